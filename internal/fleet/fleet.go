@@ -1,0 +1,171 @@
+// Package fleet holds the words of mcpfleet: typed identifiers, the server
+// spec, replicas and their phases, nodes, load, and the errors that cross
+// package boundaries. It does no I/O and starts no goroutine, and every other
+// package may import it. DESIGN.md's word list and this package are kept the
+// same: one word for one thing.
+package fleet
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"time"
+)
+
+type (
+	// NodeID is the name an operator gave to a node (--name). It is unique in
+	// a cluster and survives restarts of the node.
+	NodeID string
+	// LifeID names one life of a node: one run of one worker or controller
+	// process. A node that returns under a new life has lost all it ran.
+	LifeID string
+	// ServerName is the name of a deployed MCP server: a DNS label in lower
+	// case, usable as one path segment.
+	ServerName string
+	// ReplicaID names one running copy of a server revision. It is never
+	// reused: a restart is a new replica.
+	ReplicaID string
+	// Revision numbers the versions of a server's replica template, from 1.
+	Revision uint64
+	// ClusterID names a cluster: random, made once, kept by the controllers.
+	ClusterID string
+)
+
+// Epoch orders the orders of controllers. It is persisted before its first
+// use and grows with every controller life; a worker refuses an order with a
+// lower epoch than the highest it has seen.
+type Epoch uint64
+
+// NewLifeID returns a fresh, random life id.
+func NewLifeID() LifeID { return LifeID(randomHex(6)) }
+
+// NewClusterID returns a fresh, random cluster id.
+func NewClusterID() ClusterID { return ClusterID(randomHex(4)) }
+
+// NewReplicaID returns a fresh id for a replica of the server's revision. It
+// is short enough, with cluster and node, to serve in a container's name.
+func NewReplicaID(server ServerName, rev Revision) ReplicaID {
+	return ReplicaID(fmt.Sprintf("%s-%d-%s", server, rev, randomHex(4)))
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	rand.Read(b) // never fails since Go 1.24
+	return hex.EncodeToString(b)
+}
+
+// Member is what gossip says of one process in the ring.
+type Member struct {
+	Node   NodeID
+	Life   LifeID
+	Role   Role
+	GRPC   string // host:port of a worker's gRPC listener
+	HTTP   string // host:port of a controller's HTTP listener
+	Gossip string // host:port
+	PID    int
+}
+
+// Role tells the two programs apart.
+type Role string
+
+// The roles of a member.
+const (
+	RoleController Role = "controller"
+	RoleWorker     Role = "worker"
+)
+
+// NodeInfo is what a worker says of itself over gRPC, once per connection.
+type NodeInfo struct {
+	Node     NodeID
+	Life     LifeID
+	PID      int
+	Zone     string
+	Labels   map[string]string
+	Capacity Resources
+	Runtime  string // "podman" or "process"
+	Version  string
+	GRPC     string
+}
+
+// Resources is an amount of what a node has and a replica may use. A zero
+// field means none reserved and no limit.
+type Resources struct {
+	CPUs   float64 // cores
+	Memory int64   // bytes
+	PIDs   int64   // processes and threads
+}
+
+// Add returns r + o, field by field.
+func (r Resources) Add(o Resources) Resources {
+	return Resources{r.CPUs + o.CPUs, r.Memory + o.Memory, r.PIDs + o.PIDs}
+}
+
+// Sub returns r - o, field by field.
+func (r Resources) Sub(o Resources) Resources {
+	return Resources{r.CPUs - o.CPUs, r.Memory - o.Memory, r.PIDs - o.PIDs}
+}
+
+// Load is what a worker reports of one replica. Ongoing counts calls that hold
+// a slot: running ones, and cancelled ones whose late reply or ping answer has
+// not come yet.
+type Load struct {
+	Ongoing int
+	Total   uint64
+}
+
+// Replica is the report of one replica: what is, never what is wanted. The
+// worker that runs it is its only writer.
+type Replica struct {
+	ID          ReplicaID
+	Server      ServerName
+	Revision    Revision
+	Node        NodeID
+	Phase       Phase
+	Reason      string // in words; for ended replicas why they ended
+	Unhealthy   bool   // READY but failing its health check: to be replaced
+	PID         int    // 0 without a process
+	ContainerID string
+	Load        Load
+	CreatedAt   time.Time
+	ReadyAt     time.Time // zero before READY
+	EndedAt     time.Time // zero before the end
+	Exit        *Exit     // set when the process ended
+	Catalogue   string    // hash of the catalogue it offers; "" before READY
+	Log         []string  // the last stderr lines, for ended replicas
+}
+
+// WasReady tells whether the replica ever served.
+func (r *Replica) WasReady() bool { return !r.ReadyAt.IsZero() }
+
+// Exit says how a replica's process ended.
+type Exit struct {
+	Code      int    // exit code; -1 when a signal ended it
+	Signal    string // "SIGKILL", or ""
+	OOM       bool   // probably killed for want of memory
+	Requested bool   // it was told to stop
+	Err       string // why nothing is known of the end, if so
+}
+
+// String tells the end in words, as shown to users.
+func (e Exit) String() string {
+	switch {
+	case e.OOM:
+		return "killed, probably out of memory"
+	case e.Signal != "":
+		return "killed by " + e.Signal
+	case e.Err != "":
+		return "ended for an unknown reason: " + e.Err
+	default:
+		return fmt.Sprintf("exit code %d", e.Code)
+	}
+}
+
+// Catalogue is what a replica offers, raw as the server sent it.
+type Catalogue struct {
+	Hash         string   // of all below
+	Protocol     string   // negotiated protocol version
+	ServerInfo   []byte   // raw JSON object
+	Capabilities []byte   // raw JSON object
+	Instructions string   // may be empty
+	Tools        [][]byte // raw JSON objects in the server's order
+}

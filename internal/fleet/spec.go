@@ -1,0 +1,106 @@
+package fleet
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+)
+
+// Spec is what a user asked for: one server as the fleet file has it, with
+// defaults filled in and variables replaced. Package fleetfile makes and
+// validates it. It is never changed after that: share, do not edit.
+type Spec struct {
+	Template
+
+	Replicas           int
+	MaxReplicasPerNode int // 0: no bound
+	MaxOngoingRequests int // per replica
+	MaxQueuedRequests  int // per server and controller
+	CallTimeout        time.Duration
+	MaxCallDuration    time.Duration // progress notifications push a deadline up to here
+	DefaultTool        string        // "" for none
+}
+
+// Template is the part of a spec that a replica is made from. Two specs with
+// equal templates belong to the same revision.
+type Template struct {
+	Image      string            `json:",omitempty"`
+	PullPolicy PullPolicy        `json:",omitempty"`
+	Entrypoint []string          `json:",omitempty"` // nil: the image's own
+	Command    []string          `json:",omitempty"` // process runtime; excludes Image
+	Args       []string          `json:",omitempty"`
+	Env        map[string]string `json:",omitempty"` // secret: masked wherever shown
+	Cwd        string            `json:",omitempty"`
+	Mounts     []Mount           `json:",omitempty"`
+	Network    string            `json:",omitempty"` // as podman's --network; "" is podman's default
+	User       string            `json:",omitempty"`
+	ReadOnly   bool              `json:",omitempty"`
+	CapAdd     []string          `json:",omitempty"`
+	// NewPrivileges lets processes gain privileges (setuid programs): no
+	// no-new-privileges.
+	NewPrivileges bool              `json:",omitempty"`
+	Resources     Resources         `json:",omitzero"`
+	Labels        map[string]string `json:",omitempty"` // placement: node labels that must match
+	Sessions      string            `json:",omitempty"` // "shared", the only mode yet
+	Health        Health            `json:",omitzero"`
+	StartTimeout  time.Duration     `json:",omitempty"` // from process start to READY, the pull not counted
+	StopGrace     time.Duration     `json:",omitempty"` // each step of the stop: stdin closed, TERM, KILL
+	DrainTimeout  time.Duration     `json:",omitempty"` // how long a stop waits for running calls
+}
+
+// Health is the schedule of pings.
+type Health struct {
+	Period   time.Duration
+	Timeout  time.Duration
+	Failures int // pings failed in a row that make a replica unhealthy
+}
+
+// Mount binds a host path into the container.
+type Mount struct {
+	Source   string
+	Target   string
+	ReadOnly bool
+}
+
+// PullPolicy says when an image is pulled.
+type PullPolicy string
+
+// The pull policies.
+const (
+	PullMissing PullPolicy = "missing"
+	PullAlways  PullPolicy = "always"
+	PullNever   PullPolicy = "never"
+)
+
+// Hash identifies a template: equal templates have equal hashes.
+func (t *Template) Hash() string {
+	b, err := json.Marshal(t) // map keys are sorted
+	if err != nil {
+		panic("fleet: template does not encode: " + err.Error()) // plain data only
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// Defaults of a spec, in one place.
+const (
+	DefaultReplicas        = 1
+	DefaultMaxOngoing      = 8
+	DefaultMaxQueued       = 128
+	DefaultCallTimeout     = 60 * time.Second
+	DefaultMaxCallDuration = 10 * time.Minute
+	DefaultHealthPeriod    = 10 * time.Second
+	DefaultHealthTimeout   = 5 * time.Second
+	DefaultHealthFailures  = 3
+	DefaultStartTimeout    = 60 * time.Second
+	DefaultStopGrace       = 2 * time.Second
+	DefaultDrainTimeout    = 30 * time.Second
+)
+
+// Server is a named, desired spec with its revision, as desired state has it.
+type Server struct {
+	Name     ServerName
+	Revision Revision
+	Spec     Spec
+}
