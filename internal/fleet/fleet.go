@@ -131,6 +131,7 @@ type Replica struct {
 	EndedAt     time.Time // zero before the end
 	Exit        *Exit     // set when the process ended
 	Catalogue   string    // hash of the catalogue it offers; "" before READY
+	Resources   Resources // reserved on its node until it ended
 	Log         []string  // the last stderr lines, for ended replicas
 }
 

@@ -1,0 +1,99 @@
+package fleet
+
+import (
+	"io"
+	"time"
+)
+
+// Order says by whom and when an order to a worker was given.
+type Order struct {
+	Cluster ClusterID
+	Epoch   Epoch
+}
+
+// Assignment tells a worker to run one replica.
+type Assignment struct {
+	ID       ReplicaID
+	Server   ServerName
+	Revision Revision
+	Template *Template
+}
+
+// Report is what a worker tells of itself: first one full report, then
+// changes. Every report's version is at least that of the one before; versions
+// of different lives of a node do not compare.
+type Report struct {
+	Version    uint64
+	Node       *NodeInfo // set in the first report of a watch only
+	Full       bool      // Replicas is all there is, ended ones still remembered included
+	Replicas   []Replica // all (Full) or those that changed
+	Catalogues []Catalogue
+	Forgotten  []ReplicaID // ended replicas that the worker has forgotten
+	Draining   bool        // the node is stopping: place nothing on it
+}
+
+// CallRequest is one call to one replica.
+type CallRequest struct {
+	Replica     ReplicaID
+	Method      string // "tools/call"
+	Params      []byte // raw JSON, one valid value; not changed, not kept after the call
+	RequestID   string
+	Traceparent string
+}
+
+// CallResult is a server's answer. Exactly one of Result, Error and Stream is
+// set.
+type CallResult struct {
+	Result []byte // raw JSON of the result
+	Error  []byte // raw JSON of the JSON-RPC error object
+
+	// Stream is a large result, read once and closed by the caller. A read
+	// fails with ErrReplicaLost when its worker is lost half way.
+	Stream     io.ReadCloser
+	StreamSize int64
+}
+
+// CallHooks are told what happens during a call. They must not block. Nil
+// hooks are not called.
+type CallHooks struct {
+	// Progress: the server reported progress; the deadline may move.
+	Progress func()
+	// Released: the call no longer holds its slot on the replica, of which
+	// ongoing calls remain there (-1: unknown, the way to it is lost). Called
+	// exactly once: before the call returns when it was answered, perhaps long
+	// after when it was cancelled.
+	Released func(ongoing int)
+}
+
+// CallEvent is what a worker's replica tells of a call: any number of
+// Progress, then one Reply, then, only if that reply was a cancellation that
+// left the slot held, one Released.
+type CallEvent struct {
+	Kind    CallEventKind
+	Result  []byte // Reply: raw JSON; owned by the receiver
+	Error   []byte // Reply: raw JSON-RPC error object; owned by the receiver
+	Err     error  // Reply: no answer: one of this package's errors, wrapped
+	Ongoing int    // the replica's load after this event
+	// Holding: Reply to a cancelled call only: the slot is still held, a
+	// Released event follows.
+	Holding bool
+	// Free returns the reply's bytes to the worker's buffer budget. It may be
+	// nil; else it is called once, when the bytes have been sent.
+	Free func()
+}
+
+// CallEventKind tells the events apart.
+type CallEventKind uint8
+
+// The events of a call.
+const (
+	CallReply CallEventKind = iota + 1
+	CallProgress
+	CallReleased
+)
+
+// LogLine is one line a replica wrote to stderr.
+type LogLine struct {
+	Time time.Time
+	Text string
+}
