@@ -1,0 +1,162 @@
+// Package api is the HTTP API as Go sees it: the JSON types that controllers
+// answer with, the error codes, and a client for other programs, first of all
+// the mcpfleet command.
+//
+// It promises that the types here and the bytes on the wire are one thing:
+// package httpapi answers with these types and the client decodes into them.
+// Times are RFC 3339 with fractions of a second, and null where there is none;
+// lists and maps are never null. It leaves to others where the values come
+// from, and starts no goroutine.
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Servers is the answer of GET /api/v1/servers.
+type Servers struct {
+	Servers []Server `json:"servers"`
+}
+
+// Server is a deployed server and how it is doing.
+type Server struct {
+	Name     fleet.ServerName `json:"name"`
+	State    fleet.State      `json:"state"`
+	Reason   string           `json:"reason"` // the state in words; after a failure with its last stderr
+	Desired  int              `json:"desired"`
+	Ready    int              `json:"ready"`
+	Restarts int              `json:"restarts"`
+	Revision fleet.Revision   `json:"revision"`
+	Spec     json.RawMessage  `json:"spec"` // an object, every env value masked
+	// LastEnded are the last ended replicas, newest first, at most ten.
+	LastEnded []Ended `json:"last_ended"`
+}
+
+// Ended is a replica that ended, with its reason and its last stderr lines.
+type Ended struct {
+	ID        fleet.ReplicaID `json:"id"`
+	Revision  fleet.Revision  `json:"revision"`
+	Node      fleet.NodeID    `json:"node"`
+	Phase     string          `json:"phase"` // STOPPED or FAILED
+	Reason    string          `json:"reason"`
+	Exit      *Exit           `json:"exit"` // null when no process ever ran
+	StartedAt *time.Time      `json:"started_at"`
+	ReadyAt   *time.Time      `json:"ready_at"`
+	EndedAt   *time.Time      `json:"ended_at"`
+	Log       []string        `json:"log"`
+}
+
+// Exit says how a process ended.
+type Exit struct {
+	Code      int    `json:"code"`   // -1 when a signal ended it
+	Signal    string `json:"signal"` // "SIGKILL", or ""
+	OOM       bool   `json:"oom"`    // probably killed for want of memory
+	Requested bool   `json:"requested"`
+}
+
+// Replicas is the answer of GET /api/v1/replicas.
+type Replicas struct {
+	Replicas []Replica `json:"replicas"`
+}
+
+// Replica is one running copy of a server, as its worker last reported it.
+type Replica struct {
+	ID          fleet.ReplicaID  `json:"id"`
+	Server      fleet.ServerName `json:"server"`
+	Revision    fleet.Revision   `json:"revision"`
+	Node        fleet.NodeID     `json:"node"`
+	Phase       string           `json:"phase"`
+	Reason      string           `json:"reason"`
+	Unhealthy   bool             `json:"unhealthy"`
+	PID         *int             `json:"pid"`          // null without a process
+	ContainerID *string          `json:"container_id"` // null without a container
+	Ongoing     int              `json:"ongoing"`
+	TotalCalls  uint64           `json:"total_calls"`
+	StartedAt   *time.Time       `json:"started_at"`
+	ReadyAt     *time.Time       `json:"ready_at"`
+}
+
+// Nodes is the answer of GET /api/v1/nodes.
+type Nodes struct {
+	Nodes []Node `json:"nodes"`
+}
+
+// Node is one controller or worker.
+type Node struct {
+	Name      fleet.NodeID      `json:"name"`
+	Role      fleet.Role        `json:"role"`
+	PID       int               `json:"pid"`
+	Zone      string            `json:"zone"`
+	Labels    map[string]string `json:"labels"`
+	GRPC      string            `json:"grpc"` // host:port, "" for a controller
+	HTTP      string            `json:"http"` // host:port, "" for a worker
+	Gossip    string            `json:"gossip"`
+	Life      fleet.LifeID      `json:"life"`
+	State     string            `json:"state"`
+	Runtime   string            `json:"runtime"` // "podman" or "process"; "" for a controller
+	Version   string            `json:"version"`
+	Replicas  int               `json:"replicas"`
+	Capacity  Resources         `json:"capacity"`
+	Allocated Resources         `json:"allocated"`
+}
+
+// Resources is an amount of what a node has.
+type Resources struct {
+	CPUs   float64 `json:"cpus"`
+	Memory int64   `json:"memory"` // bytes
+	PIDs   int64   `json:"pids"`
+}
+
+// Ready is the answer of GET /readyz, with status 200 or 503.
+type Ready struct {
+	Ready   bool          `json:"ready"`
+	Servers []ServerReady `json:"servers"`
+}
+
+// ServerReady is how far one server has come.
+type ServerReady struct {
+	Name    fleet.ServerName `json:"name"`
+	State   fleet.State      `json:"state"`
+	Reason  string           `json:"reason"`
+	Desired int              `json:"desired"`
+	Ready   int              `json:"ready"`
+}
+
+// Tools is the answer of GET /tools and GET /{server}/tools.
+type Tools struct {
+	Tools []Tool `json:"tools"`
+	// Unavailable are the servers whose tools are missing from the list, as
+	// they are not known yet.
+	Unavailable []Unavailable `json:"unavailable,omitempty"`
+}
+
+// Tool is one tool. The raw values are as the server sent them.
+type Tool struct {
+	Name         string           `json:"name"` // as POST /call on the same path takes it
+	Title        string           `json:"title,omitempty"`
+	Description  *string          `json:"description"`
+	InputSchema  json.RawMessage  `json:"input_schema"`
+	OutputSchema json.RawMessage  `json:"output_schema,omitempty"`
+	Annotations  json.RawMessage  `json:"annotations,omitempty"`
+	Server       fleet.ServerName `json:"server"`
+}
+
+// Unavailable is a server whose tools are not known, and why.
+type Unavailable struct {
+	Server fleet.ServerName `json:"server"`
+	Reason string           `json:"reason"`
+}
+
+// CallRequest is the body of POST /call and POST /{server}/call.
+type CallRequest struct {
+	ToolName string          `json:"tool_name,omitempty"` // "": the server's default tool
+	ToolArgs json.RawMessage `json:"tool_args"`           // an object
+}
+
+// CallResponse is the answer of POST /call and POST /{server}/call.
+type CallResponse struct {
+	Result json.RawMessage `json:"result"` // the MCP CallToolResult
+}

@@ -1,0 +1,49 @@
+package api
+
+import (
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// ReplicaOf shows a replica's report.
+func ReplicaOf(r *fleet.Replica) Replica {
+	out := Replica{
+		ID: r.ID, Server: r.Server, Revision: r.Revision, Node: r.Node,
+		Phase: r.Phase.String(), Reason: r.Reason, Unhealthy: r.Unhealthy,
+		Ongoing: r.Load.Ongoing, TotalCalls: r.Load.Total,
+		StartedAt: timeOf(r.CreatedAt), ReadyAt: timeOf(r.ReadyAt),
+	}
+	if r.PID > 0 && !r.Phase.Ended() {
+		out.PID = &r.PID
+	}
+	if r.ContainerID != "" {
+		out.ContainerID = &r.ContainerID
+	}
+	return out
+}
+
+// EndedOf shows the report of a replica that ended.
+func EndedOf(r *fleet.Replica) Ended {
+	out := Ended{
+		ID: r.ID, Revision: r.Revision, Node: r.Node, Phase: r.Phase.String(), Reason: r.Reason,
+		StartedAt: timeOf(r.CreatedAt), ReadyAt: timeOf(r.ReadyAt), EndedAt: timeOf(r.EndedAt),
+		Log: append([]string{}, r.Log...),
+	}
+	if e := r.Exit; e != nil {
+		out.Exit = &Exit{Code: e.Code, Signal: e.Signal, OOM: e.OOM, Requested: e.Requested}
+	}
+	return out
+}
+
+// ResourcesOf shows an amount of resources.
+func ResourcesOf(r fleet.Resources) Resources {
+	return Resources{CPUs: r.CPUs, Memory: r.Memory, PIDs: r.PIDs}
+}
+
+func timeOf(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
