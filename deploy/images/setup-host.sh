@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# setup-host.sh makes a Debian machine able to run mcpfleet's container tests: it installs podman, runc, a Docker engine with
+# docker-compose, debootstrap, and docker-registry from the machine's own package sources, and starts dockerd when nothing else has.
+# It needs root, may be run any number of times, and does nothing (in about a tenth of a second) when all is there.
+#
+#   setup-host.sh          install what is missing, start dockerd
+#   setup-host.sh stop     stop the dockerd that this script started, and no other
+set -euo pipefail
+
+state=/run/mcpfleet-host
+pidfile=$state/dockerd.pid
+log=$state/dockerd.log
+
+say() { echo "setup-host: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# catatonit is podman's --init; iptables and netavark make its networks; runc, because crun 1.8 refuses some hosts.
+packages=(
+  podman runc conmon catatonit netavark aardvark-dns iptables fuse-overlayfs uidmap
+  docker.io docker-compose docker-registry
+  debootstrap ca-certificates curl iproute2 procps
+)
+
+install_packages() {
+  command -v apt-get >/dev/null || die "this script knows Debian's apt only; install these by hand: ${packages[*]}"
+  local missing=() p
+  for p in "${packages[@]}"; do
+    # shellcheck disable=SC2016  # the braces are dpkg-query's
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null) == installed ]] || missing+=("$p")
+  done
+  command -v npm >/dev/null || missing+=(npm)
+  ((${#missing[@]})) || return 0
+  say "installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  # Services are not started by the packages: docker-registry would listen on every address.
+  local policy=/usr/sbin/policy-rc.d
+  if [[ ! -e $policy ]]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    # shellcheck disable=SC2064  # the name is wanted as it is now
+    trap "rm -f '$policy'" EXIT
+  fi
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$state/apt.log" 2>&1 ||
+    { tail -n 30 "$state/apt.log" >&2; die "apt-get install did not succeed"; }
+}
+
+start_dockerd() {
+  docker info >/dev/null 2>&1 && return 0
+  say "starting dockerd (log: $log)"
+  # A stale file of a dockerd that was killed makes a new one refuse to start.
+  if [[ -s /run/docker.pid ]] && ! kill -0 "$(</run/docker.pid)" 2>/dev/null; then rm -f /run/docker.pid; fi
+  setsid dockerd --pidfile /run/docker.pid >"$log" 2>&1 </dev/null &
+  local pid=$!
+  echo "$pid" >"$pidfile"
+  for _ in $(seq 120); do
+    docker info >/dev/null 2>&1 && return 0
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.25
+  done
+  tail -n 20 "$log" >&2
+  die "dockerd did not start"
+}
+
+stop_dockerd() {
+  [[ -s $pidfile ]] || { say "no dockerd of ours"; return 0; }
+  local pid
+  pid=$(<"$pidfile")
+  if [[ $(cat "/proc/$pid/comm" 2>/dev/null) == dockerd ]]; then
+    kill "$pid"
+    for _ in $(seq 120); do [[ -d /proc/$pid ]] || break; sleep 0.25; done
+  fi
+  rm -f "$pidfile"
+}
+
+[[ $(id -u) == 0 ]] || die "needs root"
+[[ $(uname -s) == Linux ]] || die "needs Linux"
+mkdir -p "$state"
+case ${1:-up} in
+  up)
+    install_packages
+    start_dockerd
+    ;;
+  stop) stop_dockerd ;;
+  *) die "unknown command $1 (up, stop)" ;;
+esac
