@@ -63,6 +63,8 @@ type Member struct {
 	HTTP   string // host:port of a controller's HTTP listener
 	Gossip string // host:port
 	PID    int
+	// Started is when this life began. Of two lives of one node the newer wins.
+	Started time.Time
 }
 
 // Role tells the two programs apart.

@@ -1,0 +1,98 @@
+package gossip
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// peers remembers the addresses of members, also of those that are gone: after
+// a partition both sides think the other dead, and somebody has to ask again.
+// Its owner guards it.
+type peers struct {
+	file string
+	last map[string]time.Time // when each was last known to be a member
+}
+
+// loadPeers reads the file. Whatever is wrong with it, the peers returned can
+// be used.
+func loadPeers(file string) (*peers, error) {
+	p := &peers{file: file, last: make(map[string]time.Time)}
+	if file == "" {
+		return p, nil
+	}
+	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return p, nil
+	}
+	if err != nil {
+		return p, err
+	}
+	last := make(map[string]time.Time)
+	if err := json.Unmarshal(b, &last); err != nil {
+		return p, fmt.Errorf("decode %s: %w", file, err)
+	}
+	for addr, t := range last {
+		if _, _, err := splitHostPort(addr); err == nil {
+			p.last[addr] = t
+		}
+	}
+	return p, nil
+}
+
+func (p *peers) seen(addr string, now time.Time) { p.last[addr] = now }
+
+// some returns up to n addresses, at random, so that many dead ones cannot
+// hide a living one for long.
+func (p *peers) some(n int) []string {
+	all := slices.Sorted(maps.Keys(p.last))
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:min(n, len(all))]
+}
+
+// snapshot forgets what is too old or too much, and returns what writes the
+// rest to the file, to be called without the owner's lock.
+func (p *peers) snapshot(now time.Time) func() error {
+	maps.DeleteFunc(p.last, func(_ string, t time.Time) bool { return now.Sub(t) > forgetPeersAfter })
+	if extra := len(p.last) - rememberedPeers; extra > 0 {
+		byAge := slices.SortedFunc(maps.Keys(p.last), func(a, b string) int { return p.last[a].Compare(p.last[b]) })
+		for _, a := range byAge[:extra] {
+			delete(p.last, a)
+		}
+	}
+	if p.file == "" {
+		return func() error { return nil }
+	}
+	b, err := json.MarshalIndent(p.last, "", "  ")
+	file := p.file
+	return func() error {
+		if err != nil {
+			return err
+		}
+		return replaceFile(file, append(b, '\n'))
+	}
+}
+
+// replaceFile writes a file so that a crash leaves the old one or the new one.
+// It is not synced: what it holds is a convenience.
+func replaceFile(file string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".tmp-")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}
