@@ -1,0 +1,105 @@
+package mcp
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Error is a JSON-RPC error.
+type Error struct {
+	Code    Code            `json:"code"`
+	Message string          `json:"message"`
+	Data    json.RawMessage `json:"data,omitempty"`
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("JSON-RPC error %d: %s", e.Code, e.Message) }
+
+// ParseError decodes a raw error object. What does not fit becomes an internal error that quotes
+// it, so there is always one to report.
+func ParseError(raw []byte) *Error {
+	e := new(Error)
+	if err := json.Unmarshal(raw, e); err != nil {
+		return &Error{Code: CodeInternalError, Message: string(raw)}
+	}
+	return e
+}
+
+// Implementation names a program.
+type Implementation struct {
+	Name    string `json:"name"`
+	Title   string `json:"title,omitempty"`
+	Version string `json:"version"`
+}
+
+// InitializeParams builds the params of initialize. We offer no client capabilities: a shared
+// conversation could not tell which of its callers a server's question is for.
+func InitializeParams(version string, client Implementation) []byte {
+	p := append([]byte(`{"protocolVersion":`), AppendString(nil, version)...)
+	p = append(p, `,"capabilities":{},"clientInfo":{"name":`...)
+	p = AppendString(p, client.Name)
+	if client.Title != "" {
+		p = AppendString(append(p, `,"title":`...), client.Title)
+	}
+	p = AppendString(append(p, `,"version":`...), client.Version)
+	return append(p, `}}`...)
+}
+
+// InitializeResult is what a server says of itself.
+type InitializeResult struct {
+	ProtocolVersion string          `json:"protocolVersion"`
+	Capabilities    json.RawMessage `json:"capabilities"`
+	ServerInfo      json.RawMessage `json:"serverInfo"`
+	Instructions    string          `json:"instructions,omitempty"`
+}
+
+// ParseInitializeResult decodes the result of initialize.
+func ParseInitializeResult(raw []byte) (*InitializeResult, error) {
+	r := new(InitializeResult)
+	if err := json.Unmarshal(raw, r); err != nil {
+		return nil, fmt.Errorf("decode initialize result: %w", err)
+	}
+	return r, nil
+}
+
+// Has reports whether the server has a capability, such as "tools" or "prompts".
+func (r *InitializeResult) Has(capability string) bool {
+	found, err := Fields(r.Capabilities, capability)
+	return err == nil && found[0] != nil && !IsNull(found[0])
+}
+
+// Server decodes who the server says it is; empty fields for what it does not say.
+func (r *InitializeResult) Server() Implementation {
+	var i Implementation
+	_ = json.Unmarshal(r.ServerInfo, &i) // a server without a usable name is still a server
+	return i
+}
+
+// Tool is one tool as its server describes it, with the little of it that mcpfleet acts on.
+type Tool struct {
+	Raw        []byte // the whole description, byte for byte
+	Name       string
+	ReadOnly   bool // annotations.readOnlyHint
+	Idempotent bool // annotations.idempotentHint
+}
+
+// Repeatable reports whether the tool declares that calling it twice does no harm.
+func (t Tool) Repeatable() bool { return t.ReadOnly || t.Idempotent }
+
+// ParseTool reads one element of tools/list. Hints of a wrong type count as absent; a missing name
+// is an error, because nobody could call the tool. The tool keeps raw.
+func ParseTool(raw []byte) (Tool, error) {
+	found, err := Fields(raw, "name", "annotations")
+	if err != nil {
+		return Tool{}, fmt.Errorf("tool: %w", err)
+	}
+	name, err := String(found[0])
+	if err != nil || name == "" {
+		return Tool{}, fmt.Errorf("tool without a name: %.200s", raw)
+	}
+	t := Tool{Raw: raw, Name: name}
+	if hints, err := Fields(found[1], "readOnlyHint", "idempotentHint"); err == nil {
+		t.ReadOnly = string(hints[0]) == "true"
+		t.Idempotent = string(hints[1]) == "true"
+	}
+	return t, nil
+}

@@ -1,0 +1,83 @@
+package mcp
+
+import "fmt"
+
+// CallParams builds the params of tools/call. args is raw JSON, put in as it is; without it the
+// member is left out.
+func CallParams(name string, args []byte) []byte {
+	p := make([]byte, 0, len(name)+len(args)+32)
+	p = append(p, `{"name":`...)
+	p = AppendString(p, name)
+	if len(args) > 0 {
+		p = append(p, `,"arguments":`...)
+		p = append(p, args...)
+	}
+	return append(p, '}')
+}
+
+// Spliced is a text with a part put in: the three parts in order. Before and After are spans of
+// the original, so a large one is not copied.
+type Spliced struct {
+	Before, Insert, After []byte
+}
+
+// Len is the length of the whole.
+func (s Spliced) Len() int { return len(s.Before) + len(s.Insert) + len(s.After) }
+
+// AppendTo appends the whole.
+func (s Spliced) AppendTo(dst []byte) []byte {
+	return append(append(append(dst, s.Before...), s.Insert...), s.After...)
+}
+
+// WithProgressToken puts token, which is raw JSON, into params as _meta.progressToken and leaves
+// every other byte as it is. original is the raw token that stood there, nil if none did: whoever
+// forwards progress has to restore it. Empty params become an object. Params, or a _meta, that are
+// no object are a *TypeError.
+func WithProgressToken(params, token []byte) (s Spliced, original []byte, err error) {
+	if skipSpace(params, 0) == len(params) {
+		return Spliced{Insert: fmt.Appendf(nil, `{"_meta":{"progressToken":%s}}`, token)}, nil, nil
+	}
+	if err := Valid(params); err != nil {
+		return Spliced{}, nil, err
+	}
+	start, end, err := field(params, 0, "_meta")
+	if err != nil {
+		return Spliced{}, nil, err
+	}
+	if end == 0 {
+		return spliceFirst(params, 0, fmt.Appendf(nil, `"_meta":{"progressToken":%s}`, token)), nil, nil
+	}
+	meta := start
+	start, end, err = field(params, meta, "progressToken")
+	if err != nil {
+		return Spliced{}, nil, fmt.Errorf("_meta: %w", err)
+	}
+	if end == 0 {
+		return spliceFirst(params, meta, fmt.Appendf(nil, `"progressToken":%s`, token)), nil, nil
+	}
+	return Spliced{Before: params[:start], Insert: token, After: params[end:]}, params[start:end:end], nil
+}
+
+// field finds the last member of that name in the object that begins at or behind at, in a text
+// known to be valid. end is 0 when there is none.
+func field(b []byte, at int, name string) (start, end int, err error) {
+	if at = skipSpace(b, at); b[at] != '{' {
+		return 0, 0, &TypeError{Want: "object", Got: TypeOf(b[at:])}
+	}
+	members(b, at, func(key []byte, from, to int) bool {
+		if string(key) == name {
+			start, end = from, to
+		}
+		return true
+	})
+	return start, end, nil
+}
+
+// spliceFirst puts in a member as the first of the object that begins at or behind at.
+func spliceFirst(b []byte, at int, member []byte) Spliced {
+	at = skipSpace(b, at) + 1
+	if b[skipSpace(b, at)] != '}' {
+		member = append(member, ',')
+	}
+	return Spliced{Before: b[:at], Insert: member, After: b[at:]}
+}

@@ -1,0 +1,62 @@
+// Package mcp is what mcpfleet knows about the Model Context Protocol as bytes: versions, error
+// codes, and how to find the parts of a JSON-RPC message without decoding it.
+//
+// It promises that what it accepts is valid: Scan, OneLine, Members and Fields accept exactly what
+// encoding/json.Valid and utf8.Valid both accept (a fuzz test compares them), and every span they
+// return is a part of the input, byte for byte. Payloads pass through mcpfleet as such spans, so
+// unknown fields, number precision and key order survive.
+//
+// It does no I/O, holds no state and starts no goroutine; every function may be called at any time
+// from anywhere. Reading lines and matching replies to calls is package stdio's business.
+package mcp
+
+import "slices"
+
+// Protocol versions of the legacy era, in which a conversation begins with initialize.
+const (
+	Version20241105 = "2024-11-05"
+	Version20250326 = "2025-03-26"
+	Version20250618 = "2025-06-18"
+	Version20251125 = "2025-11-25"
+
+	// LatestLegacy is what we offer in initialize.
+	LatestLegacy = Version20251125
+)
+
+// LegacyVersions returns the versions of the legacy era that we speak, oldest first.
+func LegacyVersions() []string {
+	return []string{Version20241105, Version20250326, Version20250618, Version20251125}
+}
+
+// IsLegacy reports whether version is one of LegacyVersions.
+func IsLegacy(version string) bool { return slices.Contains(LegacyVersions(), version) }
+
+// Code is the code of a JSON-RPC error.
+type Code int
+
+// The codes that JSON-RPC 2.0 and MCP define.
+const (
+	CodeParseError       Code = -32700
+	CodeInvalidRequest   Code = -32600
+	CodeMethodNotFound   Code = -32601
+	CodeInvalidParams    Code = -32602
+	CodeInternalError    Code = -32603
+	CodeResourceNotFound Code = -32002
+)
+
+// The methods that mcpfleet itself sends or answers.
+const (
+	MethodInitialize           = "initialize"
+	MethodInitialized          = "notifications/initialized"
+	MethodPing                 = "ping"
+	MethodCancelled            = "notifications/cancelled"
+	MethodProgress             = "notifications/progress"
+	MethodToolsList            = "tools/list"
+	MethodToolsCall            = "tools/call"
+	MethodResourcesList        = "resources/list"
+	MethodResourceTemplates    = "resources/templates/list"
+	MethodPromptsList          = "prompts/list"
+	MethodToolsListChanged     = "notifications/tools/list_changed"
+	MethodResourcesListChanged = "notifications/resources/list_changed"
+	MethodPromptsListChanged   = "notifications/prompts/list_changed"
+)

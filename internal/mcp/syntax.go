@@ -1,0 +1,332 @@
+package mcp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"unicode/utf8"
+)
+
+// MaxDepth is how deeply objects and arrays may nest. It is encoding/json's own limit, so the two
+// agree on every input.
+const MaxDepth = 10_000
+
+// SyntaxError says where a text stops being valid JSON in valid UTF-8.
+type SyntaxError struct {
+	Offset int // of the first byte that cannot be right, or the length of a text that ends too soon
+	Line   int // 1 for the first
+	Column int // 1 for the first; counts characters, not bytes
+	Reason string
+}
+
+func (e *SyntaxError) Error() string {
+	return fmt.Sprintf("invalid JSON at line %d, column %d: %s", e.Line, e.Column, e.Reason)
+}
+
+func syntaxError(raw []byte, offset int, reason string) *SyntaxError {
+	line, col := Locate(raw, offset)
+	if reason == whyUnexpected && offset < len(raw) {
+		r, size := utf8.DecodeRune(raw[offset:])
+		if r == utf8.RuneError && size == 1 {
+			reason = fmt.Sprintf("unexpected byte 0x%02x", raw[offset])
+		} else {
+			reason = fmt.Sprintf("unexpected %q", r)
+		}
+	}
+	return &SyntaxError{Offset: offset, Line: line, Column: col, Reason: reason}
+}
+
+// Locate turns a byte offset into a line and a column for people: both start at 1, and columns
+// count characters.
+func Locate(raw []byte, offset int) (line, col int) {
+	before := raw[:min(max(offset, 0), len(raw))]
+	start := bytes.LastIndexByte(before, '\n') + 1
+	return bytes.Count(before, []byte{'\n'}) + 1, utf8.RuneCount(before[start:]) + 1
+}
+
+// Reasons are constants, and the skip functions return them beside an offset, so that a valid text
+// costs no allocation.
+const (
+	whyUnexpected = "unexpected character"
+	whyEnd        = "unexpected end"
+	whyControl    = "control character in a string"
+	whyUTF8       = "invalid UTF-8"
+	whyEscape     = "invalid escape in a string"
+	whyNumber     = "invalid number"
+	whyDepth      = "nested too deeply"
+	whyTrailing   = "text after the value"
+	whyKey        = "a key must be a string"
+	whyColon      = "a ':' must follow a key"
+)
+
+func skipSpace(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t') {
+		i++
+	}
+	return i
+}
+
+const (
+	lowBits  = 0x0101010101010101
+	highBits = 0x8080808080808080
+)
+
+// skipPlain returns the index of the first byte from i on that is special inside a string: a quote,
+// a backslash, a control character or a part of a multi-byte character. It looks at eight bytes at
+// once, because strings are nearly all there is in a large reply. In each term a byte that matches
+// gets its high bit set; a borrow can only add false matches above a true one, so the lowest is
+// right.
+func skipPlain(b []byte, i int) int {
+	for i+8 <= len(b) {
+		x := binary.LittleEndian.Uint64(b[i:])
+		quote := x ^ (lowBits * '"')
+		slash := x ^ (lowBits * '\\')
+		hit := ((quote - lowBits) &^ quote) | ((slash - lowBits) &^ slash) | ((x - lowBits*0x20) &^ x) | x
+		if hit &= highBits; hit != 0 {
+			return i + bits.TrailingZeros64(hit)>>3
+		}
+		i += 8
+	}
+	for i < len(b) && b[i] >= 0x20 && b[i] < 0x80 && b[i] != '"' && b[i] != '\\' {
+		i++
+	}
+	return i
+}
+
+// skipString starts behind the opening quote and ends behind the closing one.
+func skipString(b []byte, i int) (int, string) {
+	for {
+		i = skipPlain(b, i)
+		if i == len(b) {
+			return i, whyEnd
+		}
+		switch c := b[i]; {
+		case c == '"':
+			return i + 1, ""
+		case c == '\\':
+			end, why := skipEscape(b, i)
+			if why != "" {
+				return end, why
+			}
+			i = end
+		case c < 0x20:
+			return i, whyControl
+		default:
+			for i < len(b) && b[i] >= 0x80 {
+				r, size := utf8.DecodeRune(b[i:])
+				if r == utf8.RuneError && size == 1 {
+					return i, whyUTF8
+				}
+				i += size
+			}
+		}
+	}
+}
+
+func skipEscape(b []byte, i int) (int, string) {
+	if i+1 == len(b) {
+		return i + 1, whyEnd
+	}
+	switch b[i+1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return i + 2, ""
+	case 'u':
+		for k := i + 2; k < i+6; k++ {
+			if k == len(b) {
+				return k, whyEnd
+			}
+			if c := b[k] | 0x20; (b[k] < '0' || b[k] > '9') && (c < 'a' || c > 'f') {
+				return k, whyEscape
+			}
+		}
+		return i + 6, ""
+	}
+	return i + 1, whyEscape
+}
+
+func skipDigits(b []byte, i int) int {
+	for i < len(b) && b[i] >= '0' && b[i] <= '9' {
+		i++
+	}
+	return i
+}
+
+func skipNumber(b []byte, i int) (int, string) {
+	if b[i] == '-' {
+		i++
+	}
+	if i < len(b) && b[i] == '0' {
+		i++
+	} else if end := skipDigits(b, i); end > i {
+		i = end
+	} else {
+		return numberEnds(b, i)
+	}
+	if i < len(b) && b[i] == '.' {
+		end := skipDigits(b, i+1)
+		if end == i+1 {
+			return numberEnds(b, end)
+		}
+		i = end
+	}
+	if i < len(b) && b[i]|0x20 == 'e' {
+		i++
+		if i < len(b) && (b[i] == '+' || b[i] == '-') {
+			i++
+		}
+		end := skipDigits(b, i)
+		if end == i {
+			return numberEnds(b, end)
+		}
+		i = end
+	}
+	return i, ""
+}
+
+func numberEnds(b []byte, i int) (int, string) {
+	if i == len(b) {
+		return i, whyEnd
+	}
+	return i, whyNumber
+}
+
+func skipWord(b []byte, i int, word string) (int, string) {
+	for k := range len(word) {
+		if i+k == len(b) {
+			return i + k, whyEnd
+		}
+		if b[i+k] != word[k] {
+			return i + k, whyUnexpected
+		}
+	}
+	return i + len(word), ""
+}
+
+// skipKey takes a key with the colon behind it. keyStart and keyEnd enclose the key's quotes.
+func skipKey(b []byte, i int) (keyStart, keyEnd, next int, why string) {
+	i = skipSpace(b, i)
+	if i == len(b) {
+		return i, i, i, whyEnd
+	}
+	if b[i] != '"' {
+		return i, i, i, whyKey
+	}
+	end, why := skipString(b, i+1)
+	if why != "" {
+		return i, i, end, why
+	}
+	next = skipSpace(b, end)
+	if next == len(b) {
+		return i, end, next, whyEnd
+	}
+	if b[next] != ':' {
+		return i, end, next, whyColon
+	}
+	return i, end, next + 1, ""
+}
+
+// nest remembers for each open container whether it is an object. The innermost 64 are in a word,
+// the rest spill to the heap, so a hostile text can neither overflow a stack nor slow a usual one.
+type nest struct {
+	depth int
+	top   uint64
+	spill []uint64
+}
+
+func (n *nest) push(object bool) {
+	if n.depth > 0 && n.depth%64 == 0 {
+		n.spill = append(n.spill, n.top)
+	}
+	n.top <<= 1
+	if object {
+		n.top |= 1
+	}
+	n.depth++
+}
+
+func (n *nest) pop() {
+	n.depth--
+	n.top >>= 1
+	if n.depth > 0 && n.depth%64 == 0 {
+		last := len(n.spill) - 1
+		n.top, n.spill = n.spill[last], n.spill[:last]
+	}
+}
+
+func (n *nest) object() bool { return n.top&1 == 1 }
+
+// skipValue takes one value with the space before it, and returns the offsets of its first byte and
+// behind its last. outer is how many containers are open around it. On a fault end is the fault's
+// offset.
+func skipValue(b []byte, i, outer int) (start, end int, why string) {
+	var open nest
+	i = skipSpace(b, i)
+	start = i
+	for {
+		i = skipSpace(b, i)
+		if i == len(b) {
+			return start, i, whyEnd
+		}
+		opened := false
+		switch c := b[i]; c {
+		case '"':
+			i, why = skipString(b, i+1)
+		case '{', '[':
+			if outer+open.depth == MaxDepth {
+				return start, i, whyDepth
+			}
+			open.push(c == '{')
+			i, opened = i+1, true
+		case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+			i, why = skipNumber(b, i)
+		case 't':
+			i, why = skipWord(b, i, "true")
+		case 'f':
+			i, why = skipWord(b, i, "false")
+		case 'n':
+			i, why = skipWord(b, i, "null")
+		default:
+			why = whyUnexpected
+		}
+		if why != "" {
+			return start, i, why
+		}
+		if i, why = skipBetween(b, i, &open, opened); why != "" {
+			return start, i, why
+		}
+		if open.depth == 0 {
+			return start, i, ""
+		}
+	}
+}
+
+// skipBetween takes everything between two values: closing brackets, and a comma or a key. opened
+// says that the last thing taken was an opening bracket.
+func skipBetween(b []byte, i int, open *nest, opened bool) (int, string) {
+	for open.depth > 0 {
+		i = skipSpace(b, i)
+		if i == len(b) {
+			return i, whyEnd
+		}
+		object := open.object()
+		c := b[i]
+		if (object && c == '}') || (!object && c == ']') {
+			open.pop()
+			i, opened = i+1, false
+			continue
+		}
+		if !opened {
+			if c != ',' {
+				return i, whyUnexpected
+			}
+			i++
+		}
+		if !object {
+			return i, ""
+		}
+		_, _, next, why := skipKey(b, i)
+		return next, why
+	}
+	return i, ""
+}

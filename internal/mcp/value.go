@@ -1,0 +1,243 @@
+package mcp
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
+
+// Valid returns nil when raw is exactly one JSON value in valid UTF-8, and else a *SyntaxError.
+func Valid(raw []byte) error {
+	_, end, why := skipValue(raw, 0, 0)
+	if why == "" {
+		if end = skipSpace(raw, end); end < len(raw) {
+			why = whyTrailing
+		}
+	}
+	if why != "" {
+		return syntaxError(raw, end, why)
+	}
+	return nil
+}
+
+// OneLine checks what a caller supplied and returns it without line ends, so that it can become a
+// part of one line and no caller can forge a second message. A fault is a *SyntaxError. The result
+// is raw itself when there is nothing to change; raw is never written to. A valid string holds no
+// bare CR or LF, so those that exist stand between values, where a space means the same.
+func OneLine(raw []byte) ([]byte, error) {
+	if err := Valid(raw); err != nil {
+		return nil, err
+	}
+	if bytes.IndexByte(raw, '\n') < 0 && bytes.IndexByte(raw, '\r') < 0 {
+		return raw, nil
+	}
+	line := bytes.Clone(raw)
+	for i, c := range line {
+		if c == '\n' || c == '\r' {
+			line[i] = ' '
+		}
+	}
+	return line, nil
+}
+
+// TypeError says that a value has another type than it must have.
+type TypeError struct {
+	Want, Got string // as TypeOf names them
+}
+
+func (e *TypeError) Error() string {
+	return fmt.Sprintf("must be %s, not %s", article(e.Want), article(e.Got))
+}
+
+func article(name string) string {
+	switch name {
+	case "null", "nothing":
+		return name
+	case "object", "array":
+		return "an " + name
+	}
+	return "a " + name
+}
+
+// TypeOf names the JSON type of a valid value by its first byte: "object", "array", "string",
+// "number", "boolean" or "null"; "nothing" when there is no value.
+func TypeOf(raw []byte) string {
+	i := skipSpace(raw, 0)
+	if i == len(raw) {
+		return "nothing"
+	}
+	switch raw[i] {
+	case '{':
+		return "object"
+	case '[':
+		return "array"
+	case '"':
+		return "string"
+	case 't', 'f':
+		return "boolean"
+	case 'n':
+		return "null"
+	}
+	return "number"
+}
+
+// IsNull reports whether raw is the literal null.
+func IsNull(raw []byte) bool { return TypeOf(raw) == "null" }
+
+// Members calls yield with each member of the object raw, in order, until yield returns false. The
+// key is decoded, the value is a span of raw. It checks as it goes: after an early stop the rest is
+// unchecked, and yield may see members in front of a fault. A fault is a *SyntaxError, a valid
+// value that is no object a *TypeError.
+func Members(raw []byte, yield func(key, value []byte) bool) error {
+	i := skipSpace(raw, 0)
+	if i == len(raw) || raw[i] != '{' {
+		if err := Valid(raw); err != nil {
+			return err
+		}
+		return &TypeError{Want: "object", Got: TypeOf(raw)}
+	}
+	stopped, end, why := members(raw, i, func(key []byte, start, end int) bool {
+		return yield(key, raw[start:end:end])
+	})
+	if why == "" && !stopped {
+		if end = skipSpace(raw, end); end < len(raw) {
+			why = whyTrailing
+		}
+	}
+	if why != "" {
+		return syntaxError(raw, end, why)
+	}
+	return nil
+}
+
+// members walks the object that begins at i and yields where each value starts and ends. Scan and
+// the params' splicing share it with Members.
+func members(b []byte, i int, yield func(key []byte, start, end int) bool) (stopped bool, end int, why string) {
+	i = skipSpace(b, i+1)
+	if i < len(b) && b[i] == '}' {
+		return false, i + 1, ""
+	}
+	for {
+		keyStart, keyEnd, next, why := skipKey(b, i)
+		if why != "" {
+			return false, next, why
+		}
+		start, end, why := skipValue(b, next, 1)
+		if why != "" {
+			return false, end, why
+		}
+		if !yield(unquote(b[keyStart:keyEnd]), start, end) {
+			return true, end, ""
+		}
+		i = skipSpace(b, end)
+		if i == len(b) {
+			return false, i, whyEnd
+		}
+		if b[i] == '}' {
+			return false, i + 1, ""
+		}
+		if b[i] != ',' {
+			return false, i, whyUnexpected
+		}
+		i++
+	}
+}
+
+// Fields checks the whole of raw and returns the values of the named members of that object, in the
+// order of names; nil for one that is absent. Of duplicates the last wins, as in most decoders.
+// Errors are those of Members.
+func Fields(raw []byte, names ...string) ([][]byte, error) {
+	values := make([][]byte, len(names))
+	err := Members(raw, func(key, value []byte) bool {
+		for i, name := range names {
+			if string(key) == name {
+				values[i] = value
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	return values, nil
+}
+
+// Elements calls yield with each element of the array raw until it returns false, checking as it
+// goes like Members.
+func Elements(raw []byte, yield func(value []byte) bool) error {
+	i := skipSpace(raw, 0)
+	if i == len(raw) || raw[i] != '[' {
+		if err := Valid(raw); err != nil {
+			return err
+		}
+		return &TypeError{Want: "array", Got: TypeOf(raw)}
+	}
+	if i = skipSpace(raw, i+1); i < len(raw) && raw[i] == ']' {
+		return trailing(raw, i+1)
+	}
+	for {
+		start, end, why := skipValue(raw, i, 1)
+		if why != "" {
+			return syntaxError(raw, end, why)
+		}
+		if !yield(raw[start:end:end]) {
+			return nil
+		}
+		i = skipSpace(raw, end)
+		switch {
+		case i == len(raw):
+			return syntaxError(raw, i, whyEnd)
+		case raw[i] == ']':
+			return trailing(raw, i+1)
+		case raw[i] != ',':
+			return syntaxError(raw, i, whyUnexpected)
+		}
+		i++
+	}
+}
+
+func trailing(raw []byte, i int) error {
+	if i = skipSpace(raw, i); i < len(raw) {
+		return syntaxError(raw, i, whyTrailing)
+	}
+	return nil
+}
+
+// String decodes a raw JSON string. Any other value is a *TypeError.
+func String(raw []byte) (string, error) {
+	if err := Valid(raw); err != nil {
+		return "", err
+	}
+	if t := TypeOf(raw); t != "string" {
+		return "", &TypeError{Want: "string", Got: t}
+	}
+	return string(unquote(bytes.TrimSpace(raw))), nil
+}
+
+// unquote decodes a valid string literal. Without escapes, which is the rule for keys and methods,
+// the result is a part of it.
+func unquote(literal []byte) []byte {
+	inner := literal[1 : len(literal)-1]
+	if bytes.IndexByte(inner, '\\') < 0 {
+		return inner
+	}
+	var s string
+	if err := json.Unmarshal(literal, &s); err != nil {
+		return inner // cannot be: the literal was checked
+	}
+	return []byte(s)
+}
+
+// AppendString appends s as a JSON string, without the escapes for HTML that encoding/json adds.
+func AppendString(dst []byte, s string) []byte {
+	if end, why := skipString(append([]byte(s), '"'), 0); why == "" && end == len(s)+1 && bytes.IndexByte([]byte(s), '\\') < 0 {
+		return append(append(append(dst, '"'), s...), '"')
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(s); err != nil {
+		return append(dst, `""`...) // cannot be: every string has an encoding
+	}
+	return append(dst, bytes.TrimSuffix(out.Bytes(), []byte{'\n'})...)
+}

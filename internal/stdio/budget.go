@@ -1,0 +1,53 @@
+package stdio
+
+import "sync/atomic"
+
+// Budget bounds the bytes that large lines occupy in a process, from when they are read until their
+// consumer releases them. Conversations share one. A nil Budget is without limit. All methods may
+// be called at any time.
+type Budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// NewBudget returns a budget of limit bytes.
+func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
+
+// Used returns how many bytes are reserved now.
+func (b *Budget) Used() int64 {
+	if b == nil {
+		return 0
+	}
+	return b.used.Load()
+}
+
+func (b *Budget) reserve(n int) bool {
+	if b == nil {
+		return true
+	}
+	if b.used.Add(int64(n)) > b.limit {
+		b.used.Add(-int64(n))
+		return false
+	}
+	return true
+}
+
+func (b *Budget) release(n int) {
+	if b != nil {
+		b.used.Add(-int64(n))
+	}
+}
+
+// hold is one large line's share of a budget. It is given back once, however often release is
+// called, because a Reply is a value that may be copied.
+type hold struct {
+	budget *Budget
+	bytes  int
+	given  atomic.Bool
+}
+
+func (h *hold) release() {
+	if h != nil && h.given.CompareAndSwap(false, true) {
+		h.budget.release(h.bytes)
+	}
+}

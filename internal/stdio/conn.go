@@ -1,0 +1,360 @@
+// Package stdio holds one JSON-RPC conversation with an MCP server over its stdin and stdout.
+//
+// Many calls share the pipe: each gets an id of its own, is written as exactly one line, and is
+// answered by the reply with that id, in whatever order replies come. A call ends exactly once, and
+// says whether the server may have seen it. Nobody waits for another's call: Start and Cancel only
+// queue, one goroutine alone writes, and one alone reads, which nothing the server sends can block.
+// A server that stops reading its stdin thus costs its own callers their calls and nobody else
+// anything. Memory is bounded: in what waits to be written, in the length of a line, and by a budget
+// that the conversations of a process share.
+//
+// It leaves to others: the process, deadlines, and what becomes of a server that answers nothing.
+//
+// Run owns both goroutines and has joined them when it returns; every other method may be called at
+// any time from anywhere.
+package stdio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
+
+// Defaults of Config.
+const (
+	// A line may carry 64 MiB and what JSON-RPC puts around it.
+	DefaultMaxLine  = 65 << 20
+	DefaultMaxQueue = 64 << 20
+)
+
+// maxAnswers bounds the answers to a server's own requests that wait for it to read. A server that
+// asks without reading loses the rest.
+const maxAnswers = 256
+
+// Config is what a conversation needs. In and Out must be such that Close ends a Read or Write in
+// progress, which is so for os.Pipe as long as nobody calls Fd, for net.Pipe and io.Pipe.
+type Config struct {
+	In  io.WriteCloser // the server's stdin
+	Out io.ReadCloser  // the server's stdout
+	Log *slog.Logger   // nil discards
+
+	MaxLine  int     // longer lines are discarded while they are read; 0 means DefaultMaxLine
+	MaxQueue int     // bytes that may wait for stdin, though one message always may; 0 means DefaultMaxQueue
+	Budget   *Budget // for lines over 64 KiB; nil means no limit
+
+	ClientInfo mcp.Implementation
+	// OnNotification is called on the reader with each notification but progress: it must not block,
+	// and params is only valid during the call. It may be nil.
+	OnNotification func(method string, params []byte)
+}
+
+// Conn is one conversation.
+type Conn struct {
+	cfg     Config
+	log     *slog.Logger
+	lines   *lineReader
+	wake    chan struct{} // "look at the queue again"
+	noInput chan struct{} // closed once nothing more will be written
+	started atomic.Bool
+	lastID  atomic.Uint64
+	counts  counters
+	noise   noise // the reader's
+
+	mu          sync.Mutex
+	pending     map[uint64]*Pending // until the reply, or until the server let go of it
+	queue       queue
+	waiting     int // bytes queued or being written
+	answers     int // answers queued or being written
+	inputClosed bool
+}
+
+// New prepares a conversation. Calls may be started at once; they move when Run runs.
+func New(cfg Config) *Conn {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.MaxLine == 0 {
+		cfg.MaxLine = DefaultMaxLine
+	}
+	if cfg.MaxQueue == 0 {
+		cfg.MaxQueue = DefaultMaxQueue
+	}
+	return &Conn{
+		cfg:     cfg,
+		log:     cfg.Log,
+		lines:   &lineReader{src: cfg.Out, maxLine: cfg.MaxLine, budget: cfg.Budget},
+		wake:    make(chan struct{}, 1),
+		noInput: make(chan struct{}),
+		pending: make(map[uint64]*Pending),
+	}
+}
+
+// Run carries the conversation until the server's stdout ends or ctx does, and closes both pipes. When
+// it returns, every call has ended. Both ends are orderly and return nil; the error of a read that
+// failed otherwise is returned.
+func (c *Conn) Run(ctx context.Context) error {
+	if c.started.Swap(true) {
+		return errors.New("a conversation can run only once")
+	}
+	done := make(chan struct{})
+	var owned sync.WaitGroup
+	owned.Go(c.write)
+	owned.Go(func() {
+		select {
+		case <-ctx.Done():
+			c.closePipes()
+		case <-done:
+		}
+	})
+	err := c.read()
+	close(done)
+	c.closePipes()
+	owned.Wait() // only then is it known which lines were written
+	c.endAll()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return ended(err)
+}
+
+func (c *Conn) closePipes() {
+	c.CloseInput()
+	c.close("stdout", c.cfg.Out)
+}
+
+func (c *Conn) close(name string, pipe io.Closer) {
+	if err := ended(pipe.Close()); err != nil {
+		c.log.Debug("close pipe", "pipe", name, "error", err)
+	}
+}
+
+// CloseInput closes the server's stdin, which asks a well-behaved one to end. What was not yet written
+// ends with ErrNotDelivered; replies are still taken until the server's stdout ends.
+func (c *Conn) CloseInput() {
+	if c.stopInput() {
+		c.close("stdin", c.cfg.In)
+	}
+}
+
+func (c *Conn) stopInput() (first bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inputClosed {
+		return false
+	}
+	c.inputClosed = true
+	close(c.noInput)
+	return true
+}
+
+// Start queues a call and returns at once. An error means that the call was surely not delivered
+// and Done will not be called: ErrClosed, ErrBackedUp, or a *mcp.SyntaxError or *mcp.TypeError for
+// params that are no valid object or array.
+func (c *Conn) Start(call *Call) (*Pending, error) { return c.start(call, false) }
+
+func (c *Conn) start(call *Call, quiet bool) (*Pending, error) {
+	params, err := oneLineParams(call.Params)
+	if err != nil {
+		return nil, fmt.Errorf("params: %w", err)
+	}
+	// An id that a failure below leaves unused does no harm.
+	p := &Pending{id: c.lastID.Add(1), call: call, quiet: quiet}
+	if call.Progress {
+		s, _, err := mcp.WithProgressToken(params, strconv.AppendUint(nil, p.id, 10))
+		if err != nil {
+			return nil, fmt.Errorf("params: %w", err)
+		}
+		p.line = [3][]byte{s.Before, s.Insert, s.After}
+	} else {
+		p.line[0] = params
+	}
+	p.size = envelopeSize + len(call.Method) + len(p.line[0]) + len(p.line[1]) + len(p.line[2])
+
+	c.mu.Lock()
+	switch {
+	case c.inputClosed:
+		err = ErrClosed
+	case c.waiting > 0 && c.waiting+p.size > c.cfg.MaxQueue:
+		err = ErrBackedUp
+	default:
+		c.pending[p.id] = p
+		c.enqueue(p)
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	c.counts.calls.Add(1)
+	c.signal()
+	return p, nil
+}
+
+func oneLineParams(raw []byte) ([]byte, error) {
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	params, err := mcp.OneLine(raw)
+	if err != nil {
+		return nil, err
+	}
+	if t := mcp.TypeOf(params); t != "object" && t != "array" {
+		return nil, &mcp.TypeError{Want: "object", Got: t}
+	}
+	return params, nil
+}
+
+// enqueue needs the lock; signal must follow without it.
+func (c *Conn) enqueue(p *Pending) {
+	c.queue.push(p)
+	c.waiting += p.size
+}
+
+func (c *Conn) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Notify queues a notification.
+func (c *Conn) Notify(method string, params []byte) error {
+	params, err := oneLineParams(params)
+	if err != nil {
+		return fmt.Errorf("params: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inputClosed {
+		return ErrClosed
+	}
+	c.enqueue(notification(method, params))
+	c.signal()
+	return nil
+}
+
+// Cancel gives a call up: it ends with ErrCancelled before Cancel returns, unless it has ended already,
+// which false says. A call that still waits to be written never will be. For one that may have been
+// written the server gets notifications/cancelled and then a ping; the call counts as released when
+// its late reply or the ping's answer arrives, because before that the server is still busy with it.
+func (c *Conn) Cancel(p *Pending, reason string) bool {
+	c.mu.Lock()
+	if p.ended {
+		c.mu.Unlock()
+		return false
+	}
+	p.ended = true
+	delivered := p.phase != phaseQueued
+	held := delivered && !p.quiet
+	if !delivered {
+		c.queue.remove(p)
+		c.waiting -= p.size
+	}
+	if !held {
+		delete(c.pending, p.id)
+	} else if !c.inputClosed {
+		c.enqueue(notification(mcp.MethodCancelled, cancelledParams(p.id, reason)))
+		c.enqueue(c.probe(p))
+	}
+	c.mu.Unlock()
+	c.signal()
+	p.call.Done(Reply{Err: ErrCancelled, Delivered: delivered})
+	if !held {
+		p.released()
+	}
+	return true
+}
+
+func cancelledParams(id uint64, reason string) []byte {
+	params := strconv.AppendUint([]byte(`{"requestId":`), id, 10)
+	if reason != "" {
+		params = mcp.AppendString(append(params, `,"reason":`...), reason)
+	}
+	return append(params, '}')
+}
+
+// probe makes the ping whose answer frees a cancelled call. It needs the lock.
+func (c *Conn) probe(cancelled *Pending) *Pending {
+	p := &Pending{id: c.lastID.Add(1), quiet: true, size: envelopeSize, call: &Call{
+		Method: mcp.MethodPing,
+		Done: func(r Reply) {
+			r.Release()
+			if answered(r) {
+				c.free(cancelled)
+			}
+		},
+	}}
+	c.pending[p.id] = p
+	return p
+}
+
+// answered reports whether the server answered, in whatever way.
+func answered(r Reply) bool {
+	return r.Err == nil || errors.Is(r.Err, ErrBadReply) || errors.Is(r.Err, ErrReplyTooLarge) || errors.Is(r.Err, ErrNoBuffer)
+}
+
+// free lets go of a cancelled call that the server no longer works on.
+func (c *Conn) free(p *Pending) {
+	c.mu.Lock()
+	_, held := c.pending[p.id]
+	delete(c.pending, p.id)
+	c.mu.Unlock()
+	if held {
+		p.released()
+	}
+}
+
+// end ends a call that is no longer among the pending. A cancelled one is only released.
+func (c *Conn) end(p *Pending, r Reply) {
+	c.mu.Lock()
+	late := p.ended
+	p.ended = true
+	c.mu.Unlock()
+	p.finish(r, late)
+}
+
+// finish makes the last two calls of a call's life. late says that Done was called already.
+func (p *Pending) finish(r Reply, late bool) {
+	if late {
+		r.Release()
+	} else {
+		p.call.Done(r)
+	}
+	p.released()
+}
+
+func (p *Pending) released() {
+	if p.call.Released != nil {
+		p.call.Released()
+	}
+}
+
+// endAll ends what the conversation leaves unanswered, oldest first. Reader and writer have ended.
+func (c *Conn) endAll() {
+	c.mu.Lock()
+	left := make([]*Pending, 0, len(c.pending))
+	for _, p := range c.pending {
+		left = append(left, p)
+	}
+	clear(c.pending)
+	c.mu.Unlock()
+	slices.SortFunc(left, func(a, b *Pending) int {
+		if a.id < b.id {
+			return -1
+		}
+		return 1
+	})
+	for _, p := range left {
+		c.end(p, Reply{Err: ErrLost, Delivered: true})
+	}
+	if n := c.noise.suppressed; n > 0 {
+		c.log.Warn("skipped more lines that are not JSON-RPC", "suppressed", n)
+	}
+}

@@ -1,0 +1,162 @@
+package stdio
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
+
+// readSize is what one read may bring, and the border between small and large lines. It is the
+// capacity of a pipe.
+const readSize = 64 << 10
+
+// line is what lineReader found between two line ends.
+type line struct {
+	data []byte // without its end; small lines are valid until the next one is read
+	// owned says that data is a buffer of its own, which the receiver may keep; hold is its share of
+	// the budget.
+	owned bool
+	hold  *hold
+	// err is set when the line was discarded; found then knows what could be seen of it.
+	err   error
+	found *mcp.Finder
+	// cut says that the stream ended without a line end.
+	cut bool
+}
+
+// lineReader cuts a stream into lines. Small lines stay in its one buffer. A line that outgrows it
+// gets a buffer of its own, which doubles, so that a long line costs linear time, and which is given
+// away with the line, so that nothing of it stays behind. A line that may not grow is read to its end
+// without being kept.
+type lineReader struct {
+	src     io.Reader
+	maxLine int
+	budget  *Budget
+
+	buf        []byte
+	start, end int // unread bytes of buf
+	seen       int // bytes behind start known to hold no line end
+	err        error
+	bytes      atomic.Int64
+
+	large    []byte // the line's beginning, once it is large
+	reserved int
+	lost     error // why the line is being discarded
+	finder   *mcp.Finder
+}
+
+// next returns the next line. After the last one it returns the stream's error, io.EOF at its
+// orderly end.
+func (r *lineReader) next() (line, error) {
+	if r.buf == nil {
+		r.buf = make([]byte, readSize)
+	}
+	for {
+		if i := bytes.IndexByte(r.buf[r.start+r.seen:r.end], '\n'); i >= 0 {
+			at := r.start + r.seen + i
+			part := r.buf[r.start:at]
+			r.start, r.seen = at+1, 0
+			return r.finish(part), nil
+		}
+		r.seen = r.end - r.start
+		if r.err != nil {
+			return r.last()
+		}
+		r.makeRoom()
+		n, err := r.src.Read(r.buf[r.end:])
+		r.end += n
+		r.bytes.Add(int64(n))
+		r.err = err
+	}
+}
+
+// last returns what stands behind the last line end, once.
+func (r *lineReader) last() (line, error) {
+	part := r.buf[r.start:r.end]
+	r.start, r.end, r.seen = 0, 0, 0
+	if len(part) == 0 && r.large == nil && r.lost == nil {
+		return line{}, r.err
+	}
+	l := r.finish(part)
+	l.cut = true
+	return l, nil
+}
+
+// makeRoom leaves space to read into: it moves the beginning of a line to the front, or spills a
+// full buffer into the large one.
+func (r *lineReader) makeRoom() {
+	switch {
+	case r.start == r.end:
+		r.start, r.end, r.seen = 0, 0, 0
+	case r.start > 0 && len(r.buf)-r.end < len(r.buf)/2:
+		r.end = copy(r.buf, r.buf[r.start:r.end])
+		r.start = 0
+	}
+	if r.start == 0 && (r.end == len(r.buf) || r.end > 0 && (r.large != nil || r.lost != nil)) {
+		r.spill(r.buf[:r.end])
+		r.start, r.end, r.seen = 0, 0, 0
+	}
+}
+
+// spill keeps a part of a large line, or looks through it when the line is being discarded.
+func (r *lineReader) spill(part []byte) {
+	if r.lost == nil {
+		if r.lost = r.grow(len(part)); r.lost == nil {
+			r.large = append(r.large, part...)
+			return
+		}
+		r.finder = new(mcp.Finder)
+		r.finder.Feed(r.large)
+		r.budget.release(r.reserved)
+		r.large, r.reserved = nil, 0
+	}
+	r.finder.Feed(part)
+}
+
+// grow makes room for n more bytes of a large line, or says why there is none.
+func (r *lineReader) grow(n int) error {
+	need := len(r.large) + n
+	if need > r.maxLine {
+		return ErrReplyTooLarge
+	}
+	if need <= cap(r.large) {
+		return nil
+	}
+	size := min(max(2*cap(r.large), need, 2*readSize), r.maxLine)
+	if !r.budget.reserve(size - r.reserved) {
+		return ErrNoBuffer
+	}
+	r.reserved = size
+	grown := make([]byte, len(r.large), size)
+	copy(grown, r.large)
+	r.large = grown
+	return nil
+}
+
+// finish makes a line of what was kept and its last part.
+func (r *lineReader) finish(part []byte) line {
+	if r.large == nil && r.lost == nil {
+		if len(part) <= r.maxLine {
+			return line{data: part}
+		}
+	}
+	r.spill(part)
+	l := line{data: r.large, owned: true, err: r.lost, found: r.finder}
+	if r.lost == nil {
+		l.hold = &hold{budget: r.budget, bytes: r.reserved}
+	}
+	r.large, r.reserved, r.lost, r.finder = nil, 0, nil, nil
+	return l
+}
+
+// ended turns the error of a finished stream into what Run returns: nothing for an orderly end.
+func ended(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,248 @@
+package stdio
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
+
+const (
+	// noisePeriod is how often a line that is no message is logged.
+	noisePeriod = time.Second
+	// noiseQuote is how much of it.
+	noiseQuote = 200
+	// maxAnswerID is the longest id of a server's request that we repeat in an answer.
+	maxAnswerID = 1024
+)
+
+// noise limits the log of skipped lines.
+type noise struct {
+	logged     time.Time
+	suppressed int
+}
+
+// read takes the server's lines until its stdout ends.
+func (c *Conn) read() error {
+	for {
+		l, err := c.lines.next()
+		if err != nil {
+			return err
+		}
+		if l.err != nil {
+			c.discarded(l)
+		} else if !blank(l.data) {
+			c.message(l)
+		}
+	}
+}
+
+func blank(b []byte) bool {
+	return (len(b) == 0 || b[0] <= ' ') && len(bytes.TrimSpace(b)) == 0
+}
+
+func (c *Conn) message(l line) {
+	env, err := mcp.Scan(l.data)
+	switch {
+	case err != nil:
+		c.malformed(l, env, err)
+		l.hold.release()
+	case env.Kind == mcp.KindBatch:
+		c.batch(l)
+		l.hold.release()
+	case env.Kind == mcp.KindResponse || env.Kind == mcp.KindErrorResponse:
+		c.reply(env, l)
+	default:
+		c.incoming(env)
+		l.hold.release()
+	}
+}
+
+// batch takes apart what protocol version 2025-03-26 allowed. Replies in it are copied.
+func (c *Conn) batch(l line) {
+	err := mcp.Elements(l.data, func(element []byte) bool {
+		c.message(line{data: element})
+		return true
+	})
+	if err != nil {
+		c.skip(l.data, err) // cannot be: Scan has checked the line
+	}
+}
+
+// incoming handles what the server sends of its own accord.
+func (c *Conn) incoming(env mcp.Envelope) {
+	switch {
+	case env.Kind == mcp.KindRequest && string(env.Method) == mcp.MethodPing:
+		c.answer(env.ID, `,"result":{}}`)
+	case env.Kind == mcp.KindRequest:
+		c.refuse(env.ID, mcp.CodeMethodNotFound, "method not found: "+cut(env.Method))
+	case string(env.Method) == mcp.MethodProgress:
+		c.progress(env.Params)
+	case c.cfg.OnNotification != nil:
+		c.cfg.OnNotification(string(env.Method), env.Params)
+	}
+}
+
+func (c *Conn) refuse(id []byte, code mcp.Code, message string) {
+	rest := mcp.AppendString(fmt.Appendf(nil, `,"error":{"code":%d,"message":`, code), message)
+	c.answer(id, string(rest)+"}}")
+}
+
+// answer queues the answer to a server's request, or drops it when the server does not read.
+func (c *Conn) answer(id []byte, rest string) {
+	c.mu.Lock()
+	fits := c.answers < maxAnswers && len(id) <= maxAnswerID && !c.inputClosed
+	if fits {
+		p := plain(append(append([]byte(`{"jsonrpc":"2.0","id":`), id...), rest...))
+		p.answer = true
+		c.answers++
+		c.enqueue(p)
+	}
+	c.mu.Unlock()
+	if !fits {
+		c.counts.droppedAnswers.Add(1)
+		return
+	}
+	c.signal()
+}
+
+// progress tells the call that the notification names. Our tokens are the calls' ids.
+func (c *Conn) progress(params []byte) {
+	found, err := mcp.Fields(params, "progressToken")
+	if err != nil {
+		return
+	}
+	id, ok := parseID(found[0])
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	p := c.pending[id]
+	wanted := p != nil && !p.ended && p.phase != phaseQueued && p.call.Progress && p.call.OnProgress != nil
+	c.mu.Unlock()
+	if wanted {
+		p.call.OnProgress()
+	}
+}
+
+// reply ends the call that a valid response names.
+func (c *Conn) reply(env mcp.Envelope, l line) {
+	p, late := c.claim(env.ID)
+	if p == nil {
+		if !late {
+			c.counts.unknownIDs.Add(1)
+			c.logNoise("a reply names no call", l.data, nil)
+		}
+		l.hold.release()
+		return
+	}
+	r := Reply{Result: env.Result, Error: env.Error, Delivered: true, hold: l.hold}
+	if !l.owned && !late {
+		r.Result, r.Error = bytes.Clone(r.Result), bytes.Clone(r.Error)
+	}
+	p.finish(r, late)
+}
+
+// claim takes the call that raw names off the pending, and counts its reply. late says that the call
+// has ended; one that the server was freed of long ago is no longer known. A call that was not yet
+// written has no reply, whatever the server says.
+func (c *Conn) claim(raw []byte) (p *Pending, late bool) {
+	id, ok := parseID(raw)
+	if !ok {
+		return nil, false
+	}
+	c.mu.Lock()
+	p = c.pending[id]
+	switch {
+	case p == nil:
+		late = id <= c.lastID.Load()
+	case p.phase == phaseQueued:
+		p = nil
+	default:
+		delete(c.pending, id)
+		late = p.ended
+		p.ended = true
+	}
+	c.mu.Unlock()
+	if late {
+		c.counts.lateReplies.Add(1)
+	} else if p != nil {
+		c.counts.replies.Add(1)
+	}
+	return p, late
+}
+
+// parseID reads an id of ours. A string is none of ours, even if it looks like one: a server that
+// changes an id's type may mix up more. 12.0 is the number 12, written by a server whose numbers are
+// all floating.
+func parseID(raw []byte) (uint64, bool) {
+	if whole, zeros, ok := bytes.Cut(raw, []byte{'.'}); ok && len(bytes.Trim(zeros, "0")) == 0 {
+		raw = whole
+	}
+	id, err := strconv.ParseUint(string(raw), 10, 64)
+	return id, err == nil && id > 0
+}
+
+// malformed ends the call that a broken reply names, so that it need not wait for its deadline. A
+// line cut off by the server's end is no reply: its call is lost, like all others.
+func (c *Conn) malformed(l line, env mcp.Envelope, err error) {
+	id, reply := env.ID, env.Method == nil && (env.Result != nil || env.Error != nil)
+	if errors.As(err, new(*mcp.SyntaxError)) {
+		var f mcp.Finder
+		f.Feed(l.data)
+		id, reply = f.ID(), f.Reply() && !f.Method()
+	}
+	if !l.cut && reply && c.fail(id, fmt.Errorf("%w: %w", ErrBadReply, err)) {
+		c.logNoise("a reply is malformed", l.data, err)
+		return
+	}
+	c.skip(l.data, err)
+}
+
+// discarded ends the call whose reply was too long to keep.
+func (c *Conn) discarded(l line) {
+	switch id := l.found.ID(); {
+	case l.cut:
+	case l.found.Method() && id != nil:
+		c.refuse(id, mcp.CodeInvalidRequest, "request too large")
+	case l.found.Reply() && c.fail(id, l.err):
+		return
+	}
+	c.skip(nil, l.err)
+}
+
+// fail ends the call that raw names, if there is one.
+func (c *Conn) fail(raw []byte, err error) bool {
+	p, late := c.claim(raw)
+	if p != nil {
+		p.finish(Reply{Err: err, Delivered: true}, late)
+	}
+	return p != nil
+}
+
+// skip counts and logs a line that is no message.
+func (c *Conn) skip(data []byte, err error) {
+	c.counts.skipped.Add(1)
+	c.logNoise("skipped a line that is not JSON-RPC", data, err)
+}
+
+func (c *Conn) logNoise(message string, data []byte, err error) {
+	now := time.Now()
+	if now.Sub(c.noise.logged) < noisePeriod {
+		c.noise.suppressed++
+		return
+	}
+	c.log.Warn(message, "line", cut(data), "bytes", len(data), "error", err, "suppressed", c.noise.suppressed)
+	c.noise = noise{logged: now}
+}
+
+// cut quotes the beginning of what a server sent.
+func cut(b []byte) string {
+	if len(b) > noiseQuote {
+		return string(bytes.ToValidUTF8(b[:noiseQuote], []byte("?"))) + "..."
+	}
+	return string(bytes.ToValidUTF8(b, []byte("?")))
+}

@@ -1,0 +1,145 @@
+package stdio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
+
+// Bounds on a paged list, so that a server cannot keep us listing for ever.
+const (
+	maxPages     = 1000
+	maxListBytes = 64 << 20
+)
+
+// Request makes one call and waits for it. When ctx ends first, the call is cancelled and Err wraps
+// the context's cause. The reply must be released.
+func (c *Conn) Request(ctx context.Context, method string, params []byte) Reply {
+	return c.request(ctx, method, params, false)
+}
+
+func (c *Conn) request(ctx context.Context, method string, params []byte, quiet bool) Reply {
+	replies := make(chan Reply, 1)
+	p, err := c.start(&Call{Method: method, Params: params, Done: func(r Reply) { replies <- r }}, quiet)
+	if err != nil {
+		return Reply{Err: err}
+	}
+	select {
+	case r := <-replies:
+		return r
+	case <-ctx.Done():
+	}
+	c.Cancel(p, "the caller gave up")
+	r := <-replies
+	if errors.Is(r.Err, ErrCancelled) {
+		r.Err = fmt.Errorf("%w: %w", r.Err, context.Cause(ctx))
+	}
+	return r
+}
+
+// Handshake opens the conversation in the legacy era: it offers the newest version we know and takes
+// what the server answers, if we know that. It must come before every other call but Ping, and once.
+func (c *Conn) Handshake(ctx context.Context) (*mcp.InitializeResult, error) {
+	r := c.request(ctx, mcp.MethodInitialize, mcp.InitializeParams(mcp.LatestLegacy, c.cfg.ClientInfo), true)
+	defer r.Release()
+	if err := r.Failure(); err != nil {
+		return nil, fmt.Errorf("initialize: %w", err)
+	}
+	result, err := mcp.ParseInitializeResult(r.Result)
+	if err != nil {
+		return nil, fmt.Errorf("initialize: %w", err)
+	}
+	if !mcp.IsLegacy(result.ProtocolVersion) {
+		return nil, fmt.Errorf("initialize: the server speaks protocol version %q; known are %q", result.ProtocolVersion, mcp.LegacyVersions())
+	}
+	if err := c.Notify(mcp.MethodInitialized, nil); err != nil {
+		return nil, fmt.Errorf("notifications/initialized: %w", err)
+	}
+	return result, nil
+}
+
+// Ping returns nil when the server answers, even if only that it does not know ping.
+func (c *Conn) Ping(ctx context.Context) error {
+	r := c.request(ctx, mcp.MethodPing, nil, true)
+	r.Release()
+	if answered(r) {
+		return nil
+	}
+	return fmt.Errorf("ping: %w", r.Err)
+}
+
+// ListTools returns all pages of tools/list, in the server's order.
+func (c *Conn) ListTools(ctx context.Context) ([]mcp.Tool, error) {
+	raw, err := c.List(ctx, mcp.MethodToolsList, "tools")
+	if err != nil {
+		return nil, err
+	}
+	tools := make([]mcp.Tool, len(raw))
+	for i := range raw {
+		if tools[i], err = mcp.ParseTool(raw[i]); err != nil {
+			return nil, fmt.Errorf("tools/list: %w", err)
+		}
+	}
+	return tools, nil
+}
+
+// List returns the elements of all pages of a list such as resources/list, whose results hold them in
+// the named member. They are the caller's own.
+func (c *Conn) List(ctx context.Context, method, member string) ([][]byte, error) {
+	var all [][]byte
+	var params []byte
+	var seen []string
+	for size := 0; len(seen) < maxPages; {
+		page, cursor, err := c.page(ctx, method, member, params)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", method, err)
+		}
+		for _, element := range page {
+			size += len(element)
+		}
+		if size > maxListBytes {
+			return nil, fmt.Errorf("%s: more than %d bytes", method, maxListBytes)
+		}
+		all = append(all, page...)
+		if cursor == "" {
+			return all, nil
+		}
+		if slices.Contains(seen, cursor) {
+			return nil, fmt.Errorf("%s: the server repeats the cursor %.100q", method, cursor)
+		}
+		seen = append(seen, cursor)
+		params = append(mcp.AppendString([]byte(`{"cursor":`), cursor), '}')
+	}
+	return nil, fmt.Errorf("%s: more than %d pages", method, maxPages)
+}
+
+func (c *Conn) page(ctx context.Context, method, member string, params []byte) (elements [][]byte, cursor string, err error) {
+	r := c.Request(ctx, method, params)
+	defer r.Release()
+	if err := r.Failure(); err != nil {
+		return nil, "", err
+	}
+	found, err := mcp.Fields(r.Result, member, "nextCursor")
+	if err != nil {
+		return nil, "", fmt.Errorf("result: %w", err)
+	}
+	if found[0] == nil {
+		return nil, "", fmt.Errorf("result without %q", member)
+	}
+	err = mcp.Elements(found[0], func(value []byte) bool {
+		elements = append(elements, slices.Clone(value))
+		return true
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", member, err)
+	}
+	if found[1] != nil && !mcp.IsNull(found[1]) {
+		if cursor, err = mcp.String(found[1]); err != nil {
+			return nil, "", fmt.Errorf("nextCursor: %w", err)
+		}
+	}
+	return elements, cursor, nil
+}
