@@ -32,4 +32,11 @@ var (
 	ErrDraining = errors.New("node is draining")
 	// ErrUnknownServer: no such server.
 	ErrUnknownServer = errors.New("unknown server")
+	// ErrUnknownTool: the server, or none of them, offers such a tool.
+	ErrUnknownTool = errors.New("unknown tool")
+	// ErrCatalogueUnknown: what a server offers is not known yet, because no
+	// replica of it has been ready so far.
+	ErrCatalogueUnknown = errors.New("tools are not known yet")
+	// ErrNoDefaultTool: the call names no tool, and there is no default one.
+	ErrNoDefaultTool = errors.New("no default tool")
 )

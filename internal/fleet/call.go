@@ -1,0 +1,26 @@
+package fleet
+
+import "time"
+
+// Call is one tool invocation as a front hands it to the router: which server
+// it is for, not yet which replica.
+type Call struct {
+	Server      ServerName
+	Method      string        // "tools/call"
+	Params      []byte        // raw JSON, one valid value on one line
+	Idempotent  bool          // the tool says that it may run twice
+	Timeout     time.Duration // the client's wish; 0: the server's call timeout
+	RequestID   string
+	Traceparent string
+}
+
+// Tool is a tool that a name was resolved to.
+type Tool struct {
+	Server     ServerName
+	Name       string // as the server itself calls it
+	ReadOnly   bool   // its readOnlyHint
+	Idempotent bool   // its idempotentHint
+}
+
+// Repeatable tells whether the tool declares itself safe to run twice.
+func (t Tool) Repeatable() bool { return t.ReadOnly || t.Idempotent }
