@@ -1,0 +1,63 @@
+package fleetfile
+
+import (
+	"path/filepath"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// commandOrImage checks what excludes what.
+func (d *serverDecoder) commandOrImage() {
+	_, image := d.given["image"]
+	_, command := d.given["command"]
+	switch {
+	case image && command:
+		d.errorf(d.given["command"], join(d.path, "command"), "a server has either an image or a command; to replace the image's own, use entrypoint and args")
+	case !image && !command:
+		for _, key := range []string{"url", "serverUrl", "http"} {
+			if _, remote := d.given[key]; remote {
+				return // refused as not supported yet, which is enough
+			}
+		}
+		d.errorf(d.node, d.path, "needs an image or a command")
+	case command:
+		for _, key := range containerKeys {
+			if n, given := d.given[key]; given {
+				d.errorf(n, join(d.path, key), "is for images; a command runs as a plain process")
+			}
+		}
+	}
+}
+
+// finish fills in what depends on several keys, and checks it.
+func (d *serverDecoder) finish() {
+	s := &d.spec
+	if s.Image != "" && s.PullPolicy == "" {
+		s.PullPolicy = fleet.PullMissing
+	}
+	if s.MaxCallDuration < s.CallTimeout {
+		if n, given := d.given["max_call_duration"]; given {
+			d.errorf(n, join(d.path, "max_call_duration"), "must not be shorter than call_timeout, which is %s", s.CallTimeout)
+		}
+		s.MaxCallDuration = s.CallTimeout // the default, for a long timeout
+	}
+	if s.Cwd != "" && !filepath.IsAbs(s.Cwd) {
+		if s.Image != "" {
+			d.errorf(d.given["cwd"], join(d.path, "cwd"), "must be an absolute path in the image")
+			return
+		}
+		s.Cwd = d.absolute(s.Cwd)
+	}
+}
+
+// absolute takes a relative path as Compose does: from the file's directory.
+func (p *parser) absolute(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	joined := filepath.Join(filepath.Dir(p.opts.Filename), path)
+	if abs, err := filepath.Abs(joined); err == nil {
+		return abs
+	}
+	return joined
+}

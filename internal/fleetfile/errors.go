@@ -1,0 +1,137 @@
+package fleetfile
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// maxShown bounds how many problems one message lists.
+const maxShown = 10
+
+// Error is one problem in a fleet file.
+type Error struct {
+	File   string
+	Line   int    // from 1; 0 when unknown
+	Column int    // from 1; 0 when unknown
+	Path   string // of the key, as servers.brave-search.resources.memory; may be ""
+	Msg    string
+}
+
+// Error returns file:line:column: path: message.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(cmp.Or(e.File, "fleet file"))
+	if e.Line > 0 {
+		fmt.Fprintf(&b, ":%d", e.Line)
+		if e.Column > 0 {
+			fmt.Fprintf(&b, ":%d", e.Column)
+		}
+	}
+	b.WriteString(": ")
+	if e.Path != "" {
+		b.WriteString(e.Path + ": ")
+	}
+	b.WriteString(e.Msg)
+	return b.String()
+}
+
+// Errors are all problems of a fleet file, in the order of their lines.
+type Errors []*Error
+
+// Error lists the problems, one a line, and counts those past the tenth.
+func (e Errors) Error() string {
+	lines := make([]string, 0, maxShown+1)
+	for i, one := range e {
+		if i == maxShown {
+			lines = append(lines, fmt.Sprintf("and %d more", len(e)-maxShown))
+			break
+		}
+		lines = append(lines, one.Error())
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (e Errors) orNil() error {
+	if len(e) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(e, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return e
+}
+
+// errorf notes a problem at a node. A problem that is seen again through
+// another alias of the node is noted once.
+func (p *parser) errorf(n *yaml.Node, path, format string, args ...any) {
+	e := &Error{File: p.opts.Filename, Path: path, Msg: fmt.Sprintf(format, args...)}
+	if n != nil {
+		e.Line, e.Column = n.Line, n.Column
+	}
+	for _, old := range p.errs {
+		if *old == *e {
+			return
+		}
+	}
+	p.errs = append(p.errs, e)
+}
+
+// unknownKey refuses a key: as not supported yet, or with the nearest one.
+func (p *parser) unknownKey(e entry, path string, known, later []string) {
+	if path != "" {
+		path += "."
+	}
+	if slices.Contains(later, e.key) {
+		p.errorf(e.keyNode, path+e.key, "not supported yet")
+		return
+	}
+	p.errorf(e.keyNode, path+e.key, "unknown key%s", didYouMean(e.key, known))
+}
+
+// didYouMean returns a hint at the candidate nearest to word, or "". A
+// shortened word is near, too.
+func didYouMean(word string, candidates []string) string {
+	best, bestDistance := "", len(word)/3+2
+	for _, c := range candidates {
+		d := distance(strings.ToLower(word), strings.ToLower(c))
+		if len(word) > 2 && strings.HasPrefix(c, strings.ToLower(word)) {
+			d = 1
+		}
+		if d < bestDistance {
+			best, bestDistance = c, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "; did you mean " + best + "?"
+}
+
+// distance is the number of single-byte edits between a and b. Names that are
+// long beyond reason are far from everything.
+func distance(a, b string) int {
+	if len(a) > 100 || len(b) > 100 {
+		return 100
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

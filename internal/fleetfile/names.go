@@ -1,0 +1,72 @@
+package fleetfile
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// reserved are the names that paths of the HTTP API begin with.
+var reserved = []string{"-", "api", "call", "docs", "g", "healthz", "mcp", "metrics", "openapi.json", "readyz", "sse", "tools", "ui"}
+
+const maxName = 63 // of a DNS label
+
+var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+
+// badName says what is wrong with a server's name, or returns "".
+func badName(name string) string {
+	switch {
+	case slices.Contains(reserved, name):
+		return fmt.Sprintf("the name %q is reserved", name)
+	case len(name) > maxName:
+		return fmt.Sprintf("a server's name has at most %d characters, not %d", maxName, len(name))
+	case !dnsLabel.MatchString(name):
+		return "a server's name consists of lower case letters, digits and inner hyphens"
+	}
+	return ""
+}
+
+var notInLabel = regexp.MustCompile(`[^a-z0-9]+`)
+
+// proposeName makes a valid name from a bad one, or returns "".
+func proposeName(name string) string {
+	s := strings.ToLower(name)
+	if slices.Contains(reserved, s) {
+		s += "-server"
+	}
+	s = strings.Trim(notInLabel.ReplaceAllString(s, "-"), "-")
+	s = strings.TrimRight(s[:min(len(s), maxName)], "-")
+	if badName(s) != "" {
+		return ""
+	}
+	return s
+}
+
+// badWord says why s cannot be one word of a command line, or returns "".
+func badWord(s string) string {
+	switch {
+	case strings.HasPrefix(s, "-"):
+		return "must not begin with a hyphen"
+	case strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
+		return "must not contain white space"
+	}
+	return ""
+}
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
+
+// replicaVariable marks the processes of a replica; the sweep finds them by it.
+const replicaVariable = "MCPFLEET_REPLICA"
+
+// badEnvName says what is wrong with the name of a variable, or returns "".
+func badEnvName(name string) string {
+	switch {
+	case name == replicaVariable:
+		return replicaVariable + " is set by mcpfleet itself"
+	case !envName.MatchString(name):
+		return "not a name that a variable can have"
+	}
+	return ""
+}

@@ -1,0 +1,375 @@
+package fleetfile
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// entry is one key of a mapping with its value.
+type entry struct {
+	key     string
+	keyNode *yaml.Node
+	value   *yaml.Node
+}
+
+const (
+	maxVisited    = 100_000 // entries of mappings in one file, merges counted each time
+	maxMergeDepth = 8
+)
+
+// mapping returns the entries of a mapping in their order, merge keys (<<)
+// resolved. It refuses duplicates.
+func (p *parser) mapping(n *yaml.Node, path string) ([]entry, bool) {
+	return p.mergedMapping(n, path, 0)
+}
+
+func (p *parser) mergedMapping(n *yaml.Node, path string, depth int) ([]entry, bool) {
+	n = resolve(n)
+	if n.Kind != yaml.MappingNode {
+		p.errorf(n, path, "must be a mapping of keys to values, not %s", describe(n))
+		return nil, false
+	}
+	var own []entry
+	var merges []*yaml.Node
+	index := map[string]int{} // line of the first
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if p.visited++; p.visited > maxVisited {
+			p.errorf(n, "", "the file has too many keys")
+			return nil, false
+		}
+		key, value := resolve(n.Content[i]), n.Content[i+1]
+		switch {
+		case key.Kind != yaml.ScalarNode:
+			p.errorf(key, path, "a key must be a string, not %s", describe(key))
+			continue
+		case key.ShortTag() == "!!merge":
+			merges = append(merges, value)
+			continue
+		}
+		if first, seen := index[key.Value]; seen {
+			p.errorf(n.Content[i], join(path, key.Value), "duplicate key, first seen in line %d", first)
+			continue
+		}
+		index[key.Value] = key.Line
+		own = append(own, entry{key: key.Value, keyNode: n.Content[i], value: value})
+	}
+	for _, m := range merges {
+		if depth == maxMergeDepth {
+			p.errorf(m, path, "merge keys are nested too deeply")
+			return nil, false
+		}
+		sources := []*yaml.Node{m}
+		if seq := resolve(m); seq.Kind == yaml.SequenceNode {
+			sources = seq.Content
+		}
+		for _, source := range sources {
+			merged, ok := p.mergedMapping(source, path, depth+1)
+			if !ok {
+				return nil, false
+			}
+			for _, e := range merged {
+				if _, seen := index[e.key]; !seen {
+					index[e.key] = e.keyNode.Line
+					own = append(own, e)
+				}
+			}
+		}
+	}
+	return own, true
+}
+
+// resolve follows aliases. YAML cannot make an alias of an alias, yet a chain
+// of some length costs nothing to follow.
+func resolve(n *yaml.Node) *yaml.Node {
+	for range 8 {
+		if n.Kind != yaml.AliasNode || n.Alias == nil {
+			break
+		}
+		n = n.Alias
+	}
+	return n
+}
+
+func isNull(n *yaml.Node) bool {
+	n = resolve(n)
+	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null"
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// describe names what a node is, and shows the text of a scalar as the file
+// has it: before variables are replaced, so that no secret is shown.
+func describe(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	case yaml.ScalarNode:
+		if n.ShortTag() == "!!null" {
+			return "empty"
+		}
+		const longest = 40
+		if r := []rune(n.Value); len(r) > longest {
+			return strconv.Quote(string(r[:longest]) + "...")
+		}
+		return strconv.Quote(n.Value)
+	}
+	return "this"
+}
+
+// text returns a scalar's text with variables replaced; numbers and booleans
+// count as they are written.
+func (p *parser) text(n *yaml.Node, path, want string) (string, bool) {
+	n = resolve(n)
+	if n.Kind != yaml.ScalarNode {
+		p.errorf(n, path, "must be %s, not %s", want, describe(n))
+		return "", false
+	}
+	switch n.ShortTag() {
+	case "!!null":
+		p.errorf(n, path, "has no value; it must be %s", want)
+		return "", false
+	case "!!str", "!!int", "!!float", "!!bool", "!!timestamp":
+	default:
+		p.errorf(n, path, "must be %s, not a value with the tag %s", want, n.ShortTag())
+		return "", false
+	}
+	s, err := p.interpolate(n.Value)
+	if err != nil {
+		p.errorf(n, path, "%s", err)
+		return "", false
+	}
+	if strings.ContainsRune(s, 0) {
+		p.errorf(n, path, "must not contain a NUL byte")
+		return "", false
+	}
+	return s, true
+}
+
+// str is text that must be a string in the file, too.
+func (p *parser) str(n *yaml.Node, path string) (string, bool) {
+	r := resolve(n)
+	if r.Kind == yaml.ScalarNode {
+		switch r.ShortTag() {
+		case "!!int", "!!float", "!!bool":
+			p.errorf(n, path, "must be a string, not %s; put it in quotes if it is meant so", r.Value)
+			return "", false
+		}
+	}
+	s, ok := p.text(n, path, "a string")
+	if ok && s == "" {
+		p.errorf(n, path, "must not be empty")
+		return "", false
+	}
+	return s, ok
+}
+
+// word is a str without white space that is no option when it is passed on
+// a command line.
+func (p *parser) word(n *yaml.Node, path string) (string, bool) {
+	s, ok := p.str(n, path)
+	if !ok {
+		return "", false
+	}
+	if why := badWord(s); why != "" {
+		p.errorf(n, path, "%s", why)
+		return "", false
+	}
+	return s, true
+}
+
+func (p *parser) boolean(n *yaml.Node, path string) (bool, bool) {
+	const want = "true or false"
+	s, ok := p.text(n, path, want)
+	if !ok {
+		return false, false
+	}
+	switch s {
+	case "true", "True", "TRUE":
+		return true, true
+	case "false", "False", "FALSE":
+		return false, true
+	}
+	p.errorf(n, path, "must be %s, not %s", want, describe(resolve(n)))
+	return false, false
+}
+
+func (p *parser) integer(n *yaml.Node, path string, low, high int64) (int64, bool) {
+	const want = "a whole number"
+	s, ok := p.text(n, path, want)
+	if !ok {
+		return 0, false
+	}
+	i, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		p.errorf(n, path, "must be %s, not %s", want, describe(resolve(n)))
+		return 0, false
+	}
+	if i < low || i > high {
+		p.errorf(n, path, "must be between %d and %d, not %s", low, high, describe(resolve(n)))
+		return 0, false
+	}
+	return i, true
+}
+
+// scalarAs decodes a scalar by a function that says what is wrong.
+func scalarAs[T any](p *parser, n *yaml.Node, path, want string, parse func(string) (T, error)) (T, bool) {
+	var zero T
+	s, ok := p.text(n, path, want)
+	if !ok {
+		return zero, false
+	}
+	v, err := parse(s)
+	if err != nil {
+		p.errorf(n, path, "must be %s, not %s", want, describe(resolve(n)))
+		return zero, false
+	}
+	return v, true
+}
+
+const (
+	wantCPUs     = "a number of cores above 0, as 0.5"
+	wantSize     = "an amount of memory, as 512m or 1GiB"
+	wantDuration = "a duration, as 30s or 1m30s"
+)
+
+func (p *parser) cpus(n *yaml.Node, path string) (float64, bool) {
+	return scalarAs(p, n, path, wantCPUs, parseCPUs)
+}
+
+func (p *parser) memory(n *yaml.Node, path string) (int64, bool) {
+	size, ok := scalarAs(p, n, path, wantSize, parseSize)
+	if ok && size < minMemory {
+		p.errorf(n, path, "must be at least 6m, not %s: no container starts in less", describe(resolve(n)))
+		return 0, false
+	}
+	return size, ok
+}
+
+func (p *parser) duration(n *yaml.Node, path string, low, high time.Duration) (time.Duration, bool) {
+	d, ok := scalarAs(p, n, path, wantDuration, parseDuration)
+	if ok && (d < low || d > high) {
+		p.errorf(n, path, "must be between %s and %s, not %s", low, high, describe(resolve(n)))
+		return 0, false
+	}
+	return d, ok
+}
+
+// item is one string of a list with its place.
+type item struct {
+	text string
+	node *yaml.Node
+	path string
+}
+
+// items decodes a list of strings. No value is an empty list.
+func (p *parser) items(n *yaml.Node, path string) ([]item, bool) {
+	n = resolve(n)
+	if isNull(n) {
+		return nil, true
+	}
+	if n.Kind != yaml.SequenceNode {
+		p.errorf(n, path, "must be a list of strings, not %s", describe(n))
+		return nil, false
+	}
+	ok := true
+	list := make([]item, 0, len(n.Content))
+	for i, c := range n.Content {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		s, valid := p.text(c, at, "a string")
+		ok = ok && valid
+		list = append(list, item{text: s, node: c, path: at})
+	}
+	return list, ok
+}
+
+func (p *parser) strings(n *yaml.Node, path string) ([]string, bool) {
+	list, ok := p.items(n, path)
+	if !ok || len(list) == 0 {
+		return nil, ok
+	}
+	return texts(list), true
+}
+
+func texts(list []item) []string {
+	out := make([]string, len(list))
+	for i, it := range list {
+		out[i] = it.text
+	}
+	return out
+}
+
+// pairs decodes a mapping of names to strings, or a list of NAME=VALUE. The
+// function bare gives the value of a name that comes without one.
+func (p *parser) pairs(n *yaml.Node, path string, bare func(name string) (string, error)) (map[string]string, bool) {
+	n = resolve(n)
+	if isNull(n) {
+		return nil, true
+	}
+	ok := true
+	out := map[string]string{}
+	withoutValue := func(name string, at *yaml.Node, where string) {
+		v, err := bare(name)
+		if err != nil {
+			p.errorf(at, where, "%s", err)
+			ok = false
+		}
+		out[name] = v
+	}
+	if n.Kind == yaml.SequenceNode {
+		list, valid := p.items(n, path)
+		if !valid {
+			return nil, false
+		}
+		for _, it := range list {
+			name, value, has := strings.Cut(it.text, "=")
+			if _, twice := out[name]; twice {
+				// The name may come out of a variable: it is not shown.
+				p.errorf(it.node, it.path, "has the name of an earlier item")
+				ok = false
+			} else if has {
+				out[name] = value
+			} else {
+				withoutValue(name, it.node, it.path)
+			}
+		}
+		return out, ok
+	}
+	entries, valid := p.mapping(n, path)
+	if !valid {
+		return nil, false
+	}
+	for _, e := range entries {
+		at := join(path, e.key)
+		if isNull(e.value) {
+			withoutValue(e.key, e.keyNode, at)
+			continue
+		}
+		v, valid := p.text(e.value, at, "a string")
+		ok = ok && valid
+		out[e.key] = v
+	}
+	return out, ok
+}
+
+// float bounds: a machine has fewer cores.
+const maxCPUs = 4096
+
+func parseCPUs(s string) (float64, error) {
+	f, err := strconv.ParseFloat(s, 64)
+	if err == nil && (math.IsNaN(f) || f <= 0 || f > maxCPUs) {
+		err = strconv.ErrRange
+	}
+	return f, err
+}

@@ -1,0 +1,393 @@
+package fleetfile
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+var serverKeys = []string{
+	"args", "call_timeout", "cap_add", "command", "cwd", "default_tool", "drain_timeout", "entrypoint", "env", "health", "image", "labels",
+	"max_call_duration", "max_ongoing_requests", "max_queued_requests", "max_replicas_per_node", "mounts", "network", "no_new_privileges",
+	"pull_policy", "read_only", "replicas", "resources", "sessions", "start_timeout", "stop_grace", "user",
+}
+
+// laterServerKeys are keys of coming versions, told from typing errors.
+var laterServerKeys = []string{
+	"access", "allow", "auth", "autoscaling", "canary", "cap_drop", "deny", "env_file", "envFile", "era", "headers", "idle_timeout",
+	"max_replicas", "min_replicas", "oauth", "placement", "privileged", "rate_limit", "rate_limits", "retry", "revision", "rollback", "rolling_update",
+	"rollout", "scopes", "secrets", "session", "session_idle_timeout", "spares", "tenants", "tls", "tools", "transport", "update", "update_strategy",
+	"url", "http", "serverUrl", "warm_pool", "zones",
+}
+
+// clientKeys mean something to the clients whose files are accepted, nothing here.
+var clientKeys = []string{
+	"alwaysAllow", "autoApprove", "autostart", "description", "dev", "disabledTools", "gallery", "icon", "name", "timeout", "trust", "version",
+}
+
+// containerKeys mean nothing to a plain process.
+var containerKeys = []string{"cap_add", "entrypoint", "mounts", "network", "no_new_privileges", "pull_policy", "read_only", "user"}
+
+const (
+	maxReplicas = 10_000
+	maxOngoing  = 10_000
+	maxQueued   = 1_000_000
+	longest     = 30 * 24 * time.Hour
+)
+
+// server decodes one entry. It returns false for one that is switched off; a
+// spec with errors may be incomplete, as nobody will see it.
+func (p *parser) server(n *yaml.Node, path string, foreign bool) (fleet.Spec, bool) {
+	entries, ok := p.mapping(n, path)
+	if !ok {
+		return fleet.Spec{}, false
+	}
+	d := &serverDecoder{parser: p, node: n, path: path, given: map[string]*yaml.Node{}}
+	for _, e := range entries {
+		d.given[e.key] = e.value
+	}
+	_, hasType := d.given["type"]
+	p.foreign = foreign || hasType // VS Code's form is known by the type
+	defer func() { p.foreign = false }()
+	if p.foreign && d.disabled() {
+		return fleet.Spec{}, false
+	}
+	d.defaults()
+	for _, e := range entries {
+		d.key(e)
+	}
+	if d.runsContainer() {
+		d.containerFromRun()
+	} else {
+		d.commandOrImage()
+	}
+	d.finish()
+	return d.spec, true
+}
+
+// serverDecoder decodes one server.
+type serverDecoder struct {
+	*parser
+	node  *yaml.Node
+	path  string
+	given map[string]*yaml.Node // the keys that are there
+	spec  fleet.Spec
+	args  []item
+	// runEnvironment is where -e NAME of a run command finds its value.
+	runEnvironment func(name string) (string, bool)
+}
+
+func (d *serverDecoder) defaults() {
+	d.spec = fleet.Spec{
+		Replicas:           fleet.DefaultReplicas,
+		MaxOngoingRequests: fleet.DefaultMaxOngoing,
+		MaxQueuedRequests:  fleet.DefaultMaxQueued,
+		CallTimeout:        fleet.DefaultCallTimeout,
+		MaxCallDuration:    fleet.DefaultMaxCallDuration,
+		Template: fleet.Template{
+			Sessions: "shared",
+			Health: fleet.Health{
+				Period:   fleet.DefaultHealthPeriod,
+				Timeout:  fleet.DefaultHealthTimeout,
+				Failures: fleet.DefaultHealthFailures,
+			},
+			StartTimeout: fleet.DefaultStartTimeout,
+			StopGrace:    fleet.DefaultStopGrace,
+			DrainTimeout: fleet.DefaultDrainTimeout,
+		},
+	}
+}
+
+// set stores a decoded value, if it was valid.
+func set[T any](field *T) func(T, bool) {
+	return func(v T, ok bool) {
+		if ok {
+			*field = v
+		}
+	}
+}
+
+func setInt(field *int) func(int64, bool) {
+	return func(v int64, ok bool) {
+		if ok {
+			*field = int(v)
+		}
+	}
+}
+
+// key decodes one key.
+func (d *serverDecoder) key(e entry) {
+	n, at, s := e.value, join(d.path, e.key), &d.spec
+	switch e.key {
+	case "image":
+		set(&s.Image)(d.word(n, at))
+	case "command":
+		set(&s.Command)(d.command(n, at))
+	case "entrypoint":
+		set(&s.Entrypoint)(d.command(n, at))
+	case "args":
+		set(&d.args)(d.items(n, at))
+		if len(d.args) > 0 {
+			s.Args = texts(d.args)
+		}
+	case "env":
+		s.Env = d.env(n, at)
+	case "cwd":
+		set(&s.Cwd)(d.str(n, at))
+	case "mounts":
+		d.mounts(n, at)
+	case "network":
+		set(&s.Network)(d.word(n, at))
+	case "user":
+		set(&s.User)(d.user(n, at))
+	case "read_only":
+		set(&s.ReadOnly)(d.boolean(n, at))
+	case "cap_add":
+		d.capabilities(n, at)
+	case "no_new_privileges":
+		if v, ok := d.boolean(n, at); ok {
+			s.NewPrivileges = !v
+		}
+	case "labels":
+		d.labels(n, at)
+	case "default_tool":
+		set(&s.DefaultTool)(d.str(n, at))
+	case "replicas":
+		setInt(&s.Replicas)(d.integer(n, at, 0, maxReplicas))
+	case "max_replicas_per_node":
+		setInt(&s.MaxReplicasPerNode)(d.integer(n, at, 1, maxReplicas))
+	case "resources":
+		d.resources(n, at)
+	case "max_ongoing_requests":
+		setInt(&s.MaxOngoingRequests)(d.integer(n, at, 1, maxOngoing))
+	case "max_queued_requests":
+		setInt(&s.MaxQueuedRequests)(d.integer(n, at, 0, maxQueued))
+	case "call_timeout":
+		set(&s.CallTimeout)(d.duration(n, at, time.Millisecond, longest))
+	case "max_call_duration":
+		set(&s.MaxCallDuration)(d.duration(n, at, time.Millisecond, longest))
+	case "sessions":
+		d.sessions(n, at)
+	case "health":
+		d.health(n, at)
+	case "pull_policy":
+		d.pullPolicy(n, at)
+	case "start_timeout":
+		set(&s.StartTimeout)(d.duration(n, at, time.Millisecond, longest))
+	case "stop_grace":
+		set(&s.StopGrace)(d.duration(n, at, time.Millisecond, time.Hour))
+	case "drain_timeout":
+		set(&s.DrainTimeout)(d.duration(n, at, 0, longest))
+	case "type", "transport":
+		d.transport(e, at)
+	default:
+		if !d.foreign || e.key != "disabled" && !slices.Contains(clientKeys, e.key) {
+			d.unknownKey(e, d.path, serverKeys, laterServerKeys)
+		}
+	}
+}
+
+// transport checks the keys by which clients tell stdio from HTTP.
+func (d *serverDecoder) transport(e entry, at string) {
+	if !d.foreign {
+		d.unknownKey(e, d.path, serverKeys, laterServerKeys)
+		return
+	}
+	if kind, ok := d.str(e.value, at); ok && kind != "stdio" {
+		d.errorf(e.value, at, "%s is not supported yet; only stdio servers are", describe(resolve(e.value)))
+	}
+}
+
+func (d *serverDecoder) disabled() bool {
+	n, given := d.given["disabled"]
+	if !given {
+		return false
+	}
+	off, ok := d.boolean(n, join(d.path, "disabled"))
+	return ok && off
+}
+
+// command decodes a list, or one word.
+func (d *serverDecoder) command(n *yaml.Node, at string) ([]string, bool) {
+	if r := resolve(n); r.Kind == yaml.ScalarNode && !isNull(r) {
+		s, ok := d.str(n, at)
+		// The files of clients have the program's path here, spaces and all.
+		if ok && !d.foreign && strings.ContainsAny(s, " \t\n") {
+			d.errorf(n, at, "must be a list of strings when it has arguments, as [\"npx\", \"-y\", \"package\"]")
+			return nil, false
+		}
+		return []string{s}, ok
+	}
+	list, ok := d.strings(n, at)
+	if ok && (len(list) == 0 || list[0] == "") {
+		d.errorf(n, at, "must not be empty")
+		return nil, false
+	}
+	return list, ok
+}
+
+func (d *serverDecoder) env(n *yaml.Node, at string) map[string]string {
+	env, ok := d.pairs(n, at, func(name string) (string, error) {
+		v, found := d.opts.Lookup(name)
+		if !found {
+			return "", missing(name)
+		}
+		return v, nil
+	})
+	if !ok || len(env) == 0 {
+		return nil
+	}
+	for name := range env {
+		d.checkEnvName(n, at, name)
+	}
+	return env
+}
+
+// checkEnvName shows no name that is not one: it may be a value gone astray.
+func (d *serverDecoder) checkEnvName(n *yaml.Node, at, name string) {
+	switch why := badEnvName(name); {
+	case why == "":
+	case resolve(n).Kind == yaml.MappingNode:
+		d.errorf(keyNode(n, name), join(at, name), "%s", why)
+	default:
+		d.errorf(n, at, "an item does not begin with a name that a variable can have")
+	}
+}
+
+// keyNode finds a key of a mapping, or returns the mapping.
+func keyNode(n *yaml.Node, key string) *yaml.Node {
+	m := resolve(n)
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		if resolve(m.Content[i]).Value == key {
+			return m.Content[i]
+		}
+	}
+	return n
+}
+
+func (d *serverDecoder) user(n *yaml.Node, at string) (string, bool) {
+	if s, ok := d.text(n, at, "a user, as 1000:1000"); ok { // a number is one
+		if why := badWord(s); why != "" || s == "" {
+			d.errorf(n, at, "must be a user, as 1000:1000")
+			return "", false
+		}
+		return s, true
+	}
+	return "", false
+}
+
+var capability = regexp.MustCompile(`^(CAP_)?[A-Z][A-Z_]*$`)
+
+func (d *serverDecoder) capabilities(n *yaml.Node, at string) {
+	list, ok := d.items(n, at)
+	if !ok {
+		return
+	}
+	for _, it := range list {
+		name := strings.ToUpper(it.text)
+		if !capability.MatchString(name) {
+			d.errorf(it.node, it.path, "must be a capability, as CHOWN, not %s", describe(resolve(it.node)))
+			continue
+		}
+		d.spec.CapAdd = append(d.spec.CapAdd, strings.TrimPrefix(name, "CAP_"))
+	}
+}
+
+func (d *serverDecoder) labels(n *yaml.Node, at string) {
+	labels, ok := d.pairs(n, at, func(name string) (string, error) { return "", fmt.Errorf("needs a value, as %s=value", name) })
+	if !ok {
+		return
+	}
+	for name := range labels {
+		if name == "" || badWord(name) != "" {
+			d.errorf(n, at, "the name of a label must be one word")
+			return
+		}
+	}
+	if len(labels) > 0 {
+		d.spec.Labels = labels
+	}
+}
+
+func (d *serverDecoder) resources(n *yaml.Node, at string) {
+	keys := []string{"cpus", "memory", "pids"}
+	d.section(n, at, keys, []string{"devices", "gpus", "limits", "reservations"}, func(e entry, at string) {
+		switch e.key {
+		case "cpus":
+			set(&d.spec.Resources.CPUs)(d.cpus(e.value, at))
+		case "memory":
+			set(&d.spec.Resources.Memory)(d.memory(e.value, at))
+		case "pids":
+			set(&d.spec.Resources.PIDs)(d.integer(e.value, at, 1, math.MaxInt32))
+		}
+	})
+}
+
+func (d *serverDecoder) health(n *yaml.Node, at string) {
+	h := &d.spec.Health
+	keys := []string{"failures", "period", "timeout"}
+	var timeoutNode *yaml.Node
+	d.section(n, at, keys, nil, func(e entry, at string) {
+		switch e.key {
+		case "period":
+			set(&h.Period)(d.duration(e.value, at, 100*time.Millisecond, 24*time.Hour))
+		case "timeout":
+			timeoutNode = e.value
+			set(&h.Timeout)(d.duration(e.value, at, time.Millisecond, 24*time.Hour))
+		case "failures":
+			setInt(&h.Failures)(d.integer(e.value, at, 1, 1000))
+		}
+	})
+	if h.Timeout > h.Period {
+		if timeoutNode != nil {
+			d.errorf(timeoutNode, at+".timeout", "must not be longer than the period, which is %s", h.Period)
+		}
+		h.Timeout = h.Period // the default, for a short period
+	}
+}
+
+// section decodes a mapping with known keys. No value is an empty mapping.
+func (d *serverDecoder) section(n *yaml.Node, at string, known, later []string, decode func(e entry, at string)) {
+	if isNull(n) {
+		return
+	}
+	entries, _ := d.mapping(n, at)
+	for _, e := range entries {
+		if !slices.Contains(known, e.key) {
+			d.unknownKey(e, at, known, later)
+			continue
+		}
+		decode(e, join(at, e.key))
+	}
+}
+
+func (d *serverDecoder) sessions(n *yaml.Node, at string) {
+	mode, ok := d.str(n, at)
+	switch {
+	case !ok || mode == "shared":
+	case mode == "session" || mode == "principal":
+		d.errorf(n, at, "%s is not supported yet; only shared is", mode)
+	default:
+		d.errorf(n, at, "must be shared, not %s", describe(resolve(n)))
+	}
+}
+
+func (d *serverDecoder) pullPolicy(n *yaml.Node, at string) {
+	policy, ok := d.str(n, at)
+	if !ok {
+		return
+	}
+	switch v := fleet.PullPolicy(policy); v {
+	case fleet.PullMissing, fleet.PullAlways, fleet.PullNever:
+		d.spec.PullPolicy = v
+	default:
+		d.errorf(n, at, "must be missing, always or never, not %s", describe(resolve(n)))
+	}
+}
