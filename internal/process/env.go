@@ -1,0 +1,122 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/proctab"
+)
+
+// inherited are the only variables of the worker that a replica sees: the
+// worker's environment may hold secrets of other servers.
+var inherited = []string{"PATH", "HOME", "LANG", "TMPDIR"}
+
+// childEnv returns the environment of a replica.
+func (r *Runtime) childEnv(l fleet.Launch) ([]string, error) {
+	vars := make(map[string]string)
+	for _, kv := range r.environ {
+		if name, value, ok := strings.Cut(kv, "="); ok && slices.Contains(inherited, name) {
+			vars[name] = value
+		}
+	}
+	for name, value := range l.Template.Env {
+		if name == "" || strings.ContainsAny(name, "=\x00") {
+			return nil, fmt.Errorf("env: %q is not a name", name)
+		}
+		if strings.ContainsRune(value, 0) {
+			return nil, fmt.Errorf("env: the value of %s contains a NUL byte", name)
+		}
+		vars[name] = value
+	}
+	vars[markerName] = markerOf(l, r.owner).String()
+	env := make([]string, 0, len(vars))
+	for name, value := range vars {
+		env = append(env, name+"="+value)
+	}
+	slices.Sort(env)
+	return env, nil
+}
+
+// lookPath finds the command as a shell in cwd with that environment would.
+func lookPath(name, cwd string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		path := name
+		if cwd != "" && !filepath.IsAbs(path) {
+			path = filepath.Join(cwd, path)
+		}
+		path, err := filepath.Abs(path)
+		if err != nil {
+			return "", fmt.Errorf("command %q: %w", name, err)
+		}
+		if err := executable(path); err != nil {
+			return "", fmt.Errorf("command %q: %w", name, err)
+		}
+		return path, nil
+	}
+	var search string
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			search = v
+		}
+	}
+	for _, dir := range filepath.SplitList(search) {
+		// A relative entry would mean another directory to the child.
+		if path := filepath.Join(dir, name); filepath.IsAbs(path) && executable(path) == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("command %q not found in PATH %q", name, search)
+}
+
+func executable(path string) error {
+	fi, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%s not found", path)
+	case err != nil:
+		return err
+	case fi.IsDir():
+		return fmt.Errorf("%s is a directory", path)
+	case fi.Mode()&0o111 == 0:
+		return fmt.Errorf("%s is not executable", path)
+	}
+	return nil
+}
+
+// markerName is the variable that every process of a replica carries.
+const markerName = "MCPFLEET_REPLICA"
+
+// marker says whose a process is.
+type marker struct {
+	cluster fleet.ClusterID
+	node    fleet.NodeID
+	replica fleet.ReplicaID
+	owner   proctab.Owner
+}
+
+func markerOf(l fleet.Launch, owner proctab.Owner) marker {
+	return marker{l.Cluster, l.Node, l.Replica, owner}
+}
+
+func (m marker) String() string {
+	return fmt.Sprintf("%s/%s/%s/%s", m.cluster, m.node, m.replica, m.owner)
+}
+
+// readMarker returns the marker of a process, if it carries one.
+func readMarker(pid int) (marker, bool) {
+	s, ok := proctab.Getenv(pid, markerName)
+	if !ok {
+		return marker{}, false
+	}
+	f := strings.Split(s, "/")
+	if len(f) != 4 {
+		return marker{}, false
+	}
+	owner, ok := proctab.ParseOwner(f[3])
+	return marker{fleet.ClusterID(f[0]), fleet.NodeID(f[1]), fleet.ReplicaID(f[2]), owner}, ok
+}

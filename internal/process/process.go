@@ -1,0 +1,158 @@
+// Package process runs replicas as plain child processes: for a laptop
+// without podman, and for tests. Each replica is a process group of its own
+// that sees only PATH, HOME, LANG and TMPDIR of the worker's environment and
+// its own env. There is no isolation and no resource limit; the package says
+// so in the log.
+//
+// It promises that nothing of a replica is left after Remove, daemonised
+// grandchildren included, and that Sweep finds what an earlier life of the
+// node left: every process inherits the variable MCPFLEET_REPLICA, which
+// names cluster, node, replica and the life of the worker that started it.
+// Both need Linux's /proc; elsewhere only the process group is killed.
+//
+// When a replica's first process ends, its group is killed at once, as the
+// end of PID 1 ends a container. One goroutine per replica waits for that end
+// and is joined by Remove.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/proctab"
+)
+
+// Config is what a Runtime needs.
+type Config struct {
+	Node    fleet.NodeID
+	DataDir string // held by this worker alone
+	Log     *slog.Logger
+	Environ []string // the worker's environment; nil: os.Environ()
+}
+
+// Runtime starts replicas as child processes. It implements fleet.Runtime.
+type Runtime struct {
+	node    fleet.NodeID
+	owner   proctab.Owner
+	log     *slog.Logger
+	environ []string
+
+	mu     sync.Mutex
+	warned map[string]bool // revisions whose unkept wishes were logged
+}
+
+// New returns a runtime and logs that it isolates nothing.
+func New(cfg Config) (*Runtime, error) {
+	owner, err := proctab.NewOwner(cfg.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("process runtime: %w", err)
+	}
+	environ := cfg.Environ
+	if environ == nil {
+		environ = os.Environ()
+	}
+	r := &Runtime{
+		node:    cfg.Node,
+		owner:   owner,
+		log:     cfg.Log.With("component", "process"),
+		environ: environ,
+		warned:  make(map[string]bool),
+	}
+	r.log.Warn("replicas run as plain processes: no isolation, no resource limits; use the podman runtime for both")
+	return r, nil
+}
+
+// Name implements fleet.Runtime.
+func (r *Runtime) Name() string { return "process" }
+
+// Close implements fleet.Runtime. There is no background work.
+func (r *Runtime) Close(context.Context) error { return nil }
+
+// Start implements fleet.Runtime.
+func (r *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	t := l.Template
+	if t.Image != "" {
+		return nil, fmt.Errorf("image %q needs podman: this node runs plain processes only (--runtime process)", t.Image)
+	}
+	if len(t.Command) == 0 {
+		return nil, errors.New("no command to run")
+	}
+	if t.Cwd != "" {
+		if fi, err := os.Stat(t.Cwd); err != nil {
+			return nil, fmt.Errorf("cwd: %w", err)
+		} else if !fi.IsDir() {
+			return nil, fmt.Errorf("cwd %s is not a directory", t.Cwd)
+		}
+	}
+	env, err := r.childEnv(l)
+	if err != nil {
+		return nil, err
+	}
+	path, err := lookPath(t.Command[0], t.Cwd, env)
+	if err != nil {
+		return nil, err
+	}
+	r.warnUnkept(l)
+	l.Starting()
+
+	argv := append(append([]string(nil), t.Command...), t.Args...)
+	c, err := spawn(&exec.Cmd{
+		Path:        path,
+		Args:        argv,
+		Env:         env,
+		Dir:         t.Cwd,
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+	}, markerOf(l, r.owner))
+	if err != nil {
+		return nil, fmt.Errorf("start command %q: %w", t.Command[0], err)
+	}
+	return c, nil
+}
+
+// warnUnkept says once for each revision which of its wishes a plain process
+// cannot be given.
+func (r *Runtime) warnUnkept(l fleet.Launch) {
+	t := l.Template
+	var keys []string
+	for _, k := range []struct {
+		name string
+		set  bool
+	}{
+		{"resources.memory", t.Resources.Memory > 0},
+		{"resources.cpus", t.Resources.CPUs > 0},
+		{"resources.pids", t.Resources.PIDs > 0},
+		{"entrypoint", t.Entrypoint != nil},
+		{"mounts", len(t.Mounts) > 0},
+		{"network", t.Network != ""},
+		{"user", t.User != ""},
+		{"read_only", t.ReadOnly},
+		{"cap_add", len(t.CapAdd) > 0},
+	} {
+		if k.set {
+			keys = append(keys, k.name)
+		}
+	}
+	if len(keys) == 0 {
+		return
+	}
+	id := fmt.Sprintf("%s/%s/%d", l.Cluster, l.Server, l.Revision)
+	r.mu.Lock()
+	seen := r.warned[id]
+	r.warned[id] = true
+	r.mu.Unlock()
+	if !seen {
+		r.log.Warn("a plain process cannot be held to some keys; they are ignored",
+			"server", l.Server, "revision", l.Revision, "keys", strings.Join(keys, " "))
+	}
+}

@@ -1,0 +1,111 @@
+// Package proctab reads the host's process table: which processes live, what
+// their environment and command line say, and which worker life they belong
+// to. It kills a process only after it has made sure, through a pidfd, that
+// the pid still means the process that was found.
+//
+// Runtimes use it to find what must not outlive its reason; what to look for
+// is theirs to say. It needs Linux's /proc: elsewhere the table is empty and
+// only Owner works, by pid alone. It starts no goroutine, and all functions
+// may be called at once.
+package proctab
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// ID is one process for good: a pid may be used again, with its start time it
+// is not. Start is in clock ticks since boot.
+type ID struct {
+	PID   int
+	Start uint64
+}
+
+// Alive tells whether the process still runs. A zombie does not.
+func (id ID) Alive() bool {
+	p, ok := Find(id.PID)
+	return ok && p.ID == id
+}
+
+// Process is a row of the table.
+type Process struct {
+	ID
+	Parent int
+	Group  int
+}
+
+// Family returns those of roots that live and all their descendants, as far
+// as the table still shows the descent.
+func Family(table []Process, roots map[int]bool) []ID {
+	in := make(map[int]bool, len(roots))
+	for _, p := range table {
+		if roots[p.PID] {
+			in[p.PID] = true
+		}
+	}
+	for grown := true; grown; {
+		grown = false
+		for _, p := range table {
+			if !in[p.PID] && in[p.Parent] {
+				in[p.PID], grown = true, true
+			}
+		}
+	}
+	var ids []ID
+	for _, p := range table {
+		if in[p.PID] {
+			ids = append(ids, p.ID)
+		}
+	}
+	return ids
+}
+
+// KillAll kills what find finds until it finds nothing more, or ctx ends: a
+// dying process may have forked meanwhile. It returns the pids it killed, in
+// order. find must return only what lives; its own process is left out.
+func KillAll(ctx context.Context, find func() []ID) ([]int, error) {
+	self := syscall.Getpid()
+	var killed []int
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		left := slices.DeleteFunc(find(), func(id ID) bool { return id.PID == self })
+		if len(left) == 0 {
+			slices.Sort(killed)
+			return slices.Compact(killed), nil
+		}
+		for _, id := range left {
+			if err := Signal(id, syscall.SIGKILL); err != nil {
+				return killed, err
+			}
+			killed = append(killed, id.PID)
+		}
+		if err := Sleep(ctx, wait); err != nil {
+			return killed, fmt.Errorf("process %d does not die: %w", left[0].PID, err)
+		}
+	}
+}
+
+// WaitGone waits until the process is gone or a zombie, at most until ctx
+// ends.
+func WaitGone(ctx context.Context, id ID) error {
+	for wait := time.Millisecond; id.Alive(); wait = min(2*wait, 20*time.Millisecond) {
+		if err := Sleep(ctx, wait); err != nil {
+			return fmt.Errorf("process %d still runs: %w", id.PID, err)
+		}
+	}
+	return nil
+}
+
+// Sleep waits for d, or returns ctx's cause when ctx ends first.
+func Sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
