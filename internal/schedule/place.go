@@ -1,0 +1,118 @@
+package schedule
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Request is one replica that looks for a node.
+type Request struct {
+	Template   *fleet.Template
+	MaxPerNode int // of the server on one node; 0: no bound
+}
+
+// Node is what placement knows of a node.
+type Node struct {
+	ID        fleet.NodeID
+	Zone      string
+	Labels    map[string]string
+	Runtime   string // "podman", "process"; anything else runs both kinds
+	Capacity  fleet.Resources
+	Allocated fleet.Resources // reserved by all that runs or is about to run there
+	Replicas  int             // all that run or are about to run there
+	OfServer  int             // those of the server in question, for MaxPerNode
+	Spread    int             // those of them that are to stay, for the spread
+	Connected bool
+	Draining  bool
+}
+
+// Place returns the node that should get the replica, or "" and the reason why
+// none can. Among the nodes that fit it takes the zone with the fewest of the
+// server's replicas, there the node with the fewest, then the least allocated
+// one (the largest share of a reserved resource, then the number of replicas),
+// then the first by name: equal input gives equal output.
+func Place(req Request, nodes []Node) (fleet.NodeID, string) {
+	zones := make(map[string]int)
+	for i := range nodes {
+		zones[nodes[i].Zone] += nodes[i].Spread
+	}
+	var best *Node
+	var refused refusals
+	for i := range nodes {
+		n := &nodes[i]
+		if why, short := misfit(req, n); why != "" {
+			refused.add(why, short)
+			continue
+		}
+		if best == nil || compare(n, best, zones) < 0 {
+			best = n
+		}
+	}
+	if best == nil {
+		return "", refused.String(req)
+	}
+	return best.ID, ""
+}
+
+func compare(a, b *Node, zones map[string]int) int {
+	return cmp.Or(
+		cmp.Compare(zones[a.Zone], zones[b.Zone]),
+		cmp.Compare(a.Spread, b.Spread),
+		cmp.Compare(share(a), share(b)),
+		cmp.Compare(a.Replicas, b.Replicas),
+		cmp.Compare(a.ID, b.ID),
+	)
+}
+
+// share is the largest part of any bounded resource that is reserved.
+func share(n *Node) float64 {
+	part := func(used, all float64) float64 {
+		if all <= 0 {
+			return 0
+		}
+		return used / all
+	}
+	return max(
+		part(n.Allocated.CPUs, n.Capacity.CPUs),
+		part(float64(n.Allocated.Memory), float64(n.Capacity.Memory)),
+		part(float64(n.Allocated.PIDs), float64(n.Capacity.PIDs)),
+	)
+}
+
+// misfit tells why the node cannot take the replica, "" when it can, and for a
+// scarce resource how much of it is free.
+func misfit(req Request, n *Node) (why cause, free float64) {
+	t := req.Template
+	switch {
+	case !n.Connected:
+		return unreachable, 0
+	case n.Draining:
+		return draining, 0
+	case len(t.Command) > 0 && n.Runtime == "podman":
+		return onlyImages, 0
+	case t.Image != "" && n.Runtime == "process":
+		return onlyCommands, 0
+	}
+	for _, k := range slices.Sorted(maps.Keys(t.Labels)) {
+		if v, ok := n.Labels[k]; !ok || v != t.Labels[k] {
+			return label + cause(k+"="+t.Labels[k]), 0
+		}
+	}
+	if req.MaxPerNode > 0 && n.OfServer >= req.MaxPerNode {
+		return atBound, 0
+	}
+	want, left := t.Resources, n.Capacity.Sub(n.Allocated)
+	const slack = 1e-9 // CPUs are added and subtracted as floats
+	switch {
+	case want.CPUs > 0 && n.Capacity.CPUs > 0 && want.CPUs > left.CPUs+slack:
+		return noCPUs, max(left.CPUs, 0)
+	case want.Memory > 0 && n.Capacity.Memory > 0 && want.Memory > left.Memory:
+		return noMemory, float64(max(left.Memory, 0))
+	case want.PIDs > 0 && n.Capacity.PIDs > 0 && want.PIDs > left.PIDs:
+		return noPIDs, float64(max(left.PIDs, 0))
+	}
+	return "", 0
+}

@@ -1,0 +1,114 @@
+package schedule
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// cause is why one node cannot take a replica; a label's cause carries the
+// label.
+type cause string
+
+const (
+	unreachable  cause = "unreachable"
+	draining     cause = "draining"
+	onlyImages   cause = "only images"
+	onlyCommands cause = "only commands"
+	label        cause = "label "
+	atBound      cause = "at bound"
+	noCPUs       cause = "cpus"
+	noMemory     cause = "memory"
+	noPIDs       cause = "pids"
+)
+
+// NoNodes is the reason when there is no node at all.
+const NoNodes = "waiting for workers: none has joined"
+
+// refusals counts the causes and keeps the most that was free.
+type refusals struct {
+	count map[cause]int
+	free  map[cause]float64
+}
+
+func (r *refusals) add(why cause, free float64) {
+	if r.count == nil {
+		r.count, r.free = make(map[cause]int), make(map[cause]float64)
+	}
+	r.count[why]++
+	r.free[why] = max(r.free[why], free)
+}
+
+// String puts the refusals in words, the most frequent first.
+func (r *refusals) String(req Request) string {
+	if len(r.count) == 0 {
+		return NoNodes
+	}
+	causes := slices.SortedFunc(maps.Keys(r.count), func(a, b cause) int {
+		if d := r.count[b] - r.count[a]; d != 0 {
+			return d
+		}
+		return strings.Compare(string(a), string(b))
+	})
+	var parts []string
+	for i, why := range causes {
+		n := r.count[why]
+		parts = append(parts, r.phrase(req, why, n, i == 0))
+	}
+	return "no node fits: " + strings.Join(parts, ", ")
+}
+
+func (r *refusals) phrase(req Request, why cause, n int, first bool) string {
+	who := strconv.Itoa(n)
+	if first {
+		who += plural(n, " node", " nodes")
+	}
+	is, has, lacks := plural(n, " is ", " are "), plural(n, " has ", " have "), plural(n, " lacks ", " lack ")
+	want, free := req.Template.Resources, r.free[why]
+	switch why {
+	case unreachable:
+		return who + is + "unreachable"
+	case draining:
+		return who + is + "draining"
+	case onlyImages:
+		return who + plural(n, " runs", " run") + " images only (podman) and the server is a command"
+	case onlyCommands:
+		return who + plural(n, " runs", " run") + " commands only (process runtime) and the server is an image"
+	case atBound:
+		return fmt.Sprintf("%s%smax_replicas_per_node (%d) already", who, has, req.MaxPerNode)
+	case noCPUs:
+		return fmt.Sprintf("%s%scpus (%s wanted, %s free at most)", who, lacks, cores(want.CPUs), cores(free))
+	case noMemory:
+		return fmt.Sprintf("%s%smemory (%s wanted, %s free at most)", who, lacks, size(float64(want.Memory)), size(free))
+	case noPIDs:
+		return fmt.Sprintf("%s%spids (%d wanted, %.0f free at most)", who, lacks, want.PIDs, free)
+	default:
+		return who + has + "not the label " + strings.TrimPrefix(string(why), string(label))
+	}
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// cores rounds to hundredths, without the noise of float sums.
+func cores(f float64) string {
+	return strconv.FormatFloat(float64(int64(f*100+0.5))/100, 'f', -1, 64)
+}
+
+func size(b float64) string {
+	for _, u := range []struct {
+		name string
+		n    float64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if b >= u.n {
+			return strconv.FormatFloat(float64(int64(b/u.n*10))/10, 'f', -1, 64) + " " + u.name
+		}
+	}
+	return fmt.Sprintf("%.0f B", b)
+}
