@@ -1,0 +1,240 @@
+// Package catalogue knows what each server offers and under which names: it is
+// fed by the workers' reports and read by every front, so that listing tools
+// and resolving a name cost no replica a call.
+//
+// It promises that a server whose tools are not known is never taken for one
+// that has none: lookups then fail with fleet.ErrCatalogueUnknown or, when its
+// replicas cannot start, with fleet.ErrNoReplica. What was known stays known
+// while a server has no replica. Raw values of the servers (schemas,
+// annotations) are passed on byte for byte.
+//
+// At the root the default server's tools have their own names and every other
+// tool is server__tool; a lone server is the default one. Server names have no
+// underscore, so the first "__" always divides. A bare name of another server
+// resolves too as long as it is unique among the servers whose tools are
+// known, and the default server's are: it might have one of that name.
+//
+// Readers take no lock: they share an immutable snapshot, replaced as a whole
+// by Update. The package starts no goroutine; all methods may be called at any
+// time.
+package catalogue
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// View is all that the catalogue is made from.
+type View struct {
+	Default fleet.ServerName // "" for none
+	Servers []Server         // all deployed servers, in any order
+	// Lookup finds a reported catalogue by its hash; nil if it is not there.
+	Lookup func(hash string) *fleet.Catalogue
+}
+
+// Server is one deployed server as the catalogue needs it.
+type Server struct {
+	Name        fleet.ServerName
+	DefaultTool string  // "" for none
+	Offers      []Offer // of its READY replicas
+	// Reason tells, while nothing is offered, why: shown to callers.
+	Reason string
+	// Failed: nothing is offered because replicas do not start, or none is
+	// wanted. Otherwise they are on their way.
+	Failed bool
+}
+
+// Offer is what one READY replica offers.
+type Offer struct {
+	Revision fleet.Revision
+	Hash     string // of its catalogue
+}
+
+// Catalogue answers lookups from the last view.
+type Catalogue struct {
+	mu   sync.Mutex // serialises Update
+	snap atomic.Pointer[snapshot]
+}
+
+// New returns a catalogue that knows nothing: until the first Update all
+// lookups fail with fleet.ErrCatalogueUnknown.
+func New() *Catalogue { return &Catalogue{} }
+
+// Update replaces the view. It costs little when nothing in it has changed, so
+// it may be called on every report.
+func (c *Catalogue) Update(v View) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.snap.Load()
+	def := v.Default
+	if def == "" && len(v.Servers) == 1 {
+		def = v.Servers[0].Name
+	}
+	changed := old == nil || old.def != def || len(old.servers) != len(v.Servers)
+	servers := make(map[fleet.ServerName]*server, len(v.Servers))
+	for i := range v.Servers {
+		var before *server
+		if old != nil {
+			before = old.servers[v.Servers[i].Name]
+		}
+		after := before.update(&v.Servers[i], v.Lookup)
+		servers[after.name] = after
+		changed = changed || after != before
+	}
+	if changed {
+		c.snap.Store(newSnapshot(def, servers))
+	}
+}
+
+// Tools returns the answer of GET /tools for one server, or with "" for all of
+// them: rendered JSON that is not to be changed.
+func (c *Catalogue) Tools(name fleet.ServerName) ([]byte, error) {
+	snap := c.snap.Load()
+	if snap == nil {
+		return nil, errStarting
+	}
+	if name == "" {
+		return snap.list, snap.listErr
+	}
+	s, err := snap.known(name)
+	if err != nil {
+		return nil, err
+	}
+	return s.list, nil
+}
+
+// Resolve finds the tool that a caller means by a name, at one server's own
+// path or with server "" at the root. An error wraps fleet.ErrUnknownServer,
+// fleet.ErrUnknownTool, fleet.ErrCatalogueUnknown or fleet.ErrNoReplica.
+func (c *Catalogue) Resolve(name fleet.ServerName, tool string) (fleet.Tool, error) {
+	snap := c.snap.Load()
+	if snap == nil {
+		return fleet.Tool{}, errStarting
+	}
+	if name == "" {
+		if t := snap.root[tool]; t != nil {
+			return *t, nil
+		}
+		return snap.missing(tool)
+	}
+	s, err := snap.known(name)
+	if err != nil {
+		return fleet.Tool{}, err
+	}
+	if t := s.tools[tool]; t != nil {
+		return t.Tool, nil
+	}
+	return fleet.Tool{}, s.noTool(tool)
+}
+
+// Default finds the tool of a call that names none: the default tool of the
+// server, or with "" of the default server. Besides Resolve's errors it gives
+// fleet.ErrNoDefaultTool.
+func (c *Catalogue) Default(name fleet.ServerName) (fleet.Tool, error) {
+	snap := c.snap.Load()
+	if snap == nil {
+		return fleet.Tool{}, errStarting
+	}
+	if name == "" {
+		if name = snap.def; name == "" {
+			return fleet.Tool{}, lookupErrorf(fleet.ErrNoDefaultTool, "there is no default server")
+		}
+	}
+	s := snap.servers[name]
+	if s != nil && s.defaultTool == "" {
+		return fleet.Tool{}, lookupErrorf(fleet.ErrNoDefaultTool, "server %q has no default tool", name)
+	}
+	s, err := snap.known(name)
+	if err != nil {
+		return fleet.Tool{}, err
+	}
+	t := s.tools[s.defaultTool]
+	if t == nil {
+		return fleet.Tool{}, s.noTool(s.defaultTool)
+	}
+	return t.Tool, nil
+}
+
+// server is one server in a snapshot. It is never changed once made.
+type server struct {
+	name        fleet.ServerName
+	defaultTool string
+	reason      string
+	failed      bool
+
+	hash  string // of the catalogue shown; "" while none is known
+	order []*tool
+	tools map[string]*tool
+	list  []byte // the answer of GET /{server}/tools
+}
+
+// update returns s itself when the view says nothing new. s may be nil.
+func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server {
+	if s == nil {
+		s = &server{}
+	}
+	next := *s
+	next.name, next.defaultTool, next.reason, next.failed = v.Name, v.DefaultTool, v.Reason, v.Failed
+	if hash := choose(v.Offers, s.hash); hash != "" && hash != s.hash {
+		if c := lookup(hash); c != nil {
+			next.hash = hash
+			next.order, next.tools = parseTools(v.Name, c.Tools)
+			next.list = renderServer(next.order)
+		}
+	}
+	if next.hash != "" {
+		next.reason, next.failed = "", false // not shown, so no reason for a new snapshot
+	}
+	if next.hash == s.hash && next.name == s.name && next.defaultTool == s.defaultTool &&
+		next.reason == s.reason && next.failed == s.failed {
+		return s
+	}
+	return &next
+}
+
+// choose picks among what replicas offer: the newest revision's, and there
+// what most of them offer. A tie keeps what is shown, so that it does not flap.
+func choose(offers []Offer, shown string) string {
+	var newest fleet.Revision
+	count := map[string]int{}
+	for _, o := range offers {
+		if o.Hash == "" || o.Revision < newest {
+			continue
+		}
+		if o.Revision > newest {
+			newest = o.Revision
+			clear(count)
+		}
+		count[o.Hash]++
+	}
+	best := ""
+	for _, o := range offers { // not over the map, whose order is random
+		n := count[o.Hash]
+		if n > count[best] || n > 0 && n == count[best] && o.Hash == shown {
+			best = o.Hash
+		}
+	}
+	return best
+}
+
+// sorted returns servers with the default one first, then by name.
+func sorted(def fleet.ServerName, servers map[fleet.ServerName]*server) []*server {
+	out := make([]*server, 0, len(servers))
+	for _, s := range servers {
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b *server) int {
+		if (a.name == def) != (b.name == def) {
+			if a.name == def {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.name, b.name)
+	})
+	return out
+}

@@ -1,0 +1,316 @@
+package catalogue
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// world is what the views of a test are made from.
+type world map[string]*fleet.Catalogue
+
+func (w world) lookup(hash string) *fleet.Catalogue { return w[hash] }
+
+func (w world) offer(hash string, tools ...string) []Offer {
+	c := &fleet.Catalogue{Hash: hash}
+	for _, t := range tools {
+		if !strings.ContainsAny(t[:1], "{[") {
+			t = fmt.Sprintf(`{"name":%q,"inputSchema":{"type":"object"}}`, t)
+		}
+		c.Tools = append(c.Tools, []byte(t))
+	}
+	w[hash] = c
+	return []Offer{{Revision: 1, Hash: hash}}
+}
+
+func threeServers() *Catalogue {
+	w := world{}
+	c := New()
+	c.Update(View{Default: "main", Lookup: w.lookup, Servers: []Server{
+		{Name: "zoo", Offers: w.offer("z", "feed", "count")},
+		{Name: "main", DefaultTool: "search", Offers: w.offer("m", "search", "zeta", "alpha", "zoo__count")},
+		{Name: "ant", Offers: w.offer("a", "count", "dig", "search")},
+	}})
+	return c
+}
+
+func toolNames(t *testing.T, list []byte) []string {
+	t.Helper()
+	var got api.Tools
+	if err := json.Unmarshal(list, &got); err != nil {
+		t.Fatalf("list %s: %v", list, err)
+	}
+	names := []string{}
+	for _, tool := range got.Tools {
+		names = append(names, tool.Name)
+	}
+	return names
+}
+
+func TestRootList(t *testing.T) {
+	list, err := threeServers().Tools("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The default server first in its own order, then servers by name; what
+	// the default server's zoo__count hides is not listed twice.
+	got, want := toolNames(t, list), []string{"search", "zeta", "alpha", "zoo__count", "ant__count", "ant__dig", "ant__search", "zoo__feed"}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestRawValuesArePassedOn(t *testing.T) {
+	schema := `{"type":"object", "z":1, "a":12345678901234567890.10,"s":"\u00fc <&>"}`
+	raw := `{"name":"t\"x","title":"T","description":null,"inputSchema":` + schema + `,"outputSchema":{"x": 1},"annotations":{"readOnlyHint":true , "q":[]},"_meta":{}}`
+	w := world{}
+	c := New()
+	c.Update(View{Lookup: w.lookup, Servers: []Server{{Name: "one", Offers: w.offer("h", raw, `{"name":"plain"}`, `{"no":"name"}`, `[]`, `{"name":"plain","description":"second"}`)}}})
+	want := `{"tools":[{"name":"t\"x","title":"T","description":null,"input_schema":` + schema +
+		`,"output_schema":{"x": 1},"annotations":{"readOnlyHint":true , "q":[]},"server":"one"},{"name":"plain","description":null,"input_schema":null,"server":"one"}]}`
+	for _, server := range []fleet.ServerName{"", "one"} {
+		got, err := c.Tools(server)
+		if err != nil || string(got) != want {
+			t.Errorf("Tools(%q) = %s, %v\nwant %s", server, got, err, want)
+		}
+	}
+}
+
+func TestResolve(t *testing.T) {
+	c := threeServers()
+	cases := []struct {
+		server fleet.ServerName
+		name   string
+		want   string // server/tool, or words of the error
+		kind   error
+	}{
+		{"", "search", "main/search", nil}, // the default server's, though ant has one too
+		{"", "main__search", "main/search", nil},
+		{"", "ant__search", "ant/search", nil},
+		{"", "dig", "ant/dig", nil}, // unique
+		{"", "feed", "zoo/feed", nil},
+		{"", "zoo__count", "main/zoo__count", nil}, // the default server's own name
+		{"zoo", "count", "zoo/count", nil},
+		{"", "count", `offered by several servers; call "ant__count" or "zoo__count"`, fleet.ErrUnknownTool},
+		{"", "serach", `unknown tool "serach"; did you mean "search" or "ant__search"?`, fleet.ErrUnknownTool},
+		{"", "ant__dgi", `server "ant" has no tool "dgi"; did you mean "dig"?`, fleet.ErrUnknownTool},
+		{"", "fed", `did you mean "zoo__feed"?`, fleet.ErrUnknownTool},
+		{"", "nothing_like_it", `unknown tool "nothing_like_it"`, fleet.ErrUnknownTool},
+		{"", "", `unknown tool ""`, fleet.ErrUnknownTool},
+		{"", strings.Repeat("x", 1<<20), `..."`, fleet.ErrUnknownTool},
+		{"ant", "ant__dig", `server "ant" has no tool "ant__dig"; did you mean "dig"?`, fleet.ErrUnknownTool},
+		{"ants", "dig", `unknown server "ants"; did you mean "ant"?`, fleet.ErrUnknownServer},
+	}
+	for _, tc := range cases {
+		t.Run(fmt.Sprintf("%s.%.20s", tc.server, tc.name), func(t *testing.T) {
+			got, err := c.Resolve(tc.server, tc.name)
+			if !errors.Is(err, tc.kind) {
+				t.Fatalf("error %v, want kind %v", err, tc.kind)
+			}
+			if err == nil {
+				if s := string(got.Server) + "/" + got.Name; s != tc.want {
+					t.Errorf("got %s, want %s", s, tc.want)
+				}
+			} else if want := strings.TrimSuffix(tc.want, `"`); !strings.Contains(err.Error(), want) || len(err.Error()) > 500 {
+				t.Errorf("got %q, want it to contain %q", err, want)
+			}
+		})
+	}
+}
+
+func TestHints(t *testing.T) {
+	w := world{}
+	c := New()
+	c.Update(View{Lookup: w.lookup, Servers: []Server{{Name: "one", Offers: w.offer("h",
+		`{"name":"ro","annotations":{"readOnlyHint":true}}`,
+		`{"name":"idem","annotations":{"idempotentHint":true,"readOnlyHint":false}}`,
+		`{"name":"text","annotations":{"readOnlyHint":"true"}}`,
+		`{"name":"odd","annotations":[true]}`,
+		`{"name":"none"}`)}}})
+	for name, want := range map[string]bool{"ro": true, "idem": true, "text": false, "odd": false, "none": false} {
+		got, err := c.Resolve("", name)
+		if err != nil || got.Repeatable() != want {
+			t.Errorf("%s: repeatable %v, %v; want %v", name, got.Repeatable(), err, want)
+		}
+	}
+}
+
+func TestDefault(t *testing.T) {
+	c := threeServers()
+	if got, err := c.Default(""); err != nil || got.Server != "main" || got.Name != "search" {
+		t.Errorf(`Default("") = %v, %v`, got, err)
+	}
+	if _, err := c.Default("ant"); !errors.Is(err, fleet.ErrNoDefaultTool) || err.Error() != `server "ant" has no default tool` {
+		t.Errorf("Default(ant): %v", err)
+	}
+	if _, err := c.Default("nope"); !errors.Is(err, fleet.ErrUnknownServer) {
+		t.Errorf("Default(nope): %v", err)
+	}
+	w := world{}
+	c.Update(View{Lookup: w.lookup, Servers: []Server{
+		{Name: "a", DefaultTool: "gone", Offers: w.offer("a", "x")}, {Name: "b", DefaultTool: "y"}}})
+	if _, err := c.Default(""); !errors.Is(err, fleet.ErrNoDefaultTool) {
+		t.Errorf("without a default server: %v", err)
+	}
+	if _, err := c.Default("a"); !errors.Is(err, fleet.ErrUnknownTool) {
+		t.Errorf("default tool that is not offered: %v", err)
+	}
+	if _, err := c.Default("b"); !errors.Is(err, fleet.ErrCatalogueUnknown) {
+		t.Errorf("default tool of an unknown catalogue: %v", err)
+	}
+}
+
+func TestUnknownIsNeverEmptyNorNotFound(t *testing.T) {
+	c := New()
+	if _, err := c.Tools(""); !errors.Is(err, fleet.ErrCatalogueUnknown) {
+		t.Errorf("before the first view: %v", err)
+	}
+	w := world{}
+	view := View{Default: "main", Lookup: w.lookup, Servers: []Server{
+		{Name: "main", Reason: "image is being pulled"},
+		{Name: "bad", Failed: true, Reason: "exit code 3"},
+		{Name: "ok", Offers: w.offer("h", "dig", "other__x")},
+	}}
+	c.Update(view)
+	cases := []struct {
+		server fleet.ServerName
+		name   string
+		kind   error
+		words  string
+	}{
+		{"main", "x", fleet.ErrCatalogueUnknown, "image is being pulled"},
+		{"bad", "x", fleet.ErrNoReplica, "exit code 3"},
+		{"", "main__x", fleet.ErrCatalogueUnknown, `server "main"`},
+		{"", "bad__x", fleet.ErrNoReplica, `server "bad"`},
+		{"", "ok__x", fleet.ErrUnknownTool, `server "ok"`}, // clearly a known server's
+		{"", "ok__dig", nil, ""},
+		{"", "dig", fleet.ErrCatalogueUnknown, `server "main"`}, // the default server may have one
+		{"", "nope", fleet.ErrCatalogueUnknown, `server "bad"`},
+		{"ok", "nope", fleet.ErrUnknownTool, "nope"},
+	}
+	for _, tc := range cases {
+		_, err := c.Resolve(tc.server, tc.name)
+		if !errors.Is(err, tc.kind) || err != nil && !strings.Contains(err.Error(), tc.words) {
+			t.Errorf("Resolve(%q, %q): %v, want kind %v with %q", tc.server, tc.name, err, tc.kind, tc.words)
+		}
+	}
+	list, err := c.Tools("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `"unavailable":[{"server":"main","reason":"image is being pulled"},{"server":"bad","reason":"exit code 3"}]}`
+	if got := string(list); !strings.HasSuffix(got, want) || fmt.Sprint(toolNames(t, list)) != "[ok__dig ok__other__x]" {
+		t.Errorf("got %s, want it to end in %s", got, want)
+	}
+
+	view.Servers = view.Servers[:2]
+	c.Update(view)
+	if _, err := c.Tools(""); !errors.Is(err, fleet.ErrCatalogueUnknown) {
+		t.Errorf("no server known: %v", err)
+	}
+	view.Servers = view.Servers[1:]
+	c.Update(view)
+	if _, err := c.Tools(""); !errors.Is(err, fleet.ErrNoReplica) {
+		t.Errorf("no server can start: %v", err)
+	}
+	c.Update(View{})
+	if list, err := c.Tools(""); err != nil || string(list) != `{"tools":[]}` {
+		t.Errorf("no server at all: %s, %v", list, err)
+	}
+}
+
+func TestUpdates(t *testing.T) {
+	w := world{}
+	c := New()
+	update := func(servers ...Server) { c.Update(View{Default: "s", Lookup: w.lookup, Servers: servers}) }
+	names := func() string {
+		list, err := c.Tools("s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(toolNames(t, list))
+	}
+	old, next := w.offer("old", "a")[0], w.offer("next", "a", "b")[0]
+	update(Server{Name: "s", Offers: []Offer{old, old}})
+	before := c.snap.Load()
+	update(Server{Name: "s", Offers: []Offer{old}})
+	update(Server{Name: "s", Reason: "all gone", Failed: true}) // the last known stays
+	if c.snap.Load() != before {
+		t.Error("a view with nothing new made a new snapshot")
+	}
+	if got := names(); got != "[a]" {
+		t.Errorf("without a replica: %s", got)
+	}
+	update(Server{Name: "s", Offers: []Offer{next, old}})
+	if got := names(); got != "[a]" {
+		t.Errorf("a tie: %s, want what was shown", got)
+	}
+	update(Server{Name: "s", Offers: []Offer{next, old, next}})
+	if got := names(); got != "[a b]" {
+		t.Errorf("most replicas changed: %s", got)
+	}
+	old.Revision = 2 // a new revision counts however few its replicas are
+	update(Server{Name: "s", Offers: []Offer{next, old, next}})
+	if got := names(); got != "[a]" {
+		t.Errorf("new revision: %s", got)
+	}
+	update(Server{Name: "s", Offers: []Offer{{Revision: 3, Hash: "not reported yet"}, {Revision: 4}}})
+	if got := names(); got != "[a]" {
+		t.Errorf("unknown hash: %s", got)
+	}
+	update(Server{Name: "t"})
+	if _, err := c.Tools("s"); !errors.Is(err, fleet.ErrUnknownServer) {
+		t.Errorf("removed server: %v", err)
+	}
+}
+
+func TestReadersDuringUpdates(t *testing.T) {
+	w := world{}
+	one, two := w.offer("1", "x"), w.offer("2", "x", "y")
+	c := New()
+	c.Update(View{Lookup: w.lookup, Servers: []Server{{Name: "s", Offers: one}}})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 2000 {
+				if _, err := c.Resolve("", "x"); err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = c.Tools("")
+			}
+		})
+	}
+	for i := range 500 {
+		c.Update(View{Lookup: w.lookup, Servers: []Server{{Name: "s", Offers: [][]Offer{one, two}[i%2]}}})
+	}
+	wg.Wait()
+}
+
+func TestResolveDoesNotAllocate(t *testing.T) {
+	c := threeServers()
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := c.Resolve("", "ant__dig"); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations, want none", n)
+	}
+}
+
+func TestDistance(t *testing.T) {
+	for _, tc := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"abc", "abc", 0}, {"abc", "acb", 1}, {"abc", "ab", 1}, {"abc", "xabc", 1}, {"kitten", "sitting", 3}, {"ü", "u", 1}, {"ca", "abc", 3}} {
+		if got := distance(tc.a, tc.b, 5); got != tc.want {
+			t.Errorf("distance(%q, %q) = %d, want %d", tc.a, tc.b, got, tc.want)
+		}
+	}
+}

@@ -1,0 +1,208 @@
+package catalogue
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
+
+// snapshot is all servers under one set of names. It is never changed.
+type snapshot struct {
+	def     fleet.ServerName
+	servers map[fleet.ServerName]*server
+	order   []*server // the default server first, then by name
+
+	root    map[string]*fleet.Tool // every name that POST /call takes
+	list    []byte                 // the answer of GET /tools
+	listErr error                  // or why there is none
+}
+
+// separator stands between server and tool in names at the root.
+const separator = "__"
+
+func newSnapshot(def fleet.ServerName, servers map[fleet.ServerName]*server) *snapshot {
+	s := &snapshot{def: def, servers: servers, order: sorted(def, servers), root: map[string]*fleet.Tool{}}
+	s.list = s.nameAndRender()
+	if unknown := s.unknown(); len(unknown) > 0 && len(unknown) == len(s.order) {
+		s.list, s.listErr = nil, notKnown(unknown)
+	}
+	s.addBareNames()
+	return s
+}
+
+// nameAndRender gives every tool its name at the root and returns the list.
+func (s *snapshot) nameAndRender() []byte {
+	b := []byte(`{"tools":[`)
+	for _, srv := range s.order {
+		for _, t := range srv.order {
+			name := s.rootName(t)
+			if s.root[name] != nil {
+				continue // the default server has a tool of just that name: this one is called at its server's path
+			}
+			if len(s.root) > 0 {
+				b = append(b, ',')
+			}
+			s.root[name] = &t.Tool
+			b = t.appendTo(b, name)
+		}
+	}
+	b = append(b, ']')
+	for i, srv := range s.unknown() {
+		if i == 0 {
+			b = append(b, `,"unavailable":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = mcp.AppendString(append(b, `{"server":`...), string(srv.name))
+		b = mcp.AppendString(append(b, `,"reason":`...), srv.why())
+		b = append(b, '}')
+	}
+	if len(s.unknown()) > 0 {
+		b = append(b, ']')
+	}
+	return append(b, '}')
+}
+
+// addBareNames adds the names that are not listed and resolve all the same:
+// the default server's tools in their long form, and unique bare names of the
+// other servers.
+func (s *snapshot) addBareNames() {
+	bare := map[string]*fleet.Tool{} // nil: not unique
+	for _, srv := range s.order {
+		for _, t := range srv.order {
+			if srv.name == s.def {
+				s.addName(string(srv.name)+separator+t.Name, &t.Tool)
+			} else if _, twice := bare[t.Name]; twice {
+				bare[t.Name] = nil
+			} else {
+				bare[t.Name] = &t.Tool
+			}
+		}
+	}
+	if def := s.servers[s.def]; def != nil && def.hash == "" {
+		return
+	}
+	for name, t := range bare {
+		if t != nil {
+			s.addName(name, t)
+		}
+	}
+}
+
+func (s *snapshot) addName(name string, t *fleet.Tool) {
+	if s.root[name] == nil {
+		s.root[name] = t
+	}
+}
+
+func (s *snapshot) rootName(t *tool) string {
+	if t.Server == s.def {
+		return t.Name
+	}
+	return string(t.Server) + separator + t.Name
+}
+
+// unknown returns the servers whose tools are not known.
+func (s *snapshot) unknown() []*server {
+	var out []*server
+	for _, srv := range s.order {
+		if srv.hash == "" {
+			out = append(out, srv)
+		}
+	}
+	return out
+}
+
+// known returns a server whose tools are known.
+func (s *snapshot) known(name fleet.ServerName) (*server, error) {
+	srv := s.servers[name]
+	if srv == nil {
+		names := make([]string, 0, len(s.order))
+		for _, o := range s.order {
+			names = append(names, string(o.name))
+		}
+		return nil, lookupErrorf(fleet.ErrUnknownServer, "unknown server %s%s", quote(string(name)), suggest(string(name), names, names))
+	}
+	if srv.hash == "" {
+		return nil, notKnown([]*server{srv})
+	}
+	return srv, nil
+}
+
+// missing says why a name does not resolve at the root.
+func (s *snapshot) missing(name string) (fleet.Tool, error) {
+	if prefix, rest, ok := strings.Cut(name, separator); ok {
+		if srv := s.servers[fleet.ServerName(prefix)]; srv != nil {
+			if srv.hash == "" {
+				return fleet.Tool{}, notKnown([]*server{srv})
+			}
+			return fleet.Tool{}, srv.noTool(rest)
+		}
+	}
+	var names, shown, offered []string
+	for _, srv := range s.order {
+		for _, t := range srv.order {
+			full := s.rootName(t)
+			names, shown = append(names, t.Name), append(shown, full)
+			if t.Name == name {
+				offered = append(offered, full)
+			}
+		}
+	}
+	unknown := s.unknown()
+	if def := s.servers[s.def]; len(offered) > 1 && (def == nil || def.hash != "") {
+		return fleet.Tool{}, lookupErrorf(fleet.ErrUnknownTool, "tool %s is offered by several servers; call %s", quote(name), orList(offered))
+	}
+	if len(unknown) > 0 {
+		return fleet.Tool{}, notKnown(unknown)
+	}
+	// Compared both as typed and bare, told by the name that can be called.
+	return fleet.Tool{}, lookupErrorf(fleet.ErrUnknownTool, "unknown tool %s%s", quote(name),
+		suggest(name, append(names, shown...), append(shown, shown...)))
+}
+
+func (s *server) noTool(name string) error {
+	names := make([]string, len(s.order))
+	for i, t := range s.order {
+		names[i] = t.Name
+	}
+	return lookupErrorf(fleet.ErrUnknownTool, "server %q has no tool %s%s", s.name, quote(name), suggest(name, names, names))
+}
+
+func (s *server) why() string {
+	if s.reason != "" {
+		return s.reason
+	}
+	return "no replica has been ready yet"
+}
+
+// notKnown tells which servers' tools are not known. It is an ErrNoReplica
+// only if waiting is no use for any of them.
+func notKnown(servers []*server) error {
+	kind := fleet.ErrNoReplica
+	parts := make([]string, len(servers))
+	for i, s := range servers {
+		if !s.failed {
+			kind = fleet.ErrCatalogueUnknown
+		}
+		parts[i] = fmt.Sprintf("server %q: %s", s.name, s.why())
+	}
+	return lookupErrorf(kind, "%w: %s", kind, strings.Join(parts, "; "))
+}
+
+// lookupError has a message for callers of its own, and a kind for errors.Is.
+type lookupError struct {
+	kind error
+	msg  string
+}
+
+func (e *lookupError) Error() string { return e.msg }
+func (e *lookupError) Unwrap() error { return e.kind }
+
+func lookupErrorf(kind error, format string, args ...any) error {
+	return &lookupError{kind: kind, msg: fmt.Errorf(format, args...).Error()}
+}
+
+var errStarting = fmt.Errorf("%w: the controller is starting", fleet.ErrCatalogueUnknown)
