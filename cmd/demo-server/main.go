@@ -1,0 +1,51 @@
+// Command demo-server is an MCP server over stdin and stdout for trying
+// mcpfleet out: a clock, an echo, a slow tool and a flaky one.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/mark3labs/mcp-go/server"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	if err := run(os.Stdin, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "demo-server:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until stdin ends or a signal comes.
+func run(stdin io.Reader, stdout, stderr io.Writer) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	fmt.Fprintf(stderr, "demo-server %s: serving MCP on stdin and stdout\n", version)
+	err := serve(ctx, stdin, stdout, os.Exit)
+	if err == nil || errors.Is(err, io.EOF) || ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("serve: %w", err)
+}
+
+// The library runs five calls at once by default; a slow tool would block the
+// clock. A hundred is the most that it allows.
+const (
+	callsAtOnce = 100
+	callsQueued = 1000
+)
+
+func serve(ctx context.Context, stdin io.Reader, stdout io.Writer, exit func(int)) error {
+	s := server.NewStdioServer(newServer(exit))
+	server.WithWorkerPoolSize(callsAtOnce)(s)
+	server.WithQueueSize(callsQueued)(s)
+	return s.Listen(ctx, stdin, stdout)
+}
