@@ -101,6 +101,9 @@ const (
 	FailureKind_FAILURE_KIND_REPLY_TOO_LARGE FailureKind = 4
 	FailureKind_FAILURE_KIND_OVERLOADED      FailureKind = 5
 	FailureKind_FAILURE_KIND_CANCELLED       FailureKind = 6
+	FailureKind_FAILURE_KIND_UNKNOWN_REPLICA FailureKind = 7
+	FailureKind_FAILURE_KIND_DRAINING        FailureKind = 8
+	FailureKind_FAILURE_KIND_TIMEOUT         FailureKind = 9
 )
 
 // Enum value maps for FailureKind.
@@ -113,6 +116,9 @@ var (
 		4: "FAILURE_KIND_REPLY_TOO_LARGE",
 		5: "FAILURE_KIND_OVERLOADED",
 		6: "FAILURE_KIND_CANCELLED",
+		7: "FAILURE_KIND_UNKNOWN_REPLICA",
+		8: "FAILURE_KIND_DRAINING",
+		9: "FAILURE_KIND_TIMEOUT",
 	}
 	FailureKind_value = map[string]int32{
 		"FAILURE_KIND_UNSPECIFIED":     0,
@@ -122,6 +128,9 @@ var (
 		"FAILURE_KIND_REPLY_TOO_LARGE": 4,
 		"FAILURE_KIND_OVERLOADED":      5,
 		"FAILURE_KIND_CANCELLED":       6,
+		"FAILURE_KIND_UNKNOWN_REPLICA": 7,
+		"FAILURE_KIND_DRAINING":        8,
+		"FAILURE_KIND_TIMEOUT":         9,
 	}
 )
 
@@ -952,15 +961,17 @@ func (x *WatchResponse) GetDraining() bool {
 }
 
 type Node struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Life          string                 `protobuf:"bytes,2,opt,name=life,proto3" json:"life,omitempty"`
-	Pid           int64                  `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
-	Zone          string                 `protobuf:"bytes,4,opt,name=zone,proto3" json:"zone,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Capacity      *Resources             `protobuf:"bytes,6,opt,name=capacity,proto3" json:"capacity,omitempty"`
-	Runtime       string                 `protobuf:"bytes,7,opt,name=runtime,proto3" json:"runtime,omitempty"`
-	Version       string                 `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Node     string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Life     string                 `protobuf:"bytes,2,opt,name=life,proto3" json:"life,omitempty"`
+	Pid      int64                  `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
+	Zone     string                 `protobuf:"bytes,4,opt,name=zone,proto3" json:"zone,omitempty"`
+	Labels   map[string]string      `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Capacity *Resources             `protobuf:"bytes,6,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	Runtime  string                 `protobuf:"bytes,7,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	Version  string                 `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`
+	// Where it serves WorkerService.
+	Grpc          string `protobuf:"bytes,9,opt,name=grpc,proto3" json:"grpc,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1047,6 +1058,13 @@ func (x *Node) GetRuntime() string {
 func (x *Node) GetVersion() string {
 	if x != nil {
 		return x.Version
+	}
+	return ""
+}
+
+func (x *Node) GetGrpc() string {
+	if x != nil {
+		return x.Grpc
 	}
 	return ""
 }
@@ -1387,11 +1405,8 @@ func (x *Catalogue) GetTools() [][]byte {
 
 type CallsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Types that are valid to be assigned to Msg:
-	//
-	//	*CallsRequest_Call
-	//	*CallsRequest_Cancel
-	Msg           isCallsRequest_Msg `protobuf_oneof:"msg"`
+	// What was waiting to be sent goes together in one message.
+	Commands      []*CallCommand `protobuf:"bytes,1,rep,name=commands,proto3" json:"commands,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1426,46 +1441,94 @@ func (*CallsRequest) Descriptor() ([]byte, []int) {
 	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{15}
 }
 
-func (x *CallsRequest) GetMsg() isCallsRequest_Msg {
+func (x *CallsRequest) GetCommands() []*CallCommand {
+	if x != nil {
+		return x.Commands
+	}
+	return nil
+}
+
+type CallCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Msg:
+	//
+	//	*CallCommand_Call
+	//	*CallCommand_Cancel
+	Msg           isCallCommand_Msg `protobuf_oneof:"msg"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallCommand) Reset() {
+	*x = CallCommand{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallCommand) ProtoMessage() {}
+
+func (x *CallCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallCommand.ProtoReflect.Descriptor instead.
+func (*CallCommand) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CallCommand) GetMsg() isCallCommand_Msg {
 	if x != nil {
 		return x.Msg
 	}
 	return nil
 }
 
-func (x *CallsRequest) GetCall() *Call {
+func (x *CallCommand) GetCall() *Call {
 	if x != nil {
-		if x, ok := x.Msg.(*CallsRequest_Call); ok {
+		if x, ok := x.Msg.(*CallCommand_Call); ok {
 			return x.Call
 		}
 	}
 	return nil
 }
 
-func (x *CallsRequest) GetCancel() *Cancel {
+func (x *CallCommand) GetCancel() *Cancel {
 	if x != nil {
-		if x, ok := x.Msg.(*CallsRequest_Cancel); ok {
+		if x, ok := x.Msg.(*CallCommand_Cancel); ok {
 			return x.Cancel
 		}
 	}
 	return nil
 }
 
-type isCallsRequest_Msg interface {
-	isCallsRequest_Msg()
+type isCallCommand_Msg interface {
+	isCallCommand_Msg()
 }
 
-type CallsRequest_Call struct {
+type CallCommand_Call struct {
 	Call *Call `protobuf:"bytes,1,opt,name=call,proto3,oneof"`
 }
 
-type CallsRequest_Cancel struct {
+type CallCommand_Cancel struct {
 	Cancel *Cancel `protobuf:"bytes,2,opt,name=cancel,proto3,oneof"`
 }
 
-func (*CallsRequest_Call) isCallsRequest_Msg() {}
+func (*CallCommand_Call) isCallCommand_Msg() {}
 
-func (*CallsRequest_Cancel) isCallsRequest_Msg() {}
+func (*CallCommand_Cancel) isCallCommand_Msg() {}
 
 type Call struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1483,7 +1546,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[16]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1558,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[16]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1571,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{16}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Call) GetId() uint64 {
@@ -1564,7 +1627,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +1639,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,7 +1652,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{17}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Cancel) GetId() uint64 {
@@ -1607,23 +1670,15 @@ func (x *Cancel) GetTimeout() bool {
 }
 
 type CallsResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Types that are valid to be assigned to Msg:
-	//
-	//	*CallsResponse_Reply
-	//	*CallsResponse_Progress
-	//	*CallsResponse_Released
-	Msg isCallsResponse_Msg `protobuf_oneof:"msg"`
-	// The replica's ongoing calls after this message.
-	Ongoing       int64 `protobuf:"varint,5,opt,name=ongoing,proto3" json:"ongoing,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*CallEvent           `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CallsResponse) Reset() {
 	*x = CallsResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +1690,7 @@ func (x *CallsResponse) String() string {
 func (*CallsResponse) ProtoMessage() {}
 
 func (x *CallsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,80 +1703,142 @@ func (x *CallsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallsResponse.ProtoReflect.Descriptor instead.
 func (*CallsResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{18}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{19}
 }
 
-func (x *CallsResponse) GetId() uint64 {
+func (x *CallsResponse) GetEvents() []*CallEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+type CallEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Types that are valid to be assigned to Msg:
+	//
+	//	*CallEvent_Reply
+	//	*CallEvent_Progress
+	//	*CallEvent_Released
+	Msg isCallEvent_Msg `protobuf_oneof:"msg"`
+	// The replica's ongoing calls after this message.
+	Ongoing int64 `protobuf:"varint,5,opt,name=ongoing,proto3" json:"ongoing,omitempty"`
+	// With the reply to a cancelled call: its slot is still held, released
+	// follows.
+	Holding       bool `protobuf:"varint,6,opt,name=holding,proto3" json:"holding,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallEvent) Reset() {
+	*x = CallEvent{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallEvent) ProtoMessage() {}
+
+func (x *CallEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallEvent.ProtoReflect.Descriptor instead.
+func (*CallEvent) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CallEvent) GetId() uint64 {
 	if x != nil {
 		return x.Id
 	}
 	return 0
 }
 
-func (x *CallsResponse) GetMsg() isCallsResponse_Msg {
+func (x *CallEvent) GetMsg() isCallEvent_Msg {
 	if x != nil {
 		return x.Msg
 	}
 	return nil
 }
 
-func (x *CallsResponse) GetReply() *Reply {
+func (x *CallEvent) GetReply() *Reply {
 	if x != nil {
-		if x, ok := x.Msg.(*CallsResponse_Reply); ok {
+		if x, ok := x.Msg.(*CallEvent_Reply); ok {
 			return x.Reply
 		}
 	}
 	return nil
 }
 
-func (x *CallsResponse) GetProgress() *Progress {
+func (x *CallEvent) GetProgress() *Progress {
 	if x != nil {
-		if x, ok := x.Msg.(*CallsResponse_Progress); ok {
+		if x, ok := x.Msg.(*CallEvent_Progress); ok {
 			return x.Progress
 		}
 	}
 	return nil
 }
 
-func (x *CallsResponse) GetReleased() *Released {
+func (x *CallEvent) GetReleased() *Released {
 	if x != nil {
-		if x, ok := x.Msg.(*CallsResponse_Released); ok {
+		if x, ok := x.Msg.(*CallEvent_Released); ok {
 			return x.Released
 		}
 	}
 	return nil
 }
 
-func (x *CallsResponse) GetOngoing() int64 {
+func (x *CallEvent) GetOngoing() int64 {
 	if x != nil {
 		return x.Ongoing
 	}
 	return 0
 }
 
-type isCallsResponse_Msg interface {
-	isCallsResponse_Msg()
+func (x *CallEvent) GetHolding() bool {
+	if x != nil {
+		return x.Holding
+	}
+	return false
 }
 
-type CallsResponse_Reply struct {
+type isCallEvent_Msg interface {
+	isCallEvent_Msg()
+}
+
+type CallEvent_Reply struct {
 	Reply *Reply `protobuf:"bytes,2,opt,name=reply,proto3,oneof"`
 }
 
-type CallsResponse_Progress struct {
+type CallEvent_Progress struct {
 	// The server reported progress: the deadline moves.
 	Progress *Progress `protobuf:"bytes,3,opt,name=progress,proto3,oneof"`
 }
 
-type CallsResponse_Released struct {
+type CallEvent_Released struct {
 	// A cancelled call has given its slot back.
 	Released *Released `protobuf:"bytes,4,opt,name=released,proto3,oneof"`
 }
 
-func (*CallsResponse_Reply) isCallsResponse_Msg() {}
+func (*CallEvent_Reply) isCallEvent_Msg() {}
 
-func (*CallsResponse_Progress) isCallsResponse_Msg() {}
+func (*CallEvent_Progress) isCallEvent_Msg() {}
 
-func (*CallsResponse_Released) isCallsResponse_Msg() {}
+func (*CallEvent_Released) isCallEvent_Msg() {}
 
 type Reply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1738,7 +1855,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +1867,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +1880,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{19}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Reply) GetOutcome() isReply_Outcome {
@@ -1850,7 +1967,7 @@ type Large struct {
 
 func (x *Large) Reset() {
 	*x = Large{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +1979,7 @@ func (x *Large) String() string {
 func (*Large) ProtoMessage() {}
 
 func (x *Large) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +1992,7 @@ func (x *Large) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Large.ProtoReflect.Descriptor instead.
 func (*Large) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{20}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Large) GetToken() string {
@@ -1900,7 +2017,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2029,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2042,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{21}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{23}
 }
 
 type Released struct {
@@ -1936,7 +2053,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1948,7 +2065,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1961,21 +2078,23 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{22}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{24}
 }
 
 // Failure is a call that got no reply from the server.
 type Failure struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          FailureKind            `protobuf:"varint,1,opt,name=kind,proto3,enum=mcpfleet.v1.FailureKind" json:"kind,omitempty"`
-	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Every kind that applies: a call to a replica that the node does not know
+	// was also surely not delivered.
+	Kinds         []FailureKind `protobuf:"varint,1,rep,packed,name=kinds,proto3,enum=mcpfleet.v1.FailureKind" json:"kinds,omitempty"`
+	Detail        string        `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1987,7 +2106,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2000,14 +2119,14 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{23}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{25}
 }
 
-func (x *Failure) GetKind() FailureKind {
+func (x *Failure) GetKinds() []FailureKind {
 	if x != nil {
-		return x.Kind
+		return x.Kinds
 	}
-	return FailureKind_FAILURE_KIND_UNSPECIFIED
+	return nil
 }
 
 func (x *Failure) GetDetail() string {
@@ -2026,7 +2145,7 @@ type FetchResultRequest struct {
 
 func (x *FetchResultRequest) Reset() {
 	*x = FetchResultRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2157,7 @@ func (x *FetchResultRequest) String() string {
 func (*FetchResultRequest) ProtoMessage() {}
 
 func (x *FetchResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2170,7 @@ func (x *FetchResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResultRequest.ProtoReflect.Descriptor instead.
 func (*FetchResultRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{24}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FetchResultRequest) GetToken() string {
@@ -2070,7 +2189,7 @@ type FetchResultResponse struct {
 
 func (x *FetchResultResponse) Reset() {
 	*x = FetchResultResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2201,7 @@ func (x *FetchResultResponse) String() string {
 func (*FetchResultResponse) ProtoMessage() {}
 
 func (x *FetchResultResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2214,7 @@ func (x *FetchResultResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResultResponse.ProtoReflect.Descriptor instead.
 func (*FetchResultResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{25}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FetchResultResponse) GetChunk() []byte {
@@ -2117,7 +2236,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2248,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2261,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{26}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LogsRequest) GetReplicaId() string {
@@ -2175,7 +2294,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2187,7 +2306,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2200,7 +2319,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{27}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LogsResponse) GetLines() []*LogLine {
@@ -2220,7 +2339,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2232,7 +2351,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2245,7 +2364,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{28}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LogLine) GetTime() *timestamppb.Timestamp {
@@ -2342,7 +2461,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"catalogues\x18\x05 \x03(\v2\x16.mcpfleet.v1.CatalogueR\n" +
 	"catalogues\x12\x1c\n" +
 	"\tforgotten\x18\x06 \x03(\tR\tforgotten\x12\x1a\n" +
-	"\bdraining\x18\a \x01(\bR\bdraining\"\xae\x02\n" +
+	"\bdraining\x18\a \x01(\bR\bdraining\"\xc2\x02\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04life\x18\x02 \x01(\tR\x04life\x12\x10\n" +
@@ -2351,7 +2470,8 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x06labels\x18\x05 \x03(\v2\x1d.mcpfleet.v1.Node.LabelsEntryR\x06labels\x122\n" +
 	"\bcapacity\x18\x06 \x01(\v2\x16.mcpfleet.v1.ResourcesR\bcapacity\x12\x18\n" +
 	"\aruntime\x18\a \x01(\tR\aruntime\x12\x18\n" +
-	"\aversion\x18\b \x01(\tR\aversion\x1a9\n" +
+	"\aversion\x18\b \x01(\tR\aversion\x12\x12\n" +
+	"\x04grpc\x18\t \x01(\tR\x04grpc\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd3\x04\n" +
@@ -2389,8 +2509,10 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"serverInfo\x12\"\n" +
 	"\fcapabilities\x18\x04 \x01(\fR\fcapabilities\x12\"\n" +
 	"\finstructions\x18\x05 \x01(\tR\finstructions\x12\x14\n" +
-	"\x05tools\x18\x06 \x03(\fR\x05tools\"m\n" +
-	"\fCallsRequest\x12'\n" +
+	"\x05tools\x18\x06 \x03(\fR\x05tools\"D\n" +
+	"\fCallsRequest\x124\n" +
+	"\bcommands\x18\x01 \x03(\v2\x18.mcpfleet.v1.CallCommandR\bcommands\"l\n" +
+	"\vCallCommand\x12'\n" +
 	"\x04call\x18\x01 \x01(\v2\x11.mcpfleet.v1.CallH\x00R\x04call\x12-\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x13.mcpfleet.v1.CancelH\x00R\x06cancelB\x05\n" +
 	"\x03msg\"\xa6\x01\n" +
@@ -2405,13 +2527,16 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\vtraceparent\x18\x06 \x01(\tR\vtraceparent\"2\n" +
 	"\x06Cancel\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
-	"\atimeout\x18\x02 \x01(\bR\atimeout\"\xd6\x01\n" +
-	"\rCallsResponse\x12\x0e\n" +
+	"\atimeout\x18\x02 \x01(\bR\atimeout\"?\n" +
+	"\rCallsResponse\x12.\n" +
+	"\x06events\x18\x01 \x03(\v2\x16.mcpfleet.v1.CallEventR\x06events\"\xec\x01\n" +
+	"\tCallEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
 	"\x05reply\x18\x02 \x01(\v2\x12.mcpfleet.v1.ReplyH\x00R\x05reply\x123\n" +
 	"\bprogress\x18\x03 \x01(\v2\x15.mcpfleet.v1.ProgressH\x00R\bprogress\x123\n" +
 	"\breleased\x18\x04 \x01(\v2\x15.mcpfleet.v1.ReleasedH\x00R\breleased\x12\x18\n" +
-	"\aongoing\x18\x05 \x01(\x03R\aongoingB\x05\n" +
+	"\aongoing\x18\x05 \x01(\x03R\aongoing\x12\x18\n" +
+	"\aholding\x18\x06 \x01(\bR\aholdingB\x05\n" +
 	"\x03msg\"\xa2\x01\n" +
 	"\x05Reply\x12\x18\n" +
 	"\x06result\x18\x01 \x01(\fH\x00R\x06result\x12\x16\n" +
@@ -2425,9 +2550,9 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"\bProgress\"\n" +
 	"\n" +
-	"\bReleased\"O\n" +
-	"\aFailure\x12,\n" +
-	"\x04kind\x18\x01 \x01(\x0e2\x18.mcpfleet.v1.FailureKindR\x04kind\x12\x16\n" +
+	"\bReleased\"Q\n" +
+	"\aFailure\x12.\n" +
+	"\x05kinds\x18\x01 \x03(\x0e2\x18.mcpfleet.v1.FailureKindR\x05kinds\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\"*\n" +
 	"\x12FetchResultRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\"+\n" +
@@ -2451,7 +2576,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\vPHASE_READY\x10\x04\x12\x12\n" +
 	"\x0ePHASE_DRAINING\x10\x05\x12\x11\n" +
 	"\rPHASE_STOPPED\x10\x06\x12\x10\n" +
-	"\fPHASE_FAILED\x10\a*\xe1\x01\n" +
+	"\fPHASE_FAILED\x10\a*\xb8\x02\n" +
 	"\vFailureKind\x12\x1c\n" +
 	"\x18FAILURE_KIND_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aFAILURE_KIND_NOT_DELIVERED\x10\x01\x12\x1d\n" +
@@ -2459,7 +2584,10 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x16FAILURE_KIND_BAD_REPLY\x10\x03\x12 \n" +
 	"\x1cFAILURE_KIND_REPLY_TOO_LARGE\x10\x04\x12\x1b\n" +
 	"\x17FAILURE_KIND_OVERLOADED\x10\x05\x12\x1a\n" +
-	"\x16FAILURE_KIND_CANCELLED\x10\x062\xcf\x03\n" +
+	"\x16FAILURE_KIND_CANCELLED\x10\x06\x12 \n" +
+	"\x1cFAILURE_KIND_UNKNOWN_REPLICA\x10\a\x12\x19\n" +
+	"\x15FAILURE_KIND_DRAINING\x10\b\x12\x18\n" +
+	"\x14FAILURE_KIND_TIMEOUT\x10\t2\xcf\x03\n" +
 	"\rWorkerService\x12S\n" +
 	"\fStartReplica\x12 .mcpfleet.v1.StartReplicaRequest\x1a!.mcpfleet.v1.StartReplicaResponse\x12P\n" +
 	"\vStopReplica\x12\x1f.mcpfleet.v1.StopReplicaRequest\x1a .mcpfleet.v1.StopReplicaResponse\x12@\n" +
@@ -2481,7 +2609,7 @@ func file_mcpfleet_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_mcpfleet_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_mcpfleet_v1_worker_proto_goTypes = []any{
 	(Phase)(0),                    // 0: mcpfleet.v1.Phase
 	(FailureKind)(0),              // 1: mcpfleet.v1.FailureKind
@@ -2501,78 +2629,82 @@ var file_mcpfleet_v1_worker_proto_goTypes = []any{
 	(*Exit)(nil),                  // 15: mcpfleet.v1.Exit
 	(*Catalogue)(nil),             // 16: mcpfleet.v1.Catalogue
 	(*CallsRequest)(nil),          // 17: mcpfleet.v1.CallsRequest
-	(*Call)(nil),                  // 18: mcpfleet.v1.Call
-	(*Cancel)(nil),                // 19: mcpfleet.v1.Cancel
-	(*CallsResponse)(nil),         // 20: mcpfleet.v1.CallsResponse
-	(*Reply)(nil),                 // 21: mcpfleet.v1.Reply
-	(*Large)(nil),                 // 22: mcpfleet.v1.Large
-	(*Progress)(nil),              // 23: mcpfleet.v1.Progress
-	(*Released)(nil),              // 24: mcpfleet.v1.Released
-	(*Failure)(nil),               // 25: mcpfleet.v1.Failure
-	(*FetchResultRequest)(nil),    // 26: mcpfleet.v1.FetchResultRequest
-	(*FetchResultResponse)(nil),   // 27: mcpfleet.v1.FetchResultResponse
-	(*LogsRequest)(nil),           // 28: mcpfleet.v1.LogsRequest
-	(*LogsResponse)(nil),          // 29: mcpfleet.v1.LogsResponse
-	(*LogLine)(nil),               // 30: mcpfleet.v1.LogLine
-	nil,                           // 31: mcpfleet.v1.Template.EnvEntry
-	nil,                           // 32: mcpfleet.v1.Template.LabelsEntry
-	nil,                           // 33: mcpfleet.v1.Node.LabelsEntry
-	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*CallCommand)(nil),           // 18: mcpfleet.v1.CallCommand
+	(*Call)(nil),                  // 19: mcpfleet.v1.Call
+	(*Cancel)(nil),                // 20: mcpfleet.v1.Cancel
+	(*CallsResponse)(nil),         // 21: mcpfleet.v1.CallsResponse
+	(*CallEvent)(nil),             // 22: mcpfleet.v1.CallEvent
+	(*Reply)(nil),                 // 23: mcpfleet.v1.Reply
+	(*Large)(nil),                 // 24: mcpfleet.v1.Large
+	(*Progress)(nil),              // 25: mcpfleet.v1.Progress
+	(*Released)(nil),              // 26: mcpfleet.v1.Released
+	(*Failure)(nil),               // 27: mcpfleet.v1.Failure
+	(*FetchResultRequest)(nil),    // 28: mcpfleet.v1.FetchResultRequest
+	(*FetchResultResponse)(nil),   // 29: mcpfleet.v1.FetchResultResponse
+	(*LogsRequest)(nil),           // 30: mcpfleet.v1.LogsRequest
+	(*LogsResponse)(nil),          // 31: mcpfleet.v1.LogsResponse
+	(*LogLine)(nil),               // 32: mcpfleet.v1.LogLine
+	nil,                           // 33: mcpfleet.v1.Template.EnvEntry
+	nil,                           // 34: mcpfleet.v1.Template.LabelsEntry
+	nil,                           // 35: mcpfleet.v1.Node.LabelsEntry
+	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
 }
 var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	2,  // 0: mcpfleet.v1.StartReplicaRequest.order:type_name -> mcpfleet.v1.Order
 	7,  // 1: mcpfleet.v1.StartReplicaRequest.template:type_name -> mcpfleet.v1.Template
 	2,  // 2: mcpfleet.v1.StopReplicaRequest.order:type_name -> mcpfleet.v1.Order
-	31, // 3: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
+	33, // 3: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
 	8,  // 4: mcpfleet.v1.Template.mounts:type_name -> mcpfleet.v1.Mount
 	9,  // 5: mcpfleet.v1.Template.resources:type_name -> mcpfleet.v1.Resources
-	32, // 6: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
+	34, // 6: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
 	10, // 7: mcpfleet.v1.Template.health:type_name -> mcpfleet.v1.Health
-	34, // 8: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
-	34, // 9: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
-	34, // 10: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
-	34, // 11: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
-	34, // 12: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
+	36, // 8: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
+	36, // 9: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
+	36, // 10: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
+	36, // 11: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
+	36, // 12: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
 	2,  // 13: mcpfleet.v1.WatchRequest.order:type_name -> mcpfleet.v1.Order
 	13, // 14: mcpfleet.v1.WatchResponse.node:type_name -> mcpfleet.v1.Node
 	14, // 15: mcpfleet.v1.WatchResponse.replicas:type_name -> mcpfleet.v1.Replica
 	16, // 16: mcpfleet.v1.WatchResponse.catalogues:type_name -> mcpfleet.v1.Catalogue
-	33, // 17: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
+	35, // 17: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
 	9,  // 18: mcpfleet.v1.Node.capacity:type_name -> mcpfleet.v1.Resources
 	0,  // 19: mcpfleet.v1.Replica.phase:type_name -> mcpfleet.v1.Phase
-	35, // 20: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
-	35, // 21: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
-	35, // 22: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
+	37, // 20: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
+	37, // 21: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
+	37, // 22: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
 	15, // 23: mcpfleet.v1.Replica.exit:type_name -> mcpfleet.v1.Exit
 	9,  // 24: mcpfleet.v1.Replica.resources:type_name -> mcpfleet.v1.Resources
-	18, // 25: mcpfleet.v1.CallsRequest.call:type_name -> mcpfleet.v1.Call
-	19, // 26: mcpfleet.v1.CallsRequest.cancel:type_name -> mcpfleet.v1.Cancel
-	21, // 27: mcpfleet.v1.CallsResponse.reply:type_name -> mcpfleet.v1.Reply
-	23, // 28: mcpfleet.v1.CallsResponse.progress:type_name -> mcpfleet.v1.Progress
-	24, // 29: mcpfleet.v1.CallsResponse.released:type_name -> mcpfleet.v1.Released
-	25, // 30: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
-	22, // 31: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
-	1,  // 32: mcpfleet.v1.Failure.kind:type_name -> mcpfleet.v1.FailureKind
-	30, // 33: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
-	35, // 34: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	3,  // 35: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
-	5,  // 36: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
-	11, // 37: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
-	17, // 38: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
-	26, // 39: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
-	28, // 40: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
-	4,  // 41: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
-	6,  // 42: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
-	12, // 43: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
-	20, // 44: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
-	27, // 45: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
-	29, // 46: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
-	41, // [41:47] is the sub-list for method output_type
-	35, // [35:41] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	18, // 25: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
+	19, // 26: mcpfleet.v1.CallCommand.call:type_name -> mcpfleet.v1.Call
+	20, // 27: mcpfleet.v1.CallCommand.cancel:type_name -> mcpfleet.v1.Cancel
+	22, // 28: mcpfleet.v1.CallsResponse.events:type_name -> mcpfleet.v1.CallEvent
+	23, // 29: mcpfleet.v1.CallEvent.reply:type_name -> mcpfleet.v1.Reply
+	25, // 30: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
+	26, // 31: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
+	27, // 32: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
+	24, // 33: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
+	1,  // 34: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
+	32, // 35: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
+	37, // 36: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	3,  // 37: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
+	5,  // 38: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
+	11, // 39: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
+	17, // 40: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
+	28, // 41: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
+	30, // 42: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
+	4,  // 43: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
+	6,  // 44: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
+	12, // 45: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
+	21, // 46: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
+	29, // 47: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
+	31, // 48: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
+	43, // [43:49] is the sub-list for method output_type
+	37, // [37:43] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_mcpfleet_v1_worker_proto_init() }
@@ -2580,16 +2712,16 @@ func file_mcpfleet_v1_worker_proto_init() {
 	if File_mcpfleet_v1_worker_proto != nil {
 		return
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[15].OneofWrappers = []any{
-		(*CallsRequest_Call)(nil),
-		(*CallsRequest_Cancel)(nil),
+	file_mcpfleet_v1_worker_proto_msgTypes[16].OneofWrappers = []any{
+		(*CallCommand_Call)(nil),
+		(*CallCommand_Cancel)(nil),
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[18].OneofWrappers = []any{
-		(*CallsResponse_Reply)(nil),
-		(*CallsResponse_Progress)(nil),
-		(*CallsResponse_Released)(nil),
+	file_mcpfleet_v1_worker_proto_msgTypes[20].OneofWrappers = []any{
+		(*CallEvent_Reply)(nil),
+		(*CallEvent_Progress)(nil),
+		(*CallEvent_Released)(nil),
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[19].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[21].OneofWrappers = []any{
 		(*Reply_Result)(nil),
 		(*Reply_Error)(nil),
 		(*Reply_Failure)(nil),
@@ -2601,7 +2733,7 @@ func file_mcpfleet_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mcpfleet_v1_worker_proto_rawDesc), len(file_mcpfleet_v1_worker_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   32,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
