@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -46,7 +47,7 @@ func start(t *testing.T) *client {
 	t.Cleanup(func() {
 		inW.Close()
 		go io.Copy(io.Discard, outR) // ends with outW
-		if err := <-done; err != nil && err != io.EOF {
+		if err := <-done; err != nil && !errors.Is(err, io.EOF) {
 			t.Errorf("serve: %v", err)
 		}
 	})

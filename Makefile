@@ -1,0 +1,65 @@
+# Targets for people and for CI, which calls the same ones. `make` alone lists them.
+
+GO      ?= go
+TOOL    := $(GO) tool -modfile=tools/go.mod
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+WORKERS ?= 3
+
+# Containers can be made on Linux by root only; elsewhere the tests that need them skip and say so.
+CAN_CONTAIN := $(shell [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ] && echo yes)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/controller, bin/worker, bin/mcpfleet and bin/demo-server, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/controller ./cmd/worker ./cmd/mcpfleet ./cmd/demo-server
+
+.PHONY: run
+run: build ## a local cluster with the demo server and 3 workers, until Ctrl-C
+	bin/mcpfleet up --workers $(WORKERS)
+
+.PHONY: host
+host: ## on Linux as root: install podman, Docker and node from Debian's packages, and build the images that tests run
+ifeq ($(CAN_CONTAIN),yes)
+	deploy/images/setup-host.sh
+	deploy/images/build.sh
+endif
+
+# Packages two at a time, and not more on bigger machines: many tests start clusters and containers, and all share one podman.
+.PHONY: test
+test: host ## every test that can run here, with -race
+ifeq ($(CAN_CONTAIN),yes)
+	CONTAINERS_CONF="$${CONTAINERS_CONF:-$(CURDIR)/deploy/images/containers.conf}" $(GO) test -race -p 2 -timeout 20m ./...
+else
+	$(GO) test -race -p 2 -timeout 20m ./...
+endif
+
+.PHONY: lint
+lint: ## gofmt, vet, golangci-lint, buf lint, and generated code is up to date
+	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+		if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
+	$(GO) vet ./...
+	$(TOOL) golangci-lint run
+	$(TOOL) buf lint
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && $(TOOL) buf generate -o "$$dir" && \
+		if ! diff -r "$$dir/internal/fleetpb" internal/fleetpb; then echo "internal/fleetpb is not what proto/ says: make generate"; exit 1; fi
+
+.PHONY: generate
+generate: ## regenerate internal/fleetpb from proto/ with the tools that tools/go.mod pins
+	$(TOOL) buf generate
+
+.PHONY: bench
+bench: build ## ratios of the call path against a naive chain; writes docs/BENCHMARKS.md
+	$(GO) run ./test/bench -report docs/BENCHMARKS.md
+
+.PHONY: images
+images: host ## the images that tests and the Compose file run, without any registry
+
+.PHONY: clean
+clean: ## remove what build made
+	rm -rf bin
