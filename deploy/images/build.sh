@@ -8,7 +8,6 @@
 #   build.sh registry start   serve the images at 127.0.0.1:PORT, and print how to pull from there
 #   build.sh registry stop    end it
 #   build.sh registry fill    only write the images into the registry's directory, for the Compose service that serves it
-#   build.sh registry conf HOST:PORT   print a registries.conf that takes docker.io/mcp/* from there
 #   build.sh list             names of the server images
 #   build.sh clean            remove the images and the cache
 #
@@ -330,8 +329,7 @@ case ${1:-all} in
         registry_fill
         echo "$registry_data"
         ;;
-      conf) registries_conf "${3:?HOST:PORT}" ;;
-      *) die "registry start|stop|fill|conf HOST:PORT" ;;
+      *) die "registry start|stop|fill" ;;
     esac
     ;;
   list) printf 'docker.io/mcp/%s\n' "${servers[@]}" ;;
