@@ -61,10 +61,15 @@ func (c *Conn) message(l line) {
 	}
 }
 
-// batch takes apart what protocol version 2025-03-26 allowed. Replies in it are copied.
+// batch takes apart what protocol version 2025-03-26 allowed. Replies in it are copied. Arrays inside
+// are no batches: taking those apart too, a nested one would be scanned once per level.
 func (c *Conn) batch(l line) {
 	err := mcp.Elements(l.data, func(element []byte) bool {
-		c.message(line{data: element})
+		if element[0] == '{' {
+			c.message(line{data: element})
+		} else {
+			c.skip(element, mcp.ErrNotMessage)
+		}
 		return true
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -52,14 +53,20 @@ func serve(in io.Reader, out io.Writer) {
 	}
 }
 
+// message is valid until the next read.
 type message struct {
-	raw            []byte
-	id             string
-	method, params string
+	id, method string
+	params     []byte
 }
 
 func (s *server) read() (message, bool) {
-	raw, err := s.in.ReadBytes('\n')
+	raw, err := s.in.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		var rest []byte
+		raw = bytes.Clone(raw)
+		rest, err = s.in.ReadBytes('\n')
+		raw = append(raw, rest...)
+	}
 	if err != nil {
 		return message{}, false
 	}
@@ -69,25 +76,31 @@ func (s *server) read() (message, bool) {
 		fmt.Fprintf(s.out, "the test server got a bad line: %v\n", err)
 		return message{}, true
 	}
-	return message{raw, string(env.ID), string(env.Method), string(env.Params)}, true
+	return message{string(env.ID), string(env.Method), env.Params}, true
 }
 
-func (s *server) reply(id, result string) {
+func (s *server) begin(id string) {
 	s.out.WriteString(`{"jsonrpc":"2.0","id":`)
 	s.out.WriteString(id)
 	s.out.WriteString(`,"result":`)
+}
+
+func (s *server) reply(id, result string) {
+	s.begin(id)
 	s.out.WriteString(result)
 	s.out.WriteString("}\n")
 }
 
 func (s *server) do(m message) bool {
 	var p struct{ Size, Count int }
-	if m.method != "echo" && m.params != "" {
-		_ = json.Unmarshal([]byte(m.params), &p)
+	if m.method != "echo" && m.params != nil {
+		_ = json.Unmarshal(m.params, &p)
 	}
 	switch m.method {
 	case "echo":
-		s.reply(m.id, m.params)
+		s.begin(m.id)
+		s.out.Write(m.params)
+		s.out.WriteString("}\n")
 	case "lines":
 		s.reply(m.id, fmt.Sprint(s.lines))
 	case "big":
@@ -127,6 +140,9 @@ func (s *server) do(m message) bool {
 		s.reply(m.id, "{}")
 	case "batch":
 		fmt.Fprintf(s.out, `[{"jsonrpc":"2.0","method":"notifications/x"},{"jsonrpc":"2.0","id":%s,"result":{"in":"batch"}}]`+"\n", m.id)
+	case "nested batch":
+		s.out.WriteString(strings.Repeat("[", 9000) + `{"jsonrpc":"2.0","id":` + m.id + `,"result":"nested"}` + strings.Repeat("]", 9000) + "\n")
+		s.reply(m.id, "{}")
 	case "error":
 		fmt.Fprintf(s.out, `{"jsonrpc":"2.0","id":%s,"error":{"code":-32001,"message":"no","data":{"a":1}}}`+"\n", m.id)
 	case "ask":
@@ -147,7 +163,7 @@ func (s *server) do(m message) bool {
 			var with struct {
 				Meta struct{ ProgressToken json.RawMessage } `json:"_meta"`
 			}
-			_ = json.Unmarshal([]byte(m.params), &with)
+			_ = json.Unmarshal(m.params, &with)
 			fmt.Fprintf(s.out, `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1}}`+"\n", with.Meta.ProgressToken)
 		}
 		s.reply(m.id, "{}")
@@ -158,6 +174,10 @@ func (s *server) do(m message) bool {
 		return false
 	case "die in a reply":
 		fmt.Fprintf(s.out, `{"jsonrpc":"2.0","id":%s,"result":{"unfin`, m.id)
+		return false
+	case "die without a line end":
+		s.begin(m.id)
+		s.out.WriteString("{}}")
 		return false
 	case "die behind a reply":
 		s.reply(m.id, "{}")
@@ -232,7 +252,7 @@ func overProcess(t testing.TB, cfg stdio.Config) (*conversation, *exec.Cmd) {
 	childIn, in := pipe(t)
 	out, childOut := pipe(t)
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), serverEnv+"=1")
+	cmd.Env = append(os.Environ(), serverEnv+"=1", "GORACE=atexit_sleep_ms=0") // else each exit takes a second
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = childIn, childOut, os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
