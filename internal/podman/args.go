@@ -1,0 +1,244 @@
+package podman
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// The labels of a container; the annotations of the same names reach the
+// runtime's state, where no label is.
+const (
+	labelCluster  = "mcpfleet.cluster"
+	labelNode     = "mcpfleet.node"
+	labelReplica  = "mcpfleet.replica"
+	labelServer   = "mcpfleet.server"
+	labelRevision = "mcpfleet.revision"
+	labelOwner    = "mcpfleet.owner"
+)
+
+// creation is a podman run in the making.
+type creation struct {
+	args    []string // after "run"
+	env     []string // for the client's environment: values of -e NAME
+	envFile []byte   // lines for --env-file, nil for none
+}
+
+// containerName is the name of a replica's container.
+func containerName(l fleet.Launch) string {
+	return "mcpfleet-" + nameable(string(l.Cluster)) + "-" + nameable(string(l.Node)) + "-" + nameable(string(l.Replica))
+}
+
+// nameable replaces what podman does not allow in a name.
+func nameable(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-' {
+			return c
+		}
+		return '-'
+	}, s)
+}
+
+// create turns a launch into podman's words. Values are always given as
+// --option=value, so that none can become an option of its own.
+func (r *Runtime) create(l fleet.Launch, rec record, rootfs string) (creation, error) {
+	t := l.Template
+	var c creation
+	add := func(option, value string) { c.args = append(c.args, "--"+option+"="+value) }
+
+	if r.mode.relay {
+		c.args = append(c.args, "--interactive")
+		add("log-driver", "none")
+	} else {
+		c.args = append(c.args, "--detach", "--interactive")
+		add("log-driver", "passthrough")
+	}
+	add("name", rec.name)
+	add("cidfile", rec.cidFile())
+	if !r.mode.remote {
+		add("pidfile", rec.pidFile())
+		add("conmon-pidfile", rec.conmonFile())
+	}
+	for _, kv := range [][2]string{
+		{labelCluster, string(l.Cluster)},
+		{labelNode, string(l.Node)},
+		{labelReplica, string(l.Replica)},
+		{labelServer, string(l.Server)},
+		{labelRevision, strconv.FormatUint(uint64(l.Revision), 10)},
+		{labelOwner, r.owner.String()},
+	} {
+		add("label", kv[0]+"="+kv[1])
+	}
+	add("annotation", labelNode+"="+string(l.Node))
+	add("annotation", labelOwner+"="+r.owner.String())
+
+	add("pull", "never") // done before, cancellably
+	add("http-proxy", "false")
+	c.args = append(c.args, "--no-healthcheck") // pings are ours
+	if r.mode.init {
+		c.args = append(c.args, "--init")
+	}
+	add("cap-drop", "all")
+	for _, name := range t.CapAdd {
+		add("cap-add", name)
+	}
+	if !t.NewPrivileges {
+		add("security-opt", "no-new-privileges")
+	}
+	if t.Resources.Memory > 0 {
+		// Equal: swap would let a replica use twice its memory.
+		bytes := strconv.FormatInt(t.Resources.Memory, 10) + "b"
+		add("memory", bytes)
+		add("memory-swap", bytes)
+	}
+	if t.Resources.CPUs > 0 {
+		add("cpus", strconv.FormatFloat(t.Resources.CPUs, 'f', -1, 64))
+	}
+	if t.Resources.PIDs > 0 {
+		add("pids-limit", strconv.FormatInt(t.Resources.PIDs, 10))
+	}
+	if t.ReadOnly {
+		c.args = append(c.args, "--read-only")
+	}
+	if t.User != "" {
+		add("user", t.User)
+	}
+	if t.Cwd != "" {
+		add("workdir", t.Cwd)
+	}
+	if t.Network != "" {
+		add("network", t.Network)
+	}
+	for _, m := range t.Mounts {
+		arg, err := mountArg(m)
+		if err != nil {
+			return creation{}, err
+		}
+		c.args = append(c.args, arg)
+	}
+	if t.Entrypoint != nil {
+		words := ""
+		if len(t.Entrypoint) > 0 {
+			b, err := json.Marshal(t.Entrypoint)
+			if err != nil {
+				return creation{}, fmt.Errorf("entrypoint: %w", err)
+			}
+			words = string(b)
+		}
+		add("entrypoint", words)
+	}
+	if err := c.setEnv(t.Env, rec); err != nil {
+		return creation{}, err
+	}
+	if rootfs != "" {
+		c.args = append(c.args, "--rootfs", rootfs)
+	} else {
+		c.args = append(c.args, t.Image)
+	}
+	c.args = append(c.args, t.Args...)
+	for _, a := range c.args {
+		if strings.ContainsRune(a, 0) {
+			return creation{}, errors.New("a NUL byte in a value of the spec")
+		}
+	}
+	return c, nil
+}
+
+// checkImage refuses what podman would not read as an image's name.
+func checkImage(t *fleet.Template) error {
+	switch {
+	case t.Image == "" && len(t.Command) > 0:
+		return fmt.Errorf("command %q needs the process runtime: this node runs images only (--runtime podman)", t.Command[0])
+	case t.Image == "":
+		return errors.New("no image to run")
+	case strings.HasPrefix(t.Image, "-"), strings.ContainsAny(t.Image, " \t\r\n\x00"):
+		return fmt.Errorf("image %q is not the name of an image", t.Image)
+	}
+	return nil
+}
+
+// mountArg writes a bind mount. Both of podman's notations have a character
+// that they cannot carry.
+func mountArg(m fleet.Mount) (string, error) {
+	if !filepath.IsAbs(m.Source) || !filepath.IsAbs(m.Target) {
+		return "", fmt.Errorf("mount %s on %s: both must be absolute paths", m.Source, m.Target)
+	}
+	both := m.Source + m.Target
+	switch {
+	case !strings.Contains(both, ":"):
+		s := "--volume=" + m.Source + ":" + m.Target
+		if m.ReadOnly {
+			s += ":ro"
+		}
+		return s, nil
+	case !strings.ContainsAny(both, `,"`):
+		s := "--mount=type=bind,source=" + m.Source + ",target=" + m.Target
+		if m.ReadOnly {
+			s += ",readonly"
+		}
+		return s, nil
+	}
+	return "", fmt.Errorf("mount %s on %s: podman cannot take paths with both ':' and ','", m.Source, m.Target)
+}
+
+// setEnv hands over the server's env. Values are secrets, so they go through
+// the client's environment (-e NAME), never its command line; names that
+// podman itself would act on go through a file that is deleted at once.
+func (c *creation) setEnv(env map[string]string, rec record) error {
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		value := env[name]
+		if name == "" || strings.ContainsAny(name, "=*# \t\r\n\x00") || strings.HasPrefix(name, "-") {
+			return fmt.Errorf("env: %q is not a name", name)
+		}
+		if strings.ContainsRune(value, 0) {
+			return fmt.Errorf("env: the value of %s contains a NUL byte", name)
+		}
+		if !disturbs(name) {
+			c.args = append(c.args, "--env="+name)
+			c.env = append(c.env, name+"="+value)
+			continue
+		}
+		if strings.ContainsAny(value, "\r\n") {
+			return fmt.Errorf("env: podman can give a container %s only without line breaks in its value", name)
+		}
+		c.envFile = fmt.Appendf(c.envFile, "%s=%s\n", name, value)
+	}
+	if c.envFile != nil {
+		c.args = append(c.args, "--env-file="+rec.envFile())
+	}
+	return nil
+}
+
+// disturbs tells whether podman, its helpers or their libraries would act on
+// a variable of that name in their own environment.
+func disturbs(name string) bool {
+	up := strings.ToUpper(name)
+	if slices.Contains([]string{
+		"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "TZ", "TZDIR", "TMPDIR", "ENV", "IFS", "PWD",
+		"HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS", "LOCPATH", "NLSPATH", "GCONV_PATH", "GETCONF_DIR",
+		"INVOCATION_ID", "JOURNAL_STREAM", "NOTIFY_SOCKET", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "HTTP_PROXY",
+		"FTP_PROXY", "NO_PROXY", "ALL_PROXY", "CONTAINER", "NETAVARK", "AARDVARK", "RUST_LOG", "RUST_BACKTRACE", "LIBPOD",
+	}, up) {
+		return true
+	}
+	for _, prefix := range []string{
+		"_", "LC_", "LD_", "XDG_", "GO", "DBUS_", "MALLOC_", "GLIBC_", "BASH", "XTABLES_", "IPTABLES_", "NETAVARK_",
+		"CONTAINER_", "CONTAINERS_", "STORAGE_", "REGISTRY_", "REGISTRIES_", "BUILDAH_", "PODMAN_", "DOCKER_", "OCI_", "RUNC_",
+		"CRUN_", "LIBCRUN_", "CONMON_", "CNI_", "SYSTEMD_", "LISTEN_", "MCPFLEET_", "SUPPRESS_",
+	} {
+		if strings.HasPrefix(up, prefix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,214 @@
+package podman
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/proctab"
+	"golang.org/x/sys/unix"
+)
+
+// container is one replica. It implements fleet.Process.
+type container struct {
+	r                     *Runtime
+	rec                   record
+	template              *fleet.Template
+	stdin, stdout, stderr *os.File
+	client                <-chan struct{} // end of a relaying client; nil with passthrough
+
+	id         string
+	pid        int // of its PID 1, on this host; 0 when unknown
+	monitorPID int
+	main       proctab.ID // pid's process, zero when it was gone already
+	monitor    proctab.ID
+
+	requested, killed atomic.Bool // told to stop; told by KILL
+
+	mu      sync.Mutex
+	exit    *fleet.Exit
+	removal *removal
+}
+
+// started reads what podman left of the start.
+func (c *container) started() {
+	c.id = c.rec.id()
+	if c.pid == 0 {
+		c.pid = pidIn(c.rec.pidFile())
+		c.monitorPID = pidIn(c.rec.conmonFile())
+	}
+	os.Remove(c.rec.pidFile())
+	os.Remove(c.rec.conmonFile())
+	if p, ok := proctab.Find(c.pid); ok && strings.Contains(proctab.Cgroups(c.pid), c.id) {
+		c.main = p.ID
+	} else if ok && p.Parent == c.monitorPID {
+		c.main = p.ID
+	}
+	if p, ok := proctab.Find(c.monitorPID); ok {
+		c.monitor = p.ID
+	}
+}
+
+// PID implements fleet.Process.
+func (c *container) PID() int { return c.pid }
+
+// ContainerID implements fleet.Process.
+func (c *container) ContainerID() string { return c.id }
+
+// Stdin implements fleet.Process.
+func (c *container) Stdin() io.WriteCloser { return c.stdin }
+
+// Stdout implements fleet.Process.
+func (c *container) Stdout() io.ReadCloser { return c.stdout }
+
+// Stderr implements fleet.Process.
+func (c *container) Stderr() io.ReadCloser { return c.stderr }
+
+// Done implements fleet.Process.
+func (c *container) Done() <-chan struct{} { return c.client }
+
+// Signal implements fleet.Process. On this host the signal goes to the
+// container's PID 1 directly, which costs nothing; else podman passes it on.
+func (c *container) Signal(ctx context.Context, kill bool) error {
+	c.requested.Store(true)
+	sig, name := syscall.SIGTERM, "TERM"
+	if kill {
+		c.killed.Store(true)
+		sig, name = syscall.SIGKILL, "KILL"
+	}
+	if c.main.PID != 0 {
+		if err := proctab.Signal(c.main, sig); err == nil {
+			return nil
+		}
+	}
+	_, err := c.r.query(ctx, "kill", "--signal="+name, c.rec.name)
+	if err == nil || isGone(err) {
+		return nil
+	}
+	return fmt.Errorf("signal container %s: %w", c.rec.name, err)
+}
+
+// isGone tells whether podman refused because the container is not running or
+// does not exist.
+func isGone(err error) bool {
+	ce := (*clientError)(nil)
+	if !errors.As(err, &ce) {
+		return false
+	}
+	for _, s := range []string{"no such container", "no container with name or ID", "is not running", "can only kill running containers", "container state improper"} {
+		if strings.Contains(ce.reason, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// state is what podman knows of a container.
+type state struct {
+	Status    string
+	ExitCode  int
+	OOMKilled bool
+	PID       int `json:"Pid"`
+	ConmonPID int `json:"ConmonPid"`
+}
+
+func (s state) ended() bool { return s.Status == "exited" || s.Status == "stopped" }
+
+func (r *Runtime) inspect(ctx context.Context, name string) (state, error) {
+	out, err := r.query(ctx, "container", "inspect", "--format={{json .State}}", name)
+	if err != nil {
+		return state{}, err
+	}
+	var s state
+	if err := json.Unmarshal(out, &s); err != nil {
+		return state{}, fmt.Errorf("podman inspect: %w", err)
+	}
+	return s, nil
+}
+
+// Exit implements fleet.Process.
+func (c *container) Exit(ctx context.Context) fleet.Exit {
+	c.mu.Lock()
+	known := c.exit
+	c.mu.Unlock()
+	if known != nil {
+		return *known
+	}
+	e, final := c.askExit(ctx)
+	e.Requested = c.requested.Load()
+	if final {
+		c.mu.Lock()
+		c.exit = &e
+		c.mu.Unlock()
+	}
+	return e
+}
+
+// askExit waits for the end of PID 1 by itself and then asks podman how it
+// was. final is false when only ctx ended.
+func (c *container) askExit(ctx context.Context) (e fleet.Exit, final bool) {
+	unknown := func(format string, args ...any) fleet.Exit {
+		return fleet.Exit{Code: -1, Err: fmt.Sprintf(format, args...)}
+	}
+	if c.main.PID != 0 {
+		if err := proctab.WaitGone(ctx, c.main); err != nil {
+			return unknown("its first process still runs: %v", context.Cause(ctx)), false
+		}
+	}
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		// Looked at first: a monitor that ended just now has told podman all.
+		monitored := c.monitor.PID == 0 || c.monitor.Alive()
+		s, err := c.r.inspect(ctx, c.rec.name)
+		switch {
+		case err == nil && s.ended():
+			return c.exitOf(s), true
+		case err != nil && ctx.Err() == nil && isGone(err):
+			return unknown("somebody else removed the container"), true
+		case err == nil && !monitored:
+			// Podman would say "running" for ever.
+			return unknown("conmon, which watches the container for podman, is gone"), true
+		}
+		if proctab.Sleep(ctx, wait) != nil {
+			if err == nil {
+				err = fmt.Errorf("podman says %q", s.Status)
+			}
+			return unknown("%v", err), false
+		}
+	}
+}
+
+// exitOf reads podman's exit code, which is 128 + n for signal n.
+func (c *container) exitOf(s state) fleet.Exit {
+	e := fleet.Exit{Code: s.ExitCode, OOM: s.OOMKilled}
+	if sig := syscall.Signal(s.ExitCode - 128); s.ExitCode > 128 && fatal[sig] {
+		e.Code, e.Signal = -1, unix.SignalName(sig)
+		// Podman rarely notices: OOMKilled stays false.
+		if sig == syscall.SIGKILL && !c.killed.Load() && c.template.Resources.Memory > 0 {
+			e.OOM = true
+		}
+	}
+	return e
+}
+
+// fatal are the signals that end a process by themselves; other codes above
+// 128 are a program's own.
+var fatal = map[syscall.Signal]bool{
+	syscall.SIGHUP: true, syscall.SIGINT: true, syscall.SIGQUIT: true, syscall.SIGILL: true, syscall.SIGTRAP: true,
+	syscall.SIGABRT: true, syscall.SIGBUS: true, syscall.SIGFPE: true, syscall.SIGKILL: true, syscall.SIGSEGV: true,
+	syscall.SIGPIPE: true, syscall.SIGALRM: true, syscall.SIGTERM: true, syscall.SIGXCPU: true, syscall.SIGSYS: true,
+}
+
+// Hint says what an operator may try, from how the container ended and what
+// it wrote to stderr; "" when nothing is known to help.
+func (c *container) Hint(e fleet.Exit, stderr []string) string {
+	return hint(c.template, strings.Join(stderr, "\n"), e.Code)
+}

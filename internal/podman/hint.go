@@ -1,0 +1,48 @@
+package podman
+
+import (
+	"strings"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// hint says what may help against a failure that is known, in words for the
+// operator, or "". code is podman's or the container's exit code.
+func hint(t *fleet.Template, said string, code int) string {
+	low := strings.ToLower(said)
+	has := func(words ...string) bool {
+		for _, w := range words {
+			if strings.Contains(low, w) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case has("short-name", "unqualified-search registries"):
+		return "write the image's name in full, as docker.io/..."
+	case has("unauthorized", "authentication required", "access denied", "denied: requested"):
+		return "the registry wants credentials: see the worker's registry authfile"
+	case code == 127, has("executable file not found", "command that was not found"):
+		return "the image has no such command: see entrypoint and args"
+	case code == 126:
+		return "the image's command cannot be run: not executable, or made for another architecture"
+	case has("exec format error"):
+		return "the image is made for another architecture"
+	case has("read-only file system") && t.ReadOnly:
+		return "read_only is set and the server writes"
+	case has("no new privileges", "must be setuid root", "effective uid is not 0"):
+		return "the image's command wants to gain privileges, which no-new-privileges forbids"
+	case has("operation not permitted", "cannot set groups", "setgroups", "setresuid", "setuid:", "setgid:", "su-exec", "gosu", "su: ", "chown") &&
+		has("permitted", "denied", "cannot set", "failed"):
+		return "all capabilities are dropped; an entrypoint that uses su or chown needs cap_add, e.g. [CHOWN, SETUID, SETGID]"
+	}
+	return ""
+}
+
+func withHint(s, hint string) string {
+	if hint == "" {
+		return s
+	}
+	return s + " (" + hint + ")"
+}

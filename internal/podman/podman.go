@@ -1,0 +1,151 @@
+// Package podman runs replicas as containers: it is the only place that knows
+// podman. A container gets the worker's own pipes (log driver passthrough), so
+// no process stands between worker and server and nothing is logged to disk;
+// where podman refuses that (remote podman, old versions) a resident client
+// relays the pipes. Open decides this once, by running a container.
+//
+// It promises that nothing of a replica is left after Remove, nor of a start
+// that was given up once Close has returned: no container, monitor (conmon),
+// half-started runtime process, state directory, cgroup, anonymous volume or
+// file; and that Sweep removes what earlier lives of the node left of these.
+// A starting podman is never signalled, because a killed one leaves parts that
+// its database does not know; when somebody else kills it, the parts are found
+// by the container's name and id.
+//
+// It restarts nothing, and leaves the steps of a stop, timing and restarts to
+// its caller. Goroutines: one per running podman client, and one per removal
+// or abandoned start; Close waits for all of them.
+package podman
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/proctab"
+)
+
+// Config is what Open needs.
+type Config struct {
+	Node     fleet.NodeID
+	DataDir  string // held by this worker alone
+	Log      *slog.Logger
+	AuthFile string   // registry credentials; "" for podman's default
+	Environ  []string // the worker's environment; nil: os.Environ()
+	Relayed  bool     // do not try passthrough
+}
+
+// Runtime starts replicas as podman containers. It implements fleet.Runtime.
+type Runtime struct {
+	node     fleet.NodeID
+	owner    proctab.Owner
+	log      *slog.Logger
+	authFile string
+	bin      string   // podman's path
+	dir      string   // <DataDir>/podman
+	environ  []string // of every podman client
+	mode     mode
+
+	starts  slots // podman run
+	queries slots // inspect, kill, rm, ps
+	pulls   *pulls
+
+	background sync.WaitGroup
+}
+
+// mode is what Open found out about this host's podman.
+type mode struct {
+	conf   string // generated containers.conf in use; "" for the host's own
+	init   bool   // --init works
+	relay  bool   // no passthrough: a resident client relays the pipes
+	remote bool   // containers run elsewhere: /proc does not show them
+}
+
+// Open finds a way to run containers with this host's podman and proves it by
+// running one. The error says why podman cannot be used here.
+func Open(ctx context.Context, cfg Config) (*Runtime, error) {
+	bin, err := exec.LookPath("podman")
+	if err != nil {
+		return nil, fmt.Errorf("podman is not installed: %w", err)
+	}
+	if bin, err = filepath.Abs(bin); err != nil {
+		return nil, fmt.Errorf("find podman: %w", err)
+	}
+	owner, err := proctab.NewOwner(cfg.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("podman runtime: %w", err)
+	}
+	dir, err := filepath.Abs(filepath.Join(cfg.DataDir, "podman"))
+	if err != nil {
+		return nil, fmt.Errorf("podman runtime: %w", err)
+	}
+	environ := cfg.Environ
+	if environ == nil {
+		environ = os.Environ()
+	}
+	// A few clients at once use both cores of a small machine and hold up
+	// nobody; more only wait for podman's locks.
+	atOnce := min(max(2*runtime.NumCPU(), 4), 8)
+	r := &Runtime{
+		node:     cfg.Node,
+		owner:    owner,
+		log:      cfg.Log.With("component", "podman"),
+		authFile: cfg.AuthFile,
+		bin:      bin,
+		dir:      dir,
+		environ:  clientEnviron(environ),
+		starts:   make(slots, atOnce),
+		queries:  make(slots, atOnce),
+	}
+	r.pulls = newPulls(r)
+	for _, d := range []string{r.recordsDir(), r.tmpDir()} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("podman runtime: %w", err)
+		}
+	}
+	if err := r.findMode(ctx, cfg.Relayed); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// clientEnviron drops what systemd gave the worker alone: podman would act on
+// it, too.
+func clientEnviron(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return name == "NOTIFY_SOCKET" || name == markerName || strings.HasPrefix(name, "LISTEN_")
+	})
+}
+
+// recordsDir has one directory per container that exists or is being started:
+// made before podman is told, removed when nothing of it is left.
+func (r *Runtime) recordsDir() string { return filepath.Join(r.dir, "containers") }
+
+func (r *Runtime) tmpDir() string { return filepath.Join(r.dir, "tmp") }
+
+// Name implements fleet.Runtime.
+func (r *Runtime) Name() string { return "podman" }
+
+// Close implements fleet.Runtime.
+func (r *Runtime) Close(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		r.background.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("podman: containers are still being removed: %w", context.Cause(ctx))
+	}
+}

@@ -1,0 +1,199 @@
+package podman
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// pulls makes images present, each by one client at a time however many
+// replicas wait for it. A pull ends with its last waiter.
+type pulls struct {
+	r     *Runtime
+	slots slots
+
+	mu      sync.Mutex
+	present map[string]bool // seen on this node; podman run finds out when no longer
+	running map[string]*pull
+}
+
+type pull struct {
+	done    chan struct{} // closed when err is final
+	err     error
+	cancel  context.CancelCauseFunc
+	waiting map[int]func(string) // each waiter's progress, under pulls.mu
+	next    int
+}
+
+func newPulls(r *Runtime) *pulls {
+	return &pulls{r: r, slots: make(slots, 3), present: make(map[string]bool), running: make(map[string]*pull)}
+}
+
+var errNobodyWaits = errors.New("nobody waits for the image any more")
+
+// ensure makes the image present as the policy says.
+func (p *pulls) ensure(ctx context.Context, image string, policy fleet.PullPolicy, progress func(string)) error {
+	if policy != fleet.PullAlways {
+		there, err := p.has(ctx, image)
+		switch {
+		case err != nil:
+			return err
+		case there:
+			return nil
+		case policy == fleet.PullNever:
+			return fmt.Errorf("image %s is not on this node, and its pull policy is %q", image, policy)
+		}
+	}
+	if err := p.pull(ctx, image, progress); err != nil {
+		return fmt.Errorf("pull image %s: %w", image, err)
+	}
+	return nil
+}
+
+func (p *pulls) has(ctx context.Context, image string) (bool, error) {
+	p.mu.Lock()
+	there := p.present[image]
+	p.mu.Unlock()
+	if there {
+		return true, nil
+	}
+	_, err := p.r.query(ctx, "image", "exists", image)
+	if ce := (*clientError)(nil); errors.As(err, &ce) && ce.code == 1 {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for image %s: %w", image, err)
+	}
+	p.remember(image, true)
+	return true, nil
+}
+
+func (p *pulls) remember(image string, present bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if present {
+		p.present[image] = true
+	} else {
+		delete(p.present, image)
+	}
+}
+
+// pull joins the running pull of the image or begins one.
+func (p *pulls) pull(ctx context.Context, image string, progress func(string)) error {
+	progress("")
+	p.mu.Lock()
+	one := p.running[image]
+	if one == nil {
+		pctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+		one = &pull{done: make(chan struct{}), cancel: cancel, waiting: make(map[int]func(string))}
+		p.running[image] = one
+		p.r.background.Go(func() {
+			err := p.run(pctx, image, one)
+			cancel(nil)
+			p.mu.Lock()
+			if p.running[image] == one {
+				delete(p.running, image)
+			}
+			if err == nil {
+				p.present[image] = true
+			}
+			p.mu.Unlock()
+			one.err = err
+			close(one.done)
+		})
+	}
+	me := one.next
+	one.next++
+	one.waiting[me] = progress
+	p.mu.Unlock()
+
+	select {
+	case <-one.done:
+		return one.err
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	delete(one.waiting, me)
+	if len(one.waiting) == 0 {
+		// Who comes now begins a new one; this one is on its way out.
+		if p.running[image] == one {
+			delete(p.running, image)
+		}
+		one.cancel(errNobodyWaits)
+	}
+	p.mu.Unlock()
+	return context.Cause(ctx)
+}
+
+func (p *pulls) run(ctx context.Context, image string, one *pull) error {
+	if err := p.slots.take(ctx); err != nil {
+		return err
+	}
+	defer p.slots.free()
+	// Podman's downloads go to a directory of this pull: a cancelled podman
+	// leaves them behind.
+	tmp, err := os.MkdirTemp(p.r.tmpDir(), "pull-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+
+	args := []string{"pull"}
+	if p.r.authFile != "" {
+		args = append(args, "--authfile="+p.r.authFile)
+	}
+	cmd := p.r.command(ctx, append(args, image)...)
+	cmd.Env = append(cmd.Env, "TMPDIR="+tmp, marker{p.r.node, p.r.owner}.String())
+	stderr, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer stderr.Close()
+	cmd.Stderr = w
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return err
+	}
+	said := p.relayProgress(stderr, one)
+	err = cmd.Wait()
+	if ctx.Err() != nil && err != nil {
+		return context.Cause(ctx)
+	}
+	return newClientError("pull", err, said)
+}
+
+// relayProgress tells the waiters each line as it comes and returns the last
+// of what was said.
+func (p *pulls) relayProgress(r io.Reader, one *pull) []byte {
+	const keep = 8 << 10
+	var said []byte
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		said = append(append(said, lines.Bytes()...), '\n')
+		if len(said) > 2*keep {
+			said = append([]byte(nil), said[len(said)-keep:]...)
+		}
+		if lines.Text() == "" {
+			continue
+		}
+		p.mu.Lock()
+		waiting := make([]func(string), 0, len(one.waiting))
+		for _, f := range one.waiting {
+			waiting = append(waiting, f)
+		}
+		p.mu.Unlock()
+		for _, tell := range waiting {
+			tell(lines.Text())
+		}
+	}
+	io.Copy(io.Discard, r) // after an endless line: podman must not wait for a reader
+	return said
+}
