@@ -1,9 +1,14 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 // The codes of errors: what went wrong, for programs. The detail beside it is
@@ -28,6 +33,43 @@ const (
 	CodeCatalogueUnknown = "catalogue_unknown"      // 503: nobody knows yet what the server offers
 	CodeTimeout          = "timeout"                // 504
 )
+
+// StatusClientGone is the status of what nobody waits for any more. It is seen
+// in logs and metrics only.
+const StatusClientGone = 499
+
+// outcomes is the one table from errors to what a caller is told. The first
+// that matches counts.
+var outcomes = []struct {
+	err    error
+	status int
+	code   string
+}{
+	{fleet.ErrTimeout, http.StatusGatewayTimeout, CodeTimeout},
+	{fleet.ErrOverloaded, http.StatusServiceUnavailable, CodeOverloaded},
+	{fleet.ErrReplicaLost, http.StatusBadGateway, CodeReplicaLost},
+	{fleet.ErrBadReply, http.StatusBadGateway, CodeBadReply},
+	{fleet.ErrReplyTooLarge, http.StatusBadGateway, CodeBadReply},
+	{fleet.ErrNoReplica, http.StatusServiceUnavailable, CodeNoReplica},
+	{fleet.ErrNotDelivered, http.StatusServiceUnavailable, CodeNoReplica}, // every replica tried refused it
+	{fleet.ErrDraining, http.StatusServiceUnavailable, CodeNoReplica},
+	{fleet.ErrCatalogueUnknown, http.StatusServiceUnavailable, CodeCatalogueUnknown},
+	{fleet.ErrUnknownServer, http.StatusNotFound, CodeUnknownServer},
+	{fleet.ErrUnknownTool, http.StatusNotFound, CodeUnknownTool},
+	{fleet.ErrUnknownReplica, http.StatusNotFound, CodeUnknownReplica},
+	{fleet.ErrNoDefaultTool, http.StatusBadRequest, CodeBadRequest},
+	{context.Canceled, StatusClientGone, CodeClientGone},
+}
+
+// Outcome tells the HTTP status and the code of an error.
+func Outcome(err error) (status int, code string) {
+	for _, o := range outcomes {
+		if errors.Is(err, o.err) {
+			return o.status, o.code
+		}
+	}
+	return http.StatusInternalServerError, CodeInternal
+}
 
 // Error is the body of every answer that is no success, and what the client
 // returns for it.

@@ -1,0 +1,74 @@
+package route
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// deadline ends a call's context with fleet.ErrTimeout. Progress moves it.
+type deadline struct {
+	start  time.Time
+	window time.Duration // from now to the deadline, at the start and after progress
+	last   time.Time     // where progress cannot move it beyond
+
+	mu      sync.Mutex
+	timer   *time.Timer
+	at      time.Time
+	stopped bool
+}
+
+// newDeadline starts the clock of a call: the smaller of the client's wish and
+// the server's timeout.
+func (s *server) newDeadline(wish time.Duration, start time.Time, cancel context.CancelCauseFunc) *deadline {
+	s.mu.Lock()
+	window, longest := s.limits.CallTimeout, s.limits.MaxCallDuration
+	s.mu.Unlock()
+	if wish > 0 && wish < window {
+		window = wish
+	}
+	d := &deadline{start: start, window: window, last: start.Add(longest)}
+	d.at = earlier(start.Add(window), d.last)
+	d.timer = time.AfterFunc(d.at.Sub(start), func() { cancel(fleet.ErrTimeout) })
+	return d
+}
+
+func (d *deadline) progress() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	if at := earlier(now.Add(d.window), d.last); !d.stopped && at.After(d.at) {
+		d.at = at
+		d.timer.Reset(at.Sub(now))
+	}
+}
+
+// stop lets progress that comes late change nothing.
+func (d *deadline) stop() {
+	d.mu.Lock()
+	d.stopped = true
+	d.timer.Stop()
+	d.mu.Unlock()
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// stream keeps a call's context until its large result has been read.
+type stream struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (s *stream) Close() error {
+	err := s.ReadCloser.Close()
+	s.cancel(nil)
+	return err
+}

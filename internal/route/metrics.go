@@ -1,0 +1,113 @@
+package route
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// codeOK is the code, in metrics, of a call that was answered with a result.
+const codeOK = "ok"
+
+// metrics count what becomes of calls. Their labels are bounded: servers are
+// what users deployed, codes those of package api.
+type metrics struct {
+	calls    *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	retries  *prometheus.CounterVec
+}
+
+// serverMetrics are one server's, looked up once.
+type serverMetrics struct {
+	all      *metrics
+	name     string
+	ok       prometheus.Counter
+	duration prometheus.Observer
+	retries  prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
+	m := &metrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mcpfleet_calls_total", Help: "Calls that ended, by server and outcome.",
+		}, []string{"server", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "mcpfleet_call_duration_seconds", Help: "How long calls took, the queue included.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+		}, []string{"server"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mcpfleet_call_retries_total", Help: "Calls that were sent to another replica.",
+		}, []string{"server"}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.calls, m.duration, m.retries, &gauges{
+			router:  r,
+			queued:  prometheus.NewDesc("mcpfleet_calls_queued", "Calls that wait for a free replica.", []string{"server"}, nil),
+			ongoing: prometheus.NewDesc("mcpfleet_calls_ongoing", "Calls from this controller that hold a slot of a replica.", []string{"server"}, nil),
+		})
+	}
+	return m
+}
+
+func (m *metrics) server(name fleet.ServerName) *serverMetrics {
+	n := string(name)
+	return &serverMetrics{
+		all: m, name: n,
+		ok:       m.calls.WithLabelValues(n, codeOK),
+		duration: m.duration.WithLabelValues(n),
+		retries:  m.retries.WithLabelValues(n),
+	}
+}
+
+func (m *metrics) forget(name fleet.ServerName) {
+	labels := prometheus.Labels{"server": string(name)}
+	m.calls.DeletePartialMatch(labels)
+	m.duration.DeletePartialMatch(labels)
+	m.retries.DeletePartialMatch(labels)
+}
+
+func (m *serverMetrics) ended(res *fleet.CallResult, err error, took time.Duration) {
+	m.duration.Observe(took.Seconds())
+	switch {
+	case err != nil:
+		_, code := api.Outcome(err)
+		m.all.calls.WithLabelValues(m.name, code).Inc()
+	case res.Error != nil:
+		m.all.calls.WithLabelValues(m.name, api.CodeToolError).Inc()
+	default:
+		m.ok.Inc()
+	}
+}
+
+// gauges read the router when they are asked, so that calls pay nothing.
+type gauges struct {
+	router          *Router
+	queued, ongoing *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
+	ch <- g.queued
+	ch <- g.ongoing
+}
+
+// Collect implements prometheus.Collector.
+func (g *gauges) Collect(ch chan<- prometheus.Metric) {
+	for name, s := range *g.router.servers.Load() {
+		queued, ongoing := s.counts()
+		ch <- prometheus.MustNewConstMetric(g.queued, prometheus.GaugeValue, float64(queued), string(name))
+		ch <- prometheus.MustNewConstMetric(g.ongoing, prometheus.GaugeValue, float64(ongoing), string(name))
+	}
+}
+
+func (s *server) counts() (queued, ongoing int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.replicas {
+		ongoing += r.ongoing
+	}
+	return s.queue.length, ongoing
+}

@@ -1,0 +1,190 @@
+// Package route sends one call to the least loaded ready replica and retries
+// only what is safe.
+//
+// It promises: calls of a server get slots in the order in which they came; no
+// replica has more calls of this controller than its server's
+// max_ongoing_requests, counting those that timed out until the worker says
+// that they are over; no more than max_queued_requests wait; a call ends by
+// its deadline, the time in the queue included; and a call that may have
+// reached a replica is sent to another only if its tool declares that safe.
+//
+// It knows of replicas what Update says and what workers say with their
+// replies. Load that is not this controller's own ranks replicas but bounds
+// nothing, since it is known only roughly. How bytes get to a replica is
+// behind Backend.
+//
+// The package starts no goroutine; a call runs in its caller's. All methods
+// may be called at any time.
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// maxRetries is how often a call may be sent again.
+const maxRetries = 2
+
+// Backend is the way to a worker. It is called from many goroutines, and must
+// be comparable: two replicas with equal backends share a fate.
+//
+// When ctx ends Call returns soon. It fails with fleet.ErrNotDelivered if the
+// message surely did not reach the replica, with fleet.ErrReplicaLost if that
+// is unknown and there will be no answer, or with another of fleet's errors.
+type Backend interface {
+	Call(ctx context.Context, req fleet.CallRequest, hooks fleet.CallHooks) (fleet.CallResult, error)
+}
+
+// Server is one server as the router needs it.
+type Server struct {
+	Name            fleet.ServerName
+	MaxOngoing      int // per replica; 0: no bound
+	MaxQueued       int
+	CallTimeout     time.Duration // 0: the default
+	MaxCallDuration time.Duration // 0: the default
+	Replicas        []Replica     // those that take calls
+	// Down says, while there are no Replicas, that waiting is of no use, and
+	// why: a start failed, or none is wanted. Calls then fail at once, queued
+	// ones too. "" lets calls wait: a replica is on its way.
+	Down string
+}
+
+// Replica is one that takes calls.
+type Replica struct {
+	ID      fleet.ReplicaID
+	Zone    string
+	Backend Backend
+	Ongoing int // as its worker last reported
+}
+
+// Config is what a router is made with.
+type Config struct {
+	Zone     string                // of this controller: preferred among equals
+	Registry prometheus.Registerer // nil: no metrics
+}
+
+// Router routes the calls of all servers.
+type Router struct {
+	zone    string
+	rnd     func(n int) int
+	metrics *metrics
+
+	mu      sync.Mutex // serialises Update
+	servers atomic.Pointer[map[fleet.ServerName]*server]
+}
+
+// New returns a router that knows no server yet.
+func New(cfg Config) *Router {
+	r := &Router{zone: cfg.Zone, rnd: rand.IntN}
+	r.servers.Store(&map[fleet.ServerName]*server{})
+	r.metrics = newMetrics(cfg.Registry, r)
+	return r
+}
+
+// Update tells all servers there are. The slots of a replica that is not among
+// them any more are forgotten, its running calls are left to end; the queue of
+// a server that is gone fails.
+func (r *Router) Update(servers []Server) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := *r.servers.Load()
+	next := make(map[fleet.ServerName]*server, len(servers))
+	added := false
+	for i := range servers {
+		name := servers[i].Name
+		s := old[name]
+		if s == nil {
+			s, added = newServer(name, r), true
+		}
+		s.update(&servers[i]) // before anyone can find it: a new one would have no limits yet
+		next[name] = s
+	}
+	if !added && len(next) == len(old) {
+		return
+	}
+	r.servers.Store(&next)
+	for name, s := range old {
+		if next[name] == nil {
+			s.remove()
+			r.metrics.forget(name)
+		}
+	}
+}
+
+// Call sends a call to a replica of its server and returns the answer. An
+// error is one of fleet's, wrapped, or the cause of ctx's end. Of a result
+// with a Stream, ctx must outlive the reading.
+func (r *Router) Call(ctx context.Context, c fleet.Call) (fleet.CallResult, error) {
+	s := (*r.servers.Load())[c.Server]
+	if s == nil {
+		return fleet.CallResult{}, fmt.Errorf("%w %q", fleet.ErrUnknownServer, c.Server)
+	}
+	start := time.Now()
+	res, err := s.call(ctx, &c, start)
+	s.metrics.ended(&res, err, time.Since(start))
+	return res, err
+}
+
+func (s *server) call(ctx context.Context, c *fleet.Call, start time.Time) (fleet.CallResult, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	d := s.newDeadline(c.Timeout, start, cancel)
+	res, err := s.try(ctx, c, d)
+	d.stop()
+	if res.Stream != nil {
+		// The rest of the answer still comes under this context.
+		res.Stream = &stream{res.Stream, cancel}
+		return res, err
+	}
+	cancel(nil)
+	return res, err
+}
+
+// try sends the call until it is answered or must not be sent again.
+func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.CallResult, error) {
+	req := fleet.CallRequest{Method: c.Method, Params: c.Params, RequestID: c.RequestID, Traceparent: c.Traceparent}
+	var last refusal
+	for retries := 0; ; retries++ {
+		a, err := s.acquire(ctx, last)
+		if err != nil {
+			if ctx.Err() != nil {
+				err = s.cause(ctx, d, "while waiting for a free replica")
+			}
+			return fleet.CallResult{}, err
+		}
+		req.Replica = a.replica.id
+		res, err := a.replica.backend.Call(ctx, req, fleet.CallHooks{Progress: d.progress, Released: a.released})
+		if err == nil {
+			return res, nil
+		}
+		if ctx.Err() != nil {
+			return fleet.CallResult{}, s.cause(ctx, d, "")
+		}
+		safe := errors.Is(err, fleet.ErrNotDelivered) || c.Idempotent && errors.Is(err, fleet.ErrReplicaLost)
+		if !safe || retries == maxRetries {
+			return fleet.CallResult{}, fmt.Errorf("server %q, replica %s: %w", s.name, a.replica.id, err)
+		}
+		s.metrics.retries.Inc()
+		last = refusal{by: a.replica, view: a.view}
+	}
+}
+
+// cause tells why a call's context ended.
+func (s *server) cause(ctx context.Context, d *deadline, where string) error {
+	err := context.Cause(ctx)
+	if !errors.Is(err, fleet.ErrTimeout) {
+		return err // the caller's own
+	}
+	if where != "" {
+		where = " " + where
+	}
+	return fmt.Errorf("server %q: %w after %v%s", s.name, fleet.ErrTimeout, time.Since(d.start).Round(time.Millisecond), where)
+}
