@@ -1,0 +1,51 @@
+// Package envflag gives every flag of a program an environment variable: the
+// flag's name in upper case with underscores, after MCPFLEET_. A flag on the
+// command line wins, an empty variable counts as none.
+//
+// It keeps nothing and starts no goroutine.
+package envflag
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Prefix begins the name of every variable.
+const Prefix = "MCPFLEET_"
+
+// Name returns the name of the variable for a flag.
+func Name(flag string) string {
+	return Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// Apply sets the flags that were not given from their variables, after the
+// flags were parsed. The function lookup is os.LookupEnv. A variable that its
+// flag refuses is an error that names both; flags set so count as changed.
+func Apply(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	var err error
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Changed || f.Name == "help" || err != nil {
+			return
+		}
+		value, found := lookup(Name(f.Name))
+		if !found || value == "" {
+			return
+		}
+		if setErr := flags.Set(f.Name, value); setErr != nil {
+			// The flag's own error holds only what is said here.
+			err = fmt.Errorf("environment variable %s: %q is not valid for --%s (%s)", Name(f.Name), value, f.Name, f.Value.Type())
+		}
+	})
+	return err
+}
+
+// Document adds the names of the variables to the flags' usage.
+func Document(flags *pflag.FlagSet) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Name != "help" && !f.Hidden {
+			f.Usage += " [$" + Name(f.Name) + "]"
+		}
+	})
+}
