@@ -1,0 +1,292 @@
+// Package agent keeps this node's replicas as the controllers ordered them and
+// reports what became of them.
+//
+// It promises: an order is obeyed once however often it comes, and never when
+// a newer leader has spoken; a replica that was stopped never starts later;
+// every replica that ends is removed from the runtime, whatever ended it;
+// every call is answered by exactly one reply event; a report that was missed
+// is caught up by the next one. It restarts nothing by itself: it reports an
+// end with its reason and waits for a new assignment.
+//
+// It leaves to others: what should run where, which replica a call goes to and
+// when its deadline passes (controllers); how a process is made (fleet.Runtime);
+// the conversation on the pipe (package stdio); the network (package rpc).
+//
+// Run owns every goroutine: one supervisor per replica, which owns that
+// replica's life. All other methods may be called at any time from anywhere;
+// orders wait until Run has swept what an earlier life of the node left.
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/stdio"
+)
+
+// Defaults of Config.
+const (
+	DefaultDrainTimeout = 25 * time.Second
+	DefaultKeepEnded    = 100
+	DefaultKeepFor      = 10 * time.Minute
+	DefaultBudget       = 256 << 20
+)
+
+const (
+	// loadPeriod is how often changed loads are reported. Controllers learn the
+	// load from every reply; this serves those that sent none.
+	loadPeriod = time.Second
+	// closeTimeout bounds the runtime's own cleaning up at the end.
+	closeTimeout = 20 * time.Second
+)
+
+// Config is what an agent needs.
+type Config struct {
+	Node    fleet.NodeInfo
+	Runtime fleet.Runtime
+	Log     *slog.Logger // nil discards
+	// StateFile keeps the cluster that the node belongs to and the highest
+	// epoch it obeyed.
+	StateFile string
+
+	// DrainTimeout bounds how long the end of Run waits for running calls.
+	DrainTimeout time.Duration
+	// Ended replicas are remembered for KeepFor, and the last KeepEnded of them
+	// for longer.
+	KeepEnded int
+	KeepFor   time.Duration
+	// MaxReply is the longest line a server may send; 0 means stdio's default.
+	MaxReply int
+	// Budget bounds the bytes of large replies held at one time.
+	Budget int64
+}
+
+// Agent runs replicas. Make one with New.
+type Agent struct {
+	cfg    Config
+	log    *slog.Logger
+	orders *ledger
+	board  *board
+	budget *stdio.Budget
+
+	swept   chan struct{} // closed: orders are taken
+	stopped chan struct{} // closed: Run has ended every replica
+	look    chan struct{} // replicas wait to be launched
+
+	live sync.Map // fleet.ReplicaID -> *replica, until ended
+
+	mu      sync.Mutex
+	waiting []*replica // ordered, not yet launched by Run
+}
+
+// New makes an agent. It reads the state file, and fails when that cannot be
+// understood: an agent that forgot the highest epoch could obey an old order.
+func New(cfg Config) (*Agent, error) {
+	if cfg.Runtime == nil || cfg.Node.Node == "" || cfg.StateFile == "" {
+		return nil, errors.New("agent: node, runtime and state file are needed")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, DefaultDrainTimeout)
+	cfg.KeepEnded = cmp.Or(cfg.KeepEnded, DefaultKeepEnded)
+	cfg.KeepFor = cmp.Or(cfg.KeepFor, DefaultKeepFor)
+	cfg.Budget = cmp.Or(cfg.Budget, DefaultBudget)
+	orders, err := openLedger(cfg.StateFile)
+	if err != nil {
+		return nil, err
+	}
+	return &Agent{
+		cfg:     cfg,
+		log:     cfg.Log.With("component", "agent"),
+		orders:  orders,
+		board:   newBoard(cfg.Node, cfg.KeepEnded, cfg.KeepFor),
+		budget:  stdio.NewBudget(cfg.Budget),
+		swept:   make(chan struct{}),
+		stopped: make(chan struct{}),
+		look:    make(chan struct{}, 1),
+	}, nil
+}
+
+// Ready is closed once the agent takes orders: what an earlier life of the
+// node left is gone.
+func (a *Agent) Ready() <-chan struct{} { return a.swept }
+
+// Node is what the agent reports of its node.
+func (a *Agent) Node() fleet.NodeInfo { return a.cfg.Node }
+
+// Run sweeps, then supervises replicas until ctx ends. Then it reports that
+// the node drains, stops every replica at once and with the same patience,
+// and returns when nothing is left. Watches end after Run has.
+func (a *Agent) Run(ctx context.Context) error {
+	defer close(a.stopped)
+	defer a.board.drain() // also when the sweep fails
+	base := context.WithoutCancel(ctx)
+	removed, err := a.cfg.Runtime.Sweep(ctx)
+	if len(removed) > 0 {
+		a.log.Info("removed what an earlier life left", "removed", removed)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("sweep what an earlier life of the node left: %w", err), a.close(base))
+	}
+	close(a.swept)
+
+	var supervisors sync.WaitGroup
+	a.supervise(ctx, base, &supervisors)
+
+	a.board.drain()
+	a.stopAll()
+	a.launch(base, &supervisors) // those that waited end as stopped
+	supervisors.Wait()
+	return a.close(base)
+}
+
+func (a *Agent) supervise(ctx, base context.Context, supervisors *sync.WaitGroup) {
+	loads := time.NewTicker(loadPeriod)
+	defer loads.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.look:
+			a.launch(base, supervisors)
+		case <-loads.C:
+			a.publishLoads()
+			a.board.forget()
+		}
+	}
+}
+
+func (a *Agent) launch(base context.Context, supervisors *sync.WaitGroup) {
+	a.mu.Lock()
+	waiting := a.waiting
+	a.waiting = nil
+	a.mu.Unlock()
+	for _, r := range waiting {
+		supervisors.Go(func() {
+			defer a.live.Delete(r.order.ID)
+			r.run(base)
+		})
+	}
+}
+
+func (a *Agent) publishLoads() {
+	a.live.Range(func(_, v any) bool {
+		r := v.(*replica)
+		a.board.load(r.order.ID, r.load())
+		return true
+	})
+}
+
+func (a *Agent) stopAll() {
+	by := time.Now().Add(a.cfg.DrainTimeout)
+	a.mu.Lock() // a start that the board still took is in live now
+	defer a.mu.Unlock()
+	a.live.Range(func(_, v any) bool {
+		v.(*replica).stop("the node is stopping", by)
+		return true
+	})
+}
+
+func (a *Agent) close(base context.Context) error {
+	ctx, cancel := context.WithTimeout(base, closeTimeout)
+	defer cancel()
+	return a.cfg.Runtime.Close(ctx)
+}
+
+// StartReplica takes the order to run a replica and returns the version of the
+// report in which it first appears. A replica that is known, running or ended,
+// is left as it is. Errors: fleet.ErrForeignCluster, fleet.ErrStaleEpoch,
+// fleet.ErrDraining, or why the order could not be recorded.
+func (a *Agent) StartReplica(ctx context.Context, o fleet.Order, as fleet.Assignment) (uint64, error) {
+	if as.ID == "" || as.Server == "" || as.Template == nil {
+		return 0, fmt.Errorf("start replica %q: the assignment is not complete", as.ID)
+	}
+	if err := a.admit(ctx, o); err != nil {
+		return 0, fmt.Errorf("start replica %s: %w", as.ID, err)
+	}
+	r := newReplica(a, as)
+	// The order matters: once on the board a replica must be found by a stop,
+	// and stopAll comes after the board refuses.
+	a.mu.Lock()
+	version, isNew, err := a.board.add(as, r.stderr)
+	if isNew {
+		a.live.Store(as.ID, r)
+		a.waiting = append(a.waiting, r)
+	}
+	a.mu.Unlock()
+	if err != nil {
+		return 0, fmt.Errorf("start replica %s: %w", as.ID, err)
+	}
+	if isNew {
+		r.log.Info("replica ordered", "revision", as.Revision, "epoch", o.Epoch)
+		notify(a.look)
+	}
+	return version, nil
+}
+
+// StopReplica takes the order to drain and stop a replica and returns the
+// version of the report that says so. One that is ending or has ended is left
+// as it is; an unknown one is remembered as ended, so that its start, should
+// it still be on the way, begins nothing.
+func (a *Agent) StopReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID, reason string) (uint64, error) {
+	if id == "" {
+		return 0, errors.New("stop replica: no id")
+	}
+	if err := a.admit(ctx, o); err != nil {
+		return 0, fmt.Errorf("stop replica %s: %w", id, err)
+	}
+	if reason == "" {
+		reason = "stopped on order"
+	}
+	a.mu.Lock()
+	version, isNew := a.board.bury(id, reason)
+	a.mu.Unlock()
+	if isNew {
+		a.log.Info("stop of an unknown replica remembered", "replica", id, "reason", reason)
+		return version, nil
+	}
+	if r := a.replica(id); r != nil {
+		r.stop(reason, time.Now().Add(r.order.Template.DrainTimeout))
+		version = a.board.versionOf(id)
+	}
+	return version, nil
+}
+
+func (a *Agent) replica(id fleet.ReplicaID) *replica {
+	if v, ok := a.live.Load(id); ok {
+		return v.(*replica)
+	}
+	return nil
+}
+
+// admit waits until orders are taken and checks this one.
+func (a *Agent) admit(ctx context.Context, o fleet.Order) error {
+	select {
+	case <-a.stopped:
+		return fleet.ErrDraining
+	default:
+	}
+	select {
+	case <-a.swept:
+	case <-a.stopped:
+		return fleet.ErrDraining
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return a.orders.admit(o)
+}
+
+// notify says "look again" on a channel of capacity one.
+func notify(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,336 @@
+package agenttest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Echo is a small MCP server of the legacy era. Its tools:
+//
+//	echo   {text}        the text (readOnlyHint)
+//	big    {bytes}       a text of that many bytes (readOnlyHint)
+//	slow   {ms}          answers then; ends early when cancelled; reports progress twice if asked
+//	hang   {}            never answers, not even when cancelled; pings are answered
+//	freeze {ms}          reads nothing for that long, for ever without ms; then answers
+//	crash  {code}        writes a line to stderr and exits
+//	count  {key}         counts on Runtime.Count and answers the number; not to be repeated
+//	whoami {}            the replica's id (readOnlyHint)
+//	fail   {text}        a result with isError
+//	error  {}            a JSON-RPC error
+//	bad    {}            a reply that is no valid JSON
+//	noise  {text}        a line on stdout that is no JSON-RPC, then the answer
+//	stderr {text, lines} writes to stderr, then answers
+//	grow   {name}        adds a tool of that name and says that the list changed
+//
+// The zero value is a well-behaved server.
+type Echo struct {
+	// NoPing answers ping with "method not found".
+	NoPing bool
+	// IgnoreEOF keeps it running when stdin ends, IgnoreTerm when it is told
+	// to end; KILL always works.
+	IgnoreEOF, IgnoreTerm bool
+	// Silent makes it read and never answer anything.
+	Silent bool
+	// Banner is written to stdout, Complaint to stderr, before anything else.
+	Banner, Complaint string
+	// ExitAtOnce ends it after that, with this code, when it is not 0.
+	ExitAtOnce int
+	// Version is what it answers to initialize; "" repeats what was offered.
+	Version string
+	// PageSize cuts tools/list into pages; 0 means one page.
+	PageSize int
+}
+
+// message is what Echo reads.
+type message struct {
+	ID     json.RawMessage `json:"id"`
+	Method string          `json:"method"`
+	Params struct {
+		Version string `json:"protocolVersion"`
+		Cursor  string `json:"cursor"`
+		Name    string `json:"name"`
+		Args    args   `json:"arguments"`
+		Meta    struct {
+			Token json.RawMessage `json:"progressToken"`
+		} `json:"_meta"`
+		RequestID json.RawMessage `json:"requestId"`
+	} `json:"params"`
+}
+
+type args struct {
+	Text  string `json:"text"`
+	Key   string `json:"key"`
+	Name  string `json:"name"`
+	MS    int    `json:"ms"`
+	Bytes int    `json:"bytes"`
+	Lines int    `json:"lines"`
+	Code  int    `json:"code"`
+}
+
+// echoRun is one running Echo.
+type echoRun struct {
+	Echo
+	*Stdio
+	ctx  context.Context //nolint:containedctx // the program's life
+	out  chan struct{}   // a lock that a synctest bubble sees through
+	exit chan int
+	work sync.WaitGroup
+
+	mu      sync.Mutex
+	tools   []string // raw
+	running map[string]context.CancelFunc
+}
+
+// Serve is Echo's program: a Server.
+func (e Echo) Serve(ctx context.Context, s *Stdio) int {
+	ctx, stop := context.WithCancel(ctx)
+	r := &echoRun{
+		Echo: e, Stdio: s, ctx: ctx,
+		out: make(chan struct{}, 1), exit: make(chan int, 1),
+		tools: echoTools(), running: map[string]context.CancelFunc{},
+	}
+	defer r.work.Wait()
+	defer r.end(stop)
+	if e.Complaint != "" {
+		fmt.Fprintln(s.Err, e.Complaint)
+	}
+	if e.Banner != "" {
+		fmt.Fprintln(s.Out, e.Banner)
+	}
+	if e.ExitAtOnce != 0 {
+		return e.ExitAtOnce
+	}
+	eof := make(chan struct{})
+	r.work.Go(func() {
+		r.read()
+		close(eof)
+	})
+	term := s.Term
+	if e.IgnoreTerm {
+		term = nil
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return 0
+		case code := <-r.exit:
+			return code
+		case <-term:
+			return 0
+		case <-eof:
+			if !e.IgnoreEOF {
+				return 0
+			}
+			eof = nil
+		}
+	}
+}
+
+// end unblocks whatever the program still reads or writes.
+func (r *echoRun) end(stop func()) {
+	stop()
+	if c, ok := r.In.(io.Closer); ok {
+		_ = c.Close()
+	}
+	r.CloseOut()
+}
+
+func (r *echoRun) read() {
+	in := bufio.NewReader(r.In)
+	for {
+		line, err := in.ReadBytes('\n')
+		var m message
+		if len(line) > 0 && json.Unmarshal(line, &m) == nil && !r.Silent {
+			r.handle(&m)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (r *echoRun) handle(m *message) {
+	switch m.Method {
+	case "initialize":
+		version := m.Params.Version
+		if r.Version != "" {
+			version = r.Version
+		}
+		r.answer(m.ID, fmt.Sprintf(`{"protocolVersion":%q,"capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"echo","version":"1"}}`, version))
+	case "ping":
+		if r.NoPing {
+			r.refuse(m.ID, -32601, "method not found")
+			return
+		}
+		r.answer(m.ID, `{}`)
+	case "tools/list":
+		r.list(m)
+	case "tools/call":
+		r.call(m)
+	case "notifications/cancelled":
+		r.mu.Lock()
+		cancel := r.running[string(m.Params.RequestID)]
+		r.mu.Unlock()
+		if cancel != nil {
+			cancel()
+		}
+	default:
+		if m.ID != nil {
+			r.refuse(m.ID, -32601, "method not found")
+		}
+	}
+}
+
+func (r *echoRun) list(m *message) {
+	r.mu.Lock()
+	all := r.tools
+	r.mu.Unlock()
+	from := 0
+	if m.Params.Cursor != "" {
+		if _, err := fmt.Sscanf(m.Params.Cursor, "at-%d", &from); err != nil || from > len(all) {
+			r.refuse(m.ID, -32602, "bad cursor")
+			return
+		}
+	}
+	to, next := len(all), ""
+	if r.PageSize > 0 && from+r.PageSize < to {
+		to = from + r.PageSize
+		next = fmt.Sprintf(`,"nextCursor":"at-%d"`, to)
+	}
+	r.answer(m.ID, `{"tools":[`+strings.Join(all[from:to], ",")+`]`+next+`}`)
+}
+
+func (r *echoRun) call(m *message) {
+	a := m.Params.Args
+	switch m.Params.Name {
+	case "echo":
+		r.text(m.ID, a.Text)
+	case "big":
+		r.text(m.ID, strings.Repeat("x", a.Bytes))
+	case "slow":
+		r.slow(m)
+	case "hang":
+	case "freeze":
+		if a.MS == 0 {
+			<-r.ctx.Done()
+			return
+		}
+		if r.sleep(r.ctx, time.Duration(a.MS)*time.Millisecond) {
+			r.text(m.ID, "thawed")
+		}
+	case "crash":
+		fmt.Fprintln(r.Err, "crashing as told")
+		r.exit <- a.Code
+		<-r.ctx.Done()
+	case "count":
+		r.text(m.ID, fmt.Sprint(r.Runtime.count(a.Key)))
+	case "whoami":
+		r.text(m.ID, string(r.Launch.Replica))
+	case "fail":
+		r.answer(m.ID, fmt.Sprintf(`{"content":[{"type":"text","text":%s}],"isError":true}`, quote(a.Text)))
+	case "error":
+		r.refuse(m.ID, -32000, "as you wished")
+	case "bad":
+		r.write(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"content":[}}`, m.ID))
+	case "noise":
+		r.write("this is no JSON-RPC")
+		r.text(m.ID, a.Text)
+	case "stderr":
+		for range max(a.Lines, 1) {
+			fmt.Fprintln(r.Err, a.Text)
+		}
+		r.text(m.ID, "")
+	case "grow":
+		r.mu.Lock()
+		r.tools = append(r.tools[:len(r.tools):len(r.tools)], fmt.Sprintf(`{"name":%s,"inputSchema":{"type":"object"}}`, quote(a.Name)))
+		r.mu.Unlock()
+		r.text(m.ID, "")
+		r.write(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`)
+	default:
+		r.refuse(m.ID, -32602, "unknown tool "+m.Params.Name)
+	}
+}
+
+func (r *echoRun) slow(m *message) {
+	ctx, cancel := context.WithCancel(r.ctx)
+	id := string(m.ID)
+	r.mu.Lock()
+	r.running[id] = cancel
+	r.mu.Unlock()
+	token, third := string(m.Params.Meta.Token), time.Duration(m.Params.Args.MS)*time.Millisecond/3
+	r.work.Go(func() {
+		defer cancel()
+		defer func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			delete(r.running, id)
+		}()
+		for i := range 3 {
+			if !r.sleep(ctx, third) {
+				return
+			}
+			if token != "" && i < 2 {
+				r.write(fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":%d,"total":3}}`, token, i+1))
+			}
+		}
+		r.text(m.ID, "slept")
+	})
+}
+
+func (r *echoRun) sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (r *echoRun) text(id json.RawMessage, text string) {
+	r.answer(id, `{"content":[{"type":"text","text":`+quote(text)+`}]}`)
+}
+
+func (r *echoRun) answer(id json.RawMessage, result string) {
+	r.write(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, id, result))
+}
+
+func (r *echoRun) refuse(id json.RawMessage, code int, message string) {
+	r.write(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%s}}`, id, code, quote(message)))
+}
+
+// write writes one line. A failure means that the reader is gone, and the end
+// of stdin follows.
+func (r *echoRun) write(line string) {
+	r.out <- struct{}{}
+	defer func() { <-r.out }()
+	_, _ = io.WriteString(r.Out, line+"\n")
+}
+
+func quote(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(errors.New("agenttest: a string does not encode"))
+	}
+	return string(b)
+}
+
+func echoTools() []string {
+	tool := func(name, more string) string {
+		return fmt.Sprintf(`{"name":%q,"description":"Test tool %s.","inputSchema":{"type":"object"}%s}`, name, name, more)
+	}
+	const safe = `,"annotations":{"readOnlyHint":true}`
+	return []string{
+		tool("echo", safe), tool("big", safe), tool("slow", ""), tool("hang", ""), tool("freeze", ""),
+		tool("crash", ""), tool("count", ""), tool("whoami", safe), tool("fail", ""), tool("error", ""),
+		tool("bad", ""), tool("noise", ""), tool("stderr", ""), tool("grow", ""),
+	}
+}

@@ -1,0 +1,300 @@
+package agent
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Bounds on what is kept of ended replicas.
+const (
+	// maxEndedLogs bounds the stderr of all ended replicas together; beyond it
+	// the oldest keep only what their report quotes.
+	maxEndedLogs = 8 << 20
+	// hardEnded times KeepEnded is the most ended replicas remembered, however
+	// fresh: a controller gone mad must not fill our memory.
+	hardEnded = 20
+)
+
+// board is what the agent reports: every replica with the version of its last
+// change. Supervisors write it, watches read it. Nothing blocks on it: a
+// change marks each watcher "look again", and it rereads what is newer than
+// what it had, so that a slow one costs one pass, not a queue.
+type board struct {
+	node fleet.NodeInfo
+	keep int
+	age  time.Duration
+
+	mu       sync.Mutex
+	version  uint64
+	entries  map[fleet.ReplicaID]*entry
+	ended    []*entry // oldest end first
+	forgets  uint64   // how many entries were ever forgotten
+	draining bool
+	watchers map[*watcher]struct{}
+}
+
+type entry struct {
+	report    fleet.Replica
+	first     uint64 // version of the report in which it first appeared
+	version   uint64 // and of its last change
+	catalogue *fleet.Catalogue
+	stderr    *stderrRing // nil for one that never was
+}
+
+func newBoard(node fleet.NodeInfo, keep int, age time.Duration) *board {
+	return &board{
+		node: node, keep: keep, age: age,
+		version:  1, // so that even an empty report has one
+		entries:  map[fleet.ReplicaID]*entry{},
+		watchers: map[*watcher]struct{}{},
+	}
+}
+
+// changed gives e a new version. It needs the lock.
+func (b *board) changed(e *entry) uint64 {
+	b.version++
+	e.version = b.version
+	for w := range b.watchers {
+		notify(w.look)
+	}
+	return b.version
+}
+
+// add puts up a new replica as PENDING. A known one is left as it is.
+func (b *board) add(as fleet.Assignment, stderr *stderrRing) (version uint64, isNew bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.entries[as.ID]; e != nil {
+		return e.first, false, nil
+	}
+	if b.draining {
+		return 0, false, fleet.ErrDraining
+	}
+	e := &entry{stderr: stderr, report: fleet.Replica{
+		ID: as.ID, Server: as.Server, Revision: as.Revision, Node: b.node.Node,
+		Phase: fleet.PhasePending, CreatedAt: time.Now(), Resources: as.Template.Resources,
+	}}
+	b.entries[as.ID] = e
+	e.first = b.changed(e)
+	return e.first, true, nil
+}
+
+// bury remembers an unknown replica as ended.
+func (b *board) bury(id fleet.ReplicaID, reason string) (version uint64, isNew bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.entries[id]; e != nil {
+		return e.version, false
+	}
+	now := time.Now()
+	e := &entry{report: fleet.Replica{
+		ID: id, Node: b.node.Node, Phase: fleet.PhaseStopped,
+		Reason: "stopped before it was started: " + reason, CreatedAt: now, EndedAt: now,
+	}}
+	b.entries[id] = e
+	e.first = b.changed(e)
+	b.ended = append(b.ended, e)
+	b.prune()
+	return e.first, true
+}
+
+// move takes a replica to a phase, and lets edit change its report, unless it
+// is further on already. edit runs under the board's lock, so that what it
+// does is of one piece with the move.
+func (b *board) move(id fleet.ReplicaID, to fleet.Phase, edit func(*fleet.Replica)) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.entries[id]
+	if e == nil || !e.report.Phase.CanBecome(to) {
+		return false
+	}
+	e.report.Phase = to
+	if edit != nil {
+		edit(&e.report)
+	}
+	b.changed(e)
+	if to.Ended() {
+		b.ended = append(b.ended, e)
+		b.prune()
+	}
+	return true
+}
+
+// edit changes the report of a replica in the given phase; in any other it
+// does nothing. edit tells whether it changed something.
+func (b *board) edit(id fleet.ReplicaID, in fleet.Phase, edit func(*fleet.Replica) bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.entries[id]; e != nil && e.report.Phase == in && edit(&e.report) {
+		b.changed(e)
+	}
+}
+
+// offer sets what a replica offers. It reports whether that is news.
+func (b *board) offer(id fleet.ReplicaID, c *fleet.Catalogue) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.entries[id]
+	if e == nil || e.report.Catalogue == c.Hash {
+		return false
+	}
+	for _, other := range b.entries { // many replicas share one
+		if other.catalogue != nil && other.catalogue.Hash == c.Hash {
+			c = other.catalogue
+			break
+		}
+	}
+	e.catalogue, e.report.Catalogue = c, c.Hash
+	b.changed(e)
+	return true
+}
+
+func (b *board) load(id fleet.ReplicaID, l fleet.Load) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.entries[id]; e != nil && e.report.Load != l && !e.report.Phase.Ended() {
+		e.report.Load = l
+		b.changed(e)
+	}
+}
+
+func (b *board) versionOf(id fleet.ReplicaID) uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.entries[id]; e != nil {
+		return e.version
+	}
+	return b.version
+}
+
+// stderrOf returns the replica's lines; nil for one that never ran.
+func (b *board) stderrOf(id fleet.ReplicaID) (ring *stderrRing, known bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.entries[id]
+	if e == nil {
+		return nil, false
+	}
+	return e.stderr, true
+}
+
+// drain makes the board refuse new replicas and tell so.
+func (b *board) drain() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.draining {
+		return
+	}
+	b.draining = true
+	b.version++
+	for w := range b.watchers {
+		notify(w.look)
+	}
+}
+
+// forget drops ended replicas that are old enough.
+func (b *board) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.prune()
+}
+
+// prune needs the lock.
+func (b *board) prune() {
+	drop := 0
+	for over := len(b.ended) - b.keep; drop < over; drop++ {
+		if time.Since(b.ended[drop].report.EndedAt) < b.age && len(b.ended)-drop <= hardEnded*b.keep {
+			break
+		}
+		delete(b.entries, b.ended[drop].report.ID)
+	}
+	if drop > 0 {
+		b.ended = slices.Delete(b.ended, 0, drop)
+		b.forgets += uint64(drop)
+		b.version++
+		for w := range b.watchers {
+			notify(w.look)
+		}
+	}
+	b.trimLogs()
+}
+
+func (b *board) trimLogs() {
+	size := 0
+	for _, e := range slices.Backward(b.ended) {
+		n := e.stderr.size()
+		if size+n > maxEndedLogs {
+			e.stderr.trim(len(e.report.Log))
+			n = e.stderr.size()
+		}
+		size += n
+	}
+}
+
+// watcher is one reader of the board. Only its own goroutine touches what is
+// not a channel, under the board's lock.
+type watcher struct {
+	look       chan struct{}
+	version    uint64
+	forgets    uint64
+	known      map[fleet.ReplicaID]bool
+	catalogues map[string]bool // sent before
+}
+
+func (b *board) watch() *watcher {
+	w := &watcher{look: make(chan struct{}, 1), catalogues: map[string]bool{}}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.watchers[w] = struct{}{}
+	return w
+}
+
+func (b *board) unwatch(w *watcher) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.watchers, w)
+}
+
+// since reports all that changed since the watcher's last report; all there
+// is, the first time.
+func (b *board) since(w *watcher) fleet.Report {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := fleet.Report{Version: b.version, Draining: b.draining}
+	if w.known == nil {
+		w.known = map[fleet.ReplicaID]bool{}
+		w.forgets = b.forgets
+		node := b.node
+		r.Full, r.Node = true, &node
+	} else if w.version == b.version {
+		return r
+	}
+	for _, id := range slices.Sorted(maps.Keys(b.entries)) {
+		e := b.entries[id]
+		if e.version <= w.version {
+			continue
+		}
+		w.known[id] = true
+		r.Replicas = append(r.Replicas, e.report)
+		if c := e.catalogue; c != nil && !w.catalogues[c.Hash] {
+			w.catalogues[c.Hash] = true
+			r.Catalogues = append(r.Catalogues, *c)
+		}
+	}
+	if w.forgets != b.forgets {
+		w.forgets = b.forgets
+		for id := range w.known {
+			if b.entries[id] == nil {
+				delete(w.known, id)
+				r.Forgotten = append(r.Forgotten, id)
+			}
+		}
+		slices.Sort(r.Forgotten)
+	}
+	w.version = b.version
+	return r
+}

@@ -1,0 +1,142 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/stdio"
+)
+
+// progressPeriod is how often the progress of one call is passed on: it moves
+// a deadline, and a server may report far more often than that matters.
+const progressPeriod = 100 * time.Millisecond
+
+// Call sends one call to a replica and tells events what becomes of it. events
+// is called from the replica's reader, from within Call, or from within
+// cancel, and must not block; for one call it is never called twice at once
+// but for progress. The returned function gives the call up, with timeout when
+// its deadline passed; it may be called at any time, and more than once. A
+// replica that is unknown, not ready, or draining is a reply with
+// fleet.ErrNotDelivered.
+//
+// No goroutine is made: this is the path of every call.
+func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cancel func(timeout bool)) {
+	r := a.replica(req.Replica)
+	if r == nil {
+		return undelivered(events, 0, "replica %s is not on this node", req.Replica)
+	}
+	// Counted before it is asked whether calls are taken: a drain that begins
+	// now sees either the call or nothing.
+	r.running.Add(1)
+	if !r.open.Load() {
+		r.callEnded()
+		return undelivered(events, r.ongoing.Load(), "replica %s takes no calls", req.Replica)
+	}
+	c := &call{r: r, events: events}
+	c.msg = stdio.Call{
+		Method: req.Method, Params: req.Params, Progress: true,
+		OnProgress: c.progress, Done: c.done, Released: c.released,
+	}
+	r.ongoing.Add(1)
+	pending, err := r.conn.Start(&c.msg)
+	if err != nil {
+		ongoing := r.ongoing.Add(-1)
+		r.callEnded()
+		return undelivered(events, ongoing, "replica %s: %w", req.Replica, err)
+	}
+	r.total.Add(1)
+	c.pending = pending
+	return c.cancel
+}
+
+func undelivered(events func(fleet.CallEvent), ongoing int64, format string, args ...any) func(bool) {
+	events(fleet.CallEvent{
+		Kind:    fleet.CallReply,
+		Err:     fmt.Errorf("%w: %w", fleet.ErrNotDelivered, fmt.Errorf(format, args...)),
+		Ongoing: int(ongoing),
+	})
+	return func(bool) {}
+}
+
+// call is one call in progress.
+type call struct {
+	r        *replica
+	events   func(fleet.CallEvent)
+	msg      stdio.Call
+	pending  *stdio.Pending
+	timeout  atomic.Bool  // cancelled because the deadline passed
+	holding  bool         // cancelled, its slot is held
+	over     atomic.Int32 // done and released: the second of them sees holding
+	reported atomic.Int64 // when progress was last passed on
+}
+
+func (c *call) cancel(timeout bool) {
+	reason := "the caller went away"
+	if timeout {
+		c.timeout.Store(true)
+		reason = "the call timed out"
+	}
+	if c.r.conn.Cancel(c.pending, reason) && timeout {
+		notify(c.r.late)
+	}
+}
+
+func (c *call) progress() {
+	now := time.Now().UnixNano()
+	last := c.reported.Load()
+	if now-last < int64(progressPeriod) || !c.reported.CompareAndSwap(last, now) {
+		return
+	}
+	c.events(fleet.CallEvent{Kind: fleet.CallProgress, Ongoing: int(c.r.ongoing.Load())})
+}
+
+func (c *call) done(reply stdio.Reply) {
+	e := fleet.CallEvent{Kind: fleet.CallReply, Result: reply.Result, Error: reply.Error, Free: reply.Release}
+	if reply.Err != nil {
+		e.Err = c.failure(reply)
+	}
+	c.holding = reply.Delivered && errors.Is(reply.Err, stdio.ErrCancelled)
+	e.Holding = c.holding
+	if c.holding {
+		e.Ongoing = int(c.r.ongoing.Load())
+	} else {
+		e.Ongoing = int(c.r.ongoing.Add(-1))
+	}
+	c.events(e)
+	c.r.callEnded()
+	c.released()
+}
+
+// released is called after done by the conversation, and by done itself: a
+// late reply can arrive while a cancellation is still being told.
+func (c *call) released() {
+	if c.over.Add(1) == 2 && c.holding {
+		c.events(fleet.CallEvent{Kind: fleet.CallReleased, Ongoing: int(c.r.ongoing.Add(-1))})
+	}
+}
+
+// failure puts what the conversation says of a call in the fleet's words.
+func (c *call) failure(reply stdio.Reply) error {
+	is := func(target error) bool { return errors.Is(reply.Err, target) }
+	id := c.r.order.ID
+	switch {
+	case is(stdio.ErrCancelled) && c.timeout.Load():
+		return fmt.Errorf("replica %s: %w", id, fleet.ErrTimeout)
+	case is(stdio.ErrCancelled):
+		return fmt.Errorf("replica %s: %w", id, context.Canceled)
+	case !reply.Delivered:
+		return fmt.Errorf("replica %s: %w: %w", id, fleet.ErrNotDelivered, reply.Err)
+	case is(stdio.ErrReplyTooLarge):
+		return fmt.Errorf("replica %s: %w", id, fleet.ErrReplyTooLarge)
+	case is(stdio.ErrNoBuffer):
+		return fmt.Errorf("replica %s: %w: %w", id, fleet.ErrOverloaded, reply.Err)
+	case is(stdio.ErrBadReply):
+		return fmt.Errorf("replica %s: %w: %w", id, fleet.ErrBadReply, reply.Err)
+	default:
+		return fmt.Errorf("replica %s: %w: %w", id, fleet.ErrReplicaLost, reply.Err)
+	}
+}

@@ -1,0 +1,226 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/stdio"
+)
+
+const (
+	// stderrGrace is how long the last words may take after the process ended.
+	stderrGrace = 250 * time.Millisecond
+	// exitTimeout bounds the question how a process ended.
+	exitTimeout = 3 * time.Second
+	// signalTimeout bounds the sending of a signal.
+	signalTimeout = 10 * time.Second
+	// Removing is tried a few times, each under its own deadline: what it
+	// leaves, nobody else will look for before the node starts again.
+	removeTries   = 3
+	removeTimeout = 30 * time.Second
+	removePause   = time.Second
+
+	// How much of stderr a reason quotes, and a report of an end carries.
+	reasonLines, reasonBytes = 5, 1 << 10
+	reportLines, reportBytes = 50, 16 << 10
+)
+
+// finish ends the replica in whatever state it is: drains it if it was told to
+// stop, ends the process step by step if it still runs, asks how it ended,
+// removes it and reports the end. cause is why it did not become ready, nil if
+// it did.
+func (r *replica) finish(ctx context.Context, s *session, cause error) {
+	if cause != nil && lost(cause) {
+		wait(s.gone, stdoutGrace) // it is ending: let it, rather than stop it
+	}
+	if isGone(s) {
+		r.drain("its stdout ended")
+	} else if reason, _ := r.stopReason(); reason == "" {
+		r.drain(cause.Error())
+	}
+	r.awaitCalls(s)
+	ladder := r.stopProcess(ctx, s)
+	exit := r.exit(ctx, s)
+	s.hang()
+	<-s.gone
+	if !wait(s.pumped, stderrGrace) {
+		_ = s.proc.Stderr().Close()
+	}
+	s.owned.Wait()
+	_ = s.proc.Stderr().Close()
+	exit, phase, reason := r.judge(s, cause, exit, ladder)
+	if err := r.remove(ctx, s); err != nil {
+		reason += "; " + err.Error()
+	}
+	r.report(ctx, phase, reason, &exit)
+}
+
+// lost tells that a request failed because the conversation ended.
+func lost(err error) bool {
+	return errors.Is(err, stdio.ErrLost) || errors.Is(err, stdio.ErrNotDelivered) || errors.Is(err, stdio.ErrClosed)
+}
+
+func isGone(s *session) bool {
+	select {
+	case <-s.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// awaitCalls lets running calls finish, as long as there is patience.
+func (r *replica) awaitCalls(s *session) {
+	for {
+		_, by := r.stopReason()
+		left := time.Until(by)
+		if r.running.Load() == 0 || left <= 0 {
+			return
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-s.gone:
+		case <-r.idle:
+		case <-r.hurry:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if isGone(s) {
+			return
+		}
+	}
+}
+
+// stopProcess ends a process that still runs: it closes stdin, waits, sends
+// TERM, waits, sends KILL, waits. The end of stdout ends it at any step. It
+// tells the step that did it, "" when the process had ended by itself.
+func (r *replica) stopProcess(ctx context.Context, s *session) (step string) {
+	if isGone(s) {
+		return ""
+	}
+	grace := r.grace()
+	s.conn.CloseInput()
+	if wait(s.gone, grace) {
+		return "its stdin was closed"
+	}
+	r.signal(ctx, s, false)
+	if wait(s.gone, grace) {
+		return "TERM"
+	}
+	r.signal(ctx, s, true)
+	if !wait(s.gone, max(grace, exitTimeout)) {
+		r.log.Warn("stdout is still open after KILL")
+	}
+	return "KILL"
+}
+
+func (r *replica) grace() time.Duration {
+	return cmp.Or(r.order.Template.StopGrace, fleet.DefaultStopGrace)
+}
+
+func (r *replica) signal(ctx context.Context, s *session, kill bool) {
+	ctx, cancel := context.WithTimeout(ctx, signalTimeout)
+	defer cancel()
+	s.killed = s.killed || kill
+	if err := s.proc.Signal(ctx, kill); err != nil {
+		r.log.Warn("signal replica", "kill", kill, "error", err)
+	}
+}
+
+// exit asks how the process ended. One that closed its stdout and lives on is
+// killed: nobody can talk to it any more.
+func (r *replica) exit(ctx context.Context, s *session) fleet.Exit {
+	ask := func(d time.Duration) fleet.Exit {
+		ctx, cancel := context.WithTimeout(ctx, d)
+		defer cancel()
+		return s.proc.Exit(ctx)
+	}
+	exit := ask(max(r.grace(), time.Second))
+	if exit.Err == "" || s.killed {
+		return exit
+	}
+	r.log.Warn("the replica's stdout ended, its process did not: killing it", "error", exit.Err)
+	r.signal(ctx, s, true)
+	return ask(exitTimeout)
+}
+
+// judge puts the end into a phase and words.
+func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string) (fleet.Exit, fleet.Phase, string) {
+	stop, _ := r.stopReason()
+	exit.Requested = stop != ""
+	if s.killed {
+		exit.OOM = false // it was us
+	}
+	if exit.Requested {
+		switch {
+		case ladder == "KILL" || s.killed:
+			stop += "; it had to be killed"
+		case ladder == "":
+			stop += "; it ended before it was told to: " + exit.String()
+		}
+		return exit, fleet.PhaseStopped, stop
+	}
+	var parts []string
+	switch {
+	case s.killed && ladder == "":
+		parts = append(parts, "closed its stdout and ran on: killed")
+	case cause != nil && ladder == "":
+		parts = append(parts, "ended before it was ready: "+exit.String())
+	case cause != nil:
+		parts = append(parts, cause.Error())
+	default:
+		parts = append(parts, exit.String())
+	}
+	if n := s.conn.Stats().Skipped; cause != nil && n > 0 {
+		parts = append(parts, fmt.Sprintf("%d lines on its stdout were not JSON-RPC", n))
+	}
+	lines := r.stderr.last(reasonLines, reasonBytes)
+	if len(lines) > 0 {
+		quote := strings.Join(lines, " | ")
+		if len(quote) > reasonBytes {
+			quote = strings.ToValidUTF8(quote[:reasonBytes], "") + "..."
+		}
+		parts = append(parts, "last stderr: "+quote)
+	}
+	if cause != nil && r.lacksCapability(lines) {
+		parts = append(parts, "all capabilities are dropped: an image that changes users or owners at its start needs cap_add")
+	}
+	return exit, fleet.PhaseFailed, strings.Join(parts, "; ")
+}
+
+// lacksCapability guesses whether a container failed for want of a capability.
+func (r *replica) lacksCapability(stderr []string) bool {
+	if r.order.Template.Image == "" {
+		return false
+	}
+	for _, line := range stderr {
+		low := strings.ToLower(line)
+		if strings.Contains(low, "operation not permitted") || strings.Contains(low, "cannot set groups") {
+			return true
+		}
+	}
+	return false
+}
+
+// remove takes every trace of the process away.
+func (r *replica) remove(ctx context.Context, s *session) error {
+	var err error
+	for try := range removeTries {
+		if try > 0 {
+			wait(nil, removePause)
+		}
+		tryCtx, cancel := context.WithTimeout(ctx, removeTimeout)
+		err = s.proc.Remove(tryCtx)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		r.log.Warn("remove replica", "try", try+1, "error", err)
+	}
+	return fmt.Errorf("something of it may remain: %w", err)
+}

@@ -1,0 +1,406 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+func TestLifeOfAReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.rt.Handle("a", agenttest.Echo{PageSize: 3, Complaint: "hello from stderr", Banner: "welcome"}.Serve)
+		r.rt.Inject(agenttest.Fault{Step: agenttest.StepPull, Delay: time.Second})
+		r.ready("a", func(tpl *fleet.Template) { tpl.Resources.CPUs = 2 })
+
+		got := r.until("a", fleet.PhaseReady)
+		if got.Node != "n1" || got.Server != "a" || got.ContainerID != "test-a" || got.Resources.CPUs != 2 || got.ReadyAt.IsZero() {
+			t.Errorf("report of a ready replica: %+v", got)
+		}
+		cat := r.view.snapshot().catalogues[got.Catalogue]
+		if len(cat.Tools) != 14 || cat.Protocol == "" || len(cat.ServerInfo) == 0 {
+			t.Errorf("catalogue has %d tools, protocol %q", len(cat.Tools), cat.Protocol)
+		}
+		if got := r.call("a", "echo", `{"text":"hi"}`).text(t); got != "hi" {
+			t.Errorf("echo: got %q", got)
+		}
+
+		r.order("a", "scaled down")
+		got = r.until("a", fleet.PhaseStopped)
+		if got.Reason != "scaled down" || got.Exit == nil || !got.Exit.Requested || got.Load.Total != 1 || got.EndedAt.IsZero() {
+			t.Errorf("report of a stopped replica: %+v, exit %+v", got, got.Exit)
+		}
+		if !slices.Equal(got.Log, []string{"hello from stderr"}) {
+			t.Errorf("its last lines: %q", got.Log)
+		}
+		want := []fleet.Phase{fleet.PhasePending, fleet.PhasePulling, fleet.PhaseStarting, fleet.PhaseReady, fleet.PhaseDraining, fleet.PhaseStopped}
+		if got := r.view.snapshot().phases["a"]; !slices.Equal(got, want) {
+			t.Errorf("phases: got %v, want %v", got, want)
+		}
+		wantSteps := []string{"pull", "start", "stdin closed", "exit", "remove"}
+		if got := r.rt.Steps("a"); !slices.Equal(got, wantSteps) {
+			t.Errorf("steps: got %v, want %v", got, wantSteps)
+		}
+	})
+}
+
+func TestOrdersAreIdempotent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		ctx := t.Context()
+		v1, err := r.StartReplica(ctx, order, assignment("a", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.until("a", fleet.PhaseReady)
+		v2, err := r.StartReplica(ctx, order, assignment("a", nil))
+		if err != nil || v2 != v1 {
+			t.Errorf("second start: version %d, %v; the first had %d", v2, err, v1)
+		}
+		r.order("a", "one")
+		r.order("a", "two")
+		if got := r.until("a", fleet.PhaseStopped); got.Reason != "one" {
+			t.Errorf("reason %q", got.Reason)
+		}
+		r.order("a", "three")
+		if _, err := r.StartReplica(ctx, order, assignment("a", nil)); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if n := r.rt.Starts("a"); n != 1 {
+			t.Errorf("started %d times", n)
+		}
+	})
+}
+
+func TestStopBeforeStartWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.order("late", "not wanted")
+		if got := r.until("late", fleet.PhaseStopped); got.EndedAt.IsZero() {
+			t.Errorf("tombstone: %+v", got)
+		}
+		if _, err := r.StartReplica(t.Context(), order, assignment("late", nil)); err != nil {
+			t.Errorf("the late start: %v", err)
+		}
+		synctest.Wait()
+		if n := r.rt.Starts("late"); n != 0 {
+			t.Errorf("started %d times", n)
+		}
+	})
+}
+
+func TestOrdersOfOthersAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cfg Config
+		r := newRig(t, agenttest.New(), func(c *Config) { cfg = *c })
+		ctx := t.Context()
+		if _, err := r.StopReplica(ctx, fleet.Order{Cluster: cluster, Epoch: 7}, "x", ""); err != nil {
+			t.Fatal(err)
+		}
+		try := func(name string, a *Agent, o fleet.Order, want error) {
+			t.Helper()
+			if _, err := a.StartReplica(ctx, o, assignment("a", nil)); !errors.Is(err, want) {
+				t.Errorf("%s: start: got %v, want %v", name, err, want)
+			}
+			if _, err := a.StopReplica(ctx, o, "a", ""); !errors.Is(err, want) {
+				t.Errorf("%s: stop: got %v, want %v", name, err, want)
+			}
+			if err := a.Watch(ctx, o, func(fleet.Report) error { return nil }); !errors.Is(err, want) {
+				t.Errorf("%s: watch: got %v, want %v", name, err, want)
+			}
+		}
+		try("older epoch", r.Agent, fleet.Order{Cluster: cluster, Epoch: 6}, fleet.ErrStaleEpoch)
+		try("other cluster", r.Agent, fleet.Order{Cluster: "c2", Epoch: 9}, fleet.ErrForeignCluster)
+		try("no cluster", r.Agent, fleet.Order{Epoch: 9}, fleet.ErrForeignCluster)
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		try("stopped", r.Agent, fleet.Order{Cluster: cluster, Epoch: 7}, fleet.ErrDraining)
+
+		// The next life of the node remembers.
+		cfg.Runtime = agenttest.New()
+		again, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx2, cancel := context.WithCancel(ctx)
+		done := make(chan error)
+		go func() { done <- again.Run(ctx2) }()
+		try("older epoch, next life", again, fleet.Order{Cluster: cluster, Epoch: 6}, fleet.ErrStaleEpoch)
+		try("other cluster, next life", again, fleet.Order{Cluster: "c2", Epoch: 7}, fleet.ErrForeignCluster)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestStopLadder(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		server agenttest.Echo
+		steps  []string
+		takes  time.Duration
+		reason string
+	}{
+		{"ends with its stdin", agenttest.Echo{}, []string{"start", "stdin closed", "exit", "remove"}, 0, "bye"},
+		{"needs TERM", agenttest.Echo{IgnoreEOF: true}, []string{"start", "stdin closed", "TERM", "exit", "remove"}, 2 * time.Second, "bye"},
+		{"needs KILL", agenttest.Echo{IgnoreEOF: true, IgnoreTerm: true}, []string{"start", "stdin closed", "TERM", "KILL", "exit", "remove"}, 4 * time.Second, "bye; it had to be killed"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, agenttest.New(), nil)
+				r.rt.Handle("a", tc.server.Serve)
+				r.ready("a", nil)
+				began := time.Now()
+				r.order("a", "bye")
+				got := r.until("a", fleet.PhaseStopped)
+				if took := time.Since(began); took != tc.takes {
+					t.Errorf("took %s, want %s", took, tc.takes)
+				}
+				if steps := r.rt.Steps("a"); !slices.Equal(steps, tc.steps) {
+					t.Errorf("steps: got %v, want %v", steps, tc.steps)
+				}
+				if got.Reason != tc.reason || got.Exit.OOM {
+					t.Errorf("reason %q, exit %+v", got.Reason, got.Exit)
+				}
+			})
+		})
+	}
+}
+
+func TestEndsOfAReplica(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		server agenttest.Server // nil: Echo
+		edit   func(*fleet.Template)
+		fault  agenttest.Fault
+		do     func(*rig)
+		want   []string
+		takes  time.Duration
+	}{
+		{
+			name: "crash", do: func(r *rig) { r.call("a", "crash", `{"code":3}`) },
+			want: []string{"exit code 3", "last stderr: crashing as told"},
+		},
+		{
+			name: "killed from outside", do: func(r *rig) { r.rt.Kill("a") },
+			want: []string{"killed by SIGKILL"},
+		},
+		{
+			name: "the runtime refuses", fault: agenttest.Fault{Step: agenttest.StepStart, Err: errors.New("no such image")},
+			want: []string{"no such image"},
+		},
+		{
+			name: "the pull fails", fault: agenttest.Fault{Step: agenttest.StepPull, Err: errors.New("denied")},
+			want: []string{"pull image: denied"},
+		},
+		{
+			name: "ends at once", server: agenttest.Echo{ExitAtOnce: 127, Complaint: "node: not found"}.Serve,
+			want: []string{"ended before it was ready: exit code 127", "last stderr: node: not found"},
+		},
+		{
+			name: "needs a capability", server: agenttest.Echo{ExitAtOnce: 1, Complaint: "chown: Operation not permitted"}.Serve,
+			edit: func(tpl *fleet.Template) { tpl.Image, tpl.Command = "docker.io/mcp/x", nil },
+			want: []string{"exit code 1", "needs cap_add"},
+		},
+		{
+			name: "never answers", server: agenttest.Echo{Silent: true, Banner: "Server listening", Complaint: "waiting for godot"}.Serve,
+			want:  []string{"not ready within 20s of its start: no answer to initialize", "1 lines on its stdout were not JSON-RPC", "waiting for godot"},
+			takes: 20 * time.Second,
+		},
+		{
+			name: "starts too slowly", fault: agenttest.Fault{Step: agenttest.StepStart, Delay: time.Minute},
+			want: []string{"not ready within 20s"}, takes: 20 * time.Second,
+		},
+		{
+			name: "unknown protocol", server: agenttest.Echo{Version: "1999-01-01"}.Serve,
+			want: []string{"1999-01-01"},
+		},
+		{
+			name: "closes stdout and lives on", server: func(ctx context.Context, s *agenttest.Stdio) int {
+				s.CloseOut()
+				<-ctx.Done()
+				return 0
+			},
+			want: []string{"closed its stdout and ran on: killed"}, takes: 2 * time.Second,
+		},
+		{
+			name: "a grandchild holds stdout", server: func(ctx context.Context, s *agenttest.Stdio) int {
+				s.Inherit()
+				return 9
+			},
+			want: []string{"exit code 9"}, takes: stdoutGrace,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, agenttest.New(), nil)
+				if tc.server != nil {
+					r.rt.Handle("a", tc.server)
+				}
+				if tc.fault.Step != "" {
+					r.rt.Inject(tc.fault)
+				}
+				r.start("a", tc.edit)
+				if tc.do != nil {
+					r.until("a", fleet.PhaseReady)
+					tc.do(r)
+				}
+				began := time.Now()
+				got := r.until("a", fleet.PhaseFailed)
+				contains(t, got.Reason, tc.want...)
+				if took := time.Since(began); took != tc.takes {
+					t.Errorf("took %s, want %s", took, tc.takes)
+				}
+				if got.Exit != nil && got.Exit.Requested {
+					t.Errorf("exit %+v", got.Exit)
+				}
+				synctest.Wait()
+				if left := r.rt.Alive(); len(left) > 0 {
+					t.Errorf("left: %v", left)
+				}
+			})
+		})
+	}
+}
+
+func TestStopCutsAStartShort(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		fault  agenttest.Fault
+		server agenttest.Echo
+		phase  fleet.Phase
+	}{
+		{"while pulling", agenttest.Fault{Step: agenttest.StepPull, Delay: time.Hour}, agenttest.Echo{}, fleet.PhasePulling},
+		{"while starting", agenttest.Fault{Step: agenttest.StepStart, Delay: 10 * time.Second}, agenttest.Echo{}, fleet.PhaseStarting},
+		{"in the handshake", agenttest.Fault{Step: agenttest.StepSweep}, agenttest.Echo{Silent: true}, fleet.PhaseStarting},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, agenttest.New(), nil)
+				r.rt.Handle("a", tc.server.Serve)
+				r.rt.Inject(tc.fault)
+				r.start("a", nil)
+				r.until("a", tc.phase)
+				began := time.Now()
+				r.order("a", "changed my mind")
+				got := r.until("a", fleet.PhaseStopped)
+				contains(t, got.Reason, "changed my mind")
+				if took := time.Since(began); took != 0 {
+					t.Errorf("took %s", took)
+				}
+			})
+		})
+	}
+}
+
+func TestRemoveIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.ready("a", nil)
+		r.rt.Inject(agenttest.Fault{Step: agenttest.StepRemove, Err: errors.New("device busy"), Times: 2})
+		r.order("a", "bye")
+		if got := r.until("a", fleet.PhaseStopped); got.Reason != "bye" {
+			t.Errorf("reason %q", got.Reason)
+		}
+	})
+}
+
+func TestEndOfRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), func(c *Config) { c.DrainTimeout = 5 * time.Second })
+		stubborn := agenttest.Echo{IgnoreEOF: true, IgnoreTerm: true}.Serve
+		ids := []fleet.ReplicaID{"a", "b", "c", "d"}
+		for _, id := range ids {
+			r.rt.Handle(fleet.ServerName(id), stubborn)
+			r.ready(id, nil)
+		}
+		busy := r.call("a", "slow", `{"ms":60000}`)
+		began := time.Now()
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		// 5 s of drain for the call, then 2 + 2 s of the ladder, all at once.
+		if took := time.Since(began); took != 9*time.Second {
+			t.Errorf("took %s", took)
+		}
+		if e := busy.reply(t); !errors.Is(e.Err, fleet.ErrReplicaLost) {
+			t.Errorf("the running call: %v", e.Err)
+		}
+		v := r.view.snapshot()
+		for _, id := range ids {
+			if got := v.replicas[id]; got.Phase != fleet.PhaseStopped {
+				t.Errorf("the last report shows %s as %s", id, got.Phase)
+			}
+		}
+		if !v.last.Draining {
+			t.Error("the last report does not say that the node drains")
+		}
+		if _, err := r.StartReplica(t.Context(), order, assignment("e", nil)); !errors.Is(err, fleet.ErrDraining) {
+			t.Errorf("start after the end: %v", err)
+		}
+	})
+}
+
+func TestIdleEndIsFast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.ready("a", nil)
+		r.rt.Inject(agenttest.Fault{Step: agenttest.StepPull, Server: "b", Delay: time.Hour})
+		r.start("b", nil)
+		r.until("b", fleet.PhasePulling)
+		began := time.Now()
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
+func TestSweepComesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := agenttest.New()
+		rt.Leave("old-1")
+		rt.Inject(agenttest.Fault{Step: agenttest.StepSweep, Delay: time.Minute})
+		r := newRig(t, rt, nil)
+		began := time.Now()
+		r.ready("a", nil)
+		if took := time.Since(began); took != time.Minute {
+			t.Errorf("the order was obeyed after %s, before the sweep was over", took)
+		}
+	})
+}
+
+func TestFailedSweepEndsRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := agenttest.New()
+		rt.Inject(agenttest.Fault{Step: agenttest.StepSweep, Err: errors.New("disk on fire")})
+		a, err := New(Config{Node: fleet.NodeInfo{Node: "n"}, Runtime: rt, StateFile: t.TempDir() + "/s"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		started := make(chan error)
+		go func() {
+			_, err := a.StartReplica(context.Background(), order, assignment("a", nil))
+			started <- err
+		}()
+		if err := a.Run(t.Context()); err == nil {
+			t.Error("Run returned nil")
+		} else {
+			contains(t, err.Error(), "disk on fire")
+		}
+		if err := <-started; !errors.Is(err, fleet.ErrDraining) {
+			t.Errorf("the waiting start: %v", err)
+		}
+	})
+}

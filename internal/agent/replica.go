@@ -1,0 +1,239 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/stdio"
+)
+
+const (
+	// pullTimeout ends a pull that makes no end of itself.
+	pullTimeout = 30 * time.Minute
+	// pullNews is how often progress of a pull is reported.
+	pullNews = 500 * time.Millisecond
+)
+
+var (
+	errStopped = errors.New("stopped on order")
+	errPulling = fmt.Errorf("the image pull took longer than %s", pullTimeout)
+)
+
+// replica is one replica's life. run, its supervisor, is the only writer of
+// its phases, but for the step to DRAINING, which stop takes at once.
+type replica struct {
+	order   fleet.Assignment
+	node    fleet.NodeInfo
+	cluster func() fleet.ClusterID
+	runtime fleet.Runtime
+	board   *board
+	budget  *stdio.Budget
+	maxLine int
+	log     *slog.Logger
+	stderr  *stderrRing
+
+	// The path of calls. conn is set before open is.
+	conn    *stdio.Conn
+	open    atomic.Bool   // calls are taken
+	running atomic.Int64  // calls inside their deadline
+	ongoing atomic.Int64  // and those cancelled that the server still works on
+	total   atomic.Uint64 // ever taken
+	idle    chan struct{} // after open is over: look whether running is 0
+	late    chan struct{} // a call timed out
+	grown   chan struct{} // the server says that its tools changed
+
+	stopping chan struct{} // closed by the first stop
+	hurry    chan struct{} // a later stop has less patience
+	mu       sync.Mutex
+	reason   string    // of the first stop; "" until then
+	patience time.Time // until when a drain may wait
+}
+
+func newReplica(a *Agent, as fleet.Assignment) *replica {
+	return &replica{
+		order: as, node: a.cfg.Node, cluster: a.orders.cluster, runtime: a.cfg.Runtime,
+		board: a.board, budget: a.budget, maxLine: a.cfg.MaxReply,
+		log:    a.log.With("server", string(as.Server), "replica", string(as.ID)),
+		stderr: newStderrRing(),
+		idle:   make(chan struct{}, 1), late: make(chan struct{}, 1), grown: make(chan struct{}, 1),
+		stopping: make(chan struct{}), hurry: make(chan struct{}, 1),
+	}
+}
+
+// stop begins the end: no call is taken from now on, and those that run may
+// finish until by. Further calls can only shorten that.
+func (r *replica) stop(reason string, by time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reason != "" {
+		if by.Before(r.patience) {
+			r.patience = by
+			notify(r.hurry)
+		}
+		return
+	}
+	r.reason, r.patience = reason, by
+	r.drain(reason)
+	close(r.stopping)
+}
+
+// drain takes the replica out of rotation.
+func (r *replica) drain(reason string) {
+	r.board.move(r.order.ID, fleet.PhaseDraining, func(rep *fleet.Replica) {
+		r.open.Store(false)
+		rep.Reason = reason
+		rep.Load = r.load()
+	})
+	notify(r.idle)
+}
+
+// stopReason is why the replica was told to stop, "" if it was not, and until
+// when it may drain.
+func (r *replica) stopReason() (string, time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reason, r.patience
+}
+
+func (r *replica) load() fleet.Load {
+	return fleet.Load{Ongoing: int(r.ongoing.Load()), Total: r.total.Load()}
+}
+
+// callEnded counts a call off that is no longer inside its deadline.
+func (r *replica) callEnded() {
+	if r.running.Add(-1) == 0 && !r.open.Load() {
+		notify(r.idle)
+	}
+}
+
+// run is the replica's life from its order to its end. It returns when nothing
+// of it is left.
+func (r *replica) run(ctx context.Context) {
+	defer r.stderr.close()
+	if reason, _ := r.stopReason(); reason != "" {
+		r.neverRan(ctx, errStopped)
+		return
+	}
+	starting, free := r.starting(ctx)
+	defer free(nil)
+	proc, began, err := r.launch(starting)
+	if err != nil {
+		r.neverRan(ctx, err)
+		return
+	}
+	s := r.converse(ctx, proc)
+	if err = r.setUp(starting, s, began); err == nil {
+		r.serve(ctx, s)
+	}
+	r.finish(ctx, s, err)
+}
+
+// starting makes the context of a start, which ends with a stop or when the
+// start takes too long. The returned function frees it.
+func (r *replica) starting(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-r.stopping:
+			cancel(errStopped)
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func(err error) {
+		cancel(err)
+		watch.Wait()
+	}
+}
+
+// launch makes the process and tells when it began to.
+func (r *replica) launch(ctx context.Context) (proc fleet.Process, began time.Time, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	pulling := time.AfterFunc(pullTimeout, func() { cancel(errPulling) })
+	defer pulling.Stop()
+	timeout := r.startTimeout()
+	var late *time.Timer
+	var told time.Time
+	var mu sync.Mutex // of the callbacks, which may come from anywhere
+	proc, err = r.runtime.Start(ctx, fleet.Launch{
+		Cluster: r.cluster(), Node: r.node.Node,
+		Replica: r.order.ID, Server: r.order.Server, Revision: r.order.Revision, Template: r.order.Template,
+		Pulling: func(progress string) {
+			mu.Lock()
+			defer mu.Unlock()
+			if time.Since(told) >= pullNews {
+				told = time.Now()
+				r.pulling(progress)
+			}
+		},
+		Starting: func() {
+			mu.Lock()
+			defer mu.Unlock()
+			pulling.Stop()
+			if late == nil {
+				began = time.Now()
+				late = time.AfterFunc(timeout, func() { cancel(startTooLong(timeout)) })
+			}
+			r.board.move(r.order.ID, fleet.PhaseStarting, func(rep *fleet.Replica) { rep.Reason = "" })
+		},
+	})
+	mu.Lock()
+	defer mu.Unlock() // a callback that comes late changes nothing
+	if late != nil {
+		late.Stop()
+	}
+	if began.IsZero() {
+		began = time.Now()
+	}
+	return proc, began, err
+}
+
+func (r *replica) startTimeout() time.Duration {
+	return cmp.Or(r.order.Template.StartTimeout, fleet.DefaultStartTimeout)
+}
+
+func startTooLong(d time.Duration) error { return fmt.Errorf("not ready within %s of its start", d) }
+
+func (r *replica) pulling(progress string) {
+	tell := func(rep *fleet.Replica) { rep.Reason = progress }
+	if !r.board.move(r.order.ID, fleet.PhasePulling, tell) {
+		r.board.edit(r.order.ID, fleet.PhasePulling, func(rep *fleet.Replica) bool {
+			tell(rep)
+			return true
+		})
+	}
+}
+
+// neverRan reports the end of a replica that never had a process.
+func (r *replica) neverRan(ctx context.Context, err error) {
+	if reason, _ := r.stopReason(); reason != "" {
+		r.report(ctx, fleet.PhaseStopped, reason, nil)
+		return
+	}
+	r.report(ctx, fleet.PhaseFailed, err.Error(), nil)
+}
+
+// report tells the end.
+func (r *replica) report(ctx context.Context, phase fleet.Phase, reason string, exit *fleet.Exit) {
+	level := slog.LevelInfo
+	if phase == fleet.PhaseFailed {
+		level = slog.LevelWarn
+	}
+	r.board.move(r.order.ID, phase, func(rep *fleet.Replica) {
+		r.open.Store(false)
+		rep.Reason, rep.Exit, rep.Unhealthy = reason, exit, false
+		rep.EndedAt = time.Now()
+		rep.PID = 0
+		rep.Load = fleet.Load{Total: r.total.Load()}
+		rep.Log = r.stderr.last(reportLines, reportBytes)
+	})
+	r.log.Log(ctx, level, "replica ended", "phase", phase.String(), "reason", reason)
+}

@@ -1,0 +1,271 @@
+package agent
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/stdio"
+)
+
+const (
+	// stdoutGrace is how long stdout may stay open after the process is known
+	// to have ended: what it wrote is still being read, but a grandchild that
+	// inherited the pipe could hold it for ever.
+	stdoutGrace = time.Second
+	// refreshPause gathers a burst of list_changed notifications, and
+	// refreshRetry is the wait after a listing that failed.
+	refreshPause   = 100 * time.Millisecond
+	refreshRetry   = 10 * time.Second
+	refreshTimeout = 30 * time.Second
+)
+
+// session is a replica's process and the conversation with it.
+type session struct {
+	proc fleet.Process
+	conn *stdio.Conn
+	init *mcp.InitializeResult
+	// gone is closed at the end of stdout, when every call has ended.
+	gone <-chan struct{}
+	hang func() // ends the conversation from our side
+
+	pumped  <-chan struct{} // closed at the end of stderr
+	started time.Time
+	owned   sync.WaitGroup
+	killed  bool // we sent KILL
+}
+
+// converse starts what moves bytes between us and the process.
+func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
+	ctx, hang := context.WithCancel(ctx)
+	gone, pumped := make(chan struct{}), make(chan struct{})
+	s := &session{proc: proc, gone: gone, hang: hang, pumped: pumped, started: time.Now()}
+	s.conn = stdio.New(stdio.Config{
+		In: proc.Stdin(), Out: proc.Stdout(), Log: r.log,
+		MaxLine: r.maxLine, Budget: r.budget,
+		ClientInfo: mcp.Implementation{Name: "mcpfleet", Version: r.node.Version},
+		OnNotification: func(method string, _ []byte) {
+			if method == mcp.MethodToolsListChanged {
+				notify(r.grown)
+			}
+		},
+	})
+	r.conn = s.conn
+	s.owned.Go(func() {
+		defer close(gone)
+		if err := s.conn.Run(ctx); err != nil {
+			r.log.Warn("the conversation broke", "error", err)
+		}
+	})
+	s.owned.Go(func() {
+		defer close(pumped)
+		pumpStderr(proc.Stderr(), r.stderr, r.log)
+	})
+	s.owned.Go(func() {
+		select {
+		case <-gone:
+			return
+		case <-proc.Done(): // may be nil: never
+		}
+		if !wait(gone, stdoutGrace) {
+			r.log.Warn("the process ended, but something still holds its stdout")
+			hang()
+		}
+	})
+	r.board.move(r.order.ID, fleet.PhaseStarting, func(rep *fleet.Replica) { rep.Reason = "" })
+	r.board.edit(r.order.ID, fleet.PhaseStarting, func(rep *fleet.Replica) bool {
+		rep.PID, rep.ContainerID = proc.PID(), proc.ContainerID()
+		return true
+	})
+	return s
+}
+
+// wait waits for c, at most d, and tells whether it was closed.
+func wait(c <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-c:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
+// setUp handshakes, lists the tools, and opens the replica to calls.
+func (r *replica) setUp(ctx context.Context, s *session, began time.Time) error {
+	timeout := r.startTimeout()
+	ctx, cancel := context.WithDeadlineCause(ctx, began.Add(timeout), startTooLong(timeout))
+	defer cancel()
+	init, err := s.conn.Handshake(ctx)
+	if err != nil {
+		return startError(ctx, "initialize", err)
+	}
+	s.init = init
+	catalogue, err := list(ctx, s)
+	if err != nil {
+		return startError(ctx, "tools/list", err)
+	}
+	r.board.offer(r.order.ID, catalogue)
+	opened := r.board.move(r.order.ID, fleet.PhaseReady, func(rep *fleet.Replica) {
+		rep.Reason, rep.ReadyAt = "", time.Now()
+		r.open.Store(true)
+	})
+	if !opened {
+		return errStopped
+	}
+	r.log.Info("replica ready", "protocol", init.ProtocolVersion, "tools", len(catalogue.Tools), "after", time.Since(s.started))
+	return nil
+}
+
+// startError says why a start failed: the deadline or the stop rather than
+// the request that it happened to end.
+func startError(ctx context.Context, waiting string, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: no answer to %s", context.Cause(ctx), waiting)
+	}
+	return err
+}
+
+// list asks for what the server offers.
+func list(ctx context.Context, s *session) (*fleet.Catalogue, error) {
+	tools, err := s.conn.ListTools(ctx)
+	var refused *mcp.Error
+	if errors.As(err, &refused) && refused.Code == mcp.CodeMethodNotFound && !s.init.Has("tools") {
+		err = nil // it said that it has no tools
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &fleet.Catalogue{
+		Protocol: s.init.ProtocolVersion, ServerInfo: s.init.ServerInfo,
+		Capabilities: s.init.Capabilities, Instructions: s.init.Instructions,
+	}
+	h := sha256.New()
+	add(h, []byte(c.Protocol))
+	add(h, c.ServerInfo)
+	add(h, c.Capabilities)
+	add(h, []byte(c.Instructions))
+	for _, t := range tools {
+		c.Tools = append(c.Tools, t.Raw)
+		add(h, t.Raw)
+	}
+	c.Hash = hex.EncodeToString(h.Sum(nil)[:16])
+	return c, nil
+}
+
+// add hashes one field with its length, so that no two lists look the same.
+func add(h hash.Hash, b []byte) {
+	h.Write(binary.AppendUvarint(nil, uint64(len(b))))
+	h.Write(b)
+}
+
+// serve watches over a replica that takes calls, until it is told to stop or
+// its stdout ends.
+func (r *replica) serve(ctx context.Context, s *session) {
+	ctx, cancel := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer cancel()
+
+	health := newVitals(r.order.Template.Health)
+	replies := func() int64 { // late ones prove life as well
+		st := s.conn.Stats()
+		return st.Replies + st.LateReplies
+	}
+	health.alive(replies())
+	next := time.NewTimer(health.pause())
+	defer next.Stop()
+	pinged := make(chan error, 1)
+	var busy, pinging bool
+
+	var refresh <-chan time.Time // set while a listing is due
+	listed := make(chan error, 1)
+	var listing bool
+
+	for {
+		select {
+		case <-s.gone:
+			return
+		case <-r.stopping:
+			return
+
+		case <-next.C:
+			health.alive(replies())
+			busy, pinging = r.running.Load() > 0, true
+			tasks.Go(func() { pinged <- ping(ctx, s.conn, health.plan.Timeout) })
+		case err := <-pinged:
+			pinging = false
+			health.pinged(err, busy || r.running.Load() > 0, replies())
+			r.tellHealth(health)
+			next.Reset(health.pause())
+		case <-r.late:
+			if health.timedOut(replies()); health.suspect() && !pinging {
+				next.Reset(0)
+			}
+
+		case <-r.grown:
+			if refresh == nil {
+				refresh = time.After(refreshPause)
+			}
+		case <-refresh:
+			if listing { // what it lists may be old already
+				refresh = time.After(refreshPause)
+				break
+			}
+			refresh, listing = nil, true
+			tasks.Go(func() { listed <- r.refresh(ctx, s) })
+		case err := <-listed:
+			listing = false
+			if err != nil {
+				r.log.Warn("list the tools again", "error", err)
+				refresh = time.After(refreshRetry)
+			}
+		}
+	}
+}
+
+func ping(ctx context.Context, conn *stdio.Conn, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return conn.Ping(ctx)
+}
+
+// tellHealth reports a change of health.
+func (r *replica) tellHealth(v *vitals) {
+	changed := false
+	r.board.edit(r.order.ID, fleet.PhaseReady, func(rep *fleet.Replica) bool {
+		if changed = rep.Unhealthy != v.unhealthy; changed {
+			rep.Unhealthy, rep.Reason = v.unhealthy, v.reason()
+		}
+		return changed
+	})
+	switch {
+	case changed && v.unhealthy:
+		r.log.Warn("replica unhealthy", "reason", v.reason())
+	case changed:
+		r.log.Info("replica healthy again")
+	}
+}
+
+// refresh lists the tools again.
+func (r *replica) refresh(ctx context.Context, s *session) error {
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	catalogue, err := list(ctx, s)
+	if err != nil {
+		return err
+	}
+	if r.board.offer(r.order.ID, catalogue) {
+		r.log.Info("tools changed", "tools", len(catalogue.Tools))
+	}
+	return nil
+}
