@@ -90,9 +90,10 @@ func (f *Finder) inString(b []byte, i int) int {
 	return end + 1
 }
 
-// keep captures keys and the id, which are all that matters, and nothing inside containers.
+// keep captures the beginning of what stands in the outermost object itself, for it may be a key or
+// the id.
 func (f *Finder) keep(b []byte) {
-	if f.depth != 1 || (f.state == finderNested && f.current == memberOther) {
+	if f.depth != 1 {
 		return
 	}
 	if f.over = f.over || len(f.capture)+len(b) > maxCapture; !f.over {

@@ -21,6 +21,7 @@ func TestFinder(t *testing.T) {
 		{"request", `{"id":1,"method":"` + long + `"}`, "1", true, false},
 		{"null", `{"id":null,"error":{}}`, "null", false, true},
 		{"object id", `{"id":{"id":3},"result":1}`, "", false, true},
+		{"object id behind a good one", `{"id":1,"result":1,"id":{}}`, "", false, true},
 		{"value that looks like a key", `{"a":"id","b":7,"result":1}`, "", false, true},
 		{"invalid UTF-8 in the result", "{\"result\":\"\xff\xfe\",\"id\":8}", "8", false, true},
 		{"control character in the result", "{\"result\":\"a\tb\",\"id\":8}", "8", false, true},

@@ -307,15 +307,25 @@ func TestReplyBeyondTheLimits(t *testing.T) {
 // A large reply that nobody waits for any more gives its bytes back.
 func TestLateLargeReplyIsReleased(t *testing.T) {
 	budget := stdio.NewBudget(64 << 20)
-	c, _ := overProcess(t, stdio.Config{Log: discard(), Budget: budget})
-	released := make(chan struct{})
-	p, err := c.Start(&stdio.Call{Method: "big", Params: []byte(`{"size":8000000}`), Done: func(r stdio.Reply) { r.Release() }, Released: func() { close(released) }})
+	begun, released := make(chan struct{}), make(chan struct{})
+	c, _ := overProcess(t, stdio.Config{Budget: budget, OnNotification: func(string, []byte) { close(begun) }})
+	p, err := c.Start(&stdio.Call{Method: "big, once cancelled", Params: []byte(`{"size":8000000}`),
+		Done: func(r stdio.Reply) {
+			if !errors.Is(r.Err, stdio.ErrCancelled) || !r.Delivered {
+				t.Errorf("error %v, delivered %v", r.Err, r.Delivered)
+			}
+			r.Release()
+		},
+		Released: func() { close(released) }})
 	if err != nil {
 		t.Fatal(err)
 	}
+	<-begun
 	c.Cancel(p, "")
 	<-released
-	ask(t, c, "echo", "{}") // behind the large line
+	if n := c.Stats().LateReplies; n != 1 {
+		t.Errorf("%d late replies, want 1", n)
+	}
 	if budget.Used() != 0 {
 		t.Errorf("%d bytes of the budget used", budget.Used())
 	}

@@ -105,6 +105,11 @@ func (s *server) do(m message) bool {
 		s.reply(m.id, fmt.Sprint(s.lines))
 	case "big":
 		s.reply(m.id, `"`+strings.Repeat("x", p.Size)+`"`)
+	case "big, once cancelled":
+		s.out.WriteString(`{"jsonrpc":"2.0","method":"notifications/started"}` + "\n")
+		s.out.Flush()
+		s.read()
+		s.reply(m.id, `"`+strings.Repeat("x", p.Size)+`"`)
 	case "big, id last":
 		fmt.Fprintf(s.out, `{"jsonrpc":"2.0","result":{"id":1,"text":"%s"},"id":%s}`+"\n", strings.Repeat("x", p.Size), m.id)
 	case "mute":

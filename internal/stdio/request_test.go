@@ -1,0 +1,172 @@
+package stdio_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/stdio"
+)
+
+func TestRequestGivesUpWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, server := withPeer(t, stdio.Config{})
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		begun := time.Now()
+		got := make(chan stdio.Reply)
+		go func() { got <- c.Request(ctx, "slow", nil) }()
+		server.gets(`{"jsonrpc":"2.0","id":1,"method":"slow"}`)
+		r := <-got
+		if !errors.Is(r.Err, context.DeadlineExceeded) || !errors.Is(r.Err, stdio.ErrCancelled) || !r.Delivered {
+			t.Errorf("reply %+v, want a delivered call that ran into its deadline", r)
+		}
+		if d := time.Since(begun); d != 3*time.Second {
+			t.Errorf("took %v", d)
+		}
+		server.gets(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"reason":"the caller gave up"}}`)
+		server.gets(`{"jsonrpc":"2.0","id":2,"method":"ping"}`)
+	})
+}
+
+func TestPing(t *testing.T) {
+	for answer, alive := range map[string]bool{
+		`{"jsonrpc":"2.0","id":1,"result":{}}`:                               true,
+		`{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"what?"}}`: true,
+		`{"jsonrpc":"2.0","id":1,"result":"` + "\xff" + `"}`:                 true,
+		`{"jsonrpc":"2.0","method":"notifications/message","params":{}}`:     false,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c, server := withPeer(t, stdio.Config{})
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			got := make(chan error)
+			go func() { got <- c.Ping(ctx) }()
+			server.gets(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)
+			server.says(answer)
+			if err := <-got; (err == nil) != alive {
+				t.Errorf("%s: Ping = %v, want alive %v", answer, err, alive)
+			}
+			// A ping is given up without a word.
+			var r record
+			start(t, c, r.call("next", ""))
+			server.gets(`{"jsonrpc":"2.0","id":2,"method":"next"}`)
+			if n := c.Stats().Outstanding; n != 1 {
+				t.Errorf("%d outstanding, want 1", n)
+			}
+		})
+	}
+}
+
+func TestHandshake(t *testing.T) {
+	const request = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"mcpfleet","version":"1"}}}`
+	result := func(version string) string {
+		return `"result":{"protocolVersion":"` + version + `","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"s","version":"2"},"instructions":"be kind"}`
+	}
+	cases := map[string]struct{ answer, fault string }{
+		"newest":         {result("2025-11-25"), ""},
+		"oldest":         {result("2024-11-05"), ""},
+		"unknown":        {result("1999-01-01"), `"1999-01-01"`},
+		"none":           {`"result":{}`, "protocol version"},
+		"no object":      {`"result":3`, "decode"},
+		"error":          {`"error":{"code":-32602,"message":"bad version"}`, "bad version"},
+		"modern refusal": {`"error":{"code":-32601,"message":"Method not found"}`, "-32601"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, server := withPeer(t, stdio.Config{ClientInfo: mcp.Implementation{Name: "mcpfleet", Version: "1"}})
+				type outcome struct {
+					result *mcp.InitializeResult
+					err    error
+				}
+				got := make(chan outcome, 1)
+				go func() {
+					r, err := c.Handshake(t.Context())
+					got <- outcome{r, err}
+				}()
+				server.gets(request)
+				server.says(`{"jsonrpc":"2.0","id":1,` + tc.answer + `}`)
+				if tc.fault == "" {
+					server.gets(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+				}
+				o := <-got
+				if tc.fault != "" {
+					if o.err == nil || !strings.Contains(o.err.Error(), tc.fault) {
+						t.Errorf("error %v, want one with %s", o.err, tc.fault)
+					}
+					return
+				}
+				if o.err != nil {
+					t.Fatal(o.err)
+				}
+				if !o.result.Has("tools") || o.result.Has("prompts") || o.result.Server().Name != "s" || o.result.Instructions != "be kind" {
+					t.Errorf("result %+v", o.result)
+				}
+			})
+		})
+	}
+}
+
+func TestListTools(t *testing.T) {
+	cases := map[string]struct {
+		pages []string
+		names string
+		fault string
+	}{
+		"one page":     {[]string{`{"tools":[{"name":"a","x":1.0,"annotations":{"readOnlyHint":true}},{"name":"b"}]}`}, "a b", ""},
+		"three pages":  {[]string{`{"tools":[{"name":"a"}],"nextCursor":"1"}`, `{"tools":[],"nextCursor":"2"}`, `{"tools":[{"name":"b"}],"nextCursor":null}`}, "a b", ""},
+		"cursor loop":  {[]string{`{"tools":[],"nextCursor":"1"}`, `{"tools":[],"nextCursor":"1"}`}, "", "repeats the cursor"},
+		"no name":      {[]string{`{"tools":[{"title":"a"}]}`}, "", "without a name"},
+		"no tools":     {[]string{`{}`}, "", `without "tools"`},
+		"tools object": {[]string{`{"tools":{}}`}, "", "must be an array, not an object"},
+		"cursor 3":     {[]string{`{"tools":[],"nextCursor":3}`}, "", "must be a string, not a number"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, server := withPeer(t, stdio.Config{})
+				type outcome struct {
+					tools []mcp.Tool
+					err   error
+				}
+				got := make(chan outcome, 1)
+				go func() {
+					tools, err := c.ListTools(t.Context())
+					got <- outcome{tools, err}
+				}()
+				for i, page := range tc.pages {
+					if _, err := server.buf.ReadString('\n'); err != nil {
+						t.Fatal(err)
+					}
+					server.says(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"result":%s}`, i+1, page))
+				}
+				o := <-got
+				if tc.fault != "" {
+					if o.err == nil || !strings.Contains(o.err.Error(), tc.fault) {
+						t.Errorf("error %v, want one with %q", o.err, tc.fault)
+					}
+					return
+				}
+				if o.err != nil {
+					t.Fatal(o.err)
+				}
+				var names []string
+				for _, tool := range o.tools {
+					names = append(names, tool.Name)
+				}
+				if strings.Join(names, " ") != tc.names {
+					t.Errorf("tools %v, want %s", names, tc.names)
+				}
+				if tool := o.tools[0]; name == "one page" && (!tool.ReadOnly || !tool.Repeatable() || string(tool.Raw) != `{"name":"a","x":1.0,"annotations":{"readOnlyHint":true}}`) {
+					t.Errorf("first tool %s", tool.Raw)
+				}
+			})
+		})
+	}
+}
