@@ -81,6 +81,7 @@ func (c *call) cancel(timeout bool) {
 		reason = "the call timed out"
 	}
 	if c.r.conn.Cancel(c.pending, reason) && timeout {
+		c.r.timeouts.Add(1)
 		notify(c.r.late)
 	}
 }

@@ -36,7 +36,7 @@ const (
 // it did.
 func (r *replica) finish(ctx context.Context, s *session, cause error) {
 	if cause != nil && lost(cause) {
-		wait(s.gone, stdoutGrace) // it is ending: let it, rather than stop it
+		wait(s.gone, 2*stdoutGrace) // it is ending: let it, rather than stop it
 	}
 	if isGone(s) {
 		r.drain("its stdout ended")

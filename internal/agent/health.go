@@ -46,10 +46,10 @@ func (v *vitals) alive(replies int64) {
 	v.failed, v.timeouts, v.unhealthy = 0, 0, false
 }
 
-// timedOut notes that a call timed out.
-func (v *vitals) timedOut(replies int64) {
+// timedOut notes that n calls timed out.
+func (v *vitals) timedOut(n int, replies int64) {
 	v.alive(replies)
-	v.timeouts++
+	v.timeouts += n
 }
 
 // pinged notes how a ping ended, which began after a call of alive. busy says that a call was inside its deadline

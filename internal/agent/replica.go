@@ -46,8 +46,10 @@ type replica struct {
 	ongoing atomic.Int64  // and those cancelled that the server still works on
 	total   atomic.Uint64 // ever taken
 	idle    chan struct{} // after open is over: look whether running is 0
-	late    chan struct{} // a call timed out
-	grown   chan struct{} // the server says that its tools changed
+	late    chan struct{} // look at timeouts
+	// timeouts counts calls that timed out and were not yet looked at.
+	timeouts atomic.Int32
+	grown    chan struct{} // the server says that its tools changed
 
 	stopping chan struct{} // closed by the first stop
 	hurry    chan struct{} // a later stop has less patience

@@ -196,8 +196,15 @@ func (v *view) fail(err error) {
 	v.changed = make(chan struct{})
 }
 
-// snapshot copies what can be read without the lock.
+// snapshot copies what can then be read without the lock.
 func (v *view) snapshot() *view {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.copied()
+}
+
+// copied needs the lock.
+func (v *view) copied() *view {
 	return &view{
 		replicas: maps.Clone(v.replicas), catalogues: maps.Clone(v.catalogues),
 		phases: maps.Clone(v.phases), reports: v.reports, last: v.last,
@@ -211,7 +218,7 @@ func (v *view) until(t testing.TB, what string, cond func(*view) (bool, any)) *v
 	defer limit.Stop()
 	for {
 		v.mu.Lock()
-		now, changed, err := v.snapshot(), v.changed, v.err
+		now, changed, err := v.copied(), v.changed, v.err
 		v.mu.Unlock()
 		if err != nil {
 			t.Fatalf("watch: %v", err)

@@ -208,7 +208,7 @@ func (r *replica) serve(ctx context.Context, s *session) {
 			r.tellHealth(health)
 			next.Reset(health.pause())
 		case <-r.late:
-			if health.timedOut(replies()); health.suspect() && !pinging {
+			if health.timedOut(int(r.timeouts.Swap(0)), replies()); health.suspect() && !pinging {
 				next.Reset(0)
 			}
 

@@ -1,0 +1,161 @@
+package agent
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+func TestVitals(t *testing.T) {
+	failed := errors.New("no answer")
+	type step func(*vitals)
+	ping := func(err error, busy bool, replies int64) step {
+		return func(v *vitals) { v.pinged(err, busy, replies) }
+	}
+	late := func(replies int64) step { return func(v *vitals) { v.timedOut(1, replies) } }
+	dead, busy := ping(failed, false, 0), ping(failed, true, 0)
+	for _, tc := range []struct {
+		name      string
+		steps     []step
+		unhealthy bool
+		suspect   bool
+	}{
+		{"fresh", nil, false, false},
+		{"two failures", []step{dead, dead}, false, false},
+		{"three failures", []step{dead, dead, dead}, true, false},
+		{"an answer in between", []step{dead, dead, ping(nil, false, 1), dead}, false, false},
+		{"a late reply in between", []step{dead, dead, ping(failed, false, 1)}, false, false},
+		{"busy does not count", []step{dead, dead, busy, busy, busy}, false, false},
+		{"busy does not excuse", []step{dead, dead, busy, dead}, true, false},
+		{"healthy again", []step{dead, dead, dead, ping(nil, false, 1)}, false, false},
+		{"two timeouts", []step{late(0), late(0)}, false, false},
+		{"three timeouts", []step{late(0), late(0), late(0)}, false, true},
+		{"three timeouts, a reply between", []step{late(0), late(0), late(1)}, false, false},
+		{"a suspect answers", []step{late(0), late(0), late(0), ping(nil, true, 1)}, false, false},
+		{"a suspect does not", []step{late(0), late(0), late(0), dead, dead, dead}, true, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			v := newVitals(fleet.Health{})
+			for _, s := range tc.steps {
+				s(v)
+			}
+			if v.unhealthy != tc.unhealthy || v.suspect() != tc.suspect {
+				t.Errorf("unhealthy %v, suspect %v; want %v, %v", v.unhealthy, v.suspect(), tc.unhealthy, tc.suspect)
+			}
+			if (v.reason() != "") != tc.unhealthy {
+				t.Errorf("reason %q", v.reason())
+			}
+		})
+	}
+}
+
+func (r *rig) untilHealth(id fleet.ReplicaID, unhealthy bool) fleet.Replica {
+	r.t.Helper()
+	return r.view.until(r.t, "the health of "+string(id)+" changed", func(v *view) (bool, any) {
+		return v.replicas[id].Unhealthy == unhealthy, v.replicas[id]
+	}).replicas[id]
+}
+
+func TestDeadServerBecomesUnhealthy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.ready("a", nil)
+		began := time.Now()
+		call := r.call("a", "freeze", `{"ms":90000}`)
+		synctest.Wait()
+		call.cancel(false) // or it would count as busy
+		got := r.untilHealth("a", true)
+		contains(t, got.Reason, "unhealthy: 3 pings")
+		if got.Phase != fleet.PhaseReady {
+			t.Errorf("phase %s: who replaces it decides", got.Phase)
+		}
+		// Three times a period and a timeout.
+		if took := time.Since(began); took != 45*time.Second {
+			t.Errorf("took %s", took)
+		}
+		if got = r.untilHealth("a", false); got.Reason != "" {
+			t.Errorf("reason after its recovery: %q", got.Reason)
+		}
+		if took := time.Since(began); took < 90*time.Second {
+			t.Errorf("healthy again after %s, while it was frozen", took)
+		}
+	})
+}
+
+func TestBusyServerStaysHealthy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.ready("a", nil)
+		if got := r.call("a", "freeze", `{"ms":300000}`).text(t); got != "thawed" {
+			t.Errorf("got %q", got)
+		}
+		r.view.until(t, "a heartbeat came", func(v *view) (bool, any) { return v.reports > 300, v.reports })
+		r.view.mu.Lock()
+		defer r.view.mu.Unlock()
+		if got := r.view.replicas["a"]; got.Unhealthy || got.Phase != fleet.PhaseReady {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+func TestServerWithoutPingIsAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.rt.Handle("a", agenttest.Echo{NoPing: true}.Serve)
+		r.ready("a", nil)
+		for range 5 {
+			time.Sleep(15 * time.Second) // of the bubble's clock
+			if got := r.until("a", fleet.PhaseReady); got.Unhealthy {
+				t.Fatalf("got %+v", got)
+			}
+		}
+	})
+}
+
+// Timed-out calls bring the ping forward: the replica is found dead long
+// before the next period.
+func TestTimeoutsTriggerAPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.ready("a", func(tpl *fleet.Template) { tpl.Health.Period = time.Hour })
+		calls := []*caller{r.call("a", "freeze", `{}`), r.call("a", "echo", `{}`), r.call("a", "echo", `{}`)}
+		synctest.Wait()
+		began := time.Now()
+		for _, c := range calls {
+			c.cancel(true)
+			if e := c.reply(t); !errors.Is(e.Err, fleet.ErrTimeout) || !e.Holding {
+				t.Errorf("reply %+v", e)
+			}
+		}
+		r.untilHealth("a", true)
+		// Three pings of 5 s, a second apart.
+		if took := time.Since(began); took != 17*time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
+func TestToolsChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.ready("a", nil)
+		before := r.until("a", fleet.PhaseReady).Catalogue
+		r.call("a", "grow", `{"name":"new1"}`).text(t)
+		r.call("a", "grow", `{"name":"new2"}`).text(t)
+		v := r.view.until(t, "the catalogue changed", func(v *view) (bool, any) {
+			hash := v.replicas["a"].Catalogue
+			return hash != before, hash
+		})
+		tools := v.catalogues[v.replicas["a"].Catalogue].Tools
+		if len(tools) != 16 {
+			t.Errorf("%d tools", len(tools))
+		}
+		if len(v.catalogues) != 2 {
+			t.Errorf("%d catalogues: a burst was not gathered", len(v.catalogues))
+		}
+	})
+}
