@@ -1,6 +1,7 @@
 package stdio_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -42,7 +43,7 @@ func benchmarkCalls(b *testing.B, c *conversation, callers int) {
 					return
 				}
 				if r := <-replies; r.Err != nil || len(r.Result) != len(params) {
-					done <- fmt.Errorf("reply %q, error %v", r.Result, r.Err)
+					done <- fmt.Errorf("reply of %d bytes: %w", len(r.Result), errors.Join(r.Err, errWrong))
 					return
 				}
 			}
@@ -56,3 +57,5 @@ func benchmarkCalls(b *testing.B, c *conversation, callers int) {
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
 }
+
+var errWrong = errors.New("not what was sent")
