@@ -1,0 +1,132 @@
+package observe
+
+import (
+	"maps"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// apply takes one report of a life's stream into the picture. It returns false
+// when the report is not from that life: the address was taken over.
+func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
+	now := time.Now()
+	o.mu.Lock()
+	l.lastReport = now
+	if r.Node != nil && (r.Node.Node != l.member.Node || r.Node.Life != l.member.Life) {
+		o.mu.Unlock()
+		return false
+	}
+	n := o.nodes[l.member.Node]
+	if n == nil || n.lives[l.member.Life] != l || l.superseded || r.Full && o.yields(n, l) {
+		o.mu.Unlock()
+		return true
+	}
+	var came bool
+	switch {
+	case r.Full:
+		came = o.applyFull(n, l, w, r, now)
+	case !l.connected, r.Version < l.version:
+		o.mu.Unlock()
+		return true // nothing holds before the full report, nor older news after newer
+	}
+	l.reports++
+	idle := !r.Full && r.Version == l.version && r.Draining == l.draining &&
+		len(r.Replicas) == 0 && len(r.Catalogues) == 0 && len(r.Forgotten) == 0
+	l.version, l.draining = r.Version, r.Draining
+	for i := range r.Catalogues {
+		c := r.Catalogues[i]
+		o.cats[c.Hash] = &c
+		l.carried[c.Hash] = true
+	}
+	for i := range r.Replicas {
+		o.applyReplica(l, r.Replicas[i])
+	}
+	for _, id := range r.Forgotten {
+		delete(l.replicas, id)
+	}
+	if !idle {
+		o.changed()
+	}
+	count := len(l.replicas)
+	o.mu.Unlock()
+	if came {
+		o.log.Info("node connected", "node", l.member.Node, "life", l.member.Life, "replicas", count, "version", r.Version)
+		o.lookAgain() // another life may have become superfluous
+	}
+	if !idle {
+		o.board.Post()
+	}
+	return true
+}
+
+// yields tells whether a later life of the same node delivers already: then
+// this one, though its worker answers, counts for nothing. The caller holds mu.
+func (o *Observer) yields(n *nodeState, l *life) bool {
+	for _, other := range n.lives {
+		if other.connected && other.member.Started.After(l.member.Started) {
+			o.log.Error("two workers answer under one node name: the later one counts", "node", l.member.Node,
+				"life", other.member.Life, "at", other.member.GRPC, "other_life", l.member.Life, "other_at", l.member.GRPC)
+			l.superseded = true
+			o.lookAgain()
+			return true
+		}
+	}
+	return false
+}
+
+// applyFull begins a connection: what the report does not list is gone, and
+// the node's other lives are over. The caller holds mu.
+func (o *Observer) applyFull(n *nodeState, l *life, w Worker, r fleet.Report, now time.Time) (came bool) {
+	if r.Node != nil {
+		info := *r.Node
+		l.info = &info
+	}
+	if !l.connected {
+		l.connected, l.since, l.worker, came = true, now, w, true
+	}
+	l.lost, l.refused = false, nil
+	l.carried = make(map[string]bool)
+	l.replicas = make(map[fleet.ReplicaID]*fleet.Replica)
+	for _, other := range n.lives {
+		if other != l && !other.superseded {
+			if other.connected {
+				o.log.Error("two workers answer under one node name: the later one counts", "node", l.member.Node,
+					"life", l.member.Life, "at", l.member.GRPC, "other_life", other.member.Life, "other_at", other.member.GRPC)
+			}
+			o.lose(other, "node "+string(l.member.Node)+" was restarted", now)
+			other.superseded, other.connected, other.worker = true, false, nil
+		}
+	}
+	n.current = l
+	return came
+}
+
+// applyReplica takes one replica's news. The caller holds mu.
+func (o *Observer) applyReplica(l *life, r fleet.Replica) {
+	r.Node = l.member.Node
+	if r.Phase.Ended() {
+		delete(l.replicas, r.ID)
+		o.ended.add(&r)
+		return
+	}
+	l.replicas[r.ID] = &r
+	o.ended.remove(r.Server, r.ID) // its node was believed lost
+}
+
+// prune drops the catalogues that no living stream carried and no ended replica
+// names. A stream carries a catalogue once, so what it carried must be kept
+// while it lives. The caller holds mu.
+func (o *Observer) prune() {
+	used := make(map[string]bool)
+	for _, n := range o.nodes {
+		for _, l := range n.lives {
+			maps.Copy(used, l.carried)
+			for _, r := range l.replicas {
+				used[r.Catalogue] = true
+			}
+		}
+	}
+	o.ended.catalogues(used)
+	maps.DeleteFunc(o.cats, func(hash string, _ *fleet.Catalogue) bool { return !used[hash] })
+}

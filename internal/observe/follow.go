@@ -1,0 +1,138 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+const (
+	redialMin = 50 * time.Millisecond
+	redialMax = time.Second
+)
+
+var (
+	errSilent    = errors.New("no heartbeat")
+	errOtherLife = errors.New("another life of the node answers")
+)
+
+// follow keeps one life's watch open until ctx ends.
+func (o *Observer) follow(ctx context.Context, l *life) {
+	wait := redialMin
+	for ctx.Err() == nil {
+		heard, err := o.session(ctx, l)
+		if heard {
+			wait = redialMin
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		o.lookAgain() // gossip may have called it dead already
+		o.log.Debug("watch ended", "node", l.member.Node, "life", l.member.Life, "err", err, "redial", wait)
+		pause := time.NewTimer(wait/2 + rand.N(wait/2))
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		case <-pause.C:
+		}
+		wait = min(2*wait, redialMax)
+	}
+}
+
+// session is one connection: it dials, watches until the stream breaks or falls
+// silent, and fails the calls that are under way on it.
+func (o *Observer) session(ctx context.Context, l *life) (heard bool, err error) {
+	o.mu.Lock()
+	member := l.member
+	o.mu.Unlock()
+	w, err := o.cfg.Dial(member)
+	if err != nil {
+		return false, fmt.Errorf("dial node %s at %s: %w", member.Node, member.GRPC, err)
+	}
+	defer w.Close()
+	wctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	guarded := make(chan struct{})
+	go func() {
+		defer close(guarded)
+		o.guard(wctx, l, cancel)
+	}()
+	o.mu.Lock()
+	l.reports, l.lastReport = 0, time.Now()
+	o.mu.Unlock()
+
+	err = w.Watch(wctx, o.cfg.Order, func(r fleet.Report) {
+		if wctx.Err() == nil && !o.apply(l, w, r) {
+			cancel(errOtherLife)
+		}
+	})
+	if cause := context.Cause(wctx); cause != nil && ctx.Err() == nil {
+		err = cause
+	}
+	if err == nil {
+		err = errors.New("stream ended")
+	}
+	cancel(nil)
+	<-guarded
+	heard = o.disconnect(l, err)
+	w.Fail(fmt.Errorf("%w: lost the way to node %s: %w", fleet.ErrReplicaLost, member.Node, err))
+	return heard, err
+}
+
+// guard breaks a watch that has fallen silent.
+func (o *Observer) guard(ctx context.Context, l *life, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(o.cfg.Silence / 10)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		o.mu.Lock()
+		quiet, allowed := time.Since(l.lastReport), o.cfg.Silence
+		if !l.alive {
+			allowed /= 2
+		}
+		o.mu.Unlock()
+		if quiet > allowed {
+			cancel(fmt.Errorf("%w for %v", errSilent, quiet.Round(time.Millisecond)))
+			return
+		}
+	}
+}
+
+// disconnect takes the life out of rotation.
+func (o *Observer) disconnect(l *life, err error) (heard bool) {
+	o.mu.Lock()
+	was, refused := l.connected, refusal(err)
+	heard = l.reports > 0
+	news := refused != nil && l.refused == nil
+	if was {
+		l.connected, l.since, l.worker = false, time.Now(), nil
+	}
+	l.refused = refused
+	if was || news {
+		o.changed()
+	}
+	replicas, draining := len(l.replicas), l.draining
+	o.mu.Unlock()
+	switch {
+	case news:
+		o.log.Error("node refuses this controller", "node", l.member.Node, "err", err)
+	case was && draining:
+		o.log.Info("draining node disconnected", "node", l.member.Node, "replicas", replicas)
+	case was:
+		o.log.Warn("node disconnected", "node", l.member.Node, "replicas", replicas, "err", err)
+	}
+	if was || news {
+		o.board.Post()
+	}
+	return heard
+}

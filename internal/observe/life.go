@@ -1,0 +1,212 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// nodeState is one node name with the lives seen under it.
+type nodeState struct {
+	lives   map[fleet.LifeID]*life
+	current *life // the one the snapshot shows: the last to report, else the last to appear
+}
+
+// life is one life of one worker. Observer.mu guards it, but for child, which
+// belongs to the Run loop.
+type life struct {
+	member fleet.Member
+	child  *child
+
+	alive      bool // gossip lists it
+	superseded bool // a newer life of the node has reported
+	lost       bool // its replicas are believed gone
+	refused    error
+
+	connected  bool
+	since      time.Time // of connected
+	lastReport time.Time
+	reports    int // of this connection
+	worker     Worker
+	info       *fleet.NodeInfo
+	draining   bool
+	version    uint64
+	replicas   map[fleet.ReplicaID]*fleet.Replica // not ended ones
+	carried    map[string]bool                    // catalogues this stream has carried
+}
+
+// child is the goroutine that follows one life.
+type child struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// judge brings the lives in line with what gossip lists and with the clock:
+// follows new ones, loses those that are gone, forgets the dead. Only the Run
+// loop calls it.
+func (o *Observer) judge(ctx context.Context, members []fleet.Member, now time.Time) {
+	o.mu.Lock()
+	changed := o.note(members, now)
+	for _, n := range o.nodes {
+		for _, l := range n.lives {
+			if o.overdue(l, now) {
+				o.lose(l, "node "+string(l.member.Node)+" lost", now)
+				changed = true
+			}
+		}
+	}
+	var stop []*child
+	var start []*life
+	for name, n := range o.nodes {
+		for id, l := range n.lives {
+			switch {
+			case l.superseded, !l.alive && l.lost:
+				if l.child != nil {
+					stop, l.child = append(stop, l.child), nil
+				}
+				// A superseded life is kept while gossip lists it, or it would
+				// be followed again.
+				if !l.alive {
+					delete(n.lives, id)
+				}
+			case l.child == nil:
+				start = append(start, l)
+			}
+		}
+		if n.current != nil && n.lives[n.current.member.Life] == nil {
+			n.current, changed = n.youngest(), true
+		}
+		if len(n.lives) == 0 {
+			delete(o.nodes, name)
+			changed = true
+		}
+	}
+	if changed {
+		o.changed()
+	}
+	o.mu.Unlock()
+	if changed {
+		o.board.Post()
+	}
+	for _, l := range start {
+		cctx, cancel := context.WithCancel(ctx)
+		c := &child{cancel, make(chan struct{})}
+		l.child = c
+		go func() {
+			defer close(c.done)
+			o.follow(cctx, l)
+		}()
+	}
+	join(stop)
+}
+
+// note records what gossip lists. The caller holds mu.
+func (o *Observer) note(members []fleet.Member, now time.Time) (changed bool) {
+	listed := make(map[fleet.LifeID]bool, len(members))
+	for _, m := range members {
+		if m.Role != fleet.RoleWorker {
+			continue
+		}
+		listed[m.Life] = true
+		n := o.nodes[m.Node]
+		if n == nil {
+			n = &nodeState{lives: make(map[fleet.LifeID]*life)}
+			o.nodes[m.Node] = n
+		}
+		l := n.lives[m.Life]
+		if l == nil {
+			l = &life{member: m, alive: true, since: now, replicas: make(map[fleet.ReplicaID]*fleet.Replica)}
+			n.lives[m.Life] = l
+			// It is shown in place of one that does not deliver; replicas of the
+			// old life end when the new one reports.
+			if n.current == nil || !n.current.connected && len(n.current.replicas) == 0 {
+				n.current = l
+			}
+			changed = true
+		}
+		if !l.alive || l.member != m {
+			l.alive, l.member, changed = true, m, true
+		}
+	}
+	for _, n := range o.nodes {
+		for id, l := range n.lives {
+			if l.alive && !listed[id] {
+				l.alive, changed = false, true
+			}
+		}
+	}
+	return changed
+}
+
+// overdue tells whether a life must now be given up. The caller holds mu.
+func (o *Observer) overdue(l *life, now time.Time) bool {
+	if l.connected || l.lost || l.superseded {
+		return false
+	}
+	return !l.alive || now.Sub(l.since) >= o.cfg.NodeGrace
+}
+
+// lose gives up a life's replicas. The caller holds mu.
+func (o *Observer) lose(l *life, reason string, now time.Time) {
+	l.lost = true
+	for _, r := range l.replicas {
+		gone := *r
+		gone.Phase, gone.Reason, gone.EndedAt, gone.PID = fleet.PhaseFailed, reason, now, 0
+		o.ended.add(&gone)
+	}
+	switch {
+	case l.draining && len(l.replicas) == 0:
+		o.log.Info("node left", "node", l.member.Node, "life", l.member.Life)
+	case l.info != nil:
+		o.log.Warn("node lost", "node", l.member.Node, "life", l.member.Life, "reason", reason,
+			"replicas", len(l.replicas), "gossip_alive", l.alive)
+	}
+	l.replicas = make(map[fleet.ReplicaID]*fleet.Replica)
+	l.carried = nil
+	o.prune()
+}
+
+// youngest returns the life to show when the shown one is gone.
+func (n *nodeState) youngest() *life {
+	var best *life
+	for _, l := range n.lives {
+		if !l.superseded && (best == nil || l.since.After(best.since)) {
+			best = l
+		}
+	}
+	return best
+}
+
+func (o *Observer) stopAll() {
+	var stop []*child
+	o.mu.Lock()
+	for _, n := range o.nodes {
+		for _, l := range n.lives {
+			if l.child != nil {
+				stop, l.child = append(stop, l.child), nil
+			}
+		}
+	}
+	o.mu.Unlock()
+	join(stop)
+}
+
+func join(children []*child) {
+	for _, c := range children {
+		c.cancel()
+	}
+	for _, c := range children {
+		<-c.done
+	}
+}
+
+// refusal is the error as far as the worker refuses this controller on
+// principle, else nil.
+func refusal(err error) error {
+	if errors.Is(err, fleet.ErrStaleEpoch) || errors.Is(err, fleet.ErrForeignCluster) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,287 @@
+package observetest
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Behaviour is how a replica of a server revision goes. The zero value starts
+// at once and lives.
+type Behaviour struct {
+	ReadyAfter time.Duration
+	FailStart  bool          // ends instead of becoming READY
+	CrashAfter time.Duration // ends that long after READY; 0: never
+	StopAfter  time.Duration // drains so long
+}
+
+// Worker is one life of one worker.
+type Worker struct {
+	info   fleet.NodeInfo
+	member fleet.Member
+
+	// Behave tells how replicas go; set it before the first order.
+	Behave func(fleet.ServerName, fleet.Revision) Behaviour
+
+	mu        sync.Mutex
+	epoch     fleet.Epoch
+	version   uint64
+	replicas  map[fleet.ReplicaID]*entry // every id ever known
+	wake      map[chan struct{}]struct{}
+	broken    chan struct{} // closed when the present connections break
+	cut, dead bool
+	draining  bool
+	muteUntil time.Time
+	starts    []time.Time
+}
+
+type entry struct {
+	r         fleet.Replica
+	changed   uint64
+	forgotten bool
+}
+
+// Life returns the worker's life.
+func (w *Worker) Life() fleet.LifeID { return w.member.Life }
+
+// Running returns what really runs.
+func (w *Worker) Running() []fleet.Replica {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []fleet.Replica
+	for _, e := range w.replicas {
+		if !w.dead && !e.r.Phase.Ended() {
+			out = append(out, e.r)
+		}
+	}
+	slices.SortFunc(out, func(a, b fleet.Replica) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// Starts returns when replicas were really started.
+func (w *Worker) Starts() []time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.starts)
+}
+
+// Reachable tells whether the network lets messages through to it.
+func (w *Worker) Reachable() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.dead && !w.cut
+}
+
+// Kill ends the worker and all it runs, without a word.
+func (w *Worker) Kill() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dead = true
+	w.breakStreams()
+}
+
+// Cut cuts the worker off, or joins it again. What it runs goes on.
+func (w *Worker) Cut(cut bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = cut
+	w.breakStreams()
+}
+
+// Break breaks the streams once.
+func (w *Worker) Break() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.breakStreams()
+}
+
+// Mute keeps the worker from reporting anything, heartbeats too, for a while.
+func (w *Worker) Mute(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.muteUntil = time.Now().Add(d)
+}
+
+// Drain makes the worker announce that it is stopping.
+func (w *Worker) Drain() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.draining = true
+	w.changed(nil)
+}
+
+// Obey makes the worker obey an epoch and none before.
+func (w *Worker) Obey(e fleet.Epoch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.epoch = e
+	w.breakStreams()
+}
+
+// End ends a replica as a crash would.
+func (w *Worker) End(id fleet.ReplicaID) { w.end(id, fleet.PhaseFailed, fleet.Exit{Code: 137}) }
+
+// Set changes a replica's report.
+func (w *Worker) Set(id fleet.ReplicaID, set func(*fleet.Replica)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e := w.replicas[id]; e != nil && !e.r.Phase.Ended() {
+		set(&e.r)
+		w.changed(e)
+	}
+}
+
+// Run adds a replica that runs already, as one does that another controller
+// started.
+func (w *Worker) Run(r fleet.Replica) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r.Node = w.info.Node
+	e := &entry{r: r}
+	w.replicas[r.ID] = e
+	w.changed(e)
+}
+
+func (w *Worker) breakStreams() {
+	close(w.broken)
+	w.broken = make(chan struct{})
+}
+
+// changed gives the change the next version and wakes the watches.
+func (w *Worker) changed(e *entry) {
+	w.version++
+	if e != nil {
+		e.changed = w.version
+	}
+	for ch := range w.wake {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (w *Worker) fence(o fleet.Order) error {
+	if o.Epoch < w.epoch {
+		return fmt.Errorf("epoch %d after %d: %w", o.Epoch, w.epoch, fleet.ErrStaleEpoch)
+	}
+	w.epoch = o.Epoch
+	return nil
+}
+
+func (w *Worker) start(o fleet.Order, a fleet.Assignment) (uint64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.fence(o); err != nil {
+		return 0, err
+	}
+	if _, known := w.replicas[a.ID]; known {
+		return w.version, nil
+	}
+	if w.draining {
+		return 0, fleet.ErrDraining
+	}
+	e := &entry{r: fleet.Replica{
+		ID: a.ID, Server: a.Server, Revision: a.Revision, Node: w.info.Node, Phase: fleet.PhaseStarting,
+		CreatedAt: time.Now(), Resources: a.Template.Resources,
+	}}
+	w.replicas[a.ID] = e
+	w.starts = append(w.starts, time.Now())
+	w.changed(e)
+	how := w.Behave(a.Server, a.Revision)
+	time.AfterFunc(how.ReadyAfter, func() {
+		if how.FailStart {
+			w.end(a.ID, fleet.PhaseFailed, fleet.Exit{Code: 1})
+			return
+		}
+		w.move(a.ID, fleet.PhaseReady)
+		if how.CrashAfter > 0 {
+			time.AfterFunc(how.CrashAfter, func() { w.end(a.ID, fleet.PhaseFailed, fleet.Exit{Code: 2}) })
+		}
+	})
+	return w.version, nil
+}
+
+func (w *Worker) stop(o fleet.Order, id fleet.ReplicaID, reason string) (uint64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.fence(o); err != nil {
+		return 0, err
+	}
+	e := w.replicas[id]
+	switch {
+	case e == nil:
+		e = &entry{r: fleet.Replica{ID: id, Node: w.info.Node, Phase: fleet.PhaseStopped, EndedAt: time.Now(), Reason: reason}}
+		w.replicas[id] = e
+		w.changed(e)
+	case e.r.Phase < fleet.PhaseDraining:
+		e.r.Phase, e.r.Reason = fleet.PhaseDraining, reason
+		w.changed(e)
+		how := w.Behave(e.r.Server, e.r.Revision)
+		time.AfterFunc(how.StopAfter, func() { w.end(id, fleet.PhaseStopped, fleet.Exit{Requested: true}) })
+	}
+	return w.version, nil
+}
+
+func (w *Worker) move(id fleet.ReplicaID, to fleet.Phase) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e := w.replicas[id]
+	if w.dead || !e.r.Phase.CanBecome(to) {
+		return
+	}
+	e.r.Phase = to
+	if to == fleet.PhaseReady {
+		e.r.ReadyAt = time.Now()
+	}
+	w.changed(e)
+}
+
+// kept is how many ended replicas a worker goes on reporting.
+const kept = 20
+
+func (w *Worker) end(id fleet.ReplicaID, as fleet.Phase, exit fleet.Exit) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e := w.replicas[id]
+	if e == nil || w.dead || !e.r.Phase.CanBecome(as) {
+		return
+	}
+	e.r.Phase, e.r.EndedAt, e.r.Exit, e.r.Reason = as, time.Now(), &exit, exit.String()
+	e.r.Log = []string{"starting", "the last words of " + string(id)}
+	w.changed(e)
+	ended := slices.DeleteFunc(slices.Collect(maps.Values(w.replicas)), func(e *entry) bool {
+		return e.forgotten || !e.r.Phase.Ended()
+	})
+	slices.SortFunc(ended, func(a, b *entry) int { return cmp.Compare(b.changed, a.changed) })
+	for _, e := range ended[min(kept, len(ended)):] {
+		e.forgotten = true
+		w.changed(e)
+	}
+}
+
+// report is all (since 0) or what changed after a version.
+func (w *Worker) report(since uint64) fleet.Report {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := fleet.Report{Version: w.version, Draining: w.draining}
+	if since == 0 {
+		info := w.info
+		r.Full, r.Node = true, &info
+	}
+	for _, e := range w.replicas {
+		switch {
+		case e.changed <= since:
+		case e.forgotten && since > 0:
+			r.Forgotten = append(r.Forgotten, e.r.ID)
+		case !e.forgotten:
+			r.Replicas = append(r.Replicas, e.r)
+		}
+	}
+	return r
+}

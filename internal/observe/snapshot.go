@@ -1,0 +1,92 @@
+package observe
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Snapshot is the picture at one moment. It never changes: share it freely,
+// and edit nothing in it.
+type Snapshot struct {
+	Seq        uint64 // grows with every snapshot that differs
+	Nodes      map[fleet.NodeID]Node
+	Replicas   map[fleet.ReplicaID]*fleet.Replica // those not ended, believed to run
+	Catalogues map[string]*fleet.Catalogue        // by hash
+	// Ended has the last replicas of each server that ended, newest first.
+	Ended map[fleet.ServerName][]*fleet.Replica
+}
+
+// Node is one worker in its present life.
+type Node struct {
+	Member    fleet.Member
+	Info      fleet.NodeInfo // zero before its first report
+	Connected bool           // its stream delivers: its replicas may get calls
+	Since     time.Time      // of Connected
+	Alive     bool           // gossip lists it
+	Draining  bool           // it is stopping
+	// Lost: given up until it reports again; its replicas are gone from the
+	// snapshot.
+	Lost    bool
+	Refused error  // why it obeys another controller, if it does
+	Version uint64 // of the last report taken in
+	Worker  Worker // nil unless Connected
+}
+
+// Reported tells whether the node has ever reported in this life.
+func (n *Node) Reported() bool { return n.Info.Life != "" }
+
+// Serving tells whether a replica may get calls: it is READY and the way to it
+// is open.
+func (s *Snapshot) Serving(r *fleet.Replica) bool {
+	return r.Phase == fleet.PhaseReady && s.Nodes[r.Node].Connected
+}
+
+// Snapshot returns the present picture. It is built when it is asked for, and
+// only if something changed: reports that come faster than readers look cost
+// nothing.
+func (o *Observer) Snapshot() *Snapshot {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.dirty {
+		return o.snap
+	}
+	o.seq++
+	s := &Snapshot{
+		Seq:        o.seq,
+		Nodes:      make(map[fleet.NodeID]Node, len(o.nodes)),
+		Replicas:   make(map[fleet.ReplicaID]*fleet.Replica),
+		Catalogues: maps.Clone(o.cats),
+		Ended:      maps.Clone(o.ended.byServer),
+	}
+	for name, n := range o.nodes {
+		l := n.current
+		if l == nil {
+			continue
+		}
+		node := Node{
+			Member: l.member, Connected: l.connected, Since: l.since, Alive: l.alive, Draining: l.draining,
+			Lost: l.lost, Refused: l.refused, Version: l.version, Worker: l.worker,
+		}
+		if l.info != nil {
+			node.Info = *l.info
+		}
+		s.Nodes[name] = node
+		for id, r := range l.replicas {
+			s.Replicas[id] = r
+		}
+	}
+	o.snap, o.dirty = s, false
+	return s
+}
+
+// Sorted returns the snapshot's replicas by id.
+func (s *Snapshot) Sorted() []*fleet.Replica {
+	out := make([]*fleet.Replica, 0, len(s.Replicas))
+	for _, id := range slices.Sorted(maps.Keys(s.Replicas)) {
+		out = append(out, s.Replicas[id])
+	}
+	return out
+}

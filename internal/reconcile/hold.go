@@ -1,0 +1,79 @@
+package reconcile
+
+import (
+	"strings"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+)
+
+// hold keeps a controller that has just started from acting on half a picture:
+// a worker that has not reported yet may run what seems to be missing.
+type hold struct {
+	began  time.Time
+	grace  time.Duration
+	settle time.Duration
+	known  []fleet.NodeID // may run replicas, as remembered on disk
+
+	over    bool
+	workers int       // connected at the last look
+	arrived time.Time // the last of them
+}
+
+// waiting says in words what is waited for, "" once the controller may act,
+// and when to look again at the latest.
+func (h *hold) waiting(s *observe.Snapshot, now time.Time) (why string, wake time.Time) {
+	if h.over {
+		return "", time.Time{}
+	}
+	end := h.began.Add(h.grace)
+	if !now.Before(end) {
+		h.over = true
+		return "", time.Time{}
+	}
+	var missing []string
+	here := func(n observe.Node) bool { return n.Connected && n.Reported() || n.Refused != nil }
+	for _, id := range h.known {
+		if !here(s.Nodes[id]) {
+			missing = append(missing, string(id))
+		}
+	}
+	workers := 0
+	for _, id := range sortedKeys(s.Nodes) {
+		n := s.Nodes[id]
+		if n.Connected {
+			workers++
+		}
+		if n.Alive && !here(n) && !contains(missing, string(id)) {
+			missing = append(missing, string(id))
+		}
+	}
+	if workers > h.workers {
+		h.arrived = now
+	}
+	h.workers = workers
+	switch {
+	case len(missing) > 0:
+		return "waiting for " + strings.Join(missing, ", ") + " to report", end
+	case workers == 0:
+		return "waiting for workers: none has joined", end
+	case len(h.known) > 0:
+		// All that could run something have reported.
+	case now.Before(h.arrived.Add(h.settle)):
+		// A new cluster: workers that come a moment later should get their
+		// share.
+		return "waiting for more workers", h.arrived.Add(h.settle)
+	}
+	h.over = true
+	return "", time.Time{}
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}

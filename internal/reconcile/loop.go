@@ -1,0 +1,185 @@
+// Package reconcile makes what runs equal to what is desired. Each pass has
+// four steps: observe (memory.go takes in the workers' reports), plan (plan.go
+// decides, pure: desired and observed in, actions with reasons out), act
+// (orders.go tells the workers), and back off (backoff.go says how soon what
+// failed is tried again). hold.go keeps a controller that has just started from
+// acting before it has the whole picture.
+//
+// It promises: running replicas of wanted revisions are adopted and never
+// restarted; an update and the replacement of an unhealthy replica start the
+// new before they stop the old, wherever there is room; orders are repeated
+// until answered and counted until a report shows them, so that neither loss
+// nor repetition nor reordering of messages makes one replica too many or too
+// few; a server that cannot start is tried for ever and never hammered; what
+// was lost with its node is replaced without delay. It knows nothing of calls.
+//
+// Run owns every goroutine; other methods may be called at any time.
+package reconcile
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/notice"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+)
+
+// Desired is what users asked for. Package store has it.
+type Desired interface {
+	Servers() []fleet.Server
+	Subscribe() (look <-chan struct{}, cancel func())
+}
+
+// View is what runs. Package observe has it.
+type View interface {
+	Snapshot() *observe.Snapshot
+	Subscribe() (look <-chan struct{}, cancel func())
+}
+
+// KnownNodes remembers, over the controller's life, which nodes may run
+// replicas. SetKnownNodes is durable when it returns nil.
+type KnownNodes interface {
+	KnownNodes() []fleet.NodeID
+	SetKnownNodes([]fleet.NodeID) error
+}
+
+// Config is what a Reconciler needs. Zero durations mean the defaults.
+type Config struct {
+	Desired Desired
+	View    View
+	Known   KnownNodes
+	Order   fleet.Order
+	Log     *slog.Logger
+
+	// NodeGrace is how long a new controller waits for the nodes that may run
+	// replicas.
+	NodeGrace time.Duration
+	// Settle is how long a new cluster waits for more workers after each that
+	// has joined, before the first replicas are placed.
+	Settle time.Duration
+	// OrderTimeout bounds one try of an order.
+	OrderTimeout time.Duration
+	// Jitter returns numbers in [0, 1); nil means random ones.
+	Jitter func() float64
+	// NewID makes replica ids; nil means fleet.NewReplicaID.
+	NewID func(fleet.ServerName, fleet.Revision) fleet.ReplicaID
+}
+
+// The defaults of a Config.
+const (
+	DefaultSettle       = time.Second
+	DefaultOrderTimeout = 5 * time.Second
+)
+
+const (
+	// batch is how long a pass waits for more news before it looks.
+	batch = 5 * time.Millisecond
+	// backup is the pass that needs no event.
+	backup = 2 * time.Second
+)
+
+// Reconciler runs the loop and tells how the servers are doing.
+type Reconciler struct {
+	cfg   Config
+	log   *slog.Logger
+	board notice.Board
+
+	mu     sync.Mutex
+	status []ServerStatus // by name; replaced, never edited
+}
+
+// New returns a Reconciler that has not acted yet: all desired servers are
+// DEPLOYING.
+func New(cfg Config) *Reconciler {
+	if cfg.NodeGrace == 0 {
+		cfg.NodeGrace = observe.DefaultNodeGrace
+	}
+	if cfg.Settle == 0 {
+		cfg.Settle = DefaultSettle
+	}
+	if cfg.OrderTimeout == 0 {
+		cfg.OrderTimeout = DefaultOrderTimeout
+	}
+	if cfg.Jitter == nil {
+		cfg.Jitter = rand.Float64
+	}
+	if cfg.NewID == nil {
+		cfg.NewID = fleet.NewReplicaID
+	}
+	r := &Reconciler{cfg: cfg, log: cfg.Log.With("component", "reconcile")}
+	for _, d := range cfg.Desired.Servers() {
+		r.status = append(r.status, ServerStatus{
+			Name: d.Name, State: fleet.StateDeploying, Reason: "the controller is starting",
+			Desired: d.Spec.Replicas, Revision: d.Revision, Spec: d.Spec,
+		})
+	}
+	return r
+}
+
+// Status returns how all servers are doing, by name; those being deleted are
+// among them. The list is shared: do not edit it.
+func (r *Reconciler) Status() []ServerStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status
+}
+
+// Server returns how one server is doing.
+func (r *Reconciler) Server(name fleet.ServerName) (ServerStatus, bool) {
+	list := r.Status()
+	i := slices.IndexFunc(list, func(s ServerStatus) bool { return s.Name == name })
+	if i < 0 {
+		return ServerStatus{}, false
+	}
+	return list[i], true
+}
+
+// Subscribe tells when Status may have changed.
+func (r *Reconciler) Subscribe() (look <-chan struct{}, cancel func()) { return r.board.Subscribe() }
+
+// Run reconciles until ctx ends, then ends its orders and returns nil. What
+// runs goes on running.
+func (r *Reconciler) Run(ctx context.Context) error {
+	desired, cancel := r.cfg.Desired.Subscribe()
+	defer cancel()
+	observed, cancel := r.cfg.View.Subscribe()
+	defer cancel()
+	p := newPass(r)
+	orders := newDispatcher(r.cfg)
+	defer orders.sent.Wait()
+	for {
+		now := time.Now()
+		wake := p.run(now)
+		if due := orders.dispatch(ctx, p.mem, p.snap, now); sooner(due, wake) {
+			wake = due
+		}
+		timer := time.NewTimer(until(wake, now))
+		select {
+		case <-ctx.Done():
+		case <-desired:
+		case <-observed:
+		case <-timer.C:
+		case a := <-orders.answers:
+			p.mem.answered(a.id, a.order, a.version, a.err, time.Now())
+		}
+		timer.Stop()
+		if !orders.gather(ctx, p.mem) {
+			return nil
+		}
+	}
+}
+
+// until is how long to sleep: until wake, at most until the backup pass.
+func until(wake, now time.Time) time.Duration {
+	if wake.IsZero() {
+		return backup
+	}
+	return min(max(wake.Sub(now), 0), backup)
+}
+
+func sooner(a, b time.Time) bool { return !a.IsZero() && (b.IsZero() || a.Before(b)) }

@@ -1,0 +1,131 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+)
+
+const (
+	orderRetryMin = 50 * time.Millisecond
+	orderRetryMax = 2 * time.Second
+	// startPatience is how long a node may leave a start unanswered while it
+	// reports: then the replica is called off and another one started.
+	startPatience = 30 * time.Second
+)
+
+// answer is what became of one try of an order.
+type answer struct {
+	id      fleet.ReplicaID
+	order   *order
+	version uint64
+	err     error
+}
+
+// dispatcher sends orders, each try in a goroutine of its own: one silent node
+// holds up no other.
+type dispatcher struct {
+	cfg     Config
+	answers chan answer
+	sent    sync.WaitGroup
+}
+
+func newDispatcher(cfg Config) *dispatcher {
+	return &dispatcher{cfg: cfg, answers: make(chan answer)}
+}
+
+// dispatch sends every order that is due, and returns when the next one is.
+func (d *dispatcher) dispatch(ctx context.Context, m *memory, s *observe.Snapshot, now time.Time) (wake time.Time) {
+	for _, u := range m.all() {
+		n := s.Nodes[u.node]
+		if !n.Connected || n.Member.Life != u.life || m.fenced[u.life] {
+			continue // its return is news, and so is its end
+		}
+		m.giveUp(u, now)
+		// The start is not repeated once the stop is ordered: an answered stop
+		// keeps a delayed start from beginning.
+		if o := u.start; o != nil && u.stop == nil {
+			wake = earliest(wake, d.send(ctx, o, u.id, now, func(ctx context.Context) (uint64, error) {
+				return n.Worker.StartReplica(ctx, d.cfg.Order, fleet.Assignment{ID: u.id, Server: u.server, Revision: u.rev, Template: u.template})
+			}))
+		}
+		if o := u.stop; o != nil {
+			wake = earliest(wake, d.send(ctx, o, u.id, now, func(ctx context.Context) (uint64, error) {
+				return n.Worker.StopReplica(ctx, d.cfg.Order, u.id, o.reason)
+			}))
+		}
+	}
+	return wake
+}
+
+func earliest(a, b time.Time) time.Time {
+	if sooner(b, a) {
+		return b
+	}
+	return a
+}
+
+// send makes one try if it is time, else it says when.
+func (d *dispatcher) send(ctx context.Context, o *order, id fleet.ReplicaID, now time.Time, try func(context.Context) (uint64, error)) (next time.Time) {
+	switch {
+	case o.acked, o.inFlight:
+		return time.Time{}
+	case now.Before(o.notBefore):
+		return o.notBefore
+	case o.first.IsZero():
+		o.first = now
+	}
+	o.inFlight = true
+	o.tries++
+	d.sent.Go(func() {
+		tctx, cancel := context.WithTimeout(ctx, d.cfg.OrderTimeout)
+		defer cancel()
+		version, err := try(tctx)
+		select {
+		case d.answers <- answer{id, o, version, err}:
+		case <-ctx.Done():
+		}
+	})
+	return time.Time{}
+}
+
+// gather takes answers for a moment, so that one pass sees many. It returns
+// false when ctx has ended.
+func (d *dispatcher) gather(ctx context.Context, m *memory) bool {
+	timer := time.NewTimer(batch)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		case a := <-d.answers:
+			m.answered(a.id, a.order, a.version, a.err, time.Now())
+		}
+	}
+}
+
+// giveUp calls off a start that a reporting node does not take.
+func (m *memory) giveUp(u *unit, now time.Time) {
+	o := u.start
+	if o == nil || o.acked || u.stop != nil || o.err == nil || now.Sub(o.first) < startPatience {
+		return
+	}
+	u.stop = &order{reason: "the start was not answered"}
+	m.fail(u, fmt.Sprintf("replica %s: node %s did not take the order: %v", u.id, u.node, o.err), now)
+}
+
+// withhold takes back starts that were never sent to nodes other than these.
+func (m *memory) withhold(known []fleet.NodeID) {
+	for id, u := range m.units {
+		if u.start != nil && u.start.tries == 0 && !slices.Contains(known, u.node) {
+			delete(m.units, id)
+		}
+	}
+}

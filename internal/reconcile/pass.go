@@ -1,0 +1,165 @@
+package reconcile
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+)
+
+// pass is the state of the loop. Only the goroutine in Run touches it.
+type pass struct {
+	r     *Reconciler
+	mem   *memory
+	hold  hold
+	snap  *observe.Snapshot
+	known []fleet.NodeID // as on disk
+	held  string         // the last thing waited for
+}
+
+func newPass(r *Reconciler) *pass {
+	known := r.cfg.Known.KnownNodes()
+	return &pass{
+		r: r, mem: newMemory(r.log, r.cfg.Jitter), known: known,
+		hold: hold{began: time.Now(), grace: r.cfg.NodeGrace, settle: r.cfg.Settle, known: known},
+	}
+}
+
+// run makes one pass: observe, plan, begin what was planned, tell the status.
+// It returns when time alone calls for the next one.
+func (p *pass) run(now time.Time) (wake time.Time) {
+	p.snap = p.r.cfg.View.Snapshot()
+	desired := p.r.cfg.Desired.Servers()
+	wake = p.mem.absorb(p.snap, now)
+	waiting, look := p.hold.waiting(p.snap, now)
+	if sooner(look, wake) {
+		wake = look
+	}
+	p.tellHold(waiting)
+
+	servers := p.mem.servers(desired)
+	rm := newRoom(p.mem.nodes(p.snap), p.mem.all())
+	plans := make([]decision, len(servers))
+	if waiting == "" {
+		plans = plan(now, servers, rm)
+		p.begin(servers, plans, now)
+		p.mem.settle(servers, plans, p.snap)
+		for i := range plans {
+			if sooner(plans[i].wake, wake) {
+				wake = plans[i].wake
+			}
+		}
+		servers = p.mem.servers(desired) // with what was begun
+		if !p.remember() {
+			wake = earlier(wake, now.Add(time.Second))
+		}
+	}
+	p.publish(now, servers, plans, rm.workers, waiting)
+	return wake
+}
+
+func earlier(a, b time.Time) time.Time {
+	if sooner(a, b) {
+		return a
+	}
+	return b
+}
+
+func (p *pass) tellHold(waiting string) {
+	if waiting == p.held {
+		return
+	}
+	if p.held = waiting; waiting == "" {
+		p.r.log.Info("the picture is complete: acting from here on", "nodes", len(p.snap.Nodes), "replicas", len(p.snap.Replicas))
+		return
+	}
+	p.r.log.Info("not acting yet", "reason", waiting)
+}
+
+// begin turns the planned actions into orders.
+func (p *pass) begin(servers []want, plans []decision, now time.Time) {
+	for i, d := range plans {
+		for _, a := range d.actions {
+			if a.stop != nil {
+				a.stop.stop = &order{reason: a.reason}
+				p.r.log.Info("stop replica", "server", a.stop.server, "revision", a.stop.rev, "replica", a.stop.id,
+					"node", a.stop.node, "reason", a.reason)
+				continue
+			}
+			id := p.r.cfg.NewID(servers[i].name, a.rev)
+			p.mem.begin(id, servers[i].desired, a, p.snap.Nodes[a.node].Member.Life, now)
+			p.r.log.Info("start replica", "server", servers[i].name, "revision", a.rev, "replica", id,
+				"node", a.node, "reason", a.reason)
+		}
+	}
+}
+
+// remember keeps the list of nodes that may run replicas. A node is on disk
+// before its first order, and off it once it is gone with all it ran.
+func (p *pass) remember() bool {
+	may := make(map[fleet.NodeID]bool)
+	for _, id := range p.known {
+		if n, ok := p.snap.Nodes[id]; ok && !n.Lost {
+			may[id] = true
+		}
+	}
+	for _, u := range p.mem.units {
+		may[u.node] = true
+	}
+	next := sortedKeys(may)
+	if slices.Equal(next, p.known) {
+		return true
+	}
+	if err := p.r.cfg.Known.SetKnownNodes(next); err != nil {
+		p.r.log.Error("the nodes in use cannot be remembered: no replica starts on a new node", "err", err)
+		p.mem.withhold(p.known)
+		return false
+	}
+	p.known = next
+	return true
+}
+
+// publish tells the servers' status, and logs how their states changed.
+func (p *pass) publish(now time.Time, servers []want, plans []decision, workers int, waiting string) {
+	list := make([]ServerStatus, len(servers))
+	for i := range servers {
+		w := &servers[i]
+		if w.desired != nil && count(w.units, func(u *unit) bool {
+			return u.serving() && u.rev == w.desired.Revision
+		}) >= max(1, w.desired.Spec.Replicas) {
+			p.mem.deployed[w.name] = true
+		}
+		list[i] = status(now, w, &plans[i], workers, p.mem.deployed[w.name], waiting)
+		list[i].Restarts = p.mem.restarts[w.name]
+		list[i].LastEnded = p.snap.Ended[w.name]
+	}
+	slices.SortFunc(list, func(a, b ServerStatus) int { return cmp.Compare(a.Name, b.Name) })
+
+	r := p.r
+	r.mu.Lock()
+	before := r.status
+	same := sameStatus(before, list)
+	if !same {
+		r.status = list
+	}
+	r.mu.Unlock()
+	if same {
+		return
+	}
+	was := make(map[fleet.ServerName]fleet.State)
+	for _, s := range before {
+		was[s.Name] = s.State
+	}
+	for _, s := range list {
+		if from := was[s.Name]; from != s.State {
+			r.log.Info("server state", "server", s.Name, "from", from, "to", s.State, "ready", s.Ready, "desired", s.Desired, "reason", s.Reason)
+		}
+		delete(was, s.Name)
+	}
+	for _, name := range sortedKeys(was) {
+		r.log.Info("server gone", "server", name, "from", was[name])
+	}
+	r.board.Post()
+}

@@ -1,0 +1,90 @@
+package reconcile
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+func replicas(n int) string {
+	if n == 1 {
+		return "1 replica"
+	}
+	return strconv.Itoa(n) + " replicas"
+}
+
+// leavingReason says why a replica must go.
+func leavingReason(w *want, u *unit) string {
+	switch {
+	case u.rev != w.desired.Revision:
+		return fmt.Sprintf("revision %d replaces revision %d", w.desired.Revision, u.rev)
+	case u.leaves:
+		return fmt.Sprintf("node %s is draining", u.node)
+	default:
+		return "unhealthy and replaced"
+	}
+}
+
+// startReason says why replicas are missing.
+func startReason(w *want, g *groups) string {
+	if w.back.owed > 0 {
+		return "replaces one that ended: " + w.back.last
+	}
+	for _, u := range g.leaving {
+		if u.rev != w.desired.Revision {
+			return leavingReason(w, u)
+		}
+	}
+	switch {
+	case len(g.leaving) > 0:
+		return leavingReason(w, g.leaving[0])
+	default:
+		return fmt.Sprintf("%s wanted, there are %d", replicas(w.desired.Spec.Replicas), len(g.fresh))
+	}
+}
+
+const (
+	quotedLines = 3
+	quotedRunes = 200
+)
+
+// failure puts the end of a replica in words, with the last it wrote to stderr.
+func failure(u *unit, e *fleet.Replica) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "replica %s on node %s ", u.id, u.node)
+	if u.readyAt.IsZero() {
+		b.WriteString("did not start")
+	} else {
+		b.WriteString("failed")
+	}
+	if e == nil {
+		b.WriteString(", and the node has forgotten why")
+		return b.String()
+	}
+	reason := e.Reason
+	if reason == "" && e.Exit != nil {
+		reason = e.Exit.String()
+	}
+	if reason != "" {
+		b.WriteString(": " + reason)
+	}
+	var quoted []string
+	for _, line := range e.Log[max(0, len(e.Log)-quotedLines):] {
+		if line = strings.TrimSpace(line); line != "" && !strings.Contains(reason, line) {
+			quoted = append(quoted, cut(line))
+		}
+	}
+	if len(quoted) > 0 {
+		b.WriteString("; stderr: " + strings.Join(quoted, " | "))
+	}
+	return b.String()
+}
+
+func cut(s string) string {
+	if r := []rune(s); len(r) > quotedRunes {
+		return string(r[:quotedRunes]) + "..."
+	}
+	return s
+}

@@ -1,0 +1,98 @@
+package reconcile
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/schedule"
+)
+
+type node = schedule.Node
+
+// room is what the nodes have left while one plan is made: every start that the
+// plan decides takes its part at once.
+type room struct {
+	nodes   []node // by name
+	index   map[fleet.NodeID]int
+	workers int // connected and not draining
+}
+
+func newRoom(nodes []node, units []*unit) *room {
+	r := &room{nodes: slices.Clone(nodes), index: make(map[fleet.NodeID]int, len(nodes))}
+	for i := range r.nodes {
+		r.index[r.nodes[i].ID] = i
+		if r.nodes[i].Connected {
+			r.workers++
+		}
+	}
+	for _, u := range units {
+		r.take(u.node, u.resources, 1)
+	}
+	return r
+}
+
+// take reserves (n = 1) or frees (n = -1) a replica's part of a node.
+func (r *room) take(id fleet.NodeID, res fleet.Resources, n int) {
+	i, ok := r.index[id]
+	if !ok {
+		return
+	}
+	r.nodes[i].Replicas += n
+	if n > 0 {
+		r.nodes[i].Allocated = r.nodes[i].Allocated.Add(res)
+	} else {
+		r.nodes[i].Allocated = r.nodes[i].Allocated.Sub(res)
+	}
+}
+
+// view sets the nodes' counts to those of one server: all that run there, and
+// those that are to stay.
+func (r *room) view(running, staying []*unit) {
+	for i := range r.nodes {
+		r.nodes[i].OfServer, r.nodes[i].Spread = 0, 0
+	}
+	for _, u := range running {
+		if i, ok := r.index[u.node]; ok {
+			r.nodes[i].OfServer++
+		}
+	}
+	for _, u := range staying {
+		if i, ok := r.index[u.node]; ok {
+			r.nodes[i].Spread++
+		}
+	}
+}
+
+// place finds a node for one replica of the server in view and takes the room.
+func (r *room) place(spec *fleet.Spec) (fleet.NodeID, string) {
+	id, why := schedule.Place(request(spec), r.nodes)
+	if id != "" {
+		i := r.index[id]
+		r.nodes[i].OfServer++
+		r.nodes[i].Spread++
+		r.take(id, spec.Resources, 1)
+	}
+	return id, why
+}
+
+// fitsWithout tells whether a replica of the server in view would find a node
+// if u were gone.
+func (r *room) fitsWithout(u *unit, spec *fleet.Spec) bool {
+	i, ok := r.index[u.node]
+	if !ok {
+		return false
+	}
+	was := r.nodes[i]
+	defer func() { r.nodes[i] = was }()
+	r.take(u.node, u.resources, -1)
+	r.nodes[i].OfServer--
+	id, _ := schedule.Place(request(spec), r.nodes)
+	return id != ""
+}
+
+func request(spec *fleet.Spec) schedule.Request {
+	return schedule.Request{Template: &spec.Template, MaxPerNode: spec.MaxReplicasPerNode}
+}
+
+func sortedKeys[K ~string, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
