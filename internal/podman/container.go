@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,7 @@ type container struct {
 	monitorPID int
 	main       proctab.ID // pid's process, zero when it was gone already
 	monitor    proctab.ID
+	broken     bool // its start was cut off
 
 	requested, killed atomic.Bool // told to stop; told by KILL
 
@@ -91,25 +93,25 @@ func (c *container) Signal(ctx context.Context, kill bool) error {
 		}
 	}
 	_, err := c.r.query(ctx, "kill", "--signal="+name, c.rec.name)
-	if err == nil || isGone(err) {
+	if err == nil || isGone(err) || isNotRunning(err) {
 		return nil
 	}
 	return fmt.Errorf("signal container %s: %w", c.rec.name, err)
 }
 
-// isGone tells whether podman refused because the container is not running or
-// does not exist.
-func isGone(err error) bool {
+// saysOneOf tells whether podman refused in one of these words: it has no
+// exit codes for them.
+func saysOneOf(err error, words ...string) bool {
 	ce := (*clientError)(nil)
-	if !errors.As(err, &ce) {
-		return false
-	}
-	for _, s := range []string{"no such container", "no container with name or ID", "is not running", "can only kill running containers", "container state improper"} {
-		if strings.Contains(ce.reason, s) {
-			return true
-		}
-	}
-	return false
+	return errors.As(err, &ce) && slices.ContainsFunc(words, func(w string) bool { return strings.Contains(ce.reason, w) })
+}
+
+func isGone(err error) bool {
+	return saysOneOf(err, "no such container", "no container with name or ID")
+}
+
+func isNotRunning(err error) bool {
+	return saysOneOf(err, "is not running", "can only kill running containers", "container state improper")
 }
 
 // state is what podman knows of a container.

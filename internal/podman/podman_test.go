@@ -70,6 +70,13 @@ var image = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv("DOOMED"); dir != "" {
+		if err := doomed(dir, os.Getenv("DOOMED_NODE"), os.Getenv("DOOMED_IMAGE")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	if _, err := exec.LookPath("podman"); err == nil {
 		exec.Command("podman", "rmi", "--force", fmt.Sprintf("localhost/mcpfleet-podman-test:%d", os.Getpid())).Run()

@@ -28,7 +28,7 @@ func (c *container) Remove(ctx context.Context) error {
 		c.removal = rm
 		c.r.background.Go(func() {
 			defer close(rm.done)
-			rm.err = c.r.remove(c.rec)
+			rm.err = c.r.remove(c.rec, c.broken)
 			if c.client != nil && rm.err == nil {
 				<-c.client // the relaying client ends with its container
 			}
@@ -52,8 +52,9 @@ func (rm *removal) failed() bool {
 	}
 }
 
-// remove removes the container and makes sure of it.
-func (r *Runtime) remove(rec record) error {
+// remove removes the container and makes sure of it. broken says that its
+// start was cut off, so that nothing of it will go by itself.
+func (r *Runtime) remove(rec record, broken bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var err error
@@ -70,7 +71,7 @@ func (r *Runtime) remove(rec record) error {
 			break
 		}
 		// What the end of a container sets off may still be on its way out.
-		if err == nil && t.settled(ctx) {
+		if err == nil && !broken && t.settled(ctx) {
 			break
 		}
 		if serr := r.scrub(ctx, rec); serr != nil {
@@ -103,16 +104,21 @@ func (r *Runtime) podmanRemove(ctx context.Context, name string) error {
 	return err
 }
 
-// settled waits a moment for the traces to go by themselves.
+// settled waits a moment for the traces to go by themselves, as long as there
+// are processes at work.
 func (t *traces) settled(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	for {
+	for idle := 0; idle < 5; idle++ {
 		if t = t.again(); t.none() {
 			return true
+		}
+		if len(t.processes) > 0 {
+			idle = 0
 		}
 		if proctab.Sleep(ctx, 20*time.Millisecond) != nil {
 			return false
 		}
 	}
+	return false
 }

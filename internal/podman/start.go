@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -48,8 +47,7 @@ func (r *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, err
 
 func isImageUnknown(err error) bool {
 	ce := (*clientError)(nil)
-	return errors.As(err, &ce) && ce.code == 125 &&
-		(strings.Contains(ce.reason, "image not known") || strings.Contains(ce.reason, "no such image"))
+	return errors.As(err, &ce) && ce.code == 125 && saysOneOf(err, "image not known", "no such image")
 }
 
 // starting is a container between podman's start and its own.
@@ -88,6 +86,8 @@ func (r *Runtime) start(ctx context.Context, l fleet.Launch, rootfs string) (*co
 	case <-s.ended:
 		err = s.explain(l.Template)
 		closeAll(s.ours[:])
+		ce := (*clientError)(nil)
+		c.broken = errors.As(err, &ce) && ce.signal != ""
 		if rerr := c.Remove(ctx); rerr != nil {
 			r.log.Warn("a container that did not start could not be removed yet", "container", rec.name, "err", rerr)
 		}
@@ -200,7 +200,8 @@ func (r *Runtime) waitClient(cmd *exec.Cmd) error {
 // explain makes an operator's error from a client that failed. The client
 // shares stderr with the container, so its words are in that pipe.
 func (s *starting) explain(t *fleet.Template) error {
-	s.ours[2].SetReadDeadline(time.Now().Add(time.Second)) // conmon may hold the other end
+	// What it said is in the pipe by now; conmon may still hold the other end.
+	s.ours[2].SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	said, _ := io.ReadAll(io.LimitReader(s.ours[2], 64<<10))
 	ce := (*clientError)(nil)
 	if s.err == nil {

@@ -58,7 +58,7 @@ func (r *Runtime) Sweep(ctx context.Context) ([]string, error) {
 			if err := r.adopt(rec, id); err != nil {
 				return err
 			}
-			return r.remove(rec)
+			return r.remove(rec, true)
 		})
 	}
 	group.Wait()

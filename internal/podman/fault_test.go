@@ -1,0 +1,335 @@
+package podman
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/proctab"
+)
+
+// Somebody kills podman's clients, monitors, containers or the worker while
+// containers start. Whatever Start then says, nothing may be left.
+
+func TestKilledDuringStart(t *testing.T) {
+	r := open(t, nil)
+	before := hostOf(t, r)
+	for _, victim := range []struct {
+		name string
+		step time.Duration
+		find func(name string) []proctab.ID
+	}{
+		{"client", 5 * time.Millisecond, clientsOf},
+		{"conmon", 20 * time.Millisecond, monitorsOf},
+		{"container", 20 * time.Millisecond, childrenOfMonitors},
+	} {
+		t.Run(victim.name, func(t *testing.T) {
+			var killed, started int
+			for at := time.Duration(0); at < 300*time.Millisecond; at += victim.step {
+				l := launchOf(t, r, "deaf")
+				name := containerName(l)
+				var hit bool
+				var kill sync.WaitGroup
+				kill.Go(func() { hit = killAt(at, func() []proctab.ID { return victim.find(name) }) })
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				begin := time.Now()
+				p, err := r.Start(ctx, l)
+				cancel()
+				kill.Wait()
+				if took := time.Since(begin); took > 2*time.Second {
+					t.Logf("killed after %v: Start took %v: %v", at, took, err)
+				}
+				if err == nil {
+					started++
+					release(t, p.(*container))
+				} else if ctx.Err() == context.DeadlineExceeded {
+					t.Errorf("killed after %v: Start hung: %v", at, err)
+				}
+				if hit {
+					killed++
+				}
+			}
+			t.Logf("%d starts struck, %d containers started all the same", killed, started)
+			if killed == 0 {
+				t.Error("nothing was ever killed: the test shows nothing")
+			}
+		})
+	}
+	if err := r.Close(within(t, time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	before.mustReturn(t, r)
+}
+
+// killAt waits and kills what find then finds; false when that was nothing.
+func killAt(at time.Duration, find func() []proctab.ID) bool {
+	time.Sleep(at) // the moment of the blow is what is varied
+	ids := find()
+	for _, id := range ids {
+		proctab.Signal(id, syscall.SIGKILL)
+	}
+	return len(ids) > 0
+}
+
+func clientsOf(name string) []proctab.ID {
+	return processes(func(words []string) bool {
+		return filepath.Base(words[0]) == "podman" && slices.Contains(words, "--name="+name)
+	})
+}
+
+func monitorsOf(name string) []proctab.ID {
+	return processes(func(words []string) bool {
+		n, _ := conmonOf(words)
+		return n == name
+	})
+}
+
+func childrenOfMonitors(name string) []proctab.ID {
+	roots := make(map[int]bool)
+	monitors := monitorsOf(name)
+	for _, id := range monitors {
+		roots[id.PID] = true
+	}
+	return slices.DeleteFunc(proctab.Family(proctab.Table(), roots), func(id proctab.ID) bool { return slices.Contains(monitors, id) })
+}
+
+func processes(match func(words []string) bool) []proctab.ID {
+	var ids []proctab.ID
+	for _, p := range proctab.Table() {
+		if w := proctab.Cmdline(p.PID); len(w) > 0 && match(w) {
+			ids = append(ids, p.ID)
+		}
+	}
+	return ids
+}
+
+// host is what this host shows of one node. Other tests use the same podman
+// at once, so it is what names the node that counts, and what has no name.
+type host struct {
+	containers []string // of podman's database and storage
+	processes  []string
+	states     []string // of the runtimes: of the node, or of nobody
+	cgroups    []string // of containers that podman does not know
+	files      []string
+}
+
+func hostOf(t *testing.T, r *Runtime) host {
+	t.Helper()
+	var h host
+	out, err := r.query(t.Context(), "ps", "--all", "--external", "--format=json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []struct {
+		ID    string `json:"Id"`
+		Names []string
+	}
+	if err := json.Unmarshal(out, &rows); err != nil {
+		t.Fatal(err)
+	}
+	known := make(map[string]bool)
+	for _, row := range rows {
+		known[row.ID] = true
+		if strings.Contains(strings.Join(row.Names, " "), string(r.node)) {
+			h.containers = append(h.containers, row.Names...)
+		}
+	}
+	name, err := image()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range proctab.Table() {
+		words := strings.Join(proctab.Cmdline(p.PID), " ")
+		if p.PID != os.Getpid() && (strings.Contains(words, string(r.node)) || strings.Contains(words, name) || strings.HasPrefix(words, "/server")) {
+			h.processes = append(h.processes, words)
+		}
+	}
+	for _, root := range stateRoots() {
+		entries, _ := os.ReadDir(root)
+		for _, e := range entries {
+			b, err := os.ReadFile(filepath.Join(root, e.Name(), "state.json"))
+			if strings.Contains(string(b), string(r.node)) || err != nil && !known[e.Name()] {
+				h.states = append(h.states, e.Name())
+			}
+		}
+	}
+	groups, _ := filepath.Glob("/sys/fs/cgroup/*/libpod_parent/libpod-*")
+	for _, g := range groups {
+		if !known[strings.TrimPrefix(filepath.Base(g), "libpod-")] {
+			h.cgroups = append(h.cgroups, g)
+		}
+	}
+	for _, dir := range []string{r.recordsDir(), r.tmpDir()} {
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			h.files = append(h.files, e.Name())
+		}
+	}
+	return h
+}
+
+// mustReturn waits until the host is as it was: others' starts come and go.
+func (h host) mustReturn(t *testing.T, r *Runtime) {
+	t.Helper()
+	ctx := within(t, 15*time.Second)
+	for {
+		now := hostOf(t, r)
+		var left []string
+		for _, c := range []struct {
+			what         string
+			before, now_ []string
+		}{
+			{"container", h.containers, now.containers}, {"process", h.processes, now.processes}, {"runtime state", h.states, now.states},
+			{"cgroup", h.cgroups, now.cgroups}, {"file", h.files, now.files},
+		} {
+			for _, s := range c.now_ {
+				if !slices.Contains(c.before, s) {
+					left = append(left, c.what+" "+s)
+				}
+			}
+		}
+		if len(left) == 0 {
+			return
+		}
+		if proctab.Sleep(ctx, 200*time.Millisecond) != nil {
+			t.Fatalf("left behind:\n%s", strings.Join(left, "\n"))
+		}
+	}
+}
+
+// doomed is the worker of TestSweepAfterKilledWorker: the test binary itself,
+// which opens a runtime, starts a container per line of its stdin, and tells.
+func doomed(dir, node, image string) error {
+	r, err := Open(context.Background(), Config{Node: fleet.NodeID(node), DataDir: dir, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	fmt.Println("open")
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		go r.Start(context.Background(), fleet.Launch{
+			Cluster: "c1", Node: r.node, Replica: fleet.NewReplicaID("srv", 1), Server: "srv", Revision: 1,
+			Template: &fleet.Template{Image: image, PullPolicy: fleet.PullNever, Args: []string{"deaf"}, Network: "none"},
+			Pulling:  func(string) {}, Starting: func() {},
+		})
+	}
+	return nil
+}
+
+func TestSweepAfterKilledWorker(t *testing.T) {
+	r := open(t, nil)
+	before := hostOf(t, r)
+	name, err := image()
+	if err != nil {
+		t.Fatal(err)
+	}
+	living := nextLife(t, r, t.TempDir()) // another worker of the same name
+	if err := os.MkdirAll(living.recordsDir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	own := startOf(t, living, launchOf(t, r, "deaf"))
+	for i, at := range []time.Duration{100, 150, 200, 250, 300, 400, 900} {
+		dir := t.TempDir()
+		worker := exec.Command(os.Args[0])
+		worker.Env = append(os.Environ(), "DOOMED="+dir, "DOOMED_NODE="+string(r.node), "DOOMED_IMAGE="+name)
+		worker.Stderr = os.Stderr
+		stdin, err := worker.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stdout, err := worker.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := worker.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+			t.Fatalf("worker: %q, %v", line, err)
+		}
+		if _, err := fmt.Fprint(stdin, "\n\n"); err != nil { // two containers
+			t.Fatal(err)
+		}
+		time.Sleep(at * time.Millisecond) // the moment of the blow is what is varied
+		worker.Process.Kill()
+		worker.Wait()
+		stdin.Close()
+		if i%2 == 1 {
+			// The same data directory, as after a crash; else another worker
+			// of the node finds what is left by labels and markers alone.
+			sweep(t, nextLife(t, r, dir))
+		} else {
+			sweep(t, r)
+		}
+		if !own.main.Alive() {
+			t.Fatal("the sweep removed a container of a living worker")
+		}
+	}
+	release(t, own)
+	before.mustReturn(t, r)
+}
+
+// nextLife is the runtime of the node's next life with that data directory; it
+// runs podman as r does, without trying again.
+func nextLife(t *testing.T, r *Runtime, dataDir string) *Runtime {
+	t.Helper()
+	owner, err := proctab.NewOwner(dataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := &Runtime{
+		node: r.node, owner: owner, log: r.log, bin: r.bin, dir: filepath.Join(dataDir, "podman"), environ: r.environ, mode: r.mode,
+		starts: make(slots, 4), queries: make(slots, 4),
+	}
+	next.pulls = newPulls(next)
+	return next
+}
+
+func sweep(t *testing.T, r *Runtime) {
+	t.Helper()
+	removed, err := r.Sweep(within(t, time.Minute))
+	t.Logf("removed %q", removed)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSweepFindsWhatPodmanForgot(t *testing.T) {
+	r := open(t, nil)
+	before := hostOf(t, r)
+	c := startOf(t, r, launchOf(t, r, "deaf"))
+	waitUp(t, c)
+	// What a killed start leaves: no row, no record, but all the rest.
+	later := nextLife(t, r, filepath.Dir(r.dir))
+	if err := os.RemoveAll(c.rec.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(r.tmpDir(), "pull-1"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Conmon and its child die with no chance to tell podman; the row goes.
+	for _, id := range append([]proctab.ID{c.monitor}, c.main) {
+		if err := proctab.Signal(id, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.podmanRemove(t.Context(), c.rec.name); err != nil {
+		t.Fatal(err)
+	}
+	if len(stateDirs(c.id)) == 0 {
+		t.Log("podman removed the runtime's state itself")
+	}
+	sweep(t, later)
+	before.mustReturn(t, r)
+}
