@@ -55,7 +55,7 @@ generate: ## regenerate internal/fleetpb from proto/ with the tools that tools/g
 
 .PHONY: bench
 bench: build ## ratios of the call path against a naive chain; writes docs/BENCHMARKS.md
-	$(GO) run ./test/bench -report docs/BENCHMARKS.md
+	CGO_ENABLED=0 $(GO) run ./test/bench -report docs/BENCHMARKS.md
 
 .PHONY: images
 images: host ## the images that tests and the Compose file run, without any registry

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
+
+// echoServer is a lean legacy-era MCP server over stdio: one tool, echo, that
+// sends its argument "text" back. It answers in order, and flushes only when
+// no further request is waiting, as a busy event loop would.
+func echoServer(in io.Reader, out io.Writer) error {
+	r := bufio.NewReaderSize(in, 256<<10)
+	w := bufio.NewWriterSize(out, 256<<10)
+	var long []byte
+	for {
+		line, err := r.ReadSlice('\n')
+		for err == bufio.ErrBufferFull {
+			long = append(long, line...)
+			line, err = r.ReadSlice('\n')
+		}
+		if len(long) > 0 {
+			long = append(long, line...)
+			line, long = long, long[:0]
+		}
+		if err == io.EOF {
+			return w.Flush()
+		}
+		if err != nil {
+			return err
+		}
+		if err := answer(w, line); err != nil {
+			return err
+		}
+		if r.Buffered() == 0 {
+			if err := w.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func answer(w *bufio.Writer, line []byte) error {
+	m, err := mcp.Scan(line)
+	if err != nil {
+		return fmt.Errorf("bad line: %w", err)
+	}
+	if m.Kind != mcp.KindRequest {
+		return nil
+	}
+	w.WriteString(`{"jsonrpc":"2.0","id":`)
+	w.Write(m.ID)
+	w.WriteString(`,"result":`)
+	switch string(m.Method) {
+	case "initialize":
+		w.WriteString(`{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"}}`)
+	case "tools/list":
+		w.WriteString(`{"tools":[{"name":"echo","description":"Sends text back.","inputSchema":{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]},"annotations":{"readOnlyHint":true}}]}`)
+	case "tools/call":
+		params, err := mcp.Fields(m.Params, "arguments")
+		if err != nil {
+			return err
+		}
+		args, err := mcp.Fields(params[0], "text")
+		if err != nil {
+			return err
+		}
+		w.WriteString(`{"content":[{"type":"text","text":`)
+		w.Write(args[0])
+		w.WriteString(`}]}`)
+	default: // ping
+		w.WriteString(`{}`)
+	}
+	_, err = w.WriteString("}\n")
+	return err
+}

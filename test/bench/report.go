@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// report prints the medians and their ratios, and writes them as Markdown when
+// a file was named.
+func report(cfg config, order []string, results map[point][]result, memory []memoryRow, stdout io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d rounds of %s for each subject, size and number of callers, alternating; medians. %d %s/%s cores shared by client and server.\n",
+		cfg.rounds, cfg.duration, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)
+	for _, size := range cfg.sizes {
+		fmt.Fprintf(&b, "\n### %s echo\n\n", bytesText(size))
+		writeTable(&b, cfg, order, results, size)
+	}
+	if len(memory) > 0 {
+		b.WriteString("\n### Memory before any load\n\n| subject | process | RSS MiB | PSS MiB |\n|---|---|--:|--:|\n")
+		for _, m := range memory {
+			fmt.Fprintf(&b, "| %s | %s | %.1f | %.1f |\n", m.subject, m.role, mib(m.rss), mib(m.pss))
+		}
+	}
+	if _, err := io.WriteString(stdout, b.String()); err != nil {
+		return err
+	}
+	if cfg.report == "" {
+		return nil
+	}
+	return os.WriteFile(cfg.report, []byte(preamble+b.String()), 0o644)
+}
+
+func writeTable(b *strings.Builder, cfg config, order []string, results map[point][]result, size int) {
+	b.WriteString("| subject | callers | calls/s | to naive | to pipe | p50 ms | p90 | p99 | max | CPU µs a call |\n")
+	b.WriteString("|---|--:|--:|--:|--:|--:|--:|--:|--:|---|\n")
+	for _, callers := range cfg.callers {
+		ratio := func(rate float64, to string) string {
+			base := results[point{to, callers, size}]
+			if len(base) == 0 {
+				return "-"
+			}
+			return fmt.Sprintf("%.2f", rate/medianOf(base).rate)
+		}
+		for _, name := range order {
+			m := medianOf(results[point{name, callers, size}])
+			fmt.Fprintf(b, "| %s | %d | %.0f | %s | %s | %.2f | %.2f | %.2f | %.2f | %s |\n",
+				name, callers, m.rate, ratio(m.rate, "naive"), ratio(m.rate, "pipe"),
+				ms(m.p50), ms(m.p90), ms(m.p99), ms(m.max), cpuText(m.cpu))
+		}
+	}
+}
+
+func cpuText(cpu map[string]time.Duration) string {
+	roles := make([]string, 0, len(cpu))
+	for role := range cpu {
+		roles = append(roles, role)
+	}
+	slices.Sort(roles)
+	var parts []string
+	for _, role := range roles {
+		parts = append(parts, fmt.Sprintf("%s %d", role, cpu[role].Microseconds()))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+func mib(n int64) float64        { return float64(n) / (1 << 20) }
+
+func bytesText(n int) string {
+	switch {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return fmt.Sprintf("%d MiB", n>>20)
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d B", n)
+}
+
+const preamble = `# Benchmarks
+
+Written by ` + "`make bench`" + `. Machines and their moods differ: read the ratios, not the absolute figures.
+
+| subject | what it is |
+|---|---|
+| pipe | the stdio server driven directly over its pipes by one client |
+| http | a bare net/http server that sends the body back: the floor of any HTTP service |
+| naive | HTTP -> unary gRPC -> pipe with encoding/json at each hop, in three processes |
+| worker | one mcpfleet worker called by gRPC, its replica a plain process |
+| mcpfleet | the whole path: HTTP -> controller -> worker -> replica |
+| ...+podman | the same with the replica in a container |
+
+"to naive" and "to pipe" are calls per second over those of that subject at the same size and number of callers.
+CPU is user and system time of each process over the calls answered; "driver" is the client.
+
+`
