@@ -1945,7 +1945,7 @@ type Reply_Failure struct {
 }
 
 type Reply_Large struct {
-	// The result waits for FetchResult.
+	// The result, or the error, waits for FetchResult.
 	Large *Large `protobuf:"bytes,4,opt,name=large,proto3,oneof"`
 }
 
@@ -1958,9 +1958,11 @@ func (*Reply_Failure) isReply_Outcome() {}
 func (*Reply_Large) isReply_Outcome() {}
 
 type Large struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Size  int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	// It is the server's error object.
+	Error         bool `protobuf:"varint,3,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2007,6 +2009,13 @@ func (x *Large) GetSize() int64 {
 		return x.Size
 	}
 	return 0
+}
+
+func (x *Large) GetError() bool {
+	if x != nil {
+		return x.Error
+	}
+	return false
 }
 
 type Progress struct {
@@ -2543,10 +2552,11 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x05error\x18\x02 \x01(\fH\x00R\x05error\x120\n" +
 	"\afailure\x18\x03 \x01(\v2\x14.mcpfleet.v1.FailureH\x00R\afailure\x12*\n" +
 	"\x05large\x18\x04 \x01(\v2\x12.mcpfleet.v1.LargeH\x00R\x05largeB\t\n" +
-	"\aoutcome\"1\n" +
+	"\aoutcome\"G\n" +
 	"\x05Large\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x12\n" +
-	"\x04size\x18\x02 \x01(\x03R\x04size\"\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\bR\x05error\"\n" +
 	"\n" +
 	"\bProgress\"\n" +
 	"\n" +

@@ -52,7 +52,9 @@ type WorkerServiceClient interface {
 	// arguments, so that those never delay others. The end of the stream
 	// cancels the calls on it.
 	Calls(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CallsRequest, CallsResponse], error)
-	// FetchResult streams a result that was too large for the Calls stream.
+	// FetchResult streams a result that was too large for the Calls stream. It
+	// is held until it is fetched, once, or cancelled by its call's id; until
+	// its Calls stream ends; or for a minute.
 	FetchResult(ctx context.Context, in *FetchResultRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FetchResultResponse], error)
 	// Logs streams a replica's stderr lines.
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogsResponse], error)
@@ -178,7 +180,9 @@ type WorkerServiceServer interface {
 	// arguments, so that those never delay others. The end of the stream
 	// cancels the calls on it.
 	Calls(grpc.BidiStreamingServer[CallsRequest, CallsResponse]) error
-	// FetchResult streams a result that was too large for the Calls stream.
+	// FetchResult streams a result that was too large for the Calls stream. It
+	// is held until it is fetched, once, or cancelled by its call's id; until
+	// its Calls stream ends; or for a minute.
 	FetchResult(*FetchResultRequest, grpc.ServerStreamingServer[FetchResultResponse]) error
 	// Logs streams a replica's stderr lines.
 	Logs(*LogsRequest, grpc.ServerStreamingServer[LogsResponse]) error

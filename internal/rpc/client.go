@@ -1,0 +1,226 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
+)
+
+// ClientConfig tunes a Client; the zero value is right for production.
+type ClientConfig struct {
+	// Streams is how many Calls streams are kept; 0 is four, the best measured.
+	Streams int
+	// Silence is how long a Watch may hear nothing; 0 is five seconds.
+	Silence time.Duration
+	// DialOptions are added to ours: tests disturb the way with them.
+	DialOptions []grpc.DialOption
+}
+
+const (
+	defaultStreams = 4
+	defaultSilence = 5 * time.Second
+	// A worker that has just started should serve its first call at once.
+	minReconnect   = 50 * time.Millisecond
+	maxReconnect   = time.Second
+	connectTimeout = 3 * time.Second
+)
+
+// errClosed ends what runs when a Client is closed.
+var errClosed = errors.New("client is closed")
+
+// Client talks to one worker. All methods may be called at once.
+type Client struct {
+	addr    string
+	silence time.Duration
+	cc      *grpc.ClientConn
+	pb      fleetpb.WorkerServiceClient
+	lanes   []lane
+	turn    atomic.Uint32
+	lastID  atomic.Uint64
+	waiting sync.Pool // of *pending
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	open   map[ender]struct{} // streams and fetches
+	closed bool
+}
+
+// lane is the place of one long-lived Calls stream.
+type lane struct {
+	cur atomic.Pointer[callStream]
+	mu  sync.Mutex // held while cur is replaced
+}
+
+// ender is what Fail ends.
+type ender interface{ end(cause error) }
+
+// Dial returns a Client for the worker at addr, host:port. It connects when it
+// is first used, and again whenever the connection is lost.
+func Dial(addr string, cfg ClientConfig) (*Client, error) {
+	if cfg.Streams == 0 {
+		cfg.Streams = defaultStreams
+	}
+	if cfg.Silence == 0 {
+		cfg.Silence = defaultSilence
+	}
+	cc, err := grpc.NewClient("passthrough:///"+addr, append([]grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(
+			grpc.ForceCodecV2(newCodec()), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage),
+			grpc.MaxRetryRPCBufferSize(0)), // keep nothing for a retry, and make none
+		grpc.WithDisableRetry(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithIdleTimeout(0),
+		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: minReconnect, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnect},
+			MinConnectTimeout: connectTimeout,
+		}),
+	}, cfg.DialOptions...)...)
+	if err != nil {
+		return nil, fmt.Errorf("dial worker %s: %w", addr, err)
+	}
+	return &Client{
+		addr: addr, silence: cfg.Silence, cc: cc, pb: fleetpb.NewWorkerServiceClient(cc),
+		lanes: make([]lane, cfg.Streams), waiting: sync.Pool{New: func() any { return newPending() }},
+		open: make(map[ender]struct{}),
+	}, nil
+}
+
+// Addr is the address that was dialled.
+func (c *Client) Addr() string { return c.addr }
+
+// StartReplica gives the order and returns the version of the worker's report
+// in which the replica first appears.
+func (c *Client) StartReplica(ctx context.Context, o fleet.Order, a fleet.Assignment) (uint64, error) {
+	r, err := c.pb.StartReplica(ctx, assignmentToPB(o, a))
+	if err != nil {
+		return 0, fromStatus(ctx, fmt.Sprintf("start replica %s on worker %s", a.ID, c.addr), err)
+	}
+	return r.GetVersion(), nil
+}
+
+// StopReplica gives the order and returns the version of the worker's report
+// in which it shows.
+func (c *Client) StopReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID, reason string) (uint64, error) {
+	r, err := c.pb.StopReplica(ctx, &fleetpb.StopReplicaRequest{Order: orderToPB(o), ReplicaId: string(id), Reason: text(reason)})
+	if err != nil {
+		return 0, fromStatus(ctx, fmt.Sprintf("stop replica %s on worker %s", id, c.addr), err)
+	}
+	return r.GetVersion(), nil
+}
+
+// Watch hands each report, heartbeats too, to on, until ctx ends, the stream
+// breaks or nothing was heard for too long: a worker that cannot be reached
+// any more says nothing. The error is never nil.
+func (c *Client) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)) error {
+	doing := "watch worker " + c.addr
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silent := time.AfterFunc(c.silence, func() { cancel(fmt.Errorf("nothing heard for %v", c.silence)) })
+	defer silent.Stop()
+	stream, err := c.pb.Watch(ctx, &fleetpb.WatchRequest{Order: orderToPB(o)})
+	if err != nil {
+		return fromStatus(ctx, doing, err)
+	}
+	var node fleet.NodeID
+	for {
+		p, err := stream.Recv()
+		if err == io.EOF {
+			return fmt.Errorf("%s: the worker has stopped", doing)
+		}
+		if err != nil {
+			return fromStatus(ctx, doing, err)
+		}
+		silent.Reset(c.silence)
+		if n := p.GetNode().GetNode(); n != "" {
+			node = fleet.NodeID(n)
+		}
+		on(reportFromPB(p, node))
+	}
+}
+
+// Logs hands lines to on until there are no more, which with follow is when
+// the replica has ended.
+func (c *Client) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func([]fleet.LogLine) error) error {
+	doing := fmt.Sprintf("logs of replica %s on worker %s", id, c.addr)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.pb.Logs(ctx, &fleetpb.LogsRequest{ReplicaId: string(id), Tail: int32(tail), Follow: follow})
+	if err != nil {
+		return fromStatus(ctx, doing, err)
+	}
+	for {
+		p, err := stream.Recv()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fromStatus(ctx, doing, err)
+		}
+		if err := on(linesFromPB(p)); err != nil {
+			return err
+		}
+	}
+}
+
+// Fail ends every call in flight, and every large result being read, with
+// ErrReplicaLost and the cause: the worker is known to be gone, and waiting
+// for the connection to notice would cost seconds. The Client stays usable.
+func (c *Client) Fail(cause error) {
+	c.mu.Lock()
+	all := make([]ender, 0, len(c.open))
+	for e := range c.open {
+		all = append(all, e)
+	}
+	c.mu.Unlock()
+	for _, e := range all {
+		e.end(cause)
+	}
+}
+
+// Close ends everything that runs and waits for it. It may be called again.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	again := c.closed
+	c.closed = true
+	c.mu.Unlock()
+	if again {
+		c.running.Wait()
+		return nil
+	}
+	c.Fail(errClosed)
+	err := c.cc.Close()
+	c.running.Wait()
+	return err
+}
+
+// register adds what Fail shall end. It reports false after Close.
+func (c *Client) register(e ender) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.open[e] = struct{}{}
+	return true
+}
+
+func (c *Client) forget(e ender) {
+	c.mu.Lock()
+	delete(c.open, e)
+	c.mu.Unlock()
+}

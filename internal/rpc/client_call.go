@@ -1,0 +1,224 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/grpc"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
+)
+
+// Call sends one call to a replica and waits for its end or for ctx's. At
+// ctx's end it returns at once with the cause: one that is ErrTimeout tells
+// the worker that the deadline passed, any other that the client went away.
+// Errors that are ErrNotDelivered surely reached no replica; ErrReplicaLost
+// means that nobody knows.
+func (c *Client) Call(ctx context.Context, req fleet.CallRequest, hooks fleet.CallHooks) (fleet.CallResult, error) {
+	p := c.waiting.Get().(*pending)
+	p.id, p.hooks = c.lastID.Add(1), hooks
+	s, err := c.submit(ctx, p, &req)
+	if err != nil {
+		if hooks.Released != nil {
+			hooks.Released(-1)
+		}
+		return fleet.CallResult{}, fmt.Errorf("call %s: %w", req.Replica, err)
+	}
+	id := p.id
+	select {
+	case out := <-p.done:
+		return c.conclude(ctx, &req, s, p, out)
+	case <-ctx.Done():
+	}
+	cause := endOf(ctx)
+	if !s.abandon(p, errors.Is(cause, fleet.ErrTimeout)) {
+		if s.own {
+			s.endIfIdle()
+		}
+		return fleet.CallResult{}, fmt.Errorf("call %s: %w", req.Replica, cause)
+	}
+	out := <-p.done // the answer came first after all
+	if out.large == nil {
+		return c.conclude(ctx, &req, s, p, out)
+	}
+	s.discard(id)
+	if s.own {
+		s.end(nil)
+	}
+	return fleet.CallResult{}, fmt.Errorf("call %s: %w", req.Replica, cause)
+}
+
+// submit puts the call on a stream. Errors are ErrNotDelivered or ctx's end.
+func (c *Client) submit(ctx context.Context, p *pending, req *fleet.CallRequest) (s *callStream, err error) {
+	if ctx.Err() != nil {
+		return nil, endOf(ctx)
+	}
+	large := len(req.Params) > largeBytes
+	p.buf = encodeCall(p.id, req)
+	for range 2 { // a lane's stream may break just now
+		if large {
+			s, err = c.newStream(true)
+		} else {
+			s, err = c.stream()
+		}
+		if err != nil {
+			break
+		}
+		if s.submit(p) {
+			return s, nil
+		}
+	}
+	p.buf.Free()
+	p.buf = nil
+	if err == nil {
+		err = errors.New("the stream to worker " + c.addr + " broke")
+	}
+	return nil, fmt.Errorf("%w: %w", fleet.ErrNotDelivered, err)
+}
+
+// conclude makes a result of the outcome.
+func (c *Client) conclude(ctx context.Context, req *fleet.CallRequest, s *callStream, p *pending, out outcome) (fleet.CallResult, error) {
+	if out.reusable {
+		*p = pending{done: p.done}
+		c.waiting.Put(p)
+	}
+	if out.large != nil {
+		res, err := c.fetch(ctx, out.large)
+		if s.own {
+			s.end(nil) // only now: the worker drops what its stream's end finds unfetched
+		}
+		if err != nil {
+			return fleet.CallResult{}, fmt.Errorf("call %s: fetch the result: %w", req.Replica, err)
+		}
+		return res, nil
+	}
+	err := out.err
+	if err == nil && out.failure != nil {
+		err = fromFailure(out.failure)
+	}
+	if err != nil {
+		return fleet.CallResult{}, fmt.Errorf("call %s: %w", req.Replica, err)
+	}
+	return fleet.CallResult{Result: out.result, Error: out.errObj}, nil
+}
+
+// endIfIdle ends an own stream whose only call is over.
+func (s *callStream) endIfIdle() {
+	s.mu.Lock()
+	idle := len(s.calls) == 0
+	s.mu.Unlock()
+	if idle {
+		s.end(nil)
+	}
+}
+
+// endOf is ctx's cause in fleet's words: it is ErrTimeout for a deadline, and
+// context.Canceled for everything else.
+func endOf(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(cause, fleet.ErrTimeout), errors.Is(cause, context.Canceled):
+		return cause
+	case errors.Is(cause, context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", fleet.ErrTimeout, cause)
+	default:
+		return fmt.Errorf("%w: %w", context.Canceled, cause)
+	}
+}
+
+// fetch begins to read a large result. ctx bounds the beginning only.
+func (c *Client) fetch(ctx context.Context, l *fleetpb.Large) (fleet.CallResult, error) {
+	fctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	r := &resultReader{
+		forget: func(r *resultReader) { c.forget(r) }, cancel: cancel, left: l.GetSize(),
+		cause: func() error { return context.Cause(fctx) },
+	}
+	if !c.register(r) {
+		cancel(nil)
+		return fleet.CallResult{}, fmt.Errorf("%w: %w", fleet.ErrReplicaLost, errClosed)
+	}
+	unbind := context.AfterFunc(ctx, func() { r.end(endOf(ctx)) })
+	var err error
+	if r.stream, err = c.pb.FetchResult(fctx, &fleetpb.FetchResultRequest{Token: l.GetToken()}); err == nil {
+		err = r.next()
+	}
+	if err == nil && !l.GetError() {
+		if unbind() {
+			return fleet.CallResult{Stream: r, StreamSize: l.GetSize()}, nil
+		}
+		err = endOf(ctx)
+	}
+	defer r.Close()
+	var b []byte
+	if err == nil { // an error object is rarely large, and is wanted whole
+		b, err = io.ReadAll(r)
+	}
+	unbind()
+	switch {
+	case ctx.Err() != nil:
+		return fleet.CallResult{}, endOf(ctx)
+	case err != nil:
+		return fleet.CallResult{}, r.lost(err)
+	}
+	return fleet.CallResult{Error: b}, nil
+}
+
+// resultReader reads a FetchResult stream. Close may be called while another
+// goroutine reads.
+type resultReader struct {
+	forget func(*resultReader)
+	cancel context.CancelCauseFunc
+	cause  func() error // why the fetch was ended from outside, if it was
+	stream grpc.ClientStream
+	chunk  chunk
+	left   int64
+}
+
+// Read implements io.Reader.
+func (r *resultReader) Read(b []byte) (int, error) {
+	for r.chunk.remaining() == 0 {
+		if r.left == 0 {
+			r.Close()
+			return 0, io.EOF
+		}
+		if err := r.next(); err != nil {
+			r.Close()
+			return 0, r.lost(err)
+		}
+	}
+	if len(b) == 0 {
+		return 0, nil
+	}
+	n, err := r.chunk.r.Read(b)
+	r.left -= int64(n)
+	return n, err
+}
+
+// next receives a chunk.
+func (r *resultReader) next() error {
+	err := r.stream.RecvMsg(&r.chunk)
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// lost makes ErrReplicaLost of what broke a fetch.
+func (r *resultReader) lost(err error) error {
+	if cause := r.cause(); cause != nil {
+		err = cause
+	}
+	return fmt.Errorf("%w: its result broke off: %s", fleet.ErrReplicaLost, err)
+}
+
+func (r *resultReader) end(cause error) { r.cancel(cause) }
+
+// Close ends the fetch. What was not read is dropped.
+func (r *resultReader) Close() error {
+	r.cancel(errors.New("the reader of the result was closed"))
+	r.forget(r)
+	return nil
+}

@@ -1,0 +1,371 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// directBytes is how much may be on its way, counted up to the last answer,
+// for a caller to send its call itself instead of through the queue. gRPC's
+// Send blocks only when 64 KiB of a stream have not been written yet, so such
+// a send does not block; and it saves a goroutine's wake-up.
+const directBytes = 32 << 10
+
+// callStream is the controller's side of one Calls stream. The goroutine of
+// run opens it and sends the queue; another receives.
+type callStream struct {
+	own    bool // for one call with large arguments
+	cancel context.CancelCauseFunc
+	wake   chan struct{} // look at the queue
+	broken atomic.Bool   // takes no more calls
+
+	mu      sync.Mutex
+	cs      grpc.ClientStream // nil until open
+	calls   map[uint64]*pending
+	queue   []queuedCommand
+	sending bool   // somebody is in cs.SendMsg
+	sent    uint64 // bytes handed to gRPC
+	acked   uint64 // of those, what an answer shows to have arrived
+	ended   bool
+	cause   error
+}
+
+// pending is a call that waits for its events.
+type pending struct {
+	id    uint64
+	hooks fleet.CallHooks
+	buf   mem.Buffer    // the command, until it is sent
+	done  chan outcome  // capacity 1: exactly one outcome, none once abandoned
+	state deliveryState // guarded by the stream's mutex, as is mark
+	mark  uint64        // where in the stream the command ended
+}
+
+type deliveryState uint8
+
+const (
+	queued    deliveryState = iota // surely not delivered
+	handed                         // perhaps delivered
+	abandoned                      // cancelled: the slot is still held, nobody waits
+)
+
+// outcome is how a call ended.
+type outcome struct {
+	event
+	err      error // instead of a reply
+	reusable bool  // nothing else refers to the pending
+}
+
+type queuedCommand struct {
+	id  uint64 // of the call; 0 for a cancel
+	buf mem.Buffer
+}
+
+func newPending() *pending { return &pending{done: make(chan outcome, 1)} }
+
+// newStream starts a stream; it opens in the background.
+func (c *Client) newStream(own bool) (*callStream, error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	s := &callStream{own: own, cancel: cancel, wake: make(chan struct{}, 1), calls: make(map[uint64]*pending)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		cancel(nil)
+		return nil, errClosed
+	}
+	c.open[s] = struct{}{}
+	c.running.Go(func() {
+		s.run(ctx, c)
+		c.forget(s)
+	})
+	return s, nil
+}
+
+// stream returns the next lane's stream, a new one if the old one is broken.
+func (c *Client) stream() (*callStream, error) {
+	l := &c.lanes[c.turn.Add(1)%uint32(len(c.lanes))]
+	if s := l.cur.Load(); s != nil && !s.broken.Load() {
+		return s, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.cur.Load(); s != nil && !s.broken.Load() {
+		return s, nil
+	}
+	s, err := c.newStream(false)
+	if err == nil {
+		l.cur.Store(s)
+	}
+	return s, err
+}
+
+// run opens the stream, sends the queue, and returns when all is over.
+func (s *callStream) run(ctx context.Context, c *Client) {
+	cs, err := c.pb.Calls(ctx)
+	if err != nil {
+		s.end(fromStatus(ctx, "connect to worker "+c.addr, err))
+		return
+	}
+	s.mu.Lock()
+	s.cs = cs
+	s.mu.Unlock()
+	var receiver sync.WaitGroup
+	receiver.Go(func() {
+		err := s.receive(cs)
+		if err == io.EOF {
+			err = fmt.Errorf("worker %s ended the stream", c.addr)
+		} else {
+			err = fromStatus(ctx, "worker "+c.addr, err)
+		}
+		s.end(err)
+	})
+	var ids []uint64
+	for {
+		var msg parts
+		for msg, ids = s.take(ids[:0]); msg != nil; msg, ids = s.take(ids[:0]) {
+			s.sentAll(cs.SendMsg(msg), ids...)
+		}
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			receiver.Wait()
+			return
+		}
+	}
+}
+
+// take removes from the queue what goes into the next message. While it has
+// not been sent, nobody else sends.
+func (s *callStream) take(ids []uint64) (parts, []uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sending || s.ended || len(s.queue) == 0 {
+		return nil, ids
+	}
+	var msg parts
+	n, size := 0, 0
+	for n < len(s.queue) && size < batchBytes {
+		q := s.queue[n]
+		n++
+		size += q.buf.Len()
+		msg = append(msg, q.buf)
+		if p := s.calls[q.id]; p != nil {
+			p.state, p.buf, p.mark = handed, nil, s.sent+uint64(size)
+			ids = append(ids, q.id)
+		}
+	}
+	left := copy(s.queue, s.queue[n:])
+	clear(s.queue[left:])
+	s.queue = s.queue[:left]
+	s.sent += uint64(size)
+	s.sending = true
+	return msg, ids
+}
+
+// sentAll is called after every SendMsg. An error means that gRPC took none of
+// it.
+func (s *callStream) sentAll(err error, ids ...uint64) {
+	s.mu.Lock()
+	s.sending = false
+	if err != nil {
+		s.broken.Store(true) // the receiver learns why, and ends the stream
+		for _, id := range ids {
+			if p := s.calls[id]; p != nil && p.state == handed {
+				p.state = queued
+			}
+		}
+	}
+	if s.ended {
+		s.finish()
+		return
+	}
+	more := len(s.queue) > 0
+	s.mu.Unlock()
+	if err == nil && more {
+		s.look()
+	}
+}
+
+// submit sends a call, or queues it. It does not block, and reports false when
+// the stream takes no more calls.
+func (s *callStream) submit(p *pending) bool {
+	s.mu.Lock()
+	if s.broken.Load() || s.ended {
+		s.mu.Unlock()
+		return false
+	}
+	s.calls[p.id] = p
+	size := uint64(p.buf.Len())
+	if s.cs == nil || s.sending || len(s.queue) > 0 || s.sent-s.acked+size > directBytes {
+		p.state = queued
+		s.queue = append(s.queue, queuedCommand{p.id, p.buf})
+		s.mu.Unlock()
+		s.look()
+		return true
+	}
+	id, msg, cs := p.id, parts{p.buf}, s.cs
+	s.sending = true
+	s.sent += size
+	p.state, p.buf, p.mark = handed, nil, s.sent
+	s.mu.Unlock()
+	s.sentAll(cs.SendMsg(msg), id)
+	return true
+}
+
+// abandon is for a caller that waits no more. It reports true if the outcome
+// has come meanwhile; else none will, and Released follows or has been called.
+func (s *callStream) abandon(p *pending, timeout bool) (resolved bool) {
+	s.mu.Lock()
+	if s.calls[p.id] != p {
+		s.mu.Unlock()
+		return true
+	}
+	if p.state == queued {
+		delete(s.calls, p.id)
+		s.unqueue(p.id)
+		s.mu.Unlock()
+		if p.hooks.Released != nil {
+			p.hooks.Released(-1)
+		}
+		return false
+	}
+	p.state = abandoned
+	s.queue = append(s.queue, queuedCommand{0, encodeCancel(p.id, timeout)})
+	s.mu.Unlock()
+	s.look()
+	return false
+}
+
+// unqueue removes a call's command. s.mu is held.
+func (s *callStream) unqueue(id uint64) {
+	for i, q := range s.queue {
+		if q.id == id {
+			q.buf.Free()
+			s.queue = append(s.queue[:i], s.queue[i+1:]...)
+			return
+		}
+	}
+}
+
+// discard tells the worker that a large result will not be fetched.
+func (s *callStream) discard(id uint64) {
+	s.mu.Lock()
+	if !s.ended {
+		s.queue = append(s.queue, queuedCommand{0, encodeCancel(id, false)})
+	}
+	s.mu.Unlock()
+	s.look()
+}
+
+func (s *callStream) receive(cs grpc.ClientStream) error {
+	var batch events
+	for {
+		if err := cs.RecvMsg(&batch); err != nil {
+			return err
+		}
+		for i := range batch {
+			s.handle(&batch[i])
+			batch[i] = event{}
+		}
+	}
+}
+
+// handle passes one event on. Hooks are called without the lock.
+func (s *callStream) handle(e *event) {
+	s.mu.Lock()
+	p := s.calls[e.id]
+	if p == nil {
+		s.mu.Unlock()
+		return
+	}
+	if p.mark > s.acked {
+		s.acked = p.mark
+	}
+	waited := p.state != abandoned
+	last := e.kind == fleet.CallReleased || e.kind == fleet.CallReply && !e.holding
+	switch {
+	case last:
+		delete(s.calls, e.id)
+	case e.kind == fleet.CallReply:
+		p.state = abandoned // the worker cancelled it by itself: Released follows
+	}
+	s.mu.Unlock()
+
+	if e.kind == fleet.CallProgress {
+		if waited && p.hooks.Progress != nil {
+			p.hooks.Progress()
+		}
+		return
+	}
+	if last && p.hooks.Released != nil {
+		p.hooks.Released(e.ongoing)
+	}
+	large := e.large != nil
+	if waited {
+		out := outcome{event: *e, reusable: last}
+		if e.kind == fleet.CallReleased {
+			out.err = fmt.Errorf("%w: its slot was released without a reply", fleet.ErrReplicaLost)
+		}
+		p.done <- out // the last touch of p, which may be reused now
+	}
+	if s.own && last && !(waited && large) {
+		s.end(nil)
+	}
+}
+
+// end breaks the stream off. Calls on it fail, for the given cause, once
+// nobody is sending any more: only then is it known which were handed over.
+func (s *callStream) end(cause error) {
+	s.broken.Store(true)
+	s.cancel(cause)
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return
+	}
+	s.ended, s.cause = true, cause
+	if s.sending {
+		s.mu.Unlock() // sentAll finishes; the cancelled context makes it soon
+		return
+	}
+	s.finish()
+}
+
+// finish fails every call that is left. s.mu is held, and is released.
+func (s *callStream) finish() {
+	calls, queue, cause := s.calls, s.queue, s.cause
+	s.calls, s.queue = make(map[uint64]*pending), nil
+	s.mu.Unlock()
+	for _, q := range queue {
+		q.buf.Free()
+	}
+	if cause == nil {
+		cause = errClosed
+	}
+	for _, p := range calls {
+		state := p.state // nobody else has p's stream state any more
+		if p.hooks.Released != nil {
+			p.hooks.Released(-1)
+		}
+		switch state {
+		case queued:
+			p.done <- outcome{err: fmt.Errorf("%w: %s", fleet.ErrNotDelivered, cause), reusable: true}
+		case handed:
+			p.done <- outcome{err: fmt.Errorf("%w: %s", fleet.ErrReplicaLost, cause), reusable: true}
+		}
+	}
+}
+
+func (s *callStream) look() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,292 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+func TestOrders(t *testing.T) {
+	order := fleet.Order{Cluster: "c", Epoch: 7}
+	w := &fakeWorker{
+		start: func(_ context.Context, o fleet.Order, a fleet.Assignment) (uint64, error) {
+			if o != order || a.ID != "r" || a.Template.Image != "img" {
+				return 0, fmt.Errorf("got %v %v", o, a)
+			}
+			return 11, nil
+		},
+		stop: func(_ context.Context, o fleet.Order, id fleet.ReplicaID, reason string) (uint64, error) {
+			if o != order || id != "r" || reason != "scaled down" {
+				return 0, fmt.Errorf("got %v %v %v", o, id, reason)
+			}
+			return 12, nil
+		},
+	}
+	s := start(t, w)
+	if v, err := s.StartReplica(t.Context(), order, fleet.Assignment{ID: "r", Template: &fleet.Template{Image: "img"}}); v != 11 || err != nil {
+		t.Errorf("StartReplica gave %d, %v", v, err)
+	}
+	if v, err := s.StopReplica(t.Context(), order, "r", "scaled down"); v != 12 || err != nil {
+		t.Errorf("StopReplica gave %d, %v", v, err)
+	}
+}
+
+// Every sentinel is the same on the other side, and nothing else is.
+func TestErrorsCrossTheWire(t *testing.T) {
+	var now error
+	s := start(t, &fakeWorker{
+		stop:  func(context.Context, fleet.Order, fleet.ReplicaID, string) (uint64, error) { return 0, now },
+		watch: func(context.Context, fleet.Order, func(fleet.Report) error) error { return now },
+		logs:  func(context.Context, fleet.ReplicaID, int, bool, func([]fleet.LogLine) error) error { return now },
+	})
+	for _, want := range sentinels {
+		now = fmt.Errorf("node n1 \xff: %w", want.err)
+		_, stopErr := s.StopReplica(t.Context(), fleet.Order{}, "r", "")
+		for rpc, err := range map[string]error{
+			"StopReplica": stopErr,
+			"Watch":       s.Watch(t.Context(), fleet.Order{}, func(fleet.Report) {}),
+			"Logs":        s.Logs(t.Context(), "r", 0, false, nil),
+		} {
+			for _, other := range sentinels {
+				if is := errors.Is(err, other.err); is != (other.err == want.err) {
+					t.Errorf("%s: %q is %q: %v", rpc, err, other.err, is)
+				}
+			}
+			if err == nil || !strings.HasSuffix(err.Error(), "node n1 \uFFFD: "+want.err.Error()) || !strings.Contains(err.Error(), s.addr) {
+				t.Errorf("%s gave %v, want it with the text of %q and the address", rpc, err, now)
+			}
+		}
+	}
+	now = errors.New("disk full")
+	if _, err := s.StopReplica(t.Context(), fleet.Order{}, "r", ""); err == nil || !strings.HasSuffix(err.Error(), ": disk full") {
+		t.Errorf("another error arrived as %v", err)
+	}
+}
+
+func TestOrderCauseOfContext(t *testing.T) {
+	s := start(t, &fakeWorker{stop: func(ctx context.Context, _ fleet.Order, _ fleet.ReplicaID, _ string) (uint64, error) {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}})
+	why := errors.New("no longer the leader")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer time.AfterFunc(20*time.Millisecond, func() { cancel(why) }).Stop()
+	if _, err := s.StopReplica(ctx, fleet.Order{}, "r", ""); !errors.Is(err, why) {
+		t.Errorf("StopReplica gave %v, want %v", err, why)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	sent := make(chan struct{})
+	s := start(t, &fakeWorker{watch: func(_ context.Context, _ fleet.Order, send func(fleet.Report) error) error {
+		for _, r := range []fleet.Report{
+			{Version: 1, Node: &fleet.NodeInfo{Node: "n1"}, Full: true, Replicas: []fleet.Replica{{ID: "a", Phase: fleet.PhaseReady}}},
+			{Version: 2, Replicas: []fleet.Replica{{ID: "b"}}},
+			{Version: 2, Draining: true},
+		} {
+			if err := send(r); err != nil {
+				return err
+			}
+		}
+		close(sent)
+		return nil
+	}})
+	var got []fleet.Report
+	err := s.Watch(t.Context(), fleet.Order{}, func(r fleet.Report) { got = append(got, r) })
+	if err == nil || !strings.Contains(err.Error(), "the worker has stopped") {
+		t.Errorf("Watch ended with %v", err)
+	}
+	get(t, sent)
+	if len(got) != 3 || !got[0].Full || got[0].Node.Node != "n1" || got[0].Replicas[0].Node != "n1" ||
+		got[1].Replicas[0].Node != "n1" || got[1].Node != nil || !got[2].Draining {
+		t.Errorf("Watch reported %+v", got)
+	}
+}
+
+// Silence ends a watch, heartbeats keep it.
+func TestWatchSilence(t *testing.T) {
+	s := start(t, &fakeWorker{watch: func(ctx context.Context, _ fleet.Order, send func(fleet.Report) error) error {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for range 12 {
+			if err := send(fleet.Report{}); err != nil {
+				return err
+			}
+			<-tick.C
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}}, func(_ *ServerConfig, cc *ClientConfig) { cc.Silence = 400 * time.Millisecond })
+	beats := 0
+	err := s.Watch(t.Context(), fleet.Order{}, func(fleet.Report) { beats++ })
+	if err == nil || !strings.Contains(err.Error(), "nothing heard for 400ms") {
+		t.Errorf("Watch ended with %v", err)
+	}
+	if beats != 12 {
+		t.Errorf("%d heartbeats were heard, want 12", beats)
+	}
+}
+
+// A peer that does not even answer is as silent.
+func TestWatchNobodyAnswers(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := Dial(l.Addr().String(), ClientConfig{Silence: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Watch(t.Context(), fleet.Order{}, func(fleet.Report) {}); err == nil || !strings.Contains(err.Error(), "nothing heard") {
+		t.Errorf("Watch ended with %v", err)
+	}
+}
+
+func TestLogs(t *testing.T) {
+	want := []fleet.LogLine{{Time: time.Unix(1, 5).UTC(), Text: "one"}, {Time: time.Unix(2, 6).UTC(), Text: "two"}}
+	s := start(t, &fakeWorker{logs: func(_ context.Context, id fleet.ReplicaID, tail int, follow bool, send func([]fleet.LogLine) error) error {
+		if id != "r" || tail != 5 || !follow {
+			return fmt.Errorf("got %s %d %v", id, tail, follow)
+		}
+		if err := send(want[:1]); err != nil {
+			return err
+		}
+		return send(want[1:])
+	}})
+	var got []fleet.LogLine
+	if err := s.Logs(t.Context(), "r", 5, true, func(l []fleet.LogLine) error { got = append(got, l...); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("lines are %v, want %v", got, want)
+	}
+	enough := errors.New("enough")
+	if err := s.Logs(t.Context(), "r", 5, true, func([]fleet.LogLine) error { return enough }); err != enough {
+		t.Errorf("Logs gave %v, want what its receiver returned", err)
+	}
+}
+
+// A watch that is open does not keep a stopping worker, and a worker that
+// starts again at the same address is found within the reconnect delay.
+func TestServerStopsAndReturns(t *testing.T) {
+	w := &fakeWorker{watch: func(ctx context.Context, _ fleet.Order, send func(fleet.Report) error) error {
+		if err := send(fleet.Report{Version: 1}); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	s := start(t, w)
+	watching := make(chan struct{}, 1)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.Watch(t.Context(), fleet.Order{}, func(fleet.Report) { watching <- struct{}{} })
+	}()
+	get(t, watching)
+	s.stop()
+	if err := get(t, ended); err == nil {
+		t.Error("Watch ended without an error")
+	}
+	get(t, s.ended)
+
+	l, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := grpc.NewServer() // refuses everything, and so answers
+	served := make(chan error, 1)
+	go func() { served <- again.Serve(l) }()
+	begun := time.Now()
+	eventually(t, func() string {
+		_, err := s.StopReplica(t.Context(), fleet.Order{}, "r", "")
+		if err == nil || !strings.Contains(err.Error(), "unknown service") {
+			return fmt.Sprint("not connected again: ", err)
+		}
+		return ""
+	})
+	t.Logf("connected again after %v", time.Since(begun).Round(time.Millisecond))
+	again.Stop()
+	<-served
+}
+
+// After very many calls of all kinds, and Close, all is as before.
+func TestNoLeak(t *testing.T) {
+	before := runtime.NumGoroutine()
+	t.Run("calls", func(t *testing.T) {
+		s := start(t, &fakeWorker{call: func(r fleet.CallRequest, events func(fleet.CallEvent)) func(bool) {
+			if r.Method == "hang" {
+				return func(timeout bool) {
+					events(fleet.CallEvent{Kind: fleet.CallReply, Err: fleet.ErrTimeout, Holding: true})
+					events(fleet.CallEvent{Kind: fleet.CallReleased})
+				}
+			}
+			return echo(r, events)
+		}})
+		const callers, each = 50, 1000
+		done := make(chan int, callers)
+		var heap [2]uint64
+		for round := range 2 {
+			for range callers {
+				go func() {
+					bad := 0
+					for i := range each {
+						ctx, cancel := t.Context(), context.CancelFunc(func() {})
+						req := fleet.CallRequest{Params: []byte(`{"n":1}`)}
+						if i%100 == 0 {
+							req.Method = "hang"
+							ctx, cancel = context.WithTimeoutCause(ctx, time.Millisecond, fleet.ErrTimeout)
+						}
+						if i%500 == 1 {
+							req.Params = payload(largeBytes + 1)
+						}
+						res, err := s.Call(ctx, req, fleet.CallHooks{})
+						if res.Stream != nil {
+							_, err = discard(res.Stream)
+						}
+						if (err != nil) != (req.Method == "hang") {
+							bad++
+						}
+						cancel()
+					}
+					done <- bad
+				}()
+			}
+			for range callers {
+				if bad := <-done; bad > 0 {
+					t.Errorf("%d calls went wrong", bad)
+				}
+			}
+			eventually(t, s.leftovers)
+			heap[round] = heapInUse()
+		}
+		if grown := int64(heap[1]) - int64(heap[0]); grown > 4<<20 {
+			t.Errorf("the heap grew by %d bytes over %d calls", grown, callers*each)
+		}
+	})
+	eventually(t, func() string {
+		if n := runtime.NumGoroutine(); n > before {
+			buf := make([]byte, 1<<16)
+			return fmt.Sprintf("%d goroutines, %d before:\n%s", n, before, buf[:runtime.Stack(buf, true)])
+		}
+		return ""
+	})
+}
+
+func heapInUse() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // pools are emptied by the second
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}

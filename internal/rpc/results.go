@@ -1,0 +1,110 @@
+package rpc
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
+)
+
+const chunkBytes = 128 << 10
+
+// results holds large results till they are fetched, once. Whoever takes a
+// result out, for whatever reason, frees it.
+type results struct {
+	keep time.Duration
+
+	mu      sync.Mutex
+	byToken map[string]*heldResult // nil after close
+}
+
+type heldResult struct {
+	data  []byte
+	free  func() // may be nil
+	gone  func() // it was taken out; called without the lock
+	timer *time.Timer
+}
+
+func newResults(keep time.Duration) *results {
+	return &results{keep: keep, byToken: make(map[string]*heldResult)}
+}
+
+// put returns the token of a result. The token is all one needs to fetch it,
+// hence unguessable.
+func (r *results) put(data []byte, free, gone func()) string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails since Go 1.24
+	token := hex.EncodeToString(b[:])
+	h := &heldResult{data: data, free: free, gone: gone}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byToken == nil {
+		h.release()
+		return token
+	}
+	r.byToken[token] = h
+	h.timer = time.AfterFunc(r.keep, func() { r.drop(token) })
+	return token
+}
+
+// take returns nil for a result that is not held any more.
+func (r *results) take(token string) *heldResult {
+	r.mu.Lock()
+	h := r.byToken[token]
+	delete(r.byToken, token)
+	r.mu.Unlock()
+	if h != nil {
+		h.timer.Stop()
+		h.gone()
+	}
+	return h
+}
+
+func (r *results) drop(token string) {
+	if h := r.take(token); h != nil {
+		h.release()
+	}
+}
+
+func (r *results) close() {
+	r.mu.Lock()
+	all := r.byToken
+	r.byToken = nil
+	r.mu.Unlock()
+	for _, h := range all {
+		h.timer.Stop()
+		h.release()
+	}
+}
+
+// release gives the bytes back to the worker's budget.
+func (h *heldResult) release() {
+	h.data = nil
+	if h.free != nil {
+		h.free()
+	}
+}
+
+// FetchResult implements the service. The result's bytes count against the
+// worker's budget until the last has been sent.
+func (s *Server) FetchResult(r *fleetpb.FetchResultRequest, stream grpc.ServerStreamingServer[fleetpb.FetchResultResponse]) error {
+	h := s.results.take(r.GetToken())
+	if h == nil {
+		return toStatus(fmt.Errorf("%w: its result is not held any more", fleet.ErrReplicaLost))
+	}
+	defer h.release()
+	for b := h.data; len(b) > 0; {
+		n := min(chunkBytes, len(b))
+		if err := stream.SendMsg(encodeChunk(b[:n])); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}

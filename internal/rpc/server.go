@@ -1,0 +1,164 @@
+// Package rpc carries orders, reports and calls between controllers and
+// workers. It is the only place that knows gRPC and the generated code.
+//
+// It promises that what fleet's words say holds across the wire: errors are
+// the same sentinels on both sides; a call ends for its caller as soon as the
+// caller's context does; a broken way ends every call on it, as not delivered
+// only if that is sure; one slow reader, one large message or one stuck
+// connection delays nobody else. It repeats nothing by itself.
+//
+// Calls share a few long-lived streams, and everything that waits to be sent
+// on one goes in one message: a third of the cost of a unary call. Results
+// and arguments over 256 KiB take streams of their own.
+//
+// A Server's goroutines end with Serve, a Client's with Close.
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
+)
+
+// Worker is what a Server serves. All methods may be called at once. Their
+// errors keep fleet's sentinels, and context.Canceled, on the way.
+type Worker interface {
+	StartReplica(ctx context.Context, o fleet.Order, a fleet.Assignment) (version uint64, err error)
+	StopReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID, reason string) (version uint64, err error)
+
+	// Watch reports until ctx ends, send fails or the worker has stopped. It
+	// sends something at least each second.
+	Watch(ctx context.Context, o fleet.Order, send func(fleet.Report) error) error
+
+	// Call begins a call and does not block. events may be called before Call
+	// returns and by any goroutine, for one call by one at a time; it never
+	// blocks, and may call the event's Free before it returns. cancel does not
+	// block either, and may be called after the call's end.
+	Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cancel func(timeout bool))
+
+	// Logs sends the last tail lines (0: all that are kept), then, if follow,
+	// new ones until the replica ends.
+	Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, send func([]fleet.LogLine) error) error
+}
+
+// Bounds of both sides.
+const (
+	maxMessage = 80 << 20  // a line of a server may have 64 MiB
+	largeBytes = 256 << 10 // arguments and results beyond this travel alone
+
+	keepaliveTime    = 10 * time.Second
+	keepaliveTimeout = 5 * time.Second
+
+	// Windows are fixed: what a slow reader can make its sender hold is
+	// bounded, and gRPC's own estimation gained nothing.
+	streamWindow = 1 << 20
+	connWindow   = 8 << 20
+
+	stopTimeout = 3 * time.Second // for streams to end by themselves
+	keepResult  = time.Minute
+)
+
+// ServerConfig is what a Server needs.
+type ServerConfig struct {
+	Worker Worker
+	Log    *slog.Logger
+	// KeepResult is how long a large result waits for its fetch; 0 is a minute.
+	KeepResult time.Duration
+	Options    []grpc.ServerOption
+}
+
+// Server serves a Worker to controllers.
+type Server struct {
+	fleetpb.UnimplementedWorkerServiceServer
+	worker   Worker
+	log      *slog.Logger
+	results  *results
+	options  []grpc.ServerOption
+	stopping chan struct{} // closed when Serve's context has ended
+	readers  sync.WaitGroup
+}
+
+// NewServer returns a Server for one Serve.
+func NewServer(cfg ServerConfig) *Server {
+	keep := cfg.KeepResult
+	if keep == 0 {
+		keep = keepResult
+	}
+	return &Server{
+		worker: cfg.Worker, log: cfg.Log.With("component", "rpc"), results: newResults(keep),
+		options: cfg.Options, stopping: make(chan struct{}),
+	}
+}
+
+// Serve serves on l, which it closes, until ctx ends. Answers that are on
+// their way are then sent, running watches and logs have a few seconds to end
+// by themselves, and everything else is cut.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	g := grpc.NewServer(append([]grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connWindow),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+	}, s.options...)...)
+	fleetpb.RegisterWorkerServiceServer(g, s)
+
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(l) }()
+	var err error
+	select {
+	case err = <-served:
+		err = fmt.Errorf("serve gRPC on %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+		close(s.stopping)
+		cut := time.AfterFunc(stopTimeout, g.Stop)
+		g.GracefulStop()
+		cut.Stop()
+		<-served
+	}
+	g.Stop()
+	s.readers.Wait()
+	s.results.close()
+	return err
+}
+
+// StartReplica implements the service.
+func (s *Server) StartReplica(ctx context.Context, r *fleetpb.StartReplicaRequest) (*fleetpb.StartReplicaResponse, error) {
+	o, a := assignmentFromPB(r)
+	v, err := s.worker.StartReplica(ctx, o, a)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &fleetpb.StartReplicaResponse{Version: v}, nil
+}
+
+// StopReplica implements the service.
+func (s *Server) StopReplica(ctx context.Context, r *fleetpb.StopReplicaRequest) (*fleetpb.StopReplicaResponse, error) {
+	v, err := s.worker.StopReplica(ctx, orderFromPB(r.GetOrder()), fleet.ReplicaID(r.GetReplicaId()), r.GetReason())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &fleetpb.StopReplicaResponse{Version: v}, nil
+}
+
+// Watch implements the service.
+func (s *Server) Watch(r *fleetpb.WatchRequest, stream grpc.ServerStreamingServer[fleetpb.WatchResponse]) error {
+	return toStatus(s.worker.Watch(stream.Context(), orderFromPB(r.GetOrder()), func(r fleet.Report) error {
+		return stream.Send(reportToPB(r))
+	}))
+}
+
+// Logs implements the service.
+func (s *Server) Logs(r *fleetpb.LogsRequest, stream grpc.ServerStreamingServer[fleetpb.LogsResponse]) error {
+	return toStatus(s.worker.Logs(stream.Context(), fleet.ReplicaID(r.GetReplicaId()), int(r.GetTail()), r.GetFollow(),
+		func(lines []fleet.LogLine) error { return stream.Send(linesToPB(lines)) }))
+}

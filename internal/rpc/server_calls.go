@@ -1,0 +1,275 @@
+package rpc
+
+import (
+	"fmt"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
+)
+
+// batchBytes bounds what goes into one message, so that the first of many
+// answers is not kept waiting for the last to be copied.
+const batchBytes = 64 << 10
+
+// Calls implements the service. One goroutine reads commands, this one sends
+// events; the worker's goroutines only put events in the queue between.
+func (s *Server) Calls(stream grpc.BidiStreamingServer[fleetpb.CallsRequest, fleetpb.CallsResponse]) error {
+	c := &callServer{
+		worker: s.worker, results: s.results, live: make(map[uint64]*liveCall), held: make(map[uint64]string),
+		wake: make(chan struct{}, 1),
+	}
+	read := make(chan error, 1)
+	s.readers.Go(func() { read <- c.read(stream) }) // ends with the stream
+	defer c.close()
+
+	stopping := s.stopping
+	var batch []queuedEvent
+	for {
+		var idle bool
+		if batch, idle = c.take(batch[:0]); len(batch) > 0 {
+			if err := send(stream, batch); err != nil {
+				return err
+			}
+			continue
+		}
+		if idle && stopping == nil {
+			return status.Error(codes.Unavailable, "worker is stopping")
+		}
+		select {
+		case <-c.wake:
+		case err := <-read:
+			return err
+		case <-stream.Context().Done():
+			return status.FromContextError(stream.Context().Err()).Err()
+		case <-stopping:
+			stopping = nil
+		}
+	}
+}
+
+// send sends the events as one message and frees them.
+func send(stream grpc.ServerStream, batch []queuedEvent) error {
+	msg := make(parts, 0, 2*len(batch))
+	for i := range batch {
+		msg = appendEvent(msg, batch[i].id, &batch[i].CallEvent, batch[i].large)
+	}
+	err := stream.SendMsg(msg)
+	for i := range batch {
+		batch[i].release()
+		batch[i] = queuedEvent{}
+	}
+	return err
+}
+
+// callServer is the worker's side of one Calls stream.
+type callServer struct {
+	worker  Worker
+	results *results
+	wake    chan struct{} // look at the queue
+
+	mu     sync.Mutex
+	live   map[uint64]*liveCall // until their last event
+	held   map[uint64]string    // tokens of results that wait to be fetched
+	queue  []queuedEvent
+	closed bool
+}
+
+type liveCall struct {
+	cancel           func(timeout bool) // nil until the worker has returned it
+	cancelled        bool
+	timeout          bool
+	progressIsQueued bool // one at a time: a chatty server fills no memory
+}
+
+type queuedEvent struct {
+	fleet.CallEvent
+	id    uint64
+	call  *liveCall
+	large *fleetpb.Large // instead of the result
+}
+
+func (e *queuedEvent) release() {
+	if e.Free != nil {
+		e.Free()
+	}
+}
+
+// read obeys commands until the stream ends.
+func (c *callServer) read(stream grpc.ServerStream) error {
+	var cmds commands
+	for {
+		if err := stream.RecvMsg(&cmds); err != nil {
+			return err
+		}
+		for i := range cmds {
+			if cmd := &cmds[i]; cmd.cancel {
+				c.cancel(cmd.id, cmd.timeout)
+			} else if err := c.start(cmd.id, cmd.req); err != nil {
+				return err
+			}
+			cmds[i] = command{}
+		}
+	}
+}
+
+func (c *callServer) start(id uint64, req fleet.CallRequest) error {
+	call := new(liveCall)
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil // the stream is ending: it was not delivered
+	}
+	if c.live[id] != nil {
+		c.mu.Unlock()
+		return status.Errorf(codes.InvalidArgument, "call id %d is in use", id)
+	}
+	c.live[id] = call
+	c.mu.Unlock()
+
+	cancel := c.worker.Call(req, func(e fleet.CallEvent) { c.event(id, call, e) })
+
+	c.mu.Lock()
+	call.cancel = cancel
+	cancelled, timeout := call.cancelled, call.timeout
+	c.mu.Unlock()
+	if cancelled { // by the end of the stream, meanwhile
+		cancel(timeout)
+	}
+	return nil
+}
+
+// cancel ends a call, or drops its result that nobody will fetch.
+func (c *callServer) cancel(id uint64, timeout bool) {
+	c.mu.Lock()
+	token, call := c.held[id], c.live[id]
+	var cancel func(bool)
+	if call != nil && !call.cancelled {
+		call.cancelled, call.timeout = true, timeout
+		cancel = call.cancel
+	}
+	c.mu.Unlock()
+	if token != "" {
+		c.results.drop(token)
+	}
+	if cancel != nil {
+		cancel(timeout)
+	}
+}
+
+// event takes what the worker tells of a call. It runs on the replica's
+// reader and so never waits.
+func (c *callServer) event(id uint64, call *liveCall, e fleet.CallEvent) {
+	q := queuedEvent{CallEvent: e, id: id, call: call}
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		q.release()
+		return
+	}
+	if e.Kind == fleet.CallProgress {
+		if call.progressIsQueued || call.cancelled {
+			c.mu.Unlock()
+			return
+		}
+		call.progressIsQueued = true
+	} else if !e.Holding {
+		delete(c.live, id)
+	}
+	if n := max(len(e.Result), len(e.Error)); n > largeBytes && e.Err == nil {
+		c.setAside(&q, n)
+	}
+	c.queue = append(c.queue, q)
+	c.mu.Unlock()
+	c.look()
+}
+
+// setAside puts a large reply where FetchResult finds it. c.mu is held.
+func (c *callServer) setAside(q *queuedEvent, size int) {
+	data, free := q.Result, q.Free
+	if data == nil {
+		data = q.Error
+	}
+	q.Result, q.Free = nil, nil
+	if q.call.cancelled { // nobody waits for it
+		q.Error, q.Err = nil, fmt.Errorf("%w: the call was cancelled", fleet.ErrTimeout)
+		if free != nil {
+			free()
+		}
+		return
+	}
+	token := c.results.put(data, free, func() {
+		c.mu.Lock()
+		delete(c.held, q.id)
+		c.mu.Unlock()
+	})
+	c.held[q.id] = token
+	q.large = &fleetpb.Large{Token: token, Size: int64(size), Error: q.Error != nil}
+	q.Error = nil
+}
+
+// take moves the next events to be sent into batch, and tells whether there is
+// nothing to be done: no call and no event.
+func (c *callServer) take(batch []queuedEvent) (_ []queuedEvent, idle bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, size := 0, 0
+	for n < len(c.queue) && size < batchBytes {
+		e := &c.queue[n]
+		size += len(e.Result) + len(e.Error) + 32
+		if e.Kind == fleet.CallProgress {
+			e.call.progressIsQueued = false
+		}
+		n++
+	}
+	batch = append(batch, c.queue[:n]...)
+	left := copy(c.queue, c.queue[n:])
+	clear(c.queue[left:])
+	if c.queue = c.queue[:left]; left == 0 && cap(c.queue) > 1024 {
+		c.queue = nil // was a burst
+	}
+	return batch, n == 0 && len(c.live) == 0
+}
+
+func (c *callServer) look() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close cancels the calls and frees what nobody will be sent.
+func (c *callServer) close() {
+	c.mu.Lock()
+	c.closed = true
+	queue := c.queue
+	c.queue = nil
+	var cancels []func(bool)
+	for _, call := range c.live {
+		if call.cancelled {
+			continue
+		}
+		call.cancelled = true
+		if call.cancel != nil {
+			cancels = append(cancels, call.cancel)
+		}
+	}
+	tokens := make([]string, 0, len(c.held))
+	for _, t := range c.held {
+		tokens = append(tokens, t)
+	}
+	c.mu.Unlock()
+	for i := range queue {
+		queue[i].release()
+	}
+	for _, t := range tokens {
+		c.results.drop(t)
+	}
+	for _, cancel := range cancels {
+		cancel(false)
+	}
+}
