@@ -63,6 +63,7 @@ wanted() {
 # mirror that this machine's apt uses for Debian itself, in either form of its sources.
 mirror() {
   if [[ -n ${DEBIAN_MIRROR:-} ]]; then echo "$DEBIAN_MIRROR"; return; fi
+  # shellcheck disable=SC2016  # these are apt's
   apt-get indextargets --format '$(REPO_URI) $(COMPONENT) $(ORIGIN) $(CODENAME)' 2>/dev/null |
     awk -v s="$suite" '$2 == "main" && $3 == "Debian" && $4 == s {print $1; exit}'
 }
@@ -83,7 +84,7 @@ build_base() {
       quiet debootstrap --variant=minbase "$suite" "$root" "$uri"
       # As Debian's slim images: no documents, locales or package caches, and no services started by packages.
       rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/*.log "$root"/var/log/apt \
-        "$root"/usr/share/{doc,man,info,locale,lintian,groff,linda} "$root"/dev/*
+        "$root"/usr/share/{doc,man,info,locale,lintian,groff,linda} "${root:?}"/dev/*
       printf 'path-exclude /usr/share/%s/*\n' doc man info locale lintian >"$root/etc/dpkg/dpkg.cfg.d/slim"
       printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
       chmod 755 "$root/usr/sbin/policy-rc.d"
@@ -190,6 +191,7 @@ to_docker() {
   local name=${image#docker.io/library/}
   [[ $(docker image inspect --format '{{.Id}}' "$name" 2>/dev/null) == *"$id" ]] && return
   say "$name into Docker"
+  # shellcheck disable=SC2016  # for the inner shell
   quiet bash -c 'set -o pipefail; podman save --format docker-archive "$0" | docker load' "$image"
 }
 

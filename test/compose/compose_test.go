@@ -1,0 +1,223 @@
+package compose
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// TestCompose is one cluster's life, because its start is what takes the
+// time: three workers that pull from a registry, one killed under load, five
+// workers, one stopped in order under load, and nothing left.
+func TestCompose(t *testing.T) {
+	needDocker(t)
+	c := newCluster(t)
+
+	c.scale(3)
+	c.eventually(3*time.Minute, "three workers and three replicas", func(ctx context.Context) error { return c.settled(ctx, 3) })
+	c.checkPlacement(3)
+	c.checkPulled()
+	c.checkTools()
+
+	killed := c.killWorkerUnderLoad()
+
+	c.scale(5)
+	c.eventually(2*time.Minute, "five workers", func(ctx context.Context) error { return c.settled(ctx, 5) })
+	c.checkHosts(killed)
+
+	c.stopWorkerUnderLoad()
+
+	c.checkNothingLeft()
+}
+
+// checkPlacement wants every replica in a container on a node of its own.
+func (c *cluster) checkPlacement(nodes int) {
+	c.t.Helper()
+	replicas, err := c.client.Replicas(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	on := map[fleet.NodeID]int{}
+	for _, r := range replicas {
+		on[r.Node]++
+		if r.ContainerID == nil {
+			c.t.Errorf("replica %s on %s has no container", r.ID, r.Node)
+		}
+	}
+	if len(on) != nodes {
+		c.t.Errorf("replicas are on %v, want them on %d nodes", on, nodes)
+	}
+}
+
+// checkPulled wants the very image that is in the registry in every worker
+// that runs a replica: its store was empty, so it pulled it.
+func (c *cluster) checkPulled() {
+	c.t.Helper()
+	const image = "docker.io/mcp/everything:latest"
+	want := strings.TrimSpace(c.run("podman", "image", "inspect", "--format", "{{.Id}}", image))
+	for _, w := range c.containers("worker") {
+		if got := strings.TrimSpace(c.run("docker", "exec", w.ID, "podman", "image", "inspect", "--format", "{{.Id}}", image)); got != want {
+			c.t.Errorf("%s has image %s, want %s", w.Name, got, want)
+		}
+	}
+}
+
+// checkTools wants the tools that the load calls, with the hints that decide
+// whether they may be repeated.
+func (c *cluster) checkTools() {
+	c.t.Helper()
+	list, err := c.client.Tools(c.t.Context(), "")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	tools := map[string]api.Tool{}
+	for _, tool := range list.Tools {
+		tools[tool.Name] = tool
+	}
+	for name, repeatable := range map[string]bool{"echo": true, "trigger-long-running-operation": true, "toggle-subscriber-updates": false} {
+		tool, ok := tools[name]
+		if !ok {
+			c.t.Fatalf("no tool %s in %d tools", name, len(list.Tools))
+		}
+		if got := strings.Contains(string(tool.Annotations), `"readOnlyHint":true`); got != repeatable {
+			c.t.Errorf("%s: readOnlyHint is %v in %s, want %v", name, got, tool.Annotations, repeatable)
+		}
+	}
+}
+
+// killWorkerUnderLoad kills the container of a worker that runs a replica
+// and returns its host name. No read-only call may fail of it.
+func (c *cluster) killWorkerUnderLoad() (host string) {
+	c.t.Helper()
+	l := startLoad(c.t, c.client, 16)
+	c.eventually(30*time.Second, "load", l.more(200))
+
+	victim := c.busyWorker()
+	start := time.Now()
+	c.run("docker", "kill", victim.ID)
+	c.eventually(60*time.Second, "two workers and three replicas", func(ctx context.Context) error { return c.settled(ctx, 2) })
+	c.t.Logf("three replicas on two workers %v after the kill", time.Since(start).Round(time.Millisecond))
+	c.eventually(30*time.Second, "load after the kill", l.more(200))
+	c.report("kill", l)
+	if got, most := l.lost.Load(), int64(1); got > most {
+		c.t.Errorf("kill: %d calls of one caller lost, want at most the %d in flight", got, most)
+	}
+	return victim.Config.Hostname
+}
+
+// stopWorkerUnderLoad stops the container of a worker that runs a replica in
+// order. It drains, so nothing may fail, and nothing be lost either.
+func (c *cluster) stopWorkerUnderLoad() {
+	c.t.Helper()
+	l := startLoad(c.t, c.client, 16)
+	c.eventually(30*time.Second, "load", l.more(200))
+	start := time.Now()
+	c.run("docker", "stop", "--time", "40", c.busyWorker().ID)
+	c.t.Logf("the worker stopped in %v", time.Since(start).Round(time.Millisecond))
+	c.eventually(60*time.Second, "four workers and three replicas", func(ctx context.Context) error { return c.settled(ctx, 4) })
+	c.eventually(30*time.Second, "load after the stop", l.more(200))
+	c.report("stop", l)
+	if got := l.lost.Load(); got != 0 {
+		c.t.Errorf("stop: %d calls lost, want none", got)
+	}
+}
+
+func (c *cluster) report(what string, l *load) {
+	c.t.Helper()
+	failed := l.end()
+	c.t.Logf("%s: %d calls, %d failed, %d of the unrepeatable tool lost", what, l.calls.Load(), len(failed), l.lost.Load())
+	for i, err := range failed {
+		if i == 10 {
+			break
+		}
+		c.t.Errorf("%s: %v", what, err)
+	}
+}
+
+// busyWorker returns a worker's container that runs a replica.
+func (c *cluster) busyWorker() container {
+	c.t.Helper()
+	replicas, err := c.client.Replicas(c.t.Context())
+	if err != nil || len(replicas) == 0 {
+		c.t.Fatalf("replicas: %v, %v", replicas, err)
+	}
+	for _, w := range c.containers("worker") {
+		if fleet.NodeID(w.Config.Hostname) == replicas[0].Node {
+			return w
+		}
+	}
+	c.t.Fatalf("no worker container has the host name %s", replicas[0].Node)
+	return container{}
+}
+
+// checkHosts wants every worker known by its container's host name, the one
+// that was killed and started again among them.
+func (c *cluster) checkHosts(again string) {
+	c.t.Helper()
+	alive, err := c.workers(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, n := range alive {
+		known[string(n.Name)] = true
+	}
+	for _, w := range c.containers("worker") {
+		if !known[w.Config.Hostname] {
+			c.t.Errorf("%s is not a node; nodes are %v", w.Config.Hostname, known)
+		}
+	}
+	if !known[again] {
+		c.t.Errorf("%s did not come back; nodes are %v", again, known)
+	}
+}
+
+// checkNothingLeft takes the cluster down and wants its containers, networks,
+// volumes, processes and cgroups gone.
+func (c *cluster) checkNothingLeft() {
+	c.t.Helper()
+	before, processes := c.containers(""), c.pids()
+	if len(before) != 7 || len(processes) < len(before) {
+		c.t.Errorf("before the end: %d containers and %d processes, want 7 containers", len(before), len(processes))
+	}
+	c.compose("down", "-v")
+
+	for _, kind := range []string{"container", "network", "volume"} {
+		args := []string{kind, "ls", "-q", "--filter", "label=com.docker.compose.project=" + c.project}
+		if kind == "container" {
+			args = append(args, "--all")
+		}
+		if left := c.run("docker", args...); left != "" {
+			c.t.Errorf("%ss left: %s", kind, left)
+		}
+	}
+	volumes := strings.Fields(c.run("docker", "volume", "ls", "-q"))
+	for _, ct := range before {
+		for _, m := range ct.Mounts {
+			for _, v := range volumes {
+				if m.Type == "volume" && m.Name == v {
+					c.t.Errorf("volume %s of %s is left", v, ct.Name)
+				}
+			}
+		}
+		// Depth differs between cgroup v1 (a directory per controller) and v2.
+		for _, pattern := range []string{"/sys/fs/cgroup/docker/", "/sys/fs/cgroup/*/docker/", "/sys/fs/cgroup/system.slice/docker-"} {
+			if left, _ := filepath.Glob(pattern + ct.ID + "*"); len(left) > 0 {
+				c.t.Errorf("cgroups of %s are left: %v", ct.Name, left)
+			}
+		}
+	}
+	for pid, command := range processes {
+		// The number may be another process's by now; the name tells.
+		if now, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && strings.ReplaceAll(strings.TrimRight(string(now), "\x00"), "\x00", " ") == command {
+			c.t.Errorf("process %d is left: %s", pid, command)
+		}
+	}
+}
