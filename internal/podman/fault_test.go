@@ -26,47 +26,50 @@ import (
 func TestKilledDuringStart(t *testing.T) {
 	r := open(t, nil)
 	before := hostOf(t, r)
-	for _, victim := range []struct {
-		name string
-		step time.Duration
-		find func(name string) []proctab.ID
-	}{
-		{"client", 5 * time.Millisecond, clientsOf},
-		{"conmon", 20 * time.Millisecond, monitorsOf},
-		{"container", 20 * time.Millisecond, childrenOfMonitors},
-	} {
-		t.Run(victim.name, func(t *testing.T) {
-			var killed, started int
-			for at := time.Duration(0); at < 300*time.Millisecond; at += victim.step {
-				l := launchOf(t, r, "deaf")
-				name := containerName(l)
-				var hit bool
-				var kill sync.WaitGroup
-				kill.Go(func() { hit = killAt(at, func() []proctab.ID { return victim.find(name) }) })
-				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-				begin := time.Now()
-				p, err := r.Start(ctx, l)
-				cancel()
-				kill.Wait()
-				if took := time.Since(begin); took > 2*time.Second {
-					t.Logf("killed after %v: Start took %v: %v", at, took, err)
+	t.Run("victim", func(t *testing.T) {
+		for _, victim := range []struct {
+			name string
+			step time.Duration
+			find func(name string) []proctab.ID
+		}{
+			{"client", 5 * time.Millisecond, clientsOf},
+			{"conmon", 20 * time.Millisecond, monitorsOf},
+			{"container", 20 * time.Millisecond, childrenOfMonitors},
+		} {
+			t.Run(victim.name, func(t *testing.T) {
+				t.Parallel()
+				var killed, started int
+				for at := time.Duration(0); at < 300*time.Millisecond; at += victim.step {
+					l := launchOf(t, r, "deaf")
+					name := containerName(l)
+					var hit bool
+					var kill sync.WaitGroup
+					kill.Go(func() { hit = killAt(at, func() []proctab.ID { return victim.find(name) }) })
+					ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+					begin := time.Now()
+					p, err := r.Start(ctx, l)
+					cancel()
+					kill.Wait()
+					if took := time.Since(begin); took > 2*time.Second {
+						t.Logf("killed after %v: Start took %v: %v", at, took, err)
+					}
+					if err == nil {
+						started++
+						release(t, p.(*container))
+					} else if ctx.Err() == context.DeadlineExceeded {
+						t.Errorf("killed after %v: Start hung: %v", at, err)
+					}
+					if hit {
+						killed++
+					}
 				}
-				if err == nil {
-					started++
-					release(t, p.(*container))
-				} else if ctx.Err() == context.DeadlineExceeded {
-					t.Errorf("killed after %v: Start hung: %v", at, err)
+				t.Logf("%d starts struck, %d containers started all the same", killed, started)
+				if killed == 0 {
+					t.Error("nothing was ever killed: the test shows nothing")
 				}
-				if hit {
-					killed++
-				}
-			}
-			t.Logf("%d starts struck, %d containers started all the same", killed, started)
-			if killed == 0 {
-				t.Error("nothing was ever killed: the test shows nothing")
-			}
-		})
-	}
+			})
+		}
+	})
 	if err := r.Close(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}

@@ -51,6 +51,11 @@ func (p *pulls) ensure(ctx context.Context, image string, policy fleet.PullPolic
 		}
 	}
 	if err := p.pull(ctx, image, progress); err != nil {
+		if ce := (*clientError)(nil); errors.As(err, &ce) {
+			if h := hint(&fleet.Template{}, ce.reason, ce.code); h != "" {
+				return fmt.Errorf("pull image %s: %w (%s)", image, err, h)
+			}
+		}
 		return fmt.Errorf("pull image %s: %w", image, err)
 	}
 	return nil
