@@ -195,6 +195,12 @@ to_docker() {
   quiet bash -c 'set -o pipefail; podman save --format docker-archive "$0" | docker load' "$image"
 }
 
+# prune removes what newer builds have replaced: images of ours that have no name any more.
+prune() {
+  podman image prune -f --filter "label=$inputs_label" >/dev/null 2>&1 || true
+  docker image prune -f --filter "label=$inputs_label" >/dev/null 2>&1 || true
+}
+
 all_to_docker() {
   local image
   for image in "$slim" "$golang" "$registry"; do to_docker "$image"; done
@@ -286,6 +292,7 @@ build_all() {
   build_servers
   build_registry
   all_to_docker
+  prune
   # A container that really runs is the only proof that the machine can run containers.
   quiet podman run --rm --pull=never --network none docker.io/mcp/everything:latest </dev/null
 }
