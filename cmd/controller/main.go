@@ -1,0 +1,116 @@
+// Command controller holds the desired state of a fleet and serves its HTTP
+// front: it reads the fleet file, finds workers by gossip, places replicas on
+// them, restarts what fails, and routes calls.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/mcpfleet/mcpfleet/internal/controller"
+	"github.com/mcpfleet/mcpfleet/internal/envflag"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/program"
+)
+
+var version = "dev" // set by the linker
+
+func main() { os.Exit(program.Main("controller", run)) }
+
+type flags struct {
+	name, http, gossip, advertise, dataDir, config, zone, logFormat, logLevel string
+	join                                                                      []string
+	lifeline                                                                  int
+	version                                                                   bool
+}
+
+func parse(args []string, stderr io.Writer) (flags, error) {
+	var f flags
+	host, _ := os.Hostname() // --name says so if there is none
+	fs := pflag.NewFlagSet("controller", pflag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.SortFlags = false
+	fs.StringVar(&f.name, "name", host, "name of this node")
+	fs.StringVar(&f.http, "http", "127.0.0.1:8000", "host:port of the HTTP front")
+	fs.StringVar(&f.gossip, "gossip", "127.0.0.1:7946", "host:port of gossip, TCP and UDP; port 0 takes a free one")
+	fs.StringVar(&f.advertise, "advertise", "", "host or host:port of gossip told to others; default: what is bound")
+	fs.StringSliceVar(&f.join, "join", nil, "host:port of other members to join, tried for ever; comma-separated or repeated")
+	fs.StringVar(&f.dataDir, "data-dir", "", "directory of the desired state; default: $XDG_STATE_HOME/mcpfleet/controller-NAME")
+	fs.StringVar(&f.config, "config", "", "fleet file, read at the start and on SIGHUP; default: what the data directory has")
+	fs.StringVar(&f.zone, "zone", "", "zone of this controller; replicas of the same zone are preferred among equals")
+	fs.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when this file descriptor ends")
+	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	fs.BoolVar(&f.version, "version", false, "print the version and exit")
+	envflag.Document(fs)
+	if err := fs.Parse(args); err != nil {
+		return f, program.Usage(err)
+	}
+	if fs.NArg() > 0 {
+		return f, program.Usage(fmt.Errorf("unexpected argument %q", fs.Arg(0)))
+	}
+	if err := envflag.Apply(fs, os.LookupEnv); err != nil {
+		return f, program.Usage(err)
+	}
+	if f.dataDir == "" {
+		f.dataDir = filepath.Join(program.StateHome(os.LookupEnv), "mcpfleet", "controller-"+f.name)
+	}
+	return f, nil
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	if f.version {
+		_, err := fmt.Fprintln(stdout, "controller", version)
+		return err
+	}
+	log, err := program.Logger(stderr, f.logFormat, f.logLevel)
+	if err != nil {
+		return program.Usage(err)
+	}
+	ctx, stop := program.Context(ctx, f.lifeline)
+	defer stop()
+	program.TuneGC(0, os.LookupEnv)
+
+	front, err := net.Listen("tcp", f.http)
+	if err != nil {
+		return fmt.Errorf("--http: %w", err)
+	}
+	program.WarnIfExposed(log, "who reaches it can call every tool, and join as a worker", f.http, f.gossip)
+
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	reload := make(chan struct{}, 1)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hup:
+			}
+			select {
+			case reload <- struct{}{}:
+			default: // one is on its way
+			}
+		}
+	}()
+
+	return controller.Run(ctx, controller.Config{
+		Name: fleet.NodeID(f.name), HTTP: front, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
+		DataDir: f.dataDir, Zone: f.zone, Version: version, Log: log,
+		File: f.config, Lookup: os.LookupEnv, Reload: reload,
+		Up: func(a controller.Addresses) error { return program.PrintLine(stdout, a) },
+	})
+}

@@ -1,0 +1,57 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Config is all that a controller is made with.
+type Config struct {
+	Name      fleet.NodeID
+	HTTP      net.Listener
+	Gossip    string   // host:port to bind; port 0 takes a free one
+	Advertise string   // host or host:port told to others; "": what is bound
+	Join      []string // host:port of other members; may be empty
+	DataDir   string
+	Zone      string // replicas in the same zone are preferred among equals
+	Version   string
+	Log       *slog.Logger
+
+	// File is the fleet file; "" keeps what the data directory has. It is
+	// read at the start, and again whenever Reload gets a value.
+	File   string
+	Lookup func(name string) (string, bool) // variables of the fleet file
+	Reload <-chan struct{}
+
+	// Up is called once all listeners are bound; it may be nil.
+	Up func(Addresses) error
+
+	NodeGrace   time.Duration     // 0: observe.DefaultNodeGrace
+	DialOptions []grpc.DialOption // of connections to workers; tests disturb them
+}
+
+// Addresses are where a controller can be reached.
+type Addresses struct {
+	HTTP   string `json:"http"`
+	Gossip string `json:"gossip"`
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.DataDir == "":
+		return errors.New("--data-dir must not be empty")
+	case c.Log == nil:
+		return errors.New("a controller needs a logger")
+	}
+	if err := fleet.CheckNodeID(c.Name); err != nil {
+		return fmt.Errorf("--name: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package controller
+
+import (
+	"context"
+
+	"github.com/mcpfleet/mcpfleet/internal/catalogue"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+	"github.com/mcpfleet/mcpfleet/internal/reconcile"
+	"github.com/mcpfleet/mcpfleet/internal/route"
+	"github.com/mcpfleet/mcpfleet/internal/store"
+)
+
+// publisher passes on what changed to those who answer requests. What it tells
+// the front comes last: a fleet that says it is ready routes its calls.
+type publisher struct {
+	desired    *store.Store
+	observer   *observe.Observer
+	reconciler *reconcile.Reconciler
+	router     *route.Router
+	catalogue  *catalogue.Catalogue
+	front      *state
+}
+
+// Run publishes after every change until ctx ends.
+func (p *publisher) Run(ctx context.Context) error {
+	desired, cancelDesired := p.desired.Subscribe()
+	defer cancelDesired()
+	observed, cancelObserved := p.observer.Subscribe()
+	defer cancelObserved()
+	decided, cancelDecided := p.reconciler.Subscribe()
+	defer cancelDecided()
+	for {
+		p.publish()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-desired:
+		case <-observed:
+		case <-decided:
+		}
+	}
+}
+
+// publish is called by one goroutine at a time.
+func (p *publisher) publish() {
+	// The order matters: a status is never newer than the picture beside it.
+	status := p.reconciler.Status()
+	snap := p.observer.Snapshot()
+	serving := make(map[fleet.ServerName][]*fleet.Replica)
+	for _, r := range snap.Sorted() {
+		if snap.Serving(r) {
+			serving[r.Server] = append(serving[r.Server], r)
+		}
+	}
+	byName := make(map[fleet.ServerName]reconcile.ServerStatus, len(status))
+	for _, s := range status {
+		byName[s.Name] = s
+	}
+	var routes []route.Server
+	var offers []catalogue.Server
+	for _, d := range p.desired.Servers() {
+		st, known := byName[d.Name]
+		if !known { // it was applied a moment ago
+			st.Reason = "the server was just deployed"
+		}
+		routes = append(routes, routeOf(&d, &st, serving[d.Name], snap))
+		offers = append(offers, offerOf(&d, &st, serving[d.Name]))
+	}
+	p.router.Update(routes)
+	p.catalogue.Update(catalogue.View{
+		Default: p.desired.DefaultServer(), Servers: offers,
+		Lookup: func(hash string) *fleet.Catalogue { return snap.Catalogues[hash] },
+	})
+	p.front.publish(status, snap)
+}
+
+// routeOf is a server as the router needs it. Unhealthy replicas get no new
+// calls: their replacements are on their way.
+func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Replica, snap *observe.Snapshot) route.Server {
+	s := route.Server{
+		Name: d.Name, MaxOngoing: d.Spec.MaxOngoingRequests, MaxQueued: d.Spec.MaxQueuedRequests,
+		CallTimeout: d.Spec.CallTimeout, MaxCallDuration: d.Spec.MaxCallDuration,
+	}
+	for _, r := range serving {
+		if r.Unhealthy {
+			continue
+		}
+		n := snap.Nodes[r.Node]
+		s.Replicas = append(s.Replicas, route.Replica{ID: r.ID, Zone: n.Info.Zone, Backend: n.Worker, Ongoing: r.Load.Ongoing})
+	}
+	switch {
+	case d.Spec.Replicas == 0:
+		s.Down = "it is stopped: replicas is 0"
+	case st.StartFailed:
+		s.Down = st.Reason
+	}
+	return s
+}
+
+func offerOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Replica) catalogue.Server {
+	s := catalogue.Server{
+		Name: d.Name, DefaultTool: d.Spec.DefaultTool, Reason: st.Reason,
+		Failed: st.StartFailed || d.Spec.Replicas == 0,
+	}
+	for _, r := range serving {
+		s.Offers = append(s.Offers, catalogue.Offer{Revision: r.Revision, Hash: r.Catalogue})
+	}
+	return s
+}
