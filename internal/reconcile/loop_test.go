@@ -131,7 +131,7 @@ func TestFailingStartsBackOff(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, 1, "n1", "n2", "n3")
 				for _, n := range w.workers {
-					n.Behave = func(fleet.ServerName, fleet.Revision) observetest.Behaviour { return tt.how }
+					n.Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour { return tt.how })
 				}
 				w.desired.set(server("a", 1, tt.replicas))
 				w.control()
@@ -154,7 +154,7 @@ func TestFailingStartsBackOff(t *testing.T) {
 				}
 				// It comes back as soon as a probe succeeds.
 				for _, n := range w.workers {
-					n.Behave = func(fleet.ServerName, fleet.Revision) observetest.Behaviour { return observetest.Behaviour{} }
+					n.Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour { return observetest.Behaviour{} })
 				}
 				w.until(45*time.Second, "recovered", w.converged)
 			})
@@ -234,9 +234,9 @@ func TestUpdateIsNewBeforeOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
 		for _, n := range w.workers {
-			n.Behave = func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
+			n.Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
 				return observetest.Behaviour{ReadyAfter: 300 * time.Millisecond, StopAfter: 200 * time.Millisecond}
-			}
+			})
 		}
 		w.desired.set(server("a", 1, 6))
 		w.control()
@@ -264,9 +264,9 @@ func TestUpdateThatFailsLeavesTheOldServing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
 		for _, n := range w.workers {
-			n.Behave = func(_ fleet.ServerName, r fleet.Revision) observetest.Behaviour {
+			n.Behave(func(_ fleet.ServerName, r fleet.Revision) observetest.Behaviour {
 				return observetest.Behaviour{FailStart: r == 2, ReadyAfter: 10 * time.Millisecond}
-			}
+			})
 		}
 		w.desired.set(server("a", 1, 3))
 		w.control()

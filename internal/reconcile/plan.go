@@ -149,8 +149,7 @@ func (d *decision) start(now time.Time, w *want, g *groups, rm *room, end func(*
 		room = max(room, 1) // those that drain may take long, and nobody else serves
 	}
 	n := min(d.need, room)
-	probing := count(g.fresh, func(u *unit) bool { return !u.ready() || u.startedAt.After(w.back.bumpedAt) })
-	n = min(n, d.allowed(now, &w.back, starting, probing))
+	n = min(n, d.allowed(now, &w.back, g.fresh))
 	if n <= 0 {
 		return
 	}
@@ -194,28 +193,33 @@ func makeRoom(g *groups, rm *room, spec *fleet.Spec) *unit {
 	return nil
 }
 
-// allowed is how many starts the back-off lets through now, with so many of the
-// revision starting, and so many started since the last failure or not READY.
-func (d *decision) allowed(now time.Time, b *backoff, starting, probing int) int {
-	if b.failing {
-		if probing > 0 {
-			return 0
-		}
-		if now.Before(b.notBefore) {
+// allowed is how many starts the back-off lets through now, beside the fresh
+// replicas that there are.
+func (d *decision) allowed(now time.Time, b *backoff, fresh []*unit) int {
+	other := d.need - b.owed // do not replace failed ones: lost with a node, or new
+	if !b.failing {
+		n := d.need
+		if b.owed > 0 && now.Before(b.notBefore) {
 			d.wakeAt(b.notBefore)
-			return 0
+			n = other
 		}
-		return 1
+		if !b.everReady {
+			n = min(n, startsUnproven-count(fresh, func(u *unit) bool { return !u.ready() }))
+		}
+		return n
 	}
-	n := d.need
-	if b.owed > 0 && now.Before(b.notBefore) {
+	since := func(u *unit) bool { return u.startedAt.After(b.bumpedAt) }
+	if count(fresh, func(u *unit) bool { return u.serving() && !since(u) }) == 0 {
+		other = 0 // nothing shows that the revision works
+	}
+	switch {
+	case count(fresh, func(u *unit) bool { return since(u) || !u.ready() }) > 0:
+		return other // a probe is out
+	case now.Before(b.notBefore):
 		d.wakeAt(b.notBefore)
-		n -= b.owed // the others do not replace failed ones
+		return other
 	}
-	if !b.everReady {
-		n = min(n, startsUnproven-starting)
-	}
-	return n
+	return max(other, 1)
 }
 
 func (d *decision) wakeAt(t time.Time) {

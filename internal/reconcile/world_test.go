@@ -91,7 +91,7 @@ func newWorld(t *testing.T, seed uint64, nodes ...string) *world {
 func (w *world) add(name string, behave func(fleet.ServerName, fleet.Revision) observetest.Behaviour) *observetest.Worker {
 	n := w.net.StartWorker(fleet.NodeInfo{Node: fleet.NodeID(name)})
 	if behave != nil {
-		n.Behave = behave
+		n.Behave(behave)
 	}
 	w.workers = append(w.workers, n)
 	return n

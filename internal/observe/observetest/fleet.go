@@ -129,7 +129,7 @@ func (f *Fleet) StartWorker(info fleet.NodeInfo) *Worker {
 		},
 		version:  1,
 		replicas: make(map[fleet.ReplicaID]*entry),
-		Behave:   func(fleet.ServerName, fleet.Revision) Behaviour { return Behaviour{} },
+		behave:   func(fleet.ServerName, fleet.Revision) Behaviour { return Behaviour{} },
 		wake:     make(map[chan struct{}]struct{}),
 		broken:   make(chan struct{}),
 	}

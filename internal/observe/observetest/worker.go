@@ -25,10 +25,8 @@ type Worker struct {
 	info   fleet.NodeInfo
 	member fleet.Member
 
-	// Behave tells how replicas go; set it before the first order.
-	Behave func(fleet.ServerName, fleet.Revision) Behaviour
-
 	mu        sync.Mutex
+	behave    func(fleet.ServerName, fleet.Revision) Behaviour
 	epoch     fleet.Epoch
 	version   uint64
 	replicas  map[fleet.ReplicaID]*entry // every id ever known
@@ -48,6 +46,13 @@ type entry struct {
 
 // Life returns the worker's life.
 func (w *Worker) Life() fleet.LifeID { return w.member.Life }
+
+// Behave tells how replicas started or stopped from now on go.
+func (w *Worker) Behave(as func(fleet.ServerName, fleet.Revision) Behaviour) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.behave = as
+}
 
 // Running returns what really runs.
 func (w *Worker) Running() []fleet.Replica {
@@ -193,7 +198,7 @@ func (w *Worker) start(o fleet.Order, a fleet.Assignment) (uint64, error) {
 	w.replicas[a.ID] = e
 	w.starts = append(w.starts, time.Now())
 	w.changed(e)
-	how := w.Behave(a.Server, a.Revision)
+	how := w.behave(a.Server, a.Revision)
 	time.AfterFunc(how.ReadyAfter, func() {
 		if how.FailStart {
 			w.end(a.ID, fleet.PhaseFailed, fleet.Exit{Code: 1})
@@ -222,7 +227,7 @@ func (w *Worker) stop(o fleet.Order, id fleet.ReplicaID, reason string) (uint64,
 	case e.r.Phase < fleet.PhaseDraining:
 		e.r.Phase, e.r.Reason = fleet.PhaseDraining, reason
 		w.changed(e)
-		how := w.Behave(e.r.Server, e.r.Revision)
+		how := w.behave(e.r.Server, e.r.Revision)
 		time.AfterFunc(how.StopAfter, func() { w.end(id, fleet.PhaseStopped, fleet.Exit{Requested: true}) })
 	}
 	return w.version, nil
