@@ -1,6 +1,7 @@
 // Package envflag gives every flag of a program an environment variable: the
 // flag's name in upper case with underscores, after MCPFLEET_. A flag on the
-// command line wins, an empty variable counts as none.
+// command line wins, an empty variable counts as none. Flags that ask for
+// something else than the program's work, help and version, have none.
 //
 // It keeps nothing and starts no goroutine.
 package envflag
@@ -26,7 +27,7 @@ func Name(flag string) string {
 func Apply(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 	var err error
 	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Changed || f.Name == "help" || err != nil {
+		if f.Changed || asks(f) || err != nil {
 			return
 		}
 		value, found := lookup(Name(f.Name))
@@ -44,8 +45,10 @@ func Apply(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 // Document adds the names of the variables to the flags' usage.
 func Document(flags *pflag.FlagSet) {
 	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Name != "help" && !f.Hidden {
+		if !asks(f) && !f.Hidden {
 			f.Usage += " [$" + Name(f.Name) + "]"
 		}
 	})
 }
+
+func asks(f *pflag.Flag) bool { return f.Name == "help" || f.Name == "version" }

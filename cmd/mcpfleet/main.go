@@ -1,0 +1,36 @@
+// Command mcpfleet asks a fleet of MCP servers and runs one on this machine.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/mcpfleet/mcpfleet/internal/cli"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	os.Exit(run())
+}
+
+func run() int {
+	dir := ""
+	if exe, err := os.Executable(); err == nil {
+		if real, err := filepath.EvalSymlinks(exe); err == nil {
+			exe = real
+		}
+		dir = filepath.Dir(exe)
+	}
+	err := cli.Execute(context.Background(), cli.Config{
+		Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		Env: os.Environ(), Lookup: os.LookupEnv, Version: version, BinDir: dir,
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mcpfleet:", err)
+	}
+	return cli.ExitCode(err)
+}

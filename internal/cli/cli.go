@@ -1,0 +1,180 @@
+// Package cli is the mcpfleet command: what a person or a script asks a fleet
+// over its HTTP API, and `mcpfleet up`, which runs a whole one here.
+//
+// It promises that what goes to stdout is the answer and nothing else, that -o
+// json is the API's own JSON, and that the exit code tells apart what went
+// wrong: 1 for an error, 2 for a command that makes no sense. It leaves the
+// API to package api and running a cluster to package up. Commands end when
+// they are done or a signal comes; they leave no goroutine behind.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/envflag"
+)
+
+// Config is the world around one run of the command.
+type Config struct {
+	Args    []string // without the program's name
+	In      io.Reader
+	Out     io.Writer
+	Err     io.Writer
+	Env     []string                    // for the programs that up starts
+	Lookup  func(string) (string, bool) // of environment variables
+	Version string
+	BinDir  string // where the program itself is
+}
+
+// Execute runs one command. Its error has not been shown yet.
+func Execute(ctx context.Context, cfg Config) error {
+	a := &app{Config: cfg}
+	root := a.root()
+	root.SetArgs(cfg.Args)
+	root.SetIn(cfg.In)
+	root.SetOut(cfg.Out)
+	root.SetErr(cfg.Err)
+	err := root.ExecuteContext(ctx)
+	if err != nil && !a.understood {
+		return &usageError{err}
+	}
+	return err
+}
+
+// usageError is a command that makes no sense.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// ExitCode returns what the process should end with.
+func ExitCode(err error) int {
+	switch _, usage := errors.AsType[*usageError](err); {
+	case err == nil:
+		return 0
+	case usage:
+		return 2
+	}
+	return 1
+}
+
+// app is one run of the command.
+type app struct {
+	Config
+	address    string
+	output     string
+	understood bool // flags and arguments were fine
+}
+
+const (
+	formatTable = "table"
+	formatJSON  = "json"
+)
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "mcpfleet",
+		Short:         "Run stdio MCP servers as a fleet behind one HTTP address",
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := envflag.Apply(cmd.Flags(), a.Lookup); err != nil {
+				return err
+			}
+			if a.output != formatTable && a.output != formatJSON {
+				return fmt.Errorf("--output must be %s or %s, not %q", formatTable, formatJSON, a.output)
+			}
+			a.understood = true
+			return nil
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.address, "address", "http://127.0.0.1:8000", "where a controller listens")
+	flags.StringVarP(&a.output, "output", "o", formatTable, "table or json")
+	root.AddCommand(a.upCommand(), a.statusCommand(), a.toolsCommand(), a.callCommand(), a.logsCommand(), a.nodesCommand(), a.versionCommand())
+	root.InitDefaultCompletionCmd()
+	envflag.Document(flags)
+	for _, c := range root.Commands() {
+		if c.Name() != "completion" {
+			envflag.Document(c.Flags())
+		}
+	}
+	return root
+}
+
+// asking makes the RunE of a command that asks the controller. A signal ends
+// it; a second one does so at once.
+func (a *app) asking(ask func(ctx context.Context, client *api.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+		defer stop()
+		defer context.AfterFunc(ctx, stop)()
+		client, err := api.NewClient(a.address, nil)
+		if err != nil {
+			a.understood = false
+			return fmt.Errorf("--address: %w", err)
+		}
+		return ask(ctx, client, args)
+	}
+}
+
+// json prints a value of the API.
+func (a *app) json(v any) error {
+	enc := json.NewEncoder(a.Out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of this program",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if a.output == formatJSON {
+				return a.json(map[string]string{"version": a.Version})
+			}
+			fmt.Fprintln(a.Out, "mcpfleet", a.Version)
+			return nil
+		},
+	}
+}
+
+// completing offers the names of servers for the first argument, and those of
+// a server's tools for the second.
+func (a *app) completing(withTools bool) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(context.Background(), completionPatience)
+		defer cancel()
+		if err := envflag.Apply(cmd.Flags(), a.Lookup); err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		client, err := api.NewClient(a.address, nil)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []string
+		switch {
+		case len(args) == 0:
+			names = serverNames(ctx, client)
+		case len(args) == 1 && withTools:
+			names = toolNames(ctx, client, args[0])
+		}
+		names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, prefix) })
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}

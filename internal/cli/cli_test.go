@@ -1,0 +1,181 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// controller answers as a small fleet would.
+func controller(t *testing.T) *httptest.Server {
+	t.Helper()
+	mux := http.NewServeMux()
+	answer := func(pattern string, status int, body string) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			io.WriteString(w, body)
+		})
+	}
+	answer("GET /api/v1/servers", 200, `{"servers":[
+		{"name":"demo","state":"READY","reason":"","desired":2,"ready":2,"restarts":1,"revision":4,"spec":{},"last_ended":[]},
+		{"name":"gone","state":"UNAVAILABLE","reason":"exit\u001b[31m code 1","desired":1,"ready":0,"restarts":9,"revision":1,"spec":{},
+		 "last_ended":[{"id":"gone-1-x","phase":"FAILED","reason":"exit code 1","log":["one","two","three"]}]}]}`)
+	answer("GET /api/v1/replicas", 200, `{"replicas":[
+		{"id":"demo-4-a","server":"demo","revision":4,"node":"n1","phase":"READY","reason":"","ongoing":1,"total_calls":7},
+		{"id":"demo-4-b","server":"demo","revision":4,"node":"n2","phase":"READY","reason":"","ongoing":0,"total_calls":8}]}`)
+	answer("GET /api/v1/nodes", 200, `{"nodes":[{"name":"n1","role":"worker","state":"READY","runtime":"podman","zone":"","grpc":"127.0.0.1:9","replicas":2,"pid":7,
+		"capacity":{"cpus":4,"memory":8589934592,"pids":0},"allocated":{"cpus":0.5,"memory":536870912,"pids":0}}]}`)
+	answer("GET /tools", 200, `{"tools":[{"name":"echo","description":"Says it again.\nMore.","input_schema":{},"server":"demo"},{"name":"x__y","description":null,"input_schema":{},"server":"x"}],
+		"unavailable":[{"server":"gone","reason":"never was ready"}]}`)
+	answer("GET /demo/tools", 200, `{"tools":[{"name":"echo","description":"Says it again.","input_schema":{},"server":"demo"}]}`)
+	answer("GET /api/v1/replicas/demo-4-a/logs", 200, "a1\na2\n")
+	answer("GET /api/v1/replicas/demo-4-b/logs", 200, "b1\nb2 without an end")
+	mux.HandleFunc("POST /demo/call", func(w http.ResponseWriter, r *http.Request) {
+		var req struct {
+			Name string          `json:"tool_name"`
+			Args json.RawMessage `json:"tool_args"`
+		}
+		json.NewDecoder(r.Body).Decode(&req)
+		switch req.Name {
+		case "echo":
+			text, _ := json.Marshal(string(req.Args))
+			fmt.Fprintf(w, `{"result":{"content":[{"type":"text","text":%s},{"type":"image","data":"x"}]}}`, text)
+		case "bad":
+			io.WriteString(w, `{"result":{"isError":true,"content":[{"type":"text","text":"no luck"}]}}`)
+		default:
+			w.WriteHeader(404)
+			io.WriteString(w, `{"detail":"demo has no tool named so; did you mean echo?","code":"unknown_tool","request_id":"r"}`)
+		}
+	})
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func TestCommands(t *testing.T) {
+	at := controller(t).URL
+	tests := []struct {
+		name string
+		args string // split at spaces
+		in   string
+		env  map[string]string
+		code int
+		out  string
+		err  string // of the command, or a part of what is on stderr
+	}{
+		{name: "status", args: "status", out: "" +
+			"SERVER  STATE        READY  RESTARTS  REVISION  REASON\n" +
+			"demo    READY        2/2    1         4         -\n" +
+			"gone    UNAVAILABLE  0/1    9         1         exit [31m code 1\n" +
+			"\n" +
+			"REPLICA   NODE  PHASE  ONGOING  CALLS  AGE  REASON\n" +
+			"demo-4-a  n1    READY  1        7      -    -\n" +
+			"demo-4-b  n2    READY  0        8      -    -\n"},
+		{name: "status of one", args: "status gone", out: "" +
+			"SERVER  STATE        READY  RESTARTS  REVISION  REASON\n" +
+			"gone    UNAVAILABLE  0/1    9         1         exit [31m code 1\n"},
+		{name: "status of none", args: "status nope", code: 1, err: `there is no server named "nope"`},
+		{name: "nodes", args: "nodes", out: "" +
+			"NODE  ROLE    STATE  RUNTIME  ZONE  REPLICAS  CPUS   MEMORY          ADDRESS      PID\n" +
+			"n1    worker  READY  podman   -     2         0.5/4  512MiB/8192MiB  127.0.0.1:9  7\n"},
+		{name: "tools", args: "tools", err: "the tools of gone are not known: never was ready", out: "" +
+			"TOOL  SERVER  DESCRIPTION\n" +
+			"echo  demo    Says it again.\n" +
+			"x__y  x       -\n"},
+		{name: "tools of one", args: "tools demo", out: "TOOL  SERVER  DESCRIPTION\necho  demo    Says it again.\n"},
+		{name: "call", args: `call demo echo {"n":10000000000000000001}`, out: `{"n":10000000000000000001}` + "\n" + `{"type":"image","data":"x"}` + "\n"},
+		{name: "call without arguments", args: "call demo echo", out: "{}\n" + `{"type":"image","data":"x"}` + "\n"},
+		{name: "call from stdin", args: "call demo echo -", in: `{"a":1}`, out: `{"a":1}` + "\n" + `{"type":"image","data":"x"}` + "\n"},
+		{name: "call in JSON", args: "call demo bad -o json", code: 1, err: "the tool reports an error",
+			out: "{\n  \"isError\": true,\n  \"content\": [\n    {\n      \"type\": \"text\",\n      \"text\": \"no luck\"\n    }\n  ]\n}\n"},
+		{name: "call that the tool refuses", args: "call demo bad {}", code: 1, err: "the tool reports an error: no luck"},
+		{name: "call of no tool", args: "call demo ecco {}", code: 1, err: "demo has no tool named so; did you mean echo?"},
+		{name: "call with no object", args: "call demo echo no", code: 2, err: "the arguments must be a JSON object: invalid character 'o' in literal null (expecting 'u')"},
+		{name: "call with null", args: "call demo echo null", code: 2, err: "the arguments must be a JSON object"},
+		{name: "call of nothing", args: "call demo", code: 2, err: "accepts between 2 and 3 arg(s), received 1"},
+		{name: "logs of a replica", args: "logs demo-4-a", out: "a1\na2\n"},
+		{name: "logs of a server", args: "logs demo", out: "demo-4-a  a1\ndemo-4-a  a2\ndemo-4-b  b1\ndemo-4-b  b2 without an end\n"},
+		{name: "logs of the ended", args: "logs gone --tail 2", out: "two\nthree\n", err: "gone-1-x is FAILED: exit code 1"},
+		{name: "logs of nothing", args: "logs nope", code: 1, err: `there is no replica and no server named "nope"`},
+		{name: "logs with a bad tail", args: "logs gone --tail -2", code: 2, err: "--tail must not be negative"},
+		{name: "version", args: "version", out: "mcpfleet v1\n"},
+		{name: "version in JSON", args: "version", env: map[string]string{"MCPFLEET_OUTPUT": "json"}, out: "{\n  \"version\": \"v1\"\n}\n"},
+		{name: "unknown command", args: "bogus", code: 2, err: `unknown command "bogus" for "mcpfleet"`},
+		{name: "unknown flag", args: "status --bogus", code: 2, err: "unknown flag: --bogus"},
+		{name: "unknown format", args: "status -o yaml", code: 2, err: `--output must be table or json, not "yaml"`},
+		{name: "bad variable", args: "up", env: map[string]string{"MCPFLEET_WORKERS": "x"}, code: 2, err: `environment variable MCPFLEET_WORKERS: "x" is not valid for --workers (int)`},
+		{name: "bad address", args: "status --address=ftp://x", code: 2, err: `--address: controller address "ftp://x" is not like http://host:port`},
+		{name: "no workers", args: "up --workers 0", code: 2, err: "--workers must be between 1 and 64, not 0"},
+		{name: "completion of servers", args: "__complete tools d", out: "demo\n:4\n", err: "Completion ended"},
+		{name: "completion of tools", args: "__complete call demo e", out: "echo\n:4\n", err: "Completion ended"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var out, stderr strings.Builder
+			err := Execute(t.Context(), Config{
+				Args: strings.Fields(tt.args), In: strings.NewReader(tt.in), Out: &out, Err: &stderr, Version: "v1",
+				Lookup: func(name string) (string, bool) {
+					if name == "MCPFLEET_ADDRESS" {
+						return at, true
+					}
+					v, ok := tt.env[name]
+					return v, ok
+				},
+			})
+			if got := ExitCode(err); got != tt.code {
+				t.Errorf("exit code %d, want %d; error %v", got, tt.code, err)
+			}
+			if out.String() != tt.out {
+				t.Errorf("stdout:\n%s\nwant:\n%s", &out, tt.out)
+			}
+			said := stderr.String()
+			if err != nil {
+				said += err.Error()
+			}
+			if !strings.Contains(said, tt.err) || tt.err == "" && said != "" {
+				t.Errorf("stderr and error: %q, want %q", said, tt.err)
+			}
+		})
+	}
+}
+
+func TestJSONIsTheAPIs(t *testing.T) {
+	at := controller(t).URL
+	for _, command := range []string{"status", "nodes", "tools"} {
+		var out strings.Builder
+		err := Execute(t.Context(), Config{Args: []string{command, "-o", "json", "--address", at}, Out: &out, Err: io.Discard, Lookup: func(string) (string, bool) { return "", false }})
+		var answer map[string][]map[string]any
+		if err != nil || json.Unmarshal([]byte(out.String()), &answer) != nil {
+			t.Errorf("%s: %v in %s", command, err, &out)
+		}
+		if first := answer[map[string]string{"status": "servers", "nodes": "nodes", "tools": "tools"}[command]]; len(first) == 0 || first[0]["name"] == nil {
+			t.Errorf("%s: got %s", command, &out)
+		}
+	}
+}
+
+// A command that waits for an answer ends with its context.
+func TestAskingEnds(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(asked)
+		<-release
+	}))
+	defer s.Close()
+	defer close(release)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-asked
+		cancel()
+	}()
+	err := Execute(ctx, Config{Args: []string{"status", "--address", s.URL}, Out: io.Discard, Err: io.Discard, Lookup: func(string) (string, bool) { return "", false }})
+	if ExitCode(err) != 1 {
+		t.Errorf("got %v", err)
+	}
+}

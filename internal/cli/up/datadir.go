@@ -1,0 +1,217 @@
+package up
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/proctab"
+)
+
+const (
+	tempPrefix   = "mcpfleet-up-"
+	lockName     = "up.lock"
+	childrenName = "up-children.json"
+	// youngest protects a directory that is only just being made.
+	youngest = time.Hour
+)
+
+// dataDir is the directory of one cluster, locked as long as it is open.
+type dataDir struct {
+	path string
+	temp bool
+	lock *os.File
+
+	mu       sync.Mutex
+	children map[string]proctab.ID
+}
+
+// errInUse is met when another process holds the lock.
+var errInUse = errors.New("in use")
+
+// openDataDir opens the directory named, or a temporary one. The children of
+// an earlier life that was killed stop by themselves, which takes them a
+// moment: they are waited for.
+func openDataDir(ctx context.Context, path string, say func(string)) (*dataDir, error) {
+	if path == "" {
+		sweepTemp(os.TempDir(), time.Now())
+		temp, err := os.MkdirTemp("", tempPrefix+"*")
+		if err != nil {
+			return nil, fmt.Errorf("temporary data directory: %w", err)
+		}
+		d, err := lockDir(temp)
+		if err != nil {
+			os.RemoveAll(temp)
+			return nil, fmt.Errorf("temporary data directory: %w", err)
+		}
+		d.temp = true
+		return d, nil
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("--data-dir: %w", err)
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("--data-dir: %w", err)
+	}
+	d, err := lockDir(path)
+	if err != nil {
+		return nil, fmt.Errorf("--data-dir %s: %w", path, err)
+	}
+	if err := d.waitForLastLife(ctx, say); err != nil {
+		return nil, errors.Join(err, d.lock.Close())
+	}
+	return d, nil
+}
+
+// lockDir takes the lock and writes our pid into it.
+func lockDir(path string) (*dataDir, error) {
+	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(lock); err != nil {
+		holder, _ := os.ReadFile(lock.Name())
+		lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w by pid %s", errInUse, strings.TrimSpace(string(holder)))
+		}
+		return nil, err
+	}
+	if err := lock.Truncate(0); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	if _, err := lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return &dataDir{path: path, lock: lock, children: map[string]proctab.ID{}}, nil
+}
+
+// flock tries to take the lock. The file is closed on exec: no child holds it.
+func flock(f *os.File) error {
+	for {
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// close releases the lock, and removes the directory if it is a temporary one.
+func (d *dataDir) close() error {
+	if d.temp {
+		if err := os.RemoveAll(d.path); err != nil {
+			return errors.Join(fmt.Errorf("remove temporary data directory: %w", err), d.lock.Close())
+		}
+	} else {
+		os.Remove(filepath.Join(d.path, childrenName))
+	}
+	return d.lock.Close()
+}
+
+// started notes a child, for a life after this one.
+func (d *dataDir) started(name string, pid int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	id := proctab.ID{PID: pid}
+	if p, ok := proctab.Find(pid); ok {
+		id = p.ID
+	}
+	d.children[name] = id
+	b, err := json.Marshal(d.children)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(d.path, childrenName)
+	if err := os.WriteFile(path+".tmp", b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
+}
+
+// lastLife returns the children that an earlier life noted and that live.
+func lastLife(path string) []proctab.ID {
+	b, err := os.ReadFile(filepath.Join(path, childrenName))
+	if err != nil {
+		return nil
+	}
+	noted := map[string]proctab.ID{}
+	if err := json.Unmarshal(b, &noted); err != nil {
+		return nil
+	}
+	var alive []proctab.ID
+	for _, id := range noted {
+		if id.PID > 1 && id.Alive() {
+			alive = append(alive, id)
+		}
+	}
+	return alive
+}
+
+func (d *dataDir) waitForLastLife(ctx context.Context, say func(string)) error {
+	alive := lastLife(d.path)
+	if len(alive) == 0 {
+		return nil
+	}
+	say(fmt.Sprintf("waiting for %d programs of an earlier life to stop", len(alive)))
+	wait, cancel := context.WithTimeout(ctx, stopPatience)
+	defer cancel()
+	for _, id := range alive {
+		if proctab.WaitGone(wait, id) != nil {
+			break
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	kill, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if _, err := proctab.KillAll(kill, func() []proctab.ID { return lastLife(d.path) }); err != nil {
+		return fmt.Errorf("programs of an earlier life do not end: %w", err)
+	}
+	return nil
+}
+
+// sweepTemp removes the temporary directories of lives that were killed. What
+// is not surely stale is left alone.
+func sweepTemp(root string, now time.Time) {
+	dirs, err := filepath.Glob(filepath.Join(root, tempPrefix+"*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range dirs {
+		info, err := os.Lstat(dir)
+		if err != nil || !info.IsDir() || !isMine(info) {
+			continue
+		}
+		young := now.Sub(info.ModTime()) < youngest
+		lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrNotExist) && !young {
+			os.RemoveAll(dir)
+			continue
+		} else if err != nil {
+			continue
+		}
+		// Between the making of a lock and its taking it is empty.
+		held, statErr := lock.Stat()
+		if flock(lock) == nil && statErr == nil && (held.Size() > 0 || !young) && len(lastLife(dir)) == 0 {
+			os.RemoveAll(dir)
+		}
+		lock.Close()
+	}
+}
+
+func isMine(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(stat.Uid) == os.Getuid()
+}

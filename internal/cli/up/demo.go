@@ -1,0 +1,104 @@
+package up
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+const (
+	demoServer = "demo"
+	demoImage  = "localhost/mcpfleet-demo"
+)
+
+// demoFile writes a fleet file that serves the demo program, and returns its
+// path. With podman it is made into an image of nothing but itself.
+func demoFile(ctx context.Context, runtime, demo, dataDir string, replicas int) (string, error) {
+	spec := map[string]any{"default_tool": "echo", "replicas": replicas}
+	if runtime == "podman" {
+		image, err := demoImageOf(ctx, demo, dataDir)
+		if err != nil {
+			return "", err
+		}
+		spec["image"], spec["pull_policy"] = image, "never"
+	} else {
+		spec["command"] = []string{demo}
+	}
+	b, err := json.MarshalIndent(map[string]any{"servers": map[string]any{demoServer: spec}}, "", "  ")
+	if err != nil {
+		return "", err
+	}
+	// A dollar sign in a path must not begin a variable.
+	b = bytes.ReplaceAll(b, []byte("$"), []byte("$$"))
+	path := filepath.Join(dataDir, "demo-fleet.json")
+	if err := os.WriteFile(path, append(b, '\n'), 0o600); err != nil {
+		return "", err
+	}
+	return path, nil
+}
+
+// demoImageOf imports the program as an image, once for each build of it.
+func demoImageOf(ctx context.Context, demo, dataDir string) (string, error) {
+	program, err := os.ReadFile(demo)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(program)
+	image := demoImage + ":" + hex.EncodeToString(sum[:6])
+	if podman(ctx, "image", "exists", image) == nil {
+		return image, nil
+	}
+	layer, err := layerOf("demo-server", program)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dataDir, "demo-image.tar")
+	if err := os.WriteFile(path, layer, 0o600); err != nil {
+		return "", err
+	}
+	defer os.Remove(path)
+	if err := podman(ctx, "import", "--quiet", "--change", `ENTRYPOINT ["/demo-server"]`, path, image); err != nil {
+		return "", fmt.Errorf("make its image: %w", err)
+	}
+	return image, nil
+}
+
+// layerOf packs one program as the root file system of an image.
+func layerOf(name string, program []byte) ([]byte, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(program)), Typeflag: tar.TypeReg}); err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(program); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// podman runs a podman command that starts no container. It is not killed when
+// ctx ends, or its storage might be left half written: it is over in a moment.
+func podman(ctx context.Context, args ...string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	cmd := exec.Command("podman", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // out of reach of Ctrl-C
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("podman %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

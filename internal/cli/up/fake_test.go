@@ -1,0 +1,268 @@
+package up
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// TestMain makes the test binary play the programs that Run starts, and Run
+// itself in a process of its own, by the name it is called by.
+func TestMain(m *testing.M) {
+	switch filepath.Base(os.Args[0]) {
+	case "controller":
+		os.Exit(playController(parseFlags(os.Args[1:])))
+	case "worker":
+		os.Exit(playWorker(parseFlags(os.Args[1:])))
+	case "up":
+		os.Exit(playUp(os.Args[1]))
+	}
+	os.Exit(m.Run())
+}
+
+func parseFlags(args []string) map[string]string {
+	flags := map[string]string{}
+	for i := 0; i < len(args); i++ {
+		if i+1 < len(args) && !strings.HasPrefix(args[i+1], "--") {
+			flags[args[i]] = args[i+1]
+			i++
+		} else {
+			flags[args[i]] = ""
+		}
+	}
+	return flags
+}
+
+// plays tells whether the test wants the players to misbehave so.
+func plays(what string) bool {
+	for w := range strings.SplitSeq(os.Getenv("PLAY"), ",") {
+		if w == what {
+			return true
+		}
+	}
+	return false
+}
+
+// life is one life of a played program, noted in <data-dir>/lives.
+type life struct {
+	PID   int               `json:"pid"`
+	Flags map[string]string `json:"flags"`
+}
+
+func noteLife(flags map[string]string) {
+	dir := flags["--data-dir"]
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		panic(err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lives"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	b, err := json.Marshal(life{PID: os.Getpid(), Flags: flags})
+	if err != nil {
+		panic(err)
+	}
+	if _, err := f.Write(append(b, '\n')); err != nil {
+		panic(err)
+	}
+}
+
+// untilTold blocks until TERM comes or the lifeline ends, and notes which.
+func untilTold(flags map[string]string) int {
+	told := make(chan string, 2)
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
+	go func() {
+		for range term {
+			if !plays("deaf") {
+				told <- "TERM"
+			}
+		}
+	}()
+	if fd := flags[lifelineFlag]; fd != "" {
+		n := 0
+		fmt.Sscan(fd, &n)
+		go func() {
+			io.Copy(io.Discard, os.NewFile(uintptr(n), "lifeline"))
+			told <- "lifeline"
+		}()
+	}
+	why := <-told
+	fmt.Fprintln(os.Stderr, "stopping for", why) // must not kill when nobody reads
+	if err := os.WriteFile(filepath.Join(flags["--data-dir"], "end"), []byte(why), 0o600); err != nil {
+		return 1
+	}
+	return 0
+}
+
+func playController(flags map[string]string) int {
+	noteLife(flags)
+	if plays("controller-fails") {
+		fmt.Fprintln(os.Stderr, "see http://example.com\nlisten: address already in use")
+		return 1
+	}
+	var mu sync.Mutex
+	nodes := []api.Node{}
+	reply := func(v func() any) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			json.NewEncoder(w).Encode(v())
+		}
+	}
+	echo := api.Tool{Name: "echo", Server: "demo", InputSchema: json.RawMessage(`{"type":"object","required":["text"],"properties":{"text":{"type":"string"}}}`)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /readyz", reply(func() any {
+		return api.Ready{Ready: true, Servers: []api.ServerReady{{Name: "demo", State: fleet.StateReady, Desired: 1, Ready: 1, Reason: "see http://elsewhere"}}}
+	}))
+	mux.HandleFunc("GET /api/v1/servers", reply(func() any {
+		return api.Servers{Servers: []api.Server{{Name: "demo", Spec: json.RawMessage(`{"default_tool":"echo"}`)}}}
+	}))
+	mux.HandleFunc("GET /api/v1/replicas", reply(func() any { return api.Replicas{} }))
+	mux.HandleFunc("GET /api/v1/nodes", reply(func() any { return api.Nodes{Nodes: nodes} }))
+	mux.HandleFunc("GET /tools", reply(func() any { return api.Tools{Tools: []api.Tool{echo}} }))
+	mux.HandleFunc("POST /join", func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		nodes = append(nodes, api.Node{Name: fleet.NodeID(r.FormValue("name")), Role: fleet.RoleWorker, Runtime: "process"})
+	})
+	at := map[string]string{}
+	for _, flag := range []string{"--http", "--gossip"} { // workers join at the second, by HTTP as well
+		l, err := net.Listen("tcp", flags[flag])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		go http.Serve(l, mux)
+		at[strings.TrimPrefix(flag, "--")] = l.Addr().String()
+	}
+	json.NewEncoder(os.Stdout).Encode(at)
+	return untilTold(flags)
+}
+
+func playWorker(flags map[string]string) int {
+	if _, check := flags["--check-runtime"]; check {
+		if flags["--runtime"] == "podman" {
+			fmt.Fprintln(os.Stderr, "podman: not found")
+			return 1
+		}
+		fmt.Println(`{"runtime":"process","reason":"podman: not found"}`)
+		return 0
+	}
+	noteLife(flags)
+	if plays(flags["--name"] + "-fails") {
+		fmt.Fprintln(os.Stderr, "boom")
+		return 3
+	}
+	for {
+		resp, err := http.Post("http://"+flags["--join"]+"/join?name="+flags["--name"], "", nil)
+		if err == nil {
+			resp.Body.Close()
+			break
+		}
+	}
+	fmt.Println(`{"grpc":"127.0.0.1:1","gossip":"127.0.0.1:2"}`)
+	return untilTold(flags)
+}
+
+// playUp runs Run until it is killed, with what is in the JSON given.
+func playUp(text string) int {
+	var cfg Config
+	if err := json.Unmarshal([]byte(text), &struct {
+		*Config
+		Out, Lookup, Stop, Force any
+	}{Config: &cfg}); err != nil {
+		panic(err)
+	}
+	cfg.Out, cfg.Env = os.Stdout, os.Environ()
+	if err := Run(context.Background(), cfg); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+// programsDir is a directory with the played programs.
+func programsDir(t *testing.T) string {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"controller", "worker", "up", "demo-server"} {
+		if err := os.Symlink(exe, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// lives returns the lives of a program so far.
+func lives(dataDir, program string) []life {
+	b, err := os.ReadFile(filepath.Join(dataDir, program, "lives"))
+	if err != nil {
+		return nil
+	}
+	var out []life
+	for line := range strings.Lines(string(b)) {
+		var l life
+		if json.Unmarshal([]byte(line), &l) == nil {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// eventually polls until the condition returns "", and fails with its last
+// reason otherwise.
+func eventually(t *testing.T, condition func() string) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		reason := condition()
+		if reason == "" {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited too long: %s", reason)
+		}
+	}
+}
+
+// output collects what is printed.
+type output struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}

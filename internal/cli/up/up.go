@@ -1,0 +1,300 @@
+// Package up runs a whole cluster on this machine, from the real controller
+// and worker programs: one controller, some workers, and the servers of a
+// fleet file or the demo server.
+//
+// It promises that nothing it started outlives it for long. Children run in
+// process groups of their own, so that Ctrl-C reaches only Run, which then
+// tells them to stop and at last kills them. Each also inherits the read end of
+// a pipe, the lifeline, whose write end only Run's process has: its end tells a
+// child to stop when Run was killed and can tell nobody. Children write their
+// logs into files themselves, for a pipe without a reader would kill them in
+// the middle of their clean stop. A child that dies is started again, at the
+// addresses it had; only a child that cannot start at all ends everything.
+//
+// It leaves to the programs what they do. Run owns all goroutines and child
+// processes and waits for them.
+package up
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+)
+
+// Config says what to run.
+type Config struct {
+	File    string // the fleet file; "" serves the demo server
+	Workers int
+	Runtime string // auto, podman or process
+	HTTP    string // where the controller listens
+	DataDir string // "" takes a temporary one and removes it at the end
+
+	BinDir string // where the programs are; they are looked for in PATH, too
+	Out    io.Writer
+	Env    []string
+	Lookup func(string) (string, bool) // of variables in the fleet file
+
+	// Stop ends the cluster when it is closed, Force kills what has not ended.
+	Stop, Force <-chan struct{}
+}
+
+const (
+	maxWorkers = 64
+	// stopPatience is how long children have before they are killed: all
+	// must be over 15 s after the signal.
+	stopPatience = 12 * time.Second
+)
+
+// Validate names the flag that cannot be as it is.
+func (c *Config) Validate() error {
+	if c.Workers < 1 || c.Workers > maxWorkers {
+		return fmt.Errorf("--workers must be between 1 and %d, not %d", maxWorkers, c.Workers)
+	}
+	switch c.Runtime {
+	case "auto", "podman", "process":
+	default:
+		return fmt.Errorf("--runtime must be auto, podman or process, not %q", c.Runtime)
+	}
+	if _, _, err := net.SplitHostPort(c.HTTP); err != nil {
+		return fmt.Errorf("--http must be host:port: %w", err)
+	}
+	return nil
+}
+
+// Run runs the cluster until Stop is closed or ctx ends, and returns nil then.
+// An error means that something could not start.
+func Run(ctx context.Context, cfg Config) (err error) {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	bins, err := findPrograms(cfg)
+	if err != nil {
+		return err
+	}
+	var file *fleetfile.File
+	if cfg.File != "" { // what is wrong with the file is told before anything starts
+		if file, err = readFleetFile(&cfg); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var listener sync.WaitGroup
+	defer func() { cancel(nil); listener.Wait() }()
+	over := ctx.Done()
+	listener.Go(func() {
+		select {
+		case <-cfg.Stop:
+			cancel(errAskedToStop)
+		case <-over:
+		}
+	})
+
+	out := newPrinter(cfg.Out)
+	dir, err := openDataDir(ctx, cfg.DataDir, out.event)
+	if err != nil {
+		return cleanStop(ctx, err)
+	}
+	defer func() { err = errors.Join(err, dir.close()) }()
+
+	l, err := newLauncher(dir, cfg.Env, cfg.Force)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+
+	rt, err := chooseRuntime(ctx, l, bins.worker, cfg.Runtime, dir.path)
+	if err != nil {
+		return cleanStop(ctx, err)
+	}
+	out.event(rt.String())
+	configFile := cfg.File
+	if file == nil {
+		if configFile, err = demoFile(ctx, rt.Runtime, bins.demo, dir.path, cfg.Workers); err != nil {
+			return cleanStop(ctx, fmt.Errorf("prepare the demo server: %w", err))
+		}
+	} else if err := runnable(file, rt); err != nil {
+		return err
+	}
+
+	// The group's context ends with a signal and with the first child that
+	// cannot start; then every keeper stops its child.
+	group, running := errgroup.WithContext(ctx)
+	cluster := &cluster{launcher: l, out: out, group: group}
+	group.Go(func() error {
+		controller := cluster.keep(running, controllerProgram(bins.controller, dir.path, cfg.HTTP, configFile))
+		addr, err := controller.address(running)
+		if err != nil {
+			return nil // the keeper has told why
+		}
+		for i := range cfg.Workers {
+			cluster.keep(running, workerProgram(bins.worker, dir.path, workerName(i), addr.Gossip, rt.Runtime))
+		}
+		client, err := api.NewClient(reachable(addr.HTTP), &http.Client{Timeout: pollTimeout})
+		if err != nil {
+			return fmt.Errorf("controller's address: %w", err)
+		}
+		watch(running, client, cfg.Workers, out)
+		return nil
+	})
+	group.Go(func() error {
+		<-running.Done()
+		if errors.Is(context.Cause(running), errAskedToStop) {
+			out.event("stopping")
+		}
+		return nil
+	})
+	err = group.Wait()
+	out.finish()
+	return err
+}
+
+var errAskedToStop = errors.New("asked to stop")
+
+// cleanStop returns no error for what ended because it was asked to.
+func cleanStop(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errAskedToStop) {
+		return nil
+	}
+	return err
+}
+
+// programs are the paths of what runs.
+type programs struct {
+	controller, worker, demo string
+}
+
+func findPrograms(cfg Config) (programs, error) {
+	var p programs
+	want := map[string]*string{"controller": &p.controller, "worker": &p.worker}
+	if cfg.File == "" {
+		want["demo-server"] = &p.demo
+	}
+	for name, path := range want {
+		found, err := findProgram(cfg.BinDir, name, cfg.Env)
+		if err != nil {
+			return programs{}, err
+		}
+		*path = found
+	}
+	return p, nil
+}
+
+// findProgram looks beside our own program first: versions belong together.
+func findProgram(dir, name string, env []string) (string, error) {
+	search := []string{dir}
+	for _, kv := range env {
+		if list, ok := strings.CutPrefix(kv, "PATH="); ok {
+			search = append(search, filepath.SplitList(list)...)
+		}
+	}
+	for _, d := range search {
+		path, err := filepath.Abs(filepath.Join(d, name))
+		if err != nil || d == "" {
+			continue
+		}
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("the program %s is neither beside mcpfleet, in %s, nor in PATH; make build makes it", name, dir)
+}
+
+// readFleetFile reads the fleet file for what is wrong with it. The controller
+// reads it again by itself.
+func readFleetFile(cfg *Config) (*fleetfile.File, error) {
+	path, err := filepath.Abs(cfg.File)
+	if err != nil {
+		return nil, fmt.Errorf("--config: %w", err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("--config: %w", err)
+	}
+	f, err := fleetfile.Parse(data, fleetfile.Options{Filename: cfg.File, Lookup: cfg.Lookup})
+	cfg.File = path
+	return f, err
+}
+
+// runnable refuses a fleet of which nothing can run here.
+func runnable(f *fleetfile.File, rt runtimeChoice) error {
+	var not []string
+	for _, name := range f.Names() {
+		if spec := f.Servers[name]; (spec.Image != "") != (rt.Runtime == "podman") {
+			not = append(not, string(name))
+		}
+	}
+	if len(not) < len(f.Servers) || len(not) == 0 {
+		return nil // the others are listed once it is known
+	}
+	if rt.Runtime == "podman" {
+		return fmt.Errorf("no server can start: %s: a command needs --runtime process", strings.Join(not, ", "))
+	}
+	why := "with --runtime process"
+	if rt.Reason != "" {
+		why = rt.Reason
+	}
+	return fmt.Errorf("no server can start: %s: an image needs podman (%s)", strings.Join(not, ", "), why)
+}
+
+// runtimeChoice is what `worker --check-runtime` prints, as one line of JSON.
+type runtimeChoice struct {
+	Runtime string `json:"runtime"` // podman or process
+	Reason  string `json:"reason"`
+}
+
+// String tells the user.
+func (r runtimeChoice) String() string {
+	s := "runtime " + r.Runtime
+	if r.Reason != "" {
+		s += ": " + r.Reason
+	}
+	if r.Runtime == "process" {
+		s += "; servers run as plain processes, without isolation"
+	}
+	return s
+}
+
+// chooseRuntime asks the worker program once what works on this machine, so
+// that all workers do the same and podman is tried once. Plain processes work
+// everywhere.
+func chooseRuntime(ctx context.Context, l *launcher, worker, wanted, dataDir string) (runtimeChoice, error) {
+	if wanted == "process" {
+		return runtimeChoice{Runtime: wanted}, nil
+	}
+	answer, err := l.output(ctx, "check-runtime", worker,
+		"--check-runtime", "--runtime", wanted, "--data-dir", filepath.Join(dataDir, "check-runtime"))
+	if err != nil {
+		return runtimeChoice{}, fmt.Errorf("--runtime %s: %w", wanted, err)
+	}
+	var choice runtimeChoice
+	if err := json.Unmarshal(answer, &choice); err != nil || choice.Runtime != "podman" && choice.Runtime != "process" {
+		return runtimeChoice{}, fmt.Errorf("worker --check-runtime answered %q", answer)
+	}
+	return choice, nil
+}
+
+// reachable turns a listener's address into one to connect to.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}

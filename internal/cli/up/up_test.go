@@ -1,0 +1,272 @@
+package up
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/proctab"
+)
+
+// running is a Run in a goroutine.
+type running struct {
+	t     *testing.T
+	cfg   Config
+	out   *output
+	stop  chan struct{}
+	force chan struct{}
+	err   chan error
+}
+
+// noSleepAtExit saves a second at each end of a program with the race detector.
+const noSleepAtExit = "GORACE=atexit_sleep_ms=0"
+
+func begin(t *testing.T, play string, edit func(*Config)) *running {
+	t.Helper()
+	t.Setenv("TMPDIR", t.TempDir())
+	r := &running{t: t, out: &output{}, stop: make(chan struct{}), force: make(chan struct{}), err: make(chan error, 1)}
+	r.cfg = Config{
+		Workers: 3, Runtime: "auto", HTTP: "127.0.0.1:0", DataDir: t.TempDir(), BinDir: programsDir(t), Out: r.out,
+		Env: append(os.Environ(), "PLAY="+play, noSleepAtExit), Stop: r.stop, Force: r.force,
+	}
+	if edit != nil {
+		edit(&r.cfg)
+	}
+	go func() { r.err <- Run(t.Context(), r.cfg) }()
+	return r
+}
+
+func (r *running) untilPrinted(text string) {
+	r.t.Helper()
+	eventually(r.t, func() string {
+		if strings.Contains(r.out.String(), text) {
+			return ""
+		}
+		return fmt.Sprintf("want %q in the output:\n%s", text, r.out)
+	})
+}
+
+// ended waits for the end of Run, and checks that nobody is left.
+func (r *running) ended() error {
+	r.t.Helper()
+	select {
+	case err := <-r.err:
+		for _, name := range []string{"controller", "worker-1", "worker-2", "worker-3"} {
+			for _, l := range lives(r.cfg.DataDir, name) {
+				if p, alive := proctab.Find(l.PID); alive && p.Parent == os.Getpid() {
+					r.t.Errorf("%s is still there as process %d", name, l.PID)
+				}
+			}
+		}
+		return err
+	case <-time.After(20 * time.Second):
+		r.t.Fatalf("Run does not end; its output:\n%s", r.out)
+		return nil
+	}
+}
+
+var firstURL = regexp.MustCompile(`http://\S*`)
+
+func TestRunUntilStopped(t *testing.T) {
+	r := begin(t, "", nil)
+	r.untilPrinted("curl -s")
+	controller := lives(r.cfg.DataDir, "controller")[0]
+	text := r.out.String()
+	url := firstURL.FindString(text)
+	if !strings.Contains(text, "mcpfleet is ready: "+url+"\n") || strings.HasSuffix(url, ":0") {
+		t.Errorf("the first URL is %q in\n%s", url, text)
+	}
+	if want := `curl -s ` + url + `/call -H 'Content-Type: application/json' -d '{"tool_name":"echo","tool_args":{"text":"hello"}}'`; !strings.Contains(text, want) {
+		t.Errorf("want %s in\n%s", want, text)
+	}
+	if !strings.Contains(text, "without isolation") {
+		t.Errorf("does not say that processes are not isolated:\n%s", text)
+	}
+	if got := controller.Flags["--config"]; got != filepath.Join(r.cfg.DataDir, "demo-fleet.json") {
+		t.Errorf("the controller reads %s", got)
+	}
+	if got := lives(r.cfg.DataDir, "worker-3")[0].Flags["--runtime"]; got != "process" {
+		t.Errorf("workers have --runtime %s, want what was found to work", got)
+	}
+	close(r.stop)
+	if err := r.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	for _, name := range []string{"controller", "worker-1", "worker-2", "worker-3"} {
+		if end, err := os.ReadFile(filepath.Join(r.cfg.DataDir, name, "end")); string(end) != "TERM" {
+			t.Errorf("%s ended for %q, %v; want TERM", name, end, err)
+		}
+	}
+}
+
+func TestRunWithoutDataDir(t *testing.T) {
+	r := begin(t, "", func(c *Config) { c.DataDir = "" })
+	r.untilPrinted("mcpfleet is ready")
+	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), tempPrefix+"*")); len(left) != 1 {
+		t.Errorf("want one temporary directory, got %v", left)
+	}
+	close(r.stop)
+	if err := r.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if left, _ := os.ReadDir(os.TempDir()); len(left) != 0 {
+		t.Errorf("left in the temporary directory: %v", left)
+	}
+}
+
+func TestRunStartsTheDeadAgain(t *testing.T) {
+	r := begin(t, "", nil)
+	r.untilPrinted("mcpfleet is ready")
+	url := firstURL.FindString(r.out.String())
+	for _, name := range []string{"controller", "worker-2"} {
+		first := lives(r.cfg.DataDir, name)[0]
+		if err := syscall.Kill(first.PID, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() string {
+			if n := len(lives(r.cfg.DataDir, name)); n < 2 {
+				return fmt.Sprintf("%s had %d lives", name, n)
+			}
+			return ""
+		})
+	}
+	r.untilPrinted("worker-2 died: killed by killed")
+	controllers := lives(r.cfg.DataDir, "controller")
+	if got := "http://" + controllers[1].Flags["--http"]; got != url {
+		t.Errorf("the controller is back at %s, was at %s", got, url)
+	}
+	join := lives(r.cfg.DataDir, "worker-2")[1].Flags["--join"]
+	if got := controllers[1].Flags["--gossip"]; got != join || strings.HasSuffix(got, ":0") {
+		t.Errorf("the controller gossips at %s, workers join %s", got, join)
+	}
+	close(r.stop)
+	if err := r.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestRunTellsWhyAChildDoesNotStart(t *testing.T) {
+	tests := []struct{ play, want string }{
+		{"controller-fails", "controller did not start: exit code 1\n  see http://example.com\n  listen: address already in use"},
+		{"worker-2-fails", "worker-2 did not start: exit code 3\n  boom"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.play, func(t *testing.T) {
+			r := begin(t, tt.play, nil)
+			if err := r.ended(); err == nil || err.Error() != tt.want {
+				t.Errorf("got %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+	t.Run("runtime", func(t *testing.T) {
+		r := begin(t, "", func(c *Config) { c.Runtime = "podman" })
+		if err := r.ended(); err == nil || err.Error() != "--runtime podman: exit code 1\n  podman: not found" {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestRunReadsTheFileFirst(t *testing.T) {
+	tests := []struct{ name, text, want string }{
+		{"wrong", "servers: {x: {image: y, replcas: 1}}", "fleet.yaml:1:25: servers.x.replcas: unknown key; did you mean replicas?"},
+		{"nothing can run", "servers: {x: {image: y}}", "no server can start: x: an image needs podman (podman: not found)"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "fleet.yaml")
+			if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r := begin(t, "", func(c *Config) { c.File = file })
+			if err := r.ended(); err == nil || !strings.HasSuffix(err.Error(), tt.want) {
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+			if n := len(lives(r.cfg.DataDir, "controller")); n != 0 {
+				t.Errorf("the controller was started %d times", n)
+			}
+		})
+	}
+}
+
+// A second signal does not wait for children that do not listen to the first.
+func TestRunKillsAtTheSecondSignal(t *testing.T) {
+	r := begin(t, "deaf", nil)
+	r.untilPrinted("mcpfleet is ready")
+	began := time.Now()
+	close(r.stop)
+	r.untilPrinted("stopping")
+	close(r.force)
+	if err := r.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if took := time.Since(began); took >= stopPatience {
+		t.Errorf("took %s: not by the second signal", took)
+	}
+}
+
+// When up itself is killed, its children see the end of the lifeline. A new one
+// with the same directory waits for them.
+func TestKilledRunTakesItsChildrenAlong(t *testing.T) {
+	dir, bin := t.TempDir(), programsDir(t)
+	config, err := json.Marshal(map[string]any{"Workers": 2, "Runtime": "process", "HTTP": "127.0.0.1:0", "DataDir": dir, "BinDir": bin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out output
+	cmd := exec.Command(filepath.Join(bin, "up"), string(config))
+	cmd.Stdout, cmd.Stderr, cmd.Env = &out, &out, append(os.Environ(), noSleepAtExit)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ready := func() string {
+		if strings.Contains(out.String(), "mcpfleet is ready") {
+			return ""
+		}
+		return "not ready: " + out.String()
+	}
+	eventually(t, ready)
+
+	second := begin(t, "", func(c *Config) { c.DataDir = dir })
+	if err := second.ended(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("in use by pid %d", cmd.Process.Pid)) {
+		t.Errorf("a second one in the same directory: %v", err)
+	}
+
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	third := begin(t, "", func(c *Config) { c.DataDir = dir; c.Workers = 2 })
+	third.untilPrinted("mcpfleet is ready")
+	for _, name := range []string{"controller", "worker-1", "worker-2"} {
+		if end, err := os.ReadFile(filepath.Join(dir, name, "end")); string(end) != "lifeline" {
+			t.Errorf("%s ended for %q, %v; want the lifeline", name, end, err)
+		}
+	}
+	close(third.stop)
+	if err := third.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	good := Config{Workers: 1, Runtime: "auto", HTTP: ":0"}
+	if err := good.Validate(); err != nil {
+		t.Errorf("refused: %v", err)
+	}
+	for flag, bad := range map[string]Config{
+		"--workers": {Workers: 0, Runtime: "auto", HTTP: ":0"},
+		"--runtime": {Workers: 1, Runtime: "docker", HTTP: ":0"},
+		"--http":    {Workers: 1, Runtime: "auto", HTTP: "8000"},
+	} {
+		if err := bad.Validate(); err == nil || !strings.HasPrefix(err.Error(), flag+" must be") {
+			t.Errorf("%s: got %v", flag, err)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package up
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+const (
+	pollTimeout = 5 * time.Second
+	pollStart   = 200 * time.Millisecond // while things start
+	pollReady   = time.Second
+)
+
+// snapshot is how the cluster is, as the controller tells it.
+type snapshot struct {
+	ready    api.Ready
+	replicas []api.Replica
+	nodes    []api.Node
+}
+
+func look(ctx context.Context, client *api.Client) (snapshot, error) {
+	var s snapshot
+	var err error
+	if s.ready, err = client.Ready(ctx); err != nil {
+		return s, err
+	}
+	if s.replicas, err = client.Replicas(ctx); err != nil {
+		return s, err
+	}
+	s.nodes, err = client.Nodes(ctx)
+	return s, err
+}
+
+// watch shows progress until all is ready, says so once, and then tells how
+// servers fare until ctx ends. While the controller cannot be asked there is
+// nothing to tell: its keeper tells why.
+func watch(ctx context.Context, client *api.Client, workers int, out *printer) {
+	tick := time.NewTicker(pollStart)
+	defer tick.Stop()
+	announced := false
+	for {
+		s, err := look(ctx, client)
+		switch {
+		case err != nil:
+		case !announced && s.ready.Ready && s.joined() >= workers:
+			lines := announcement(client.Address(), s, toolsOf(ctx, client, s))
+			out.announce(lines)
+			announced = true
+			out.note(serverRows(s))
+			tick.Reset(pollReady)
+		case announced:
+			out.progress(serverRows(s))
+		default:
+			out.progress(append(serverRows(s), row{name: "workers", text: fmt.Sprintf("workers: %d/%d joined", s.joined(), workers)}))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// joined counts the workers that the controller has a connection to: what they
+// run replicas with is known from there.
+func (s *snapshot) joined() int {
+	n := 0
+	for _, node := range s.nodes {
+		if node.Role == fleet.RoleWorker && node.Runtime != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// row is one line of progress. The detail changes often and is for terminals.
+type row struct {
+	name, text, detail string
+}
+
+func (r row) String() string { return r.text }
+
+func (r row) detailText() string {
+	if r.detail == "" {
+		return ""
+	}
+	return " (" + r.detail + ")"
+}
+
+// serverRows tells of each server how far it is.
+func serverRows(s snapshot) []row {
+	rows := make([]row, 0, len(s.ready.Servers))
+	for _, server := range s.ready.Servers {
+		counts := map[string]int{}
+		r := row{name: string(server.Name)}
+		for _, replica := range s.replicas {
+			if replica.Server == server.Name && replica.Phase != fleet.PhaseReady.String() {
+				counts[replica.Phase]++
+				if r.detail == "" {
+					r.detail = replica.Reason
+				}
+			}
+		}
+		r.text = fmt.Sprintf("%s: %s, %d/%d ready", server.Name, server.State, server.Ready, server.Desired)
+		for p := fleet.PhasePending; p <= fleet.PhaseFailed; p++ {
+			if n := counts[p.String()]; n > 0 {
+				r.text += fmt.Sprintf(", %d %s", n, strings.ToLower(p.String()))
+			}
+		}
+		if server.State == fleet.StateUnavailable || server.State == fleet.StateDegraded {
+			r.text += ": " + oneLine(server.Reason)
+			r.detail = ""
+		}
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// oneLine cuts a reason that quotes a log to what fits a line.
+func oneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	const most = 300
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + "..."
+	}
+	return s
+}
+
+// toolsOf returns the tools to make an example of: those of the default server,
+// or of the first one that serves, and that server's name in the second case.
+func toolsOf(ctx context.Context, client *api.Client, s snapshot) exampleTools {
+	servers, err := client.Servers(ctx)
+	if err != nil {
+		return exampleTools{}
+	}
+	if root, err := client.Tools(ctx, ""); err == nil {
+		if i := slices.IndexFunc(root.Tools, func(t api.Tool) bool { return !strings.Contains(t.Name, "__") }); i >= 0 {
+			return pickExample("", servers, root.Tools[i].Server, root.Tools)
+		}
+	}
+	for _, server := range s.ready.Servers {
+		if server.Ready == 0 {
+			continue
+		}
+		if own, err := client.Tools(ctx, server.Name); err == nil {
+			return pickExample(server.Name, servers, server.Name, own.Tools)
+		}
+	}
+	return exampleTools{}
+}
