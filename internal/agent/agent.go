@@ -44,6 +44,9 @@ const (
 	loadPeriod = time.Second
 	// closeTimeout bounds the runtime's own cleaning up at the end.
 	closeTimeout = 20 * time.Second
+	// rushedGrace bounds each step of a stop when the whole node stops, which
+	// has no time for every server's wishes.
+	rushedGrace = 3 * time.Second
 )
 
 // Config is what an agent needs.
@@ -132,6 +135,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if len(removed) > 0 {
 		a.log.Info("removed what an earlier life left", "removed", removed)
 	}
+	if err != nil && ctx.Err() != nil {
+		return a.close(base) // told to stop meanwhile: the next life sweeps again
+	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("sweep what an earlier life of the node left: %w", err), a.close(base))
 	}
@@ -189,7 +195,9 @@ func (a *Agent) stopAll() {
 	a.mu.Lock() // a start that the board still took is in live now
 	defer a.mu.Unlock()
 	a.live.Range(func(_, v any) bool {
-		v.(*replica).stop("the node is stopping", by)
+		r := v.(*replica)
+		r.rushed.Store(true)
+		r.stop("the node is stopping", by)
 		return true
 	})
 }

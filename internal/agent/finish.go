@@ -120,7 +120,11 @@ func (r *replica) stopProcess(ctx context.Context, s *session) (step string) {
 }
 
 func (r *replica) grace() time.Duration {
-	return cmp.Or(r.order.Template.StopGrace, fleet.DefaultStopGrace)
+	grace := cmp.Or(r.order.Template.StopGrace, fleet.DefaultStopGrace)
+	if r.rushed.Load() {
+		grace = min(grace, rushedGrace)
+	}
+	return grace
 }
 
 func (r *replica) signal(ctx context.Context, s *session, kill bool) {

@@ -51,6 +51,7 @@ type replica struct {
 	timeouts atomic.Int32
 	grown    chan struct{} // the server says that its tools changed
 
+	rushed   atomic.Bool   // the node is stopping
 	stopping chan struct{} // closed by the first stop
 	hurry    chan struct{} // a later stop has less patience
 	mu       sync.Mutex

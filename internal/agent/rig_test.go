@@ -75,7 +75,7 @@ func newRig(t testing.TB, rt *agenttest.Runtime, edit func(*Config)) *rig {
 }
 
 func testLog(t testing.TB) *slog.Logger {
-	var out io.Writer = io.Discard
+	out := io.Discard
 	if testing.Verbose() {
 		out = t.Output()
 	}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/mcpfleet/mcpfleet/internal/agent"
+	"github.com/mcpfleet/mcpfleet/internal/envflag"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/worker"
+)
+
+// lifelineDrain is how long running calls have when no --drain-timeout is
+// given and a lifeline is: its holder waits for many programs, and a person
+// for it.
+const lifelineDrain = 3 * time.Second
+
+// flags is what the command line and the environment say.
+type flags struct {
+	node      fleet.NodeID
+	grpc      string
+	gossip    string
+	join      []string
+	advertise string
+	dataDir   string
+	dataGiven bool
+	runtime   string
+	zone      string
+	labels    map[string]string
+	cpus      float64
+	memory    string
+	authFile  string
+	lifeline  int
+	drainTime time.Duration
+	logFormat string
+	logLevel  slog.Level
+
+	checkRuntime bool
+	version      bool
+}
+
+func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer) (*flags, error) {
+	hostname, err := os.Hostname()
+	if err != nil {
+		hostname = ""
+	}
+	f := new(flags)
+	var name, level string
+	set := pflag.NewFlagSet("worker", pflag.ContinueOnError)
+	set.SortFlags = false
+	set.SetOutput(out)
+	set.StringVar(&name, "name", hostname, "the node's name, unique in the cluster and the same after a restart")
+	set.StringVar(&f.grpc, "grpc", "127.0.0.1:0", "where controllers are served, host:port")
+	set.StringVar(&f.gossip, "gossip", "127.0.0.1:0", "where the ring is served, host:port, TCP and UDP")
+	set.StringSliceVar(&f.join, "join", nil, "addresses of the ring, host:port; repeated or with commas; tried for ever")
+	set.StringVar(&f.advertise, "advertise", "", "host or IP that others reach this worker at (default: the listener's, or this machine's)")
+	set.StringVar(&f.dataDir, "data-dir", "", "where the worker keeps its state (default: $XDG_STATE_HOME/mcpfleet/worker-NAME)")
+	set.StringVar(&f.runtime, "runtime", "auto", "what runs replicas: podman, process, or auto, which is podman where it works")
+	set.StringVar(&f.zone, "zone", "", "the zone that replicas are spread over")
+	set.StringToStringVar(&f.labels, "label", nil, "a label that servers can ask for, key=value; repeated or with commas")
+	set.Float64Var(&f.cpus, "cpus", 0, "how many CPUs replicas may reserve (default: those of the machine or its control group)")
+	set.StringVar(&f.memory, "memory", "", "how much memory replicas may reserve, such as 4g (default: that of the machine or its control group)")
+	set.StringVar(&f.authFile, "registry-authfile", "", "credentials for image registries, as podman login writes them")
+	set.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when this file descriptor ends")
+	set.DurationVar(&f.drainTime, "drain-timeout", agent.DefaultDrainTimeout, "how long a stop of the worker waits for running calls (with a lifeline 3s)")
+	set.BoolVar(&f.checkRuntime, "check-runtime", false, "print which runtime works here as JSON, and exit")
+	set.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	set.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	set.BoolVar(&f.version, "version", false, "print the version, and exit")
+	envflag.Document(set)
+	set.Usage = func() {
+		fmt.Fprintf(out, "worker runs the replicas of one node.\n\nFlags, each with its environment variable:\n%s", set.FlagUsages())
+	}
+	if err := set.Parse(args); err != nil {
+		return nil, err
+	}
+	if err := envflag.Apply(set, lookup); err != nil {
+		return nil, err
+	}
+	if set.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", set.Arg(0))
+	}
+	f.node = fleet.NodeID(name)
+	if f.lifeline >= 0 && !set.Changed("drain-timeout") {
+		f.drainTime = lifelineDrain
+	}
+	f.dataGiven = f.dataDir != ""
+	if !f.dataGiven {
+		f.dataDir = filepath.Join(stateHome(lookup), "mcpfleet", "worker-"+name)
+	}
+	if err := f.logLevel.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level: %q is none of debug, info, warn, error", level)
+	}
+	return f, f.validate()
+}
+
+// validate checks what worker.Config does not know of, or knows too late.
+func (f *flags) validate() error {
+	if err := worker.ValidName(string(f.node)); err != nil {
+		return fmt.Errorf("--name: %w", err)
+	}
+	if !slices.Contains([]string{"auto", "podman", "process"}, f.runtime) {
+		return fmt.Errorf("--runtime: %q is none of auto, podman, process", f.runtime)
+	}
+	if !slices.Contains([]string{"text", "json"}, f.logFormat) {
+		return fmt.Errorf("--log-format: %q is none of text, json", f.logFormat)
+	}
+	if f.advertise != "" && strings.ContainsAny(f.advertise, "/ ") {
+		return fmt.Errorf("--advertise: %q is no host", f.advertise)
+	}
+	if f.authFile != "" {
+		if _, err := os.Stat(f.authFile); err != nil {
+			return fmt.Errorf("--registry-authfile: %w", err)
+		}
+	}
+	return nil
+}
+
+// drain is the patience of a stop. worker.Config takes zero for its default.
+func (f *flags) drain() time.Duration {
+	if f.drainTime == 0 {
+		return time.Nanosecond
+	}
+	return f.drainTime
+}
+
+// capacity is what the node offers.
+func (f *flags) capacity(root fs.FS) (fleet.Resources, error) {
+	r := worker.Capacity(root)
+	if f.cpus < 0 {
+		return r, errors.New("--cpus: it is negative")
+	}
+	if f.cpus > 0 {
+		r.CPUs = f.cpus
+	}
+	if f.memory != "" {
+		n, err := parseMemory(f.memory)
+		if err != nil {
+			return r, fmt.Errorf("--memory: %w", err)
+		}
+		r.Memory = n
+	}
+	return r, nil
+}

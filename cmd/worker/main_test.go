@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/worker"
+)
+
+func noEnv(string) (string, bool) { return "", false }
+
+func TestFlags(t *testing.T) {
+	env := map[string]string{
+		"MCPFLEET_NAME": "w7", "MCPFLEET_JOIN": "a:1,b:2", "MCPFLEET_LABEL": "disk=ssd,gpu=no",
+		"MCPFLEET_MEMORY": "4g", "XDG_STATE_HOME": "/state",
+	}
+	f, err := parseFlags([]string{"--join", "c:3", "--cpus", "1.5"}, func(k string) (string, bool) { v, ok := env[k]; return v, ok }, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.node != "w7" || strings.Join(f.join, " ") != "c:3" || f.labels["disk"] != "ssd" || f.labels["gpu"] != "no" || f.dataDir != "/state/mcpfleet/worker-w7" {
+		t.Errorf("got %+v", f)
+	}
+	r, err := f.capacity(fstest.MapFS{})
+	if err != nil || r.CPUs != 1.5 || r.Memory != 4<<30 {
+		t.Errorf("capacity %+v, %v", r, err)
+	}
+	f, err = parseFlags([]string{"--name", "a", "--lifeline-fd", "3"}, noEnv, io.Discard)
+	if err != nil || f.drain() != lifelineDrain {
+		t.Errorf("drain %v, %v", f.drain(), err)
+	}
+}
+
+func TestFlagErrors(t *testing.T) {
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--name", "a b"}, "--name"},
+		{[]string{"--name", "a", "--runtime", "docker"}, "--runtime"},
+		{[]string{"--name", "a", "--log-level", "loud"}, "--log-level"},
+		{[]string{"--name", "a", "--log-format", "xml"}, "--log-format"},
+		{[]string{"--name", "a", "--advertise", "http://x"}, "--advertise"},
+		{[]string{"--name", "a", "--registry-authfile", "/does/not/exist"}, "--registry-authfile"},
+		{[]string{"--name", "a", "--nonsense"}, "nonsense"},
+		{[]string{"--name", "a", "extra"}, "extra"},
+	} {
+		if _, err := parseFlags(tc.args, noEnv, io.Discard); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%v: got %v", tc.args, err)
+		}
+	}
+	f, err := parseFlags([]string{"--name", "a", "--memory", "lots"}, noEnv, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.capacity(fstest.MapFS{}); err == nil || !strings.Contains(err.Error(), "--memory") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestParseMemory(t *testing.T) {
+	for in, want := range map[string]int64{
+		"4g": 4 << 30, "512m": 512 << 20, "1.5GiB": 3 << 29, "100": 100, "2 kb": 2048, "1T": 1 << 40, "7b": 7,
+		"": -1, "g": -1, "-1g": -1, "0": -1, "nan": -1, "4x": -1, "4gg": -1, "99999999t": -1,
+	} {
+		got, err := parseMemory(in)
+		if want < 0 && err == nil || want >= 0 && (err != nil || got != want) {
+			t.Errorf("%q: got %d, %v, want %d", in, got, err, want)
+		}
+	}
+}
+
+// lines passes on what is written line by line.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) {
+	l <- string(b)
+	return len(b), nil
+}
+
+// The program starts, prints one line of JSON, and stops in order when its
+// lifeline ends.
+func TestRunEndsWithItsLifeline(t *testing.T) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer write.Close()
+	dir := t.TempDir()
+	stdout, ended := make(lines, 10), make(chan error, 1)
+	var log bytes.Buffer
+	go func() {
+		ended <- run(context.Background(), []string{
+			"--name", "w", "--runtime", "process", "--data-dir", dir, "--lifeline-fd", fdOf(read), "--log-format", "json",
+		}, stdout, &log)
+	}()
+	var at struct{ GRPC, Gossip string }
+	select {
+	case line := <-stdout:
+		if err := json.Unmarshal([]byte(line), &at); err != nil || at.GRPC == "" || at.Gossip == "" || !strings.HasSuffix(line, "}\n") {
+			t.Errorf("printed %q", line)
+		}
+	case err := <-ended:
+		t.Fatalf("ended: %v", err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("printed nothing")
+	}
+	if _, err := worker.LockDir(dir); err == nil {
+		t.Error("the data directory is not locked")
+	}
+	write.Close()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("did not end")
+	}
+	if len(stdout) > 0 {
+		t.Errorf("printed more: %q", <-stdout)
+	}
+	if !strings.Contains(log.String(), `"msg":"worker stopped"`) {
+		t.Errorf("log: %s", log.String())
+	}
+}
+
+func TestCheckRuntime(t *testing.T) {
+	var out bytes.Buffer
+	dir := filepath.Join(t.TempDir(), "new")
+	if err := run(t.Context(), []string{"--name", "w", "--check-runtime", "--runtime", "process", "--data-dir", dir}, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); got != "{\"runtime\":\"process\",\"reason\":\"\"}\n" {
+		t.Errorf("printed %q", got)
+	}
+	out.Reset()
+	t.Setenv("PATH", t.TempDir())
+	err := run(t.Context(), []string{"--name", "w", "--check-runtime", "--runtime", "podman"}, &out, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "podman is not installed") || out.Len() > 0 {
+		t.Errorf("got %v, printed %q", err, out.String())
+	}
+	if err := run(t.Context(), []string{"--name", "w", "--check-runtime"}, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); !strings.Contains(got, `"runtime":"process"`) || !strings.Contains(got, "podman is not installed") {
+		t.Errorf("printed %q", got)
+	}
+}
+
+// fdOf returns a descriptor of the file that run may have for itself.
+func fdOf(f *os.File) string {
+	defer f.Close()
+	fd, err := syscall.Dup(int(f.Fd()))
+	if err != nil {
+		panic(err)
+	}
+	return strconv.Itoa(fd)
+}

@@ -1,0 +1,215 @@
+// Package worker assembles one worker: it locks the data directory, opens the
+// runtime, sweeps what an earlier life of the node left, serves controllers
+// over gRPC, and shows itself in the ring. Its parts do the work; here is only
+// their order.
+//
+//	                Run
+//	lock -> runtime -> agent (sweep) -> gRPC server -> ring
+//	           ^          |    ^             |
+//	           +----------+    +-------------+
+//	            replicas          orders, calls
+//
+// It promises that a worker takes orders only when nothing of an earlier life
+// is left, and that nothing of this one is left when Run returns. It leaves
+// flags, signals and the choice of the runtime to cmd/worker.
+//
+// Run owns every goroutine.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/agent"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/gossip"
+	"github.com/mcpfleet/mcpfleet/internal/rpc"
+)
+
+// Config is what a worker needs.
+type Config struct {
+	Node     fleet.NodeID
+	Zone     string
+	Labels   map[string]string
+	Capacity fleet.Resources
+	Version  string
+
+	// DataDir is held by this worker alone, as long as Run runs.
+	DataDir string
+	// Runtime opens what makes the replicas. It is called once, after the data
+	// directory is locked; Run closes it.
+	Runtime func(ctx context.Context) (fleet.Runtime, error)
+	// GRPC is where controllers are served; Run closes it. It must take no
+	// connection before Run.
+	GRPC net.Listener
+	// Gossip is the host:port to bind the ring to.
+	Gossip string
+	// Advertise is the host that others reach this worker at; "" is the
+	// listener's own, or the machine's when it listens on all.
+	Advertise string
+	// Join are addresses of the ring, tried for ever.
+	Join []string
+	// DrainTimeout bounds how long a stop waits for running calls; 0 means
+	// agent.DefaultDrainTimeout.
+	DrainTimeout time.Duration
+	Log          *slog.Logger
+
+	// Bound is told the advertised addresses once, when both are bound. It may
+	// be nil.
+	Bound func(grpc, gossip string) error
+}
+
+// Validate names the flag that is wrong.
+func (c *Config) Validate() error {
+	if err := ValidName(string(c.Node)); err != nil {
+		return fmt.Errorf("--name: %w", err)
+	}
+	if c.DataDir == "" {
+		return errors.New("--data-dir: it is needed")
+	}
+	if c.Runtime == nil || c.GRPC == nil || c.Log == nil {
+		return errors.New("worker: runtime, gRPC listener and log are needed")
+	}
+	if _, _, err := net.SplitHostPort(c.Gossip); err != nil {
+		return fmt.Errorf("--gossip: %w", err)
+	}
+	for _, j := range c.Join {
+		if host, port, err := net.SplitHostPort(j); err != nil {
+			return fmt.Errorf("--join: %w", err)
+		} else if host == "" || port == "" || port == "0" {
+			return fmt.Errorf("--join: %q lacks host or port", j)
+		}
+	}
+	if c.Capacity.CPUs < 0 {
+		return fmt.Errorf("--cpus: %v is negative", c.Capacity.CPUs)
+	}
+	if c.Capacity.Memory < 0 {
+		return fmt.Errorf("--memory: %v is negative", c.Capacity.Memory)
+	}
+	if c.DrainTimeout < 0 {
+		return fmt.Errorf("--drain-timeout: %s is negative", c.DrainTimeout)
+	}
+	return nil
+}
+
+// maxName is how long a node's name may be: it goes into names of containers
+// and into what the ring tells of a member, which is short.
+const maxName = 63
+
+// ValidName tells what is wrong with a name for a node, if something is.
+func ValidName(name string) error {
+	if name == "" {
+		return errors.New("it is needed")
+	}
+	if len(name) > maxName {
+		return fmt.Errorf("%q is longer than %d characters", name, maxName)
+	}
+	for i, c := range []byte(name) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && (i == 0 || c != '.' && c != '_' && c != '-') {
+			return fmt.Errorf("%q: only letters, digits and . _ - after a first letter or digit", name)
+		}
+	}
+	return nil
+}
+
+// Run is one life of the worker. It returns nil after an orderly stop.
+func Run(ctx context.Context, cfg Config) error {
+	if cfg.GRPC != nil {
+		defer cfg.GRPC.Close()
+	}
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	log := cfg.Log.With("node", string(cfg.Node))
+	grpcAddr, ringHost, err := addresses(&cfg)
+	if err != nil {
+		return err
+	}
+	lock, err := LockDir(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+
+	runtime, err := cfg.Runtime(ctx)
+	if err != nil {
+		return fmt.Errorf("runtime: %w", err)
+	}
+	life, started := fleet.NewLifeID(), time.Now()
+	replicas, err := agent.New(agent.Config{
+		Node: fleet.NodeInfo{
+			Node: cfg.Node, Life: life, PID: os.Getpid(), Zone: cfg.Zone, Labels: cfg.Labels,
+			Capacity: cfg.Capacity, Runtime: runtime.Name(), Version: cfg.Version, GRPC: grpcAddr,
+		},
+		Runtime: runtime, Log: log, DrainTimeout: cfg.DrainTimeout,
+		StateFile: filepath.Join(cfg.DataDir, "orders.json"),
+	})
+	if err != nil {
+		return errors.Join(err, closeRuntime(ctx, runtime))
+	}
+	ring, err := gossip.New(gossip.Config{
+		Member: fleet.Member{
+			Node: cfg.Node, Life: life, Role: fleet.RoleWorker, GRPC: grpcAddr, PID: os.Getpid(), Started: started,
+		},
+		Bind: cfg.Gossip, Advertise: ringHost, Join: cfg.Join, Log: log,
+	})
+	if err != nil {
+		return errors.Join(err, closeRuntime(ctx, runtime))
+	}
+	defer ring.Close()
+	if cfg.Bound != nil {
+		if err := cfg.Bound(grpcAddr, ring.Addr()); err != nil {
+			return errors.Join(err, closeRuntime(ctx, runtime))
+		}
+	}
+	log.Info("worker starts", "life", string(life), "runtime", runtime.Name(), "grpc", grpcAddr, "gossip", ring.Addr(),
+		"cpus", cfg.Capacity.CPUs, "memory", cfg.Capacity.Memory)
+
+	server := rpc.NewServer(rpc.ServerConfig{Worker: replicas, Log: log})
+	s := newStages(ctx)
+	s.add("agent", replicas.Run)
+	select {
+	case <-replicas.Ready():
+		s.add("gRPC", func(ctx context.Context) error { return server.Serve(ctx, cfg.GRPC) })
+		s.add("ring", ring.Run)
+		log.Info("worker ready")
+	case <-s.failed: // the sweep
+	case <-ctx.Done():
+	}
+	select {
+	case <-s.failed:
+	case <-ctx.Done():
+		log.Info("worker stops", "cause", context.Cause(ctx))
+	}
+
+	err = errors.Join(
+		// Controllers hear over their watches that the node drains: they place
+		// nothing on it, send no call to it and replace what it runs. New
+		// orders and calls are refused, running calls finish, every replica is
+		// stopped and removed, and the last report says so.
+		s.end("agent"),
+		// The others need not find out by themselves that we are gone, nor
+		// wait for a node that nothing is missing from.
+		s.end("ring"),
+		// Last, because all the above was told over it.
+		s.end("gRPC"),
+	)
+	if err == nil {
+		log.Info("worker stopped")
+	}
+	return err
+}
+
+// closeRuntime is for a start that failed before the agent could close it.
+func closeRuntime(ctx context.Context, rt fleet.Runtime) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return rt.Close(ctx)
+}
