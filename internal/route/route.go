@@ -64,6 +64,9 @@ type Replica struct {
 	Zone    string
 	Backend Backend
 	Ongoing int // as its worker last reported
+	// Unhealthy: it fails its health check, and is passed over while there
+	// are others.
+	Unhealthy bool
 }
 
 // Config is what a router is made with.

@@ -1,0 +1,251 @@
+// Package httpapi is the HTTP front of a controller: tools and calls, state,
+// logs, health and metrics, and the forms of all errors.
+//
+// It promises that every answer that is no success is a JSON object with
+// detail, code and request_id; that bad input is refused before anything is
+// done; that arguments and results pass through byte for byte; that a result
+// which breaks off half way ends the connection, so that it can never be taken
+// for a whole one; and that slow or half-open clients hold nothing for ever:
+// reading and writing must go on, or end.
+//
+// It leaves to others what servers offer (Catalogue), where calls go (Router)
+// and how the fleet is doing (Fleet, Logs). A disconnected client's context
+// ends, and with it its call.
+//
+// A trailing slash is tolerated, HEAD is answered like GET without the body.
+// The package starts no goroutine of its own: a request runs in the one that
+// net/http gave it.
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Catalogue is what servers offer. Server "" is the root, where the names of
+// all servers' tools are merged. Errors are for callers to read, and wrap one
+// of fleet's. All methods may be called at once.
+type Catalogue interface {
+	// Tools returns the JSON answer of GET /tools; it is not changed.
+	Tools(server fleet.ServerName) ([]byte, error)
+	Resolve(server fleet.ServerName, tool string) (fleet.Tool, error)
+	// Default finds the tool of a call that names none.
+	Default(server fleet.ServerName) (fleet.Tool, error)
+}
+
+// Router sends a call to a replica. An error wraps one of fleet's or
+// context.Canceled, and may have a method RetryAfter() time.Duration.
+type Router interface {
+	Call(ctx context.Context, c fleet.Call) (fleet.CallResult, error)
+}
+
+// Fleet is how the fleet is doing. What it returns belongs to the caller. All
+// methods may be called at once.
+type Fleet interface {
+	Servers() []api.Server
+	Replicas() []api.Replica // those that have not ended
+	Nodes() []api.Node
+	Ready() api.Ready
+}
+
+// Logs reads what replicas write to stderr: the last tail lines (0: all that
+// are kept) and, with follow, those to come until ctx or the replica ends. It
+// calls on from one goroutine, not after it has returned. The error wraps
+// fleet.ErrUnknownReplica if there is no such replica.
+type Logs interface {
+	Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func(fleet.LogLine)) error
+}
+
+// DefaultMaxBody is how large a request's body may be.
+const DefaultMaxBody = 16 << 20
+
+// Config is what a Handler is made of.
+type Config struct {
+	Catalogue Catalogue
+	Router    Router
+	Fleet     Fleet
+	Logs      Logs
+	Log       *slog.Logger
+	MaxBody   int64 // 0: DefaultMaxBody
+
+	Registry prometheus.Registerer // nil: requests are not counted
+	Gatherer prometheus.Gatherer   // of GET /metrics; nil: there is none
+}
+
+// Handler answers all requests.
+type Handler struct {
+	cfg     Config
+	log     *slog.Logger
+	counter *prometheus.CounterVec
+	routes  map[string]*route // by path
+	tools   *route            // of one server
+	call    *route            // of one server
+	logs    *route
+	none    *route
+}
+
+// route is one thing that can be asked for.
+type route struct {
+	name  string // in metrics and logs
+	post  bool   // POST; else GET and HEAD
+	serve func(w *response, r *http.Request, arg string)
+	ok    prometheus.Counter
+}
+
+// New returns the handler of all routes.
+func New(cfg Config) *Handler {
+	cfg.MaxBody = cmp.Or(cfg.MaxBody, DefaultMaxBody)
+	h := &Handler{cfg: cfg, log: cfg.Log.With("component", "http")}
+	h.counter = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mcpfleet_http_requests_total", Help: "HTTP requests by route and status; 499 is a client that left.",
+	}, []string{"route", "status"})
+	if cfg.Registry != nil {
+		cfg.Registry.MustRegister(h.counter)
+	}
+	get := func(name string, serve func(*response, *http.Request, string)) *route {
+		return &route{name: name, serve: serve, ok: h.counter.WithLabelValues(name, "200")}
+	}
+	post := func(name string, serve func(*response, *http.Request, string)) *route {
+		r := get(name, serve)
+		r.post = true
+		return r
+	}
+	h.routes = map[string]*route{
+		"/tools":           get("/tools", h.serveTools),
+		"/call":            post("/call", h.serveCall),
+		"/healthz":         get("/healthz", h.serveHealth),
+		"/readyz":          get("/readyz", h.serveReady),
+		"/api/v1/servers":  get("/api/v1/servers", h.serveServers),
+		"/api/v1/replicas": get("/api/v1/replicas", h.serveReplicas),
+		"/api/v1/nodes":    get("/api/v1/nodes", h.serveNodes),
+	}
+	if cfg.Gatherer != nil {
+		metrics := promhttp.HandlerFor(cfg.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+		h.routes["/metrics"] = get("/metrics", func(w *response, r *http.Request, _ string) { metrics.ServeHTTP(w, r) })
+	}
+	h.tools = get("/{server}/tools", h.serveTools)
+	h.call = post("/{server}/call", h.serveCall)
+	h.logs = get("/api/v1/replicas/{id}/logs", h.serveLogs)
+	h.none = &route{name: "none", serve: h.serveNone, ok: h.counter.WithLabelValues("none", "200")}
+	return h
+}
+
+// find returns the route of a path, and the part of the path that varies.
+func (h *Handler) find(path string) (*route, string) {
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
+	if r := h.routes[path]; r != nil {
+		return r, ""
+	}
+	if rest, ok := strings.CutPrefix(path, "/api/"); ok {
+		if id, ok := strings.CutPrefix(rest, "v1/replicas/"); ok {
+			if id, ok := strings.CutSuffix(id, "/logs"); ok && id != "" && !strings.Contains(id, "/") {
+				return h.logs, id
+			}
+		}
+		return h.none, ""
+	}
+	// A server's name is never empty: "" means the root.
+	server, what, ok := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	switch {
+	case !ok || server == "":
+	case what == "tools":
+		return h.tools, server
+	case what == "call":
+		return h.call, server
+	}
+	return h.none, ""
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	w := &response{ResponseWriter: rw, requestID: requestID(r), status: http.StatusOK}
+	w.Header()[headerRequestID] = []string{w.requestID}
+	route, arg := h.find(r.URL.Path)
+	defer func() {
+		p := recover()
+		if p != nil {
+			p = h.recovered(w, p)
+		}
+		h.ended(w, r, route, start)
+		if p != nil {
+			panic(p)
+		}
+	}()
+	switch {
+	case route == h.none:
+	case route.post && r.Method != http.MethodPost:
+		w.Header().Set("Allow", http.MethodPost)
+		w.fail(errMethod(r))
+		return
+	case !route.post && r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		w.fail(errMethod(r))
+		return
+	}
+	route.serve(w, r, arg)
+}
+
+// recovered deals with a panic, and returns http.ErrAbortHandler if the
+// connection must be cut since the answer is not whole.
+func (h *Handler) recovered(w *response, p any) any {
+	if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+		h.log.Error("request panicked", "request_id", w.requestID, "panic", p, "stack", string(debug.Stack()))
+		if !w.started {
+			w.fail(errInternal)
+			return nil
+		}
+	}
+	w.broken = true
+	return http.ErrAbortHandler
+}
+
+// ended counts and logs a request. What went well is worth a line only to
+// those who debug.
+func (h *Handler) ended(w *response, r *http.Request, route *route, start time.Time) {
+	status := w.status
+	if w.gone {
+		status = api.StatusClientGone
+	}
+	if status == http.StatusOK {
+		route.ok.Inc()
+	} else {
+		h.counter.WithLabelValues(route.name, fmt.Sprint(status)).Inc()
+	}
+	level, ctx := slog.LevelDebug, r.Context()
+	if status >= http.StatusInternalServerError || w.broken {
+		level = slog.LevelInfo
+	}
+	if !h.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("request_id", w.requestID), slog.String("method", r.Method), slog.String("path", r.URL.Path),
+		slog.Int("status", status), slog.Duration("took", time.Since(start)),
+	}
+	if w.err != nil {
+		attrs = append(attrs, slog.Any("err", w.err))
+	}
+	if w.broken {
+		attrs = append(attrs, slog.Bool("broken_off", true))
+	}
+	if trace := r.Header.Get(headerTraceparent); trace != "" {
+		attrs = append(attrs, slog.String("traceparent", traceparent(r)))
+	}
+	h.log.LogAttrs(ctx, level, "request", attrs...)
+}
