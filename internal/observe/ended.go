@@ -24,6 +24,9 @@ func newEndedLog() *endedLog {
 // add records an end. Full reports repeat ends, also of those that have
 // dropped off the list since: the time of the end decides its place.
 func (e *endedLog) add(r *fleet.Replica) {
+	if r.Server == "" {
+		return // stopped before it was known: it never ran
+	}
 	old := e.byServer[r.Server]
 	if slices.ContainsFunc(old, func(o *fleet.Replica) bool { return o.ID == r.ID && o.EndedAt.Equal(r.EndedAt) }) {
 		return

@@ -81,7 +81,7 @@ func (o *Observer) session(ctx context.Context, l *life) (heard bool, err error)
 	cancel(nil)
 	<-guarded
 	heard = o.disconnect(l, err)
-	w.Fail(fmt.Errorf("%w: lost the way to node %s: %w", fleet.ErrReplicaLost, member.Node, err))
+	w.Fail(fmt.Errorf("the way to node %s was lost: %w", member.Node, err))
 	return heard, err
 }
 
