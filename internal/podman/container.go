@@ -44,6 +44,7 @@ type container struct {
 // started reads what podman left of the start.
 func (c *container) started() {
 	c.id = c.rec.id()
+	c.rec.cid = c.id
 	if c.pid == 0 {
 		c.pid = pidIn(c.rec.pidFile())
 		c.monitorPID = pidIn(c.rec.conmonFile())

@@ -19,6 +19,8 @@ func hint(t *fleet.Template, said string, code int) string {
 		return false
 	}
 	switch {
+	case has("no logs from conmon"):
+		return "the container's monitor was killed while it started"
 	case has("short-name", "unqualified-search registries"):
 		return "write the image's name in full, as docker.io/..."
 	case has("unauthorized", "authentication required", "access denied", "denied: requested"):

@@ -17,6 +17,7 @@ import (
 type record struct {
 	name string // the container's
 	dir  string
+	cid  string // the container's id once it was read; "" before
 }
 
 func (r *Runtime) record(name string) record {
@@ -30,6 +31,9 @@ func (rec record) envFile() string    { return filepath.Join(rec.dir, "env") }
 
 // id returns the container's id, "" before podman has made one.
 func (rec record) id() string {
+	if rec.cid != "" {
+		return rec.cid
+	}
 	b, err := os.ReadFile(rec.cidFile())
 	if id := strings.TrimSpace(string(b)); err == nil && isID(id) {
 		return id

@@ -86,6 +86,13 @@ func (r *Runtime) remove(rec record, broken bool) error {
 	if err != nil {
 		return fmt.Errorf("remove container %s: %w", rec.name, err)
 	}
+	if broken && !r.mode.remote {
+		if fi, err := os.Stat(rec.dir); err == nil {
+			if err := r.dropNetworks(ctx, fi.ModTime()); err != nil {
+				r.log.Warn("a killed podman left a network namespace", "container", rec.name, "err", err)
+			}
+		}
+	}
 	if err := os.RemoveAll(rec.dir); err != nil {
 		return fmt.Errorf("remove record of container %s: %w", rec.name, err)
 	}
