@@ -109,7 +109,7 @@ func (l *launcher) start(ctx context.Context, p program, had address) (*child, e
 		if first, err := r.ReadSlice('\n'); err == nil {
 			line <- bytes.TrimSpace(bytes.Clone(first))
 		}
-		io.Copy(io.Discard, r)
+		_, _ = io.Copy(io.Discard, r) // until it is closed
 	})
 	closeReader := func() {
 		read.Close()
@@ -183,8 +183,9 @@ func (c *child) stop(force <-chan struct{}) {
 }
 
 func (c *child) kill() {
-	// It is not reaped yet, or just now: the group's id is still its own.
-	syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
+	// It is not reaped yet, or just now: the id is still its group's own. No
+	// such group is what was wanted.
+	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
 }
 
 // obituary tells how the child ended and quotes its last words.
