@@ -20,7 +20,8 @@ import (
 
 // ClientConfig tunes a Client; the zero value is right for production.
 type ClientConfig struct {
-	// Streams is how many Calls streams are kept; 0 is four, the best measured.
+	// Streams is how many Calls streams are kept; 0 is four:
+	// more gained nothing, and with one a large message would delay all calls.
 	Streams int
 	// Silence is how long a Watch may hear nothing; 0 is five seconds.
 	Silence time.Duration
@@ -192,7 +193,9 @@ func (c *Client) Fail(cause error) {
 	}
 }
 
-// Close ends everything that runs and waits for it. It may be called again.
+// Close ends everything that runs and waits for it, up to five seconds if the
+// connection is stuck, which is how long gRPC tries to say goodbye. It may be
+// called again.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	again := c.closed

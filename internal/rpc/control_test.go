@@ -233,7 +233,7 @@ func TestNoLeak(t *testing.T) {
 			}
 			return echo(r, events)
 		}})
-		const callers, each = 50, 1000
+		const callers, each = 50, 500
 		done := make(chan int, callers)
 		var heap [2]uint64
 		for round := range 2 {

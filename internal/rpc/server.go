@@ -8,8 +8,8 @@
 // connection delays nobody else. It repeats nothing by itself.
 //
 // Calls share a few long-lived streams, and everything that waits to be sent
-// on one goes in one message: a third of the cost of a unary call. Results
-// and arguments over 256 KiB take streams of their own.
+// on one goes in one message, for a quarter to a half of what a unary call costs.
+// Results and arguments over 256 KiB take streams of their own.
 //
 // A Server's goroutines end with Serve, a Client's with Close.
 package rpc

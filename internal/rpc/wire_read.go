@@ -1,0 +1,282 @@
+package rpc
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
+)
+
+const methodToolsCall = "tools/call" // read without an allocation
+
+// command is a call or, when cancel is set, the end of one.
+type command struct {
+	id              uint64
+	cancel, timeout bool
+	req             fleet.CallRequest
+}
+
+// commands is a CallsRequest. It is read into again and again; what was read
+// stays valid.
+type commands []command
+
+func (cs *commands) parse(data mem.BufferSlice) error {
+	*cs = (*cs)[:0]
+	m := read(data)
+	defer m.free()
+	for c := m.fields(); c.next(&m); {
+		if c.num != fieldCommands {
+			continue
+		}
+		var cmd command
+		for c := c.inside(); c.next(&m); {
+			switch c.num {
+			case fieldCommandCall:
+				cmd.call(&m, c.inside())
+			case fieldCommandCancel:
+				cmd.end(&m, c.inside())
+			}
+		}
+		*cs = append(*cs, cmd)
+	}
+	return m.err
+}
+
+func (cmd *command) call(m *message, c cursor) {
+	for c.next(m) {
+		switch c.num {
+		case fieldCallID:
+			cmd.id = c.varint
+		case fieldCallReplica:
+			cmd.req.Replica = fleet.ReplicaID(c.bytes)
+		case fieldCallMethod:
+			if cmd.req.Method = methodToolsCall; string(c.bytes) != methodToolsCall {
+				cmd.req.Method = string(c.bytes)
+			}
+		case fieldCallParams:
+			cmd.req.Params = m.keep(c.bytes)
+		case fieldCallRequestID:
+			cmd.req.RequestID = string(c.bytes)
+		case fieldCallTraceparent:
+			cmd.req.Traceparent = string(c.bytes)
+		}
+	}
+}
+
+func (cmd *command) end(m *message, c cursor) {
+	cmd.cancel = true
+	for c.next(m) {
+		switch c.num {
+		case fieldCancelID:
+			cmd.id = c.varint
+		case fieldCancelTimeout:
+			cmd.timeout = c.varint != 0
+		}
+	}
+}
+
+// event is a fleet.CallEvent of the call with this id.
+type event struct {
+	id      uint64
+	kind    fleet.CallEventKind
+	ongoing int
+	holding bool
+	result  []byte
+	errObj  []byte
+	failure *fleetpb.Failure
+	large   *fleetpb.Large
+}
+
+// events is a CallsResponse, as commands is a CallsRequest.
+type events []event
+
+func (es *events) parse(data mem.BufferSlice) error {
+	*es = (*es)[:0]
+	m := read(data)
+	defer m.free()
+	for c := m.fields(); c.next(&m); {
+		if c.num != fieldEvents {
+			continue
+		}
+		var e event
+		for c := c.inside(); c.next(&m); {
+			switch c.num {
+			case fieldEventID:
+				e.id = c.varint
+			case fieldEventOngoing:
+				e.ongoing = int(int64(c.varint))
+			case fieldEventHolding:
+				e.holding = c.varint != 0
+			case fieldEventProgress:
+				e.kind = fleet.CallProgress
+			case fieldEventReleased:
+				e.kind = fleet.CallReleased
+			case fieldEventReply:
+				e.reply(&m, c.inside())
+			}
+		}
+		*es = append(*es, e)
+	}
+	return m.err
+}
+
+func (e *event) reply(m *message, c cursor) {
+	e.kind = fleet.CallReply
+	for c.next(m) {
+		switch c.num {
+		case fieldReplyResult:
+			e.result = m.keep(c.bytes)
+		case fieldReplyError:
+			e.errObj = m.keep(c.bytes)
+		case fieldReplyFailure:
+			e.failure = new(fleetpb.Failure)
+			m.fail(proto.Unmarshal(c.bytes, e.failure))
+		case fieldReplyLarge:
+			e.large = new(fleetpb.Large)
+			m.fail(proto.Unmarshal(c.bytes, e.large))
+		}
+	}
+}
+
+// chunk is a FetchResultResponse that keeps gRPC's own buffers until it is
+// read to its end or read into again.
+type chunk struct{ r *mem.Reader }
+
+func (ch *chunk) parse(data mem.BufferSlice) error {
+	ch.close()
+	r := data.Reader()
+	if tag, err := r.ReadByte(); err == nil && tag == fieldFetchResponse<<3|byte(protowire.BytesType) {
+		if n, err := readUvarint(r); err == nil && n == uint64(r.Remaining()) {
+			ch.r = r
+			return nil
+		}
+	}
+	r.Close()
+	m := read(data) // with fields that we do not know
+	defer m.free()
+	for c := m.fields(); c.next(&m); {
+		if c.num == fieldFetchResponse {
+			ch.r = mem.BufferSlice{mem.SliceBuffer(m.keep(c.bytes))}.Reader()
+		}
+	}
+	return m.err
+}
+
+func (ch *chunk) remaining() int {
+	if ch.r == nil {
+		return 0
+	}
+	return ch.r.Remaining()
+}
+
+func (ch *chunk) close() {
+	if ch.r != nil {
+		ch.r.Close()
+		ch.r = nil
+	}
+}
+
+func readUvarint(r io.ByteReader) (uint64, error) {
+	var v uint64
+	for shift := 0; shift < 64; shift += 7 {
+		b, err := r.ReadByte()
+		if err != nil {
+			return 0, err
+		}
+		v |= uint64(b&0x7f) << shift
+		if b < 0x80 {
+			return v, nil
+		}
+	}
+	return 0, errors.New("varint is too long")
+}
+
+// message is an encoded message that is being read.
+type message struct {
+	buf   mem.Buffer // nil: the bytes are ours to keep
+	bytes []byte
+	err   error
+}
+
+// keepFrom is the size from which a message in several pieces, which has to be
+// copied into one in any case, is copied so that it can be kept. It is almost
+// always one field then.
+const keepFrom = 32 << 10
+
+func read(data mem.BufferSlice) message {
+	if len(data) > 1 && data.Len() >= keepFrom {
+		return message{bytes: data.Materialize()}
+	}
+	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	return message{buf: buf, bytes: buf.ReadOnlyData()}
+}
+
+func (m *message) free() {
+	if m.buf != nil {
+		m.buf.Free()
+	}
+}
+
+// keep returns bytes of the message for good, never nil.
+func (m *message) keep(b []byte) []byte {
+	if m.buf == nil && len(b) > len(m.bytes)/2 {
+		return b[:len(b):len(b)]
+	}
+	return append(make([]byte, 0, len(b)), b...)
+}
+
+func (m *message) fail(err error) {
+	if err != nil && m.err == nil {
+		m.err = fmt.Errorf("malformed message: %w", err)
+	}
+}
+
+func (m *message) fields() cursor { return cursor{rest: m.bytes} }
+
+// cursor goes over the fields of one message inside the whole. Of each field
+// it has the number, and the varint or the bytes, which are only lent.
+type cursor struct {
+	num    protowire.Number
+	varint uint64
+	bytes  []byte
+	rest   []byte
+}
+
+// inside goes over the fields of the message that is this field.
+func (c *cursor) inside() cursor { return cursor{rest: c.bytes} }
+
+// next goes to the next field. It reports false at the end, and for good once
+// anything in m was malformed.
+func (c *cursor) next(m *message) bool {
+	if len(c.rest) == 0 || m.err != nil {
+		return false
+	}
+	num, typ, n := protowire.ConsumeTag(c.rest)
+	if n < 0 {
+		m.fail(protowire.ParseError(n))
+		return false
+	}
+	c.rest = c.rest[n:]
+	c.num, c.varint, c.bytes = num, 0, nil
+	switch typ {
+	case protowire.VarintType:
+		c.varint, n = protowire.ConsumeVarint(c.rest)
+	case protowire.BytesType:
+		c.bytes, n = protowire.ConsumeBytes(c.rest)
+	default:
+		n = protowire.ConsumeFieldValue(num, typ, c.rest)
+		c.num = 0 // no field of ours has another type
+	}
+	if n < 0 {
+		m.fail(protowire.ParseError(n))
+		return false
+	}
+	c.rest = c.rest[n:]
+	return true
+}
