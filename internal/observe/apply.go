@@ -2,6 +2,7 @@ package observe
 
 import (
 	"maps"
+	"reflect"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -33,6 +34,7 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 	l.reports++
 	idle := !r.Full && r.Version == l.version && r.Draining == l.draining &&
 		len(r.Replicas) == 0 && len(r.Catalogues) == 0 && len(r.Forgotten) == 0
+	shape := r.Full || r.Draining != l.draining || len(r.Catalogues) > 0 || len(r.Forgotten) > 0
 	l.version, l.draining = r.Version, r.Draining
 	for i := range r.Catalogues {
 		c := r.Catalogues[i]
@@ -40,13 +42,18 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 		l.carried[c.Hash] = true
 	}
 	for i := range r.Replicas {
-		o.applyReplica(l, r.Replicas[i])
+		if o.applyReplica(l, r.Replicas[i]) {
+			shape = true
+		}
 	}
 	for _, id := range r.Forgotten {
 		delete(l.replicas, id)
 	}
-	if !idle {
+	switch {
+	case shape:
 		o.changed()
+	case !idle:
+		o.loaded()
 	}
 	count := len(l.replicas)
 	o.mu.Unlock()
@@ -102,16 +109,24 @@ func (o *Observer) applyFull(n *nodeState, l *life, w Worker, r fleet.Report, no
 	return came
 }
 
-// applyReplica takes one replica's news. The caller holds mu.
-func (o *Observer) applyReplica(l *life, r fleet.Replica) {
+// applyReplica takes one replica's news, and tells whether more than its load
+// is new. The caller holds mu.
+func (o *Observer) applyReplica(l *life, r fleet.Replica) (more bool) {
 	r.Node = l.member.Node
 	if r.Phase.Ended() {
 		delete(l.replicas, r.ID)
 		o.ended.add(&r)
-		return
+		return true
 	}
+	old := l.replicas[r.ID]
 	l.replicas[r.ID] = &r
+	if old != nil {
+		same := *old
+		same.Load = r.Load
+		return !reflect.DeepEqual(same, r)
+	}
 	o.ended.remove(r.Server, r.ID) // its node was believed lost
+	return true
 }
 
 // prune drops the catalogues that no living stream carried and no ended replica

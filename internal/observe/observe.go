@@ -87,6 +87,7 @@ type Observer struct {
 	snap  *Snapshot
 	dirty bool
 	seq   uint64
+	shape uint64
 }
 
 // New returns an Observer that sees nothing yet.
@@ -140,4 +141,10 @@ func (o *Observer) lookAgain() {
 }
 
 // changed marks the snapshot as old. Callers hold mu, and post after it.
-func (o *Observer) changed() { o.dirty = true }
+func (o *Observer) changed() {
+	o.dirty = true
+	o.shape++
+}
+
+// loaded does it for a change of load alone, which is most of them.
+func (o *Observer) loaded() { o.dirty = true }

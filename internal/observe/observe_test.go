@@ -361,3 +361,28 @@ func TestReportRules(t *testing.T) {
 		})
 	}
 }
+
+// Load alone is no change of shape.
+func TestShape(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t)
+		w := r.worker("n1", "r1")
+		time.Sleep(10 * time.Millisecond)
+		shape := func() uint64 { synctest.Wait(); return r.obs.Snapshot().Shape }
+		at := shape()
+		seq := r.obs.Snapshot().Seq
+		w.Set("r1", func(x *fleet.Replica) { x.Load = fleet.Load{Ongoing: 3, Total: 9} })
+		if got := shape(); got != at || r.obs.Snapshot().Seq == seq || r.obs.Snapshot().Replicas["r1"].Load.Ongoing != 3 {
+			t.Errorf("shape = %d after a change of load, want %d and a new snapshot", got, at)
+		}
+		w.Set("r1", func(x *fleet.Replica) { x.Unhealthy = true })
+		if got := shape(); got == at {
+			t.Error("an unhealthy replica did not change the shape")
+		}
+		at = shape()
+		w.Drain()
+		if got := shape(); got == at {
+			t.Error("a draining node did not change the shape")
+		}
+	})
+}

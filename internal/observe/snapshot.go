@@ -3,6 +3,7 @@ package observe
 import (
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -12,11 +13,15 @@ import (
 // and edit nothing in it.
 type Snapshot struct {
 	Seq        uint64 // grows with every snapshot that differs
+	Shape      uint64 // grows when anything but load differs
 	Nodes      map[fleet.NodeID]Node
 	Replicas   map[fleet.ReplicaID]*fleet.Replica // those not ended, believed to run
 	Catalogues map[string]*fleet.Catalogue        // by hash
 	// Ended has the last replicas of each server that ended, newest first.
 	Ended map[fleet.ServerName][]*fleet.Replica
+
+	once   sync.Once
+	sorted []*fleet.Replica
 }
 
 // Node is one worker in its present life.
@@ -56,6 +61,7 @@ func (o *Observer) Snapshot() *Snapshot {
 	o.seq++
 	s := &Snapshot{
 		Seq:        o.seq,
+		Shape:      o.shape,
 		Nodes:      make(map[fleet.NodeID]Node, len(o.nodes)),
 		Replicas:   make(map[fleet.ReplicaID]*fleet.Replica),
 		Catalogues: maps.Clone(o.cats),
@@ -82,11 +88,14 @@ func (o *Observer) Snapshot() *Snapshot {
 	return s
 }
 
-// Sorted returns the snapshot's replicas by id.
+// Sorted returns the snapshot's replicas by id. The list is shared: do not edit
+// it.
 func (s *Snapshot) Sorted() []*fleet.Replica {
-	out := make([]*fleet.Replica, 0, len(s.Replicas))
-	for _, id := range slices.Sorted(maps.Keys(s.Replicas)) {
-		out = append(out, s.Replicas[id])
-	}
-	return out
+	s.once.Do(func() {
+		s.sorted = make([]*fleet.Replica, 0, len(s.Replicas))
+		for _, id := range slices.Sorted(maps.Keys(s.Replicas)) {
+			s.sorted = append(s.sorted, s.Replicas[id])
+		}
+	})
+	return s.sorted
 }

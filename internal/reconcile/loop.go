@@ -159,13 +159,18 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			wake = due
 		}
 		timer := time.NewTimer(until(wake, now))
-		select {
-		case <-ctx.Done():
-		case <-desired:
-		case <-observed:
-		case <-timer.C:
-		case a := <-orders.answers:
-			p.mem.answered(a.id, a.order, a.version, a.err, time.Now())
+		for idle := true; idle; {
+			idle = false
+			select {
+			case <-ctx.Done():
+			case <-desired:
+			case <-observed:
+				// While calls run load changes all the time.
+				idle = r.cfg.View.Snapshot().Shape == p.snap.Shape
+			case <-timer.C:
+			case a := <-orders.answers:
+				p.mem.answered(a.id, a.order, a.version, a.err, time.Now())
+			}
 		}
 		timer.Stop()
 		if !orders.gather(ctx, p.mem) {

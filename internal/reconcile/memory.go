@@ -19,7 +19,8 @@ type memory struct {
 	log    *slog.Logger
 	jitter func() float64
 
-	units    map[fleet.ReplicaID]*unit
+	units    map[fleet.ReplicaID]*unit // changed by put and drop
+	sorted   []*unit                   // by id; nil: to be made anew
 	backoffs map[revision]*backoff
 	restarts map[fleet.ServerName]int
 	deployed map[fleet.ServerName]bool // has served in full, or did when first seen
@@ -55,8 +56,8 @@ func (m *memory) absorb(s *observe.Snapshot, now time.Time) (wake time.Time) {
 	for _, r := range s.Sorted() {
 		m.see(s, r, now)
 	}
-	for _, id := range sortedKeys(m.units) {
-		if u := m.units[id]; s.Replicas[id] == nil {
+	for _, u := range m.all() {
+		if s.Replicas[u.id] == nil {
 			m.miss(s, u, now)
 		}
 	}
@@ -82,7 +83,7 @@ func (m *memory) see(s *observe.Snapshot, r *fleet.Replica, now time.Time) {
 	u := m.units[r.ID]
 	if u == nil {
 		u = &unit{id: r.ID, server: r.Server, rev: r.Revision, node: r.Node, startedAt: now}
-		m.units[r.ID] = u
+		m.put(u)
 		m.deployed[r.Server] = m.deployed[r.Server] || r.Phase == fleet.PhaseReady
 		m.log.Info("adopt replica", "server", r.Server, "replica", r.ID, "node", r.Node, "phase", r.Phase)
 	}
@@ -118,7 +119,7 @@ func failureReason(r *fleet.Replica) string {
 func (m *memory) miss(s *observe.Snapshot, u *unit, now time.Time) {
 	node, known := s.Nodes[u.node]
 	if !known || node.Lost || node.Member.Life != u.life {
-		delete(m.units, u.id)
+		m.drop(u.id)
 		m.log.Warn("replica lost with its node", "server", u.server, "replica", u.id, "node", u.node)
 		return
 	}
@@ -132,7 +133,7 @@ func (m *memory) miss(s *observe.Snapshot, u *unit, now time.Time) {
 	if !u.observed && end == nil && !shown(u.start) && !shown(u.stop) {
 		return // on its way
 	}
-	delete(m.units, u.id)
+	m.drop(u.id)
 	if u.stop != nil || endedAsTold(u, end, u.leaves || node.Draining) {
 		m.log.Info("replica stopped", "server", u.server, "replica", u.id, "node", u.node)
 		return
@@ -164,7 +165,7 @@ func (m *memory) begin(id fleet.ReplicaID, srv *fleet.Server, a action, life fle
 		resources: srv.Spec.Resources, template: &srv.Spec.Template, reachable: true, startedAt: now,
 		start: &order{reason: a.reason},
 	}
-	m.units[id] = u
+	m.put(u)
 	if b := m.backoff(u.server, u.rev); b.owed > 0 {
 		b.owed--
 		m.restarts[u.server]++
@@ -205,8 +206,7 @@ func (m *memory) settle(servers []want, plans []decision, s *observe.Snapshot) {
 // name, then what must go.
 func (m *memory) servers(desired []fleet.Server) []want {
 	byServer := make(map[fleet.ServerName][]*unit)
-	for _, id := range sortedKeys(m.units) {
-		u := m.units[id]
+	for _, u := range m.all() {
 		byServer[u.server] = append(byServer[u.server], u)
 	}
 	out := make([]want, 0, len(desired))
@@ -235,10 +235,19 @@ func (m *memory) nodes(s *observe.Snapshot) []node {
 	return out
 }
 
+func (m *memory) put(u *unit) { m.units[u.id], m.sorted = u, nil }
+
+func (m *memory) drop(id fleet.ReplicaID) {
+	delete(m.units, id)
+	m.sorted = nil
+}
+
+// all returns the units by id.
 func (m *memory) all() []*unit {
-	out := slices.Collect(maps.Values(m.units))
-	slices.SortFunc(out, func(a, b *unit) int { return cmp.Compare(a.id, b.id) })
-	return out
+	if m.sorted == nil {
+		m.sorted = slices.SortedFunc(maps.Values(m.units), func(a, b *unit) int { return cmp.Compare(a.id, b.id) })
+	}
+	return m.sorted
 }
 
 // answered records what a worker said to an order, if the order still stands.
@@ -257,11 +266,11 @@ func (m *memory) answered(id fleet.ReplicaID, o *order, version uint64, err erro
 		}
 		m.fenced[u.life] = true
 		if u.start == o {
-			delete(m.units, id)
+			m.drop(id)
 		}
 	case o == u.start && errors.Is(err, fleet.ErrDraining):
 		m.drained[u.life] = true
-		delete(m.units, id)
+		m.drop(id)
 		m.log.Info("node is draining and takes no replica", "node", u.node, "replica", id)
 	default:
 		o.err = err

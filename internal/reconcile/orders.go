@@ -123,9 +123,9 @@ func (m *memory) giveUp(u *unit, now time.Time) {
 
 // withhold takes back starts that were never sent to nodes other than these.
 func (m *memory) withhold(known []fleet.NodeID) {
-	for id, u := range m.units {
+	for _, u := range m.all() {
 		if u.start != nil && u.start.tries == 0 && !slices.Contains(known, u.node) {
-			delete(m.units, id)
+			m.drop(u.id)
 		}
 	}
 }

@@ -59,7 +59,7 @@ func faultyNetwork(t *testing.T, seed uint64) {
 		}
 	}
 	pause := func(d time.Duration) {
-		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 			check()
 		}
 	}
