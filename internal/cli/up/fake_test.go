@@ -139,7 +139,7 @@ func playController(flags map[string]string) int {
 	mux.HandleFunc("POST /join", func(_ http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
-		nodes = append(nodes, api.Node{Name: fleet.NodeID(r.FormValue("name")), Role: fleet.RoleWorker, Runtime: "process"})
+		nodes = append(nodes, api.Node{Name: fleet.NodeID(r.FormValue("name")), Role: fleet.RoleWorker, State: "READY"})
 	})
 	at := map[string]string{}
 	for _, flag := range []string{"--http", "--gossip"} { // workers join at the second, by HTTP as well

@@ -67,12 +67,11 @@ func watch(ctx context.Context, client *api.Client, workers int, out *printer) {
 	}
 }
 
-// joined counts the workers that the controller has a connection to: what they
-// run replicas with is known from there.
+// joined counts the workers that take replicas.
 func (s *snapshot) joined() int {
 	n := 0
 	for _, node := range s.nodes {
-		if node.Role == fleet.RoleWorker && node.Runtime != "" {
+		if node.Role == fleet.RoleWorker && node.State == "READY" {
 			n++
 		}
 	}
