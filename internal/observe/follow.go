@@ -54,7 +54,11 @@ func (o *Observer) session(ctx context.Context, l *life) (heard bool, err error)
 	if err != nil {
 		return false, fmt.Errorf("dial node %s at %s: %w", member.Node, member.GRPC, err)
 	}
-	defer w.Close()
+	defer func() {
+		if err := w.Close(); err != nil {
+			o.log.Debug("close connection", "node", member.Node, "err", err)
+		}
+	}()
 	wctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 

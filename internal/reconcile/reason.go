@@ -30,7 +30,7 @@ func leavingReason(w *want, u *unit) string {
 // startReason says why replicas are missing.
 func startReason(w *want, g *groups) string {
 	if w.back.owed > 0 {
-		return "replaces one that ended: " + w.back.last
+		return "replaces one that failed: " + w.back.last
 	}
 	for _, u := range g.leaving {
 		if u.rev != w.desired.Revision {
