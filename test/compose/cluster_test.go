@@ -59,7 +59,7 @@ func newCluster(t *testing.T) *cluster {
 	c.env = []string{
 		"MCPFLEET_REGISTRY_DATA=" + data,
 		"MCPFLEET_PORT=" + strconv.Itoa(port),
-		"MCPFLEET_VERSION=test",
+		"MCPFLEET_TAG=test",
 		"BRAVE_API_KEY=", // whoever runs the test may have one
 	}
 	c.client, err = api.NewClient(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), nil)
@@ -95,7 +95,7 @@ func freePort(t *testing.T) int {
 // error carries standard error. It works during cleanup too, when the test's
 // own context is over.
 func (c *cluster) try(name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = c.dir
