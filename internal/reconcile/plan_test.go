@@ -182,7 +182,7 @@ func TestPlan(t *testing.T) {
 			back: backoff{failing: true, everReady: true, owed: 4, notBefore: t0, bumpedAt: t0.Add(-time.Second)}},
 		{name: "failing, yet others serve: the lost are replaced", desired: ptr(server("a", 1, 4)), units: []*unit{u("r1", "n1")},
 			back: backoff{failing: true, everReady: true, owed: 1, notBefore: in100, bumpedAt: t0.Add(-time.Second), last: "it broke"}, wake: in100,
-			want: []string{"start 1 on n2: replaces one that failed: it broke", "start 1 on n3: replaces one that ended: it broke"}},
+			want: []string{"start 1 on n2: replaces one that failed: it broke", "start 1 on n3: replaces one that failed: it broke"}},
 
 		{name: "those that drain count, up to a point", desired: ptr(server("a", 1, 2)), back: worked,
 			units: []*unit{u("r1", "n1"), u("r2", "n1", told), u("r3", "n1", told)}},
