@@ -50,6 +50,7 @@ func (r *Runtime) findMode(ctx context.Context, relay bool) error {
 		m, err := r.tryMode(ctx, m, arch)
 		if err == nil {
 			r.mode = m
+			r.removeProbes(m)
 			r.log.Info("podman runs containers on this host", "configuration", config, "file", m.conf, "init", m.init,
 				"stdio", stdioWord(m), "remote", m.remote, "took", time.Since(begin).Round(time.Millisecond))
 			if m.relay && !relay && !remote {
@@ -63,6 +64,22 @@ func (r *Runtime) findMode(ctx context.Context, relay bool) error {
 		why = append(why, fmt.Sprintf("with %s: %v", config, err))
 	}
 	return fmt.Errorf("podman cannot run a container on this host: %s", strings.Join(why, "; "))
+}
+
+// removeProbes removes, now that podman works, what of earlier tries it could
+// not remove under a configuration that does not. What remains all the same
+// has a record, which the next sweep sees.
+func (r *Runtime) removeProbes(m mode) {
+	if m.conf == "" {
+		return
+	}
+	for _, name := range r.recorded() {
+		if strings.HasPrefix(name, "mcpfleet-probe-") {
+			if err := r.remove(r.record(name), true); err != nil {
+				r.log.Warn("a container of a failed try is left", "container", name, "err", err)
+			}
+		}
+	}
 }
 
 func stdioWord(m mode) string {
