@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -20,8 +21,9 @@ type printer struct {
 
 	mu    sync.Mutex
 	ready bool
-	table []string // what is drawn, on a terminal
-	told  map[string]string
+	table []string          // what is drawn, on a terminal
+	drawn int               // in so many lines
+	told  map[string]string // keys of rows
 }
 
 func newPrinter(out io.Writer) *printer {
@@ -57,20 +59,34 @@ func (p *printer) progress(rows []row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.live {
-		table := make([]string, len(rows))
-		for i, r := range rows {
-			table[i] = r.String() + r.detailText()
+		if table := tableOf(rows); !slices.Equal(table, p.table) {
+			p.erase()
+			p.draw(table)
 		}
-		p.erase()
-		p.draw(table)
 		return
 	}
 	for _, r := range rows {
-		if line := r.String(); p.told[r.name] != line {
-			p.told[r.name] = line
-			fmt.Fprintln(p.out, p.clean(line))
+		if p.told[r.name] != r.key {
+			p.told[r.name] = r.key
+			fmt.Fprintln(p.out, p.clean(r.name+": "+r.text))
 		}
 	}
+}
+
+// tableOf lines up the rows in columns.
+func tableOf(rows []row) []string {
+	widest := 0
+	for _, r := range rows {
+		widest = max(widest, len(r.name))
+	}
+	table := make([]string, len(rows))
+	for i, r := range rows {
+		table[i] = fmt.Sprintf("%-*s  %s", widest, r.name, r.text)
+		if r.detail != "" {
+			table[i] += " (" + oneLine(r.detail) + ")"
+		}
+	}
+	return table
 }
 
 // note takes rows as told without printing them.
@@ -78,7 +94,7 @@ func (p *printer) note(rows []row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range rows {
-		p.told[r.name] = r.String()
+		p.told[r.name] = r.key
 	}
 }
 
@@ -98,14 +114,14 @@ func (p *printer) announce(lines []string) {
 func (p *printer) finish() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.table, p.live = nil, false
+	p.table, p.drawn, p.live = nil, 0, false
 }
 
 func (p *printer) erase() {
-	if len(p.table) > 0 {
-		fmt.Fprintf(p.out, "\x1b[%dA\x1b[J", len(p.table))
+	if p.drawn > 0 {
+		fmt.Fprintf(p.out, "\x1b[%dA\x1b[J", p.drawn)
 	}
-	p.table = nil
+	p.table, p.drawn = nil, 0
 }
 
 func (p *printer) draw(table []string) {
@@ -113,14 +129,15 @@ func (p *printer) draw(table []string) {
 		return
 	}
 	cols, lines := p.size()
+	shown := table
 	if most := lines - 2; len(table) > most { // what has scrolled away cannot be erased
-		table = append(table[:most-1:most-1], fmt.Sprintf("... and %d more", len(table)-most+1))
+		shown = append(table[:most-1:most-1], fmt.Sprintf("... and %d more", len(table)-most+1))
 	}
-	for _, line := range table {
+	for _, line := range shown {
 		r := []rune(p.clean(line))
 		fmt.Fprintln(p.out, string(r[:min(len(r), cols-1)]))
 	}
-	p.table = table
+	p.table, p.drawn = table, len(shown)
 }
 
 // clean makes text from elsewhere fit for one line.

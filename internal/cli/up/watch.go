@@ -52,12 +52,12 @@ func watch(ctx context.Context, client *api.Client, workers int, out *printer) {
 			lines := announcement(client.Address(), s, toolsOf(ctx, client, s))
 			out.announce(lines)
 			announced = true
-			out.note(serverRows(s))
+			out.note(serverRows(s, false))
 			tick.Reset(pollReady)
 		case announced:
-			out.progress(serverRows(s))
+			out.progress(serverRows(s, false))
 		default:
-			out.progress(append(serverRows(s), row{name: "workers", text: fmt.Sprintf("workers: %d/%d joined", s.joined(), workers)}))
+			out.progress(append(serverRows(s, true), workersRow(s.joined(), workers)))
 		}
 		select {
 		case <-tick.C:
@@ -78,22 +78,17 @@ func (s *snapshot) joined() int {
 	return n
 }
 
-// row is one line of progress. The detail changes often and is for terminals.
+// row is one line of progress. It is news when its key has changed; the rest
+// may change with each replica that is tried.
 type row struct {
-	name, text, detail string
+	name, key string
+	text      string
+	detail    string // for terminals, where it can change often
 }
 
-func (r row) String() string { return r.text }
-
-func (r row) detailText() string {
-	if r.detail == "" {
-		return ""
-	}
-	return " (" + r.detail + ")"
-}
-
-// serverRows tells of each server how far it is.
-func serverRows(s snapshot) []row {
+// serverRows tells of each server how far it is. Replicas on their way are
+// news only while all is starting.
+func serverRows(s snapshot, starting bool) []row {
 	rows := make([]row, 0, len(s.ready.Servers))
 	for _, server := range s.ready.Servers {
 		counts := map[string]int{}
@@ -106,11 +101,15 @@ func serverRows(s snapshot) []row {
 				}
 			}
 		}
-		r.text = fmt.Sprintf("%s: %s, %d/%d ready", server.Name, server.State, server.Ready, server.Desired)
+		r.text = fmt.Sprintf("%s, %d/%d ready", server.State, server.Ready, server.Desired)
+		r.key = r.text
 		for p := fleet.PhasePending; p <= fleet.PhaseFailed; p++ {
 			if n := counts[p.String()]; n > 0 {
 				r.text += fmt.Sprintf(", %d %s", n, strings.ToLower(p.String()))
 			}
+		}
+		if starting {
+			r.key = r.text
 		}
 		if server.State == fleet.StateUnavailable || server.State == fleet.StateDegraded {
 			r.text += ": " + oneLine(server.Reason)
@@ -119,6 +118,11 @@ func serverRows(s snapshot) []row {
 		rows = append(rows, r)
 	}
 	return rows
+}
+
+func workersRow(joined, wanted int) row {
+	text := fmt.Sprintf("%d/%d joined", joined, wanted)
+	return row{name: "workers", key: text, text: text}
 }
 
 // oneLine cuts a reason that quotes a log to what fits a line.

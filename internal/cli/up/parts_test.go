@@ -1,0 +1,279 @@
+package up
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+func TestNextDelay(t *testing.T) {
+	var got []time.Duration
+	delay := time.Duration(0)
+	for _, life := range []time.Duration{time.Second, 0, 0, 0, 0, 0, 0, time.Minute, time.Second} {
+		delay = nextDelay(delay, life)
+		got = append(got, delay)
+	}
+	ms := time.Millisecond
+	want := []time.Duration{200 * ms, 400 * ms, 800 * ms, 1600 * ms, 3200 * ms, 5000 * ms, 5000 * ms, 200 * ms, 400 * ms}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v\nwant %v", got, want)
+	}
+}
+
+func TestArguments(t *testing.T) {
+	controller := controllerProgram("/bin/controller", "/data", "127.0.0.1:8000", "/f.yaml")
+	first := strings.Join(controller.args(address{}), " ")
+	if want := "--name controller --http 127.0.0.1:8000 --gossip 127.0.0.1:0 --config /f.yaml --data-dir /data/controller --lifeline-fd 3"; first != want {
+		t.Errorf("got  %s\nwant %s", first, want)
+	}
+	again := strings.Join(controller.args(address{HTTP: "127.0.0.1:8000", Gossip: "127.0.0.1:777"}), " ")
+	if want := strings.Replace(first, "127.0.0.1:0", "127.0.0.1:777", 1); again != want {
+		t.Errorf("got  %s\nwant %s", again, want)
+	}
+	worker := strings.Join(workerProgram("/bin/worker", "/data", workerName(0), "127.0.0.1:777", "podman").args(address{}), " ")
+	if want := "--name worker-1 --grpc 127.0.0.1:0 --gossip 127.0.0.1:0 --join 127.0.0.1:777 --runtime podman --data-dir /data/worker-1 --lifeline-fd 3"; worker != want {
+		t.Errorf("got  %s\nwant %s", worker, want)
+	}
+}
+
+func TestChildEnv(t *testing.T) {
+	env := []string{"PATH=/bin", "MCPFLEET_DATA_DIR=/x", "MCPFLEET_JOIN=y", "MCPFLEET_LOG_LEVEL=debug", "MCPFLEET_NAMES=z"}
+	if got, want := childEnv(env), []string{"PATH=/bin", "MCPFLEET_LOG_LEVEL=debug", "MCPFLEET_NAMES=z"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if env[1] != "MCPFLEET_DATA_DIR=/x" {
+		t.Error("the caller's list was changed")
+	}
+}
+
+func TestSampleArgs(t *testing.T) {
+	tests := []struct{ schema, want string }{
+		{`{"type":"object"}`, `{}`},
+		{`{"type":"object","properties":{"a":{"type":"string"}}}`, `{}`},
+		{`{"type":"object","required":["q","n","k","o","l","b","d"],"properties":{"q":{"type":"string"},"n":{"type":"integer","minimum":3},"k":{"enum":["x","y"]},
+		  "o":{"type":"object","required":["z"],"properties":{"z":{"type":"number"}}},"l":{"type":"array"},"b":{"type":"boolean"},"d":{"default":null}}}`,
+			`{"b":false,"d":null,"k":"x","l":[],"n":3,"o":{"z":1},"q":"hello"}`},
+		{`{"type":"object","required":["a"],"properties":{}}`, ""},
+		{`{"type":"object","required":["a"],"properties":{"a":{"anyOf":[]}}}`, ""},
+		{`[]`, ""},
+	}
+	for _, tt := range tests {
+		got, ok := sampleArgs(json.RawMessage(tt.schema))
+		if string(got) != tt.want || ok != (tt.want != "") {
+			t.Errorf("%s: got %s, %v; want %s", tt.schema, got, ok, tt.want)
+		}
+	}
+	if got, want := shellQuote(`a'b`), `'a'\''b'`; got != want {
+		t.Errorf("quoted %s, want %s", got, want)
+	}
+}
+
+func TestAnnouncement(t *testing.T) {
+	s := snapshot{ready: api.Ready{Servers: []api.ServerReady{
+		{Name: "good", Desired: 1, Ready: 1}, {Name: "bad", Desired: 2, Reason: "exit code 1:\n  no key"},
+	}}}
+	servers := []api.Server{{Name: "good", Spec: json.RawMessage(`{"default_tool":"find"}`)}}
+	tools := []api.Tool{{Name: "echo", Server: "good"}, {Name: "find", Server: "good", InputSchema: json.RawMessage(`{"type":"object","required":["q"],"properties":{"q":{"type":"string"}}}`)}}
+	got := strings.Join(announcement("http://h:1", s, pickExample("good", servers, "good", tools)), "\n")
+	want := `mcpfleet is ready: http://h:1
+  bad has 0 of 2 replicas: exit code 1: no key
+try:
+  curl -s http://h:1/good/tools
+  curl -s http://h:1/good/call -H 'Content-Type: application/json' -d '{"tool_name":"find","tool_args":{"q":"hello"}}'`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	// No tool is called of which nothing is known.
+	if e := pickExample("", nil, "good", tools[1:]); e.tool != nil {
+		t.Errorf("picked %+v", e.tool)
+	}
+}
+
+func TestServerRows(t *testing.T) {
+	s := snapshot{
+		ready: api.Ready{Servers: []api.ServerReady{
+			{Name: "a", State: fleet.StateDeploying, Desired: 3, Ready: 1},
+			{Name: "b", State: fleet.StateUnavailable, Desired: 1, Reason: "no\nroom"},
+		}},
+		replicas: []api.Replica{{Server: "a", Phase: "READY"}, {Server: "a", Phase: "STARTING"}, {Server: "a", Phase: "PULLING", Reason: "40%"}, {Server: "b", Phase: "PENDING"}},
+	}
+	got := serverRows(s, true)
+	want := []row{
+		{name: "a", key: "DEPLOYING, 1/3 ready, 1 pulling, 1 starting", text: "DEPLOYING, 1/3 ready, 1 pulling, 1 starting", detail: "40%"},
+		{name: "b", key: "UNAVAILABLE, 0/1 ready, 1 pending", text: "UNAVAILABLE, 0/1 ready, 1 pending: no room"},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if later := serverRows(s, false); later[0].key != "DEPLOYING, 1/3 ready" {
+		t.Errorf("key %q of a running cluster changes with each replica", later[0].key)
+	}
+}
+
+func TestPrinterPlain(t *testing.T) {
+	var out strings.Builder
+	p := newPrinter(&out)
+	p.event("pulling from http://registry\x1b[2J")
+	p.progress([]row{{name: "a", key: "1", text: "one", detail: "x"}})
+	p.progress([]row{{name: "a", key: "1", text: "one again", detail: "y"}})
+	p.progress([]row{{name: "a", key: "2", text: "two"}})
+	p.announce([]string{"ready: http://me"})
+	p.note([]row{{name: "a", key: "3"}})
+	p.progress([]row{{name: "a", key: "3", text: "three"}})
+	p.event("see http://other")
+	want := "pulling from registry[2J\na: one\na: two\nready: http://me\nsee http://other\n"
+	if out.String() != want {
+		t.Errorf("got\n%q\nwant\n%q", out.String(), want)
+	}
+}
+
+func TestPrinterLive(t *testing.T) {
+	var out strings.Builder
+	p := newPrinter(&out)
+	p.live, p.size = true, func() (int, int) { return 20, 5 }
+	rows := []row{{name: "a", text: "one", detail: "http://x"}, {name: "long", text: "a text that is too long"}}
+	p.progress(rows)
+	p.progress(rows) // not drawn again
+	p.event("news")
+	p.progress([]row{{name: "a"}, {name: "b"}, {name: "c"}, {name: "d"}})
+	p.announce([]string{"ready"})
+	p.event("more")
+	want := "a     one (x)\nlong  a text that i\n" + "\x1b[2A\x1b[Jnews\na     one (x)\nlong  a text that i\n" +
+		"\x1b[2A\x1b[Ja  \nb  \n... and 2 more\n" + "\x1b[3A\x1b[Jready\nmore\n"
+	if out.String() != want {
+		t.Errorf("got\n%q\nwant\n%q", out.String(), want)
+	}
+}
+
+func TestLogFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.log")
+	if err := os.WriteFile(path, []byte("an earlier life\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := openLog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	if got := l.tail(5); len(got) != 0 {
+		t.Errorf("the tail has what an earlier life wrote: %q", got)
+	}
+	fmt.Fprint(l.file, "one\n\ntwo\nthree\n")
+	if got, want := l.tail(2), []string{"two", "three"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	line := strings.Repeat("x", 1023) + "\n"
+	for range maxLog/len(line) + 1 {
+		fmt.Fprint(l.file, line)
+	}
+	if err := l.bound(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(l.file, "after the cut")
+	if got, want := l.tail(9), []string{"after the cut"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if old, err := os.Stat(path + ".1"); err != nil || old.Size() != maxLog {
+		t.Errorf("the older part: %v, %v", old, err)
+	}
+}
+
+func TestSweepTemp(t *testing.T) {
+	root := t.TempDir()
+	make := func(name, lock string) string {
+		dir := filepath.Join(root, name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if lock != "no lock" {
+			if err := os.WriteFile(filepath.Join(dir, lockName), []byte(lock), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	make("mcpfleet-up-stale", "77\n")
+	make("mcpfleet-up-new", "no lock")
+	make("mcpfleet-up-locking", "")
+	make("other", "77\n")
+	children, err := lockDir(make("mcpfleet-up-children", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := children.started("me", os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	children.lock.Close()
+	held, err := lockDir(make("mcpfleet-up-held", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.lock.Close()
+
+	left := func() string {
+		entries, err := os.ReadDir(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, e := range entries {
+			names = append(names, strings.TrimPrefix(e.Name(), tempPrefix))
+		}
+		return strings.Join(names, " ")
+	}
+	sweepTemp(root, time.Now())
+	if got, want := left(), "children held locking new other"; got != want {
+		t.Errorf("left: %s, want %s", got, want)
+	}
+	sweepTemp(root, time.Now().Add(2*youngest))
+	if got, want := left(), "children held other"; got != want {
+		t.Errorf("left after long: %s, want %s", got, want)
+	}
+}
+
+// The image holds the program alone, and starts.
+func TestDemoImage(t *testing.T) {
+	if runtime.GOOS != "linux" || os.Getuid() != 0 {
+		t.Skip("containers need Linux and root here")
+	}
+	dir := t.TempDir()
+	program := filepath.Join(dir, "program")
+	source := filepath.Join(dir, "main.go")
+	// Its own text makes it an image that no other test has.
+	text := "package main\nfunc main() { println(" + strconv.Quote("hello from "+dir) + ") }\n"
+	if err := os.WriteFile(source, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.Command("go", "build", "-o", program, source)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	image, err := demoImageOf(t.Context(), program, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if out, err := exec.Command("podman", "rmi", image).CombinedOutput(); err != nil {
+			t.Errorf("remove the image: %v: %s", err, out)
+		}
+	}()
+	if again, err := demoImageOf(t.Context(), program, dir); err != nil || again != image {
+		t.Errorf("the second time: %s, %v; want %s", again, err, image)
+	}
+	out, err := exec.Command("podman", "run", "--rm", "--network", "none", image).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "hello from "+dir) {
+		t.Errorf("run: %v: %s", err, out)
+	}
+}
