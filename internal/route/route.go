@@ -31,8 +31,14 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// maxRetries is how often a call may be sent again.
-const maxRetries = 2
+const (
+	// maxRepeats is how often a call that may have run is sent again.
+	maxRepeats = 2
+	// maxReroutes is how often a call that surely reached no server is sent
+	// elsewhere. It costs nothing but time, which the deadline bounds: when
+	// replicas die faster than the news of it travels, two would not do.
+	maxReroutes = 16
+)
 
 // Backend is the way to a worker. It is called from many goroutines, and must
 // be comparable: two replicas with equal backends share a fate.
@@ -155,7 +161,8 @@ func (s *server) call(ctx context.Context, c *fleet.Call, start time.Time) (flee
 func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.CallResult, error) {
 	req := fleet.CallRequest{Method: c.Method, Params: c.Params, RequestID: c.RequestID, Traceparent: c.Traceparent}
 	var last refusal
-	for retries := 0; ; retries++ {
+	repeats, reroutes := 0, 0
+	for {
 		a, err := s.acquire(ctx, last)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -171,8 +178,12 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 		if ctx.Err() != nil {
 			return fleet.CallResult{}, s.cause(ctx, d, "")
 		}
-		safe := errors.Is(err, fleet.ErrNotDelivered) || c.Idempotent && errors.Is(err, fleet.ErrReplicaLost)
-		if !safe || retries == maxRetries {
+		switch {
+		case errors.Is(err, fleet.ErrNotDelivered) && reroutes < maxReroutes:
+			reroutes++
+		case errors.Is(err, fleet.ErrReplicaLost) && c.Idempotent && repeats < maxRepeats:
+			repeats++
+		default:
 			return fleet.CallResult{}, fmt.Errorf("server %q, replica %s: %w", s.name, a.replica.id, err)
 		}
 		s.metrics.retries.Inc()

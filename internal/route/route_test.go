@@ -311,7 +311,10 @@ func TestTimeoutHoldsTheSlot(t *testing.T) {
 		b.counts(0, 1)
 		next := b.call("next")
 		b.counts(1, 1)
-		w.next(t).hooks.Released(0)
+		d := w.next(t)
+		d.hooks.Released(0)
+		b.counts(0, 1)
+		d.hooks.Released(0) // twice is once
 		b.counts(0, 1)
 		w.next(t).ok()
 		wantResult(t, next, "next")
@@ -335,6 +338,27 @@ func TestCallerLeaves(t *testing.T) {
 		w.next(t).ok()
 		wantResult(t, last, "3")
 		b.counts(0, 0)
+	})
+}
+
+// A slot that comes just when its caller leaves is given on.
+func TestSlotComesAsTheCallerLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worker{}
+		b := newBench(t, Server{Replicas: one(w)})
+		for range 50 {
+			b.call("1")
+			p := b.call("2")
+			d := w.next(t)
+			go d.ok()
+			go p.cancel()
+			<-p.done
+			if w.total()%2 == 0 { // it got the slot first
+				w.next(t).hooks.Released(0)
+			}
+			b.counts(0, 0)
+			w.seen = 0
+		}
 	})
 }
 
@@ -417,21 +441,38 @@ func TestRetryOnlyWhatIsSafe(t *testing.T) {
 	}
 }
 
-func TestRetriesAreBounded(t *testing.T) {
+func TestRepeatsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: []Replica{{ID: "r1", Backend: w}, {ID: "r2", Backend: w}, {ID: "r3", Backend: w}, {ID: "r4", Backend: w}}})
-		p := b.call("x")
+		p := b.call("x", func(c *fleet.Call) { c.Idempotent = true })
 		tried := map[fleet.ReplicaID]bool{}
-		for range 3 {
+		for i := range 5 {
 			d := w.next(t)
+			if i%2 == 1 { // in between it reached nobody: that is no repeat
+				d.fail(fleet.ErrNotDelivered)
+				continue
+			}
 			tried[d.req.Replica] = true
-			d.fail(fleet.ErrNotDelivered)
+			d.fail(fleet.ErrReplicaLost)
+		}
+		wantErr(t, p, fleet.ErrReplicaLost)
+		if len(tried) < 2 || w.total() != 5 {
+			t.Errorf("%d deliveries, lost on %v; want five on several", w.total(), tried)
+		}
+		b.counts(0, 0)
+	})
+}
+
+func TestReroutesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worker{}
+		b := newBench(t, Server{CallTimeout: time.Hour, Replicas: []Replica{{ID: "r1", Backend: w}, {ID: "r2", Backend: w}}})
+		p := b.call("x")
+		for range maxReroutes + 1 {
+			w.next(t).fail(fleet.ErrNotDelivered)
 		}
 		wantErr(t, p, fleet.ErrNotDelivered)
-		if len(tried) != 3 || w.total() != 3 {
-			t.Errorf("%d deliveries to %v, want three different", w.total(), tried)
-		}
 		b.counts(0, 0)
 	})
 }
@@ -460,13 +501,13 @@ func TestRefusedCallWaitsInFront(t *testing.T) {
 		b.call("b")
 		d1, d2 := w.next(t), w.next(t)
 		later := b.call("c")
+		last := b.call("d")
 		d1.fail(fleet.ErrNotDelivered)
 		// The other replica is busy: it waits, while c may have the free one.
 		d := w.next(t)
 		if string(d.req.Params) != "c" || d.req.Replica != d1.req.Replica {
 			t.Fatalf("%s went to %s", d.req.Params, d.req.Replica)
 		}
-		last := b.call("d")
 		d2.ok()
 		if again := w.next(t); string(again.req.Params) != string(d1.req.Params) || again.req.Replica != d2.req.Replica {
 			t.Errorf("%s went to %s, want the refused call in front of those that came later", again.req.Params, again.req.Replica)
@@ -486,7 +527,11 @@ func TestRefusedByTheOnlyReplica(t *testing.T) {
 		b := newBench(t, Server{Replicas: one(w)})
 		p := b.call("x")
 		w.next(t).fail(fleet.ErrNotDelivered)
-		b.counts(1, 0) // not sent there again at once
+		b.counts(1, 0)           // not sent there again at once
+		other := b.call("other") // while a new call may try it
+		w.next(t).ok()
+		wantResult(t, other, "other")
+		b.counts(1, 0)
 		w2 := &worker{}
 		b.replicas(Replica{ID: "r2", Backend: w2})
 		w2.next(t).fail(fleet.ErrNotDelivered)
@@ -508,6 +553,14 @@ func TestViewChangedDuringTheRefusal(t *testing.T) {
 		d.fail(fleet.ErrNotDelivered)
 		w.next(t).ok() // the refusal was of an older view
 		wantResult(t, p, "x")
+
+		b.replicas(Replica{ID: "r1", Backend: w}, Replica{ID: "r2", Backend: w})
+		p = b.call("y")
+		d = w.next(t)
+		b.replicas(Replica{ID: d.req.Replica, Backend: w}) // the same one, now alone
+		d.fail(fleet.ErrNotDelivered)
+		w.next(t).ok()
+		wantResult(t, p, "y")
 	})
 }
 
@@ -615,6 +668,51 @@ func TestSuspectsAreUsedWhenThereIsNothingElse(t *testing.T) {
 			d.ok()
 		}
 		b.counts(0, 0)
+	})
+}
+
+// A call that comes when the suspicion has lapsed overtakes none.
+func TestNobodyOvertakesAfterSuspicion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worker{}
+		b := newBench(t, Server{Replicas: []Replica{{ID: "r1", Backend: w}, {ID: "r2", Backend: w}}})
+		b.call("refused")
+		w.next(t).fail(fleet.ErrNotDelivered)
+		busy := w.next(t)
+		time.Sleep(suspectFor / 2)
+		first := b.call("first")
+		b.counts(1, 1)
+		time.Sleep(suspectFor/2 + time.Millisecond)
+		second := b.call("second")
+		d := w.next(t)
+		if string(d.req.Params) != "first" {
+			t.Errorf("%s is next, want first", d.req.Params)
+		}
+		b.counts(1, 2)
+		d.ok()
+		w.next(t).ok()
+		busy.ok()
+		<-first.done
+		<-second.done
+	})
+}
+
+// A refused call looks again when its own suspicion lapses, though no other
+// call and no news come.
+func TestRefusedCallLooksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worker{}
+		b := newBench(t, Server{Replicas: []Replica{{ID: "r1", Backend: w}, {ID: "r2", Backend: w}}, CallTimeout: time.Hour, MaxCallDuration: time.Hour})
+		hung := b.call("hung")
+		busy := w.next(t)
+		p := b.call("x")
+		w.next(t).fail(fleet.ErrNotDelivered)
+		b.counts(1, 1)
+		time.Sleep(2 * suspectFor)
+		w.next(t).ok()
+		wantResult(t, p, "x")
+		busy.ok()
+		<-hung.done
 	})
 }
 

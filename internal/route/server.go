@@ -197,9 +197,10 @@ func (s *server) acquire(ctx context.Context, last refusal) (*attempt, error) {
 }
 
 func (s *server) wait(ctx context.Context, w *waiter, again time.Duration) (*attempt, error) {
+	var timer *time.Timer
 	var look <-chan time.Time
 	if again > 0 {
-		timer := time.NewTimer(again)
+		timer = time.NewTimer(again)
 		defer timer.Stop()
 		look = timer.C
 	}
@@ -212,6 +213,7 @@ func (s *server) wait(ctx context.Context, w *waiter, again time.Duration) (*att
 			w.avoid = nil
 			s.drain()
 			s.mu.Unlock()
+			timer.Reset(suspectFor)
 		case <-ctx.Done():
 			s.mu.Lock()
 			if w.queued {
