@@ -1,0 +1,301 @@
+// Package fleettest runs controllers and workers in one process, exactly as
+// production assembles them, but for the runtime: agenttest's, which runs Go
+// functions as MCP servers. It is for tests only.
+//
+// Everything listens on loopback at free ports, keeps its state in the test's
+// own directories, and logs to the test's output. What a test has started is
+// stopped when the test ends, and a replica that is left then is an error.
+package fleettest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/controller"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/worker"
+)
+
+// Cluster is one controller and its workers.
+type Cluster struct {
+	*api.Client // of the running controller
+
+	t      testing.TB
+	opts   Options
+	file   string // the fleet file
+	data   string // the controller's data directory
+	log    *slog.Logger
+	reload chan struct{}
+
+	controller *process
+	addrs      controller.Addresses
+
+	mu      sync.Mutex
+	workers map[fleet.NodeID]*Worker
+}
+
+// Options vary a cluster.
+type Options struct {
+	Workers     int               // started at once, named w1, w2, ...
+	File        string            // fleet file, YAML
+	NodeGrace   time.Duration     // 0: production's
+	DialOptions []grpc.DialOption // of the controller's connections to workers
+}
+
+// Worker is one worker in its present life.
+type Worker struct {
+	Runtime *agenttest.Runtime
+	Data    string
+
+	process *process
+	conns   *severable
+	killed  bool
+}
+
+// Start starts a cluster.
+func Start(t testing.TB, opts Options) *Cluster {
+	t.Helper()
+	dir := t.TempDir()
+	c := &Cluster{
+		t: t, opts: opts, file: filepath.Join(dir, "fleet.yaml"), data: filepath.Join(dir, "controller"),
+		log:     slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
+		reload:  make(chan struct{}, 1),
+		workers: make(map[fleet.NodeID]*Worker),
+	}
+	c.write(opts.File)
+	t.Cleanup(c.stop)
+	c.StartController()
+	for i := range opts.Workers {
+		c.StartWorker(fleet.NodeID(fmt.Sprintf("w%d", i+1)))
+	}
+	return c
+}
+
+func (c *Cluster) write(file string) {
+	if err := os.WriteFile(c.file, []byte(file), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Deploy makes the file desired, as an operator with an editor and SIGHUP.
+func (c *Cluster) Deploy(file string) {
+	c.write(file)
+	c.reload <- struct{}{}
+}
+
+// StartController starts the controller, at the addresses that it had before.
+func (c *Cluster) StartController() {
+	c.t.Helper()
+	httpAddr, gossipAddr := "127.0.0.1:0", "127.0.0.1:0"
+	if c.addrs.HTTP != "" {
+		httpAddr, gossipAddr = c.addrs.HTTP, c.addrs.Gossip
+	}
+	front, err := net.Listen("tcp", httpAddr)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	up := make(chan controller.Addresses, 1)
+	c.controller = start("controller", func(ctx context.Context) error {
+		return controller.Run(ctx, controller.Config{
+			Name: "c1", HTTP: front, Gossip: gossipAddr, DataDir: c.data, Log: c.log,
+			File: c.file, Lookup: os.LookupEnv, Reload: c.reload,
+			Up:        func(a controller.Addresses) error { up <- a; return nil },
+			NodeGrace: c.opts.NodeGrace, DialOptions: c.opts.DialOptions,
+		})
+	})
+	select {
+	case c.addrs = <-up:
+	case <-c.controller.done:
+		c.t.Fatalf("controller did not start: %v", c.controller.err)
+	}
+	if c.Client, err = api.NewClient("http://"+c.addrs.HTTP, nil); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// StopController stops the controller; the workers go on.
+func (c *Cluster) StopController() {
+	c.t.Helper()
+	if err := c.controller.stop(); err != nil {
+		c.t.Errorf("controller: %v", err)
+	}
+}
+
+// HTTP is the controller's host:port.
+func (c *Cluster) HTTP() string { return c.addrs.HTTP }
+
+// StartWorker starts a worker, or a new life of one that was stopped or killed.
+func (c *Cluster) StartWorker(name fleet.NodeID) *Worker {
+	c.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.mu.Lock()
+	old := c.workers[name]
+	c.mu.Unlock()
+	w := &Worker{Runtime: agenttest.New(), conns: &severable{Listener: l}}
+	if old != nil {
+		<-old.process.done // it holds the data directory
+		w.Data = old.Data
+	} else {
+		w.Data = c.t.TempDir()
+	}
+	bound := make(chan struct{})
+	w.process = start("worker "+string(name), func(ctx context.Context) error {
+		return worker.Run(ctx, worker.Config{
+			Node: name, Capacity: fleet.Resources{CPUs: 8, Memory: 8 << 30}, DataDir: w.Data,
+			Runtime: func(context.Context) (fleet.Runtime, error) { return plain{w.Runtime}, nil },
+			GRPC:    w.conns, Gossip: "127.0.0.1:0", Join: []string{c.addrs.Gossip},
+			DrainTimeout: 5 * time.Second, Log: c.log,
+			Bound: func(string, string) error { close(bound); return nil },
+		})
+	})
+	select {
+	case <-bound:
+	case <-w.process.done:
+		c.t.Fatalf("worker %s did not start: %v", name, w.process.err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.workers[name] = w
+	return w
+}
+
+// plain makes the test's runtime count as one of plain processes.
+type plain struct{ *agenttest.Runtime }
+
+func (plain) Name() string { return "process" }
+
+// Worker returns a worker's present life.
+func (c *Cluster) Worker(name fleet.NodeID) *Worker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.workers[name]
+}
+
+// StopWorker stops a worker in order.
+func (c *Cluster) StopWorker(name fleet.NodeID) {
+	c.t.Helper()
+	if err := c.Worker(name).process.stop(); err != nil {
+		c.t.Errorf("worker %s: %v", name, err)
+	}
+}
+
+// KillWorker ends a worker as a power cut would, as far as the others can see:
+// its connections break, with nothing said, and all its replicas die.
+func (c *Cluster) KillWorker(name fleet.NodeID) {
+	w := c.Worker(name)
+	w.conns.sever()
+	for _, id := range w.Runtime.Alive() {
+		w.Runtime.Kill(id)
+	}
+	// It complains of its listener, which a killed one could not.
+	_ = w.process.stop()
+	w.killed = true
+}
+
+// KillReplica ends a replica as SIGKILL would, and tells whether it ran.
+func (c *Cluster) KillReplica(id fleet.ReplicaID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.workers {
+		if w.Runtime.Kill(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// Alive counts the replicas of which something runs, on all workers.
+func (c *Cluster) Alive() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, w := range c.workers {
+		n += len(w.Runtime.Alive())
+	}
+	return n
+}
+
+// AwaitReady waits until all servers are settled on these workers.
+func (c *Cluster) AwaitReady(workers int) {
+	c.t.Helper()
+	Eventually(c.t, func(ctx context.Context) error {
+		nodes, err := c.Nodes(ctx)
+		if err != nil {
+			return err
+		}
+		n := 0
+		for _, node := range nodes {
+			if node.Role == fleet.RoleWorker && node.State == "READY" {
+				n++
+			}
+		}
+		if n != workers {
+			return fmt.Errorf("%d workers are READY, want %d", n, workers)
+		}
+		ready, err := c.Ready(ctx)
+		if err == nil && !ready.Ready {
+			err = fmt.Errorf("not ready: %+v", ready.Servers)
+		}
+		return err
+	})
+}
+
+func (c *Cluster) stop() {
+	var errs []error
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, w := range c.workers {
+		if err := w.process.stop(); err != nil && !w.killed {
+			errs = append(errs, fmt.Errorf("worker %s: %w", name, err))
+		}
+		if left := w.Runtime.Alive(); len(left) > 0 {
+			errs = append(errs, fmt.Errorf("worker %s left replicas: %v", name, left))
+		}
+	}
+	if c.controller != nil {
+		errs = append(errs, c.controller.stop())
+	}
+	if err := errors.Join(errs...); err != nil {
+		c.t.Error(err)
+	}
+}
+
+// process is a component that runs as a program would.
+type process struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error // once done is closed
+}
+
+func start(name string, run func(context.Context) error) *process {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &process{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		if err := run(ctx); err != nil {
+			p.err = fmt.Errorf("%s: %w", name, err)
+		}
+	}()
+	return p
+}
+
+func (p *process) stop() error {
+	p.cancel()
+	<-p.done
+	return p.err
+}
