@@ -127,6 +127,8 @@ func TestReportsBecomeThePicture(t *testing.T) {
 		w.End("r2")
 		synctest.Wait()
 		<-look
+		r.expect(t, "while one ends", "nodes [n1 n2] serving [r1 r3] resting [r2] ended []")
+		time.Sleep(100 * time.Millisecond)
 		r.expect(t, "after an end", "nodes [n1 n2] serving [r1 r3] resting [] ended [r2 (exit code 137)]")
 		second := r.obs.Snapshot()
 		if got := second.Replicas["r1"].Load.Ongoing; got != 7 {

@@ -98,8 +98,12 @@ func TestCrashRestartsAfter100ms(t *testing.T) {
 		w.workers[0].End(w.running("a")[0].ID)
 		died := time.Now()
 		w.until(time.Second, "noticed", func() bool { return w.status("a").State == fleet.StateUnavailable })
-		if s := w.status("a"); s.StartFailed || !strings.Contains(s.Reason, "exit code 137; stderr: starting | the last words of a-1-e1.1") {
+		if s := w.status("a"); s.StartFailed || !strings.Contains(s.Reason, "replica a-1-e1.1 on node n1 failed: its stdout ended") {
 			t.Errorf("after the crash: %+v", s)
+		}
+		time.Sleep(40 * time.Millisecond)
+		if s := w.status("a"); s.StartFailed || !strings.Contains(s.Reason, "exit code 137; stderr: starting | the last words of a-1-e1.1") {
+			t.Errorf("when more is known: %+v", s)
 		}
 		w.until(time.Second, "restarted", w.converged)
 		if took := time.Since(died); took < 80*time.Millisecond || took > 150*time.Millisecond {

@@ -81,7 +81,8 @@ func (m *memory) absorb(s *observe.Snapshot, now time.Time) (wake time.Time) {
 func (m *memory) see(s *observe.Snapshot, r *fleet.Replica, now time.Time) {
 	node := s.Nodes[r.Node]
 	u := m.units[r.ID]
-	if u == nil {
+	adopted := u == nil
+	if adopted {
 		u = &unit{id: r.ID, server: r.Server, rev: r.Revision, node: r.Node, startedAt: now}
 		m.put(u)
 		m.deployed[r.Server] = m.deployed[r.Server] || r.Phase == fleet.PhaseReady
@@ -91,7 +92,7 @@ func (m *memory) see(s *observe.Snapshot, r *fleet.Replica, now time.Time) {
 	u.observed, u.start = true, nil // seen: the start needs no answer
 	if u.readyAt.IsZero() && r.Phase == fleet.PhaseReady {
 		u.readyAt = now
-		if r.ReadyAt.Before(now) && u.startedAt.Equal(now) {
+		if r.ReadyAt.Before(now) && adopted {
 			u.readyAt = r.ReadyAt // adopted: it has proven itself before
 		}
 	}
@@ -102,6 +103,11 @@ func (m *memory) see(s *observe.Snapshot, r *fleet.Replica, now time.Time) {
 		m.log.Warn("replica unhealthy", "server", u.server, "replica", u.id, "node", u.node, "reason", r.Reason)
 	}
 	u.unhealthy = r.Unhealthy
+	if u.phase == fleet.PhaseDraining && !adopted && u.stop == nil && u.failed == "" && !node.Draining {
+		// Nobody stops it: it is ending by itself. The wait for the next start
+		// begins now, however long the worker needs to clean up.
+		m.fail(u, failure(u, r), now)
+	}
 	if u.stop != nil && u.stop.acked && node.Version >= u.stop.version && r.Phase < fleet.PhaseDraining {
 		u.stop.acked, u.stop.notBefore = false, now.Add(orderRetryMax) // the answer and the report disagree: say it again
 	}
@@ -134,6 +140,14 @@ func (m *memory) miss(s *observe.Snapshot, u *unit, now time.Time) {
 		return // on its way
 	}
 	m.drop(u.id)
+	if u.failed != "" {
+		why := failure(u, end)
+		if b := m.backoff(u.server, u.rev); end != nil && b.last == u.failed {
+			b.last = why
+		}
+		m.log.Warn("failed replica is gone", "server", u.server, "replica", u.id, "node", u.node, "reason", why)
+		return
+	}
 	if u.stop != nil || endedAsTold(u, end, u.leaves || node.Draining) {
 		m.log.Info("replica stopped", "server", u.server, "replica", u.id, "node", u.node)
 		return
@@ -152,6 +166,7 @@ func endedAsTold(u *unit, end *fleet.Replica, draining bool) bool {
 }
 
 func (m *memory) fail(u *unit, why string, now time.Time) {
+	u.failed = why
 	b := m.backoff(u.server, u.rev)
 	b.fail(u.startedAt, u.readyAt, now, why, m.jitter)
 	m.log.Warn("replica failed", "server", u.server, "revision", u.rev, "replica", u.id, "node", u.node,

@@ -100,10 +100,11 @@ func status(now time.Time, w *want, d *decision, workers int, deployed bool, wai
 		st.NotBefore = b.notBefore
 	}
 	stuck := b.hopeless() || d.unplaced != "" && (workers > 0 || deployed)
+	unplaced := d.unplaced != "" && t.stopping == 0 // those that end make room
 	soon := b.notBefore.Sub(now) <= 2*time.Second
-	st.Settled = full || acting && (b.hopeless() && t.early == 0 || d.unplaced != "" && workers > 0 && t.starting == 0)
+	st.Settled = full || acting && (b.hopeless() && t.early == 0 || unplaced && workers > 0 && t.starting == 0)
 	st.StartFailed = acting && t.serving == 0 && t.starting == 0 &&
-		(b.hopeless() || d.unplaced != "" || d.need > 0 && b.owed > 0 && !soon)
+		(b.hopeless() || unplaced || d.need > 0 && b.owed > 0 && !soon)
 	switch {
 	case full:
 		st.State = fleet.StateReady

@@ -26,6 +26,10 @@ type unit struct {
 	startedAt time.Time
 	readyAt   time.Time // zero before READY
 
+	// failed: its failure is on the books, under these words until more is
+	// known.
+	failed string
+
 	template *fleet.Template // of an ordered one
 	start    *order          // until it is seen
 	stop     *order

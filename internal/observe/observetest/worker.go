@@ -129,7 +129,25 @@ func (w *Worker) Obey(e fleet.Epoch) {
 }
 
 // End ends a replica as a crash would.
-func (w *Worker) End(id fleet.ReplicaID) { w.end(id, fleet.PhaseFailed, fleet.Exit{Code: 137}) }
+func (w *Worker) End(id fleet.ReplicaID) { w.crash(id, 137) }
+
+// dying is how long a replica that crashed is still being removed.
+const dying = 30 * time.Millisecond
+
+// crash ends a replica as a real worker does: it is out of rotation at once,
+// and reported as ended when nothing of it is left.
+func (w *Worker) crash(id fleet.ReplicaID, code int) {
+	w.mu.Lock()
+	e := w.replicas[id]
+	if e == nil || w.dead || !e.r.Phase.CanBecome(fleet.PhaseDraining) {
+		w.mu.Unlock()
+		return
+	}
+	e.r.Phase, e.r.Reason = fleet.PhaseDraining, "its stdout ended"
+	w.changed(e)
+	w.mu.Unlock()
+	time.AfterFunc(dying, func() { w.end(id, fleet.PhaseFailed, fleet.Exit{Code: code}) })
+}
 
 // Set changes a replica's report.
 func (w *Worker) Set(id fleet.ReplicaID, set func(*fleet.Replica)) {
@@ -201,12 +219,12 @@ func (w *Worker) start(o fleet.Order, a fleet.Assignment) (uint64, error) {
 	how := w.behave(a.Server, a.Revision)
 	time.AfterFunc(how.ReadyAfter, func() {
 		if how.FailStart {
-			w.end(a.ID, fleet.PhaseFailed, fleet.Exit{Code: 1})
+			w.crash(a.ID, 1)
 			return
 		}
 		w.move(a.ID, fleet.PhaseReady)
 		if how.CrashAfter > 0 {
-			time.AfterFunc(how.CrashAfter, func() { w.end(a.ID, fleet.PhaseFailed, fleet.Exit{Code: 2}) })
+			time.AfterFunc(how.CrashAfter, func() { w.crash(a.ID, 2) })
 		}
 	})
 	return w.version, nil
