@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -188,7 +190,8 @@ func (c *child) kill() {
 	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
 }
 
-// obituary tells how the child ended and quotes its last words.
+// obituary tells how the child ended and quotes its last words, which say
+// nothing when somebody killed it.
 func (c *child) obituary() string {
 	how := "exit code 0"
 	if c.err != nil {
@@ -196,7 +199,10 @@ func (c *child) obituary() string {
 		if exit, ok := errors.AsType[*exec.ExitError](c.err); ok {
 			how = fmt.Sprintf("exit code %d", exit.ExitCode())
 			if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-				how = "killed by " + status.Signal().String()
+				how = "killed by " + unix.SignalName(status.Signal())
+				if status.Signal() == syscall.SIGKILL {
+					return how
+				}
 			}
 		}
 	}

@@ -137,7 +137,7 @@ func TestRunStartsTheDeadAgain(t *testing.T) {
 			return ""
 		})
 	}
-	r.untilPrinted("worker-2 died: killed by killed")
+	r.untilPrinted("worker-2 died: killed by SIGKILL\nstarting worker-2 again in 200ms")
 	controllers := lives(r.cfg.DataDir, "controller")
 	if got := "http://" + controllers[1].Flags["--http"]; got != url {
 		t.Errorf("the controller is back at %s, was at %s", got, url)

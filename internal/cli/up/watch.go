@@ -14,7 +14,7 @@ import (
 const (
 	pollTimeout = 5 * time.Second
 	pollStart   = 200 * time.Millisecond // while things start
-	pollReady   = time.Second
+	pollReady   = 2 * time.Second
 )
 
 // snapshot is how the cluster is, as the controller tells it.
