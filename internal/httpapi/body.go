@@ -54,9 +54,6 @@ func readBody(w *response, r *http.Request, limit int64) (body, error) {
 		bodies.Put(buffer)
 		return body{}, err
 	}
-	// What comes next on this connection is not this body's hurry: net/http
-	// reads on in the background to see the client leave.
-	setReadDeadline(w, time.Time{})
 	if len(b) > 0 && &b[0] != &buffer[0] {
 		bodies.Put(buffer)
 		return body{bytes: b}, nil
@@ -65,7 +62,8 @@ func readBody(w *response, r *http.Request, limit int64) (body, error) {
 }
 
 // fill reads until the end into b, or into something larger. size is -1 when
-// nobody has said how much will come.
+// nobody has said how much will come. At the end net/http itself lifts the
+// deadline, and reads on to see the client leave.
 func fill(w *response, r io.Reader, b []byte, size, limit int64) ([]byte, error) {
 	due := bodyPiece
 	for {

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -58,9 +57,6 @@ func (h *Handler) followLogs(w *response, r *http.Request, id fleet.ReplicaID, t
 		tail = 0
 	}
 	if follow {
-		// net/http reads on to see the client leave, and takes the end of
-		// that reading's time for it.
-		setReadDeadline(w, time.Time{})
 		// The client shall see at once that it is connected.
 		w.text()
 		if err := rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
