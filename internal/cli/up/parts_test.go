@@ -247,6 +247,13 @@ func TestDemoImage(t *testing.T) {
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {
 		t.Skip("containers need Linux and root here")
 	}
+	if os.Getenv("CONTAINERS_CONF") == "" { // some hosts refuse podman's defaults
+		conf, err := filepath.Abs("../../../deploy/images/containers.conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("CONTAINERS_CONF", conf)
+	}
 	dir := t.TempDir()
 	program := filepath.Join(dir, "program")
 	source := filepath.Join(dir, "main.go")
