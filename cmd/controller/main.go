@@ -80,6 +80,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return program.Usage(err)
 	}
 	ctx, stop := program.Context(ctx, f.lifeline)
+	defer program.ReturnMemory(ctx)()
 	defer stop()
 	program.TuneGC(0, os.LookupEnv)
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/agent"
 	"github.com/mcpfleet/mcpfleet/internal/envflag"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/program"
 	"github.com/mcpfleet/mcpfleet/internal/worker"
 )
 
@@ -43,7 +43,7 @@ type flags struct {
 	lifeline  int
 	drainTime time.Duration
 	logFormat string
-	logLevel  slog.Level
+	logLevel  string
 
 	checkRuntime bool
 	version      bool
@@ -55,7 +55,7 @@ func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer
 		hostname = ""
 	}
 	f := new(flags)
-	var name, level string
+	var name string
 	set := pflag.NewFlagSet("worker", pflag.ContinueOnError)
 	set.SortFlags = false
 	set.SetOutput(out)
@@ -75,20 +75,20 @@ func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer
 	set.DurationVar(&f.drainTime, "drain-timeout", agent.DefaultDrainTimeout, "how long a stop of the worker waits for running calls (with a lifeline 3s)")
 	set.BoolVar(&f.checkRuntime, "check-runtime", false, "print which runtime works here as JSON, and exit")
 	set.StringVar(&f.logFormat, "log-format", "text", "text or json")
-	set.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	set.BoolVar(&f.version, "version", false, "print the version, and exit")
 	envflag.Document(set)
 	set.Usage = func() {
 		fmt.Fprintf(out, "worker runs the replicas of one node.\n\nFlags, each with its environment variable:\n%s", set.FlagUsages())
 	}
 	if err := set.Parse(args); err != nil {
-		return nil, err
+		return nil, program.Usage(err)
 	}
 	if err := envflag.Apply(set, lookup); err != nil {
-		return nil, err
+		return nil, program.Usage(err)
 	}
 	if set.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q", set.Arg(0))
+		return nil, program.Usage(fmt.Errorf("unexpected argument %q", set.Arg(0)))
 	}
 	f.node = fleet.NodeID(name)
 	if f.lifeline >= 0 && !set.Changed("drain-timeout") {
@@ -96,12 +96,9 @@ func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer
 	}
 	f.dataGiven = f.dataDir != ""
 	if !f.dataGiven {
-		f.dataDir = filepath.Join(stateHome(lookup), "mcpfleet", "worker-"+name)
+		f.dataDir = filepath.Join(program.StateHome(lookup), "mcpfleet", "worker-"+name)
 	}
-	if err := f.logLevel.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level: %q is none of debug, info, warn, error", level)
-	}
-	return f, f.validate()
+	return f, program.Usage(f.validate())
 }
 
 // validate checks what worker.Config does not know of, or knows too late.
@@ -111,9 +108,6 @@ func (f *flags) validate() error {
 	}
 	if !slices.Contains([]string{"auto", "podman", "process"}, f.runtime) {
 		return fmt.Errorf("--runtime: %q is none of auto, podman, process", f.runtime)
-	}
-	if !slices.Contains([]string{"text", "json"}, f.logFormat) {
-		return fmt.Errorf("--log-format: %q is none of text, json", f.logFormat)
 	}
 	if f.advertise != "" && strings.ContainsAny(f.advertise, "/ ") {
 		return fmt.Errorf("--advertise: %q is no host", f.advertise)

@@ -48,8 +48,6 @@ func TestFlagErrors(t *testing.T) {
 	}{
 		{[]string{"--name", "a b"}, "--name"},
 		{[]string{"--name", "a", "--runtime", "docker"}, "--runtime"},
-		{[]string{"--name", "a", "--log-level", "loud"}, "--log-level"},
-		{[]string{"--name", "a", "--log-format", "xml"}, "--log-format"},
 		{[]string{"--name", "a", "--advertise", "http://x"}, "--advertise"},
 		{[]string{"--name", "a", "--registry-authfile", "/does/not/exist"}, "--registry-authfile"},
 		{[]string{"--name", "a", "--nonsense"}, "nonsense"},

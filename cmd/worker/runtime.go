@@ -12,6 +12,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/podman"
 	"github.com/mcpfleet/mcpfleet/internal/process"
+	"github.com/mcpfleet/mcpfleet/internal/program"
 	"github.com/mcpfleet/mcpfleet/internal/worker"
 )
 
@@ -61,7 +62,7 @@ func checkRuntime(ctx context.Context, f *flags, log *slog.Logger, stdout io.Wri
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
-	ctx, stop := stopSignals(ctx, f.lifeline)
+	ctx, stop := program.Context(ctx, f.lifeline)
 	defer stop()
 	rt, why, err := f.open(ctx, log, dir)
 	if err != nil {
@@ -72,7 +73,7 @@ func checkRuntime(ctx context.Context, f *flags, log *slog.Logger, stdout io.Wri
 	if err := rt.Close(closing); err != nil {
 		return err
 	}
-	return printLine(stdout, struct {
+	return program.PrintLine(stdout, struct {
 		Runtime string `json:"runtime"`
 		Reason  string `json:"reason"`
 	}{rt.Name(), why})

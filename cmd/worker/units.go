@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math"
-	"runtime/debug"
 	"strconv"
 	"strings"
 )
@@ -35,21 +34,4 @@ func parseMemory(s string) (int64, error) {
 		return 0, fmt.Errorf("%q is too much", s)
 	}
 	return int64(n), nil
-}
-
-// tuneGC trades memory for speed, within a bound, unless the user has decided:
-// the worker's own heap is small, and most of it is messages passing through.
-func tuneGC(memory int64, lookup func(string) (string, bool)) {
-	_, percent := lookup("GOGC")
-	_, limit := lookup("GOMEMLIMIT")
-	if percent || limit {
-		return
-	}
-	const least, most = 128 << 20, 1 << 30
-	bound := int64(most)
-	if memory > 0 {
-		bound = min(max(memory/4, least), most)
-	}
-	debug.SetGCPercent(400)
-	debug.SetMemoryLimit(bound)
 }
