@@ -132,7 +132,7 @@ func (w *response) stream(res fleet.CallResult) error {
 	defer pieces.Put(buf)
 	n, err := readSome(res.Stream, buf[:])
 	if n == 0 {
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // bare, as below
 			err = io.ErrUnexpectedEOF
 		}
 		return err
@@ -156,6 +156,8 @@ func (w *response) stream(res fleet.CallResult) error {
 		n, err = readSome(res.Stream, buf[:])
 		w.extend() // the time went into reading
 	}
+	// Only a bare EOF is the end: one inside another error tells of a loss.
+	//nolint:errorlint
 	if w.broken || err != io.EOF || res.StreamSize > 0 && sent != res.StreamSize {
 		w.err = err
 		panic(http.ErrAbortHandler)

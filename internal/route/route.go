@@ -64,16 +64,13 @@ type Server struct {
 	Down string
 }
 
-// Replica is one that takes calls.
+// Replica is one that takes calls. One that fails its health check is better
+// left out: what goes to it would only time out.
 type Replica struct {
 	ID      fleet.ReplicaID
 	Zone    string
 	Backend Backend
-	Ongoing int // as its worker last reported
-	// Unhealthy: it fails its health check, and is passed over while there
-	// are others.
-	Unhealthy bool
-}
+	Ongoing int // as its worker last reported}
 
 // Config is what a router is made with.
 type Config struct {

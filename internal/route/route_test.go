@@ -716,29 +716,6 @@ func TestRefusedCallLooksAgain(t *testing.T) {
 	})
 }
 
-func TestUnhealthyIsTheLastChoice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		sick, well := &worker{name: "sick"}, &worker{name: "well"}
-		b := newBench(t, Server{})
-		b.replicas(Replica{ID: "r1", Backend: sick, Unhealthy: true}, Replica{ID: "r2", Backend: well})
-		first := b.call("1")
-		second := b.call("2") // waits for the healthy one
-		well.next(t).ok()
-		wantResult(t, first, "1")
-		d := well.next(t)
-		third := b.call("3")
-		b.replicas(Replica{ID: "r1", Backend: sick, Unhealthy: true})
-		sick.next(t).ok() // better than none
-		wantResult(t, third, "3")
-		d.ok()
-		wantResult(t, second, "2")
-		b.replicas(Replica{ID: "r1", Backend: sick})
-		p := b.call("4")
-		sick.next(t).ok()
-		wantResult(t, p, "4")
-	})
-}
-
 func TestStreamKeepsItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var inner context.Context

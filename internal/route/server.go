@@ -52,11 +52,10 @@ type replica struct {
 	ongoing      int // slots held by calls from here
 	others       int // by calls from elsewhere, as far as known
 	reported     int // the last Ongoing in the view
-	unhealthy    bool
 	suspectUntil time.Time
 }
 
-func (r *replica) suspect(now time.Time) bool { return r.unhealthy || now.Before(r.suspectUntil) }
+func (r *replica) suspect(now time.Time) bool { return now.Before(r.suspectUntil) }
 
 // refusal is why a call is tried again: a replica did not take it, in a view.
 type refusal struct {
@@ -103,23 +102,19 @@ func (s *server) update(v *Server) {
 			// News; else replies have told more since.
 			r.others = max(0, in.Ongoing-r.ongoing)
 		}
-		changed = changed || r.unhealthy != in.Unhealthy
-		r.zone, r.reported, r.unhealthy, r.index = in.Zone, in.Ongoing, in.Unhealthy, len(s.replicas)
+		r.zone, r.reported, r.index = in.Zone, in.Ongoing, len(s.replicas)
 		s.replicas = append(s.replicas, r)
 	}
 	s.candidates = slices.Grow(s.candidates[:0], len(s.replicas))[:len(s.replicas)]
-	if changed {
-		s.suspects = false
-	}
 	for _, r := range s.replicas {
 		if changed {
 			r.suspectUntil = time.Time{}
-			s.suspects = s.suspects || r.unhealthy
 		}
 		s.rank(r)
 	}
 	if changed {
 		s.view++
+		s.suspects = false
 		for w := s.queue.first; w != nil; w = w.next {
 			w.avoid = nil
 		}
