@@ -95,13 +95,22 @@ type Node struct {
 	HTTP      string            `json:"http"` // host:port, "" for a worker
 	Gossip    string            `json:"gossip"`
 	Life      fleet.LifeID      `json:"life"`
-	State     string            `json:"state"`
+	State     string            `json:"state"`   // one of the Node constants
 	Runtime   string            `json:"runtime"` // "podman" or "process"; "" for a controller
 	Version   string            `json:"version"`
 	Replicas  int               `json:"replicas"`
 	Capacity  Resources         `json:"capacity"`
 	Allocated Resources         `json:"allocated"`
 }
+
+// The states of a node.
+const (
+	NodeReady       = "READY"
+	NodeJoining     = "JOINING"     // has not reported yet
+	NodeDraining    = "DRAINING"    // is stopping: gets nothing new
+	NodeUnreachable = "UNREACHABLE" // its replicas get no calls; soon it is lost
+	NodeLost        = "LOST"        // its replicas are replaced elsewhere
+)
 
 // Resources is an amount of what a node has.
 type Resources struct {

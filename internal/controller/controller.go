@@ -38,13 +38,13 @@ const shutdownGrace = 5 * time.Second
 // Run runs one controller until ctx ends, and returns nil then. It closes
 // cfg.HTTP in any case.
 //
-//	            fleet file                       gossip
-//	                v                              v
-//	  store ──> reconcile <───────────────────> observe <── reports ── rpc ── workers
-//	                │ status                       │ snapshot            ^
-//	                └────────> publish <───────────┘                     │ calls
-//	                       v            v                                │
-//	  HTTP ── httpapi ─> catalogue    route ─────────────────────────────┘
+//	          fleet file                       gossip
+//	              v                              v
+//	store ──> reconcile <───────────────────> observe <── reports ── rpc ── workers
+//	              │ status                       │ snapshot            ^
+//	              └────────> publish <───────────┘                     │ calls
+//	                     v            v                                │
+//	HTTP ── httpapi ─> catalogue    route ─────────────────────────────┘
 func Run(ctx context.Context, cfg Config) (err error) {
 	defer cfg.HTTP.Close()
 	if err := cfg.validate(); err != nil {

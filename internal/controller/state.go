@@ -91,15 +91,6 @@ func (s *state) Replicas() []api.Replica {
 	return out
 }
 
-// The states of a node, as the HTTP API shows them.
-const (
-	nodeReady       = "READY"
-	nodeJoining     = "JOINING" // has not reported yet
-	nodeDraining    = "DRAINING"
-	nodeUnreachable = "UNREACHABLE" // its replicas get no calls; soon it is lost
-	nodeLost        = "LOST"
-)
-
 // Nodes implements httpapi.Fleet: the controllers, then the workers, by name.
 func (s *state) Nodes() []api.Node {
 	snap := s.published.Load().snap
@@ -108,7 +99,7 @@ func (s *state) Nodes() []api.Node {
 		if m.Role != fleet.RoleController {
 			continue
 		}
-		n := api.Node{Name: m.Node, Role: m.Role, PID: m.PID, HTTP: m.HTTP, Gossip: m.Gossip, Life: m.Life, State: nodeReady}
+		n := api.Node{Name: m.Node, Role: m.Role, PID: m.PID, HTTP: m.HTTP, Gossip: m.Gossip, Life: m.Life, State: api.NodeReady}
 		if m.Life == s.self.Life {
 			n.Zone, n.Version = s.cfg.Zone, s.cfg.Version
 		}
@@ -136,15 +127,15 @@ func (s *state) Nodes() []api.Node {
 func stateOf(n *observe.Node) string {
 	switch {
 	case n.Lost:
-		return nodeLost
+		return api.NodeLost
 	case n.Draining:
-		return nodeDraining
+		return api.NodeDraining
 	case n.Connected:
-		return nodeReady
+		return api.NodeReady
 	case !n.Reported():
-		return nodeJoining
+		return api.NodeJoining
 	default:
-		return nodeUnreachable
+		return api.NodeUnreachable
 	}
 }
 
@@ -239,7 +230,7 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(descReplicas, prometheus.GaugeValue, float64(st.Ready), name, "ready")
 		ch <- prometheus.MustNewConstMetric(descRestarts, prometheus.CounterValue, float64(st.Restarts), name)
 	}
-	states := map[string]int{nodeReady: 0}
+	states := map[string]int{api.NodeReady: 0}
 	for _, n := range p.snap.Nodes {
 		states[stateOf(&n)]++
 	}

@@ -240,7 +240,7 @@ func (c *Cluster) AwaitReady(workers int) {
 		}
 		n := 0
 		for _, node := range nodes {
-			if node.Role == fleet.RoleWorker && node.State == "READY" {
+			if node.Role == fleet.RoleWorker && node.State == api.NodeReady {
 				n++
 			}
 		}

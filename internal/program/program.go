@@ -67,6 +67,7 @@ func Context(ctx context.Context, lifeline int) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	// Made non-blocking, or the read would keep a thread and outlive close.
 	_ = syscall.SetNonblock(lifeline, true)
+	syscall.CloseOnExec(lifeline) // replicas are no part of it
 	pipe := os.NewFile(uintptr(lifeline), "lifeline")
 	done := make(chan struct{})
 	go func() {

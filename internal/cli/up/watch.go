@@ -71,7 +71,7 @@ func watch(ctx context.Context, client *api.Client, workers int, out *printer) {
 func (s *snapshot) joined() int {
 	n := 0
 	for _, node := range s.nodes {
-		if node.Role == fleet.RoleWorker && node.State == "READY" {
+		if node.Role == fleet.RoleWorker && node.State == api.NodeReady {
 			n++
 		}
 	}
