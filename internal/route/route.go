@@ -70,7 +70,8 @@ type Replica struct {
 	ID      fleet.ReplicaID
 	Zone    string
 	Backend Backend
-	Ongoing int // as its worker last reported}
+	Ongoing int // as its worker last reported
+}
 
 // Config is what a router is made with.
 type Config struct {
