@@ -133,7 +133,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	base := context.WithoutCancel(ctx)
 	removed, err := a.cfg.Runtime.Sweep(ctx)
 	if len(removed) > 0 {
-		a.log.Info("removed what an earlier life left", "removed", removed)
+		a.log.Debug("removed what an earlier life left", "removed", removed) // the runtime has told it
 	}
 	if err != nil && ctx.Err() != nil {
 		return a.close(base) // told to stop meanwhile: the next life sweeps again
