@@ -133,9 +133,12 @@ func (c *cluster) scale(workers int) {
 
 // container is what docker tells of a container.
 type container struct {
-	ID     string `json:"Id"`
-	Name   string
-	State  struct{ Running bool }
+	ID    string `json:"Id"`
+	Name  string
+	State struct {
+		Running  bool
+		ExitCode int
+	}
 	Config struct{ Hostname string }
 	Mounts []struct{ Type, Name string }
 }
@@ -165,6 +168,9 @@ func (c *cluster) pids() map[int]string {
 	c.t.Helper()
 	out := map[int]string{}
 	for _, ct := range c.containers("") {
+		if !ct.State.Running {
+			continue
+		}
 		for _, line := range strings.Split(c.run("docker", "top", ct.ID, "-eo", "pid,args"), "\n")[1:] {
 			number, command, _ := strings.Cut(strings.TrimSpace(line), " ")
 			if pid, err := strconv.Atoi(number); err == nil {
@@ -181,7 +187,7 @@ func (c *cluster) workers(ctx context.Context) ([]api.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(nodes, func(n api.Node) bool { return n.Role != fleet.RoleWorker || n.State != "ALIVE" }), nil
+	return slices.DeleteFunc(nodes, func(n api.Node) bool { return n.Role != fleet.RoleWorker || n.State != api.NodeReady }), nil
 }
 
 // settled says what is still missing until so many workers are there and

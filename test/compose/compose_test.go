@@ -119,8 +119,14 @@ func (c *cluster) stopWorkerUnderLoad() {
 	l := startLoad(c.t, c.client, 16)
 	c.eventually(30*time.Second, "load", l.more(200))
 	start := time.Now()
-	c.run("docker", "stop", "--time", "40", c.busyWorker().ID)
+	victim := c.busyWorker()
+	c.run("docker", "stop", "--time", "40", victim.ID)
 	c.t.Logf("the worker stopped in %v", time.Since(start).Round(time.Millisecond))
+	for _, w := range c.containers("worker") {
+		if w.ID == victim.ID && w.State.ExitCode != 0 {
+			c.t.Errorf("stop: exit status %d, want 0", w.State.ExitCode)
+		}
+	}
 	c.eventually(60*time.Second, "four workers and three replicas", func(ctx context.Context) error { return c.settled(ctx, 4) })
 	c.eventually(30*time.Second, "load after the stop", l.more(200))
 	c.report("stop", l)
