@@ -13,16 +13,19 @@ import (
 )
 
 // ledger knows whose orders the node obeys: those of the first cluster that
-// gave one, and of no epoch lower than the highest seen. Both are on disk
-// before an order is obeyed, or a restarted worker would obey a leader that
-// was deposed.
+// gives one in this life, and of no epoch lower than the highest that was ever
+// seen of it. Both are on disk before an order is obeyed, or a restarted worker
+// would obey a leader that was deposed. A new life runs nothing of the old
+// cluster's, so it may serve another: what the file says of that one is kept
+// only until then.
 type ledger struct {
 	path string
 
 	// mu is held while the file is written: orders of a new epoch have to wait
 	// for each other there, and those of a known epoch write nothing.
-	mu   sync.Mutex
-	seen ledgerState
+	mu    sync.Mutex
+	seen  ledgerState
+	bound bool // an order was admitted in this life
 }
 
 type ledgerState struct {
@@ -51,20 +54,19 @@ func (l *ledger) admit(o fleet.Order) error {
 	switch {
 	case o.Cluster == "":
 		return fmt.Errorf("%w: it names none", fleet.ErrForeignCluster)
-	case l.seen.Cluster != "" && o.Cluster != l.seen.Cluster:
-		return fmt.Errorf("%w: this node belongs to %s, the order is from %s; to move the node, stop it and remove %s",
-			fleet.ErrForeignCluster, l.seen.Cluster, o.Cluster, l.path)
-	case o.Epoch < l.seen.Epoch:
+	case l.bound && o.Cluster != l.seen.Cluster:
+		return fmt.Errorf("%w: this node serves %s, the order is from %s; to move the node, restart its worker",
+			fleet.ErrForeignCluster, l.seen.Cluster, o.Cluster)
+	case o.Cluster == l.seen.Cluster && o.Epoch < l.seen.Epoch:
 		return fmt.Errorf("%w: %d, seen was %d", fleet.ErrStaleEpoch, o.Epoch, l.seen.Epoch)
 	}
 	next := ledgerState{o.Cluster, o.Epoch}
-	if next == l.seen {
-		return nil
+	if next != l.seen {
+		if err := l.write(next); err != nil {
+			return fmt.Errorf("record epoch %d: %w", o.Epoch, err)
+		}
 	}
-	if err := l.write(next); err != nil {
-		return fmt.Errorf("record epoch %d: %w", o.Epoch, err)
-	}
-	l.seen = next
+	l.seen, l.bound = next, true
 	return nil
 }
 

@@ -244,7 +244,7 @@ func TestServerThatCannotStartSaysWhy(t *testing.T) {
 	Eventually(t, func(ctx context.Context) error {
 		ready, err := c.Ready(ctx)
 		if err != nil || !ready.Ready {
-			return fmt.Errorf("ready: %+v, %v; want it settled as unable to start", ready, err)
+			return fmt.Errorf("ready: %+v, %w; want it settled as unable to start", ready, err)
 		}
 		return nil
 	})

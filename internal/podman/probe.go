@@ -170,14 +170,14 @@ func (r *Runtime) probe(ctx context.Context, arch string) (err error) {
 func converse(ctx context.Context, c *container) error {
 	const word = "mcpfleet\n"
 	deadline, _ := ctx.Deadline()
-	c.stdin.SetWriteDeadline(deadline)
-	c.stdout.SetReadDeadline(deadline)
+	_ = c.stdin.SetWriteDeadline(deadline) // a pipe of ours can
+	_ = c.stdout.SetReadDeadline(deadline)
 	if _, err := io.WriteString(c.stdin, word); err != nil {
 		return fmt.Errorf("write to the container: %w", err)
 	}
 	got := make([]byte, len(word))
 	if _, err := io.ReadFull(c.stdout, got); err != nil {
-		c.stderr.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		_ = c.stderr.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		said, _ := io.ReadAll(io.LimitReader(c.stderr, 8<<10))
 		return fmt.Errorf("read from the container: %w %s", err, reason(said))
 	}

@@ -199,6 +199,6 @@ func (p *pulls) relayProgress(r io.Reader, one *pull) []byte {
 			tell(lines.Text())
 		}
 	}
-	io.Copy(io.Discard, r) // after an endless line: podman must not wait for a reader
+	_, _ = io.Copy(io.Discard, r) // after an endless line: podman must not wait for a reader
 	return said
 }

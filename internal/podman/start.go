@@ -201,7 +201,7 @@ func (r *Runtime) waitClient(cmd *exec.Cmd) error {
 // shares stderr with the container, so its words are in that pipe.
 func (s *starting) explain(t *fleet.Template) error {
 	// What it said is in the pipe by now; conmon may still hold the other end.
-	s.ours[2].SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	_ = s.ours[2].SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	said, _ := io.ReadAll(io.LimitReader(s.ours[2], 64<<10))
 	ce := (*clientError)(nil)
 	if s.err == nil {

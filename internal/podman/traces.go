@@ -161,7 +161,7 @@ func (r *Runtime) scrub(ctx context.Context, rec record) error {
 	for _, dir := range t.again().stateDirs {
 		root, runtime := filepath.Dir(dir), filepath.Base(filepath.Dir(dir))
 		// It may not know half a container; then the directory is all there is.
-		exec.CommandContext(ctx, runtime, "--root", root, "delete", "--force", t.id).Run()
+		_ = exec.CommandContext(ctx, runtime, "--root", root, "delete", "--force", t.id).Run()
 		if err := os.RemoveAll(dir); err != nil {
 			return err
 		}

@@ -79,8 +79,8 @@ func (c *child) wait() {
 	defer c.mu.Unlock()
 	// The first process is a zombie (see awaitExit), so the group's number is
 	// still ours. Who is left in the group has lost the one it worked for.
-	unix.Kill(-c.cmd.Process.Pid, unix.SIGKILL)
-	c.cmd.Wait() // the state says more than the error
+	_ = unix.Kill(-c.cmd.Process.Pid, unix.SIGKILL)
+	_ = c.cmd.Wait() // the state says more than the error
 	c.reaped = true
 	c.exit = exitOf(c.cmd.ProcessState)
 	c.exit.Requested = c.requested

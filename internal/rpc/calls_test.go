@@ -79,7 +79,7 @@ func TestCallFailures(t *testing.T) {
 		get(t, sc.calls).events(fleet.CallEvent{Kind: fleet.CallReply, Err: fmt.Errorf("why \xff: %w", want.err)})
 		a := get(t, got)
 		for _, other := range sentinels {
-			if is := errors.Is(a.err, other.err); is != (other.err == want.err) {
+			if is := errors.Is(a.err, other.err); is != (other == want) {
 				t.Errorf("%q is %q: %v", a.err, other.err, is)
 			}
 		}

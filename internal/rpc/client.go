@@ -140,7 +140,7 @@ func (c *Client) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)
 	var node fleet.NodeID
 	for {
 		p, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return fmt.Errorf("%s: the worker has stopped", doing)
 		}
 		if err != nil {
@@ -166,7 +166,7 @@ func (c *Client) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow 
 	}
 	for {
 		p, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -200,7 +200,7 @@ func (r *resultReader) Read(b []byte) (int, error) {
 // next receives a chunk.
 func (r *resultReader) next() error {
 	err := r.stream.RecvMsg(&r.chunk)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
@@ -211,7 +211,7 @@ func (r *resultReader) lost(err error) error {
 	if cause := r.cause(); cause != nil {
 		err = cause
 	}
-	return fmt.Errorf("%w: its result broke off: %s", fleet.ErrReplicaLost, err)
+	return fmt.Errorf("%w: its result broke off: %s", fleet.ErrReplicaLost, err.Error())
 }
 
 func (r *resultReader) end(cause error) { r.cancel(cause) }

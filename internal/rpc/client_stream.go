@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -119,7 +120,7 @@ func (s *callStream) run(ctx context.Context, c *Client) {
 	var receiver sync.WaitGroup
 	receiver.Go(func() {
 		err := s.receive(cs)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("worker %s ended the stream", c.addr)
 		} else {
 			err = fromStatus(ctx, "worker "+c.addr, err)
@@ -349,6 +350,7 @@ func (s *callStream) finish() {
 	if cause == nil {
 		cause = errClosed
 	}
+	why := cause.Error() // told, not wrapped: what a call's end is, is ours to say
 	for _, p := range calls {
 		state := p.state // nobody else has p's stream state any more
 		if p.hooks.Released != nil {
@@ -356,9 +358,9 @@ func (s *callStream) finish() {
 		}
 		switch state {
 		case queued:
-			p.done <- outcome{err: fmt.Errorf("%w: %s", fleet.ErrNotDelivered, cause), reusable: true}
+			p.done <- outcome{err: fmt.Errorf("%w: %s", fleet.ErrNotDelivered, why), reusable: true}
 		case handed:
-			p.done <- outcome{err: fmt.Errorf("%w: %s", fleet.ErrReplicaLost, cause), reusable: true}
+			p.done <- outcome{err: fmt.Errorf("%w: %s", fleet.ErrReplicaLost, why), reusable: true}
 		}
 	}
 }

@@ -57,7 +57,7 @@ func TestErrorsCrossTheWire(t *testing.T) {
 			"Logs":        s.Logs(t.Context(), "r", 0, false, nil),
 		} {
 			for _, other := range sentinels {
-				if is := errors.Is(err, other.err); is != (other.err == want.err) {
+				if is := errors.Is(err, other.err); is != (other == want) {
 					t.Errorf("%s: %q is %q: %v", rpc, err, other.err, is)
 				}
 			}
@@ -172,7 +172,7 @@ func TestLogs(t *testing.T) {
 		t.Errorf("lines are %v, want %v", got, want)
 	}
 	enough := errors.New("enough")
-	if err := s.Logs(t.Context(), "r", 5, true, func([]fleet.LogLine) error { return enough }); err != enough {
+	if err := s.Logs(t.Context(), "r", 5, true, func([]fleet.LogLine) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("Logs gave %v, want what its receiver returned", err)
 	}
 }

@@ -123,7 +123,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		cut := time.AfterFunc(stopTimeout, g.Stop)
 		g.GracefulStop()
 		cut.Stop()
-		<-served
+		err = <-served // nil after a stop
 	}
 	g.Stop()
 	s.readers.Wait()

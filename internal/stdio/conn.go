@@ -31,8 +31,10 @@ import (
 // Defaults of Config.
 const (
 	// A line may carry 64 MiB and what JSON-RPC puts around it.
-	DefaultMaxLine  = 65 << 20
-	DefaultMaxQueue = 64 << 20
+	DefaultMaxLine = 65 << 20
+	// Many callers with large arguments at once are no fault of the server's;
+	// a server that has stopped reading is bounded by its calls' deadlines too.
+	DefaultMaxQueue = 256 << 20
 )
 
 // maxAnswers bounds the answers to a server's own requests that wait for it to read. A server that

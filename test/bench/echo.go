@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 
@@ -17,7 +18,7 @@ func echoServer(in io.Reader, out io.Writer) error {
 	var long []byte
 	for {
 		line, err := r.ReadSlice('\n')
-		for err == bufio.ErrBufferFull {
+		for errors.Is(err, bufio.ErrBufferFull) {
 			long = append(long, line...)
 			line, err = r.ReadSlice('\n')
 		}
@@ -50,14 +51,15 @@ func answer(w *bufio.Writer, line []byte) error {
 	if m.Kind != mcp.KindRequest {
 		return nil
 	}
-	w.WriteString(`{"jsonrpc":"2.0","id":`)
-	w.Write(m.ID)
-	w.WriteString(`,"result":`)
+	b := w.AvailableBuffer()
+	b = append(b, `{"jsonrpc":"2.0","id":`...)
+	b = append(b, m.ID...)
+	b = append(b, `,"result":`...)
 	switch string(m.Method) {
 	case "initialize":
-		w.WriteString(`{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"}}`)
+		b = append(b, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"}}`...)
 	case "tools/list":
-		w.WriteString(`{"tools":[{"name":"echo","description":"Sends text back.","inputSchema":{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]},"annotations":{"readOnlyHint":true}}]}`)
+		b = append(b, `{"tools":[{"name":"echo","description":"Sends text back.","inputSchema":{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]},"annotations":{"readOnlyHint":true}}]}`...)
 	case "tools/call":
 		params, err := mcp.Fields(m.Params, "arguments")
 		if err != nil {
@@ -67,12 +69,12 @@ func answer(w *bufio.Writer, line []byte) error {
 		if err != nil {
 			return err
 		}
-		w.WriteString(`{"content":[{"type":"text","text":`)
-		w.Write(args[0])
-		w.WriteString(`}]}`)
+		b = append(b, `{"content":[{"type":"text","text":`...)
+		b = append(b, args[0]...)
+		b = append(b, `}]}`...)
 	default: // ping
-		w.WriteString(`{}`)
+		b = append(b, `{}`...)
 	}
-	_, err = w.WriteString("}\n")
+	_, err = w.Write(append(b, "}\n"...))
 	return err
 }

@@ -67,7 +67,7 @@ func makeImage(ctx context.Context, path string) error {
 }
 
 // removeImage fails while another subject still uses the image, which removes it then.
-func removeImage() { exec.Command("podman", "rmi", image).Run() }
+func removeImage() { _ = exec.Command("podman", "rmi", image).Run() }
 
 // startNode starts the worker program.
 func startNode(ctx context.Context, cfg config, dir, kind string, args ...string) (*child, error) {
@@ -162,7 +162,7 @@ func startReplica(ctx context.Context, client *rpc.Client, order fleet.Order, a 
 		}
 	})
 	if last.Phase != fleet.PhaseReady {
-		return last, fmt.Errorf("replica is %s: %s (%v)", last.Phase, last.Reason, err)
+		return last, fmt.Errorf("replica is %s: %s (%w)", last.Phase, last.Reason, err)
 	}
 	return last, nil
 }

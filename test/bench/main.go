@@ -63,7 +63,6 @@ type config struct {
 	bin      string
 	podman   string
 	report   string
-	profile  string
 }
 
 func parse(args []string, stderr io.Writer) (config, error) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -42,7 +43,7 @@ func startChild(ctx context.Context, path string, args ...string) (*child, error
 	c.first, err = lines.ReadString('\n')
 	go func() {
 		defer close(c.drained)
-		io.Copy(io.Discard, lines) // until the child ends
+		_, _ = io.Copy(io.Discard, lines) // until the child ends
 	}()
 	if err != nil {
 		c.stop()
@@ -55,11 +56,11 @@ func startChild(ctx context.Context, path string, args ...string) (*child, error
 func (c *child) pid() int { return c.cmd.Process.Pid }
 
 func (c *child) stop() {
-	c.cmd.Process.Signal(syscall.SIGTERM) // it may be gone
+	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may be gone
 	timer := time.AfterFunc(20*time.Second, func() { c.cmd.Process.Kill() })
 	defer timer.Stop()
 	<-c.drained
-	c.cmd.Wait() // how it ended does not matter any more
+	_ = c.cmd.Wait() // how it ended does not matter any more
 }
 
 // self starts this program in one of its other parts.
@@ -110,12 +111,12 @@ func startPipe(ctx context.Context, _ config) (*running, error) {
 	in.Close()
 	outWrite.Close()
 	conn := stdio.New(stdio.Config{In: inWrite, Out: out})
-	ended := make(chan error, 1)
-	go func() { ended <- conn.Run(ctx) }()
+	var reading sync.WaitGroup
+	reading.Go(func() { _ = conn.Run(ctx) }) // its calls say what went wrong
 	stop := func() {
 		inWrite.Close()
-		<-ended
-		cmd.Wait()
+		reading.Wait()
+		_ = cmd.Wait()
 	}
 	if _, err := conn.Handshake(ctx); err != nil {
 		stop()
