@@ -1,0 +1,97 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bufio"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Callers with unique texts while replicas and a worker die: nobody gets a
+// wrong answer, nobody waits past a deadline, no read-only call fails, and what
+// is not safe to repeat is never executed twice.
+func TestCallsWhileReplicasAndAWorkerDie(t *testing.T) {
+	during := 30 * time.Second
+	if testing.Short() {
+		during = 8 * time.Second
+	}
+	c := NewCluster(t, "process")
+	journal := filepath.Join(c.dir, "journal")
+	c.Fleet(`servers:
+  reader: { command: [%[1]q], replicas: 6, env: { TOKEN: %[2]s } }
+  counter: { command: [%[1]q, -journal, %[3]q], replicas: 4, env: { TOKEN: %[2]s } }
+`, program("testserver"), c.token, journal)
+	c.Start(3)
+
+	readers := call(t, c, 56, "reader", "echo")
+	counters := call(t, c, 8, "counter", "count")
+	kills := 0
+	begin := time.Now()
+	tick := time.NewTicker(400 * time.Millisecond)
+	defer tick.Stop()
+	workerKilled, workerBack := false, false
+	for round := 0; time.Since(begin) < during; round++ {
+		<-tick.C
+		server := [...]string{"reader", "counter"}[round%2]
+		// With fewer left there would be none for a second try: restarts are
+		// held back longer with each kill.
+		if ready := c.ReplicasOf(server, "READY"); len(ready) >= 3 {
+			if pid := ready[round%len(ready)].PID; pid != nil && syscall.Kill(*pid, syscall.SIGKILL) == nil {
+				kills++
+			}
+		}
+		switch into := time.Since(begin); {
+		case !workerKilled && into > during/3:
+			c.Workers["w2"].Kill9()
+			workerKilled = true
+		case workerKilled && !workerBack && into > during/2:
+			c.StartWorker("w2")
+			workerBack = true
+		}
+	}
+	readers.stop()
+	counters.stop()
+	t.Logf("%d replicas killed and a worker; %d read-only calls, the slowest took %s; %d others, with errors %v",
+		kills, readers.calls, readers.slowest, counters.calls, counters.codes)
+	if n, err := readers.result(); err != nil || n < 1000 {
+		t.Errorf("of %d read-only calls: %v", n, err)
+	}
+	if n, err := counters.result(); err != nil || n < 100 {
+		t.Errorf("of %d counted calls: %v", n, err)
+	}
+	for code := range counters.codes {
+		if code != "replica_lost" && code != "no_replica" {
+			t.Errorf("counted calls ended with %v", counters.codes)
+		}
+	}
+	if kills < 5 || !workerBack {
+		t.Errorf("only %d replicas were killed, worker back: %v", kills, workerBack)
+	}
+
+	f, err := os.Open(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	executed := map[string]int{}
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		executed[lines.Text()]++
+	}
+	for id, n := range executed {
+		if n > 1 {
+			t.Errorf("call %s was executed %d times", id, n)
+		}
+	}
+	done := 0
+	for _, n := range counters.codes {
+		done -= n
+	}
+	if done += counters.calls; len(executed) < done {
+		t.Errorf("%d calls were answered, %d executed", done, len(executed))
+	}
+	c.AwaitReady(3)
+}

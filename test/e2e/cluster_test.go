@@ -1,0 +1,254 @@
+//go:build linux
+
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Cluster is one controller and its workers.
+type Cluster struct {
+	*api.Client // of the controller
+	Controller  *Process
+	Workers     map[string]*Process // by short name
+
+	t       testing.TB
+	token   string
+	dir     string
+	file    string
+	runtime string
+	env     []string // added to the programs' environment
+	traces  *traces
+}
+
+// NewCluster prepares a cluster whose workers have the runtime. At the end of
+// the test it is stopped, and nothing of it may be left.
+func NewCluster(t testing.TB, runtime string) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t, token: newToken(), dir: t.TempDir(), runtime: runtime, Workers: map[string]*Process{}}
+	c.file = filepath.Join(c.dir, "fleet.yaml")
+	c.traces = follow(t, c.token)
+	t.Cleanup(func() {
+		c.stop()
+		c.traces.mustVanish(t, patience)
+		if t.Failed() {
+			c.showLogs()
+		}
+	})
+	return c
+}
+
+// newToken is part of every name that the test makes.
+func newToken() string { return "e2e" + strings.ToLower(rand.Text()[:8]) }
+
+// Fleet writes the fleet file. The variable TOKEN in each server's env marks
+// its processes.
+func (c *Cluster) Fleet(format string, args ...any) {
+	c.t.Helper()
+	if err := os.WriteFile(c.file, fmt.Appendf(nil, format, args...), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// StartController starts the controller: the first time at any free address,
+// then at the same and with the same data.
+func (c *Cluster) StartController(flags ...string) {
+	c.t.Helper()
+	httpAddr, gossip := "127.0.0.1:0", "127.0.0.1:0"
+	if c.Controller != nil {
+		httpAddr, gossip = c.Controller.Addr.HTTP, c.Controller.Addr.Gossip
+	}
+	args := append([]string{
+		"--name", "c-" + c.token, "--http", httpAddr, "--gossip", gossip,
+		"--data-dir", filepath.Join(c.dir, "controller"), "--config", c.file,
+	}, flags...)
+	c.Controller = start(c.t, "controller", filepath.Join(c.dir, "controller.log"), args...)
+	client, err := api.NewClient(c.Controller.Addr.HTTP, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.Client = client
+}
+
+// StartWorker starts a worker, or a new life of one that is over.
+func (c *Cluster) StartWorker(name string, flags ...string) *Process {
+	c.t.Helper()
+	args := append([]string{
+		"--name", c.Node(name), "--join", c.Controller.Addr.Gossip, "--runtime", c.runtime,
+		"--data-dir", filepath.Join(c.dir, name),
+	}, flags...)
+	w := start(c.t, "worker", filepath.Join(c.dir, name+".log"), args...)
+	c.Workers[name] = w
+	return w
+}
+
+// Start starts a controller, and workers named w1, w2, ...
+func (c *Cluster) Start(workers int) {
+	c.t.Helper()
+	c.StartController()
+	for i := range workers {
+		c.StartWorker(fmt.Sprintf("w%d", i+1))
+	}
+	c.AwaitReady(workers)
+}
+
+// Node is the full name of a worker.
+func (c *Cluster) Node(name string) string { return name + "-" + c.token }
+
+// Reload makes the controller read the fleet file again.
+func (c *Cluster) Reload() { c.Controller.Signal(syscall.SIGHUP) }
+
+// AwaitReady waits until so many workers take part and every server has all
+// its replicas.
+func (c *Cluster) AwaitReady(workers int) {
+	c.t.Helper()
+	Eventually(c.t, 2*patience, func() error {
+		ctx := c.t.Context()
+		nodes, err := c.Nodes(ctx)
+		if err != nil {
+			return err
+		}
+		n := 0
+		for _, node := range nodes {
+			if node.Role == fleet.RoleWorker && node.State == "READY" {
+				n++
+			}
+		}
+		if n != workers {
+			return fmt.Errorf("%d workers are READY, want %d", n, workers)
+		}
+		ready, err := c.Ready(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range ready.Servers {
+			if s.Ready != s.Desired {
+				return fmt.Errorf("%s has %d of %d replicas and is %s: %s", s.Name, s.Ready, s.Desired, s.State, s.Reason)
+			}
+		}
+		if !ready.Ready {
+			return fmt.Errorf("not ready: %+v", ready.Servers)
+		}
+		return nil
+	})
+}
+
+// Server returns one server as the controller tells it.
+func (c *Cluster) Server(name string) api.Server {
+	c.t.Helper()
+	servers, err := c.Servers(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, s := range servers {
+		if string(s.Name) == name {
+			return s
+		}
+	}
+	c.t.Fatalf("no server %s among %+v", name, servers)
+	return api.Server{}
+}
+
+// ReplicasOf returns the replicas of a server in a phase, or in any.
+func (c *Cluster) ReplicasOf(server, phase string) []api.Replica {
+	c.t.Helper()
+	all, err := c.Replicas(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return slices.DeleteFunc(all, func(r api.Replica) bool {
+		return string(r.Server) != server || phase != "" && r.Phase != phase
+	})
+}
+
+// Text calls a tool and returns the text of its answer.
+func (c *Cluster) Text(server, tool, args string) (string, error) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	raw, err := c.Call(ctx, fleet.ServerName(server), api.CallRequest{ToolName: tool, ToolArgs: json.RawMessage(args)})
+	if err != nil {
+		return "", err
+	}
+	return textOf(raw)
+}
+
+// MustText calls a tool that has to work.
+func (c *Cluster) MustText(server, tool, args string) string {
+	c.t.Helper()
+	text, err := c.Text(server, tool, args)
+	if err != nil {
+		c.t.Fatalf("call %s of %s: %v", tool, server, err)
+	}
+	return text
+}
+
+// textOf takes the text out of a CallToolResult.
+func textOf(raw json.RawMessage) (string, error) {
+	var result struct {
+		Content []struct{ Text string }
+		IsError bool
+	}
+	if err := json.Unmarshal(raw, &result); err != nil {
+		return "", err
+	}
+	if len(result.Content) == 0 || result.IsError {
+		return "", fmt.Errorf("result %s", raw)
+	}
+	return result.Content[0].Text, nil
+}
+
+// wantError wants an HTTP error with this status and code.
+func wantError(t testing.TB, err error, status int, code string) *api.Error {
+	t.Helper()
+	e, ok := errors.AsType[*api.Error](err)
+	if !ok || e.Status != status || e.Code != code {
+		t.Fatalf("got %v (%#v), want HTTP status %d %s", err, err, status, code)
+	}
+	return e
+}
+
+// stop ends the workers first, as they report their last to the controller.
+func (c *Cluster) stop() {
+	var all []*Process
+	for _, w := range c.Workers {
+		all = append(all, w)
+	}
+	done := make(chan struct{}, len(all))
+	for _, w := range all {
+		go func() { w.Stop(); done <- struct{}{} }()
+	}
+	for range all {
+		<-done
+	}
+	if c.Controller != nil {
+		c.Controller.Stop()
+	}
+}
+
+// showLogs prints the end of every program's log.
+func (c *Cluster) showLogs() {
+	logs, err := filepath.Glob(filepath.Join(c.dir, "*.log"))
+	if err != nil {
+		c.t.Error(err)
+	}
+	for _, l := range logs {
+		c.t.Log(tail(l, 150))
+	}
+}
+
+// since tells how long ago, for messages.
+func since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }

@@ -1,0 +1,192 @@
+// Command testserver is an MCP server over stdin and stdout whose tools do
+// what servers do wrong, or what a test must see: it answers with the raw line
+// it read, tells which messages it got, executes calls that leave a trace, and
+// stops reading. It reads JSON with encoding/json alone, so that it shares no
+// mistake with the code under test.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+func main() {
+	exit := flag.Int("exit", -1, "end at once with this code, after a word on stderr")
+	journal := flag.String("journal", "", "file that the tool count adds a line to, once for each execution")
+	flag.Parse()
+	if *exit >= 0 {
+		fmt.Fprintln(os.Stderr, "testserver: cannot start: the license has expired")
+		os.Exit(*exit)
+	}
+	fmt.Fprintln(os.Stderr, "testserver: serving as process", os.Getpid())
+	s := &server{in: bufio.NewReaderSize(os.Stdin, 256<<10), out: bufio.NewWriterSize(os.Stdout, 256<<10), journal: *journal, seen: map[string]int{}}
+	if err := s.serve(); err != nil && err != io.EOF {
+		fmt.Fprintln(os.Stderr, "testserver:", err)
+		os.Exit(1)
+	}
+}
+
+type server struct {
+	in      *bufio.Reader
+	journal string
+	seen    map[string]int // messages by method, and calls by tool; of the reading goroutine
+
+	mu  sync.Mutex
+	out *bufio.Writer
+}
+
+type message struct {
+	ID     json.RawMessage `json:"id"`
+	Method string          `json:"method"`
+	Params struct {
+		Name      string    `json:"name"`
+		Arguments arguments `json:"arguments"`
+	} `json:"params"`
+}
+
+// arguments of all tools.
+type arguments struct {
+	Text  json.RawMessage `json:"text"`
+	ID    any             `json:"id"`
+	Bytes int             `json:"bytes"`
+	MS    int             `json:"ms"`
+}
+
+const tools = `{"tools":[
+{"name":"echo","description":"Returns text.","inputSchema":{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]},"annotations":{"readOnlyHint":true}},
+{"name":"count","description":"Leaves a line with the id in the journal.","inputSchema":{"type":"object","properties":{"id":{"type":"string"},"ms":{"type":"integer"}},"required":["id"]}},
+{"name":"big","description":"Returns so many bytes.","inputSchema":{"type":"object","properties":{"bytes":{"type":"integer"}},"required":["bytes"]},"annotations":{"readOnlyHint":true}},
+{"name":"slow","description":"Answers later, and others meanwhile.","inputSchema":{"type":"object","properties":{"ms":{"type":"integer"}},"required":["ms"]},"annotations":{"readOnlyHint":true}},
+{"name":"hang","description":"Stops reading, for ever.","inputSchema":{"type":"object"}},
+{"name":"noise","description":"Writes what is no message around its answer.","inputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}},
+{"name":"raw","description":"Returns the line of this call as it was read.","inputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}},
+{"name":"seen","description":"Returns how many messages of which kind came.","inputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}},
+{"name":"crash","description":"Ends the process.","inputSchema":{"type":"object"}}
+]}`
+
+func (s *server) serve() error {
+	for {
+		line, err := s.in.ReadBytes('\n')
+		if err != nil {
+			return err
+		}
+		var m message
+		if err := json.Unmarshal(line, &m); err != nil {
+			// Whoever looks for forged messages must find this one too.
+			s.seen["invalid: "+string(line)]++
+			fmt.Fprintf(os.Stderr, "testserver: %v in %q\n", err, line)
+			continue
+		}
+		s.seen[m.Method]++
+		if err := s.handle(&m, line); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *server) handle(m *message, line []byte) error {
+	if m.ID == nil {
+		return nil
+	}
+	switch m.Method {
+	case "initialize":
+		return s.reply(m, `{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"testserver","version":"1"}}`)
+	case "tools/list":
+		return s.reply(m, strings.ReplaceAll(tools, "\n", ""))
+	case "ping":
+		return s.reply(m, `{}`)
+	case "tools/call":
+		s.seen["tool "+m.Params.Name]++
+		return s.call(m, line)
+	}
+	return s.write(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no method %s"}}`, m.ID, m.Method))
+}
+
+func (s *server) call(m *message, line []byte) error {
+	args := m.Params.Arguments
+	switch m.Params.Name {
+	case "echo":
+		if args.Text == nil {
+			return s.write(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32602,"message":"no text","data":{"field":"text"}}}`, m.ID))
+		}
+		return s.reply(m, `{"content":[{"type":"text","text":`+string(args.Text)+`}]}`)
+	case "count":
+		// One write to a file opened for appending: lines of several
+		// processes do not mix.
+		f, err := os.OpenFile(s.journal, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(f, "%v\n", args.ID)
+		if err := f.Close(); err != nil {
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		s.later(args.MS, m, text(fmt.Sprint("counted ", args.ID)))
+	case "big":
+		return s.reply(m, `{"content":[{"type":"text","text":"`+strings.Repeat("x", args.Bytes)+`"}]}`)
+	case "slow":
+		s.later(args.MS, m, text("at last"))
+	case "hang":
+		fmt.Fprintln(os.Stderr, "testserver: reading no more")
+		select {}
+	case "noise":
+		for _, n := range []string{"Listening on stdio...", `{"level":"info"}`, "\x00\xff\xfe", `{"jsonrpc":"2.0","id":"nobody's","result":{}}`, "", "[]", `"` + strings.Repeat("n", 1<<20)} {
+			if err := s.write(n); err != nil {
+				return err
+			}
+		}
+		return s.reply(m, text("in spite of all"))
+	case "raw":
+		return s.reply(m, text(string(line)))
+	case "seen":
+		b, err := json.Marshal(s.seen)
+		if err != nil {
+			return err
+		}
+		return s.reply(m, text(string(b)))
+	case "crash":
+		fmt.Fprintln(os.Stderr, "testserver: crashing as told")
+		os.Exit(3)
+	default:
+		return s.write(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32602,"message":"no tool %s"}}`, m.ID, m.Params.Name))
+	}
+	return nil
+}
+
+func text(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // a string always encodes
+	}
+	return `{"content":[{"type":"text","text":` + string(b) + `}]}`
+}
+
+// later replies after a time without keeping others waiting.
+func (s *server) later(ms int, m *message, result string) {
+	time.AfterFunc(time.Duration(ms)*time.Millisecond, func() {
+		_ = s.reply(m, result) // without a stdout the reader ends soon
+	})
+}
+
+func (s *server) reply(m *message, result string) error {
+	return s.write(`{"jsonrpc":"2.0","id":` + string(m.ID) + `,"result":` + result + `}`)
+}
+
+func (s *server) write(line string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.out.WriteString(line + "\n"); err != nil {
+		return err
+	}
+	return s.out.Flush()
+}
