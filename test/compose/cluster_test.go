@@ -191,7 +191,7 @@ func (c *cluster) workers(ctx context.Context) ([]api.Node, error) {
 }
 
 // settled says what is still missing until so many workers are there and
-// every wanted replica serves, on different workers where there are enough.
+// every wanted replica serves, and no other exists.
 func (c *cluster) settled(ctx context.Context, workers int) error {
 	alive, err := c.workers(ctx)
 	if err != nil {
@@ -216,8 +216,12 @@ func (c *cluster) settled(ctx context.Context, workers int) error {
 			return fmt.Errorf("replica %s on %s is %s: %s", r.ID, r.Node, r.Phase, r.Reason)
 		}
 	}
-	if len(replicas) != 3 {
-		return fmt.Errorf("%d replicas, want 3", len(replicas))
+	want := 0
+	for _, s := range ready.Servers {
+		want += s.Desired
+	}
+	if len(replicas) != want {
+		return fmt.Errorf("%d replicas, want %d", len(replicas), want)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,8 @@ import (
 
 // TestCompose is one cluster's life, because its start is what takes the
 // time: three workers that pull from a registry, one killed under load, five
-// workers, one stopped in order under load, and nothing left.
+// workers, another fleet file, one worker stopped in order under load, and
+// nothing left.
 func TestCompose(t *testing.T) {
 	needDocker(t)
 	c := newCluster(t)
@@ -24,6 +26,7 @@ func TestCompose(t *testing.T) {
 	c.eventually(3*time.Minute, "three workers and three replicas", func(ctx context.Context) error { return c.settled(ctx, 3) })
 	c.checkPlacement(3)
 	c.checkPulled()
+	c.checkCgroups()
 	c.checkTools()
 
 	killed := c.killWorkerUnderLoad()
@@ -31,6 +34,7 @@ func TestCompose(t *testing.T) {
 	c.scale(5)
 	c.eventually(2*time.Minute, "five workers", func(ctx context.Context) error { return c.settled(ctx, 5) })
 	c.checkHosts(killed)
+	c.addBrave()
 
 	c.stopWorkerUnderLoad()
 
@@ -65,6 +69,27 @@ func (c *cluster) checkPulled() {
 	for _, w := range c.containers("worker") {
 		if got := strings.TrimSpace(c.run("docker", "exec", w.ID, "podman", "image", "inspect", "--format", "{{.Id}}", image)); got != want {
 			c.t.Errorf("%s has image %s, want %s", w.Name, got, want)
+		}
+	}
+}
+
+// checkCgroups wants replicas below their worker's own cgroup, where they go
+// with it even when it is killed. With cgroup v2 the engine gives workers a
+// namespace in which that cannot be seen or done.
+func (c *cluster) checkCgroups() {
+	c.t.Helper()
+	if _, err := os.Stat("/sys/fs/cgroup/memory"); err != nil {
+		c.t.Log("cgroup v2: replicas are where podman puts them")
+		return
+	}
+	replicas, err := c.client.Replicas(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, r := range replicas {
+		w := c.worker(r.Node)
+		if got := c.run("docker", "exec", w.ID, "cat", fmt.Sprintf("/proc/%d/cgroup", *r.PID)); !strings.Contains(got, w.ID+"/mcpfleet/libpod-"+*r.ContainerID) {
+			c.t.Errorf("replica %s is not below the cgroup of %s:\n%s", r.ID, w.Name, got)
 		}
 	}
 }
@@ -147,20 +172,73 @@ func (c *cluster) report(what string, l *load) {
 	}
 }
 
-// busyWorker returns a worker's container that runs a replica.
+// busyWorker returns a worker's container that runs a replica of the server
+// under load.
 func (c *cluster) busyWorker() container {
 	c.t.Helper()
 	replicas, err := c.client.Replicas(c.t.Context())
-	if err != nil || len(replicas) == 0 {
-		c.t.Fatalf("replicas: %v, %v", replicas, err)
+	i := slices.IndexFunc(replicas, func(r api.Replica) bool { return r.Server == "everything" })
+	if err != nil || i < 0 {
+		c.t.Fatalf("no replica of everything: %+v, %v", replicas, err)
 	}
+	return c.worker(replicas[i].Node)
+}
+
+// worker returns the container of a node.
+func (c *cluster) worker(node fleet.NodeID) container {
+	c.t.Helper()
 	for _, w := range c.containers("worker") {
-		if fleet.NodeID(w.Config.Hostname) == replicas[0].Node {
+		if fleet.NodeID(w.Config.Hostname) == node {
 			return w
 		}
 	}
-	c.t.Fatalf("no worker container has the host name %s", replicas[0].Node)
+	c.t.Fatalf("no worker container has the host name %s", node)
 	return container{}
+}
+
+// addBrave sets the key that adds Brave Search to the fleet. Compose replaces
+// the controller for it; the replicas there are must not notice.
+func (c *cluster) addBrave() {
+	c.t.Helper()
+	before, err := c.client.Replicas(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.env = append(c.env, "BRAVE_API_KEY=no-real-one") // the last one counts
+	c.scale(5)
+	c.eventually(2*time.Minute, "brave-search", func(ctx context.Context) error {
+		if err := c.settled(ctx, 5); err != nil {
+			return err
+		}
+		tools, err := c.client.Tools(ctx, "brave-search")
+		if err != nil {
+			return err
+		}
+		for _, tool := range tools.Tools {
+			if tool.Name == "brave_web_search" {
+				return nil
+			}
+		}
+		return fmt.Errorf("no brave_web_search in %+v", tools)
+	})
+
+	after, err := c.client.Replicas(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	still := map[fleet.ReplicaID]bool{}
+	for _, r := range after {
+		still[r.ID] = true
+	}
+	for _, r := range before {
+		if !still[r.ID] {
+			c.t.Errorf("replica %s did not survive its controller's replacement", r.ID)
+		}
+	}
+	// The command in the controller's image, as the README shows it.
+	if out := c.compose("exec", "-T", "controller", "mcpfleet", "status"); !strings.Contains(out, "brave-search") {
+		c.t.Errorf("mcpfleet status does not tell of brave-search:\n%s", out)
+	}
 }
 
 // checkHosts wants every worker known by its container's host name, the one
