@@ -191,24 +191,12 @@ func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string)
 		}
 		parts = append(parts, "last stderr: "+quote)
 	}
-	if cause != nil && r.lacksCapability(lines) {
-		parts = append(parts, "all capabilities are dropped: an image that changes users or owners at its start needs cap_add")
-	}
-	return exit, fleet.PhaseFailed, strings.Join(parts, "; ")
-}
-
-// lacksCapability guesses whether a container failed for want of a capability.
-func (r *replica) lacksCapability(stderr []string) bool {
-	if r.order.Template.Image == "" {
-		return false
-	}
-	for _, line := range stderr {
-		low := strings.ToLower(line)
-		if strings.Contains(low, "operation not permitted") || strings.Contains(low, "cannot set groups") {
-			return true
+	if h, ok := s.proc.(fleet.Hinter); ok && cause != nil {
+		if hint := h.Hint(exit, lines); hint != "" {
+			parts = append(parts, hint)
 		}
 	}
-	return false
+	return exit, fleet.PhaseFailed, strings.Join(parts, "; ")
 }
 
 // remove takes every trace of the process away.

@@ -215,9 +215,8 @@ func TestEndsOfAReplica(t *testing.T) {
 			want: []string{"ended before it was ready: exit code 127", "last stderr: node: not found"},
 		},
 		{
-			name: "needs a capability", server: agenttest.Echo{ExitAtOnce: 1, Complaint: "chown: Operation not permitted"}.Serve,
-			edit: func(tpl *fleet.Template) { tpl.Image, tpl.Command = "docker.io/mcp/x", nil },
-			want: []string{"exit code 1", "needs cap_add"},
+			name: "the runtime knows what may help", server: agenttest.Echo{ExitAtOnce: 1, Complaint: "help me"}.Serve,
+			want: []string{"exit code 1", "hint for exit code 1 after help me"},
 		},
 		{
 			name: "never answers", server: agenttest.Echo{Silent: true, Banner: "Server listening", Complaint: "waiting for godot"}.Serve,

@@ -44,6 +44,13 @@ type Runtime interface {
 	Close(ctx context.Context) error
 }
 
+// Hinter is a Process that knows what an operator may try.
+type Hinter interface {
+	// Hint says so in words, from how the process ended and what it wrote to
+	// stderr; "" when nothing is known to help.
+	Hint(e Exit, stderr []string) string
+}
+
 // Process is one started replica. Stdin, Stdout and Stderr are pipes that
 // belong to the caller, who closes them. The end of Stdout is the end of the
 // replica: the caller then asks Exit, and must call Remove in any case, once,

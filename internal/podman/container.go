@@ -210,8 +210,7 @@ var fatal = map[syscall.Signal]bool{
 	syscall.SIGPIPE: true, syscall.SIGALRM: true, syscall.SIGTERM: true, syscall.SIGXCPU: true, syscall.SIGSYS: true,
 }
 
-// Hint says what an operator may try, from how the container ended and what
-// it wrote to stderr; "" when nothing is known to help.
+// Hint implements fleet.Hinter.
 func (c *container) Hint(e fleet.Exit, stderr []string) string {
 	return hint(c.template, strings.Join(stderr, "\n"), e.Code)
 }

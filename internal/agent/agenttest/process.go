@@ -3,6 +3,7 @@ package agenttest
 import (
 	"context"
 	"io"
+	"strings"
 	"sync"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -95,7 +96,16 @@ func (p *process) Stdin() io.WriteCloser { return notedCloser{writeEnd{p.stdin},
 func (p *process) Stdout() io.ReadCloser { return readEnd{p.stdout} }
 func (p *process) Stderr() io.ReadCloser { return readEnd{p.stderr} }
 func (p *process) Done() <-chan struct{} { return p.done }
-func (p *process) note(step string)      { p.rt.note(p.launch.Replica, step) }
+
+// Hint implements fleet.Hinter for replicas that ask for help.
+func (p *process) Hint(e fleet.Exit, stderr []string) string {
+	if said := strings.Join(stderr, " "); strings.Contains(said, "help") {
+		return "hint for " + e.String() + " after " + said
+	}
+	return ""
+}
+
+func (p *process) note(step string) { p.rt.note(p.launch.Replica, step) }
 func (p *process) ids() (fleet.ServerName, fleet.ReplicaID) {
 	return p.launch.Server, p.launch.Replica
 }
