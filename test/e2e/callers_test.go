@@ -102,7 +102,7 @@ func (k *callers) note(code string, err error, took time.Duration) {
 // call makes one call. For the tool count an honest error is no failure, but
 // one of the codes that are counted.
 func (k *callers) call(ctx context.Context, text string) (code string, err error) {
-	body := fmt.Sprintf(`{"tool_name":%q,"tool_args":{"text":%q,"id":%q,"ms":5}}`, k.tool, text, text)
+	body := fmt.Sprintf(`{"tool_name":%q,"tool_args":{"text":%q,"message":%q,"id":%q,"ms":5}}`, k.tool, text, text, text)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, k.url, strings.NewReader(body))
 	if err != nil {
 		return "", err
@@ -137,7 +137,8 @@ func (k *callers) call(ctx context.Context, text string) (code string, err error
 		}
 		return got.Code, err
 	}
-	if back, err := textOf(got.Result); err != nil || back != want {
+	// The npm server puts a word before it.
+	if back, err := textOf(got.Result); err != nil || strings.TrimPrefix(back, "Echo: ") != want {
 		return "", fmt.Errorf("%s: wrong answer %s (%v)", text, answer, err)
 	}
 	return "", nil

@@ -31,7 +31,7 @@ type Cluster struct {
 	dir     string
 	file    string
 	runtime string
-	env     []string // added to the programs' environment
+	plain   bool // no CONTAINERS_CONF for workers
 	traces  *traces
 }
 
@@ -91,18 +91,38 @@ func (c *Cluster) StartWorker(name string, flags ...string) *Process {
 		"--name", c.Node(name), "--join", c.Controller.Addr.Gossip, "--runtime", c.runtime,
 		"--data-dir", filepath.Join(c.dir, name),
 	}, flags...)
-	w := start(c.t, "worker", filepath.Join(c.dir, name+".log"), args...)
+	w := command(c.t, "worker", filepath.Join(c.dir, name+".log"), args...)
+	if c.plain {
+		w.cmd.Env = slices.DeleteFunc(w.cmd.Env, func(kv string) bool { return strings.HasPrefix(kv, "CONTAINERS_CONF=") })
+	}
+	w.start()
 	c.Workers[name] = w
 	return w
 }
 
-// Start starts a controller, and workers named w1, w2, ...
+// Start starts a controller, and workers named w1, w2, ... The servers come
+// when all workers are there, so that all get some.
 func (c *Cluster) Start(workers int) {
 	c.t.Helper()
+	wanted, err := os.ReadFile(c.file)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.Fleet("servers: {}")
 	c.StartController()
 	for i := range workers {
 		c.StartWorker(fmt.Sprintf("w%d", i+1))
 	}
+	c.AwaitReady(workers)
+	c.Fleet("%s", wanted)
+	c.Reload()
+	Eventually(c.t, patience, func() error {
+		ready, err := c.Ready(c.t.Context())
+		if err == nil && len(ready.Servers) == 0 {
+			err = errors.New("the controller has not read the fleet file")
+		}
+		return err
+	})
 	c.AwaitReady(workers)
 }
 

@@ -81,6 +81,13 @@ func (p *Process) run() error {
 func start(t testing.TB, name, log string, args ...string) *Process {
 	t.Helper()
 	p := command(t, name, log, args...)
+	p.start()
+	return p
+}
+
+func (p *Process) start() {
+	t, name, log := p.t, p.Name, p.Log
+	t.Helper()
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +119,6 @@ func start(t testing.TB, name, log string, args ...string) *Process {
 		p.Kill9()
 		t.Fatalf("%s told no address within %s\n%s", name, patience, tail(log, 30))
 	}
-	return p
 }
 
 // PID is the process's id.
