@@ -133,15 +133,34 @@ func exists(path string) bool {
 // of podman's two managers.
 func cgroups(id string) []string {
 	var found []string
-	for _, hierarchy := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
-		for _, parent := range []string{"libpod_parent", "machine.slice", "user.slice"} {
-			for _, name := range []string{"libpod-" + id, "libpod-conmon-" + id, "libpod-" + id + ".scope", "libpod-conmon-" + id + ".scope"} {
-				m, _ := filepath.Glob(filepath.Join(hierarchy, parent, name)) // the patterns are well-formed
-				found = append(found, m...)
-			}
+	for _, parent := range cgroupParents() {
+		for _, name := range []string{"libpod-" + id, "libpod-conmon-" + id, "libpod-" + id + ".scope", "libpod-conmon-" + id + ".scope"} {
+			m, _ := filepath.Glob(filepath.Join(parent, name)) // the patterns are well-formed
+			found = append(found, m...)
 		}
 	}
 	return found
+}
+
+// cgroupParents are patterns of where podman makes cgroups: its own places, and
+// for a worker that runs in a container itself, the one below the worker's
+// cgroup that the image of deploy/compose tells podman to use.
+func cgroupParents() []string {
+	places := []string{"libpod_parent", "machine.slice", "user.slice"}
+	if own, err := os.ReadFile("/proc/self/cgroup"); err == nil {
+		for line := range strings.Lines(string(own)) {
+			// hierarchy-ID:controllers:path; see cgroups(7).
+			if f := strings.SplitN(strings.TrimSpace(line), ":", 3); len(f) == 3 {
+				places = append(places, filepath.Join(f[2], "mcpfleet"))
+			}
+		}
+	}
+	slices.Sort(places)
+	var parents []string
+	for _, place := range slices.Compact(places) {
+		parents = append(parents, filepath.Join("/sys/fs/cgroup", place), filepath.Join("/sys/fs/cgroup/*", place))
+	}
+	return parents
 }
 
 // scrub removes the traces, conmon first: it would tell podman of an end that
