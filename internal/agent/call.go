@@ -70,7 +70,6 @@ type call struct {
 	pending  *stdio.Pending
 	timeout  atomic.Bool  // cancelled because the deadline passed
 	holding  bool         // cancelled, its slot is held
-	over     atomic.Int32 // done and released: the second of them sees holding
 	reported atomic.Int64 // when progress was last passed on
 }
 
@@ -109,13 +108,11 @@ func (c *call) done(reply stdio.Reply) {
 	}
 	c.events(e)
 	c.r.callEnded()
-	c.released()
 }
 
-// released is called after done by the conversation, and by done itself: a
-// late reply can arrive while a cancellation is still being told.
+// released comes after done.
 func (c *call) released() {
-	if c.over.Add(1) == 2 && c.holding {
+	if c.holding {
 		c.events(fleet.CallEvent{Kind: fleet.CallReleased, Ongoing: int(c.r.ongoing.Add(-1))})
 	}
 }

@@ -69,6 +69,8 @@ type Pending struct {
 	size       int       // the line's bytes, against MaxQueue
 	phase      phase
 	ended      bool // Done was called or is about to be
+	telling    bool // Cancel is about to call Done, and then looks at free
+	free       bool // cancelled, and the server no longer works on it
 	next, prev *Pending
 }
 

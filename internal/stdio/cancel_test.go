@@ -77,6 +77,39 @@ func TestCancelHoldsTheSlotUntilTheServerIsFree(t *testing.T) {
 	}
 }
 
+// The server may let go of a call while Cancel still tells its caller.
+func TestReleasedComesAfterDone(t *testing.T) {
+	for name, line := range map[string]string{
+		"late reply":    `{"jsonrpc":"2.0","id":1,"result":{}}`,
+		"ping answered": `{"jsonrpc":"2.0","id":2,"result":{}}`,
+		"end":           "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, server := withPeer(t, stdio.Config{})
+				var r record
+				call := r.call("slow", "")
+				done := call.Done
+				call.Done = func(reply stdio.Reply) {
+					synctest.Wait() // the ping is being written
+					if line != "" {
+						server.says(line)
+					} else {
+						server.out.Close()
+						server.in.Close()
+						synctest.Wait()
+					}
+					done(reply)
+				}
+				p := start(t, c, call)
+				server.gets(`{"jsonrpc":"2.0","id":1,"method":"slow"}`)
+				c.Cancel(p, "")
+				r.wants(t, stdio.ErrCancelled, true, 1)
+			})
+		})
+	}
+}
+
 func TestCancelledCallIsReleasedAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, server := withPeer(t, stdio.Config{})

@@ -252,9 +252,9 @@ func (c *Conn) Cancel(p *Pending, reason string) bool {
 		c.mu.Unlock()
 		return false
 	}
-	p.ended = true
 	delivered := p.phase != phaseQueued
 	held := delivered && !p.quiet
+	p.ended, p.telling = true, held
 	if !delivered {
 		c.queue.remove(p)
 		c.waiting -= p.size
@@ -268,6 +268,12 @@ func (c *Conn) Cancel(p *Pending, reason string) bool {
 	c.mu.Unlock()
 	c.signal()
 	p.call.Done(Reply{Err: ErrCancelled, Delivered: delivered})
+	if held {
+		c.mu.Lock()
+		p.telling = false
+		held = !p.free
+		c.mu.Unlock()
+	}
 	if !held {
 		p.released()
 	}
@@ -288,7 +294,7 @@ func (c *Conn) probe(cancelled *Pending) *Pending {
 		Method: mcp.MethodPing,
 		Done: func(r Reply) {
 			r.Release()
-			if answered(r) {
+			if answered(r) && c.forget(cancelled) {
 				c.free(cancelled)
 			}
 		},
@@ -302,13 +308,23 @@ func answered(r Reply) bool {
 	return r.Err == nil || errors.Is(r.Err, ErrBadReply) || errors.Is(r.Err, ErrReplyTooLarge) || errors.Is(r.Err, ErrNoBuffer)
 }
 
-// free lets go of a cancelled call that the server no longer works on.
-func (c *Conn) free(p *Pending) {
+// forget takes a cancelled call that the server no longer works on off the pending. It reports false
+// when that was done before.
+func (c *Conn) forget(p *Pending) bool {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	_, held := c.pending[p.id]
 	delete(c.pending, p.id)
+	return held
+}
+
+// free releases a cancelled call, or leaves that to Cancel, if it has not told of the end yet.
+func (c *Conn) free(p *Pending) {
+	c.mu.Lock()
+	p.free = true
+	told := !p.telling
 	c.mu.Unlock()
-	if held {
+	if told {
 		p.released()
 	}
 }
@@ -319,16 +335,18 @@ func (c *Conn) end(p *Pending, r Reply) {
 	late := p.ended
 	p.ended = true
 	c.mu.Unlock()
-	p.finish(r, late)
+	c.finish(p, r, late)
 }
 
-// finish makes the last two calls of a call's life. late says that Done was called already.
-func (p *Pending) finish(r Reply, late bool) {
+// finish makes the last two calls of a call's life. late says that it was cancelled, and Cancel calls
+// Done.
+func (c *Conn) finish(p *Pending, r Reply, late bool) {
 	if late {
 		r.Release()
-	} else {
-		p.call.Done(r)
+		c.free(p)
+		return
 	}
+	p.call.Done(r)
 	p.released()
 }
 

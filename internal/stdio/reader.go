@@ -148,7 +148,7 @@ func (c *Conn) reply(env mcp.Envelope, l line) {
 	if !l.owned && !late {
 		r.Result, r.Error = bytes.Clone(r.Result), bytes.Clone(r.Error)
 	}
-	p.finish(r, late)
+	c.finish(p, r, late)
 }
 
 // claim takes the call that raw names off the pending, and counts its reply. late says that the call
@@ -223,7 +223,7 @@ func (c *Conn) discarded(l line) {
 func (c *Conn) fail(raw []byte, err error) bool {
 	p, late := c.claim(raw)
 	if p != nil {
-		p.finish(Reply{Err: err, Delivered: true}, late)
+		c.finish(p, Reply{Err: err, Delivered: true}, late)
 	}
 	return p != nil
 }
