@@ -3,6 +3,7 @@ package mcp
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 // Error is a JSON-RPC error.
@@ -59,6 +60,23 @@ func ParseInitializeResult(raw []byte) (*InitializeResult, error) {
 		return nil, fmt.Errorf("decode initialize result: %w", err)
 	}
 	return r, nil
+}
+
+// NewestSupported returns the newest version of the legacy era among those that a server lists when it
+// refuses the one it was offered; "" for none.
+func NewestSupported(refusal *Error) string {
+	var data struct {
+		Supported []string `json:"supported"`
+	}
+	if json.Unmarshal(refusal.Data, &data) != nil {
+		return ""
+	}
+	for _, version := range slices.Backward(LegacyVersions()) {
+		if slices.Contains(data.Supported, version) {
+			return version
+		}
+	}
+	return ""
 }
 
 // Has reports whether the server has a capability, such as "tools" or "prompts".

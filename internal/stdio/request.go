@@ -41,14 +41,16 @@ func (c *Conn) request(ctx context.Context, method string, params []byte, quiet 
 }
 
 // Handshake opens the conversation in the legacy era: it offers the newest version we know and takes
-// what the server answers, if we know that. It must come before every other call but Ping, and once.
+// what the server answers, if we know that. A server that rather refuses and lists what it speaks is
+// asked once more. It must come before every other call but Ping, and once.
 func (c *Conn) Handshake(ctx context.Context) (*mcp.InitializeResult, error) {
-	r := c.request(ctx, mcp.MethodInitialize, mcp.InitializeParams(mcp.LatestLegacy, c.cfg.ClientInfo), true)
-	defer r.Release()
-	if err := r.Failure(); err != nil {
-		return nil, fmt.Errorf("initialize: %w", err)
+	result, err := c.initialize(ctx, mcp.LatestLegacy)
+	var refused *mcp.Error
+	if errors.As(err, &refused) {
+		if version := mcp.NewestSupported(refused); version != "" && version != mcp.LatestLegacy {
+			result, err = c.initialize(ctx, version)
+		}
 	}
-	result, err := mcp.ParseInitializeResult(r.Result)
 	if err != nil {
 		return nil, fmt.Errorf("initialize: %w", err)
 	}
@@ -61,6 +63,15 @@ func (c *Conn) Handshake(ctx context.Context) (*mcp.InitializeResult, error) {
 	return result, nil
 }
 
+func (c *Conn) initialize(ctx context.Context, version string) (*mcp.InitializeResult, error) {
+	r := c.request(ctx, mcp.MethodInitialize, mcp.InitializeParams(version, c.cfg.ClientInfo), true)
+	defer r.Release()
+	if err := r.Failure(); err != nil {
+		return nil, err
+	}
+	return mcp.ParseInitializeResult(r.Result)
+}
+
 // Ping returns nil when the server answers, even if only that it does not know ping.
 func (c *Conn) Ping(ctx context.Context) error {
 	r := c.request(ctx, mcp.MethodPing, nil, true)
@@ -71,17 +82,21 @@ func (c *Conn) Ping(ctx context.Context) error {
 	return fmt.Errorf("ping: %w", r.Err)
 }
 
-// ListTools returns all pages of tools/list, in the server's order.
+// ListTools returns all pages of tools/list, in the server's order. What nobody could call, for want of
+// a name, is left out with a warning: the others are of use without it.
 func (c *Conn) ListTools(ctx context.Context) ([]mcp.Tool, error) {
 	raw, err := c.List(ctx, mcp.MethodToolsList, "tools")
 	if err != nil {
 		return nil, err
 	}
-	tools := make([]mcp.Tool, len(raw))
+	tools := make([]mcp.Tool, 0, len(raw))
 	for i := range raw {
-		if tools[i], err = mcp.ParseTool(raw[i]); err != nil {
-			return nil, fmt.Errorf("tools/list: %w", err)
+		tool, err := mcp.ParseTool(raw[i])
+		if err != nil {
+			c.log.Warn("left out of tools/list", "index", i, "error", err)
+			continue
 		}
+		tools = append(tools, tool)
 	}
 	return tools, nil
 }

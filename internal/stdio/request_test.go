@@ -113,6 +113,43 @@ func TestHandshake(t *testing.T) {
 	}
 }
 
+// A server may refuse the version it was offered, and say what it speaks.
+func TestHandshakeOffersAnotherVersionOnce(t *testing.T) {
+	const refusal = `"error":{"code":-32602,"message":"Unsupported protocol version","data":{"supported":%s,"requested":"2025-11-25"}}`
+	for name, tc := range map[string]struct{ supported, offer string }{
+		"newest of those":        {`["2024-11-05","2025-06-18","2099-01-01","2025-03-26"]`, "2025-06-18"},
+		"none that we know":      {`["1999-01-01"]`, ""},
+		"the one it was offered": {`["2025-11-25","2024-11-05"]`, ""},
+		"no list":                {`"2024-11-05"`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, server := withPeer(t, stdio.Config{Log: discard()})
+				got := make(chan error, 1)
+				go func() {
+					_, err := c.Handshake(t.Context())
+					got <- err
+				}()
+				gets := func(version string) {
+					line, err := server.buf.ReadString('\n')
+					if err != nil || !strings.Contains(line, `"protocolVersion":"`+version+`"`) {
+						t.Errorf("the server got %s, %v; want version %s", line, err, version)
+					}
+				}
+				gets("2025-11-25")
+				server.says(`{"jsonrpc":"2.0","id":1,` + fmt.Sprintf(refusal, tc.supported) + `}`)
+				if tc.offer != "" {
+					gets(tc.offer)
+					server.says(`{"jsonrpc":"2.0","id":2,` + fmt.Sprintf(refusal, `["2024-11-05"]`) + `}`)
+				}
+				if err := <-got; err == nil || !strings.Contains(err.Error(), "Unsupported protocol version") {
+					t.Errorf("Handshake gave %v", err)
+				}
+			})
+		})
+	}
+}
+
 func TestListTools(t *testing.T) {
 	cases := map[string]struct {
 		pages []string
@@ -122,7 +159,7 @@ func TestListTools(t *testing.T) {
 		"one page":     {[]string{`{"tools":[{"name":"a","x":1.0,"annotations":{"readOnlyHint":true}},{"name":"b"}]}`}, "a b", ""},
 		"three pages":  {[]string{`{"tools":[{"name":"a"}],"nextCursor":"1"}`, `{"tools":[],"nextCursor":"2"}`, `{"tools":[{"name":"b"}],"nextCursor":null}`}, "a b", ""},
 		"cursor loop":  {[]string{`{"tools":[],"nextCursor":"1"}`, `{"tools":[],"nextCursor":"1"}`}, "", "repeats the cursor"},
-		"no name":      {[]string{`{"tools":[{"title":"a"}]}`}, "", "without a name"},
+		"no name":      {[]string{`{"tools":[{"title":"a"},{"name":"b"},3,{"name":""},{"name":7},{"name":"c"}]}`}, "b c", ""},
 		"no tools":     {[]string{`{}`}, "", `without "tools"`},
 		"tools object": {[]string{`{"tools":{}}`}, "", "must be an array, not an object"},
 		"cursor 3":     {[]string{`{"tools":[],"nextCursor":3}`}, "", "must be a string, not a number"},
