@@ -138,7 +138,8 @@ func startWorker(kind string) func(context.Context, config) (*running, error) {
 			}
 			return checkResult(r, text)
 		}
-		return &running{call, []proc{driver(), {"worker", node.pid()}, {"server", replica.PID}}, undo.run}, nil
+		procs := append([]proc{driver(), {"worker", node.pid()}}, replicaProcs(kind, replica.PID)...)
+		return &running{call, procs, undo.run}, nil
 	}
 }
 
@@ -233,7 +234,8 @@ func startFleet(kind string) func(context.Context, config) (*running, error) {
 		}
 		call, idle := httpCaller(bound.HTTP)
 		undo.add(idle)
-		return &running{call, []proc{driver(), {"controller", front.pid()}, {"worker", node.pid()}, {"server", pid}}, undo.run}, nil
+		procs := append([]proc{driver(), {"controller", front.pid()}, {"worker", node.pid()}}, replicaProcs(kind, pid)...)
+		return &running{call, procs, undo.run}, nil
 	}
 }
 

@@ -40,6 +40,37 @@ func cpuTimes(procs []proc) map[string]time.Duration {
 	return out
 }
 
+// replicaProcs names the processes that one replica costs: of a container the
+// server, podman's init in front of it, and conmon above both.
+func replicaProcs(kind string, pid int) []proc {
+	if kind == "process" {
+		return []proc{{"server", pid}}
+	}
+	out := []proc{{"init", pid}}
+	if parent := parentOf(pid); parent > 1 {
+		out = append(out, proc{"conmon", parent})
+	}
+	if servers := childrenOf(pid, "server"); len(servers) > 0 {
+		return append(out, servers...)
+	}
+	out[0].role = "server" // no init: it is PID 1 itself
+	return out
+}
+
+func parentOf(pid int) int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := bytes.Cut(b, []byte(") "))
+	f := strings.Fields(string(rest))
+	if len(f) < 2 {
+		return 0
+	}
+	parent, _ := strconv.Atoi(f[1])
+	return parent
+}
+
 type memoryRow struct {
 	subject, role string
 	rss, pss      int64 // bytes
