@@ -138,7 +138,7 @@ func (s *server) call(m *message, line []byte) error {
 		s.later(args.MS, m, text("at last"))
 	case "hang":
 		fmt.Fprintln(os.Stderr, "testserver: reading no more")
-		select {}
+		time.Sleep(24 * time.Hour) // not for ever: the runtime would find a deadlock
 	case "noise":
 		for _, n := range []string{"Listening on stdio...", `{"level":"info"}`, "\x00\xff\xfe", `{"jsonrpc":"2.0","id":"nobody's","result":{}}`, "", "[]", `"` + strings.Repeat("n", 1<<20)} {
 			if err := s.write(n); err != nil {
@@ -174,19 +174,26 @@ func text(s string) string {
 // later replies after a time without keeping others waiting.
 func (s *server) later(ms int, m *message, result string) {
 	time.AfterFunc(time.Duration(ms)*time.Millisecond, func() {
-		_ = s.reply(m, result) // without a stdout the reader ends soon
+		_ = s.send(`{"jsonrpc":"2.0","id":`+string(m.ID)+`,"result":`+result+`}`, true) // without a stdout the reader ends soon
 	})
 }
 
+// reply and write are for the reading goroutine: while more requests wait to
+// be read, their replies share a write.
 func (s *server) reply(m *message, result string) error {
 	return s.write(`{"jsonrpc":"2.0","id":` + string(m.ID) + `,"result":` + result + `}`)
 }
 
 func (s *server) write(line string) error {
+	return s.send(line, s.in.Buffered() == 0)
+}
+
+func (s *server) send(line string, flush bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, err := s.out.WriteString(line + "\n"); err != nil {
-		return err
+	_, err := s.out.WriteString(line + "\n")
+	if err == nil && flush {
+		err = s.out.Flush()
 	}
-	return s.out.Flush()
+	return err
 }
