@@ -206,6 +206,7 @@ func TestQueueIsBoundedButTakesOneMessage(t *testing.T) {
 		if _, err := server.buf.ReadString('\n'); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // the writer knows that its write is over
 		start(t, c, more.call("more", ""))
 		server.gets(`{"jsonrpc":"2.0","id":3,"method":"more"}`)
 		server.says(`{"jsonrpc":"2.0","id":1,"result":{}}`)
