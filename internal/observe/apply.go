@@ -3,6 +3,7 @@ package observe
 import (
 	"maps"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -19,7 +20,7 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 		return false
 	}
 	n := o.nodes[l.member.Node]
-	if n == nil || n.lives[l.member.Life] != l || l.superseded || r.Full && o.yields(n, l) {
+	if n == nil || n.lives[l.member.Life] != l || l.superseded || r.Full && o.yields(n, l, r) {
 		o.mu.Unlock()
 		return true
 	}
@@ -69,12 +70,15 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 
 // yields tells whether a later life of the same node delivers already: then
 // this one, though its worker answers, counts for nothing. The caller holds mu.
-func (o *Observer) yields(n *nodeState, l *life) bool {
+func (o *Observer) yields(n *nodeState, l *life, r fleet.Report) bool {
 	for _, other := range n.lives {
 		if other.connected && other.member.Started.After(l.member.Started) {
 			o.log.Error("two workers answer under one node name: the later one counts", "node", l.member.Node,
 				"life", other.member.Life, "at", other.member.GRPC, "other_life", l.member.Life, "other_at", l.member.GRPC)
 			l.superseded = true
+			for _, replica := range r.Replicas {
+				l.orphans = append(l.orphans, replica.ID)
+			}
 			o.lookAgain()
 			return true
 		}
@@ -100,6 +104,7 @@ func (o *Observer) applyFull(n *nodeState, l *life, w Worker, r fleet.Report, no
 			if other.connected {
 				o.log.Error("two workers answer under one node name: the later one counts", "node", l.member.Node,
 					"life", l.member.Life, "at", l.member.GRPC, "other_life", other.member.Life, "other_at", other.member.GRPC)
+				other.orphans = slices.Collect(maps.Keys(other.replicas))
 			}
 			o.lose(other, "node "+string(l.member.Node)+" was restarted", now)
 			other.superseded, other.connected, other.worker = true, false, nil

@@ -13,6 +13,8 @@ import (
 const (
 	redialMin = 50 * time.Millisecond
 	redialMax = time.Second
+	// clearTimeout is short, because the Run loop waits for it.
+	clearTimeout = time.Second
 )
 
 var (
@@ -86,7 +88,25 @@ func (o *Observer) session(ctx context.Context, l *life) (heard bool, err error)
 	<-guarded
 	heard = o.disconnect(l, err)
 	w.Fail(fmt.Errorf("the way to node %s was lost: %w", member.Node, err))
+	o.clear(l, w)
 	return heard, err
+}
+
+// clear stops what a worker runs whose node name another worker has taken over:
+// nobody would ever call it. Should the order not arrive, then the worker stops
+// it when it ends, or when it counts again.
+func (o *Observer) clear(l *life, w Worker) {
+	o.mu.Lock()
+	orphans := l.orphans
+	l.orphans = nil
+	o.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), clearTimeout)
+	defer cancel()
+	for _, id := range orphans {
+		if _, err := w.StopReplica(ctx, o.cfg.Order, id, "another worker has the node's name"); err != nil {
+			o.log.Warn("replica of a replaced worker not stopped", "node", l.member.Node, "life", l.member.Life, "replica", id, "err", err)
+		}
+	}
 }
 
 // guard breaks a watch that has fallen silent.

@@ -20,9 +20,10 @@ type life struct {
 	member fleet.Member
 	child  *child
 
-	alive      bool // gossip lists it
-	superseded bool // a newer life of the node has reported
-	lost       bool // its replicas are believed gone
+	alive      bool              // gossip lists it
+	superseded bool              // a newer life of the node has reported
+	orphans    []fleet.ReplicaID // ran when it was superseded: the child stops them
+	lost       bool              // its replicas are believed gone
 	refused    error
 
 	connected  bool
@@ -74,6 +75,11 @@ func (o *Observer) judge(ctx context.Context, members []fleet.Member, now time.T
 			case l.child == nil:
 				start = append(start, l)
 			}
+		}
+		if l := n.heir(); l != nil {
+			o.log.Info("the other worker of the name has gone: this one counts again", "node", name, "life", l.member.Life, "at", l.member.GRPC)
+			l.superseded, l.orphans, l.since = false, nil, now
+			start = append(start, l)
 		}
 		if n.current != nil && n.lives[n.current.member.Life] == nil {
 			n.current, changed = n.youngest(), true
@@ -173,6 +179,21 @@ func (n *nodeState) youngest() *life {
 	var best *life
 	for _, l := range n.lives {
 		if !l.superseded && (best == nil || l.since.After(best.since)) {
+			best = l
+		}
+	}
+	return best
+}
+
+// heir returns the superseded life that lives on when all that came after it
+// are gone: two workers had one name, and one of them has ended.
+func (n *nodeState) heir() *life {
+	var best *life
+	for _, l := range n.lives {
+		if !l.superseded {
+			return nil
+		}
+		if l.alive && l.child == nil && (best == nil || l.member.Started.After(best.member.Started)) {
 			best = l
 		}
 	}

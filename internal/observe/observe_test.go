@@ -238,13 +238,46 @@ func TestTwoWorkersOfOneName(t *testing.T) {
 		r := start(t)
 		first := r.worker("n1", "r1")
 		time.Sleep(time.Second)
-		r.worker("n1", "r2")
+		second := r.worker("n1", "r2")
 		time.Sleep(time.Second)
 		want := "nodes [n1] serving [r2] resting [] ended [r1 (node n1 was restarted)]"
 		r.expect(t, "both live", want)
+		if left := first.Running(); len(left) != 0 {
+			t.Errorf("the first still runs %v, which nobody can call", left)
+		}
 		first.Break()
 		time.Sleep(5 * time.Second)
 		r.expect(t, "the first reports again", want)
+
+		second.Kill()
+		r.net.List(second, false)
+		time.Sleep(15 * time.Second)
+		r.expect(t, "the second is gone", "nodes [n1] serving [] resting [] ended [r1 (node n1 was restarted) r2 (node n1 lost)]")
+		if got := r.obs.Snapshot().Nodes["n1"].Member.Life; got != first.Life() {
+			t.Errorf("life = %s, want the first's, %s", got, first.Life())
+		}
+	})
+}
+
+// A worker whose network comes back when another has its name must not keep
+// what it runs.
+func TestWorkerReturnsToATakenName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t)
+		first := r.worker("n1", "r1")
+		time.Sleep(time.Second)
+		r.net.List(first, false)
+		first.Cut(true)
+		time.Sleep(time.Second)
+		r.worker("n1", "r2")
+		time.Sleep(30 * time.Second)
+		first.Cut(false)
+		r.net.List(first, true)
+		time.Sleep(5 * time.Second)
+		r.expect(t, "both live", "nodes [n1] serving [r2] resting [] ended [r1 (node n1 lost)]")
+		if left := first.Running(); len(left) != 0 {
+			t.Errorf("the first still runs %v, which nobody can call", left)
+		}
 	})
 }
 
