@@ -112,6 +112,17 @@ func TestCrashRestartsAfter100ms(t *testing.T) {
 		if s := w.status("a"); s.Restarts != 1 || s.Reason != "" || len(s.LastEnded) != 1 {
 			t.Errorf("after the restart: %+v", s)
 		}
+
+		// While the next one ends nobody knows why yet: the failure before tells more.
+		w.workers[0].End(w.running("a")[0].ID)
+		w.until(time.Second, "noticed", func() bool { return w.status("a").State == fleet.StateUnavailable })
+		if s := w.status("a"); !strings.Contains(s.Reason, "the last words of a-1-e1.1") {
+			t.Errorf("after the second crash: %+v", s)
+		}
+		time.Sleep(40 * time.Millisecond)
+		if s := w.status("a"); !strings.Contains(s.Reason, "the last words of") || strings.Contains(s.Reason, "a-1-e1.1") {
+			t.Errorf("when more is known of the second: %+v", s)
+		}
 	})
 }
 

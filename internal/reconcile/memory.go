@@ -105,8 +105,14 @@ func (m *memory) see(s *observe.Snapshot, r *fleet.Replica, now time.Time) {
 	u.unhealthy = r.Unhealthy
 	if u.phase == fleet.PhaseDraining && !adopted && u.stop == nil && u.failed == "" && !node.Draining {
 		// Nobody stops it: it is ending by itself. The wait for the next start
-		// begins now, however long the worker needs to clean up.
+		// begins now, however long the worker needs to clean up. Why it ended the
+		// worker knows only then: until then an older failure tells more.
+		b := m.backoff(u.server, u.rev)
+		last := b.last
 		m.fail(u, failure(u, r), now)
+		if last != "" {
+			b.last = last
+		}
 	}
 	if u.stop != nil && u.stop.acked && node.Version >= u.stop.version && r.Phase < fleet.PhaseDraining {
 		u.stop.acked, u.stop.notBefore = false, now.Add(orderRetryMax) // the answer and the report disagree: say it again
@@ -142,8 +148,8 @@ func (m *memory) miss(s *observe.Snapshot, u *unit, now time.Time) {
 	m.drop(u.id)
 	if u.failed != "" {
 		why := failure(u, end)
-		if b := m.backoff(u.server, u.rev); end != nil && b.last == u.failed {
-			b.last = why
+		if end != nil {
+			m.backoff(u.server, u.rev).last = why
 		}
 		m.log.Warn("failed replica is gone", "server", u.server, "replica", u.id, "node", u.node, "reason", why)
 		return
