@@ -30,7 +30,6 @@ const (
 	CodeBadReply         = "bad_reply"              // 502
 	CodeNoReplica        = "no_replica"             // 503
 	CodeOverloaded       = "overloaded"             // 503
-	CodeCatalogueUnknown = "catalogue_unknown"      // 503: nobody knows yet what the server offers
 	CodeTimeout          = "timeout"                // 504
 )
 
@@ -53,7 +52,7 @@ var outcomes = []struct {
 	{fleet.ErrNoReplica, http.StatusServiceUnavailable, CodeNoReplica},
 	{fleet.ErrNotDelivered, http.StatusServiceUnavailable, CodeNoReplica}, // every replica tried refused it
 	{fleet.ErrDraining, http.StatusServiceUnavailable, CodeNoReplica},
-	{fleet.ErrCatalogueUnknown, http.StatusServiceUnavailable, CodeCatalogueUnknown},
+	{fleet.ErrCatalogueUnknown, http.StatusServiceUnavailable, CodeNoReplica}, // nor has one ever been READY
 	{fleet.ErrUnknownServer, http.StatusNotFound, CodeUnknownServer},
 	{fleet.ErrUnknownTool, http.StatusNotFound, CodeUnknownTool},
 	{fleet.ErrUnknownReplica, http.StatusNotFound, CodeUnknownReplica},

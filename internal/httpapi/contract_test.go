@@ -44,8 +44,8 @@ func TestBadRequests(t *testing.T) {
 		{"empty tool name", "POST", "/call", `{"tool_name":"","tool_args":{}}`, nil, 404, api.CodeUnknownTool, `""`},
 		{"unknown server", "POST", "/mian/call", args, nil, 404, api.CodeUnknownServer, `did you mean "main"?`},
 		{"unknown server's tools", "GET", "/mian/tools", "", nil, 404, api.CodeUnknownServer, "mian"},
-		{"young server", "POST", "/young/call", `{"tool_name":"x","tool_args":{}}`, nil, 503, api.CodeCatalogueUnknown, "pulled"},
-		{"young server's tools", "GET", "/young/tools", "", nil, 503, api.CodeCatalogueUnknown, "pulled"},
+		{"young server", "POST", "/young/call", `{"tool_name":"x","tool_args":{}}`, nil, 503, api.CodeNoReplica, "pulled"},
+		{"young server's tools", "GET", "/young/tools", "", nil, 503, api.CodeNoReplica, "pulled"},
 
 		{"root", "GET", "/", "", nil, 404, api.CodeNotFound, "/tools"},
 		{"no server", "POST", "//call", args, nil, 404, api.CodeNotFound, ""},
