@@ -32,11 +32,11 @@ type flags struct {
 	version                                                                   bool
 }
 
-func parse(args []string, stderr io.Writer) (flags, error) {
+func parse(args []string, help io.Writer) (flags, error) {
 	var f flags
 	host, _ := os.Hostname() // --name says so if there is none
 	fs := pflag.NewFlagSet("controller", pflag.ContinueOnError)
-	fs.SetOutput(stderr)
+	fs.SetOutput(help)
 	fs.SortFlags = false
 	fs.StringVar(&f.name, "name", host, "name of this node")
 	fs.StringVar(&f.http, "http", "127.0.0.1:8000", "host:port of the HTTP front")
@@ -67,12 +67,12 @@ func parse(args []string, stderr io.Writer) (flags, error) {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	f, err := parse(args, stderr)
+	f, err := parse(args, stdout)
 	if err != nil {
 		return err
 	}
 	if f.version {
-		_, err := fmt.Fprintln(stdout, "controller", version)
+		_, err := fmt.Fprintln(stdout, version)
 		return err
 	}
 	log, err := program.Logger(stderr, f.logFormat, f.logLevel)
