@@ -472,6 +472,92 @@ func TestLargeResultBroken(t *testing.T) {
 	}
 }
 
+// A result of a size that is on its way in any case has come when Call returns:
+// that its worker is lost then is nobody's loss.
+func TestLargeResultIsWhole(t *testing.T) {
+	for _, size := range []int{largeBytes + 1, 3*chunkBytes + 7, streamWindow} {
+		s := start(t, &fakeWorker{})
+		want := payload(size)
+		res, err := s.Call(t.Context(), fleet.CallRequest{Params: want}, fleet.CallHooks{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Fail(errors.New("gone from the ring"))
+		if got, err := io.ReadAll(res.Stream); err != nil || !bytes.Equal(got, want) || res.StreamSize != int64(size) {
+			t.Errorf("read %d of %d bytes, %v", len(got), size, err)
+		}
+		eventually(t, s.leftovers)
+	}
+}
+
+// A call's pending may be another call's as soon as the call has ended, which
+// Fail does while events still come.
+func TestEventsAfterFailTouchNoOtherCall(t *testing.T) {
+	for range 200 {
+		s := &callStream{cancel: func(error) {}, wake: make(chan struct{}, 1), calls: map[uint64]*pending{}}
+		p := newPending()
+		p.id, p.state, p.hooks.Progress = 1, handed, func() {}
+		s.calls[1] = p
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for range 20 {
+				s.handle(&event{id: 1, kind: fleet.CallProgress})
+			}
+		})
+		wg.Go(func() { s.end(errors.New("gone")) })
+		if out := <-p.done; !out.reusable {
+			t.Fatalf("the call ended with %+v", out)
+		}
+		p.hooks = fleet.CallHooks{Progress: func() { t.Error("another call made progress") }}
+		wg.Wait()
+	}
+}
+
+// Close waits for nothing that may never come.
+func TestCloseOfAStuckConnection(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		// A worker that said hello, gave a window that holds all, and was paused.
+		const settings, windowUpdate = "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x40\x00\x00\x00", "\x00\x00\x04\x08\x00\x00\x00\x00\x00\x40\x00\x00\x00"
+		_, _ = io.WriteString(conn, settings+windowUpdate)
+		accepted <- conn
+	}()
+	c, err := Dial(l.Addr().String(), ClientConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, fleet.ErrTimeout)
+	defer cancel()
+	params := payload(8 << 20) // more than sockets hold, twice
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() {
+			if _, err := c.Call(ctx, fleet.CallRequest{Params: params}, fleet.CallHooks{}); !errors.Is(err, fleet.ErrTimeout) {
+				t.Errorf("Call gave %v", err)
+			}
+		})
+	}
+	all.Wait()
+	defer get(t, accepted).Close()
+	begun := time.Now()
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begun); took > 3*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+}
+
 func TestLargeResultNotFetched(t *testing.T) {
 	freed := make(chan struct{}, 1)
 	r := newResults(time.Millisecond)

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +39,8 @@ const (
 	minReconnect   = 50 * time.Millisecond
 	maxReconnect   = time.Second
 	connectTimeout = 3 * time.Second
+
+	settleTick = 5 * time.Millisecond
 )
 
 // errClosed ends what runs when a Client is closed.
@@ -52,6 +57,7 @@ type Client struct {
 	lastID  atomic.Uint64
 	waiting sync.Pool // of *pending
 	running sync.WaitGroup
+	conn    atomic.Pointer[net.Conn] // as last dialled
 
 	mu     sync.Mutex
 	open   map[ender]struct{} // streams and fetches
@@ -76,7 +82,14 @@ func Dial(addr string, cfg ClientConfig) (*Client, error) {
 	if cfg.Silence == 0 {
 		cfg.Silence = defaultSilence
 	}
-	cc, err := grpc.NewClient("passthrough:///"+addr, append([]grpc.DialOption{
+	c := &Client{
+		addr: addr, silence: cfg.Silence,
+		lanes: make([]lane, cfg.Streams), waiting: sync.Pool{New: func() any { return newPending() }},
+		open: make(map[ender]struct{}),
+	}
+	var err error
+	c.cc, err = grpc.NewClient("passthrough:///"+addr, append([]grpc.DialOption{
+		grpc.WithContextDialer(c.dial),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodecV2(newCodec()), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage),
@@ -94,11 +107,17 @@ func Dial(addr string, cfg ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial worker %s: %w", addr, err)
 	}
-	return &Client{
-		addr: addr, silence: cfg.Silence, cc: cc, pb: fleetpb.NewWorkerServiceClient(cc),
-		lanes: make([]lane, cfg.Streams), waiting: sync.Pool{New: func() any { return newPending() }},
-		open: make(map[ender]struct{}),
-	}, nil
+	c.pb = fleetpb.NewWorkerServiceClient(c.cc)
+	return c, nil
+}
+
+// dial connects, and keeps hold of the connection for Close.
+func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err == nil {
+		c.conn.Store(&conn)
+	}
+	return conn, err
 }
 
 // Addr is the address that was dialled.
@@ -126,7 +145,9 @@ func (c *Client) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replic
 
 // Watch hands each report, heartbeats too, to on, until ctx ends, the stream
 // breaks or nothing was heard for too long: a worker that cannot be reached
-// any more says nothing. The error is never nil.
+// any more says nothing. When the worker ends the stream, since it has stopped
+// in order, Watch returns only after its last answers have come, or a few
+// seconds. The error is never nil.
 func (c *Client) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)) error {
 	doing := "watch worker " + c.addr
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -141,6 +162,7 @@ func (c *Client) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)
 	for {
 		p, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
+			c.settle(ctx)
 			return fmt.Errorf("%s: the worker has stopped", doing)
 		}
 		if err != nil {
@@ -152,6 +174,32 @@ func (c *Client) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)
 		}
 		on(reportFromPB(p, node))
 	}
+}
+
+// settle waits until no call is under way and no result is being read. A worker
+// that stops has answered or refused every call before it says so, but says so
+// on another stream; and whoever watches it fails, next, what is still open.
+func (c *Client) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	tick := time.NewTicker(settleTick)
+	defer tick.Stop()
+	for c.busy() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (c *Client) busy() bool {
+	for _, e := range c.opened() {
+		if s, ok := e.(*callStream); !ok || s.busy() {
+			return true
+		}
+	}
+	return false
 }
 
 // Logs hands lines to on until there are no more, which with follow is when
@@ -182,20 +230,18 @@ func (c *Client) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow 
 // ErrReplicaLost and the cause: the worker is known to be gone, and waiting
 // for the connection to notice would cost seconds. The Client stays usable.
 func (c *Client) Fail(cause error) {
-	c.mu.Lock()
-	all := make([]ender, 0, len(c.open))
-	for e := range c.open {
-		all = append(all, e)
-	}
-	c.mu.Unlock()
-	for _, e := range all {
+	for _, e := range c.opened() {
 		e.end(cause)
 	}
 }
 
-// Close ends everything that runs and waits for it, up to five seconds if the
-// connection is stuck, which is how long gRPC tries to say goodbye. It may be
-// called again.
+func (c *Client) opened() []ender {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.open))
+}
+
+// Close ends everything that runs and waits for it. It may be called again.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	again := c.closed
@@ -206,6 +252,11 @@ func (c *Client) Close() error {
 		return nil
 	}
 	c.Fail(errClosed)
+	// gRPC would say goodbye first, and try for five seconds on a connection that
+	// is stuck. Who closes has no time for that: it may be about to dial again.
+	if conn := c.conn.Load(); conn != nil {
+		_ = (*conn).Close()
+	}
 	err := c.cc.Close()
 	c.running.Wait()
 	return err

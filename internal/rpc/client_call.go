@@ -107,12 +107,16 @@ func (c *Client) conclude(ctx context.Context, req *fleet.CallRequest, s *callSt
 
 // endIfIdle ends an own stream whose only call is over.
 func (s *callStream) endIfIdle() {
-	s.mu.Lock()
-	idle := len(s.calls) == 0
-	s.mu.Unlock()
-	if idle {
+	if !s.busy() {
 		s.end(nil)
 	}
+}
+
+// busy tells of calls that have not ended, or hold their slot still.
+func (s *callStream) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.calls) > 0
 }
 
 // endOf is ctx's cause in fleet's words: it is ErrTimeout for a deadline, and
@@ -129,7 +133,9 @@ func endOf(ctx context.Context) error {
 	}
 }
 
-// fetch begins to read a large result. ctx bounds the beginning only.
+// fetch begins to read a large result. ctx bounds the beginning only; which, of
+// a result that flow control lets come in any case, is the whole: nobody has
+// seen any of it yet, so that its loss is the call's, and may be repaired.
 func (c *Client) fetch(ctx context.Context, l *fleetpb.Large) (fleet.CallResult, error) {
 	fctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	r := &resultReader{
@@ -144,6 +150,9 @@ func (c *Client) fetch(ctx context.Context, l *fleetpb.Large) (fleet.CallResult,
 	var err error
 	if r.stream, err = c.pb.FetchResult(fctx, &fleetpb.FetchResultRequest{Token: l.GetToken()}); err == nil {
 		err = r.next()
+	}
+	if err == nil && l.GetSize() <= streamWindow {
+		err = r.readAhead()
 	}
 	if err == nil && !l.GetError() {
 		if unbind() {
@@ -174,6 +183,7 @@ type resultReader struct {
 	cause  func() error // why the fetch was ended from outside, if it was
 	stream grpc.ClientStream
 	chunk  chunk
+	ahead  []chunk // that follow it
 	left   int64
 }
 
@@ -197,9 +207,31 @@ func (r *resultReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// next receives a chunk.
+// next goes to the next chunk.
 func (r *resultReader) next() error {
-	err := r.stream.RecvMsg(&r.chunk)
+	if len(r.ahead) > 0 {
+		r.chunk.close()
+		r.chunk, r.ahead = r.ahead[0], r.ahead[1:]
+		return nil
+	}
+	return r.receive(&r.chunk)
+}
+
+// readAhead receives all that is left.
+func (r *resultReader) readAhead() error {
+	for got := int64(r.chunk.remaining()); got < r.left; {
+		var c chunk
+		if err := r.receive(&c); err != nil {
+			return err
+		}
+		r.ahead = append(r.ahead, c)
+		got += int64(c.remaining())
+	}
+	return nil
+}
+
+func (r *resultReader) receive(c *chunk) error {
+	err := r.stream.RecvMsg(c)
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}

@@ -289,6 +289,9 @@ func (s *callStream) handle(e *event) {
 	if p.mark > s.acked {
 		s.acked = p.mark
 	}
+	// Unless this is its last event, p may end by Fail, and be another call's, as
+	// soon as the lock is free.
+	hooks := p.hooks
 	waited := p.state != abandoned
 	last := e.kind == fleet.CallReleased || e.kind == fleet.CallReply && !e.holding
 	switch {
@@ -300,13 +303,13 @@ func (s *callStream) handle(e *event) {
 	s.mu.Unlock()
 
 	if e.kind == fleet.CallProgress {
-		if waited && p.hooks.Progress != nil {
-			p.hooks.Progress()
+		if waited && hooks.Progress != nil {
+			hooks.Progress()
 		}
 		return
 	}
-	if last && p.hooks.Released != nil {
-		p.hooks.Released(e.ongoing)
+	if last && hooks.Released != nil {
+		hooks.Released(e.ongoing)
 	}
 	large := e.large != nil
 	if waited {

@@ -112,6 +112,45 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// A worker that stops in order has answered every call; Watch does not return
+// while an answer is on its way, nor while a result is being read.
+func TestWatchEndsAfterTheLastAnswer(t *testing.T) {
+	sc := newScript()
+	w := sc.worker()
+	stopped := make(chan struct{})
+	w.watch = func(context.Context, fleet.Order, func(fleet.Report) error) error {
+		<-stopped
+		return nil
+	}
+	s := start(t, w)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Watch(t.Context(), fleet.Order{}, func(fleet.Report) {}) }()
+	waits := func(what string) {
+		t.Helper()
+		select {
+		case err := <-ended:
+			t.Fatalf("Watch ended with %v while %s", err, what)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	got := begin(t.Context(), s, fleet.CallRequest{}, fleet.CallHooks{})
+	c := get(t, sc.calls)
+	close(stopped)
+	waits("a call was under way")
+	c.events(fleet.CallEvent{Kind: fleet.CallReply, Result: payload(8 << 20)})
+	res := get(t, got)
+	if res.err != nil {
+		t.Fatal(res.err)
+	}
+	waits("a result was being read")
+	if _, err := discard(res.Stream); err != nil {
+		t.Error(err)
+	}
+	if err := get(t, ended); err == nil || !strings.Contains(err.Error(), "the worker has stopped") {
+		t.Errorf("Watch ended with %v", err)
+	}
+}
+
 // Silence ends a watch, heartbeats keep it.
 func TestWatchSilence(t *testing.T) {
 	s := start(t, &fakeWorker{watch: func(ctx context.Context, _ fleet.Order, send func(fleet.Report) error) error {
