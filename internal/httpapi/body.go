@@ -42,14 +42,15 @@ func (b *body) free() {
 	}
 }
 
-// readBody reads the whole body, if it is no larger than limit.
-func readBody(w *response, r *http.Request, limit int64) (body, error) {
-	size := r.ContentLength
+// readBody reads the whole body, if it is no larger than a body may be and all
+// of them together are not too large.
+func (h *Handler) readBody(w *response, r *http.Request) (body, error) {
+	size, limit := r.ContentLength, h.cfg.MaxBody
 	if size > limit {
 		return body{}, errTooLarge(limit)
 	}
 	buffer := bodies.Get().(*[pooled]byte)
-	b, err := fill(w, r.Body, buffer[:0], size, limit)
+	b, err := h.fill(w, r.Body, buffer[:0], size, limit)
 	if err != nil {
 		bodies.Put(buffer)
 		return body{}, err
@@ -64,11 +65,15 @@ func readBody(w *response, r *http.Request, limit int64) (body, error) {
 // fill reads until the end into b, or into something larger. size is -1 when
 // nobody has said how much will come. At the end net/http itself lifts the
 // deadline, and reads on to see the client leave.
-func fill(w *response, r io.Reader, b []byte, size, limit int64) ([]byte, error) {
+func (h *Handler) fill(w *response, r io.Reader, b []byte, size, limit int64) ([]byte, error) {
 	due := bodyPiece
 	for {
 		if len(b) == cap(b) {
-			b = grow(b, size, limit)
+			room := roomFor(b, size, limit)
+			if !h.hold(w, room) {
+				return nil, errBusy
+			}
+			b = append(make([]byte, 0, room), b...)
 		}
 		n, err := r.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
@@ -89,9 +94,10 @@ func fill(w *response, r io.Reader, b []byte, size, limit int64) ([]byte, error)
 	}
 }
 
-// grow makes room: for all that was promised once a part of it has come, else
-// for twice as much. One byte more than there may be shows that there is more.
-func grow(b []byte, size, limit int64) []byte {
+// roomFor is how large b should become: for all that was promised once a part
+// of it has come, else twice as much. One byte more than there may be shows
+// that there is more.
+func roomFor(b []byte, size, limit int64) int64 {
 	room := int64(2 * cap(b))
 	if size >= 0 && len(b) >= pooled {
 		room = max(size, int64(len(b))) + 1
@@ -99,8 +105,20 @@ func grow(b []byte, size, limit int64) []byte {
 			room = min(room, bodyPiece)
 		}
 	}
-	room = min(room, limit+1)
-	return append(make([]byte, 0, max(room, int64(len(b))+1)), b...)
+	return max(min(room, limit+1), int64(len(b))+1)
+}
+
+// hold reserves room for a body of n bytes, until the request ends: the
+// arguments in it are needed as long as the call may be sent again. It reports
+// false when large bodies take too much memory already.
+func (h *Handler) hold(w *response, n int64) bool {
+	more := n - w.held
+	if h.held.Add(more) > h.cfg.MaxHeld {
+		h.held.Add(-more)
+		return false
+	}
+	w.held = n
+	return true
 }
 
 func setReadDeadline(w *response, t time.Time) {

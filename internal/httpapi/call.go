@@ -38,7 +38,7 @@ func (h *Handler) serveCall(w *response, r *http.Request, server string) {
 // bodyRead tells of an error whether it left nothing of the body unread.
 func bodyRead(e *requestError) bool {
 	switch e.status {
-	case http.StatusUnsupportedMediaType, http.StatusRequestEntityTooLarge:
+	case http.StatusUnsupportedMediaType, http.StatusRequestEntityTooLarge, http.StatusServiceUnavailable:
 		return false
 	}
 	return true
@@ -49,7 +49,7 @@ func (h *Handler) takeCall(w *response, r *http.Request, server fleet.ServerName
 	if err := checkMediaType(r); err != nil {
 		return fleet.Call{}, err
 	}
-	body, err := readBody(w, r, h.cfg.MaxBody)
+	body, err := h.readBody(w, r)
 	if err != nil {
 		return fleet.Call{}, err
 	}

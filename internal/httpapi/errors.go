@@ -43,6 +43,7 @@ func errMethod(r *http.Request) error {
 var (
 	errSlowBody = &requestError{http.StatusRequestTimeout, api.CodeSlowRequest, "the body came too slowly"}
 	errCutBody  = &requestError{http.StatusBadRequest, api.CodeBadRequest, "the body ended too soon"}
+	errBusy     = &requestError{http.StatusServiceUnavailable, api.CodeOverloaded, "too many large requests at once"}
 	errInternal = &requestError{http.StatusInternalServerError, api.CodeInternal, "internal error; the controller's log has more under this request id"}
 	// errStopped: the client may still be there, and a tool may have run.
 	errStopped = &requestError{http.StatusBadGateway, api.CodeReplicaLost, "the call was given up before it was answered: the controller is stopping"}

@@ -26,6 +26,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,8 +70,13 @@ type Logs interface {
 	Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func(fleet.LogLine)) error
 }
 
-// DefaultMaxBody is how large a request's body may be.
-const DefaultMaxBody = 16 << 20
+const (
+	// DefaultMaxBody is how large a request's body may be.
+	DefaultMaxBody = 16 << 20
+	// DefaultMaxHeld is how large all bodies of calls under way may be together,
+	// not counting those that fit into a buffer of 64 KiB.
+	DefaultMaxHeld = 512 << 20
+)
 
 // Config is what a Handler is made of.
 type Config struct {
@@ -80,6 +86,7 @@ type Config struct {
 	Logs      Logs
 	Log       *slog.Logger
 	MaxBody   int64 // 0: DefaultMaxBody
+	MaxHeld   int64 // 0: DefaultMaxHeld
 
 	Registry prometheus.Registerer // nil: requests are not counted
 	Gatherer prometheus.Gatherer   // of GET /metrics; nil: there is none
@@ -95,6 +102,7 @@ type Handler struct {
 	call    *route            // of one server
 	logs    *route
 	none    *route
+	held    atomic.Int64 // bytes of large bodies
 }
 
 // route is one thing that can be asked for.
@@ -108,6 +116,7 @@ type route struct {
 // New returns the handler of all routes.
 func New(cfg Config) *Handler {
 	cfg.MaxBody = cmp.Or(cfg.MaxBody, DefaultMaxBody)
+	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, DefaultMaxHeld)
 	h := &Handler{cfg: cfg, log: cfg.Log.With("component", "http")}
 	h.counter = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mcpfleet_http_requests_total", Help: "HTTP requests by route and status; 499 is a client that left.",
@@ -182,6 +191,7 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		if p != nil {
 			p = h.recovered(w, p)
 		}
+		h.held.Add(-w.held)
 		h.ended(w, r, route, start)
 		if p != nil {
 			panic(p)

@@ -28,6 +28,7 @@ type response struct {
 	broken    bool  // the answer broke off
 	gone      bool  // the client left before there was one
 	err       error // what was answered, if it is an error
+	held      int64 // bytes reserved for its body
 }
 
 // Unwrap is for http.ResponseController.

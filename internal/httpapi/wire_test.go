@@ -87,6 +87,41 @@ func TestBodySizes(t *testing.T) {
 	}
 }
 
+// What large bodies may take together is bounded, whatever becomes of their
+// requests; small ones always pass.
+func TestLargeBodiesAreBounded(t *testing.T) {
+	f := newFixture(func(c *Config) { c.MaxHeld = 1 << 20 })
+	began, release := make(chan struct{}), make(chan struct{})
+	f.router.f = func(_ context.Context, c fleet.Call) (fleet.CallResult, error) {
+		if len(c.Params) > pooled {
+			began <- struct{}{}
+			<-release
+		}
+		return fleet.CallResult{Result: []byte("{}")}, nil
+	}
+	srv := f.serve(t)
+	large := `{"tool_args":{"a":"` + strings.Repeat("x", 600<<10) + `"}}`
+	for range 2 { // the second time shows that all was given back
+		done := make(chan *http.Response)
+		go func() { done <- post(t, srv.URL+"/call", large) }()
+		<-began
+		for range 3 {
+			resp := post(t, srv.URL+"/call", large)
+			wantError(t, resp.StatusCode, resp.Header, resp.Body, 503, api.CodeOverloaded, "large")
+			if resp.Header.Get("Retry-After") == "" {
+				t.Error("no Retry-After")
+			}
+		}
+		if resp := post(t, srv.URL+"/call", `{"tool_args":{}}`); resp.StatusCode != 200 {
+			t.Errorf("a small call gave %s", resp.Status)
+		}
+		release <- struct{}{}
+		if resp := <-done; resp.StatusCode != 200 {
+			t.Errorf("the first large call gave %s", resp.Status)
+		}
+	}
+}
+
 func TestCutBody(t *testing.T) {
 	f := newFixture()
 	f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
