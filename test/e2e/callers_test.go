@@ -19,6 +19,7 @@ import (
 // its own, until they are stopped.
 type callers struct {
 	url, tool string
+	timeout   time.Duration // that they ask for
 	client    *http.Client
 	cancel    context.CancelFunc
 	over      chan struct{}
@@ -32,15 +33,20 @@ type callers struct {
 }
 
 const (
-	callTimeout = 5 * time.Second // that callers ask for
-	callSlack   = time.Second     // in which the answer to a call must come after that
+	callTimeout = 5 * time.Second // of callers for whom the test says nothing else
+	callSlack   = time.Second     // in which the answer to a call must come after its deadline
 )
 
 // call starts so many callers. The tool count gets ids, others texts.
 func call(t testing.TB, c *Cluster, number int, server, tool string) *callers {
+	return callFor(t, c, number, server, tool, callTimeout)
+}
+
+// callFor starts callers with this patience.
+func callFor(t testing.TB, c *Cluster, number int, server, tool string, timeout time.Duration) *callers {
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &callers{
-		url: "http://" + c.Controller.Addr.HTTP + "/" + server + "/call", tool: tool, cancel: cancel,
+		url: "http://" + c.Controller.Addr.HTTP + "/" + server + "/call", tool: tool, timeout: timeout, cancel: cancel,
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: number}},
 		over:   make(chan struct{}), codes: map[string]int{},
 	}
@@ -88,8 +94,8 @@ func (k *callers) note(code string, err error, took time.Duration) {
 	defer k.mu.Unlock()
 	k.calls++
 	k.slowest = max(k.slowest, took)
-	if took > callTimeout+callSlack {
-		err = errors.Join(err, fmt.Errorf("a call was answered after %s, its deadline was %s", took, callTimeout))
+	if took > k.timeout+callSlack {
+		err = errors.Join(err, fmt.Errorf("a call was answered after %s, its deadline was %s", took, k.timeout))
 	}
 	if code != "" {
 		k.codes[code]++
@@ -108,7 +114,7 @@ func (k *callers) call(ctx context.Context, text string) (code string, err error
 		return "", err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-Request-Timeout", callTimeout.String())
+	req.Header.Set("X-Request-Timeout", k.timeout.String())
 	resp, err := k.client.Do(req)
 	if err != nil {
 		return "", err

@@ -186,9 +186,21 @@ type neverending struct{}
 
 func (neverending) Read(b []byte) (int, error) { return len(b), nil }
 
+// post sends JSON and returns the answer.
 func post(t testing.TB, url, body string) (int, []byte) {
 	t.Helper()
-	resp, err := http.Post(url, "application/json", strings.NewReader(body))
+	return postWith(t, url, body, "Accept", "application/json")
+}
+
+func postWith(t testing.TB, url, body, header, value string) (int, []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set(header, value)
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

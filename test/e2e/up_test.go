@@ -163,6 +163,7 @@ func TestUpWithProcesses(t *testing.T) {
 	up := u.up("--runtime", "process", "--workers", "2", "--http", "127.0.0.1:0")
 	up.tryExamples()
 	up.tryCommands()
+	up.tryReadme()
 
 	// What dies is started again, at the address that everyone knows.
 	nodes, err := up.client.Nodes(t.Context())
@@ -237,11 +238,30 @@ func TestUpWithContainers(t *testing.T) {
 func TestUpStoppedWhileItStarts(t *testing.T) {
 	t.Parallel()
 	u := newUser(t)
-	for _, word := range []string{"runtime process", "worker"} {
-		up := u.begin("--runtime", "process", "--workers", "3", "--http", "127.0.0.1:0")
+	config := filepath.Join(u.dir, "fleet.yaml")
+	if err := os.WriteFile(config, []byte("servers: { everything: { image: docker.io/mcp/everything, network: none, replicas: 3 } }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	processes := []string{"--runtime", "process", "--workers", "3", "--http", "127.0.0.1:0"}
+	containers := []string{"--runtime", "podman", "--workers", "1", "--http", "127.0.0.1:0", "--config", config}
+	tries := []struct {
+		args []string
+		word string // in the output
+	}{
+		{processes, "runtime process"},
+		{processes, "workers"},
+	}
+	if os.Geteuid() == 0 {
+		tries = append(tries, []struct {
+			args []string
+			word string
+		}{{containers, "runtime podman"}, {containers, "starting"}}...)
+	}
+	for _, try := range tries {
+		up := u.begin(try.args...)
 		Eventually(t, patience, func() error {
-			if !strings.Contains(up.output(), word) {
-				return fmt.Errorf("no %q in the output %q", word, up.output())
+			if !strings.Contains(up.output(), try.word) {
+				return fmt.Errorf("no %q in the output %q", try.word, up.output())
 			}
 			return nil
 		})
@@ -278,6 +298,40 @@ func (up *Up) tryExamples() {
 	}
 	if tried < 2 {
 		t.Errorf("%d examples in the output\n%s", tried, up.output())
+	}
+}
+
+// tryReadme runs the first example of calls in README.md as it is printed, but
+// for the port, which others may have.
+func (up *Up) tryReadme() {
+	t := up.t
+	t.Helper()
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const printed = "http://127.0.0.1:8000"
+	var script string
+	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllSubmatch(readme, -1) {
+		if bytes.Contains(block[1], []byte(printed)) {
+			script = strings.ReplaceAll(string(block[1]), printed, up.Base)
+			break
+		}
+	}
+	home := t.TempDir()
+	if err := os.Symlink(bin, filepath.Join(home, "bin")); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-e", "-c", script)
+	cmd.Dir, cmd.Env = home, append(environ(), "MCPFLEET_ADDRESS="+up.Base)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("README.md: %v\n%s\n%s", err, script, out)
+	}
+	for _, w := range []string{`"input_schema"`, `"text":"hello"`, "READY", "from process"} {
+		if !bytes.Contains(out, []byte(w)) {
+			t.Errorf("README.md: no %s in what the example prints\n%s\n%s", w, script, out)
+		}
 	}
 }
 
