@@ -35,6 +35,9 @@ import (
 // stop.
 const shutdownGrace = 5 * time.Second
 
+// lastWords is how long requests that were ended then have to say so.
+const lastWords = time.Second
+
 // Run runs one controller until ctx ends, and returns nil then. It closes
 // cfg.HTTP in any case.
 //
@@ -137,9 +140,13 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		// Streams of logs last as long as their readers: they end now, as all
 		// requests do that outlast the grace.
 		front.endStreams()
-		if err := server.Shutdown(bounded); err != nil {
+		if server.Shutdown(bounded) != nil {
 			endRequests(errors.New("the controller is stopping"))
-			server.Close()
+			bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+			defer cancel()
+			if server.Shutdown(bounded) != nil {
+				server.Close()
+			}
 		}
 		stop()
 		return nil
