@@ -16,6 +16,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/agent"
 	"github.com/mcpfleet/mcpfleet/internal/envflag"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 	"github.com/mcpfleet/mcpfleet/internal/program"
 	"github.com/mcpfleet/mcpfleet/internal/worker"
 )
@@ -103,7 +104,7 @@ func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer
 
 // validate checks what worker.Config does not know of, or knows too late.
 func (f *flags) validate() error {
-	if err := worker.ValidName(string(f.node)); err != nil {
+	if err := fleet.CheckNodeID(f.node); err != nil {
 		return fmt.Errorf("--name: %w", err)
 	}
 	if !slices.Contains([]string{"auto", "podman", "process"}, f.runtime) {
@@ -138,9 +139,9 @@ func (f *flags) capacity(root fs.FS) (fleet.Resources, error) {
 		r.CPUs = f.cpus
 	}
 	if f.memory != "" {
-		n, err := parseMemory(f.memory)
-		if err != nil {
-			return r, fmt.Errorf("--memory: %w", err)
+		n, err := fleetfile.ParseSize(strings.TrimSpace(f.memory))
+		if err != nil || n <= 0 {
+			return r, fmt.Errorf("--memory: %q is not an amount of memory, such as 4g", f.memory)
 		}
 		r.Memory = n
 	}

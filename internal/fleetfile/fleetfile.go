@@ -43,7 +43,7 @@ type Options struct {
 
 // Parse reads a fleet file. Its error is an Errors, with all that is wrong.
 func Parse(data []byte, opts Options) (*File, error) {
-	p := &parser{opts: opts}
+	p := &parser{opts: opts, renamed: map[string]string{}}
 	if p.opts.Lookup == nil {
 		p.opts.Lookup = func(string) (string, bool) { return "", false }
 	}
@@ -61,8 +61,9 @@ func Parse(data []byte, opts Options) (*File, error) {
 type parser struct {
 	opts    Options
 	errs    Errors
-	foreign bool // reading the mcpServers form
-	visited int  // nodes of mappings seen, a bound for merge bombs
+	foreign bool              // reading the mcpServers form
+	visited int               // nodes of mappings seen, a bound for merge bombs
+	renamed map[string]string // names of the mcpServers form that are no labels
 }
 
 var topKeys = []string{"default_server", "servers", "mcpServers"}
@@ -131,6 +132,15 @@ func (p *parser) servers(f *File, section *entry, foreign bool) {
 	}
 	for _, e := range entries {
 		path := section.key + "." + e.key
+		if name := proposeName(e.key); name != "" && badName(e.key) != "" && (foreign || p.ofVSCode(e.value)) {
+			// Such files are accepted as they are: clients allow any name.
+			if slices.ContainsFunc(entries, func(other entry) bool { return other.key != e.key && proposeName(other.key) == name }) {
+				p.errorf(e.keyNode, path, "the name becomes %s, as does that of another server; rename one", name)
+				continue
+			}
+			p.renamed[e.key] = name
+			e.key = name
+		}
 		if why := badName(e.key); why != "" {
 			if proposal := proposeName(e.key); proposal != "" {
 				why += "; rename it, to " + proposal + " for example"
@@ -154,6 +164,9 @@ func (p *parser) defaultServer(f *File, def *entry) {
 	name, ok := p.str(def.value, def.key)
 	if !ok {
 		return
+	}
+	if label, ok := p.renamed[name]; ok {
+		name = label
 	}
 	f.DefaultServer = fleet.ServerName(name)
 	if _, known := f.Servers[f.DefaultServer]; known || len(p.errs) > 0 {

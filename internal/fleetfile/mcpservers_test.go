@@ -3,6 +3,7 @@ package fleetfile
 import (
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,12 +94,31 @@ func TestMCPServersFormErrors(t *testing.T) {
 			}
 		})
 	}
-	t.Run("name that is no label", func(t *testing.T) {
-		_, err := parse(t, "f.json", `{"mcpServers": {"Brave Search": {"command": "x"}}}`)
-		if err == nil || !strings.Contains(err.Error(), "rename it, to brave-search for example") {
+	t.Run("names that become the same", func(t *testing.T) {
+		_, err := parse(t, "f.json", `{"mcpServers": {"Brave Search": {"command": "x"}, "brave_search": {"command": "x"}}}`)
+		if err == nil || !strings.Contains(err.Error(), "mcpServers.Brave Search: the name becomes brave-search, as does that of another server; rename one") {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("hopeless name", func(t *testing.T) {
+		_, err := parse(t, "f.json", `{"mcpServers": {"!": {"command": "x"}}}`)
+		if err == nil || !strings.Contains(err.Error(), "mcpServers.!: a server's name consists of") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// Clients allow any name, and their files are accepted as they are.
+func TestMCPServersFormNames(t *testing.T) {
+	for _, file := range []string{
+		`{"default_server": "Brave_Search", "mcpServers": {"Brave_Search": {"command": "x"}, "perplexityAsk": {"command": "y"}, "mcp": {"command": "z"}}}`,
+		`{"default_server": "Brave_Search", "servers": {"Brave_Search": {"type": "stdio", "command": "x"}, "perplexityAsk": {"type": "stdio", "command": "y"}, "mcp": {"type": "stdio", "command": "z"}}}`,
+	} {
+		f := mustParse(t, "f.json", file)
+		if got := f.Names(); !slices.Equal(got, []fleet.ServerName{"brave-search", "mcp-server", "perplexityask"}) || f.DefaultServer != "brave-search" {
+			t.Errorf("got %v, default %q", got, f.DefaultServer)
+		}
+	}
 }
 
 func TestInterpolate(t *testing.T) {
@@ -118,13 +138,13 @@ func TestInterpolate(t *testing.T) {
 
 func TestUnits(t *testing.T) {
 	for in, want := range map[string]int64{"1": 1, "512m": 512 << 20, "1GiB": 1 << 30, "1.5g": 3 << 29, "2 KB": 2048, "7b": 7, "1Ti": 1 << 40} {
-		if got, err := parseSize(in); err != nil || got != want {
-			t.Errorf("parseSize(%q) = %d, %v; want %d", in, got, err, want)
+		if got, err := ParseSize(in); err != nil || got != want {
+			t.Errorf("ParseSize(%q) = %d, %v; want %d", in, got, err, want)
 		}
 	}
 	for _, in := range []string{"", "m", "-1m", "1e9", "1mm", "0x10", "1.2.3m", "9e99t", "99999999999999999999"} {
-		if got, err := parseSize(in); err == nil {
-			t.Errorf("parseSize(%q) = %d; want an error", in, got)
+		if got, err := ParseSize(in); err == nil {
+			t.Errorf("ParseSize(%q) = %d; want an error", in, got)
 		}
 	}
 }

@@ -249,7 +249,7 @@ func (p *parser) cpus(n *yaml.Node, path string) (float64, bool) {
 }
 
 func (p *parser) memory(n *yaml.Node, path string) (int64, bool) {
-	size, ok := scalarAs(p, n, path, wantSize, parseSize)
+	size, ok := scalarAs(p, n, path, wantSize, ParseSize)
 	if ok && size < minMemory {
 		p.errorf(n, path, "must be at least 6m, not %s: no container starts in less", describe(resolve(n)))
 		return 0, false

@@ -46,7 +46,7 @@ func runOptions() []runOption {
 			}
 		}},
 		{names: []string{"m", "memory"}, apply: func(d *serverDecoder, it item, v string) {
-			size, err := parseSize(v)
+			size, err := ParseSize(v)
 			if err != nil || size < minMemory {
 				d.errorf(it.node, it.path, "--memory must be %s, and at least 6m", wantSize)
 				return

@@ -53,8 +53,7 @@ func (p *parser) server(n *yaml.Node, path string, foreign bool) (fleet.Spec, bo
 	for _, e := range entries {
 		d.given[e.key] = e.value
 	}
-	_, hasType := d.given["type"]
-	p.foreign = foreign || hasType // VS Code's form is known by the type
+	p.foreign = foreign || p.ofVSCode(n)
 	defer func() { p.foreign = false }()
 	if p.foreign && d.disabled() {
 		return fleet.Spec{}, false
@@ -70,6 +69,18 @@ func (p *parser) server(n *yaml.Node, path string, foreign bool) (fleet.Spec, bo
 	}
 	d.finish()
 	return d.spec, true
+}
+
+// ofVSCode tells whether an entry of servers is in VS Code's form, which is
+// known by its type.
+func (p *parser) ofVSCode(n *yaml.Node) bool {
+	n = resolve(n)
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == "type" {
+			return true
+		}
+	}
+	return false
 }
 
 // serverDecoder decodes one server.

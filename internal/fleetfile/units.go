@@ -21,8 +21,9 @@ var sizeUnits = map[string]int64{
 	"t": 1 << 40, "tb": 1 << 40, "tib": 1 << 40, "ti": 1 << 40,
 }
 
-// parseSize reads 512m, 1GiB, 1.5g or plain bytes.
-func parseSize(s string) (int64, error) {
+// ParseSize reads an amount of memory: 512m, 1GiB, 1.5g or plain bytes. Units
+// are binary. It may be called at any time.
+func ParseSize(s string) (int64, error) {
 	digits := strings.TrimRight(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
 	unit, known := sizeUnits[strings.ToLower(strings.TrimSpace(s[len(digits):]))]
 	if !known || digits == "" || strings.Trim(digits, "0123456789.") != "" {

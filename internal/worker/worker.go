@@ -67,7 +67,7 @@ type Config struct {
 
 // Validate names the flag that is wrong.
 func (c *Config) Validate() error {
-	if err := ValidName(string(c.Node)); err != nil {
+	if err := fleet.CheckNodeID(c.Node); err != nil {
 		return fmt.Errorf("--name: %w", err)
 	}
 	if c.DataDir == "" {
@@ -94,27 +94,6 @@ func (c *Config) Validate() error {
 	}
 	if c.DrainTimeout < 0 {
 		return fmt.Errorf("--drain-timeout: %s is negative", c.DrainTimeout)
-	}
-	return nil
-}
-
-// maxName is how long a node's name may be: it goes into names of containers
-// and into what the ring tells of a member, which is short.
-const maxName = 63
-
-// ValidName tells what is wrong with a name for a node, if something is.
-func ValidName(name string) error {
-	if name == "" {
-		return errors.New("it is needed")
-	}
-	if len(name) > maxName {
-		return fmt.Errorf("%q is longer than %d characters", name, maxName)
-	}
-	for i, c := range []byte(name) {
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && (i == 0 || c != '.' && c != '_' && c != '-') {
-			return fmt.Errorf("%q: only letters, digits and . _ - after a first letter or digit", name)
-		}
 	}
 	return nil
 }
