@@ -144,8 +144,12 @@ func (k *callers) call(ctx context.Context, text string) (code string, err error
 		return got.Code, err
 	}
 	// The npm server puts a word before it.
-	if back, err := textOf(got.Result); err != nil || strings.TrimPrefix(back, "Echo: ") != want {
-		return "", fmt.Errorf("%s: wrong answer %s (%v)", text, answer, err)
+	back, err := textOf(got.Result)
+	if err == nil && strings.TrimPrefix(back, "Echo: ") != want {
+		err = fmt.Errorf("wrong answer %s", answer)
 	}
-	return "", nil
+	if err != nil {
+		err = fmt.Errorf("%s: %w", text, err)
+	}
+	return "", err
 }

@@ -8,6 +8,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -27,7 +28,7 @@ func main() {
 	}
 	fmt.Fprintln(os.Stderr, "testserver: serving as process", os.Getpid())
 	s := &server{in: bufio.NewReaderSize(os.Stdin, 256<<10), out: bufio.NewWriterSize(os.Stdout, 256<<10), journal: *journal, seen: map[string]int{}}
-	if err := s.serve(); err != nil && err != io.EOF {
+	if err := s.serve(); !errors.Is(err, io.EOF) {
 		fmt.Fprintln(os.Stderr, "testserver:", err)
 		os.Exit(1)
 	}
@@ -71,6 +72,7 @@ const tools = `{"tools":[
 {"name":"crash","description":"Ends the process.","inputSchema":{"type":"object"}}
 ]}`
 
+// serve ends with an error, io.EOF when stdin has ended.
 func (s *server) serve() error {
 	for {
 		line, err := s.in.ReadBytes('\n')
