@@ -86,6 +86,7 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "mcpfleet",
 		Short:         "Run stdio MCP servers as a fleet behind one HTTP address",
+		Version:       a.Version,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -105,6 +106,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.address, "address", "http://127.0.0.1:8000", "where a controller listens")
 	flags.StringVarP(&a.output, "output", "o", formatTable, "table or json")
 	root.AddCommand(a.upCommand(), a.statusCommand(), a.toolsCommand(), a.callCommand(), a.logsCommand(), a.nodesCommand(), a.versionCommand())
+	root.SetVersionTemplate("mcpfleet {{.Version}}\n")
 	root.InitDefaultCompletionCmd()
 	envflag.Document(flags)
 	for _, c := range root.Commands() {

@@ -3,9 +3,9 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 
@@ -36,7 +36,21 @@ func (a *app) logsCommand() *cobra.Command {
 	return cmd
 }
 
+// logLine is a line in JSON.
+type logLine struct {
+	Replica fleet.ReplicaID `json:"replica"`
+	Line    string          `json:"line"`
+}
+
 func (a *app) logs(ctx context.Context, client *api.Client, name string, opts api.LogOptions) error {
+	show := &lines{app: a, stream: opts.Follow}
+	if err := a.showLogs(ctx, client, name, opts, show); err != nil {
+		return err
+	}
+	return show.end()
+}
+
+func (a *app) showLogs(ctx context.Context, client *api.Client, name string, opts api.LogOptions, show *lines) error {
 	replicas, err := client.Replicas(ctx)
 	if err != nil {
 		return err
@@ -44,14 +58,16 @@ func (a *app) logs(ctx context.Context, client *api.Client, name string, opts ap
 	var ofServer []fleet.ReplicaID
 	for _, r := range replicas {
 		if string(r.ID) == name {
-			return client.Logs(ctx, r.ID, opts, a.Out)
+			w := &lineWriter{id: r.ID, to: show}
+			return errors.Join(client.Logs(ctx, r.ID, opts, w), w.flush())
 		}
 		if string(r.Server) == name {
 			ofServer = append(ofServer, r.ID)
 		}
 	}
 	if len(ofServer) > 0 {
-		return a.logsOf(ctx, client, ofServer, opts)
+		show.named = true
+		return logsOf(ctx, client, ofServer, opts, show)
 	}
 	// It has ended, or it is a server of which none is left.
 	servers, err := client.Servers(ctx)
@@ -61,12 +77,14 @@ func (a *app) logs(ctx context.Context, client *api.Client, name string, opts ap
 	for _, s := range servers {
 		for _, e := range s.LastEnded {
 			if string(s.Name) == name || string(e.ID) == name {
-				lines := e.Log
+				log := e.Log
 				if opts.Tail > 0 {
-					lines = lines[max(0, len(lines)-opts.Tail):]
+					log = log[max(0, len(log)-opts.Tail):]
 				}
-				for _, line := range lines {
-					fmt.Fprintln(a.Out, line)
+				for _, line := range log {
+					if err := show.add(e.ID, line); err != nil {
+						return err
+					}
 				}
 				fmt.Fprintf(a.Err, "mcpfleet: %s is %s: %s\n", e.ID, e.Phase, printable(e.Reason))
 				return nil
@@ -81,15 +99,14 @@ func (a *app) logs(ctx context.Context, client *api.Client, name string, opts ap
 
 // logsOf shows several replicas at once, each line with its replica. One that
 // ends meanwhile is no error.
-func (a *app) logsOf(ctx context.Context, client *api.Client, ids []fleet.ReplicaID, opts api.LogOptions) error {
-	var mu sync.Mutex
+func logsOf(ctx context.Context, client *api.Client, ids []fleet.ReplicaID, opts api.LogOptions, show *lines) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if !opts.Follow {
 		group.SetLimit(1) // one after the other
 	}
 	for _, id := range ids {
 		group.Go(func() error {
-			w := &prefixer{prefix: string(id) + "  ", out: a.Out, mu: &mu}
+			w := &lineWriter{id: id, to: show}
 			err := client.Logs(ctx, id, opts, w)
 			if gone, ok := errors.AsType[*api.Error](err); ok && gone.Status == http.StatusNotFound {
 				err = nil
@@ -100,39 +117,67 @@ func (a *app) logsOf(ctx context.Context, client *api.Client, ids []fleet.Replic
 	return group.Wait()
 }
 
-// prefixer writes whole lines with a prefix.
-type prefixer struct {
-	prefix string
-	buf    []byte
+// lines shows the lines of replicas: as they are, or in JSON. That is one
+// document, or one for each line where more may always come.
+type lines struct {
+	app    *app
+	named  bool // each line with its replica
+	stream bool
 
-	mu  *sync.Mutex // guards out, which others write to
-	out io.Writer
+	mu  sync.Mutex
+	all []logLine
 }
 
-func (p *prefixer) Write(b []byte) (int, error) {
-	p.buf = append(p.buf, b...)
-	for {
-		i := bytes.IndexByte(p.buf, '\n')
-		if i < 0 {
-			return len(b), nil
-		}
-		if err := p.line(p.buf[:i]); err != nil {
-			return 0, err
-		}
-		p.buf = p.buf[i+1:]
+func (l *lines) add(id fleet.ReplicaID, line string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var err error
+	switch {
+	case l.app.output == formatJSON && l.stream:
+		enc := json.NewEncoder(l.app.Out)
+		enc.SetEscapeHTML(false)
+		err = enc.Encode(logLine{id, line})
+	case l.app.output == formatJSON:
+		l.all = append(l.all, logLine{id, line})
+	case l.named:
+		_, err = fmt.Fprintf(l.app.Out, "%s  %s\n", id, line)
+	default:
+		_, err = fmt.Fprintln(l.app.Out, line)
 	}
-}
-
-func (p *prefixer) line(line []byte) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, err := fmt.Fprintf(p.out, "%s%s\n", p.prefix, line)
 	return err
 }
 
-func (p *prefixer) flush() error {
-	if len(p.buf) == 0 {
+func (l *lines) end() error {
+	if l.app.output != formatJSON || l.stream {
 		return nil
 	}
-	return p.line(p.buf)
+	return l.app.json(map[string][]logLine{"lines": append([]logLine{}, l.all...)})
+}
+
+// lineWriter splits the log of one replica.
+type lineWriter struct {
+	id  fleet.ReplicaID
+	to  *lines
+	buf []byte
+}
+
+func (w *lineWriter) Write(b []byte) (int, error) {
+	w.buf = append(w.buf, b...)
+	for {
+		i := bytes.IndexByte(w.buf, '\n')
+		if i < 0 {
+			return len(b), nil
+		}
+		if err := w.to.add(w.id, string(w.buf[:i])); err != nil {
+			return 0, err
+		}
+		w.buf = w.buf[i+1:]
+	}
+}
+
+func (w *lineWriter) flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	return w.to.add(w.id, string(w.buf))
 }

@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"debug/elf"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -46,8 +48,29 @@ func demoFile(ctx context.Context, runtime, demo, dataDir string, replicas int) 
 	return path, nil
 }
 
+// static says why a program cannot run in an image of nothing but itself, or
+// returns nil. What is no ELF file is not judged.
+func static(program string) error {
+	f, err := elf.Open(program)
+	if _, other := errors.AsType[*elf.FormatError](err); other {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return fmt.Errorf("%s is linked dynamically, an image needs it static: build it with CGO_ENABLED=0", program)
+		}
+	}
+	return nil
+}
+
 // demoImageOf imports the program as an image, once for each build of it.
 func demoImageOf(ctx context.Context, demo, dataDir string) (string, error) {
+	if err := static(demo); err != nil {
+		return "", err
+	}
 	program, err := os.ReadFile(demo)
 	if err != nil {
 		return "", err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
 
 func TestNextDelay(t *testing.T) {
@@ -282,5 +283,47 @@ func TestDemoImage(t *testing.T) {
 	out, err := exec.Command("podman", "run", "--rm", "--network", "none", image).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "hello from "+dir) {
 		t.Errorf("run: %v: %s", err, out)
+	}
+}
+
+// A runtime that is found by itself must be one that can run the servers.
+func TestNoContainers(t *testing.T) {
+	dir := t.TempDir()
+	source := filepath.Join(dir, "main.go")
+	if err := os.WriteFile(source, []byte("package main\nfunc main() {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	still := filepath.Join(dir, "static")
+	build := exec.Command("go", "build", "-o", still, source)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	file := func(servers string) *fleetfile.File {
+		f, err := fleetfile.Parse([]byte("servers: "+servers), fleetfile.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	for name, tt := range map[string]struct {
+		file *fleetfile.File
+		demo string
+		want string
+	}{
+		"static demo":  {nil, still, ""},
+		"dynamic demo": {nil, "/bin/sh", "no container for the demo server: /bin/sh is linked dynamically, an image needs it static: build it with CGO_ENABLED=0"},
+		"script":       {nil, source, ""},
+		"images":       {file("{a: {image: x}, b: {command: [y]}}"), still, ""},
+		"commands":     {file("{a: {command: [x]}, b: {command: [y]}}"), still, "all servers are commands"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if runtime.GOOS != "linux" && tt.demo == "/bin/sh" {
+				t.Skip("its shell is no ELF file")
+			}
+			if got := noContainers(tt.file, tt.demo); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
 	}
 }

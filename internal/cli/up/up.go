@@ -116,6 +116,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer l.close()
 
+	if cfg.Runtime == "auto" {
+		if why := noContainers(file, bins.demo); why != "" {
+			cfg.Runtime = "process"
+			out.event(why)
+		}
+	}
 	rt, err := chooseRuntime(ctx, l, bins.worker, cfg.Runtime, dir.path)
 	if err != nil {
 		return cleanStop(ctx, err)
@@ -227,6 +233,23 @@ func readFleetFile(cfg *Config) (*fleetfile.File, error) {
 	f, err := fleetfile.Parse(data, fleetfile.Options{Filename: cfg.File, Lookup: cfg.Lookup})
 	cfg.File = path
 	return f, err
+}
+
+// noContainers says why containers would be no use for the servers of a file,
+// or of the demo program without one; "" is that they are.
+func noContainers(file *fleetfile.File, demo string) string {
+	if file == nil {
+		if err := static(demo); err != nil {
+			return "no container for the demo server: " + err.Error()
+		}
+		return ""
+	}
+	for _, spec := range file.Servers {
+		if spec.Image != "" {
+			return ""
+		}
+	}
+	return "all servers are commands"
 }
 
 // runnable refuses a fleet of which nothing can run here.
