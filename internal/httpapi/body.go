@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -194,9 +195,11 @@ func parseCall(raw []byte) (callBody, error) {
 // between values, where a space means the same. So no caller can forge a
 // second message.
 func oneLine(params []byte) []byte {
-	for i, c := range params {
-		if c == '\n' || c == '\r' {
-			params[i] = ' '
+	for _, end := range [...]byte{'\n', '\r'} {
+		rest := params
+		for i := bytes.IndexByte(rest, end); i >= 0; i = bytes.IndexByte(rest, end) {
+			rest[i] = ' '
+			rest = rest[i+1:]
 		}
 	}
 	return params

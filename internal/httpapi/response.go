@@ -81,9 +81,11 @@ func (w *response) raw(status int, body []byte) {
 	_, _ = w.Write(body)
 }
 
+var jsonType = []string{"application/json"} // shared: nobody changes it
+
 func (w *response) head(status int, length int64) {
 	h := w.Header()
-	h["Content-Type"] = []string{"application/json"}
+	h["Content-Type"] = jsonType
 	if length >= 0 {
 		h["Content-Length"] = []string{strconv.FormatInt(length, 10)}
 	}

@@ -37,10 +37,10 @@ func WithProgressToken(params, token []byte) (s Spliced, original []byte, err er
 	if skipSpace(params, 0) == len(params) {
 		return Spliced{Insert: fmt.Appendf(nil, `{"_meta":{"progressToken":%s}}`, token)}, nil, nil
 	}
-	if err := Valid(params); err != nil {
-		return Spliced{}, nil, err
+	start, end, rest, err := field(params, 0, "_meta")
+	if err == nil && skipSpace(params, rest) < len(params) {
+		err = syntaxError(params, skipSpace(params, rest), whyTrailing)
 	}
-	start, end, err := field(params, 0, "_meta")
 	if err != nil {
 		return Spliced{}, nil, err
 	}
@@ -48,7 +48,7 @@ func WithProgressToken(params, token []byte) (s Spliced, original []byte, err er
 		return spliceFirst(params, 0, fmt.Appendf(nil, `"_meta":{"progressToken":%s}`, token)), nil, nil
 	}
 	meta := start
-	start, end, err = field(params, meta, "progressToken")
+	start, end, _, err = field(params, meta, "progressToken")
 	if err != nil {
 		return Spliced{}, nil, fmt.Errorf("_meta: %w", err)
 	}
@@ -58,19 +58,26 @@ func WithProgressToken(params, token []byte) (s Spliced, original []byte, err er
 	return Spliced{Before: params[:start], Insert: token, After: params[end:]}, params[start:end:end], nil
 }
 
-// field finds the last member of that name in the object that begins at or behind at, in a text
-// known to be valid. end is 0 when there is none.
-func field(b []byte, at int, name string) (start, end int, err error) {
+// field finds the last member of that name in the object that begins at or behind at, and ends at
+// rest. It checks the object in the same pass. end is 0 when there is no such member.
+func field(b []byte, at int, name string) (start, end, rest int, err error) {
 	if at = skipSpace(b, at); b[at] != '{' {
-		return 0, 0, &TypeError{Want: "object", Got: TypeOf(b[at:])}
+		_, wrong, why := skipValue(b, at, 0)
+		if why != "" {
+			return 0, 0, 0, syntaxError(b, wrong, why)
+		}
+		return 0, 0, 0, &TypeError{Want: "object", Got: TypeOf(b[at:])}
 	}
-	members(b, at, func(key []byte, from, to int) bool {
+	_, rest, why := members(b, at, func(key []byte, from, to int) bool {
 		if string(key) == name {
 			start, end = from, to
 		}
 		return true
 	})
-	return start, end, nil
+	if why != "" {
+		return 0, 0, 0, syntaxError(b, rest, why)
+	}
+	return start, end, rest, nil
 }
 
 // spliceFirst puts in a member as the first of the object that begins at or behind at.

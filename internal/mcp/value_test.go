@@ -177,7 +177,7 @@ func TestWithProgressToken(t *testing.T) {
 			t.Errorf("%s became %s with original %s, %v; want %s with %s", c.params, got, original, err, c.want, c.original)
 		}
 	}
-	for _, params := range []string{`[]`, `{"_meta":3}`, `{"_meta":null}`, `{"a":}`} {
+	for _, params := range []string{`[]`, `[`, `{"_meta":3}`, `{"_meta":null}`, `{"a":}`, `{`, `{}x`, `{"a":1} {`, `{"_meta":{}`} {
 		if _, _, err := WithProgressToken([]byte(params), []byte("7")); err == nil {
 			t.Errorf("%s accepted", params)
 		}
