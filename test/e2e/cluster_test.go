@@ -39,7 +39,7 @@ type Cluster struct {
 // the test it is stopped, and nothing of it may be left.
 func NewCluster(t testing.TB, runtime string) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, token: newToken(), dir: t.TempDir(), runtime: runtime, Workers: map[string]*Process{}}
+	c := &Cluster{t: t, token: newToken(t), dir: t.TempDir(), runtime: runtime, Workers: map[string]*Process{}}
 	c.file = filepath.Join(c.dir, "fleet.yaml")
 	c.traces = follow(t, c.token)
 	t.Cleanup(func() {
@@ -53,7 +53,13 @@ func NewCluster(t testing.TB, runtime string) *Cluster {
 }
 
 // newToken is part of every name that the test makes.
-func newToken() string { return "e2e" + strings.ToLower(rand.Text()[:8]) }
+func newToken(t testing.TB) string {
+	t.Helper()
+	if err := sources(); err != nil {
+		t.Fatal(err)
+	}
+	return "e2e" + strings.ToLower(rand.Text()[:8])
+}
 
 // Fleet writes the fleet file. The variable TOKEN in each server's env marks
 // its processes.

@@ -4,9 +4,11 @@ package e2e
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -43,5 +45,19 @@ func build() error {
 	}
 	return nil
 }
+
+// sources looks at every source of the programs once, in the course of a test:
+// so go test takes them for what the tests depend on, and does not show cached
+// results of other programs.
+var sources = sync.OnceValue(func() error {
+	for _, dir := range []string{"cmd", "internal", "test/e2e", "deploy/images"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(_ string, _ fs.DirEntry, err error) error { return err })
+		if err != nil {
+			return err
+		}
+	}
+	_, err := os.Stat(filepath.Join(root, "go.mod"))
+	return err
+})
 
 func program(name string) string { return filepath.Join(bin, name) }

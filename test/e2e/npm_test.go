@@ -224,7 +224,7 @@ func tsClient(t *testing.T) ts {
 // list asks the image itself for its tools. DIR in options is the directory.
 func (c ts) list(t *testing.T, server string, run, args []string, data string) []tsTool {
 	t.Helper()
-	name := newToken()
+	name := newToken(t)
 	line := []string{"list.mjs", "podman", "run", "-i", "--rm", "--pull=never", "--network=none", "--name", name}
 	for _, o := range run {
 		line = append(line, strings.ReplaceAll(o, "DIR", data))

@@ -33,7 +33,7 @@ type User struct {
 
 func newUser(t testing.TB) *User {
 	t.Helper()
-	token := newToken()
+	token := newToken(t)
 	u := &User{t: t, dir: t.TempDir()}
 	u.temp = filepath.Join(u.dir, token)
 	if err := os.Mkdir(u.temp, 0o700); err != nil {
