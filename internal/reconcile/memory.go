@@ -112,6 +112,8 @@ func (m *memory) see(s *observe.Snapshot, r *fleet.Replica, now time.Time) {
 		m.fail(u, failure(u, r), now)
 		if last != "" {
 			b.last = last
+		} else {
+			b.unstarted = false // is told together with the account of it
 		}
 	}
 	if u.stop != nil && u.stop.acked && node.Version >= u.stop.version && r.Phase < fleet.PhaseDraining {
@@ -148,8 +150,12 @@ func (m *memory) miss(s *observe.Snapshot, u *unit, now time.Time) {
 	m.drop(u.id)
 	if u.failed != "" {
 		why := failure(u, end)
+		b := m.backoff(u.server, u.rev)
 		if end != nil {
-			m.backoff(u.server, u.rev).last = why
+			b.last = why
+		}
+		if u.readyAt.IsZero() && b.healthy.IsZero() {
+			b.unstarted = true
 		}
 		m.log.Warn("failed replica is gone", "server", u.server, "replica", u.id, "node", u.node, "reason", why)
 		return
