@@ -110,6 +110,47 @@ func TestReleasedComesAfterDone(t *testing.T) {
 	}
 }
 
+// Calls that end together are told one after the other: one that is cancelled
+// meanwhile ends once all the same.
+func TestCancelAtTheEnd(t *testing.T) {
+	for name, written := range map[string]int{"queued": 0, "written": 3} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, server := withPeer(t, stdio.Config{})
+				want, delivered := stdio.ErrNotDelivered, false
+				if written > 0 {
+					want, delivered = stdio.ErrLost, true
+				}
+				var first, second, third record
+				var last *stdio.Pending
+				call := second.call("b", "")
+				done := call.Done
+				call.Done = func(r stdio.Reply) {
+					done(r)
+					if c.Cancel(last, "gone") {
+						t.Error("Cancel ended a call that had ended")
+					}
+				}
+				start(t, c, first.call("a", ""))
+				start(t, c, call)
+				last = start(t, c, third.call("c", ""))
+				for range written {
+					if _, err := server.buf.ReadString('\n'); err != nil {
+						t.Fatal(err)
+					}
+				}
+				server.in.Close()
+				server.out.Close()
+				second.wants(t, want, delivered, 1)
+				third.wants(t, want, delivered, 1)
+				if n := c.Stats().Waiting; n != 0 {
+					t.Errorf("%d bytes are waiting", n)
+				}
+			})
+		})
+	}
+}
+
 func TestCancelledCallIsReleasedAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, server := withPeer(t, stdio.Config{})

@@ -15,6 +15,7 @@
 package stdio
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -329,13 +330,24 @@ func (c *Conn) free(p *Pending) {
 	}
 }
 
-// end ends a call that is no longer among the pending. A cancelled one is only released.
-func (c *Conn) end(p *Pending, r Reply) {
-	c.mu.Lock()
+// ending is a call that was taken off the pending. late says that it was cancelled.
+type ending struct {
+	*Pending
+	late bool
+}
+
+// take marks a call that was taken off the pending as ended: nobody else may end it, though whoever
+// does tells of it later. It needs the lock.
+func (p *Pending) take() ending {
 	late := p.ended
 	p.ended = true
-	c.mu.Unlock()
-	c.finish(p, r, late)
+	return ending{p, late}
+}
+
+func (c *Conn) finishAll(calls []ending, r Reply) {
+	for _, e := range calls {
+		c.finish(e.Pending, r, e.late)
+	}
 }
 
 // finish makes the last two calls of a call's life. late says that it was cancelled, and Cancel calls
@@ -359,21 +371,14 @@ func (p *Pending) released() {
 // endAll ends what the conversation leaves unanswered, oldest first. Reader and writer have ended.
 func (c *Conn) endAll() {
 	c.mu.Lock()
-	left := make([]*Pending, 0, len(c.pending))
+	left := make([]ending, 0, len(c.pending))
 	for _, p := range c.pending {
-		left = append(left, p)
+		left = append(left, p.take())
 	}
 	clear(c.pending)
 	c.mu.Unlock()
-	slices.SortFunc(left, func(a, b *Pending) int {
-		if a.id < b.id {
-			return -1
-		}
-		return 1
-	})
-	for _, p := range left {
-		c.end(p, Reply{Err: ErrLost, Delivered: true})
-	}
+	slices.SortFunc(left, func(a, b ending) int { return cmp.Compare(a.id, b.id) })
+	c.finishAll(left, Reply{Err: ErrLost, Delivered: true})
 	if n := c.noise.suppressed; n > 0 {
 		c.log.Warn("skipped more lines that are not JSON-RPC", "suppressed", n)
 	}

@@ -168,8 +168,7 @@ func (c *Conn) claim(raw []byte) (p *Pending, late bool) {
 		p = nil
 	default:
 		delete(c.pending, id)
-		late = p.ended
-		p.ended = true
+		late = p.take().late
 	}
 	c.mu.Unlock()
 	if late {

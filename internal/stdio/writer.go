@@ -75,7 +75,7 @@ func (c *Conn) take(batch []*Pending) []*Pending {
 // with err. A line that lacks only its line end counts as out, because some servers take a last line
 // without one.
 func (c *Conn) settle(batch []*Pending, ends []int, written int, err error) {
-	var failed []*Pending
+	var failed []ending
 	c.mu.Lock()
 	for i, p := range batch {
 		c.waiting -= p.size
@@ -87,31 +87,27 @@ func (c *Conn) settle(batch []*Pending, ends []int, written int, err error) {
 			p.phase = phaseWritten
 		} else if _, waits := c.pending[p.id]; waits {
 			delete(c.pending, p.id)
-			failed = append(failed, p)
+			failed = append(failed, p.take())
 		}
 	}
 	c.mu.Unlock()
-	for _, p := range failed {
-		c.end(p, Reply{Err: err})
-	}
+	c.finishAll(failed, Reply{Err: err})
 }
 
 // drop ends all that is still queued.
 func (c *Conn) drop(err error) {
 	c.mu.Lock()
-	var failed []*Pending
+	var failed []ending
 	for p := c.queue.first; p != nil; p = c.queue.first {
 		c.queue.remove(p)
 		c.waiting -= p.size
 		if _, waits := c.pending[p.id]; waits {
 			delete(c.pending, p.id)
-			failed = append(failed, p)
+			failed = append(failed, p.take())
 		}
 	}
 	c.mu.Unlock()
-	for _, p := range failed {
-		c.end(p, Reply{Err: err})
-	}
+	c.finishAll(failed, Reply{Err: err})
 }
 
 // batchWriter joins a batch of messages into few writes. Large parts are written from where they are.
