@@ -13,7 +13,7 @@ import (
 const (
 	redialMin = 50 * time.Millisecond
 	redialMax = time.Second
-	// clearTimeout is short, because the Run loop waits for it.
+	// clearTimeout is short, because the end of Run waits for it.
 	clearTimeout = time.Second
 )
 

@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -48,6 +49,7 @@ type child struct {
 // follows new ones, loses those that are gone, forgets the dead. Only the Run
 // loop calls it.
 func (o *Observer) judge(ctx context.Context, members []fleet.Member, now time.Time) {
+	o.leaving = slices.DeleteFunc(o.leaving, (*child).left)
 	o.mu.Lock()
 	changed := o.note(members, now)
 	for _, n := range o.nodes {
@@ -105,7 +107,10 @@ func (o *Observer) judge(ctx context.Context, members []fleet.Member, now time.T
 			o.follow(cctx, l)
 		}()
 	}
-	join(stop)
+	for _, c := range stop {
+		c.cancel()
+	}
+	o.leaving = append(o.leaving, stop...)
 }
 
 // note records what gossip lists. The caller holds mu.
@@ -211,15 +216,20 @@ func (o *Observer) stopAll() {
 		}
 	}
 	o.mu.Unlock()
-	join(stop)
-}
-
-func join(children []*child) {
-	for _, c := range children {
+	for _, c := range stop {
 		c.cancel()
 	}
-	for _, c := range children {
+	for _, c := range append(stop, o.leaving...) {
 		<-c.done
+	}
+}
+
+func (c *child) left() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -77,6 +77,9 @@ type Observer struct {
 	log   *slog.Logger
 	board notice.Board
 	look  chan struct{} // a child asks the Run loop to judge the lives again
+	// leaving are children that were told to end, and take their time. Only the
+	// Run loop touches it, and waits for none: other nodes have news meanwhile.
+	leaving []*child
 
 	mu    sync.Mutex
 	nodes map[fleet.NodeID]*nodeState

@@ -36,6 +36,7 @@ type rig struct {
 	obs  *observe.Observer
 	mu   sync.Mutex
 	errs []error // from Fail
+	wrap func(observe.Worker) observe.Worker
 }
 
 func start(t *testing.T) *rig {
@@ -46,6 +47,9 @@ func start(t *testing.T) *rig {
 			w, err := r.net.Dial(m)
 			if err != nil {
 				return nil, err
+			}
+			if r.wrap != nil {
+				w = r.wrap(w)
 			}
 			return failing{w, &r.mu, &r.errs}, nil
 		},
@@ -228,6 +232,32 @@ func TestNewLifeEndsTheOld(t *testing.T) {
 		if got := r.obs.Snapshot().Nodes["n1"].Member.Life; got != now.Life() {
 			t.Errorf("life = %s, want %s", got, now.Life())
 		}
+	})
+}
+
+// slow takes its time to close.
+type slow struct {
+	observe.Worker
+	closing time.Duration
+}
+
+func (s slow) Close() error {
+	time.Sleep(s.closing)
+	return s.Worker.Close()
+}
+
+// A connection that takes long to close delays no other node.
+func TestSlowGoodbyeDelaysNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t)
+		r.wrap = func(w observe.Worker) observe.Worker { return slow{w, 20 * time.Second} }
+		r.worker("n1", "r1")
+		time.Sleep(time.Second)
+		r.worker("n1", "r2") // ends the first life
+		time.Sleep(time.Second)
+		r.worker("n2", "r3")
+		time.Sleep(time.Second)
+		r.expect(t, "while a connection is closed", "nodes [n1 n2] serving [r2 r3] resting [] ended [r1 (node n1 was restarted)]")
 	})
 }
 
