@@ -34,8 +34,8 @@ func TestKilledDuringStart(t *testing.T) {
 		}{
 			{"client", 0, 10 * time.Millisecond, clientsOf},
 			{"client again", 5 * time.Millisecond, 10 * time.Millisecond, clientsOf}, // the moments between
-			{"conmon", 0, 25 * time.Millisecond, monitorsOf},
-			{"container", 0, 25 * time.Millisecond, childrenOfMonitors},
+			{"conmon", 0, 6 * time.Millisecond, monitorsOf},
+			{"container", 0, 6 * time.Millisecond, childrenOfMonitors},
 		} {
 			t.Run(victim.name, func(t *testing.T) {
 				t.Parallel()
@@ -253,7 +253,8 @@ func TestSweepAfterKilledWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	own := startOf(t, living, launchOf(t, r, "deaf"))
-	for i, at := range []time.Duration{150, 250, 350, 600} {
+	for i := range 50 {
+		at := time.Duration(i) * 12 * time.Millisecond
 		dir := t.TempDir()
 		worker := exec.Command(os.Args[0])
 		worker.Env = append(os.Environ(), "DOOMED="+dir, "DOOMED_NODE="+string(r.node), "DOOMED_IMAGE="+name)
@@ -275,7 +276,7 @@ func TestSweepAfterKilledWorker(t *testing.T) {
 		if _, err := fmt.Fprint(stdin, "\n\n"); err != nil { // two containers
 			t.Fatal(err)
 		}
-		time.Sleep(at * time.Millisecond) // the moment of the blow is what is varied
+		time.Sleep(at) // the moment of the blow is what is varied
 		worker.Process.Kill()
 		worker.Wait()
 		stdin.Close()
