@@ -43,6 +43,7 @@ type life struct {
 type child struct {
 	cancel context.CancelFunc
 	done   chan struct{}
+	told   bool // to end; the Run loop's
 }
 
 // judge brings the lives in line with what gossip lists and with the clock:
@@ -66,8 +67,13 @@ func (o *Observer) judge(ctx context.Context, members []fleet.Member, now time.T
 		for id, l := range n.lives {
 			switch {
 			case l.superseded, !l.alive && l.lost:
-				if l.child != nil {
-					stop, l.child = append(stop, l.child), nil
+				switch c := l.child; {
+				case c == nil:
+				case !c.told:
+					c.told = true
+					stop = append(stop, c)
+				case c.left():
+					l.child = nil // from now on another may follow
 				}
 				// A superseded life is kept while gossip lists it, or it would
 				// be followed again.
@@ -100,7 +106,7 @@ func (o *Observer) judge(ctx context.Context, members []fleet.Member, now time.T
 	}
 	for _, l := range start {
 		cctx, cancel := context.WithCancel(ctx)
-		c := &child{cancel, make(chan struct{})}
+		c := &child{cancel: cancel, done: make(chan struct{})}
 		l.child = c
 		go func() {
 			defer close(c.done)
@@ -211,7 +217,7 @@ func (o *Observer) stopAll() {
 	for _, n := range o.nodes {
 		for _, l := range n.lives {
 			if l.child != nil {
-				stop, l.child = append(stop, l.child), nil
+				stop = append(stop, l.child)
 			}
 		}
 	}

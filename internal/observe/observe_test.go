@@ -251,13 +251,23 @@ func TestSlowGoodbyeDelaysNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t)
 		r.wrap = func(w observe.Worker) observe.Worker { return slow{w, 20 * time.Second} }
-		r.worker("n1", "r1")
+		first := r.worker("n1", "r1")
 		time.Sleep(time.Second)
-		r.worker("n1", "r2") // ends the first life
+		second := r.worker("n1", "r2") // ends the first life
 		time.Sleep(time.Second)
 		r.worker("n2", "r3")
 		time.Sleep(time.Second)
 		r.expect(t, "while a connection is closed", "nodes [n1 n2] serving [r2 r3] resting [] ended [r1 (node n1 was restarted)]")
+
+		second.Kill()
+		r.net.List(second, false)
+		first.Run(replica("r4"))
+		time.Sleep(10 * time.Second)
+		r.expect(t, "nobody follows the first before it was let go of",
+			"nodes [n2] serving [r3] resting [] ended [r1 (node n1 was restarted) r2 (node n1 lost)]")
+		time.Sleep(30 * time.Second)
+		r.expect(t, "the first counts again",
+			"nodes [n1 n2] serving [r3 r4] resting [] ended [r1 (node n1 was restarted) r2 (node n1 lost)]")
 	})
 }
 
