@@ -18,16 +18,21 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/controller"
 	"github.com/mcpfleet/mcpfleet/internal/envflag"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 	"github.com/mcpfleet/mcpfleet/internal/program"
 )
 
 var version = "dev" // set by the linker
+
+// maxBodyLimit is the longest line that workers promise to pass on.
+const maxBodyLimit = 64 << 20
 
 func main() { os.Exit(program.Main("controller", run)) }
 
 type flags struct {
 	name, http, gossip, advertise, dataDir, config, zone, logFormat, logLevel string
 	join                                                                      []string
+	bodyLimit                                                                 string
 	lifeline                                                                  int
 	version                                                                   bool
 }
@@ -46,6 +51,7 @@ func parse(args []string, help io.Writer) (flags, error) {
 	fs.StringVar(&f.dataDir, "data-dir", "", "directory of the desired state; default: $XDG_STATE_HOME/mcpfleet/controller-NAME")
 	fs.StringVar(&f.config, "config", "", "fleet file, read at the start and on SIGHUP; default: what the data directory has")
 	fs.StringVar(&f.zone, "zone", "", "zone of this controller; replicas of the same zone are preferred among equals")
+	fs.StringVar(&f.bodyLimit, "body-limit", "16m", "how large a request's body may be, at most 64m")
 	fs.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when this file descriptor ends")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -79,6 +85,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return program.Usage(err)
 	}
+	bodyLimit, err := fleetfile.ParseSize(f.bodyLimit)
+	if err != nil || bodyLimit <= 0 || bodyLimit > maxBodyLimit {
+		return program.Usage(fmt.Errorf("--body-limit: %q is no size of up to 64m, such as 16m", f.bodyLimit))
+	}
 	ctx, stop := program.Context(ctx, f.lifeline)
 	defer program.ReturnMemory(ctx)()
 	defer stop()
@@ -111,7 +121,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return controller.Run(ctx, controller.Config{
 		Name: fleet.NodeID(f.name), HTTP: front, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
 		DataDir: f.dataDir, Zone: f.zone, Version: version, Log: log,
-		File: f.config, Lookup: os.LookupEnv, Reload: reload,
+		MaxBody: bodyLimit, File: f.config, Lookup: os.LookupEnv, Reload: reload,
 		Up: func(a controller.Addresses) error { return program.PrintLine(stdout, a) },
 	})
 }

@@ -21,6 +21,7 @@ type Config struct {
 	Join      []string // host:port of other members; may be empty
 	DataDir   string
 	Zone      string // replicas in the same zone are preferred among equals
+	MaxBody   int64  // of a request, in bytes; 0: httpapi.DefaultMaxBody
 	Version   string
 	Log       *slog.Logger
 

@@ -99,7 +99,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	registry.MustRegister(front)
 
 	handler := httpapi.New(httpapi.Config{
-		Catalogue: offers, Router: router, Fleet: front, Logs: front, Log: log, Registry: registry, Gatherer: registry,
+		MaxBody: cfg.MaxBody, Catalogue: offers, Router: router, Fleet: front, Logs: front, Log: log, Registry: registry, Gatherer: registry,
 	})
 	// Requests end with requests, not with ctx: a stop lets them finish first.
 	requests, endRequests := context.WithCancelCause(context.WithoutCancel(ctx))

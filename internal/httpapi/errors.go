@@ -45,8 +45,9 @@ var (
 	errCutBody  = &requestError{http.StatusBadRequest, api.CodeBadRequest, "the body ended too soon"}
 	errBusy     = &requestError{http.StatusServiceUnavailable, api.CodeOverloaded, "too many large requests at once"}
 	errInternal = &requestError{http.StatusInternalServerError, api.CodeInternal, "internal error; the controller's log has more under this request id"}
-	// errStopped: the client may still be there, and a tool may have run.
-	errStopped = &requestError{http.StatusBadGateway, api.CodeReplicaLost, "the call was given up before it was answered: the controller is stopping"}
+	// errStopped: the client may still be there, even if it has closed its half
+	// of the connection, and a tool may have run.
+	errStopped = &requestError{http.StatusBadGateway, api.CodeReplicaLost, "the call was given up before it was answered: the client closed its side, or the controller is stopping"}
 )
 
 // fail answers with an error.

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"testing"
+)
+
+func TestBadFlags(t *testing.T) {
+	for args, want := range map[string]string{
+		"--bogus":                "unknown flag: --bogus",
+		"word":                   `unexpected argument "word"`,
+		"--log-level=loud":       `--log-level: "loud"`,
+		"--body-limit=none":      `--body-limit: "none" is no size of up to 64m, such as 16m`,
+		"--body-limit=0":         `--body-limit: "0" is no size of up to 64m, such as 16m`,
+		"--body-limit=65m":       `--body-limit: "65m" is no size of up to 64m, such as 16m`,
+		"--http=1 --body-limit=": "--body-limit",
+	} {
+		err := run(t.Context(), strings.Fields(args), io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", args, err, want)
+		}
+	}
+}
