@@ -37,7 +37,8 @@ type Worker interface {
 	Watch(ctx context.Context, order fleet.Order, on func(fleet.Report)) error
 	Call(ctx context.Context, req fleet.CallRequest, hooks fleet.CallHooks) (fleet.CallResult, error)
 	Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func([]fleet.LogLine) error) error
-	// Fail ends all calls in flight with err: their replies will not come.
+	// Fail ends all calls in flight with err: their replies will not come. It
+	// may leave that to Close, if it knows that they will.
 	Fail(err error)
 	Close() error
 }

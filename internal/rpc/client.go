@@ -58,10 +58,13 @@ type Client struct {
 	waiting sync.Pool // of *pending
 	running sync.WaitGroup
 	conn    atomic.Pointer[net.Conn] // as last dialled
+	calls   atomic.Int64             // that have not returned
+	stopped atomic.Bool              // the worker said so
 
-	mu     sync.Mutex
-	open   map[ender]struct{} // streams and fetches
-	closed bool
+	mu      sync.Mutex
+	open    map[ender]struct{} // streams and fetches
+	closing bool               // no more streams
+	closed  bool               // no more fetches either
 }
 
 // lane is the place of one long-lived Calls stream.
@@ -145,9 +148,7 @@ func (c *Client) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replic
 
 // Watch hands each report, heartbeats too, to on, until ctx ends, the stream
 // breaks or nothing was heard for too long: a worker that cannot be reached
-// any more says nothing. When the worker ends the stream, since it has stopped
-// in order, Watch returns only after its last answers have come, or a few
-// seconds. The error is never nil.
+// any more says nothing. The error is never nil.
 func (c *Client) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)) error {
 	doing := "watch worker " + c.addr
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -162,7 +163,7 @@ func (c *Client) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)
 	for {
 		p, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			c.settle(ctx)
+			c.stopped.Store(true)
 			return fmt.Errorf("%s: the worker has stopped", doing)
 		}
 		if err != nil {
@@ -174,32 +175,6 @@ func (c *Client) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)
 		}
 		on(reportFromPB(p, node))
 	}
-}
-
-// settle waits until no call is under way and no result is being read. A worker
-// that stops has answered or refused every call before it says so, but says so
-// on another stream; and whoever watches it fails, next, what is still open.
-func (c *Client) settle(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
-	defer cancel()
-	tick := time.NewTicker(settleTick)
-	defer tick.Stop()
-	for c.busy() {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-func (c *Client) busy() bool {
-	for _, e := range c.opened() {
-		if s, ok := e.(*callStream); !ok || s.busy() {
-			return true
-		}
-	}
-	return false
 }
 
 // Logs hands lines to on until there are no more, which with follow is when
@@ -228,8 +203,16 @@ func (c *Client) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow 
 
 // Fail ends every call in flight, and every large result being read, with
 // ErrReplicaLost and the cause: the worker is known to be gone, and waiting
-// for the connection to notice would cost seconds. The Client stays usable.
+// for the connection to notice would cost seconds. The Client stays usable. It
+// ends nothing when the worker itself has ended a Watch: a worker that stops in
+// order answers or refuses all that it is sent, and Close waits for that.
 func (c *Client) Fail(cause error) {
+	if !c.stopped.Load() {
+		c.end(cause)
+	}
+}
+
+func (c *Client) end(cause error) {
 	for _, e := range c.opened() {
 		e.end(cause)
 	}
@@ -241,17 +224,25 @@ func (c *Client) opened() []ender {
 	return slices.Collect(maps.Keys(c.open))
 }
 
-// Close ends everything that runs and waits for it. It may be called again.
+// Close ends everything that runs and waits for it. Of a worker that has stopped
+// in order it takes the last answers first, which may take a few seconds. It may
+// be called again.
 func (c *Client) Close() error {
 	c.mu.Lock()
-	again := c.closed
-	c.closed = true
+	again := c.closing
+	c.closing = true
 	c.mu.Unlock()
 	if again {
 		c.running.Wait()
 		return nil
 	}
-	c.Fail(errClosed)
+	if c.stopped.Load() {
+		c.settle()
+	}
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.end(errClosed)
 	// gRPC would say goodbye first, and try for five seconds on a connection that
 	// is stuck. Who closes has no time for that: it may be about to dial again.
 	if conn := c.conn.Load(); conn != nil {
@@ -260,6 +251,28 @@ func (c *Client) Close() error {
 	err := c.cc.Close()
 	c.running.Wait()
 	return err
+}
+
+// settle lets no more calls begin, and waits until those that have return and no
+// result is being read.
+func (c *Client) settle() {
+	for _, e := range c.opened() {
+		if s, ok := e.(*callStream); ok {
+			s.broken.Store(true)
+		}
+	}
+	tick := time.NewTicker(settleTick)
+	defer tick.Stop()
+	for begun := time.Now(); c.busy() && time.Since(begun) < stopTimeout; {
+		<-tick.C
+	}
+}
+
+func (c *Client) busy() bool {
+	return c.calls.Load() > 0 || slices.ContainsFunc(c.opened(), func(e ender) bool {
+		_, ok := e.(*resultReader)
+		return ok
+	})
 }
 
 // register adds what Fail shall end. It reports false after Close.

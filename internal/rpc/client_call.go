@@ -18,6 +18,8 @@ import (
 // Errors that are ErrNotDelivered surely reached no replica; ErrReplicaLost
 // means that nobody knows.
 func (c *Client) Call(ctx context.Context, req fleet.CallRequest, hooks fleet.CallHooks) (fleet.CallResult, error) {
+	c.calls.Add(1)
+	defer c.calls.Add(-1)
 	p := c.waiting.Get().(*pending)
 	p.id, p.hooks = c.lastID.Add(1), hooks
 	s, err := c.submit(ctx, p, &req)
@@ -107,16 +109,12 @@ func (c *Client) conclude(ctx context.Context, req *fleet.CallRequest, s *callSt
 
 // endIfIdle ends an own stream whose only call is over.
 func (s *callStream) endIfIdle() {
-	if !s.busy() {
+	s.mu.Lock()
+	idle := len(s.calls) == 0
+	s.mu.Unlock()
+	if idle {
 		s.end(nil)
 	}
-}
-
-// busy tells of calls that have not ended, or hold their slot still.
-func (s *callStream) busy() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.calls) > 0
 }
 
 // endOf is ctx's cause in fleet's words: it is ErrTimeout for a deadline, and

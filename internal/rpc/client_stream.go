@@ -77,7 +77,7 @@ func (c *Client) newStream(own bool) (*callStream, error) {
 	s := &callStream{own: own, cancel: cancel, wake: make(chan struct{}, 1), calls: make(map[uint64]*pending)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	if c.closing {
 		cancel(nil)
 		return nil, errClosed
 	}

@@ -112,42 +112,51 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// A worker that stops in order has answered every call; Watch does not return
-// while an answer is on its way, nor while a result is being read.
-func TestWatchEndsAfterTheLastAnswer(t *testing.T) {
+// A worker that has stopped in order answers what it was sent: Fail takes no call
+// from it, and Close lets none begin, and waits for the last answer and for who
+// reads it.
+func TestAStoppedWorkersLastAnswers(t *testing.T) {
 	sc := newScript()
 	w := sc.worker()
-	stopped := make(chan struct{})
-	w.watch = func(context.Context, fleet.Order, func(fleet.Report) error) error {
-		<-stopped
-		return nil
-	}
+	w.watch = func(context.Context, fleet.Order, func(fleet.Report) error) error { return nil }
 	s := start(t, w)
-	ended := make(chan error, 1)
-	go func() { ended <- s.Watch(t.Context(), fleet.Order{}, func(fleet.Report) {}) }()
+	small := begin(t.Context(), s, fleet.CallRequest{}, fleet.CallHooks{})
+	refused := get(t, sc.calls)
+	large := begin(t.Context(), s, fleet.CallRequest{Params: payload(largeBytes + 1)}, fleet.CallHooks{})
+	answered := get(t, sc.calls)
+	if err := s.Watch(t.Context(), fleet.Order{}, func(fleet.Report) {}); err == nil {
+		t.Error("Watch ended without an error")
+	}
+	s.Fail(errors.New("gone"))
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
 	waits := func(what string) {
 		t.Helper()
 		select {
-		case err := <-ended:
-			t.Fatalf("Watch ended with %v while %s", err, what)
+		case err := <-closed:
+			t.Fatalf("Close gave %v while %s", err, what)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	got := begin(t.Context(), s, fleet.CallRequest{}, fleet.CallHooks{})
-	c := get(t, sc.calls)
-	close(stopped)
-	waits("a call was under way")
-	c.events(fleet.CallEvent{Kind: fleet.CallReply, Result: payload(8 << 20)})
-	res := get(t, got)
+	waits("calls were under way")
+	if _, err := s.Call(t.Context(), fleet.CallRequest{}, fleet.CallHooks{}); !errors.Is(err, fleet.ErrNotDelivered) {
+		t.Errorf("a call after Close had begun gave %v", err)
+	}
+	refused.events(fleet.CallEvent{Kind: fleet.CallReply, Err: fleet.ErrNotDelivered})
+	if a := get(t, small); !errors.Is(a.err, fleet.ErrNotDelivered) {
+		t.Errorf("the refused call gave %v", a.err)
+	}
+	answered.events(fleet.CallEvent{Kind: fleet.CallReply, Result: payload(8 << 20)})
+	res := get(t, large)
 	if res.err != nil {
 		t.Fatal(res.err)
 	}
 	waits("a result was being read")
-	if _, err := discard(res.Stream); err != nil {
-		t.Error(err)
+	if n, err := discard(res.Stream); err != nil || n != 8<<20 {
+		t.Errorf("read %d bytes, %v", n, err)
 	}
-	if err := get(t, ended); err == nil || !strings.Contains(err.Error(), "the worker has stopped") {
-		t.Errorf("Watch ended with %v", err)
+	if err := get(t, closed); err != nil {
+		t.Error(err)
 	}
 }
 
