@@ -57,7 +57,7 @@ func static(program string) error {
 	} else if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // was only read
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
 			return fmt.Errorf("%s is linked dynamically, an image needs it static: build it with CGO_ENABLED=0", program)
