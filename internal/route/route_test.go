@@ -67,6 +67,13 @@ func (w *worker) next(t *testing.T) *delivery {
 	return d
 }
 
+func (w *worker) waiting() bool {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.calls) > 0
+}
+
 func (w *worker) total() int {
 	synctest.Wait()
 	w.mu.Lock()
@@ -448,6 +455,9 @@ func TestRepeatsAreBounded(t *testing.T) {
 		p := b.call("x", func(c *fleet.Call) { c.Idempotent = true })
 		tried := map[fleet.ReplicaID]bool{}
 		for i := range 5 {
+			if i >= 4 { // all are suspects
+				time.Sleep(tryAgainAfter)
+			}
 			d := w.next(t)
 			if i%2 == 1 { // in between it reached nobody: that is no repeat
 				d.fail(fleet.ErrNotDelivered)
@@ -469,11 +479,45 @@ func TestReroutesAreBounded(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{CallTimeout: time.Hour, Replicas: []Replica{{ID: "r1", Backend: w}, {ID: "r2", Backend: w}}})
 		p := b.call("x")
-		for range maxReroutes + 1 {
+		for i := range maxReroutes + 1 {
+			if i >= 2 {
+				time.Sleep(suspectFor)
+			}
 			w.next(t).fail(fleet.ErrNotDelivered)
 		}
 		wantErr(t, p, fleet.ErrNotDelivered)
 		b.counts(0, 0)
+	})
+}
+
+// A whole worker stops, and the news of it take a while: a call that all its
+// replicas have refused waits for the news.
+func TestRefusedByAllWaitsForNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stopping, other := &worker{name: "stopping"}, &worker{name: "other"}
+		var all []Replica
+		for i := range 4 {
+			all = append(all, Replica{ID: fleet.ReplicaID(fmt.Sprint("r", i)), Backend: stopping})
+		}
+		b := newBench(t, Server{Replicas: all})
+		p := b.call("x")
+		refuse := func() {
+			for stopping.waiting() {
+				stopping.next(t).fail(fleet.ErrNotDelivered)
+			}
+		}
+		for range 10 {
+			refuse()
+			time.Sleep(tryAgainAfter)
+		}
+		refuse()
+		if p.isDone() {
+			_, err := p.wait(t)
+			t.Fatalf("after a second the call gave %v", err)
+		}
+		b.replicas(Replica{ID: "new", Backend: other})
+		other.next(t).ok()
+		wantResult(t, p, "x")
 	})
 }
 

@@ -282,8 +282,9 @@ func (s *server) pick(avoid *replica) *replica {
 
 // pickAround passes over replicas that refuse calls, and for a call that was
 // refused prefers another worker: its other replicas are likely lost too. If
-// suspects are all there is, they are tried; only the call that a replica has
-// just refused is not sent to it again.
+// suspects are all there is, they are tried, but not by a call that was just
+// refused: when a whole worker stops it would use up its tries on all its
+// replicas before the news comes.
 func (s *server) pickAround(avoid *replica) *replica {
 	now := time.Now()
 	var good, elsewhere, rest []*replica
@@ -303,7 +304,7 @@ func (s *server) pickAround(avoid *replica) *replica {
 	if r := s.pickAmong(elsewhere); r != nil {
 		return r
 	}
-	if len(good) > 0 {
+	if len(good) > 0 || avoid != nil {
 		return s.pickAmong(good)
 	}
 	return s.pickAmong(rest)
