@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 func TestCallEvents(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), func(c *Config) { c.MaxReply = 1 << 20 })
 		r.ready("a", nil)
 		is := func(name string, c *caller, want error) {
@@ -44,7 +45,7 @@ func TestCallEvents(t *testing.T) {
 }
 
 func TestCancelledCallHoldsItsSlot(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", nil)
 		frozen := r.call("a", "freeze", `{"ms":20000}`)
@@ -80,7 +81,7 @@ func TestCancelledCallHoldsItsSlot(t *testing.T) {
 }
 
 func TestDrainWaitsForCalls(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", nil)
 		slow := r.call("a", "slow", `{"ms":9000}`)
@@ -103,7 +104,7 @@ func TestDrainWaitsForCalls(t *testing.T) {
 }
 
 func TestDrainTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", nil)
 		hung := r.call("a", "hang", `{}`)
@@ -119,7 +120,7 @@ func TestDrainTimeout(t *testing.T) {
 }
 
 func TestNodeStopShortensADrain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), func(c *Config) { c.DrainTimeout = time.Second })
 		r.ready("a", func(tpl *fleet.Template) { tpl.DrainTimeout = time.Hour })
 		r.call("a", "hang", `{}`)
@@ -136,7 +137,7 @@ func TestNodeStopShortensADrain(t *testing.T) {
 }
 
 func TestCrashEndsCallsInFlight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", nil)
 		hung := r.call("a", "hang", `{}`)

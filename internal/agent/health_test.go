@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -61,7 +62,7 @@ func (r *rig) untilHealth(id fleet.ReplicaID, unhealthy bool) fleet.Replica {
 }
 
 func TestDeadServerBecomesUnhealthy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", nil)
 		began := time.Now()
@@ -87,7 +88,7 @@ func TestDeadServerBecomesUnhealthy(t *testing.T) {
 }
 
 func TestBusyServerStaysHealthy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", nil)
 		if got := r.call("a", "freeze", `{"ms":300000}`).text(t); got != "thawed" {
@@ -103,7 +104,7 @@ func TestBusyServerStaysHealthy(t *testing.T) {
 }
 
 func TestServerWithoutPingIsAlive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.rt.Handle("a", agenttest.Echo{NoPing: true}.Serve)
 		r.ready("a", nil)
@@ -119,7 +120,7 @@ func TestServerWithoutPingIsAlive(t *testing.T) {
 // Timed-out calls bring the ping forward: the replica is found dead long
 // before the next period.
 func TestTimeoutsTriggerAPing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", func(tpl *fleet.Template) { tpl.Health.Period = time.Hour })
 		calls := []*caller{r.call("a", "freeze", `{}`), r.call("a", "echo", `{}`), r.call("a", "echo", `{}`)}
@@ -140,7 +141,7 @@ func TestTimeoutsTriggerAPing(t *testing.T) {
 }
 
 func TestToolsChange(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", nil)
 		before := r.until("a", fleet.PhaseReady).Catalogue

@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 func TestLifeOfAReplica(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.rt.Handle("a", agenttest.Echo{PageSize: 3, Complaint: "hello from stderr", Banner: "welcome"}.Serve)
 		r.rt.Inject(agenttest.Fault{Step: agenttest.StepPull, Delay: time.Second})
@@ -55,7 +56,7 @@ func TestLifeOfAReplica(t *testing.T) {
 }
 
 func TestOrdersAreIdempotent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		ctx := t.Context()
 		v1, err := r.StartReplica(ctx, order, assignment("a", nil))
@@ -84,7 +85,7 @@ func TestOrdersAreIdempotent(t *testing.T) {
 }
 
 func TestStopBeforeStartWins(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.order("late", "not wanted")
 		if got := r.until("late", fleet.PhaseStopped); got.EndedAt.IsZero() {
@@ -101,7 +102,7 @@ func TestStopBeforeStartWins(t *testing.T) {
 }
 
 func TestOrdersOfOthersAreRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var cfg Config
 		r := newRig(t, agenttest.New(), func(c *Config) { cfg = *c })
 		ctx := t.Context()
@@ -163,7 +164,7 @@ func TestStopLadder(t *testing.T) {
 		{"needs KILL", agenttest.Echo{IgnoreEOF: true, IgnoreTerm: true}, []string{"start", "stdin closed", "TERM", "KILL", "exit", "remove"}, 4 * time.Second, "bye; it had to be killed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r := newRig(t, agenttest.New(), nil)
 				r.rt.Handle("a", tc.server.Serve)
 				r.ready("a", nil)
@@ -248,7 +249,7 @@ func TestEndsOfAReplica(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r := newRig(t, agenttest.New(), nil)
 				if tc.server != nil {
 					r.rt.Handle("a", tc.server)
@@ -291,7 +292,7 @@ func TestStopCutsAStartShort(t *testing.T) {
 		{"in the handshake", agenttest.Fault{Step: agenttest.StepSweep}, agenttest.Echo{Silent: true}, fleet.PhaseStarting},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r := newRig(t, agenttest.New(), nil)
 				r.rt.Handle("a", tc.server.Serve)
 				r.rt.Inject(tc.fault)
@@ -310,7 +311,7 @@ func TestStopCutsAStartShort(t *testing.T) {
 }
 
 func TestRemoveIsTriedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", nil)
 		r.rt.Inject(agenttest.Fault{Step: agenttest.StepRemove, Err: errors.New("device busy"), Times: 2})
@@ -322,7 +323,7 @@ func TestRemoveIsTriedAgain(t *testing.T) {
 }
 
 func TestEndOfRun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), func(c *Config) { c.DrainTimeout = 5 * time.Second })
 		stubborn := agenttest.Echo{IgnoreEOF: true, IgnoreTerm: true}.Serve
 		ids := []fleet.ReplicaID{"a", "b", "c", "d"}
@@ -358,7 +359,7 @@ func TestEndOfRun(t *testing.T) {
 }
 
 func TestIdleEndIsFast(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", nil)
 		r.rt.Inject(agenttest.Fault{Step: agenttest.StepPull, Server: "b", Delay: time.Hour})
@@ -375,7 +376,7 @@ func TestIdleEndIsFast(t *testing.T) {
 }
 
 func TestSweepComesFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		rt := agenttest.New()
 		rt.Leave("old-1")
 		rt.Inject(agenttest.Fault{Step: agenttest.StepSweep, Delay: time.Minute})
@@ -389,7 +390,7 @@ func TestSweepComesFirst(t *testing.T) {
 }
 
 func TestFailedSweepEndsRun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		rt := agenttest.New()
 		rt.Inject(agenttest.Fault{Step: agenttest.StepSweep, Err: errors.New("disk on fire")})
 		a, err := New(Config{Node: fleet.NodeInfo{Node: "n"}, Runtime: rt, StateFile: t.TempDir() + "/s"})

@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 func TestHeartbeat(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", nil)
 		synctest.Wait()
@@ -35,7 +36,7 @@ func TestHeartbeat(t *testing.T) {
 // A watch that comes later, or again, gets everything, and its first report
 // has at least the version that an order returned.
 func TestLateWatchGetsAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", nil)
 		r.ready("b", nil)
@@ -64,7 +65,7 @@ func TestLateWatchGetsAll(t *testing.T) {
 // A controller that does not read holds up nobody, and catches up in one
 // report.
 func TestSlowWatchSkips(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		resume, watched := make(chan struct{}), make(chan error)
@@ -99,7 +100,7 @@ func TestSlowWatchSkips(t *testing.T) {
 }
 
 func TestEndedAreForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), func(c *Config) { c.KeepEnded, c.KeepFor = 2, time.Minute })
 		for i := range 5 {
 			r.order(fleet.ReplicaID(fmt.Sprintf("gone-%d", i)), "no")
@@ -128,7 +129,7 @@ func TestEndedAreForgotten(t *testing.T) {
 }
 
 func TestLogs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", nil)
 		for i := range 5 {

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 	"github.com/mcpfleet/mcpfleet/internal/observe/observetest"
@@ -114,7 +115,7 @@ func (r *rig) expect(t *testing.T, when, want string) {
 }
 
 func TestReportsBecomeThePicture(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := start(t)
 		look, cancel := r.obs.Subscribe()
 		defer cancel()
@@ -152,7 +153,7 @@ func TestReportsBecomeThePicture(t *testing.T) {
 }
 
 func TestBrokenStreamTakesOutOfRotationAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := start(t)
 		w := r.worker("n1", "r1")
 		time.Sleep(10 * time.Millisecond)
@@ -180,7 +181,7 @@ func TestBrokenStreamTakesOutOfRotationAtOnce(t *testing.T) {
 }
 
 func TestGossipIsTheHint(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := start(t)
 		w := r.worker("n1", "r1")
 		time.Sleep(10 * time.Millisecond)
@@ -197,7 +198,7 @@ func TestGossipIsTheHint(t *testing.T) {
 }
 
 func TestSilentStreamIsBroken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := start(t)
 		w := r.worker("n1", "r1")
 		time.Sleep(10 * time.Millisecond)
@@ -215,7 +216,7 @@ func TestSilentStreamIsBroken(t *testing.T) {
 }
 
 func TestNewLifeEndsTheOld(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := start(t)
 		old := r.worker("n1", "r1")
 		time.Sleep(10 * time.Millisecond)
@@ -248,7 +249,7 @@ func (s slow) Close() error {
 
 // A connection that takes long to close delays no other node.
 func TestSlowGoodbyeDelaysNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := start(t)
 		r.wrap = func(w observe.Worker) observe.Worker { return slow{w, 20 * time.Second} }
 		first := r.worker("n1", "r1")
@@ -274,7 +275,7 @@ func TestSlowGoodbyeDelaysNobody(t *testing.T) {
 // Of two workers under one name the later started one counts, whichever
 // reports last.
 func TestTwoWorkersOfOneName(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := start(t)
 		first := r.worker("n1", "r1")
 		time.Sleep(time.Second)
@@ -302,7 +303,7 @@ func TestTwoWorkersOfOneName(t *testing.T) {
 // A worker whose network comes back when another has its name must not keep
 // what it runs.
 func TestWorkerReturnsToATakenName(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := start(t)
 		first := r.worker("n1", "r1")
 		time.Sleep(time.Second)
@@ -322,7 +323,7 @@ func TestWorkerReturnsToATakenName(t *testing.T) {
 }
 
 func TestRefusal(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := start(t)
 		w := r.worker("n1", "r1")
 		time.Sleep(10 * time.Millisecond)
@@ -335,7 +336,7 @@ func TestRefusal(t *testing.T) {
 }
 
 func TestEndedKeepsTheLastTen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := start(t)
 		w := r.worker("n1")
 		for i := range 14 {
@@ -410,7 +411,7 @@ func TestReportRules(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				o := observe.New(observe.Config{
 					Members: members{{Node: "n1", Life: "l1", Role: fleet.RoleWorker}, {Node: "c", Life: "x", Role: fleet.RoleController}},
 					Dial:    func(fleet.Member) (observe.Worker, error) { return scripted{reports: tt.reports}, nil },
@@ -439,7 +440,7 @@ func TestReportRules(t *testing.T) {
 
 // Load alone is no change of shape.
 func TestShape(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := start(t)
 		w := r.worker("n1", "r1")
 		time.Sleep(10 * time.Millisecond)

@@ -6,15 +6,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/observe/observetest"
 )
 
 func TestDeploySpreadsOverNodes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
 		w.desired.set(server("a", 1, 6), server("b", 1, 1))
 		w.control()
@@ -38,7 +38,7 @@ func TestDeploySpreadsOverNodes(t *testing.T) {
 // A restarted controller adopts what runs, even though one worker comes back
 // late, and starts and stops nothing.
 func TestRestartedControllerAdopts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
 		w.desired.set(server("a", 1, 6), server("b", 1, 3))
 		w.control()
@@ -68,7 +68,7 @@ func TestRestartedControllerAdopts(t *testing.T) {
 // A controller that finds a remembered node gone for good waits for the grace
 // only.
 func TestRestartedControllerGivesUpOnAMissingNode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
 		w.desired.set(server("a", 1, 4))
 		w.control()
@@ -88,7 +88,7 @@ func TestRestartedControllerGivesUpOnAMissingNode(t *testing.T) {
 }
 
 func TestCrashRestartsAfter100ms(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1")
 		w.desired.set(server("a", 1, 1))
 		w.control()
@@ -143,7 +143,7 @@ func TestFailingStartsBackOff(t *testing.T) {
 		{"three that die soon after they are ready", 3, observetest.Behaviour{CrashAfter: 50 * time.Millisecond}, 14},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(t, 1, "n1", "n2", "n3")
 				for _, n := range w.workers {
 					n.Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour { return tt.how })
@@ -187,7 +187,7 @@ func (w *world) starts() (all []time.Time) {
 // A lost node's replicas are replaced at once, also while the server is in
 // back-off for another reason.
 func TestLostNodeHasNoBackoff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
 		w.desired.set(server("a", 1, 6))
 		w.control()
@@ -211,7 +211,7 @@ func TestLostNodeHasNoBackoff(t *testing.T) {
 // A node that comes back in a new life gets no old replicas; one that was only
 // cut off within the grace keeps them.
 func TestNodeReturns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
 		w.desired.set(server("a", 1, 4))
 		w.control()
@@ -246,7 +246,7 @@ func TestNodeReturns(t *testing.T) {
 // An update never has fewer than the desired number serving, nor more than the
 // surge on top running.
 func TestUpdateIsNewBeforeOld(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
 		for _, n := range w.workers {
 			n.Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
@@ -276,7 +276,7 @@ func TestUpdateIsNewBeforeOld(t *testing.T) {
 }
 
 func TestUpdateThatFailsLeavesTheOldServing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
 		for _, n := range w.workers {
 			n.Behave(func(_ fleet.ServerName, r fleet.Revision) observetest.Behaviour {
@@ -304,7 +304,7 @@ func TestUpdateThatFailsLeavesTheOldServing(t *testing.T) {
 
 // Where both revisions do not fit one old replica goes first, one at a time.
 func TestUpdateWithoutRoom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
 		tight := func(s *fleet.Spec) { s.MaxReplicasPerNode = 1 }
 		w.desired.set(server("a", 1, 3, tight))
@@ -322,7 +322,7 @@ func TestUpdateWithoutRoom(t *testing.T) {
 }
 
 func TestUnhealthyIsReplacedFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
 		w.desired.set(server("a", 1, 2))
 		w.control()
@@ -343,7 +343,7 @@ func TestUnhealthyIsReplacedFirst(t *testing.T) {
 }
 
 func TestDrainingNodeIsEmptied(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
 		w.desired.set(server("a", 1, 6))
 		w.control()
@@ -360,7 +360,7 @@ func TestDrainingNodeIsEmptied(t *testing.T) {
 }
 
 func TestNoWorkerAndNoRoom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1)
 		w.desired.set(server("a", 1, 2, func(s *fleet.Spec) { s.Labels = map[string]string{"disk": "ssd"} }))
 		w.control()
@@ -382,7 +382,7 @@ func TestNoWorkerAndNoRoom(t *testing.T) {
 // A newer controller has taken the node over: no order goes there, the others
 // carry the server.
 func TestFencedNode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
 		w.desired.set(server("a", 1, 2))
 		w.control()
@@ -402,7 +402,7 @@ func TestFencedNode(t *testing.T) {
 // A node that could not be remembered gets no replica: after a restart nobody
 // would wait for it.
 func TestNodeThatCannotBeRemembered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1")
 		w.desired.broken = errors.New("disk full")
 		w.desired.set(server("a", 1, 1))
@@ -420,7 +420,7 @@ func TestNodeThatCannotBeRemembered(t *testing.T) {
 }
 
 func TestUnansweredStartIsNotRepeatedElsewhere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 3, "n1", "n2")
 		w.net.SetFaults(observetest.Faults{DropAnswer: 1, ReportDelay: 3 * time.Second})
 		w.desired.set(server("a", 1, 2))

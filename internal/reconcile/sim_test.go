@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/observe/observetest"
 )
@@ -18,7 +18,7 @@ import (
 func TestFaultyNetwork(t *testing.T) {
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { faultyNetwork(t, seed) })
+			bubble.Test(t, func(t *testing.T) { faultyNetwork(t, seed) })
 		})
 	}
 }
@@ -102,7 +102,7 @@ func faultyNetwork(t *testing.T, seed uint64) {
 func TestNodesComeAndGo(t *testing.T) {
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { comeAndGo(t, seed) })
+			bubble.Test(t, func(t *testing.T) { comeAndGo(t, seed) })
 		})
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -198,7 +199,7 @@ func wantResult(t *testing.T, p *pending, want string) {
 func one(w *worker) []Replica { return []Replica{{ID: "r1", Backend: w}} }
 
 func TestFIFOAndBound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: one(w), MaxQueued: 3})
 		var calls []*pending
@@ -225,7 +226,7 @@ func TestFIFOAndBound(t *testing.T) {
 }
 
 func TestRetryAfterFollowsTheQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: one(w), MaxQueued: 1, CallTimeout: time.Hour, MaxCallDuration: 10 * time.Hour})
 		for range 30 {
@@ -248,7 +249,7 @@ func TestRetryAfterFollowsTheQueue(t *testing.T) {
 }
 
 func TestLeastLoad(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w1, w2 := &worker{name: "w1"}, &worker{name: "w2"}
 		b := newBench(t, Server{MaxOngoing: 4, Replicas: []Replica{
 			{ID: "r1", Backend: w1, Ongoing: 2}, // by another controller
@@ -288,7 +289,7 @@ func TestLeastLoad(t *testing.T) {
 // Load from elsewhere ranks but does not bound: it is known too roughly, and
 // nothing would tell when it is gone.
 func TestForeignLoadDoesNotBlock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{MaxOngoing: 2, Replicas: []Replica{{ID: "r1", Backend: w, Ongoing: 50}}})
 		b.call("1")
@@ -303,7 +304,7 @@ func TestForeignLoadDoesNotBlock(t *testing.T) {
 }
 
 func TestTimeoutHoldsTheSlot(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: one(w), CallTimeout: time.Second})
 		hung := b.call("hung")
@@ -330,7 +331,7 @@ func TestTimeoutHoldsTheSlot(t *testing.T) {
 }
 
 func TestCallerLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: one(w)})
 		running := b.call("1")
@@ -350,7 +351,7 @@ func TestCallerLeaves(t *testing.T) {
 
 // A slot that comes just when its caller leaves is given on.
 func TestSlotComesAsTheCallerLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: one(w)})
 		for range 50 {
@@ -370,7 +371,7 @@ func TestSlotComesAsTheCallerLeaves(t *testing.T) {
 }
 
 func TestProgressMovesTheDeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: one(w), MaxOngoing: 5, CallTimeout: time.Second, MaxCallDuration: 5 * time.Second})
 		start := time.Now()
@@ -424,7 +425,7 @@ func TestRetryOnlyWhatIsSafe(t *testing.T) {
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				// Any of them may be first, the other must be second.
 				w := &worker{}
 				b := newBench(t, Server{MaxOngoing: 5, Replicas: []Replica{{ID: "r1", Backend: w}, {ID: "r2", Backend: w}}})
@@ -449,7 +450,7 @@ func TestRetryOnlyWhatIsSafe(t *testing.T) {
 }
 
 func TestRepeatsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: []Replica{{ID: "r1", Backend: w}, {ID: "r2", Backend: w}, {ID: "r3", Backend: w}, {ID: "r4", Backend: w}}})
 		p := b.call("x", func(c *fleet.Call) { c.Idempotent = true })
@@ -475,7 +476,7 @@ func TestRepeatsAreBounded(t *testing.T) {
 }
 
 func TestReroutesAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{CallTimeout: time.Hour, Replicas: []Replica{{ID: "r1", Backend: w}, {ID: "r2", Backend: w}}})
 		p := b.call("x")
@@ -493,7 +494,7 @@ func TestReroutesAreBounded(t *testing.T) {
 // A whole worker stops, and the news of it take a while: a call that all its
 // replicas have refused waits for the news.
 func TestRefusedByAllWaitsForNews(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		stopping, other := &worker{name: "stopping"}, &worker{name: "other"}
 		var all []Replica
 		for i := range 4 {
@@ -524,7 +525,7 @@ func TestRefusedByAllWaitsForNews(t *testing.T) {
 // A worker that lost its connection takes all its replicas with it: the retry
 // goes to another worker though it is busier, and so do new calls.
 func TestRetryPrefersAnotherWorker(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dead, alive := &worker{name: "dead"}, &worker{name: "alive"}
 		b := newBench(t, Server{MaxOngoing: 9, Replicas: []Replica{
 			{ID: "d1", Backend: dead}, {ID: "d2", Backend: dead}, {ID: "d3", Backend: dead}, {ID: "d4", Backend: dead},
@@ -538,7 +539,7 @@ func TestRetryPrefersAnotherWorker(t *testing.T) {
 }
 
 func TestRefusedCallWaitsInFront(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: []Replica{{ID: "r1", Backend: w}, {ID: "r2", Backend: w}}})
 		b.call("a")
@@ -566,7 +567,7 @@ func TestRefusedCallWaitsInFront(t *testing.T) {
 }
 
 func TestRefusedByTheOnlyReplica(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: one(w)})
 		p := b.call("x")
@@ -587,7 +588,7 @@ func TestRefusedByTheOnlyReplica(t *testing.T) {
 }
 
 func TestViewChangedDuringTheRefusal(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: one(w)})
 		p := b.call("x")
@@ -609,7 +610,7 @@ func TestViewChangedDuringTheRefusal(t *testing.T) {
 }
 
 func TestNoReplica(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBench(t, Server{MaxQueued: 2, CallTimeout: time.Second})
 		if _, err := b.router.Call(t.Context(), fleet.Call{Server: "other"}); !errors.Is(err, fleet.ErrUnknownServer) {
 			t.Errorf("unknown server: %v", err)
@@ -644,7 +645,7 @@ func TestNoReplica(t *testing.T) {
 }
 
 func TestRemovedServer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: one(w)})
 		running, queued := b.call("1"), b.call("2")
@@ -659,7 +660,7 @@ func TestRemovedServer(t *testing.T) {
 }
 
 func TestReplicaLeavesTheView(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: one(w)})
 		old := b.call("old")
@@ -680,7 +681,7 @@ func TestReplicaLeavesTheView(t *testing.T) {
 }
 
 func TestSuspectsAreUsedWhenThereIsNothingElse(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{MaxOngoing: 3, Replicas: []Replica{{ID: "r1", Backend: w}, {ID: "r2", Backend: w}}})
 		p := b.call("x")
@@ -717,7 +718,7 @@ func TestSuspectsAreUsedWhenThereIsNothingElse(t *testing.T) {
 
 // A call that comes when the suspicion has lapsed overtakes none.
 func TestNobodyOvertakesAfterSuspicion(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: []Replica{{ID: "r1", Backend: w}, {ID: "r2", Backend: w}}})
 		b.call("refused")
@@ -744,7 +745,7 @@ func TestNobodyOvertakesAfterSuspicion(t *testing.T) {
 // A refused call looks again when its own suspicion lapses, though no other
 // call and no news come.
 func TestRefusedCallLooksAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
 		b := newBench(t, Server{Replicas: []Replica{{ID: "r1", Backend: w}, {ID: "r2", Backend: w}}, CallTimeout: time.Hour, MaxCallDuration: time.Hour})
 		hung := b.call("hung")
@@ -761,7 +762,7 @@ func TestRefusedCallLooksAgain(t *testing.T) {
 }
 
 func TestStreamKeepsItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var inner context.Context
 		b := newBench(t, Server{CallTimeout: time.Second})
 		b.replicas(Replica{ID: "r1", Backend: backendFunc{func(ctx context.Context, _ fleet.CallRequest, h fleet.CallHooks) (fleet.CallResult, error) {

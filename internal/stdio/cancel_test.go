@@ -9,11 +9,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/stdio"
 )
 
 func TestCancelOfAQueuedCallIsNeverWritten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, server := withPeer(t, stdio.Config{})
 		var stuck, queued record
 		start(t, c, stuck.call("a", ""))
@@ -50,7 +51,7 @@ func TestCancelHoldsTheSlotUntilTheServerIsFree(t *testing.T) {
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c, server := withPeer(t, stdio.Config{})
 				var r record
 				p := start(t, c, r.call("slow", ""))
@@ -85,7 +86,7 @@ func TestReleasedComesAfterDone(t *testing.T) {
 		"end":           "",
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c, server := withPeer(t, stdio.Config{})
 				var r record
 				call := r.call("slow", "")
@@ -115,7 +116,7 @@ func TestReleasedComesAfterDone(t *testing.T) {
 func TestCancelAtTheEnd(t *testing.T) {
 	for name, written := range map[string]int{"queued": 0, "written": 3} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c, server := withPeer(t, stdio.Config{})
 				want, delivered := stdio.ErrNotDelivered, false
 				if written > 0 {
@@ -152,7 +153,7 @@ func TestCancelAtTheEnd(t *testing.T) {
 }
 
 func TestCancelledCallIsReleasedAtTheEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, server := withPeer(t, stdio.Config{})
 		var r record
 		p := start(t, c, r.call("slow", ""))
@@ -168,7 +169,7 @@ func TestCancelledCallIsReleasedAtTheEnd(t *testing.T) {
 func TestDeliveredMeansTheWholeLineWasWritten(t *testing.T) {
 	const wire = `{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":1}}`
 	for taken := range len(wire) + 2 {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c, server := withPeer(t, stdio.Config{})
 			var r record
 			start(t, c, r.call("a", `{"x":1}`))
@@ -194,7 +195,7 @@ func TestDeliveredMeansTheWholeLineWasWritten(t *testing.T) {
 }
 
 func TestRunEndsThoughBothPipesAreStuck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, server := withPeer(t, stdio.Config{})
 		var written, stuck, queued record
 		start(t, c, written.call("a", ""))
@@ -214,7 +215,7 @@ func TestRunEndsThoughBothPipesAreStuck(t *testing.T) {
 }
 
 func TestCloseInputStillTakesReplies(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, server := withPeer(t, stdio.Config{})
 		var r record
 		start(t, c, r.call("a", ""))
@@ -233,7 +234,7 @@ func TestCloseInputStillTakesReplies(t *testing.T) {
 }
 
 func TestQueueIsBoundedButTakesOneMessage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, server := withPeer(t, stdio.Config{MaxQueue: 1000})
 		var big, more record
 		p := start(t, c, big.call("big", string(text(5000))))
@@ -262,7 +263,7 @@ func TestQueueIsBoundedButTakesOneMessage(t *testing.T) {
 }
 
 func TestProgressReachesItsCall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, server := withPeer(t, stdio.Config{OnNotification: func(method string, _ []byte) { t.Errorf("notified of %s", method) }})
 		var with, without record
 		call := with.call("slow", `{ "name":"x", "_meta":{"a":1.0} }`)
@@ -285,7 +286,7 @@ func TestProgressReachesItsCall(t *testing.T) {
 
 // A server cannot answer what it was not yet asked.
 func TestReplyAheadOfItsCallIsNoReply(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, server := withPeer(t, stdio.Config{})
 		var a, b record
 		start(t, c, a.call("a", ""))
@@ -305,7 +306,7 @@ func TestReplyAheadOfItsCallIsNoReply(t *testing.T) {
 }
 
 func TestNoiseIsLoggedOnceASecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		c, server := withPeer(t, stdio.Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
 		long := "Listening" + strings.Repeat("!", 1000)

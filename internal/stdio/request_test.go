@@ -6,15 +6,15 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 	"github.com/mcpfleet/mcpfleet/internal/stdio"
 )
 
 func TestRequestGivesUpWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, server := withPeer(t, stdio.Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
@@ -41,7 +41,7 @@ func TestPing(t *testing.T) {
 		`{"jsonrpc":"2.0","id":1,"result":"` + "\xff" + `"}`:                 true,
 		`{"jsonrpc":"2.0","method":"notifications/message","params":{}}`:     false,
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c, server := withPeer(t, stdio.Config{})
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
@@ -79,7 +79,7 @@ func TestHandshake(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c, server := withPeer(t, stdio.Config{ClientInfo: mcp.Implementation{Name: "mcpfleet", Version: "1"}})
 				type outcome struct {
 					result *mcp.InitializeResult
@@ -123,7 +123,7 @@ func TestHandshakeOffersAnotherVersionOnce(t *testing.T) {
 		"no list":                {`"2024-11-05"`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c, server := withPeer(t, stdio.Config{Log: discard()})
 				got := make(chan error, 1)
 				go func() {
@@ -166,7 +166,7 @@ func TestListTools(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c, server := withPeer(t, stdio.Config{})
 				type outcome struct {
 					tools []mcp.Tool
