@@ -33,7 +33,7 @@ type flags struct {
 	name, http, gossip, advertise, dataDir, config, zone, logFormat, logLevel string
 	join                                                                      []string
 	bodyLimit                                                                 string
-	lifeline                                                                  int
+	lifeline, expectWorkers                                                   int
 	version                                                                   bool
 }
 
@@ -52,6 +52,7 @@ func parse(args []string, help io.Writer) (flags, error) {
 	fs.StringVar(&f.config, "config", "", "fleet file, read at the start and on SIGHUP; default: what the data directory has")
 	fs.StringVar(&f.zone, "zone", "", "zone of this controller; replicas of the same zone are preferred among equals")
 	fs.StringVar(&f.bodyLimit, "body-limit", "16m", "how large a request's body may be, at most 64m")
+	fs.IntVar(&f.expectWorkers, "expect-workers", 0, "how many workers a new cluster waits for, 10s at most, before it places the first replicas")
 	fs.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when this file descriptor ends")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -84,6 +85,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	log, err := program.Logger(stderr, f.logFormat, f.logLevel)
 	if err != nil {
 		return program.Usage(err)
+	}
+	if f.expectWorkers < 0 {
+		return program.Usage(fmt.Errorf("--expect-workers: %d is negative", f.expectWorkers))
 	}
 	bodyLimit, err := fleetfile.ParseSize(f.bodyLimit)
 	if err != nil || bodyLimit <= 0 || bodyLimit > maxBodyLimit {
@@ -120,7 +124,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 	return controller.Run(ctx, controller.Config{
 		Name: fleet.NodeID(f.name), HTTP: front, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
-		DataDir: f.dataDir, Zone: f.zone, Version: version, Log: log,
+		DataDir: f.dataDir, Zone: f.zone, ExpectWorkers: f.expectWorkers, Version: version, Log: log,
 		MaxBody: bodyLimit, File: f.config, Lookup: os.LookupEnv, Reload: reload,
 		Up: func(a controller.Addresses) error { return program.PrintLine(stdout, a) },
 	})

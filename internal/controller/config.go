@@ -34,6 +34,10 @@ type Config struct {
 	// Up is called once all listeners are bound; it may be nil.
 	Up func(Addresses) error
 
+	// ExpectWorkers is how many workers a new cluster waits for, NodeGrace at
+	// most, before it places the first replicas.
+	ExpectWorkers int
+
 	NodeGrace   time.Duration     // 0: observe.DefaultNodeGrace
 	DialOptions []grpc.DialOption // of connections to workers; tests disturb them
 }

@@ -53,7 +53,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := cfg.validate(); err != nil {
 		return err
 	}
-	log := cfg.Log.With("node", cfg.Name)
+	log := cfg.Log.With("controller", cfg.Name)
 
 	desired, err := store.Open(cfg.DataDir)
 	if err != nil {
@@ -90,6 +90,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	})
 	reconciler := reconcile.New(reconcile.Config{
 		Desired: desired, View: observer, Known: desired, Order: order, Log: log, NodeGrace: cfg.NodeGrace,
+		ExpectWorkers: cfg.ExpectWorkers,
 	})
 	router := route.New(route.Config{Zone: cfg.Zone, Registry: registry})
 	offers := catalogue.New()

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ type hold struct {
 	began  time.Time
 	grace  time.Duration
 	settle time.Duration
+	expect int            // workers of a new cluster
 	known  []fleet.NodeID // may run replicas, as remembered on disk
 
 	over    bool
@@ -60,6 +62,8 @@ func (h *hold) waiting(s *observe.Snapshot, now time.Time) (why string, wake tim
 		return "waiting for workers: none has joined", end
 	case len(h.known) > 0:
 		// All that could run something have reported.
+	case workers < h.expect:
+		return fmt.Sprintf("waiting for workers: %d of %d have joined", workers, h.expect), end
 	case now.Before(h.arrived.Add(h.settle)):
 		// A new cluster: workers that come a moment later should get their
 		// share.

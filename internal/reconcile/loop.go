@@ -59,6 +59,9 @@ type Config struct {
 	// NodeGrace is how long a new controller waits for the nodes that may run
 	// replicas.
 	NodeGrace time.Duration
+	// ExpectWorkers is how many workers a new cluster waits for, NodeGrace at
+	// most, before the first replicas are placed: replicas do not move later.
+	ExpectWorkers int
 	// Settle is how long a new cluster waits for more workers after each that
 	// has joined, before the first replicas are placed.
 	Settle time.Duration

@@ -23,7 +23,7 @@ func newPass(r *Reconciler) *pass {
 	known := r.cfg.Known.KnownNodes()
 	return &pass{
 		r: r, mem: newMemory(r.log, r.cfg.Jitter), known: known,
-		hold: hold{began: time.Now(), grace: r.cfg.NodeGrace, settle: r.cfg.Settle, known: known},
+		hold: hold{began: time.Now(), grace: r.cfg.NodeGrace, settle: r.cfg.Settle, expect: r.cfg.ExpectWorkers, known: known},
 	}
 }
 

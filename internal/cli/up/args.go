@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/mcpfleet/mcpfleet/internal/envflag"
@@ -31,7 +32,7 @@ const anyPort = "127.0.0.1:0"
 
 // controllerProgram keeps its addresses from one life to the next: workers and
 // users know them.
-func controllerProgram(path, dataDir, http, config string) program {
+func controllerProgram(path, dataDir, http, config string, workers int) program {
 	return program{
 		name: "controller", path: path,
 		args: func(had address) []string {
@@ -41,7 +42,7 @@ func controllerProgram(path, dataDir, http, config string) program {
 			}
 			return []string{
 				"--name", "controller", "--http", at, "--gossip", gossip, "--config", config,
-				"--data-dir", filepath.Join(dataDir, "controller"), lifelineFlag, lifelineFD,
+				"--data-dir", filepath.Join(dataDir, "controller"), "--expect-workers", strconv.Itoa(workers), lifelineFlag, lifelineFD,
 			}
 		},
 		complete: func(a address) string {
@@ -76,7 +77,7 @@ func workerProgram(path, dataDir, name, join, runtime string) program {
 // ours are the flags that mean something else, or nothing, to a single child:
 // their variables would reach it through the environment.
 var ours = []string{
-	"address", "advertise", "check-runtime", "config", "data-dir", "gossip", "grpc", "http", "join", "lifeline-fd", "name", "output", "runtime", "workers",
+	"address", "advertise", "check-runtime", "config", "data-dir", "expect-workers", "gossip", "grpc", "http", "join", "lifeline-fd", "name", "output", "runtime", "workers",
 }
 
 // childEnv is the environment of a child.

@@ -33,9 +33,9 @@ func TestNextDelay(t *testing.T) {
 }
 
 func TestArguments(t *testing.T) {
-	controller := controllerProgram("/bin/controller", "/data", "127.0.0.1:8000", "/f.yaml")
+	controller := controllerProgram("/bin/controller", "/data", "127.0.0.1:8000", "/f.yaml", 3)
 	first := strings.Join(controller.args(address{}), " ")
-	if want := "--name controller --http 127.0.0.1:8000 --gossip 127.0.0.1:0 --config /f.yaml --data-dir /data/controller --lifeline-fd 3"; first != want {
+	if want := "--name controller --http 127.0.0.1:8000 --gossip 127.0.0.1:0 --config /f.yaml --data-dir /data/controller --expect-workers 3 --lifeline-fd 3"; first != want {
 		t.Errorf("got  %s\nwant %s", first, want)
 	}
 	again := strings.Join(controller.args(address{HTTP: "127.0.0.1:8000", Gossip: "127.0.0.1:777"}), " ")

@@ -141,7 +141,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	group, running := errgroup.WithContext(ctx)
 	cluster := &cluster{launcher: l, out: out, group: group}
 	group.Go(func() error {
-		controller := cluster.keep(running, controllerProgram(bins.controller, dir.path, cfg.HTTP, configFile))
+		controller := cluster.keep(running, controllerProgram(bins.controller, dir.path, cfg.HTTP, configFile, cfg.Workers))
 		addr, err := controller.address(running)
 		if err != nil {
 			return nil // the keeper has told why
