@@ -59,7 +59,7 @@ func (h *hold) waiting(s *observe.Snapshot, now time.Time) (why string, wake tim
 	case len(missing) > 0:
 		return "waiting for " + strings.Join(missing, ", ") + " to report", end
 	case workers == 0:
-		return "waiting for workers: none has joined", end
+		return "waiting for workers: there is none", end
 	case len(h.known) > 0:
 		// All that could run something have reported.
 	case workers < h.expect:

@@ -160,7 +160,7 @@ func TestPlan(t *testing.T) {
 			units: []*unit{u("r1", "n1", leaves), u("r2", "n2")}, want: []string{"stop r1: node n1 is draining"}},
 		{name: "cut off within the grace: not replaced", desired: ptr(server("a", 1, 2)), units: []*unit{u("r1", "n1", cutOff), u("r2", "n2")}, back: worked},
 
-		{name: "no node", desired: ptr(server("a", 1, 1)), nodes: []node{}, unplaced: "waiting for workers: none has joined"},
+		{name: "no node", desired: ptr(server("a", 1, 1)), nodes: []node{}, unplaced: "waiting for workers: there is none"},
 		{name: "room for some", desired: ptr(server("a", 1, 3, wants(100))), nodes: []node{onNode("n1", withMemory(150))}, back: worked,
 			want:     []string{"start 1 on n1: 3 replicas wanted, there are 0"},
 			unplaced: "no node fits: 1 node lacks memory (100 B wanted, 50 B free at most)"},

@@ -27,12 +27,12 @@ func (c *Client) Call(ctx context.Context, req fleet.CallRequest, hooks fleet.Ca
 		if hooks.Released != nil {
 			hooks.Released(-1)
 		}
-		return fleet.CallResult{}, fmt.Errorf("call %s: %w", req.Replica, err)
+		return fleet.CallResult{}, err
 	}
 	id := p.id
 	select {
 	case out := <-p.done:
-		return c.conclude(ctx, &req, s, p, out)
+		return c.conclude(ctx, s, p, out)
 	case <-ctx.Done():
 	}
 	cause := endOf(ctx)
@@ -40,17 +40,17 @@ func (c *Client) Call(ctx context.Context, req fleet.CallRequest, hooks fleet.Ca
 		if s.own {
 			s.endIfIdle()
 		}
-		return fleet.CallResult{}, fmt.Errorf("call %s: %w", req.Replica, cause)
+		return fleet.CallResult{}, cause
 	}
 	out := <-p.done // the answer came first after all
 	if out.large == nil {
-		return c.conclude(ctx, &req, s, p, out)
+		return c.conclude(ctx, s, p, out)
 	}
 	s.discard(id)
 	if s.own {
 		s.end(nil)
 	}
-	return fleet.CallResult{}, fmt.Errorf("call %s: %w", req.Replica, cause)
+	return fleet.CallResult{}, cause
 }
 
 // submit puts the call on a stream. Errors are ErrNotDelivered or ctx's end.
@@ -82,7 +82,7 @@ func (c *Client) submit(ctx context.Context, p *pending, req *fleet.CallRequest)
 }
 
 // conclude makes a result of the outcome.
-func (c *Client) conclude(ctx context.Context, req *fleet.CallRequest, s *callStream, p *pending, out outcome) (fleet.CallResult, error) {
+func (c *Client) conclude(ctx context.Context, s *callStream, p *pending, out outcome) (fleet.CallResult, error) {
 	if out.reusable {
 		*p = pending{done: p.done}
 		c.waiting.Put(p)
@@ -93,7 +93,7 @@ func (c *Client) conclude(ctx context.Context, req *fleet.CallRequest, s *callSt
 			s.end(nil) // only now: the worker drops what its stream's end finds unfetched
 		}
 		if err != nil {
-			return fleet.CallResult{}, fmt.Errorf("call %s: fetch the result: %w", req.Replica, err)
+			return fleet.CallResult{}, fmt.Errorf("fetch the result: %w", err)
 		}
 		return res, nil
 	}
@@ -102,7 +102,7 @@ func (c *Client) conclude(ctx context.Context, req *fleet.CallRequest, s *callSt
 		err = fromFailure(out.failure)
 	}
 	if err != nil {
-		return fleet.CallResult{}, fmt.Errorf("call %s: %w", req.Replica, err)
+		return fleet.CallResult{}, err
 	}
 	return fleet.CallResult{Result: out.result, Error: out.errObj}, nil
 }

@@ -25,7 +25,7 @@ const (
 )
 
 // NoNodes is the reason when there is no node at all.
-const NoNodes = "waiting for workers: none has joined"
+const NoNodes = "waiting for workers: there is none"
 
 // refusals counts the causes and keeps the most that was free.
 type refusals struct {
