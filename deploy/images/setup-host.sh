@@ -45,11 +45,24 @@ install_packages() {
     { tail -n 30 "$state/apt.log" >&2; die "apt-get install did not succeed"; }
 }
 
+# lives NAME PIDFILE tells whether the process that the file names is a NAME, and no zombie.
+lives() {
+  local pid
+  [[ -s $2 ]] && pid=$(<"$2") || return 1
+  [[ $(cat "/proc/$pid/comm" 2>/dev/null) == "$1" ]] && ! grep -q '^State:[[:space:]]*[ZX]' "/proc/$pid/status" 2>/dev/null
+}
+
 start_dockerd() {
   docker info >/dev/null 2>&1 && return 0
   say "starting dockerd (log: $log)"
-  # A stale file of a dockerd that was killed makes a new one refuse to start.
-  if [[ -s /run/docker.pid ]] && ! kill -0 "$(</run/docker.pid)" 2>/dev/null; then rm -f /run/docker.pid; fi
+  # A dockerd that was told to end answers no more and is still there for a while; the containerd of one that was killed dies a moment
+  # after it. Their files make a new one refuse to start, or wait for the dead, as long as anybody has the number.
+  for _ in $(seq 120); do lives dockerd /run/docker.pid || break; sleep 0.25; done
+  lives dockerd /run/docker.pid && die "dockerd runs as process $(</run/docker.pid) and does not answer"
+  rm -f /run/docker.pid
+  local containerd=/run/docker/containerd/containerd.pid
+  for _ in $(seq 20); do lives containerd "$containerd" || break; sleep 0.25; done
+  lives containerd "$containerd" || rm -f "$containerd"
   setsid dockerd --pidfile /run/docker.pid >"$log" 2>&1 </dev/null &
   local pid=$!
   echo "$pid" >"$pidfile"
