@@ -104,23 +104,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	program.WarnIfExposed(log, "who reaches it can call every tool, and join as a worker", f.http, f.gossip)
 
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	reload := make(chan struct{}, 1)
-	go func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-hup:
-			}
-			select {
-			case reload <- struct{}{}:
-			default: // one is on its way
-			}
-		}
-	}()
+	reload := make(chan os.Signal, 1) // one that waits stands for all that come meanwhile
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
 
 	return controller.Run(ctx, controller.Config{
 		Name: fleet.NodeID(f.name), HTTP: front, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"time"
 
 	"google.golang.org/grpc"
@@ -29,7 +30,7 @@ type Config struct {
 	// read at the start, and again whenever Reload gets a value.
 	File   string
 	Lookup func(name string) (string, bool) // variables of the fleet file
-	Reload <-chan struct{}
+	Reload <-chan os.Signal
 
 	// Up is called once all listeners are bound; it may be nil.
 	Up func(Addresses) error

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,7 +38,7 @@ type Cluster struct {
 	file   string // the fleet file
 	data   string // the controller's data directory
 	log    *slog.Logger
-	reload chan struct{}
+	reload chan os.Signal
 
 	controller *process
 	addrs      controller.Addresses
@@ -71,7 +72,7 @@ func Start(t testing.TB, opts Options) *Cluster {
 	c := &Cluster{
 		t: t, opts: opts, file: filepath.Join(dir, "fleet.yaml"), data: filepath.Join(dir, "controller"),
 		log:     slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
-		reload:  make(chan struct{}, 1),
+		reload:  make(chan os.Signal, 1),
 		workers: make(map[fleet.NodeID]*Worker),
 	}
 	c.write(opts.File)
@@ -92,7 +93,7 @@ func (c *Cluster) write(file string) {
 // Deploy makes the file desired, as an operator with an editor and SIGHUP.
 func (c *Cluster) Deploy(file string) {
 	c.write(file)
-	c.reload <- struct{}{}
+	c.reload <- syscall.SIGHUP
 }
 
 // StartController starts the controller, at the addresses that it had before.
