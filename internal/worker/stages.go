@@ -9,7 +9,7 @@ import (
 // stages are the running parts of a worker, each with an end of its own, so
 // that they can be ended in another order than all at once.
 type stages struct {
-	base   context.Context //nolint:containedctx // what its parts run under; it ends with none
+	base   context.Context // what its parts run under; it ends with none
 	parts  map[string]*stage
 	failed chan struct{} // closed when a part ended that was not told to
 	once   sync.Once

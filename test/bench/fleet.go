@@ -69,6 +69,21 @@ func makeImage(ctx context.Context, path string) error {
 // removeImage fails while another subject still uses the image, which removes it then.
 func removeImage() { _ = exec.Command("podman", "rmi", image).Run() }
 
+// prepare makes a directory for state and what the echo server is made from.
+func prepare(ctx context.Context, kind string, undo *cleanup) (dir string, spec map[string]any, err error) {
+	if dir, err = os.MkdirTemp("", "mcpfleet-bench-"); err != nil {
+		return "", nil, err
+	}
+	undo.add(func() { os.RemoveAll(dir) })
+	if spec, err = serverSpec(ctx, kind); err != nil {
+		return "", nil, err
+	}
+	if kind == "podman" {
+		undo.add(removeImage)
+	}
+	return dir, spec, nil
+}
+
 // startNode starts the worker program.
 func startNode(ctx context.Context, cfg config, dir, kind string, args ...string) (*child, error) {
 	return startChild(ctx, filepath.Join(cfg.bin, "worker"), append([]string{
@@ -84,17 +99,9 @@ func startWorker(kind string) func(context.Context, config) (*running, error) {
 				undo.run()
 			}
 		}()
-		dir, err := os.MkdirTemp("", "mcpfleet-bench-")
+		dir, spec, err := prepare(ctx, kind, &undo)
 		if err != nil {
 			return nil, err
-		}
-		undo.add(func() { os.RemoveAll(dir) })
-		spec, err := serverSpec(ctx, kind)
-		if err != nil {
-			return nil, err
-		}
-		if kind == "podman" {
-			undo.add(removeImage)
 		}
 		node, err := startNode(ctx, cfg, dir, kind, "--grpc", "127.0.0.1:0", "--gossip", "127.0.0.1:0")
 		if err != nil {
@@ -193,17 +200,9 @@ func startFleet(kind string) func(context.Context, config) (*running, error) {
 				undo.run()
 			}
 		}()
-		dir, err := os.MkdirTemp("", "mcpfleet-bench-")
+		dir, spec, err := prepare(ctx, kind, &undo)
 		if err != nil {
 			return nil, err
-		}
-		undo.add(func() { os.RemoveAll(dir) })
-		spec, err := serverSpec(ctx, kind)
-		if err != nil {
-			return nil, err
-		}
-		if kind == "podman" {
-			undo.add(removeImage)
 		}
 		file, err := json.Marshal(map[string]any{"servers": map[string]any{"bench": spec}})
 		if err != nil {

@@ -78,7 +78,7 @@ type args struct {
 type echoRun struct {
 	Echo
 	*Stdio
-	ctx  context.Context //nolint:containedctx // the program's life
+	ctx  context.Context // the program's life
 	out  chan struct{}   // a lock that a synctest bubble sees through
 	exit chan int
 	work sync.WaitGroup

@@ -35,7 +35,7 @@ type process struct {
 	launch                fleet.Launch
 	stdin, stdout, stderr *pipe
 	kill                  context.CancelFunc
-	killed                context.Context //nolint:containedctx // it is the program's life, not a request
+	killed                context.Context // it is the program's life, not a request
 	term                  chan struct{}
 	termOnce              sync.Once
 	done                  chan struct{} // closed with exit set
