@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"runtime"
 	"strings"
@@ -337,4 +338,22 @@ func heapInUse() uint64 {
 	runtime.GC() // pools are emptied by the second
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
+}
+
+// A stop may overtake the goroutine that was to serve.
+func TestServeAfterStop(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 200 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := NewServer(ServerConfig{Worker: &fakeWorker{}, Log: slog.New(slog.DiscardHandler)}).Serve(ctx, l); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := net.Dial("tcp", l.Addr().String()); err == nil {
+			t.Fatal("the listener is still open")
+		}
+	}
 }

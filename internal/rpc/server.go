@@ -16,6 +16,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -124,7 +125,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		cut := time.AfterFunc(stopTimeout, g.Stop)
 		g.GracefulStop()
 		cut.Stop()
-		err = <-served // nil after a stop
+		// nil after a stop, and this of a server that was stopped before it
+		// had begun to serve.
+		if err = <-served; errors.Is(err, grpc.ErrServerStopped) {
+			err = nil
+		}
 	}
 	g.Stop()
 	s.readers.Wait()
