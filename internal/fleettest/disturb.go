@@ -52,10 +52,11 @@ var errDisturbed = status.Error(codes.Unavailable, "lost by the test")
 
 func (d *Disturbance) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	again := func(delay time.Duration) { // not waited for: it overtakes, or is overtaken
+		spare := newLike(reply) // made now: the sender may be reading into reply by then
 		time.AfterFunc(delay, func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
-			_ = invoke(ctx, method, req, newLike(reply), cc, opts...)
+			_ = invoke(ctx, method, req, spare, cc, opts...)
 		})
 	}
 	switch dice, delay := d.roll(); {
