@@ -37,6 +37,32 @@ var (
 	// ErrCatalogueUnknown: what a server offers is not known yet, because no
 	// replica of it has been ready so far.
 	ErrCatalogueUnknown = errors.New("tools are not known yet")
+	// ErrStopped: the server is stopped by hand: its replicas are 0.
+	ErrStopped = errors.New("server is stopped")
+	// ErrUnknownNode: no node has such a name.
+	ErrUnknownNode = errors.New("unknown node")
+	// ErrUnknownController: no controller has such a name or id.
+	ErrUnknownController = errors.New("unknown controller")
+	// ErrUnknownRevision: the server never had the revision, or it is too old
+	// to be kept.
+	ErrUnknownRevision = errors.New("unknown revision")
+	// ErrInvalid: a write that cannot be done to what is stored; it changed
+	// nothing.
+	ErrInvalid = errors.New("invalid write")
+	// ErrConflict: the write contradicts what is stored; it changed nothing.
+	ErrConflict = errors.New("conflicting write")
+	// ErrPrecondition: what is stored is not what the write was meant for; it
+	// changed nothing.
+	ErrPrecondition = errors.New("precondition failed")
+	// ErrUnsupported: a controller of an older version would not understand
+	// the write; it changed nothing.
+	ErrUnsupported = errors.New("not supported by all controllers yet")
+	// ErrNotLeader: this controller is not the leader; nothing was written.
+	ErrNotLeader = errors.New("not the leader")
+	// ErrNoLeader: no leader could be reached; nothing was written.
+	ErrNoLeader = errors.New("no leader")
+	// ErrOutcomeUnknown: the write may or may not have happened.
+	ErrOutcomeUnknown = errors.New("outcome of the write is unknown")
 	// ErrNoDefaultTool: the call names no tool, and there is no default one.
 	ErrNoDefaultTool = errors.New("no default tool")
 )

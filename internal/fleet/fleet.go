@@ -29,15 +29,26 @@ type (
 	Revision uint64
 	// ClusterID names a cluster: random, made once, kept by the controllers.
 	ClusterID string
+	// ControllerID names one controller among the voters: random, made once,
+	// kept in its data directory. Its name and addresses may change.
+	ControllerID string
 )
 
-// Epoch orders the orders of controllers. It is persisted before its first
-// use and grows with every controller life; a worker refuses an order with a
-// lower epoch than the highest it has seen.
+// Incarnation counts how often a cluster's state was put back from a backup or
+// from one survivor. Orders of an earlier incarnation are refused whatever
+// their epoch is.
+type Incarnation uint64
+
+// Epoch orders the orders of leaders within an incarnation: the raft term of
+// the entry with which a leader began its tenure. A worker refuses an order
+// with a lower epoch than the highest it has seen.
 type Epoch uint64
 
 // NewLifeID returns a fresh, random life id.
 func NewLifeID() LifeID { return LifeID(randomHex(6)) }
+
+// NewControllerID returns a fresh, random controller id.
+func NewControllerID() ControllerID { return ControllerID(randomHex(8)) }
 
 // NewClusterID returns a fresh, random cluster id.
 func NewClusterID() ClusterID { return ClusterID(randomHex(4)) }
@@ -65,6 +76,13 @@ type Member struct {
 	PID    int
 	// Started is when this life began. Of two lives of one node the newer wins.
 	Started time.Time
+
+	// Of controllers only:
+	Controller ControllerID
+	Raft       string    // host:port of raft
+	Cluster    ClusterID // "" while it belongs to none yet
+	Expect     int       // how many stateless controllers found a cluster; 0: it founds none
+	Format     int       // the newest commands and snapshots that it understands
 }
 
 // Role tells the two programs apart.
@@ -121,6 +139,7 @@ type Replica struct {
 	ID          ReplicaID
 	Server      ServerName
 	Revision    Revision
+	Generation  uint64 // of the assignment it was started by
 	Node        NodeID
 	Phase       Phase
 	Reason      string // in words; for ended replicas why they ended

@@ -83,6 +83,10 @@ func (t *Template) Hash() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// Masked stands where a secret is not shown. Written back, it keeps the secret
+// that is stored.
+const Masked = "***"
+
 // Defaults of a spec, in one place.
 const (
 	DefaultReplicas        = 1
@@ -102,5 +106,22 @@ const (
 type Server struct {
 	Name     ServerName
 	Revision Revision
-	Spec     Spec
+	Spec     Spec // Replicas is the target in force, which may differ from what the user wrote
+	// Generation counts the restarts by hand: replicas of an earlier one are
+	// to be replaced.
+	Generation uint64
+	// Stable is the last revision that was rolled out whole, with what it is
+	// made from: until the present one is, what dies of it is replaced by its
+	// like. 0 and nil: none, or the present one.
+	Stable         Revision
+	StableTemplate *Template
+}
+
+// NodeIntent is what operators want of a node. The zero value is an ordinary
+// node.
+type NodeIntent struct {
+	Cordoned bool // nothing new is placed there
+	// DrainUntil: what runs there moves away, and is stopped when this comes.
+	// Zero: it is not drained. A drained node is cordoned too.
+	DrainUntil time.Time
 }

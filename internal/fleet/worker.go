@@ -1,14 +1,22 @@
 package fleet
 
 import (
+	"cmp"
 	"io"
 	"time"
 )
 
-// Order says by whom and when an order to a worker was given.
+// Order says by which leader an order to a worker was given. It is fixed for a
+// leader's tenure.
 type Order struct {
-	Cluster ClusterID
-	Epoch   Epoch
+	Cluster     ClusterID
+	Incarnation Incarnation
+	Epoch       Epoch
+}
+
+// Compare orders the orders of one cluster: by incarnation, then by epoch.
+func (o Order) Compare(p Order) int {
+	return cmp.Or(cmp.Compare(o.Incarnation, p.Incarnation), cmp.Compare(o.Epoch, p.Epoch))
 }
 
 // Assignment tells a worker to run one replica.
@@ -16,7 +24,9 @@ type Assignment struct {
 	ID       ReplicaID
 	Server   ServerName
 	Revision Revision
-	Template *Template
+	// Generation is how often the server had been restarted by hand.
+	Generation uint64
+	Template   *Template
 }
 
 // Report is what a worker tells of itself: first one full report, then
@@ -24,6 +34,7 @@ type Assignment struct {
 // of different lives of a node do not compare.
 type Report struct {
 	Version    uint64
+	Now        time.Time // on the worker's clock, when it was sent; zero: not told
 	Node       *NodeInfo // set in the first report of a watch only
 	Full       bool      // Replicas is all there is, ended ones still remembered included
 	Replicas   []Replica // all (Full) or those that changed

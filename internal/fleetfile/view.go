@@ -5,7 +5,7 @@ import (
 )
 
 // Masked stands where a value of env is not shown.
-const Masked = "***"
+const Masked = fleet.Masked
 
 // ServerView is a spec in the keys of the fleet file, fit to be shown: values
 // of env are masked. But for those, it can be parsed again.

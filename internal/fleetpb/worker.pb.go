@@ -162,11 +162,15 @@ func (FailureKind) EnumDescriptor() ([]byte, []int) {
 }
 
 // Order says by whom and when an order was given. A worker refuses another
-// cluster's orders and those with an epoch lower than the highest it has seen.
+// cluster's orders and those with an incarnation, or within it an epoch, lower
+// than the highest it has seen.
 type Order struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// The raft term of the entry with which the leader began its tenure.
+	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Grows when the cluster's state is put back from a backup.
+	Incarnation   uint64 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -215,13 +219,22 @@ func (x *Order) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *Order) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
 type StartReplicaRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Order         *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
-	ReplicaId     string                 `protobuf:"bytes,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
-	Server        string                 `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"`
-	Revision      uint64                 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
-	Template      *Template              `protobuf:"bytes,5,opt,name=template,proto3" json:"template,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Order     *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	ReplicaId string                 `protobuf:"bytes,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Server    string                 `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"`
+	Revision  uint64                 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	Template  *Template              `protobuf:"bytes,5,opt,name=template,proto3" json:"template,omitempty"`
+	// How often the server had been restarted by hand.
+	Generation    uint64 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -291,6 +304,13 @@ func (x *StartReplicaRequest) GetTemplate() *Template {
 	return nil
 }
 
+func (x *StartReplicaRequest) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
 type StartReplicaResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The version of the node's report in which the replica first appears.
@@ -336,6 +356,94 @@ func (x *StartReplicaResponse) GetVersion() uint64 {
 	return 0
 }
 
+type FenceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Order         *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceRequest) Reset() {
+	*x = FenceRequest{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceRequest) ProtoMessage() {}
+
+func (x *FenceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceRequest.ProtoReflect.Descriptor instead.
+func (*FenceRequest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *FenceRequest) GetOrder() *Order {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+type FenceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceResponse) Reset() {
+	*x = FenceResponse{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceResponse) ProtoMessage() {}
+
+func (x *FenceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceResponse.ProtoReflect.Descriptor instead.
+func (*FenceResponse) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FenceResponse) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 type StopReplicaRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Order         *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
@@ -347,7 +455,7 @@ type StopReplicaRequest struct {
 
 func (x *StopReplicaRequest) Reset() {
 	*x = StopReplicaRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[3]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -359,7 +467,7 @@ func (x *StopReplicaRequest) String() string {
 func (*StopReplicaRequest) ProtoMessage() {}
 
 func (x *StopReplicaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[3]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -372,7 +480,7 @@ func (x *StopReplicaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopReplicaRequest.ProtoReflect.Descriptor instead.
 func (*StopReplicaRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{3}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StopReplicaRequest) GetOrder() *Order {
@@ -405,7 +513,7 @@ type StopReplicaResponse struct {
 
 func (x *StopReplicaResponse) Reset() {
 	*x = StopReplicaResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[4]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +525,7 @@ func (x *StopReplicaResponse) String() string {
 func (*StopReplicaResponse) ProtoMessage() {}
 
 func (x *StopReplicaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[4]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +538,7 @@ func (x *StopReplicaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopReplicaResponse.ProtoReflect.Descriptor instead.
 func (*StopReplicaResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{4}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StopReplicaResponse) GetVersion() uint64 {
@@ -469,7 +577,7 @@ type Template struct {
 
 func (x *Template) Reset() {
 	*x = Template{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[5]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -481,7 +589,7 @@ func (x *Template) String() string {
 func (*Template) ProtoMessage() {}
 
 func (x *Template) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[5]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -494,7 +602,7 @@ func (x *Template) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Template.ProtoReflect.Descriptor instead.
 func (*Template) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{5}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Template) GetImage() string {
@@ -648,7 +756,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[6]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +768,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[6]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +781,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{6}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Mount) GetSource() string {
@@ -708,7 +816,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[7]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +828,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[7]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +841,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{7}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -768,7 +876,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[8]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +888,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[8]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +901,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{8}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Health) GetPeriod() *durationpb.Duration {
@@ -826,7 +934,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[9]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +946,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[9]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +959,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{9}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchRequest) GetOrder() *Order {
@@ -876,14 +984,16 @@ type WatchResponse struct {
 	// Ended replicas that the node has forgotten.
 	Forgotten []string `protobuf:"bytes,6,rep,name=forgotten,proto3" json:"forgotten,omitempty"`
 	// The node is stopping: place nothing on it.
-	Draining      bool `protobuf:"varint,7,opt,name=draining,proto3" json:"draining,omitempty"`
+	Draining bool `protobuf:"varint,7,opt,name=draining,proto3" json:"draining,omitempty"`
+	// The node's clock, so that ages do not depend on two clocks.
+	Now           *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=now,proto3" json:"now,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[10]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +1005,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[10]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +1018,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{10}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WatchResponse) GetVersion() uint64 {
@@ -960,6 +1070,13 @@ func (x *WatchResponse) GetDraining() bool {
 	return false
 }
 
+func (x *WatchResponse) GetNow() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Now
+	}
+	return nil
+}
+
 type Node struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Node     string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -978,7 +1095,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[11]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1107,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[11]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1120,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{11}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Node) GetNode() string {
@@ -1090,13 +1207,14 @@ type Replica struct {
 	Log []string `protobuf:"bytes,16,rep,name=log,proto3" json:"log,omitempty"`
 	// What the replica was made from counts against the node's capacity.
 	Resources     *Resources `protobuf:"bytes,17,opt,name=resources,proto3" json:"resources,omitempty"`
+	Generation    uint64     `protobuf:"varint,18,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[12]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1226,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[12]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1239,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{12}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Replica) GetId() string {
@@ -1243,6 +1361,13 @@ func (x *Replica) GetResources() *Resources {
 	return nil
 }
 
+func (x *Replica) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
 type Exit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          int32                  `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
@@ -1256,7 +1381,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[13]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +1393,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[13]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +1406,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{13}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -1333,7 +1458,7 @@ type Catalogue struct {
 
 func (x *Catalogue) Reset() {
 	*x = Catalogue{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[14]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1470,7 @@ func (x *Catalogue) String() string {
 func (*Catalogue) ProtoMessage() {}
 
 func (x *Catalogue) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[14]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1483,7 @@ func (x *Catalogue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Catalogue.ProtoReflect.Descriptor instead.
 func (*Catalogue) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{14}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Catalogue) GetHash() string {
@@ -1413,7 +1538,7 @@ type CallsRequest struct {
 
 func (x *CallsRequest) Reset() {
 	*x = CallsRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[15]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +1550,7 @@ func (x *CallsRequest) String() string {
 func (*CallsRequest) ProtoMessage() {}
 
 func (x *CallsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[15]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +1563,7 @@ func (x *CallsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallsRequest.ProtoReflect.Descriptor instead.
 func (*CallsRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{15}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CallsRequest) GetCommands() []*CallCommand {
@@ -1461,7 +1586,7 @@ type CallCommand struct {
 
 func (x *CallCommand) Reset() {
 	*x = CallCommand{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[16]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1598,7 @@ func (x *CallCommand) String() string {
 func (*CallCommand) ProtoMessage() {}
 
 func (x *CallCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[16]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1611,7 @@ func (x *CallCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallCommand.ProtoReflect.Descriptor instead.
 func (*CallCommand) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{16}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CallCommand) GetMsg() isCallCommand_Msg {
@@ -1546,7 +1671,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1683,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1696,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{17}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Call) GetId() uint64 {
@@ -1627,7 +1752,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1764,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1777,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{18}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Cancel) GetId() uint64 {
@@ -1678,7 +1803,7 @@ type CallsResponse struct {
 
 func (x *CallsResponse) Reset() {
 	*x = CallsResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1815,7 @@ func (x *CallsResponse) String() string {
 func (*CallsResponse) ProtoMessage() {}
 
 func (x *CallsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1828,7 @@ func (x *CallsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallsResponse.ProtoReflect.Descriptor instead.
 func (*CallsResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{19}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CallsResponse) GetEvents() []*CallEvent {
@@ -1733,7 +1858,7 @@ type CallEvent struct {
 
 func (x *CallEvent) Reset() {
 	*x = CallEvent{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +1870,7 @@ func (x *CallEvent) String() string {
 func (*CallEvent) ProtoMessage() {}
 
 func (x *CallEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +1883,7 @@ func (x *CallEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallEvent.ProtoReflect.Descriptor instead.
 func (*CallEvent) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{20}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CallEvent) GetId() uint64 {
@@ -1855,7 +1980,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +1992,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +2005,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{21}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Reply) GetOutcome() isReply_Outcome {
@@ -1969,7 +2094,7 @@ type Large struct {
 
 func (x *Large) Reset() {
 	*x = Large{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1981,7 +2106,7 @@ func (x *Large) String() string {
 func (*Large) ProtoMessage() {}
 
 func (x *Large) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1994,7 +2119,7 @@ func (x *Large) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Large.ProtoReflect.Descriptor instead.
 func (*Large) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{22}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Large) GetToken() string {
@@ -2026,7 +2151,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2163,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2176,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{23}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{25}
 }
 
 type Released struct {
@@ -2062,7 +2187,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2199,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2212,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{24}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{26}
 }
 
 // Failure is a call that got no reply from the server.
@@ -2103,7 +2228,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2240,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2253,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{25}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Failure) GetKinds() []FailureKind {
@@ -2154,7 +2279,7 @@ type FetchResultRequest struct {
 
 func (x *FetchResultRequest) Reset() {
 	*x = FetchResultRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2291,7 @@ func (x *FetchResultRequest) String() string {
 func (*FetchResultRequest) ProtoMessage() {}
 
 func (x *FetchResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2304,7 @@ func (x *FetchResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResultRequest.ProtoReflect.Descriptor instead.
 func (*FetchResultRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{26}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *FetchResultRequest) GetToken() string {
@@ -2198,7 +2323,7 @@ type FetchResultResponse struct {
 
 func (x *FetchResultResponse) Reset() {
 	*x = FetchResultResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2210,7 +2335,7 @@ func (x *FetchResultResponse) String() string {
 func (*FetchResultResponse) ProtoMessage() {}
 
 func (x *FetchResultResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2223,7 +2348,7 @@ func (x *FetchResultResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResultResponse.ProtoReflect.Descriptor instead.
 func (*FetchResultResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{27}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FetchResultResponse) GetChunk() []byte {
@@ -2245,7 +2370,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2257,7 +2382,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2270,7 +2395,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{28}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LogsRequest) GetReplicaId() string {
@@ -2303,7 +2428,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2440,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2453,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{29}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LogsResponse) GetLines() []*LogLine {
@@ -2348,7 +2473,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2360,7 +2485,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2373,7 +2498,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{30}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LogLine) GetTime() *timestamppb.Timestamp {
@@ -2394,19 +2519,27 @@ var File_mcpfleet_v1_worker_proto protoreflect.FileDescriptor
 
 const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\n" +
-	"\x18mcpfleet/v1/worker.proto\x12\vmcpfleet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"<\n" +
+	"\x18mcpfleet/v1/worker.proto\x12\vmcpfleet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"^\n" +
 	"\x05Order\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xc5\x01\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\"\xe5\x01\n" +
 	"\x13StartReplicaRequest\x12(\n" +
 	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x02 \x01(\tR\treplicaId\x12\x16\n" +
 	"\x06server\x18\x03 \x01(\tR\x06server\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x04R\brevision\x121\n" +
-	"\btemplate\x18\x05 \x01(\v2\x15.mcpfleet.v1.TemplateR\btemplate\"0\n" +
+	"\btemplate\x18\x05 \x01(\v2\x15.mcpfleet.v1.TemplateR\btemplate\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x06 \x01(\x04R\n" +
+	"generation\"0\n" +
 	"\x14StartReplicaResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\"8\n" +
+	"\fFenceRequest\x12(\n" +
+	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\")\n" +
+	"\rFenceResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"u\n" +
 	"\x12StopReplicaRequest\x12(\n" +
 	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\x12\x1d\n" +
@@ -2460,7 +2593,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1a\n" +
 	"\bfailures\x18\x03 \x01(\x05R\bfailures\"8\n" +
 	"\fWatchRequest\x12(\n" +
-	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\"\x88\x02\n" +
+	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\"\xb6\x02\n" +
 	"\rWatchResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12%\n" +
 	"\x04node\x18\x02 \x01(\v2\x11.mcpfleet.v1.NodeR\x04node\x12\x12\n" +
@@ -2470,7 +2603,8 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"catalogues\x18\x05 \x03(\v2\x16.mcpfleet.v1.CatalogueR\n" +
 	"catalogues\x12\x1c\n" +
 	"\tforgotten\x18\x06 \x03(\tR\tforgotten\x12\x1a\n" +
-	"\bdraining\x18\a \x01(\bR\bdraining\"\xc2\x02\n" +
+	"\bdraining\x18\a \x01(\bR\bdraining\x12,\n" +
+	"\x03now\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\xc2\x02\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04life\x18\x02 \x01(\tR\x04life\x12\x10\n" +
@@ -2483,7 +2617,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x04grpc\x18\t \x01(\tR\x04grpc\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd3\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf3\x04\n" +
 	"\aReplica\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x1a\n" +
@@ -2504,7 +2638,10 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x04exit\x18\x0e \x01(\v2\x11.mcpfleet.v1.ExitR\x04exit\x12\x1c\n" +
 	"\tcatalogue\x18\x0f \x01(\tR\tcatalogue\x12\x10\n" +
 	"\x03log\x18\x10 \x03(\tR\x03log\x124\n" +
-	"\tresources\x18\x11 \x01(\v2\x16.mcpfleet.v1.ResourcesR\tresources\"t\n" +
+	"\tresources\x18\x11 \x01(\v2\x16.mcpfleet.v1.ResourcesR\tresources\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x12 \x01(\x04R\n" +
+	"generation\"t\n" +
 	"\x04Exit\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\tR\x06signal\x12\x10\n" +
@@ -2597,9 +2734,10 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x16FAILURE_KIND_CANCELLED\x10\x06\x12 \n" +
 	"\x1cFAILURE_KIND_UNKNOWN_REPLICA\x10\a\x12\x19\n" +
 	"\x15FAILURE_KIND_DRAINING\x10\b\x12\x18\n" +
-	"\x14FAILURE_KIND_TIMEOUT\x10\t2\xcf\x03\n" +
+	"\x14FAILURE_KIND_TIMEOUT\x10\t2\x8f\x04\n" +
 	"\rWorkerService\x12S\n" +
-	"\fStartReplica\x12 .mcpfleet.v1.StartReplicaRequest\x1a!.mcpfleet.v1.StartReplicaResponse\x12P\n" +
+	"\fStartReplica\x12 .mcpfleet.v1.StartReplicaRequest\x1a!.mcpfleet.v1.StartReplicaResponse\x12>\n" +
+	"\x05Fence\x12\x19.mcpfleet.v1.FenceRequest\x1a\x1a.mcpfleet.v1.FenceResponse\x12P\n" +
 	"\vStopReplica\x12\x1f.mcpfleet.v1.StopReplicaRequest\x1a .mcpfleet.v1.StopReplicaResponse\x12@\n" +
 	"\x05Watch\x12\x19.mcpfleet.v1.WatchRequest\x1a\x1a.mcpfleet.v1.WatchResponse0\x01\x12B\n" +
 	"\x05Calls\x12\x19.mcpfleet.v1.CallsRequest\x1a\x1a.mcpfleet.v1.CallsResponse(\x010\x01\x12R\n" +
@@ -2619,102 +2757,108 @@ func file_mcpfleet_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_mcpfleet_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_mcpfleet_v1_worker_proto_goTypes = []any{
 	(Phase)(0),                    // 0: mcpfleet.v1.Phase
 	(FailureKind)(0),              // 1: mcpfleet.v1.FailureKind
 	(*Order)(nil),                 // 2: mcpfleet.v1.Order
 	(*StartReplicaRequest)(nil),   // 3: mcpfleet.v1.StartReplicaRequest
 	(*StartReplicaResponse)(nil),  // 4: mcpfleet.v1.StartReplicaResponse
-	(*StopReplicaRequest)(nil),    // 5: mcpfleet.v1.StopReplicaRequest
-	(*StopReplicaResponse)(nil),   // 6: mcpfleet.v1.StopReplicaResponse
-	(*Template)(nil),              // 7: mcpfleet.v1.Template
-	(*Mount)(nil),                 // 8: mcpfleet.v1.Mount
-	(*Resources)(nil),             // 9: mcpfleet.v1.Resources
-	(*Health)(nil),                // 10: mcpfleet.v1.Health
-	(*WatchRequest)(nil),          // 11: mcpfleet.v1.WatchRequest
-	(*WatchResponse)(nil),         // 12: mcpfleet.v1.WatchResponse
-	(*Node)(nil),                  // 13: mcpfleet.v1.Node
-	(*Replica)(nil),               // 14: mcpfleet.v1.Replica
-	(*Exit)(nil),                  // 15: mcpfleet.v1.Exit
-	(*Catalogue)(nil),             // 16: mcpfleet.v1.Catalogue
-	(*CallsRequest)(nil),          // 17: mcpfleet.v1.CallsRequest
-	(*CallCommand)(nil),           // 18: mcpfleet.v1.CallCommand
-	(*Call)(nil),                  // 19: mcpfleet.v1.Call
-	(*Cancel)(nil),                // 20: mcpfleet.v1.Cancel
-	(*CallsResponse)(nil),         // 21: mcpfleet.v1.CallsResponse
-	(*CallEvent)(nil),             // 22: mcpfleet.v1.CallEvent
-	(*Reply)(nil),                 // 23: mcpfleet.v1.Reply
-	(*Large)(nil),                 // 24: mcpfleet.v1.Large
-	(*Progress)(nil),              // 25: mcpfleet.v1.Progress
-	(*Released)(nil),              // 26: mcpfleet.v1.Released
-	(*Failure)(nil),               // 27: mcpfleet.v1.Failure
-	(*FetchResultRequest)(nil),    // 28: mcpfleet.v1.FetchResultRequest
-	(*FetchResultResponse)(nil),   // 29: mcpfleet.v1.FetchResultResponse
-	(*LogsRequest)(nil),           // 30: mcpfleet.v1.LogsRequest
-	(*LogsResponse)(nil),          // 31: mcpfleet.v1.LogsResponse
-	(*LogLine)(nil),               // 32: mcpfleet.v1.LogLine
-	nil,                           // 33: mcpfleet.v1.Template.EnvEntry
-	nil,                           // 34: mcpfleet.v1.Template.LabelsEntry
-	nil,                           // 35: mcpfleet.v1.Node.LabelsEntry
-	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
+	(*FenceRequest)(nil),          // 5: mcpfleet.v1.FenceRequest
+	(*FenceResponse)(nil),         // 6: mcpfleet.v1.FenceResponse
+	(*StopReplicaRequest)(nil),    // 7: mcpfleet.v1.StopReplicaRequest
+	(*StopReplicaResponse)(nil),   // 8: mcpfleet.v1.StopReplicaResponse
+	(*Template)(nil),              // 9: mcpfleet.v1.Template
+	(*Mount)(nil),                 // 10: mcpfleet.v1.Mount
+	(*Resources)(nil),             // 11: mcpfleet.v1.Resources
+	(*Health)(nil),                // 12: mcpfleet.v1.Health
+	(*WatchRequest)(nil),          // 13: mcpfleet.v1.WatchRequest
+	(*WatchResponse)(nil),         // 14: mcpfleet.v1.WatchResponse
+	(*Node)(nil),                  // 15: mcpfleet.v1.Node
+	(*Replica)(nil),               // 16: mcpfleet.v1.Replica
+	(*Exit)(nil),                  // 17: mcpfleet.v1.Exit
+	(*Catalogue)(nil),             // 18: mcpfleet.v1.Catalogue
+	(*CallsRequest)(nil),          // 19: mcpfleet.v1.CallsRequest
+	(*CallCommand)(nil),           // 20: mcpfleet.v1.CallCommand
+	(*Call)(nil),                  // 21: mcpfleet.v1.Call
+	(*Cancel)(nil),                // 22: mcpfleet.v1.Cancel
+	(*CallsResponse)(nil),         // 23: mcpfleet.v1.CallsResponse
+	(*CallEvent)(nil),             // 24: mcpfleet.v1.CallEvent
+	(*Reply)(nil),                 // 25: mcpfleet.v1.Reply
+	(*Large)(nil),                 // 26: mcpfleet.v1.Large
+	(*Progress)(nil),              // 27: mcpfleet.v1.Progress
+	(*Released)(nil),              // 28: mcpfleet.v1.Released
+	(*Failure)(nil),               // 29: mcpfleet.v1.Failure
+	(*FetchResultRequest)(nil),    // 30: mcpfleet.v1.FetchResultRequest
+	(*FetchResultResponse)(nil),   // 31: mcpfleet.v1.FetchResultResponse
+	(*LogsRequest)(nil),           // 32: mcpfleet.v1.LogsRequest
+	(*LogsResponse)(nil),          // 33: mcpfleet.v1.LogsResponse
+	(*LogLine)(nil),               // 34: mcpfleet.v1.LogLine
+	nil,                           // 35: mcpfleet.v1.Template.EnvEntry
+	nil,                           // 36: mcpfleet.v1.Template.LabelsEntry
+	nil,                           // 37: mcpfleet.v1.Node.LabelsEntry
+	(*durationpb.Duration)(nil),   // 38: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 39: google.protobuf.Timestamp
 }
 var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	2,  // 0: mcpfleet.v1.StartReplicaRequest.order:type_name -> mcpfleet.v1.Order
-	7,  // 1: mcpfleet.v1.StartReplicaRequest.template:type_name -> mcpfleet.v1.Template
-	2,  // 2: mcpfleet.v1.StopReplicaRequest.order:type_name -> mcpfleet.v1.Order
-	33, // 3: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
-	8,  // 4: mcpfleet.v1.Template.mounts:type_name -> mcpfleet.v1.Mount
-	9,  // 5: mcpfleet.v1.Template.resources:type_name -> mcpfleet.v1.Resources
-	34, // 6: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
-	10, // 7: mcpfleet.v1.Template.health:type_name -> mcpfleet.v1.Health
-	36, // 8: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
-	36, // 9: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
-	36, // 10: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
-	36, // 11: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
-	36, // 12: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
-	2,  // 13: mcpfleet.v1.WatchRequest.order:type_name -> mcpfleet.v1.Order
-	13, // 14: mcpfleet.v1.WatchResponse.node:type_name -> mcpfleet.v1.Node
-	14, // 15: mcpfleet.v1.WatchResponse.replicas:type_name -> mcpfleet.v1.Replica
-	16, // 16: mcpfleet.v1.WatchResponse.catalogues:type_name -> mcpfleet.v1.Catalogue
-	35, // 17: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
-	9,  // 18: mcpfleet.v1.Node.capacity:type_name -> mcpfleet.v1.Resources
-	0,  // 19: mcpfleet.v1.Replica.phase:type_name -> mcpfleet.v1.Phase
-	37, // 20: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
-	37, // 21: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
-	37, // 22: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
-	15, // 23: mcpfleet.v1.Replica.exit:type_name -> mcpfleet.v1.Exit
-	9,  // 24: mcpfleet.v1.Replica.resources:type_name -> mcpfleet.v1.Resources
-	18, // 25: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
-	19, // 26: mcpfleet.v1.CallCommand.call:type_name -> mcpfleet.v1.Call
-	20, // 27: mcpfleet.v1.CallCommand.cancel:type_name -> mcpfleet.v1.Cancel
-	22, // 28: mcpfleet.v1.CallsResponse.events:type_name -> mcpfleet.v1.CallEvent
-	23, // 29: mcpfleet.v1.CallEvent.reply:type_name -> mcpfleet.v1.Reply
-	25, // 30: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
-	26, // 31: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
-	27, // 32: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
-	24, // 33: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
-	1,  // 34: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
-	32, // 35: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
-	37, // 36: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	3,  // 37: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
-	5,  // 38: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
-	11, // 39: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
-	17, // 40: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
-	28, // 41: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
-	30, // 42: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
-	4,  // 43: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
-	6,  // 44: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
-	12, // 45: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
-	21, // 46: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
-	29, // 47: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
-	31, // 48: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
-	43, // [43:49] is the sub-list for method output_type
-	37, // [37:43] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	9,  // 1: mcpfleet.v1.StartReplicaRequest.template:type_name -> mcpfleet.v1.Template
+	2,  // 2: mcpfleet.v1.FenceRequest.order:type_name -> mcpfleet.v1.Order
+	2,  // 3: mcpfleet.v1.StopReplicaRequest.order:type_name -> mcpfleet.v1.Order
+	35, // 4: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
+	10, // 5: mcpfleet.v1.Template.mounts:type_name -> mcpfleet.v1.Mount
+	11, // 6: mcpfleet.v1.Template.resources:type_name -> mcpfleet.v1.Resources
+	36, // 7: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
+	12, // 8: mcpfleet.v1.Template.health:type_name -> mcpfleet.v1.Health
+	38, // 9: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
+	38, // 10: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
+	38, // 11: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
+	38, // 12: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
+	38, // 13: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
+	2,  // 14: mcpfleet.v1.WatchRequest.order:type_name -> mcpfleet.v1.Order
+	15, // 15: mcpfleet.v1.WatchResponse.node:type_name -> mcpfleet.v1.Node
+	16, // 16: mcpfleet.v1.WatchResponse.replicas:type_name -> mcpfleet.v1.Replica
+	18, // 17: mcpfleet.v1.WatchResponse.catalogues:type_name -> mcpfleet.v1.Catalogue
+	39, // 18: mcpfleet.v1.WatchResponse.now:type_name -> google.protobuf.Timestamp
+	37, // 19: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
+	11, // 20: mcpfleet.v1.Node.capacity:type_name -> mcpfleet.v1.Resources
+	0,  // 21: mcpfleet.v1.Replica.phase:type_name -> mcpfleet.v1.Phase
+	39, // 22: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
+	39, // 23: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
+	39, // 24: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
+	17, // 25: mcpfleet.v1.Replica.exit:type_name -> mcpfleet.v1.Exit
+	11, // 26: mcpfleet.v1.Replica.resources:type_name -> mcpfleet.v1.Resources
+	20, // 27: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
+	21, // 28: mcpfleet.v1.CallCommand.call:type_name -> mcpfleet.v1.Call
+	22, // 29: mcpfleet.v1.CallCommand.cancel:type_name -> mcpfleet.v1.Cancel
+	24, // 30: mcpfleet.v1.CallsResponse.events:type_name -> mcpfleet.v1.CallEvent
+	25, // 31: mcpfleet.v1.CallEvent.reply:type_name -> mcpfleet.v1.Reply
+	27, // 32: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
+	28, // 33: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
+	29, // 34: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
+	26, // 35: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
+	1,  // 36: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
+	34, // 37: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
+	39, // 38: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	3,  // 39: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
+	5,  // 40: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
+	7,  // 41: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
+	13, // 42: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
+	19, // 43: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
+	30, // 44: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
+	32, // 45: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
+	4,  // 46: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
+	6,  // 47: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
+	8,  // 48: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
+	14, // 49: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
+	23, // 50: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
+	31, // 51: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
+	33, // 52: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
+	46, // [46:53] is the sub-list for method output_type
+	39, // [39:46] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_mcpfleet_v1_worker_proto_init() }
@@ -2722,16 +2866,16 @@ func file_mcpfleet_v1_worker_proto_init() {
 	if File_mcpfleet_v1_worker_proto != nil {
 		return
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[16].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[18].OneofWrappers = []any{
 		(*CallCommand_Call)(nil),
 		(*CallCommand_Cancel)(nil),
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[20].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[22].OneofWrappers = []any{
 		(*CallEvent_Reply)(nil),
 		(*CallEvent_Progress)(nil),
 		(*CallEvent_Released)(nil),
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[21].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[23].OneofWrappers = []any{
 		(*Reply_Result)(nil),
 		(*Reply_Error)(nil),
 		(*Reply_Failure)(nil),
@@ -2743,7 +2887,7 @@ func file_mcpfleet_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mcpfleet_v1_worker_proto_rawDesc), len(file_mcpfleet_v1_worker_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

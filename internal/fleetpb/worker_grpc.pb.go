@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	WorkerService_StartReplica_FullMethodName = "/mcpfleet.v1.WorkerService/StartReplica"
+	WorkerService_Fence_FullMethodName        = "/mcpfleet.v1.WorkerService/Fence"
 	WorkerService_StopReplica_FullMethodName  = "/mcpfleet.v1.WorkerService/StopReplica"
 	WorkerService_Watch_FullMethodName        = "/mcpfleet.v1.WorkerService/Watch"
 	WorkerService_Calls_FullMethodName        = "/mcpfleet.v1.WorkerService/Calls"
@@ -40,6 +41,10 @@ type WorkerServiceClient interface {
 	// the replica's phases come over Watch. Idempotent by replica id: an id that
 	// is known, running or ended, is left as it is.
 	StartReplica(ctx context.Context, in *StartReplicaRequest, opts ...grpc.CallOption) (*StartReplicaResponse, error)
+	// Fence makes the worker refuse all orders older than this one from now on,
+	// durably, and returns the version of a report in which all that older
+	// orders did shows. A new leader fences every worker before it plans.
+	Fence(ctx context.Context, in *FenceRequest, opts ...grpc.CallOption) (*FenceResponse, error)
 	// StopReplica drains and stops a replica and returns as soon as the order is
 	// taken. An unknown id is remembered as ended, so that a start that was
 	// delayed on the way cannot begin after its stop.
@@ -72,6 +77,16 @@ func (c *workerServiceClient) StartReplica(ctx context.Context, in *StartReplica
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StartReplicaResponse)
 	err := c.cc.Invoke(ctx, WorkerService_StartReplica_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) Fence(ctx context.Context, in *FenceRequest, opts ...grpc.CallOption) (*FenceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FenceResponse)
+	err := c.cc.Invoke(ctx, WorkerService_Fence_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +183,10 @@ type WorkerServiceServer interface {
 	// the replica's phases come over Watch. Idempotent by replica id: an id that
 	// is known, running or ended, is left as it is.
 	StartReplica(context.Context, *StartReplicaRequest) (*StartReplicaResponse, error)
+	// Fence makes the worker refuse all orders older than this one from now on,
+	// durably, and returns the version of a report in which all that older
+	// orders did shows. A new leader fences every worker before it plans.
+	Fence(context.Context, *FenceRequest) (*FenceResponse, error)
 	// StopReplica drains and stops a replica and returns as soon as the order is
 	// taken. An unknown id is remembered as ended, so that a start that was
 	// delayed on the way cannot begin after its stop.
@@ -198,6 +217,9 @@ type UnimplementedWorkerServiceServer struct{}
 
 func (UnimplementedWorkerServiceServer) StartReplica(context.Context, *StartReplicaRequest) (*StartReplicaResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method StartReplica not implemented")
+}
+func (UnimplementedWorkerServiceServer) Fence(context.Context, *FenceRequest) (*FenceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Fence not implemented")
 }
 func (UnimplementedWorkerServiceServer) StopReplica(context.Context, *StopReplicaRequest) (*StopReplicaResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method StopReplica not implemented")
@@ -249,6 +271,24 @@ func _WorkerService_StartReplica_Handler(srv interface{}, ctx context.Context, d
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(WorkerServiceServer).StartReplica(ctx, req.(*StartReplicaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkerService_Fence_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FenceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).Fence(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_Fence_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).Fence(ctx, req.(*FenceRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -321,6 +361,10 @@ var WorkerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "StartReplica",
 			Handler:    _WorkerService_StartReplica_Handler,
+		},
+		{
+			MethodName: "Fence",
+			Handler:    _WorkerService_Fence_Handler,
 		},
 		{
 			MethodName: "StopReplica",
