@@ -5,7 +5,9 @@
 // It promises that a server whose tools are not known is never taken for one
 // that has none: lookups then fail with fleet.ErrCatalogueUnknown or, when its
 // replicas cannot start, with fleet.ErrNoReplica. What was known stays known
-// while a server has no replica. Raw values of the servers (schemas,
+// while a server has no replica. A server that is stopped by hand adds nothing
+// to the merged list; what is known of it still resolves, so that its calls are
+// told that it is stopped and not that there is no such tool. Raw values of the servers (schemas,
 // annotations) are passed on byte for byte.
 //
 // At the root the default server's tools have their own names and every other
@@ -46,6 +48,9 @@ type Server struct {
 	// Failed: nothing is offered because replicas do not start, or none is
 	// wanted. Otherwise they are on their way.
 	Failed bool
+	// Stopped by hand: its tools are not in the merged list, and lookups of
+	// what is not known fail with fleet.ErrStopped.
+	Stopped bool
 }
 
 // Offer is what one READY replica offers.
@@ -165,6 +170,7 @@ type server struct {
 	defaultTool string
 	reason      string
 	failed      bool
+	stopped     bool
 
 	hash  string // of the catalogue shown; "" while none is known
 	order []*tool
@@ -178,7 +184,7 @@ func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server
 		s = &server{}
 	}
 	next := *s
-	next.name, next.defaultTool, next.reason, next.failed = v.Name, v.DefaultTool, v.Reason, v.Failed
+	next.name, next.defaultTool, next.reason, next.failed, next.stopped = v.Name, v.DefaultTool, v.Reason, v.Failed, v.Stopped
 	if hash := choose(v.Offers, s.hash); hash != "" && hash != s.hash {
 		if c := lookup(hash); c != nil {
 			next.hash = hash
@@ -190,7 +196,7 @@ func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server
 		next.reason, next.failed = "", false // not shown, so no reason for a new snapshot
 	}
 	if next.hash == s.hash && next.name == s.name && next.defaultTool == s.defaultTool &&
-		next.reason == s.reason && next.failed == s.failed {
+		next.reason == s.reason && next.failed == s.failed && next.stopped == s.stopped {
 		return s
 	}
 	return &next

@@ -314,3 +314,53 @@ func TestDistance(t *testing.T) {
 		}
 	}
 }
+
+// A server that is stopped by hand is not listed, is missed by nobody, and its
+// calls are told so.
+func TestStopped(t *testing.T) {
+	w := world{}
+	servers := []Server{
+		{Name: "ant", Offers: w.offer("a", "count", "dig", "walk")},
+		{Name: "bee", Offers: w.offer("b", "count", "fly")},
+		{Name: "cow"}, // never ran
+	}
+	c := New()
+	c.Update(View{Lookup: w.lookup, Servers: servers})
+	servers[1].Stopped, servers[1].Offers = true, nil
+	servers[2].Stopped = true
+	c.Update(View{Lookup: w.lookup, Servers: servers})
+
+	list, err := c.Tools("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(toolNames(t, list)); got != "[ant__count ant__dig ant__walk]" || strings.Contains(string(list), "unavailable") {
+		t.Errorf("list %s", list)
+	}
+	for name, want := range map[string]fleet.ServerName{"count": "ant", "bee__count": "bee", "fly": "bee", "dig": "ant"} {
+		if tool, err := c.Resolve("", name); err != nil || tool.Server != want {
+			t.Errorf("%s resolves to %v, %v; want %s", name, tool.Server, err, want)
+		}
+	}
+	if tool, err := c.Resolve("bee", "fly"); err != nil || tool.Name != "fly" {
+		t.Errorf("at its own path: %v, %v", tool, err)
+	}
+	for _, ask := range []func() error{
+		func() error { _, err := c.Resolve("cow", "moo"); return err },
+		func() error { _, err := c.Resolve("", "cow__moo"); return err },
+		func() error { _, err := c.Tools("cow"); return err },
+	} {
+		if err := ask(); !errors.Is(err, fleet.ErrStopped) {
+			t.Errorf("got %v, want that it is stopped", err)
+		}
+	}
+	if _, err := c.Resolve("", "moo"); !errors.Is(err, fleet.ErrUnknownTool) {
+		t.Errorf("unknown name: %v", err)
+	}
+
+	servers[0].Stopped, servers[0].Offers = true, nil
+	c.Update(View{Lookup: w.lookup, Servers: servers})
+	if list, err := c.Tools(""); err != nil || string(list) != `{"tools":[]}` {
+		t.Errorf("all stopped: %s, %v", list, err)
+	}
+}

@@ -25,7 +25,7 @@ const separator = "__"
 func newSnapshot(def fleet.ServerName, servers map[fleet.ServerName]*server) *snapshot {
 	s := &snapshot{def: def, servers: servers, order: sorted(def, servers), root: map[string]*fleet.Tool{}}
 	s.list = s.nameAndRender()
-	if unknown := s.unknown(); len(unknown) > 0 && len(unknown) == len(s.order) {
+	if unknown := s.unknown(); len(unknown) > 0 && len(unknown) == s.wanted() {
 		s.list, s.listErr = nil, notKnown(unknown)
 	}
 	s.addBareNames()
@@ -41,10 +41,13 @@ func (s *snapshot) nameAndRender() []byte {
 			if s.root[name] != nil {
 				continue // the default server has a tool of just that name: this one is called at its server's path
 			}
-			if len(s.root) > 0 {
+			s.root[name] = &t.Tool
+			if srv.stopped {
+				continue
+			}
+			if b[len(b)-1] != '[' {
 				b = append(b, ',')
 			}
-			s.root[name] = &t.Tool
 			b = t.appendTo(b, name)
 		}
 	}
@@ -69,26 +72,39 @@ func (s *snapshot) nameAndRender() []byte {
 // the default server's tools in their long form, and unique bare names of the
 // other servers.
 func (s *snapshot) addBareNames() {
-	bare := map[string]*fleet.Tool{} // nil: not unique
+	bare := map[bool]map[string]*fleet.Tool{false: {}, true: {}} // by stopped; nil: not unique
 	for _, srv := range s.order {
 		for _, t := range srv.order {
+			names := bare[srv.stopped]
 			if srv.name == s.def {
 				s.addName(string(srv.name)+separator+t.Name, &t.Tool)
-			} else if _, twice := bare[t.Name]; twice {
-				bare[t.Name] = nil
+			} else if _, twice := names[t.Name]; twice {
+				names[t.Name] = nil
 			} else {
-				bare[t.Name] = &t.Tool
+				names[t.Name] = &t.Tool
 			}
 		}
 	}
-	if def := s.servers[s.def]; def != nil && def.hash == "" {
+	if def := s.servers[s.def]; def != nil && def.hash == "" && !def.stopped {
 		return
 	}
-	for name, t := range bare {
-		if t != nil {
-			s.addName(name, t)
+	for _, stopped := range []bool{false, true} { // who runs goes first
+		for name, t := range bare[stopped] {
+			if _, ambiguous := bare[false][name]; t != nil && (!stopped || !ambiguous) {
+				s.addName(name, t)
+			}
 		}
 	}
+}
+
+// wanted counts the servers that are not stopped by hand.
+func (s *snapshot) wanted() (n int) {
+	for _, srv := range s.order {
+		if !srv.stopped {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *snapshot) addName(name string, t *fleet.Tool) {
@@ -104,11 +120,11 @@ func (s *snapshot) rootName(t *tool) string {
 	return string(t.Server) + separator + t.Name
 }
 
-// unknown returns the servers whose tools are not known.
+// unknown returns the servers whose tools are not known and should be.
 func (s *snapshot) unknown() []*server {
 	var out []*server
 	for _, srv := range s.order {
-		if srv.hash == "" {
+		if srv.hash == "" && !srv.stopped {
 			out = append(out, srv)
 		}
 	}
@@ -181,6 +197,9 @@ func (s *server) why() string {
 // notKnown tells which servers' tools are not known. It is an ErrNoReplica
 // only if waiting is no use for any of them.
 func notKnown(servers []*server) error {
+	if s := servers[0]; len(servers) == 1 && s.stopped {
+		return lookupErrorf(fleet.ErrStopped, "server %q is stopped: %s", s.name, s.why())
+	}
 	kind := fleet.ErrNoReplica
 	parts := make([]string, len(servers))
 	for i, s := range servers {

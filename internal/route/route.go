@@ -62,6 +62,9 @@ type Server struct {
 	// why: a start failed, or none is wanted. Calls then fail at once, queued
 	// ones too. "" lets calls wait: a replica is on its way.
 	Down string
+	// Stopped by hand: Replicas is empty, and calls fail at once with
+	// fleet.ErrStopped.
+	Stopped bool
 }
 
 // Replica is one that takes calls. One that fails its health check is better

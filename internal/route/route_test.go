@@ -641,6 +641,10 @@ func TestNoReplica(t *testing.T) {
 		p = b.call("7")
 		w.next(t).ok()
 		wantResult(t, p, "7")
+
+		b.view.Stopped = true
+		b.replicas()
+		wantErr(t, b.call("8"), fleet.ErrStopped, "scale it up")
 	})
 }
 

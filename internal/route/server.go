@@ -230,6 +230,8 @@ func (s *server) down() error {
 	switch {
 	case s.removed:
 		return fmt.Errorf("server %q: %w: it was removed", s.name, fleet.ErrNoReplica)
+	case s.limits.Stopped:
+		return fmt.Errorf("server %q: %w: scale it up to call it", s.name, fleet.ErrStopped)
 	case len(s.replicas) == 0 && s.limits.Down != "":
 		return fmt.Errorf("server %q: %w: %s", s.name, fleet.ErrNoReplica, s.limits.Down)
 	}
