@@ -26,6 +26,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/notice"
 )
 
 // Config says who this process is and whom it joins.
@@ -57,6 +58,7 @@ const (
 	suspicionMaxMult  = 3
 	streamTimeout     = 3 * time.Second // bounds one join attempt
 	leaveTimeout      = time.Second
+	updateTimeout     = time.Second
 	minRetry          = 100 * time.Millisecond // while alone
 	maxRetry          = 3 * time.Second
 	rejoinInterval    = 5 * time.Second // in company; memberlist never rejoins by itself
@@ -77,9 +79,13 @@ type Ring struct {
 	self    string // our name in the ring
 	changed chan struct{}
 	wake    chan struct{} // same as changed, for Run itself
+	board   notice.Board  // same, for any number
 	closed  chan struct{}
 	stop    func() // shuts memberlist down, once
+	meta    metaDelegate
 
+	telling sync.Mutex   // one Update at a time
+	member  fleet.Member // as last told
 	mu      sync.Mutex
 	members map[string]fleet.Member // by name in the ring
 	peers   *peers
@@ -113,10 +119,11 @@ func New(cfg Config) (*Ring, error) {
 	r := &Ring{
 		log: log, join: cfg.Join, self: ringName(member),
 		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), closed: make(chan struct{}),
-		members: make(map[string]fleet.Member), peers: remembered,
+		members: make(map[string]fleet.Member), peers: remembered, member: member,
 	}
 	mc.Name = r.self
-	mc.Delegate = metaDelegate(meta)
+	r.meta.meta.Store(&meta)
+	mc.Delegate = &r.meta
 	mc.Events = (*events)(r)
 	ll := &listLog{log: log}
 	mc.Logger = ll.logger()
@@ -172,6 +179,9 @@ func (r *Ring) Addr() string { return r.addr }
 // look again. One receiver.
 func (r *Ring) Changed() <-chan struct{} { return r.changed }
 
+// Subscribe tells any number of receivers when Members may have changed.
+func (r *Ring) Subscribe() (look <-chan struct{}, cancel func()) { return r.board.Subscribe() }
+
 // Members returns all that are thought alive, this process included, ordered
 // by node name. A node that was killed and came back may be there in two
 // lives for a few seconds: the newer one comes first, and it wins.
@@ -183,6 +193,32 @@ func (r *Ring) Members() []fleet.Member {
 		return cmp.Or(cmp.Compare(a.Node, b.Node), b.Started.Compare(a.Started), cmp.Compare(a.Life, b.Life))
 	})
 	return all
+}
+
+// Update changes what the others know of this process, all but its name, and
+// tells them. It returns when memberlist has taken it in; others hear of it in
+// gossip's own time.
+func (r *Ring) Update(change func(*fleet.Member)) error {
+	r.telling.Lock()
+	defer r.telling.Unlock()
+	next := r.member
+	change(&next)
+	next.Node, next.Life, next.Role = r.member.Node, r.member.Life, r.member.Role
+	meta, err := encodeMeta(next)
+	if err != nil {
+		return err
+	}
+	if next == r.member {
+		return nil
+	}
+	r.member = next
+	r.meta.meta.Store(&meta)
+	// A ring of one has nobody to hear it, and memberlist says so after the
+	// timeout.
+	if err := r.list.UpdateNode(updateTimeout); err != nil {
+		r.log.Debug("nobody has confirmed what changed about this member yet", "error", err)
+	}
+	return nil
 }
 
 // Close drops out of the ring without a word, as a killed process would, and
@@ -197,6 +233,7 @@ func (r *Ring) note() {
 		default:
 		}
 	}
+	r.board.Post()
 }
 
 // events is memberlist's view of a Ring. Its methods run in memberlist's

@@ -251,3 +251,42 @@ func eventually(t *testing.T, check func() error) {
 		}
 	}
 }
+
+// What a controller tells of itself changes when it comes to belong to a
+// cluster; whoever joins later knows it too.
+func TestUpdate(t *testing.T) {
+	a, _ := startRing(t, "a", "1", func(c *Config) {
+		c.Member.Role, c.Member.Controller, c.Member.Raft = fleet.RoleController, "0123456789abcdef", "127.0.0.1:7000"
+		c.Member.Expect, c.Member.Format = 3, 1
+	})
+	b, _ := startRing(t, "b", "1", joining(a.Addr()))
+	seen := func(r *Ring) fleet.Member {
+		for _, m := range r.Members() {
+			if m.Node == "a" {
+				return m
+			}
+		}
+		return fleet.Member{}
+	}
+	await(t, b, 20*time.Second, "a/1", "b/1")
+	if m := seen(b); m.Controller != "0123456789abcdef" || m.Raft != "127.0.0.1:7000" || m.Expect != 3 || m.Format != 1 || m.Cluster != "" {
+		t.Errorf("b sees %+v", m)
+	}
+	if err := a.Update(func(m *fleet.Member) { m.Cluster = "c1"; m.Node = "other" }); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.After(20 * time.Second)
+	for seen(b).Cluster != "c1" {
+		select {
+		case <-b.Changed():
+		case <-deadline:
+			t.Fatalf("b sees %+v", seen(b))
+		}
+	}
+	if m := seen(a); m.Cluster != "c1" || m.Node != "a" {
+		t.Errorf("a sees itself as %+v", m)
+	}
+	if err := a.Update(func(m *fleet.Member) { m.Raft = strings.Repeat("x", 600) }); err == nil {
+		t.Error("a member that does not fit was taken")
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -20,6 +21,12 @@ type meta struct {
 	HTTP    string     `json:"h,omitempty"`
 	PID     int        `json:"p,omitempty"`
 	Started int64      `json:"s"` // unix nanoseconds
+
+	Controller fleet.ControllerID `json:"c,omitempty"`
+	Raft       string             `json:"a,omitempty"`
+	Cluster    fleet.ClusterID    `json:"k,omitempty"`
+	Expect     int                `json:"e,omitempty"`
+	Format     int                `json:"f,omitempty"`
 }
 
 // ringName is a member's name in the ring. The life is part of it because
@@ -36,13 +43,15 @@ func encodeMeta(m fleet.Member) ([]byte, error) {
 	if n := len(ringName(m)); n > 255 {
 		return nil, fmt.Errorf("node name and life are %d bytes long, 255 are allowed", n)
 	}
-	b, err := json.Marshal(meta{m.Role, m.GRPC, m.HTTP, m.PID, m.Started.UnixNano()})
+	b, err := json.Marshal(meta{
+		m.Role, m.GRPC, m.HTTP, m.PID, m.Started.UnixNano(), m.Controller, m.Raft, m.Cluster, m.Expect, m.Format,
+	})
 	if err != nil {
 		return nil, err
 	}
 	if len(b) > memberlist.MetaMaxSize {
-		return nil, fmt.Errorf("what node %s says of itself is %d bytes long, %d are allowed: use shorter addresses (grpc %q, http %q)",
-			m.Node, len(b), memberlist.MetaMaxSize, m.GRPC, m.HTTP)
+		return nil, fmt.Errorf("what node %s says of itself is %d bytes long, %d are allowed: use shorter addresses (grpc %q, http %q, raft %q)",
+			m.Node, len(b), memberlist.MetaMaxSize, m.GRPC, m.HTTP, m.Raft)
 	}
 	return b, nil
 }
@@ -59,14 +68,15 @@ func decodeMember(name string, b []byte) (fleet.Member, error) {
 	return fleet.Member{
 		Node: fleet.NodeID(name[:i]), Life: fleet.LifeID(name[i+1:]), Role: d.Role,
 		GRPC: d.GRPC, HTTP: d.HTTP, PID: d.PID, Started: time.Unix(0, d.Started),
+		Controller: d.Controller, Raft: d.Raft, Cluster: d.Cluster, Expect: d.Expect, Format: d.Format,
 	}, nil
 }
 
 // metaDelegate gives memberlist our meta and wants nothing else from it.
-type metaDelegate []byte
+type metaDelegate struct{ meta atomic.Pointer[[]byte] }
 
-func (d metaDelegate) NodeMeta(int) []byte           { return d }
-func (metaDelegate) NotifyMsg([]byte)                {}
-func (metaDelegate) GetBroadcasts(int, int) [][]byte { return nil }
-func (metaDelegate) LocalState(bool) []byte          { return nil }
-func (metaDelegate) MergeRemoteState([]byte, bool)   {}
+func (d *metaDelegate) NodeMeta(int) []byte           { return *d.meta.Load() }
+func (*metaDelegate) NotifyMsg([]byte)                {}
+func (*metaDelegate) GetBroadcasts(int, int) [][]byte { return nil }
+func (*metaDelegate) LocalState(bool) []byte          { return nil }
+func (*metaDelegate) MergeRemoteState([]byte, bool)   {}
