@@ -9,8 +9,7 @@ import (
 // Events is the answer of GET /api/v1/events: oldest first.
 type Events struct {
 	Events []Event `json:"events"`
-	// Gap: between what was asked for and the first of these some are missing,
-	// or the id asked for is unknown.
+	// Gap: the id asked for is unknown, or some are missing among these.
 	Gap  bool   `json:"gap"`
 	Last string `json:"last"` // id of the newest event there is; "" if there is none. Goes into ?since=
 }

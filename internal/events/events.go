@@ -1,0 +1,198 @@
+// Package events keeps the last things that happened in the fleet, for people
+// and programs that follow them. The leader records them and gives them their
+// ids; every other controller copies the leader's log, so that a client finds
+// the same events under the same ids wherever it asks, also after the leader
+// died.
+//
+// It promises that events are in the order of their ids, each at most once,
+// and that whoever asks for what follows an id is told when something may be
+// missing. It promises no more: events live in memory, so those that a leader
+// had recorded and nobody had copied die with it, and a controller that starts
+// begins with what the leader still has. Memory is bounded by the number of
+// events and the length of their messages.
+//
+// It starts no goroutine; Follow runs in its caller's. All methods may be
+// called at once.
+package events
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/notice"
+)
+
+// Bounds of what is kept.
+const (
+	MaxEvents  = 10_000
+	MaxMessage = 1 << 10 // bytes; longer messages are cut
+)
+
+// Event is one thing that happened.
+type Event = api.Event
+
+// Log is the newest events, oldest first.
+type Log struct {
+	max   int
+	board notice.Board
+
+	mu      sync.Mutex
+	ring    []entry // oldest at start, once it is full
+	start   int
+	last    ID
+	leading fleet.Epoch // 0: not leading
+}
+
+type entry struct {
+	id    ID
+	event Event
+}
+
+// New returns an empty log that keeps max events.
+func New(max int) *Log { return &Log{max: max} }
+
+// Lead makes this controller the one that records, in the term of its tenure;
+// the ids of a term begin at 1. The function it returns ends that.
+func (l *Log) Lead(term fleet.Epoch) (end func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leading = term
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.leading == term {
+			l.leading = 0
+		}
+	}
+}
+
+// Record adds an event of this controller's tenure under the next id, and with
+// the present time if it has none. Without a tenure, or once events of a later
+// one have arrived, it is dropped: there is another leader to tell what happens.
+func (l *Log) Record(e Event) {
+	l.mu.Lock()
+	id := ID{l.leading, 1}
+	if l.last.Term == l.leading {
+		id.Seq = l.last.Seq + 1
+	}
+	if l.leading == 0 || l.last.Term > l.leading {
+		l.mu.Unlock()
+		return
+	}
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	l.add(id, e)
+	l.mu.Unlock()
+	l.board.Post()
+}
+
+// Import adds an event as the leader recorded it. One that is not above the
+// last is dropped, and so is one without a proper id.
+func (l *Log) Import(e Event) {
+	id, err := ParseID(e.ID)
+	if err != nil {
+		return
+	}
+	l.mu.Lock()
+	if id.Compare(l.last) <= 0 {
+		l.mu.Unlock()
+		return
+	}
+	l.add(id, e)
+	l.mu.Unlock()
+	l.board.Post()
+}
+
+// add appends an event. The caller holds the lock.
+func (l *Log) add(id ID, e Event) {
+	e.ID, e.Message = id.String(), cut(e.Message)
+	l.last = id
+	if len(l.ring) < l.max {
+		l.ring = append(l.ring, entry{id, e})
+		return
+	}
+	l.ring[l.start] = entry{id, e}
+	l.start = (l.start + 1) % l.max
+}
+
+// cut shortens a message between two characters. It copies: a part of a long
+// string would keep the whole of it in memory.
+func cut(s string) string {
+	if len(s) <= MaxMessage {
+		return s
+	}
+	const more = "..."
+	return strings.ToValidUTF8(s[:MaxMessage-len(more)], "") + more
+}
+
+// Since returns what is kept and newer than an id; "" returns all that is kept.
+// It reports a gap when there may have been events that it cannot return: the
+// id is unknown, or a part was never copied from the leader. To go on after a
+// gap without any event, take a Last from before the call: an id that this log
+// never reaches would find nothing for ever.
+func (l *Log) Since(id string) (events []Event, gap bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from, known := 0, false
+	if id != "" {
+		if after, err := ParseID(id); err == nil { // of what is no id, all is newer
+			from, known = l.search(after)
+		}
+		gap = !known
+	}
+	if known {
+		from++
+	}
+	events = make([]Event, 0, len(l.ring)-from)
+	for i := from; i < len(l.ring); i++ {
+		here := l.at(i)
+		if (i > from || known) && !follows(l.at(i-1).id, here.id) {
+			gap = true
+		}
+		events = append(events, here.event)
+	}
+	return events, gap
+}
+
+// follows tells whether nothing can be missing between two ids: sequences have
+// no holes, and those of a new term begin at 1.
+func follows(before, after ID) bool {
+	if before.Term == after.Term {
+		return after.Seq == before.Seq+1
+	}
+	return after.Seq == 1
+}
+
+// search finds the place of an id among those kept. The caller holds the lock.
+func (l *Log) search(id ID) (place int, found bool) {
+	low, high := 0, len(l.ring)
+	for low < high {
+		mid := (low + high) / 2
+		if l.at(mid).id.Compare(id) < 0 {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low, low < len(l.ring) && l.at(low).id == id
+}
+
+// at returns the i-th oldest entry. The caller holds the lock.
+func (l *Log) at(i int) *entry { return &l.ring[(l.start+i)%len(l.ring)] }
+
+// Last returns the id of the newest event, "" before the first.
+func (l *Log) Last() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.last == (ID{}) {
+		return ""
+	}
+	return l.last.String()
+}
+
+// Subscribe is told after every new event; see notice.Board.
+func (l *Log) Subscribe() (look <-chan struct{}, cancel func()) { return l.board.Subscribe() }
