@@ -155,6 +155,7 @@ const (
 	Cordoned   ChangeKind = "cordoned"
 	Uncordoned ChangeKind = "uncordoned"
 	Draining   ChangeKind = "draining"
+	DefaultSet ChangeKind = "default_set" // Server is the new default server, "" for none
 )
 
 // Difference is one field in which two specs differ, as the fleet file names

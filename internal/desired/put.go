@@ -1,0 +1,172 @@
+package desired
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// MaxReplicas is the most replicas that a server may have.
+const MaxReplicas = 10_000
+
+func (d *draft) putServers(c *PutServers) error {
+	if err := d.matchAll(c.Match); err != nil {
+		return err
+	}
+	if _, listed := c.Servers[c.DefaultServer]; c.DefaultServer != "" && !listed {
+		return fmt.Errorf("%w: default_server: there is no server named %s", fleet.ErrInvalid, c.DefaultServer)
+	}
+	names := map[fleet.ServerName]bool{}
+	for name := range c.Servers {
+		names[name] = true
+	}
+	for name := range d.next.Servers {
+		names[name] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		spec, listed := c.Servers[name]
+		if !listed {
+			d.remove(name)
+			continue
+		}
+		if err := d.putSpec(name, spec); err != nil {
+			return err
+		}
+	}
+	// Compared after the removals, which take the default with them.
+	if from := d.next.DefaultServer; from != c.DefaultServer {
+		d.next.DefaultServer = c.DefaultServer
+		d.next.Written = d.index
+		d.seen(Change{Server: c.DefaultServer, Kind: DefaultSet, Fields: []Difference{{
+			Field: "default_server", From: jsonUnless(from == "", from), To: jsonUnless(c.DefaultServer == "", c.DefaultServer),
+		}}})
+	}
+	return nil
+}
+
+func (d *draft) putServer(c *PutServer) error {
+	if err := d.matchServer(c.Match, c.Name, d.next.Servers[c.Name]); err != nil {
+		return err
+	}
+	return d.putSpec(c.Name, c.Spec)
+}
+
+func (d *draft) deleteServer(c *DeleteServer) error {
+	sv, err := d.stored(c.Name)
+	if err != nil {
+		return err
+	}
+	if err := d.matchServer(c.Match, c.Name, sv); err != nil {
+		return err
+	}
+	d.remove(c.Name)
+	return nil
+}
+
+// remove takes out a server. The number of its last revision stays.
+func (d *draft) remove(name fleet.ServerName) {
+	last := d.next.Servers[name].Revision
+	delete(own(&d.next.Servers, &d.ownServers), name)
+	if d.next.DefaultServer == name {
+		d.next.DefaultServer = ""
+	}
+	d.next.Written = d.index
+	d.seen(Change{Server: name, Kind: Deleted, Revision: last})
+}
+
+// putSpec makes a spec the desired one of a server.
+func (d *draft) putSpec(name fleet.ServerName, spec fleet.Spec) error {
+	old := d.next.Servers[name]
+	if name == "" {
+		return fmt.Errorf("%w: a server needs a name", fleet.ErrInvalid)
+	}
+	if err := checkReplicas(name, spec.Replicas); err != nil {
+		return err
+	}
+	if err := unmask(name, &spec, old); err != nil {
+		return err
+	}
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return fmt.Errorf("%w: server %s: %w", fleet.ErrInvalid, name, err)
+	}
+	if old == nil {
+		sv := &Server{Spec: spec, Target: spec.Replicas}
+		d.write(sv)
+		d.revise(name, sv)
+		d.put(name, sv, Change{Server: name, Kind: Created, Revision: sv.Revision})
+		return nil
+	}
+	if equalJSON(text, old.Spec) {
+		return nil
+	}
+	sv := *old
+	sv.Spec = spec
+	if spec.Replicas != old.Spec.Replicas {
+		sv.Target = spec.Replicas // else what scale has set stays
+	}
+	d.write(&sv)
+	kind := Tuned
+	if !equalTemplates(&spec.Template, &old.Spec.Template) {
+		kind = Updated
+		d.revise(name, &sv)
+	}
+	d.put(name, &sv, Change{Server: name, Kind: kind, Revision: sv.Revision, Fields: Diff(&old.Spec, &spec)})
+	return nil
+}
+
+// write notes that a user writes what the server's ETag covers.
+func (d *draft) write(sv *Server) {
+	sv.Written = d.index
+	d.next.Written = d.index
+}
+
+func checkReplicas(name fleet.ServerName, n int) error {
+	if n < 0 || n > MaxReplicas {
+		return fmt.Errorf("%w: server %s: replicas must be between 0 and %d, not %d", fleet.ErrInvalid, name, MaxReplicas, n)
+	}
+	return nil
+}
+
+// unmask puts stored secrets in the place of their masks. It is done here, not
+// where the request came in, because what is stored then may differ by now.
+func unmask(name fleet.ServerName, spec *fleet.Spec, old *Server) error {
+	var env map[string]string
+	for _, key := range slices.Sorted(maps.Keys(spec.Env)) {
+		if spec.Env[key] != fleet.Masked {
+			continue
+		}
+		var stored string
+		var known bool
+		if old != nil {
+			stored, known = old.Spec.Env[key]
+		}
+		if !known {
+			return fmt.Errorf("%w: server %s: env.%s is masked, and no value of it is stored", fleet.ErrInvalid, name, key)
+		}
+		if env == nil {
+			env = maps.Clone(spec.Env)
+		}
+		env[key] = stored
+	}
+	if env != nil {
+		spec.Env = env
+	}
+	return nil
+}
+
+// equalJSON and equalTemplates compare as stored, where an empty list and none
+// are the same, and cover every field there will be.
+func equalJSON(text []byte, v any) bool {
+	other, err := json.Marshal(v)
+	return err == nil && bytes.Equal(text, other)
+}
+
+func equalTemplates(a, b *fleet.Template) bool {
+	text, err := json.Marshal(a)
+	return err == nil && equalJSON(text, b)
+}

@@ -1,0 +1,124 @@
+package desired
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Kept returns a revision of the server, or nil if it is not kept. It is not
+// to be changed.
+func (sv *Server) Kept(n fleet.Revision) *Revision {
+	for i := range sv.Revisions {
+		if sv.Revisions[i].Number == n {
+			return &sv.Revisions[i]
+		}
+	}
+	return nil
+}
+
+// Catalogue returns what a revision is known to offer, or nil.
+func (sv *Server) Catalogue(n fleet.Revision) *fleet.Catalogue {
+	if rev := sv.Kept(n); rev != nil {
+		return rev.Catalogue
+	}
+	return nil
+}
+
+// revise makes the server's template its next revision and begins its rollout.
+// Numbers go on where any earlier server of this name had got to.
+func (d *draft) revise(name fleet.ServerName, sv *Server) {
+	n := d.next.LastRevision[name] + 1
+	own(&d.next.LastRevision, &d.ownRevisions)[name] = n
+	sv.Revision = n
+	// The old array is shared with states that are read right now.
+	sv.Revisions = append(slices.Clip(sv.Revisions), Revision{Number: n, Template: sv.Spec.Template, Created: d.now})
+	sv.Revisions = prune(sv.Revisions, sv.Revision, sv.Stable)
+	d.rollOut(sv)
+}
+
+// prune drops the oldest revisions that are neither present nor stable.
+func prune(revs []Revision, present, stable fleet.Revision) []Revision {
+	for len(revs) > MaxRevisions {
+		i := slices.IndexFunc(revs, func(r Revision) bool { return r.Number != present && r.Number != stable })
+		revs = slices.Concat(revs[:i], revs[i+1:])
+	}
+	return revs
+}
+
+func (d *draft) rollback(c *Rollback) error {
+	request := fmt.Sprintf("rollback %s", c.Name)
+	if c.Revision != 0 {
+		request = fmt.Sprintf("rollback %s %d", c.Name, c.Revision)
+	}
+	return d.once(c.Key, request, c.Name, func() error {
+		sv, err := d.edit(c.Name)
+		if err != nil {
+			return err
+		}
+		if err := d.matchServer(c.Match, c.Name, sv); err != nil {
+			return err
+		}
+		to, err := sv.rollbackTo(c.Name, c.Revision)
+		if err != nil {
+			return err
+		}
+		if to.Number == sv.Revision && sv.Rollout == nil {
+			return nil
+		}
+		change := Change{Server: c.Name, Kind: RolledBack, Revision: to.Number, Fields: DiffTemplates(&sv.Spec.Template, &to.Template)}
+		if to.Number != sv.Revision {
+			sv.Revision = to.Number
+			sv.Spec.Template = to.Template
+			d.write(sv)
+		}
+		d.rollOut(sv)
+		d.put(c.Name, sv, change)
+		return nil
+	})
+}
+
+// rollbackTo finds the revision that a rollback means.
+func (sv *Server) rollbackTo(name fleet.ServerName, n fleet.Revision) (*Revision, error) {
+	if n == 0 {
+		for i := len(sv.Revisions) - 1; i >= 0; i-- {
+			if sv.Revisions[i].Number < sv.Revision {
+				return &sv.Revisions[i], nil
+			}
+		}
+		return nil, fmt.Errorf("%w: server %s has none before %d, its present one; there are %s", fleet.ErrUnknownRevision, name, sv.Revision, sv.numbers())
+	}
+	if rev := sv.Kept(n); rev != nil {
+		return rev, nil
+	}
+	return nil, fmt.Errorf("%w: server %s has no revision %d; there are %s", fleet.ErrUnknownRevision, name, n, sv.numbers())
+}
+
+// numbers lists the kept revisions for a message.
+func (sv *Server) numbers() string {
+	list := make([]string, len(sv.Revisions))
+	for i, r := range sv.Revisions {
+		list[i] = fmt.Sprint(r.Number)
+	}
+	return strings.Join(list, ", ")
+}
+
+func (d *draft) setCatalogue(c *SetCatalogue) {
+	sv := d.next.Servers[c.Name]
+	if sv == nil || c.Catalogue == nil {
+		return
+	}
+	i := slices.IndexFunc(sv.Revisions, func(r Revision) bool { return r.Number == c.Revision })
+	if i < 0 {
+		return
+	}
+	if had := sv.Revisions[i].Catalogue; had != nil && had.Hash == c.Catalogue.Hash {
+		return
+	}
+	next := *sv
+	next.Revisions = slices.Clone(sv.Revisions)
+	next.Revisions[i].Catalogue = c.Catalogue
+	d.put(c.Name, &next)
+}

@@ -1,0 +1,70 @@
+package desired
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// List returns all servers by name, as those who run and route to them see
+// them: with the target as their replicas.
+func (s *State) List() []fleet.Server {
+	if s == nil {
+		return nil
+	}
+	list := make([]fleet.Server, 0, len(s.Servers))
+	for _, name := range slices.Sorted(maps.Keys(s.Servers)) {
+		list = append(list, s.Servers[name].Fleet(name))
+	}
+	return list
+}
+
+// Fleet returns the server as those who run it and route to it see it.
+func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
+	out := fleet.Server{Name: name, Revision: sv.Revision, Spec: sv.Spec, Generation: sv.Generation}
+	out.Spec.Replicas = sv.Target
+	if sv.Stable != 0 && sv.Stable != sv.Revision {
+		if rev := sv.Kept(sv.Stable); rev != nil {
+			out.Stable, out.StableTemplate = rev.Number, &rev.Template
+		}
+	}
+	return out
+}
+
+// Default returns the server that bare tool names belong to: the one that was
+// written, or the only one; "" if there is none.
+func (s *State) Default() fleet.ServerName {
+	if s == nil {
+		return ""
+	}
+	if s.DefaultServer == "" && len(s.Servers) == 1 {
+		for name := range s.Servers {
+			return name
+		}
+	}
+	return s.DefaultServer
+}
+
+// ETag identifies the set of servers as users wrote it, without quotes.
+func (s *State) ETag() string {
+	if s == nil {
+		s = &State{}
+	}
+	return etag(s.Incarnation, s.Written)
+}
+
+// ETag identifies the server as users wrote it, in an incarnation of the
+// cluster, without quotes.
+func (sv *Server) ETag(inc fleet.Incarnation) string { return etag(inc, sv.Written) }
+
+func etag(inc fleet.Incarnation, written uint64) string { return fmt.Sprintf("%d.%d", inc, written) }
+
+// Order is that of the present or last tenure.
+func (s *State) Order() fleet.Order {
+	if s == nil {
+		return fleet.Order{}
+	}
+	return fleet.Order{Cluster: s.Cluster, Incarnation: s.Incarnation, Epoch: s.Lead.Term}
+}
