@@ -1,6 +1,7 @@
 package up
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ type address struct {
 	HTTP   string `json:"http"`
 	GRPC   string `json:"grpc"`
 	Gossip string `json:"gossip"`
+	Raft   string `json:"raft"`
 }
 
 // program is one child, and how it is started.
@@ -26,28 +28,50 @@ type program struct {
 	args func(had address) []string
 	// complete says what is missing in an address, or returns "".
 	complete func(address) string
+	// lifeline: it is stopped by the end of its lifeline. A worker that is told
+	// by a signal would first wait for its replicas to move elsewhere.
+	lifeline bool
 }
 
 const anyPort = "127.0.0.1:0"
 
-// controllerProgram keeps its addresses from one life to the next: workers and
-// users know them.
-func controllerProgram(path, dataDir, http, config string, workers int) program {
+// controllers is what all controllers of a Run have in common.
+type controllers struct {
+	path, dataDir string
+	config        string // "" for none
+	count         int
+	workers       int
+	insecure      bool
+	ring          *ring
+}
+
+// program returns one of them. It keeps its addresses from one life to the
+// next: workers, users and the other controllers know them.
+func (c *controllers) program(name, http string) program {
 	return program{
-		name: "controller", path: path,
+		name: name, path: c.path,
 		args: func(had address) []string {
-			at, gossip := http, anyPort
-			if had.HTTP != "" {
-				at, gossip = had.HTTP, had.Gossip
+			args := []string{
+				"--name", name, "--http", cmp.Or(had.HTTP, http), "--gossip", cmp.Or(had.Gossip, anyPort), "--raft", cmp.Or(had.Raft, anyPort),
+				"--bootstrap-expect", strconv.Itoa(c.count),
 			}
-			return []string{
-				"--name", "controller", "--http", at, "--gossip", gossip, "--config", config,
-				"--data-dir", filepath.Join(dataDir, "controller"), "--expect-workers", strconv.Itoa(workers), lifelineFlag, lifelineFD,
+			if others := c.ring.others(name); len(others) > 0 {
+				args = append(args, "--join", strings.Join(others, ","))
 			}
+			if c.config != "" {
+				args = append(args, "--config", c.config)
+			}
+			if c.insecure {
+				args = append(args, "--insecure")
+			}
+			return append(args, "--data-dir", filepath.Join(c.dataDir, name), "--expect-workers", strconv.Itoa(c.workers), lifelineFlag, lifelineFD)
 		},
 		complete: func(a address) string {
-			if a.HTTP == "" || a.Gossip == "" {
+			switch {
+			case a.HTTP == "" || a.Gossip == "":
 				return "http or gossip"
+			case a.Raft == "" && c.count > 1:
+				return "raft"
 			}
 			return ""
 		},
@@ -56,12 +80,12 @@ func controllerProgram(path, dataDir, http, config string, workers int) program 
 
 func workerName(i int) string { return fmt.Sprintf("worker-%d", i+1) }
 
-func workerProgram(path, dataDir, name, join, runtime string) program {
+func workerProgram(path, dataDir, name, runtime string, ring *ring) program {
 	return program{
-		name: name, path: path,
+		name: name, path: path, lifeline: true,
 		args: func(address) []string {
 			return []string{
-				"--name", name, "--grpc", anyPort, "--gossip", anyPort, "--join", join, "--runtime", runtime,
+				"--name", name, "--grpc", anyPort, "--gossip", anyPort, "--join", strings.Join(ring.others(name), ","), "--runtime", runtime,
 				"--data-dir", filepath.Join(dataDir, name), lifelineFlag, lifelineFD,
 			}
 		},
@@ -77,7 +101,8 @@ func workerProgram(path, dataDir, name, join, runtime string) program {
 // ours are the flags that mean something else, or nothing, to a single child:
 // their variables would reach it through the environment.
 var ours = []string{
-	"address", "advertise", "check-runtime", "config", "data-dir", "expect-workers", "gossip", "grpc", "http", "join", "lifeline-fd", "name", "output", "runtime", "workers",
+	"address", "advertise", "bootstrap-expect", "check-runtime", "config", "controllers", "data-dir", "expect-workers", "gossip", "grpc", "http", "insecure", "join",
+	"lifeline-fd", "name", "output", "raft", "recover", "runtime", "workers",
 }
 
 // childEnv is the environment of a child.

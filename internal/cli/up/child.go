@@ -34,7 +34,7 @@ type launcher struct {
 	dir      *dataDir
 	env      []string
 	lifeline *os.File // what children inherit
-	held     *os.File // whose end is the end of the lifeline; closed on exec
+	cut      func()   // ends the lifeline: closes its write end, which is closed on exec
 	force    <-chan struct{}
 }
 
@@ -46,23 +46,25 @@ func newLauncher(dir *dataDir, env []string, force <-chan struct{}) (*launcher, 
 	if err != nil {
 		return nil, fmt.Errorf("lifeline: %w", err)
 	}
-	return &launcher{dir: dir, env: childEnv(env), lifeline: read, held: write, force: force}, nil
+	cut := sync.OnceFunc(func() { write.Close() })
+	return &launcher{dir: dir, env: childEnv(env), lifeline: read, cut: cut, force: force}, nil
 }
 
 func (l *launcher) close() {
-	l.held.Close()
+	l.cut()
 	l.lifeline.Close()
 }
 
 // child is one life of a program.
 type child struct {
-	name    string
-	cmd     *exec.Cmd
-	log     *logFile
-	started time.Time
-	addr    address
-	exited  chan struct{} // closed once it is reaped
-	err     error         // how it ended, once exited is closed
+	name     string
+	cmd      *exec.Cmd
+	log      *logFile
+	lifeline bool // as its program has it
+	started  time.Time
+	addr     address
+	exited   chan struct{} // closed once it is reaped
+	err      error         // how it ended, once exited is closed
 }
 
 // spawn starts a command in a process group of its own. The function after, if
@@ -125,8 +127,9 @@ func (l *launcher) start(ctx context.Context, p program, had address) (*child, e
 		closeReader()
 		return nil, err
 	}
+	c.lifeline = p.lifeline
 	if c.addr, err = c.listens(ctx, p, line); err != nil {
-		c.stop(l.force)
+		l.stop(ctx, c)
 		if ctx.Err() == nil {
 			err = fmt.Errorf("%s did not start: %w", p.name, err)
 			if errors.Is(err, errExited) {
@@ -165,19 +168,35 @@ func (c *child) listens(ctx context.Context, p program, line <-chan []byte) (add
 	}
 }
 
-// stop tells the child to stop, and kills its group when it does not, or when
-// force says so. The child is reaped when stop returns.
-func (c *child) stop(force <-chan struct{}) {
-	// The program alone is told: what it has started is its own to end.
+// stop stops a child: in the way of its program when ctx is over, which ends
+// for all of its kind at once, and by a signal otherwise.
+func (l *launcher) stop(ctx context.Context, c *child) {
+	if c.lifeline && ctx.Err() != nil {
+		l.cut()
+		c.end(workerPatience, l.force)
+		return
+	}
+	c.tell()
+	c.end(controllerPatience, l.force)
+}
+
+// tell asks the child to stop. The program alone is told: what it has started
+// is its own to end.
+func (c *child) tell() {
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		c.kill()
 	}
-	patience := time.NewTimer(stopPatience)
-	defer patience.Stop()
+}
+
+// end waits for the end of a child that was told, and kills its group when it
+// does not come, or when force says so. The child is reaped when end returns.
+func (c *child) end(patience time.Duration, force <-chan struct{}) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	select {
 	case <-c.exited:
 		return
-	case <-patience.C:
+	case <-timer.C:
 	case <-force:
 	}
 	c.kill()
@@ -226,7 +245,8 @@ func (l *launcher) output(ctx context.Context, name, path string, args ...string
 	select {
 	case <-c.exited:
 	case <-ctx.Done():
-		c.stop(l.force) // it may be in the midst of starting a container
+		c.tell()
+		c.end(stopPatience, l.force) // it may be in the midst of starting a container
 		return nil, context.Cause(ctx)
 	}
 	if c.err != nil {

@@ -22,6 +22,10 @@ const (
 	demoImage  = "localhost/mcpfleet-demo"
 )
 
+// demoPath is where the fleet file of the demo server is: a directory that has
+// it serves the demo server, unless something else was deployed there since.
+func demoPath(dataDir string) string { return filepath.Join(dataDir, "demo-fleet.json") }
+
 // demoFile writes a fleet file that serves the demo program, and returns its
 // path. With podman it is made into an image of nothing but itself.
 func demoFile(ctx context.Context, runtime, demo, dataDir string, replicas int) (string, error) {
@@ -41,7 +45,7 @@ func demoFile(ctx context.Context, runtime, demo, dataDir string, replicas int) 
 	}
 	// A dollar sign in a path must not begin a variable.
 	b = bytes.ReplaceAll(b, []byte("$"), []byte("$$"))
-	path := filepath.Join(dataDir, "demo-fleet.json")
+	path := demoPath(dataDir)
 	if err := os.WriteFile(path, append(b, '\n'), 0o600); err != nil {
 		return "", err
 	}

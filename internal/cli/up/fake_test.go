@@ -82,6 +82,31 @@ func noteLife(flags map[string]string) {
 	}
 }
 
+// noteAddresses notes where a program listens, for told.
+func noteAddresses(flags, at map[string]string) {
+	b, err := json.Marshal(at)
+	if err != nil {
+		panic(err)
+	}
+	if err := os.WriteFile(filepath.Join(flags["--data-dir"], "at"), b, 0o600); err != nil {
+		panic(err)
+	}
+}
+
+// told returns the addresses of a program's newest life.
+func told(t *testing.T, dataDir, program string) map[string]string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dataDir, program, "at"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := map[string]string{}
+	if err := json.Unmarshal(b, &at); err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
 // untilTold blocks until TERM comes or the lifeline ends, and notes which.
 func untilTold(flags map[string]string) int {
 	told := make(chan string, 2)
@@ -118,6 +143,11 @@ func playController(flags map[string]string) int {
 	}
 	var mu sync.Mutex
 	nodes := []api.Node{}
+	count := 1
+	fmt.Sscan(flags["--bootstrap-expect"], &count)
+	for i := range count { // as if all were there
+		nodes = append(nodes, api.Node{Name: fleet.NodeID(fmt.Sprint("c", i)), Role: fleet.RoleController, State: api.NodeReady})
+	}
 	reply := func(v func() any) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			mu.Lock()
@@ -142,7 +172,7 @@ func playController(flags map[string]string) int {
 		nodes = append(nodes, api.Node{Name: fleet.NodeID(r.FormValue("name")), Role: fleet.RoleWorker, State: "READY"})
 	})
 	at := map[string]string{}
-	for _, flag := range []string{"--http", "--gossip"} { // workers join at the second, by HTTP as well
+	for _, flag := range []string{"--http", "--gossip", "--raft"} { // workers join at the second, by HTTP as well
 		l, err := net.Listen("tcp", flags[flag])
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -151,6 +181,7 @@ func playController(flags map[string]string) int {
 		go http.Serve(l, mux)
 		at[strings.TrimPrefix(flag, "--")] = l.Addr().String()
 	}
+	noteAddresses(flags, at)
 	json.NewEncoder(os.Stdout).Encode(at)
 	return untilTold(flags)
 }
@@ -169,11 +200,15 @@ func playWorker(flags map[string]string) int {
 		fmt.Fprintln(os.Stderr, "boom")
 		return 3
 	}
-	for {
-		resp, err := http.Post("http://"+flags["--join"]+"/join?name="+flags["--name"], "", nil)
-		if err == nil {
+	for joined := false; !joined; {
+		joined = true
+		for at := range strings.SplitSeq(flags["--join"], ",") {
+			resp, err := http.Post("http://"+at+"/join?name="+flags["--name"], "", nil)
+			if err != nil {
+				joined = false
+				break
+			}
 			resp.Body.Close()
-			break
 		}
 	}
 	fmt.Println(`{"grpc":"127.0.0.1:1","gossip":"127.0.0.1:2"}`)

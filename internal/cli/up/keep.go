@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -32,6 +33,7 @@ type cluster struct {
 	launcher *launcher
 	out      *printer
 	group    *errgroup.Group
+	ring     *ring
 }
 
 // kept is a child that is started again when it dies.
@@ -54,10 +56,16 @@ func (k *kept) address(ctx context.Context) (address, error) {
 }
 
 // keep starts a program and keeps it running until ctx ends. Only a first
-// start that goes wrong is an error of the group.
-func (c *cluster) keep(ctx context.Context, p program) *kept {
+// start that goes wrong is an error of the group. The wait group, if any, knows
+// when nothing of it is left.
+func (c *cluster) keep(ctx context.Context, p program, keepers *sync.WaitGroup) *kept {
 	k := &kept{listening: make(chan struct{}), failed: make(chan struct{})}
+	if keepers == nil {
+		keepers = new(sync.WaitGroup)
+	}
+	keepers.Add(1)
 	c.group.Go(func() error {
+		defer keepers.Done()
 		one, err := c.launcher.start(ctx, p, address{})
 		if err != nil {
 			close(k.failed)
@@ -66,12 +74,20 @@ func (c *cluster) keep(ctx context.Context, p program) *kept {
 			}
 			return err
 		}
+		c.listens(p, one)
 		k.addr = one.addr
 		close(k.listening)
 		c.revive(ctx, p, one)
 		return nil
 	})
 	return k
+}
+
+// listens notes where a controller can be joined from now on.
+func (c *cluster) listens(p program, one *child) {
+	if !p.lifeline {
+		c.ring.tell(p.name, one.addr.Gossip)
+	}
 }
 
 // revive lives as long as ctx, and has a child running most of that time.
@@ -91,10 +107,14 @@ func (c *cluster) revive(ctx context.Context, p program, one *child) {
 				return
 			}
 			if err == nil {
-				one = next
+				c.listens(p, next)
+				one, had = next, next.addr
 				break
 			}
 			c.out.event(err.Error())
+			// A port that others are told of anew may have gone to somebody
+			// else meanwhile; that of HTTP is worth waiting for.
+			had.Gossip, had.Raft = "", ""
 			delay = nextDelay(delay, 0)
 		}
 	}
@@ -114,7 +134,7 @@ func (c *cluster) attend(ctx context.Context, one *child) bool {
 			one.log.close()
 			return false
 		case <-ctx.Done():
-			one.stop(c.launcher.force)
+			c.launcher.stop(ctx, one)
 			one.log.close()
 			return false
 		case <-look.C:

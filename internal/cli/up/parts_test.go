@@ -33,18 +33,67 @@ func TestNextDelay(t *testing.T) {
 }
 
 func TestArguments(t *testing.T) {
-	controller := controllerProgram("/bin/controller", "/data", "127.0.0.1:8000", "/f.yaml", 3)
+	ring := newRing()
+	kind := &controllers{path: "/bin/controller", dataDir: "/data", config: "/f.yaml", count: 1, workers: 3, ring: ring}
+	controller := kind.program("controller", "127.0.0.1:8000")
 	first := strings.Join(controller.args(address{}), " ")
-	if want := "--name controller --http 127.0.0.1:8000 --gossip 127.0.0.1:0 --config /f.yaml --data-dir /data/controller --expect-workers 3 --lifeline-fd 3"; first != want {
+	if want := "--name controller --http 127.0.0.1:8000 --gossip 127.0.0.1:0 --raft 127.0.0.1:0 --bootstrap-expect 1 --config /f.yaml --data-dir /data/controller --expect-workers 3 --lifeline-fd 3"; first != want {
 		t.Errorf("got  %s\nwant %s", first, want)
 	}
-	again := strings.Join(controller.args(address{HTTP: "127.0.0.1:8000", Gossip: "127.0.0.1:777"}), " ")
-	if want := strings.Replace(first, "127.0.0.1:0", "127.0.0.1:777", 1); again != want {
+	ring.tell("controller", "127.0.0.1:777")
+	again := strings.Join(controller.args(address{HTTP: "127.0.0.1:8000", Gossip: "127.0.0.1:777", Raft: "127.0.0.1:778"}), " ")
+	want := strings.Replace(first, "--gossip 127.0.0.1:0", "--gossip 127.0.0.1:777", 1)
+	if want = strings.Replace(want, "--raft 127.0.0.1:0", "--raft 127.0.0.1:778", 1); again != want {
 		t.Errorf("got  %s\nwant %s", again, want)
 	}
-	worker := strings.Join(workerProgram("/bin/worker", "/data", workerName(0), "127.0.0.1:777", "podman").args(address{}), " ")
-	if want := "--name worker-1 --grpc 127.0.0.1:0 --gossip 127.0.0.1:0 --join 127.0.0.1:777 --runtime podman --data-dir /data/worker-1 --lifeline-fd 3"; worker != want {
+	open := *kind
+	open.config, open.insecure, open.count = "", true, 3
+	other := strings.Join(open.program("controller-2", ":0").args(address{}), " ")
+	if want := "--name controller-2 --http :0 --gossip 127.0.0.1:0 --raft 127.0.0.1:0 --bootstrap-expect 3 --join 127.0.0.1:777 --insecure --data-dir /data/controller-2 --expect-workers 3 --lifeline-fd 3"; other != want {
+		t.Errorf("got  %s\nwant %s", other, want)
+	}
+	ring.tell("controller-2", "127.0.0.1:666")
+	worker := strings.Join(workerProgram("/bin/worker", "/data", workerName(0), "podman", ring).args(address{}), " ")
+	if want := "--name worker-1 --grpc 127.0.0.1:0 --gossip 127.0.0.1:0 --join 127.0.0.1:777,127.0.0.1:666 --runtime podman --data-dir /data/worker-1 --lifeline-fd 3"; worker != want {
 		t.Errorf("got  %s\nwant %s", worker, want)
+	}
+}
+
+func TestControllerNames(t *testing.T) {
+	for _, tt := range []struct {
+		had   string
+		count int
+		want  string
+		hint  string
+	}{
+		{"", 1, "controller", ""},
+		{"", 3, "controller-1 controller-2 controller-3", ""},
+		{"", 2, "controller-1 controller-2", "2 controllers survive the loss of 0, as many as 1 do: take an odd number"},
+		{"controller", 1, "controller", ""},
+		{"controller", 3, "controller controller-2 controller-3", ""},
+		{"controller-1 controller-2 controller-3", 1, "controller-1", "the data directory has the state of 3 controllers, of which 1 will run: " +
+			"without a majority of them nothing can be changed; --controllers 3 runs them all"},
+		{"controller-1 controller-3", 4, "controller-1 controller-3 controller-2 controller-4", "4 controllers survive the loss of 1, as many as 3 do: take an odd number"},
+	} {
+		dir := t.TempDir()
+		for name := range strings.FieldsSeq(tt.had + " controller-0 controller-x controllers worker-1") {
+			if err := os.MkdirAll(filepath.Join(dir, name, "state"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Mkdir(filepath.Join(dir, "controller-9"), 0o700); err != nil { // empty: never ran
+			t.Fatal(err)
+		}
+		had := earlier(dir)
+		if got := strings.Join(had, " "); got != tt.had {
+			t.Errorf("earlier: got %q, want %q", got, tt.had)
+		}
+		if got := strings.Join(controllerNames(had, tt.count), " "); got != tt.want {
+			t.Errorf("%q with %d: got %s, want %s", tt.had, tt.count, got, tt.want)
+		}
+		if got := controllersHint(len(had), tt.count); got != tt.hint {
+			t.Errorf("%q with %d: got %q, want %q", tt.had, tt.count, got, tt.hint)
+		}
 	}
 }
 

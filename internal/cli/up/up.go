@@ -1,6 +1,7 @@
 // Package up runs a whole cluster on this machine, from the real controller
-// and worker programs: one controller, some workers, and the servers of a
-// fleet file or the demo server.
+// and worker programs: one controller or several, some workers, and the servers
+// of a fleet file or the demo server; or, in a directory that has state
+// already, what is deployed there.
 //
 // It promises that nothing it started outlives it for long. Children run in
 // process groups of their own, so that Ctrl-C reaches only Run, which then
@@ -10,6 +11,10 @@
 // logs into files themselves, for a pipe without a reader would kill them in
 // the middle of their clean stop. A child that dies is started again, at the
 // addresses it had; only a child that cannot start at all ends everything.
+//
+// Stopping drains nothing: nobody is left to take replicas over. Controllers
+// stop first, by a signal, and finish the calls they have; then the lifeline of
+// the workers ends.
 //
 // It leaves to the programs what they do. Run owns all goroutines and child
 // processes and waits for them.
@@ -37,11 +42,13 @@ import (
 
 // Config says what to run.
 type Config struct {
-	File    string // the fleet file; "" serves the demo server
-	Workers int
-	Runtime string // auto, podman or process
-	HTTP    string // where the controller listens
-	DataDir string // "" takes a temporary one and removes it at the end
+	File        string // the fleet file; "" serves what is deployed, or else the demo server
+	Controllers int    // 0: as many as the data directory has, or one
+	Workers     int
+	Runtime     string // auto, podman or process
+	HTTP        string // where the first controller listens; the others take free ports beside it
+	Insecure    bool   // HTTP may be reachable from elsewhere
+	DataDir     string // "" takes a temporary one and removes it at the end
 
 	BinDir string // where the programs are; they are looked for in PATH, too
 	Out    io.Writer
@@ -53,10 +60,13 @@ type Config struct {
 }
 
 const (
-	maxWorkers = 64
-	// stopPatience is how long children have before they are killed: all
-	// must be over 15 s after the signal.
-	stopPatience = 12 * time.Second
+	maxControllers = 9
+	maxWorkers     = 64
+	// How long children have before they are killed: all must be over 15 s
+	// after the signal, workers after controllers.
+	controllerPatience = 6500 * time.Millisecond
+	workerPatience     = 7500 * time.Millisecond
+	stopPatience       = 12 * time.Second // of those that all see the end of the lifeline
 )
 
 // Validate names the flag that cannot be as it is.
@@ -69,8 +79,15 @@ func (c *Config) Validate() error {
 	default:
 		return fmt.Errorf("--runtime must be auto, podman or process, not %q", c.Runtime)
 	}
-	if _, _, err := net.SplitHostPort(c.HTTP); err != nil {
+	if c.Controllers < 0 || c.Controllers > maxControllers {
+		return fmt.Errorf("--controllers must be between 1 and %d, not %d", maxControllers, c.Controllers)
+	}
+	host, _, err := net.SplitHostPort(c.HTTP)
+	if err != nil {
 		return fmt.Errorf("--http must be host:port: %w", err)
+	}
+	if ip := net.ParseIP(host); !c.Insecure && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("--http must be loopback, not %s: other machines could reach it, and there is no access control yet; --insecure allows it", c.HTTP)
 	}
 	return nil
 }
@@ -116,44 +133,91 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer l.close()
 
-	if cfg.Runtime == "auto" {
-		if why := noContainers(file, bins.demo); why != "" {
-			cfg.Runtime = "process"
-			out.event(why)
-		}
+	had := earlier(dir.path)
+	if cfg.Controllers == 0 {
+		cfg.Controllers = max(1, min(len(had), maxControllers))
 	}
-	rt, err := chooseRuntime(ctx, l, bins.worker, cfg.Runtime, dir.path)
+	if hint := controllersHint(len(had), cfg.Controllers); hint != "" {
+		out.event(hint)
+	}
+	demo := cfg.File == "" && (len(had) == 0 || exists(demoPath(dir.path)))
+	if demo && bins.demo == "" {
+		return bins.noDemo
+	}
+	var why string // no containers
+	if demo || file != nil {
+		why = noContainers(file, bins.demo)
+	}
+	before := runtimeChoice{}
+	if len(had) > 0 {
+		before = lastOf(dir.path).runtime()
+	}
+	rt, err := runtimeFor(ctx, l, bins.worker, cfg.Runtime, before, why)
 	if err != nil {
 		return cleanStop(ctx, err)
 	}
 	out.event(rt.String())
 	configFile := cfg.File
-	if file == nil {
+	switch {
+	case demo:
 		if configFile, err = demoFile(ctx, rt.Runtime, bins.demo, dir.path, cfg.Workers); err != nil {
 			return cleanStop(ctx, fmt.Errorf("prepare the demo server: %w", err))
 		}
-	} else if err := runnable(file, rt); err != nil {
-		return err
+	case file == nil:
+		out.event("resuming what is deployed in " + dir.path)
+	case len(had) == 0: // else it may well be that none of it is going to run
+		if err := runnable(file, rt); err != nil {
+			return err
+		}
+	}
+	if err := (last{Runtime: rt.Runtime}).keep(dir.path); err != nil {
+		return fmt.Errorf("note the runtime: %w", err)
 	}
 
 	// The group's context ends with a signal and with the first child that
 	// cannot start; then every keeper stops its child.
 	group, running := errgroup.WithContext(ctx)
-	cluster := &cluster{launcher: l, out: out, group: group}
+	working, stopWorkers := context.WithCancelCause(context.WithoutCancel(running))
+	defer stopWorkers(nil)
+	cluster := &cluster{launcher: l, out: out, group: group, ring: newRing()}
+	names := controllerNames(had, cfg.Controllers)
+	kind := &controllers{
+		path: bins.controller, dataDir: dir.path, config: configFile, count: cfg.Controllers, workers: cfg.Workers,
+		insecure: cfg.Insecure, ring: cluster.ring,
+	}
 	group.Go(func() error {
-		controller := cluster.keep(running, controllerProgram(bins.controller, dir.path, cfg.HTTP, configFile, cfg.Workers))
-		addr, err := controller.address(running)
+		var keepers sync.WaitGroup
+		defer func() { // the keepers of controllers end with running
+			keepers.Wait()
+			stopWorkers(context.Cause(running))
+		}()
+		first := cluster.keep(running, kind.program(names[0], cfg.HTTP), &keepers)
+		addr, err := first.address(running)
 		if err != nil {
 			return nil // the keeper has told why
 		}
+		host, _, err := net.SplitHostPort(addr.HTTP)
+		if err != nil {
+			return fmt.Errorf("controller's address: %w", err)
+		}
+		var others []*kept
+		for _, name := range names[1:] {
+			others = append(others, cluster.keep(running, kind.program(name, net.JoinHostPort(host, "0")), &keepers))
+		}
+		for _, one := range others {
+			if _, err := one.address(running); err != nil {
+				return nil
+			}
+		}
 		for i := range cfg.Workers {
-			cluster.keep(running, workerProgram(bins.worker, dir.path, workerName(i), addr.Gossip, rt.Runtime))
+			cluster.keep(working, workerProgram(bins.worker, dir.path, workerName(i), rt.Runtime, cluster.ring), nil)
 		}
 		client, err := api.NewClient(reachable(addr.HTTP), &http.Client{Timeout: pollTimeout})
 		if err != nil {
 			return fmt.Errorf("controller's address: %w", err)
 		}
-		watch(running, client, cfg.Workers, out)
+		w := &watcher{client: client, controllers: cfg.Controllers, workers: cfg.Workers, out: out, file: file, path: cfg.File}
+		w.run(running)
 		return nil
 	})
 	group.Go(func() error {
@@ -181,14 +245,12 @@ func cleanStop(ctx context.Context, err error) error {
 // programs are the paths of what runs.
 type programs struct {
 	controller, worker, demo string
+	noDemo                   error // why demo is ""
 }
 
 func findPrograms(cfg Config) (programs, error) {
 	var p programs
 	want := map[string]*string{"controller": &p.controller, "worker": &p.worker}
-	if cfg.File == "" {
-		want["demo-server"] = &p.demo
-	}
 	for name, path := range want {
 		found, err := findProgram(cfg.BinDir, name, cfg.Env)
 		if err != nil {
@@ -196,6 +258,7 @@ func findPrograms(cfg Config) (programs, error) {
 		}
 		*path = found
 	}
+	p.demo, p.noDemo = findProgram(cfg.BinDir, "demo-server", cfg.Env) // may not be needed
 	return p, nil
 }
 
@@ -233,6 +296,11 @@ func readFleetFile(cfg *Config) (*fleetfile.File, error) {
 	f, err := fleetfile.Parse(data, fleetfile.Options{Filename: cfg.File, Lookup: cfg.Lookup})
 	cfg.File = path
 	return f, err
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // noContainers says why containers would be no use for the servers of a file,
@@ -291,15 +359,28 @@ func (r runtimeChoice) String() string {
 	return s
 }
 
+// runtimeFor finds what replicas are to run with: what was asked for, or else
+// what they had before, for what is deployed was meant for that; or else what
+// works here, unless containers are no use, for the reason given.
+func runtimeFor(ctx context.Context, l *launcher, worker, wanted string, before runtimeChoice, noContainers string) (runtimeChoice, error) {
+	switch {
+	case wanted == "auto" && before.Runtime != "":
+		return before, nil
+	case wanted == "auto" && noContainers != "":
+		return runtimeChoice{Runtime: "process", Reason: noContainers}, nil
+	}
+	return chooseRuntime(ctx, l, worker, wanted)
+}
+
 // chooseRuntime asks the worker program once what works on this machine, so
 // that all workers do the same and podman is tried once. Plain processes work
 // everywhere.
-func chooseRuntime(ctx context.Context, l *launcher, worker, wanted, dataDir string) (runtimeChoice, error) {
+func chooseRuntime(ctx context.Context, l *launcher, worker, wanted string) (runtimeChoice, error) {
 	if wanted == "process" {
 		return runtimeChoice{Runtime: wanted}, nil
 	}
 	answer, err := l.output(ctx, "check-runtime", worker,
-		"--check-runtime", "--runtime", wanted, "--data-dir", filepath.Join(dataDir, "check-runtime"))
+		"--check-runtime", "--runtime", wanted, "--data-dir", filepath.Join(l.dir.path, "check-runtime"))
 	if err != nil {
 		return runtimeChoice{}, fmt.Errorf("--runtime %s: %w", wanted, err)
 	}

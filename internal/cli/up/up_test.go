@@ -58,7 +58,7 @@ func (r *running) ended() error {
 	r.t.Helper()
 	select {
 	case err := <-r.err:
-		for _, name := range []string{"controller", "worker-1", "worker-2", "worker-3"} {
+		for _, name := range []string{"controller", "controller-1", "controller-2", "controller-3", "worker-1", "worker-2", "worker-3"} {
 			for _, l := range lives(r.cfg.DataDir, name) {
 				if p, alive := proctab.Find(l.PID); alive && p.Parent == os.Getpid() {
 					r.t.Errorf("%s is still there as process %d", name, l.PID)
@@ -99,10 +99,130 @@ func TestRunUntilStopped(t *testing.T) {
 	if err := r.ended(); err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	for _, name := range []string{"controller", "worker-1", "worker-2", "worker-3"} {
-		if end, err := os.ReadFile(filepath.Join(r.cfg.DataDir, name, "end")); string(end) != "TERM" {
-			t.Errorf("%s ended for %q, %v; want TERM", name, end, err)
+	r.endedFor("TERM", "controller")
+	r.endedFor("lifeline", "worker-1", "worker-2", "worker-3")
+}
+
+// endedFor checks why programs ended.
+func (r *running) endedFor(want string, names ...string) {
+	r.t.Helper()
+	for _, name := range names {
+		if end, err := os.ReadFile(filepath.Join(r.cfg.DataDir, name, "end")); string(end) != want {
+			r.t.Errorf("%s ended for %q, %v; want %s", name, end, err, want)
 		}
+	}
+}
+
+// Controllers, each with its addresses, find each other; a dead one is back at
+// the address that it had, and joins the others.
+func TestRunSeveralControllers(t *testing.T) {
+	r := begin(t, "", func(c *Config) { c.Controllers = 3 })
+	r.untilPrinted("mcpfleet is ready")
+	names := []string{"controller-1", "controller-2", "controller-3"}
+	url := firstURL.FindString(r.out.String())
+	gossip := map[string]string{}
+	for i, name := range names {
+		flags := lives(r.cfg.DataDir, name)[0].Flags
+		gossip[name] = told(t, r.cfg.DataDir, name)["gossip"]
+		if flags["--bootstrap-expect"] != "3" || flags["--http"] != "127.0.0.1:0" {
+			t.Errorf("%s was started with %v", name, flags)
+		}
+		if join := flags["--join"]; (i == 0) != (join == "") || i > 0 && !strings.Contains(join, gossip["controller-1"]) {
+			t.Errorf("%s joins %q", name, join)
+		}
+	}
+	if want := told(t, r.cfg.DataDir, "controller-1")["http"]; url != "http://"+want {
+		t.Errorf("announced %s, the first controller is at %s", url, want)
+	}
+	join := lives(r.cfg.DataDir, "worker-1")[0].Flags["--join"]
+	if want := gossip["controller-1"] + "," + gossip["controller-2"] + "," + gossip["controller-3"]; join != want {
+		t.Errorf("workers join %s, want %s", join, want)
+	}
+
+	before := told(t, r.cfg.DataDir, "controller-1")
+	if err := syscall.Kill(lives(r.cfg.DataDir, "controller-1")[0].PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string { return hadLives(r.cfg.DataDir, "controller-1", 2) })
+	flags := lives(r.cfg.DataDir, "controller-1")[1].Flags
+	for _, flag := range []string{"http", "gossip", "raft"} {
+		if flags["--"+flag] != before[flag] {
+			t.Errorf("the first controller is back with --%s %s, had %s", flag, flags["--"+flag], before[flag])
+		}
+	}
+	if want := gossip["controller-2"] + "," + gossip["controller-3"]; flags["--join"] != want {
+		t.Errorf("the first controller is back and joins %q, want %s", flags["--join"], want)
+	}
+	close(r.stop)
+	if err := r.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	r.endedFor("lifeline", "worker-1", "worker-2", "worker-3")
+
+	// Without a file and a number it is what it was.
+	again := begin(t, "", func(c *Config) { c.DataDir, c.Controllers = r.cfg.DataDir, 0 })
+	again.untilPrinted("mcpfleet is ready")
+	for _, name := range names {
+		if why := hadLives(r.cfg.DataDir, name, 2); why != "" {
+			t.Error(why)
+		}
+	}
+	close(again.stop)
+	if err := again.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func hadLives(dataDir, name string, want int) string {
+	if n := len(lives(dataDir, name)); n < want {
+		return fmt.Sprintf("%s had %d lives", name, n)
+	}
+	return ""
+}
+
+// What was deployed is resumed as it was: with the demo server only where that
+// was there, and for the runtime it was meant for.
+func TestRunResumes(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fleet.yaml")
+	if err := os.WriteFile(file, []byte("servers: {x: {command: [y]}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := begin(t, "", func(c *Config) { c.File, c.Workers = file, 1 })
+	r.untilPrinted("mcpfleet is ready")
+	close(r.stop)
+	if err := r.ended(); err != nil {
+		t.Fatalf("Run: %v", err)
+	}
+	if got := lives(r.cfg.DataDir, "controller")[0].Flags["--config"]; got != file {
+		t.Errorf("the controller reads %s", got)
+	}
+	again := begin(t, "", func(c *Config) { c.DataDir, c.Workers = r.cfg.DataDir, 1 })
+	again.untilPrinted("mcpfleet is ready")
+	close(again.stop)
+	if err := again.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if flags := lives(r.cfg.DataDir, "controller")[1].Flags; flags["--config"] != "" {
+		t.Errorf("resumed with %v", flags)
+	}
+	if text := again.out.String(); !strings.Contains(text, "runtime process: as before in this data directory") || !strings.Contains(text, "resuming what is deployed in "+r.cfg.DataDir) {
+		t.Errorf("printed\n%s", text)
+	}
+
+	demo := begin(t, "", func(c *Config) { c.Workers = 1 })
+	demo.untilPrinted("mcpfleet is ready")
+	close(demo.stop)
+	if err := demo.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	demo2 := begin(t, "", func(c *Config) { c.DataDir, c.Workers = demo.cfg.DataDir, 1 })
+	demo2.untilPrinted("mcpfleet is ready")
+	close(demo2.stop)
+	if err := demo2.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if got := lives(demo.cfg.DataDir, "controller")[1].Flags["--config"]; got != demoPath(demo.cfg.DataDir) {
+		t.Errorf("the demo server is resumed with --config %q", got)
 	}
 }
 
@@ -142,7 +262,7 @@ func TestRunStartsTheDeadAgain(t *testing.T) {
 	if got := "http://" + controllers[1].Flags["--http"]; got != url {
 		t.Errorf("the controller is back at %s, was at %s", got, url)
 	}
-	join := lives(r.cfg.DataDir, "worker-2")[1].Flags["--join"]
+	join := lives(r.cfg.DataDir, "worker-2")[0].Flags["--join"]
 	if got := controllers[1].Flags["--gossip"]; got != join || strings.HasSuffix(got, ":0") {
 		t.Errorf("the controller gossips at %s, workers join %s", got, join)
 	}
@@ -256,17 +376,30 @@ func TestKilledRunTakesItsChildrenAlong(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	good := Config{Workers: 1, Runtime: "auto", HTTP: ":0"}
-	if err := good.Validate(); err != nil {
-		t.Errorf("refused: %v", err)
-	}
-	for flag, bad := range map[string]Config{
-		"--workers": {Workers: 0, Runtime: "auto", HTTP: ":0"},
-		"--runtime": {Workers: 1, Runtime: "docker", HTTP: ":0"},
-		"--http":    {Workers: 1, Runtime: "auto", HTTP: "8000"},
+	const loopback = "127.0.0.1:0"
+	for _, good := range []Config{
+		{Workers: 1, Runtime: "auto", HTTP: loopback}, {Workers: 1, Runtime: "auto", HTTP: "[::1]:0", Controllers: 9},
+		{Workers: 1, Runtime: "auto", HTTP: "localhost:0"}, {Workers: 1, Runtime: "auto", HTTP: ":0", Insecure: true},
 	} {
-		if err := bad.Validate(); err == nil || !strings.HasPrefix(err.Error(), flag+" must be") {
-			t.Errorf("%s: got %v", flag, err)
+		if err := good.Validate(); err != nil {
+			t.Errorf("refused %+v: %v", good, err)
+		}
+	}
+	for _, tt := range []struct {
+		flag string
+		bad  Config
+	}{
+		{"--workers", Config{Workers: 0, Runtime: "auto", HTTP: loopback}},
+		{"--runtime", Config{Workers: 1, Runtime: "docker", HTTP: loopback}},
+		{"--http", Config{Workers: 1, Runtime: "auto", HTTP: "8000"}},
+		{"--http", Config{Workers: 1, Runtime: "auto", HTTP: ":0"}},
+		{"--http", Config{Workers: 1, Runtime: "auto", HTTP: "192.0.2.1:0"}},
+		{"--http", Config{Workers: 1, Runtime: "auto", HTTP: "a.example:0"}},
+		{"--controllers", Config{Workers: 1, Runtime: "auto", HTTP: loopback, Controllers: 10}},
+		{"--controllers", Config{Workers: 1, Runtime: "auto", HTTP: loopback, Controllers: -1}},
+	} {
+		if err := tt.bad.Validate(); err == nil || !strings.HasPrefix(err.Error(), tt.flag+" must be") {
+			t.Errorf("%+v: got %v", tt.bad, err)
 		}
 	}
 }

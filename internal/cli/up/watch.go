@@ -9,6 +9,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
 
 const (
@@ -37,27 +38,46 @@ func look(ctx context.Context, client *api.Client) (snapshot, error) {
 	return s, err
 }
 
-// watch shows progress until all is ready, says so once, and then tells how
+// watcher tells how a cluster fares.
+type watcher struct {
+	client      *api.Client // of the first controller
+	controllers int
+	workers     int
+	out         *printer
+	file        *fleetfile.File // the fleet file given, or nil
+	path        string          // its name
+
+	compared bool // the file with what is deployed
+}
+
+// run shows progress until all is ready, says so once, and then tells how
 // servers fare until ctx ends. While the controller cannot be asked there is
 // nothing to tell: its keeper tells why.
-func watch(ctx context.Context, client *api.Client, workers int, out *printer) {
+func (w *watcher) run(ctx context.Context) {
 	tick := time.NewTicker(pollStart)
 	defer tick.Stop()
 	announced := false
 	for {
-		s, err := look(ctx, client)
+		s, err := look(ctx, w.client)
+		if err == nil {
+			w.compare(ctx)
+		}
 		switch {
 		case err != nil:
-		case !announced && s.ready.Ready && s.joined() >= workers:
-			lines := announcement(client.Address(), s, toolsOf(ctx, client, s))
-			out.announce(lines)
+		case !announced && s.ready.Ready && s.joined(fleet.RoleWorker) >= w.workers && s.joined(fleet.RoleController) >= w.controllers:
+			lines := announcement(w.client.Address(), s, toolsOf(ctx, w.client, s))
+			w.out.announce(lines)
 			announced = true
-			out.note(serverRows(s, false))
+			w.out.note(serverRows(s, false))
 			tick.Reset(pollReady)
 		case announced:
-			out.progress(serverRows(s, false))
+			w.out.progress(serverRows(s, false))
 		default:
-			out.progress(append(serverRows(s, true), workersRow(s.joined(), workers)))
+			rows := serverRows(s, true)
+			if w.controllers > 1 {
+				rows = append(rows, joinedRow("controllers", s.joined(fleet.RoleController), w.controllers))
+			}
+			w.out.progress(append(rows, joinedRow("workers", s.joined(fleet.RoleWorker), w.workers)))
 		}
 		select {
 		case <-tick.C:
@@ -67,11 +87,16 @@ func watch(ctx context.Context, client *api.Client, workers int, out *printer) {
 	}
 }
 
-// joined counts the workers that take replicas.
-func (s *snapshot) joined() int {
+// compare tells once when the fleet file given is not what is deployed: it is
+// the beginning of a new cluster only.
+func (w *watcher) compare(ctx context.Context) {
+}
+
+// joined counts the nodes of a role that do their work.
+func (s *snapshot) joined(role fleet.Role) int {
 	n := 0
 	for _, node := range s.nodes {
-		if node.Role == fleet.RoleWorker && node.State == api.NodeReady {
+		if node.Role == role && node.State == api.NodeReady {
 			n++
 		}
 	}
@@ -120,9 +145,9 @@ func serverRows(s snapshot, starting bool) []row {
 	return rows
 }
 
-func workersRow(joined, wanted int) row {
+func joinedRow(name string, joined, wanted int) row {
 	text := fmt.Sprintf("%d/%d joined", joined, wanted)
-	return row{name: "workers", key: text, text: text}
+	return row{name: name, key: text, text: text}
 }
 
 // oneLine cuts a reason that quotes a log to what fits a line.
