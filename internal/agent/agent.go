@@ -34,7 +34,7 @@ import (
 const (
 	DefaultDrainTimeout = 25 * time.Second
 	DefaultKeepEnded    = 100
-	DefaultKeepFor      = 10 * time.Minute
+	DefaultKeepFor      = 15 * time.Minute
 	DefaultBudget       = 256 << 20
 )
 
@@ -54,14 +54,14 @@ type Config struct {
 	Node    fleet.NodeInfo
 	Runtime fleet.Runtime
 	Log     *slog.Logger // nil discards
-	// StateFile keeps the cluster that the node belongs to and the highest
-	// epoch it obeyed.
+	// StateFile keeps the cluster that the node belongs to and the newest order
+	// seen of it.
 	StateFile string
 
 	// DrainTimeout bounds how long the end of Run waits for running calls.
 	DrainTimeout time.Duration
-	// Ended replicas are remembered for KeepFor, and the last KeepEnded of them
-	// for longer.
+	// Ended replicas are remembered for KeepFor; the last KeepEnded of them, and
+	// the last 10 of each server, for longer.
 	KeepEnded int
 	KeepFor   time.Duration
 	// MaxReply is the longest line a server may send; 0 means stdio's default.
@@ -78,6 +78,11 @@ type Agent struct {
 	board  *board
 	budget *stdio.Budget
 
+	// obeying is held for reading from an order's admission until what it did
+	// is on the board. Fence waits there for older orders that it came too
+	// late to refuse.
+	obeying sync.RWMutex
+
 	swept   chan struct{} // closed: orders are taken
 	stopped chan struct{} // closed: Run has ended every replica
 	look    chan struct{} // replicas wait to be launched
@@ -89,7 +94,7 @@ type Agent struct {
 }
 
 // New makes an agent. It reads the state file, and fails when that cannot be
-// understood: an agent that forgot the highest epoch could obey an old order.
+// understood: an agent that forgot the newest order could obey an older one.
 func New(cfg Config) (*Agent, error) {
 	if cfg.Runtime == nil || cfg.Node.Node == "" || cfg.StateFile == "" {
 		return nil, errors.New("agent: node, runtime and state file are needed")
@@ -216,7 +221,12 @@ func (a *Agent) StartReplica(ctx context.Context, o fleet.Order, as fleet.Assign
 	if as.ID == "" || as.Server == "" || as.Template == nil {
 		return 0, fmt.Errorf("start replica %q: the assignment is not complete", as.ID)
 	}
-	if err := a.admit(ctx, o); err != nil {
+	if err := a.awaitOrders(ctx); err != nil {
+		return 0, fmt.Errorf("start replica %s: %w", as.ID, err)
+	}
+	a.obeying.RLock()
+	defer a.obeying.RUnlock()
+	if err := a.orders.admit(o); err != nil {
 		return 0, fmt.Errorf("start replica %s: %w", as.ID, err)
 	}
 	r := newReplica(a, as)
@@ -233,7 +243,7 @@ func (a *Agent) StartReplica(ctx context.Context, o fleet.Order, as fleet.Assign
 		return 0, fmt.Errorf("start replica %s: %w", as.ID, err)
 	}
 	if isNew {
-		r.log.Info("replica ordered", "revision", as.Revision, "epoch", o.Epoch)
+		r.log.Info("replica ordered", "revision", as.Revision, "generation", as.Generation, "epoch", o.Epoch)
 		notify(a.look)
 	}
 	return version, nil
@@ -247,7 +257,12 @@ func (a *Agent) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replica
 	if id == "" {
 		return 0, errors.New("stop replica: no id")
 	}
-	if err := a.admit(ctx, o); err != nil {
+	if err := a.awaitOrders(ctx); err != nil {
+		return 0, fmt.Errorf("stop replica %s: %w", id, err)
+	}
+	a.obeying.RLock()
+	defer a.obeying.RUnlock()
+	if err := a.orders.admit(o); err != nil {
 		return 0, fmt.Errorf("stop replica %s: %w", id, err)
 	}
 	if reason == "" {
@@ -267,6 +282,20 @@ func (a *Agent) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replica
 	return version, nil
 }
 
+// Fence refuses all orders older than o from now on, durably, and returns the
+// version of a report that shows all that older ones did.
+func (a *Agent) Fence(ctx context.Context, o fleet.Order) (uint64, error) {
+	if err := a.awaitOrders(ctx); err != nil {
+		return 0, fmt.Errorf("fence: %w", err)
+	}
+	if err := a.orders.admit(o); err != nil {
+		return 0, fmt.Errorf("fence: %w", err)
+	}
+	a.obeying.Lock() // what was admitted before is on the board now
+	defer a.obeying.Unlock()
+	return a.board.now(), nil
+}
+
 func (a *Agent) replica(id fleet.ReplicaID) *replica {
 	if v, ok := a.live.Load(id); ok {
 		return v.(*replica)
@@ -274,8 +303,8 @@ func (a *Agent) replica(id fleet.ReplicaID) *replica {
 	return nil
 }
 
-// admit waits until orders are taken and checks this one.
-func (a *Agent) admit(ctx context.Context, o fleet.Order) error {
+// awaitOrders waits until orders are taken.
+func (a *Agent) awaitOrders(ctx context.Context) error {
 	select {
 	case <-a.stopped:
 		return fleet.ErrDraining
@@ -288,7 +317,7 @@ func (a *Agent) admit(ctx context.Context, o fleet.Order) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return a.orders.admit(o)
+	return nil
 }
 
 // notify says "look again" on a channel of capacity one.

@@ -17,6 +17,9 @@ const (
 	// hardEnded times KeepEnded is the most ended replicas remembered, however
 	// fresh: a controller gone mad must not fill our memory.
 	hardEnded = 20
+	// keepPerServer of each server are remembered longest: a new leader learns
+	// from them how long a server that keeps failing has to wait.
+	keepPerServer = 10
 )
 
 // board is what the agent reports: every replica with the version of its last
@@ -75,7 +78,7 @@ func (b *board) add(as fleet.Assignment, stderr *stderrRing) (version uint64, is
 		return 0, false, fleet.ErrDraining
 	}
 	e := &entry{stderr: stderr, report: fleet.Replica{
-		ID: as.ID, Server: as.Server, Revision: as.Revision, Node: b.node.Node,
+		ID: as.ID, Server: as.Server, Revision: as.Revision, Generation: as.Generation, Node: b.node.Node,
 		Phase: fleet.PhasePending, CreatedAt: time.Now(), Resources: as.Template.Resources,
 	}}
 	b.entries[as.ID] = e
@@ -162,6 +165,13 @@ func (b *board) load(id fleet.ReplicaID, l fleet.Load) {
 	}
 }
 
+// now is the version of a report made now.
+func (b *board) now() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.version
+}
+
 func (b *board) versionOf(id fleet.ReplicaID) uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -205,22 +215,55 @@ func (b *board) forget() {
 
 // prune needs the lock.
 func (b *board) prune() {
-	drop := 0
-	for over := len(b.ended) - b.keep; drop < over; drop++ {
-		if time.Since(b.ended[drop].report.EndedAt) < b.age && len(b.ended)-drop <= hardEnded*b.keep {
-			break
-		}
-		delete(b.entries, b.ended[drop].report.ID)
+	had := len(b.ended)
+	if had > b.keep {
+		b.dropOld()
 	}
-	if drop > 0 {
-		b.ended = slices.Delete(b.ended, 0, drop)
-		b.forgets += uint64(drop)
+	if dropped := had - len(b.ended); dropped > 0 {
+		b.forgets += uint64(dropped)
 		b.version++
 		for w := range b.watchers {
 			notify(w.look)
 		}
 	}
 	b.trimLogs()
+}
+
+// dropOld forgets what is old, not among the last of all, and not among the
+// last of its server. Beyond the hard bound it forgets the oldest whatever its
+// age, at first of those that are not among the last of their server.
+func (b *board) dropOld() {
+	later := map[fleet.ServerName]int{} // ends of the server after this one
+	for _, e := range b.ended {
+		later[e.report.Server]++
+	}
+	over, late := len(b.ended)-hardEnded*b.keep, len(b.ended)-b.keep
+	drop := make([]bool, len(b.ended))
+	for i, e := range b.ended {
+		server := e.report.Server
+		later[server]--
+		if server != "" && later[server] < keepPerServer {
+			continue
+		}
+		if over > 0 || i < late && time.Since(e.report.EndedAt) >= b.age {
+			drop[i] = true
+			over--
+		}
+	}
+	kept := b.ended[:0]
+	for i, e := range b.ended {
+		if !drop[i] && over > 0 {
+			drop[i] = true
+			over--
+		}
+		if drop[i] {
+			delete(b.entries, e.report.ID)
+		} else {
+			kept = append(kept, e)
+		}
+	}
+	clear(b.ended[len(kept):])
+	b.ended = kept
 }
 
 func (b *board) trimLogs() {
@@ -264,7 +307,7 @@ func (b *board) unwatch(w *watcher) {
 func (b *board) since(w *watcher) fleet.Report {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := fleet.Report{Version: b.version, Draining: b.draining}
+	r := fleet.Report{Version: b.version, Now: time.Now(), Draining: b.draining}
 	if w.known == nil {
 		w.known = map[fleet.ReplicaID]bool{}
 		w.forgets = b.forgets

@@ -13,42 +13,54 @@ import (
 )
 
 // ledger knows whose orders the node obeys: those of the first cluster that
-// gives one in this life, and of no epoch lower than the highest that was ever
-// seen of it. Both are on disk before an order is obeyed, or a restarted worker
-// would obey a leader that was deposed. A new life runs nothing of the old
-// cluster's, so it may serve another: what the file says of that one is kept
-// only until then.
+// gives one in this life, and none that is older than the newest ever seen of
+// it. Both are on disk before an order is obeyed, or a restarted worker would
+// obey a leader that was deposed. A cluster that was put back from a backup has
+// its id still, and a higher incarnation: bound nodes go on with it. A new life
+// runs nothing of the old cluster's, so it may serve another: what the file
+// says of that one is kept only until then.
 type ledger struct {
 	path string
 
-	// mu is held while the file is written: orders of a new epoch have to wait
-	// for each other there, and those of a known epoch write nothing.
+	// mu is held while the file is written: newer orders have to wait for each
+	// other there, and those of the newest seen write nothing.
 	mu    sync.Mutex
-	seen  ledgerState
+	seen  fleet.Order
 	bound bool // an order was admitted in this life
 }
 
-type ledgerState struct {
-	Cluster fleet.ClusterID `json:"cluster"`
-	Epoch   fleet.Epoch     `json:"epoch"`
+// ledgerFile is the file's content. Before there were incarnations, files had
+// none, which is the same as the first one.
+type ledgerFile struct {
+	Cluster     fleet.ClusterID   `json:"cluster"`
+	Incarnation fleet.Incarnation `json:"incarnation"`
+	Epoch       fleet.Epoch       `json:"epoch"`
 }
 
 func openLedger(path string) (*ledger, error) {
-	l := &ledger{path: path}
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return l, nil
+		return &ledger{path: path}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read which cluster this node belongs to: %w", err)
+		return nil, fmt.Errorf("read whose orders this node obeys: %w", err)
 	}
-	if err := json.Unmarshal(b, &l.seen); err != nil {
-		return nil, fmt.Errorf("read which cluster this node belongs to: %s: %w", path, err)
+	var f ledgerFile
+	if err := json.Unmarshal(b, &f); err != nil {
+		return nil, fmt.Errorf("read whose orders this node obeys: %s: %w", path, err)
 	}
-	return l, nil
+	return &ledger{path: path, seen: fleet.Order(f)}, nil
 }
 
-func (l *ledger) admit(o fleet.Order) error {
+// admit lets an order in that is to be obeyed, and refuses it when a newer one
+// was seen.
+func (l *ledger) admit(o fleet.Order) error { return l.see(o, true) }
+
+// listen lets one in that asks to hear of us only. It may be older than the
+// newest seen: whoever follows a leader can be behind.
+func (l *ledger) listen(o fleet.Order) error { return l.see(o, false) }
+
+func (l *ledger) see(o fleet.Order, obey bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -57,17 +69,28 @@ func (l *ledger) admit(o fleet.Order) error {
 	case l.bound && o.Cluster != l.seen.Cluster:
 		return fmt.Errorf("%w: this node serves %s, the order is from %s; to move the node, restart its worker",
 			fleet.ErrForeignCluster, l.seen.Cluster, o.Cluster)
-	case o.Cluster == l.seen.Cluster && o.Epoch < l.seen.Epoch:
-		return fmt.Errorf("%w: %d, seen was %d", fleet.ErrStaleEpoch, o.Epoch, l.seen.Epoch)
+	case o.Cluster == l.seen.Cluster && o.Compare(l.seen) < 0:
+		if obey {
+			return fmt.Errorf("%w: %s, seen was %s", fleet.ErrStaleEpoch, age(o), age(l.seen))
+		}
+		l.bound = true
+		return nil
 	}
-	next := ledgerState{o.Cluster, o.Epoch}
-	if next != l.seen {
-		if err := l.write(next); err != nil {
-			return fmt.Errorf("record epoch %d: %w", o.Epoch, err)
+	if o != l.seen {
+		if err := l.write(o); err != nil {
+			return fmt.Errorf("record an order of %s: %w", age(o), err)
 		}
 	}
-	l.seen, l.bound = next, true
+	l.seen, l.bound = o, true
 	return nil
+}
+
+// age is how old an order is, in words.
+func age(o fleet.Order) string {
+	if o.Incarnation == 0 {
+		return fmt.Sprintf("epoch %d", o.Epoch)
+	}
+	return fmt.Sprintf("incarnation %d, epoch %d", o.Incarnation, o.Epoch)
 }
 
 func (l *ledger) cluster() fleet.ClusterID {
@@ -76,17 +99,18 @@ func (l *ledger) cluster() fleet.ClusterID {
 	return l.seen.Cluster
 }
 
-func (l *ledger) write(s ledgerState) error {
-	b, err := json.Marshal(s)
+// write replaces the file in one step: a power cut at any point leaves the old
+// one or the new one. The new one is begun at a fixed place, so that cuts do
+// not litter; the data directory is ours alone.
+func (l *ledger) write(o fleet.Order) error {
+	b, err := json.Marshal(ledgerFile(o))
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(l.path)
-	f, err := os.CreateTemp(dir, filepath.Base(l.path)+".new-*")
+	f, err := os.OpenFile(l.path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // gone already when all went well
 	_, err = f.Write(append(b, '\n'))
 	if err == nil {
 		err = f.Sync()
@@ -97,7 +121,7 @@ func (l *ledger) write(s ledgerState) error {
 	if err := os.Rename(f.Name(), l.path); err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
+	d, err := os.Open(filepath.Dir(l.path))
 	if err != nil {
 		return err
 	}

@@ -101,56 +101,6 @@ func TestStopBeforeStartWins(t *testing.T) {
 	})
 }
 
-func TestOrdersOfOthersAreRefused(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		var cfg Config
-		r := newRig(t, agenttest.New(), func(c *Config) { cfg = *c })
-		ctx := t.Context()
-		if _, err := r.StopReplica(ctx, fleet.Order{Cluster: cluster, Epoch: 7}, "x", ""); err != nil {
-			t.Fatal(err)
-		}
-		try := func(name string, a *Agent, o fleet.Order, want error) {
-			t.Helper()
-			if _, err := a.StartReplica(ctx, o, assignment("a", nil)); !errors.Is(err, want) {
-				t.Errorf("%s: start: got %v, want %v", name, err, want)
-			}
-			if _, err := a.StopReplica(ctx, o, "a", ""); !errors.Is(err, want) {
-				t.Errorf("%s: stop: got %v, want %v", name, err, want)
-			}
-			if err := a.Watch(ctx, o, func(fleet.Report) error { return nil }); !errors.Is(err, want) {
-				t.Errorf("%s: watch: got %v, want %v", name, err, want)
-			}
-		}
-		try("older epoch", r.Agent, fleet.Order{Cluster: cluster, Epoch: 6}, fleet.ErrStaleEpoch)
-		try("other cluster", r.Agent, fleet.Order{Cluster: "c2", Epoch: 9}, fleet.ErrForeignCluster)
-		try("no cluster", r.Agent, fleet.Order{Epoch: 9}, fleet.ErrForeignCluster)
-		if err := r.stop(); err != nil {
-			t.Fatal(err)
-		}
-		try("stopped", r.Agent, fleet.Order{Cluster: cluster, Epoch: 7}, fleet.ErrDraining)
-
-		// The next life of the node remembers.
-		cfg.Runtime = agenttest.New()
-		again, err := New(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx2, cancel := context.WithCancel(ctx)
-		done := make(chan error)
-		go func() { done <- again.Run(ctx2) }()
-		try("older epoch, next life", again, fleet.Order{Cluster: cluster, Epoch: 6}, fleet.ErrStaleEpoch)
-		// It runs nothing of the old cluster's, and may serve another: then that one alone.
-		if _, err := again.StopReplica(ctx, fleet.Order{Cluster: "c2", Epoch: 1}, "a", ""); err != nil {
-			t.Errorf("other cluster, next life: %v", err)
-		}
-		try("first cluster, next life", again, fleet.Order{Cluster: cluster, Epoch: 7}, fleet.ErrForeignCluster)
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 func TestStopLadder(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

@@ -48,6 +48,9 @@ func TestLateWatchGetsAll(t *testing.T) {
 		}
 		done := errors.New("seen enough")
 		err = r.Watch(t.Context(), fleet.Order{Cluster: cluster, Epoch: 2}, func(rep fleet.Report) error {
+			if !rep.Now.Equal(time.Now()) {
+				t.Errorf("the report is of %v", rep.Now)
+			}
 			if !rep.Full || rep.Version < version || rep.Node == nil || rep.Node.Node != "n1" || len(rep.Replicas) != 3 || len(rep.Catalogues) != 1 {
 				t.Errorf("first report: %+v", rep)
 			}
@@ -124,6 +127,58 @@ func TestEndedAreForgotten(t *testing.T) {
 		defer r.board.mu.Unlock()
 		if n := len(r.board.entries); n > hardEnded*2 {
 			t.Errorf("%d are remembered", n)
+		}
+	})
+}
+
+// A new leader sees from what ended how often a server failed: the last ends of
+// each server are remembered, also when another one fails all the time.
+func TestLastEndsOfEachServerAreRemembered(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		b := newBoard(fleet.NodeInfo{Node: "n"}, 20, time.Minute)
+		end := func(server fleet.ServerName, n int) {
+			for i := range n {
+				id := fleet.ReplicaID(fmt.Sprintf("%s-%d", server, i))
+				if _, _, err := b.add(fleet.Assignment{ID: id, Server: server, Template: new(fleet.Template)}, newStderrRing()); err != nil {
+					t.Fatal(err)
+				}
+				b.move(id, fleet.PhaseFailed, func(rep *fleet.Replica) { rep.EndedAt = time.Now() })
+			}
+		}
+		kept := func() map[fleet.ServerName]int {
+			got := map[fleet.ServerName]int{}
+			for _, e := range b.entries {
+				got[e.report.Server]++
+			}
+			if len(b.ended) != len(b.entries) {
+				t.Errorf("%d ends in order, %d known", len(b.ended), len(b.entries))
+			}
+			return got
+		}
+		end("calm", 3)
+		end("busy", 30)
+		time.Sleep(time.Hour) // of the bubble's clock
+		end("mad", 100)
+		if got := kept(); got["calm"] != 3 || got["busy"] != 10 || got["mad"] != 100 {
+			t.Errorf("within a minute: %v", got)
+		}
+		time.Sleep(time.Minute)
+		b.forget()
+		if got := kept(); got["calm"] != 3 || got["busy"] != 10 || got["mad"] != 20 {
+			t.Errorf("later: %v", got)
+		}
+		if b.entries["busy-29"] == nil || b.entries["mad-99"] == nil {
+			t.Error("the last end of a server is not among those remembered")
+		}
+		end("madder", 2*hardEnded*20)
+		if got := kept(); got["calm"] != 3 || got["busy"] != 10 || got["mad"] != 10 || len(b.entries) != hardEnded*20 {
+			t.Errorf("beyond the hard bound: %v", got)
+		}
+		for i := range 100 {
+			end(fleet.ServerName(fmt.Sprintf("s%d", i)), 10)
+		}
+		if got := kept(); got["calm"] != 0 || got["s99"] != 10 || len(b.entries) != hardEnded*20 {
+			t.Errorf("of too many servers the last to end: %v", got)
 		}
 	})
 }

@@ -15,10 +15,16 @@ const heartbeat = time.Second
 // second without one. A slow send makes its own watch skip intermediate
 // states, and nobody else wait. It returns nil after Run has ended and its
 // last report was sent; else with send's error or ctx's cause. A first report
-// whose Version is not lower than what StartReplica returned shows that
-// replica.
+// whose Version is not lower than what StartReplica, StopReplica or Fence
+// returned shows what that did.
+//
+// Every controller may watch. A newer order counts as if it had been obeyed, an
+// older one is let in and changes nothing; only another cluster's is refused.
 func (a *Agent) Watch(ctx context.Context, o fleet.Order, send func(fleet.Report) error) error {
-	if err := a.admit(ctx, o); err != nil {
+	if err := a.awaitOrders(ctx); err != nil {
+		return fmt.Errorf("watch: %w", err)
+	}
+	if err := a.orders.listen(o); err != nil {
 		return fmt.Errorf("watch: %w", err)
 	}
 	w := a.board.watch()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,13 +15,14 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
 )
 
 func TestOrders(t *testing.T) {
-	order := fleet.Order{Cluster: "c", Epoch: 7}
+	order := fleet.Order{Cluster: "c", Incarnation: 1763000000, Epoch: 7}
 	w := &fakeWorker{
 		start: func(_ context.Context, o fleet.Order, a fleet.Assignment) (uint64, error) {
-			if o != order || a.ID != "r" || a.Template.Image != "img" {
+			if o != order || a.ID != "r" || a.Generation != 3 || a.Template.Image != "img" {
 				return 0, fmt.Errorf("got %v %v", o, a)
 			}
 			return 11, nil
@@ -31,13 +33,60 @@ func TestOrders(t *testing.T) {
 			}
 			return 12, nil
 		},
+		fence: func(_ context.Context, o fleet.Order) (uint64, error) {
+			if o != order {
+				return 0, fmt.Errorf("got %v", o)
+			}
+			return 13, nil
+		},
 	}
 	s := start(t, w)
-	if v, err := s.StartReplica(t.Context(), order, fleet.Assignment{ID: "r", Template: &fleet.Template{Image: "img"}}); v != 11 || err != nil {
+	if v, err := s.StartReplica(t.Context(), order, fleet.Assignment{ID: "r", Generation: 3, Template: &fleet.Template{Image: "img"}}); v != 11 || err != nil {
 		t.Errorf("StartReplica gave %d, %v", v, err)
 	}
 	if v, err := s.StopReplica(t.Context(), order, "r", "scaled down"); v != 12 || err != nil {
 		t.Errorf("StopReplica gave %d, %v", v, err)
+	}
+	if v, err := s.Fence(t.Context(), order); v != 13 || err != nil {
+		t.Errorf("Fence gave %d, %v", v, err)
+	}
+}
+
+// olderWorker knows the service as it was before Fence.
+type olderWorker struct {
+	fleetpb.UnimplementedWorkerServiceServer
+}
+
+// A worker one version older cannot be fenced, and that is no error: a new
+// leader watches it, which raises its epoch.
+func TestFenceOfAnOlderWorker(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := fleetpb.WorkerService_ServiceDesc
+	older.Methods = slices.DeleteFunc(slices.Clone(older.Methods), func(m grpc.MethodDesc) bool { return m.MethodName == "Fence" })
+	g := grpc.NewServer()
+	g.RegisterService(&older, olderWorker{})
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(l) }()
+	defer func() { g.Stop(); <-served }()
+	c, err := Dial(l.Addr().String(), ClientConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if v, err := c.Fence(t.Context(), fleet.Order{Cluster: "c", Epoch: 7}); v != 0 || err != nil {
+		t.Errorf("Fence gave %d, %v", v, err)
+	}
+	if _, err := c.StopReplica(t.Context(), fleet.Order{}, "r", ""); err == nil {
+		t.Error("another order to it is one")
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("no longer the leader")
+	cancel(why)
+	if _, err := c.Fence(ctx, fleet.Order{}); !errors.Is(err, why) {
+		t.Errorf("Fence after the end of its context gave %v", err)
 	}
 }
 
@@ -46,14 +95,17 @@ func TestErrorsCrossTheWire(t *testing.T) {
 	var now error
 	s := start(t, &fakeWorker{
 		stop:  func(context.Context, fleet.Order, fleet.ReplicaID, string) (uint64, error) { return 0, now },
+		fence: func(context.Context, fleet.Order) (uint64, error) { return 0, now },
 		watch: func(context.Context, fleet.Order, func(fleet.Report) error) error { return now },
 		logs:  func(context.Context, fleet.ReplicaID, int, bool, func([]fleet.LogLine) error) error { return now },
 	})
 	for _, want := range sentinels {
 		now = fmt.Errorf("node n1 \xff: %w", want.err)
 		_, stopErr := s.StopReplica(t.Context(), fleet.Order{}, "r", "")
+		_, fenceErr := s.Fence(t.Context(), fleet.Order{})
 		for rpc, err := range map[string]error{
 			"StopReplica": stopErr,
+			"Fence":       fenceErr,
 			"Watch":       s.Watch(t.Context(), fleet.Order{}, func(fleet.Report) {}),
 			"Logs":        s.Logs(t.Context(), "r", 0, false, nil),
 		} {
@@ -88,9 +140,10 @@ func TestOrderCauseOfContext(t *testing.T) {
 
 func TestWatch(t *testing.T) {
 	sent := make(chan struct{})
+	now := time.Unix(1763000000, 5)
 	s := start(t, &fakeWorker{watch: func(_ context.Context, _ fleet.Order, send func(fleet.Report) error) error {
 		for _, r := range []fleet.Report{
-			{Version: 1, Node: &fleet.NodeInfo{Node: "n1"}, Full: true, Replicas: []fleet.Replica{{ID: "a", Phase: fleet.PhaseReady}}},
+			{Version: 1, Now: now, Node: &fleet.NodeInfo{Node: "n1"}, Full: true, Replicas: []fleet.Replica{{ID: "a", Generation: 4, Phase: fleet.PhaseReady}}},
 			{Version: 2, Replicas: []fleet.Replica{{ID: "b"}}},
 			{Version: 2, Draining: true},
 		} {
@@ -107,7 +160,7 @@ func TestWatch(t *testing.T) {
 		t.Errorf("Watch ended with %v", err)
 	}
 	get(t, sent)
-	if len(got) != 3 || !got[0].Full || got[0].Node.Node != "n1" || got[0].Replicas[0].Node != "n1" ||
+	if len(got) != 3 || !got[0].Full || got[0].Node.Node != "n1" || got[0].Replicas[0].Node != "n1" || got[0].Replicas[0].Generation != 4 || !got[0].Now.Equal(now) || !got[1].Now.IsZero() ||
 		got[1].Replicas[0].Node != "n1" || got[1].Node != nil || !got[2].Draining {
 		t.Errorf("Watch reported %+v", got)
 	}

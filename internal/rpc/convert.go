@@ -16,24 +16,26 @@ import (
 // Text that servers or users wrote is made valid UTF-8, which protobuf demands.
 
 func orderToPB(o fleet.Order) *fleetpb.Order {
-	return &fleetpb.Order{ClusterId: string(o.Cluster), Epoch: uint64(o.Epoch)}
+	return &fleetpb.Order{ClusterId: string(o.Cluster), Incarnation: uint64(o.Incarnation), Epoch: uint64(o.Epoch)}
 }
 
 func orderFromPB(p *fleetpb.Order) fleet.Order {
-	return fleet.Order{Cluster: fleet.ClusterID(p.GetClusterId()), Epoch: fleet.Epoch(p.GetEpoch())}
+	return fleet.Order{
+		Cluster: fleet.ClusterID(p.GetClusterId()), Incarnation: fleet.Incarnation(p.GetIncarnation()), Epoch: fleet.Epoch(p.GetEpoch()),
+	}
 }
 
 func assignmentToPB(o fleet.Order, a fleet.Assignment) *fleetpb.StartReplicaRequest {
 	return &fleetpb.StartReplicaRequest{
 		Order: orderToPB(o), ReplicaId: string(a.ID), Server: string(a.Server),
-		Revision: uint64(a.Revision), Template: templateToPB(a.Template),
+		Revision: uint64(a.Revision), Generation: a.Generation, Template: templateToPB(a.Template),
 	}
 }
 
 func assignmentFromPB(p *fleetpb.StartReplicaRequest) (fleet.Order, fleet.Assignment) {
 	return orderFromPB(p.GetOrder()), fleet.Assignment{
 		ID: fleet.ReplicaID(p.GetReplicaId()), Server: fleet.ServerName(p.GetServer()),
-		Revision: fleet.Revision(p.GetRevision()), Template: templateFromPB(p.GetTemplate()),
+		Revision: fleet.Revision(p.GetRevision()), Generation: p.GetGeneration(), Template: templateFromPB(p.GetTemplate()),
 	}
 }
 
@@ -87,7 +89,9 @@ func resourcesFromPB(p *fleetpb.Resources) fleet.Resources {
 }
 
 func reportToPB(r fleet.Report) *fleetpb.WatchResponse {
-	p := &fleetpb.WatchResponse{Version: r.Version, Node: nodeToPB(r.Node), Full: r.Full, Draining: r.Draining}
+	p := &fleetpb.WatchResponse{
+		Version: r.Version, Now: timeToPB(r.Now), Node: nodeToPB(r.Node), Full: r.Full, Draining: r.Draining,
+	}
 	for i := range r.Replicas {
 		p.Replicas = append(p.Replicas, replicaToPB(&r.Replicas[i]))
 	}
@@ -103,7 +107,9 @@ func reportToPB(r fleet.Report) *fleetpb.WatchResponse {
 // reportFromPB needs the node's name for the replicas, which the first report
 // of a watch says once for all.
 func reportFromPB(p *fleetpb.WatchResponse, node fleet.NodeID) fleet.Report {
-	r := fleet.Report{Version: p.GetVersion(), Node: nodeFromPB(p.GetNode()), Full: p.GetFull(), Draining: p.GetDraining()}
+	r := fleet.Report{
+		Version: p.GetVersion(), Now: timeFromPB(p.GetNow()), Node: nodeFromPB(p.GetNode()), Full: p.GetFull(), Draining: p.GetDraining(),
+	}
 	for _, x := range p.GetReplicas() {
 		r.Replicas = append(r.Replicas, replicaFromPB(x, node))
 	}
@@ -138,8 +144,8 @@ func nodeFromPB(p *fleetpb.Node) *fleet.NodeInfo {
 
 func replicaToPB(r *fleet.Replica) *fleetpb.Replica {
 	p := &fleetpb.Replica{
-		Id: string(r.ID), Server: string(r.Server), Revision: uint64(r.Revision), Phase: fleetpb.Phase(r.Phase),
-		Reason: text(r.Reason), Unhealthy: r.Unhealthy, Pid: int64(r.PID), ContainerId: r.ContainerID,
+		Id: string(r.ID), Server: string(r.Server), Revision: uint64(r.Revision), Generation: r.Generation,
+		Phase: fleetpb.Phase(r.Phase), Reason: text(r.Reason), Unhealthy: r.Unhealthy, Pid: int64(r.PID), ContainerId: r.ContainerID,
 		Ongoing: int64(r.Load.Ongoing), TotalCalls: r.Load.Total,
 		CreatedAt: timeToPB(r.CreatedAt), ReadyAt: timeToPB(r.ReadyAt), EndedAt: timeToPB(r.EndedAt),
 		Catalogue: r.Catalogue, Resources: resourcesToPB(r.Resources),
@@ -156,7 +162,7 @@ func replicaToPB(r *fleet.Replica) *fleetpb.Replica {
 func replicaFromPB(p *fleetpb.Replica, node fleet.NodeID) fleet.Replica {
 	r := fleet.Replica{
 		ID: fleet.ReplicaID(p.GetId()), Server: fleet.ServerName(p.GetServer()), Revision: fleet.Revision(p.GetRevision()),
-		Node: node, Phase: fleet.Phase(p.GetPhase()), Reason: p.GetReason(), Unhealthy: p.GetUnhealthy(), PID: int(p.GetPid()),
+		Generation: p.GetGeneration(), Node: node, Phase: fleet.Phase(p.GetPhase()), Reason: p.GetReason(), Unhealthy: p.GetUnhealthy(), PID: int(p.GetPid()),
 		ContainerID: p.GetContainerId(), Load: fleet.Load{Ongoing: int(p.GetOngoing()), Total: p.GetTotalCalls()},
 		CreatedAt: timeFromPB(p.GetCreatedAt()), ReadyAt: timeFromPB(p.GetReadyAt()), EndedAt: timeFromPB(p.GetEndedAt()),
 		Catalogue: p.GetCatalogue(), Resources: resourcesFromPB(p.GetResources()), Log: p.GetLog(),

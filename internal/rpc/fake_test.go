@@ -18,6 +18,7 @@ import (
 type fakeWorker struct {
 	start func(context.Context, fleet.Order, fleet.Assignment) (uint64, error)
 	stop  func(context.Context, fleet.Order, fleet.ReplicaID, string) (uint64, error)
+	fence func(context.Context, fleet.Order) (uint64, error)
 	watch func(context.Context, fleet.Order, func(fleet.Report) error) error
 	call  func(fleet.CallRequest, func(fleet.CallEvent)) func(bool)
 	logs  func(context.Context, fleet.ReplicaID, int, bool, func([]fleet.LogLine) error) error
@@ -29,6 +30,10 @@ func (w *fakeWorker) StartReplica(ctx context.Context, o fleet.Order, a fleet.As
 
 func (w *fakeWorker) StopReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID, reason string) (uint64, error) {
 	return w.stop(ctx, o, id, reason)
+}
+
+func (w *fakeWorker) Fence(ctx context.Context, o fleet.Order) (uint64, error) {
+	return w.fence(ctx, o)
 }
 
 func (w *fakeWorker) Watch(ctx context.Context, o fleet.Order, send func(fleet.Report) error) error {

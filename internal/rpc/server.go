@@ -36,6 +36,10 @@ type Worker interface {
 	StartReplica(ctx context.Context, o fleet.Order, a fleet.Assignment) (version uint64, err error)
 	StopReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID, reason string) (version uint64, err error)
 
+	// Fence refuses older orders from now on; a report of the version that it
+	// returns shows all that they did.
+	Fence(ctx context.Context, o fleet.Order) (version uint64, err error)
+
 	// Watch reports until ctx ends, send fails or the worker has stopped. It
 	// sends something at least each second.
 	Watch(ctx context.Context, o fleet.Order, send func(fleet.Report) error) error
@@ -154,6 +158,15 @@ func (s *Server) StopReplica(ctx context.Context, r *fleetpb.StopReplicaRequest)
 		return nil, toStatus(err)
 	}
 	return &fleetpb.StopReplicaResponse{Version: v}, nil
+}
+
+// Fence implements the service.
+func (s *Server) Fence(ctx context.Context, r *fleetpb.FenceRequest) (*fleetpb.FenceResponse, error) {
+	v, err := s.worker.Fence(ctx, orderFromPB(r.GetOrder()))
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &fleetpb.FenceResponse{Version: v}, nil
 }
 
 // Watch implements the service.

@@ -1,0 +1,373 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+var errSeen = errors.New("seen enough")
+
+// look is a watch that ends with its first report.
+func look(ctx context.Context, a *Agent, o fleet.Order) (fleet.Report, error) {
+	var first fleet.Report
+	err := a.Watch(ctx, o, func(rep fleet.Report) error {
+		first = rep
+		return errSeen
+	})
+	if errors.Is(err, errSeen) {
+		err = nil
+	}
+	return first, err
+}
+
+func onDisk(t testing.TB, path string) (f ledgerFile) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, &f)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestOrdersOfOthersAreRefused(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		var cfg Config
+		r := newRig(t, agenttest.New(), func(c *Config) { cfg = *c })
+		ctx := t.Context()
+		seen := fleet.Order{Cluster: cluster, Incarnation: 2, Epoch: 7}
+		if _, err := r.StopReplica(ctx, seen, "x", ""); err != nil {
+			t.Fatal(err)
+		}
+		try := func(name string, a *Agent, o fleet.Order, orders, watch error) {
+			t.Helper()
+			if _, err := a.StartReplica(ctx, o, assignment("a", nil)); !errors.Is(err, orders) {
+				t.Errorf("%s: start: got %v, want %v", name, err, orders)
+			}
+			if _, err := a.StopReplica(ctx, o, "a", ""); !errors.Is(err, orders) {
+				t.Errorf("%s: stop: got %v, want %v", name, err, orders)
+			}
+			if _, err := a.Fence(ctx, o); !errors.Is(err, orders) {
+				t.Errorf("%s: fence: got %v, want %v", name, err, orders)
+			}
+			if _, err := look(ctx, a, o); !errors.Is(err, watch) {
+				t.Errorf("%s: watch: got %v, want %v", name, err, watch)
+			}
+		}
+		try("older epoch", r.Agent, fleet.Order{Cluster: cluster, Incarnation: 2, Epoch: 6}, fleet.ErrStaleEpoch, nil)
+		try("older incarnation", r.Agent, fleet.Order{Cluster: cluster, Incarnation: 1, Epoch: 99}, fleet.ErrStaleEpoch, nil)
+		try("other cluster", r.Agent, fleet.Order{Cluster: "c2", Incarnation: 9, Epoch: 9}, fleet.ErrForeignCluster, fleet.ErrForeignCluster)
+		try("no cluster", r.Agent, fleet.Order{Incarnation: 9, Epoch: 9}, fleet.ErrForeignCluster, fleet.ErrForeignCluster)
+		if got := onDisk(t, cfg.StateFile); fleet.Order(got) != seen {
+			t.Errorf("what was refused changed the file to %+v", got)
+		}
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		try("stopped", r.Agent, seen, fleet.ErrDraining, fleet.ErrDraining)
+
+		// The next life of the node remembers.
+		again, stop := nextLife(t, cfg)
+		try("older epoch, next life", again, fleet.Order{Cluster: cluster, Incarnation: 2, Epoch: 6}, fleet.ErrStaleEpoch, nil)
+		stop()
+		// It runs nothing of the old cluster's, and may serve another: then that one alone.
+		again, stop = nextLife(t, cfg)
+		if _, err := again.StopReplica(ctx, fleet.Order{Cluster: "c2", Epoch: 1}, "a", ""); err != nil {
+			t.Errorf("other cluster, next life: %v", err)
+		}
+		try("first cluster, next life", again, seen, fleet.ErrForeignCluster, fleet.ErrForeignCluster)
+		stop()
+	})
+}
+
+// nextLife runs another life of a node until it is stopped.
+func nextLife(t testing.TB, cfg Config) (*Agent, func()) {
+	t.Helper()
+	cfg.Runtime = agenttest.New()
+	a, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- a.Run(ctx) }()
+	return a, func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The state of a cluster that was lost is put back from a backup: the cluster
+// has its id still, its raft begins anew, and the workers that the lost one
+// ordered about go on with it.
+func TestRestoredClusterTakesOver(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		ctx := t.Context()
+		lost := fleet.Order{Cluster: cluster, Epoch: 4711}
+		if _, err := r.StartReplica(ctx, lost, assignment("a", nil)); err != nil {
+			t.Fatal(err)
+		}
+		r.until("a", fleet.PhaseReady)
+		restored := fleet.Order{Cluster: cluster, Incarnation: 1763000000, Epoch: 1}
+		if _, err := r.Fence(ctx, restored); err != nil {
+			t.Errorf("the restored cluster: %v", err)
+		}
+		if _, err := r.StopReplica(ctx, lost, "a", ""); !errors.Is(err, fleet.ErrStaleEpoch) {
+			t.Errorf("the lost one, should it be alive: %v", err)
+		}
+		if _, err := r.StopReplica(ctx, restored, "a", "bye"); err != nil {
+			t.Error(err)
+		}
+		// What was not restored but made anew is another cluster.
+		if _, err := r.Fence(ctx, fleet.Order{Cluster: "new", Incarnation: 1763000001, Epoch: 1}); !errors.Is(err, fleet.ErrForeignCluster) {
+			t.Errorf("a cluster of another id: %v", err)
+		}
+	})
+}
+
+// Whoever follows a leader watches with what it knows: that may be old, and
+// what is newer counts.
+func TestWatchesOfFollowers(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		var path string
+		r := newRig(t, agenttest.New(), func(c *Config) { path = c.StateFile })
+		ctx := t.Context()
+		at := func(epoch fleet.Epoch) fleet.Order { return fleet.Order{Cluster: cluster, Epoch: epoch} }
+		for _, watch := range []fleet.Epoch{5, 3, 5, 9, 8} {
+			if _, err := look(ctx, r.Agent, at(watch)); err != nil {
+				t.Errorf("watch of epoch %d: %v", watch, err)
+			}
+		}
+		if got := onDisk(t, path); got.Epoch != 9 {
+			t.Errorf("the file has %+v", got)
+		}
+		if _, err := r.StartReplica(ctx, at(8), assignment("a", nil)); !errors.Is(err, fleet.ErrStaleEpoch) {
+			t.Errorf("an order older than a watch: %v", err)
+		}
+		if _, err := r.StartReplica(ctx, at(9), assignment("a", nil)); err != nil {
+			t.Errorf("an order as old as the newest watch: %v", err)
+		}
+	})
+}
+
+// A fence gives a version; a report of that version shows all that older
+// orders did which were not refused.
+func TestFence(t *testing.T) {
+	const rounds, starters = 50, 4
+	r := newRig(t, agenttest.New(), nil)
+	for round := range rounds {
+		old := fleet.Order{Cluster: cluster, Epoch: fleet.Epoch(2*round + 1)}
+		var mu sync.Mutex
+		obeyed := map[fleet.ReplicaID]bool{}
+		var starting sync.WaitGroup
+		for n := range starters {
+			starting.Go(func() {
+				for i := 0; ; i++ {
+					id := fleet.ReplicaID(fmt.Sprintf("r-%d-%d-%d", round, n, i))
+					_, err := r.StopReplica(t.Context(), old, id, "a tombstone is cheap")
+					if errors.Is(err, fleet.ErrStaleEpoch) {
+						return
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					mu.Lock()
+					obeyed[id] = true
+					mu.Unlock()
+				}
+			})
+		}
+		fence := fleet.Order{Cluster: cluster, Epoch: old.Epoch + 1}
+		version, err := r.Fence(t.Context(), fence)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.board.mu.Lock()
+		shown := map[fleet.ReplicaID]bool{}
+		for id, e := range r.board.entries {
+			shown[id] = e.version <= version
+		}
+		r.board.mu.Unlock()
+		starting.Wait()
+		for id := range obeyed {
+			if in, kept := shown[id]; kept && !in {
+				t.Errorf("%s was obeyed, and is newer than the fence's report", id)
+			} else if !kept && !r.forgotten(id) {
+				t.Errorf("%s was obeyed after the fence", id)
+			}
+		}
+		rep, err := look(t.Context(), r.Agent, fence)
+		if err != nil || rep.Version < version {
+			t.Errorf("a report of version %d, %v, after a fence at %d", rep.Version, err, version)
+		}
+	}
+}
+
+// forgotten tells that the board knows the replica no more.
+func (r *rig) forgotten(id fleet.ReplicaID) bool {
+	_, known := r.board.stderrOf(id)
+	return !known
+}
+
+func TestReportsCarryTheGeneration(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		as := assignment("a", nil)
+		as.Generation = 3
+		if _, err := r.StartReplica(t.Context(), order, as); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.until("a", fleet.PhaseReady); got.Generation != 3 {
+			t.Errorf("generation %d", got.Generation)
+		}
+	})
+}
+
+func TestLedgerFile(t *testing.T) {
+	open := func(t *testing.T, content string) (*ledger, string) {
+		path := filepath.Join(t.TempDir(), "orders.json")
+		if content != "" {
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l, err := openLedger(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l, path
+	}
+	old := fleet.Order{Cluster: "c", Epoch: 7}
+	const oldFile = `{"cluster":"c","epoch":7}` + "\n" // as it was before there were incarnations
+
+	t.Run("old format", func(t *testing.T) {
+		l, path := open(t, oldFile)
+		if err := l.admit(fleet.Order{Cluster: "c", Epoch: 6}); !errors.Is(err, fleet.ErrStaleEpoch) {
+			t.Errorf("an older order: %v", err)
+		}
+		if err := l.admit(old); err != nil {
+			t.Error(err)
+		}
+		next := fleet.Order{Cluster: "c", Incarnation: 1, Epoch: 1}
+		if err := l.admit(next); err != nil {
+			t.Error(err)
+		}
+		if got := onDisk(t, path); fleet.Order(got) != next {
+			t.Errorf("the file has %+v", got)
+		}
+	})
+	t.Run("on disk before it is obeyed", func(t *testing.T) {
+		l, path := open(t, "")
+		for e := range fleet.Epoch(5) {
+			o := fleet.Order{Cluster: "c", Epoch: e + 1}
+			if err := l.admit(o); err != nil {
+				t.Fatal(err)
+			}
+			if got := onDisk(t, path); fleet.Order(got) != o {
+				t.Errorf("admitted %+v with %+v on disk", o, got)
+			}
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("mode %v, %v", info.Mode(), err)
+		}
+	})
+	t.Run("power cut before the rename", func(t *testing.T) {
+		l, path := open(t, oldFile)
+		if err := os.WriteFile(path+".new", []byte(`{"cluster":"c","epo`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, err := openLedger(l.path)
+		if err != nil || l.seen != old {
+			t.Fatalf("read %+v, %v", l.seen, err)
+		}
+		next := fleet.Order{Cluster: "c", Epoch: 8}
+		if err := l.admit(next); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := openLedger(path); err != nil || again.seen != next {
+			t.Errorf("then read %+v, %v", again.seen, err)
+		}
+		left, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*"))
+		if err != nil || len(left) != 1 {
+			t.Errorf("the directory has %v, %v", left, err)
+		}
+	})
+	t.Run("what cannot be recorded is not obeyed", func(t *testing.T) {
+		l, path := open(t, oldFile)
+		if err := os.Mkdir(path+".new", 0o700); err != nil { // in the way
+			t.Fatal(err)
+		}
+		if err := l.admit(fleet.Order{Cluster: "c", Epoch: 8}); err == nil {
+			t.Error("a newer order was admitted")
+		}
+		if err := l.listen(fleet.Order{Cluster: "c", Epoch: 8}); err == nil {
+			t.Error("a newer watch was let in")
+		}
+		if err := l.admit(old); err != nil {
+			t.Errorf("an order of the epoch that is recorded: %v", err)
+		}
+		if err := os.Remove(path + ".new"); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.admit(fleet.Order{Cluster: "c", Epoch: 8}); err != nil {
+			t.Errorf("when it can be recorded again: %v", err)
+		}
+	})
+	t.Run("damaged", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "orders.json")
+		if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openLedger(path); err == nil {
+			t.Error("it was read")
+		} else {
+			contains(t, err.Error(), path)
+		}
+	})
+}
+
+// A start that is on its way when its leader is deposed is either refused or
+// shown: here it waits for the sweep together with the fence.
+func TestFenceDuringTheSweep(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		rt := agenttest.New()
+		rt.Inject(agenttest.Fault{Step: agenttest.StepSweep, Delay: 1e9})
+		r := newRig(t, rt, nil)
+		started := make(chan error, 1)
+		go func() {
+			_, err := r.StartReplica(t.Context(), order, assignment("a", nil))
+			started <- err
+		}()
+		synctest.Wait()
+		version, err := r.Fence(t.Context(), fleet.Order{Cluster: cluster, Epoch: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = <-started
+		r.board.mu.Lock()
+		defer r.board.mu.Unlock()
+		e, known := r.board.entries["a"]
+		refused := errors.Is(err, fleet.ErrStaleEpoch) && !known
+		shown := err == nil && known && e.first <= version
+		if !refused && !shown {
+			t.Errorf("the start: %v; known: %v", err, known)
+		}
+	})
+}
