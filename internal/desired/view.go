@@ -23,7 +23,7 @@ func (s *State) List() []fleet.Server {
 
 // Fleet returns the server as those who run it and route to it see it.
 func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
-	out := fleet.Server{Name: name, Revision: sv.Revision, Spec: sv.Spec, Generation: sv.Generation}
+	out := fleet.Server{Name: name, Revision: sv.Revision, Spec: sv.Spec, Generation: sv.Generation, Rolling: sv.Rollout != nil}
 	out.Spec.Replicas = sv.Target
 	if sv.Stable != 0 && sv.Stable != sv.Revision {
 		if rev := sv.Kept(sv.Stable); rev != nil {

@@ -154,6 +154,7 @@ type Replica struct {
 	Catalogue   string    // hash of the catalogue it offers; "" before READY
 	Resources   Resources // reserved on its node until it ended
 	Log         []string  // the last stderr lines, for ended replicas
+	Lost        bool      // ended with its node: nobody saw how
 }
 
 // WasReady tells whether the replica ever served.

@@ -115,6 +115,9 @@ type Server struct {
 	// like. 0 and nil: none, or the present one.
 	Stable         Revision
 	StableTemplate *Template
+	// Rolling: a rollout is under way, to this revision and generation, whose
+	// end is still to be written.
+	Rolling bool
 }
 
 // NodeIntent is what operators want of a node. The zero value is an ordinary

@@ -33,6 +33,11 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 		return true // nothing holds before the full report, nor older news after newer
 	}
 	l.reports++
+	if !l.timed && !r.Now.IsZero() {
+		// Once for the life: times that moved with each message's delay would
+		// look like news.
+		l.ahead, l.timed = now.Sub(r.Now), true
+	}
 	idle := !r.Full && r.Version == l.version && r.Draining == l.draining &&
 		len(r.Replicas) == 0 && len(r.Catalogues) == 0 && len(r.Forgotten) == 0
 	shape := r.Full || r.Draining != l.draining || len(r.Catalogues) > 0 || len(r.Forgotten) > 0
@@ -118,6 +123,11 @@ func (o *Observer) applyFull(n *nodeState, l *life, w Worker, r fleet.Report, no
 // is new. The caller holds mu.
 func (o *Observer) applyReplica(l *life, r fleet.Replica) (more bool) {
 	r.Node = l.member.Node
+	for _, t := range []*time.Time{&r.CreatedAt, &r.ReadyAt, &r.EndedAt} {
+		if !t.IsZero() {
+			*t = t.Add(l.ahead)
+		}
+	}
 	if r.Phase.Ended() {
 		delete(l.replicas, r.ID)
 		o.ended.add(&r)

@@ -20,6 +20,7 @@ const (
 var (
 	errSilent    = errors.New("no heartbeat")
 	errOtherLife = errors.New("another life of the node answers")
+	errNoCluster = errors.New("there is no cluster yet")
 )
 
 // follow keeps one life's watch open until ctx ends.
@@ -49,6 +50,10 @@ func (o *Observer) follow(ctx context.Context, l *life) {
 // session is one connection: it dials, watches until the stream breaks or falls
 // silent, and fails the calls that are under way on it.
 func (o *Observer) session(ctx context.Context, l *life) (heard bool, err error) {
+	order, ok := o.cfg.Order()
+	if !ok {
+		return false, errNoCluster
+	}
 	o.mu.Lock()
 	member := l.member
 	o.mu.Unlock()
@@ -73,7 +78,7 @@ func (o *Observer) session(ctx context.Context, l *life) (heard bool, err error)
 	l.reports, l.lastReport = 0, time.Now()
 	o.mu.Unlock()
 
-	err = w.Watch(wctx, o.cfg.Order, func(r fleet.Report) {
+	err = w.Watch(wctx, order, func(r fleet.Report) {
 		if wctx.Err() == nil && !o.apply(l, w, r) {
 			cancel(errOtherLife)
 		}
@@ -88,14 +93,14 @@ func (o *Observer) session(ctx context.Context, l *life) (heard bool, err error)
 	<-guarded
 	heard = o.disconnect(l, err)
 	w.Fail(fmt.Errorf("the way to node %s was lost: %w", member.Node, err))
-	o.clear(l, w)
+	o.clear(l, w, order)
 	return heard, err
 }
 
 // clear stops what a worker runs whose node name another worker has taken over:
 // nobody would ever call it. Should the order not arrive, then the worker stops
 // it when it ends, or when it counts again.
-func (o *Observer) clear(l *life, w Worker) {
+func (o *Observer) clear(l *life, w Worker, order fleet.Order) {
 	o.mu.Lock()
 	orphans := l.orphans
 	l.orphans = nil
@@ -103,7 +108,7 @@ func (o *Observer) clear(l *life, w Worker) {
 	ctx, cancel := context.WithTimeout(context.Background(), clearTimeout)
 	defer cancel()
 	for _, id := range orphans {
-		if _, err := w.StopReplica(ctx, o.cfg.Order, id, "another worker has the node's name"); err != nil {
+		if _, err := w.StopReplica(ctx, order, id, "another worker has the node's name"); err != nil {
 			o.log.Warn("replica of a replaced worker not stopped", "node", l.member.Node, "life", l.member.Life, "replica", id, "err", err)
 		}
 	}

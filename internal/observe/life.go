@@ -35,6 +35,8 @@ type life struct {
 	info       *fleet.NodeInfo
 	draining   bool
 	version    uint64
+	ahead      time.Duration                      // of this process's clock before the worker's
+	timed      bool                               // ahead is known
 	replicas   map[fleet.ReplicaID]*fleet.Replica // not ended ones
 	carried    map[string]bool                    // catalogues this stream has carried
 }
@@ -51,6 +53,7 @@ type child struct {
 // loop calls it.
 func (o *Observer) judge(ctx context.Context, members []fleet.Member, now time.Time) {
 	o.leaving = slices.DeleteFunc(o.leaving, (*child).left)
+	_, watch := o.cfg.Order()
 	o.mu.Lock()
 	changed := o.note(members, now)
 	for _, n := range o.nodes {
@@ -80,11 +83,11 @@ func (o *Observer) judge(ctx context.Context, members []fleet.Member, now time.T
 				if !l.alive {
 					delete(n.lives, id)
 				}
-			case l.child == nil:
+			case l.child == nil && watch:
 				start = append(start, l)
 			}
 		}
-		if l := n.heir(); l != nil {
+		if l := n.heir(); l != nil && watch {
 			o.log.Info("the other worker of the name has gone: this one counts again", "node", name, "life", l.member.Life, "at", l.member.GRPC)
 			l.superseded, l.orphans, l.since = false, nil, now
 			start = append(start, l)
@@ -162,7 +165,10 @@ func (o *Observer) overdue(l *life, now time.Time) bool {
 	if l.connected || l.lost || l.superseded {
 		return false
 	}
-	return !l.alive || now.Sub(l.since) >= o.cfg.NodeGrace
+	if !l.alive && (l.draining || l.info == nil) {
+		return true // it said that it would leave; or nothing is known to run there
+	}
+	return now.Sub(l.since) >= o.cfg.NodeGrace
 }
 
 // lose gives up a life's replicas. The caller holds mu.
@@ -170,7 +176,7 @@ func (o *Observer) lose(l *life, reason string, now time.Time) {
 	l.lost = true
 	for _, r := range l.replicas {
 		gone := *r
-		gone.Phase, gone.Reason, gone.EndedAt, gone.PID = fleet.PhaseFailed, reason, now, 0
+		gone.Phase, gone.Reason, gone.EndedAt, gone.PID, gone.Lost = fleet.PhaseFailed, reason, now, 0, true
 		o.ended.add(&gone)
 	}
 	switch {

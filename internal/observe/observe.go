@@ -3,13 +3,17 @@
 // catalogues, and how replicas ended. Nothing of it is stored: a controller
 // that starts again has the same picture as soon as the workers have reported.
 //
-// It promises that a node whose stream breaks is out of rotation at once, that
-// its replicas are believed for a while longer (NodeGrace, or until gossip
-// says that the node is dead), and that a node which returns in a new life has
-// no replicas of the old one. Gossip is the hint, the stream is the truth: a
-// node that gossip calls dead stays while its stream delivers.
+// It promises that a node whose stream breaks is out of rotation at once; that
+// its replicas are believed for NodeGrace longer, whatever gossip says, so that
+// a blip of the network changes nothing, unless it had said that it drains and
+// then left the ring; and that a node which returns in a new life has no
+// replicas of the old one. Gossip is the hint, the stream is the truth: a node
+// that gossip calls dead stays while its stream delivers. All times in the
+// picture are on this process's clock, whatever the workers' clocks say.
 //
-// It orders nothing; that is the business of package reconcile. Run owns every
+// Any number of controllers may watch the same workers. Nothing is ordered
+// here, which is the business of package reconcile, but that a worker whose
+// node name another has taken over ends what nobody can call. Run owns every
 // goroutine; other methods may be called at any time.
 package observe
 
@@ -31,6 +35,9 @@ type Worker interface {
 	// the order first shows. They may be repeated.
 	StartReplica(ctx context.Context, order fleet.Order, a fleet.Assignment) (version uint64, err error)
 	StopReplica(ctx context.Context, order fleet.Order, id fleet.ReplicaID, reason string) (version uint64, err error)
+	// Fence makes the worker refuse all older orders from now on, and returns
+	// the version of a report in which all that they did shows.
+	Fence(ctx context.Context, order fleet.Order) (version uint64, err error)
 	// Watch calls on, from one goroutine, with a full report and then with
 	// changes and heartbeats, until the stream breaks or ctx ends. After it has
 	// returned, on is not called any more.
@@ -53,13 +60,16 @@ type Members interface {
 
 // Config is what an Observer needs. Zero durations mean the defaults.
 type Config struct {
-	Order   fleet.Order // sent with every watch: fences older controllers
+	// Order is that of the present leader as far as it is known here; a watch
+	// carries it to show that it comes from the worker's own cluster. While
+	// there is no cluster yet, no worker is watched.
+	Order   func() (fleet.Order, bool)
 	Members Members
 	Dial    func(fleet.Member) (Worker, error)
 	Log     *slog.Logger
 
 	// NodeGrace is how long the replicas of a node that cannot be reached are
-	// still believed to run, while gossip does not call it dead.
+	// still believed to run, even if gossip calls it dead.
 	NodeGrace time.Duration
 	// Silence is how long a stream may carry nothing, not even a heartbeat,
 	// before it counts as broken; a node that gossip calls dead gets half.

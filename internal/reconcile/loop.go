@@ -13,7 +13,7 @@
 // few; a server that cannot start is tried for ever and never hammered; what
 // was lost with its node is replaced without delay. It knows nothing of calls.
 //
-// Run owns every goroutine; other methods may be called at any time.
+// Follow and Lead own every goroutine; other methods may be called at any time.
 package reconcile
 
 import (
@@ -31,7 +31,8 @@ import (
 
 // Desired is what users asked for. Package store has it.
 type Desired interface {
-	Servers() []fleet.Server
+	Servers() []fleet.Server                  // Spec.Replicas is the target in force
+	Nodes() map[fleet.NodeID]fleet.NodeIntent // those with an intent
 	Subscribe() (look <-chan struct{}, cancel func())
 }
 
@@ -53,8 +54,15 @@ type Config struct {
 	Desired Desired
 	View    View
 	Known   KnownNodes
-	Order   fleet.Order
 	Log     *slog.Logger
+
+	// RolledOut makes it durable that a rollout has ended: all wanted replicas
+	// are of this revision and generation, and serve. Only a leader calls it,
+	// from a goroutine of its own, and again after an error. nil: nobody cares.
+	RolledOut func(ctx context.Context, server fleet.ServerName, rev fleet.Revision, generation uint64) error
+	// Record is told what happens, by a leader only. It must not block. nil:
+	// nobody cares.
+	Record func(Event)
 
 	// NodeGrace is how long a new controller waits for the nodes that may run
 	// replicas.
@@ -111,6 +119,12 @@ func New(cfg Config) *Reconciler {
 	if cfg.Jitter == nil {
 		cfg.Jitter = rand.Float64
 	}
+	if cfg.RolledOut == nil {
+		cfg.RolledOut = func(context.Context, fleet.ServerName, fleet.Revision, uint64) error { return nil }
+	}
+	if cfg.Record == nil {
+		cfg.Record = func(Event) {}
+	}
 	if cfg.NewID == nil {
 		cfg.NewID = fleet.NewReplicaID
 	}
@@ -145,15 +159,30 @@ func (r *Reconciler) Server(name fleet.ServerName) (ServerStatus, bool) {
 // Subscribe tells when Status may have changed.
 func (r *Reconciler) Subscribe() (look <-chan struct{}, cancel func()) { return r.board.Subscribe() }
 
-// Run reconciles until ctx ends, then ends its orders and returns nil. What
-// runs goes on running.
-func (r *Reconciler) Run(ctx context.Context) error {
+// Follow tells how the servers are doing until ctx ends, and orders nothing:
+// another controller leads.
+func (r *Reconciler) Follow(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Preview tells what Lead would do, start by start and stop by stop, were these
+// servers and intents desired (nil: as they are) and did all starts succeed.
+// It changes nothing. The error wraps fleet.ErrNotLeader unless Lead runs.
+func (r *Reconciler) Preview(ctx context.Context, servers []fleet.Server, nodes map[fleet.NodeID]fleet.NodeIntent) ([]PlannedAction, error) {
+	return nil, fleet.ErrNotLeader
+}
+
+// Lead reconciles in a leader's tenure until ctx ends, then ends its orders and
+// returns nil. What runs goes on running. Follow and Lead are called one after
+// the other, never at once, any number of times.
+func (r *Reconciler) Lead(ctx context.Context, order fleet.Order) error {
 	desired, cancel := r.cfg.Desired.Subscribe()
 	defer cancel()
 	observed, cancel := r.cfg.View.Subscribe()
 	defer cancel()
 	p := newPass(r)
-	orders := newDispatcher(r.cfg)
+	orders := newDispatcher(r.cfg, order)
 	defer orders.sent.Wait()
 	for {
 		now := time.Now()

@@ -31,12 +31,13 @@ type answer struct {
 // holds up no other.
 type dispatcher struct {
 	cfg     Config
+	as      fleet.Order
 	answers chan answer
 	sent    sync.WaitGroup
 }
 
-func newDispatcher(cfg Config) *dispatcher {
-	return &dispatcher{cfg: cfg, answers: make(chan answer)}
+func newDispatcher(cfg Config, as fleet.Order) *dispatcher {
+	return &dispatcher{cfg: cfg, as: as, answers: make(chan answer)}
 }
 
 // dispatch sends every order that is due, and returns when the next one is.
@@ -51,12 +52,12 @@ func (d *dispatcher) dispatch(ctx context.Context, m *memory, s *observe.Snapsho
 		// keeps a delayed start from beginning.
 		if o := u.start; o != nil && u.stop == nil {
 			wake = earliest(wake, d.send(ctx, o, u.id, now, func(ctx context.Context) (uint64, error) {
-				return n.Worker.StartReplica(ctx, d.cfg.Order, fleet.Assignment{ID: u.id, Server: u.server, Revision: u.rev, Template: u.template})
+				return n.Worker.StartReplica(ctx, d.as, fleet.Assignment{ID: u.id, Server: u.server, Revision: u.rev, Template: u.template})
 			}))
 		}
 		if o := u.stop; o != nil {
 			wake = earliest(wake, d.send(ctx, o, u.id, now, func(ctx context.Context) (uint64, error) {
-				return n.Worker.StopReplica(ctx, d.cfg.Order, u.id, o.reason)
+				return n.Worker.StopReplica(ctx, d.as, u.id, o.reason)
 			}))
 		}
 	}

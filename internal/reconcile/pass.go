@@ -9,7 +9,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 )
 
-// pass is the state of the loop. Only the goroutine in Run touches it.
+// pass is the state of the loop. Only the goroutine in Follow or Lead touches it.
 type pass struct {
 	r     *Reconciler
 	mem   *memory

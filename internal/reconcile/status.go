@@ -18,8 +18,12 @@ type ServerStatus struct {
 	Ready    int // replicas that take calls, of any revision
 	Restarts int // replicas started to replace failed ones, since this controller's start
 	Revision fleet.Revision
-	Spec     fleet.Spec // zero for a server that is no longer wanted
+	// Generation counts the restarts by hand.
+	Generation uint64
+	Spec       fleet.Spec // zero for a server that is no longer wanted
 
+	// Stopped: by hand, its target is 0.
+	Stopped bool
 	// Settled: all replicas of the wanted revision are READY, or are known to
 	// be unable to start.
 	Settled bool

@@ -26,6 +26,10 @@ func (c *conn) StopReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaI
 	return c.order(ctx, func() (uint64, error) { return c.worker.stop(o, id, reason) })
 }
 
+func (c *conn) Fence(ctx context.Context, o fleet.Order) (uint64, error) {
+	return c.order(ctx, func() (uint64, error) { return c.worker.barrier(o) })
+}
+
 // order carries one order through the network. Once sent it arrives or not,
 // whether or not the sender still waits.
 func (c *conn) order(ctx context.Context, obey func() (uint64, error)) (uint64, error) {
@@ -72,7 +76,7 @@ func (c *conn) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)) 
 		w.mu.Unlock()
 		return ErrUnreachable
 	}
-	if err := w.fence(o); err != nil {
+	if err := w.watched(o); err != nil {
 		w.mu.Unlock()
 		return err
 	}

@@ -17,6 +17,7 @@ type Behaviour struct {
 	ReadyAfter time.Duration
 	FailStart  bool          // ends instead of becoming READY
 	CrashAfter time.Duration // ends that long after READY; 0: never
+	Hang       bool          // never becomes READY
 	StopAfter  time.Duration // drains so long
 }
 
@@ -27,7 +28,9 @@ type Worker struct {
 
 	mu        sync.Mutex
 	behave    func(fleet.ServerName, fleet.Revision) Behaviour
-	epoch     fleet.Epoch
+	highest   fleet.Order // obeyed so far
+	clock     time.Duration
+	refused   int // orders
 	version   uint64
 	replicas  map[fleet.ReplicaID]*entry // every id ever known
 	wake      map[chan struct{}]struct{}
@@ -120,13 +123,29 @@ func (w *Worker) Drain() {
 	w.changed(nil)
 }
 
-// Obey makes the worker obey an epoch and none before.
-func (w *Worker) Obey(e fleet.Epoch) {
+// Obey makes the worker obey an order and none before, as if its leader had
+// fenced it.
+func (w *Worker) Obey(o fleet.Order) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.epoch = e
-	w.breakStreams()
+	w.highest = o
 }
+
+// Refused is how many orders the worker has refused.
+func (w *Worker) Refused() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.refused
+}
+
+// Skew puts the worker's clock that far ahead.
+func (w *Worker) Skew(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.clock = d
+}
+
+func (w *Worker) now() time.Time { return time.Now().Add(w.clock) }
 
 // End ends a replica as a crash would.
 func (w *Worker) End(id fleet.ReplicaID) { w.crash(id, 137) }
@@ -190,11 +209,31 @@ func (w *Worker) changed(e *entry) {
 }
 
 func (w *Worker) fence(o fleet.Order) error {
-	if o.Epoch < w.epoch {
-		return fmt.Errorf("epoch %d after %d: %w", o.Epoch, w.epoch, fleet.ErrStaleEpoch)
+	switch h := w.highest; {
+	case h.Cluster != "" && h.Cluster != o.Cluster:
+		w.refused++
+		return fmt.Errorf("cluster %s, not %s: %w", o.Cluster, h.Cluster, fleet.ErrForeignCluster)
+	case o.Compare(h) < 0:
+		w.refused++
+		return fmt.Errorf("epoch %d after %d: %w", o.Epoch, h.Epoch, fleet.ErrStaleEpoch)
 	}
-	w.epoch = o.Epoch
+	w.highest = o
 	return nil
+}
+
+// watched is fence for a watch, which may come from one who knows an older
+// leader.
+func (w *Worker) watched(o fleet.Order) error {
+	if o.Cluster == w.highest.Cluster && o.Compare(w.highest) < 0 {
+		return nil
+	}
+	return w.fence(o)
+}
+
+func (w *Worker) barrier(o fleet.Order) (uint64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.version, w.fence(o)
 }
 
 func (w *Worker) start(o fleet.Order, a fleet.Assignment) (uint64, error) {
@@ -210,13 +249,16 @@ func (w *Worker) start(o fleet.Order, a fleet.Assignment) (uint64, error) {
 		return 0, fleet.ErrDraining
 	}
 	e := &entry{r: fleet.Replica{
-		ID: a.ID, Server: a.Server, Revision: a.Revision, Node: w.info.Node, Phase: fleet.PhaseStarting,
-		CreatedAt: time.Now(), Resources: a.Template.Resources,
+		ID: a.ID, Server: a.Server, Revision: a.Revision, Generation: a.Generation, Node: w.info.Node, Phase: fleet.PhaseStarting,
+		CreatedAt: w.now(), Resources: a.Template.Resources,
 	}}
 	w.replicas[a.ID] = e
 	w.starts = append(w.starts, time.Now())
 	w.changed(e)
 	how := w.behave(a.Server, a.Revision)
+	if how.Hang {
+		return w.version, nil
+	}
 	time.AfterFunc(how.ReadyAfter, func() {
 		if how.FailStart {
 			w.crash(a.ID, 1)
@@ -239,7 +281,7 @@ func (w *Worker) stop(o fleet.Order, id fleet.ReplicaID, reason string) (uint64,
 	e := w.replicas[id]
 	switch {
 	case e == nil:
-		e = &entry{r: fleet.Replica{ID: id, Node: w.info.Node, Phase: fleet.PhaseStopped, EndedAt: time.Now(), Reason: reason}}
+		e = &entry{r: fleet.Replica{ID: id, Node: w.info.Node, Phase: fleet.PhaseStopped, EndedAt: w.now(), Reason: reason}}
 		w.replicas[id] = e
 		w.changed(e)
 	case e.r.Phase < fleet.PhaseDraining:
@@ -260,7 +302,7 @@ func (w *Worker) move(id fleet.ReplicaID, to fleet.Phase) {
 	}
 	e.r.Phase = to
 	if to == fleet.PhaseReady {
-		e.r.ReadyAt = time.Now()
+		e.r.ReadyAt = w.now()
 	}
 	w.changed(e)
 }
@@ -275,7 +317,7 @@ func (w *Worker) end(id fleet.ReplicaID, as fleet.Phase, exit fleet.Exit) {
 	if e == nil || w.dead || !e.r.Phase.CanBecome(as) {
 		return
 	}
-	e.r.Phase, e.r.EndedAt, e.r.Exit, e.r.Reason = as, time.Now(), &exit, exit.String()
+	e.r.Phase, e.r.EndedAt, e.r.Exit, e.r.Reason = as, w.now(), &exit, exit.String()
 	e.r.Log = []string{"starting", "the last words of " + string(id)}
 	w.changed(e)
 	ended := slices.DeleteFunc(slices.Collect(maps.Values(w.replicas)), func(e *entry) bool {
@@ -292,7 +334,7 @@ func (w *Worker) end(id fleet.ReplicaID, as fleet.Phase, exit fleet.Exit) {
 func (w *Worker) report(since uint64) fleet.Report {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	r := fleet.Report{Version: w.version, Draining: w.draining}
+	r := fleet.Report{Version: w.version, Now: w.now(), Draining: w.draining}
 	if since == 0 {
 		info := w.info
 		r.Full, r.Node = true, &info
