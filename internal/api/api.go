@@ -18,21 +18,39 @@ import (
 
 // Servers is the answer of GET /api/v1/servers.
 type Servers struct {
-	Servers []Server `json:"servers"`
+	Servers       []Server         `json:"servers"`        // by name
+	DefaultServer fleet.ServerName `json:"default_server"` // as written, or the only one; "" for none
+	ETag          string           `json:"etag"`           // of all that users wrote, without quotes
+	Index         uint64           `json:"index"`          // goes into ?index= of the next read
 }
 
 // Server is a deployed server and how it is doing.
 type Server struct {
 	Name     fleet.ServerName `json:"name"`
 	State    fleet.State      `json:"state"`
-	Reason   string           `json:"reason"` // the state in words; after a failure with its last stderr
-	Desired  int              `json:"desired"`
+	Reason   string           `json:"reason"`  // the state in words; after a failure with its last stderr
+	Desired  int              `json:"desired"` // replicas wanted now: as scaled, else as in the spec
 	Ready    int              `json:"ready"`
 	Restarts int              `json:"restarts"`
 	Revision fleet.Revision   `json:"revision"`
-	Spec     json.RawMessage  `json:"spec"` // an object, every env value masked
+	// Generation counts the restarts by hand.
+	Generation uint64 `json:"generation"`
+	// Stable is the last revision that was rolled out whole; 0: none yet.
+	Stable  fleet.Revision  `json:"stable"`
+	Rollout *Rollout        `json:"rollout"` // null when none is under way
+	Spec    json.RawMessage `json:"spec"`    // as written, an object, every env value masked
 	// LastEnded are the last ended replicas, newest first, at most ten.
 	LastEnded []Ended `json:"last_ended"`
+	ETag      string  `json:"etag"`  // of what users wrote, without quotes; "" once it is deleted
+	Index     uint64  `json:"index"` // of the last change of what is desired; goes into ?index=
+}
+
+// Rollout is the way from one revision, or generation, to the next.
+type Rollout struct {
+	From      fleet.Revision `json:"from"` // 0: the first
+	To        fleet.Revision `json:"to"`
+	StartedAt time.Time      `json:"started_at"`
+	Deadline  time.Time      `json:"deadline"`
 }
 
 // Ended is a replica that ended, with its reason and its last stderr lines.
@@ -86,28 +104,33 @@ type Nodes struct {
 
 // Node is one controller or worker.
 type Node struct {
-	Name      fleet.NodeID      `json:"name"`
-	Role      fleet.Role        `json:"role"`
-	PID       int               `json:"pid"`
-	Zone      string            `json:"zone"`
-	Labels    map[string]string `json:"labels"`
-	GRPC      string            `json:"grpc"` // host:port, "" for a controller
-	HTTP      string            `json:"http"` // host:port, "" for a worker
-	Gossip    string            `json:"gossip"`
-	Life      fleet.LifeID      `json:"life"`
-	State     string            `json:"state"`   // one of the Node constants
-	Runtime   string            `json:"runtime"` // "podman" or "process"; "" for a controller
-	Version   string            `json:"version"`
-	Replicas  int               `json:"replicas"`
-	Capacity  Resources         `json:"capacity"`
-	Allocated Resources         `json:"allocated"`
+	Name     fleet.NodeID      `json:"name"`
+	Role     fleet.Role        `json:"role"`
+	PID      int               `json:"pid"`
+	Zone     string            `json:"zone"`
+	Labels   map[string]string `json:"labels"`
+	GRPC     string            `json:"grpc"` // host:port, "" for a controller
+	HTTP     string            `json:"http"` // host:port, "" for a worker
+	Gossip   string            `json:"gossip"`
+	Life     fleet.LifeID      `json:"life"`
+	State    string            `json:"state"`    // one of the Node constants
+	Leader   bool              `json:"leader"`   // the controller that leads
+	Cordoned bool              `json:"cordoned"` // gets nothing new, by hand
+	// DrainUntil is when what still runs on a drained node is stopped; null
+	// when it is not drained.
+	DrainUntil *time.Time `json:"drain_until"`
+	Runtime    string     `json:"runtime"` // "podman" or "process"; "" for a controller
+	Version    string     `json:"version"`
+	Replicas   int        `json:"replicas"`
+	Capacity   Resources  `json:"capacity"`
+	Allocated  Resources  `json:"allocated"`
 }
 
 // The states of a node.
 const (
 	NodeReady       = "READY"
 	NodeJoining     = "JOINING"     // has not reported yet
-	NodeDraining    = "DRAINING"    // is stopping: gets nothing new
+	NodeDraining    = "DRAINING"    // is stopping, or drained by hand: gets nothing new
 	NodeUnreachable = "UNREACHABLE" // its replicas get no calls; soon it is lost
 	NodeLost        = "LOST"        // its replicas are replaced elsewhere
 )

@@ -48,8 +48,7 @@ func (c *Client) Address() string { return c.base }
 
 // Servers returns all servers, by name.
 func (c *Client) Servers(ctx context.Context) ([]Server, error) {
-	var out Servers
-	err := c.get(ctx, "/api/v1/servers", &out)
+	out, err := c.List(ctx, ReadOptions{})
 	return out.Servers, err
 }
 
@@ -173,9 +172,16 @@ func (c *Client) get(ctx context.Context, path string, out any) error {
 }
 
 func (c *Client) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	return c.send(ctx, method, path, body, http.Header{})
+}
+
+func (c *Client) send(ctx context.Context, method, path string, body []byte, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if header != nil {
+		req.Header = header
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")

@@ -14,23 +14,34 @@ import (
 // The codes of errors: what went wrong, for programs. The detail beside it is
 // for people and may change.
 const (
-	CodeBadRequest       = "bad_request"            // 400: the request says something that cannot be
-	CodeUnknownServer    = "unknown_server"         // 404
-	CodeUnknownTool      = "unknown_tool"           // 404
-	CodeUnknownReplica   = "unknown_replica"        // 404
-	CodeNotFound         = "not_found"              // 404: no such route
-	CodeMethodNotAllowed = "method_not_allowed"     // 405
-	CodeSlowRequest      = "request_timeout"        // 408: the body came too slowly
-	CodeTooLarge         = "body_too_large"         // 413
-	CodeMediaType        = "unsupported_media_type" // 415
-	CodeClientGone       = "client_gone"            // 499: in metrics and logs only, nobody reads it
-	CodeToolError        = "tool_error"             // 500: the server answered with a JSON-RPC error
-	CodeInternal         = "internal"               // 500
-	CodeReplicaLost      = "replica_lost"           // 502
-	CodeBadReply         = "bad_reply"              // 502
-	CodeNoReplica        = "no_replica"             // 503
-	CodeOverloaded       = "overloaded"             // 503
-	CodeTimeout          = "timeout"                // 504
+	CodeBadRequest        = "bad_request"            // 400: the request says something that cannot be
+	CodeUnknownServer     = "unknown_server"         // 404
+	CodeUnknownTool       = "unknown_tool"           // 404
+	CodeUnknownReplica    = "unknown_replica"        // 404
+	CodeUnknownRevision   = "unknown_revision"       // 404: never was, or is too old to be kept
+	CodeUnknownNode       = "unknown_node"           // 404
+	CodeUnknownController = "unknown_controller"     // 404
+	CodeNotFound          = "not_found"              // 404: no such route
+	CodeMethodNotAllowed  = "method_not_allowed"     // 405
+	CodeSlowRequest       = "request_timeout"        // 408: the body came too slowly
+	CodeConflict          = "conflict"               // 409: contradicts what is stored
+	CodeUnsupported       = "unsupported"            // 409: a controller of an older version would not understand it
+	CodePrecondition      = "precondition_failed"    // 412: If-Match or If-None-Match
+	CodeTooLarge          = "body_too_large"         // 413
+	CodeMediaType         = "unsupported_media_type" // 415
+	CodeInvalid           = "invalid"                // 422: well said, but cannot be
+	CodeNeedsMatch        = "precondition_required"  // 428: too dangerous without If-Match
+	CodeClientGone        = "client_gone"            // 499: in metrics and logs only, nobody reads it
+	CodeToolError         = "tool_error"             // 500: the server answered with a JSON-RPC error
+	CodeInternal          = "internal"               // 500
+	CodeReplicaLost       = "replica_lost"           // 502
+	CodeBadReply          = "bad_reply"              // 502
+	CodeNoReplica         = "no_replica"             // 503
+	CodeStopped           = "stopped"                // 503: replicas is 0, by hand
+	CodeOverloaded        = "overloaded"             // 503
+	CodeNoLeader          = "no_leader"              // 503: nothing was written
+	CodeOutcomeUnknown    = "outcome_unknown"        // 503: perhaps written
+	CodeTimeout           = "timeout"                // 504
 )
 
 // StatusClientGone is the status of what nobody waits for any more. It is seen
@@ -44,11 +55,13 @@ var outcomes = []struct {
 	status int
 	code   string
 }{
+	{fleet.ErrOutcomeUnknown, http.StatusServiceUnavailable, CodeOutcomeUnknown}, // whatever led to it
 	{fleet.ErrTimeout, http.StatusGatewayTimeout, CodeTimeout},
 	{fleet.ErrOverloaded, http.StatusServiceUnavailable, CodeOverloaded},
 	{fleet.ErrReplicaLost, http.StatusBadGateway, CodeReplicaLost},
 	{fleet.ErrBadReply, http.StatusBadGateway, CodeBadReply},
 	{fleet.ErrReplyTooLarge, http.StatusBadGateway, CodeBadReply},
+	{fleet.ErrStopped, http.StatusServiceUnavailable, CodeStopped},
 	{fleet.ErrNoReplica, http.StatusServiceUnavailable, CodeNoReplica},
 	{fleet.ErrNotDelivered, http.StatusServiceUnavailable, CodeNoReplica}, // every replica tried refused it
 	{fleet.ErrDraining, http.StatusServiceUnavailable, CodeNoReplica},
@@ -56,6 +69,15 @@ var outcomes = []struct {
 	{fleet.ErrUnknownServer, http.StatusNotFound, CodeUnknownServer},
 	{fleet.ErrUnknownTool, http.StatusNotFound, CodeUnknownTool},
 	{fleet.ErrUnknownReplica, http.StatusNotFound, CodeUnknownReplica},
+	{fleet.ErrUnknownNode, http.StatusNotFound, CodeUnknownNode},
+	{fleet.ErrUnknownController, http.StatusNotFound, CodeUnknownController},
+	{fleet.ErrUnknownRevision, http.StatusNotFound, CodeUnknownRevision},
+	{fleet.ErrPrecondition, http.StatusPreconditionFailed, CodePrecondition},
+	{fleet.ErrConflict, http.StatusConflict, CodeConflict},
+	{fleet.ErrUnsupported, http.StatusConflict, CodeUnsupported},
+	{fleet.ErrInvalid, http.StatusUnprocessableEntity, CodeInvalid},
+	{fleet.ErrNoLeader, http.StatusServiceUnavailable, CodeNoLeader},
+	{fleet.ErrNotLeader, http.StatusServiceUnavailable, CodeNoLeader},
 	{fleet.ErrNoDefaultTool, http.StatusBadRequest, CodeBadRequest},
 	{context.Canceled, StatusClientGone, CodeClientGone},
 }
@@ -76,10 +98,30 @@ type Error struct {
 	Detail    string          `json:"detail"`
 	Code      string          `json:"code"`
 	RequestID string          `json:"request_id"`
-	RPC       json.RawMessage `json:"error,omitempty"` // with CodeToolError: the server's JSON-RPC error
+	RPC       json.RawMessage `json:"error,omitempty"`  // with CodeToolError: the server's JSON-RPC error
+	Errors    []FieldError    `json:"errors,omitempty"` // of a refused spec or fleet file: all that is wrong
 
 	Status     int           `json:"-"` // of HTTP
 	RetryAfter time.Duration `json:"-"` // 0: not said
+}
+
+// FieldError is one thing that is wrong with a spec or a fleet file.
+type FieldError struct {
+	Path    string `json:"path"`   // of the key, as servers.brave-search.resources.memory; "" for the whole
+	Line    int    `json:"line"`   // of the body, from 1; 0 when unknown
+	Column  int    `json:"column"` // from 1; 0 when unknown
+	Message string `json:"message"`
+}
+
+// Is tells whether the answer's code is that of one of fleet's errors, so that
+// errors.Is finds it on this side of the wire too.
+func (e *Error) Is(target error) bool {
+	for _, o := range outcomes {
+		if o.code == e.Code && o.err == target { //nolint:errorlint // the sentinels themselves
+			return true
+		}
+	}
+	return false
 }
 
 // Error tells all that is known, the server's own words too.

@@ -1,0 +1,241 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// ReadOptions say how desired state is read. The zero value asks for what is
+// true now, of the leader.
+type ReadOptions struct {
+	// Stale takes what the controller asked knows by itself, without a leader.
+	Stale bool
+	// Index waits for something newer than this index of an earlier answer,
+	// for at most Wait. 0: do not wait.
+	Index uint64
+	Wait  time.Duration // 0: a minute; at most ten
+}
+
+func (o ReadOptions) query() url.Values {
+	q := url.Values{}
+	if o.Stale {
+		q.Set("stale", "1")
+	}
+	if o.Index > 0 {
+		q.Set("index", strconv.FormatUint(o.Index, 10))
+		if o.Wait > 0 {
+			q.Set("wait", o.Wait.String())
+		}
+	}
+	return q
+}
+
+// WriteOptions say under which conditions something is written. The zero value
+// writes whatever is stored.
+type WriteOptions struct {
+	IfMatch        string // an ETag of an earlier answer, or "*" for anything that is stored
+	New            bool   // of PUT: nothing may be stored yet
+	DryRun         bool   // write nothing, and tell what would happen
+	IdempotencyKey string // of restarts and rollbacks: repeated with the same key they are done once
+}
+
+// List returns all servers, with what they were written as.
+func (c *Client) List(ctx context.Context, o ReadOptions) (Servers, error) {
+	var out Servers
+	err := c.get(ctx, withQuery("/api/v1/servers", o.query()), &out)
+	return out, err
+}
+
+// GetServer returns one server.
+func (c *Client) GetServer(ctx context.Context, name fleet.ServerName, o ReadOptions) (Server, error) {
+	var out Server
+	err := c.get(ctx, withQuery(serverRoute(name, ""), o.query()), &out)
+	return out, err
+}
+
+// Revisions returns the kept revisions of a server, newest first.
+func (c *Client) Revisions(ctx context.Context, name fleet.ServerName, o ReadOptions) (Revisions, error) {
+	var out Revisions
+	err := c.get(ctx, withQuery(serverRoute(name, "/revisions"), o.query()), &out)
+	return out, err
+}
+
+// Apply makes exactly the servers of a fleet file desired; what the file does
+// not list goes. The file is JSON with nothing left to interpolate.
+func (c *Client) Apply(ctx context.Context, file []byte, o WriteOptions) (Applied, error) {
+	var out Applied
+	status, err := c.write(ctx, http.MethodPut, "/api/v1/servers", file, o, &out)
+	out.Status = status
+	return out, err
+}
+
+// PutServer adds or replaces one server. The spec is JSON, as under the
+// server's name in a fleet file.
+func (c *Client) PutServer(ctx context.Context, name fleet.ServerName, spec []byte, o WriteOptions) (Written, error) {
+	return c.writeServer(ctx, http.MethodPut, serverRoute(name, ""), spec, o)
+}
+
+// Delete removes a server.
+func (c *Client) Delete(ctx context.Context, name fleet.ServerName, o WriteOptions) (Written, error) {
+	return c.writeServer(ctx, http.MethodDelete, serverRoute(name, ""), nil, o)
+}
+
+// Scale sets how many replicas a server shall have; 0 stops it.
+func (c *Client) Scale(ctx context.Context, name fleet.ServerName, replicas int, o WriteOptions) (Written, error) {
+	return c.writeServer(ctx, http.MethodPost, serverRoute(name, "/scale"), encode(ScaleRequest{replicas}), o)
+}
+
+// Restart replaces all replicas of a server by new ones of the same revision.
+func (c *Client) Restart(ctx context.Context, name fleet.ServerName, o WriteOptions) (Written, error) {
+	return c.writeServer(ctx, http.MethodPost, serverRoute(name, "/restart"), nil, o)
+}
+
+// Rollback returns a server to a kept revision; 0 is the newest kept one below
+// the present.
+func (c *Client) Rollback(ctx context.Context, name fleet.ServerName, rev fleet.Revision, o WriteOptions) (Written, error) {
+	return c.writeServer(ctx, http.MethodPost, serverRoute(name, "/rollback"), encode(RollbackRequest{rev}), o)
+}
+
+// Drain moves all replicas off a node and places no new ones there. What still
+// runs there after the deadline is stopped; 0 means ten minutes.
+func (c *Client) Drain(ctx context.Context, node fleet.NodeID, deadline time.Duration, o WriteOptions) (NodeWritten, error) {
+	var body DrainRequest
+	if deadline > 0 {
+		body.Deadline = deadline.String()
+	}
+	return c.writeNode(ctx, node, "drain", encode(body), o)
+}
+
+// Cordon lets nothing new be placed on a node.
+func (c *Client) Cordon(ctx context.Context, node fleet.NodeID, o WriteOptions) (NodeWritten, error) {
+	return c.writeNode(ctx, node, "cordon", nil, o)
+}
+
+// Uncordon makes a cordoned or drained node an ordinary one again.
+func (c *Client) Uncordon(ctx context.Context, node fleet.NodeID, o WriteOptions) (NodeWritten, error) {
+	return c.writeNode(ctx, node, "uncordon", nil, o)
+}
+
+// Controllers returns the controllers of the cluster, as the one asked knows
+// them.
+func (c *Client) Controllers(ctx context.Context) (Controllers, error) {
+	var out Controllers
+	err := c.get(ctx, "/api/v1/controllers", &out)
+	return out, err
+}
+
+// RemoveController takes a controller, by name or id, out of the cluster.
+func (c *Client) RemoveController(ctx context.Context, name string) (Controllers, error) {
+	var out Controllers
+	_, err := c.write(ctx, http.MethodDelete, "/api/v1/controllers/"+url.PathEscape(name), nil, WriteOptions{}, &out)
+	return out, err
+}
+
+// Transfer makes a controller, by name or id, the leader.
+func (c *Client) Transfer(ctx context.Context, name string) (Controllers, error) {
+	var out Controllers
+	_, err := c.write(ctx, http.MethodPost, "/api/v1/controllers/"+url.PathEscape(name)+"/transfer", nil, WriteOptions{}, &out)
+	return out, err
+}
+
+// Backup writes a backup of desired state to w, secrets included. Stale takes
+// that of the controller asked, which may lack the last writes.
+func (c *Client) Backup(ctx context.Context, w io.Writer, o ReadOptions) error {
+	resp, err := c.do(ctx, http.MethodGet, withQuery("/api/v1/backup", o.query()), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errorOf(resp)
+	}
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fmt.Errorf("copy the backup: %w", err)
+	}
+	return nil
+}
+
+// Schema returns the JSON Schema of fleet files.
+func (c *Client) Schema(ctx context.Context) (json.RawMessage, error) {
+	var out json.RawMessage
+	err := c.get(ctx, "/api/v1/schema", &out)
+	return out, err
+}
+
+func (c *Client) writeServer(ctx context.Context, method, path string, body []byte, o WriteOptions) (Written, error) {
+	var out Written
+	status, err := c.write(ctx, method, path, body, o, &out)
+	out.Status = status
+	return out, err
+}
+
+func (c *Client) writeNode(ctx context.Context, node fleet.NodeID, verb string, body []byte, o WriteOptions) (NodeWritten, error) {
+	var out NodeWritten
+	status, err := c.write(ctx, http.MethodPost, "/api/v1/nodes/"+url.PathEscape(string(node))+"/"+verb, body, o, &out)
+	out.Status = status
+	return out, err
+}
+
+// write sends a write and decodes its answer. An answer that got lost, or
+// cannot be understood, leaves open what became of the write.
+func (c *Client) write(ctx context.Context, method, path string, body []byte, o WriteOptions, out any) (status int, err error) {
+	header := http.Header{}
+	if o.IfMatch != "" {
+		header.Set("If-Match", quoteTag(o.IfMatch))
+	}
+	if o.New {
+		header.Set("If-None-Match", "*")
+	}
+	if o.IdempotencyKey != "" {
+		header.Set("Idempotency-Key", o.IdempotencyKey)
+	}
+	if o.DryRun {
+		path = withQuery(path, url.Values{"dry_run": {"1"}})
+	}
+	resp, err := c.send(ctx, method, path, body, header)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return resp.StatusCode, errorOf(resp)
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return resp.StatusCode, fmt.Errorf("decode %s %s: %w", method, path, err)
+	}
+	return resp.StatusCode, nil
+}
+
+func quoteTag(tag string) string {
+	if tag == "*" {
+		return tag
+	}
+	return `"` + tag + `"`
+}
+
+func serverRoute(name fleet.ServerName, verb string) string {
+	return "/api/v1/servers/" + url.PathEscape(string(name)) + verb
+}
+
+func withQuery(path string, q url.Values) string {
+	if len(q) == 0 {
+		return path
+	}
+	return path + "?" + q.Encode()
+}
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("api: " + err.Error()) // numbers and strings
+	}
+	return b
+}

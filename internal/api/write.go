@@ -1,0 +1,142 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Applied is the answer of PUT /api/v1/servers.
+type Applied struct {
+	Servers       []Server         `json:"servers"`
+	DefaultServer fleet.ServerName `json:"default_server"`
+	Changes       []Change         `json:"changes"` // empty: it was so already
+	ETag          string           `json:"etag"`
+	Index         uint64           `json:"index"`
+	Effect
+}
+
+// Written is the answer of writes to one server.
+type Written struct {
+	Server           // as it is after the write
+	Changes []Change `json:"changes"` // empty: it was so already
+	Effect
+}
+
+// NodeWritten is the answer of writes to one node.
+type NodeWritten struct {
+	Node
+	Changes []Change `json:"changes"`
+	Effect
+}
+
+// Effect is what a write tells of its consequences. Status is that of the HTTP
+// answer: 200: nothing starts or stops, 201: a server was created, 202:
+// replicas will start or stop.
+type Effect struct {
+	Status int             `json:"-"`
+	DryRun bool            `json:"dry_run,omitempty"` // nothing was written; there is nothing else but changes and plan
+	Plan   []PlannedAction `json:"plan,omitempty"`    // of a dry run
+}
+
+// DryRun is the answer of every write with ?dry_run=1.
+type DryRun struct {
+	DryRun  bool            `json:"dry_run"` // true
+	Changes []Change        `json:"changes"`
+	Plan    []PlannedAction `json:"plan"`
+}
+
+// Change is what a write does to one server or node.
+type Change struct {
+	Server   fleet.ServerName `json:"server,omitempty"`
+	Node     fleet.NodeID     `json:"node,omitempty"`
+	Kind     string           `json:"kind"`               // created, updated, tuned, deleted, scaled, restarted, rolled_back, cordoned, uncordoned, draining
+	Revision fleet.Revision   `json:"revision,omitempty"` // after it; of a deleted server its last
+	Fields   []Difference     `json:"fields"`
+}
+
+// Difference is one field in which two specs differ, named and written as in
+// the fleet file. A secret shows as the mask on both sides.
+type Difference struct {
+	Field string          `json:"field"` // "env.TOKEN", "replicas"
+	From  json.RawMessage `json:"from"`  // null: absent
+	To    json.RawMessage `json:"to"`
+}
+
+// PlannedAction is what the leader would do, and why.
+type PlannedAction struct {
+	Action   string           `json:"action"` // one of the Plan constants
+	Server   fleet.ServerName `json:"server"`
+	Replica  fleet.ReplicaID  `json:"replica"` // "" for one to be started
+	Node     fleet.NodeID     `json:"node"`    // "" when there is no room for it
+	Revision fleet.Revision   `json:"revision"`
+	Reason   string           `json:"reason"`
+}
+
+// What a planned action does.
+const (
+	PlanStart = "start"
+	PlanStop  = "stop"
+)
+
+// ScaleRequest is the body of POST /api/v1/servers/{name}/scale.
+type ScaleRequest struct {
+	Replicas int `json:"replicas"`
+}
+
+// RollbackRequest is the body of POST /api/v1/servers/{name}/rollback.
+type RollbackRequest struct {
+	Revision fleet.Revision `json:"revision,omitempty"` // 0: the newest kept one below the present
+}
+
+// DrainRequest is the body of POST /api/v1/nodes/{name}/drain.
+type DrainRequest struct {
+	Deadline string `json:"deadline,omitempty"` // a Go duration; "": 10m
+}
+
+// Revisions is the answer of GET /api/v1/servers/{name}/revisions.
+type Revisions struct {
+	Revisions []Revision `json:"revisions"` // newest first, at most ten
+	Index     uint64     `json:"index"`
+}
+
+// Revision is one numbered template of a server.
+type Revision struct {
+	Revision  fleet.Revision  `json:"revision"`
+	CreatedAt time.Time       `json:"created_at"`
+	Current   bool            `json:"current"`
+	Stable    bool            `json:"stable"` // the last that was rolled out whole
+	Spec      json.RawMessage `json:"spec"`   // the part of the spec that a replica is made from
+	// Changes is what differs from the kept revision before it; empty for the
+	// oldest.
+	Changes []Difference `json:"changes"`
+}
+
+// Controllers is the answer of GET /api/v1/controllers.
+type Controllers struct {
+	Controllers []Controller      `json:"controllers"` // by name
+	Cluster     fleet.ClusterID   `json:"cluster"`     // "" before the cluster is founded
+	Incarnation fleet.Incarnation `json:"incarnation"`
+	Term        fleet.Epoch       `json:"term"`   // of the present or last leader
+	Expect      int               `json:"expect"` // below how many voters the cluster shall not fall
+}
+
+// Controller is one controller of the cluster, alive or not.
+type Controller struct {
+	Name    fleet.NodeID       `json:"name"` // "" when only its id is known
+	ID      fleet.ControllerID `json:"id"`
+	HTTP    string             `json:"http"` // host:port; "" when it is not alive
+	Raft    string             `json:"raft"`
+	Role    string             `json:"role"` // one of the Controller constants
+	Leader  bool               `json:"leader"`
+	Alive   bool               `json:"alive"` // as gossip knows it here
+	Version string             `json:"version"`
+}
+
+// The roles of a controller.
+const (
+	ControllerVoter    = "voter"
+	ControllerNonvoter = "nonvoter" // follows, and votes once it has been healthy for a while
+	ControllerJoining  = "joining"  // seen, but no member of the cluster yet
+)
