@@ -107,8 +107,8 @@ func told(t *testing.T, dataDir, program string) map[string]string {
 	return at
 }
 
-// untilTold blocks until TERM comes or the lifeline ends, and notes which.
-func untilTold(flags map[string]string) int {
+// listenForEnd tells once TERM comes or the lifeline ends, and which.
+func listenForEnd(flags map[string]string) <-chan string {
 	told := make(chan string, 2)
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
@@ -124,10 +124,16 @@ func untilTold(flags map[string]string) int {
 		fmt.Sscan(fd, &n)
 		go func() {
 			io.Copy(io.Discard, os.NewFile(uintptr(n), "lifeline"))
-			told <- "lifeline"
+			if !plays("deaf") {
+				told <- "lifeline"
+			}
 		}()
 	}
-	why := <-told
+	return told
+}
+
+// end notes why a program ends.
+func end(flags map[string]string, why string) int {
 	fmt.Fprintln(os.Stderr, "stopping for", why) // must not kill when nobody reads
 	if err := os.WriteFile(filepath.Join(flags["--data-dir"], "end"), []byte(why), 0o600); err != nil {
 		return 1
@@ -182,8 +188,9 @@ func playController(flags map[string]string) int {
 		at[strings.TrimPrefix(flag, "--")] = l.Addr().String()
 	}
 	noteAddresses(flags, at)
+	told := listenForEnd(flags)
 	json.NewEncoder(os.Stdout).Encode(at)
-	return untilTold(flags)
+	return end(flags, <-told)
 }
 
 func playWorker(flags map[string]string) int {
@@ -200,7 +207,13 @@ func playWorker(flags map[string]string) int {
 		fmt.Fprintln(os.Stderr, "boom")
 		return 3
 	}
+	told := listenForEnd(flags)
 	for joined := false; !joined; {
+		select {
+		case why := <-told:
+			return end(flags, why)
+		default:
+		}
 		joined = true
 		for at := range strings.SplitSeq(flags["--join"], ",") {
 			resp, err := http.Post("http://"+at+"/join?name="+flags["--name"], "", nil)
@@ -212,7 +225,7 @@ func playWorker(flags map[string]string) int {
 		}
 	}
 	fmt.Println(`{"grpc":"127.0.0.1:1","gossip":"127.0.0.1:2"}`)
-	return untilTold(flags)
+	return end(flags, <-told)
 }
 
 // playUp runs Run until it is killed, with what is in the JSON given.
