@@ -33,17 +33,30 @@ func (f failing) Fail(err error) {
 }
 
 type rig struct {
-	net  *observetest.Fleet
-	obs  *observe.Observer
-	mu   sync.Mutex
-	errs []error // from Fail
-	wrap func(observe.Worker) observe.Worker
+	net   *observetest.Fleet
+	obs   *observe.Observer
+	mu    sync.Mutex
+	order fleet.Order
+	errs  []error // from Fail
+	wrap  func(observe.Worker) observe.Worker
+}
+
+func (r *rig) setOrder(o fleet.Order) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.order = o
+}
+
+func (r *rig) getOrder() (fleet.Order, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.order, r.order.Cluster != ""
 }
 
 func start(t *testing.T) *rig {
-	r := &rig{net: observetest.New(1)}
+	r := &rig{net: observetest.New(1), order: fleet.Order{Cluster: "c", Epoch: 3}}
 	r.obs = observe.New(observe.Config{
-		Order: fleet.Order{Cluster: "c", Epoch: 3}, Members: r.net,
+		Order: r.getOrder, Members: r.net,
 		Dial: func(m fleet.Member) (observe.Worker, error) {
 			w, err := r.net.Dial(m)
 			if err != nil {
@@ -189,10 +202,85 @@ func TestGossipIsTheHint(t *testing.T) {
 		time.Sleep(time.Minute)
 		r.expect(t, "gossip calls it dead, the stream lives", "nodes [n1] serving [r1] resting [] ended []")
 		w.Kill()
+		time.Sleep(9900 * time.Millisecond)
+		r.expect(t, "and the stream breaks", "nodes [] serving [] resting [r1] ended []")
+		time.Sleep(500 * time.Millisecond)
+		r.expect(t, "for the grace", "nodes [] serving [] resting [] ended [r1 (node n1 lost)]")
+		s := r.obs.Snapshot()
+		if len(s.Nodes) != 0 || !s.Ended["a"][0].Lost {
+			t.Errorf("nodes %v, ended %+v; want none, and r1 marked as lost", s.Nodes, s.Ended["a"][0])
+		}
+	})
+}
+
+// A worker that said that it drains and left the ring needs no grace; one that
+// only said so does.
+func TestDrainedNodeLeaves(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := start(t)
+		w := r.worker("n1", "r1")
+		time.Sleep(10 * time.Millisecond)
+		w.Drain()
+		synctest.Wait()
+		w.Kill()
+		time.Sleep(5 * time.Second)
+		r.expect(t, "its stream broke", "nodes [] serving [] resting [r1] ended []")
+		r.net.List(w, false)
 		time.Sleep(time.Millisecond)
-		r.expect(t, "and the stream breaks", "nodes [] serving [] resting [] ended [r1 (node n1 lost)]")
-		if n := len(r.obs.Snapshot().Nodes); n != 0 {
-			t.Errorf("%d nodes shown, want none", n)
+		r.expect(t, "it left", "nodes [] serving [] resting [] ended [r1 (node n1 lost)]")
+	})
+}
+
+// Nobody is watched before there is a cluster, and what the leader's order is
+// matters only when a watch begins.
+func TestNoClusterYet(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := start(t)
+		r.setOrder(fleet.Order{})
+		w := r.worker("n1", "r1")
+		time.Sleep(time.Minute)
+		r.expect(t, "no cluster", "nodes [] serving [] resting [] ended []")
+		r.setOrder(fleet.Order{Cluster: "c", Epoch: 1})
+		time.Sleep(time.Second)
+		r.expect(t, "a cluster", "nodes [n1] serving [r1] resting [] ended []")
+		since := r.obs.Snapshot().Nodes["n1"].Since
+		r.setOrder(fleet.Order{Cluster: "c", Epoch: 2})
+		w.Obey(fleet.Order{Cluster: "c", Epoch: 9})
+		time.Sleep(time.Minute)
+		if n := r.obs.Snapshot().Nodes["n1"]; !n.Connected || !n.Since.Equal(since) {
+			t.Errorf("node after a change of leaders = %+v, want it connected since %v", n, since)
+		}
+		w.Break()
+		time.Sleep(time.Second)
+		r.expect(t, "a watch under an older order", "nodes [n1] serving [r1] resting [] ended []")
+	})
+}
+
+// Times are on this process's clock, and stay as they were first told.
+func TestClocksDiffer(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := start(t)
+		w := r.net.StartWorker(fleet.NodeInfo{Node: "n1"})
+		w.Skew(-time.Hour)
+		r.net.SetFaults(observetest.Faults{ReportDelay: 300 * time.Millisecond})
+		at := time.Now()
+		one := replica("r1")
+		one.CreatedAt, one.ReadyAt = at.Add(-2*time.Hour), at.Add(-2*time.Hour) // an hour ago, by that clock
+		w.Run(one)
+		time.Sleep(time.Second)
+		first := *r.obs.Snapshot().Replicas["r1"]
+		if off := first.CreatedAt.Sub(at.Add(-time.Hour)).Abs(); off > 300*time.Millisecond || !first.ReadyAt.Equal(first.CreatedAt) || !first.EndedAt.IsZero() {
+			t.Errorf("created %v off, ready %v; want at most the delay of the report", off, first.ReadyAt)
+		}
+		w.Break()
+		time.Sleep(3 * time.Second)
+		if again := r.obs.Snapshot().Replicas["r1"]; !again.CreatedAt.Equal(first.CreatedAt) {
+			t.Errorf("created %v after a new stream, want %v", again.CreatedAt, first.CreatedAt)
+		}
+		w.End("r1")
+		time.Sleep(time.Second)
+		if e := r.obs.Snapshot().Ended["a"]; len(e) != 1 || time.Since(e[0].EndedAt) > 2*time.Second || time.Since(e[0].EndedAt) < 0 {
+			t.Errorf("ended = %+v, want a moment ago", e)
 		}
 	})
 }
@@ -263,7 +351,7 @@ func TestSlowGoodbyeDelaysNobody(t *testing.T) {
 		second.Kill()
 		r.net.List(second, false)
 		first.Run(replica("r4"))
-		time.Sleep(10 * time.Second)
+		time.Sleep(11 * time.Second)
 		r.expect(t, "nobody follows the first before it was let go of",
 			"nodes [n2] serving [r3] resting [] ended [r1 (node n1 was restarted) r2 (node n1 lost)]")
 		time.Sleep(30 * time.Second)
@@ -315,7 +403,7 @@ func TestWorkerReturnsToATakenName(t *testing.T) {
 		first.Cut(false)
 		r.net.List(first, true)
 		time.Sleep(5 * time.Second)
-		r.expect(t, "both live", "nodes [n1] serving [r2] resting [] ended [r1 (node n1 lost)]")
+		r.expect(t, "both live", "nodes [n1] serving [r2] resting [] ended [r1 (node n1 was restarted)]")
 		if left := first.Running(); len(left) != 0 {
 			t.Errorf("the first still runs %v, which nobody can call", left)
 		}
@@ -327,10 +415,11 @@ func TestRefusal(t *testing.T) {
 		r := start(t)
 		w := r.worker("n1", "r1")
 		time.Sleep(10 * time.Millisecond)
-		w.Obey(4)
+		w.Obey(fleet.Order{Cluster: "other", Epoch: 1})
+		w.Break()
 		time.Sleep(time.Second)
-		if err := r.obs.Snapshot().Nodes["n1"].Refused; !errors.Is(err, fleet.ErrStaleEpoch) {
-			t.Errorf("refused = %v, want ErrStaleEpoch", err)
+		if err := r.obs.Snapshot().Nodes["n1"].Refused; !errors.Is(err, fleet.ErrForeignCluster) {
+			t.Errorf("refused = %v, want ErrForeignCluster", err)
 		}
 	})
 }
@@ -413,6 +502,7 @@ func TestReportRules(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				o := observe.New(observe.Config{
+					Order:   func() (fleet.Order, bool) { return fleet.Order{Cluster: "c"}, true },
 					Members: members{{Node: "n1", Life: "l1", Role: fleet.RoleWorker}, {Node: "c", Life: "x", Role: fleet.RoleController}},
 					Dial:    func(fleet.Member) (observe.Worker, error) { return scripted{reports: tt.reports}, nil },
 					Log:     slog.New(slog.DiscardHandler),
