@@ -14,6 +14,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/mcpfleet/mcpfleet/internal/advertise"
 	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/gossip"
@@ -280,7 +281,7 @@ func TestValidate(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
-	own, err := ownAddress()
+	own, err := advertise.Host("0.0.0.0", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -303,33 +304,6 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%+v: got %s, %s, %v", tc, grpc, ring, err)
 		}
 		l.Close()
-	}
-}
-
-func TestPickAddress(t *testing.T) {
-	nets := func(cidrs ...string) (addrs []net.Addr) {
-		for _, c := range cidrs {
-			ip, n, err := net.ParseCIDR(c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			addrs = append(addrs, &net.IPNet{IP: ip, Mask: n.Mask})
-		}
-		return addrs
-	}
-	for _, tc := range []struct {
-		addrs []net.Addr
-		want  string
-	}{
-		{nets("127.0.0.1/8", "172.18.0.3/16", "10.88.0.1/16"), "172.18.0.3"},
-		{nets("127.0.0.1/8", "203.0.113.5/24", "10.0.0.1/8"), "10.0.0.1"},
-		{nets("203.0.113.5/24", "::1/128"), "203.0.113.5"},
-		{nets("127.0.0.1/8", "fe80::1/64"), ""},
-	} {
-		got, err := pickAddress(tc.addrs)
-		if got != tc.want || (err == nil) != (tc.want != "") {
-			t.Errorf("%v: got %q, %v, want %q", tc.addrs, got, err, tc.want)
-		}
 	}
 }
 
