@@ -1,8 +1,9 @@
 // Package program holds what the two programs, controller and worker, do alike
-// before and after their work: logger, stop signals and lifeline, the garbage
-// collector's settings, the first line of output. It is for cmd/ only.
+// before and after their work: logger, stop signals and lifeline, listeners that
+// others must not reach, the garbage collector's settings, the first line of
+// output. It is for cmd/ only.
 //
-// The goroutine of Context ends with the function that it returns.
+// The goroutines of Context and Stops end with the functions that they return.
 package program
 
 import (
@@ -12,11 +13,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -55,34 +54,6 @@ func Usage(err error) error {
 	return &usageError{err}
 }
 
-// Context makes a context that the first INT or TERM ends. A second one kills,
-// unless there is a lifeline (a file descriptor, not negative): then its end
-// ends the context too, and whoever holds it decides.
-func Context(ctx context.Context, lifeline int) (context.Context, func()) {
-	ctx, restore := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	if lifeline < 0 {
-		context.AfterFunc(ctx, restore)
-		return ctx, restore
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	// Made non-blocking, or the read would keep a thread and outlive close.
-	_ = syscall.SetNonblock(lifeline, true)
-	syscall.CloseOnExec(lifeline) // replicas are no part of it
-	pipe := os.NewFile(uintptr(lifeline), "lifeline")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, err := io.Copy(io.Discard, pipe)
-		cancel(errors.Join(errors.New("the lifeline ended"), err))
-	}()
-	return ctx, func() {
-		cancel(nil)
-		pipe.Close()
-		<-done
-		restore()
-	}
-}
-
 // Logger makes a logger of the format (text or json) and level (debug, info,
 // warn or error) that flags asked for.
 func Logger(w io.Writer, format, level string) (*slog.Logger, error) {
@@ -110,20 +81,6 @@ func StateHome(lookup func(string) (string, bool)) string {
 		home = os.TempDir() // no home: a container's bare user
 	}
 	return filepath.Join(home, ".local", "state")
-}
-
-// WarnIfExposed says what listeners mean that other machines can reach.
-func WarnIfExposed(log *slog.Logger, danger string, addrs ...string) {
-	var open []string
-	for _, addr := range addrs {
-		host, _, err := net.SplitHostPort(addr)
-		if ip := net.ParseIP(host); err == nil && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			open = append(open, addr)
-		}
-	}
-	if len(open) > 0 {
-		log.Warn("other machines can reach this program, and there is no access control yet: "+danger, "addresses", strings.Join(open, " "))
-	}
 }
 
 // PrintLine writes one line of JSON: where a program listens, for whoever

@@ -1,0 +1,99 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+)
+
+// Context makes a context that the first INT or TERM ends. A second one kills,
+// unless there is a lifeline (a file descriptor, not negative): then its end
+// ends the context too, and whoever holds it decides.
+func Context(ctx context.Context, lifeline int) (context.Context, func()) {
+	ctx, restore := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	if lifeline < 0 {
+		context.AfterFunc(ctx, restore)
+		return ctx, restore
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	held := hold(lifeline, cancel)
+	return ctx, func() {
+		cancel(nil)
+		held.release()
+		restore()
+	}
+}
+
+// Stops is Context for a program that takes its time to stop: the first INT or
+// TERM ends the context, and a second one, or the end of the lifeline, closes
+// hurry too. Without a lifeline a third one kills.
+func Stops(ctx context.Context, lifeline int) (_ context.Context, hurry <-chan struct{}, release func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	rush := make(chan struct{})
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	released, ended := make(chan struct{}), make(chan error, 1)
+	var held *holder
+	if lifeline >= 0 {
+		held = hold(lifeline, func(err error) { ended <- err })
+	}
+	var owned sync.WaitGroup
+	owned.Go(func() {
+		for first := true; ; first = false {
+			select {
+			case s := <-signals:
+				if first {
+					cancel(fmt.Errorf("signal: %s", s))
+					continue
+				}
+			case err := <-ended:
+				cancel(err)
+			case <-released:
+				return
+			}
+			if lifeline < 0 {
+				signal.Stop(signals)
+			}
+			close(rush)
+			return
+		}
+	})
+	return ctx, rush, sync.OnceFunc(func() {
+		cancel(nil)
+		close(released)
+		owned.Wait()
+		if held != nil {
+			held.release()
+		}
+		signal.Stop(signals)
+	})
+}
+
+// holder waits for the end of a lifeline.
+type holder struct {
+	pipe *os.File
+	done sync.WaitGroup
+}
+
+// hold calls ended once: when the lifeline has ended, or is released.
+func hold(fd int, ended func(error)) *holder {
+	// Made non-blocking, or the read would keep a thread and outlive close.
+	_ = syscall.SetNonblock(fd, true)
+	syscall.CloseOnExec(fd) // replicas are no part of it
+	h := &holder{pipe: os.NewFile(uintptr(fd), "lifeline")}
+	h.done.Go(func() {
+		_, err := io.Copy(io.Discard, h.pipe)
+		ended(errors.Join(errors.New("the lifeline ended"), err))
+	})
+	return h
+}
+
+func (h *holder) release() {
+	h.pipe.Close()
+	h.done.Wait()
+}
