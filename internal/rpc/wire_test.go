@@ -172,7 +172,8 @@ func TestConversions(t *testing.T) {
 	fill(t, reflect.ValueOf(&r).Elem())
 	node := fleet.NodeID("the node")
 	for i := range r.Replicas {
-		r.Replicas[i].Node = node // said once for all
+		r.Replicas[i].Node = node  // said once for all
+		r.Replicas[i].Lost = false // what controllers say of a node that says nothing
 	}
 	same(t, reportFromPB(wired(t, reportToPB(r)), node), r)
 
