@@ -262,7 +262,7 @@ func TestReads(t *testing.T) {
 	}
 	f.state.servers, f.state.replicas, f.state.nodes, f.state.ready = nil, nil, nil, api.Ready{Ready: true}
 	for path, want := range map[string]string{
-		"/api/v1/servers": `{"servers":[]}`, "/api/v1/replicas": `{"replicas":[]}`, "/api/v1/nodes": `{"nodes":[]}`, "/readyz": `{"ready":true,"servers":[]}`,
+		"/api/v1/servers": `{"servers":[],"default_server":"","etag":"","index":0}`, "/api/v1/replicas": `{"replicas":[]}`, "/api/v1/nodes": `{"nodes":[]}`, "/readyz": `{"ready":true,"servers":[]}`,
 	} {
 		if w := f.do("GET", path, ""); w.Code != http.StatusOK || strings.TrimSpace(w.Body.String()) != want {
 			t.Errorf("%s: got %d %s, want %s", path, w.Code, w.Body, want)

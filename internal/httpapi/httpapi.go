@@ -98,19 +98,51 @@ type Handler struct {
 	log     *slog.Logger
 	counter *prometheus.CounterVec
 	routes  map[string]*route // by path
+	things  map[thing]*route  // of one server, replica, ...
 	tools   *route            // of one server
 	call    *route            // of one server
-	logs    *route
 	none    *route
 	held    atomic.Int64 // bytes of large bodies
 }
 
-// route is one thing that can be asked for.
+// thing is what comes before and after a name in a path: /api/v1/kind/name/verb.
+type thing struct{ kind, verb string }
+
+// serve answers a request; arg is the part of the path that varies.
+type serve = func(w *response, r *http.Request, arg string)
+
+// route is one thing that can be asked for, by one method or several. A nil
+// function is a method that it does not have.
 type route struct {
-	name  string // in metrics and logs
-	post  bool   // POST; else GET and HEAD
-	serve func(w *response, r *http.Request, arg string)
-	ok    prometheus.Counter
+	name                   string // in metrics and logs
+	get, put, post, delete serve  // get is HEAD's too
+	ok                     prometheus.Counter
+}
+
+// on returns what answers a method, or nil.
+func (r *route) on(method string) serve {
+	switch method {
+	case http.MethodPost:
+		return r.post
+	case http.MethodGet, http.MethodHead:
+		return r.get
+	case http.MethodPut:
+		return r.put
+	case http.MethodDelete:
+		return r.delete
+	}
+	return nil
+}
+
+// allow lists the methods of a route.
+func (r *route) allow() string {
+	var methods []string
+	for _, m := range [...]string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete} {
+		if r.on(m) != nil {
+			methods = append(methods, m)
+		}
+	}
+	return strings.Join(methods, ", ")
 }
 
 // New returns the handler of all routes.
@@ -124,31 +156,31 @@ func New(cfg Config) *Handler {
 	if cfg.Registry != nil {
 		cfg.Registry.MustRegister(h.counter)
 	}
-	get := func(name string, serve func(*response, *http.Request, string)) *route {
-		return &route{name: name, serve: serve, ok: h.counter.WithLabelValues(name, "200")}
+	named := func(name string, r route) *route {
+		r.name, r.ok = name, h.counter.WithLabelValues(name, "200")
+		return &r
 	}
-	post := func(name string, serve func(*response, *http.Request, string)) *route {
-		r := get(name, serve)
-		r.post = true
-		return r
+	h.routes, h.things = map[string]*route{}, map[thing]*route{}
+	add := func(path string, r route) { h.routes[path] = named(path, r) }
+	of := func(path string, r route) {
+		part := append(strings.Split(path, "/"), "") // without a verb it is ""
+		h.things[thing{part[3], part[5]}] = named(path, r)
 	}
-	h.routes = map[string]*route{
-		"/tools":           get("/tools", h.serveTools),
-		"/call":            post("/call", h.serveCall),
-		"/healthz":         get("/healthz", h.serveHealth),
-		"/readyz":          get("/readyz", h.serveReady),
-		"/api/v1/servers":  get("/api/v1/servers", h.serveServers),
-		"/api/v1/replicas": get("/api/v1/replicas", h.serveReplicas),
-		"/api/v1/nodes":    get("/api/v1/nodes", h.serveNodes),
-	}
+	add("/tools", route{get: h.serveTools})
+	add("/call", route{post: h.serveCall})
+	add("/healthz", route{get: h.serveHealth})
+	add("/readyz", route{get: h.serveReady})
+	add("/api/v1/servers", route{get: h.serveServers})
+	add("/api/v1/replicas", route{get: h.serveReplicas})
+	add("/api/v1/nodes", route{get: h.serveNodes})
 	if cfg.Gatherer != nil {
 		metrics := promhttp.HandlerFor(cfg.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
-		h.routes["/metrics"] = get("/metrics", func(w *response, r *http.Request, _ string) { metrics.ServeHTTP(w, r) })
+		add("/metrics", route{get: func(w *response, r *http.Request, _ string) { metrics.ServeHTTP(w, r) }})
 	}
-	h.tools = get("/{server}/tools", h.serveTools)
-	h.call = post("/{server}/call", h.serveCall)
-	h.logs = get("/api/v1/replicas/{id}/logs", h.serveLogs)
-	h.none = &route{name: "none", serve: h.serveNone, ok: h.counter.WithLabelValues("none", "200")}
+	of("/api/v1/replicas/{id}/logs", route{get: h.serveLogs})
+	h.tools = named("/{server}/tools", route{get: h.serveTools})
+	h.call = named("/{server}/call", route{post: h.serveCall})
+	h.none = named("none", route{})
 	return h
 }
 
@@ -161,10 +193,10 @@ func (h *Handler) find(path string) (*route, string) {
 		return r, ""
 	}
 	if rest, ok := strings.CutPrefix(path, "/api/"); ok {
-		if id, ok := strings.CutPrefix(rest, "v1/replicas/"); ok {
-			if id, ok := strings.CutSuffix(id, "/logs"); ok && id != "" && !strings.Contains(id, "/") {
-				return h.logs, id
-			}
+		kind, rest, _ := strings.Cut(strings.TrimPrefix(rest, "v1/"), "/")
+		name, verb, _ := strings.Cut(rest, "/")
+		if r := h.things[thing{kind, verb}]; r != nil && name != "" && strings.HasPrefix(path, "/api/v1/") {
+			return r, name
 		}
 		return h.none, ""
 	}
@@ -197,18 +229,15 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			panic(p)
 		}
 	}()
-	switch {
+	switch serve := route.on(r.Method); {
+	case serve != nil:
+		serve(w, r, arg)
 	case route == h.none:
-	case route.post && r.Method != http.MethodPost:
-		w.Header().Set("Allow", http.MethodPost)
+		h.serveNone(w, r)
+	default:
+		w.Header().Set("Allow", route.allow())
 		w.fail(errMethod(r))
-		return
-	case !route.post && r.Method != http.MethodGet && r.Method != http.MethodHead:
-		w.Header().Set("Allow", "GET, HEAD")
-		w.fail(errMethod(r))
-		return
 	}
-	route.serve(w, r, arg)
 }
 
 // recovered deals with a panic, and returns http.ErrAbortHandler if the

@@ -68,7 +68,7 @@ func notNil[T any](list []T) []T {
 	return list
 }
 
-func (h *Handler) serveNone(w *response, r *http.Request, _ string) {
+func (h *Handler) serveNone(w *response, r *http.Request) {
 	w.fail(&requestError{http.StatusNotFound, api.CodeNotFound, "there is nothing at " + shorten(r.URL.Path) +
 		"; see /tools, /call, /{server}/tools, /{server}/call, /api/v1/servers, /api/v1/replicas, /api/v1/nodes, /readyz, /healthz, /metrics"})
 }
