@@ -19,10 +19,10 @@ func (d *serverDecoder) commandOrImage() {
 				return // refused as not supported yet, which is enough
 			}
 		}
-		d.errorf(d.node, d.path, "needs an image or a command")
+		d.malformed(d.node, d.path, "needs an image or a command")
 	case command:
-		for _, key := range containerKeys {
-			if n, given := d.given[key]; given {
+		for _, key := range serverShape.order {
+			if n, given := d.given[key]; given && serverShape.keys[key].forImages() {
 				d.errorf(n, join(d.path, key), "is for images; a command runs as a plain process")
 			}
 		}
@@ -44,6 +44,10 @@ func (d *serverDecoder) finish() {
 	if s.Cwd != "" && !filepath.IsAbs(s.Cwd) {
 		if s.Image != "" {
 			d.errorf(d.given["cwd"], join(d.path, "cwd"), "must be an absolute path in the image")
+			return
+		}
+		if d.literal {
+			d.errorf(d.given["cwd"], join(d.path, "cwd"), "must be an absolute path")
 			return
 		}
 		s.Cwd = d.absolute(s.Cwd)

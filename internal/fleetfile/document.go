@@ -21,7 +21,7 @@ func (p *parser) document(data []byte) *yaml.Node {
 	onlyJSON := strings.HasSuffix(p.opts.Filename, ".json") || strings.HasSuffix(p.opts.Filename, ".jsonc")
 	trimmed := bytes.TrimSpace(data)
 	if len(trimmed) == 0 {
-		p.errorf(nil, "", "the file is empty; it needs a key named servers")
+		p.malformed(nil, "", "%s", p.emptyMsg())
 		return nil
 	}
 	if onlyJSON || trimmed[0] == '{' || trimmed[0] == '/' {
@@ -30,7 +30,7 @@ func (p *parser) document(data []byte) *yaml.Node {
 			return root
 		}
 		if onlyJSON {
-			p.errs = append(p.errs, &Error{File: p.opts.Filename, Line: err.line, Column: err.column, Msg: err.msg})
+			p.errs = append(p.errs, &Error{File: p.opts.Filename, Line: err.line, Column: err.column, Msg: err.msg, Malformed: true})
 			return nil
 		}
 	}
@@ -43,7 +43,7 @@ func (p *parser) yamlDocument(data []byte) *yaml.Node {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc yaml.Node
 	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
-		p.errorf(nil, "", "the file is empty; it needs a key named servers")
+		p.malformed(nil, "", "%s", p.emptyMsg())
 		return nil
 	} else if err != nil {
 		p.yamlError(err)
@@ -51,14 +51,14 @@ func (p *parser) yamlDocument(data []byte) *yaml.Node {
 	}
 	var second yaml.Node
 	if err := dec.Decode(&second); err == nil {
-		p.errorf(&second, "", "only one document is allowed in a fleet file")
+		p.malformed(&second, "", "only one document is allowed in a fleet file")
 		return nil
 	} else if !errors.Is(err, io.EOF) {
 		p.yamlError(err)
 		return nil
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 || isNull(doc.Content[0]) {
-		p.errorf(nil, "", "the file is empty; it needs a key named servers")
+		p.malformed(nil, "", "%s", p.emptyMsg())
 		return nil
 	}
 	return doc.Content[0]
@@ -74,7 +74,7 @@ func (p *parser) yamlError(err error) {
 	if fromParser.MatchString(m[2]) {
 		line++
 	}
-	p.errs = append(p.errs, &Error{File: p.opts.Filename, Line: line, Msg: "not valid YAML: " + m[2]})
+	p.errs = append(p.errs, &Error{File: p.opts.Filename, Line: line, Msg: "not valid YAML: " + m[2], Malformed: true})
 }
 
 type jsonError struct {

@@ -12,6 +12,9 @@ import (
 // maxShown bounds how many problems one message lists.
 const maxShown = 10
 
+// maxErrors bounds how many problems are noted, each compared with all others.
+const maxErrors = 1000
+
 // Error is one problem in a fleet file.
 type Error struct {
 	File   string
@@ -19,6 +22,10 @@ type Error struct {
 	Column int    // from 1; 0 when unknown
 	Path   string // of the key, as servers.brave-search.resources.memory; may be ""
 	Msg    string
+	// Malformed: the text has not the form of a fleet file: it is no YAML or
+	// JSON, a key is unknown, missing or there twice, a value is of another type. Else the form
+	// is right, and what it says cannot be.
+	Malformed bool
 }
 
 // Error returns file:line:column: path: message.
@@ -55,6 +62,11 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Malformed tells whether any of the problems is one of form.
+func (e Errors) Malformed() bool {
+	return slices.ContainsFunc(e, func(one *Error) bool { return one.Malformed })
+}
+
 func (e Errors) orNil() error {
 	if len(e) == 0 {
 		return nil
@@ -65,10 +77,23 @@ func (e Errors) orNil() error {
 	return e
 }
 
-// errorf notes a problem at a node. A problem that is seen again through
-// another alias of the node is noted once.
+// errorf notes a problem with what a node says.
 func (p *parser) errorf(n *yaml.Node, path, format string, args ...any) {
-	e := &Error{File: p.opts.Filename, Path: path, Msg: fmt.Sprintf(format, args...)}
+	p.note(n, &Error{Path: path, Msg: fmt.Sprintf(format, args...)})
+}
+
+// malformed notes a problem with a node's form.
+func (p *parser) malformed(n *yaml.Node, path, format string, args ...any) {
+	p.note(n, &Error{Path: path, Msg: fmt.Sprintf(format, args...), Malformed: true})
+}
+
+// note adds a problem at a node. A problem that is seen again through another
+// alias of the node is noted once.
+func (p *parser) note(n *yaml.Node, e *Error) {
+	if len(p.errs) == maxErrors {
+		return
+	}
+	e.File = p.opts.Filename
 	if n != nil {
 		e.Line, e.Column = n.Line, n.Column
 	}
@@ -86,10 +111,10 @@ func (p *parser) unknownKey(e entry, path string, known, later []string) {
 		path += "."
 	}
 	if slices.Contains(later, e.key) {
-		p.errorf(e.keyNode, path+e.key, "not supported yet")
+		p.malformed(e.keyNode, path+e.key, "not supported yet")
 		return
 	}
-	p.errorf(e.keyNode, path+e.key, "unknown key%s", didYouMean(e.key, known))
+	p.malformed(e.keyNode, path+e.key, "unknown key%s", didYouMean(e.key, known))
 }
 
 // didYouMean returns a hint at the candidate nearest to word, or "". A

@@ -6,8 +6,12 @@
 // stays one value, whatever it contains, and that no message shows one.
 //
 // It reads no file and no environment by itself, starts no goroutine, and
-// leaves to others to store, compare and run the specs. Parse and View may be
+// leaves to others to store, compare and run the specs. All functions may be
 // called at any time.
+//
+// What the keys are, and which values they take, is told once: by the struct
+// types in view.go and their tags. The parser, View, Encode and Schema follow
+// them.
 package fleetfile
 
 import (
@@ -43,10 +47,17 @@ type Options struct {
 
 // Parse reads a fleet file. Its error is an Errors, with all that is wrong.
 func Parse(data []byte, opts Options) (*File, error) {
-	p := &parser{opts: opts, renamed: map[string]string{}}
-	if p.opts.Lookup == nil {
-		p.opts.Lookup = func(string) (string, bool) { return "", false }
+	return newParser(opts).file(data)
+}
+
+func newParser(opts Options) *parser {
+	if opts.Lookup == nil {
+		opts.Lookup = func(string) (string, bool) { return "", false }
 	}
+	return &parser{opts: opts, renamed: map[string]string{}}
+}
+
+func (p *parser) file(data []byte) (*File, error) {
 	var f *File
 	if root := p.document(data); root != nil {
 		f = p.fileOf(root)
@@ -61,12 +72,12 @@ func Parse(data []byte, opts Options) (*File, error) {
 type parser struct {
 	opts    Options
 	errs    Errors
+	literal bool              // a dollar sign is just one, there is no environment and no directory
+	body    bool              // the document is one server, not a file of them
 	foreign bool              // reading the mcpServers form
 	visited int               // nodes of mappings seen, a bound for merge bombs
 	renamed map[string]string // names of the mcpServers form that are no labels
 }
-
-var topKeys = []string{"default_server", "servers", "mcpServers"}
 
 // laterTopKeys are keys of coming versions, told from typing errors.
 var laterTopKeys = []string{
@@ -91,11 +102,11 @@ func (p *parser) fileOf(root *yaml.Node) *File {
 	own, foreign, def := find("servers"), find("mcpServers"), find("default_server")
 	switch {
 	case own != nil && foreign != nil:
-		p.errorf(foreign.keyNode, "", "a file has either servers or mcpServers, not both")
+		p.malformed(foreign.keyNode, "", "a file has either servers or mcpServers, not both")
 		return nil
 	case own == nil && foreign == nil:
-		p.checkTopKeys(entries, false)
-		p.errorf(root, "", "no servers: the file needs a key named servers")
+		p.checkTopKeys(entries)
+		p.malformed(root, "", "no servers: the file needs a key named servers")
 		return nil
 	}
 	f := &File{Servers: map[fleet.ServerName]fleet.Spec{}}
@@ -103,27 +114,28 @@ func (p *parser) fileOf(root *yaml.Node) *File {
 		// The rest of such a file belongs to the client it was written for.
 		p.servers(f, foreign, true)
 	} else {
-		p.checkTopKeys(entries, find("inputs") != nil)
+		p.checkTopKeys(entries)
 		p.servers(f, own, false)
 	}
 	p.defaultServer(f, def)
 	return f
 }
 
-// checkTopKeys refuses what does not belong at the top. VS Code keeps the
-// prompts for its variables there, as "inputs".
-func (p *parser) checkTopKeys(entries []entry, vscode bool) {
+// knownTopKeys are those to propose for a misspelt one.
+var knownTopKeys = []string{"default_server", "servers", "mcpServers"}
+
+// checkTopKeys refuses what does not belong at the top.
+func (p *parser) checkTopKeys(entries []entry) {
 	for _, e := range entries {
-		if slices.Contains(topKeys, e.key) || vscode && e.key == "inputs" {
-			continue
+		if !documentShape.has(e.key) {
+			p.unknownKey(e, "", knownTopKeys, laterTopKeys)
 		}
-		p.unknownKey(e, "", topKeys, laterTopKeys)
 	}
 }
 
 func (p *parser) servers(f *File, section *entry, foreign bool) {
 	if isNull(section.value) {
-		p.errorf(section.keyNode, section.key, "no servers: the key has no value")
+		p.malformed(section.keyNode, section.key, "no servers: the key has no value")
 		return
 	}
 	entries, ok := p.mapping(section.value, section.key)

@@ -343,6 +343,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("servers: {x: {image: a, env: [A=${KEY:-b}], replicas: 3}}", "f.yaml")
 	f.Add("servers: &a {x: *a, <<: *a}", "f.yaml")
 	f.Add(`{"mcpServers": {"x": {"command": "docker", "args": ["run", "-ite", "A=1", "--mount", "type=bind", "img"]}}} // c`, "f.json")
+	f.Add("servers: {x: {image: a, cap_add: [CAP_CAP_X], mounts: ['./a:/b', {source: v, target: /c}], labels: [a=b], health: {period: 1s}}}", "d/f.yaml")
 	f.Add("a: [1, {b: ~}]\n---\n", "")
 	f.Fuzz(func(t *testing.T, text, name string) {
 		file, err := Parse([]byte(text), Options{Filename: name, Lookup: lookup})
@@ -359,6 +360,13 @@ func FuzzParse(f *testing.F) {
 			if badName(string(n)) != "" || (s.Image == "") == (len(s.Command) == 0) {
 				t.Fatalf("accepted %q: %+v", n, s)
 			}
+		}
+		data, err := Encode(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := ParseLiteral(data, Options{}); err != nil || !reflect.DeepEqual(again, file) {
+			t.Fatalf("encoded and parsed again, %v:\n%s\ngot  %+v\nwant %+v", err, data, again, file)
 		}
 	})
 }

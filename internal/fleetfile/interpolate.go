@@ -18,6 +18,9 @@ var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*`)
 // In the mcpServers form, whose readers mostly know no variables at all, only
 // the forms with braces count and every other dollar sign is itself.
 func (p *parser) interpolate(s string) (string, error) {
+	if p.literal {
+		return s, nil
+	}
 	return p.interpolateDepth(s, 0)
 }
 

@@ -18,7 +18,7 @@ func (d *serverDecoder) mounts(n *yaml.Node, at string) {
 		return
 	}
 	if list.Kind != yaml.SequenceNode {
-		d.errorf(n, at, "must be a list of mounts, as /source:/target:ro, not %s", describe(list))
+		d.malformed(n, at, "must be a list of mounts, as /source:/target:ro, not %s", describe(list))
 		return
 	}
 	for _, c := range list.Content {
@@ -30,8 +30,7 @@ func (d *serverDecoder) mounts(n *yaml.Node, at string) {
 			continue
 		}
 		before := len(d.errs)
-		keys := []string{"read_only", "source", "target"}
-		d.section(c, at, keys, []string{"bind", "tmpfs", "type", "volume"}, func(e entry, at string) {
+		d.section(c, at, mountShape, []string{"bind", "tmpfs", "type", "volume"}, func(e entry, at string, _ keyShape) {
 			switch e.key {
 			case "source":
 				set(&m.Source)(d.str(e.value, at))
@@ -86,6 +85,9 @@ func (d *serverDecoder) addMount(n *yaml.Node, at string, m fleet.Mount) {
 		return
 	case strings.ContainsAny(m.Source+m.Target, ",:\n"):
 		d.errorf(n, at, "the paths of a mount must not contain commas, colons or line ends")
+		return
+	case strings.HasPrefix(m.Source, ".") && d.literal:
+		d.errorf(n, at, "the source of a mount must be an absolute path, or the name of a volume")
 		return
 	case strings.HasPrefix(m.Source, "."):
 		m.Source = d.absolute(m.Source)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // reserved are the names that paths of the HTTP API begin with.
@@ -42,6 +43,18 @@ func proposeName(name string) string {
 		return ""
 	}
 	return s
+}
+
+// badText says why s cannot be passed on, or returns "". Specs are kept and sent
+// as JSON, which would change what is no UTF-8.
+func badText(s string) string {
+	switch {
+	case strings.ContainsRune(s, 0):
+		return "must not contain a NUL byte"
+	case !utf8.ValidString(s):
+		return "must be UTF-8"
+	}
+	return ""
 }
 
 // badWord says why s cannot be one word of a command line, or returns "".

@@ -2,7 +2,7 @@ package fleetfile
 
 import (
 	"fmt"
-	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,7 +31,7 @@ func (p *parser) mapping(n *yaml.Node, path string) ([]entry, bool) {
 func (p *parser) mergedMapping(n *yaml.Node, path string, depth int) ([]entry, bool) {
 	n = resolve(n)
 	if n.Kind != yaml.MappingNode {
-		p.errorf(n, path, "must be a mapping of keys to values, not %s", describe(n))
+		p.malformed(n, path, "must be a mapping of keys to values, not %s", describe(n))
 		return nil, false
 	}
 	var own []entry
@@ -45,14 +45,14 @@ func (p *parser) mergedMapping(n *yaml.Node, path string, depth int) ([]entry, b
 		key, value := resolve(n.Content[i]), n.Content[i+1]
 		switch {
 		case key.Kind != yaml.ScalarNode:
-			p.errorf(key, path, "a key must be a string, not %s", describe(key))
+			p.malformed(key, path, "a key must be a string, not %s", describe(key))
 			continue
 		case key.ShortTag() == "!!merge":
 			merges = append(merges, value)
 			continue
 		}
 		if first, seen := index[key.Value]; seen {
-			p.errorf(n.Content[i], join(path, key.Value), "duplicate key, first seen in line %d", first)
+			p.malformed(n.Content[i], join(path, key.Value), "duplicate key, first seen in line %d", first)
 			continue
 		}
 		index[key.Value] = key.Line
@@ -133,16 +133,16 @@ func describe(n *yaml.Node) string {
 func (p *parser) text(n *yaml.Node, path, want string) (string, bool) {
 	n = resolve(n)
 	if n.Kind != yaml.ScalarNode {
-		p.errorf(n, path, "must be %s, not %s", want, describe(n))
+		p.malformed(n, path, "must be %s, not %s", want, describe(n))
 		return "", false
 	}
 	switch n.ShortTag() {
 	case "!!null":
-		p.errorf(n, path, "has no value; it must be %s", want)
+		p.malformed(n, path, "has no value; it must be %s", want)
 		return "", false
 	case "!!str", "!!int", "!!float", "!!bool", "!!timestamp":
 	default:
-		p.errorf(n, path, "must be %s, not a value with the tag %s", want, n.ShortTag())
+		p.malformed(n, path, "must be %s, not a value with the tag %s", want, n.ShortTag())
 		return "", false
 	}
 	s, err := p.interpolate(n.Value)
@@ -150,8 +150,8 @@ func (p *parser) text(n *yaml.Node, path, want string) (string, bool) {
 		p.errorf(n, path, "%s", err)
 		return "", false
 	}
-	if strings.ContainsRune(s, 0) {
-		p.errorf(n, path, "must not contain a NUL byte")
+	if why := badText(s); why != "" {
+		p.errorf(n, path, "%s", why)
 		return "", false
 	}
 	return s, true
@@ -163,7 +163,7 @@ func (p *parser) str(n *yaml.Node, path string) (string, bool) {
 	if r.Kind == yaml.ScalarNode {
 		switch r.ShortTag() {
 		case "!!int", "!!float", "!!bool":
-			p.errorf(n, path, "must be a string, not %s; put it in quotes if it is meant so", r.Value)
+			p.malformed(n, path, "must be a string, not %s; put it in quotes if it is meant so", r.Value)
 			return "", false
 		}
 	}
@@ -201,11 +201,11 @@ func (p *parser) boolean(n *yaml.Node, path string) (bool, bool) {
 	case "false", "False", "FALSE":
 		return false, true
 	}
-	p.errorf(n, path, "must be %s, not %s", want, describe(resolve(n)))
+	p.malformed(n, path, "must be %s, not %s", want, describe(resolve(n)))
 	return false, false
 }
 
-func (p *parser) integer(n *yaml.Node, path string, low, high int64) (int64, bool) {
+func (p *parser) integer(n *yaml.Node, path string, k keyShape) (int64, bool) {
 	const want = "a whole number"
 	s, ok := p.text(n, path, want)
 	if !ok {
@@ -213,11 +213,11 @@ func (p *parser) integer(n *yaml.Node, path string, low, high int64) (int64, boo
 	}
 	i, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
-		p.errorf(n, path, "must be %s, not %s", want, describe(resolve(n)))
+		p.malformed(n, path, "must be %s, not %s", want, describe(resolve(n)))
 		return 0, false
 	}
-	if i < low || i > high {
-		p.errorf(n, path, "must be between %d and %d, not %s", low, high, describe(resolve(n)))
+	if i < k.low || i > k.high {
+		p.errorf(n, path, "must be between %d and %d, not %s", k.low, k.high, describe(resolve(n)))
 		return 0, false
 	}
 	return i, true
@@ -232,7 +232,7 @@ func scalarAs[T any](p *parser, n *yaml.Node, path, want string, parse func(stri
 	}
 	v, err := parse(s)
 	if err != nil {
-		p.errorf(n, path, "must be %s, not %s", want, describe(resolve(n)))
+		p.malformed(n, path, "must be %s, not %s", want, describe(resolve(n)))
 		return zero, false
 	}
 	return v, true
@@ -250,14 +250,15 @@ func (p *parser) cpus(n *yaml.Node, path string) (float64, bool) {
 
 func (p *parser) memory(n *yaml.Node, path string) (int64, bool) {
 	size, ok := scalarAs(p, n, path, wantSize, ParseSize)
-	if ok && size < minMemory {
+	if ok && size < resourcesShape.keys["memory"].low {
 		p.errorf(n, path, "must be at least 6m, not %s: no container starts in less", describe(resolve(n)))
 		return 0, false
 	}
 	return size, ok
 }
 
-func (p *parser) duration(n *yaml.Node, path string, low, high time.Duration) (time.Duration, bool) {
+func (p *parser) duration(n *yaml.Node, path string, k keyShape) (time.Duration, bool) {
+	low, high := time.Duration(k.low), time.Duration(k.high)
 	d, ok := scalarAs(p, n, path, wantDuration, parseDuration)
 	if ok && (d < low || d > high) {
 		p.errorf(n, path, "must be between %s and %s, not %s", low, high, describe(resolve(n)))
@@ -280,7 +281,7 @@ func (p *parser) items(n *yaml.Node, path string) ([]item, bool) {
 		return nil, true
 	}
 	if n.Kind != yaml.SequenceNode {
-		p.errorf(n, path, "must be a list of strings, not %s", describe(n))
+		p.malformed(n, path, "must be a list of strings, not %s", describe(n))
 		return nil, false
 	}
 	ok := true
@@ -363,13 +364,25 @@ func (p *parser) pairs(n *yaml.Node, path string, bare func(name string) (string
 	return out, ok
 }
 
-// float bounds: a machine has fewer cores.
-const maxCPUs = 4096
-
 func parseCPUs(s string) (float64, error) {
 	f, err := strconv.ParseFloat(s, 64)
-	if err == nil && (math.IsNaN(f) || f <= 0 || f > maxCPUs) {
+	k := resourcesShape.keys["cpus"]
+	if err == nil && !(f > float64(k.low) && f <= float64(k.high)) { // nor a NaN
 		err = strconv.ErrRange
 	}
 	return f, err
+}
+
+// choice is a str that must be one of a few words.
+func (p *parser) choice(n *yaml.Node, path string, k keyShape) (string, bool) {
+	s, ok := p.str(n, path)
+	if !ok || slices.Contains(k.choices, s) {
+		return s, ok
+	}
+	want := k.choices[len(k.choices)-1]
+	if before := k.choices[:len(k.choices)-1]; len(before) > 0 {
+		want = strings.Join(before, ", ") + " or " + want
+	}
+	p.errorf(n, path, "must be %s, not %s", want, describe(resolve(n)))
+	return "", false
 }

@@ -47,7 +47,7 @@ func runOptions() []runOption {
 		}},
 		{names: []string{"m", "memory"}, apply: func(d *serverDecoder, it item, v string) {
 			size, err := ParseSize(v)
-			if err != nil || size < minMemory {
+			if err != nil || size < resourcesShape.keys["memory"].low {
 				d.errorf(it.node, it.path, "--memory must be %s, and at least 6m", wantSize)
 				return
 			}
@@ -70,12 +70,12 @@ func runOptions() []runOption {
 			d.spec.Resources.PIDs = n
 		}},
 		{names: []string{"cap-add"}, apply: func(d *serverDecoder, it item, v string) {
-			name := strings.ToUpper(v)
-			if !capability.MatchString(name) {
+			name, ok := parseCapability(v)
+			if !ok {
 				d.errorf(it.node, it.path, "--cap-add must name a capability, as CHOWN")
 				return
 			}
-			d.spec.CapAdd = append(d.spec.CapAdd, strings.TrimPrefix(name, "CAP_"))
+			d.spec.CapAdd = append(d.spec.CapAdd, name)
 		}},
 		{names: []string{"pull"}, apply: func(d *serverDecoder, it item, v string) {
 			switch policy := fleet.PullPolicy(v); policy {
@@ -234,6 +234,10 @@ func (d *serverDecoder) runEnv(it item, arg string) {
 			d.errorf(it.node, it.path, "neither env nor the environment has a variable %s", name)
 			return
 		}
+	}
+	if why := badText(value); why != "" {
+		d.errorf(it.node, it.path, "the value of %s %s", name, why)
+		return
 	}
 	if d.spec.Env == nil {
 		d.spec.Env = map[string]string{}

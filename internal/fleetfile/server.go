@@ -1,22 +1,15 @@
 package fleetfile
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
-
-var serverKeys = []string{
-	"args", "call_timeout", "cap_add", "command", "cwd", "default_tool", "drain_timeout", "entrypoint", "env", "health", "image", "labels",
-	"max_call_duration", "max_ongoing_requests", "max_queued_requests", "max_replicas_per_node", "mounts", "network", "no_new_privileges",
-	"pull_policy", "read_only", "replicas", "resources", "sessions", "start_timeout", "stop_grace", "user",
-}
 
 // laterServerKeys are keys of coming versions, told from typing errors.
 var laterServerKeys = []string{
@@ -26,21 +19,6 @@ var laterServerKeys = []string{
 	"url", "http", "serverUrl", "warm_pool", "zones",
 }
 
-// clientKeys mean something to the clients whose files are accepted, nothing here.
-var clientKeys = []string{
-	"alwaysAllow", "autoApprove", "autostart", "description", "dev", "disabledTools", "gallery", "icon", "name", "timeout", "trust", "version",
-}
-
-// containerKeys mean nothing to a plain process.
-var containerKeys = []string{"cap_add", "entrypoint", "mounts", "network", "no_new_privileges", "pull_policy", "read_only", "user"}
-
-const (
-	maxReplicas = 10_000
-	maxOngoing  = 10_000
-	maxQueued   = 1_000_000
-	longest     = 30 * 24 * time.Hour
-)
-
 // server decodes one entry. It returns false for one that is switched off; a
 // spec with errors may be incomplete, as nobody will see it.
 func (p *parser) server(n *yaml.Node, path string, foreign bool) (fleet.Spec, bool) {
@@ -48,7 +26,7 @@ func (p *parser) server(n *yaml.Node, path string, foreign bool) (fleet.Spec, bo
 	if !ok {
 		return fleet.Spec{}, false
 	}
-	d := &serverDecoder{parser: p, node: n, path: path, given: map[string]*yaml.Node{}}
+	d := &serverDecoder{parser: p, node: n, path: path, given: map[string]*yaml.Node{}, spec: defaults()}
 	for _, e := range entries {
 		d.given[e.key] = e.value
 	}
@@ -57,7 +35,6 @@ func (p *parser) server(n *yaml.Node, path string, foreign bool) (fleet.Spec, bo
 	if p.foreign && d.disabled() {
 		return fleet.Spec{}, false
 	}
-	d.defaults()
 	for _, e := range entries {
 		d.key(e)
 	}
@@ -94,8 +71,9 @@ type serverDecoder struct {
 	runEnvironment func(name string) (string, bool)
 }
 
-func (d *serverDecoder) defaults() {
-	d.spec = fleet.Spec{
+// defaults is what a spec says of which the file says nothing.
+func defaults() fleet.Spec {
+	return fleet.Spec{
 		Replicas:           fleet.DefaultReplicas,
 		MaxOngoingRequests: fleet.DefaultMaxOngoing,
 		MaxQueuedRequests:  fleet.DefaultMaxQueued,
@@ -134,7 +112,7 @@ func setInt(field *int) func(int64, bool) {
 
 // key decodes one key.
 func (d *serverDecoder) key(e entry) {
-	n, at, s := e.value, join(d.path, e.key), &d.spec
+	n, at, s, k := e.value, join(d.path, e.key), &d.spec, serverShape.keys[e.key]
 	switch e.key {
 	case "image":
 		set(&s.Image)(d.word(n, at))
@@ -170,36 +148,38 @@ func (d *serverDecoder) key(e entry) {
 	case "default_tool":
 		set(&s.DefaultTool)(d.str(n, at))
 	case "replicas":
-		setInt(&s.Replicas)(d.integer(n, at, 0, maxReplicas))
+		setInt(&s.Replicas)(d.integer(n, at, k))
 	case "max_replicas_per_node":
-		setInt(&s.MaxReplicasPerNode)(d.integer(n, at, 1, maxReplicas))
+		setInt(&s.MaxReplicasPerNode)(d.integer(n, at, k))
 	case "resources":
 		d.resources(n, at)
 	case "max_ongoing_requests":
-		setInt(&s.MaxOngoingRequests)(d.integer(n, at, 1, maxOngoing))
+		setInt(&s.MaxOngoingRequests)(d.integer(n, at, k))
 	case "max_queued_requests":
-		setInt(&s.MaxQueuedRequests)(d.integer(n, at, 0, maxQueued))
+		setInt(&s.MaxQueuedRequests)(d.integer(n, at, k))
 	case "call_timeout":
-		set(&s.CallTimeout)(d.duration(n, at, time.Millisecond, longest))
+		set(&s.CallTimeout)(d.duration(n, at, k))
 	case "max_call_duration":
-		set(&s.MaxCallDuration)(d.duration(n, at, time.Millisecond, longest))
+		set(&s.MaxCallDuration)(d.duration(n, at, k))
 	case "sessions":
-		d.sessions(n, at)
+		d.sessions(n, at, k)
 	case "health":
 		d.health(n, at)
 	case "pull_policy":
-		d.pullPolicy(n, at)
+		if v, ok := d.choice(n, at, k); ok {
+			s.PullPolicy = fleet.PullPolicy(v)
+		}
 	case "start_timeout":
-		set(&s.StartTimeout)(d.duration(n, at, time.Millisecond, longest))
+		set(&s.StartTimeout)(d.duration(n, at, k))
 	case "stop_grace":
-		set(&s.StopGrace)(d.duration(n, at, time.Millisecond, time.Hour))
+		set(&s.StopGrace)(d.duration(n, at, k))
 	case "drain_timeout":
-		set(&s.DrainTimeout)(d.duration(n, at, 0, longest))
+		set(&s.DrainTimeout)(d.duration(n, at, k))
 	case "type", "transport":
 		d.transport(e, at)
 	default:
-		if !d.foreign || e.key != "disabled" && !slices.Contains(clientKeys, e.key) {
-			d.unknownKey(e, d.path, serverKeys, laterServerKeys)
+		if !d.foreign || !clientShape.has(e.key) {
+			d.unknownKey(e, d.path, serverShape.order, laterServerKeys)
 		}
 	}
 }
@@ -207,7 +187,7 @@ func (d *serverDecoder) key(e entry) {
 // transport checks the keys by which clients tell stdio from HTTP.
 func (d *serverDecoder) transport(e entry, at string) {
 	if !d.foreign {
-		d.unknownKey(e, d.path, serverKeys, laterServerKeys)
+		d.unknownKey(e, d.path, serverShape.order, laterServerKeys)
 		return
 	}
 	if kind, ok := d.str(e.value, at); ok && kind != "stdio" {
@@ -230,7 +210,7 @@ func (d *serverDecoder) command(n *yaml.Node, at string) ([]string, bool) {
 		s, ok := d.str(n, at)
 		// The files of clients have the program's path here, spaces and all.
 		if ok && !d.foreign && strings.ContainsAny(s, " \t\n") {
-			d.errorf(n, at, "must be a list of strings when it has arguments, as [\"npx\", \"-y\", \"package\"]")
+			d.malformed(n, at, "must be a list of strings when it has arguments, as [\"npx\", \"-y\", \"package\"]")
 			return nil, false
 		}
 		return []string{s}, ok
@@ -247,7 +227,10 @@ func (d *serverDecoder) env(n *yaml.Node, at string) map[string]string {
 	env, ok := d.pairs(n, at, func(name string) (string, error) {
 		v, found := d.opts.Lookup(name)
 		if !found {
-			return "", missing(name)
+			return "", d.missing(name)
+		}
+		if why := badText(v); why != "" {
+			return "", errors.New("the variable's value " + why)
 		}
 		return v, nil
 	})
@@ -293,7 +276,13 @@ func (d *serverDecoder) user(n *yaml.Node, at string) (string, bool) {
 	return "", false
 }
 
-var capability = regexp.MustCompile(`^(CAP_)?[A-Z][A-Z_]*$`)
+var capability = regexp.MustCompile(`^[A-Z][A-Z_]*$`)
+
+// parseCapability reads CHOWN, cap_chown and the like.
+func parseCapability(s string) (string, bool) {
+	name := strings.TrimPrefix(strings.ToUpper(s), "CAP_")
+	return name, capability.MatchString(name) && !strings.HasPrefix(name, "CAP_")
+}
 
 func (d *serverDecoder) capabilities(n *yaml.Node, at string) {
 	list, ok := d.items(n, at)
@@ -301,12 +290,12 @@ func (d *serverDecoder) capabilities(n *yaml.Node, at string) {
 		return
 	}
 	for _, it := range list {
-		name := strings.ToUpper(it.text)
-		if !capability.MatchString(name) {
+		name, ok := parseCapability(it.text)
+		if !ok {
 			d.errorf(it.node, it.path, "must be a capability, as CHOWN, not %s", describe(resolve(it.node)))
 			continue
 		}
-		d.spec.CapAdd = append(d.spec.CapAdd, strings.TrimPrefix(name, "CAP_"))
+		d.spec.CapAdd = append(d.spec.CapAdd, name)
 	}
 }
 
@@ -326,26 +315,13 @@ func (d *serverDecoder) labels(n *yaml.Node, at string) {
 	}
 }
 
-func (d *serverDecoder) sessions(n *yaml.Node, at string) {
+func (d *serverDecoder) sessions(n *yaml.Node, at string, k keyShape) {
 	mode, ok := d.str(n, at)
-	switch {
-	case !ok || mode == "shared":
-	case mode == "session" || mode == "principal":
+	if ok && (mode == "session" || mode == "principal") {
 		d.errorf(n, at, "%s is not supported yet; only shared is", mode)
-	default:
-		d.errorf(n, at, "must be shared, not %s", describe(resolve(n)))
-	}
-}
-
-func (d *serverDecoder) pullPolicy(n *yaml.Node, at string) {
-	policy, ok := d.str(n, at)
-	if !ok {
 		return
 	}
-	switch v := fleet.PullPolicy(policy); v {
-	case fleet.PullMissing, fleet.PullAlways, fleet.PullNever:
-		d.spec.PullPolicy = v
-	default:
-		d.errorf(n, at, "must be missing, always or never, not %s", describe(resolve(n)))
+	if ok {
+		set(&d.spec.Sessions)(d.choice(n, at, k))
 	}
 }

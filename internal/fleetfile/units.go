@@ -8,10 +8,6 @@ import (
 	"time"
 )
 
-// minMemory is the least that container engines accept as a limit. Smaller
-// numbers are amounts whose unit was forgotten.
-const minMemory = 6 << 20
-
 // sizeUnits are binary, as in Compose: 1k is 1024 bytes.
 var sizeUnits = map[string]int64{
 	"": 1, "b": 1,

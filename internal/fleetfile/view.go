@@ -7,67 +7,114 @@ import (
 // Masked stands where a value of env is not shown.
 const Masked = fleet.Masked
 
-// ServerView is a spec in the keys of the fleet file, fit to be shown: values
-// of env are masked. But for those, it can be parsed again.
+// document is a fleet file. Its types say what may stand there: the tag kind
+// how a value is written, bounds from where to where it goes (a list of words
+// for a choice), only what it excludes. See shape and the schema's forms.
+type document struct {
+	Schema        string                          `json:"$schema,omitempty" kind:"ignored" jsonschema_description:"Where editors find this schema. mcpfleet ignores it."`
+	DefaultServer fleet.ServerName                `json:"default_server,omitempty" kind:"string" jsonschema_description:"The server whose tools have bare names at the root. A lone server is it anyway."`
+	Servers       map[fleet.ServerName]ServerView `json:"servers" kind:"servers" jsonschema_description:"The servers by name. A name is a DNS label in lower case."`
+	MCPServers    map[string]clientServer         `json:"mcpServers,omitempty" kind:"servers" jsonschema_description:"The servers in the form that MCP clients use, instead of servers."`
+	Inputs        any                             `json:"inputs,omitempty" kind:"ignored" jsonschema_description:"Prompts for variables in the files of VS Code. mcpfleet ignores them."`
+}
+
+// ServerView is a spec in the keys of the fleet file. That of View is fit to
+// be shown: values of env are masked. But for those, it can be parsed again.
 type ServerView struct {
-	Image              string            `json:"image,omitempty"`
-	PullPolicy         fleet.PullPolicy  `json:"pull_policy,omitempty"`
-	Entrypoint         []string          `json:"entrypoint,omitempty"`
-	Command            []string          `json:"command,omitempty"`
-	Args               []string          `json:"args,omitempty"`
-	Env                map[string]string `json:"env,omitempty"`
-	Cwd                string            `json:"cwd,omitempty"`
-	Mounts             []MountView       `json:"mounts,omitempty"`
-	Network            string            `json:"network,omitempty"`
-	User               string            `json:"user,omitempty"`
-	ReadOnly           bool              `json:"read_only,omitempty"`
-	CapAdd             []string          `json:"cap_add,omitempty"`
-	NoNewPrivileges    *bool             `json:"no_new_privileges,omitempty"` // shown when it is off
-	Labels             map[string]string `json:"labels,omitempty"`
-	DefaultTool        string            `json:"default_tool,omitempty"`
-	Replicas           int               `json:"replicas"`
-	MaxReplicasPerNode int               `json:"max_replicas_per_node,omitempty"`
-	Resources          ResourcesView     `json:"resources,omitzero"`
-	MaxOngoingRequests int               `json:"max_ongoing_requests"`
-	MaxQueuedRequests  int               `json:"max_queued_requests"`
-	CallTimeout        string            `json:"call_timeout"`
-	MaxCallDuration    string            `json:"max_call_duration"`
-	Sessions           string            `json:"sessions,omitempty"`
-	Health             HealthView        `json:"health"`
-	StartTimeout       string            `json:"start_timeout"`
-	StopGrace          string            `json:"stop_grace"`
-	DrainTimeout       string            `json:"drain_timeout"`
+	Image              string            `json:"image,omitempty" kind:"word" jsonschema_description:"The image to run, with podman. Excludes command."`
+	PullPolicy         fleet.PullPolicy  `json:"pull_policy,omitempty" kind:"choice" bounds:"missing always never" only:"image" jsonschema_description:"When the image is pulled."`
+	Entrypoint         []string          `json:"entrypoint,omitempty" kind:"command" only:"image" jsonschema_description:"Replaces the image's entrypoint."`
+	Command            []string          `json:"command,omitempty" kind:"command" jsonschema_description:"The program and its arguments, run as a plain process. Excludes image and what only containers have."`
+	Args               []string          `json:"args,omitempty" kind:"list" jsonschema_description:"Arguments after the image's entrypoint or the command."`
+	Env                map[string]string `json:"env,omitempty" kind:"env" jsonschema_description:"Environment variables, as a map or a list of NAME=VALUE. A name without a value takes it from the environment. Values are secret: masked wherever they are shown."`
+	Cwd                string            `json:"cwd,omitempty" kind:"string" jsonschema_description:"Working directory."`
+	Mounts             []MountView       `json:"mounts,omitempty" kind:"mounts" only:"image" jsonschema_description:"Paths of the node, or volumes, in the container."`
+	Network            string            `json:"network,omitempty" kind:"word" only:"image" jsonschema_description:"As podman's --network. none is a good idea for servers that need none."`
+	User               string            `json:"user,omitempty" kind:"user" only:"image" jsonschema_description:"As podman's --user, 1000:1000 for example."`
+	ReadOnly           bool              `json:"read_only,omitempty" kind:"flag" only:"image" jsonschema_description:"Read-only root file system."`
+	CapAdd             []string          `json:"cap_add,omitempty" kind:"capabilities" only:"image" jsonschema_description:"Capabilities to give back; all are dropped. Images that su or chown at their start need some."`
+	NoNewPrivileges    *bool             `json:"no_new_privileges,omitempty" kind:"flag" only:"image" jsonschema_description:"Set-user-id programs gain nothing."` // shown when it is off
+	Labels             map[string]string `json:"labels,omitempty" kind:"labels" jsonschema_description:"Labels that a node must have."`
+	DefaultTool        string            `json:"default_tool,omitempty" kind:"string" jsonschema_description:"The tool of calls that name none."`
+	Replicas           int               `json:"replicas" kind:"count" bounds:"0 10000" jsonschema_description:"How many replicas run. 0 stops the server."`
+	MaxReplicasPerNode int               `json:"max_replicas_per_node,omitempty" kind:"count" bounds:"1 10000" jsonschema_description:"How many of them may run on one node. No bound by default."`
+	Resources          ResourcesView     `json:"resources,omitzero" kind:"section" jsonschema_description:"What a replica reserves on its node, and may use. Nothing reserves nothing and limits nothing."`
+	MaxOngoingRequests int               `json:"max_ongoing_requests" kind:"count" bounds:"1 10000" jsonschema_description:"Calls at once per replica."`
+	MaxQueuedRequests  int               `json:"max_queued_requests" kind:"count" bounds:"0 1000000" jsonschema_description:"Calls waiting per server; more are refused as overloaded."`
+	CallTimeout        string            `json:"call_timeout" kind:"duration" bounds:"1ms 720h" jsonschema_description:"A call's deadline. Each progress notification of the server pushes it that far forward."`
+	MaxCallDuration    string            `json:"max_call_duration" kind:"duration" bounds:"1ms 720h" jsonschema_description:"How long a call may last with progress notifications; not less than call_timeout."`
+	Sessions           string            `json:"sessions,omitempty" kind:"choice" bounds:"shared" jsonschema_description:"shared: one initialised conversation serves all callers."`
+	Health             HealthView        `json:"health" kind:"section" jsonschema_description:"When replicas are pinged."`
+	StartTimeout       string            `json:"start_timeout" kind:"duration" bounds:"1ms 720h" jsonschema_description:"From the process's start to READY, the pull not counted."`
+	StopGrace          string            `json:"stop_grace" kind:"duration" bounds:"1ms 1h" jsonschema_description:"How long each step of a stop waits: stdin closed, TERM, KILL."`
+	DrainTimeout       string            `json:"drain_timeout" kind:"duration" bounds:"0s 720h" jsonschema_description:"How long a stop waits for running calls."`
+}
+
+// clientServer is a server in the files of MCP clients. What means something
+// to them alone is ignored.
+type clientServer struct {
+	ServerView
+
+	Type      string `json:"type,omitempty" kind:"choice" bounds:"stdio" jsonschema_description:"stdio, the only one supported yet."`
+	Transport string `json:"transport,omitempty" kind:"choice" bounds:"stdio" jsonschema_description:"stdio, the only one supported yet."`
+	Disabled  bool   `json:"disabled,omitempty" kind:"flag" jsonschema_description:"Leaves the server out."`
+
+	AlwaysAllow   any `json:"alwaysAllow,omitempty" kind:"ignored"`
+	AutoApprove   any `json:"autoApprove,omitempty" kind:"ignored"`
+	Autostart     any `json:"autostart,omitempty" kind:"ignored"`
+	Description   any `json:"description,omitempty" kind:"ignored"`
+	Dev           any `json:"dev,omitempty" kind:"ignored"`
+	DisabledTools any `json:"disabledTools,omitempty" kind:"ignored"`
+	Gallery       any `json:"gallery,omitempty" kind:"ignored"`
+	Icon          any `json:"icon,omitempty" kind:"ignored"`
+	Name          any `json:"name,omitempty" kind:"ignored"`
+	Timeout       any `json:"timeout,omitempty" kind:"ignored"`
+	Trust         any `json:"trust,omitempty" kind:"ignored"`
+	Version       any `json:"version,omitempty" kind:"ignored"`
 }
 
 // MountView is a mount in the keys of the fleet file.
 type MountView struct {
-	Source   string `json:"source"`
-	Target   string `json:"target"`
-	ReadOnly bool   `json:"read_only,omitempty"`
+	Source   string `json:"source" kind:"source" jsonschema:"required" jsonschema_description:"A path on the node, or the name of a volume."`
+	Target   string `json:"target" kind:"target" jsonschema:"required" jsonschema_description:"An absolute path in the container."`
+	ReadOnly bool   `json:"read_only,omitempty" kind:"flag"`
 }
 
 // ResourcesView is the resources in the keys of the fleet file; memory is in bytes.
 type ResourcesView struct {
-	CPUs   float64 `json:"cpus,omitempty"`
-	Memory int64   `json:"memory,omitempty"`
-	PIDs   int64   `json:"pids,omitempty"`
+	CPUs   float64 `json:"cpus,omitempty" kind:"cores" bounds:"0 4096" jsonschema_description:"Cores, as 0.5."`
+	Memory int64   `json:"memory,omitempty" kind:"size" bounds:"6m 8388607t" jsonschema_description:"As 512m, 1g, 1GiB or bytes."`
+	PIDs   int64   `json:"pids,omitempty" kind:"count" bounds:"1 2147483647" jsonschema_description:"Processes and threads."`
 }
 
 // HealthView is the schedule of pings in the keys of the fleet file.
 type HealthView struct {
-	Period   string `json:"period"`
-	Timeout  string `json:"timeout"`
-	Failures int    `json:"failures"`
+	Period   string `json:"period" kind:"duration" bounds:"100ms 24h" jsonschema_description:"From ping to ping."`
+	Timeout  string `json:"timeout" kind:"duration" bounds:"1ms 24h" jsonschema_description:"How long a ping may take; not longer than the period."`
+	Failures int    `json:"failures" kind:"count" bounds:"1 1000" jsonschema_description:"So many pings failed in a row, and the replica is replaced."`
 }
 
 // View returns the view of a spec.
 func View(s *fleet.Spec) ServerView {
+	v := viewOf(s)
+	if v.Env != nil {
+		v.Env = make(map[string]string, len(s.Env))
+		for name := range s.Env {
+			v.Env[name] = Masked
+		}
+	}
+	return v
+}
+
+// viewOf is the spec as it is, secrets included.
+func viewOf(s *fleet.Spec) ServerView {
 	v := ServerView{
 		Image:              s.Image,
 		PullPolicy:         s.PullPolicy,
 		Entrypoint:         s.Entrypoint,
 		Command:            s.Command,
 		Args:               s.Args,
+		Env:                s.Env,
 		Cwd:                s.Cwd,
 		Network:            s.Network,
 		User:               s.User,
@@ -93,12 +140,6 @@ func View(s *fleet.Spec) ServerView {
 	}
 	for _, m := range s.Mounts {
 		v.Mounts = append(v.Mounts, MountView(m))
-	}
-	if len(s.Env) > 0 {
-		v.Env = make(map[string]string, len(s.Env))
-		for name := range s.Env {
-			v.Env[name] = Masked
-		}
 	}
 	return v
 }

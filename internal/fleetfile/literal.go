@@ -1,0 +1,60 @@
+package fleetfile
+
+import (
+	"errors"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// ParseLiteral reads a fleet file in which nothing stands for anything else: a
+// dollar sign is just that, and there is no environment to take variables from
+// and no directory for relative paths. It is for files that came from another
+// machine; whoever sent them has replaced the variables by then.
+func ParseLiteral(data []byte, opts Options) (*File, error) {
+	return newLiteralParser(opts).file(data)
+}
+
+// ParseServer reads the mapping of one server as ParseLiteral does. Paths in
+// its Errors begin with the keys of that mapping.
+func ParseServer(name fleet.ServerName, data []byte, opts Options) (fleet.Spec, error) {
+	p := newLiteralParser(opts)
+	p.body = true
+	if why := badName(string(name)); why != "" {
+		p.errorf(nil, "", "%s", why)
+		return fleet.Spec{}, p.errs
+	}
+	var spec fleet.Spec
+	if root := p.document(data); root != nil {
+		var keep bool
+		if spec, keep = p.server(root, "", false); !keep && len(p.errs) == 0 {
+			p.errorf(root, "disabled", "a server cannot be switched off; replicas: 0 stops it")
+		}
+	}
+	if err := p.errs.orNil(); err != nil {
+		return fleet.Spec{}, err
+	}
+	return spec, nil
+}
+
+func newLiteralParser(opts Options) *parser {
+	opts.Lookup = nil
+	p := newParser(opts)
+	p.literal = true
+	return p
+}
+
+// emptyMsg says what a document without content lacks.
+func (p *parser) emptyMsg() string {
+	if p.body {
+		return "nothing is there; a server needs an image or a command"
+	}
+	return "the file is empty; it needs a key named servers"
+}
+
+// missing is the error of a variable that is not there.
+func (p *parser) missing(name string) error {
+	if p.literal {
+		return errors.New("needs a value: there is no environment to take it from")
+	}
+	return missing(name)
+}

@@ -1,0 +1,119 @@
+package fleetfile
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// shape is what the struct tags in view.go say of the keys of one mapping.
+type shape struct {
+	order []string
+	keys  map[string]keyShape
+}
+
+// keyShape is what is known of one key.
+type keyShape struct {
+	kind      kind
+	low, high int64    // of a count, cores; of a duration in nanoseconds, of a size in bytes
+	choices   []string // of a choice
+	only      string   // the key without which this one means nothing
+}
+
+// kind is how a value is written.
+type kind string
+
+const (
+	kindString       kind = "string" // not empty
+	kindWord         kind = "word"   // no white space, no hyphen in front
+	kindUser         kind = "user"
+	kindCommand      kind = "command" // a list, or one word
+	kindList         kind = "list"
+	kindEnv          kind = "env"
+	kindLabels       kind = "labels"
+	kindCapabilities kind = "capabilities"
+	kindMounts       kind = "mounts"
+	kindSource       kind = "source"
+	kindTarget       kind = "target"
+	kindFlag         kind = "flag"
+	kindChoice       kind = "choice"
+	kindCount        kind = "count"
+	kindCores        kind = "cores"
+	kindSize         kind = "size"
+	kindDuration     kind = "duration"
+	kindSection      kind = "section"
+	kindServers      kind = "servers"
+	kindIgnored      kind = "ignored"
+)
+
+// The shapes of all mappings. They follow from the types and never change.
+var (
+	documentShape  = shapeOf(reflect.TypeFor[document]())
+	serverShape    = shapeOf(reflect.TypeFor[ServerView]())
+	clientShape    = shapeOf(reflect.TypeFor[clientServer]())
+	mountShape     = shapeOf(reflect.TypeFor[MountView]())
+	resourcesShape = shapeOf(reflect.TypeFor[ResourcesView]())
+	healthShape    = shapeOf(reflect.TypeFor[HealthView]())
+)
+
+// shapeOf reads the tags of a struct type. It panics on a tag that it does not
+// understand, which every test would see.
+func shapeOf(t reflect.Type) shape {
+	s := shape{keys: map[string]keyShape{}}
+	for _, f := range reflect.VisibleFields(t) {
+		if f.Anonymous {
+			continue
+		}
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		k, err := keyShapeOf(f.Tag)
+		if err != nil || key == "" {
+			panic(fmt.Sprintf("fleetfile: field %s of %s: %v", f.Name, t, err))
+		}
+		s.order = append(s.order, key)
+		s.keys[key] = k
+	}
+	return s
+}
+
+func keyShapeOf(tag reflect.StructTag) (keyShape, error) {
+	k := keyShape{kind: kind(tag.Get("kind")), only: tag.Get("only")}
+	bounds := strings.Fields(tag.Get("bounds"))
+	var read func(string) (int64, error)
+	switch k.kind {
+	case kindChoice:
+		k.choices = bounds
+		return k, nil
+	case kindCount, kindCores:
+		read = func(s string) (int64, error) { return strconv.ParseInt(s, 10, 64) }
+	case kindSize:
+		read = ParseSize
+	case kindDuration:
+		read = func(s string) (int64, error) {
+			d, err := time.ParseDuration(s)
+			return int64(d), err
+		}
+	default:
+		return k, nil
+	}
+	if len(bounds) != 2 {
+		return k, fmt.Errorf("%d bounds, want 2", len(bounds))
+	}
+	var errLow, errHigh error
+	k.low, errLow = read(bounds[0])
+	k.high, errHigh = read(bounds[1])
+	if errLow != nil || errHigh != nil || k.low > k.high {
+		return k, fmt.Errorf("bounds %q", bounds)
+	}
+	return k, nil
+}
+
+// has tells whether there is such a key.
+func (s shape) has(key string) bool {
+	_, ok := s.keys[key]
+	return ok
+}
+
+// forImages tells whether a key means nothing to a plain process.
+func (k keyShape) forImages() bool { return k.only == "image" }
