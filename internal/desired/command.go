@@ -123,8 +123,8 @@ type SetExpect struct {
 type Result struct {
 	Index   uint64 // of its entry
 	Term    uint64
-	State   *State // after it
-	Changes []Change
+	State   *State   // after it
+	Changes []Change // of a repeated idempotency key those of the first time
 	// Err is a refusal: it wraps one of fleet's errors, for users to read, and
 	// the state is as it was. It is the same on every controller.
 	Err error
@@ -136,7 +136,7 @@ type Change struct {
 	Node     fleet.NodeID     `json:"node,omitempty"`
 	Kind     ChangeKind       `json:"kind"`
 	Revision fleet.Revision   `json:"revision,omitempty"` // after the change; of a removed server its last
-	Fields   []Difference     `json:"fields,omitempty"`   // what differs in the spec, secrets masked
+	Fields   []Difference     `json:"fields,omitempty"`   // what differs in the spec, secrets masked; none when created or deleted
 }
 
 // ChangeKind tells the changes apart.
@@ -155,7 +155,7 @@ const (
 	Cordoned   ChangeKind = "cordoned"
 	Uncordoned ChangeKind = "uncordoned"
 	Draining   ChangeKind = "draining"
-	DefaultSet ChangeKind = "default_set" // Server is the new default server, "" for none
+	DefaultSet ChangeKind = "default_set" // Server is the new default server, "" for none; one field tells both
 )
 
 // Difference is one field in which two specs differ, as the fleet file names

@@ -32,7 +32,7 @@ const (
 // State is desired state as of one entry of the log. Its JSON form is that of
 // snapshots and backups.
 type State struct {
-	Format      int               `json:"format"`
+	Format      int               `json:"format"`  // the lowest that understands it
 	Cluster     fleet.ClusterID   `json:"cluster"` // "" before the first Lead
 	Incarnation fleet.Incarnation `json:"incarnation"`
 	Expect      int               `json:"expect"` // how many voters the cluster shall not fall below

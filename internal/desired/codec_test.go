@@ -1,0 +1,166 @@
+package desired
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+func TestDecodeCommandRefuses(t *testing.T) {
+	for _, tc := range []struct {
+		name, text, says string
+		tooNew           bool
+	}{
+		{"newer format", `{"format":2,"time":"2030-01-02T12:00:00Z","restart":{"name":"x"}}`, "format 2", true},
+		{"newer format of another shape", `{"format":2,"time":17}`, "format 2", true},
+		{"unknown kind", `{"format":1,"time":"2030-01-02T12:00:00Z","teleport":{"name":"x"}}`, "teleport", true},
+		{"unknown field", `{"format":1,"time":"2030-01-02T12:00:00Z","restart":{"name":"x","gently":true}}`, "gently", true},
+		{"unknown field of a spec", `{"format":1,"time":"2030-01-02T12:00:00Z","put_server":{"name":"x","spec":{"Replicas":1,"Zones":2}}}`, "Zones", true},
+		{"nothing", ``, "damaged", false},
+		{"cut off", `{"format":1,"time":"2030-01-02T12:00:00Z","restart":{"na`, "damaged", false},
+		{"no format", `{"time":"2030-01-02T12:00:00Z","restart":{"name":"x"}}`, "no format", false},
+		{"wrong type", `{"format":1,"time":"2030-01-02T12:00:00Z","restart":{"name":5}}`, "damaged", false},
+		{"two values", `{"format":1,"time":"2030-01-02T12:00:00Z","restart":{"name":"x"}} {}`, "damaged", false},
+		{"no command", `{"format":1,"time":"2030-01-02T12:00:00Z"}`, "one command, not 0", false},
+		{"two commands", `{"format":1,"time":"2030-01-02T12:00:00Z","restart":{"name":"x"},"delete":{"name":"x"}}`, "one command, not 2", false},
+		{"past all calendars", `{"format":1,"time":"9999-12-31T23:59:59Z","restart":{"name":"x"}}`, "year", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := DecodeCommand([]byte(tc.text))
+			if err == nil || errors.Is(err, ErrTooNew) != tc.tooNew || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("got %v; want too new %t, saying %q", err, tc.tooNew, tc.says)
+			}
+		})
+	}
+}
+
+func TestEncodeCommand(t *testing.T) {
+	c := restart("x", "k")
+	c.Format = 77
+	c.Time = time.Date(2030, 1, 2, 13, 0, 0, 5, time.FixedZone("", 3600))
+	b, err := EncodeCommand(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"format":1,"time":"2030-01-02T12:00:00.000000005Z","restart":{"name":"x","key":"k"}}`; string(b) != want {
+		t.Errorf("encoded as %s, want %s", b, want)
+	}
+	got, err := DecodeCommand(b)
+	if err != nil || got.Format != Needs(c) || !got.Time.Equal(c.Time) || got.Restart.Name != "x" || got.Restart.Key != "k" {
+		t.Errorf("decoded %+v, %v", got, err)
+	}
+	for _, bad := range []Command{{}, {Restart: &Restart{}, Delete: &DeleteServer{}}, {Restart: &Restart{}, Time: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}} {
+		if b, err := EncodeCommand(bad); err == nil {
+			t.Errorf("encoded as %s", b)
+		}
+	}
+}
+
+func TestDecodeStateRefuses(t *testing.T) {
+	h := newHistory(t)
+	h.do(putAll("x", map[fleet.ServerName]fleet.Spec{"x": spec("a", 1)}), rolledOut("x", 1, 0), put("x", spec("b", 1)))
+	good := string(encoded(t, h.s))
+	if _, err := Decode([]byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name, old, new, says string
+		tooNew               bool
+	}{
+		{"newer format", `{"format":1`, `{"format":2`, "format 2", true},
+		{"unknown field", `{"format":1`, `{"format":1,"quotas":{}`, "quotas", true},
+		{"no format", `{"format":1`, `{"format":0`, "no format", false},
+		{"cut off", good[len(good)-30:], ``, "damaged", false},
+		{"present revision missing", `"revision":2`, `"revision":3`, "its revision 3 is missing", false},
+		{"stable revision missing", `"stable":1`, `"stable":9`, "stable revision 9 is missing", false},
+		{"revisions out of order", `{"number":1,`, `{"number":2,`, "out of order", false},
+		{"a revision that is nobody's last", `"last_revision":{"x":2}`, `"last_revision":{"x":1}`, "out of order", false},
+		{"a server that is nothing", `"servers":{`, `"servers":{"y":null,`, `server "y" is empty`, false},
+		{"default server missing", `"default_server":"x"`, `"default_server":"y"`, "default server y", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			bad := strings.Replace(good, tc.old, tc.new, 1)
+			if bad == good {
+				t.Fatalf("%s is not in %s", tc.old, good)
+			}
+			_, err := Decode([]byte(bad))
+			if err == nil || errors.Is(err, ErrTooNew) != tc.tooNew || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("got %v; want too new %t, saying %q", err, tc.tooNew, tc.says)
+			}
+		})
+	}
+}
+
+func TestEmptyStateEncodes(t *testing.T) {
+	var none *State
+	b := encoded(t, none)
+	s, err := Decode(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := encoded(t, s); !bytes.Equal(got, b) {
+		t.Errorf("%s became %s", b, got)
+	}
+}
+
+// FuzzDecodeCommand applies whatever decodes to a state with something in it.
+// Every state that comes of it must be one that can be written and read back.
+func FuzzDecodeCommand(f *testing.F) {
+	var base *State
+	for i, c := range []Command{
+		{Lead: &LeadCommand{Controller: "c", Name: "n", Cluster: "cl", Expect: 3}},
+		putAll("x", map[fleet.ServerName]fleet.Spec{"x": {Template: fleet.Template{Image: "a", Env: map[string]string{"T": "s"}}, Replicas: 1}, "y": spec("a", 2)}),
+		rolledOut("x", 1, 0),
+		put("x", spec("b", 3), "1.2", "*"),
+		scale("x", 4), restart("x", "k"), rollback("x", 0, "l"), del("y"),
+		node("n", fleet.NodeIntent{DrainUntil: noon}),
+		{Catalogue: &SetCatalogue{Name: "x", Revision: 1, Catalogue: &fleet.Catalogue{Hash: "h", Tools: [][]byte{nil, []byte("{}")}}}},
+		{Known: &SetKnown{Nodes: []fleet.NodeID{"n"}}},
+		{Expect: &SetExpect{Expect: 5}},
+		{PutServer: &PutServer{Name: "z", Spec: fleet.Spec{Template: fleet.Template{Env: map[string]string{"T": fleet.Masked}}}, Match: Match{New: true}}},
+	} {
+		c.Time = noon
+		b, err := EncodeCommand(c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+		base = base.Apply(uint64(i+1), 2, c).State
+	}
+	f.Add([]byte(`{"format":1,"time":"9998-12-31T23:59:59-23:59","put_servers":null,"restart":{}}`))
+	f.Add([]byte(fmt.Sprintf(`{"format":1,"time":"2030-01-02T12:00:00Z","rollback":{"name":"x","revision":%d}}`, ^uint64(0))))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := DecodeCommand(b)
+		if err != nil {
+			return
+		}
+		for _, s := range []*State{nil, base} {
+			before := encoded(t, s)
+			index := uint64(1)
+			if s != nil {
+				index = s.Applied + 1
+			}
+			c.Changes(s)
+			r := s.Apply(index, 3, c)
+			r = r.State.Apply(index+1, 3, c)
+			if after := encoded(t, s); !bytes.Equal(before, after) {
+				t.Fatalf("%s changed the state it was applied to", b)
+			}
+			text := encoded(t, r.State)
+			back, err := Decode(text)
+			if err != nil {
+				t.Fatalf("a state that cannot be read back: %v\n%s", err, text)
+			}
+			if got := encoded(t, back); !bytes.Equal(got, text) {
+				t.Fatalf("read back, the state differs:\n%s\n%s", text, got)
+			}
+			r.State.List()
+			r.State.Default()
+		}
+	})
+}

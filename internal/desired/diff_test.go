@@ -1,0 +1,134 @@
+package desired
+
+import (
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+)
+
+// fullSpec has a value in every field.
+func fullSpec() fleet.Spec {
+	return fleet.Spec{
+		Template: fleet.Template{
+			Image: "i", PullPolicy: fleet.PullAlways, Entrypoint: []string{"e"}, Command: []string{"c"}, Args: []string{"a", "<b>"},
+			Env: map[string]string{"TOKEN": "s3cret", "EMPTY": ""}, Cwd: "/w", Mounts: []fleet.Mount{{Source: "/s", Target: "/t", ReadOnly: true}},
+			Network: "host", User: "1", ReadOnly: true, CapAdd: []string{"CHOWN"}, NewPrivileges: true,
+			Resources: fleet.Resources{CPUs: 0.5, Memory: 1 << 20, PIDs: 9}, Labels: map[string]string{"zone": "a"}, Sessions: "shared",
+			Health:       fleet.Health{Period: 10 * time.Second, Timeout: 5 * time.Second, Failures: 3},
+			StartTimeout: time.Minute, StopGrace: 2 * time.Second, DrainTimeout: 30 * time.Second,
+		},
+		Replicas: 2, MaxReplicasPerNode: 1, MaxOngoingRequests: 8, MaxQueuedRequests: 128,
+		CallTimeout: time.Minute, MaxCallDuration: 10 * time.Minute, DefaultTool: "t",
+	}
+}
+
+func TestDiff(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*fleet.Spec)
+		want   string
+	}{
+		{"nothing", func(*fleet.Spec) {}, ""},
+		{"an empty list for none", func(s *fleet.Spec) { s.Entrypoint = []string{} }, `entrypoint:["e"]>`},
+		{"args", func(s *fleet.Spec) { s.Args = []string{"&"} }, `args:["a","<b>"]>["&"]`},
+		{"a duration", func(s *fleet.Spec) { s.CallTimeout = 90 * time.Second }, `call_timeout:"1m0s">"1m30s"`},
+		{"an added secret", func(s *fleet.Spec) { s.Env = map[string]string{"TOKEN": "s3cret", "EMPTY": "", "NEW": "n"} }, `env.NEW:>"***"`},
+		{"a removed secret", func(s *fleet.Spec) { s.Env = map[string]string{"EMPTY": ""} }, `env.TOKEN:"***">`},
+		{"a removed empty secret", func(s *fleet.Spec) { s.Env = map[string]string{"TOKEN": "s3cret"} }, `env.EMPTY:"***">`},
+		{"a changed secret", func(s *fleet.Spec) { s.Env = map[string]string{"TOKEN": "x", "EMPTY": ""} }, `env.TOKEN:"***">"***"`},
+		{"a label", func(s *fleet.Spec) { s.Labels = map[string]string{"zone": "b"} }, `labels.zone:"a">"b"`},
+		{"memory", func(s *fleet.Spec) { s.Resources.Memory = 0 }, `resources.memory:1048576>`},
+		{"a mount", func(s *fleet.Spec) { s.Mounts = []fleet.Mount{{Source: "/s", Target: "/t"}} },
+			`mounts:[{"source":"/s","target":"/t","read_only":true}]>[{"source":"/s","target":"/t"}]`},
+		{"privileges", func(s *fleet.Spec) { s.NewPrivileges = false }, `no_new_privileges:false>`},
+		{"two", func(s *fleet.Spec) { s.Replicas, s.Image = 0, "j" }, `image:"i">"j" replicas:2>0`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			old, new := fullSpec(), fullSpec()
+			tc.change(&new)
+			var parts []string
+			for _, d := range Diff(&old, &new) {
+				parts = append(parts, d.Field+":"+d.From+">"+d.To)
+			}
+			if got := strings.Join(parts, " "); got != tc.want {
+				t.Errorf("got %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// Whatever is added to a spec must be in the differences: else a new revision
+// would show no reason.
+func TestDiffKnowsEveryField(t *testing.T) {
+	var walk func(v reflect.Value, path string, try func(path string))
+	walk = func(v reflect.Value, path string, try func(string)) {
+		if v.Kind() == reflect.Struct {
+			for i := range v.NumField() {
+				walk(v.Field(i), path+"."+v.Type().Field(i).Name, try)
+			}
+			return
+		}
+		was := reflect.ValueOf(v.Interface())
+		v.SetZero()
+		try(path)
+		v.Set(was)
+	}
+	full, probe := fullSpec(), fullSpec()
+	walk(reflect.ValueOf(&probe).Elem(), "", func(path string) {
+		if reflect.DeepEqual(full, probe) {
+			t.Errorf("%s is zero in fullSpec", path)
+		}
+		if len(Diff(&full, &probe)) == 0 {
+			t.Errorf("Diff does not know %s", path)
+		}
+		if len(Diff(&probe, &full)) == 0 {
+			t.Errorf("Diff does not know %s when it is new", path)
+		}
+		templates := !reflect.DeepEqual(full.Template, probe.Template)
+		if (len(DiffTemplates(&full.Template, &probe.Template)) > 0) != templates || equalTemplates(&full.Template, &probe.Template) == templates {
+			t.Errorf("DiffTemplates and equalTemplates disagree on %s", path)
+		}
+	})
+}
+
+// The names and values are those in which the fleet file shows a spec.
+func TestDiffSpeaksAsTheFleetFile(t *testing.T) {
+	full := fullSpec()
+	text, err := json.Marshal(fleetfile.View(&full))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var view map[string]any
+	if err := json.Unmarshal(text, &view); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{}
+	for key, v := range view {
+		section, ok := v.(map[string]any)
+		if !ok {
+			want[key] = v
+			continue
+		}
+		for inner, v := range section {
+			want[key+"."+inner] = v
+		}
+	}
+	got := map[string]any{}
+	for _, d := range Diff(nil, &full) {
+		var v any
+		if err := json.Unmarshal([]byte(d.To), &v); err != nil || d.From != "" {
+			t.Errorf("%s: from %q to %q: %v", d.Field, d.From, d.To, err)
+		}
+		got[d.Field] = v
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("fields\n got %v\nwant %v\n got %v\nwant %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)), got, want)
+	}
+}
