@@ -21,11 +21,6 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/worker"
 )
 
-// lifelineDrain is how long running calls have when no --drain-timeout is
-// given and a lifeline is: its holder waits for many programs, and a person
-// for it.
-const lifelineDrain = 3 * time.Second
-
 // flags is what the command line and the environment say.
 type flags struct {
 	node      fleet.NodeID
@@ -43,6 +38,7 @@ type flags struct {
 	authFile  string
 	lifeline  int
 	drainTime time.Duration
+	insecure  bool
 	logFormat string
 	logLevel  string
 
@@ -72,8 +68,9 @@ func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer
 	set.Float64Var(&f.cpus, "cpus", 0, "how many CPUs replicas may reserve (default: those of the machine or its control group)")
 	set.StringVar(&f.memory, "memory", "", "how much memory replicas may reserve, such as 4g (default: that of the machine or its control group)")
 	set.StringVar(&f.authFile, "registry-authfile", "", "credentials for image registries, as podman login writes them")
-	set.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when this file descriptor ends")
-	set.DurationVar(&f.drainTime, "drain-timeout", agent.DefaultDrainTimeout, "how long a stop of the worker waits for running calls (with a lifeline 3s)")
+	set.BoolVar(&f.insecure, "insecure", false, "allow listeners that other machines can reach: there is no access control yet")
+	set.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when this file descriptor ends, without waiting for replicas to be moved")
+	set.DurationVar(&f.drainTime, "drain-timeout", agent.DefaultDrainTimeout, "how long a stop of the worker waits for its replicas to be moved; a second signal ends that")
 	set.BoolVar(&f.checkRuntime, "check-runtime", false, "print which runtime works here as JSON, and exit")
 	set.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -92,9 +89,6 @@ func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer
 		return nil, program.Usage(fmt.Errorf("unexpected argument %q", set.Arg(0)))
 	}
 	f.node = fleet.NodeID(name)
-	if f.lifeline >= 0 && !set.Changed("drain-timeout") {
-		f.drainTime = lifelineDrain
-	}
 	f.dataGiven = f.dataDir != ""
 	if !f.dataGiven {
 		f.dataDir = filepath.Join(program.StateHome(lookup), "mcpfleet", "worker-"+name)
@@ -119,6 +113,11 @@ func (f *flags) validate() error {
 		}
 	}
 	return nil
+}
+
+// exposure names the listeners and what it means to reach them.
+func (f *flags) exposure() (danger string, listeners []program.Listener) {
+	return "who reaches it can run programs here", []program.Listener{{Flag: "--grpc", Addr: f.grpc}, {Flag: "--gossip", Addr: f.gossip}}
 }
 
 // drain is the patience of a stop. worker.Config takes zero for its default.

@@ -40,19 +40,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	program.TuneGC(capacity.Memory, os.LookupEnv)
 
-	ctx, stop := program.Context(ctx, f.lifeline)
+	danger, listeners := f.exposure()
+	if err := program.RefuseIfExposed(f.insecure, danger, listeners...); err != nil {
+		return err
+	}
+	ctx, hurry, stop := program.Stops(ctx, f.lifeline)
 	defer program.ReturnMemory(ctx)()
 	defer stop()
 	listener, err := net.Listen("tcp", f.grpc)
 	if err != nil {
 		return fmt.Errorf("--grpc: %w", err)
 	}
-	program.WarnIfExposed(log, "who reaches it can run programs here", listener.Addr().String(), f.gossip)
+	program.WarnIfExposed(log, danger, listener.Addr().String(), f.gossip)
 	return worker.Run(ctx, worker.Config{
 		Node: f.node, Zone: f.zone, Labels: f.labels, Capacity: capacity, Version: version,
 		DataDir: f.dataDir, Runtime: f.openRuntime(log),
 		GRPC: listener, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
-		DrainTimeout: f.drain(), Log: log,
+		DrainTimeout: f.drain(), Hurry: hurry, Log: log,
 		Bound: func(grpc, gossip string) error {
 			return program.PrintLine(stdout, struct {
 				GRPC   string `json:"grpc"`

@@ -36,8 +36,36 @@ func TestFlags(t *testing.T) {
 		t.Errorf("capacity %+v, %v", r, err)
 	}
 	f, err = parseFlags([]string{"--name", "a", "--lifeline-fd", "3"}, noEnv, io.Discard)
-	if err != nil || f.drain() != lifelineDrain {
-		t.Errorf("drain %v, %v", f.drain(), err)
+	if err != nil || f.drain() != 25*time.Second || f.insecure {
+		t.Errorf("drain %v, insecure %v, %v", f.drain(), f.insecure, err)
+	}
+}
+
+// Nothing is opened where others can reach it, unless that was asked for.
+func TestExposedListeners(t *testing.T) {
+	for _, flag := range []string{"--grpc", "--gossip"} {
+		for _, addr := range []string{"0.0.0.0:0", ":0", "192.0.2.1:7947"} {
+			dir := filepath.Join(t.TempDir(), "state")
+			err := run(t.Context(), []string{"--name", "w", "--runtime", "process", "--data-dir", dir, flag, addr}, io.Discard, io.Discard)
+			if err == nil || !strings.HasPrefix(err.Error(), flag+":") || !strings.Contains(err.Error(), addr) || !strings.Contains(err.Error(), "--insecure") {
+				t.Errorf("%s %s: got %v", flag, addr, err)
+			}
+			if _, err := os.Stat(dir); err == nil {
+				t.Errorf("%s %s: the data directory was made", flag, addr)
+			}
+		}
+	}
+	env := func(k string) (string, bool) { return "true", k == "MCPFLEET_INSECURE" }
+	if f, err := parseFlags([]string{"--name", "w"}, env, io.Discard); err != nil || !f.insecure {
+		t.Errorf("$MCPFLEET_INSECURE: %v", err)
+	}
+	// With it, the worker starts. Told to stop before it does, it does not stay.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var log bytes.Buffer
+	err := run(ctx, []string{"--name", "w", "--runtime", "process", "--data-dir", t.TempDir(), "--grpc", "0.0.0.0:0", "--insecure"}, io.Discard, &log)
+	if err != nil || !strings.Contains(log.String(), "no access control yet") {
+		t.Errorf("with --insecure: %v; log: %s", err, log.String())
 	}
 }
 

@@ -42,6 +42,12 @@ const (
 	// loadPeriod is how often changed loads are reported. Controllers learn the
 	// load from every reply; this serves those that sent none.
 	loadPeriod = time.Second
+	// unwatched is how long nobody may have watched before a node that drains
+	// gives up waiting for somebody to move its replicas.
+	unwatched = 2 * time.Second
+	// lastCalls bounds how long running calls may take at the end of a drain:
+	// who waits for it has waited long.
+	lastCalls = 3 * time.Second
 	// closeTimeout bounds the runtime's own cleaning up at the end.
 	closeTimeout = 20 * time.Second
 	// rushedGrace bounds each step of a stop when the whole node stops, which
@@ -58,8 +64,11 @@ type Config struct {
 	// seen of it.
 	StateFile string
 
-	// DrainTimeout bounds how long the end of Run waits for running calls.
+	// DrainTimeout bounds how long the end of Run waits for controllers to move
+	// the replicas elsewhere.
 	DrainTimeout time.Duration
+	// Hurry, when it is closed, ends that wait. It may be nil.
+	Hurry <-chan struct{}
 	// Ended replicas are remembered for KeepFor; the last KeepEnded of them, and
 	// the last 10 of each server, for longer.
 	KeepEnded int
@@ -86,6 +95,7 @@ type Agent struct {
 	swept   chan struct{} // closed: orders are taken
 	stopped chan struct{} // closed: Run has ended every replica
 	look    chan struct{} // replicas wait to be launched
+	ended   chan struct{} // look whether any is left
 
 	live sync.Map // fleet.ReplicaID -> *replica, until ended
 
@@ -119,6 +129,7 @@ func New(cfg Config) (*Agent, error) {
 		swept:   make(chan struct{}),
 		stopped: make(chan struct{}),
 		look:    make(chan struct{}, 1),
+		ended:   make(chan struct{}, 1),
 	}, nil
 }
 
@@ -130,8 +141,11 @@ func (a *Agent) Ready() <-chan struct{} { return a.swept }
 func (a *Agent) Node() fleet.NodeInfo { return a.cfg.Node }
 
 // Run sweeps, then supervises replicas until ctx ends. Then it reports that
-// the node drains, stops every replica at once and with the same patience,
-// and returns when nothing is left. Watches end after Run has.
+// the node drains: it starts nothing more, and goes on serving until the
+// controllers have stopped every replica, DrainTimeout has passed, nobody
+// watches, or it has to hurry. It stops the rest, gives their running calls
+// some seconds more, and returns when nothing is left. Watches end after Run
+// has.
 func (a *Agent) Run(ctx context.Context) error {
 	defer close(a.stopped)
 	defer a.board.drain() // also when the sweep fails
@@ -149,29 +163,77 @@ func (a *Agent) Run(ctx context.Context) error {
 	close(a.swept)
 
 	var supervisors sync.WaitGroup
-	a.supervise(ctx, base, &supervisors)
-
-	a.board.drain()
-	a.stopAll()
+	deadline := a.supervise(ctx, base, &supervisors)
+	a.stopAll(deadline)
 	a.launch(base, &supervisors) // those that waited end as stopped
 	supervisors.Wait()
 	return a.close(base)
 }
 
-func (a *Agent) supervise(ctx, base context.Context, supervisors *sync.WaitGroup) {
+// supervise launches replicas and reports their load until ctx ends, and then
+// until none is left or there is nothing to wait for. It returns until when
+// running calls may go on.
+func (a *Agent) supervise(ctx, base context.Context, supervisors *sync.WaitGroup) time.Time {
 	loads := time.NewTicker(loadPeriod)
 	defer loads.Stop()
+	stop := ctx.Done()
+	var deadline <-chan time.Time // set while the node drains
+	var by time.Time
 	for {
 		select {
-		case <-ctx.Done():
-			return
+		case <-stop:
+			stop = nil
+			a.board.drain()
+			by = time.Now().Add(a.cfg.DrainTimeout)
+			timer := time.NewTimer(a.cfg.DrainTimeout)
+			defer timer.Stop()
+			deadline = timer.C
+			a.log.Info("node drains", "replicas", a.running(), "timeout", a.cfg.DrainTimeout)
 		case <-a.look:
 			a.launch(base, supervisors)
+		case <-a.ended:
 		case <-loads.C:
 			a.publishLoads()
 			a.board.forget()
+		case <-deadline:
+			return a.giveUp("the drain timeout has passed")
+		case <-a.hurry(deadline):
+			return a.giveUp("told to hurry")
+		}
+		if deadline == nil {
+			continue
+		}
+		if a.running() == 0 {
+			return by
+		}
+		if a.board.unwatchedFor(unwatched) {
+			a.giveUp("no controller watches")
+			return by // of the calls that run nobody knows better
 		}
 	}
+}
+
+// hurry is what ends a drain early; nothing does before there is one.
+func (a *Agent) hurry(draining <-chan time.Time) <-chan struct{} {
+	if draining == nil {
+		return nil
+	}
+	return a.cfg.Hurry
+}
+
+// giveUp tells why replicas are stopped that nobody moved, and until when their
+// running calls may go on.
+func (a *Agent) giveUp(why string) time.Time {
+	if n := a.running(); n > 0 {
+		a.log.Info("node stops its replicas", "replicas", n, "reason", why)
+	}
+	return time.Now().Add(min(lastCalls, a.cfg.DrainTimeout))
+}
+
+// running counts the replicas that have not ended.
+func (a *Agent) running() (n int) {
+	a.live.Range(func(any, any) bool { n++; return true })
+	return n
 }
 
 func (a *Agent) launch(base context.Context, supervisors *sync.WaitGroup) {
@@ -181,8 +243,9 @@ func (a *Agent) launch(base context.Context, supervisors *sync.WaitGroup) {
 	a.mu.Unlock()
 	for _, r := range waiting {
 		supervisors.Go(func() {
-			defer a.live.Delete(r.order.ID)
 			r.run(base)
+			a.live.Delete(r.order.ID)
+			notify(a.ended)
 		})
 	}
 }
@@ -195,14 +258,16 @@ func (a *Agent) publishLoads() {
 	})
 }
 
-func (a *Agent) stopAll() {
-	by := time.Now().Add(a.cfg.DrainTimeout)
+// stopAll stops what runs. Running calls have until by, unless their server
+// gives them less.
+func (a *Agent) stopAll(by time.Time) {
 	a.mu.Lock() // a start that the board still took is in live now
 	defer a.mu.Unlock()
 	a.live.Range(func(_, v any) bool {
 		r := v.(*replica)
 		r.rushed.Store(true)
-		r.stop("the node is stopping", by)
+		patience := min(time.Until(by), r.order.Template.DrainTimeout)
+		r.stop("the node is stopping", time.Now().Add(patience))
 		return true
 	})
 }

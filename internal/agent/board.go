@@ -38,6 +38,7 @@ type board struct {
 	forgets  uint64   // how many entries were ever forgotten
 	draining bool
 	watchers map[*watcher]struct{}
+	left     time.Time // when the last watcher went
 }
 
 type entry struct {
@@ -300,6 +301,14 @@ func (b *board) unwatch(w *watcher) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.watchers, w)
+	b.left = time.Now()
+}
+
+// unwatchedFor tells whether nobody has watched for so long.
+func (b *board) unwatchedFor(d time.Duration) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.watchers) == 0 && time.Since(b.left) >= d
 }
 
 // since reports all that changed since the watcher's last report; all there

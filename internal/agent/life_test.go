@@ -272,59 +272,6 @@ func TestRemoveIsTriedAgain(t *testing.T) {
 	})
 }
 
-func TestEndOfRun(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		r := newRig(t, agenttest.New(), func(c *Config) { c.DrainTimeout = 5 * time.Second })
-		stubborn := agenttest.Echo{IgnoreEOF: true, IgnoreTerm: true}.Serve
-		ids := []fleet.ReplicaID{"a", "b", "c", "d"}
-		for _, id := range ids {
-			r.rt.Handle(fleet.ServerName(id), stubborn)
-			r.ready(id, nil)
-		}
-		busy := r.call("a", "slow", `{"ms":60000}`)
-		began := time.Now()
-		if err := r.stop(); err != nil {
-			t.Fatal(err)
-		}
-		// 5 s of drain for the call, then 2 + 2 s of the ladder, all at once.
-		if took := time.Since(began); took != 9*time.Second {
-			t.Errorf("took %s", took)
-		}
-		if e := busy.reply(t); !errors.Is(e.Err, fleet.ErrReplicaLost) {
-			t.Errorf("the running call: %v", e.Err)
-		}
-		v := r.view.snapshot()
-		for _, id := range ids {
-			if got := v.replicas[id]; got.Phase != fleet.PhaseStopped {
-				t.Errorf("the last report shows %s as %s", id, got.Phase)
-			}
-		}
-		if !v.last.Draining {
-			t.Error("the last report does not say that the node drains")
-		}
-		if _, err := r.StartReplica(t.Context(), order, assignment("e", nil)); !errors.Is(err, fleet.ErrDraining) {
-			t.Errorf("start after the end: %v", err)
-		}
-	})
-}
-
-func TestIdleEndIsFast(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		r := newRig(t, agenttest.New(), nil)
-		r.ready("a", nil)
-		r.rt.Inject(agenttest.Fault{Step: agenttest.StepPull, Server: "b", Delay: time.Hour})
-		r.start("b", nil)
-		r.until("b", fleet.PhasePulling)
-		began := time.Now()
-		if err := r.stop(); err != nil {
-			t.Fatal(err)
-		}
-		if took := time.Since(began); took != 0 {
-			t.Errorf("took %s", took)
-		}
-	})
-}
-
 func TestSweepComesFirst(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		rt := agenttest.New()

@@ -28,7 +28,9 @@ type rig struct {
 	t    testing.TB
 	rt   *agenttest.Runtime
 	view *view
-	stop func() error // ends Run and returns its error
+	tell context.CancelFunc // tells Run to stop
+	rush func()             // tells it to hurry
+	stop func() error       // both, and returns its error
 }
 
 // newRig runs an agent until the test ends, and then sees that nothing is
@@ -41,6 +43,8 @@ func newRig(t testing.TB, rt *agenttest.Runtime, edit func(*Config)) *rig {
 		Log:       testLog(t),
 		StateFile: filepath.Join(t.TempDir(), "orders.json"),
 	}
+	hurry := make(chan struct{})
+	cfg.Hurry = hurry
 	if edit != nil {
 		edit(&cfg)
 	}
@@ -48,8 +52,9 @@ func newRig(t testing.TB, rt *agenttest.Runtime, edit func(*Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{Agent: a, t: t, rt: rt, view: newView()}
+	r := &rig{Agent: a, t: t, rt: rt, view: newView(), rush: sync.OnceFunc(func() { close(hurry) })}
 	ctx, cancel := context.WithCancel(context.Background())
+	r.tell = cancel
 	var owned sync.WaitGroup
 	var runErr error
 	owned.Go(func() { runErr = a.Run(ctx) })
@@ -60,6 +65,7 @@ func newRig(t testing.TB, rt *agenttest.Runtime, edit func(*Config)) *rig {
 	})
 	r.stop = sync.OnceValue(func() error {
 		cancel()
+		r.rush()
 		owned.Wait()
 		return runErr
 	})

@@ -55,9 +55,11 @@ type Config struct {
 	Advertise string
 	// Join are addresses of the ring, tried for ever.
 	Join []string
-	// DrainTimeout bounds how long a stop waits for running calls; 0 means
-	// agent.DefaultDrainTimeout.
+	// DrainTimeout bounds how long a stop waits for the controllers to move the
+	// replicas elsewhere; 0 means agent.DefaultDrainTimeout. When Hurry, which
+	// may be nil, is closed, it waits no longer.
 	DrainTimeout time.Duration
+	Hurry        <-chan struct{}
 	Log          *slog.Logger
 
 	// Bound is told the advertised addresses once, when both are bound. It may
@@ -127,7 +129,7 @@ func Run(ctx context.Context, cfg Config) error {
 			Node: cfg.Node, Life: life, PID: os.Getpid(), Zone: cfg.Zone, Labels: cfg.Labels,
 			Capacity: cfg.Capacity, Runtime: runtime.Name(), Version: cfg.Version, GRPC: grpcAddr,
 		},
-		Runtime: runtime, Log: log, DrainTimeout: cfg.DrainTimeout,
+		Runtime: runtime, Log: log, DrainTimeout: cfg.DrainTimeout, Hurry: cfg.Hurry,
 		StateFile: filepath.Join(cfg.DataDir, "orders.json"),
 	})
 	if err != nil {
@@ -170,9 +172,10 @@ func Run(ctx context.Context, cfg Config) error {
 
 	err = errors.Join(
 		// Controllers hear over their watches that the node drains: they place
-		// nothing on it, send no call to it and replace what it runs. New
-		// orders and calls are refused, running calls finish, every replica is
-		// stopped and removed, and the last report says so.
+		// nothing on it and move what it runs, which serves until they stop it.
+		// What nobody has moved in time is stopped then: new calls are refused,
+		// running ones finish, every replica is removed, and the last report
+		// says so.
 		s.end("agent"),
 		// The others need not find out by themselves that we are gone, nor
 		// wait for a node that nothing is missing from.

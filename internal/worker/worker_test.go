@@ -43,7 +43,7 @@ func config(t *testing.T, rt fleet.Runtime) Config {
 	}
 }
 
-// start runs a worker and returns its addresses and what stops it.
+// start runs a worker and returns its addresses and what stops it in a hurry.
 func start(t *testing.T, cfg Config) (grpc, ring string, stop func() error) {
 	t.Helper()
 	type pair struct{ grpc, ring string }
@@ -53,9 +53,12 @@ func start(t *testing.T, cfg Config) (grpc, ring string, stop func() error) {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	hurry := make(chan struct{})
+	cfg.Hurry = hurry
 	ended := make(chan error, 1)
 	go func() { ended <- Run(ctx, cfg) }()
 	stop = sync.OnceValue(func() error {
+		close(hurry)
 		cancel()
 		select {
 		case err := <-ended:
