@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -39,7 +40,7 @@ func announcement(base string, s snapshot, example exampleTools) []string {
 	lines := []string{"mcpfleet is ready: " + base}
 	for _, server := range s.ready.Servers {
 		if server.Ready < server.Desired {
-			lines = append(lines, fmt.Sprintf("  %s has %d of %d replicas: %s", server.Name, server.Ready, server.Desired, oneLine(server.Reason)))
+			lines = append(lines, fmt.Sprintf("  %s has %d of %d replicas: %s", server.Name, server.Ready, server.Desired, progress.OneLine(server.Reason)))
 		}
 	}
 	at := base

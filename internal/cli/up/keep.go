@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/proctab"
 )
 
@@ -31,7 +32,7 @@ func nextDelay(last, life time.Duration) time.Duration {
 // cluster is the children of one Run.
 type cluster struct {
 	launcher *launcher
-	out      *printer
+	out      *progress.Printer
 	group    *errgroup.Group
 	ring     *ring
 }
@@ -95,10 +96,10 @@ func (c *cluster) revive(ctx context.Context, p program, one *child) {
 	had, delay := one.addr, time.Duration(0)
 	for c.attend(ctx, one) {
 		delay = nextDelay(delay, time.Since(one.started))
-		c.out.event(fmt.Sprintf("%s died: %s", p.name, one.obituary()))
+		c.out.Event(fmt.Sprintf("%s died: %s", p.name, one.obituary()))
 		one.log.close()
 		for {
-			c.out.event(fmt.Sprintf("starting %s again in %s", p.name, delay))
+			c.out.Event(fmt.Sprintf("starting %s again in %s", p.name, delay))
 			if proctab.Sleep(ctx, delay) != nil {
 				return
 			}
@@ -111,7 +112,7 @@ func (c *cluster) revive(ctx context.Context, p program, one *child) {
 				one, had = next, next.addr
 				break
 			}
-			c.out.event(err.Error())
+			c.out.Event(err.Error())
 			// A port that others are told of anew may have gone to somebody
 			// else meanwhile; that of HTTP is worth waiting for.
 			had.Gossip, had.Raft = "", ""
@@ -139,7 +140,7 @@ func (c *cluster) attend(ctx context.Context, one *child) bool {
 			return false
 		case <-look.C:
 			if err := one.log.bound(); err != nil {
-				c.out.event(fmt.Sprintf("log of %s: %s", one.name, err))
+				c.out.Event(fmt.Sprintf("log of %s: %s", one.name, err))
 			}
 		}
 	}

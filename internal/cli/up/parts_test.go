@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
@@ -159,50 +160,15 @@ func TestServerRows(t *testing.T) {
 		replicas: []api.Replica{{Server: "a", Phase: "READY"}, {Server: "a", Phase: "STARTING"}, {Server: "a", Phase: "PULLING", Reason: "40%"}, {Server: "b", Phase: "PENDING"}},
 	}
 	got := serverRows(s, true)
-	want := []row{
-		{name: "a", key: "DEPLOYING, 1/3 ready, 1 pulling, 1 starting", text: "DEPLOYING, 1/3 ready, 1 pulling, 1 starting", detail: "40%"},
-		{name: "b", key: "UNAVAILABLE, 0/1 ready, 1 pending", text: "UNAVAILABLE, 0/1 ready, 1 pending: no room"},
+	want := []progress.Row{
+		{Name: "a", Key: "DEPLOYING, 1/3 ready, 1 pulling, 1 starting", Text: "DEPLOYING, 1/3 ready, 1 pulling, 1 starting", Detail: "40%"},
+		{Name: "b", Key: "UNAVAILABLE, 0/1 ready, 1 pending", Text: "UNAVAILABLE, 0/1 ready, 1 pending: no room"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if later := serverRows(s, false); later[0].key != "DEPLOYING, 1/3 ready" {
-		t.Errorf("key %q of a running cluster changes with each replica", later[0].key)
-	}
-}
-
-func TestPrinterPlain(t *testing.T) {
-	var out strings.Builder
-	p := newPrinter(&out)
-	p.event("pulling from http://registry\x1b[2J")
-	p.progress([]row{{name: "a", key: "1", text: "one", detail: "x"}})
-	p.progress([]row{{name: "a", key: "1", text: "one again", detail: "y"}})
-	p.progress([]row{{name: "a", key: "2", text: "two"}})
-	p.announce([]string{"ready: http://me"})
-	p.note([]row{{name: "a", key: "3"}})
-	p.progress([]row{{name: "a", key: "3", text: "three"}})
-	p.event("see http://other")
-	want := "pulling from registry[2J\na: one\na: two\nready: http://me\nsee http://other\n"
-	if out.String() != want {
-		t.Errorf("got\n%q\nwant\n%q", out.String(), want)
-	}
-}
-
-func TestPrinterLive(t *testing.T) {
-	var out strings.Builder
-	p := newPrinter(&out)
-	p.live, p.size = true, func() (int, int) { return 20, 5 }
-	rows := []row{{name: "a", text: "one", detail: "http://x"}, {name: "long", text: "a text that is too long"}}
-	p.progress(rows)
-	p.progress(rows) // not drawn again
-	p.event("news")
-	p.progress([]row{{name: "a"}, {name: "b"}, {name: "c"}, {name: "d"}})
-	p.announce([]string{"ready"})
-	p.event("more")
-	want := "a     one (x)\nlong  a text that i\n" + "\x1b[2A\x1b[Jnews\na     one (x)\nlong  a text that i\n" +
-		"\x1b[2A\x1b[Ja  \nb  \n... and 2 more\n" + "\x1b[3A\x1b[Jready\nmore\n"
-	if out.String() != want {
-		t.Errorf("got\n%q\nwant\n%q", out.String(), want)
+	if later := serverRows(s, false); later[0].Key != "DEPLOYING, 1/3 ready" {
+		t.Errorf("key %q of a running cluster changes with each replica", later[0].Key)
 	}
 }
 

@@ -37,6 +37,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
 
@@ -120,8 +121,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		}
 	})
 
-	out := newPrinter(cfg.Out)
-	dir, err := openDataDir(ctx, cfg.DataDir, out.event)
+	out := progress.New(cfg.Out)
+	out.HideURLs() // the first one in the output is the cluster's own
+	dir, err := openDataDir(ctx, cfg.DataDir, out.Event)
 	if err != nil {
 		return cleanStop(ctx, err)
 	}
@@ -138,7 +140,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		cfg.Controllers = max(1, min(len(had), maxControllers))
 	}
 	if hint := controllersHint(len(had), cfg.Controllers); hint != "" {
-		out.event(hint)
+		out.Event(hint)
 	}
 	demo := cfg.File == "" && (len(had) == 0 || exists(demoPath(dir.path)))
 	if demo && bins.demo == "" {
@@ -156,7 +158,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return cleanStop(ctx, err)
 	}
-	out.event(rt.String())
+	out.Event(rt.String())
 	configFile := cfg.File
 	switch {
 	case demo:
@@ -164,7 +166,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			return cleanStop(ctx, fmt.Errorf("prepare the demo server: %w", err))
 		}
 	case file == nil:
-		out.event("resuming what is deployed in " + dir.path)
+		out.Event("resuming what is deployed in " + dir.path)
 	case len(had) == 0: // else it may well be that none of it is going to run
 		if err := runnable(file, rt); err != nil {
 			return err
@@ -223,12 +225,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	group.Go(func() error {
 		<-running.Done()
 		if errors.Is(context.Cause(running), errAskedToStop) {
-			out.event("stopping")
+			out.Event("stopping")
 		}
 		return nil
 	})
 	err = group.Wait()
-	out.finish()
+	out.Finish()
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
@@ -43,7 +44,7 @@ type watcher struct {
 	client      *api.Client // of the first controller
 	controllers int
 	workers     int
-	out         *printer
+	out         *progress.Printer
 	file        *fleetfile.File // the fleet file given, or nil
 	path        string          // its name
 
@@ -66,18 +67,18 @@ func (w *watcher) run(ctx context.Context) {
 		case err != nil:
 		case !announced && s.ready.Ready && s.joined(fleet.RoleWorker) >= w.workers && s.joined(fleet.RoleController) >= w.controllers:
 			lines := announcement(w.client.Address(), s, toolsOf(ctx, w.client, s))
-			w.out.announce(lines)
+			w.out.Announce(lines)
 			announced = true
-			w.out.note(serverRows(s, false))
+			w.out.Note(serverRows(s, false))
 			tick.Reset(pollReady)
 		case announced:
-			w.out.progress(serverRows(s, false))
+			w.out.Progress(serverRows(s, false))
 		default:
 			rows := serverRows(s, true)
 			if w.controllers > 1 {
 				rows = append(rows, joinedRow("controllers", s.joined(fleet.RoleController), w.controllers))
 			}
-			w.out.progress(append(rows, joinedRow("workers", s.joined(fleet.RoleWorker), w.workers)))
+			w.out.Progress(append(rows, joinedRow("workers", s.joined(fleet.RoleWorker), w.workers)))
 		}
 		select {
 		case <-tick.C:
@@ -103,61 +104,43 @@ func (s *snapshot) joined(role fleet.Role) int {
 	return n
 }
 
-// row is one line of progress. It is news when its key has changed; the rest
-// may change with each replica that is tried.
-type row struct {
-	name, key string
-	text      string
-	detail    string // for terminals, where it can change often
-}
-
 // serverRows tells of each server how far it is. Replicas on their way are
 // news only while all is starting.
-func serverRows(s snapshot, starting bool) []row {
-	rows := make([]row, 0, len(s.ready.Servers))
+func serverRows(s snapshot, starting bool) []progress.Row {
+	rows := make([]progress.Row, 0, len(s.ready.Servers))
 	for _, server := range s.ready.Servers {
 		counts := map[string]int{}
-		r := row{name: string(server.Name)}
+		r := progress.Row{Name: string(server.Name)}
 		for _, replica := range s.replicas {
 			if replica.Server == server.Name && replica.Phase != fleet.PhaseReady.String() {
 				counts[replica.Phase]++
-				if r.detail == "" {
-					r.detail = replica.Reason
+				if r.Detail == "" {
+					r.Detail = replica.Reason
 				}
 			}
 		}
-		r.text = fmt.Sprintf("%s, %d/%d ready", server.State, server.Ready, server.Desired)
-		r.key = r.text
+		r.Text = fmt.Sprintf("%s, %d/%d ready", server.State, server.Ready, server.Desired)
+		r.Key = r.Text
 		for p := fleet.PhasePending; p <= fleet.PhaseFailed; p++ {
 			if n := counts[p.String()]; n > 0 {
-				r.text += fmt.Sprintf(", %d %s", n, strings.ToLower(p.String()))
+				r.Text += fmt.Sprintf(", %d %s", n, strings.ToLower(p.String()))
 			}
 		}
 		if starting {
-			r.key = r.text
+			r.Key = r.Text
 		}
 		if server.State == fleet.StateUnavailable || server.State == fleet.StateDegraded {
-			r.text += ": " + oneLine(server.Reason)
-			r.detail = ""
+			r.Text += ": " + progress.OneLine(server.Reason)
+			r.Detail = ""
 		}
 		rows = append(rows, r)
 	}
 	return rows
 }
 
-func joinedRow(name string, joined, wanted int) row {
+func joinedRow(name string, joined, wanted int) progress.Row {
 	text := fmt.Sprintf("%d/%d joined", joined, wanted)
-	return row{name: name, key: text, text: text}
-}
-
-// oneLine cuts a reason that quotes a log to what fits a line.
-func oneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	const most = 300
-	if r := []rune(s); len(r) > most {
-		return string(r[:most]) + "..."
-	}
-	return s
+	return progress.Row{Name: name, Key: text, Text: text}
 }
 
 // toolsOf returns the tools to make an example of: those of the default server,
