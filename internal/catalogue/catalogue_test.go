@@ -304,17 +304,6 @@ func TestResolveDoesNotAllocate(t *testing.T) {
 	}
 }
 
-func TestDistance(t *testing.T) {
-	for _, tc := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"abc", "abc", 0}, {"abc", "acb", 1}, {"abc", "ab", 1}, {"abc", "xabc", 1}, {"kitten", "sitting", 3}, {"ü", "u", 1}, {"ca", "abc", 3}} {
-		if got := distance(tc.a, tc.b, 5); got != tc.want {
-			t.Errorf("distance(%q, %q) = %d, want %d", tc.a, tc.b, got, tc.want)
-		}
-	}
-}
-
 // A server that is stopped by hand is not listed, is missed by nobody, and its
 // calls are told so.
 func TestStopped(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/nearest"
 )
 
 // snapshot is all servers under one set of names. It is never changed.
@@ -139,7 +140,7 @@ func (s *snapshot) known(name fleet.ServerName) (*server, error) {
 		for _, o := range s.order {
 			names = append(names, string(o.name))
 		}
-		return nil, lookupErrorf(fleet.ErrUnknownServer, "unknown server %s%s", quote(string(name)), suggest(string(name), names, names))
+		return nil, lookupErrorf(fleet.ErrUnknownServer, "unknown server %s%s", quote(string(name)), nearest.Hint(string(name), names, names))
 	}
 	if srv.hash == "" {
 		return nil, notKnown([]*server{srv})
@@ -169,14 +170,14 @@ func (s *snapshot) missing(name string) (fleet.Tool, error) {
 	}
 	unknown := s.unknown()
 	if def := s.servers[s.def]; len(offered) > 1 && (def == nil || def.hash != "") {
-		return fleet.Tool{}, lookupErrorf(fleet.ErrUnknownTool, "tool %s is offered by several servers; call %s", quote(name), orList(offered))
+		return fleet.Tool{}, lookupErrorf(fleet.ErrUnknownTool, "tool %s is offered by several servers; call %s", quote(name), nearest.Or(offered))
 	}
 	if len(unknown) > 0 {
 		return fleet.Tool{}, notKnown(unknown)
 	}
 	// Compared both as typed and bare, told by the name that can be called.
 	return fleet.Tool{}, lookupErrorf(fleet.ErrUnknownTool, "unknown tool %s%s", quote(name),
-		suggest(name, append(names, shown...), append(shown, shown...)))
+		nearest.Hint(name, append(names, shown...), append(shown, shown...)))
 }
 
 func (s *server) noTool(name string) error {
@@ -184,7 +185,7 @@ func (s *server) noTool(name string) error {
 	for i, t := range s.order {
 		names[i] = t.Name
 	}
-	return lookupErrorf(fleet.ErrUnknownTool, "server %q has no tool %s%s", s.name, quote(name), suggest(name, names, names))
+	return lookupErrorf(fleet.ErrUnknownTool, "server %q has no tool %s%s", s.name, quote(name), nearest.Hint(name, names, names))
 }
 
 func (s *server) why() string {

@@ -1,0 +1,96 @@
+// Package nearest finds what somebody may have meant by a name that does not
+// exist. It is pure, and its functions may be called at any time.
+package nearest
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// MaxName is how long a name may be to be looked for: names come from callers.
+const MaxName = 128
+
+// maxNames is how many names a hint proposes.
+const maxNames = 3
+
+// Hint proposes the names nearest to a word, as the end of a sentence, or
+// returns "". It compares with names and shows the string at the same index of
+// shown; nil shown means names.
+func Hint(word string, names, shown []string) string {
+	if shown == nil {
+		shown = names
+	}
+	type near struct {
+		name string
+		rank int
+	}
+	var found []near
+	limit := max(1, min(len(word), MaxName)/3)
+	folded := strings.ToLower(word)
+	for i, n := range names {
+		if len(word) > MaxName || len(n) > MaxName {
+			continue
+		}
+		other := strings.ToLower(n)
+		switch d := distance(folded, other, limit); {
+		case d <= limit:
+			found = append(found, near{shown[i], d})
+		case len(word) > 2 && (strings.Contains(other, folded) || strings.Contains(folded, other) && len(n) > 2):
+			found = append(found, near{shown[i], MaxName})
+		}
+	}
+	slices.SortStableFunc(found, func(a, b near) int { return cmp.Compare(a.rank, b.rank) })
+	var best []string
+	for _, f := range found {
+		if len(best) < maxNames && !slices.Contains(best, f.name) {
+			best = append(best, f.name)
+		}
+	}
+	if len(best) == 0 {
+		return ""
+	}
+	return "; did you mean " + Or(best) + "?"
+}
+
+// Or lists names as alternatives.
+func Or(names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = strconv.Quote(n)
+	}
+	if len(quoted) == 1 {
+		return quoted[0]
+	}
+	last := len(quoted) - 1
+	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
+}
+
+// distance counts the letters to add, drop, change or swap with their
+// neighbour to make b of a. Beyond limit any larger number will do.
+func distance(a, b string, limit int) int {
+	x, y := []rune(a), []rune(b)
+	if d := len(x) - len(y); d > limit || -d > limit {
+		return limit + 1
+	}
+	before, last, row := make([]int, len(y)+1), make([]int, len(y)+1), make([]int, len(y)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(x); i++ {
+		row[0] = i
+		for j := 1; j <= len(y); j++ {
+			cost := 1
+			if x[i-1] == y[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && x[i-1] == y[j-2] && x[i-2] == y[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(y)]
+}
