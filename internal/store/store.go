@@ -1,158 +1,268 @@
-// Package store keeps desired state: the cluster's id, the epoch of this
-// controller's life, the servers that users asked for with their revisions,
-// and the names of the nodes that may be running replicas. It promises that
-// what it has accepted survives the loss of the process and the machine (every
-// change is fsynced before it is answered), that a revision number never means
-// two things, and that only one process at a time uses a directory. What runs
-// is not its business: package observe rebuilds that from the workers.
+// Package store keeps desired state in raft: the commands of package desired
+// go into a replicated log, and each controller applies them to a state of its
+// own. It is the only importer of hashicorp/raft, raft-boltdb and bbolt.
 //
-// It starts no goroutine; all methods may be called at once.
+// It promises that a write was fsynced by a majority of the voters before
+// Propose returned; that Read sees every write acknowledged before it was
+// called; that a write of which it says "not the leader" did not happen; that
+// two tenures of Lead never overlap on one controller; and that only one
+// process at a time uses a directory. What cannot be kept (a damaged log, a
+// command of a later version) stops the store with an error that names the file
+// or entry and the way out: it never goes on with a state that differs from the
+// others'.
+//
+// Who should be a member is left to package membership, what runs to package
+// observe. Prepare takes the directory, Open starts raft's goroutines and one of
+// its own; Close ends them all. All other methods may be called at any time.
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
-	"os"
-	"path/filepath"
-	"slices"
+	"log/slog"
+	"net"
 	"sync"
+	"time"
 
+	"github.com/hashicorp/raft"
+
+	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/notice"
 )
 
-// Store is desired state in one directory.
-type Store struct {
-	dir   string
-	lock  *os.File
-	board notice.Board
+// Config is what a store is opened with.
+type Config struct {
+	Dir      *Dir         // from Prepare; the store closes it
+	Name     fleet.NodeID // this controller's name, recorded with its tenures
+	Log      *slog.Logger
+	Listener net.Listener // raft's; the store closes it
+	// Resolve finds a controller's raft address. It is asked at every dial, so
+	// a controller may come back elsewhere.
+	Resolve func(fleet.ControllerID) (addr string, ok bool)
+	Expect  int // recorded when this controller founds the cluster; at least 1
+	// Formats returns the lowest format that all living controllers
+	// understand. Nil: they all understand desired.Format.
+	Formats  func() int
+	Timeouts Timeouts
 
-	mu     sync.Mutex
-	state  state // as on disk
-	closed bool
+	// For tests: how connections are made, and what stands between raft and
+	// its log.
+	dial func(ctx context.Context, addr string) (net.Conn, error)
+	wrap func(logStore) logStore
 }
 
-// Open takes the directory for this process, reads what is there, or begins a
-// new cluster, and makes the next epoch durable. An error names the file and
-// the way out.
-func Open(dir string) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make data directory: %w", err)
+// Timeouts are raft's. A zero field means its default.
+type Timeouts struct {
+	Heartbeat time.Duration // without a leader's word, after which a follower stands for election
+	Election  time.Duration // of a round of votes
+	Lease     time.Duration // without a majority's word, after which a leader steps down
+	Commit    time.Duration // after which followers learn of a commit that nothing follows
+}
+
+// With these a follower stands 0.4-0.8 s after its leader's death, and an
+// election that nobody disturbs takes milliseconds: a second attempt still ends
+// within 2 s.
+var defaultTimeouts = Timeouts{
+	Heartbeat: 400 * time.Millisecond,
+	Election:  400 * time.Millisecond,
+	Lease:     250 * time.Millisecond,
+	Commit:    25 * time.Millisecond,
+}
+
+// logStore is raft's disk: log entries, and term and vote.
+type logStore interface {
+	raft.LogStore
+	raft.StableStore
+}
+
+// Store is desired state on one controller.
+type Store struct {
+	cfg   Config
+	dir   *Dir
+	log   *slog.Logger
+	disk  *disk
+	net   *transport
+	raft  *raft.Raft
+	fsm   *fsm
+	board notice.Board // for subscribers: state or leader changed
+	pulse pulse        // for waiters inside: anything moved
+
+	roles    chan bool             // from raft: leadership came or went
+	observed chan raft.Observation // from raft: another leader, another role
+	stop     chan struct{}         // ends watch
+	watched  sync.WaitGroup
+
+	failure
+	flight
+}
+
+// Open starts raft with what the prepared directory has. It takes over the
+// directory and the listener, also when it fails.
+func Open(cfg Config) (*Store, error) {
+	s := &Store{
+		cfg: cfg, dir: cfg.Dir, log: cfg.Log.With("component", "store"),
+		roles: make(chan bool, 16), observed: make(chan raft.Observation, 64), stop: make(chan struct{}),
 	}
-	// The state holds secrets, the directory may have existed before.
-	if err := os.Chmod(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("protect data directory: %w", err)
-	}
-	lock, err := lockDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	s := &Store{dir: dir, lock: lock}
-	if err := s.begin(); err != nil {
-		lock.Close()
-		return nil, err
+	s.failure.init()
+	s.flight.init()
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, cfg.Listener.Close(), cfg.Dir.Close())
 	}
 	return s, nil
 }
 
-func (s *Store) begin() error {
-	st, err := readState(s.path())
-	if errors.Is(err, fs.ErrNotExist) {
-		st, err = state{Format: format, Cluster: fleet.NewClusterID()}, nil
-	}
+func (s *Store) open() error {
+	disk, err := openDisk(s.dir.path, newHCLog(s.log), s.cfg.wrap)
 	if err != nil {
 		return err
 	}
-	st.Epoch++
-	return s.save(st)
-}
-
-func (s *Store) path() string { return filepath.Join(s.dir, stateFile) }
-
-// save makes st durable, then current. Callers hold mu or are alone.
-func (s *Store) save(st state) error {
-	if s.closed {
-		return fmt.Errorf("write %s: %w", s.path(), os.ErrClosed)
+	s.disk = disk
+	s.fsm = newFSM(s.dir.Cluster, s.fail, s.moved)
+	s.net = newTransport(s.dir, s.cfg, newHCLog(s.log), s.pulse.post)
+	conf := raftConfig(s.dir.ID(), s.cfg.Timeouts, newHCLog(s.log))
+	conf.NotifyCh = s.roles
+	s.raft, err = raft.NewRaft(conf, s.fsm, disk.log, disk.log, disk.snapshots, s.net)
+	if err != nil {
+		s.net.shut()
+		return errors.Join(fmt.Errorf("start raft: %w", err), disk.Close())
 	}
-	if err := writeState(s.path(), st); err != nil {
-		return err
-	}
-	s.state = st
+	s.raft.RegisterObserver(raft.NewObserver(s.observed, false, func(o *raft.Observation) bool {
+		switch o.Data.(type) {
+		case raft.LeaderObservation, raft.RaftState:
+			return true
+		}
+		return false
+	}))
+	s.watched.Go(s.watch)
 	return nil
 }
 
-// Close gives the directory back.
-func (s *Store) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil
-	}
-	s.closed = true
-	return s.lock.Close()
-}
-
-// Cluster returns the cluster's id, made when the directory was first used.
-func (s *Store) Cluster() fleet.ClusterID {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state.Cluster
-}
-
-// Epoch returns the epoch of this life: higher than that of any before.
-func (s *Store) Epoch() fleet.Epoch {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state.Epoch
-}
-
-// DefaultServer returns the server that the root paths mean: the one set by
-// Apply, else the lone server, else "".
-func (s *Store) DefaultServer() fleet.ServerName {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.state.DefaultServer == "" && len(s.state.Servers) == 1 {
-		for name := range s.state.Servers {
-			return name
+// raftConfig is raft's configuration, without channels.
+func raftConfig(id fleet.ControllerID, t Timeouts, log *hclogger) *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(id)
+	c.Logger = log
+	c.NoLegacyTelemetry = true
+	pick := func(d, fallback time.Duration) time.Duration {
+		if d > 0 {
+			return d
 		}
+		return fallback
 	}
-	return s.state.DefaultServer
+	c.HeartbeatTimeout = pick(t.Heartbeat, defaultTimeouts.Heartbeat)
+	c.ElectionTimeout = pick(t.Election, defaultTimeouts.Election)
+	c.LeaderLeaseTimeout = pick(t.Lease, defaultTimeouts.Lease)
+	c.CommitTimeout = pick(t.Commit, defaultTimeouts.Commit)
+	// A removed controller stays up as a follower that nobody talks to: it is
+	// the operator who stops it, and its local view still serves calls.
+	c.ShutdownOnRemove = false
+	// State is small (a few KiB a server) and entries may be as large as all of
+	// it (a whole fleet file), so a snapshot every few hundred entries costs
+	// little and keeps a restart and the check of the log short.
+	c.SnapshotThreshold = 512
+	c.SnapshotInterval = 30 * time.Second
+	// What stays in the log after a snapshot: a controller that was away for
+	// fewer entries catches up without a snapshot.
+	c.TrailingLogs = 512
+	return c
 }
 
-// Servers returns what is desired, by name. The specs are shared: do not edit
-// them.
-func (s *Store) Servers() []fleet.Server {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]fleet.Server, 0, len(s.state.Servers))
-	for _, name := range slices.Sorted(maps.Keys(s.state.Servers)) {
-		d := s.state.Servers[name]
-		out = append(out, fleet.Server{Name: name, Revision: d.Revision, Spec: d.Spec})
+// watch says "look again" when raft's leader or role changes, and writes the
+// cluster's id down once it is known. It must not dawdle: raft's main loop
+// waits for it when the channel of roles is full.
+func (s *Store) watch() {
+	for {
+		select {
+		case <-s.roles:
+		case <-s.observed:
+		case <-s.fsm.founded:
+			if err := s.dir.setCluster(s.State().Cluster); err != nil {
+				// Raft has the cluster's id too; the next start writes it again.
+				s.log.Warn("cannot write the cluster's id down", "err", err)
+			}
+		case <-s.stop:
+			return
+		}
+		s.moved()
 	}
-	return out
 }
+
+// moved tells everyone that state or leader may have changed.
+func (s *Store) moved() {
+	s.pulse.post()
+	s.board.Post()
+}
+
+// ID returns this controller's id.
+func (s *Store) ID() fleet.ControllerID { return s.dir.ID() }
+
+// Cluster returns the id of the cluster that this controller belongs to, "" for
+// none yet.
+func (s *Store) Cluster() fleet.ClusterID {
+	if c := s.State().Cluster; c != "" {
+		return c
+	}
+	return s.dir.Cluster()
+}
+
+// Stateless tells that there is no raft state at all: this controller may found
+// a cluster or be joined to one.
+func (s *Store) Stateless() bool {
+	return s.raft.LastIndex() == 0 && s.raft.CurrentTerm() == 0
+}
+
+// Bootstrap founds a cluster of these voters, this controller among them. It is
+// called on one of them only, and only while all are stateless.
+func (s *Store) Bootstrap(voters []fleet.ControllerID) error {
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := s.raft.BootstrapCluster(voting(voters...)).Error(); err != nil {
+		return fmt.Errorf("bootstrap a cluster of %d: %w", len(voters), err)
+	}
+	s.log.Info("bootstrapped a cluster", "voters", len(voters))
+	return nil
+}
+
+// State returns desired state as this controller knows it: what a majority
+// accepted, perhaps not the latest of it. It is never nil.
+func (s *Store) State() *desired.State { return s.fsm.State() }
+
+// Servers returns what is desired, by name, as this controller knows it. The
+// specs are shared: do not edit them.
+func (s *Store) Servers() []fleet.Server { return s.State().List() }
+
+// DefaultServer returns the server that the root paths mean.
+func (s *Store) DefaultServer() fleet.ServerName { return s.State().Default() }
 
 // KnownNodes returns the nodes that may be running replicas, as last set.
-func (s *Store) KnownNodes() []fleet.NodeID {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.state.Nodes)
-}
+func (s *Store) KnownNodes() []fleet.NodeID { return s.State().Known }
 
-// SetKnownNodes remembers the nodes that may be running replicas. A controller
-// that starts waits for them before it believes their replicas to be gone.
-func (s *Store) SetKnownNodes(nodes []fleet.NodeID) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := s.state
-	st.Nodes = slices.Sorted(slices.Values(nodes))
-	if slices.Equal(st.Nodes, s.state.Nodes) {
-		return nil
-	}
-	return s.save(st)
-}
+// Nodes returns what operators want of nodes. The map is shared: do not edit it.
+func (s *Store) Nodes() map[fleet.NodeID]fleet.NodeIntent { return s.State().Nodes }
 
-// Subscribe tells when Servers or DefaultServer may have changed.
+// Subscribe tells when the state or the leader may have changed.
 func (s *Store) Subscribe() (look <-chan struct{}, cancel func()) { return s.board.Subscribe() }
+
+// Close hands leadership over if it can within a second, and shuts raft down.
+// This controller stays a voter.
+func (s *Store) Close(ctx context.Context) error {
+	if !s.beginClosing() {
+		return nil // closed before
+	}
+	s.handOver(ctx)
+	// Raft forgets the operations it holds when it shuts down, and whoever
+	// waits for one would wait for ever. Without a leader, or as the leader of
+	// one, they end by themselves.
+	s.drain(ctx, time.Second)
+	s.net.shut() // peers' calls end too: raft does not wait for them
+	err := s.raft.Shutdown().Error()
+	close(s.stop)
+	s.watched.Wait()
+	s.pulse.post()
+	return errors.Join(err, s.disk.Close(), s.dir.Close())
+}

@@ -1,0 +1,124 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/bbolt"
+)
+
+// keepSnapshots is how many snapshots stay: the newest, and one before it while
+// the newest is being written.
+const keepSnapshots = 2
+
+// keyTerm is raft's key of the current term in its stable store.
+var keyTerm = []byte("CurrentTerm")
+
+// disk is raft's files, open.
+type disk struct {
+	log       logStore
+	bolt      *raftboltdb.BoltStore
+	snapshots *snapshots
+}
+
+func logPath(dir string) string      { return filepath.Join(dir, raftDir, logFile) }
+func snapshotPath(dir string) string { return filepath.Join(dir, raftDir, snapshotsDir) }
+
+func openDisk(dir string, log *hclogger, wrap func(logStore) logStore) (*disk, error) {
+	base := filepath.Join(dir, raftDir)
+	if err := makeDir(base); err != nil {
+		return nil, err
+	}
+	if err := removeUnfinished(snapshotPath(dir)); err != nil {
+		return nil, err
+	}
+	files, err := raft.NewFileSnapshotStoreWithLogger(base, keepSnapshots, log)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", snapshotPath(dir), err)
+	}
+	if err := os.Chmod(snapshotPath(dir), 0o700); err != nil {
+		return nil, fmt.Errorf("protect directory: %w", err)
+	}
+	bolt, err := openBolt(logPath(dir))
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(syncDir(base), syncDir(dir)); err != nil {
+		return nil, errors.Join(fmt.Errorf("sync data directory: %w", err), bolt.Close())
+	}
+	d := &disk{log: bolt, bolt: bolt, snapshots: &snapshots{FileSnapshotStore: files, dir: snapshotPath(dir), taken: snapshotCounter()}}
+	if wrap != nil {
+		d.log = wrap(bolt)
+	}
+	return d, nil
+}
+
+// removeUnfinished removes snapshots whose writing a crash interrupted: raft
+// leaves them for ever.
+func removeUnfinished(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, "*.tmp"))
+	for _, path := range left {
+		err = errors.Join(err, os.RemoveAll(path))
+	}
+	if err != nil {
+		return fmt.Errorf("remove unfinished snapshots: %w", err)
+	}
+	return nil
+}
+
+// openBolt opens the log. The directory is locked by us; bbolt's own lock is
+// only ever taken by an operator's tool, which must not hang us.
+func openBolt(path string) (*raftboltdb.BoltStore, error) {
+	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, NoSync: false, BoltOptions: &bbolt.Options{Timeout: 2 * time.Second}})
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return bolt, nil
+}
+
+func (d *disk) Close() error {
+	if err := d.bolt.Close(); err != nil {
+		return fmt.Errorf("close raft's log: %w", err)
+	}
+	return nil
+}
+
+// snapshots is raft's snapshot store with files that only their owner reads.
+type snapshots struct {
+	*raft.FileSnapshotStore
+	dir   string
+	taken prometheus.Counter
+}
+
+func (s *snapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, at uint64, t raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.FileSnapshotStore.Create(v, index, term, c, at, t)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(s.dir, sink.ID()+".tmp")
+	for path, mode := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, "meta.json"): 0o600, filepath.Join(dir, "state.bin"): 0o600} {
+		if err := os.Chmod(path, mode); err != nil {
+			return nil, errors.Join(fmt.Errorf("protect snapshot: %w", err), sink.Cancel())
+		}
+	}
+	return &countedSink{sink, s.taken}, nil
+}
+
+type countedSink struct {
+	raft.SnapshotSink
+	taken prometheus.Counter
+}
+
+func (c *countedSink) Close() error {
+	err := c.SnapshotSink.Close()
+	if err == nil {
+		c.taken.Inc()
+	}
+	return err
+}

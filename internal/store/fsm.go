@@ -1,0 +1,150 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// fsm is the bridge from raft to desired.State. Raft calls its methods one at a
+// time; State may be called at any time.
+type fsm struct {
+	state   atomic.Pointer[desired.State]
+	cluster func() fleet.ClusterID // that this controller belongs to
+	fail    func(error)
+	moved   func()
+	founded chan struct{} // the cluster's id is in the state: look
+	err     error         // once set, nothing is applied any more
+	took    prometheus.Histogram
+}
+
+func newFSM(cluster func() fleet.ClusterID, fail func(error), moved func()) *fsm {
+	f := &fsm{cluster: cluster, fail: fail, moved: moved, founded: make(chan struct{}, 1), took: applyHistogram()}
+	f.state.Store(&desired.State{})
+	return f
+}
+
+func (f *fsm) State() *desired.State { return f.state.Load() }
+
+// Apply applies a command. What it returns is a desired.Result, or an error
+// when the store cannot go on.
+func (f *fsm) Apply(l *raft.Log) any {
+	if f.err != nil {
+		return f.err
+	}
+	begin := time.Now()
+	c, err := decodeEntry(l)
+	if err != nil {
+		return f.broke(fmt.Errorf("entry %d of the log: %w", l.Index, err))
+	}
+	result := f.State().Apply(l.Index, l.Term, c)
+	if err := f.put(result.State); err != nil {
+		return err
+	}
+	f.took.Observe(time.Since(begin).Seconds())
+	return result
+}
+
+// StoreConfiguration makes members' changes move Applied too, so that a reader
+// can wait for the index of any entry that follows a leader's first.
+func (f *fsm) StoreConfiguration(index uint64, _ raft.Configuration) {
+	if f.err == nil {
+		f.put(f.State().SkipTo(index))
+	}
+}
+
+func (f *fsm) put(next *desired.State) error {
+	if own := f.cluster(); own != "" && next.Cluster != "" && own != next.Cluster {
+		return f.broke(fmt.Errorf("this controller belongs to cluster %s, but raft brings the state of %s: "+
+			"move its data directory away to let it join the other", own, next.Cluster))
+	}
+	unknown := f.State().Cluster == ""
+	f.state.Store(next)
+	if unknown && next.Cluster != "" {
+		select {
+		case f.founded <- struct{}{}:
+		default:
+		}
+	}
+	f.moved()
+	return nil
+}
+
+// broke stops applying for good: going on after an entry that could not be
+// applied would let this state differ from the others'.
+func (f *fsm) broke(err error) error {
+	f.err = err
+	if errors.Is(err, desired.ErrTooNew) {
+		f.err = fmt.Errorf("%w: run a version of mcpfleet at least as new as the controller that wrote it", err)
+	}
+	f.fail(f.err)
+	f.moved()
+	return f.err
+}
+
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	if f.err != nil {
+		return nil, f.err // raft would count the entries that were not applied
+	}
+	return snapshot{f.State()}, nil
+}
+
+func (f *fsm) Restore(r io.ReadCloser) error {
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return fmt.Errorf("read snapshot: %w", err)
+	}
+	st, err := desired.Decode(data)
+	if err != nil {
+		return f.broke(fmt.Errorf("snapshot: %w", err))
+	}
+	return f.put(st)
+}
+
+// snapshot is a state on its way to a file. States do not change, so it can be
+// written while others are applied.
+type snapshot struct{ state *desired.State }
+
+func (s snapshot) Persist(sink raft.SnapshotSink) error {
+	data, err := s.state.Encode()
+	if err == nil {
+		_, err = sink.Write(data)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
+	}
+	return sink.Close()
+}
+
+func (snapshot) Release() {}
+
+// Neither raft nor bbolt keeps a checksum of an entry, so each carries its own:
+// one byte that tells how it is made, and CRC-32C of the data. A flipped bit is
+// found when the entry is read, not when two controllers differ.
+const checksumCRC32C = 1
+
+func checksum(data []byte) []byte {
+	return binary.BigEndian.AppendUint32([]byte{checksumCRC32C}, crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)))
+}
+
+func decodeEntry(l *raft.Log) (desired.Command, error) {
+	switch {
+	case len(l.Extensions) == 0:
+		return desired.Command{}, errors.New("it has no checksum")
+	case l.Extensions[0] != checksumCRC32C:
+		return desired.Command{}, fmt.Errorf("checksum of kind %d: %w", l.Extensions[0], desired.ErrTooNew)
+	case string(l.Extensions) != string(checksum(l.Data)):
+		return desired.Command{}, errors.New("its checksum is wrong")
+	}
+	return desired.DecodeCommand(l.Data)
+}

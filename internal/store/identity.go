@@ -1,0 +1,133 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// identity is who a controller is and where it belongs.
+type identity struct {
+	Controller fleet.ControllerID `json:"controller"`
+	Cluster    fleet.ClusterID    `json:"cluster,omitempty"` // "" before it belongs to one
+}
+
+// Dir is a data directory, taken for this process. Its methods may be called
+// at any time.
+type Dir struct {
+	path      string
+	lock      *os.File
+	stateless bool // there was no raft state when it was taken
+	bare      bool // nor anything but a term
+
+	mu sync.Mutex
+	id identity
+}
+
+// Prepare takes the directory: it makes it if need be, locks it, reads or makes
+// the controller's identity, and checks raft's files, so that damage is told
+// before anything is started. State of the version before raft is taken over.
+func Prepare(path string) (*Dir, error) {
+	if err := makeDir(path); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dir{path: path, lock: lock}
+	if err := d.prepare(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return d, nil
+}
+
+func (d *Dir) prepare() error {
+	if err := d.readIdentity(); err != nil {
+		return err
+	}
+	found, err := inspect(d.path)
+	if err != nil {
+		return err
+	}
+	d.stateless, d.bare = found.empty(), found.bare()
+	return d.importOld()
+}
+
+// ID returns the controller's id.
+func (d *Dir) ID() fleet.ControllerID {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.id.Controller
+}
+
+// Cluster returns the id of the cluster that the controller belongs to, "" for
+// none yet.
+func (d *Dir) Cluster() fleet.ClusterID {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.id.Cluster
+}
+
+// Stateless tells whether there was any raft state when the directory was
+// taken.
+func (d *Dir) Stateless() bool { return d.stateless }
+
+// Close gives the directory back. It may be called more than once.
+func (d *Dir) Close() error {
+	if err := d.lock.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("unlock data directory: %w", err)
+	}
+	return nil
+}
+
+func (d *Dir) setCluster(c fleet.ClusterID) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.id.Cluster == c {
+		return nil
+	}
+	id := d.id
+	id.Cluster = c
+	return d.write(id)
+}
+
+func (d *Dir) readIdentity() error {
+	path := filepath.Join(d.path, identityFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d.write(identity{Controller: fleet.NewControllerID()})
+	}
+	if err != nil {
+		return fmt.Errorf("read identity: %w", err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&d.id); err != nil {
+		return damaged(d.path, path, err)
+	}
+	if d.id.Controller == "" {
+		return damaged(d.path, path, errors.New("no controller id"))
+	}
+	return nil
+}
+
+// write makes id durable, then current. Callers hold mu or are alone.
+func (d *Dir) write(id identity) error {
+	data, err := json.Marshal(id)
+	if err != nil {
+		return fmt.Errorf("encode identity: %w", err)
+	}
+	if err := replaceFile(filepath.Join(d.path, identityFile), append(data, '\n')); err != nil {
+		return err
+	}
+	d.id = id
+	return nil
+}

@@ -1,0 +1,107 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+var errNoLongerLeader = errors.New("no longer the leader")
+
+// Lead runs tenure each time this controller has become the leader and its
+// first entry is applied. The tenure's context ends when leadership does; its
+// order stays good to compare with until the next leader gives one. Lead waits
+// for the tenure before it looks for the next, so two never overlap. A tenure
+// that returns early is not run again in its term. Lead returns when ctx ends
+// or the store is closed (nil), or has failed.
+func (s *Store) Lead(ctx context.Context, tenure func(ctx context.Context, order fleet.Order)) error {
+	for {
+		term, err := s.waitRole(ctx, func(term uint64, leads bool) bool { return leads })
+		if err != nil {
+			return s.ended(err)
+		}
+		res, err := s.beginTenure(ctx)
+		if err != nil {
+			s.log.Debug("could not begin a tenure", "term", term, "err", err)
+			// Leadership is gone again, or raft is handing it over: look again
+			// when anything moves, but at least after a while.
+			pause, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+			_, err := s.waitRole(pause, func(now uint64, leads bool) bool { return !leads || now != term })
+			cancel()
+			if err != nil && pause.Err() == nil || ctx.Err() != nil {
+				return s.ended(err)
+			}
+			continue
+		}
+		if err := s.runTenure(ctx, res, tenure); err != nil {
+			return s.ended(err)
+		}
+	}
+}
+
+// beginTenure writes the entry that begins a tenure, and founds the cluster if
+// it is the first one ever.
+func (s *Store) beginTenure(ctx context.Context) (desired.Result, error) {
+	cluster := s.Cluster()
+	if cluster == "" {
+		cluster = fleet.NewClusterID()
+	}
+	return s.commit(ctx, desired.Command{Time: time.Now().UTC(), Lead: &desired.LeadCommand{
+		Controller: s.ID(), Name: s.cfg.Name, Cluster: cluster, Expect: max(s.cfg.Expect, 1),
+	}})
+}
+
+// runTenure returns when leadership ended, or with the error that ends Lead.
+func (s *Store) runTenure(ctx context.Context, res desired.Result, tenure func(context.Context, fleet.Order)) error {
+	order := res.State.Order()
+	s.log.Info("leading", "term", res.Term, "cluster", order.Cluster, "incarnation", uint64(order.Incarnation))
+	during, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tenure(during, order)
+	}()
+	_, err := s.waitRole(ctx, func(now uint64, leads bool) bool { return !leads || now != res.Term })
+	cause := err
+	if cause == nil {
+		cause = errNoLongerLeader
+	}
+	cancel(cause)
+	<-done
+	s.log.Info("no longer leading", "term", res.Term, "reason", cause)
+	return err
+}
+
+// waitRole waits until the role is as asked.
+func (s *Store) waitRole(ctx context.Context, is func(term uint64, leads bool) bool) (term uint64, err error) {
+	for {
+		moved := s.pulse.wait()
+		term, leads := s.leaderTerm()
+		if is(term, leads) {
+			return term, nil
+		}
+		select {
+		case <-moved:
+		case <-s.broken:
+			return 0, s.err
+		case <-s.shut:
+			return 0, errClosed
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// ended tells how Lead ends: only a store that failed is an error.
+func (s *Store) ended(error) error {
+	select {
+	case <-s.broken:
+		return fmt.Errorf("desired state: %w", s.err)
+	default:
+		return nil
+	}
+}

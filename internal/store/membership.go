@@ -1,0 +1,205 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Voter is a controller in raft's configuration.
+type Voter struct {
+	ID     fleet.ControllerID
+	Voting bool // false: it gets the log, and does not count
+}
+
+// voting is a configuration in which all have a vote. The address is a
+// placeholder: the transport asks Config.Resolve for the real one.
+func voting(ids ...fleet.ControllerID) raft.Configuration {
+	var c raft.Configuration
+	for _, id := range ids {
+		c.Servers = append(c.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
+	}
+	return c
+}
+
+// Members returns raft's configuration as this controller knows it.
+func (s *Store) Members() ([]Voter, error) {
+	future := s.raft.GetConfiguration()
+	if err := future.Error(); err != nil {
+		return nil, fmt.Errorf("read raft's configuration: %w", err)
+	}
+	return members(future.Configuration()), nil
+}
+
+func members(c raft.Configuration) []Voter {
+	out := make([]Voter, 0, len(c.Servers))
+	for _, m := range c.Servers {
+		out = append(out, Voter{fleet.ControllerID(m.ID), m.Suffrage == raft.Voter})
+	}
+	return out
+}
+
+// AddNonvoter adds a controller that gets the log and does not count; to a
+// voter it does nothing. Errors are those of Propose.
+func (s *Store) AddNonvoter(id fleet.ControllerID) error {
+	return s.change("add", id, func() raft.IndexFuture {
+		return s.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(id), 0, enqueueTimeout)
+	})
+}
+
+// AddVoter gives a controller a vote.
+func (s *Store) AddVoter(id fleet.ControllerID) error {
+	return s.change("give a vote to", id, func() raft.IndexFuture {
+		return s.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(id), 0, enqueueTimeout)
+	})
+}
+
+// Remove takes a controller out. If it is this one, another becomes leader.
+func (s *Store) Remove(id fleet.ControllerID) error {
+	return s.change("remove", id, func() raft.IndexFuture {
+		return s.raft.RemoveServer(raft.ServerID(id), 0, enqueueTimeout)
+	})
+}
+
+// change waits until the change is committed or leadership is lost.
+func (s *Store) change(verb string, id fleet.ControllerID, do func() raft.IndexFuture) error {
+	if _, ok := s.tenure(); !ok {
+		return fleet.ErrNotLeader
+	}
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := do().Error(); err != nil {
+		return fmt.Errorf("%s controller %s: %w", verb, id, writeError(err))
+	}
+	s.log.Info("controllers changed", "change", verb, "controller", id)
+	return nil
+}
+
+// Leader returns the leader and the term, as raft knows them now. A leader that
+// died is named until the next election begins.
+func (s *Store) Leader() (id fleet.ControllerID, term fleet.Epoch, ok bool) {
+	_, leader := s.raft.LeaderWithID()
+	return fleet.ControllerID(leader), fleet.Epoch(s.raft.CurrentTerm()), leader != ""
+}
+
+// CommitIndex returns the index of the last entry that this controller knows a
+// majority to have.
+func (s *Store) CommitIndex() uint64 { return s.raft.CommitIndex() }
+
+// AppliedIndex returns the index of the last entry in the state. It reaches the
+// commit index as soon as the leader's first entry is applied: what raft writes
+// before that never reaches the state.
+func (s *Store) AppliedIndex() uint64 { return s.State().Applied }
+
+// LastContact returns when the leader was last heard of: now, if this is it;
+// the zero time for never.
+func (s *Store) LastContact() time.Time {
+	if _, leads := s.leaderTerm(); leads {
+		return time.Now()
+	}
+	return s.raft.LastContact()
+}
+
+// Transfer hands leadership to a voter, "" for whichever is ready. It waits
+// until this controller does not lead any more.
+func (s *Store) Transfer(ctx context.Context, to fleet.ControllerID) error {
+	if _, leads := s.leaderTerm(); !leads {
+		return fleet.ErrNotLeader
+	}
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	targets, err := s.successors(to)
+	if err != nil {
+		return err
+	}
+	return s.transfer(ctx, targets)
+}
+
+// successors returns the voters that may take over, those that answered last
+// first.
+func (s *Store) successors(to fleet.ControllerID) ([]fleet.ControllerID, error) {
+	if to == s.ID() {
+		return nil, fmt.Errorf("controller %s leads already: %w", to, fleet.ErrConflict)
+	}
+	all, err := s.Members()
+	if err != nil {
+		return nil, err
+	}
+	var out []fleet.ControllerID
+	for _, m := range all {
+		switch {
+		case m.ID == s.ID() || to != "" && m.ID != to:
+		case m.Voting:
+			out = append(out, m.ID)
+		case to != "":
+			return nil, fmt.Errorf("controller %s has no vote yet: %w", to, fleet.ErrConflict)
+		}
+	}
+	if len(out) == 0 && to != "" {
+		return nil, fmt.Errorf("controller %s: %w", to, fleet.ErrUnknownController)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("there is no other voter: %w", fleet.ErrConflict)
+	}
+	slices.SortStableFunc(out, func(a, b fleet.ControllerID) int {
+		return s.net.acks.at(raft.ServerID(b)).Compare(s.net.acks.at(raft.ServerID(a)))
+	})
+	return out, nil
+}
+
+// transfer tries the targets in turn. Raft bounds each attempt by an election
+// timeout. It would choose a target itself, but looks only at how much of the
+// log a peer has, and may choose a dead one.
+func (s *Store) transfer(ctx context.Context, targets []fleet.ControllerID) error {
+	var errs []error
+	for _, id := range targets {
+		done := make(chan error, 1)
+		leave := s.reenter()
+		go func() { // raft cannot be told to give up
+			defer leave()
+			done <- s.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id)).Error()
+		}()
+		select {
+		case err := <-done:
+			if err == nil {
+				return nil
+			}
+			errs = append(errs, fmt.Errorf("hand leadership to %s: %w", id, err))
+		case <-ctx.Done():
+			return errors.Join(append(errs, fmt.Errorf("hand leadership to %s: %w", id, context.Cause(ctx)))...)
+		}
+		if _, leads := s.leaderTerm(); !leads {
+			return nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// handOver is Close's transfer. If it comes to nothing the others elect a
+// leader by themselves, a little later.
+func (s *Store) handOver(ctx context.Context) {
+	if _, leads := s.leaderTerm(); !leads {
+		return
+	}
+	targets, err := s.successors("")
+	if err != nil {
+		return // alone
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := s.transfer(ctx, targets); err != nil {
+		s.log.Warn("leadership was not handed over", "err", err)
+	}
+}

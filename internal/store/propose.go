@@ -1,0 +1,166 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+const (
+	// maxEntry bounds one entry: followers store it in one transaction, between
+	// two heartbeats if possible.
+	maxEntry = 8 << 20
+	// enqueueTimeout bounds how long an entry waits for raft's main loop, which
+	// waits for the disk.
+	enqueueTimeout = 3 * time.Second
+)
+
+// Propose writes a command and returns what became of it once a majority has it
+// on disk and it is applied here. The error wraps
+//   - fleet.ErrNotLeader: nothing was written, and will not be;
+//   - fleet.ErrOutcomeUnknown: it was perhaps written, or will be;
+//   - fleet.ErrUnsupported: a living controller would not understand it;
+//   - what the result's Err says: the command was refused.
+//
+// A command that changes nothing is answered from a linearizable read, without
+// an entry.
+func (s *Store) Propose(ctx context.Context, c desired.Command) (desired.Result, error) {
+	if err := s.understood(c); err != nil {
+		return desired.Result{}, err
+	}
+	if _, ok := s.tenure(); !ok {
+		return desired.Result{}, fleet.ErrNotLeader
+	}
+	c.Time = time.Now().UTC()
+	// The state here may be behind, and then "changes nothing" may be wrong, or
+	// the condition that the command demands may not hold any more: only a
+	// linearizable read can tell. What changes something or is refused goes
+	// through the log, where everything is decided in order.
+	if !c.Changes(s.State()) {
+		st, err := s.Read(ctx)
+		if err != nil {
+			return desired.Result{}, err
+		}
+		if !c.Changes(st) {
+			return desired.Result{Index: st.Applied, Term: uint64(st.Lead.Term), State: st}, nil
+		}
+	}
+	return s.commit(ctx, c)
+}
+
+// SetKnownNodes remembers the nodes that may be running replicas: a new leader
+// waits for them before it believes their replicas to be gone.
+func (s *Store) SetKnownNodes(ctx context.Context, nodes []fleet.NodeID) error {
+	_, err := s.Propose(ctx, desired.Command{Known: &desired.SetKnown{Nodes: slices.Sorted(slices.Values(nodes))}})
+	return err
+}
+
+// understood refuses what the oldest living controller would stop at.
+func (s *Store) understood(c desired.Command) error {
+	have := desired.Format
+	if s.cfg.Formats != nil {
+		have = min(have, s.cfg.Formats())
+	}
+	if need := desired.Needs(c); need > have {
+		return fmt.Errorf("%s needs commands of format %d, and a living controller understands only %d, upgrade it first: %w",
+			kind(c), need, have, fleet.ErrUnsupported)
+	}
+	return nil
+}
+
+// commit writes one entry.
+func (s *Store) commit(ctx context.Context, c desired.Command) (desired.Result, error) {
+	data, err := desired.EncodeCommand(c)
+	if err != nil {
+		return desired.Result{}, fmt.Errorf("encode %s: %w", kind(c), err)
+	}
+	if len(data) > maxEntry {
+		return desired.Result{}, fmt.Errorf("%s has %d bytes, at most %d can be stored at once: %w", kind(c), len(data), maxEntry, fleet.ErrInvalid)
+	}
+	if err := ctx.Err(); err != nil {
+		return desired.Result{}, fmt.Errorf("%w: %w", fleet.ErrNotLeader, err) // nothing was written
+	}
+	leave, err := s.enter()
+	if err != nil {
+		return desired.Result{}, err
+	}
+	wait := enqueueTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, max(time.Until(deadline), time.Millisecond))
+	}
+	type outcome struct {
+		response any
+		err      error
+	}
+	done := make(chan outcome, 1)
+	// Raft cannot be told to give up, so someone must wait as long as it takes:
+	// until the entry is applied or leadership is lost. Close waits for it.
+	go func() {
+		defer leave()
+		future := s.raft.ApplyLog(raft.Log{Data: data, Extensions: checksum(data)}, wait)
+		err := future.Error()
+		done <- outcome{future.Response(), err}
+	}()
+	select {
+	case out := <-done:
+		if out.err != nil {
+			return desired.Result{}, writeError(out.err)
+		}
+		if err, ok := out.response.(error); ok {
+			// It is in the log and this controller cannot apply it.
+			return desired.Result{}, fmt.Errorf("%w: %w", fleet.ErrOutcomeUnknown, err)
+		}
+		res := out.response.(desired.Result)
+		return res, res.Err
+	case <-ctx.Done():
+		return desired.Result{}, fmt.Errorf("%w: %w", fleet.ErrOutcomeUnknown, context.Cause(ctx))
+	}
+}
+
+// writeError tells from raft's error whether anything may have been written.
+func writeError(err error) error {
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), // refused by the main loop before it was given an index
+		errors.Is(err, raft.ErrLeadershipTransferInProgress), // the same
+		errors.Is(err, raft.ErrEnqueueTimeout):               // the main loop never took it: the channel to it holds nothing
+		return fmt.Errorf("%w: %w", fleet.ErrNotLeader, err)
+	default:
+		// ErrLeadershipLost: it has an index, perhaps on a majority; the next
+		// leader keeps or drops it. ErrRaftShutdown: also said of entries that
+		// were committed. Anything else comes from the disk, which may have it.
+		return fmt.Errorf("%w: %w", fleet.ErrOutcomeUnknown, err)
+	}
+}
+
+// kind names a command for messages.
+func kind(c desired.Command) string {
+	switch {
+	case c.Lead != nil:
+		return "the beginning of a tenure"
+	case c.PutServers != nil:
+		return "a whole fleet"
+	case c.PutServer != nil:
+		return "server " + string(c.PutServer.Name)
+	case c.Delete != nil:
+		return "deletion of server " + string(c.Delete.Name)
+	case c.Scale != nil:
+		return "scaling of server " + string(c.Scale.Name)
+	case c.Restart != nil:
+		return "restart of server " + string(c.Restart.Name)
+	case c.Rollback != nil:
+		return "rollback of server " + string(c.Rollback.Name)
+	case c.Node != nil:
+		return "intent for node " + string(c.Node.Name)
+	case c.Catalogue != nil:
+		return "catalogue of server " + string(c.Catalogue.Name)
+	default:
+		return "command"
+	}
+}

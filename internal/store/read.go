@@ -1,0 +1,135 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Read returns desired state with every write in it that was acknowledged
+// before Read was called. Only the leader can; else the error wraps
+// fleet.ErrNotLeader.
+//
+// It is the read index of raft's thesis: an entry of this term must be
+// committed (the tenure's first is applied here, so the commit index covers all
+// that earlier leaders acknowledged); take the commit index; have a majority
+// say that they still follow; wait until that index is applied.
+//
+// Raft's VerifyLeader alone is not enough for the third step. It counts the
+// word of non-voters, and of answers to requests sent before the index was
+// taken: on a slow network those can be older than the next leader's first
+// write. It is used to make heartbeats go out at once; whose answer counts is
+// decided by acks. Raft's AppliedIndex is not used either: it is set before the
+// entry is applied. The state's Applied is moved by commands and members'
+// changes, and no other kind of entry follows a tenure's first.
+func (s *Store) Read(ctx context.Context) (*desired.State, error) {
+	term, ok := s.tenure()
+	if !ok {
+		return nil, fleet.ErrNotLeader
+	}
+	leave, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	commit := s.raft.CommitIndex()
+	asked := time.Now()
+	s.raft.VerifyLeader()
+	for {
+		moved := s.pulse.wait()
+		if now, ok := s.tenure(); !ok || now != term {
+			return nil, fmt.Errorf("%w: leadership was lost during the read", fleet.ErrNotLeader)
+		}
+		if st := s.State(); st.Applied >= commit && s.confirmed(term, asked) {
+			return st, nil
+		}
+		select {
+		case <-moved:
+		case <-s.broken:
+			return nil, fmt.Errorf("%w: %w", fleet.ErrNotLeader, s.err)
+		case <-s.shut:
+			return nil, fmt.Errorf("%w: %w", fleet.ErrNotLeader, errClosed)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: leadership could not be confirmed: %w", fleet.ErrNotLeader, context.Cause(ctx))
+		}
+	}
+}
+
+// confirmed tells whether a majority of the voters answered, in this term, a
+// request that was sent after the given time. Then no later leader was elected
+// before it.
+func (s *Store) confirmed(term uint64, after time.Time) bool {
+	voters, yes := 0, 0
+	for _, m := range s.raft.GetConfiguration().Configuration().Servers {
+		if m.Suffrage != raft.Voter {
+			continue
+		}
+		voters++
+		if fleet.ControllerID(m.ID) == s.ID() || s.net.acks.since(m.ID, term, after) {
+			yes++
+		}
+	}
+	return yes > voters/2
+}
+
+// leaderTerm returns the term in which this controller leads.
+func (s *Store) leaderTerm() (term uint64, ok bool) {
+	// A term that is the same before and after belongs to the role between.
+	before := s.raft.CurrentTerm()
+	leads := s.raft.State() == raft.Leader
+	return before, leads && s.raft.CurrentTerm() == before
+}
+
+// tenure returns the term of the tenure whose first entry is applied here.
+func (s *Store) tenure() (term uint64, ok bool) {
+	term, ok = s.leaderTerm()
+	lead := s.State().Lead
+	select {
+	case <-s.broken:
+		return 0, false
+	default:
+	}
+	return term, ok && lead.Controller == s.ID() && uint64(lead.Term) == term
+}
+
+// acks remembers, for each peer, when the last request was sent that it
+// answered with success.
+type acks struct {
+	mu   sync.Mutex
+	last map[raft.ServerID]ack
+}
+
+type ack struct {
+	term uint64
+	sent time.Time
+}
+
+func (a *acks) add(id raft.ServerID, term uint64, sent time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if old := a.last[id]; term > old.term || term == old.term && sent.After(old.sent) {
+		if a.last == nil {
+			a.last = make(map[raft.ServerID]ack)
+		}
+		a.last[id] = ack{term, sent}
+	}
+}
+
+func (a *acks) since(id raft.ServerID, term uint64, after time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	last := a.last[id]
+	return last.term == term && !last.sent.Before(after)
+}
+
+func (a *acks) at(id raft.ServerID) time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.last[id].sent
+}

@@ -1,0 +1,90 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Recovery is what Recover did.
+type Recovery struct {
+	Controller  fleet.ControllerID // the only voter now
+	Cluster     fleet.ClusterID
+	Incarnation fleet.Incarnation
+	Index       uint64 // of the last entry kept
+	Servers     int
+	Dropped     []fleet.ControllerID // who was a member before
+}
+
+// Recover makes this controller the only voter, after the majority is lost for
+// good. What it has is kept, also entries of which nobody knows any more
+// whether they were accepted; what only the lost ones had is lost. The
+// incarnation is raised, so that workers do not obey a lost controller that
+// comes back after all. Those must not be started with their old directories.
+func Recover(path string) (*Recovery, error) {
+	d, err := Prepare(path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := d.recover()
+	return r, errors.Join(err, d.Close())
+}
+
+func (d *Dir) recover() (*Recovery, error) {
+	if d.bare {
+		return nil, fmt.Errorf("%s has no state to recover", d.path)
+	}
+	disk, err := openDisk(d.path, quiet(), nil)
+	if err != nil {
+		return nil, err
+	}
+	r, err := d.rewrite(disk)
+	return r, errors.Join(err, disk.Close())
+}
+
+func (d *Dir) rewrite(disk *disk) (*Recovery, error) {
+	self := d.ID()
+	conf := raftConfig(self, Timeouts{}, quiet())
+	_, addresses := raft.NewInmemTransport(raft.ServerAddress(self))
+	look := *conf // GetConfiguration changes it
+	before, err := raft.GetConfiguration(&look, d.replayer(), disk.log, disk.log, disk.snapshots, addresses)
+	if err != nil {
+		return nil, fmt.Errorf("read raft's configuration: %w", err)
+	}
+	fsm := &recoverer{fsm: d.replayer()}
+	if err := raft.RecoverCluster(conf, fsm, disk.log, disk.log, disk.snapshots, addresses, voting(self)); err != nil {
+		return nil, fmt.Errorf("recover %s: %w", d.path, err)
+	}
+	st := fsm.kept
+	r := &Recovery{Controller: self, Cluster: st.Cluster, Incarnation: st.Incarnation, Index: st.Applied, Servers: len(st.Servers)}
+	for _, m := range members(before) {
+		if m.ID != self {
+			r.Dropped = append(r.Dropped, m.ID)
+		}
+	}
+	return r, nil
+}
+
+func (d *Dir) replayer() *fsm { return newFSM(d.Cluster, func(error) {}, func() {}) }
+
+// recoverer replays the log as fsm does, and raises the incarnation in the
+// snapshot of it all.
+type recoverer struct {
+	*fsm
+	kept *desired.State
+}
+
+func (r *recoverer) Snapshot() (raft.FSMSnapshot, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	st := *r.State()
+	st.Incarnation = raised(st.Incarnation, time.Now())
+	r.kept = &st
+	return snapshot{&st}, nil
+}

@@ -1,0 +1,137 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+var errClosed = errors.New("store is closed")
+
+// pulse wakes everyone who waits for anything to move: take the channel, look,
+// and if what you wait for is not there, wait for the channel to close.
+type pulse struct {
+	mu   sync.Mutex
+	next chan struct{}
+}
+
+func (p *pulse) wait() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next == nil {
+		p.next = make(chan struct{})
+	}
+	return p.next
+}
+
+func (p *pulse) post() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next != nil {
+		close(p.next)
+		p.next = nil
+	}
+}
+
+// failure is why the store cannot go on. It happens once.
+type failure struct {
+	once   sync.Once
+	err    error // set before broken is closed
+	broken chan struct{}
+	told   chan error
+}
+
+func (f *failure) init() {
+	f.broken, f.told = make(chan struct{}), make(chan error, 1)
+}
+
+func (f *failure) fail(err error) {
+	f.once.Do(func() {
+		f.err = err
+		close(f.broken)
+		f.told <- err
+	})
+}
+
+// Failed delivers the error, once, with which this store stopped applying: the
+// controller must stop, its state no longer follows the log.
+func (f *failure) Failed() <-chan error { return f.told }
+
+// flight counts the operations that wait for raft.
+type flight struct {
+	mu      sync.Mutex
+	closing bool
+	n       int
+	shut    chan struct{} // closed when Close began
+	idle    chan struct{} // one value: look whether anything is in flight
+}
+
+func (f *flight) init() {
+	f.shut, f.idle = make(chan struct{}), make(chan struct{}, 1)
+}
+
+// enter begins an operation. Once Close has begun nothing new is written.
+func (f *flight) enter() (leave func(), err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closing {
+		return nil, fmt.Errorf("%w: %w", errClosed, fleet.ErrNotLeader)
+	}
+	return f.add(), nil
+}
+
+// reenter is enter for what Close itself does.
+func (f *flight) reenter() (leave func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.add()
+}
+
+// add counts one more. Callers hold mu.
+func (f *flight) add() (leave func()) {
+	f.n++
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.n--; f.n == 0 {
+			select {
+			case f.idle <- struct{}{}: // to drain, if it waits
+			default:
+			}
+		}
+	}
+}
+
+func (f *flight) beginClosing() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closing {
+		return false
+	}
+	f.closing = true
+	close(f.shut)
+	return true
+}
+
+// drain waits, within bounds, until nothing is in flight.
+func (f *flight) drain(ctx context.Context, atMost time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, atMost)
+	defer cancel()
+	for f.busy() {
+		select {
+		case <-f.idle:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (f *flight) busy() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.n > 0
+}

@@ -1,0 +1,204 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+const (
+	dialTimeout  = 2 * time.Second // a dead host must not hold an election up
+	helloTimeout = 5 * time.Second
+	maxHello     = 512
+)
+
+// transport is raft's network transport, which knows peers by id.
+type transport struct {
+	*raft.NetworkTransport
+	layer *layer
+	acks  acks
+	acked func()
+}
+
+func newTransport(dir *Dir, cfg Config, log *hclogger, acked func()) *transport {
+	l := &layer{Listener: cfg.Listener, dir: dir, dial: cfg.dial, open: make(map[net.Conn]struct{})}
+	if l.dial == nil {
+		l.dial = func(ctx context.Context, addr string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", addr)
+		}
+	}
+	return &transport{
+		layer: l,
+		acked: acked,
+		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			ServerAddressProvider: resolver(cfg.Resolve),
+			Stream:                l,
+			MaxPool:               3,
+			Timeout:               dialTimeout,
+			Logger:                log,
+		}),
+	}
+}
+
+// AppendEntries notes which requests were answered: Read needs answers to
+// requests that were sent after it began. Requests in a pipeline are not noted,
+// heartbeats never go through one.
+func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	sent := time.Now()
+	if err := t.NetworkTransport.AppendEntries(id, addr, req, resp); err != nil {
+		return err
+	}
+	if resp.Success && resp.Term == req.Term {
+		t.acks.add(id, req.Term, sent)
+		t.acked()
+	}
+	return nil
+}
+
+// shut closes the listener and all connections, both ways: raft waits for
+// neither when it shuts down.
+func (t *transport) shut() {
+	t.layer.shut()
+	t.CloseStreams()
+	t.Close()
+}
+
+// resolver makes an address of a controller's id: the id itself is part of it,
+// for the connection to say whom it is meant for.
+type resolver func(fleet.ControllerID) (string, bool)
+
+func (r resolver) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	// Unknown is not an error here: raft would log it at each attempt and dial
+	// a placeholder. Dial says it once more, and better.
+	addr, _ := r(fleet.ControllerID(id))
+	return raft.ServerAddress(string(id) + "@" + addr), nil
+}
+
+// hello is the first line on a connection. An address may have passed to
+// another controller, or to another cluster: raft would take its word for that
+// of the one it meant, and count it as a majority's.
+type hello struct {
+	To      fleet.ControllerID `json:"to"`
+	Cluster fleet.ClusterID    `json:"cluster,omitempty"` // "": none yet
+}
+
+// layer makes raft's connections and keeps them, to close them in the end.
+type layer struct {
+	net.Listener
+	dir  *Dir
+	dial func(ctx context.Context, addr string) (net.Conn, error)
+
+	mu     sync.Mutex
+	closed bool
+	open   map[net.Conn]struct{}
+}
+
+func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	id, addr, ok := strings.Cut(string(address), "@")
+	if !ok || addr == "" {
+		return nil, fmt.Errorf("address of controller %s is not known", id)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout) // raft has no context
+	defer cancel()
+	c, err := l.dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	line, err := json.Marshal(hello{To: fleet.ControllerID(id), Cluster: l.dir.Cluster()})
+	if err == nil {
+		_, err = c.Write(append(line, '\n'))
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return l.keep(&conn{Conn: c, layer: l})
+}
+
+func (l *layer) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return l.keep(&conn{Conn: c, layer: l, greet: true})
+}
+
+func (l *layer) keep(c *conn) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, errors.Join(net.ErrClosed, c.Conn.Close())
+	}
+	l.open[c] = struct{}{}
+	return c, nil
+}
+
+func (l *layer) shut() {
+	l.mu.Lock()
+	l.closed = true
+	open := l.open
+	l.open = nil
+	l.mu.Unlock()
+	for c := range open {
+		c.Close()
+	}
+}
+
+// conn is one connection. An accepted one reads the hello first, on the
+// goroutine of the connection, so that a silent peer holds nobody up.
+type conn struct {
+	net.Conn
+	layer *layer
+	greet bool // the hello is still to be read; used by the reader only
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	if c.greet {
+		if err := c.readHello(); err != nil {
+			return 0, err
+		}
+		c.greet = false
+	}
+	return c.Conn.Read(b)
+}
+
+func (c *conn) readHello() error {
+	c.SetReadDeadline(time.Now().Add(helloTimeout))
+	defer c.SetReadDeadline(time.Time{})
+	var line []byte
+	for one := make([]byte, 1); len(line) == 0 || line[len(line)-1] != '\n'; line = append(line, one[0]) {
+		if len(line) == maxHello {
+			return errors.New("not a controller: first line too long")
+		}
+		if _, err := io.ReadFull(c.Conn, one); err != nil {
+			return io.EOF // a port scan, or the peer gave up: not worth a word
+		}
+	}
+	var h hello
+	if err := json.Unmarshal(line, &h); err != nil {
+		return fmt.Errorf("not a controller: %w", err)
+	}
+	if own := c.layer.dir.ID(); h.To != own {
+		return fmt.Errorf("connection is meant for controller %s, this is %s", h.To, own)
+	}
+	if own := c.layer.dir.Cluster(); own != "" && h.Cluster != "" && own != h.Cluster {
+		return fmt.Errorf("controller of cluster %s called one of %s: %w", h.Cluster, own, fleet.ErrForeignCluster)
+	}
+	return nil
+}
+
+func (c *conn) Close() error {
+	c.layer.mu.Lock()
+	delete(c.layer.open, c)
+	c.layer.mu.Unlock()
+	return c.Conn.Close()
+}
