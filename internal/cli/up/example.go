@@ -43,6 +43,9 @@ func announcement(base string, s snapshot, example exampleTools) []string {
 			lines = append(lines, fmt.Sprintf("  %s has %d of %d replicas: %s", server.Name, server.Ready, server.Desired, progress.OneLine(server.Reason)))
 		}
 	}
+	if len(s.ready.Servers) == 0 {
+		return append(lines, "nothing is deployed; to change that: mcpfleet --address "+strings.TrimPrefix(base, "http://")+" apply -f FILE")
+	}
 	at := base
 	if example.path != "" {
 		at += "/" + string(example.path)

@@ -167,8 +167,20 @@ func playController(flags map[string]string) int {
 		return api.Ready{Ready: true, Servers: []api.ServerReady{{Name: "demo", State: fleet.StateReady, Desired: 1, Ready: 1, Reason: "see http://elsewhere"}}}
 	}))
 	mux.HandleFunc("GET /api/v1/servers", reply(func() any {
-		return api.Servers{Servers: []api.Server{{Name: "demo", Spec: json.RawMessage(`{"default_tool":"echo"}`)}}}
+		return api.Servers{Servers: []api.Server{{Name: "demo", Spec: json.RawMessage(`{"default_tool":"echo"}`)}}, ETag: "1.7"}
 	}))
+	mux.HandleFunc("PUT /api/v1/servers", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		out := api.Applied{Changes: []api.Change{}}
+		if !plays("same") {
+			out.Changes = []api.Change{{Server: "x", Kind: "created"}}
+		}
+		if r.URL.Query().Get("dry_run") != "1" || r.Header.Get("If-Match") != `"1.7"` || !strings.Contains(string(body), `"x"`) {
+			fmt.Fprintln(os.Stderr, "a file is to be compared, not written")
+			os.Exit(1)
+		}
+		json.NewEncoder(w).Encode(out)
+	})
 	mux.HandleFunc("GET /api/v1/replicas", reply(func() any { return api.Replicas{} }))
 	mux.HandleFunc("GET /api/v1/nodes", reply(func() any { return api.Nodes{Nodes: nodes} }))
 	mux.HandleFunc("GET /tools", reply(func() any { return api.Tools{Tools: []api.Tool{echo}} }))

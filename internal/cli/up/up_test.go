@@ -187,8 +187,11 @@ func TestRunResumes(t *testing.T) {
 	if err := os.WriteFile(file, []byte("servers: {x: {command: [y]}}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := begin(t, "", func(c *Config) { c.File, c.Workers = file, 1 })
+	r := begin(t, "same", func(c *Config) { c.File, c.Workers = file, 1 })
 	r.untilPrinted("mcpfleet is ready")
+	if strings.Contains(r.out.String(), "was not applied") {
+		t.Errorf("printed\n%s", r.out)
+	}
 	close(r.stop)
 	if err := r.ended(); err != nil {
 		t.Fatalf("Run: %v", err)
@@ -207,6 +210,17 @@ func TestRunResumes(t *testing.T) {
 	}
 	if text := again.out.String(); !strings.Contains(text, "runtime process: as before in this data directory") || !strings.Contains(text, "resuming what is deployed in "+r.cfg.DataDir) {
 		t.Errorf("printed\n%s", text)
+	}
+
+	other := begin(t, "", func(c *Config) { c.DataDir, c.Workers, c.File = r.cfg.DataDir, 1, file })
+	other.untilPrinted("mcpfleet is ready")
+	url := strings.TrimPrefix(firstURL.FindString(other.out.String()), "http://")
+	if want := file + " was not applied: the data directory has a fleet already, which differs from it; to apply the file: mcpfleet --address " + url + " apply -f '" + file + "' --prune\n"; !strings.Contains(other.out.String(), want) {
+		t.Errorf("want %s in\n%s", want, other.out)
+	}
+	close(other.stop)
+	if err := other.ended(); err != nil {
+		t.Errorf("Run: %v", err)
 	}
 
 	demo := begin(t, "", func(c *Config) { c.Workers = 1 })

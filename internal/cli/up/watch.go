@@ -17,6 +17,8 @@ const (
 	pollTimeout = 5 * time.Second
 	pollStart   = 200 * time.Millisecond // while things start
 	pollReady   = 2 * time.Second
+
+	defaultAddress = "127.0.0.1:8000" // of the other commands
 )
 
 // snapshot is how the cluster is, as the controller tells it.
@@ -91,6 +93,33 @@ func (w *watcher) run(ctx context.Context) {
 // compare tells once when the fleet file given is not what is deployed: it is
 // the beginning of a new cluster only.
 func (w *watcher) compare(ctx context.Context) {
+	if w.compared || w.file == nil {
+		return
+	}
+	stored, err := w.client.List(ctx, api.ReadOptions{})
+	if err != nil || stored.ETag == "" || strings.HasSuffix(stored.ETag, ".0") {
+		return // nobody has written anything yet: the controllers are about to
+	}
+	body, err := fleetfile.Encode(w.file)
+	if err != nil {
+		w.compared = true
+		return
+	}
+	would, err := w.client.Apply(ctx, body, api.WriteOptions{DryRun: true, IfMatch: stored.ETag})
+	if err != nil {
+		return
+	}
+	w.compared = true
+	if len(would.Changes) == 0 {
+		return
+	}
+	at := strings.TrimPrefix(w.client.Address(), "http://")
+	address := ""
+	if at != defaultAddress {
+		address = " --address " + at
+	}
+	w.out.Event(fmt.Sprintf("%s was not applied: the data directory has a fleet already, which differs from it; to apply the file: mcpfleet%s apply -f %s --prune",
+		w.path, address, shellQuote(w.path)))
 }
 
 // joined counts the nodes of a role that do their work.
