@@ -68,7 +68,7 @@ func badWord(s string) string {
 	return ""
 }
 
-var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
+var envName = regexp.MustCompile(`^` + envPattern + `$`)
 
 // replicaVariable marks the processes of a replica; the sweep finds them by it.
 const replicaVariable = "MCPFLEET_REPLICA"

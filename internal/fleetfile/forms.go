@@ -1,0 +1,140 @@
+package fleetfile
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/invopop/jsonschema"
+)
+
+// The forms of values in JSON Schema. Wherever a scalar stands, a string with a
+// dollar sign may stand, too: what its variables hold is not known. Regular
+// expressions keep to what Go and ECMAScript both understand.
+const (
+	orVariable = `|\$`
+
+	noWhite       = `[^\s\x00-\x1f\x7f]`
+	wordPattern   = `^[^-\s\x00-\x1f\x7f]` + noWhite + `*$`
+	textPattern   = `^[^\x00]*$`
+	flagPattern   = `^(true|True|TRUE|false|False|FALSE)$`
+	countPattern  = `^\+?[0-9]+$`
+	decimal       = `([0-9]+\.?[0-9]*|\.[0-9]+)`
+	coresPattern  = `^\+?` + decimal + `([eE][+-]?[0-9]+)?$`
+	sizePattern   = `^` + decimal + ` *([kKmMgGtT]([iI]?[bB])?|[kKmMgGtT][iI]|[bB])? *$`
+	timePattern   = `^\+?(` + decimal + `(ns|us|µs|μs|ms|s|m|h))+$|^\+?` + decimal + `([eE][+-]?[0-9]+)?$`
+	capPattern    = `^([cC][aA][pP]_)?[A-Za-z][A-Za-z_]*$`
+	sourcePaths   = `(/[^,:\n]*|\.[^,:\n]*|[a-zA-Z0-9][a-zA-Z0-9_.-]*)`
+	targetPaths   = `/[^,:\n]*`
+	mountPattern  = `^` + sourcePaths + `:` + targetPaths + `(:(ro|readonly|rw)(,(ro|readonly|rw))*)?$`
+	sourcePattern = `^` + sourcePaths + `$`
+	targetPattern = `^` + targetPaths + `$`
+	envPattern    = `[A-Za-z_][A-Za-z0-9_.-]*`
+	labelPattern  = `^[^-\s\x00-\x1f\x7f=][^\s\x00-\x1f\x7f=]*=`
+)
+
+// form returns how a value of this kind is written. What reflection told of
+// its type serves where it refers to another one.
+func (k keyShape) form(reflected *jsonschema.Schema) *jsonschema.Schema {
+	switch k.kind {
+	case kindString:
+		return &jsonschema.Schema{Type: "string", MinLength: new(uint64(1))}
+	case kindWord:
+		return text(wordPattern)
+	case kindUser:
+		return anyOf(text(wordPattern), &jsonschema.Schema{Type: "number", Minimum: "0"})
+	case kindCommand:
+		first := anyOf(&jsonschema.Schema{Type: "string", MinLength: new(uint64(1))}, &jsonschema.Schema{Extras: types("number", "boolean")})
+		list := &jsonschema.Schema{Type: "array", PrefixItems: []*jsonschema.Schema{first}, Items: scalar(), MinItems: new(uint64(1))}
+		return anyOf(text(`^[^ \t\n]+$`), list)
+	case kindList:
+		return orNothing("array", &jsonschema.Schema{Items: scalar()})
+	case kindEnv:
+		return pairs(
+			&jsonschema.Schema{Pattern: `^` + envPattern + `$`, Not: &jsonschema.Schema{Const: replicaVariable}},
+			&jsonschema.Schema{Type: "string", Pattern: `^` + envPattern + `(=|$)` + orVariable, Not: &jsonschema.Schema{Pattern: `^` + replicaVariable + `(=|$)`}},
+			true)
+	case kindLabels:
+		return pairs(&jsonschema.Schema{Pattern: wordPattern}, text(labelPattern), false)
+	case kindCapabilities:
+		return orNothing("array", &jsonschema.Schema{Items: text(capPattern)})
+	case kindMounts:
+		return orNothing("array", &jsonschema.Schema{Items: anyOf(text(mountPattern), reflected.Items)})
+	case kindSource:
+		return text(sourcePattern)
+	case kindTarget:
+		return text(targetPattern)
+	case kindFlag:
+		return anyOf(&jsonschema.Schema{Type: "boolean"}, text(flagPattern))
+	case kindChoice:
+		words := &jsonschema.Schema{}
+		for _, c := range k.choices {
+			words.Enum = append(words.Enum, c)
+		}
+		return anyOf(words, withVariable())
+	case kindCount:
+		n := &jsonschema.Schema{Type: "integer", Minimum: integer(k.low), Maximum: integer(k.high)}
+		return anyOf(n, text(countPattern))
+	case kindCores:
+		n := &jsonschema.Schema{Type: "number", ExclusiveMinimum: integer(k.low), Maximum: integer(k.high)}
+		return anyOf(n, text(coresPattern))
+	case kindSize:
+		n := &jsonschema.Schema{Type: "number", Minimum: integer(k.low), Maximum: integer(k.high)}
+		return anyOf(n, text(sizePattern))
+	case kindDuration:
+		n := &jsonschema.Schema{Type: "number", Minimum: seconds(k.low), Maximum: seconds(k.high)}
+		return anyOf(n, text(timePattern))
+	case kindSection:
+		return anyOf(&jsonschema.Schema{Ref: reflected.Ref}, &jsonschema.Schema{Type: "null"})
+	case kindServers:
+		return &jsonschema.Schema{Type: "object", AdditionalProperties: reflected.AdditionalProperties}
+	case kindIgnored:
+		return &jsonschema.Schema{}
+	}
+	panic(fmt.Sprintf("fleetfile: no form of the kind %q", k.kind)) // a tag with a typing error
+}
+
+// text is a string of a form, or one with a variable.
+func text(pattern string) *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", Pattern: pattern + orVariable}
+}
+
+func withVariable() *jsonschema.Schema { return &jsonschema.Schema{Type: "string", Pattern: `\$`} }
+
+// scalar is an item of a list: a string, or what is taken as it is written.
+func scalar() *jsonschema.Schema {
+	return &jsonschema.Schema{Pattern: textPattern, Extras: types("string", "number", "boolean")}
+}
+
+// pairs is a mapping of names to strings, or a list of NAME=VALUE.
+func pairs(name, item *jsonschema.Schema, null bool) *jsonschema.Schema {
+	value := scalar()
+	if null {
+		value.Extras = types("string", "number", "boolean", "null")
+	}
+	return &jsonschema.Schema{
+		Extras:               types("object", "array", "null"),
+		PropertyNames:        name,
+		AdditionalProperties: value,
+		Items:                item,
+	}
+}
+
+// orNothing is a value that may be left out behind its key.
+func orNothing(kind string, s *jsonschema.Schema) *jsonschema.Schema {
+	s.Extras = types(kind, "null")
+	return s
+}
+
+func anyOf(forms ...*jsonschema.Schema) *jsonschema.Schema { return &jsonschema.Schema{AnyOf: forms} }
+
+// types is the keyword of a value with several types, which package jsonschema
+// has only one for.
+func types(names ...string) map[string]any { return map[string]any{"type": names} }
+
+func integer(n int64) json.Number { return json.Number(strconv.FormatInt(n, 10)) }
+
+func seconds(nanoseconds int64) json.Number {
+	return json.Number(strconv.FormatFloat(time.Duration(nanoseconds).Seconds(), 'f', -1, 64))
+}

@@ -1,0 +1,471 @@
+package fleetfile
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v3"
+)
+
+const schemaFile = "../../docs/fleetfile.schema.json"
+
+var update = flag.Bool("update", false, "write "+schemaFile)
+
+func TestSchemaIsCurrent(t *testing.T) {
+	if *update {
+		if err := os.WriteFile(schemaFile, Schema(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, Schema()) {
+		t.Errorf("%s is not what the types say; run go test ./internal/fleetfile -run TestSchemaIsCurrent -update", schemaFile)
+	}
+}
+
+func compiled(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(Schema()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("fleetfile.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Compile("fleetfile.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// validate tells what an editor with the schema would say of a text.
+func validate(s *jsonschema.Schema, name, text string) error {
+	p := newParser(Options{Filename: name})
+	root := p.document([]byte(text))
+	if root == nil {
+		return p.errs
+	}
+	v, err := p.plain(root)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	return s.Validate(instance)
+}
+
+// plain turns a node into what JSON has for it.
+func (p *parser) plain(n *yaml.Node) (any, error) {
+	n = resolve(n)
+	switch n.Kind {
+	case yaml.MappingNode:
+		out := map[string]any{}
+		entries, ok := p.mapping(n, "")
+		if !ok || len(p.errs) > 0 {
+			return nil, p.errs
+		}
+		for _, e := range entries {
+			v, err := p.plain(e.value)
+			if err != nil {
+				return nil, err
+			}
+			out[e.key] = v
+		}
+		return out, nil
+	case yaml.SequenceNode:
+		out := []any{}
+		for _, c := range n.Content {
+			v, err := p.plain(c)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, v)
+		}
+		return out, nil
+	}
+	var v any
+	switch n.ShortTag() {
+	case "!!str", "!!timestamp":
+		return n.Value, nil
+	case "!!null", "!!int", "!!float", "!!bool":
+		return v, n.Decode(&v)
+	}
+	return nil, fmt.Errorf("JSON has nothing for the tag %s", n.ShortTag())
+}
+
+// A server with an image and more lines.
+func imageWith(lines string) string { return "servers:\n  x:\n    image: x\n    " + lines }
+
+// verdicts are documents of which Parse and the schema must say the same.
+var verdicts = []struct {
+	text  string
+	valid bool
+}{
+	{"servers: {}", true},
+	{"servers: {x: {image: x}}", true},
+	{"{\"$schema\": \"./fleetfile.schema.json\", \"servers\": {}}", true},
+	{"servers: {x: {image: x}, y: {command: [y]}}\ndefault_server: x", true},
+	{"servers: {x: {image: \"${IMAGE:-x y}\"}}", true},
+	{everything, true},
+	{"servers: {a: &a {image: x, replicas: 2}, b: {<<: *a, replicas: 5}}", true},
+	{"", false},
+	{"[]", false},
+	{"default_server: x", false},
+	{"servers:", false},
+	{"servers: [a]", false},
+	{"servers: {}\nserver: {}", false},
+	{"servers: {}\nauth: {}", false},
+	{"servers: {}\ndefault_server: \"\"", false},
+	{"servers: {}\ndefault_server: 7", false},
+	{"servers: {}\nmcpServers: {}", false},
+	{"servers: {tools: {image: x}}", false},
+	{"servers: {Brave_Search: {image: x}}", false},
+	{"servers: {x-: {image: x}}", false},
+	{"servers: {" + strings.Repeat("a", 63) + ": {image: x}}", true},
+	{"servers: {" + strings.Repeat("a", 64) + ": {image: x}}", false},
+	{"servers: {x: }", false},
+	{"mcpServers: {x: }", false},
+	{"servers: {x: {}}", false},
+	{"servers: {x: {replicas: 1}}", false},
+	{imageWith("command: [y]"), false},
+	{imageWith("replcas: 3"), false},
+	{imageWith("autoscaling: {min: 1}"), false},
+
+	{"servers: {x: {image: }}", false},
+	{"servers: {x: {image: \"\"}}", false},
+	{"servers: {x: {image: 7}}", false},
+	{"servers: {x: {image: --privileged}}", false},
+	{"servers: {x: {image: a b}}", false},
+	{"servers: {x: {command: npx}}", true},
+	{"servers: {x: {command: npx -y y}}", false},
+	{"servers: {x: {command: \"${PROGRAM}\"}}", true},
+	{"servers: {x: {command: []}}", false},
+	{"servers: {x: {command: [\"\"]}}", false},
+	{"servers: {x: {command: [y, \"\", 7, true]}}", true},
+	{"servers: {x: {command: [y, null]}}", false},
+	{"servers: {x: {command: [y], user: me}}", false},
+	{"servers: {x: {command: [y], read_only: false}}", false},
+	{"servers: {x: {command: docker, args: [run, -i, img], user: me}}", true},
+	{"servers: {x: {command: docker, args: [exec, img], user: me}}", false},
+	{imageWith("entrypoint: [node, main.js]"), true},
+	{imageWith("entrypoint:"), false},
+	{imageWith("args:"), true},
+	{imageWith("args: --verbose"), false},
+	{imageWith("args: [1, 2.5, true, \"\", \"$$\"]"), true},
+	{imageWith("args: [[a]]"), false},
+	{imageWith("args: [!!binary aGk=]"), false},
+	{imageWith(`args: ["a\0b"]`), false},
+	{imageWith("env: {A: 1, B.c-d: true, KEY: }"), true},
+	{imageWith("env: [A=1=2, KEY, \"$KEY=1\"]"), true},
+	{imageWith("env: {A B: 1}"), false},
+	{imageWith("env: [\"A B=1\"]"), false},
+	{imageWith("env: {MCPFLEET_REPLICA: 1}"), false},
+	{imageWith("env: [MCPFLEET_REPLICA=1]"), false},
+	{imageWith("env: {A: [1]}"), false},
+	{imageWith("env: A=1"), false},
+	{imageWith("cwd: a"), false},
+	{imageWith("cwd: /a"), true},
+	{"servers: {x: {command: [y], cwd: a}}", true},
+	{imageWith("mounts: [/a:/b, ./a:/c:ro, v:/d:ro, {source: /e, target: /f, read_only: \"true\"}]"), true},
+	{imageWith("mounts: [/a]"), false},
+	{imageWith("mounts: [/a:b]"), false},
+	{imageWith("mounts: [/a:/b:zz]"), false},
+	{imageWith("mounts: [~/a:/b]"), false},
+	{imageWith("mounts: [{source: /a}]"), false},
+	{imageWith("mounts: [{source: /a, target: b}]"), false},
+	{imageWith("mounts: [{source: /a, target: /b, type: bind}]"), false},
+	{imageWith("user: 1000"), true},
+	{imageWith("user: 1000:1000"), true},
+	{imageWith("user: a b"), false},
+	{imageWith("read_only: \"${FLAG}\""), true},
+	{imageWith("read_only: yes"), false},
+	{imageWith("read_only: 1"), false},
+	{imageWith("cap_add: [chown, CAP_SETUID]"), true},
+	{imageWith("cap_add: [-x]"), false},
+	{imageWith("labels: {disk: ssd, n: 1}"), true},
+	{imageWith("labels: [disk=ssd, n=]"), true},
+	{imageWith("labels: {disk: }"), false},
+	{imageWith("labels: [disk]"), false},
+	{imageWith("labels: {-disk: ssd}"), false},
+	{imageWith("default_tool: 7"), false},
+	{imageWith("replicas: 0"), true},
+	{imageWith("replicas: ${N}"), true},
+	{imageWith("replicas: \"3\""), true},
+	{imageWith("replicas: three"), false},
+	{imageWith("replicas: 1.5"), false},
+	{imageWith("replicas: -1"), false},
+	{imageWith("replicas: 10001"), false},
+	{imageWith("replicas:"), false},
+	{imageWith("replicas: {}"), false},
+	{imageWith("max_replicas_per_node: 0"), false},
+	{imageWith("resources:"), true},
+	{imageWith("resources: {cpus: 0.5, memory: 512m, pids: 256}"), true},
+	{imageWith("resources: {cpus: \".5\", memory: 1 GiB, pids: \"${N}\"}"), true},
+	{imageWith("resources: {cpus: 0}"), false},
+	{imageWith("resources: {cpus: 5000}"), false},
+	{imageWith("resources: {cpus: half}"), false},
+	{imageWith("resources: {memory: 512}"), false},
+	{imageWith("resources: {memory: 536870912}"), true},
+	{imageWith("resources: {memory: 5x}"), false},
+	{imageWith("resources: {mem: 5g}"), false},
+	{imageWith("resources: {pids: 0}"), false},
+	{imageWith("max_ongoing_requests: 0"), false},
+	{imageWith("max_queued_requests: 0"), true},
+	{imageWith("max_queued_requests: 1000001"), false},
+	{imageWith("call_timeout: 5"), true},
+	{imageWith("call_timeout: 1m30.5s"), true},
+	{imageWith("call_timeout: 0"), false},
+	{imageWith("call_timeout: 0.0001"), false},
+	{imageWith("call_timeout: 2592001"), false},
+	{imageWith("call_timeout: soon"), false},
+	{imageWith("call_timeout: -5s"), false},
+	{imageWith("drain_timeout: 0"), true},
+	{imageWith("sessions: shared"), true},
+	{imageWith("sessions: principal"), false},
+	{imageWith("sessions: all"), false},
+	{imageWith("pull_policy: always"), true},
+	{imageWith("pull_policy: sometimes"), false},
+	{imageWith("health: {period: 2s, timeout: 1.5, failures: 2}"), true},
+	{imageWith("health: {period: 0.05}"), false},
+	{imageWith("health: {failures: 0}"), false},
+
+	{"mcpServers: {x: {command: npx, args: [-y, thing], env: {A: b}}}", true},
+	{"mcpServers: {My Server: {command: \"C:\\\\Program Files\\\\node.exe\", autoApprove: [a], timeout: 7, description: d}}\nglobalShortcut: x", true},
+	{"mcpServers: {x: {type: stdio, command: docker, args: [run, -i, img], disabled: false}}", true},
+	{"mcpServers: {x: {url: \"http://x\", disabled: true}}", true},
+	{"mcpServers: {x: {command: y, replicas: 3}}", true},
+	{"mcpServers: {x: {command: y, replicas: -3}}", false},
+	{"mcpServers: {x: {url: \"http://x\"}}", false},
+	{"mcpServers: {x: {type: sse, command: y}}", false},
+	{"mcpServers: {x: {command: y, comand: z}}", false},
+	{"mcpServers: {x: {args: []}}", false},
+	{"mcpServers: {\"!\": {command: y}}", false},
+	{"servers: {x: {type: stdio, command: a b}}\ninputs: []", true},
+	{"servers: {x: {type: http, url: \"http://x\"}}", false},
+}
+
+// beyondSchema are documents of which the schema says something else than
+// Parse, because it cannot know better.
+var beyondSchema = []struct {
+	reason string
+	text   string
+	valid  bool // for Parse
+}{
+	{"compares no values: a default server must exist", "servers: {}\ndefault_server: x", false},
+	{"compares no values: max_call_duration and call_timeout", imageWith("max_call_duration: 5s"), false},
+	{"compares no values: health's timeout and period", imageWith("health: {timeout: 20s}"), false},
+	{"compares no values: two mounts with one target", imageWith("mounts: [/a:/c, /b:/c]"), false},
+	{"compares no values: a variable twice in a list", imageWith("env: [A=1, A=2]"), false},
+	{"reads no units: bounds of durations", imageWith("call_timeout: 1000h"), false},
+	{"reads no units: bounds of sizes", imageWith("resources: {memory: 5m}"), false},
+	{"reads no strings: bounds of quoted numbers", imageWith("replicas: \"10001\""), false},
+	{"knows no variables: one that is missing", imageWith("args: [$NOPE]"), false},
+	{"knows no variables: one with a value that cannot be", imageWith("replicas: ${BAD}"), false},
+	{"knows no variables: a path that is not absolute", imageWith("cwd: ${KEY}/a"), false},
+	{"knows no variables: how they are written", imageWith("args: [\"5$\"]"), false},
+	{"sees numbers, not their digits: 3.0 is whole", imageWith("replicas: 3.0"), false},
+	{"sees numbers, not their digits: 0x10 is 16", imageWith("replicas: 0x10"), false},
+	{"knows no options of docker run", "mcpServers: {x: {command: docker, args: [run, --privileged, img]}}", false},
+	{"compares no names: two that become one", "mcpServers: {A: {command: y}, a: {command: y}}", false},
+	{"VS Code allows any name, the schema labels only, to complain of wrong ones", "servers: {My Server: {type: stdio, command: y}}", true},
+	{"a word that is no string counts as one for a user", imageWith("user: true"), true},
+}
+
+func TestSchemaSaysWhatParseSays(t *testing.T) {
+	s := compiled(t)
+	known := func(name string) (string, bool) {
+		switch name {
+		case "IMAGE", "PROGRAM":
+			return "y", true
+		case "FLAG":
+			return "true", true
+		}
+		return lookup(name)
+	}
+	for _, tt := range verdicts {
+		_, parsed := Parse([]byte(tt.text), Options{Lookup: known})
+		schema := validate(s, "", tt.text)
+		if (parsed == nil) != tt.valid || (schema == nil) != tt.valid {
+			t.Errorf("%s\nwant valid: %t\nParse: %v\nschema: %v", tt.text, tt.valid, parsed, schema)
+		}
+	}
+	for _, tt := range beyondSchema {
+		_, parsed := Parse([]byte(tt.text), Options{Lookup: known})
+		schema := validate(s, "", tt.text)
+		if (parsed == nil) != tt.valid || (schema == nil) == tt.valid {
+			t.Errorf("%s: %s\nwant valid for Parse alone: %t\nParse: %v\nschema: %v", tt.reason, tt.text, tt.valid, parsed, schema)
+		}
+	}
+}
+
+// What Encode writes is valid, too.
+func TestSchemaOfEncoded(t *testing.T) {
+	s := compiled(t)
+	data, err := Encode(mustParse(t, "conf/f.yaml", everything))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate(s, "f.json", string(data)); err != nil {
+		t.Errorf("%v\n%s", err, data)
+	}
+}
+
+// A value that is the schema's default changes nothing.
+func TestSchemaDefaults(t *testing.T) {
+	var schema struct {
+		Defs map[string]struct {
+			Properties map[string]struct {
+				Default any `json:"default"`
+			} `json:"properties"`
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal(Schema(), &schema); err != nil {
+		t.Fatal(err)
+	}
+	want := mustParse(t, "f.yaml", "servers: {x: {image: x}}")
+	check := func(server map[string]any) {
+		server["image"] = "x"
+		text, err := json.Marshal(map[string]any{"servers": map[string]any{"x": server}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := mustParse(t, "f.json", string(text)); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s\ngot  %+v\nwant %+v", text, got, want)
+		}
+	}
+	var with []string
+	for key, p := range schema.Defs["server"].Properties {
+		if p.Default != nil {
+			with = append(with, key)
+			check(map[string]any{key: p.Default})
+		}
+	}
+	for key, p := range schema.Defs["health"].Properties {
+		with = append(with, "health."+key)
+		check(map[string]any{"health": map[string]any{key: p.Default}})
+	}
+	slices.Sort(with)
+	const all = "call_timeout drain_timeout health.failures health.period health.timeout max_call_duration max_ongoing_requests max_queued_requests " +
+		"no_new_privileges pull_policy read_only replicas sessions start_timeout stop_grace"
+	if got := strings.Join(with, " "); got != all {
+		t.Errorf("keys with defaults:\ngot  %s\nwant %s", got, all)
+	}
+}
+
+// The parser, the schema and the documentation know the same keys.
+func TestKeys(t *testing.T) {
+	var schema struct {
+		Properties map[string]any `json:"properties"`
+		Defs       map[string]struct {
+			Properties map[string]any `json:"properties"`
+			Else       struct {
+				Properties map[string]any `json:"properties"`
+			} `json:"else"`
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal(Schema(), &schema); err != nil {
+		t.Fatal(err)
+	}
+	docs, err := os.ReadFile("../../docs/FLEETFILE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name       string
+		shape      shape
+		properties map[string]any
+		text       func(key string) string // a file with the key, of a value that cannot be
+	}{
+		{"document", documentShape, schema.Properties, nil},
+		{"server", serverShape, schema.Defs["server"].Properties, func(key string) string { return "servers: {x: {" + key + ": !!binary aGk=}}" }},
+		{"client_server", clientShape, schema.Defs["client_server"].Else.Properties, func(key string) string { return "mcpServers: {x: {" + key + ": !!binary aGk=}}" }},
+		{"mount", mountShape, schema.Defs["mount"].Properties, func(key string) string { return imageWith("mounts: [{" + key + ": !!binary aGk=}]") }},
+		{"resources", resourcesShape, schema.Defs["resources"].Properties, func(key string) string { return imageWith("resources: {" + key + ": !!binary aGk=}") }},
+		{"health", healthShape, schema.Defs["health"].Properties, func(key string) string { return imageWith("health: {" + key + ": !!binary aGk=}") }},
+	}
+	for _, tt := range tests {
+		if len(tt.shape.order) != len(tt.properties) {
+			t.Errorf("%s: the parser knows %d keys, the schema %d", tt.name, len(tt.shape.order), len(tt.properties))
+		}
+		for _, key := range tt.shape.order {
+			if _, ok := tt.properties[key]; !ok {
+				t.Errorf("%s: the schema lacks %s", tt.name, key)
+			}
+			if tt.text == nil || tt.shape.keys[key].kind == kindIgnored {
+				continue
+			}
+			// It is decoded: its value is complained of, the key is not.
+			_, err := Parse([]byte(tt.text(key)), Options{})
+			if err == nil || strings.Contains(err.Error(), "unknown key") || !strings.Contains(err.Error(), key) {
+				t.Errorf("%s: %s is not decoded: %v", tt.name, key, err)
+			}
+		}
+	}
+	for _, key := range serverShape.order {
+		if !regexp.MustCompile("(?m)^\\| `" + key + "[`.]").Match(docs) {
+			if serverShape.keys[key].kind != kindSection || !bytes.Contains(docs, []byte("`"+key+".")) {
+				t.Errorf("docs/FLEETFILE.md has no row for %s", key)
+			}
+		}
+	}
+}
+
+// Every fleet file in the repository and its documentation is valid.
+func TestSchemaOfExamples(t *testing.T) {
+	texts := map[string]string{}
+	for _, pattern := range []string{"../../examples/*", "../../deploy/compose/fleet/*"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: no files, %v", pattern, err)
+		}
+		for _, name := range files {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[name] = string(data)
+		}
+	}
+	block := regexp.MustCompile("(?s)```(?:yaml|json)\n(.*?)```")
+	docs, err := os.ReadFile("../../docs/FLEETFILE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := block.FindAllSubmatch(docs, -1)
+	if len(blocks) < 2 {
+		t.Fatalf("%d examples in docs/FLEETFILE.md", len(blocks))
+	}
+	for i, m := range blocks {
+		texts[fmt.Sprintf("docs/FLEETFILE.md, example %d", i+1)] = string(m[1])
+	}
+	s := compiled(t)
+	for name, text := range texts {
+		if _, err := Parse([]byte(text), Options{Filename: name, Lookup: func(string) (string, bool) { return "1", true }}); err != nil {
+			t.Error(err)
+		}
+		if err := validate(s, name, text); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
