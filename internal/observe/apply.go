@@ -15,12 +15,12 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 	now := time.Now()
 	o.mu.Lock()
 	l.lastReport = now
-	if r.Node != nil && (r.Node.Node != l.member.Node || r.Node.Life != l.member.Life) {
+	if r.Node != nil && (r.Node.Node != l.node || r.Node.Life != l.id) {
 		o.mu.Unlock()
 		return false
 	}
-	n := o.nodes[l.member.Node]
-	if n == nil || n.lives[l.member.Life] != l || l.superseded || r.Full && o.yields(n, l, r) {
+	n := o.nodes[l.node]
+	if n == nil || n.lives[l.id] != l || l.superseded || r.Full && o.yields(n, l, r) {
 		o.mu.Unlock()
 		return true
 	}
@@ -64,7 +64,7 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 	count := len(l.replicas)
 	o.mu.Unlock()
 	if came {
-		o.log.Info("node connected", "node", l.member.Node, "life", l.member.Life, "replicas", count, "version", r.Version)
+		o.log.Info("node connected", "node", l.node, "life", l.id, "replicas", count, "version", r.Version)
 		o.lookAgain() // another life may have become superfluous
 	}
 	if !idle {
@@ -78,8 +78,8 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 func (o *Observer) yields(n *nodeState, l *life, r fleet.Report) bool {
 	for _, other := range n.lives {
 		if other.connected && other.member.Started.After(l.member.Started) {
-			o.log.Error("two workers answer under one node name: the later one counts", "node", l.member.Node,
-				"life", other.member.Life, "at", other.member.GRPC, "other_life", l.member.Life, "other_at", l.member.GRPC)
+			o.log.Error("two workers answer under one node name: the later one counts", "node", l.node,
+				"life", other.id, "at", other.member.GRPC, "other_life", l.id, "other_at", l.member.GRPC)
 			l.superseded = true
 			for _, replica := range r.Replicas {
 				l.orphans = append(l.orphans, replica.ID)
@@ -107,11 +107,11 @@ func (o *Observer) applyFull(n *nodeState, l *life, w Worker, r fleet.Report, no
 	for _, other := range n.lives {
 		if other != l && !other.superseded {
 			if other.connected {
-				o.log.Error("two workers answer under one node name: the later one counts", "node", l.member.Node,
-					"life", l.member.Life, "at", l.member.GRPC, "other_life", other.member.Life, "other_at", other.member.GRPC)
+				o.log.Error("two workers answer under one node name: the later one counts", "node", l.node,
+					"life", l.id, "at", l.member.GRPC, "other_life", other.id, "other_at", other.member.GRPC)
 				other.orphans = slices.Collect(maps.Keys(other.replicas))
 			}
-			o.lose(other, "node "+string(l.member.Node)+" was restarted", now)
+			o.lose(other, "node "+string(l.node)+" was restarted", now)
 			other.superseded, other.connected, other.worker = true, false, nil
 		}
 	}
@@ -122,7 +122,7 @@ func (o *Observer) applyFull(n *nodeState, l *life, w Worker, r fleet.Report, no
 // applyReplica takes one replica's news, and tells whether more than its load
 // is new. The caller holds mu.
 func (o *Observer) applyReplica(l *life, r fleet.Replica) (more bool) {
-	r.Node = l.member.Node
+	r.Node = l.node
 	for _, t := range []*time.Time{&r.CreatedAt, &r.ReadyAt, &r.EndedAt} {
 		if !t.IsZero() {
 			*t = t.Add(l.ahead)

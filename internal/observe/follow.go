@@ -35,7 +35,7 @@ func (o *Observer) follow(ctx context.Context, l *life) {
 			return
 		}
 		o.lookAgain() // gossip may have called it dead already
-		o.log.Debug("watch ended", "node", l.member.Node, "life", l.member.Life, "err", err, "redial", wait)
+		o.log.Debug("watch ended", "node", l.node, "life", l.id, "err", err, "redial", wait)
 		pause := time.NewTimer(wait/2 + rand.N(wait/2))
 		select {
 		case <-ctx.Done():
@@ -109,7 +109,7 @@ func (o *Observer) clear(l *life, w Worker, order fleet.Order) {
 	defer cancel()
 	for _, id := range orphans {
 		if _, err := w.StopReplica(ctx, order, id, "another worker has the node's name"); err != nil {
-			o.log.Warn("replica of a replaced worker not stopped", "node", l.member.Node, "life", l.member.Life, "replica", id, "err", err)
+			o.log.Warn("replica of a replaced worker not stopped", "node", l.node, "life", l.id, "replica", id, "err", err)
 		}
 	}
 }
@@ -154,11 +154,11 @@ func (o *Observer) disconnect(l *life, err error) (heard bool) {
 	o.mu.Unlock()
 	switch {
 	case news:
-		o.log.Error("node refuses this controller", "node", l.member.Node, "err", err)
+		o.log.Error("node refuses this controller", "node", l.node, "err", err)
 	case was && draining:
-		o.log.Info("draining node disconnected", "node", l.member.Node, "replicas", replicas)
+		o.log.Info("draining node disconnected", "node", l.node, "replicas", replicas)
 	case was:
-		o.log.Warn("node disconnected", "node", l.member.Node, "replicas", replicas, "err", err)
+		o.log.Warn("node disconnected", "node", l.node, "replicas", replicas, "err", err)
 	}
 	if was || news {
 		o.board.Post()

@@ -18,6 +18,8 @@ type nodeState struct {
 // life is one life of one worker. Observer.mu guards it, but for child, which
 // belongs to the Run loop.
 type life struct {
+	node   fleet.NodeID // these two never change
+	id     fleet.LifeID
 	member fleet.Member
 	child  *child
 
@@ -59,7 +61,7 @@ func (o *Observer) judge(ctx context.Context, members []fleet.Member, now time.T
 	for _, n := range o.nodes {
 		for _, l := range n.lives {
 			if o.overdue(l, now) {
-				o.lose(l, "node "+string(l.member.Node)+" lost", now)
+				o.lose(l, "node "+string(l.node)+" lost", now)
 				changed = true
 			}
 		}
@@ -88,7 +90,7 @@ func (o *Observer) judge(ctx context.Context, members []fleet.Member, now time.T
 			}
 		}
 		if l := n.heir(); l != nil && watch {
-			o.log.Info("the other worker of the name has gone: this one counts again", "node", name, "life", l.member.Life, "at", l.member.GRPC)
+			o.log.Info("the other worker of the name has gone: this one counts again", "node", name, "life", l.id, "at", l.member.GRPC)
 			l.superseded, l.orphans, l.since = false, nil, now
 			start = append(start, l)
 		}
@@ -137,7 +139,7 @@ func (o *Observer) note(members []fleet.Member, now time.Time) (changed bool) {
 		}
 		l := n.lives[m.Life]
 		if l == nil {
-			l = &life{member: m, alive: true, since: now, replicas: make(map[fleet.ReplicaID]*fleet.Replica)}
+			l = &life{node: m.Node, id: m.Life, member: m, alive: true, since: now, replicas: make(map[fleet.ReplicaID]*fleet.Replica)}
 			n.lives[m.Life] = l
 			// It is shown in place of one that does not deliver; replicas of the
 			// old life end when the new one reports.
@@ -181,9 +183,9 @@ func (o *Observer) lose(l *life, reason string, now time.Time) {
 	}
 	switch {
 	case l.draining && len(l.replicas) == 0:
-		o.log.Info("node left", "node", l.member.Node, "life", l.member.Life)
+		o.log.Info("node left", "node", l.node, "life", l.id)
 	case l.info != nil:
-		o.log.Warn("node lost", "node", l.member.Node, "life", l.member.Life, "reason", reason,
+		o.log.Warn("node lost", "node", l.node, "life", l.id, "reason", reason,
 			"replicas", len(l.replicas), "gossip_alive", l.alive)
 	}
 	l.replicas = make(map[fleet.ReplicaID]*fleet.Replica)

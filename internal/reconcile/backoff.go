@@ -32,6 +32,7 @@ type backoff struct {
 	everReady bool
 	owed      int       // failed replicas not yet replaced
 	healthy   time.Time // since when one is READY and none failed
+	failedAt  time.Time // last
 	last      string    // failure, in words
 }
 
@@ -47,7 +48,7 @@ func (b *backoff) fail(startedAt, readyAt, now time.Time, why string, jitter fun
 	if ran || calm {
 		b.delay = 0
 	}
-	b.healthy = time.Time{}
+	b.healthy, b.failedAt = time.Time{}, now
 	b.unstarted = readyAt.IsZero()
 	if readyAt.IsZero() || now.Sub(readyAt) < provenAfter {
 		b.failing = true
@@ -67,7 +68,7 @@ func (b *backoff) fail(startedAt, readyAt, now time.Time, why string, jitter fun
 func (b *backoff) see(readyAt, now time.Time) {
 	b.everReady = true
 	if b.healthy.IsZero() {
-		b.healthy = now
+		b.healthy = latest(readyAt, b.failedAt)
 	}
 	if !readyAt.After(b.bumpedAt) {
 		return
@@ -76,6 +77,13 @@ func (b *backoff) see(readyAt, now time.Time) {
 	if b.failing && !now.Before(readyAt.Add(b.proof())) {
 		b.failing = false
 	}
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // hopeless tells whether there is no point in waiting for the next start.

@@ -44,7 +44,8 @@ func BenchmarkPass(b *testing.B) {
 	}
 	desired.set(servers...)
 	r := New(Config{Desired: desired, View: view, Known: desired, Log: slog.New(slog.DiscardHandler), Settle: time.Nanosecond})
-	p := newPass(r)
+	p := newPass(r, true)
+	p.hold.over = true
 	p.run(time.Now())
 	for b.Loop() {
 		p.run(time.Now())

@@ -1,6 +1,11 @@
 package reconcile
 
-import "github.com/mcpfleet/mcpfleet/internal/fleet"
+import (
+	"fmt"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+)
 
 // Event is one thing that happened, as the leader saw it. Fields that do not
 // apply are zero.
@@ -40,4 +45,57 @@ type PlannedAction struct {
 	Node     fleet.NodeID
 	Revision fleet.Revision
 	Reason   string
+}
+
+func (u *unit) event(kind EventKind, message string) Event {
+	return Event{Kind: kind, Server: u.server, Replica: u.id, Node: u.node, Revision: u.rev, Message: message}
+}
+
+// nodeSeen is a node as it was at the last pass.
+type nodeSeen struct {
+	life                      fleet.LifeID // of the last report
+	connected, draining, lost bool
+}
+
+// watchNodes tells what has become of the nodes since the last pass.
+func (m *memory) watchNodes(s *observe.Snapshot) {
+	tell := func(kind EventKind, id fleet.NodeID, message string, args ...any) {
+		m.record(Event{Kind: kind, Node: id, Message: fmt.Sprintf("node "+string(id)+" "+message, args...)})
+	}
+	for _, id := range sortedKeys(s.Nodes) {
+		n := s.Nodes[id]
+		if !n.Reported() {
+			continue // nothing is known of this life yet
+		}
+		was, known := m.nodes[id]
+		now := nodeSeen{life: n.Member.Life, connected: n.Connected, draining: n.Draining, lost: n.Lost}
+		m.nodes[id] = now
+		switch {
+		case !known:
+			tell(NodeJoined, id, "joined")
+		case was.life != now.life:
+			tell(NodeJoined, id, "came back as a new process")
+		case now.lost && !was.lost:
+			tell(NodeLost, id, "could not be reached for too long: what it ran is replaced")
+		case now.connected && !was.connected:
+			tell(NodeReturned, id, "can be reached again")
+		case !now.connected && was.connected && !now.draining:
+			tell(NodeSilent, id, "cannot be reached")
+		}
+		if now.draining && !(was.draining && was.life == now.life) {
+			tell(NodeDraining, id, "is stopping: what it runs moves away")
+		}
+	}
+	for _, id := range sortedKeys(m.nodes) {
+		if _, ok := s.Nodes[id]; ok {
+			continue
+		}
+		switch was := m.nodes[id]; {
+		case was.draining:
+			tell(NodeLeft, id, "left")
+		case !was.lost:
+			tell(NodeLost, id, "is gone: what it ran is replaced")
+		}
+		delete(m.nodes, id)
+	}
 }

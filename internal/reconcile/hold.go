@@ -9,14 +9,16 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 )
 
-// hold keeps a controller that has just started from acting on half a picture:
-// a worker that has not reported yet may run what seems to be missing.
+// hold keeps a controller that has just begun to lead from acting on half a
+// picture: a worker that has not reported yet may run what seems to be missing,
+// and one that does not refuse the leader before may still get orders from it.
 type hold struct {
 	began  time.Time
 	grace  time.Duration
 	settle time.Duration
-	expect int            // workers of a new cluster
-	known  []fleet.NodeID // may run replicas, as remembered on disk
+	expect int                     // workers of a new cluster
+	known  []fleet.NodeID          // may run replicas, as remembered on disk
+	heard  func(observe.Node) bool // its report has all that leaders before did
 
 	over    bool
 	workers int       // connected at the last look
@@ -35,7 +37,9 @@ func (h *hold) waiting(s *observe.Snapshot, now time.Time) (why string, wake tim
 		return "", time.Time{}
 	}
 	var missing []string
-	here := func(n observe.Node) bool { return n.Connected && n.Reported() || n.Refused != nil }
+	here := func(n observe.Node) bool {
+		return n.Connected && n.Reported() && h.heard(n) || n.Refused != nil || n.Lost
+	}
 	for _, id := range h.known {
 		if !here(s.Nodes[id]) {
 			missing = append(missing, string(id))

@@ -11,7 +11,7 @@ import (
 
 func TestNewClusterWaitsForExpectedWorkers(t *testing.T) {
 	began := time.Now()
-	h := hold{began: began, grace: 10 * time.Second, settle: time.Second, expect: 2}
+	h := hold{began: began, grace: 10 * time.Second, settle: time.Second, expect: 2, heard: func(observe.Node) bool { return true }}
 	snap := &observe.Snapshot{Nodes: map[fleet.NodeID]observe.Node{}}
 	join := func(id fleet.NodeID) {
 		snap.Nodes[id] = observe.Node{Alive: true, Connected: true, Info: fleet.NodeInfo{Node: id, Life: "l"}}
@@ -30,7 +30,7 @@ func TestNewClusterWaitsForExpectedWorkers(t *testing.T) {
 	wants(6*time.Second, "more workers")
 	wants(7*time.Second, "")
 
-	late := hold{began: began, grace: 10 * time.Second, settle: time.Second, expect: 9}
+	late := hold{began: began, grace: 10 * time.Second, settle: time.Second, expect: 9, heard: h.heard}
 	if why, _ := late.waiting(snap, began.Add(10*time.Second)); why != "" {
 		t.Errorf("waiting %q after the grace", why)
 	}

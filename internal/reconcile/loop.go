@@ -100,8 +100,12 @@ type Reconciler struct {
 	log   *slog.Logger
 	board notice.Board
 
-	mu     sync.Mutex
-	status []ServerStatus // by name; replaced, never edited
+	asked chan chan<- scene // by previews
+	*history
+
+	mu      sync.Mutex
+	status  []ServerStatus  // by name; replaced, never edited
+	leading <-chan struct{} // closed when the tenure ends; nil: there is none
 }
 
 // New returns a Reconciler that has not acted yet: all desired servers are
@@ -128,7 +132,10 @@ func New(cfg Config) *Reconciler {
 	if cfg.NewID == nil {
 		cfg.NewID = fleet.NewReplicaID
 	}
-	r := &Reconciler{cfg: cfg, log: cfg.Log.With("component", "reconcile")}
+	r := &Reconciler{
+		cfg: cfg, log: cfg.Log.With("component", "reconcile"),
+		asked: make(chan chan<- scene), history: newHistory(),
+	}
 	for _, d := range cfg.Desired.Servers() {
 		r.status = append(r.status, ServerStatus{
 			Name: d.Name, State: fleet.StateDeploying, Reason: "the controller is starting",
@@ -160,35 +167,54 @@ func (r *Reconciler) Server(name fleet.ServerName) (ServerStatus, bool) {
 func (r *Reconciler) Subscribe() (look <-chan struct{}, cancel func()) { return r.board.Subscribe() }
 
 // Follow tells how the servers are doing until ctx ends, and orders nothing:
-// another controller leads.
+// another controller leads, or none.
 func (r *Reconciler) Follow(ctx context.Context) error {
-	<-ctx.Done()
+	r.loop(ctx, newPass(r, false), nil)
 	return nil
 }
 
-// Preview tells what Lead would do, start by start and stop by stop, were these
-// servers and intents desired (nil: as they are) and did all starts succeed.
-// It changes nothing. The error wraps fleet.ErrNotLeader unless Lead runs.
-func (r *Reconciler) Preview(ctx context.Context, servers []fleet.Server, nodes map[fleet.NodeID]fleet.NodeIntent) ([]PlannedAction, error) {
-	return nil, fleet.ErrNotLeader
+// Lead makes what runs equal to what is desired until ctx ends, under an order
+// that is a new one for each tenure; then it ends its orders and returns nil.
+// What runs goes on running. Before it acts, every living worker has refused
+// whoever led before and has reported all that was ordered by them, or
+// NodeGrace has passed. Follow and Lead are called one after the other, never at
+// once, any number of times.
+func (r *Reconciler) Lead(ctx context.Context, order fleet.Order) error {
+	r.lead(ctx.Done())
+	defer r.lead(nil)
+	orders := newDispatcher(r.cfg, order)
+	defer orders.sent.Wait()
+	p := newPass(r, true)
+	defer p.rollouts.writes.Wait()
+	r.log.Info("leading", "epoch", order.Epoch, "incarnation", order.Incarnation)
+	r.loop(ctx, p, orders)
+	return nil
 }
 
-// Lead reconciles in a leader's tenure until ctx ends, then ends its orders and
-// returns nil. What runs goes on running. Follow and Lead are called one after
-// the other, never at once, any number of times.
-func (r *Reconciler) Lead(ctx context.Context, order fleet.Order) error {
+// lead sets what tells the end of the tenure; nil: there is none.
+func (r *Reconciler) lead(over <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leading = over
+}
+
+// loop makes passes until ctx ends. orders is nil for one who only follows.
+func (r *Reconciler) loop(ctx context.Context, p *pass, orders *dispatcher) {
 	desired, cancel := r.cfg.Desired.Subscribe()
 	defer cancel()
 	observed, cancel := r.cfg.View.Subscribe()
 	defer cancel()
-	p := newPass(r)
-	orders := newDispatcher(r.cfg, order)
-	defer orders.sent.Wait()
+	var answers chan answer
+	var asked chan chan<- scene
+	if orders != nil {
+		answers, asked = orders.answers, r.asked
+	}
 	for {
 		now := time.Now()
 		wake := p.run(now)
-		if due := orders.dispatch(ctx, p.mem, p.snap, now); sooner(due, wake) {
-			wake = due
+		if orders != nil {
+			wake = earlier(orders.dispatch(ctx, p.mem, p.snap, now), wake)
+			wake = earlier(p.rollouts.dispatch(ctx, now), wake)
 		}
 		timer := time.NewTimer(until(wake, now))
 		for idle := true; idle; {
@@ -200,13 +226,18 @@ func (r *Reconciler) Lead(ctx context.Context, order fleet.Order) error {
 				// While calls run load changes all the time.
 				idle = r.cfg.View.Snapshot().Shape == p.snap.Shape
 			case <-timer.C:
-			case a := <-orders.answers:
-				p.mem.answered(a.id, a.order, a.version, a.err, time.Now())
+			case shown := <-asked:
+				shown <- p.scene(time.Now())
+				idle = true
+			case a := <-answers:
+				p.mem.answered(a, time.Now())
+			case w := <-p.rollouts.done:
+				p.rollouts.written(w, time.Now())
 			}
 		}
 		timer.Stop()
-		if !orders.gather(ctx, p.mem) {
-			return nil
+		if !gather(ctx, p.mem, answers) {
+			return
 		}
 	}
 }

@@ -2,7 +2,7 @@ package reconcile
 
 import (
 	"cmp"
-	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -14,28 +14,48 @@ import (
 
 // memory is what the reconciler carries from one pass to the next: orders that
 // no report has confirmed yet, replicas seen, and how starts have gone. It is
-// not stored: what matters of it comes back with the workers' reports.
+// not stored, and a leader begins with a fresh one: what matters of it comes
+// back with the workers' reports.
 type memory struct {
 	log    *slog.Logger
 	jitter func() float64
+	record func(Event)
+	leads  bool // else it only looks on
 
 	units    map[fleet.ReplicaID]*unit // changed by put and drop
 	sorted   []*unit                   // by id; nil: to be made anew
 	backoffs map[revision]*backoff
-	restarts map[fleet.ServerName]int
-	deployed map[fleet.ServerName]bool // has served in full, or did when first seen
-	fenced   map[fleet.LifeID]bool     // obeys a newer controller
-	drained  map[fleet.LifeID]bool     // has said so in answer to an order
+	gens     map[fleet.ServerName]uint64
+	past     past
+	*history
+	fences  map[fleet.LifeID]*fence // of a leader
+	drained map[fleet.LifeID]bool   // has said so in answer to an order
 }
 
-func newMemory(log *slog.Logger, jitter func() float64) *memory {
-	return &memory{
-		log: log, jitter: jitter,
-		units:    make(map[fleet.ReplicaID]*unit),
-		backoffs: make(map[revision]*backoff),
+// history is what outlives a tenure, since no report tells it.
+type history struct {
+	restarts map[fleet.ServerName]int
+	deployed map[fleet.ServerName]bool // has served in full, or did when first seen
+	nodes    map[fleet.NodeID]nodeSeen
+	complete bool // the picture has been complete once
+}
+
+func newHistory() *history {
+	return &history{
 		restarts: make(map[fleet.ServerName]int),
 		deployed: make(map[fleet.ServerName]bool),
-		fenced:   make(map[fleet.LifeID]bool),
+		nodes:    make(map[fleet.NodeID]nodeSeen),
+	}
+}
+
+func newMemory(log *slog.Logger, jitter func() float64, h *history) *memory {
+	return &memory{
+		log: log, jitter: jitter, history: h, record: func(Event) {},
+		units:    make(map[fleet.ReplicaID]*unit),
+		backoffs: make(map[revision]*backoff),
+		gens:     make(map[fleet.ServerName]uint64),
+		past:     newPast(),
+		fences:   make(map[fleet.LifeID]*fence),
 		drained:  make(map[fleet.LifeID]bool),
 	}
 }
@@ -51,29 +71,39 @@ func (m *memory) backoff(server fleet.ServerName, rev fleet.Revision) *backoff {
 }
 
 // absorb takes in what the workers report. It returns when time alone may
-// change how a failing revision is judged; zero: never.
-func (m *memory) absorb(s *observe.Snapshot, now time.Time) (wake time.Time) {
-	for _, r := range s.Sorted() {
-		m.see(s, r, now)
+// change what is thought of it; zero: never.
+func (m *memory) absorb(s *observe.Snapshot, intents map[fleet.NodeID]fleet.NodeIntent, now time.Time) (wake time.Time) {
+	if m.past.open {
+		m.recall(s)
+	} else {
+		m.hear(s, now)
 	}
 	for _, u := range m.all() {
 		if s.Replicas[u.id] == nil {
 			m.miss(s, u, now)
 		}
 	}
+	for _, r := range s.Sorted() {
+		m.see(s, r, now)
+	}
 	for _, u := range m.units {
-		n := s.Nodes[u.node]
+		n, intent := s.Nodes[u.node], intents[u.node]
 		u.reachable = n.Connected
-		u.leaves = n.Draining || m.drained[u.life]
+		u.leaves = n.Draining || m.drained[u.life] || !intent.DrainUntil.IsZero()
+		u.expired = !intent.DrainUntil.IsZero() && !now.Before(intent.DrainUntil)
+		if !u.expired {
+			wake = earlier(wake, intent.DrainUntil)
+		}
 		if !u.ready() || u.unhealthy {
 			continue
 		}
 		b := m.backoff(u.server, u.rev)
 		b.see(u.readyAt, now)
-		if proven := u.readyAt.Add(b.proof()); b.failing && proven.After(now) && (wake.IsZero() || proven.Before(wake)) {
-			wake = proven
+		if proven := u.readyAt.Add(b.proof()); b.failing && proven.After(now) {
+			wake = earlier(wake, proven)
 		}
 	}
+	m.heed(s)
 	return wake
 }
 
@@ -83,10 +113,7 @@ func (m *memory) see(s *observe.Snapshot, r *fleet.Replica, now time.Time) {
 	u := m.units[r.ID]
 	adopted := u == nil
 	if adopted {
-		u = &unit{id: r.ID, server: r.Server, rev: r.Revision, node: r.Node, startedAt: now}
-		m.put(u)
-		m.deployed[r.Server] = m.deployed[r.Server] || r.Phase == fleet.PhaseReady
-		m.log.Info("adopt replica", "server", r.Server, "replica", r.ID, "node", r.Node, "phase", r.Phase)
+		u = m.adopt(r, now)
 	}
 	u.life, u.resources, u.phase = node.Member.Life, r.Resources, r.Phase
 	u.observed, u.start = true, nil // seen: the start needs no answer
@@ -95,15 +122,19 @@ func (m *memory) see(s *observe.Snapshot, r *fleet.Replica, now time.Time) {
 		if r.ReadyAt.Before(now) && adopted {
 			u.readyAt = r.ReadyAt // adopted: it has proven itself before
 		}
+		if !adopted || !m.past.open {
+			m.record(u.event(ReplicaReady, fmt.Sprintf("replica %s is ready on node %s", u.id, u.node)))
+		}
 	}
 	if r.Unhealthy && !u.unhealthy && u.stop == nil {
 		b := m.backoff(u.server, u.rev)
 		b.owed++
 		b.last = failureReason(r)
 		m.log.Warn("replica unhealthy", "server", u.server, "replica", u.id, "node", u.node, "reason", r.Reason)
+		m.record(u.event(ReplicaUnhealthy, b.last))
 	}
 	u.unhealthy = r.Unhealthy
-	if u.phase == fleet.PhaseDraining && !adopted && u.stop == nil && u.failed == "" && !node.Draining {
+	if u.phase == fleet.PhaseDraining && !adopted && u.stop == nil && u.failed == "" && !node.Draining && m.heeds(u.life) {
 		// Nobody stops it: it is ending by itself. The wait for the next start
 		// begins now, however long the worker needs to clean up. Why it ended the
 		// worker knows only then: until then an older failure tells more.
@@ -121,6 +152,23 @@ func (m *memory) see(s *observe.Snapshot, r *fleet.Replica, now time.Time) {
 	}
 }
 
+// adopt takes in a replica that this controller did not start, or has
+// forgotten.
+func (m *memory) adopt(r *fleet.Replica, now time.Time) *unit {
+	u := &unit{id: r.ID, server: r.Server, rev: r.Revision, gen: r.Generation, node: r.Node, startedAt: now}
+	if r.CreatedAt.Before(now) && !r.CreatedAt.IsZero() {
+		u.startedAt = r.CreatedAt
+	}
+	m.put(u)
+	m.deployed[r.Server] = m.deployed[r.Server] || r.Phase == fleet.PhaseReady
+	if m.leads {
+		m.log.Info("adopt replica", "server", r.Server, "replica", r.ID, "node", r.Node, "phase", r.Phase)
+	} else if !m.past.open {
+		m.replaced(r)
+	}
+	return u
+}
+
 func failureReason(r *fleet.Replica) string {
 	s := "replica " + string(r.ID) + " on node " + string(r.Node) + " is unhealthy"
 	if r.Reason != "" {
@@ -135,6 +183,7 @@ func (m *memory) miss(s *observe.Snapshot, u *unit, now time.Time) {
 	if !known || node.Lost || node.Member.Life != u.life {
 		m.drop(u.id)
 		m.log.Warn("replica lost with its node", "server", u.server, "replica", u.id, "node", u.node)
+		m.record(u.event(ReplicaFailed, fmt.Sprintf("replica %s was lost with node %s", u.id, u.node)))
 		return
 	}
 	var end *fleet.Replica
@@ -148,6 +197,16 @@ func (m *memory) miss(s *observe.Snapshot, u *unit, now time.Time) {
 		return // on its way
 	}
 	m.drop(u.id)
+	draining := m.drained[u.life] || node.Draining
+	if u.failed == "" && (u.stop != nil || endedAsTold(u.phase, end, draining)) {
+		m.log.Info("replica stopped", "server", u.server, "replica", u.id, "node", u.node)
+		m.record(u.event(ReplicaStopped, stopped(u, end)))
+		return
+	}
+	m.record(u.event(ReplicaFailed, failure(u, end)))
+	if m.past.open {
+		return // it is among the ends that are recalled
+	}
 	if u.failed != "" {
 		why := failure(u, end)
 		b := m.backoff(u.server, u.rev)
@@ -160,21 +219,28 @@ func (m *memory) miss(s *observe.Snapshot, u *unit, now time.Time) {
 		m.log.Warn("failed replica is gone", "server", u.server, "replica", u.id, "node", u.node, "reason", why)
 		return
 	}
-	if u.stop != nil || endedAsTold(u, end, u.leaves || node.Draining) {
-		m.log.Info("replica stopped", "server", u.server, "replica", u.id, "node", u.node)
-		return
-	}
 	m.fail(u, failure(u, end), now)
 }
 
-// endedAsTold tells whether a replica that this controller did not stop ended
-// for a reason that is no failure: its node or an earlier controller stopped it.
-func endedAsTold(u *unit, end *fleet.Replica, draining bool) bool {
-	if end == nil {
-		return u.phase == fleet.PhaseDraining || draining
+// stopped says that a replica ended as it was told to, and why.
+func stopped(u *unit, end *fleet.Replica) string {
+	s := fmt.Sprintf("replica %s on node %s stopped", u.id, u.node)
+	switch {
+	case end != nil && end.Reason != "":
+		s += ": " + end.Reason
+	case u.stop != nil:
+		s += ": " + u.stop.reason
 	}
-	told := end.Exit != nil && end.Exit.Requested
-	return end.Phase == fleet.PhaseStopped && (told || draining || u.phase == fleet.PhaseDraining)
+	return s
+}
+
+// endedAsTold tells whether a replica that this controller did not stop ended
+// for a reason that is no failure: its node or another controller stopped it.
+func endedAsTold(last fleet.Phase, end *fleet.Replica, draining bool) bool {
+	if end == nil {
+		return last == fleet.PhaseDraining || draining
+	}
+	return end.Phase == fleet.PhaseStopped
 }
 
 func (m *memory) fail(u *unit, why string, now time.Time) {
@@ -188,8 +254,8 @@ func (m *memory) fail(u *unit, why string, now time.Time) {
 // begin remembers a planned start under its new id.
 func (m *memory) begin(id fleet.ReplicaID, srv *fleet.Server, a action, life fleet.LifeID, now time.Time) *unit {
 	u := &unit{
-		id: id, server: srv.Name, rev: a.rev, node: a.node, life: life, phase: fleet.PhasePending,
-		resources: srv.Spec.Resources, template: &srv.Spec.Template, reachable: true, startedAt: now,
+		id: id, server: srv.Name, rev: a.rev, gen: srv.Generation, node: a.node, life: life, phase: fleet.PhasePending,
+		resources: a.template.Resources, template: a.template, reachable: true, startedAt: now,
 		start: &order{reason: a.reason},
 	}
 	m.put(u)
@@ -197,36 +263,44 @@ func (m *memory) begin(id fleet.ReplicaID, srv *fleet.Server, a action, life fle
 		b.owed--
 		m.restarts[u.server]++
 	}
+	m.record(u.event(ReplicaStarted, fmt.Sprintf("replica %s starts on node %s: %s", id, a.node, a.reason)))
 	return u
 }
 
 // settle drops what no server needs any more, after a pass.
 func (m *memory) settle(servers []want, plans []decision, s *observe.Snapshot) {
-	wanted := make(map[fleet.ServerName]fleet.Revision)
+	wanted := make(map[fleet.ServerName]*fleet.Server)
 	for i, w := range servers {
 		if w.desired == nil {
 			continue
 		}
-		wanted[w.name] = w.desired.Revision
+		wanted[w.name] = w.desired
 		// A failed replica that need not be replaced is owed to nobody.
 		b := m.backoff(w.name, w.desired.Revision)
 		b.owed = min(b.owed, plans[i].need)
+		if st := w.desired.Stable; st != 0 && st != w.desired.Revision {
+			b := m.backoff(w.name, st)
+			b.owed = min(b.owed, plans[i].needStable)
+		}
 	}
 	used := make(map[revision]bool)
 	for _, u := range m.units {
 		used[revision{u.server, u.rev}] = true
 	}
-	maps.DeleteFunc(m.backoffs, func(k revision, _ *backoff) bool { return wanted[k.server] != k.rev && !used[k] })
+	maps.DeleteFunc(m.backoffs, func(k revision, _ *backoff) bool {
+		d := wanted[k.server]
+		return !used[k] && (d == nil || d.Revision != k.rev && d.Stable != k.rev)
+	})
 	gone := func(name fleet.ServerName) bool { _, ok := wanted[name]; return !ok }
 	maps.DeleteFunc(m.restarts, func(name fleet.ServerName, _ int) bool { return gone(name) })
 	maps.DeleteFunc(m.deployed, func(name fleet.ServerName, _ bool) bool { return gone(name) })
+	maps.DeleteFunc(m.gens, func(name fleet.ServerName, _ uint64) bool { return gone(name) })
 	lives := make(map[fleet.LifeID]bool)
 	for _, n := range s.Nodes {
 		lives[n.Member.Life] = true
 	}
-	dead := func(l fleet.LifeID, _ bool) bool { return !lives[l] }
-	maps.DeleteFunc(m.fenced, dead)
-	maps.DeleteFunc(m.drained, dead)
+	maps.DeleteFunc(m.fences, func(l fleet.LifeID, _ *fence) bool { return !lives[l] })
+	maps.DeleteFunc(m.drained, func(l fleet.LifeID, _ bool) bool { return !lives[l] })
 }
 
 // servers lines up what is desired with what there is: first the desired, by
@@ -239,7 +313,16 @@ func (m *memory) servers(desired []fleet.Server) []want {
 	out := make([]want, 0, len(desired))
 	for i := range desired {
 		d := &desired[i]
-		out = append(out, want{name: d.Name, desired: d, units: byServer[d.Name], back: *m.backoff(d.Name, d.Revision)})
+		if was, known := m.gens[d.Name]; known && was < d.Generation {
+			// Restarted by hand: whatever failed before, it is tried at once.
+			*m.backoff(d.Name, d.Revision) = backoff{}
+		}
+		m.gens[d.Name] = d.Generation
+		w := want{name: d.Name, desired: d, units: byServer[d.Name], back: *m.backoff(d.Name, d.Revision)}
+		if d.Stable != 0 && d.Stable != d.Revision {
+			w.stable = *m.backoff(d.Name, d.Stable)
+		}
+		out = append(out, w)
 		delete(byServer, d.Name)
 	}
 	for _, name := range sortedKeys(byServer) {
@@ -248,15 +331,16 @@ func (m *memory) servers(desired []fleet.Server) []want {
 	return out
 }
 
-// nodes lists the workers as placement sees them, by name.
-func (m *memory) nodes(s *observe.Snapshot) []node {
+// rooms lists the workers as placement sees them, by name.
+func (m *memory) rooms(s *observe.Snapshot, intents map[fleet.NodeID]fleet.NodeIntent, now time.Time) []node {
 	out := make([]node, 0, len(s.Nodes))
 	for _, name := range sortedKeys(s.Nodes) {
-		n := s.Nodes[name]
+		n, intent := s.Nodes[name], intents[name]
 		out = append(out, node{
 			ID: name, Zone: n.Info.Zone, Labels: n.Info.Labels, Runtime: n.Info.Runtime, Capacity: n.Info.Capacity,
-			Connected: n.Connected && !m.fenced[n.Member.Life],
-			Draining:  n.Draining || m.drained[n.Member.Life],
+			Connected: n.Connected && m.obeys(n.Member.Life, now),
+			Draining:  n.Draining || m.drained[n.Member.Life] || now.Before(intent.DrainUntil),
+			Cordoned:  intent.Cordoned || !intent.DrainUntil.IsZero(),
 		})
 	}
 	return out
@@ -275,34 +359,4 @@ func (m *memory) all() []*unit {
 		m.sorted = slices.SortedFunc(maps.Values(m.units), func(a, b *unit) int { return cmp.Compare(a.id, b.id) })
 	}
 	return m.sorted
-}
-
-// answered records what a worker said to an order, if the order still stands.
-func (m *memory) answered(id fleet.ReplicaID, o *order, version uint64, err error, now time.Time) {
-	u := m.units[id]
-	if u == nil || u.start != o && u.stop != o {
-		return
-	}
-	o.inFlight = false
-	switch {
-	case err == nil, o == u.stop && errors.Is(err, fleet.ErrUnknownReplica):
-		o.acked, o.version, o.err = true, version, nil
-	case errors.Is(err, fleet.ErrStaleEpoch), errors.Is(err, fleet.ErrForeignCluster):
-		if !m.fenced[u.life] {
-			m.log.Error("node obeys another controller: it gets no more orders from here", "node", u.node, "err", err)
-		}
-		m.fenced[u.life] = true
-		if u.start == o {
-			m.drop(id)
-		}
-	case o == u.start && errors.Is(err, fleet.ErrDraining):
-		m.drained[u.life] = true
-		m.drop(id)
-		m.log.Info("node is draining and takes no replica", "node", u.node, "replica", id)
-	default:
-		o.err = err
-		wait := min(orderRetryMin<<min(o.tries, 10), orderRetryMax)
-		o.notBefore = now.Add(spread(wait, m.jitter))
-		m.log.Debug("order unanswered", "node", u.node, "replica", id, "try", o.tries, "err", err)
-	}
 }

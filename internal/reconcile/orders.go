@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -21,7 +22,9 @@ const (
 
 // answer is what became of one try of an order.
 type answer struct {
-	id      fleet.ReplicaID
+	id      fleet.ReplicaID // "": of a fence
+	node    fleet.NodeID
+	life    fleet.LifeID
 	order   *order
 	version uint64
 	err     error
@@ -42,21 +45,35 @@ func newDispatcher(cfg Config, as fleet.Order) *dispatcher {
 
 // dispatch sends every order that is due, and returns when the next one is.
 func (d *dispatcher) dispatch(ctx context.Context, m *memory, s *observe.Snapshot, now time.Time) (wake time.Time) {
+	for _, n := range s.Nodes {
+		if !n.Connected || m.refuses(n.Member.Life) {
+			continue
+		}
+		a := answer{node: n.Member.Node, life: n.Member.Life, order: &m.fenceOf(n.Member.Life).order}
+		wake = earlier(wake, d.send(ctx, a, now, func(ctx context.Context) (uint64, error) {
+			return n.Worker.Fence(ctx, d.as)
+		}))
+	}
 	for _, u := range m.all() {
 		n := s.Nodes[u.node]
-		if !n.Connected || n.Member.Life != u.life || m.fenced[u.life] {
+		if !n.Connected || n.Member.Life != u.life || m.refuses(u.life) {
 			continue // its return is news, and so is its end
 		}
 		m.giveUp(u, now)
+		a := answer{id: u.id, node: u.node, life: u.life}
 		// The start is not repeated once the stop is ordered: an answered stop
 		// keeps a delayed start from beginning.
-		if o := u.start; o != nil && u.stop == nil {
-			wake = earliest(wake, d.send(ctx, o, u.id, now, func(ctx context.Context) (uint64, error) {
-				return n.Worker.StartReplica(ctx, d.as, fleet.Assignment{ID: u.id, Server: u.server, Revision: u.rev, Template: u.template})
+		if u.start != nil && u.stop == nil {
+			a.order = u.start
+			wake = earlier(wake, d.send(ctx, a, now, func(ctx context.Context) (uint64, error) {
+				return n.Worker.StartReplica(ctx, d.as, fleet.Assignment{
+					ID: u.id, Server: u.server, Revision: u.rev, Generation: u.gen, Template: u.template,
+				})
 			}))
 		}
 		if o := u.stop; o != nil {
-			wake = earliest(wake, d.send(ctx, o, u.id, now, func(ctx context.Context) (uint64, error) {
+			a.order = o
+			wake = earlier(wake, d.send(ctx, a, now, func(ctx context.Context) (uint64, error) {
 				return n.Worker.StopReplica(ctx, d.as, u.id, o.reason)
 			}))
 		}
@@ -64,15 +81,9 @@ func (d *dispatcher) dispatch(ctx context.Context, m *memory, s *observe.Snapsho
 	return wake
 }
 
-func earliest(a, b time.Time) time.Time {
-	if sooner(b, a) {
-		return b
-	}
-	return a
-}
-
 // send makes one try if it is time, else it says when.
-func (d *dispatcher) send(ctx context.Context, o *order, id fleet.ReplicaID, now time.Time, try func(context.Context) (uint64, error)) (next time.Time) {
+func (d *dispatcher) send(ctx context.Context, a answer, now time.Time, try func(context.Context) (uint64, error)) (next time.Time) {
+	o := a.order
 	switch {
 	case o.acked, o.inFlight:
 		return time.Time{}
@@ -86,9 +97,9 @@ func (d *dispatcher) send(ctx context.Context, o *order, id fleet.ReplicaID, now
 	d.sent.Go(func() {
 		tctx, cancel := context.WithTimeout(ctx, d.cfg.OrderTimeout)
 		defer cancel()
-		version, err := try(tctx)
+		a.version, a.err = try(tctx)
 		select {
-		case d.answers <- answer{id, o, version, err}:
+		case d.answers <- a:
 		case <-ctx.Done():
 		}
 	})
@@ -97,7 +108,7 @@ func (d *dispatcher) send(ctx context.Context, o *order, id fleet.ReplicaID, now
 
 // gather takes answers for a moment, so that one pass sees many. It returns
 // false when ctx has ended.
-func (d *dispatcher) gather(ctx context.Context, m *memory) bool {
+func gather(ctx context.Context, m *memory, answers <-chan answer) bool {
 	timer := time.NewTimer(batch)
 	defer timer.Stop()
 	for {
@@ -106,8 +117,8 @@ func (d *dispatcher) gather(ctx context.Context, m *memory) bool {
 			return false
 		case <-timer.C:
 			return true
-		case a := <-d.answers:
-			m.answered(a.id, a.order, a.version, a.err, time.Now())
+		case a := <-answers:
+			m.answered(a, time.Now())
 		}
 	}
 }
@@ -128,5 +139,33 @@ func (m *memory) withhold(known []fleet.NodeID) {
 		if u.start != nil && u.start.tries == 0 && !slices.Contains(known, u.node) {
 			m.drop(u.id)
 		}
+	}
+}
+
+// answered records what a worker said to an order, if the order still stands.
+func (m *memory) answered(a answer, now time.Time) {
+	if a.id == "" {
+		m.fenced(a, now)
+		return
+	}
+	u, o := m.units[a.id], a.order
+	if u == nil || u.start != o && u.stop != o {
+		return
+	}
+	o.inFlight = false
+	switch {
+	case a.err == nil, o == u.stop && errors.Is(a.err, fleet.ErrUnknownReplica):
+		o.acked, o.version, o.err = true, a.version, nil
+	case refusal(a.err):
+		m.refuse(u.life, u.node, a.err)
+		if u.start == o {
+			m.drop(u.id)
+		}
+	case o == u.start && errors.Is(a.err, fleet.ErrDraining):
+		m.drained[u.life] = true
+		m.drop(u.id)
+		m.log.Info("node is draining and takes no replica", "node", u.node, "replica", u.id)
+	default:
+		m.again(o, a, now)
 	}
 }

@@ -2,6 +2,8 @@ package reconcile
 
 import (
 	"cmp"
+	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -9,54 +11,83 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 )
 
-// pass is the state of the loop. Only the goroutine in Follow or Lead touches it.
+// pass is the state of the loop. Only the goroutine in Follow or Lead touches
+// it.
 type pass struct {
-	r     *Reconciler
-	mem   *memory
-	hold  hold
-	snap  *observe.Snapshot
-	known []fleet.NodeID // as on disk
-	held  string         // the last thing waited for
+	r        *Reconciler
+	leads    bool
+	log      *slog.Logger
+	mem      *memory
+	hold     hold
+	rollouts rollouts
+	snap     *observe.Snapshot
+	desired  []fleet.Server
+	intents  map[fleet.NodeID]fleet.NodeIntent
+	known    []fleet.NodeID // as on disk
+	held     string         // the last thing waited for
 }
 
-func newPass(r *Reconciler) *pass {
+func newPass(r *Reconciler, leads bool) *pass {
 	known := r.cfg.Known.KnownNodes()
-	return &pass{
-		r: r, mem: newMemory(r.log, r.cfg.Jitter), known: known,
-		hold: hold{began: time.Now(), grace: r.cfg.NodeGrace, settle: r.cfg.Settle, expect: r.cfg.ExpectWorkers, known: known},
+	log := r.log
+	if !leads {
+		log = slog.New(slog.DiscardHandler) // the leader tells
 	}
+	p := &pass{
+		r: r, leads: leads, log: log, mem: newMemory(log, r.cfg.Jitter, r.history), known: known,
+		rollouts: newRollouts(r.cfg.RolledOut, log),
+	}
+	p.mem.leads = leads
+	if leads {
+		p.mem.record = r.cfg.Record
+	}
+	p.hold = hold{
+		began: time.Now(), grace: r.cfg.NodeGrace, settle: r.cfg.Settle, expect: r.cfg.ExpectWorkers, known: known,
+		heard: p.mem.heard,
+	}
+	return p
 }
 
 // run makes one pass: observe, plan, begin what was planned, tell the status.
 // It returns when time alone calls for the next one.
 func (p *pass) run(now time.Time) (wake time.Time) {
 	p.snap = p.r.cfg.View.Snapshot()
-	desired := p.r.cfg.Desired.Servers()
-	wake = p.mem.absorb(p.snap, now)
+	p.desired, p.intents = p.r.cfg.Desired.Servers(), p.r.cfg.Desired.Nodes()
+	p.mem.watchNodes(p.snap)
+	wake = p.mem.absorb(p.snap, p.intents, now)
 	waiting, look := p.hold.waiting(p.snap, now)
-	if sooner(look, wake) {
-		wake = look
-	}
+	wake = earlier(look, wake)
 	p.tellHold(waiting)
+	acts := waiting == ""
+	if acts {
+		p.mem.past.open, p.mem.complete = false, true
+	}
 
-	servers := p.mem.servers(desired)
-	rm := newRoom(p.mem.nodes(p.snap), p.mem.all())
+	servers := p.mem.servers(p.desired)
+	rm := newRoom(p.mem.rooms(p.snap, p.intents, now), p.mem.all())
 	plans := make([]decision, len(servers))
-	if waiting == "" {
+	if p.mem.complete {
 		plans = plan(now, servers, rm)
-		p.begin(servers, plans, now)
+	}
+	if acts {
+		if p.leads {
+			p.begin(servers, plans, now)
+		}
 		p.mem.settle(servers, plans, p.snap)
 		for i := range plans {
-			if sooner(plans[i].wake, wake) {
-				wake = plans[i].wake
-			}
+			wake = earlier(plans[i].wake, wake)
 		}
-		servers = p.mem.servers(desired) // with what was begun
+	}
+	if acts && p.leads {
+		servers = p.mem.servers(p.desired) // with what was begun
 		if !p.remember() {
 			wake = earlier(wake, now.Add(time.Second))
 		}
 	}
 	p.publish(now, servers, plans, rm.workers, waiting)
+	if acts && p.leads {
+		p.rollouts.look(servers)
+	}
 	return wake
 }
 
@@ -72,10 +103,10 @@ func (p *pass) tellHold(waiting string) {
 		return
 	}
 	if p.held = waiting; waiting == "" {
-		p.r.log.Info("the picture is complete: acting from here on", "nodes", len(p.snap.Nodes), "replicas", len(p.snap.Replicas))
+		p.log.Info("the picture is complete: acting from here on", "nodes", len(p.snap.Nodes), "replicas", len(p.snap.Replicas))
 		return
 	}
-	p.r.log.Info("not acting yet", "reason", waiting)
+	p.log.Info("not acting yet", "reason", waiting)
 }
 
 // begin turns the planned actions into orders.
@@ -84,13 +115,13 @@ func (p *pass) begin(servers []want, plans []decision, now time.Time) {
 		for _, a := range d.actions {
 			if a.stop != nil {
 				a.stop.stop = &order{reason: a.reason}
-				p.r.log.Info("stop replica", "server", a.stop.server, "revision", a.stop.rev, "replica", a.stop.id,
+				p.log.Info("stop replica", "server", a.stop.server, "revision", a.stop.rev, "replica", a.stop.id,
 					"node", a.stop.node, "reason", a.reason)
 				continue
 			}
 			id := p.r.cfg.NewID(servers[i].name, a.rev)
 			p.mem.begin(id, servers[i].desired, a, p.snap.Nodes[a.node].Member.Life, now)
-			p.r.log.Info("start replica", "server", servers[i].name, "revision", a.rev, "replica", id,
+			p.log.Info("start replica", "server", servers[i].name, "revision", a.rev, "replica", id,
 				"node", a.node, "reason", a.reason)
 		}
 	}
@@ -113,7 +144,7 @@ func (p *pass) remember() bool {
 		return true
 	}
 	if err := p.r.cfg.Known.SetKnownNodes(next); err != nil {
-		p.r.log.Error("the nodes in use cannot be remembered: no replica starts on a new node", "err", err)
+		p.log.Error("the nodes in use cannot be remembered: no replica starts on a new node", "err", err)
 		p.mem.withhold(p.known)
 		return false
 	}
@@ -131,7 +162,7 @@ func (p *pass) publish(now time.Time, servers []want, plans []decision, workers 
 		}) >= max(1, w.desired.Spec.Replicas) {
 			p.mem.deployed[w.name] = true
 		}
-		list[i] = status(now, w, &plans[i], workers, p.mem.deployed[w.name], waiting)
+		list[i] = status(now, w, &plans[i], outlook{workers, p.mem.deployed[w.name], p.mem.complete, waiting})
 		list[i].Restarts = p.mem.restarts[w.name]
 		list[i].LastEnded = p.snap.Ended[w.name]
 	}
@@ -148,18 +179,37 @@ func (p *pass) publish(now time.Time, servers []want, plans []decision, workers 
 	if same {
 		return
 	}
+	p.tellStates(before, list)
+	r.board.Post()
+}
+
+func (p *pass) tellStates(before, after []ServerStatus) {
 	was := make(map[fleet.ServerName]fleet.State)
 	for _, s := range before {
 		was[s.Name] = s.State
 	}
-	for _, s := range list {
-		if from := was[s.Name]; from != s.State {
-			r.log.Info("server state", "server", s.Name, "from", from, "to", s.State, "ready", s.Ready, "desired", s.Desired, "reason", s.Reason)
+	tell := func(s *ServerStatus, message string) {
+		if s.Reason != "" {
+			message += ": " + s.Reason
 		}
+		p.mem.record(Event{Kind: ServerState, Server: s.Name, Revision: s.Revision, Message: message})
+	}
+	for i := range after {
+		s := &after[i]
+		from := was[s.Name]
 		delete(was, s.Name)
+		if from == s.State {
+			continue
+		}
+		p.log.Info("server state", "server", s.Name, "from", from, "to", s.State, "ready", s.Ready, "desired", s.Desired, "reason", s.Reason)
+		if from == "" {
+			tell(s, fmt.Sprintf("server %s is %s", s.Name, s.State))
+		} else {
+			tell(s, fmt.Sprintf("server %s is %s, was %s", s.Name, s.State, from))
+		}
 	}
 	for _, name := range sortedKeys(was) {
-		r.log.Info("server gone", "server", name, "from", was[name])
+		p.log.Info("server gone", "server", name, "from", was[name])
+		tell(&ServerStatus{Name: name}, fmt.Sprintf("server %s is gone", name))
 	}
-	r.board.Post()
 }

@@ -2,9 +2,11 @@ package reconcile
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/schedule"
 )
 
 // want is one server as the plan sees it: what is desired, what there is, and
@@ -14,22 +16,25 @@ type want struct {
 	desired *fleet.Server // nil: not wanted any more
 	units   []*unit
 	back    backoff // of the desired revision
+	stable  backoff // of the stable one
 }
 
 // action is one thing to do, and why.
 type action struct {
-	stop   *unit          // to stop; nil: start one
-	node   fleet.NodeID   // to start it on
-	rev    fleet.Revision // to start
-	reason string
+	stop     *unit          // to stop; nil: start one
+	node     fleet.NodeID   // to start it on
+	rev      fleet.Revision // to start
+	template *fleet.Template
+	reason   string
 }
 
 // decision is the plan for one server.
 type decision struct {
-	actions  []action
-	need     int       // replicas missing, whether or not they may be started now
-	unplaced string    // why a replica that may be started has no node
-	wake     time.Time // when time alone may change the decision; zero: never
+	actions    []action
+	need       int       // replicas missing, whether or not they may be started now
+	needStable int       // of the stable revision
+	unplaced   string    // why a replica that may be started has no node
+	wake       time.Time // when time alone may change the decision; zero: never
 }
 
 // plan decides what to do now for all servers, in their order, which are in
@@ -41,62 +46,6 @@ func plan(now time.Time, servers []want, rm *room) []decision {
 	}
 	return out
 }
-
-// groups are a server's replicas by what is to become of them.
-type groups struct {
-	fresh    []*unit // to stay
-	leaving  []*unit // to go once replaced: old revision, unhealthy, on a draining node
-	stopping []*unit // going
-}
-
-func group(w *want) groups {
-	var g groups
-	for _, u := range w.units {
-		switch {
-		case u.stopping():
-			g.stopping = append(g.stopping, u)
-		case w.desired == nil || u.rev != w.desired.Revision || u.unhealthy || u.leaves:
-			g.leaving = append(g.leaving, u)
-		default:
-			g.fresh = append(g.fresh, u)
-		}
-	}
-	return g
-}
-
-func (g *groups) stop(u *unit) {
-	drop := func(list []*unit) []*unit {
-		for i, x := range list {
-			if x == u {
-				return append(list[:i:i], list[i+1:]...)
-			}
-		}
-		return list
-	}
-	g.fresh, g.leaving = drop(g.fresh), drop(g.leaving)
-	g.stopping = append(g.stopping, u)
-}
-
-// running counts what takes room, but for what a draining node is about to end
-// by itself.
-func (g *groups) running() (n int) {
-	for _, list := range [][]*unit{g.fresh, g.leaving, g.stopping} {
-		n += count(list, func(u *unit) bool { return !u.leaves })
-	}
-	return n
-}
-
-func count(units []*unit, is func(*unit) bool) (n int) {
-	for _, u := range units {
-		if is(u) {
-			n++
-		}
-	}
-	return n
-}
-
-// surge is how many replicas more than desired a change may run.
-func surge(desired int) int { return max(1, (desired+3)/4) }
 
 func planServer(now time.Time, w *want, rm *room) decision {
 	g := group(w)
@@ -117,88 +66,147 @@ func planServer(now time.Time, w *want, rm *room) decision {
 	case w.desired == nil:
 		return endAll("the server was removed")
 	case w.desired.Spec.Replicas == 0:
-		return endAll("scaled to zero")
+		return endAll("stopped by hand: replicas is 0")
 	}
 	desired := w.desired.Spec.Replicas
 
-	for len(g.fresh) > desired {
-		end(leastUseful(g.fresh, rm.nodes), fmt.Sprintf("%d more than the %s wanted", len(g.fresh)-desired, replicas(desired)))
+	for _, u := range slices.Clone(g.leaving) {
+		switch {
+		case u.expired:
+			end(u, leavingReason(w, u))
+		case !u.ready():
+			end(u, leavingReason(w, u)+" and it does not serve")
+		}
 	}
-	for _, u := range append([]*unit(nil), g.leaving...) {
-		if !u.ready() {
+	for len(g.fresh) > desired {
+		end(leastUseful(g.fresh, rm.nodes), surplus(len(g.fresh), desired))
+	}
+	// What stands in for replicas that cannot be reached is no surplus before
+	// it serves.
+	for n := len(g.fresh) + len(g.away); g.lit() && len(g.away) > 0 && n > desired; n-- {
+		end(leastUseful(slices.Concat(g.fresh, g.away), rm.nodes), surplus(n, desired))
+	}
+	serving := count(g.fresh, (*unit).serving)
+	for _, u := range slices.Clone(g.stable) {
+		if !u.ready() && serving+count(g.stable, (*unit).ready) >= desired {
 			end(u, leavingReason(w, u)+" and it does not serve")
 		}
 	}
 	// Every fresh replica that serves lets one that leaves go: new before old.
-	spare := count(g.fresh, (*unit).serving) + len(g.leaving) - desired
-	for ; spare > 0 && len(g.leaving) > 0; spare-- {
-		u := leastUseful(g.leaving, rm.nodes)
+	old := slices.DeleteFunc(g.old(), func(u *unit) bool { return !u.ready() })
+	for spare := serving + len(old) - desired; spare > 0 && len(old) > 0; spare-- {
+		u := leastUseful(old, rm.nodes)
 		end(u, leavingReason(w, u))
+		old = without(old, u)
 	}
-	d.need = max(0, desired-len(g.fresh))
+	d.need = max(0, desired-len(g.fresh)-len(g.away))
+	if !g.lit() && len(g.away) > 0 {
+		// Nothing serves: one stands in until the others can be reached again
+		// or are given up.
+		d.need = max(d.need, 1-len(g.fresh))
+	}
 	d.start(now, w, &g, rm, end)
 	return d
 }
 
+func surplus(n, desired int) string {
+	return fmt.Sprintf("%d more than the %s wanted", n-desired, replicas(desired))
+}
+
 // start adds the starts that may be made now.
 func (d *decision) start(now time.Time, w *want, g *groups, rm *room, end func(*unit, string)) {
-	spec := &w.desired.Spec
-	starting := count(g.fresh, func(u *unit) bool { return !u.ready() })
-	room := spec.Replicas + surge(spec.Replicas) - g.running()
-	if len(g.fresh)+len(g.leaving) == 0 {
-		room = max(room, 1) // those that drain may take long, and nobody else serves
-	}
-	n := min(d.need, room)
-	n = min(n, d.allowed(now, &w.back, g.fresh))
-	if n <= 0 {
+	if d.need == 0 && w.desired.StableTemplate == nil {
 		return
 	}
-	running := append(append(append([]*unit(nil), g.fresh...), g.leaving...), g.stopping...)
-	rm.view(running, g.fresh)
+	spec := &w.desired.Spec
+	staying := slices.Concat(g.fresh, g.away)
+	room := spec.Replicas + surge(spec.Replicas) - g.running()
+	if len(g.fresh)+len(g.leaving)+len(g.stable) == 0 {
+		room = max(room, 1) // those that drain may take long, and nobody else serves
+	}
+	rm.view(slices.Concat(staying, g.old(), g.stopping), staying)
+	n := min(d.need, room)
+	n = min(n, d.allowed(now, d.need, &w.back, staying))
+	began := d.startNew(w, g, rm, n, end)
+	d.startStable(now, w, g, rm, room-began)
+}
+
+// startNew adds up to n starts of the desired revision.
+func (d *decision) startNew(w *want, g *groups, rm *room, n int, end func(*unit, string)) (began int) {
+	req := request(&w.desired.Spec.Template, &w.desired.Spec)
+	starting := count(g.fresh, func(u *unit) bool { return !u.ready() })
 	why := startReason(w, g)
-	for i := range n {
-		id, no := rm.place(spec)
+	for ; began < n; began++ {
+		id, no := rm.place(req)
 		if id != "" {
-			d.actions = append(d.actions, action{node: id, rev: w.desired.Revision, reason: why})
+			d.actions = append(d.actions, action{node: id, rev: w.desired.Revision, template: req.Template, reason: why})
 			continue
 		}
 		d.unplaced = no
 		// What is on its way will free room, or show that none is needed.
-		if i > 0 || starting > 0 || len(g.stopping) > 0 || w.back.failing {
-			return
+		if began > 0 || starting > 0 || len(g.stopping) > 0 || w.back.failing {
+			break
 		}
-		if u := makeRoom(g, rm, spec); u != nil {
+		if u := makeRoom(g, rm, req); u != nil {
 			end(u, leavingReason(w, u)+"; stopped first for want of room: "+no)
 		}
+		break
+	}
+	return began
+}
+
+// startStable adds starts of the stable revision: what of it has died is
+// replaced by its like while the desired one does not start, so that a broken
+// revision never takes the place of one that works.
+func (d *decision) startStable(now time.Time, w *want, g *groups, rm *room, room int) {
+	s := w.desired
+	if s.StableTemplate == nil || s.Stable == s.Revision {
 		return
+	}
+	up := count(g.fresh, (*unit).serving) + len(g.away) + len(g.stable)
+	d.needStable = max(0, s.Spec.Replicas-up)
+	if !g.lit() {
+		d.needStable = max(d.needStable, 1-count(g.stable, func(u *unit) bool { return u.reachable }))
+	}
+	n := d.needStable
+	if broken := w.back.failing || d.unplaced != "" && len(g.stopping) == 0; !broken {
+		n = min(n, w.stable.owed) // the desired one may yet serve
+	}
+	if n = min(n, room); n <= 0 {
+		return
+	}
+	if n = min(n, d.allowed(now, d.needStable, &w.stable, g.stable)); n <= 0 {
+		return
+	}
+	for range n {
+		id, _ := rm.place(request(s.StableTemplate, &s.Spec))
+		if id == "" {
+			return
+		}
+		d.actions = append(d.actions, action{node: id, rev: s.Stable, template: s.StableTemplate,
+			reason: fmt.Sprintf("revision %d does not serve: revision %d is kept up", s.Revision, s.Stable)})
 	}
 }
 
 // makeRoom returns the replica to stop before its replacement starts, where
 // both do not fit. nil: it would not help.
-func makeRoom(g *groups, rm *room, spec *fleet.Spec) *unit {
-	rest := append([]*unit(nil), g.leaving...)
-	for len(rest) > 0 {
+func makeRoom(g *groups, rm *room, req schedule.Request) *unit {
+	for rest := g.old(); len(rest) > 0; {
 		u := leastUseful(rest, rm.nodes)
-		if rm.fitsWithout(u, spec) {
+		if rm.fitsWithout(u, req) {
 			return u
 		}
-		for i := range rest {
-			if rest[i] == u {
-				rest = append(rest[:i], rest[i+1:]...)
-				break
-			}
-		}
+		rest = without(rest, u)
 	}
 	return nil
 }
 
-// allowed is how many starts the back-off lets through now, beside the fresh
-// replicas that there are.
-func (d *decision) allowed(now time.Time, b *backoff, fresh []*unit) int {
-	other := d.need - b.owed // do not replace failed ones: lost with a node, or new
+// allowed is how many of the starts that are needed the back-off lets through
+// now, beside the replicas of the revision that there are.
+func (d *decision) allowed(now time.Time, need int, b *backoff, fresh []*unit) int {
+	other := need - b.owed // do not replace failed ones: lost with a node, or new
 	if !b.failing {
-		n := d.need
+		n := need
 		if b.owed > 0 && now.Before(b.notBefore) {
 			d.wakeAt(b.notBefore)
 			n = other

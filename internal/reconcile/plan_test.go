@@ -94,7 +94,7 @@ func TestPlan(t *testing.T) {
 
 		{name: "removed", units: []*unit{u("r1", "n1"), u("r2", "n2", told)}, want: []string{"stop r1: the server was removed"}},
 		{name: "scaled to zero", desired: ptr(server("a", 1, 0)), units: []*unit{u("r1", "n1"), u("r2", "n1", in(fleet.PhaseDraining))},
-			want: []string{"stop r1: scaled to zero"}},
+			want: []string{"stop r1: stopped by hand: replicas is 0"}},
 		{name: "excess: one that does not serve", desired: ptr(server("a", 1, 1)), units: []*unit{u("r1", "n1"), u("r2", "n1", in(fleet.PhaseStarting))},
 			want: []string{"stop r2: 1 more than the 1 replica wanted"}},
 		{name: "excess: one that cannot be reached", desired: ptr(server("a", 1, 1)), units: []*unit{u("r1", "n1", cutOff), u("r2", "n1")},
@@ -268,13 +268,13 @@ func TestStatus(t *testing.T) {
 		{name: "an unhealthy one does not count", w: want{desired: ptr(server("a", 1, 1)), units: []*unit{u("r1", "n1", sick), starting}}, workers: 1, deployed: true,
 			state: fleet.StateUnavailable, reason: "0 of 1 replica ready; 1 starting"},
 		{name: "idle", w: want{desired: ptr(server("a", 1, 0)), units: []*unit{u("r1", "n1", told)}}, workers: 1,
-			state: fleet.StateIdle, settled: true, reason: "scaled to zero, 1 replica still stopping"},
+			state: fleet.StateIdle, settled: true, reason: "stopped by hand: replicas is 0, 1 replica still stopping"},
 		{name: "deleting", w: want{units: []*unit{u("r1", "n1", told), u("r2", "n1", told)}}, workers: 1,
 			state: fleet.StateDeleting, reason: "2 replicas still stopping"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := status(t0, &tt.w, &tt.d, tt.workers, tt.deployed, tt.waiting)
+			s := status(t0, &tt.w, &tt.d, outlook{tt.workers, tt.deployed, tt.waiting == "", tt.waiting})
 			if s.State != tt.state || s.Ready != tt.ready || s.Settled != tt.settled || s.StartFailed != tt.startFailed || s.Reason != tt.reason {
 				t.Errorf("status = %s ready %d settled %v startFailed %v: %s\nwant %s ready %d settled %v startFailed %v: %s",
 					s.State, s.Ready, s.Settled, s.StartFailed, s.Reason, tt.state, tt.ready, tt.settled, tt.startFailed, tt.reason)

@@ -18,8 +18,12 @@ func replicas(n int) string {
 // leavingReason says why a replica must go.
 func leavingReason(w *want, u *unit) string {
 	switch {
+	case u.expired:
+		return fmt.Sprintf("node %s was to be empty by now", u.node)
 	case u.rev != w.desired.Revision:
 		return fmt.Sprintf("revision %d replaces revision %d", w.desired.Revision, u.rev)
+	case u.gen < w.desired.Generation:
+		return "restarted by hand"
 	case u.leaves:
 		return fmt.Sprintf("node %s is draining", u.node)
 	default:
@@ -32,16 +36,19 @@ func startReason(w *want, g *groups) string {
 	if w.back.owed > 0 {
 		return "replaces one that failed: " + w.back.last
 	}
-	for _, u := range g.leaving {
+	old := g.old()
+	for _, u := range old {
 		if u.rev != w.desired.Revision {
 			return leavingReason(w, u)
 		}
 	}
 	switch {
-	case len(g.leaving) > 0:
-		return leavingReason(w, g.leaving[0])
+	case len(g.away) > 0 && len(g.fresh)+len(g.away) >= w.desired.Spec.Replicas:
+		return fmt.Sprintf("none serves while node %s cannot be reached", g.away[0].node)
+	case len(old) > 0:
+		return leavingReason(w, old[0])
 	default:
-		return fmt.Sprintf("%s wanted, there are %d", replicas(w.desired.Spec.Replicas), len(g.fresh))
+		return fmt.Sprintf("%s wanted, there are %d", replicas(w.desired.Spec.Replicas), len(g.fresh)+len(g.away))
 	}
 }
 
@@ -52,9 +59,13 @@ const (
 
 // failure puts the end of a replica in words, with the last it wrote to stderr.
 func failure(u *unit, e *fleet.Replica) string {
+	return failureOf(u.id, u.node, !u.readyAt.IsZero(), e)
+}
+
+func failureOf(id fleet.ReplicaID, node fleet.NodeID, ran bool, e *fleet.Replica) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "replica %s on node %s ", u.id, u.node)
-	if u.readyAt.IsZero() {
+	fmt.Fprintf(&b, "replica %s on node %s ", id, node)
+	if !ran {
 		b.WriteString("did not start")
 	} else {
 		b.WriteString("failed")

@@ -65,20 +65,20 @@ func (r *room) view(running, staying []*unit) {
 }
 
 // place finds a node for one replica of the server in view and takes the room.
-func (r *room) place(spec *fleet.Spec) (fleet.NodeID, string) {
-	id, why := schedule.Place(request(spec), r.nodes)
+func (r *room) place(req schedule.Request) (fleet.NodeID, string) {
+	id, why := schedule.Place(req, r.nodes)
 	if id != "" {
 		i := r.index[id]
 		r.nodes[i].OfServer++
 		r.nodes[i].Spread++
-		r.take(id, spec.Resources, 1)
+		r.take(id, req.Template.Resources, 1)
 	}
 	return id, why
 }
 
 // fitsWithout tells whether a replica of the server in view would find a node
 // if u were gone.
-func (r *room) fitsWithout(u *unit, spec *fleet.Spec) bool {
+func (r *room) fitsWithout(u *unit, req schedule.Request) bool {
 	i, ok := r.index[u.node]
 	if !ok {
 		return false
@@ -87,12 +87,12 @@ func (r *room) fitsWithout(u *unit, spec *fleet.Spec) bool {
 	defer func() { r.nodes[i] = was }()
 	r.take(u.node, u.resources, -1)
 	r.nodes[i].OfServer--
-	id, _ := schedule.Place(request(spec), r.nodes)
+	id, _ := schedule.Place(req, r.nodes)
 	return id != ""
 }
 
-func request(spec *fleet.Spec) schedule.Request {
-	return schedule.Request{Template: &spec.Template, MaxPerNode: spec.MaxReplicasPerNode}
+func request(t *fleet.Template, spec *fleet.Spec) schedule.Request {
+	return schedule.Request{Template: t, MaxPerNode: spec.MaxReplicasPerNode}
 }
 
 func sortedKeys[K ~string, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -11,18 +11,20 @@ import (
 
 // ServerStatus is how one server is doing.
 type ServerStatus struct {
-	Name     fleet.ServerName
-	State    fleet.State
-	Reason   string // in words; "" when there is nothing to say
-	Desired  int
-	Ready    int // replicas that take calls, of any revision
-	Restarts int // replicas started to replace failed ones, since this controller's start
+	Name    fleet.ServerName
+	State   fleet.State
+	Reason  string // in words; "" when there is nothing to say
+	Desired int    // the target in force
+	Ready   int    // replicas that take calls, of any revision
+	// Restarts counts the replicas started to replace failed ones, since this
+	// controller's start and, of those before, what the workers remember.
+	Restarts int
 	Revision fleet.Revision
 	// Generation counts the restarts by hand.
 	Generation uint64
 	Spec       fleet.Spec // zero for a server that is no longer wanted
 
-	// Stopped: by hand, its target is 0.
+	// Stopped: by hand, its target is 0. Then it is settled, too.
 	Stopped bool
 	// Settled: all replicas of the wanted revision are READY, or are known to
 	// be unable to start.
@@ -38,14 +40,17 @@ type ServerStatus struct {
 
 // tally is a server's replicas counted for its status.
 type tally struct {
-	serving  int // of any revision
-	fresh    int // of the wanted one, serving
-	starting int
-	early    int // starting since before the last failure: its round is not over
-	pulling  int
-	old      int // of another revision, not stopping
-	stopping int
-	mute     string // an order that is not answered
+	serving   int // of any revision
+	fresh     int // of the wanted one, serving
+	starting  int
+	upholding int // of another revision, starting
+	early     int // starting since before the last failure: its round is not over
+	pulling   int
+	old       int // of another revision or generation, not stopping
+	moving    int // serving, on a node that is to be emptied
+	stopping  int
+	away      int    // of the wanted one, on nodes that cannot be reached
+	mute      string // an order that is not answered
 }
 
 func tell(w *want) (t tally) {
@@ -60,11 +65,19 @@ func tell(w *want) (t tally) {
 		case u.stopping():
 			t.stopping++
 			continue
-		case w.desired == nil || u.rev != w.desired.Revision:
+		case w.desired == nil || outdated(w.desired, u):
 			t.old++
+			if !u.ready() {
+				t.upholding++
+			}
 			continue
-		case u.serving() && !u.leaves:
+		case u.serving():
 			t.fresh++
+			if u.leaves {
+				t.moving++
+			}
+		case !u.reachable:
+			t.away++
 		case !u.ready():
 			t.starting++
 			if u.phase == fleet.PhasePulling {
@@ -78,9 +91,16 @@ func tell(w *want) (t tally) {
 	return t
 }
 
-// status puts the server's condition in words. waiting is what the whole
-// controller waits for before it acts, "" once it acts.
-func status(now time.Time, w *want, d *decision, workers int, deployed bool, waiting string) ServerStatus {
+// outlook is what a status depends on beside its server.
+type outlook struct {
+	workers  int    // that answer
+	deployed bool   // the server has served in full before
+	complete bool   // all there is has been reported once
+	waiting  string // what the whole controller waits for before it acts
+}
+
+// status puts the server's condition in words.
+func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 	t := tell(w)
 	st := ServerStatus{Name: w.name, Ready: t.serving}
 	if w.desired == nil {
@@ -90,47 +110,57 @@ func status(now time.Time, w *want, d *decision, workers int, deployed bool, wai
 	}
 	b := &w.back
 	st.Revision, st.Spec, st.Desired = w.desired.Revision, w.desired.Spec, w.desired.Spec.Replicas
+	st.Generation = w.desired.Generation
 	if st.Desired == 0 {
-		st.State, st.Settled = fleet.StateIdle, true
-		st.Reason = "scaled to zero"
+		st.State, st.Settled, st.Stopped = fleet.StateIdle, true, true
+		st.Reason = "stopped by hand: replicas is 0"
 		if t.stopping > 0 {
 			st.Reason += fmt.Sprintf(", %s still stopping", replicas(t.stopping))
 		}
 		return st
 	}
 	full := t.fresh >= st.Desired
-	acting := waiting == ""
+	acting := o.complete
 	if d.need > 0 && b.owed > 0 && b.notBefore.After(now) {
 		st.NotBefore = b.notBefore
 	}
-	stuck := b.hopeless() || d.unplaced != "" && (workers > 0 || deployed)
-	unplaced := d.unplaced != "" && t.stopping == 0 // those that end make room
+	stuck := b.hopeless() || d.unplaced != "" && (o.workers > 0 || o.deployed)
+	unplaced := d.unplaced != "" && t.stopping+t.away == 0 // those that end make room, those that return need none
 	soon := b.notBefore.Sub(now) <= 2*time.Second
-	st.Settled = full || acting && (b.hopeless() && t.early == 0 || unplaced && workers > 0 && t.starting == 0)
-	st.StartFailed = acting && t.serving == 0 && t.starting == 0 &&
+	st.Settled = full || acting && (b.hopeless() && t.early == 0 || unplaced && o.workers > 0 && t.starting == 0)
+	st.StartFailed = acting && t.serving+t.starting+t.upholding+t.away == 0 &&
 		(b.hopeless() || unplaced || d.need > 0 && b.owed > 0 && !soon)
 	switch {
 	case full:
 		st.State = fleet.StateReady
-	case t.serving == 0 && (deployed || stuck):
+	case t.serving == 0 && (o.deployed || stuck):
 		st.State = fleet.StateUnavailable
 	case t.old > 0:
 		st.State = fleet.StateUpdating
-	case deployed || stuck:
+	case o.deployed || stuck:
 		st.State = fleet.StateDegraded
 	default:
 		st.State = fleet.StateDeploying
 	}
-	if !full {
-		st.Reason = condition(w, d, t, waiting)
+	switch {
+	case !full:
+		st.Reason = condition(w, d, t, o.waiting)
+	case t.moving > 0 && d.unplaced != "":
+		st.Reason = fmt.Sprintf("%s should leave the node: %s", replicas(t.moving), d.unplaced)
 	}
 	return st
 }
 
 func condition(w *want, d *decision, t tally, waiting string) string {
 	parts := []string{fmt.Sprintf("%d of %s ready", t.fresh, replicas(w.desired.Spec.Replicas))}
-	if t.old > 0 {
+	switch {
+	case t.old > 0 && onlyOlder(w):
+		parts[0] = fmt.Sprintf("restarting: %s; %d not replaced yet", parts[0], t.old)
+	case t.old > 0:
 		parts[0] = fmt.Sprintf("revision %d: %s; %d of the revision before", w.desired.Revision, parts[0], t.old)
+	}
+	if t.away > 0 {
+		parts = append(parts, fmt.Sprintf("%d on nodes that cannot be reached", t.away))
 	}
 	switch {
 	case t.pulling > 0:
@@ -147,6 +177,17 @@ func condition(w *want, d *decision, t tally, waiting string) string {
 		parts = append(parts, "last failure: "+w.back.last)
 	}
 	return strings.Join(parts, "; ")
+}
+
+// onlyOlder tells whether all that is to go is of the wanted revision, and of an
+// earlier generation.
+func onlyOlder(w *want) bool {
+	for _, u := range w.units {
+		if u.rev != w.desired.Revision && !u.stopping() {
+			return false
+		}
+	}
+	return true
 }
 
 // sameStatus compares what can change without the pass noticing otherwise.

@@ -14,6 +14,7 @@ type unit struct {
 	id        fleet.ReplicaID
 	server    fleet.ServerName
 	rev       fleet.Revision
+	gen       uint64
 	node      fleet.NodeID
 	life      fleet.LifeID
 	resources fleet.Resources
@@ -23,6 +24,7 @@ type unit struct {
 	unhealthy bool
 	reachable bool // its node's stream delivers
 	leaves    bool // its node is draining
+	expired   bool // and was to be empty by now
 	startedAt time.Time
 	readyAt   time.Time // zero before READY
 

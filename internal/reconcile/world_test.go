@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -23,8 +24,10 @@ type desiredState struct {
 	board   notice.Board
 	mu      sync.Mutex
 	servers map[fleet.ServerName]fleet.Server
+	intents map[fleet.NodeID]fleet.NodeIntent
 	known   []fleet.NodeID
 	broken  error
+	rolled  []rolling
 }
 
 func (d *desiredState) Servers() []fleet.Server {
@@ -35,6 +38,38 @@ func (d *desiredState) Servers() []fleet.Server {
 		out = append(out, d.servers[name])
 	}
 	return out
+}
+
+func (d *desiredState) Nodes() map[fleet.NodeID]fleet.NodeIntent {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.intents)
+}
+
+func (d *desiredState) intend(node fleet.NodeID, i fleet.NodeIntent) {
+	d.mu.Lock()
+	if d.intents == nil {
+		d.intents = make(map[fleet.NodeID]fleet.NodeIntent)
+	}
+	d.intents[node] = i
+	d.mu.Unlock()
+	d.board.Post()
+}
+
+// rolledOut ends a rollout, as the real state does.
+func (d *desiredState) rolledOut(_ context.Context, name fleet.ServerName, rev fleet.Revision, gen uint64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.broken != nil {
+		return d.broken
+	}
+	d.rolled = append(d.rolled, rolling{name, rev, gen})
+	if s := d.servers[name]; s.Revision == rev && s.Generation == gen {
+		s.Stable, s.StableTemplate, s.Rolling = 0, nil, false
+		d.servers[name] = s
+		d.board.Post()
+	}
+	return nil
 }
 
 func (d *desiredState) Subscribe() (<-chan struct{}, func()) { return d.board.Subscribe() }
@@ -64,17 +99,26 @@ func (d *desiredState) set(servers ...fleet.Server) {
 	d.board.Post()
 }
 
-// world is workers, their network, and a controller's observe and reconcile.
+// controller is one controller's observe and reconcile.
+type controller struct {
+	obs    *observe.Observer
+	rec    *Reconciler
+	mu     sync.Mutex
+	events []Event
+	stop   func() // both
+	yield  func() // ends leading or following; nil: neither
+}
+
+// world is workers, their network, and the controller that leads.
 type world struct {
 	t       *testing.T
 	net     *observetest.Fleet
 	desired *desiredState
 	workers []*observetest.Worker
 	log     *slog.Logger
+	mu      sync.Mutex
 	epoch   fleet.Epoch
-	obs     *observe.Observer
-	rec     *Reconciler
-	stop    func()
+	*controller
 }
 
 func newWorld(t *testing.T, seed uint64, nodes ...string) *world {
@@ -97,31 +141,91 @@ func (w *world) add(name string, behave func(fleet.ServerName, fleet.Revision) o
 	return n
 }
 
-// control starts a controller; the one before must have been stopped.
+// control starts a controller that leads; the one before must have been
+// stopped.
 func (w *world) control() {
-	w.epoch++
-	order := fleet.Order{Cluster: "c", Epoch: w.epoch}
-	w.obs = observe.New(observe.Config{Order: order, Members: w.net, Dial: w.net.Dial, Log: w.log})
+	w.controller = w.newController()
+	w.lead(w.controller)
+}
+
+// newController starts a controller that neither leads nor follows yet.
+func (w *world) newController() *controller {
+	c := &controller{}
+	c.obs = observe.New(observe.Config{
+		Order:   func() (fleet.Order, bool) { return fleet.Order{Cluster: "c"}, true },
+		Members: w.net, Dial: w.net.Dial, Log: w.log,
+	})
 	rnd := rand.New(rand.NewPCG(uint64(w.epoch), 7))
-	seq, epoch := 0, w.epoch
-	w.rec = New(Config{
-		Desired: w.desired, View: w.obs, Known: w.desired, Order: order, Log: w.log,
-		OrderTimeout: 500 * time.Millisecond, Jitter: rnd.Float64,
+	seq := 0
+	c.rec = New(Config{
+		Desired: w.desired, View: c.obs, Known: w.desired, Log: w.log,
+		OrderTimeout: 500 * time.Millisecond, Jitter: rnd.Float64, RolledOut: w.desired.rolledOut,
+		Record: func(e Event) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.events = append(c.events, e)
+		},
 		NewID: func(s fleet.ServerName, r fleet.Revision) fleet.ReplicaID {
 			seq++
-			return fleet.ReplicaID(fmt.Sprintf("%s-%d-e%d.%d", s, r, epoch, seq))
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return fleet.ReplicaID(fmt.Sprintf("%s-%d-e%d.%d", s, r, w.epoch, seq))
 		},
 	})
+	observing := w.background(c.obs.Run)
+	c.stop = func() {
+		if c.yield != nil {
+			c.yield()
+		}
+		observing()
+	}
+	return c
+}
+
+// background runs something until the function it returns is called, which
+// waits for it.
+func (w *world) background(run func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	var wg sync.WaitGroup
-	for _, run := range []func(context.Context) error{w.obs.Run, w.rec.Run} {
-		wg.Go(func() {
-			if err := run(ctx); err != nil {
-				w.t.Errorf("Run: %v", err)
-			}
-		})
+	wg.Go(func() {
+		if err := run(ctx); err != nil {
+			w.t.Errorf("run: %v", err)
+		}
+	})
+	return func() { cancel(); wg.Wait() }
+}
+
+// lead makes the controller lead in a new epoch, whatever others do.
+func (w *world) lead(c *controller) {
+	if c.yield != nil {
+		c.yield()
 	}
-	w.stop = func() { cancel(); wg.Wait() }
+	w.mu.Lock()
+	w.epoch++
+	order := fleet.Order{Cluster: "c", Epoch: w.epoch}
+	w.mu.Unlock()
+	w.controller = c
+	c.yield = w.background(func(ctx context.Context) error { return c.rec.Lead(ctx, order) })
+}
+
+// follow makes the controller follow.
+func (w *world) follow(c *controller) {
+	if c.yield != nil {
+		c.yield()
+	}
+	c.yield = w.background(c.rec.Follow)
+}
+
+// happened counts the events of a kind that the controller recorded.
+func (c *controller) happened(kind EventKind) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.events {
+		if e.Kind == kind {
+			n++
+		}
+	}
+	return n
 }
 
 func (w *world) running(server fleet.ServerName) (out []fleet.Replica) {
@@ -180,7 +284,7 @@ func (w *world) converged() bool {
 			return false
 		}
 		for _, r := range run {
-			if r.Phase != fleet.PhaseReady || r.Revision != s.Revision {
+			if r.Phase != fleet.PhaseReady || r.Revision != s.Revision || r.Generation < s.Generation {
 				return false
 			}
 		}

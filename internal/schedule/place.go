@@ -26,7 +26,8 @@ type Node struct {
 	OfServer  int             // those of the server in question, for MaxPerNode
 	Spread    int             // those of them that are to stay, for the spread
 	Connected bool
-	Draining  bool
+	Draining  bool // it is being emptied
+	Cordoned  bool // an operator wants nothing new there
 }
 
 // Place returns the node that should get the replica, or "" and the reason why
@@ -91,6 +92,8 @@ func misfit(req Request, n *Node) (why cause, free float64) {
 		return unreachable, 0
 	case n.Draining:
 		return draining, 0
+	case n.Cordoned:
+		return cordoned, 0
 	case len(t.Command) > 0 && n.Runtime == "podman":
 		return onlyImages, 0
 	case t.Image != "" && n.Runtime == "process":

@@ -15,6 +15,7 @@ type cause string
 const (
 	unreachable  cause = "unreachable"
 	draining     cause = "draining"
+	cordoned     cause = "cordoned"
 	onlyImages   cause = "only images"
 	onlyCommands cause = "only commands"
 	label        cause = "label "
@@ -72,6 +73,8 @@ func (r *refusals) phrase(req Request, why cause, n int, first bool) string {
 		return who + is + "unreachable"
 	case draining:
 		return who + is + "draining"
+	case cordoned:
+		return who + is + "cordoned"
 	case onlyImages:
 		return who + plural(n, " runs", " run") + " images only (podman) and the server is a command"
 	case onlyCommands:

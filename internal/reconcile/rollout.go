@@ -1,0 +1,126 @@
+package reconcile
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+const (
+	// rolloutTimeout bounds one try to write that a rollout has ended.
+	rolloutTimeout = 10 * time.Second
+	rolloutRetry   = time.Second
+	// rolloutAgain is when an end that was written is written again, should
+	// desired state still not show it.
+	rolloutAgain = 30 * time.Second
+)
+
+// rolling names one rollout.
+type rolling struct {
+	server     fleet.ServerName
+	rev        fleet.Revision
+	generation uint64
+}
+
+// rollouts makes the ends of rollouts durable. Only the loop's goroutine
+// touches it.
+type rollouts struct {
+	write  func(context.Context, fleet.ServerName, fleet.Revision, uint64) error
+	log    *slog.Logger
+	ended  map[rolling]*order // to be written, or written
+	writes sync.WaitGroup
+	done   chan rolloutWritten
+}
+
+type rolloutWritten struct {
+	rolling rolling
+	err     error
+}
+
+func newRollouts(write func(context.Context, fleet.ServerName, fleet.Revision, uint64) error, log *slog.Logger) rollouts {
+	return rollouts{write: write, log: log, ended: make(map[rolling]*order), done: make(chan rolloutWritten)}
+}
+
+// look finds the rollouts that have ended.
+func (r *rollouts) look(servers []want) {
+	current := make(map[rolling]bool)
+	for i := range servers {
+		w := &servers[i]
+		if !rolledOut(w) {
+			continue
+		}
+		k := rolling{w.name, w.desired.Revision, w.desired.Generation}
+		current[k] = true
+		if r.ended[k] == nil {
+			r.ended[k] = new(order)
+		}
+	}
+	for k, o := range r.ended {
+		if !current[k] && !o.inFlight {
+			delete(r.ended, k)
+		}
+	}
+}
+
+// rolledOut tells whether a rollout that desired state has as going on is over:
+// what is wanted serves, and nothing else is left that was not told to stop.
+func rolledOut(w *want) bool {
+	d := w.desired
+	if d == nil || !d.Rolling && (d.Stable == 0 || d.Stable == d.Revision) {
+		return false
+	}
+	serving := 0
+	for _, u := range w.units {
+		switch {
+		case outdated(d, u):
+			if !u.stopping() {
+				return false
+			}
+		case u.serving():
+			serving++
+		}
+	}
+	return serving >= d.Spec.Replicas
+}
+
+// dispatch writes what is due, and returns when the next is.
+func (r *rollouts) dispatch(ctx context.Context, now time.Time) (wake time.Time) {
+	for k, o := range r.ended {
+		switch {
+		case o.inFlight:
+			continue
+		case now.Before(o.notBefore):
+			wake = earlier(wake, o.notBefore)
+			continue
+		}
+		o.inFlight = true
+		r.writes.Go(func() {
+			tctx, cancel := context.WithTimeout(ctx, rolloutTimeout)
+			defer cancel()
+			err := r.write(tctx, k.server, k.rev, k.generation)
+			select {
+			case r.done <- rolloutWritten{k, err}:
+			case <-ctx.Done():
+			}
+		})
+	}
+	return wake
+}
+
+// written records how a write went.
+func (r *rollouts) written(w rolloutWritten, now time.Time) {
+	o := r.ended[w.rolling]
+	if o == nil {
+		return
+	}
+	o.inFlight, o.notBefore = false, now.Add(rolloutAgain)
+	if w.err != nil {
+		o.notBefore = now.Add(rolloutRetry)
+		r.log.Warn("end of a rollout not written yet", "server", w.rolling.server, "revision", w.rolling.rev, "err", w.err)
+		return
+	}
+	r.log.Info("rolled out", "server", w.rolling.server, "revision", w.rolling.rev, "generation", w.rolling.generation)
+}
