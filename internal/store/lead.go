@@ -10,7 +10,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-var errNoLongerLeader = errors.New("no longer the leader")
+var (
+	errNoLongerLeader = errors.New("no longer the leader")
+	errPaused         = errors.New("paused long enough")
+)
 
 // Lead runs tenure each time this controller has become the leader and its
 // first entry is applied. The tenure's context ends when leadership does; its
@@ -22,23 +25,19 @@ func (s *Store) Lead(ctx context.Context, tenure func(ctx context.Context, order
 	for {
 		term, err := s.waitRole(ctx, func(term uint64, leads bool) bool { return leads })
 		if err != nil {
-			return s.ended(err)
+			return s.ended()
 		}
 		res, err := s.beginTenure(ctx)
 		if err != nil {
 			s.log.Debug("could not begin a tenure", "term", term, "err", err)
-			// Leadership is gone again, or raft is handing it over: look again
-			// when anything moves, but at least after a while.
-			pause, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
-			_, err := s.waitRole(pause, func(now uint64, leads bool) bool { return !leads || now != term })
-			cancel()
-			if err != nil && pause.Err() == nil || ctx.Err() != nil {
-				return s.ended(err)
+			// Leadership is gone again, or raft is handing it over.
+			if err := s.pause(ctx, term); err != nil {
+				return s.ended()
 			}
 			continue
 		}
 		if err := s.runTenure(ctx, res, tenure); err != nil {
-			return s.ended(err)
+			return s.ended()
 		}
 	}
 }
@@ -76,6 +75,17 @@ func (s *Store) runTenure(ctx context.Context, res desired.Result, tenure func(c
 	return err
 }
 
+// pause waits until leadership of the term is lost, but not long.
+func (s *Store) pause(ctx context.Context, term uint64) error {
+	short, cancel := context.WithTimeoutCause(ctx, 100*time.Millisecond, errPaused)
+	defer cancel()
+	_, err := s.waitRole(short, func(now uint64, leads bool) bool { return !leads || now != term })
+	if errors.Is(err, errPaused) {
+		return nil
+	}
+	return err
+}
+
 // waitRole waits until the role is as asked.
 func (s *Store) waitRole(ctx context.Context, is func(term uint64, leads bool) bool) (term uint64, err error) {
 	for {
@@ -97,7 +107,7 @@ func (s *Store) waitRole(ctx context.Context, is func(term uint64, leads bool) b
 }
 
 // ended tells how Lead ends: only a store that failed is an error.
-func (s *Store) ended(error) error {
+func (s *Store) ended() error {
 	select {
 	case <-s.broken:
 		return fmt.Errorf("desired state: %w", s.err)

@@ -1,0 +1,402 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 60 * time.Second
+
+func eventually(t *testing.T, what string, ok func() error) {
+	t.Helper()
+	deadline := time.After(patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	var last error
+	for {
+		if last = ok(); last == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%s: still not after %v: %v", what, patience, last)
+		}
+	}
+}
+
+// wires is a network whose connections can be cut.
+type wires struct {
+	mu    sync.Mutex
+	addrs map[fleet.ControllerID]string
+	cut   map[[2]fleet.ControllerID]bool
+	conns map[*wire]struct{}
+}
+
+type wire struct {
+	net.Conn
+	ends [2]fleet.ControllerID
+	net  *wires
+}
+
+func (w *wire) Close() error {
+	w.net.mu.Lock()
+	delete(w.net.conns, w)
+	w.net.mu.Unlock()
+	return w.Conn.Close()
+}
+
+func newWires() *wires {
+	return &wires{addrs: map[fleet.ControllerID]string{}, cut: map[[2]fleet.ControllerID]bool{}, conns: map[*wire]struct{}{}}
+}
+
+func (n *wires) resolve(id fleet.ControllerID) (string, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	addr, ok := n.addrs[id]
+	return addr, ok
+}
+
+func (n *wires) dialer(from fleet.ControllerID) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		for to, at := range n.addrs {
+			if at == addr && n.cut[[2]fleet.ControllerID{from, to}] {
+				c.Close()
+				return nil, errors.New("cut")
+			} else if at == addr {
+				w := &wire{c, [2]fleet.ControllerID{from, to}, n}
+				n.conns[w] = struct{}{}
+				return w, nil
+			}
+		}
+		return c, nil
+	}
+}
+
+// separate cuts everything between the two sides, both ways.
+func (n *wires) separate(one, other []fleet.ControllerID) {
+	n.mu.Lock()
+	for _, a := range one {
+		for _, b := range other {
+			n.cut[[2]fleet.ControllerID{a, b}] = true
+			n.cut[[2]fleet.ControllerID{b, a}] = true
+		}
+	}
+	var dead []*wire
+	for w := range n.conns {
+		if n.cut[w.ends] {
+			dead = append(dead, w)
+		}
+	}
+	n.mu.Unlock()
+	for _, w := range dead {
+		w.Close()
+	}
+}
+
+func (n *wires) heal() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.cut)
+}
+
+// tenure is one call of the function given to Lead.
+type tenure struct {
+	by         fleet.ControllerID
+	order      fleet.Order
+	begin, end int // in the order in which the cluster saw them
+}
+
+// cluster is some controllers in one process.
+type cluster struct {
+	t    *testing.T
+	net  *wires
+	base string
+	dirs map[fleet.ControllerID]string
+	wrap func(fleet.ControllerID) func(logStore) logStore
+
+	mu      sync.Mutex
+	live    map[fleet.ControllerID]*Store
+	leads   map[fleet.ControllerID]func() // ends Lead
+	clock   int
+	tenures []*tenure
+}
+
+func quietLog(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+func newCluster(t *testing.T) *cluster {
+	c := &cluster{
+		t: t, net: newWires(), base: t.TempDir(), dirs: map[fleet.ControllerID]string{},
+		live: map[fleet.ControllerID]*Store{}, leads: map[fleet.ControllerID]func(){},
+	}
+	t.Cleanup(func() {
+		for _, s := range c.stores() {
+			c.close(s)
+		}
+		c.checkTenures()
+	})
+	return c
+}
+
+// add starts a controller in a fresh directory.
+func (c *cluster) add() *Store {
+	c.t.Helper()
+	return c.startIn(filepath.Join(c.base, fmt.Sprint(len(c.dirs)+1)))
+}
+
+func (c *cluster) startIn(path string) *Store {
+	c.t.Helper()
+	d, err := Prepare(path)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	id := d.ID()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.net.mu.Lock()
+	c.net.addrs[id] = ln.Addr().String()
+	c.net.mu.Unlock()
+	cfg := Config{Dir: d, Name: fleet.NodeID(filepath.Base(path)), Log: quietLog(c.t), Listener: ln, Resolve: c.net.resolve, Expect: 3, dial: c.net.dialer(id)}
+	if c.wrap != nil {
+		cfg.wrap = c.wrap(id)
+	}
+	s, err := Open(cfg)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Lead(ctx, func(ctx context.Context, o fleet.Order) { c.tenure(ctx, s, o) })
+	}()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dirs[id], c.live[id] = path, s
+	c.leads[id] = func() { cancel(); <-done }
+	return s
+}
+
+func (c *cluster) tenure(ctx context.Context, s *Store, o fleet.Order) {
+	tn := &tenure{by: s.ID(), order: o}
+	c.mu.Lock()
+	c.clock++
+	tn.begin = c.clock
+	c.tenures = append(c.tenures, tn)
+	c.mu.Unlock()
+	<-ctx.Done()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clock++
+	tn.end = c.clock
+}
+
+// checkTenures: no order twice, all of one cluster, and no two tenures of one
+// controller at once.
+func (c *cluster) checkTenures() {
+	seen := map[fleet.Epoch]fleet.ControllerID{}
+	for i, a := range c.tenures {
+		if by, twice := seen[a.order.Epoch]; twice {
+			c.t.Errorf("epoch %d is of %s and of %s", a.order.Epoch, by, a.by)
+		}
+		seen[a.order.Epoch] = a.by
+		if a.end == 0 {
+			c.t.Errorf("tenure %+v never ended", a)
+		}
+		for _, b := range c.tenures[:i] {
+			if a.by == b.by && a.begin < b.end {
+				c.t.Errorf("tenures %+v and %+v overlap", b, a)
+			}
+			if a.order.Cluster != b.order.Cluster {
+				c.t.Errorf("orders of clusters %s and %s", a.order.Cluster, b.order.Cluster)
+			}
+		}
+	}
+}
+
+func (c *cluster) stores() []*Store {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []*Store
+	for _, s := range c.live {
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b *Store) int { return len(c.dirs[a.ID()]) - len(c.dirs[b.ID()]) })
+	return out
+}
+
+// close stops a controller as its program does. A context that has ended leaves
+// no time to hand leadership over.
+func (c *cluster) close(s *Store) { c.closeWithin(context.Background(), s) }
+
+func (c *cluster) closeWithin(ctx context.Context, s *Store) {
+	c.t.Helper()
+	c.mu.Lock()
+	end := c.leads[s.ID()]
+	delete(c.live, s.ID())
+	c.mu.Unlock()
+	if err := s.Close(ctx); err != nil {
+		c.t.Errorf("close: %v", err)
+	}
+	end()
+}
+
+// kill ends a controller so that nobody hears a word from it.
+func (c *cluster) kill(s *Store) {
+	c.t.Helper()
+	var others []fleet.ControllerID
+	for id := range c.dirs {
+		if id != s.ID() {
+			others = append(others, id)
+		}
+	}
+	c.net.separate([]fleet.ControllerID{s.ID()}, others)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	c.closeWithin(ctx, s)
+	c.net.heal()
+}
+
+func (c *cluster) restart(s *Store) *Store {
+	c.t.Helper()
+	return c.startIn(c.dirs[s.ID()])
+}
+
+// three starts three controllers that found a cluster.
+func three(t *testing.T) *cluster {
+	t.Helper()
+	return startThree(newCluster(t))
+}
+
+func startThree(c *cluster) *cluster {
+	c.t.Helper()
+	var ids []fleet.ControllerID
+	for range 3 {
+		ids = append(ids, c.add().ID())
+	}
+	if err := c.live[slices.Min(ids)].Bootstrap(ids); err != nil {
+		c.t.Fatal(err)
+	}
+	c.leader()
+	return c
+}
+
+// one starts a cluster of one.
+func one(t *testing.T) (*cluster, *Store) {
+	t.Helper()
+	c := newCluster(t)
+	s := c.add()
+	if err := s.Bootstrap([]fleet.ControllerID{s.ID()}); err != nil {
+		t.Fatal(err)
+	}
+	return c, c.leader()
+}
+
+// leader waits for a controller whose tenure has begun.
+func (c *cluster) leader() (leader *Store) {
+	c.t.Helper()
+	eventually(c.t, "a leader", func() error {
+		for _, s := range c.stores() {
+			if _, ok := s.tenure(); ok {
+				leader = s
+				return nil
+			}
+		}
+		return errors.New("nobody leads")
+	})
+	return leader
+}
+
+func (c *cluster) followers() []*Store {
+	c.t.Helper()
+	lead := c.leader()
+	return slices.DeleteFunc(c.stores(), func(s *Store) bool { return s == lead })
+}
+
+// must writes through whoever leads, as often as it takes: a busy machine may
+// cost a leader its leadership.
+func (c *cluster) must(cmd desired.Command) desired.Result {
+	c.t.Helper()
+	var res desired.Result
+	eventually(c.t, "a write", func() (err error) {
+		res, err = c.leader().Propose(c.t.Context(), cmd)
+		if err != nil && !errors.Is(err, fleet.ErrNotLeader) && !errors.Is(err, fleet.ErrOutcomeUnknown) {
+			c.t.Fatal(err)
+		}
+		return err
+	})
+	return res
+}
+
+// read reads from whoever leads.
+func (c *cluster) read() (st *desired.State) {
+	c.t.Helper()
+	eventually(c.t, "a read", func() (err error) {
+		st, err = c.leader().Read(c.t.Context())
+		return err
+	})
+	return st
+}
+
+// agree waits until all have applied what the leader has, and compares.
+func (c *cluster) agree() {
+	c.t.Helper()
+	eventually(c.t, "agreement", func() error {
+		want, err := c.leader().Read(c.t.Context())
+		if err != nil {
+			return err
+		}
+		data, err := want.Encode()
+		if err != nil {
+			return err
+		}
+		for _, s := range c.stores() {
+			got, err := s.State().Encode()
+			if err != nil || string(got) != string(data) {
+				return fmt.Errorf("%s has entry %d, the leader %d; %v", s.ID(), s.AppliedIndex(), want.Applied, err)
+			}
+		}
+		return nil
+	})
+}
+
+func spec(image string, replicas int) fleet.Spec {
+	return fleet.Spec{
+		Template: fleet.Template{Image: image, Env: map[string]string{"KEY": "secret"}, StartTimeout: time.Minute},
+		Replicas: replicas, CallTimeout: 5 * time.Second,
+	}
+}
+
+func put(name, image string) desired.Command {
+	return desired.Command{PutServer: &desired.PutServer{Name: fleet.ServerName(name), Spec: spec(image, 1)}}
+}
+
+func has(st *desired.State, name, image string) error {
+	sv := st.Servers[fleet.ServerName(name)]
+	if sv == nil || sv.Spec.Image != image {
+		return fmt.Errorf("server %s = %+v, want image %s", name, sv, image)
+	}
+	return nil
+}
