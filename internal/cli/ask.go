@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -32,10 +33,10 @@ func (a *app) statusCommand() *cobra.Command {
 			ctx, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
 			var out struct {
-				api.Servers
-				api.Replicas
+				Servers  []api.Server  `json:"servers"`
+				Replicas []api.Replica `json:"replicas"`
 			}
-			servers, err := client.Servers(ctx)
+			servers, err := a.knownServers(ctx, client)
 			if err != nil {
 				return err
 			}
@@ -43,32 +44,68 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out.Servers.Servers, out.Replicas.Replicas = []api.Server{}, []api.Replica{}
+			out.Servers, out.Replicas = []api.Server{}, []api.Replica{}
 			for _, s := range servers {
 				if len(args) == 0 || string(s.Name) == args[0] {
-					out.Servers.Servers = append(out.Servers.Servers, s)
+					out.Servers = append(out.Servers, s)
 				}
 			}
 			for _, r := range replicas {
 				if len(args) == 0 || string(r.Server) == args[0] {
-					out.Replicas.Replicas = append(out.Replicas.Replicas, r)
+					out.Replicas = append(out.Replicas, r)
 				}
 			}
-			if len(args) == 1 && len(out.Servers.Servers) == 0 {
+			if len(args) == 1 && len(out.Servers) == 0 {
 				return fmt.Errorf("there is no server named %q", args[0])
 			}
 			if a.output == formatJSON {
 				return a.json(out)
 			}
-			return a.statusTable(out.Servers.Servers, out.Replicas.Replicas)
+			if err := a.statusTable(out.Servers, out.Replicas); err != nil || len(args) == 1 {
+				return err
+			}
+			nodes, err := client.Nodes(ctx)
+			if err != nil {
+				return err
+			}
+			return a.controllersTable(nodes)
 		}),
 	}
+}
+
+// knownServers returns all servers. Without a leader it is what the controller
+// asked last knew, and says so.
+func (a *app) knownServers(ctx context.Context, client *api.Client) ([]api.Server, error) {
+	servers, err := client.Servers(ctx)
+	if !isCode(err, api.CodeNoLeader) {
+		return servers, err
+	}
+	last, staleErr := client.List(ctx, api.ReadOptions{Stale: true})
+	if staleErr != nil {
+		return nil, err
+	}
+	fmt.Fprintln(a.Err, "mcpfleet: there is no leader now; this is what was known last")
+	return last.Servers, nil
+}
+
+// controllersTable prints the controllers if they are several.
+func (a *app) controllersTable(nodes []api.Node) error {
+	nodes = slices.DeleteFunc(slices.Clone(nodes), func(n api.Node) bool { return n.Role != fleet.RoleController })
+	if len(nodes) < 2 {
+		return nil
+	}
+	fmt.Fprintln(a.Out)
+	t := newTable(a.Out, "CONTROLLER", "STATE", "ADDRESS")
+	for _, n := range nodes {
+		t.row(n.Name, stateText(&n), n.HTTP)
+	}
+	return t.flush()
 }
 
 func (a *app) statusTable(servers []api.Server, replicas []api.Replica) error {
 	t := newTable(a.Out, "SERVER", "STATE", "READY", "RESTARTS", "REVISION", "REASON")
 	for _, s := range servers {
-		t.row(s.Name, s.State, fmt.Sprintf("%d/%d", s.Ready, s.Desired), s.Restarts, s.Revision, s.Reason)
+		t.row(s.Name, s.State, fmt.Sprintf("%d/%d", s.Ready, s.Desired), s.Restarts, revisionText(&s), s.Reason)
 	}
 	if err := t.flush(); err != nil || len(replicas) == 0 {
 		return err
@@ -79,36 +116,6 @@ func (a *app) statusTable(servers []api.Server, replicas []api.Replica) error {
 		t.row(r.ID, r.Node, r.Phase, r.Ongoing, r.TotalCalls, age(r.StartedAt), r.Reason)
 	}
 	return t.flush()
-}
-
-func (a *app) nodesCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "nodes",
-		Short: "Show the controllers and workers",
-		Args:  cobra.NoArgs,
-		RunE: a.asking(func(ctx context.Context, client *api.Client, _ []string) error {
-			ctx, cancel := context.WithTimeout(ctx, patience)
-			defer cancel()
-			nodes, err := client.Nodes(ctx)
-			if err != nil {
-				return err
-			}
-			if a.output == formatJSON {
-				return a.json(api.Nodes{Nodes: nodes})
-			}
-			t := newTable(a.Out, "NODE", "ROLE", "STATE", "RUNTIME", "ZONE", "REPLICAS", "CPUS", "MEMORY", "ADDRESS", "PID")
-			for _, n := range nodes {
-				address := n.GRPC
-				if address == "" {
-					address = n.HTTP
-				}
-				t.row(n.Name, n.Role, n.State, n.Runtime, n.Zone, n.Replicas,
-					used(n.Allocated.CPUs, n.Capacity.CPUs, func(f float64) string { return fmt.Sprintf("%g", f) }),
-					used(n.Allocated.Memory, n.Capacity.Memory, bytesText), address, n.PID)
-			}
-			return t.flush()
-		}),
-	}
 }
 
 func (a *app) toolsCommand() *cobra.Command {
@@ -241,13 +248,27 @@ func (a *app) result(raw json.RawMessage) error {
 	return err
 }
 
-func serverNames(ctx context.Context, client *api.Client) []string {
-	servers, err := client.Servers(ctx)
+func nodeNames(ctx context.Context, client *api.Client) []string {
+	nodes, err := client.Nodes(ctx)
 	if err != nil {
 		return nil
 	}
 	var names []string
-	for _, s := range servers {
+	for _, n := range nodes {
+		if n.Role == fleet.RoleWorker {
+			names = append(names, string(n.Name))
+		}
+	}
+	return names
+}
+
+func serverNames(ctx context.Context, client *api.Client) []string {
+	servers, err := client.List(ctx, api.ReadOptions{Stale: true})
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, s := range servers.Servers {
 		names = append(names, string(s.Name))
 	}
 	return names
@@ -266,10 +287,13 @@ func toolNames(ctx context.Context, client *api.Client, server string) []string 
 }
 
 // table prints aligned columns, one line a row.
-type table struct{ w *tabwriter.Writer }
+type table struct {
+	w       *tabwriter.Writer
+	columns int
+}
 
 func newTable(out io.Writer, header ...any) *table {
-	t := &table{w: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
+	t := &table{w: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0), columns: len(header)}
 	t.row(header...)
 	return t
 }
@@ -290,6 +314,11 @@ func (t *table) row(cells ...any) {
 		fmt.Fprint(t.w, text)
 	}
 	fmt.Fprintln(t.w)
+}
+
+// below prints more of the last column.
+func (t *table) below(text string) {
+	fmt.Fprintln(t.w, strings.Repeat("\t", t.columns-1)+printable(text))
 }
 
 func (t *table) flush() error { return t.w.Flush() }

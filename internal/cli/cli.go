@@ -3,9 +3,9 @@
 //
 // It promises that what goes to stdout is the answer and nothing else, that -o
 // json is the API's own JSON, and that the exit code tells apart what went
-// wrong: 1 for an error, 2 for a command that makes no sense. It leaves the
-// API to package api and running a cluster to package up. Commands end when
-// they are done or a signal comes; they leave no goroutine behind.
+// wrong; see exitCodes. It leaves the API to package api and running a cluster
+// to package up. Commands end when they are done or a signal comes; they leave
+// no goroutine behind.
 package cli
 
 import (
@@ -60,13 +60,22 @@ func (e *usageError) Unwrap() error { return e.err }
 
 // ExitCode returns what the process should end with.
 func ExitCode(err error) int {
-	switch _, usage := errors.AsType[*usageError](err); {
+	_, usage := errors.AsType[*usageError](err)
+	_, unready := errors.AsType[*unreadyError](err)
+	_, unknown := errors.AsType[*unknownError](err)
+	switch {
 	case err == nil:
 		return 0
 	case usage:
-		return 2
+		return exitUsage
+	case unready:
+		return exitUnready
+	case unknown:
+		return exitUnknown
+	case isCode(err, api.CodePrecondition):
+		return exitChanged
 	}
-	return 1
+	return exitError
 }
 
 // app is one run of the command.
@@ -80,22 +89,42 @@ type app struct {
 const (
 	formatTable = "table"
 	formatJSON  = "json"
+	formatYAML  = "yaml" // of some commands
+
+	// moreFormats is the annotation of a command with a format of its own;
+	// ownOutput that of one whose --output is something else.
+	moreFormats = "formats"
+	ownOutput   = "output"
 )
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "mcpfleet",
-		Short:         "Run stdio MCP servers as a fleet behind one HTTP address",
+		Use:   "mcpfleet",
+		Short: "Run stdio MCP servers as a fleet behind one HTTP address",
+		Long: "Run stdio MCP servers as a fleet behind one HTTP address.\n\n" +
+			"--address takes several controllers, with commas between them: the first that answers is asked.\n\n" + exitCodes,
 		Version:       a.Version,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := envflag.Apply(cmd.Flags(), a.Lookup); err != nil {
+			lookup := a.Lookup
+			if cmd.Annotations[ownOutput] != "" {
+				lookup = func(name string) (string, bool) {
+					if name == envflag.Name("output") {
+						return "", false
+					}
+					return a.Lookup(name)
+				}
+			}
+			if err := envflag.Apply(cmd.Flags(), lookup); err != nil {
 				return err
 			}
-			if a.output != formatTable && a.output != formatJSON {
+			if more := cmd.Annotations[moreFormats]; a.output != formatTable && a.output != formatJSON && (more == "" || a.output != more) {
+				if more != "" {
+					return fmt.Errorf("--output must be %s, %s or %s, not %q", formatTable, formatJSON, more, a.output)
+				}
 				return fmt.Errorf("--output must be %s or %s, not %q", formatTable, formatJSON, a.output)
 			}
 			a.understood = true
@@ -103,18 +132,29 @@ func (a *app) root() *cobra.Command {
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.address, "address", "http://127.0.0.1:8000", "where a controller listens")
+	flags.StringVar(&a.address, "address", "http://127.0.0.1:8000", "where a controller listens, or several with commas")
 	flags.StringVarP(&a.output, "output", "o", formatTable, "table or json")
-	root.AddCommand(a.upCommand(), a.statusCommand(), a.toolsCommand(), a.callCommand(), a.logsCommand(), a.nodesCommand(), a.versionCommand())
+	backup, backupOutput := a.backupCommand()
+	root.AddCommand(a.upCommand(), a.statusCommand(), a.toolsCommand(), a.callCommand(), a.logsCommand(), a.eventsCommand(),
+		a.applyCommand(), a.getCommand(), a.scaleCommand(), a.restartCommand(), a.rollbackCommand(), a.revisionsCommand(), a.deleteCommand(),
+		a.nodesCommand(), a.drainCommand(), a.cordonCommand(), a.uncordonCommand(), a.controllersCommand(),
+		backup, a.restoreCommand(), a.schemaCommand(), a.versionCommand())
 	root.SetVersionTemplate("mcpfleet {{.Version}}\n")
 	root.InitDefaultCompletionCmd()
 	envflag.Document(flags)
-	for _, c := range root.Commands() {
+	document(root)
+	backupOutput() // a file is no variable's business
+	return root
+}
+
+// document names the variables of the flags of all commands below.
+func document(parent *cobra.Command) {
+	for _, c := range parent.Commands() {
 		if c.Name() != "completion" {
 			envflag.Document(c.Flags())
+			document(c)
 		}
 	}
-	return root
 }
 
 // asking makes the RunE of a command that asks the controller. A signal ends
@@ -124,10 +164,10 @@ func (a *app) asking(ask func(ctx context.Context, client *api.Client, args []st
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		defer context.AfterFunc(ctx, stop)()
-		client, err := api.NewClient(a.address, nil)
+		client, err := a.client()
 		if err != nil {
 			a.understood = false
-			return fmt.Errorf("--address: %w", err)
+			return err
 		}
 		return ask(ctx, client, args)
 	}
@@ -159,24 +199,46 @@ func (a *app) versionCommand() *cobra.Command {
 // completing offers the names of servers for the first argument, and those of
 // a server's tools for the second.
 func (a *app) completing(withTools bool) cobra.CompletionFunc {
+	return a.offering(func(ctx context.Context, client *api.Client, args []string) []string {
+		switch {
+		case len(args) == 0:
+			return serverNames(ctx, client)
+		case len(args) == 1 && withTools:
+			return toolNames(ctx, client, args[0])
+		}
+		return nil
+	})
+}
+
+// completingAll offers the names of servers for every argument.
+func (a *app) completingAll() cobra.CompletionFunc {
+	return a.offering(func(ctx context.Context, client *api.Client, args []string) []string {
+		return slices.DeleteFunc(serverNames(ctx, client), func(n string) bool { return slices.Contains(args, n) })
+	})
+}
+
+// completingNodes offers the names of workers for the first argument.
+func (a *app) completingNodes() cobra.CompletionFunc {
+	return a.offering(func(ctx context.Context, client *api.Client, args []string) []string {
+		if len(args) > 0 {
+			return nil
+		}
+		return nodeNames(ctx, client)
+	})
+}
+
+func (a *app) offering(names func(context.Context, *api.Client, []string) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(context.Background(), completionPatience)
 		defer cancel()
 		if err := envflag.Apply(cmd.Flags(), a.Lookup); err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		client, err := api.NewClient(a.address, nil)
+		client, err := a.client()
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		var names []string
-		switch {
-		case len(args) == 0:
-			names = serverNames(ctx, client)
-		case len(args) == 1 && withTools:
-			names = toolNames(ctx, client, args[0])
-		}
-		names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, prefix) })
-		return names, cobra.ShellCompDirectiveNoFileComp
+		found := slices.DeleteFunc(names(ctx, client, args), func(n string) bool { return !strings.HasPrefix(n, prefix) })
+		return found, cobra.ShellCompDirectiveNoFileComp
 	}
 }

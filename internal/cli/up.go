@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -16,10 +17,17 @@ func (a *app) upCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Run a whole cluster on this machine until Ctrl-C",
-		Long: `Run a whole cluster on this machine until Ctrl-C: a controller, some workers, and the servers of a fleet file.
-Without a file it serves the demo server.`,
+		Long: `Run a whole cluster on this machine until Ctrl-C: a controller or several, some workers, and the servers of a fleet file.
+Without a file it serves the demo server, or in a data directory that was used before what is deployed there. A file is only the beginning of
+a new cluster: one that has state already is changed by mcpfleet apply.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("controllers") {
+				cfg.Controllers = 0
+			} else if cfg.Controllers < 1 {
+				a.understood = false
+				return fmt.Errorf("--controllers must be 1 or more, not %d", cfg.Controllers)
+			}
 			if err := cfg.Validate(); err != nil {
 				a.understood = false
 				return err
@@ -33,10 +41,12 @@ Without a file it serves the demo server.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&cfg.File, "config", "c", "", "fleet file, YAML or JSON; without it the demo server is served")
+	flags.StringVarP(&cfg.File, "config", "c", "", "fleet file, YAML or JSON, for an empty cluster; without it the demo server is served")
+	flags.IntVar(&cfg.Controllers, "controllers", 1, "how many controllers to run, if the data directory does not have several already; three survive the loss of any one")
 	flags.IntVar(&cfg.Workers, "workers", 3, "how many workers to run")
 	flags.StringVar(&cfg.Runtime, "runtime", "auto", "auto, podman or process: auto is podman where it works")
-	flags.StringVar(&cfg.HTTP, "http", "127.0.0.1:8000", "where the controller listens")
+	flags.StringVar(&cfg.HTTP, "http", "127.0.0.1:8000", "where the first controller listens; others take free ports beside it")
+	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow an --http that other machines can reach, without access control")
 	flags.StringVar(&cfg.DataDir, "data-dir", "", "where to keep state; without it nothing is kept")
 	return cmd
 }

@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+)
+
+// client returns a client for the controllers at --address.
+func (a *app) client() (*api.Client, error) {
+	var bases []string
+	for address := range strings.SplitSeq(a.address, ",") {
+		one, err := api.NewClient(strings.TrimSpace(address), nil)
+		if err != nil {
+			return nil, fmt.Errorf("--address: %w", err)
+		}
+		bases = append(bases, one.Address())
+	}
+	if len(bases) == 1 {
+		return api.NewClient(bases[0], nil)
+	}
+	// A controller whose machine is gone does not even refuse.
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DialContext = (&net.Dialer{Timeout: 3 * time.Second}).DialContext
+	return api.NewClient(bases[0], &http.Client{Transport: &anyController{bases: bases, next: transport}})
+}
+
+// anyController sends each request to the controller that last answered. It
+// goes on to the next one only when a request surely changed nothing: it could
+// not be sent, or the controller found no leader and said so.
+type anyController struct {
+	bases []string // of URLs; requests come for the first
+	next  http.RoundTripper
+	at    atomic.Int64
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *anyController) RoundTrip(req *http.Request) (*http.Response, error) {
+	begin := t.at.Load()
+	var failed []error
+	for i := range t.bases {
+		n := (int(begin) + i) % len(t.bases)
+		one, err := t.addressed(req, n)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := t.next.RoundTrip(one)
+		switch last := i == len(t.bases)-1; {
+		case err != nil && !unsent(err):
+			return nil, err
+		case err != nil:
+			failed = append(failed, fmt.Errorf("%s: %w", t.bases[n], err))
+			continue
+		case !last && noLeader(resp):
+			resp.Body.Close()
+			failed = append(failed, fmt.Errorf("%s: it knows no leader", t.bases[n]))
+			continue
+		}
+		t.at.Store(int64(n))
+		return resp, nil
+	}
+	return nil, fmt.Errorf("no controller answers: %w", errors.Join(failed...))
+}
+
+// addressed returns the request for another controller.
+func (t *anyController) addressed(req *http.Request, n int) (*http.Request, error) {
+	u, err := url.Parse(t.bases[n] + strings.TrimPrefix(req.URL.String(), t.bases[0]))
+	if err != nil {
+		return nil, err
+	}
+	one := req.Clone(req.Context())
+	one.URL, one.Host = u, ""
+	if req.GetBody != nil {
+		if one.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+	return one, nil
+}
+
+// unsent tells whether nobody was reached: the request surely changed nothing.
+func unsent(err error) bool {
+	dial, ok := errors.AsType[*net.OpError](err)
+	return ok && dial.Op == "dial"
+}
+
+// noLeader tells whether the answer is that nothing was done for want of a
+// leader. The body can still be read.
+func noLeader(resp *http.Response) bool {
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		return false
+	}
+	const most = 64 << 10
+	head, err := io.ReadAll(io.LimitReader(resp.Body, most))
+	rest := resp.Body
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), rest), rest}
+	var e api.Error
+	return err == nil && json.Unmarshal(head, &e) == nil && e.Code == api.CodeNoLeader
+}

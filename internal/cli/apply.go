@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+)
+
+type applyOptions struct {
+	waiting
+	file   string
+	prune  bool
+	dryRun bool
+}
+
+func (a *app) applyCommand() *cobra.Command {
+	var o applyOptions
+	cmd := &cobra.Command{
+		Use:   "apply -f FILE|-",
+		Short: "Make the servers of a fleet file what is deployed",
+		Long: `Make the servers of a fleet file what is deployed, all at once or not at all. Servers that the file does not list stay as they are;
+with --prune they go. A file in the mcpServers form of MCP clients will do. Variables in the file are those of this command's environment.
+When somebody else changes the fleet after the plan was made, nothing is applied (exit code 4).`,
+		Example: `  mcpfleet apply -f fleet.yaml --wait
+  mcpfleet get -o yaml | sed 's/replicas: 3/replicas: 5/' | mcpfleet apply -f - --dry-run`,
+		Args: cobra.NoArgs,
+		RunE: a.asking(func(ctx context.Context, client *api.Client, _ []string) error {
+			if o.file == "" {
+				a.understood = false
+				return errors.New("--file is needed: the fleet file, or - for stdin")
+			}
+			return a.apply(ctx, client, o)
+		}),
+	}
+	cmd.Flags().StringVarP(&o.file, "file", "f", "", "fleet file, YAML or JSON; - is stdin")
+	cmd.Flags().BoolVar(&o.prune, "prune", false, "remove the servers that the file does not list")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "change nothing, and tell what would happen")
+	o.waiting.flags(cmd, "the servers of the file are ready")
+	return cmd
+}
+
+func (a *app) apply(ctx context.Context, client *api.Client, o applyOptions) error {
+	f, err := a.readFile(o.file)
+	if err != nil {
+		return err
+	}
+	asking, cancel := reading(ctx)
+	defer cancel()
+	stored, err := client.List(asking, api.ReadOptions{})
+	if err != nil {
+		return err
+	}
+	body, err := f.wanted(stored, o.prune)
+	if err != nil {
+		return err
+	}
+	planned, err := client.Apply(asking, body, api.WriteOptions{IfMatch: stored.ETag, DryRun: true})
+	if err != nil {
+		return applyError(err)
+	}
+	if o.dryRun {
+		return a.outcome(nil, planned.Changes, api.Effect{DryRun: true, Plan: planned.Plan})
+	}
+	if a.output != formatJSON {
+		a.changes(planned.Changes)
+	}
+	done, err := client.Apply(ctx, body, api.WriteOptions{IfMatch: stored.ETag})
+	if err != nil {
+		return applyError(written(err))
+	}
+	switch {
+	case a.output == formatJSON:
+		if err := a.json(done); err != nil {
+			return err
+		}
+	case len(done.Changes) == 0:
+		fmt.Fprintln(a.Out, "nothing to change")
+	default:
+		fmt.Fprintln(a.Out, "applied")
+	}
+	if !o.wait {
+		return nil
+	}
+	return a.untilReady(ctx, client, o.timeout, f.Names()...)
+}
+
+// applyError says what a refused plan means.
+func applyError(err error) error {
+	if isCode(err, api.CodePrecondition) {
+		return fmt.Errorf("the fleet was changed meanwhile, nothing was applied; look and try again: %w", err)
+	}
+	return explain(err)
+}
+
+// givenFile is a fleet file as a user gave it.
+type givenFile struct {
+	*fleetfile.File
+	names bool // it names the default server, and not only has one server
+}
+
+func (a *app) readFile(path string) (*givenFile, error) {
+	var data []byte
+	var err error
+	name := path
+	if path == "-" {
+		name = "stdin"
+		data, err = io.ReadAll(a.In)
+	} else {
+		// Mounts are relative to it, and made absolute: workers are elsewhere.
+		if path, err = filepath.Abs(path); err == nil {
+			data, err = os.ReadFile(path)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--file: %w", err)
+	}
+	f, err := fleetfile.Parse(data, fleetfile.Options{Filename: name, Lookup: a.Lookup})
+	if err != nil {
+		return nil, err
+	}
+	var top struct {
+		DefaultServer string `yaml:"default_server"`
+	}
+	_ = yaml.Unmarshal(data, &top) // has been read without an error
+	return &givenFile{File: f, names: top.DefaultServer != ""}, nil
+}
+
+// wanted returns the whole fleet file that makes the file deployed: with what
+// is stored beside it, secrets masked, unless that shall go.
+func (f *givenFile) wanted(stored api.Servers, prune bool) ([]byte, error) {
+	body, err := fleetfile.Encode(f.File)
+	if err != nil || prune {
+		return body, err
+	}
+	var whole struct {
+		DefaultServer fleet.ServerName                     `json:"default_server,omitempty"`
+		Servers       map[fleet.ServerName]json.RawMessage `json:"servers"`
+	}
+	if err := json.Unmarshal(body, &whole); err != nil {
+		return nil, err
+	}
+	for _, s := range stored.Servers {
+		if _, listed := whole.Servers[s.Name]; !listed {
+			whole.Servers[s.Name] = s.Spec
+		}
+	}
+	if !f.names && len(stored.Servers) > 0 {
+		whole.DefaultServer = stored.DefaultServer
+	}
+	return json.Marshal(whole)
+}

@@ -1,0 +1,265 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+)
+
+const storedTwo = `{"servers":[
+	{"name":"old","state":"READY","desired":1,"ready":1,"revision":3,"spec":{"image":"o","env":{"KEY":"***"},"replicas":1}},
+	{"name":"web","state":"READY","desired":1,"ready":1,"revision":1,"spec":{"image":"w1","replicas":1}}],
+	"default_server":"old","etag":"7.41","index":44}`
+
+const changesOfWeb = `"changes":[{"server":"web","kind":"updated","revision":2,"fields":[{"field":"image","from":"w1","to":"w2"},{"field":"env.TOKEN","from":null,"to":"***"}]},
+	{"server":"x","kind":"created","revision":1,"fields":[]}]`
+
+const fileOfWeb = `{servers: {web: {image: w2, env: {TOKEN: "${TOKEN}"}}, x: {image: x}}}`
+
+const printedOfWeb = `update    web  (revision 2)
+            image: "w1" -> "w2"
+            env.TOKEN: (none) -> "***"
+create    x  (revision 1)
+`
+
+func applying(t *testing.T) *fakeAPI {
+	t.Helper()
+	return newFakeAPI(t).on("GET /api/v1/servers", 200, storedTwo).
+		on("PUT /api/v1/servers?dry_run=1", 200, `{"dry_run":true,`+changesOfWeb+`,"plan":[
+			{"action":"start","server":"web","replica":"","node":"n1","revision":2,"reason":"revision 2 is wanted"},
+			{"action":"stop","server":"web","replica":"web-1-a","node":"n2","revision":1,"reason":"revision 1 is not wanted any more"}]}`).
+		on("PUT /api/v1/servers", 202, `{"servers":[],`+changesOfWeb+`,"etag":"7.45","index":45}`)
+}
+
+// sent returns what the last write carried.
+func sent(t *testing.T, f *fakeAPI) (request string, file map[string]any) {
+	t.Helper()
+	writes := strings.Split(f.writes(), "\n")
+	request, body, _ := strings.Cut(writes[len(writes)-1], " {")
+	if err := json.Unmarshal([]byte("{"+body), &file); err != nil {
+		t.Fatalf("%v in %s", err, writes)
+	}
+	return request, file
+}
+
+func serversOf(file map[string]any) string {
+	var names []string
+	servers, _ := file["servers"].(map[string]any)
+	for _, name := range []string{"old", "web", "x"} {
+		if servers[name] != nil {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// Without --prune what is stored beside the file is sent back as it came, in
+// the one write that the plan was made for.
+func TestApply(t *testing.T) {
+	f := applying(t)
+	execute(t, f.URL, fileOfWeb, "apply", "-f", "-").wants(t, 0, printedOfWeb+"applied\n", "")
+	request, file := sent(t, f)
+	if want := `PUT /api/v1/servers If-Match: "7.41"`; request != want {
+		t.Errorf("sent %s, want %s", request, want)
+	}
+	if got := serversOf(file); got != "old web x" || file["default_server"] != "old" {
+		t.Errorf("sent servers %s with default %v", got, file["default_server"])
+	}
+	servers := file["servers"].(map[string]any)
+	if got, want := servers["old"], map[string]any{"image": "o", "env": map[string]any{"KEY": "***"}, "replicas": 1.0}; !reflect.DeepEqual(got, want) {
+		t.Errorf("sent back %v, want %v", got, want)
+	}
+	if got := servers["web"].(map[string]any)["env"]; !reflect.DeepEqual(got, map[string]any{"TOKEN": "s$cret"}) {
+		t.Errorf("sent the environment %v", got)
+	}
+	if n := strings.Count(f.writes(), "PUT"); n != 2 {
+		t.Errorf("%d writes, want the dry run and one:\n%s", n, f.writes())
+	}
+}
+
+func TestApplyPrunes(t *testing.T) {
+	f := applying(t)
+	execute(t, f.URL, fileOfWeb, "apply", "-f", "-", "--prune").wants(t, 0, printedOfWeb+"applied\n", "")
+	if _, file := sent(t, f); serversOf(file) != "web x" || file["default_server"] != nil {
+		t.Errorf("sent %v", file)
+	}
+}
+
+func TestApplyDefaultServer(t *testing.T) {
+	for name, tt := range map[string]struct{ file, want string }{
+		"the stored one stays":       {`{servers: {x: {image: x}}}`, "old"},
+		"unless the file names one":  {`{default_server: x, servers: {x: {image: x}}}`, "x"},
+		"as with clients' own files": {`{"mcpServers": {"x": {"command": "docker", "args": ["run", "-i", "--rm", "x"]}}}`, "old"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := applying(t)
+			if r := execute(t, f.URL, tt.file, "apply", "-f", "-"); r.code != 0 {
+				t.Fatal(r.err)
+			}
+			if _, file := sent(t, f); file["default_server"] != tt.want || serversOf(file) != "old web x" {
+				t.Errorf("sent default_server %v of %s, want %s", file["default_server"], serversOf(file), tt.want)
+			}
+		})
+	}
+}
+
+func TestApplyDryRun(t *testing.T) {
+	f := applying(t)
+	execute(t, f.URL, fileOfWeb, "apply", "-f", "-", "--dry-run").wants(t, 0, printedOfWeb+`
+WOULD  SERVER  REVISION  REPLICA  NODE  REASON
+start  web     2         -        n1    revision 2 is wanted
+stop   web     1         web-1-a  n2    revision 1 is not wanted any more
+`, "")
+	r := execute(t, f.URL, fileOfWeb, "apply", "-f", "-", "--dry-run", "-o", "json")
+	var out map[string]any
+	if err := json.Unmarshal([]byte(r.out), &out); err != nil || out["dry_run"] != true || len(out["plan"].([]any)) != 2 {
+		t.Errorf("%v: %s", err, r.out)
+	}
+	if strings.Contains(f.writes(), "PUT /api/v1/servers If") {
+		t.Errorf("a dry run wrote:\n%s", f.writes())
+	}
+}
+
+func TestApplyRefused(t *testing.T) {
+	const changed = `{"detail":"precondition failed: the set of servers has changed","code":"precondition_failed"}`
+	for _, tt := range []struct {
+		name     string
+		arrange  func(*fakeAPI)
+		args     string
+		in       string
+		code     int
+		out, err string
+	}{
+		{name: "changed before the plan", arrange: func(f *fakeAPI) {
+			f.on("PUT /api/v1/servers?dry_run=1", 412, changed)
+		}, code: exitChanged, err: "the fleet was changed meanwhile, nothing was applied"},
+		{name: "changed after the plan", arrange: func(f *fakeAPI) {
+			f.on("PUT /api/v1/servers?dry_run=1", 200, `{`+changesOfWeb+`}`).on("PUT /api/v1/servers", 412, changed)
+		}, code: exitChanged, out: printedOfWeb, err: "the fleet was changed meanwhile, nothing was applied"},
+		{name: "no leader", arrange: func(f *fakeAPI) {
+			f.on("PUT /api/v1/servers?dry_run=1", 200, `{`+changesOfWeb+`}`).on("PUT /api/v1/servers", 503, `{"detail":"no leader could be reached","code":"no_leader"}`)
+		}, code: 1, out: printedOfWeb, err: "no leader could be reached"},
+		{name: "unknown outcome", arrange: func(f *fakeAPI) {
+			f.on("PUT /api/v1/servers?dry_run=1", 200, `{`+changesOfWeb+`}`).on("PUT /api/v1/servers", 503, `{"detail":"the leader was lost","code":"outcome_unknown"}`)
+		}, code: exitUnknown, out: printedOfWeb, err: "it is unknown whether this was done; look before you try again: the leader was lost"},
+		{name: "answer lost", arrange: func(f *fakeAPI) {
+			f.on("PUT /api/v1/servers?dry_run=1", 200, `{`+changesOfWeb+`}`).on("PUT /api/v1/servers", 0, "")
+		}, code: exitUnknown, out: printedOfWeb, err: "it is unknown whether this was done"},
+		{name: "several things wrong", arrange: func(f *fakeAPI) {
+			f.on("PUT /api/v1/servers?dry_run=1", 422, `{"detail":"servers.web.replicas: no","code":"invalid","errors":[{"path":"servers.web.replicas","message":"no"},{"path":"servers.x.image","message":"neither"}]}`)
+		}, code: 1, err: "servers.web.replicas: no\n  servers.web.replicas: no\n  servers.x.image: neither"},
+		{name: "nothing to change", arrange: func(f *fakeAPI) {
+			f.on("PUT /api/v1/servers?dry_run=1", 200, `{"changes":[],"plan":[]}`).on("PUT /api/v1/servers", 200, `{"servers":[],"changes":[],"etag":"7.41","index":44}`)
+		}, out: "nothing to change\n"},
+		{name: "bad file", in: "servers: {x: {imag: y}}", code: 1, err: "stdin:1:15: servers.x.imag: unknown key; did you mean image?"},
+		{name: "missing variable", in: `servers: {x: {image: y, env: {A: "${NOT_THERE}"}}}`, code: 1, err: "NOT_THERE"},
+		{name: "no file", args: "apply -f /does/not/exist", code: 1, err: "--file: open /does/not/exist"},
+		{name: "none given", args: "apply", code: 2, err: "--file is needed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFakeAPI(t).on("GET /api/v1/servers", 200, storedTwo)
+			if tt.arrange != nil {
+				tt.arrange(f)
+			}
+			in, args := fileOfWeb, "apply -f -"
+			if tt.in != "" {
+				in = tt.in
+			}
+			if tt.args != "" {
+				args = tt.args
+			}
+			execute(t, f.URL, in, strings.Fields(args)...).wants(t, tt.code, tt.out, tt.err)
+		})
+	}
+}
+
+// The exit code of --wait tells what became of it, with the server's reason.
+func TestApplyWaits(t *testing.T) {
+	const (
+		rolling = `{"servers":[{"name":"web","state":"UPDATING","reason":"1 of 2","desired":2,"ready":2,"revision":2,"spec":{},"rollout":{"from":1,"to":2}},{"name":"x","state":"IDLE","desired":0,"ready":0,"revision":1,"spec":{}}]}`
+		done    = `{"servers":[{"name":"web","state":"READY","desired":2,"ready":2,"revision":2,"spec":{}},{"name":"x","state":"IDLE","desired":0,"ready":0,"revision":1,"spec":{}}]}`
+		stuck   = `{"servers":[{"name":"web","state":"UNAVAILABLE","reason":"exit code 1:\n  no key","desired":2,"ready":0,"revision":2,"spec":{}}]}`
+	)
+	f := applying(t).on("GET /api/v1/servers", 200, rolling).on("GET /api/v1/servers", 503, `{"detail":"between leaders","code":"no_leader"}`).on("GET /api/v1/servers", 200, done)
+	execute(t, f.URL, fileOfWeb, "apply", "-f", "-", "--wait").wants(t, 0, printedOfWeb+`applied
+web: UPDATING, 2/2 ready, revision 1 -> 2
+x: IDLE, 0/0 ready, revision 1
+fleet: cannot be asked
+web: READY, 2/2 ready, revision 2
+`, "")
+
+	f = applying(t).on("GET /api/v1/servers", 200, stuck)
+	execute(t, f.URL, fileOfWeb, "apply", "-f", "-", "--wait", "--timeout", "1s").wants(t, exitUnready, printedOfWeb+`applied
+web: UNAVAILABLE, 0/2 ready, revision 2: exit code 1: no key
+x: somebody has deleted it
+`, "not ready after 1s\n  web: UNAVAILABLE, 0/2 ready, revision 2: exit code 1: no key\n  x: somebody has deleted it")
+
+	// JSON is the answer alone.
+	f = applying(t).on("GET /api/v1/servers", 200, done)
+	r := execute(t, f.URL, fileOfWeb, "apply", "-f", "-", "--wait", "-o", "json")
+	var out map[string]any
+	if err := json.Unmarshal([]byte(r.out), &out); err != nil || out["etag"] != "7.45" || r.code != 0 {
+		t.Errorf("%v, %v: %s", r.err, err, r.out)
+	}
+}
+
+// Paths in the file are relative to it.
+func TestApplyFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "fleet.yaml")
+	if err := os.WriteFile(path, []byte("servers: {x: {image: y, mounts: ['./data:/data']}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	f := applying(t)
+	if r := execute(t, f.URL, "", "apply", "-f", "fleet.yaml"); r.code != 0 {
+		t.Fatal(r.err)
+	}
+	if want := filepath.Join(dir, "data"); !strings.Contains(f.writes(), `"source":"`+want+`"`) {
+		t.Errorf("want %s in\n%s", want, f.writes())
+	}
+}
+
+// What get prints as YAML is a fleet file that says the same.
+func TestGetYAML(t *testing.T) {
+	f := newFakeAPI(t).on("GET /api/v1/servers", 200, `{"servers":[
+		{"name":"on","spec":{"image":"a:1","args":["--x=$HOME","yes","012"],"env":{"KEY":"***"},"replicas":3,"resources":{"cpus":0.5,"memory":536870912},"call_timeout":"1m0s"}},
+		{"name":"web","spec":{"command":["sh","-c","echo ${X}"],"replicas":0}}],"default_server":"on"}`)
+	r := execute(t, f.URL, "", "get", "-o", "yaml")
+	r.wants(t, 0, `default_server: "on"
+servers:
+  "on":
+    image: a:1
+    args:
+      - --x=$$HOME
+      - "yes"
+      - "012"
+    env:
+      KEY: '***'
+    replicas: 3
+    resources:
+      cpus: 0.5
+      memory: 536870912
+    call_timeout: 1m0s
+  web:
+    command:
+      - sh
+      - -c
+      - echo $${X}
+    replicas: 0
+`, "")
+	file, err := fleetfile.Parse([]byte(r.out), fleetfile.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if on := file.Servers["on"]; !reflect.DeepEqual(on.Args, []string{"--x=$HOME", "yes", "012"}) || on.Env["KEY"] != "***" || file.DefaultServer != "on" {
+		t.Errorf("read again: %+v", file)
+	}
+	empty := newFakeAPI(t).on("GET /api/v1/servers", 200, `{"servers":[]}`)
+	execute(t, empty.URL, "", "get", "-o", "yaml").wants(t, 0, "servers: {}\n", "")
+}

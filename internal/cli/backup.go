@@ -1,0 +1,244 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+	"github.com/mcpfleet/mcpfleet/internal/store"
+)
+
+// backupCommand returns the command, and what gives it its --output: that is a
+// file, and has no variable.
+func (a *app) backupCommand() (cmd *cobra.Command, addOutput func()) {
+	var file string
+	var stale bool
+	cmd = &cobra.Command{
+		Use:   "backup",
+		Short: "Write all that is deployed, secrets included, into a file",
+		Long: `Write all that is deployed, secrets included, into a file that only its owner can read. What is there already is never overwritten.
+mcpfleet restore puts it into a new cluster.`,
+		Annotations: map[string]string{ownOutput: "file"},
+		Args:        cobra.NoArgs,
+		RunE: a.asking(func(ctx context.Context, client *api.Client, _ []string) error {
+			return a.backup(ctx, client, file, stale)
+		}),
+	}
+	cmd.Flags().BoolVar(&stale, "stale", false, "without a leader: what the controller that is asked last knew")
+	cmd.AddCommand(a.inspectCommand())
+	return cmd, func() {
+		cmd.Flags().StringVarP(&file, "output", "o", "", "file to write, - for stdout; without it mcpfleet-CLUSTER-TIME.backup")
+	}
+}
+
+func (a *app) backup(ctx context.Context, client *api.Client, file string, stale bool) error {
+	if out, ok := a.Out.(*os.File); ok && file == "-" && term.IsTerminal(int(out.Fd())) {
+		a.understood = false
+		return errors.New("a backup is not fit for a terminal, and has secrets: give --output a file")
+	}
+	if file != "" && file != "-" {
+		if _, err := os.Lstat(file); err == nil { // told before anything is fetched
+			return fmt.Errorf("%s is there already; a backup overwrites nothing", file)
+		}
+	}
+	var data bytes.Buffer
+	if err := client.Backup(ctx, &data, api.ReadOptions{Stale: stale}); err != nil {
+		return err
+	}
+	b, err := store.ReadBackup(bytes.NewReader(data.Bytes()))
+	if err != nil {
+		return fmt.Errorf("what the controller sent is no whole backup: %w", err)
+	}
+	if file == "-" {
+		_, err := data.WriteTo(a.Out)
+		return err
+	}
+	if file == "" {
+		file = fmt.Sprintf("mcpfleet-%s-%s.backup", b.Cluster, b.TakenAt.UTC().Format("20060102T150405Z"))
+	}
+	if err := writeNew(file, data.Bytes()); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	_, err = fmt.Fprintf(a.Out, "wrote %s: %d servers of cluster %s, as of index %d\n", file, len(b.State.Servers), b.Cluster, b.Index)
+	return err
+}
+
+// writeNew writes a file that only its owner can read: whole or not at all, and
+// never over another one.
+func writeNew(path string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	// Unlike a rename, a link refuses to replace anything.
+	if err := os.Link(f.Name(), path); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s is there already; a backup overwrites nothing", path)
+	} else if err == nil {
+		return nil
+	}
+	// No links on this file system: it is written in place, which a crash could
+	// leave half done.
+	empty, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = empty.Write(data)
+	if err = errors.Join(err, empty.Sync(), empty.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+func (a *app) readBackup(file string) (*store.Backup, error) {
+	var in io.Reader = a.In
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	b, err := store.ReadBackup(in)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return b, nil
+}
+
+func (a *app) restoreCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "restore FILE --data-dir DIR",
+		Short: "Put a backup into an empty data directory, of a controller that is to found a new cluster",
+		Long: `Put a backup into an empty data directory, of a controller that is to found a new cluster. It is for the loss of all controllers,
+or of what is deployed: no controller may run meanwhile, and none may come back with its old data directory. Workers may run:
+they obey the new cluster, and refuse what the old one still says.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if dir == "" {
+				a.understood = false
+				return errors.New("--data-dir is needed: the empty data directory of a controller")
+			}
+			b, err := a.readBackup(args[0])
+			if err != nil {
+				return err
+			}
+			if err := store.Restore(dir, b); err != nil {
+				return fmt.Errorf("restore into %s: %w", dir, err)
+			}
+			_, err = fmt.Fprintf(a.Out, `restored %d servers of cluster %s, as of %s, into %s
+What to do next:
+  1. Move the old data directories of all controllers away. None may start with one again.
+  2. Start one controller on it, where workers can find it: controller --data-dir %s, with its other flags as before.
+  3. See that all is there: mcpfleet get, mcpfleet status.
+  4. Start the other controllers with empty data directories and --join.
+`, len(b.State.Servers), b.Cluster, b.TakenAt.Local().Format(time.RFC3339), dir, shellQuote(dir))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&dir, "data-dir", "", "data directory of the controller; it is made when it is not there")
+	return cmd
+}
+
+func shellQuote(s string) string {
+	plain := func(r rune) bool {
+		return strings.ContainsRune("/._-+:@%", r) || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// backupView is a backup without its secrets.
+type backupView struct {
+	Format      int               `json:"format"`
+	Cluster     fleet.ClusterID   `json:"cluster"`
+	Incarnation fleet.Incarnation `json:"incarnation"`
+	Index       uint64            `json:"index"`
+	Term        uint64            `json:"term"`
+	TakenAt     time.Time         `json:"taken_at"`
+	Version     string            `json:"version"`
+	Servers     []backupServer    `json:"servers"`
+}
+
+type backupServer struct {
+	Name      fleet.ServerName     `json:"name"`
+	Revision  fleet.Revision       `json:"revision"`
+	Desired   int                  `json:"desired"`
+	Revisions []fleet.Revision     `json:"revisions"` // those that are kept
+	Spec      fleetfile.ServerView `json:"spec"`      // secrets masked
+}
+
+func (a *app) inspectCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "inspect FILE|-",
+		Short: "Show what is in a backup, but for its secrets",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			b, err := a.readBackup(args[0])
+			if err != nil {
+				return err
+			}
+			v := backupView{
+				Format: b.Format, Cluster: b.Cluster, Incarnation: b.Incarnation, Index: b.Index, Term: uint64(b.Term), TakenAt: b.TakenAt, Version: b.Version,
+				Servers: []backupServer{},
+			}
+			for _, name := range slices.Sorted(maps.Keys(b.State.Servers)) {
+				sv := b.State.Servers[name]
+				one := backupServer{Name: name, Revision: sv.Revision, Desired: sv.Target, Revisions: []fleet.Revision{}, Spec: fleetfile.View(&sv.Spec)}
+				for _, r := range sv.Revisions {
+					one.Revisions = append(one.Revisions, r.Number)
+				}
+				v.Servers = append(v.Servers, one)
+			}
+			if a.output == formatJSON {
+				return a.json(v)
+			}
+			fmt.Fprintf(a.Out, "cluster %s, incarnation %d, index %d, taken %s by version %s\n\n",
+				v.Cluster, v.Incarnation, v.Index, v.TakenAt.Local().Format(time.RFC3339), printable(v.Version))
+			t := newTable(a.Out, "SERVER", "REVISION", "REPLICAS", "RUNS")
+			for _, s := range v.Servers {
+				runs := s.Spec.Image
+				if runs == "" {
+					runs = strings.Join(s.Spec.Command, " ")
+				}
+				t.row(s.Name, s.Revision, s.Desired, runs)
+			}
+			return t.flush()
+		},
+	}
+}
+
+func (a *app) schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of fleet files",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := a.Out.Write(append(bytes.TrimRight(fleetfile.Schema(), "\n"), '\n'))
+			return err
+		},
+	}
+}

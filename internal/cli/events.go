@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+func (a *app) eventsCommand() *cobra.Command {
+	var o api.EventOptions
+	var server string
+	var follow bool
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "Show what happened in the fleet, oldest first",
+		Args:  cobra.NoArgs,
+		RunE: a.asking(func(ctx context.Context, client *api.Client, _ []string) error {
+			if o.Limit < 0 {
+				a.understood = false
+				return errors.New("--limit must not be negative")
+			}
+			o.Server = fleet.ServerName(server)
+			if follow {
+				return a.followEvents(ctx, client, o)
+			}
+			ctx, cancel := reading(ctx)
+			defer cancel()
+			events, err := client.Events(ctx, o)
+			if err != nil {
+				return err
+			}
+			if a.output == formatJSON {
+				return a.json(events)
+			}
+			if events.Gap {
+				a.gap()
+			}
+			for _, e := range events.Events {
+				if err := a.event(e); err != nil {
+					return err
+				}
+			}
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the events to come")
+	cmd.Flags().StringVar(&o.Since, "since", "", "only what came after the event with this id")
+	cmd.Flags().StringVar(&server, "server", "", "only what happened to this server")
+	cmd.Flags().StringSliceVar(&o.Kinds, "kind", nil, "only events of this kind; repeated or with commas")
+	cmd.Flags().IntVar(&o.Limit, "limit", 0, "only so many of the newest; 0 for 1000, or for all since an id")
+	return cmd
+}
+
+func (a *app) followEvents(ctx context.Context, client *api.Client, o api.EventOptions) error {
+	// A controller that never answers is an error; one that is gone for a
+	// while is waited for.
+	first, cancel := reading(ctx)
+	defer cancel()
+	if _, err := client.Events(first, api.EventOptions{Limit: 1, Server: o.Server, Kinds: o.Kinds}); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	err := client.FollowEvents(ctx, o, func(e api.Event) {
+		if e.Kind == api.EventGap && e.ID == "" && a.output != formatJSON {
+			a.gap()
+			return
+		}
+		if err := a.event(e); err != nil {
+			stop(err) // nobody reads any more
+		}
+	})
+	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+func (a *app) gap() {
+	fmt.Fprintln(a.Err, "mcpfleet: events may be missing before these: the id asked for is not known here")
+}
+
+// event prints one: a line, or a line of JSON.
+func (a *app) event(e api.Event) error {
+	if a.output == formatJSON {
+		enc := json.NewEncoder(a.Out)
+		enc.SetEscapeHTML(false)
+		return enc.Encode(e)
+	}
+	subject := string(e.Server)
+	switch {
+	case e.Replica != "":
+		subject = string(e.Replica)
+	case subject == "":
+		subject = string(e.Node)
+	}
+	line := fmt.Sprintf("%s  %-8s %-14s %-20s %s", e.Time.Local().Format(time.RFC3339), e.ID, e.Kind, subject, e.Message)
+	_, err := fmt.Fprintln(a.Out, printable(line))
+	return err
+}

@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+func (a *app) nodesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "nodes",
+		Short: "Show the controllers and workers",
+		Args:  cobra.NoArgs,
+		RunE: a.asking(func(ctx context.Context, client *api.Client, _ []string) error {
+			ctx, cancel := reading(ctx)
+			defer cancel()
+			nodes, err := client.Nodes(ctx)
+			if err != nil {
+				return err
+			}
+			if a.output == formatJSON {
+				return a.json(api.Nodes{Nodes: nodes})
+			}
+			t := newTable(a.Out, "NODE", "ROLE", "STATE", "RUNTIME", "ZONE", "REPLICAS", "CPUS", "MEMORY", "ADDRESS", "PID")
+			for _, n := range nodes {
+				address := n.GRPC
+				if address == "" {
+					address = n.HTTP
+				}
+				t.row(n.Name, n.Role, stateText(&n), n.Runtime, n.Zone, n.Replicas,
+					used(n.Allocated.CPUs, n.Capacity.CPUs, func(f float64) string { return fmt.Sprintf("%g", f) }),
+					used(n.Allocated.Memory, n.Capacity.Memory, bytesText), address, n.PID)
+			}
+			return t.flush()
+		}),
+	}
+}
+
+// stateText is the state of a node, with what operators want of it.
+func stateText(n *api.Node) string {
+	parts := []string{n.State}
+	if n.Leader {
+		parts = append(parts, "leader")
+	}
+	switch {
+	case n.DrainUntil != nil && time.Until(*n.DrainUntil) > 0:
+		parts = append(parts, "drained by "+n.DrainUntil.Local().Format(time.TimeOnly))
+	case n.DrainUntil != nil:
+		parts = append(parts, "drained")
+	case n.Cordoned:
+		parts = append(parts, "cordoned")
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (a *app) drainCommand() *cobra.Command {
+	var w waiting
+	var o api.WriteOptions
+	var deadline time.Duration
+	cmd := &cobra.Command{
+		Use:   "drain NODE",
+		Short: "Move all replicas off a node, new before old, and place no new ones there",
+		Long: `Move all replicas off a node, new before old, and place no new ones there. What still runs there at the deadline is stopped.
+The node stays cordoned until uncordon.`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completingNodes(),
+		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
+			if deadline < 0 {
+				a.understood = false
+				return errors.New("--deadline must not be negative")
+			}
+			node := fleet.NodeID(args[0])
+			done, err := client.Drain(ctx, node, deadline, o)
+			if err != nil {
+				return written(err)
+			}
+			if err := a.outcome(done, done.Changes, done.Effect); err != nil || !w.wait || o.DryRun {
+				return err
+			}
+			timeout := w.timeout
+			if timeout == 0 { // replicas have a while to stop, too
+				timeout = time.Minute
+				if done.DrainUntil != nil {
+					timeout += time.Until(*done.DrainUntil)
+				}
+			}
+			return a.untilEmpty(ctx, client, timeout, node)
+		}),
+	}
+	cmd.Flags().DurationVar(&deadline, "deadline", 0, "when what still runs there is stopped; 0 for 10m")
+	dryRunFlag(cmd, &o)
+	cmd.Flags().BoolVar(&w.wait, "wait", false, "wait until nothing runs there")
+	cmd.Flags().DurationVar(&w.timeout, "timeout", 0, "how long --wait waits; 0 for a minute longer than the deadline")
+	return cmd
+}
+
+func (a *app) cordonCommand() *cobra.Command {
+	return a.nodeCommand("cordon NODE", "Place nothing new on a node", (*api.Client).Cordon)
+}
+
+func (a *app) uncordonCommand() *cobra.Command {
+	return a.nodeCommand("uncordon NODE", "Make a cordoned or drained node an ordinary one again", (*api.Client).Uncordon)
+}
+
+func (a *app) nodeCommand(use, short string, do func(*api.Client, context.Context, fleet.NodeID, api.WriteOptions) (api.NodeWritten, error)) *cobra.Command {
+	var o api.WriteOptions
+	cmd := &cobra.Command{
+		Use:               use,
+		Short:             short,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completingNodes(),
+		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
+			done, err := do(client, ctx, fleet.NodeID(args[0]), o)
+			if err != nil {
+				return written(err)
+			}
+			return a.outcome(done, done.Changes, done.Effect)
+		}),
+	}
+	dryRunFlag(cmd, &o)
+	return cmd
+}
