@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -19,7 +20,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/envflag"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+	membership "github.com/mcpfleet/mcpfleet/internal/membershipstub"
 	"github.com/mcpfleet/mcpfleet/internal/program"
+	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
 var version = "dev" // set by the linker
@@ -30,11 +33,12 @@ const maxBodyLimit = 64 << 20
 func main() { os.Exit(program.Main("controller", run)) }
 
 type flags struct {
-	name, http, gossip, advertise, dataDir, config, zone, logFormat, logLevel string
-	join                                                                      []string
-	bodyLimit                                                                 string
-	lifeline, expectWorkers                                                   int
-	version                                                                   bool
+	name, http, gossip, raft, advertise, dataDir, config, zone, logFormat, logLevel string
+	join                                                                            []string
+	bodyLimit                                                                       string
+	lifeline, expectWorkers, expect                                                 int
+	deadAfter                                                                       time.Duration
+	insecure, recover, version                                                      bool
 }
 
 func parse(args []string, help io.Writer) (flags, error) {
@@ -46,10 +50,16 @@ func parse(args []string, help io.Writer) (flags, error) {
 	fs.StringVar(&f.name, "name", host, "name of this node")
 	fs.StringVar(&f.http, "http", "127.0.0.1:8000", "host:port of the HTTP front")
 	fs.StringVar(&f.gossip, "gossip", "127.0.0.1:7946", "host:port of gossip, TCP and UDP; port 0 takes a free one")
-	fs.StringVar(&f.advertise, "advertise", "", "host or host:port of gossip told to others; default: what is bound")
+	fs.StringVar(&f.raft, "raft", "", "host:port where other controllers reach this one; default: gossip's host and a free port")
+	fs.StringVar(&f.advertise, "advertise", "", "host, or host:port of gossip, told to others; default: what is bound")
 	fs.StringSliceVar(&f.join, "join", nil, "host:port of other members to join, tried for ever; comma-separated or repeated")
 	fs.StringVar(&f.dataDir, "data-dir", "", "directory of the desired state; default: $XDG_STATE_HOME/mcpfleet/controller-NAME")
-	fs.StringVar(&f.config, "config", "", "fleet file, read at the start and on SIGHUP; default: what the data directory has")
+	fs.StringVar(&f.config, "config", "", "fleet file that fills an empty state, and is applied again on SIGHUP")
+	fs.IntVar(&f.expect, "bootstrap-expect", 0, "found a cluster once this many controllers without any state see each other; "+
+		"default: 1 without --join; with it, wait to be taken into a cluster")
+	fs.DurationVar(&f.deadAfter, "dead-controller-after", membership.DefaultDeadAfter, "remove a dead controller after this long, if enough others are left")
+	fs.BoolVar(&f.recover, "recover", false, "after most controllers are lost for good: make this one the only voter, keep its state, and exit")
+	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners that other machines can reach: there is no access control yet")
 	fs.StringVar(&f.zone, "zone", "", "zone of this controller; replicas of the same zone are preferred among equals")
 	fs.StringVar(&f.bodyLimit, "body-limit", "16m", "how large a request's body may be, at most 64m")
 	fs.IntVar(&f.expectWorkers, "expect-workers", 0, "how many workers a new cluster waits for, 10s at most, before it places the first replicas")
@@ -66,6 +76,22 @@ func parse(args []string, help io.Writer) (flags, error) {
 	}
 	if err := envflag.Apply(fs, os.LookupEnv); err != nil {
 		return f, program.Usage(err)
+	}
+	switch expect := fs.Lookup("bootstrap-expect"); {
+	case f.expect < 0 || expect.Changed && f.expect == 0 && len(f.join) == 0:
+		return f, program.Usage(fmt.Errorf("--bootstrap-expect: %d: a cluster needs at least one controller", f.expect))
+	case !expect.Changed && len(f.join) == 0:
+		f.expect = 1
+	}
+	if f.deadAfter <= 0 {
+		return f, program.Usage(fmt.Errorf("--dead-controller-after: %s is not positive", f.deadAfter))
+	}
+	if f.raft == "" {
+		host, _, err := net.SplitHostPort(f.gossip)
+		if err != nil {
+			return f, program.Usage(fmt.Errorf("--gossip: %w", err))
+		}
+		f.raft = net.JoinHostPort(host, "0")
 	}
 	if f.dataDir == "" {
 		f.dataDir = filepath.Join(program.StateHome(os.LookupEnv), "mcpfleet", "controller-"+f.name)
@@ -98,18 +124,39 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	defer stop()
 	program.TuneGC(0, os.LookupEnv)
 
+	if f.recover {
+		report, err := store.Recover(f.dataDir)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(stdout, "controller %s is now the only voter of cluster %s, incarnation %d, with %d servers, as of index %d; no longer members: %v\n"+
+			"start it, then add new controllers with empty data directories; never start the lost ones again with their old ones\n",
+			report.Controller, report.Cluster, report.Incarnation, report.Servers, report.Index, report.Dropped)
+		return err
+	}
+	if err := program.RefuseIfExposed(f.insecure, "who reaches it can run any command on the workers",
+		program.Listener{Flag: "--http", Addr: f.http}, program.Listener{Flag: "--gossip", Addr: f.gossip},
+		program.Listener{Flag: "--raft", Addr: f.raft}); err != nil {
+		return err
+	}
 	front, err := net.Listen("tcp", f.http)
 	if err != nil {
 		return fmt.Errorf("--http: %w", err)
 	}
-	program.WarnIfExposed(log, "who reaches it can call every tool, and join as a worker", f.http, f.gossip)
+	peers, err := net.Listen("tcp", f.raft)
+	if err != nil {
+		front.Close()
+		return fmt.Errorf("--raft: %w", err)
+	}
+	program.WarnIfExposed(log, "who reaches it can run any command on the workers", f.http, f.gossip, f.raft)
 
 	reload := make(chan os.Signal, 1) // one that waits stands for all that come meanwhile
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 
 	return controller.Run(ctx, controller.Config{
-		Name: fleet.NodeID(f.name), HTTP: front, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
+		Name: fleet.NodeID(f.name), HTTP: front, Raft: peers, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
+		Expect: f.expect, DeadAfter: f.deadAfter,
 		DataDir: f.dataDir, Zone: f.zone, ExpectWorkers: f.expectWorkers, Version: version, Log: log,
 		MaxBody: bodyLimit, File: f.config, Lookup: os.LookupEnv, Reload: reload,
 		Up: func(a controller.Addresses) error { return program.PrintLine(stdout, a) },

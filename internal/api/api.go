@@ -144,7 +144,9 @@ type Resources struct {
 
 // Ready is the answer of GET /readyz, with status 200 or 503.
 type Ready struct {
-	Ready   bool          `json:"ready"`
+	Ready bool `json:"ready"`
+	// Reason says why the controller itself is not ready, "" if it is.
+	Reason  string        `json:"reason,omitempty"`
 	Servers []ServerReady `json:"servers"`
 }
 

@@ -11,14 +11,16 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
 // Config is all that a controller is made with.
 type Config struct {
 	Name      fleet.NodeID
 	HTTP      net.Listener
+	Raft      net.Listener
 	Gossip    string   // host:port to bind; port 0 takes a free one
-	Advertise string   // host or host:port told to others; "": what is bound
+	Advertise string   // host, or host:port of gossip, told to others; "": what is bound
 	Join      []string // host:port of other members; may be empty
 	DataDir   string
 	Zone      string // replicas in the same zone are preferred among equals
@@ -26,8 +28,15 @@ type Config struct {
 	Version   string
 	Log       *slog.Logger
 
-	// File is the fleet file; "" keeps what the data directory has. It is
-	// read at the start, and again whenever Reload gets a value.
+	// Expect is how many controllers without any state found a cluster once
+	// they see each other; 0: this one waits to be taken into one.
+	Expect int
+	// DeadAfter is when a dead controller is removed for good, as long as
+	// enough others are left; 0: membership.DefaultDeadAfter.
+	DeadAfter time.Duration
+
+	// File is the fleet file that fills an empty state; "": none. It is
+	// applied again whenever Reload gets a value.
 	File   string
 	Lookup func(name string) (string, bool) // variables of the fleet file
 	Reload <-chan os.Signal
@@ -39,6 +48,7 @@ type Config struct {
 	// most, before it places the first replicas.
 	ExpectWorkers int
 
+	Timeouts    store.Timeouts    // of raft; zero: the defaults
 	NodeGrace   time.Duration     // 0: observe.DefaultNodeGrace
 	DialOptions []grpc.DialOption // of connections to workers; tests disturb them
 }
@@ -47,14 +57,19 @@ type Config struct {
 type Addresses struct {
 	HTTP   string `json:"http"`
 	Gossip string `json:"gossip"`
+	Raft   string `json:"raft"`
 }
 
 func (c *Config) validate() error {
 	switch {
 	case c.DataDir == "":
 		return errors.New("--data-dir must not be empty")
-	case c.Log == nil:
-		return errors.New("a controller needs a logger")
+	case c.Log == nil || c.HTTP == nil || c.Raft == nil:
+		return errors.New("a controller needs a logger and its listeners")
+	case c.Expect < 0:
+		return fmt.Errorf("--bootstrap-expect: %d is negative", c.Expect)
+	case c.DeadAfter < 0:
+		return fmt.Errorf("--dead-controller-after: %s is negative", c.DeadAfter)
 	}
 	if err := fleet.CheckNodeID(c.Name); err != nil {
 		return fmt.Errorf("--name: %w", err)

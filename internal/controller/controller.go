@@ -1,16 +1,18 @@
-// Package controller assembles one controller: desired state, the picture of
-// what runs, the loop that makes them equal, the router, the catalogue and the
-// HTTP front. It decides nothing itself.
+// Package controller assembles one controller: desired state in raft, the
+// picture of what runs, the loop that makes them equal while this controller
+// leads, the router, the catalogue and the HTTP front. It decides nothing
+// itself.
 //
 // Run is what production and tests start: it owns every goroutine, stops all
 // that it started before it returns, and leaves every replica running, for the
-// controller's next life to adopt.
+// other controllers or this one's next life to go on with.
 package controller
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -20,10 +22,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mcpfleet/mcpfleet/internal/advertise"
 	"github.com/mcpfleet/mcpfleet/internal/catalogue"
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/events"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 	"github.com/mcpfleet/mcpfleet/internal/gossip"
 	"github.com/mcpfleet/mcpfleet/internal/httpapi"
+	membership "github.com/mcpfleet/mcpfleet/internal/membershipstub"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 	"github.com/mcpfleet/mcpfleet/internal/reconcile"
 	"github.com/mcpfleet/mcpfleet/internal/route"
@@ -38,38 +45,47 @@ const shutdownGrace = 5 * time.Second
 // lastWords is how long requests that were ended then have to say so.
 const lastWords = time.Second
 
+// handover bounds how long a stopping leader tries to have another one elected.
+const handover = 2 * time.Second
+
 // Run runs one controller until ctx ends, and returns nil then. It closes
-// cfg.HTTP in any case.
+// cfg.HTTP and cfg.Raft in any case.
 //
-//	          fleet file                       gossip
-//	              v                              v
-//	store ──> reconcile <───────────────────> observe <── reports ── rpc ── workers
-//	              │ status                       │ snapshot            ^
-//	              └────────> publish <───────────┘                     │ calls
-//	                     v            v                                │
-//	HTTP ── httpapi ─> catalogue    route ─────────────────────────────┘
+//	  other controllers                           gossip
+//	        │ raft                                   v
+//	      store ──> reconcile (leads, follows) <──> observe <── reports ── rpc ── workers
+//	        │           │ status                       │ snapshot            ^
+//	        │           └────────> publish <───────────┘                     │ calls
+//	        │ reads, writes            v            v                        │
+//	HTTP ── httpapi ───────────> catalogue    route ─────────────────────────┘
 func Run(ctx context.Context, cfg Config) (err error) {
-	defer cfg.HTTP.Close()
+	if cfg.HTTP != nil {
+		defer cfg.HTTP.Close()
+	}
+	if cfg.Raft != nil {
+		defer cfg.Raft.Close()
+	}
 	if err := cfg.validate(); err != nil {
 		return err
 	}
 	log := cfg.Log.With("controller", cfg.Name)
 
-	desired, err := store.Open(cfg.DataDir)
+	// Who we are, before anyone hears of us.
+	dir, err := store.Prepare(cfg.DataDir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, desired.Close()) }()
-	if cfg.File != "" {
-		if err := load(cfg, desired, log); err != nil {
+	defer dir.Close()
+	seed := &seeder{cfg: cfg, log: log}
+	var file *fleetfile.File
+	if cfg.File != "" && dir.Stateless() {
+		if file, err = seed.parse(); err != nil {
 			return err
 		}
 	}
-	order := fleet.Order{Cluster: desired.Cluster(), Epoch: desired.Epoch()}
-
-	self := fleet.Member{
-		Node: cfg.Name, Life: fleet.NewLifeID(), Role: fleet.RoleController,
-		HTTP: cfg.HTTP.Addr().String(), PID: os.Getpid(), Started: time.Now(),
+	self, err := memberOf(cfg, dir)
+	if err != nil {
+		return err
 	}
 	ring, err := gossip.New(gossip.Config{
 		Member: self, Bind: cfg.Gossip, Advertise: cfg.Advertise, Join: cfg.Join,
@@ -80,51 +96,95 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer ring.Close()
 
+	state, err := store.Open(store.Config{
+		Dir: dir, Name: cfg.Name, Listener: cfg.Raft, Expect: cfg.Expect, Log: log, Timeouts: cfg.Timeouts,
+		Resolve: func(id fleet.ControllerID) (string, bool) {
+			m, ok := controllerOf(ring.Members(), id)
+			return m.Raft, ok
+		},
+		Formats: func() int { return oldestFormat(ring.Members()) },
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), handover)
+		defer cancel()
+		err = errors.Join(err, state.Close(bounded))
+	}()
+
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(state.Collectors()...)
+	happened := events.New(events.MaxEvents)
+	write := &writes{Store: state, ring: ring, events: happened}
+	seed.writes = write
 	observer := observe.New(observe.Config{
-		Order: order, Members: ring, Log: log, NodeGrace: cfg.NodeGrace,
+		Order: func() (fleet.Order, bool) {
+			st := state.State()
+			return st.Order(), st.Cluster != ""
+		},
+		Members: ring, Log: log, NodeGrace: cfg.NodeGrace,
 		Dial: func(m fleet.Member) (observe.Worker, error) {
 			return rpc.Dial(m.GRPC, rpc.ClientConfig{DialOptions: cfg.DialOptions})
 		},
 	})
+	progress := progress{write}
 	reconciler := reconcile.New(reconcile.Config{
-		Desired: desired, View: observer, Known: desired, Order: order, Log: log, NodeGrace: cfg.NodeGrace,
-		ExpectWorkers: cfg.ExpectWorkers,
+		Desired: progress, View: observer, Known: progress, Log: log, NodeGrace: cfg.NodeGrace,
+		ExpectWorkers: cfg.ExpectWorkers, RolledOut: progress.rolledOut,
+		Record: func(e reconcile.Event) { happened.Record(eventFrom(e)) },
 	})
 	router := route.New(route.Config{Zone: cfg.Zone, Registry: registry})
 	offers := catalogue.New()
-	front := &state{cfg: cfg, self: self, ring: ring, observer: observer}
-	pub := &publisher{desired: desired, observer: observer, reconciler: reconciler, router: router, catalogue: offers, front: front}
+	caughtUp := &catchUp{writes: write}
+	front := &view{cfg: cfg, self: self, writes: write, observer: observer, caughtUp: caughtUp, seed: seed}
+	pub := &publisher{desired: state, observer: observer, reconciler: reconciler, router: router, catalogue: offers, front: front}
 	pub.publish() // what is desired is known before the first request
 	registry.MustRegister(front)
 
+	stopping := make(chan struct{})
 	handler := httpapi.New(httpapi.Config{
 		MaxBody: cfg.MaxBody, Catalogue: offers, Router: router, Fleet: front, Logs: front, Log: log, Registry: registry, Gatherer: registry,
+		Desired: write, Events: happened, Preview: preview(reconciler), Controllers: &controllers{writes: write, names: make(map[fleet.ControllerID]fleet.NodeID)},
+		Backup: backup(cfg.Version), Self: cfg.Name, Stopping: stopping,
 	})
 	// Requests end with requests, not with ctx: a stop lets them finish first.
 	requests, endRequests := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer endRequests(nil)
 	server := httpapi.NewServer(requests, handler, log)
 
-	log.Info("controller is up", "cluster", order.Cluster, "epoch", order.Epoch, "http", self.HTTP, "gossip", ring.Addr(), "version", cfg.Version)
+	log.Info("controller is up", "id", dir.ID(), "cluster", state.Cluster(), "http", self.HTTP, "gossip", ring.Addr(), "raft", self.Raft, "version", cfg.Version)
 	if cfg.Up != nil {
-		if err := cfg.Up(Addresses{HTTP: self.HTTP, Gossip: ring.Addr()}); err != nil {
+		if err := cfg.Up(Addresses{HTTP: cfg.HTTP.Addr().String(), Gossip: ring.Addr(), Raft: self.Raft}); err != nil {
 			return err
 		}
 	}
 
 	// Stop order: refuse new requests and let those that run finish, bounded,
-	// while calls still reach the workers; then everything else at once.
-	// Nothing is drained: the replicas go on without us.
+	// while calls still reach the workers; then everything else at once, and
+	// leadership last, by the deferred Close. Nothing is drained: the replicas
+	// go on without us.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, gctx := errgroup.WithContext(inner)
 	g.Go(func() error { return ring.Run(gctx) })
 	g.Go(func() error { return observer.Run(gctx) })
-	g.Go(func() error { return reconciler.Run(gctx) })
+	g.Go(func() error { return (&founder{state, ring, self, log}).Run(gctx) })
+	g.Go(func() error {
+		return (&leadership{
+			desired: state, reconciler: reconciler, events: happened, log: log,
+			keeper: membership.New(membership.Config{
+				Store: state, Members: ring.Members, DeadAfter: cfg.DeadAfter, Log: log,
+				Record: func(kind, message string) { happened.Record(events.Event{Kind: kind, Message: message}) },
+			}),
+			catalogues: &catalogueKeeper{state, observer, log},
+			copier:     &eventCopier{write, happened},
+		}).Run(gctx)
+	})
+	g.Go(func() error { return caughtUp.Run(gctx) })
 	g.Go(func() error { return pub.Run(gctx) })
-	g.Go(func() error { return reload(gctx, cfg, desired, log) })
+	g.Go(func() error { return seed.Run(gctx, file) })
 	g.Go(func() error {
 		if err := server.Serve(cfg.HTTP); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve HTTP: %w", err)
@@ -138,8 +198,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		}
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 		defer cancel()
-		// Streams of logs last as long as their readers: they end now, as all
-		// requests do that outlast the grace.
+		// Streams of logs and events last as long as their readers: they end
+		// now, as all requests do that outlast the grace.
+		close(stopping)
 		front.endStreams()
 		if server.Shutdown(bounded) != nil {
 			endRequests(errors.New("the controller is stopping"))
@@ -155,4 +216,46 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	err = g.Wait()
 	log.Info("controller stopped")
 	return err
+}
+
+// memberOf is what the ring is told about this controller.
+func memberOf(cfg Config, dir *store.Dir) (fleet.Member, error) {
+	m := fleet.Member{
+		Node: cfg.Name, Life: fleet.NewLifeID(), Role: fleet.RoleController, PID: os.Getpid(), Started: time.Now(),
+		Controller: dir.ID(), Cluster: dir.Cluster(), Format: desired.Format,
+	}
+	if dir.Stateless() {
+		m.Expect = cfg.Expect
+	}
+	var err error
+	if m.HTTP, err = reachedAt(cfg.HTTP, cfg.Advertise); err != nil {
+		return m, fmt.Errorf("--http: %w", err)
+	}
+	if m.Raft, err = reachedAt(cfg.Raft, cfg.Advertise); err != nil {
+		return m, fmt.Errorf("--raft: %w", err)
+	}
+	return m, nil
+}
+
+// reachedAt is where others reach a listener. What --advertise says is gossip's
+// host, perhaps with its port; it says nothing about a listener on loopback.
+func reachedAt(l net.Listener, given string) (string, error) {
+	if host, _, err := net.SplitHostPort(given); err == nil {
+		given = host
+	}
+	if tcp, ok := l.Addr().(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
+		given = ""
+	}
+	return advertise.Address(l.Addr(), given)
+}
+
+// oldestFormat is what all living controllers understand.
+func oldestFormat(members []fleet.Member) int {
+	oldest := desired.Format
+	for _, m := range members {
+		if m.Role == fleet.RoleController {
+			oldest = min(oldest, m.Format)
+		}
+	}
+	return oldest
 }

@@ -2,8 +2,10 @@ package controller
 
 import (
 	"context"
+	"slices"
 
 	"github.com/mcpfleet/mcpfleet/internal/catalogue"
+	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 	"github.com/mcpfleet/mcpfleet/internal/reconcile"
@@ -19,7 +21,7 @@ type publisher struct {
 	reconciler *reconcile.Reconciler
 	router     *route.Router
 	catalogue  *catalogue.Catalogue
-	front      *state
+	front      *view
 }
 
 // Run publishes after every change until ctx ends.
@@ -53,26 +55,52 @@ func (p *publisher) publish() {
 			serving[r.Server] = append(serving[r.Server], r)
 		}
 	}
-	byName := make(map[fleet.ServerName]reconcile.ServerStatus, len(status))
-	for _, s := range status {
-		byName[s.Name] = s
+	byName := make(map[fleet.ServerName]*reconcile.ServerStatus, len(status))
+	for i := range status {
+		byName[status[i].Name] = &status[i]
 	}
+	state := p.desired.State()
+	kept := make(map[string]*fleet.Catalogue) // of servers without a replica
 	var routes []route.Server
 	var offers []catalogue.Server
-	for _, d := range p.desired.Servers() {
-		st, known := byName[d.Name]
-		if !known { // it was applied a moment ago
-			st.Reason = "the server was just deployed"
+	for _, d := range state.List() {
+		st := byName[d.Name]
+		if st == nil { // it was applied a moment ago
+			st = &reconcile.ServerStatus{Reason: "the server was just deployed"}
 		}
-		routes = append(routes, routeOf(&d, &st, serving[d.Name], snap))
-		offers = append(offers, offerOf(&d, &st, serving[d.Name]))
+		routes = append(routes, routeOf(&d, st, serving[d.Name], snap))
+		offer := offerOf(&d, st, serving[d.Name])
+		if c := lastKnown(state.Servers[d.Name]); len(offer.Offers) == 0 && c != nil {
+			kept[c.Hash] = c
+			offer.Offers = []catalogue.Offer{{Revision: d.Revision, Hash: c.Hash}}
+		}
+		offers = append(offers, offer)
 	}
 	p.router.Update(routes)
 	p.catalogue.Update(catalogue.View{
-		Default: p.desired.DefaultServer(), Servers: offers,
-		Lookup: func(hash string) *fleet.Catalogue { return snap.Catalogues[hash] },
+		Default: state.Default(), Servers: offers,
+		Lookup: func(hash string) *fleet.Catalogue {
+			if c := snap.Catalogues[hash]; c != nil {
+				return c
+			}
+			return kept[hash]
+		},
 	})
-	p.front.publish(status, snap)
+	p.front.publish(byName, snap)
+}
+
+// lastKnown is what a server offered when it last ran: its present revision,
+// else the newest before it that ever did.
+func lastKnown(sv *desired.Server) *fleet.Catalogue {
+	if c := sv.Catalogue(sv.Revision); c != nil {
+		return c
+	}
+	for _, r := range slices.Backward(sv.Revisions) {
+		if r.Catalogue != nil {
+			return r.Catalogue
+		}
+	}
+	return nil
 }
 
 // routeOf is a server as the router needs it. Unhealthy replicas get no new
@@ -82,6 +110,10 @@ func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Repli
 		Name: d.Name, MaxOngoing: d.Spec.MaxOngoingRequests, MaxQueued: d.Spec.MaxQueuedRequests,
 		CallTimeout: d.Spec.CallTimeout, MaxCallDuration: d.Spec.MaxCallDuration,
 	}
+	if d.Spec.Replicas == 0 {
+		s.Stopped = true
+		return s
+	}
 	for _, r := range serving {
 		if r.Unhealthy {
 			continue
@@ -89,10 +121,7 @@ func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Repli
 		n := snap.Nodes[r.Node]
 		s.Replicas = append(s.Replicas, route.Replica{ID: r.ID, Zone: n.Info.Zone, Backend: n.Worker, Ongoing: r.Load.Ongoing})
 	}
-	switch {
-	case d.Spec.Replicas == 0:
-		s.Down = "it is stopped: replicas is 0"
-	case st.StartFailed:
+	if st.StartFailed {
 		s.Down = st.Reason
 	}
 	return s
@@ -101,7 +130,7 @@ func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Repli
 func offerOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Replica) catalogue.Server {
 	s := catalogue.Server{
 		Name: d.Name, DefaultTool: d.Spec.DefaultTool, Reason: st.Reason,
-		Failed: st.StartFailed || d.Spec.Replicas == 0,
+		Failed: st.StartFailed, Stopped: d.Spec.Replicas == 0,
 	}
 	for _, r := range serving {
 		s.Offers = append(s.Offers, catalogue.Offer{Revision: r.Revision, Hash: r.Catalogue})

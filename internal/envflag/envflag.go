@@ -1,7 +1,7 @@
 // Package envflag gives every flag of a program an environment variable: the
 // flag's name in upper case with underscores, after MCPFLEET_. A flag on the
 // command line wins, an empty variable counts as none. Flags that ask for
-// something else than the program's work, help and version, have none.
+// something else than the program's work (help, version, recover) have none.
 //
 // It keeps nothing and starts no goroutine.
 package envflag
@@ -51,4 +51,6 @@ func Document(flags *pflag.FlagSet) {
 	})
 }
 
-func asks(f *pflag.Flag) bool { return f.Name == "help" || f.Name == "version" }
+func asks(f *pflag.Flag) bool {
+	return f.Name == "help" || f.Name == "version" || f.Name == "recover"
+}

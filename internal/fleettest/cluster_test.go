@@ -172,8 +172,8 @@ func TestControllerRestartAdoptsReplicas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.StopController()
-	c.StartController()
+	c.StopController("c1")
+	c.StartController("c1")
 	c.AwaitReady(3)
 	after, err := replicas(t.Context(), c, "READY")
 	if err != nil {

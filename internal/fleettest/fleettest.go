@@ -12,9 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -29,26 +31,33 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/worker"
 )
 
-// Cluster is one controller and its workers.
+// Cluster is one controller, or several, and their workers.
 type Cluster struct {
-	*api.Client // of the running controller
+	*api.Client // of the first controller
 
 	t      testing.TB
 	opts   Options
 	file   string // the fleet file
-	data   string // the controller's data directory
 	log    *slog.Logger
-	reload chan os.Signal
+	reload chan os.Signal // of the first controller
 
-	controller *process
-	addrs      controller.Addresses
+	mu          sync.Mutex
+	controllers map[fleet.NodeID]*Controller
+	workers     map[fleet.NodeID]*Worker
+}
 
-	mu      sync.Mutex
-	workers map[fleet.NodeID]*Worker
+// Controller is one controller in its present or last life.
+type Controller struct {
+	*api.Client
+	Addresses controller.Addresses
+
+	data    string
+	process *process
 }
 
 // Options vary a cluster.
 type Options struct {
+	Controllers int               // named c1, c2, ...; 0: one
 	Workers     int               // started at once, named w1, w2, ...
 	File        string            // fleet file, YAML
 	NodeGrace   time.Duration     // 0: production's
@@ -70,14 +79,19 @@ func Start(t testing.TB, opts Options) *Cluster {
 	t.Helper()
 	dir := t.TempDir()
 	c := &Cluster{
-		t: t, opts: opts, file: filepath.Join(dir, "fleet.yaml"), data: filepath.Join(dir, "controller"),
-		log:     slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
-		reload:  make(chan os.Signal, 1),
-		workers: make(map[fleet.NodeID]*Worker),
+		t: t, opts: opts, file: filepath.Join(dir, "fleet.yaml"),
+		log:         slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
+		reload:      make(chan os.Signal, 1),
+		controllers: make(map[fleet.NodeID]*Controller),
+		workers:     make(map[fleet.NodeID]*Worker),
 	}
+	c.opts.Controllers = max(1, opts.Controllers)
 	c.write(opts.File)
 	t.Cleanup(c.stop)
-	c.StartController()
+	for i := range c.opts.Controllers {
+		c.StartController(fleet.NodeID(fmt.Sprintf("c%d", i+1)))
+	}
+	c.Client = c.Controller("c1").Client
 	for i := range opts.Workers {
 		c.StartWorker(fleet.NodeID(fmt.Sprintf("w%d", i+1)))
 	}
@@ -90,52 +104,115 @@ func (c *Cluster) write(file string) {
 	}
 }
 
-// Deploy makes the file desired, as an operator with an editor and SIGHUP.
+// Deploy makes the file desired, as an operator with an editor and SIGHUP does
+// at the first controller.
 func (c *Cluster) Deploy(file string) {
 	c.write(file)
 	c.reload <- syscall.SIGHUP
 }
 
-// StartController starts the controller, at the addresses that it had before.
-func (c *Cluster) StartController() {
+// StartController starts a controller, or the next life of one that was
+// stopped, at the addresses that it had before.
+func (c *Cluster) StartController(name fleet.NodeID) *Controller {
 	c.t.Helper()
-	httpAddr, gossipAddr := "127.0.0.1:0", "127.0.0.1:0"
-	if c.addrs.HTTP != "" {
-		httpAddr, gossipAddr = c.addrs.HTTP, c.addrs.Gossip
+	addrs := controller.Addresses{HTTP: "127.0.0.1:0", Gossip: "127.0.0.1:0", Raft: "127.0.0.1:0"}
+	one := &Controller{}
+	var join []string
+	c.mu.Lock()
+	if old := c.controllers[name]; old != nil {
+		one.data, addrs = old.data, old.Addresses
+	} else {
+		one.data = c.t.TempDir()
 	}
-	front, err := net.Listen("tcp", httpAddr)
+	for other, o := range c.controllers {
+		if other != name {
+			join = append(join, o.Addresses.Gossip)
+		}
+	}
+	c.mu.Unlock()
+	cfg := controller.Config{
+		Name: name, HTTP: c.listen(addrs.HTTP), Raft: c.listen(addrs.Raft), Gossip: addrs.Gossip, Join: join,
+		DataDir: one.data, Log: c.log, Expect: c.opts.Controllers, Lookup: os.LookupEnv,
+		NodeGrace: c.opts.NodeGrace, DialOptions: c.opts.DialOptions,
+	}
+	if name == "c1" {
+		cfg.File, cfg.Reload = c.file, c.reload
+	}
+	up := make(chan controller.Addresses, 1)
+	cfg.Up = func(a controller.Addresses) error { up <- a; return nil }
+	one.process = start("controller "+string(name), func(ctx context.Context) error { return controller.Run(ctx, cfg) })
+	select {
+	case one.Addresses = <-up:
+	case <-one.process.done:
+		c.t.Fatalf("controller %s did not start: %v", name, one.process.err)
+	}
+	var err error
+	if one.Client, err = api.NewClient("http://"+one.Addresses.HTTP, nil); err != nil {
+		c.t.Fatal(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.controllers[name] = one
+	return one
+}
+
+func (c *Cluster) listen(addr string) net.Listener {
+	c.t.Helper()
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	up := make(chan controller.Addresses, 1)
-	c.controller = start("controller", func(ctx context.Context) error {
-		return controller.Run(ctx, controller.Config{
-			Name: "c1", HTTP: front, Gossip: gossipAddr, DataDir: c.data, Log: c.log,
-			File: c.file, Lookup: os.LookupEnv, Reload: c.reload,
-			Up:        func(a controller.Addresses) error { up <- a; return nil },
-			NodeGrace: c.opts.NodeGrace, DialOptions: c.opts.DialOptions,
-		})
-	})
-	select {
-	case c.addrs = <-up:
-	case <-c.controller.done:
-		c.t.Fatalf("controller did not start: %v", c.controller.err)
-	}
-	if c.Client, err = api.NewClient("http://"+c.addrs.HTTP, nil); err != nil {
-		c.t.Fatal(err)
-	}
+	return l
 }
 
-// StopController stops the controller; the workers go on.
-func (c *Cluster) StopController() {
+// Controller returns a controller's present or last life.
+func (c *Cluster) Controller(name fleet.NodeID) *Controller {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.controllers[name]
+}
+
+// StopController stops a controller in order; the others and the workers go on.
+func (c *Cluster) StopController(name fleet.NodeID) {
 	c.t.Helper()
-	if err := c.controller.stop(); err != nil {
-		c.t.Errorf("controller: %v", err)
+	if err := c.Controller(name).process.stop(); err != nil {
+		c.t.Error(err)
 	}
 }
 
-// HTTP is the controller's host:port.
-func (c *Cluster) HTTP() string { return c.addrs.HTTP }
+// Leader waits until all running controllers agree on a leader, and returns it.
+func (c *Cluster) Leader() (leader fleet.NodeID) {
+	c.t.Helper()
+	Eventually(c.t, func(ctx context.Context) error {
+		leader = ""
+		c.mu.Lock()
+		all := maps.Clone(c.controllers)
+		c.mu.Unlock()
+		for name, one := range all {
+			if one.process.stopped() {
+				continue
+			}
+			list, err := one.Controllers(ctx)
+			if err != nil {
+				return err
+			}
+			i := slices.IndexFunc(list.Controllers, func(o api.Controller) bool { return o.Leader })
+			if i < 0 {
+				return fmt.Errorf("%s knows no leader", name)
+			}
+			if now := list.Controllers[i].Name; leader == "" || leader == now {
+				leader = now
+			} else {
+				return fmt.Errorf("%s says that %s leads, another says %s", name, now, leader)
+			}
+		}
+		return nil
+	})
+	return leader
+}
+
+// HTTP is the first controller's host:port.
+func (c *Cluster) HTTP() string { return c.Controller("c1").Addresses.HTTP }
 
 // StartWorker starts a worker, or a new life of one that was stopped or killed.
 func (c *Cluster) StartWorker(name fleet.NodeID) *Worker {
@@ -159,7 +236,7 @@ func (c *Cluster) StartWorker(name fleet.NodeID) *Worker {
 		return worker.Run(ctx, worker.Config{
 			Node: name, Capacity: fleet.Resources{CPUs: 8, Memory: 8 << 30}, DataDir: w.Data,
 			Runtime: func(context.Context) (fleet.Runtime, error) { return plain{w.Runtime}, nil },
-			GRPC:    w.conns, Gossip: "127.0.0.1:0", Join: []string{c.addrs.Gossip},
+			GRPC:    w.conns, Gossip: "127.0.0.1:0", Join: c.gossip(),
 			DrainTimeout: 5 * time.Second, Log: c.log,
 			Bound: func(string, string) error { close(bound); return nil },
 		})
@@ -173,6 +250,16 @@ func (c *Cluster) StartWorker(name fleet.NodeID) *Worker {
 	defer c.mu.Unlock()
 	c.workers[name] = w
 	return w
+}
+
+// gossip is where workers join.
+func (c *Cluster) gossip() (join []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, one := range c.controllers {
+		join = append(join, one.Addresses.Gossip)
+	}
+	return join
 }
 
 // plain makes the test's runtime count as one of plain processes.
@@ -260,6 +347,10 @@ func (c *Cluster) stop() {
 	var errs []error
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// The controllers first: nobody moves what the workers run elsewhere then.
+	for _, one := range c.controllers {
+		errs = append(errs, one.process.stop())
+	}
 	for name, w := range c.workers {
 		if err := w.process.stop(); err != nil && !w.killed {
 			errs = append(errs, fmt.Errorf("worker %s: %w", name, err))
@@ -267,9 +358,6 @@ func (c *Cluster) stop() {
 		if left := w.Runtime.Alive(); len(left) > 0 {
 			errs = append(errs, fmt.Errorf("worker %s left replicas: %v", name, left))
 		}
-	}
-	if c.controller != nil {
-		errs = append(errs, c.controller.stop())
 	}
 	if err := errors.Join(errs...); err != nil {
 		c.t.Error(err)
@@ -293,6 +381,15 @@ func start(name string, run func(context.Context) error) *process {
 		}
 	}()
 	return p
+}
+
+func (p *process) stopped() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
 }
 
 func (p *process) stop() error {

@@ -77,7 +77,7 @@ func TestControllerStopAnswersEveryCall(t *testing.T) {
 		return errors.New("the call is not under way")
 	})
 	begun := time.Now()
-	c.StopController()
+	c.StopController("c1")
 	if took := time.Since(begun); took > 15*time.Second {
 		t.Errorf("the controller stopped after %v", took)
 	}

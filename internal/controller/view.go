@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -12,19 +13,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
-	"github.com/mcpfleet/mcpfleet/internal/gossip"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 	"github.com/mcpfleet/mcpfleet/internal/reconcile"
 )
 
-// state shows the fleet to the HTTP front as it was last published.
-type state struct {
+// view shows the fleet to the HTTP front as it was last published.
+type view struct {
 	cfg      Config
 	self     fleet.Member
-	ring     *gossip.Ring
+	writes   *writes
 	observer *observe.Observer
+	caughtUp *catchUp
+	seed     *seeder
 
 	published atomic.Pointer[published]
 
@@ -34,33 +37,69 @@ type state struct {
 }
 
 type published struct {
-	status []reconcile.ServerStatus
+	status map[fleet.ServerName]*reconcile.ServerStatus
 	snap   *observe.Snapshot
 }
 
-func (s *state) publish(status []reconcile.ServerStatus, snap *observe.Snapshot) {
+func (s *view) publish(status map[fleet.ServerName]*reconcile.ServerStatus, snap *observe.Snapshot) {
 	s.published.Store(&published{status, snap})
 }
 
-// Servers implements httpapi.Fleet.
-func (s *state) Servers() []api.Server {
-	p := s.published.Load()
-	out := make([]api.Server, 0, len(p.status))
-	for _, st := range p.status {
-		out = append(out, serverOf(&st))
+// Servers implements httpapi.Fleet: what is desired, then what is being
+// deleted, by name.
+func (s *view) Servers(desired *desired.State) []api.Server {
+	status := s.published.Load().status
+	out := make([]api.Server, 0, len(desired.Servers))
+	for name, sv := range desired.Servers {
+		out = append(out, serverOf(desired, name, sv, status[name]))
 	}
+	for name, st := range status {
+		if desired.Servers[name] == nil {
+			out = append(out, deletedOf(st))
+		}
+	}
+	slices.SortFunc(out, func(a, b api.Server) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 
-func serverOf(st *reconcile.ServerStatus) api.Server {
-	spec, err := json.Marshal(fleetfile.View(&st.Spec))
+func serverOf(all *desired.State, name fleet.ServerName, sv *desired.Server, st *reconcile.ServerStatus) api.Server {
+	spec, err := json.Marshal(fleetfile.View(&sv.Spec))
 	if err != nil { // plain data always encodes
 		spec = []byte("{}")
 	}
 	out := api.Server{
-		Name: st.Name, State: st.State, Reason: st.Reason, Desired: st.Desired, Ready: st.Ready,
-		Restarts: st.Restarts, Revision: st.Revision, Spec: spec,
+		Name: name, Desired: sv.Target, Revision: sv.Revision, Generation: sv.Generation, Stable: sv.Stable,
+		Spec: spec, ETag: sv.ETag(all.Incarnation), Index: sv.Index,
 	}
+	if r := sv.Rollout; r != nil {
+		out.Rollout = &api.Rollout{From: r.From, To: r.To, StartedAt: r.Started, Deadline: r.Deadline}
+	}
+	out.State, out.Reason = stateOf(sv, st)
+	if st != nil {
+		out.Ready, out.Restarts = st.Ready, st.Restarts
+		for _, r := range st.LastEnded {
+			out.LastEnded = append(out.LastEnded, api.EndedOf(r))
+		}
+	}
+	return out
+}
+
+// stateOf is a server's state, which may have been told before what is desired
+// changed.
+func stateOf(sv *desired.Server, st *reconcile.ServerStatus) (fleet.State, string) {
+	switch {
+	case st == nil || st.State == fleet.StateDeleting:
+		return fleet.StateDeploying, "the server was just deployed"
+	case st.Revision != sv.Revision || st.Generation != sv.Generation:
+		return fleet.StateUpdating, fmt.Sprintf("a change to revision %d was just made", sv.Revision)
+	case st.Desired != sv.Target && st.State == fleet.StateReady && sv.Target > st.Ready:
+		return fleet.StateDegraded, fmt.Sprintf("%d of %d replicas ready: it was just scaled", st.Ready, sv.Target)
+	}
+	return st.State, st.Reason
+}
+
+func deletedOf(st *reconcile.ServerStatus) api.Server {
+	out := api.Server{Name: st.Name, State: fleet.StateDeleting, Reason: st.Reason, Ready: st.Ready, Restarts: st.Restarts, Spec: []byte("{}")}
 	for _, r := range st.LastEnded {
 		out.LastEnded = append(out.LastEnded, api.EndedOf(r))
 	}
@@ -68,22 +107,33 @@ func serverOf(st *reconcile.ServerStatus) api.Server {
 }
 
 // Ready implements httpapi.Fleet.
-func (s *state) Ready() api.Ready {
+func (s *view) Ready() api.Ready {
+	all, status := s.writes.State(), s.published.Load().status
 	out := api.Ready{Ready: true}
-	for _, st := range s.published.Load().status {
-		if st.State == fleet.StateDeleting {
-			continue
+	switch {
+	case all.Cluster == "":
+		out.Reason = "this controller belongs to no cluster yet"
+	case !s.caughtUp.done.Load():
+		out.Reason = "this controller does not know yet all that was written before it started"
+	case !s.seed.done.Load():
+		out.Reason = "the fleet file is not applied yet"
+	}
+	out.Ready = out.Reason == ""
+	for _, name := range slices.Sorted(maps.Keys(all.Servers)) {
+		sv, st := all.Servers[name], status[name]
+		one := api.ServerReady{Name: name, Desired: sv.Target}
+		one.State, one.Reason = stateOf(sv, st)
+		if st != nil {
+			one.Ready = st.Ready
 		}
-		out.Servers = append(out.Servers, api.ServerReady{
-			Name: st.Name, State: st.State, Reason: st.Reason, Desired: st.Desired, Ready: st.Ready,
-		})
-		out.Ready = out.Ready && st.Settled
+		out.Servers = append(out.Servers, one)
+		out.Ready = out.Ready && st != nil && st.Settled && st.Revision == sv.Revision && st.Generation == sv.Generation && st.Desired == sv.Target
 	}
 	return out
 }
 
 // Replicas implements httpapi.Fleet.
-func (s *state) Replicas() []api.Replica {
+func (s *view) Replicas() []api.Replica {
 	var out []api.Replica
 	for _, r := range s.published.Load().snap.Sorted() {
 		out = append(out, api.ReplicaOf(r))
@@ -92,14 +142,18 @@ func (s *state) Replicas() []api.Replica {
 }
 
 // Nodes implements httpapi.Fleet: the controllers, then the workers, by name.
-func (s *state) Nodes() []api.Node {
-	snap := s.published.Load().snap
+func (s *view) Nodes() []api.Node {
+	snap, intents := s.published.Load().snap, s.writes.State().Nodes
+	leader, _, led := s.writes.Store.Leader()
 	var out []api.Node
-	for _, m := range s.ring.Members() {
+	for _, m := range s.writes.ring.Members() {
 		if m.Role != fleet.RoleController {
 			continue
 		}
-		n := api.Node{Name: m.Node, Role: m.Role, PID: m.PID, HTTP: m.HTTP, Gossip: m.Gossip, Life: m.Life, State: api.NodeReady}
+		n := api.Node{
+			Name: m.Node, Role: m.Role, PID: m.PID, HTTP: m.HTTP, Gossip: m.Gossip, Life: m.Life, State: api.NodeReady,
+			Leader: led && m.Controller == leader,
+		}
 		if m.Life == s.self.Life {
 			n.Zone, n.Version = s.cfg.Zone, s.cfg.Version
 		}
@@ -113,18 +167,35 @@ func (s *state) Nodes() []api.Node {
 		count[r.Node]++
 	}
 	for name, n := range snap.Nodes {
-		out = append(out, api.Node{
+		out = append(out, intended(api.Node{
 			Name: name, Role: fleet.RoleWorker, PID: n.Member.PID, Zone: n.Info.Zone, Labels: n.Info.Labels,
-			GRPC: n.Member.GRPC, Gossip: n.Member.Gossip, Life: n.Member.Life, State: stateOf(&n),
+			GRPC: n.Member.GRPC, Gossip: n.Member.Gossip, Life: n.Member.Life, State: nodeState(&n),
 			Runtime: n.Info.Runtime, Version: n.Info.Version, Replicas: count[name],
 			Capacity: api.ResourcesOf(n.Info.Capacity), Allocated: api.ResourcesOf(use[name]),
-		})
+		}, intents[name]))
+	}
+	for name, intent := range intents {
+		if _, seen := snap.Nodes[name]; !seen { // it can still be uncordoned
+			out = append(out, intended(api.Node{Name: name, Role: fleet.RoleWorker, State: api.NodeLost}, intent))
+		}
 	}
 	slices.SortFunc(out[controllers:], func(a, b api.Node) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 
-func stateOf(n *observe.Node) string {
+// intended adds what operators want of a node.
+func intended(n api.Node, intent fleet.NodeIntent) api.Node {
+	n.Cordoned = intent.Cordoned
+	if !intent.DrainUntil.IsZero() {
+		n.DrainUntil = &intent.DrainUntil
+		if n.State == api.NodeReady {
+			n.State = api.NodeDraining
+		}
+	}
+	return n
+}
+
+func nodeState(n *observe.Node) string {
 	switch {
 	case n.Lost:
 		return api.NodeLost
@@ -144,7 +215,7 @@ type stream struct{ cancel context.CancelFunc }
 
 // Logs implements httpapi.Logs: from the replica's worker while it runs, else
 // from what is kept of its end.
-func (s *state) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func(fleet.LogLine)) error {
+func (s *view) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func(fleet.LogLine)) error {
 	snap := s.observer.Snapshot()
 	if r := snap.Replicas[id]; r != nil {
 		worker := snap.Nodes[r.Node].Worker
@@ -178,7 +249,7 @@ func (s *state) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow b
 }
 
 // stream notes a reader, so that a stop can end it.
-func (s *state) stream(ctx context.Context) (context.Context, func()) {
+func (s *view) stream(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	st := &stream{cancel}
 	s.mu.Lock()
@@ -199,7 +270,7 @@ func (s *state) stream(ctx context.Context) (context.Context, func()) {
 }
 
 // endStreams ends all readers, present and future.
-func (s *state) endStreams() {
+func (s *view) endStreams() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
@@ -215,14 +286,14 @@ var (
 )
 
 // Describe implements prometheus.Collector.
-func (s *state) Describe(ch chan<- *prometheus.Desc) {
+func (s *view) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descReplicas
 	ch <- descRestarts
 	ch <- descNodes
 }
 
 // Collect implements prometheus.Collector.
-func (s *state) Collect(ch chan<- prometheus.Metric) {
+func (s *view) Collect(ch chan<- prometheus.Metric) {
 	p := s.published.Load()
 	for _, st := range p.status {
 		name := string(st.Name)
@@ -232,7 +303,7 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 	}
 	states := map[string]int{api.NodeReady: 0}
 	for _, n := range p.snap.Nodes {
-		states[stateOf(&n)]++
+		states[nodeState(&n)]++
 	}
 	for state, n := range states {
 		ch <- prometheus.MustNewConstMetric(descNodes, prometheus.GaugeValue, float64(n), state)

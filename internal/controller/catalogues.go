@@ -1,0 +1,99 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+	"github.com/mcpfleet/mcpfleet/internal/store"
+)
+
+// maxKept is how large a catalogue may be to be kept in desired state: past it
+// a controller that starts lists the server's tools only once a replica of it
+// is ready.
+const maxKept = 4 << 20
+
+// catalogueKeeper writes what each revision offers to desired state, so that
+// controllers that start know the tools of servers that have no replica.
+type catalogueKeeper struct {
+	desired  *store.Store
+	observer *observe.Observer
+	log      *slog.Logger
+}
+
+// Run writes after every change until ctx, the leader's tenure, ends.
+func (k *catalogueKeeper) Run(ctx context.Context) error {
+	look, cancel := k.observer.Subscribe()
+	defer cancel()
+	tooLarge := make(map[string]bool) // by hash: told once
+	shape, first := uint64(0), true
+	for {
+		snap := k.observer.Snapshot()
+		if first || snap.Shape != shape { // load changes all the time
+			first, shape = false, snap.Shape
+			for _, c := range k.changed(snap) {
+				if size := sizeOf(c.Catalogue); size > maxKept {
+					if !tooLarge[c.Catalogue.Hash] {
+						tooLarge[c.Catalogue.Hash] = true
+						k.log.Warn("catalogue too large to be kept", "server", c.Name, "revision", c.Revision, "bytes", size)
+					}
+					continue
+				}
+				if _, err := k.desired.Propose(ctx, desired.Command{Catalogue: &c}); err != nil && !errors.Is(err, context.Canceled) {
+					k.log.Warn("catalogue not kept", "server", c.Name, "err", err)
+					first = true // again with the next look
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-look:
+		}
+		// Replicas of a server become ready one after the other, and none of
+		// this is urgent.
+		pause := time.NewTimer(200 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		}
+		pause.Stop()
+	}
+}
+
+// changed returns the catalogues of READY replicas that are not kept yet, one
+// for each revision.
+func (k *catalogueKeeper) changed(snap *observe.Snapshot) []desired.SetCatalogue {
+	type revision struct {
+		server fleet.ServerName
+		number fleet.Revision
+	}
+	state := k.desired.State()
+	seen := make(map[revision]bool)
+	var out []desired.SetCatalogue
+	for _, r := range snap.Sorted() {
+		c := snap.Catalogues[r.Catalogue]
+		server := state.Servers[r.Server]
+		key := revision{r.Server, r.Revision}
+		if c == nil || server == nil || !snap.Serving(r) || seen[key] {
+			continue
+		}
+		seen[key] = true // replicas that disagree would overwrite each other's for ever
+		if kept := server.Catalogue(r.Revision); kept == nil || kept.Hash != c.Hash {
+			out = append(out, desired.SetCatalogue{Name: r.Server, Revision: r.Revision, Catalogue: c})
+		}
+	}
+	return out
+}
+
+func sizeOf(c *fleet.Catalogue) int {
+	n := len(c.ServerInfo) + len(c.Capabilities) + len(c.Instructions)
+	for _, t := range c.Tools {
+		n += len(t)
+	}
+	return n
+}

@@ -1,0 +1,65 @@
+package controller
+
+import (
+	"context"
+	"log/slog"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mcpfleet/mcpfleet/internal/events"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	membership "github.com/mcpfleet/mcpfleet/internal/membershipstub"
+	"github.com/mcpfleet/mcpfleet/internal/reconcile"
+	"github.com/mcpfleet/mcpfleet/internal/store"
+)
+
+// leadership runs what only the leader does while this controller leads, and
+// what only the others do while it does not: never both, and neither twice.
+type leadership struct {
+	desired    *store.Store
+	reconciler *reconcile.Reconciler
+	keeper     *membership.Keeper
+	catalogues *catalogueKeeper
+	events     *events.Log
+	copier     *eventCopier
+	log        *slog.Logger
+}
+
+// Run goes on until ctx ends, or the store cannot go on.
+func (l *leadership) Run(ctx context.Context) error {
+	stop := l.follow(ctx)
+	defer func() { stop() }()
+	return l.desired.Lead(ctx, func(tenure context.Context, order fleet.Order) {
+		stop()
+		l.lead(tenure, order)
+		stop = l.follow(ctx)
+	})
+}
+
+// follow starts the part of those that do not lead. The function that it
+// returns ends it, and waits.
+func (l *leadership) follow(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var parts errgroup.Group
+	parts.Go(func() error { return l.reconciler.Follow(ctx) })
+	parts.Go(func() error { return l.copier.Run(ctx) })
+	return func() {
+		cancel()
+		if err := parts.Wait(); err != nil {
+			l.log.Error("following", "err", err)
+		}
+	}
+}
+
+// lead is one tenure.
+func (l *leadership) lead(ctx context.Context, order fleet.Order) {
+	defer l.events.Lead(order.Epoch)()
+	l.events.Record(leaderEvent(l.desired.State()))
+	parts, ctx := errgroup.WithContext(ctx)
+	parts.Go(func() error { return l.reconciler.Lead(ctx, order) })
+	parts.Go(func() error { return l.keeper.Run(ctx) })
+	parts.Go(func() error { return l.catalogues.Run(ctx) })
+	if err := parts.Wait(); err != nil {
+		l.log.Error("leading", "err", err)
+	}
+}
