@@ -13,11 +13,7 @@ import (
 func (h *Handler) serveCall(w *response, r *http.Request, server string) {
 	call, err := h.takeCall(w, r, fleet.ServerName(server))
 	if err != nil {
-		if own := new(requestError); errors.As(err, &own) && !bodyRead(own) {
-			refuse(w, r, err)
-			return
-		}
-		w.fail(err)
+		h.refuse(w, r, err)
 		return
 	}
 	res, err := h.cfg.Router.Call(r.Context(), call)
@@ -35,6 +31,15 @@ func (h *Handler) serveCall(w *response, r *http.Request, server string) {
 	}
 }
 
+// refuse answers a request whose body may not have been read.
+func (h *Handler) refuse(w *response, r *http.Request, err error) {
+	if own := new(requestError); errors.As(err, &own) && !bodyRead(own) {
+		refuse(w, r, err)
+		return
+	}
+	w.fail(err)
+}
+
 // bodyRead tells of an error whether it left nothing of the body unread.
 func bodyRead(e *requestError) bool {
 	switch e.status {
@@ -46,7 +51,7 @@ func bodyRead(e *requestError) bool {
 
 // takeCall reads a request to call a tool.
 func (h *Handler) takeCall(w *response, r *http.Request, server fleet.ServerName) (fleet.Call, error) {
-	if err := checkMediaType(r); err != nil {
+	if err := checkMedia(r, typeJSON); err != nil {
 		return fleet.Call{}, err
 	}
 	body, err := h.readBody(w, r)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
@@ -20,34 +21,35 @@ type requestError struct {
 	status int
 	code   string
 	detail string
+	fields []api.FieldError // of a refused spec
 }
 
 func (e *requestError) Error() string { return e.detail }
 
 func badRequest(format string, args ...any) error {
-	return &requestError{http.StatusBadRequest, api.CodeBadRequest, fmt.Sprintf(format, args...)}
+	return &requestError{status: http.StatusBadRequest, code: api.CodeBadRequest, detail: fmt.Sprintf(format, args...)}
 }
 
 func errMediaType(format string, args ...any) error {
-	return &requestError{http.StatusUnsupportedMediaType, api.CodeMediaType, fmt.Sprintf(format, args...)}
+	return &requestError{status: http.StatusUnsupportedMediaType, code: api.CodeMediaType, detail: fmt.Sprintf(format, args...)}
 }
 
 func errTooLarge(limit int64) error {
-	return &requestError{http.StatusRequestEntityTooLarge, api.CodeTooLarge, fmt.Sprintf("the body is larger than %d bytes", limit)}
+	return &requestError{status: http.StatusRequestEntityTooLarge, code: api.CodeTooLarge, detail: fmt.Sprintf("the body is larger than %d bytes", limit)}
 }
 
 func errMethod(r *http.Request) error {
-	return &requestError{http.StatusMethodNotAllowed, api.CodeMethodNotAllowed, "method " + shorten(r.Method) + " is not allowed here"}
+	return &requestError{status: http.StatusMethodNotAllowed, code: api.CodeMethodNotAllowed, detail: "method " + shorten(r.Method) + " is not allowed here"}
 }
 
 var (
-	errSlowBody = &requestError{http.StatusRequestTimeout, api.CodeSlowRequest, "the body came too slowly"}
-	errCutBody  = &requestError{http.StatusBadRequest, api.CodeBadRequest, "the body ended too soon"}
-	errBusy     = &requestError{http.StatusServiceUnavailable, api.CodeOverloaded, "too many large requests at once"}
-	errInternal = &requestError{http.StatusInternalServerError, api.CodeInternal, "internal error; the controller's log has more under this request id"}
+	errSlowBody = &requestError{status: http.StatusRequestTimeout, code: api.CodeSlowRequest, detail: "the body came too slowly"}
+	errCutBody  = &requestError{status: http.StatusBadRequest, code: api.CodeBadRequest, detail: "the body ended too soon"}
+	errBusy     = &requestError{status: http.StatusServiceUnavailable, code: api.CodeOverloaded, detail: "too many large requests at once"}
+	errInternal = &requestError{status: http.StatusInternalServerError, code: api.CodeInternal, detail: "internal error; the controller's log has more under this request id"}
 	// errStopped: the client may still be there, even if it has closed its half
 	// of the connection, and a tool may have run.
-	errStopped = &requestError{http.StatusBadGateway, api.CodeReplicaLost, "the call was given up before it was answered: the client closed its side, or the controller is stopping"}
+	errStopped = &requestError{status: http.StatusBadGateway, code: api.CodeReplicaLost, detail: "the call was given up before it was answered: the client closed its side, or the controller is stopping"}
 )
 
 // fail answers with an error.
@@ -57,8 +59,8 @@ func (w *response) fail(err error) {
 	var own *requestError
 	switch {
 	case errors.As(err, &own):
-		e.Status, e.Code = own.status, own.code
-	case errors.Is(err, context.Canceled):
+		e.Status, e.Code, e.Errors = own.status, own.code, own.fields
+	case errors.Is(err, context.Canceled) && !errors.Is(err, fleet.ErrOutcomeUnknown):
 		w.gone = true
 		e.Status, e.Code, e.Detail = errStopped.status, errStopped.code, errStopped.detail
 	default:

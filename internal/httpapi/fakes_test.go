@@ -8,13 +8,19 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+	"github.com/mcpfleet/mcpfleet/internal/notice"
 )
 
 // offer is a catalogue of a default server "main" with the tools echo and
@@ -68,7 +74,7 @@ func (r *routed) Call(ctx context.Context, c fleet.Call) (fleet.CallResult, erro
 	return r.f(ctx, c)
 }
 
-// state is a fixed fleet.
+// state is a fixed fleet, which has what is desired besides.
 type state struct {
 	servers  []api.Server
 	replicas []api.Replica
@@ -76,7 +82,19 @@ type state struct {
 	ready    api.Ready
 }
 
-func (s *state) Servers() []api.Server   { return s.servers }
+func (s *state) Servers(st *desired.State) []api.Server {
+	out := slices.Clone(s.servers)
+	for _, d := range st.List() {
+		sv := st.Servers[d.Name]
+		spec, _ := json.Marshal(fleetfile.View(&sv.Spec))
+		out = append(out, api.Server{
+			Name: d.Name, State: fleet.StateDeploying, Desired: sv.Target, Revision: sv.Revision, Generation: sv.Generation,
+			Spec: spec, ETag: sv.ETag(st.Incarnation), Index: sv.Index,
+		})
+	}
+	return out
+}
+
 func (s *state) Replicas() []api.Replica { return s.replicas }
 func (s *state) Nodes() []api.Node       { return s.nodes }
 func (s *state) Ready() api.Ready        { return s.ready }
@@ -87,18 +105,179 @@ func (f logsFunc) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow
 	return f(ctx, id, tail, follow, on)
 }
 
+// wanted is desired state without any raft: what is proposed is applied at
+// once.
+type wanted struct {
+	notice.Board
+
+	mu        sync.Mutex
+	st        *desired.State
+	role      role
+	proposed  int
+	onRead    func() error // before a read
+	onPropose func() error // before a proposal is applied
+}
+
+// role is who leads: this controller, the one at an address, or nobody.
+type role struct {
+	self bool
+	http string
+	ok   bool
+}
+
+var (
+	leads  = role{self: true, ok: true}
+	nobody = role{}
+)
+
+func follows(address string) role { return role{http: address, ok: true} }
+
+func newWanted() *wanted {
+	return &wanted{role: leads, st: (*desired.State)(nil).Apply(1, 3, desired.Command{
+		Lead: &desired.LeadCommand{Controller: "c1", Name: "ctl1", Cluster: "abcd", Expect: 1},
+	}).State}
+}
+
+func (d *wanted) State() *desired.State {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.st
+}
+
+func (d *wanted) become(r role) {
+	d.mu.Lock()
+	d.role = r
+	d.mu.Unlock()
+	d.Post()
+}
+
+func (d *wanted) Leader() (self bool, http string, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.role.self, d.role.http, d.role.ok
+}
+
+func (d *wanted) Read(context.Context) (*desired.State, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.role.self {
+		return nil, fmt.Errorf("read: %w", fleet.ErrNotLeader)
+	}
+	if d.onRead != nil {
+		if err := d.onRead(); err != nil {
+			return nil, err
+		}
+	}
+	return d.st, nil
+}
+
+func (d *wanted) Propose(_ context.Context, c desired.Command) (desired.Result, error) {
+	defer d.Post()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.role.self {
+		return desired.Result{}, fmt.Errorf("propose: %w", fleet.ErrNotLeader)
+	}
+	if d.onPropose != nil {
+		if err := d.onPropose(); err != nil {
+			return desired.Result{}, err
+		}
+	}
+	d.proposed++
+	c.Format, c.Time = desired.Needs(c), time.Now()
+	res := d.st.Apply(d.st.Applied+1, uint64(d.st.Lead.Term), c)
+	d.st = res.State
+	return res, res.Err
+}
+
+// members are controllers by name, of which two verbs are remembered.
+type members struct {
+	err  error
+	done []string
+}
+
+func (m *members) List(context.Context) (api.Controllers, error) {
+	return api.Controllers{Cluster: "abcd", Controllers: []api.Controller{{Name: "ctl1", ID: "c1", Leader: true}}}, nil
+}
+
+func (m *members) Remove(_ context.Context, name string) error {
+	m.done = append(m.done, "remove "+name)
+	return m.err
+}
+
+func (m *members) Transfer(_ context.Context, name string) error {
+	m.done = append(m.done, "transfer "+name)
+	return m.err
+}
+
 type fixture struct {
 	handler *Handler
 	router  *routed
 	state   *state
+	desired *wanted
+	events  *happened
+	members *members
+	stop    func()
 	config  Config
 }
 
+// happened is a log of events with the ids 3-1, 3-2 and so on, of which the
+// newest are kept.
+type happened struct {
+	notice.Board
+
+	mu   sync.Mutex
+	all  []api.Event
+	keep int
+}
+
+func (l *happened) record(kind, server string) {
+	l.mu.Lock()
+	l.all = append(l.all, api.Event{ID: fmt.Sprintf("3-%d", len(l.all)+1), Kind: kind, Server: fleet.ServerName(server), Message: kind + " of " + server})
+	l.mu.Unlock()
+	l.Post()
+}
+
+func (l *happened) Last() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.all) == 0 {
+		return ""
+	}
+	return l.all[len(l.all)-1].ID
+}
+
+func (l *happened) Since(id string) ([]api.Event, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kept := l.all[max(0, len(l.all)-l.keep):]
+	if id == "" {
+		return slices.Clone(kept), false
+	}
+	i := slices.IndexFunc(kept, func(e api.Event) bool { return e.ID == id })
+	return slices.Clone(kept[i+1:]), i < 0
+}
+
 func newFixture(change ...func(*Config)) *fixture {
-	f := &fixture{router: &routed{}, state: &state{}}
+	f := &fixture{router: &routed{}, state: &state{}, desired: newWanted(), events: &happened{keep: 100}, members: &members{}}
 	reg := prometheus.NewPedanticRegistry()
+	stopping := make(chan struct{})
+	f.stop = sync.OnceFunc(func() { close(stopping) })
 	f.config = Config{
+		Self: "ctl1", Stopping: stopping,
 		Catalogue: offer{}, Router: f.router, Fleet: f.state, Log: slog.New(slog.DiscardHandler),
+		Desired: f.desired, Events: f.events, Controllers: f.members,
+		Preview: func(_ context.Context, st *desired.State) ([]api.PlannedAction, error) {
+			var plan []api.PlannedAction
+			for _, s := range st.List() {
+				plan = append(plan, api.PlannedAction{Action: api.PlanStart, Server: s.Name, Revision: s.Revision, Reason: "wanted"})
+			}
+			return plan, nil
+		},
+		Backup: func(w io.Writer, st *desired.State) error {
+			_, err := fmt.Fprintf(w, "backup at %d", st.Applied)
+			return err
+		},
 		Registry: reg, Gatherer: reg,
 		Logs: logsFunc(func(context.Context, fleet.ReplicaID, int, bool, func(fleet.LogLine)) error {
 			return fleet.ErrUnknownReplica
@@ -120,13 +299,17 @@ func (f *fixture) serve(t *testing.T, change ...func(*http.Server)) *httptest.Se
 		c(srv.Config)
 	}
 	srv.Start()
-	t.Cleanup(srv.Close)
+	t.Cleanup(func() {
+		f.stop()
+		srv.Close()
+		f.handler.Close()
+	})
 	return srv
 }
 
 func (f *fixture) do(method, path, body string, headers ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
-	if method == http.MethodPost {
+	if method == http.MethodPost || method == http.MethodPut {
 		r.Header.Set("Content-Type", "application/json")
 	}
 	for i := 0; i+1 < len(headers); i += 2 {

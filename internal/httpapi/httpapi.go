@@ -1,5 +1,6 @@
-// Package httpapi is the HTTP front of a controller: tools and calls, state,
-// logs, health and metrics, and the forms of all errors.
+// Package httpapi is the HTTP front of a controller: tools and calls, desired
+// state, what runs, events, logs, health and metrics, and the forms of all
+// errors.
 //
 // It promises that every answer that is no success is a JSON object with
 // detail, code and request_id; that bad input is refused before anything is
@@ -8,18 +9,26 @@
 // for a whole one; and that slow or half-open clients hold nothing for ever:
 // reading and writing must go on, or end.
 //
-// It leaves to others what servers offer (Catalogue), where calls go (Router)
-// and how the fleet is doing (Fleet, Logs). A disconnected client's context
+// Calls, and what runs, are answered by any controller from what it knows.
+// What is desired is read and written on the leader: any other controller
+// passes such a request on, so every controller gives the same answer. A write
+// reaches a leader at most once, and whoever asked is told which of three is
+// true: it is done, nothing was written (no_leader, and all refusals), or
+// nobody knows (outcome_unknown).
+//
+// It leaves to others what servers offer (Catalogue), where calls go (Router),
+// how the fleet is doing (Fleet, Logs, Events), and how writes are made safe
+// and what they do (Desired, package desired). A disconnected client's context
 // ends, and with it its call.
 //
 // A trailing slash is tolerated, HEAD is answered like GET without the body.
 // The package starts no goroutine of its own: a request runs in the one that
-// net/http gave it.
+// net/http gave it. Those of kept connections to the leader end with Close, or
+// half a minute after their last use.
 package httpapi
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,64 +42,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
-	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
-
-// Catalogue is what servers offer. Server "" is the root, where the names of
-// all servers' tools are merged. Errors are for callers to read, and wrap one
-// of fleet's. All methods may be called at once.
-type Catalogue interface {
-	// Tools returns the JSON answer of GET /tools; it is not changed.
-	Tools(server fleet.ServerName) ([]byte, error)
-	Resolve(server fleet.ServerName, tool string) (fleet.Tool, error)
-	// Default finds the tool of a call that names none.
-	Default(server fleet.ServerName) (fleet.Tool, error)
-}
-
-// Router sends a call to a replica. An error wraps one of fleet's or
-// context.Canceled, and may have a method RetryAfter() time.Duration.
-type Router interface {
-	Call(ctx context.Context, c fleet.Call) (fleet.CallResult, error)
-}
-
-// Fleet is how the fleet is doing. What it returns belongs to the caller. All
-// methods may be called at once.
-type Fleet interface {
-	Servers() []api.Server
-	Replicas() []api.Replica // those that have not ended
-	Nodes() []api.Node
-	Ready() api.Ready
-}
-
-// Logs reads what replicas write to stderr: the last tail lines (0: all that
-// are kept) and, with follow, those to come until ctx or the replica ends. It
-// calls on from one goroutine, not after it has returned. The error wraps
-// fleet.ErrUnknownReplica if there is no such replica.
-type Logs interface {
-	Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func(fleet.LogLine)) error
-}
-
-const (
-	// DefaultMaxBody is how large a request's body may be.
-	DefaultMaxBody = 16 << 20
-	// DefaultMaxHeld is how large all bodies of calls under way may be together,
-	// not counting those that fit into a buffer of 64 KiB.
-	DefaultMaxHeld = 512 << 20
-)
-
-// Config is what a Handler is made of.
-type Config struct {
-	Catalogue Catalogue
-	Router    Router
-	Fleet     Fleet
-	Logs      Logs
-	Log       *slog.Logger
-	MaxBody   int64 // 0: DefaultMaxBody
-	MaxHeld   int64 // 0: DefaultMaxHeld
-
-	Registry prometheus.Registerer // nil: requests are not counted
-	Gatherer prometheus.Gatherer   // of GET /metrics; nil: there is none
-}
 
 // Handler answers all requests.
 type Handler struct {
@@ -102,6 +54,7 @@ type Handler struct {
 	tools   *route            // of one server
 	call    *route            // of one server
 	none    *route
+	leader  http.RoundTripper
 	held    atomic.Int64 // bytes of large bodies
 }
 
@@ -149,7 +102,10 @@ func (r *route) allow() string {
 func New(cfg Config) *Handler {
 	cfg.MaxBody = cmp.Or(cfg.MaxBody, DefaultMaxBody)
 	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, DefaultMaxHeld)
-	h := &Handler{cfg: cfg, log: cfg.Log.With("component", "http")}
+	h := &Handler{cfg: cfg, log: cfg.Log.With("component", "http"), leader: cfg.Leader}
+	if h.leader == nil {
+		h.leader = newTransport()
+	}
 	h.counter = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mcpfleet_http_requests_total", Help: "HTTP requests by route and status; 499 is a client that left.",
 	}, []string{"route", "status"})
@@ -170,18 +126,39 @@ func New(cfg Config) *Handler {
 	add("/call", route{post: h.serveCall})
 	add("/healthz", route{get: h.serveHealth})
 	add("/readyz", route{get: h.serveReady})
-	add("/api/v1/servers", route{get: h.serveServers})
+	add("/api/v1/servers", route{get: h.serveServers, put: h.servePutServers})
+	of("/api/v1/servers/{name}", route{get: h.serveServer, put: h.servePutServer, delete: h.serveDeleteServer})
+	of("/api/v1/servers/{name}/scale", route{post: h.serveScale})
+	of("/api/v1/servers/{name}/restart", route{post: h.serveRestart})
+	of("/api/v1/servers/{name}/rollback", route{post: h.serveRollback})
+	of("/api/v1/servers/{name}/revisions", route{get: h.serveRevisions})
 	add("/api/v1/replicas", route{get: h.serveReplicas})
+	of("/api/v1/replicas/{id}/logs", route{get: h.serveLogs})
 	add("/api/v1/nodes", route{get: h.serveNodes})
+	of("/api/v1/nodes/{name}/drain", route{post: h.serveDrain})
+	of("/api/v1/nodes/{name}/cordon", route{post: h.serveCordon})
+	of("/api/v1/nodes/{name}/uncordon", route{post: h.serveUncordon})
+	add("/api/v1/events", route{get: h.serveEvents})
+	add("/api/v1/controllers", route{get: h.serveControllers})
+	of("/api/v1/controllers/{name}", route{delete: h.serveRemoveController})
+	of("/api/v1/controllers/{name}/transfer", route{post: h.serveTransfer})
+	add("/api/v1/backup", route{get: h.serveBackup})
+	add("/api/v1/schema", route{get: h.serveSchema})
 	if cfg.Gatherer != nil {
 		metrics := promhttp.HandlerFor(cfg.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 		add("/metrics", route{get: func(w *response, r *http.Request, _ string) { metrics.ServeHTTP(w, r) }})
 	}
-	of("/api/v1/replicas/{id}/logs", route{get: h.serveLogs})
 	h.tools = named("/{server}/tools", route{get: h.serveTools})
 	h.call = named("/{server}/call", route{post: h.serveCall})
 	h.none = named("none", route{})
 	return h
+}
+
+// Close closes the connections to other controllers that are kept for later.
+func (h *Handler) Close() {
+	if c, ok := h.leader.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
 }
 
 // find returns the route of a path, and the part of the path that varies.

@@ -96,7 +96,7 @@ func (w *response) text() {
 
 // endedLog returns the kept lines of a replica that has ended.
 func (h *Handler) endedLog(id fleet.ReplicaID) ([]string, bool) {
-	for _, s := range h.cfg.Fleet.Servers() {
+	for _, s := range h.cfg.Fleet.Servers(h.cfg.Desired.State()) {
 		for i := range s.LastEnded {
 			if s.LastEnded[i].ID == id {
 				return s.LastEnded[i].Log, true

@@ -76,16 +76,18 @@ func shorten(s string) string {
 	return strconv.Quote(s)
 }
 
-// checkMediaType refuses bodies that are not said to be JSON in UTF-8.
-func checkMediaType(r *http.Request) error {
+const typeJSON = "application/json"
+
+// checkMedia refuses bodies that are not said to be of this type, in UTF-8.
+func checkMedia(r *http.Request, want string) error {
 	text := r.Header.Get("Content-Type")
-	if text != "application/json" { // else spare the parser
+	if text != want { // else spare the parser
 		media, params, err := mime.ParseMediaType(text)
 		switch charset := params["charset"]; {
 		case text == "":
-			return errMediaType("the request has no Content-Type; it must be application/json")
-		case err != nil || media != "application/json":
-			return errMediaType("Content-Type must be application/json, got %s", shorten(text))
+			return errMediaType("the request has no Content-Type; it must be %s", want)
+		case err != nil || media != want:
+			return errMediaType("Content-Type must be %s, got %s", want, shorten(text))
 		case charset != "" && !strings.EqualFold(charset, "utf-8") && !strings.EqualFold(charset, "utf8"):
 			return errMediaType("charset must be utf-8, got %s", shorten(charset))
 		}

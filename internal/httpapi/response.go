@@ -83,6 +83,14 @@ func (w *response) raw(status int, body []byte) {
 
 var jsonType = []string{"application/json"} // shared: nobody changes it
 
+// headOf begins an answer of another type.
+func (w *response) headOf(status int, media string, length int64) {
+	h := w.Header()
+	h.Set("Content-Type", media)
+	h.Set("Content-Length", strconv.FormatInt(length, 10))
+	w.WriteHeader(status)
+}
+
 func (w *response) head(status int, length int64) {
 	h := w.Header()
 	h["Content-Type"] = jsonType

@@ -34,30 +34,8 @@ func (h *Handler) serveReady(w *response, _ *http.Request, _ string) {
 	w.json(status, ready)
 }
 
-func (h *Handler) serveServers(w *response, _ *http.Request, _ string) {
-	servers := notNil(h.cfg.Fleet.Servers())
-	for i := range servers {
-		s := &servers[i]
-		s.LastEnded = notNil(s.LastEnded)
-		for k := range s.LastEnded {
-			s.LastEnded[k].Log = notNil(s.LastEnded[k].Log)
-		}
-	}
-	w.json(http.StatusOK, api.Servers{Servers: servers})
-}
-
 func (h *Handler) serveReplicas(w *response, _ *http.Request, _ string) {
 	w.json(http.StatusOK, api.Replicas{Replicas: notNil(h.cfg.Fleet.Replicas())})
-}
-
-func (h *Handler) serveNodes(w *response, _ *http.Request, _ string) {
-	nodes := notNil(h.cfg.Fleet.Nodes())
-	for i := range nodes {
-		if nodes[i].Labels == nil {
-			nodes[i].Labels = map[string]string{}
-		}
-	}
-	w.json(http.StatusOK, api.Nodes{Nodes: nodes})
 }
 
 // notNil makes a list that is empty rather than null in JSON.
@@ -69,6 +47,6 @@ func notNil[T any](list []T) []T {
 }
 
 func (h *Handler) serveNone(w *response, r *http.Request) {
-	w.fail(&requestError{http.StatusNotFound, api.CodeNotFound, "there is nothing at " + shorten(r.URL.Path) +
-		"; see /tools, /call, /{server}/tools, /{server}/call, /api/v1/servers, /api/v1/replicas, /api/v1/nodes, /readyz, /healthz, /metrics"})
+	w.fail(&requestError{status: http.StatusNotFound, code: api.CodeNotFound, detail: "there is nothing at " + shorten(r.URL.Path) +
+		"; see /tools, /call, /{server}/tools, /{server}/call, /api/v1/servers, /api/v1/replicas, /api/v1/nodes, /api/v1/events, /api/v1/controllers, /readyz, /healthz, /metrics"})
 }

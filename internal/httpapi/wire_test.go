@@ -206,7 +206,8 @@ func TestReadTimeoutDoesNotEndCalls(t *testing.T) {
 		}
 		return nil
 	})
-	f.handler = New(Config{Catalogue: offer{}, Router: f.router, Fleet: f.state, Logs: f.config.Logs, Log: f.config.Log})
+	f.config.Registry = nil
+	f.handler = New(f.config)
 	const timeout = 100 * time.Millisecond
 	srv := f.serve(t, func(s *http.Server) { s.ReadTimeout = timeout })
 	time.AfterFunc(4*timeout, func() { close(release) })
@@ -350,7 +351,8 @@ func TestLogs(t *testing.T) {
 	})
 	f.state.replicas = []api.Replica{{ID: "r1"}, {ID: "forgotten"}, {ID: "cut"}}
 	f.state.servers = []api.Server{{Name: "main", LastEnded: []api.Ended{{ID: "old", Log: []string{"a", "b", "c"}}, {ID: "forgotten", Log: []string{"kept"}}}}}
-	f.handler = New(Config{Catalogue: offer{}, Router: f.router, Fleet: f.state, Logs: f.config.Logs, Log: f.config.Log})
+	f.config.Registry = nil
+	f.handler = New(f.config)
 	for path, want := range map[string]string{
 		"r1/logs":                     "one\ntwo <&>\n",
 		"r1/logs?tail=7&follow=false": "one\ntwo <&>\n",
@@ -432,7 +434,8 @@ func TestManyBodiesAtOnce(t *testing.T) {
 		time.Sleep(time.Duration(len(c.Params)%3) * time.Microsecond)
 		return fleet.CallResult{Result: c.Params}, nil
 	})
-	f.handler = New(Config{Catalogue: offer{}, Router: f.config.Router, Fleet: f.state, Logs: f.config.Logs, Log: f.config.Log})
+	f.config.Registry = nil
+	f.handler = New(f.config)
 	for c := range 16 {
 		wg.Go(func() {
 			for i := range 100 {

@@ -1,0 +1,206 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+const (
+	maxEvents     = 10_000 // that a controller keeps, and so the highest limit
+	defaultEvents = 1000
+	// heartbeat keeps proxies from closing a quiet stream, and finds readers
+	// that are gone.
+	heartbeat = 15 * time.Second
+)
+
+// eventOptions say which events are wanted.
+type eventOptions struct {
+	since  string
+	limit  int // of those there are, the newest; -1: all
+	server fleet.ServerName
+	kinds  []string
+}
+
+func eventOptionsOf(r *http.Request) (eventOptions, error) {
+	p := paramsOf(r)
+	since, _ := p.get("since")
+	server, _ := p.get("server")
+	o := eventOptions{since: since, limit: int(p.number("limit", maxEvents)), server: fleet.ServerName(server)}
+	for _, list := range p.values["kind"] {
+		o.kinds = append(o.kinds, strings.Split(list, ",")...)
+	}
+	if !eventID(since) {
+		p.wrong("since must be the id of an event, like 7-12, got %s", shorten(since))
+	}
+	if o.limit < 0 && o.since == "" {
+		o.limit = defaultEvents
+	}
+	return o, p.end(false)
+}
+
+// eventID tells whether text may be an id: it goes into a stream of lines.
+func eventID(text string) bool { return len(text) <= 64 && printable(text) }
+
+func (o *eventOptions) wants(e *api.Event) bool {
+	return (o.server == "" || e.Server == o.server) && (len(o.kinds) == 0 || slices.Contains(o.kinds, e.Kind))
+}
+
+// newest returns the events that are wanted, and whether some were left out
+// for their number.
+func (o *eventOptions) newest(events []api.Event) (wanted []api.Event, cut bool) {
+	wanted = slices.DeleteFunc(events, func(e api.Event) bool { return !o.wants(&e) })
+	if o.limit >= 0 && len(wanted) > o.limit {
+		return wanted[len(wanted)-o.limit:], true
+	}
+	return wanted, false
+}
+
+// serveEvents answers with a list of what happened, or tells it as it happens
+// to those that accept a stream of events.
+func (h *Handler) serveEvents(w *response, r *http.Request, _ string) {
+	o, err := eventOptionsOf(r)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	if accepts(r, "text/event-stream") {
+		h.streamEvents(w, r, o)
+		return
+	}
+	last := h.cfg.Events.Last() // asked first: what comes now comes again
+	events, gap := h.cfg.Events.Since(o.since)
+	if n := len(events); n > 0 {
+		last = events[n-1].ID
+	}
+	events, cut := o.newest(events)
+	w.Header().Set("Cache-Control", "no-store")
+	w.json(http.StatusOK, api.Events{Events: notNil(events), Gap: gap || cut && o.since != "", Last: last})
+}
+
+func accepts(r *http.Request, media string) bool {
+	for _, list := range r.Header["Accept"] {
+		for item := range strings.SplitSeq(list, ",") {
+			name, _, _ := strings.Cut(item, ";")
+			if strings.EqualFold(strings.TrimSpace(name), media) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// streamEvents tells events until the client leaves or the controller stops.
+// Nothing is queued for a client: one that reads slowly is told what is still
+// kept, and one that stops reading is cut off.
+func (h *Handler) streamEvents(w *response, r *http.Request, o eventOptions) {
+	if id := r.Header.Get("Last-Event-Id"); id != "" {
+		o.since, o.limit = id, -1 // it comes again
+	}
+	look, cancel := h.cfg.Events.Subscribe()
+	defer cancel()
+	header := w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Accel-Buffering", "no")
+	header.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return
+	}
+	s := eventStream{w: w, rc: http.NewResponseController(w.ResponseWriter), o: o, last: o.since}
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for s.tell(h.cfg.Events) == nil {
+		select {
+		case <-look:
+			continue
+		case <-beat.C:
+			if s.beat() == nil {
+				continue
+			}
+		case <-r.Context().Done():
+		case <-h.cfg.Stopping:
+		}
+		return
+	}
+}
+
+// eventStream writes server-sent events.
+type eventStream struct {
+	w    *response
+	rc   *http.ResponseController
+	o    eventOptions
+	last string // id of the newest event seen
+	sent string // the id that the client has
+}
+
+// tell writes what is new.
+func (s *eventStream) tell(log Events) error {
+	mark := log.Last()
+	events, gap := log.Since(s.last)
+	switch n := len(events); {
+	case n > 0:
+		s.last = events[n-1].ID
+	case gap:
+		s.last = mark // else the gap would be told for ever
+	}
+	if gap {
+		e := api.Event{
+			Time: time.Now(), Kind: api.EventGap,
+			Message: "events may have been missed: the one that was asked for is unknown here, or too old to be kept",
+		}
+		if err := s.write("event: "+api.EventGap+"\n", "", &e); err != nil {
+			return err
+		}
+	}
+	wanted, _ := s.o.newest(events)
+	s.o.limit = -1
+	for i := range wanted {
+		if err := s.write("", wanted[i].ID, &wanted[i]); err != nil {
+			return err
+		}
+	}
+	return s.flush()
+}
+
+// beat shows that there is still somebody here, and how far the client has
+// come: events that it does not want pass by, too.
+func (s *eventStream) beat() error {
+	text := ": heartbeat\n\n"
+	if s.sent != s.last && s.last != "" {
+		text = ": heartbeat\nid: " + s.last + "\n\n"
+		s.sent = s.last
+	}
+	s.w.extend()
+	if _, err := s.w.Write([]byte(text)); err != nil {
+		return err
+	}
+	return s.flush()
+}
+
+func (s *eventStream) write(head, id string, e *api.Event) error {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	if id != "" {
+		head += "id: " + id + "\n"
+		s.sent = id
+	}
+	s.w.extend()
+	_, err = fmt.Fprintf(s.w, "%sdata: %s\n\n", head, data)
+	return err
+}
+
+// flush is cheap when there is nothing to send, and sends the header at first.
+func (s *eventStream) flush() error {
+	s.w.extend()
+	return s.rc.Flush()
+}

@@ -1,0 +1,222 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+const (
+	// headerForwarded names the controller that passed a request on. Such a
+	// request is never passed on again.
+	headerForwarded = "Mcpfleet-Forwarded-By"
+	// answerTimeout is how long the leader may let us wait for a byte.
+	answerTimeout = 10 * time.Second
+	dialTimeout   = time.Second
+	// keptIdle is less than the leader's IdleTimeout: a request must not meet
+	// a connection that is being closed.
+	keptIdle = 30 * time.Second
+	// wholeAnswer is how much of an answer is read before any of it is passed
+	// on: most answers are whole then, or known to be lost.
+	wholeAnswer = 1 << 20
+)
+
+var errLateLeader = errors.New("it takes too long")
+
+// newTransport returns the way to leaders: direct, whatever proxies the
+// environment names.
+func newTransport() *http.Transport {
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	return &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &countedConn{Conn: conn}, nil
+		},
+		MaxIdleConnsPerHost: 32,
+		IdleConnTimeout:     keptIdle,
+		DisableCompression:  true,
+	}
+}
+
+// countedConn knows how much was written to it, and so whether the other side
+// can have seen any of a request.
+type countedConn struct {
+	net.Conn
+	written atomic.Int64
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.written.Add(int64(n))
+	return n, err
+}
+
+// delivery follows one request on its way.
+type delivery struct {
+	conn   *countedConn
+	before int64 // what had been written to conn
+	blind  bool  // the connection does not count
+}
+
+func (d *delivery) gotConn(info httptrace.GotConnInfo) {
+	if c, ok := info.Conn.(*countedConn); ok {
+		d.conn, d.before = c, c.written.Load()
+	} else {
+		d.blind = true
+	}
+}
+
+// begun tells whether any of the request may have reached the leader. When ctx
+// has ended the transport may still be writing.
+func (d *delivery) begun(ctx context.Context) bool {
+	return d.blind || d.conn != nil && (ctx.Err() != nil || d.conn.written.Load() > d.before)
+}
+
+// forward passes a request on to the leader and its answer back. An error that
+// wraps fleet.ErrNotLeader says that it may be sent again.
+func (h *Handler) forward(w *response, r *http.Request, address string, body []byte) error {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	alarm := time.AfterFunc(answerTimeout, func() { cancel(errLateLeader) })
+	defer alarm.Stop()
+	var way delivery
+	out := h.outgoing(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: way.gotConn}), w, r, address, body)
+
+	lost := func(err error) error {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		switch {
+		case !way.begun(ctx):
+			return notNow(fmt.Sprintf("the leader at %s cannot be reached: %v", address, err))
+		case isRead(r):
+			return notNow(fmt.Sprintf("the leader at %s did not answer: %v", address, err))
+		}
+		return fmt.Errorf("%w: the leader at %s did not answer: %v", fleet.ErrOutcomeUnknown, address, err) //nolint:errorlint // nobody shall find another kind
+	}
+	resp, err := h.leader.RoundTrip(out)
+	if err != nil {
+		return lost(err)
+	}
+	defer resp.Body.Close()
+	begin, err := io.ReadAll(io.LimitReader(resp.Body, wholeAnswer))
+	if err != nil {
+		return lost(err)
+	}
+	if why, ok := refusedAsFollower(resp, begin); ok {
+		return notNow(why)
+	}
+	return h.passBack(w, r, resp, begin, alarm)
+}
+
+// outgoing is the request as the leader gets it.
+func (h *Handler) outgoing(ctx context.Context, w *response, r *http.Request, address string, body []byte) *http.Request {
+	url := *r.URL
+	url.Scheme, url.Host, url.User, url.Fragment = "http", address, nil, ""
+	if q := url.Query(); q.Has("index") || q.Has("wait") {
+		// We have waited; the leader needs not.
+		q.Del("index")
+		q.Del("wait")
+		url.RawQuery = q.Encode()
+	}
+	out := (&http.Request{
+		Method: r.Method, URL: &url, Host: address, Header: r.Header.Clone(),
+		Body: http.NoBody, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}).WithContext(ctx)
+	if len(body) > 0 {
+		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	}
+	endToEnd(out.Header)
+	for _, name := range []string{"Expect", "Accept-Encoding", "Content-Length"} {
+		out.Header.Del(name)
+	}
+	out.Header.Set(headerRequestID, w.requestID)
+	out.Header.Set(headerForwarded, string(h.cfg.Self))
+	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		out.Header.Set("X-Forwarded-For", strings.Join(append(r.Header.Values("X-Forwarded-For"), ip), ", "))
+	}
+	// http.Transport itself sends a request a second time if it finds this
+	// header, under this very spelling, and the connection was lost. Whether
+	// it was done cannot be known then, and is for the client to decide.
+	const key = "Idempotency-Key"
+	if values := out.Header[key]; values != nil {
+		delete(out.Header, key)
+		out.Header[strings.ToLower(key)] = values
+	}
+	return out
+}
+
+// endToEnd removes what is meant for one connection only.
+func endToEnd(h http.Header) {
+	for _, list := range h["Connection"] {
+		for name := range strings.SplitSeq(list, ",") {
+			h.Del(strings.TrimSpace(name))
+		}
+	}
+	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"} {
+		h.Del(name)
+	}
+}
+
+// refusedAsFollower recognises the answer of a controller that does not lead,
+// and has written nothing.
+func refusedAsFollower(resp *http.Response, body []byte) (why string, ok bool) {
+	var e api.Error
+	if resp.StatusCode != http.StatusServiceUnavailable || json.Unmarshal(body, &e) != nil || e.Code != api.CodeNoLeader {
+		return "", false
+	}
+	return e.Detail, true
+}
+
+// passBack answers as the leader did.
+func (h *Handler) passBack(w *response, r *http.Request, resp *http.Response, begin []byte, alarm *time.Timer) error {
+	header := w.Header()
+	endToEnd(resp.Header)
+	for name, values := range resp.Header {
+		if !slices.Contains([]string{"Content-Length", "Date", headerRequestID}, name) {
+			header[name] = values
+		}
+	}
+	whole := len(begin) < wholeAnswer
+	switch {
+	case whole && r.Method != http.MethodHead:
+		header.Set("Content-Length", strconv.Itoa(len(begin)))
+	case resp.ContentLength >= 0:
+		header.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
+	}
+	w.WriteHeader(resp.StatusCode)
+	if err := w.inPieces(begin); err != nil || whole {
+		return nil // the client left, or has it all
+	}
+	buf := pieces.Get().(*[piece]byte)
+	defer pieces.Put(buf)
+	for {
+		alarm.Reset(answerTimeout)
+		n, err := resp.Body.Read(buf[:])
+		w.extend() // the time went into reading
+		if w.inPieces(buf[:n]) != nil || err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			w.err = err
+			panic(http.ErrAbortHandler) // it must not be taken for all
+		}
+	}
+}

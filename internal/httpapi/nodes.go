@@ -1,0 +1,151 @@
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/nearest"
+)
+
+// How long a drain may take.
+const (
+	defaultDrain = 10 * time.Minute
+	minDrain     = time.Second
+	maxDrainTime = 24 * time.Hour
+)
+
+func (h *Handler) serveNodes(w *response, _ *http.Request, _ string) {
+	w.json(http.StatusOK, api.Nodes{Nodes: h.nodes()})
+}
+
+func (h *Handler) nodes() []api.Node {
+	nodes := notNil(h.cfg.Fleet.Nodes())
+	for i := range nodes {
+		if nodes[i].Labels == nil {
+			nodes[i].Labels = map[string]string{}
+		}
+	}
+	return nodes
+}
+
+// serveDrain moves what runs on a node elsewhere, before a deadline.
+func (h *Handler) serveDrain(w *response, r *http.Request, arg string) {
+	o, fields, ok := h.takeVerb(w, r, "deadline")
+	if !ok {
+		return
+	}
+	text, err := fields.text("deadline")
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	deadline, err := time.ParseDuration(cmp.Or(text, defaultDrain.String()))
+	switch {
+	case err != nil:
+		w.fail(badRequest("'deadline' must be a duration like 10m, got %s", shorten(text)))
+		return
+	case deadline < minDrain || deadline > maxDrainTime:
+		w.fail(&requestError{
+			status: http.StatusUnprocessableEntity, code: api.CodeInvalid,
+			detail: fmt.Sprintf("deadline: must be from %v to %v, got %s", minDrain, maxDrainTime, shorten(text)),
+		})
+		return
+	}
+	h.writeNode(w, r, fields.body, fleet.NodeID(arg), o, func(fleet.NodeIntent) fleet.NodeIntent {
+		return fleet.NodeIntent{Cordoned: true, DrainUntil: time.Now().Add(deadline)}
+	})
+}
+
+// serveCordon lets nothing new be placed on a node. A drain goes on.
+func (h *Handler) serveCordon(w *response, r *http.Request, arg string) {
+	o, fields, ok := h.takeVerb(w, r)
+	if !ok {
+		return
+	}
+	h.writeNode(w, r, fields.body, fleet.NodeID(arg), o, func(had fleet.NodeIntent) fleet.NodeIntent {
+		had.Cordoned = true
+		return had
+	})
+}
+
+// serveUncordon makes a node an ordinary one, and ends a drain.
+func (h *Handler) serveUncordon(w *response, r *http.Request, arg string) {
+	o, fields, ok := h.takeVerb(w, r)
+	if !ok {
+		return
+	}
+	h.writeNode(w, r, fields.body, fleet.NodeID(arg), o, func(fleet.NodeIntent) fleet.NodeIntent { return fleet.NodeIntent{} })
+}
+
+// writeNode changes what is intended for a node and answers.
+func (h *Handler) writeNode(w *response, r *http.Request, body []byte, name fleet.NodeID, o write, intent func(had fleet.NodeIntent) fleet.NodeIntent) {
+	if len(o.match.ETags) > 0 {
+		w.fail(badRequest("If-Match does not go with nodes: they have no ETag"))
+		return
+	}
+	h.atLeader(w, r, body, func(ctx context.Context) error {
+		st, err := h.cfg.Desired.Read(ctx)
+		if err != nil {
+			return err
+		}
+		if err := h.checkNode(st, name); err != nil {
+			return err
+		}
+		d, err := h.change(ctx, desired.Command{Node: &desired.SetNode{Name: name, Intent: intent(st.Nodes[name])}}, o.dry)
+		switch {
+		case err != nil:
+			return err
+		case o.dry:
+			w.dryRun(d)
+			return nil
+		}
+		w.written(d.changes, "", d.state.Index, api.NodeWritten{Node: h.node(d.state, name), Changes: changesOf(d.changes)})
+		return nil
+	})
+}
+
+// checkNode refuses what is no worker that anybody has heard of.
+func (h *Handler) checkNode(st *desired.State, name fleet.NodeID) error {
+	known := map[string]bool{}
+	for _, n := range h.cfg.Fleet.Nodes() {
+		if n.Role == fleet.RoleWorker {
+			known[string(n.Name)] = true
+		}
+	}
+	for n := range st.Nodes {
+		known[string(n)] = true
+	}
+	for _, n := range st.Known {
+		known[string(n)] = true
+	}
+	if known[string(name)] {
+		return nil
+	}
+	if slices.ContainsFunc(h.cfg.Fleet.Nodes(), func(n api.Node) bool { return n.Name == name }) {
+		return fmt.Errorf("%w: node %s is a controller; only workers have replicas to drain", fleet.ErrConflict, name)
+	}
+	return fmt.Errorf("%w %s%s", fleet.ErrUnknownNode, shorten(string(name)), nearest.Hint(string(name), slices.Sorted(maps.Keys(known)), nil))
+}
+
+// node is a node with what was just written of it.
+func (h *Handler) node(st *desired.State, name fleet.NodeID) api.Node {
+	nodes := h.nodes()
+	n := api.Node{Name: name, Role: fleet.RoleWorker, State: api.NodeLost, Labels: map[string]string{}}
+	if i := slices.IndexFunc(nodes, func(n api.Node) bool { return n.Name == name && n.Role == fleet.RoleWorker }); i >= 0 {
+		n = nodes[i]
+	}
+	intent := st.Nodes[name]
+	n.Cordoned, n.DrainUntil = intent.Cordoned, nil
+	if !intent.DrainUntil.IsZero() {
+		n.DrainUntil = &intent.DrainUntil
+	}
+	return n
+}

@@ -1,0 +1,193 @@
+package httpapi
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+)
+
+// servePutServers makes exactly the servers of a fleet file desired.
+func (h *Handler) servePutServers(w *response, r *http.Request, _ string) {
+	body, name, err := h.takeDocument(w, r)
+	if err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	o, err := writeOf(r)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	file, err := fleetfile.ParseLiteral(body, fleetfile.Options{Filename: name})
+	if err != nil {
+		w.fail(specError(err))
+		return
+	}
+	if len(file.Servers) == 0 && len(o.match.ETags) == 0 {
+		w.fail(&requestError{
+			status: http.StatusPreconditionRequired, code: api.CodeNeedsMatch,
+			detail: "no server is listed, so all would go: to say that this is meant, send If-Match with the ETag of GET /api/v1/servers",
+		})
+		return
+	}
+	h.atLeader(w, r, body, func(ctx context.Context) error {
+		d, err := h.change(ctx, desired.Command{PutServers: &desired.PutServers{
+			Servers: file.Servers, DefaultServer: file.DefaultServer, Match: o.match,
+		}}, o.dry)
+		switch {
+		case err != nil:
+			return err
+		case o.dry:
+			w.dryRun(d)
+			return nil
+		}
+		w.written(d.changes, d.state.ETag(), d.state.Index, api.Applied{
+			Servers: h.servers(d.state), DefaultServer: d.state.Default(), Changes: changesOf(d.changes),
+			ETag: d.state.ETag(), Index: d.state.Index,
+		})
+		return nil
+	})
+}
+
+// servePutServer adds or replaces one server.
+func (h *Handler) servePutServer(w *response, r *http.Request, arg string) {
+	body, filename, err := h.takeDocument(w, r)
+	if err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	o, err := writeOf(r)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	name := fleet.ServerName(arg)
+	spec, err := fleetfile.ParseServer(name, body, fleetfile.Options{Filename: filename})
+	if err != nil {
+		w.fail(specError(err))
+		return
+	}
+	h.writeServer(w, r, body, name, o, desired.Command{PutServer: &desired.PutServer{Name: name, Spec: spec, Match: o.match}})
+}
+
+// takeDocument reads a body in JSON or YAML. The name it returns tells package
+// fleetfile which of the two it is.
+func (h *Handler) takeDocument(w *response, r *http.Request) (body []byte, name string, err error) {
+	media, _, err := mime.ParseMediaType(cmp.Or(r.Header.Get("Content-Type"), "none"))
+	switch {
+	case err == nil && (media == "application/yaml" || media == "application/x-yaml" || media == "text/yaml"):
+		name, err = "body.yaml", checkMedia(r, media)
+	case err == nil && media == typeJSON:
+		name, err = "body.json", checkMedia(r, typeJSON)
+	default:
+		err = errMediaType("Content-Type must be application/json or application/yaml, got %s", shorten(r.Header.Get("Content-Type")))
+	}
+	if err == nil {
+		body, err = h.takeBody(w, r)
+	}
+	return body, name, err
+}
+
+// takeBody reads a body that is kept as long as anybody may want it: http's
+// transport may go on sending it after it has said that it failed.
+func (h *Handler) takeBody(w *response, r *http.Request) ([]byte, error) {
+	b, err := h.readBody(w, r)
+	if err != nil || b.buffer == nil {
+		return b.bytes, err
+	}
+	defer b.free()
+	return bytes.Clone(b.bytes), nil
+}
+
+const (
+	maxFieldErrors = 100 // in an answer
+	maxFieldsNamed = 5   // in its detail
+)
+
+// specError is the answer to a spec or fleet file that was refused.
+func specError(err error) error {
+	var all fleetfile.Errors
+	if !errors.As(err, &all) {
+		return err
+	}
+	e := &requestError{status: http.StatusUnprocessableEntity, code: api.CodeInvalid}
+	if all.Malformed() {
+		e.status, e.code = http.StatusBadRequest, api.CodeBadRequest
+	}
+	var lines []string
+	for i, one := range all {
+		if i < maxFieldErrors {
+			e.fields = append(e.fields, api.FieldError{Path: one.Path, Line: one.Line, Column: one.Column, Message: one.Msg})
+		}
+		switch {
+		case i < maxFieldsNamed:
+			lines = append(lines, inWords(one))
+		case i == maxFieldsNamed:
+			lines = append(lines, fmt.Sprintf("and %d more", len(all)-i))
+		}
+	}
+	e.detail = strings.Join(lines, "; ")
+	return e
+}
+
+// inWords tells a problem without the name of a file: there is none.
+func inWords(e *fleetfile.Error) string {
+	text := e.Msg
+	if e.Path != "" {
+		text = e.Path + ": " + text
+	}
+	if e.Line > 0 {
+		text += fmt.Sprintf(" (line %d, column %d)", e.Line, e.Column)
+	}
+	return text
+}
+
+// writeServer does a write to one server and answers.
+func (h *Handler) writeServer(w *response, r *http.Request, body []byte, name fleet.ServerName, o write, c desired.Command) {
+	h.atLeader(w, r, body, func(ctx context.Context) error {
+		d, err := h.change(ctx, c, o.dry)
+		switch {
+		case err != nil:
+			return err
+		case o.dry:
+			w.dryRun(d)
+			return nil
+		}
+		s, ok := h.server(d.state, name)
+		if !ok {
+			// It was deleted, and nothing of it runs.
+			s = api.Server{Name: name, State: fleet.StateDeleting, Reason: "the server was deleted", Spec: []byte("{}"), LastEnded: []api.Ended{}}
+			s.Revision = d.state.LastRevision[name]
+		}
+		w.written(d.changes, s.ETag, max(s.Index, indexAfter(d.state, name)), api.Written{Server: s, Changes: changesOf(d.changes)})
+		return nil
+	})
+}
+
+// indexAfter is the index of a server, or of all when it is gone.
+func indexAfter(st *desired.State, name fleet.ServerName) uint64 {
+	if sv := st.Servers[name]; sv != nil {
+		return sv.Index
+	}
+	return st.Index
+}
+
+func (h *Handler) serveDeleteServer(w *response, r *http.Request, arg string) {
+	o, err := writeOf(r)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	name := fleet.ServerName(arg)
+	h.writeServer(w, r, nil, name, o, desired.Command{Delete: &desired.DeleteServer{Name: name, Match: o.match}})
+}

@@ -1,0 +1,214 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+	"github.com/mcpfleet/mcpfleet/internal/nearest"
+)
+
+const (
+	headerIndex = "Mcpfleet-Index"
+	defaultWait = time.Minute
+	maxWait     = 10 * time.Minute
+)
+
+// readOptions say how desired state is to be read.
+type readOptions struct {
+	stale bool
+	index int64 // wait for something newer; -1: do not wait
+	wait  time.Duration
+}
+
+func readOptionsOf(r *http.Request) (readOptions, error) {
+	p := paramsOf(r)
+	o := readOptions{
+		stale: p.flag("stale"), index: p.number("index", math.MaxInt64), wait: p.duration("wait", 0, maxWait, defaultWait),
+	}
+	if p.values.Has("wait") && o.index < 0 {
+		p.wrong("wait goes with index: newer than what is to be waited for?")
+	}
+	return o, p.end(false)
+}
+
+// read answers from desired state: from the leader's unless the client is
+// content with ours. index is that of what the client asks for.
+func (h *Handler) read(w *response, r *http.Request, index func(*desired.State) uint64, answer func(st *desired.State) error) {
+	o, err := readOptionsOf(r)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	if o.index >= 0 && r.Header.Get(headerForwarded) == "" {
+		h.await(r.Context(), o, index)
+	}
+	if o.stale {
+		if err := answer(h.cfg.Desired.State()); err != nil {
+			w.fail(err)
+		}
+		return
+	}
+	h.atLeader(w, r, nil, func(ctx context.Context) error {
+		st, err := h.cfg.Desired.Read(ctx)
+		if err != nil {
+			return err
+		}
+		return answer(st)
+	})
+}
+
+// await returns when there is something newer than what the client has, when
+// it has waited long enough, or when this controller stops. It looks at what
+// this controller knows, so that nobody waits on the leader for others.
+func (h *Handler) await(ctx context.Context, o readOptions, index func(*desired.State) uint64) {
+	look, cancel := h.cfg.Desired.Subscribe()
+	defer cancel()
+	end := time.NewTimer(o.wait)
+	defer end.Stop()
+	for index(h.cfg.Desired.State()) <= uint64(o.index) {
+		select {
+		case <-look:
+		case <-end.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-h.cfg.Stopping:
+			return
+		}
+	}
+}
+
+func (h *Handler) serveServers(w *response, r *http.Request, _ string) {
+	h.read(w, r, func(st *desired.State) uint64 { return st.Index }, func(st *desired.State) error {
+		out := api.Servers{Servers: h.servers(st), DefaultServer: st.Default(), ETag: st.ETag(), Index: st.Index}
+		w.tagged(r, st.ETag(), st.Index, out)
+		return nil
+	})
+}
+
+func (h *Handler) serveServer(w *response, r *http.Request, arg string) {
+	name := fleet.ServerName(arg)
+	h.read(w, r, indexOf(name), func(st *desired.State) error {
+		s, ok := h.server(st, name)
+		if !ok {
+			return unknownServer(st, name)
+		}
+		w.tagged(r, s.ETag, s.Index, s)
+		return nil
+	})
+}
+
+// indexOf is the index of a server. One that is not there is news at once.
+func indexOf(name fleet.ServerName) func(*desired.State) uint64 {
+	return func(st *desired.State) uint64 {
+		if sv := st.Servers[name]; sv != nil {
+			return sv.Index
+		}
+		return math.MaxUint64
+	}
+}
+
+func unknownServer(st *desired.State, name fleet.ServerName) error {
+	var names []string
+	for _, n := range slices.Sorted(maps.Keys(st.Servers)) {
+		names = append(names, string(n))
+	}
+	return fmt.Errorf("%w %s%s", fleet.ErrUnknownServer, shorten(string(name)), nearest.Hint(string(name), names, nil))
+}
+
+// tagged answers with something that has an ETag. What the tag covers is what
+// users wrote, not how it is doing, so nobody may keep the answer.
+func (w *response) tagged(r *http.Request, etag string, index uint64, v any) {
+	header := w.Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set(headerIndex, strconv.FormatUint(index, 10))
+	if etag != "" {
+		header.Set("Etag", `"`+etag+`"`)
+	}
+	if tags, err := etagsOf(r.Header.Get("If-None-Match")); err == nil && etag != "" {
+		if slices.Contains(tags, etag) || slices.Contains(tags, "*") || slices.Contains(tags, `W/"`+etag+`"`) {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+	}
+	w.json(http.StatusOK, v)
+}
+
+// servers are the servers of a state, fit to be shown.
+func (h *Handler) servers(st *desired.State) []api.Server {
+	servers := notNil(h.cfg.Fleet.Servers(st))
+	for i := range servers {
+		s := &servers[i]
+		if s.Spec == nil {
+			s.Spec = json.RawMessage("{}")
+		}
+		s.LastEnded = notNil(s.LastEnded)
+		for k := range s.LastEnded {
+			s.LastEnded[k].Log = notNil(s.LastEnded[k].Log)
+		}
+	}
+	return servers
+}
+
+func (h *Handler) server(st *desired.State, name fleet.ServerName) (api.Server, bool) {
+	servers := h.servers(st)
+	i := slices.IndexFunc(servers, func(s api.Server) bool { return s.Name == name })
+	if i < 0 {
+		return api.Server{}, false
+	}
+	return servers[i], true
+}
+
+func (h *Handler) serveRevisions(w *response, r *http.Request, arg string) {
+	name := fleet.ServerName(arg)
+	h.read(w, r, indexOf(name), func(st *desired.State) error {
+		sv := st.Servers[name]
+		if sv == nil {
+			return unknownServer(st, name)
+		}
+		out := api.Revisions{Revisions: []api.Revision{}, Index: sv.Index}
+		for i, rev := range slices.Backward(sv.Revisions) {
+			one := api.Revision{
+				Revision: rev.Number, CreatedAt: rev.Created, Current: rev.Number == sv.Revision, Stable: rev.Number == sv.Stable,
+				Spec: templateView(&rev.Template), Changes: []api.Difference{},
+			}
+			if i > 0 {
+				one.Changes = differencesOf(desired.DiffTemplates(&sv.Revisions[i-1].Template, &rev.Template))
+			}
+			out.Revisions = append(out.Revisions, one)
+		}
+		w.Header().Set(headerIndex, strconv.FormatUint(out.Index, 10))
+		w.json(http.StatusOK, out)
+		return nil
+	})
+}
+
+// templateView shows a template in the keys of the fleet file: what a spec has
+// besides it is left out.
+func templateView(t *fleet.Template) json.RawMessage {
+	text, err := json.Marshal(fleetfile.View(&fleet.Spec{Template: *t}))
+	var view map[string]json.RawMessage
+	if err != nil || json.Unmarshal(text, &view) != nil {
+		return json.RawMessage("{}") // plain data always encodes
+	}
+	for _, key := range []string{
+		"replicas", "max_replicas_per_node", "max_ongoing_requests", "max_queued_requests", "call_timeout", "max_call_duration", "default_tool",
+	} {
+		delete(view, key)
+	}
+	if text, err = json.Marshal(view); err != nil {
+		return json.RawMessage("{}")
+	}
+	return text
+}
