@@ -85,6 +85,12 @@ type Member struct {
 	Format     int       // the newest commands and snapshots that it understands
 }
 
+// Voter is a controller in raft's configuration.
+type Voter struct {
+	ID     ControllerID
+	Voting bool // false: it gets the log, and does not count
+}
+
 // Role tells the two programs apart.
 type Role string
 

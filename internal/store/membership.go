@@ -13,10 +13,7 @@ import (
 )
 
 // Voter is a controller in raft's configuration.
-type Voter struct {
-	ID     fleet.ControllerID
-	Voting bool // false: it gets the log, and does not count
-}
+type Voter = fleet.Voter
 
 // voting is a configuration in which all have a vote. The address is a
 // placeholder: the transport asks Config.Resolve for the real one.
@@ -40,7 +37,7 @@ func (s *Store) Members() ([]Voter, error) {
 func members(c raft.Configuration) []Voter {
 	out := make([]Voter, 0, len(c.Servers))
 	for _, m := range c.Servers {
-		out = append(out, Voter{fleet.ControllerID(m.ID), m.Suffrage == raft.Voter})
+		out = append(out, Voter{ID: fleet.ControllerID(m.ID), Voting: m.Suffrage == raft.Voter})
 	}
 	return out
 }

@@ -152,7 +152,7 @@ func TestCloseHandsOver(t *testing.T) {
 		t.Errorf("%v; term %d after %d", err, c.read().Lead.Term, term)
 	}
 	members, err := lead.Members()
-	if err != nil || !slices.Contains(members, Voter{old.ID(), true}) {
+	if err != nil || !slices.Contains(members, Voter{ID: old.ID(), Voting: true}) {
 		t.Errorf("members = %v, %v; want %s still to vote", members, err, old.ID())
 	}
 	if _, err := old.Propose(t.Context(), put("b", "y")); !errors.Is(err, fleet.ErrNotLeader) {
@@ -223,7 +223,7 @@ func TestNonvoterCatchesUpBySnapshot(t *testing.T) {
 		t.Errorf("its log begins at %d, %v: it got no snapshot", first, err)
 	}
 	members, err := c.leader().Members()
-	if err != nil || !slices.Contains(members, Voter{late.ID(), false}) {
+	if err != nil || !slices.Contains(members, Voter{ID: late.ID()}) {
 		t.Errorf("members = %v, %v; want %s without a vote", members, err, late.ID())
 	}
 	eventually(t, "vote", func() error { return c.leader().AddVoter(late.ID()) })
