@@ -338,11 +338,14 @@ func age(t *time.Time) string {
 	if t == nil {
 		return ""
 	}
-	d := time.Since(*t)
-	if d > time.Minute {
-		return d.Round(time.Minute).String()
+	switch d := time.Since(*t); {
+	case d > 48*time.Hour:
+		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	case d > time.Minute:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	default:
+		return d.Round(time.Second).String()
 	}
-	return d.Round(time.Second).String()
 }
 
 // used shows what is taken of what there is; a capacity of 0 is not known.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -102,7 +103,7 @@ func execute(t *testing.T, at, in string, args ...string) ran {
 	err := Execute(t.Context(), Config{
 		Args: args, In: strings.NewReader(in), Out: &out, Err: &stderr, Version: "v1",
 		Lookup: func(name string) (string, bool) {
-			v, ok := map[string]string{"MCPFLEET_ADDRESS": at, "TOKEN": "s$cret"}[name]
+			v, ok := map[string]string{"MCPFLEET_ADDRESS": at, "TOKEN": "s$cret", "MCPFLEET_OUTPUT": os.Getenv("MCPFLEET_OUTPUT")}[name]
 			return v, ok
 		},
 	})
