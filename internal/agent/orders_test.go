@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
 	"github.com/mcpfleet/mcpfleet/internal/bubble"
@@ -220,6 +222,47 @@ func TestFence(t *testing.T) {
 	}
 }
 
+// An older order that was admitted just before the fence is waited for.
+func TestFenceWaitsForWhatWasAdmitted(t *testing.T) {
+	r := newRig(t, agenttest.New(), nil)
+	ctx := t.Context()
+	if _, err := r.Fence(ctx, order); err != nil {
+		t.Fatal(err)
+	}
+	type outcome struct {
+		version uint64
+		err     error
+	}
+	started, fenced := make(chan outcome, 1), make(chan outcome, 1)
+	r.Agent.mu.Lock() // holds the start up between its admission and the board
+	old := fleet.Order{Cluster: cluster, Epoch: 2}
+	go func() {
+		v, err := r.StartReplica(ctx, old, assignment("a", nil))
+		started <- outcome{v, err}
+	}()
+	for admitted := false; !admitted; runtime.Gosched() {
+		r.orders.mu.Lock()
+		admitted = r.orders.seen == old
+		r.orders.mu.Unlock()
+	}
+	go func() {
+		v, err := r.Fence(ctx, fleet.Order{Cluster: cluster, Epoch: 3})
+		fenced <- outcome{v, err}
+	}()
+	select {
+	case f := <-fenced:
+		t.Errorf("fenced at %d, %v, while an older order was on its way", f.version, f.err)
+		fenced <- f
+	case <-time.After(100 * time.Millisecond): // if it waits, it waits for ever
+	}
+	r.Agent.mu.Unlock()
+	s := <-started
+	f := <-fenced
+	if s.err != nil || f.err != nil || f.version < s.version {
+		t.Errorf("started at %d, %v; fenced at %d, %v", s.version, s.err, f.version, f.err)
+	}
+}
+
 // forgotten tells that the board knows the replica no more.
 func (r *rig) forgotten(id fleet.ReplicaID) bool {
 	_, known := r.board.stderrOf(id)
@@ -348,7 +391,7 @@ func TestLedgerFile(t *testing.T) {
 func TestFenceDuringTheSweep(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		rt := agenttest.New()
-		rt.Inject(agenttest.Fault{Step: agenttest.StepSweep, Delay: 1e9})
+		rt.Inject(agenttest.Fault{Step: agenttest.StepSweep, Delay: time.Second})
 		r := newRig(t, rt, nil)
 		started := make(chan error, 1)
 		go func() {
