@@ -44,11 +44,14 @@ func (s *seeder) seed(ctx context.Context, file *fleetfile.File) {
 	if file == nil {
 		return
 	}
-	retry := time.NewTicker(200 * time.Millisecond)
+	retry := time.NewTicker(50 * time.Millisecond)
 	defer retry.Stop()
 	told := ""
 	for {
 		err := s.put(ctx, file, desired.Match{New: true})
+		if err == nil || errors.Is(err, fleet.ErrPrecondition) {
+			s.await(ctx, retry.C) // what the leader has, this controller may not have yet
+		}
 		switch {
 		case err == nil:
 			s.log.Info("the empty state was filled from the fleet file", "file", s.cfg.File, "servers", len(file.Servers))
@@ -67,6 +70,17 @@ func (s *seeder) seed(ctx context.Context, file *fleetfile.File) {
 		case <-ctx.Done():
 			return
 		case <-retry.C:
+		}
+	}
+}
+
+// await waits until this controller has what was written first.
+func (s *seeder) await(ctx context.Context, look <-chan time.Time) {
+	for s.writes.State().Written == 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look:
 		}
 	}
 }
