@@ -43,7 +43,7 @@ func BenchmarkPass(b *testing.B) {
 		}
 	}
 	desired.set(servers...)
-	r := New(Config{Desired: desired, View: view, Known: desired, Log: slog.New(slog.DiscardHandler), Settle: time.Nanosecond})
+	r := New(Config{Desired: desired, View: view, Known: writer{desiredState: desired}, Log: slog.New(slog.DiscardHandler), Settle: time.Nanosecond})
 	p := newPass(r, true)
 	p.hold.over = true
 	p.run(time.Now())

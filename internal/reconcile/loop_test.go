@@ -407,7 +407,7 @@ func TestFencedNode(t *testing.T) {
 func TestNodeThatCannotBeRemembered(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1")
-		w.desired.broken = errors.New("disk full")
+		w.desired.breaks(errors.New("disk full"))
 		w.desired.set(server("a", 1, 1))
 		w.control()
 		defer w.stop()
@@ -415,9 +415,7 @@ func TestNodeThatCannotBeRemembered(t *testing.T) {
 		if n := len(w.starts()); n != 0 {
 			t.Errorf("%d starts on a node that is not on disk, want 0", n)
 		}
-		w.desired.mu.Lock()
-		w.desired.broken = nil
-		w.desired.mu.Unlock()
+		w.desired.breaks(nil)
 		w.until(3*time.Second, "started", w.converged)
 	})
 }

@@ -183,7 +183,11 @@ func (m *memory) miss(s *observe.Snapshot, u *unit, now time.Time) {
 	if !known || node.Lost || node.Member.Life != u.life {
 		m.drop(u.id)
 		m.log.Warn("replica lost with its node", "server", u.server, "replica", u.id, "node", u.node)
-		m.record(u.event(ReplicaFailed, fmt.Sprintf("replica %s was lost with node %s", u.id, u.node)))
+		kind := ReplicaFailed
+		if u.stopping() {
+			kind = ReplicaStopped
+		}
+		m.record(u.event(kind, fmt.Sprintf("replica %s was lost with node %s", u.id, u.node)))
 		return
 	}
 	var end *fleet.Replica

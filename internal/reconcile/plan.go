@@ -125,7 +125,11 @@ func (d *decision) start(now time.Time, w *want, g *groups, rm *room, end func(*
 		room = max(room, 1) // those that drain may take long, and nobody else serves
 	}
 	rm.view(slices.Concat(staying, g.old(), g.stopping), staying)
-	n := min(d.need, room)
+	reserved := d.upkeep(w, g)
+	if w.back.everReady {
+		reserved = 0
+	}
+	n := min(d.need, room-reserved)
 	n = min(n, d.allowed(now, d.need, &w.back, staying))
 	began := d.startNew(w, g, rm, n, end)
 	d.startStable(now, w, g, rm, room-began)
@@ -155,19 +159,27 @@ func (d *decision) startNew(w *want, g *groups, rm *room, n int, end func(*unit,
 	return began
 }
 
-// startStable adds starts of the stable revision: what of it has died is
-// replaced by its like while the desired one does not start, so that a broken
-// revision never takes the place of one that works.
-func (d *decision) startStable(now time.Time, w *want, g *groups, rm *room, room int) {
+// upkeep finds how many replicas of the stable revision are missing, and
+// returns how many of them failed: their places are not for a revision that
+// has never been READY.
+func (d *decision) upkeep(w *want, g *groups) (failed int) {
 	s := w.desired
 	if s.StableTemplate == nil || s.Stable == s.Revision {
-		return
+		return 0
 	}
 	up := count(g.fresh, (*unit).serving) + len(g.away) + len(g.stable)
 	d.needStable = max(0, s.Spec.Replicas-up)
 	if !g.lit() {
 		d.needStable = max(d.needStable, 1-count(g.stable, func(u *unit) bool { return u.reachable }))
 	}
+	return min(d.needStable, w.stable.owed)
+}
+
+// startStable adds starts of the stable revision: what of it has died is
+// replaced by its like while the desired one does not start, so that a broken
+// revision never takes the place of one that works.
+func (d *decision) startStable(now time.Time, w *want, g *groups, rm *room, room int) {
+	s := w.desired
 	n := d.needStable
 	if broken := w.back.failing || d.unplaced != "" && len(g.stopping) == 0; !broken {
 		n = min(n, w.stable.owed) // the desired one may yet serve

@@ -37,6 +37,8 @@ func holds(memory int64) func(*unit)  { return func(x *unit) { x.resources.Memor
 func sick(x *unit)                    { x.unhealthy = true }
 func cutOff(x *unit)                  { x.reachable = false }
 func leaves(x *unit)                  { x.leaves = true }
+func expired(x *unit)                 { x.leaves, x.expired = true, true }
+func gen(n uint64) func(*unit)        { return func(x *unit) { x.gen = n } }
 func told(x *unit)                    { x.stop = &order{} }
 func onNode(id string, set ...func(*node)) node {
 	n := node{ID: fleet.NodeID(id), Connected: true, Runtime: "podman"}
@@ -47,6 +49,13 @@ func onNode(id string, set ...func(*node)) node {
 }
 func withMemory(m int64) func(*node) { return func(n *node) { n.Capacity.Memory = m } }
 func isDraining(n *node)             { n.Draining = true }
+
+func isCordoned(n *node) { n.Cordoned = true }
+
+// next is a revision that is to take the place of revision 1, the stable one.
+func next(rev fleet.Revision, replicas int, set ...func(*fleet.Spec)) *fleet.Server {
+	return ptr(upgraded(server("a", 1, replicas, set...), server("a", rev, replicas, set...)))
+}
 
 var three = []node{onNode("n1"), onNode("n2"), onNode("n3")}
 
@@ -74,6 +83,7 @@ func TestPlan(t *testing.T) {
 		nodes    []node
 		units    []*unit
 		back     backoff
+		stable   backoff
 		want     []string
 		unplaced string
 		wake     time.Time
@@ -160,6 +170,51 @@ func TestPlan(t *testing.T) {
 			units: []*unit{u("r1", "n1", leaves), u("r2", "n2")}, want: []string{"stop r1: node n1 is draining"}},
 		{name: "cut off within the grace: not replaced", desired: ptr(server("a", 1, 2)), units: []*unit{u("r1", "n1", cutOff), u("r2", "n2")}, back: worked},
 
+		{name: "cut off, with surplus from before: nothing more", desired: ptr(server("a", 1, 1)), units: []*unit{u("r1", "n1", cutOff), u("r2", "n2", in(fleet.PhaseStarting))}, back: worked},
+		{name: "all cut off: one stands in", desired: ptr(server("a", 1, 3)), back: worked, nodes: three[1:],
+			units: []*unit{u("r1", "n1", cutOff), u("r2", "n1", cutOff), u("r3", "n1", cutOff)},
+			want:  []string{"start 1 on n2: none serves while node n1 cannot be reached"}},
+		{name: "it serves: as many of the others are to stop", desired: ptr(server("a", 1, 2)), back: worked,
+			units: []*unit{u("r1", "n1", cutOff), u("r2", "n1", cutOff), u("r3", "n2")},
+			want:  []string{"stop r1: 1 more than the 2 replicas wanted"}},
+		{name: "the only one is unhealthy, no room: it stays", desired: ptr(server("a", 1, 1)), nodes: []node{onNode("n1", isDraining)}, back: worked,
+			units: []*unit{u("r1", "n1", sick)}, unplaced: "no node fits: 1 node is draining"},
+
+		{name: "cordoned: nothing new, what runs stays", desired: ptr(server("a", 1, 3)), nodes: []node{onNode("n1", isCordoned)}, back: worked,
+			units: []*unit{u("r1", "n1"), u("r2", "n1")}, unplaced: "no node fits: 1 node is cordoned"},
+		{name: "drained: new before old", desired: ptr(server("a", 1, 2)), nodes: []node{onNode("n1", isDraining), onNode("n2")}, back: worked,
+			units: []*unit{u("r1", "n1", leaves), u("r2", "n1", leaves)}, want: slices.Repeat([]string{"start 1 on n2: node n1 is draining"}, 2)},
+		{name: "drained, and nothing else fits: they stay", desired: ptr(server("a", 1, 2)), nodes: []node{onNode("n1", isDraining)}, back: worked,
+			units: []*unit{u("r1", "n1", leaves), u("r2", "n1", leaves)}, unplaced: "no node fits: 1 node is draining"},
+		{name: "drained for too long: stopped whatever is missing", desired: ptr(server("a", 1, 1)), nodes: []node{onNode("n1", isCordoned)}, back: worked,
+			units: []*unit{u("r1", "n1", expired)}, want: []string{"stop r1: node n1 was to be empty by now"}, unplaced: "no node fits: 1 node is cordoned"},
+
+		{name: "restarted: new before old", desired: ptr(restarted(server("a", 1, 2), 3)), back: worked,
+			units: []*unit{u("r1", "n1", gen(2)), u("r2", "n2", gen(2))}, want: []string{"start 1 on n3: restarted by hand"}},
+		{name: "restarted: one is replaced", desired: ptr(restarted(server("a", 1, 2), 3)), back: worked,
+			units: []*unit{u("r1", "n1", gen(2)), u("r2", "n2", gen(2)), u("r3", "n3", gen(3))},
+			want:  []string{"stop r1: restarted by hand"}},
+
+		{name: "kept up: the new one is on its way", desired: next(2, 2), units: []*unit{u("r1", "n1"), u("r3", "n3", rev(2), in(fleet.PhaseStarting), age(0))}, stable: worked,
+			want: []string{"start 2 on n2: revision 2 replaces revision 1"}},
+		{name: "kept up: one has failed meanwhile", desired: next(2, 2), units: []*unit{u("r1", "n1"), u("r3", "n3", rev(2), in(fleet.PhaseStarting), age(0))},
+			stable: backoff{everReady: true, owed: 1, notBefore: t0, bumpedAt: t0.Add(-time.Second)},
+			want:   []string{"start 1 on n2: revision 2 does not serve: revision 1 is kept up"}},
+		{name: "kept up: the new one fails", desired: next(2, 2), units: []*unit{u("r1", "n1")}, stable: worked,
+			back: backoff{failing: true, owed: 1, notBefore: in100, bumpedAt: t0}, wake: in100,
+			want: []string{"start 1 on n2: revision 2 does not serve: revision 1 is kept up"}},
+		{name: "kept up: its replacement starts", desired: next(2, 2), units: []*unit{u("r1", "n1"), u("r2", "n2", in(fleet.PhaseStarting))}, stable: worked,
+			back: backoff{failing: true, owed: 1, notBefore: in100, bumpedAt: t0}, wake: in100},
+		{name: "kept up: the new one serves after all", desired: next(2, 2), stable: worked, back: worked,
+			units: []*unit{u("r1", "n1"), u("r2", "n2", in(fleet.PhaseStarting)), u("r3", "n3", rev(2)), u("r4", "n3", rev(2))},
+			want:  []string{"stop r2: revision 2 replaces revision 1 and it does not serve", "stop r1: revision 2 replaces revision 1"}},
+		{name: "kept up: no room for the new one, which has failed", desired: next(2, 1, perNode(1)), nodes: three[:1], units: []*unit{u("r1", "n1")}, stable: worked,
+			back:     backoff{failing: true, owed: 1, notBefore: t0, bumpedAt: t0.Add(-time.Second)},
+			unplaced: "no node fits: 1 node has max_replicas_per_node (1) already"},
+		{name: "kept up: moved off a drained node", desired: next(2, 1), nodes: []node{onNode("n1", isDraining), onNode("n2")}, units: []*unit{u("r1", "n1", leaves)}, stable: worked,
+			back: backoff{failing: true, owed: 1, notBefore: in100, bumpedAt: t0}, wake: in100,
+			want: []string{"start 1 on n2: revision 2 does not serve: revision 1 is kept up"}},
+
 		{name: "no node", desired: ptr(server("a", 1, 1)), nodes: []node{}, unplaced: "waiting for workers: there is none"},
 		{name: "room for some", desired: ptr(server("a", 1, 3, wants(100))), nodes: []node{onNode("n1", withMemory(150))}, back: worked,
 			want:     []string{"start 1 on n1: 3 replicas wanted, there are 0"},
@@ -196,7 +251,7 @@ func TestPlan(t *testing.T) {
 			if nodes == nil {
 				nodes = three
 			}
-			w := want{name: "a", desired: tt.desired, units: tt.units, back: tt.back}
+			w := want{name: "a", desired: tt.desired, units: tt.units, back: tt.back, stable: tt.stable}
 			d := plan(t0, []want{w}, newRoom(nodes, tt.units))[0]
 			if got := does(d); !slices.Equal(got, tt.want) {
 				t.Errorf("actions:\n got %s\nwant %s", strings.Join(got, "\n     "), strings.Join(tt.want, "\n     "))

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -27,6 +28,7 @@ type desiredState struct {
 	intents map[fleet.NodeID]fleet.NodeIntent
 	known   []fleet.NodeID
 	broken  error
+	leader  *controller // whose writes are taken
 	rolled  []rolling
 }
 
@@ -56,12 +58,30 @@ func (d *desiredState) intend(node fleet.NodeID, i fleet.NodeIntent) {
 	d.board.Post()
 }
 
-// rolledOut ends a rollout, as the real state does.
-func (d *desiredState) rolledOut(_ context.Context, name fleet.ServerName, rev fleet.Revision, gen uint64) error {
+// writer is desired state as one controller can write it: while it leads.
+type writer struct {
+	*desiredState
+	by *controller
+}
+
+func (d writer) SetKnownNodes(n []fleet.NodeID) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.broken != nil {
-		return d.broken
+	if d.leader != d.by {
+		return fleet.ErrNotLeader
+	}
+	if d.broken == nil {
+		d.known = n
+	}
+	return d.broken
+}
+
+// rolledOut ends a rollout, as the real state does.
+func (d writer) rolledOut(_ context.Context, name fleet.ServerName, rev fleet.Revision, gen uint64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.broken != nil || d.leader != d.by {
+		return errors.Join(d.broken, fleet.ErrNotLeader)
 	}
 	d.rolled = append(d.rolled, rolling{name, rev, gen})
 	if s := d.servers[name]; s.Revision == rev && s.Generation == gen {
@@ -72,21 +92,26 @@ func (d *desiredState) rolledOut(_ context.Context, name fleet.ServerName, rev f
 	return nil
 }
 
+// ended lists the rollouts whose end was written.
+func (d *desiredState) ended() []rolling {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.rolled)
+}
+
+// breaks makes every write fail; nil: no more.
+func (d *desiredState) breaks(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.broken = err
+}
+
 func (d *desiredState) Subscribe() (<-chan struct{}, func()) { return d.board.Subscribe() }
 
 func (d *desiredState) KnownNodes() []fleet.NodeID {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.known)
-}
-
-func (d *desiredState) SetKnownNodes(n []fleet.NodeID) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.broken == nil {
-		d.known = n
-	}
-	return d.broken
 }
 
 func (d *desiredState) set(servers ...fleet.Server) {
@@ -156,10 +181,11 @@ func (w *world) newController() *controller {
 		Members: w.net, Dial: w.net.Dial, Log: w.log,
 	})
 	rnd := rand.New(rand.NewPCG(uint64(w.epoch), 7))
+	state := writer{w.desired, c}
 	seq := 0
 	c.rec = New(Config{
-		Desired: w.desired, View: c.obs, Known: w.desired, Log: w.log,
-		OrderTimeout: 500 * time.Millisecond, Jitter: rnd.Float64, RolledOut: w.desired.rolledOut,
+		Desired: w.desired, View: c.obs, Known: state, Log: w.log,
+		OrderTimeout: 500 * time.Millisecond, Jitter: rnd.Float64, RolledOut: state.rolledOut,
 		Record: func(e Event) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -204,6 +230,9 @@ func (w *world) lead(c *controller) {
 	w.epoch++
 	order := fleet.Order{Cluster: "c", Epoch: w.epoch}
 	w.mu.Unlock()
+	w.desired.mu.Lock()
+	w.desired.leader = c
+	w.desired.mu.Unlock()
 	w.controller = c
 	c.yield = w.background(func(ctx context.Context) error { return c.rec.Lead(ctx, order) })
 }
