@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
-// hclogger passes raft's log on to ours, one level lower: what matters of raft
-// we say ourselves, in our words. A message is repeated at its level at most
-// once a minute for the same peer, and at debug level else: raft reports a dead
-// peer several times a second for as long as it is dead.
+// hclogger passes raft's log on to ours: errors as warnings, since raft tries
+// again by itself, all else at debug level: what matters of it we say ourselves,
+// in our words. An error is repeated for the same peer only every ten minutes,
+// and at debug level else: raft reports a dead peer several times a second for
+// as long as it is dead.
 type hclogger struct {
 	hclog.Logger // does nothing: what is not overridden below
 	log          *slog.Logger
@@ -26,21 +28,20 @@ func newHCLog(log *slog.Logger) *hclogger {
 
 func (l *hclogger) Log(level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
-	switch level {
-	case hclog.Error:
+	if level >= hclog.Error && !l.recent.repeats(fmt.Sprint(msg, peer(args)), time.Now()) {
 		to = slog.LevelWarn
-	case hclog.Warn:
-		to = slog.LevelInfo
-	}
-	if to > slog.LevelDebug && l.recent.repeats(fmt.Sprint(msg, peer(args)), time.Now()) {
-		to = slog.LevelDebug
 	}
 	if !l.log.Enabled(context.Background(), to) {
 		return
 	}
 	for i := 1; i < len(args); i += 2 {
-		if f, ok := args[i].(hclog.Format); ok && len(f) > 0 {
-			args[i] = fmt.Sprintf(fmt.Sprint(f[0]), f[1:]...)
+		switch v := args[i].(type) {
+		case hclog.Format:
+			if len(v) > 0 {
+				args[i] = fmt.Sprintf(fmt.Sprint(v[0]), v[1:]...)
+			}
+		case raft.Server:
+			args[i] = v.ID // its address is a placeholder
 		}
 	}
 	l.log.Log(context.Background(), to, "raft: "+msg, args...)
@@ -49,7 +50,10 @@ func (l *hclogger) Log(level hclog.Level, msg string, args ...any) {
 func peer(args []any) any {
 	for i := 0; i+1 < len(args); i += 2 {
 		switch args[i] {
-		case "peer", "id", "server-id":
+		case "peer", "id", "target":
+			if s, ok := args[i+1].(raft.Server); ok {
+				return s.ID
+			}
 			return args[i+1]
 		}
 	}
@@ -69,7 +73,9 @@ func (l *hclogger) With(args ...any) hclog.Logger {
 func (l *hclogger) Named(string) hclog.Logger      { return l }
 func (l *hclogger) ResetNamed(string) hclog.Logger { return l }
 
-// recent remembers what was said within the last minute.
+const repeatAfter = 10 * time.Minute
+
+// recent remembers what was said lately.
 type recent struct {
 	mu   sync.Mutex
 	said map[string]time.Time
@@ -78,7 +84,7 @@ type recent struct {
 func (r *recent) repeats(what string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if at, ok := r.said[what]; ok && now.Sub(at) < time.Minute {
+	if at, ok := r.said[what]; ok && now.Sub(at) < repeatAfter {
 		return true
 	}
 	if len(r.said) > 256 {

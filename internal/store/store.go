@@ -173,6 +173,7 @@ func raftConfig(id fleet.ControllerID, t Timeouts, log *hclogger) *raft.Config {
 // cluster's id down once it is known. It must not dawdle: raft's main loop
 // waits for it when the channel of roles is full.
 func (s *Store) watch() {
+	var leader fleet.ControllerID
 	for {
 		select {
 		case <-s.roles:
@@ -186,6 +187,10 @@ func (s *Store) watch() {
 			return
 		}
 		s.moved()
+		if now, term, _ := s.Leader(); now != leader {
+			s.log.Info("leader changed", "from", leader, "to", now, "term", term)
+			leader = now
+		}
 	}
 }
 

@@ -168,7 +168,11 @@ func (c *conn) Read(b []byte) (int, error) {
 		}
 		c.greet = false
 	}
-	return c.Conn.Read(b)
+	n, err := c.Conn.Read(b)
+	if errors.Is(err, net.ErrClosed) {
+		err = io.EOF // by shut; raft would log anything else
+	}
+	return n, err
 }
 
 func (c *conn) readHello() error {
