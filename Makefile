@@ -40,12 +40,13 @@ else
 endif
 
 .PHONY: lint
-lint: ## gofmt, vet, golangci-lint, buf lint, and generated code is up to date
+lint: ## gofmt, vet, golangci-lint, buf lint, the wire fits the last version, and generated code is up to date
 	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
 		if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
 	$(GO) vet ./...
 	$(TOOL) golangci-lint run
 	$(TOOL) buf lint
+	$(TOOL) buf breaking --against proto/released.binpb
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && $(TOOL) buf generate -o "$$dir" && \
 		if ! diff -r "$$dir/internal/fleetpb" internal/fleetpb; then echo "internal/fleetpb is not what proto/ says: make generate"; exit 1; fi
 
