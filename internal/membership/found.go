@@ -1,0 +1,84 @@
+package membership
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Found tells a controller without any state whether it is its turn to found a
+// cluster, and of which voters: exactly as many stateless controllers as each
+// of them expects see each other, none of the controllers in the ring belongs
+// to a cluster, and this one has the lowest id. Else there are no voters, and
+// why says what it waits for.
+func Found(self fleet.Member, members []fleet.Member) (voters []fleet.ControllerID, why string) {
+	if self.Cluster != "" {
+		return nil, fmt.Sprintf("this controller belongs to cluster %s", self.Cluster)
+	}
+	others := controllers(self, members)
+	for _, m := range others {
+		if m.Cluster != "" {
+			return nil, fmt.Sprintf("waiting for cluster %s, which %s belongs to, to take this controller in", m.Cluster, m.Node)
+		}
+	}
+	if self.Expect <= 0 {
+		return nil, "waiting for a cluster to take this controller in: without --bootstrap-expect it founds none"
+	}
+	var founders []fleet.Member
+	for _, m := range others {
+		if m.Expect == 0 {
+			continue // waits to be taken in, too
+		}
+		if m.Expect < 0 {
+			return nil, fmt.Sprintf("waiting for %s, which has state, to tell its cluster", m.Node)
+		}
+		if m.Expect != self.Expect {
+			return nil, fmt.Sprintf("--bootstrap-expect is %d here, and %d at %s", self.Expect, m.Expect, m.Node)
+		}
+		founders = append(founders, m)
+	}
+	founders = append(founders, self)
+	slices.SortFunc(founders, func(a, b fleet.Member) int { return cmp.Compare(a.Controller, b.Controller) })
+	switch n := len(founders); {
+	case n < self.Expect:
+		return nil, fmt.Sprintf("%d of %d controllers are here: %s", n, self.Expect, nodes(founders))
+	case n > self.Expect:
+		return nil, fmt.Sprintf("%d controllers are to found a cluster of %d: %s; stop as many as are too many", n, self.Expect, nodes(founders))
+	case founders[0].Controller != self.Controller:
+		return nil, fmt.Sprintf("waiting for %s to found the cluster", founders[0].Node)
+	}
+	for _, m := range founders {
+		voters = append(voters, m.Controller)
+	}
+	return voters, ""
+}
+
+// controllers returns the other controllers in the ring. Of several lives
+// under one name, or of one id, the newest counts: the others are dead, and
+// gossip has not noticed yet.
+func controllers(self fleet.Member, members []fleet.Member) []fleet.Member {
+	byAge := slices.Clone(members)
+	slices.SortStableFunc(byAge, func(a, b fleet.Member) int { return b.Started.Compare(a.Started) })
+	var out []fleet.Member
+	for _, m := range byAge {
+		if m.Role != fleet.RoleController || m.Controller == "" || m.Controller == self.Controller || m.Node == self.Node {
+			continue
+		}
+		if !slices.ContainsFunc(out, func(o fleet.Member) bool { return o.Controller == m.Controller || o.Node == m.Node }) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func nodes(members []fleet.Member) string {
+	names := make([]string, 0, len(members))
+	for _, m := range members {
+		names = append(names, string(m.Node))
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
