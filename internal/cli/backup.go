@@ -145,7 +145,7 @@ they obey the new cluster, and refuse what the old one still says.`,
 				return err
 			}
 			if err := store.Restore(dir, b); err != nil {
-				return fmt.Errorf("restore into %s: %w", dir, err)
+				return fmt.Errorf("restore: %w", err)
 			}
 			_, err = fmt.Fprintf(a.Out, `restored %d servers of cluster %s, as of %s, into %s
 What to do next:

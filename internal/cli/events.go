@@ -101,7 +101,7 @@ func (a *app) event(e api.Event) error {
 	case subject == "":
 		subject = string(e.Node)
 	}
-	line := fmt.Sprintf("%s  %-8s %-14s %-20s %s", e.Time.Local().Format(time.RFC3339), e.ID, e.Kind, subject, e.Message)
+	line := fmt.Sprintf("%s  %-8s %-16s %-20s %s", e.Time.Local().Format(time.RFC3339), e.ID, e.Kind, subject, e.Message)
 	_, err := fmt.Fprintln(a.Out, printable(line))
 	return err
 }

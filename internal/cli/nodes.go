@@ -51,7 +51,7 @@ func stateText(n *api.Node) string {
 	}
 	switch {
 	case n.DrainUntil != nil && time.Until(*n.DrainUntil) > 0:
-		parts = append(parts, "drained by "+n.DrainUntil.Local().Format(time.TimeOnly))
+		parts = append(parts, "drains until "+n.DrainUntil.Local().Format(time.TimeOnly))
 	case n.DrainUntil != nil:
 		parts = append(parts, "drained")
 	case n.Cordoned:
