@@ -151,7 +151,7 @@ func (f *givenFile) wanted(stored api.Servers, prune bool) ([]byte, error) {
 		return nil, err
 	}
 	for _, s := range stored.Servers {
-		if _, listed := whole.Servers[s.Name]; !listed {
+		if _, listed := whole.Servers[s.Name]; !listed && deployed(&s) {
 			whole.Servers[s.Name] = s.Spec
 		}
 	}
@@ -160,3 +160,6 @@ func (f *givenFile) wanted(stored api.Servers, prune bool) ([]byte, error) {
 	}
 	return json.Marshal(whole)
 }
+
+// deployed tells whether a server is desired, and not only about to be gone.
+func deployed(s *api.Server) bool { return s.State != fleet.StateDeleting }

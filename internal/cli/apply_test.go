@@ -16,6 +16,9 @@ const storedTwo = `{"servers":[
 	{"name":"web","state":"READY","desired":1,"ready":1,"revision":1,"spec":{"image":"w1","replicas":1}}],
 	"default_server":"old","etag":"7.41","index":44}`
 
+// leaving is what was deleted and still has a replica.
+const leaving = `{"name":"gone","state":"DELETING","desired":0,"ready":0,"revision":1,"spec":{}}`
+
 const changesOfWeb = `"changes":[{"server":"web","kind":"updated","revision":2,"fields":[{"field":"image","from":"w1","to":"w2"},{"field":"env.TOKEN","from":null,"to":"***"}]},
 	{"server":"x","kind":"created","revision":1,"fields":[]}]`
 
@@ -88,6 +91,18 @@ func TestApplyPrunes(t *testing.T) {
 	if _, file := sent(t, f); serversOf(file) != "web x" || file["default_server"] != nil {
 		t.Errorf("sent %v", file)
 	}
+}
+
+// What is on its way out does not come back by being sent back.
+func TestApplyBesideTheDeleted(t *testing.T) {
+	f := newFakeAPI(t).on("GET /api/v1/servers", 200, strings.Replace(storedTwo, "[", "["+leaving+",", 1)).
+		on("PUT /api/v1/servers?dry_run=1", 200, `{"changes":[]}`).on("PUT /api/v1/servers", 200, `{"changes":[]}`)
+	execute(t, f.URL, fileOfWeb, "apply", "-f", "-").wants(t, 0, "nothing to change\n", "")
+	if strings.Contains(f.writes(), "gone") {
+		t.Errorf("sent\n%s", f.writes())
+	}
+	f = newFakeAPI(t).on("GET /api/v1/servers", 200, `{"servers":[`+leaving+`]}`)
+	execute(t, f.URL, "", "get", "-o", "yaml").wants(t, 0, "servers: {}\n", "")
 }
 
 func TestApplyDefaultServer(t *testing.T) {

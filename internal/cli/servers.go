@@ -92,6 +92,9 @@ func revisionText(s *api.Server) string {
 func (a *app) fleetFile(servers api.Servers) error {
 	list := &yaml.Node{Kind: yaml.MappingNode}
 	for _, s := range servers.Servers {
+		if !deployed(&s) {
+			continue
+		}
 		var doc yaml.Node
 		if err := yaml.Unmarshal(s.Spec, &doc); err != nil || len(doc.Content) != 1 { // JSON is YAML
 			return fmt.Errorf("spec of %s: %w", s.Name, err)
