@@ -59,7 +59,7 @@ func inspect(dir string) (found, error) {
 	if err != nil {
 		return found{}, damaged(dir, path, err)
 	}
-	err = f.readLog(bolt)
+	err = f.readLog(sealed{bolt})
 	if errors.Is(err, desired.ErrTooNew) {
 		err = fmt.Errorf("%s: %w: run a version of mcpfleet at least as new as the one that wrote it", path, err)
 	} else if err != nil {
@@ -89,6 +89,11 @@ func (f *found) readLog(log logStore) (err error) {
 	if f.first > f.snapshot+1 {
 		return fmt.Errorf("it begins with entry %d, the newest snapshot ends with entry %d", f.first, f.snapshot)
 	}
+	for _, key := range []string{"LastVoteTerm", "LastVoteCand"} { // raft's names
+		if _, err := log.Get([]byte(key)); err != nil && err.Error() != "not found" {
+			return fmt.Errorf("read the vote: %w", err)
+		}
+	}
 	for i := f.first; i <= f.last && i > 0; i++ {
 		var l raft.Log
 		if err := readEntry(log, i, &l); err != nil {
@@ -111,12 +116,9 @@ func readEntry(log logStore, i uint64, l *raft.Log) (err error) {
 	if err := log.GetLog(i, l); err != nil {
 		return err
 	}
-	if l.Index != i {
-		return fmt.Errorf("has index %d", l.Index)
-	}
 	switch l.Type {
 	case raft.LogCommand:
-		_, err := decodeEntry(l)
+		_, err := desired.DecodeCommand(l.Data)
 		return err
 	case raft.LogConfiguration:
 		raft.DecodeConfiguration(l.Data)

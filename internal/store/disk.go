@@ -52,9 +52,9 @@ func openDisk(dir string, log *hclogger, wrap func(logStore) logStore) (*disk, e
 	if err := errors.Join(syncDir(base), syncDir(dir)); err != nil {
 		return nil, errors.Join(fmt.Errorf("sync data directory: %w", err), bolt.Close())
 	}
-	d := &disk{log: bolt, bolt: bolt, snapshots: &snapshots{FileSnapshotStore: files, dir: snapshotPath(dir), taken: snapshotCounter()}}
+	d := &disk{log: sealed{bolt}, bolt: bolt, snapshots: &snapshots{FileSnapshotStore: files, dir: snapshotPath(dir), taken: snapshotCounter()}}
 	if wrap != nil {
-		d.log = wrap(bolt)
+		d.log = wrap(d.log)
 	}
 	return d, nil
 }

@@ -1,10 +1,8 @@
 package store
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"sync/atomic"
 	"time"
@@ -43,7 +41,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 		return f.err
 	}
 	begin := time.Now()
-	c, err := decodeEntry(l)
+	c, err := desired.DecodeCommand(l.Data)
 	if err != nil {
 		return f.broke(fmt.Errorf("entry %d of the log: %w", l.Index, err))
 	}
@@ -127,24 +125,3 @@ func (s snapshot) Persist(sink raft.SnapshotSink) error {
 }
 
 func (snapshot) Release() {}
-
-// Neither raft nor bbolt keeps a checksum of an entry, so each carries its own:
-// one byte that tells how it is made, and CRC-32C of the data. A flipped bit is
-// found when the entry is read, not when two controllers differ.
-const checksumCRC32C = 1
-
-func checksum(data []byte) []byte {
-	return binary.BigEndian.AppendUint32([]byte{checksumCRC32C}, crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)))
-}
-
-func decodeEntry(l *raft.Log) (desired.Command, error) {
-	switch {
-	case len(l.Extensions) == 0:
-		return desired.Command{}, errors.New("it has no checksum")
-	case l.Extensions[0] != checksumCRC32C:
-		return desired.Command{}, fmt.Errorf("checksum of kind %d: %w", l.Extensions[0], desired.ErrTooNew)
-	case string(l.Extensions) != string(checksum(l.Data)):
-		return desired.Command{}, errors.New("its checksum is wrong")
-	}
-	return desired.DecodeCommand(l.Data)
-}

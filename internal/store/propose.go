@@ -104,7 +104,7 @@ func (s *Store) commit(ctx context.Context, c desired.Command) (desired.Result, 
 	// until the entry is applied or leadership is lost. Close waits for it.
 	go func() {
 		defer leave()
-		future := s.raft.ApplyLog(raft.Log{Data: data, Extensions: checksum(data)}, wait)
+		future := s.raft.Apply(data, wait)
 		err := future.Error()
 		done <- outcome{future.Response(), err}
 	}()
