@@ -170,7 +170,7 @@ func TestWatchesOfFollowers(t *testing.T) {
 // A fence gives a version; a report of that version shows all that older
 // orders did which were not refused.
 func TestFence(t *testing.T) {
-	const rounds, starters = 50, 4
+	const rounds, starters = 20, 3
 	r := newRig(t, agenttest.New(), nil)
 	for round := range rounds {
 		old := fleet.Order{Cluster: cluster, Epoch: fleet.Epoch(2*round + 1)}
