@@ -127,6 +127,7 @@ func TestCallOutcomes(t *testing.T) {
 		{"not delivered", wrap(fleet.ErrNotDelivered), 503, api.CodeNoReplica, "told why", "1"},
 		{"overloaded", busyError{wrap(fleet.ErrOverloaded)}, 503, api.CodeOverloaded, "told why", "3"},
 		{"overloaded worker", wrap(fleet.ErrOverloaded), 503, api.CodeOverloaded, "told why", "1"},
+		{"stopped by hand", wrap(fleet.ErrStopped), 503, api.CodeStopped, "told why", "1"},
 		{"gone in between", wrap(fleet.ErrUnknownServer), 404, api.CodeUnknownServer, "told why", ""},
 		{"internal", errors.New("secret of ours"), 500, api.CodeInternal, "internal error", ""},
 		{"stopping", context.Canceled, 502, api.CodeReplicaLost, "stopping", ""},

@@ -55,38 +55,42 @@ func newTransport() *http.Transport {
 	}
 }
 
-// countedConn knows how much was written to it, and so whether the other side
-// can have seen any of a request.
+// countedConn knows whether the other side can have seen any of a request.
 type countedConn struct {
 	net.Conn
-	written atomic.Int64
+	writes atomic.Int64
 }
 
+// Write counts before it writes: the answer may come, and the connection be
+// lost, before it returns.
 func (c *countedConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
 	n, err := c.Conn.Write(p)
-	c.written.Add(int64(n))
+	if n == 0 && err != nil {
+		c.writes.Add(-1)
+	}
 	return n, err
 }
 
 // delivery follows one request on its way.
 type delivery struct {
 	conn   *countedConn
-	before int64 // what had been written to conn
-	blind  bool  // the connection does not count
+	before int64 // writes to conn until then
+	sure   bool  // it was, or the connection does not count
 }
 
 func (d *delivery) gotConn(info httptrace.GotConnInfo) {
 	if c, ok := info.Conn.(*countedConn); ok {
-		d.conn, d.before = c, c.written.Load()
+		d.conn, d.before = c, c.writes.Load()
 	} else {
-		d.blind = true
+		d.sure = true
 	}
 }
 
 // begun tells whether any of the request may have reached the leader. When ctx
 // has ended the transport may still be writing.
 func (d *delivery) begun(ctx context.Context) bool {
-	return d.blind || d.conn != nil && (ctx.Err() != nil || d.conn.written.Load() > d.before)
+	return d.sure || d.conn != nil && (ctx.Err() != nil || d.conn.writes.Load() > d.before)
 }
 
 // forward passes a request on to the leader and its answer back. An error that
@@ -116,6 +120,7 @@ func (h *Handler) forward(w *response, r *http.Request, address string, body []b
 		return lost(err)
 	}
 	defer resp.Body.Close()
+	way.sure = true
 	begin, err := io.ReadAll(io.LimitReader(resp.Body, wholeAnswer))
 	if err != nil {
 		return lost(err)

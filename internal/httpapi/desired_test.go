@@ -1,0 +1,546 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+const (
+	everything = `{"image":"docker.io/x/everything:1","replicas":2,"env":{"TOKEN":"secret"}}`
+	tuned      = `{"image":"docker.io/x/everything:1","replicas":2,"env":{"TOKEN":"***"},"call_timeout":"5s"}`
+	more       = `{"image":"docker.io/x/everything:1","replicas":3,"env":{"TOKEN":"***"}}`
+	newer      = `{"image":"docker.io/x/everything:2","replicas":2,"env":{"TOKEN":"***"}}`
+)
+
+// wantOK checks a success and decodes its body.
+func wantOK[T any](t *testing.T, w *httptest.ResponseRecorder, status int) (out T) {
+	t.Helper()
+	if w.Code != status {
+		t.Fatalf("got %d %s, want %d", w.Code, w.Body, status)
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil {
+		t.Fatalf("%v in %s", err, w.Body)
+	}
+	return out
+}
+
+func kinds(changes []api.Change) string {
+	var out []string
+	for _, c := range changes {
+		out = append(out, string(c.Server)+string(c.Node)+":"+c.Kind)
+	}
+	return strings.Join(out, " ")
+}
+
+// The life of a server, one write after the other.
+func TestWrites(t *testing.T) {
+	f := newFixture()
+	f.state.nodes = []api.Node{{Name: "n1", Role: fleet.RoleWorker, State: api.NodeReady}, {Name: "ctl1", Role: fleet.RoleController}}
+	const server, node = "/api/v1/servers/every", "/api/v1/nodes/n1"
+	steps := []struct {
+		name, method, path, body string
+		headers                  []string
+		status                   int
+		changes                  string
+		log                      bool // an entry was needed
+	}{
+		{"create", "PUT", server, everything, []string{"If-None-Match", "*"}, 201, "every:created", true},
+		{"the same again", "PUT", server, everything, nil, 200, "", false},
+		{"the same, masked, as YAML", "PUT", server, "image: docker.io/x/everything:1\nreplicas: 2\nenv:\n  TOKEN: '***'\n", []string{"Content-Type", "application/yaml"}, 200, "", false},
+		{"in place", "PUT", server, tuned, []string{"If-Match", "*"}, 200, "every:tuned", true},
+		{"more replicas", "PUT", server, more, nil, 202, "every:tuned", true},
+		{"new template", "PUT", server, newer, nil, 202, "every:updated", true},
+		{"scale", "POST", server + "/scale", `{"replicas":5}`, nil, 202, "every:scaled", true},
+		{"scale to the same", "POST", server + "/scale", `{"replicas":5}`, nil, 200, "", false},
+		{"restart", "POST", server + "/restart", ``, []string{"Content-Type", "", "Idempotency-Key", "k1"}, 202, "every:restarted", true},
+		{"restart once more, by mistake", "POST", server + "/restart", `{}`, []string{"Idempotency-Key", "k1"}, 202, "every:restarted", true},
+		{"rollback", "POST", server + "/rollback", `{}`, nil, 202, "every:rolled_back", true},
+		{"rollback to one", "POST", server + "/rollback", `{"revision":2}`, nil, 202, "every:rolled_back", true},
+		{"two at once", "PUT", "/api/v1/servers", `{"default_server":"other","servers":{"every":` + newer + `,"other":{"image":"y"}}}`, nil, 202, "other:created other:default_set", true},
+		{"one goes", "PUT", "/api/v1/servers", "servers:\n  other: {image: y}\ndefault_server: other\n", []string{"Content-Type", "text/yaml; charset=utf-8"}, 202, "every:deleted", true},
+		{"the same set", "PUT", "/api/v1/servers", "servers:\n  other: {image: y}\ndefault_server: other\n", []string{"Content-Type", "application/x-yaml"}, 200, "", false},
+		{"none is left", "PUT", "/api/v1/servers", `{"servers":{}}`, []string{"If-Match", "*"}, 202, "other:deleted", true},
+		{"create again", "PUT", server, `{"image":"x"}`, nil, 201, "every:created", true},
+		{"delete", "DELETE", server, "", nil, 202, "every:deleted", true},
+		{"cordon", "POST", node + "/cordon", "", []string{"Content-Type", ""}, 200, "n1:cordoned", true},
+		{"cordon again", "POST", node + "/cordon", "{}", nil, 200, "", false},
+		{"drain", "POST", node + "/drain", `{"deadline":"90s"}`, nil, 202, "n1:draining", true},
+		{"cordon goes on draining", "POST", node + "/cordon", "", nil, 200, "", false},
+		{"uncordon", "POST", node + "/uncordon", "", nil, 200, "n1:uncordoned", true},
+	}
+	for _, s := range steps {
+		before := f.desired.proposed
+		w := f.do(s.method, s.path, s.body, s.headers...)
+		got := wantOK[struct {
+			Changes []api.Change
+			ETag    string
+			DryRun  bool `json:"dry_run"`
+		}](t, w, s.status)
+		if kinds(got.Changes) != s.changes {
+			t.Errorf("%s: changes %q, want %q", s.name, kinds(got.Changes), s.changes)
+		}
+		if wrote := f.desired.proposed > before; wrote != s.log {
+			t.Errorf("%s: written to the log: %v, want %v", s.name, wrote, s.log)
+		}
+		if tag := w.Header().Get("ETag"); tag != "" && tag != `"`+got.ETag+`"` {
+			t.Errorf("%s: ETag %s, in the body %s", s.name, tag, got.ETag)
+		}
+		if got.DryRun || strings.Contains(w.Body.String(), `"changes":null`) || w.Header().Get("Mcpfleet-Index") == "" {
+			t.Errorf("%s: got %s %v", s.name, w.Body, w.Header())
+		}
+	}
+	if strings.Contains(f.do("GET", "/api/v1/servers", "").Body.String(), "secret") {
+		t.Error("a secret was shown")
+	}
+}
+
+// Every write refuses for reasons of its own, tried out or for real, and
+// changes nothing.
+func TestRefusedWrites(t *testing.T) {
+	const server, node = "/api/v1/servers/every", "/api/v1/nodes/n1"
+	cases := []struct {
+		name, method, path, body string
+		headers                  []string
+		status                   int
+		code, detail             string
+	}{
+		{"no spec", "PUT", server, ``, nil, 400, api.CodeBadRequest, "image"},
+		{"unknown key", "PUT", server, `{"image":"x","replicsa":1}`, nil, 400, api.CodeBadRequest, "replicsa: unknown key; did you mean replicas?"},
+		{"wrong type", "PUT", server, `{"image":"x","replicas":"many"}`, nil, 400, api.CodeBadRequest, "replicas: "},
+		{"bad JSON", "PUT", server, `{"image":`, nil, 400, api.CodeBadRequest, "line 1"},
+		{"YAML sent as JSON", "PUT", server, "image: x", nil, 400, api.CodeBadRequest, ""},
+		{"cannot be", "PUT", server, `{"image":"x","replicas":-1}`, nil, 422, api.CodeInvalid, "replicas: "},
+		{"image and command", "PUT", server, `{"image":"x","command":["y"]}`, nil, 422, api.CodeInvalid, "command"},
+		{"bad name", "PUT", "/api/v1/servers/Every", `{"image":"x"}`, nil, 422, api.CodeInvalid, "lower case"},
+		{"reserved name", "PUT", "/api/v1/servers/tools", `{"image":"x"}`, nil, 422, api.CodeInvalid, "reserved"},
+		{"mask of nothing", "PUT", server, `{"image":"x","env":{"OTHER":"***"}}`, nil, 422, api.CodeInvalid, "env.OTHER"},
+		{"as a form", "PUT", server, everything, []string{"Content-Type", "multipart/form-data"}, 415, api.CodeMediaType, "application/yaml"},
+		{"as nothing", "PUT", server, everything, []string{"Content-Type", ""}, 415, api.CodeMediaType, "application/json"},
+		{"latin1", "PUT", server, everything, []string{"Content-Type", "application/yaml; charset=latin1"}, 415, api.CodeMediaType, "utf-8"},
+		{"too large", "PUT", server, strings.Repeat(" ", 2001), nil, 413, api.CodeTooLarge, "2000"},
+		{"exists", "PUT", server, everything, []string{"If-None-Match", "*"}, 412, api.CodePrecondition, "exists"},
+		{"changed", "PUT", server, everything, []string{"If-Match", `"1.7", "0.1"`}, 412, api.CodePrecondition, "etag"},
+		{"weak", "PUT", server, everything, []string{"If-Match", `W/"1.2"`}, 412, api.CodePrecondition, ""},
+		{"nothing to match", "PUT", "/api/v1/servers/new", everything, []string{"If-Match", "*"}, 412, api.CodePrecondition, "does not exist"},
+		{"If-Match that is none", "PUT", server, everything, []string{"If-Match", `"1`}, 400, api.CodeBadRequest, "If-Match"},
+		{"empty If-Match", "PUT", server, everything, []string{"If-Match", " , "}, 400, api.CodeBadRequest, "If-Match"},
+		{"If-None-Match of one", "PUT", server, everything, []string{"If-None-Match", `"1.2"`}, 400, api.CodeBadRequest, "If-None-Match"},
+		{"If-None-Match on DELETE", "DELETE", server, "", []string{"If-None-Match", `*`}, 400, api.CodeBadRequest, "If-None-Match"},
+		{"mistyped dry run", "PUT", server, everything, []string{"?", "dryrun=1"}, 400, api.CodeBadRequest, `unknown query parameter "dryrun"; did you mean "dry_run"?`},
+		{"dry run or not", "PUT", server, everything, []string{"?", "dry_run=maybe"}, 400, api.CodeBadRequest, "dry_run"},
+
+		{"no servers", "PUT", "/api/v1/servers", `{}`, nil, 400, api.CodeBadRequest, "servers"},
+		{"null servers", "PUT", "/api/v1/servers", `{"servers":null}`, nil, 400, api.CodeBadRequest, "servers"},
+		{"empty servers", "PUT", "/api/v1/servers", `{"servers":{}}`, nil, 428, api.CodeNeedsMatch, "If-Match"},
+		{"empty servers, other state", "PUT", "/api/v1/servers", `{"servers":{}}`, []string{"If-Match", `"9.9"`}, 412, api.CodePrecondition, "etag"},
+		{"a bad server", "PUT", "/api/v1/servers", `{"servers":{"a":{"image":"x"},"b":{"image":"x","call_timeout":"soon"}}}`, nil, 400, api.CodeBadRequest, "servers.b.call_timeout"},
+		{"bad default", "PUT", "/api/v1/servers", `{"servers":{"a":{"image":"x"}},"default_server":"b"}`, nil, 422, api.CodeInvalid, "default_server"},
+
+		{"unknown to delete", "DELETE", "/api/v1/servers/evry", "", nil, 404, api.CodeUnknownServer, `"every"`},
+		{"unknown to scale", "POST", "/api/v1/servers/evry/scale", `{"replicas":1}`, nil, 404, api.CodeUnknownServer, `did you mean "every"?`},
+		{"unknown to restart", "POST", "/api/v1/servers/evry/restart", ``, nil, 404, api.CodeUnknownServer, `"every"`},
+		{"unknown to roll back", "POST", "/api/v1/servers/evry/rollback", ``, nil, 404, api.CodeUnknownServer, `"every"`},
+		{"scale to nothing", "POST", server + "/scale", `{}`, nil, 400, api.CodeBadRequest, "must include 'replicas'"},
+		{"scale without a body", "POST", server + "/scale", ``, nil, 400, api.CodeBadRequest, "must include 'replicas'"},
+		{"scale to null", "POST", server + "/scale", `{"replicas":null}`, nil, 400, api.CodeBadRequest, "must include 'replicas'"},
+		{"scale to half", "POST", server + "/scale", `{"replicas":1.5}`, nil, 400, api.CodeBadRequest, "'replicas' must be an integer, got \"1.5\""},
+		{"scale to text", "POST", server + "/scale", `{"replicas":"2"}`, nil, 400, api.CodeBadRequest, "'replicas' must be an integer"},
+		{"scale below", "POST", server + "/scale", `{"replicas":-1}`, nil, 422, api.CodeInvalid, "replicas"},
+		{"scale beyond", "POST", server + "/scale", `{"replicas":10001}`, nil, 422, api.CodeInvalid, "10000"},
+		{"scale far beyond", "POST", server + "/scale", `{"replicas":99999999999999999999}`, nil, 400, api.CodeBadRequest, "replicas"},
+		{"scale mistyped", "POST", server + "/scale", `{"replica":1}`, nil, 400, api.CodeBadRequest, `unknown key "replica"; did you mean "replicas"?`},
+		{"scale an array", "POST", server + "/scale", `[1]`, nil, 400, api.CodeBadRequest, "must be an object, got array"},
+		{"scale cut", "POST", server + "/scale", `{"replicas":`, nil, 400, api.CodeBadRequest, "line 1"},
+		{"scale as text", "POST", server + "/scale", `{"replicas":1}`, []string{"Content-Type", "text/plain"}, 415, api.CodeMediaType, "text/plain"},
+		{"restart with a wish", "POST", server + "/restart", `{"now":true}`, nil, 400, api.CodeBadRequest, `"now"`},
+		{"restart of another", "POST", server + "/restart", ``, []string{"If-Match", `"1.99"`}, 412, api.CodePrecondition, ""},
+		{"a used key", "POST", server + "/rollback", `{"revision":1}`, []string{"Idempotency-Key", "used"}, 409, api.CodeConflict, "idempotency key"},
+		{"an endless key", "POST", server + "/restart", ``, []string{"Idempotency-Key", strings.Repeat("k", 256)}, 400, api.CodeBadRequest, "Idempotency-Key"},
+		{"nowhere to go back", "POST", server + "/rollback", ``, nil, 404, api.CodeUnknownRevision, "there are 1"},
+		{"unknown revision", "POST", server + "/rollback", `{"revision":7}`, nil, 404, api.CodeUnknownRevision, "7"},
+		{"revision 0", "POST", server + "/rollback", `{"revision":0}`, nil, 400, api.CodeBadRequest, "revision"},
+		{"negative revision", "POST", server + "/rollback", `{"revision":-1}`, nil, 400, api.CodeBadRequest, "revision"},
+
+		{"unknown node", "POST", "/api/v1/nodes/n11/drain", ``, nil, 404, api.CodeUnknownNode, `"n1"`},
+		{"a controller", "POST", "/api/v1/nodes/ctl1/drain", ``, nil, 409, api.CodeConflict, "controller"},
+		{"drain when", "POST", node + "/drain", `{"deadline":"soon"}`, nil, 400, api.CodeBadRequest, "deadline"},
+		{"drain number", "POST", node + "/drain", `{"deadline":10}`, nil, 400, api.CodeBadRequest, "'deadline' must be a string, got number"},
+		{"drain at once", "POST", node + "/drain", `{"deadline":"10ms"}`, nil, 422, api.CodeInvalid, "deadline"},
+		{"drain for ever", "POST", node + "/drain", `{"deadline":"25h"}`, nil, 422, api.CodeInvalid, "24h"},
+		{"cordon with If-Match", "POST", node + "/cordon", ``, []string{"If-Match", "*"}, 400, api.CodeBadRequest, "If-Match"},
+	}
+	for _, tc := range cases {
+		for _, dry := range []bool{false, true} {
+			t.Run(fmt.Sprint(tc.name, " dry:", dry), func(t *testing.T) {
+				f := newFixture(func(c *Config) { c.MaxBody = 2000 })
+				f.state.nodes = []api.Node{{Name: "n1", Role: fleet.RoleWorker}, {Name: "ctl1", Role: fleet.RoleController}}
+				wantOK[api.Written](t, f.do("PUT", server, everything), 201)
+				wantOK[api.Written](t, f.do("POST", server+"/restart", "", "Idempotency-Key", "used"), 202)
+				before, _ := f.desired.State().Encode()
+
+				path, headers := tc.path, tc.headers
+				query := []string{}
+				if len(headers) > 0 && headers[0] == "?" {
+					query, headers = append(query, headers[1]), nil
+				}
+				if dry && !slices.Contains(query, "dry_run=maybe") {
+					query = append(query, "dry_run=1")
+				}
+				if len(query) > 0 {
+					path += "?" + strings.Join(query, "&")
+				}
+				w := f.do(tc.method, path, tc.body, headers...)
+				wantError(t, w.Code, w.Header(), w.Body, tc.status, tc.code, tc.detail)
+				after := f.desired.State()
+				after = after.SkipTo(after.Applied)
+				old, err := desired.Decode(before)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if after.Index != old.Index || after.Written != old.Written {
+					t.Errorf("something was written: %+v", after)
+				}
+			})
+		}
+	}
+}
+
+// All that is wrong with a spec is told, each with its place.
+func TestSpecErrors(t *testing.T) {
+	f := newFixture()
+	w := f.do("PUT", "/api/v1/servers", "servers:\n  a:\n    image: x\n    replicas: -1\n  b:\n    image: x\n    call_timeout: 0s\n", "Content-Type", "application/yaml")
+	var e api.Error
+	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != 422 {
+		t.Fatalf("got %d %s", w.Code, w.Body)
+	}
+	if len(e.Errors) != 2 || e.Errors[0].Path != "servers.a.replicas" || e.Errors[0].Line != 4 || e.Errors[0].Column == 0 || e.Errors[1].Path != "servers.b.call_timeout" || e.Errors[1].Message == "" {
+		t.Errorf("got %+v", e.Errors)
+	}
+	if !strings.Contains(e.Detail, "servers.a.replicas: ") || !strings.Contains(e.Detail, "servers.b.call_timeout: ") || strings.Contains(e.Detail, "body.yaml") {
+		t.Errorf("detail %q", e.Detail)
+	}
+
+	var many strings.Builder
+	for i := range 300 {
+		fmt.Fprintf(&many, `,"k%d":1`, i)
+	}
+	w = f.do("PUT", "/api/v1/servers/a", `{"image":"x"`+many.String()+`}`)
+	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != 400 || len(e.Errors) != maxFieldErrors || !strings.HasSuffix(e.Detail, "and 295 more") {
+		t.Errorf("got %d, %d errors, %q", w.Code, len(e.Errors), e.Detail)
+	}
+}
+
+func TestDryRun(t *testing.T) {
+	f := newFixture()
+	f.state.nodes = []api.Node{{Name: "n1", Role: fleet.RoleWorker}}
+	wantOK[api.Written](t, f.do("PUT", "/api/v1/servers/every", everything), 201)
+	before := f.desired.State()
+	cases := []struct{ method, path, body, changes string }{
+		{"PUT", "/api/v1/servers/every", newer, "every:updated"},
+		{"PUT", "/api/v1/servers/every", everything, ""},
+		{"PUT", "/api/v1/servers", `{"servers":{"b":{"image":"x"}}}`, "b:created every:deleted b:default_set"},
+		{"DELETE", "/api/v1/servers/every", "", "every:deleted"},
+		{"POST", "/api/v1/servers/every/scale", `{"replicas":9}`, "every:scaled"},
+		{"POST", "/api/v1/servers/every/restart", "", "every:restarted"},
+		{"POST", "/api/v1/nodes/n1/drain", "", "n1:draining"},
+		{"POST", "/api/v1/nodes/n1/cordon", "", "n1:cordoned"},
+	}
+	for _, tc := range cases {
+		w := f.do(tc.method, tc.path+"?dry_run=1", tc.body)
+		got := wantOK[api.DryRun](t, w, 200)
+		if !got.DryRun || kinds(got.Changes) != tc.changes || !strings.Contains(w.Body.String(), `"plan":[`) {
+			t.Errorf("%s %s: got %s, want %s", tc.method, tc.path, w.Body, tc.changes)
+		}
+		var all map[string]json.RawMessage
+		if json.Unmarshal(w.Body.Bytes(), &all) != nil || len(all) != 3 {
+			t.Errorf("%s %s: got %s", tc.method, tc.path, w.Body)
+		}
+	}
+	got := wantOK[api.DryRun](t, f.do("PUT", "/api/v1/servers/every?dry_run", newer), 200)
+	if len(got.Plan) != 1 || got.Plan[0].Revision != 2 || got.Plan[0].Action != api.PlanStart || got.Plan[0].Reason == "" {
+		t.Errorf("plan %+v", got.Plan)
+	}
+	if i := slices.IndexFunc(got.Changes[0].Fields, func(d api.Difference) bool { return d.Field == "image" }); i < 0 || string(got.Changes[0].Fields[i].To) != `"docker.io/x/everything:2"` {
+		t.Errorf("fields %+v", got.Changes[0].Fields)
+	}
+	if f.desired.State() != before || f.desired.proposed != 1 {
+		t.Error("something was written")
+	}
+}
+
+func TestETags(t *testing.T) {
+	f := newFixture()
+	w := f.do("PUT", "/api/v1/servers/every", everything)
+	first := w.Header().Get("ETag")
+	if first == "" || first != f.do("GET", "/api/v1/servers/every", "").Header().Get("ETag") {
+		t.Fatalf("ETag %q", first)
+	}
+	// What users did not write does not show in it.
+	wantOK[api.Written](t, f.do("POST", "/api/v1/servers/every/scale", `{"replicas":4}`, "If-Match", first), 202)
+	wantOK[api.Written](t, f.do("POST", "/api/v1/servers/every/restart", ``, "If-Match", strings.Trim(first, `"`)), 202)
+	w = f.do("PUT", "/api/v1/servers/every", newer, "If-Match", `"0.0", `+first)
+	second := w.Header().Get("ETag")
+	if wantOK[api.Written](t, w, 202); second == first {
+		t.Errorf("ETag is still %s", second)
+	}
+	w = f.do("DELETE", "/api/v1/servers/every", "", "If-Match", first)
+	wantError(t, w.Code, w.Header(), w.Body, 412, api.CodePrecondition, strings.Trim(second, `"`))
+
+	for _, tc := range []struct {
+		path, tags string
+		status     int
+	}{
+		{"/api/v1/servers/every", second, 304},
+		{"/api/v1/servers/every", `W/` + second, 304},
+		{"/api/v1/servers/every", first, 200},
+		{"/api/v1/servers/every", `*`, 304},
+		{"/api/v1/servers", second, 304}, // the last write to any of them
+		{"/api/v1/servers", first, 200},
+	} {
+		w := f.do("GET", tc.path, "", "If-None-Match", tc.tags)
+		if w.Code != tc.status || w.Header().Get("ETag") != second || (w.Body.Len() == 0) != (tc.status == 304) || w.Header().Get("Cache-Control") != "no-store" {
+			t.Errorf("GET %s If-None-Match %s: got %d %q %v", tc.path, tc.tags, w.Code, w.Body, w.Header())
+		}
+	}
+	w = f.do("PUT", "/api/v1/servers", `{"servers":{"other":{"image":"x"}}}`, "If-Match", second)
+	if got := wantOK[api.Applied](t, w, 202); got.ETag == "" || `"`+got.ETag+`"` != w.Header().Get("ETag") || len(got.Servers) != 1 || got.DefaultServer != "other" {
+		t.Errorf("got %+v", got)
+	}
+	w = f.do("PUT", "/api/v1/servers", `{"servers":{"other":{"image":"x"}}}`, "If-None-Match", "*")
+	wantError(t, w.Code, w.Header(), w.Body, 412, api.CodePrecondition, "exist")
+}
+
+func TestDesiredReads(t *testing.T) {
+	f := newFixture()
+	for _, body := range []string{everything, newer} {
+		f.do("PUT", "/api/v1/servers/every", body)
+	}
+	s := wantOK[api.Server](t, f.do("GET", "/api/v1/servers/every/", ""), 200)
+	if s.Name != "every" || s.Revision != 2 || s.Desired != 2 || s.State != fleet.StateDeploying || !strings.Contains(string(s.Spec), `"TOKEN":"***"`) || s.Index != f.desired.State().Index {
+		t.Errorf("got %+v", s)
+	}
+	if body := f.do("GET", "/api/v1/servers/every", "").Body.String(); !strings.Contains(body, `"rollout":`) || !strings.Contains(body, `"last_ended":[]`) {
+		t.Errorf("got %s", body)
+	}
+	w := f.do("GET", "/api/v1/servers/evry", "")
+	wantError(t, w.Code, w.Header(), w.Body, 404, api.CodeUnknownServer, `did you mean "every"?`)
+	w = f.do("GET", "/api/v1/servers/evry/revisions", "")
+	wantError(t, w.Code, w.Header(), w.Body, 404, api.CodeUnknownServer, `did you mean "every"?`)
+
+	list := wantOK[api.Servers](t, f.do("GET", "/api/v1/servers", ""), 200)
+	if len(list.Servers) != 1 || list.DefaultServer != "every" || list.ETag != f.desired.State().ETag() || list.Index != f.desired.State().Index {
+		t.Errorf("got %+v", list)
+	}
+
+	revs := wantOK[api.Revisions](t, f.do("GET", "/api/v1/servers/every/revisions", ""), 200)
+	if len(revs.Revisions) != 2 || revs.Revisions[0].Revision != 2 || !revs.Revisions[0].Current || revs.Revisions[1].Current || revs.Revisions[0].CreatedAt.IsZero() {
+		t.Fatalf("got %+v", revs)
+	}
+	if d := revs.Revisions[0].Changes; len(d) != 1 || d[0].Field != "image" || string(d[0].From) != `"docker.io/x/everything:1"` {
+		t.Errorf("diff %+v", d)
+	}
+	if len(revs.Revisions[1].Changes) != 0 || strings.Contains(string(revs.Revisions[1].Spec), "replicas") || !strings.Contains(string(revs.Revisions[1].Spec), `"image":"docker.io/x/everything:1"`) {
+		t.Errorf("got %+v %s", revs.Revisions[1].Changes, revs.Revisions[1].Spec)
+	}
+
+	for _, q := range []string{"stale=maybe", "index=-1", "index=x", "index=1&wait=abc", "index=1&wait=11m", "index=1&wait=-1s", "wait=1s", "a=%zz"} {
+		name, _, _ := strings.Cut(q[strings.LastIndex(q, "&")+1:], "=")
+		if name == "a" {
+			name = "query"
+		}
+		for _, path := range []string{"/api/v1/servers", "/api/v1/servers/every", "/api/v1/servers/every/revisions", "/api/v1/backup"} {
+			w := f.do("GET", path+"?"+q, "")
+			wantError(t, w.Code, w.Header(), w.Body, 400, api.CodeBadRequest, name)
+		}
+	}
+	w = f.do("GET", "/api/v1/backup", "")
+	if w.Code != 200 || w.Body.String() != fmt.Sprintf("backup at %d", f.desired.State().Applied) || !strings.Contains(w.Header().Get("Content-Disposition"), "attachment") {
+		t.Errorf("backup: got %d %s %v", w.Code, w.Body, w.Header())
+	}
+	w = f.do("GET", "/api/v1/schema", "")
+	if w.Code != 200 || !json.Valid(w.Body.Bytes()) || w.Header().Get("Content-Type") != "application/schema+json" {
+		t.Errorf("schema: got %d %v", w.Code, w.Header())
+	}
+}
+
+func TestBackupThatFails(t *testing.T) {
+	f := newFixture(func(c *Config) { c.Backup = nil })
+	w := f.do("GET", "/api/v1/backup", "")
+	wantError(t, w.Code, w.Header(), w.Body, 500, api.CodeInternal, "internal error")
+}
+
+// Whoever asks for something newer gets it when it comes, and what there is
+// when it does not.
+func TestBlockingReads(t *testing.T) {
+	cases := []struct {
+		name, path, query string
+		change            func(f *fixture)
+		took              time.Duration
+	}{
+		{"the set changes", "", "&wait=1m", func(f *fixture) { f.do("PUT", "/api/v1/servers/other", `{"image":"x"}`) }, time.Second},
+		{"by default", "", "", func(*fixture) {}, time.Minute},
+		{"nothing changes", "", "&wait=10m", func(*fixture) {}, 10 * time.Minute},
+		{"not at all", "", "&wait=0s", func(*fixture) {}, 0},
+		{"another server", "/every", "&wait=20s", func(f *fixture) { f.do("PUT", "/api/v1/servers/other", `{"image":"x"}`) }, 20 * time.Second},
+		{"the server", "/every", "", func(f *fixture) { f.do("POST", "/api/v1/servers/every/scale", `{"replicas":9}`) }, time.Second},
+		{"it goes", "/every", "", func(f *fixture) { f.do("DELETE", "/api/v1/servers/every", "") }, time.Second},
+		{"its revisions", "/every/revisions", "", func(f *fixture) { f.do("PUT", "/api/v1/servers/every", newer) }, time.Second},
+		{"stale", "/every", "&stale=1", func(f *fixture) { f.do("PUT", "/api/v1/servers/every", newer) }, time.Second},
+		{"the controller stops", "", "", func(f *fixture) { f.stop() }, time.Second},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				f := newFixture()
+				f.do("PUT", "/api/v1/servers/every", everything)
+				index := f.desired.State().Index
+				start := time.Now()
+				time.AfterFunc(time.Second, func() { tc.change(f) })
+				w := f.do("GET", fmt.Sprintf("/api/v1/servers%s?index=%d%s", tc.path, index, tc.query), "")
+				if took := time.Since(start); took != tc.took {
+					t.Errorf("answered after %v, want %v", took, tc.took)
+				}
+				if tc.name == "it goes" {
+					wantError(t, w.Code, w.Header(), w.Body, 404, api.CodeUnknownServer, "")
+					return
+				}
+				got := wantOK[struct{ Index uint64 }](t, w, 200)
+				if changed := tc.took == time.Second && tc.name != "the controller stops"; (got.Index > index) != changed || w.Header().Get("Mcpfleet-Index") != fmt.Sprint(got.Index) {
+					t.Errorf("index %d after %d, header %s", got.Index, index, w.Header().Get("Mcpfleet-Index"))
+				}
+				time.Sleep(time.Minute) // the timer of the change
+			})
+		})
+	}
+	f := newFixture()
+	w := f.do("GET", "/api/v1/servers/none?index=7", "")
+	wantError(t, w.Code, w.Header(), w.Body, 404, api.CodeUnknownServer, "")
+}
+
+func TestNodes(t *testing.T) {
+	f := newFixture()
+	f.state.nodes = []api.Node{{Name: "n1", Role: fleet.RoleWorker, State: api.NodeReady, Replicas: 3}}
+	before := time.Now()
+	got := wantOK[api.NodeWritten](t, f.do("POST", "/api/v1/nodes/n1/drain", ""), 202)
+	if !got.Cordoned || got.DrainUntil == nil || got.DrainUntil.Before(before.Add(10*time.Minute)) || got.DrainUntil.After(time.Now().Add(10*time.Minute)) || got.Replicas != 3 {
+		t.Errorf("got %+v", got)
+	}
+	// A node that is gone can still be uncordoned.
+	f.state.nodes = nil
+	got = wantOK[api.NodeWritten](t, f.do("POST", "/api/v1/nodes/n1/uncordon", ""), 200)
+	if got.Cordoned || got.DrainUntil != nil || got.State != api.NodeLost {
+		t.Errorf("got %+v", got)
+	}
+	w := f.do("POST", "/api/v1/nodes/n1/uncordon", "")
+	wantError(t, w.Code, w.Header(), w.Body, 404, api.CodeUnknownNode, "n1")
+	if _, err := f.desired.Propose(t.Context(), desired.Command{Known: &desired.SetKnown{Nodes: []fleet.NodeID{"n1"}}}); err != nil {
+		t.Fatal(err)
+	}
+	wantOK[api.NodeWritten](t, f.do("POST", "/api/v1/nodes/n1/cordon", ""), 200)
+}
+
+func TestControllers(t *testing.T) {
+	f := newFixture()
+	list := wantOK[api.Controllers](t, f.do("GET", "/api/v1/controllers", ""), 200)
+	if len(list.Controllers) != 1 || list.Cluster != "abcd" {
+		t.Errorf("got %+v", list)
+	}
+	wantOK[api.Controllers](t, f.do("DELETE", "/api/v1/controllers/ctl2", ""), 200)
+	wantOK[api.Controllers](t, f.do("POST", "/api/v1/controllers/ctl3/transfer", "", "Content-Type", ""), 200)
+	if got := strings.Join(f.members.done, ", "); got != "remove ctl2, transfer ctl3" {
+		t.Errorf("did %s", got)
+	}
+	for err, want := range map[error]string{
+		fleet.ErrUnknownController: "404 unknown_controller", fleet.ErrConflict: "409 conflict", fleet.ErrOutcomeUnknown: "503 outcome_unknown",
+	} {
+		f.members.err = fmt.Errorf("controller ctl9: %w", err)
+		w := f.do("DELETE", "/api/v1/controllers/ctl9", "")
+		var status int
+		var code string
+		fmt.Sscan(want, &status, &code)
+		wantError(t, w.Code, w.Header(), w.Body, status, code, "ctl9")
+	}
+	w := f.do("DELETE", "/api/v1/controllers/ctl2?dry_run=1", "")
+	wantError(t, w.Code, w.Header(), w.Body, 400, api.CodeBadRequest, "dry_run")
+	w = f.do("DELETE", "/api/v1/controllers/ctl2", "", "If-Match", "*")
+	wantError(t, w.Code, w.Header(), w.Body, 400, api.CodeBadRequest, "If-Match")
+}
+
+// A 405 lists all methods of the route.
+func TestAllow(t *testing.T) {
+	f := newFixture()
+	for path, want := range map[string]string{
+		"/api/v1/servers":                      "GET, HEAD, PUT",
+		"/api/v1/servers/x":                    "GET, HEAD, PUT, DELETE",
+		"/api/v1/servers/x/scale":              "POST",
+		"/api/v1/servers/x/restart":            "POST",
+		"/api/v1/servers/x/rollback":           "POST",
+		"/api/v1/servers/x/revisions":          "GET, HEAD",
+		"/api/v1/nodes":                        "GET, HEAD",
+		"/api/v1/nodes/x/drain":                "POST",
+		"/api/v1/nodes/x/cordon":               "POST",
+		"/api/v1/nodes/x/uncordon":             "POST",
+		"/api/v1/events":                       "GET, HEAD",
+		"/api/v1/controllers":                  "GET, HEAD",
+		"/api/v1/controllers/x":                "DELETE",
+		"/api/v1/controllers/x/transfer":       "POST",
+		"/api/v1/backup":                       "GET, HEAD",
+		"/api/v1/schema":                       "GET, HEAD",
+		"/api/v1/replicas":                     "GET, HEAD",
+		"/api/v1/replicas/every-1-abcd/logs":   "GET, HEAD",
+		"/api/v1/servers/x/y":                  "",
+		"/api/v1/servers/x/scale/y":            "",
+		"/api/v1/servers//scale":               "",
+		"/api/v1/nodes/x":                      "",
+		"/api/servers/x/scale":                 "",
+		"/api/v1/controllers/x/cordon":         "",
+		"/api/v1/v1/servers/x":                 "",
+		"/{server}/call":                       "POST", // of a server of that name
+		"/api/v1/servers/x/revisions/1/rollba": "",
+	} {
+		w := f.do("PATCH", path, "")
+		if want == "" {
+			wantError(t, w.Code, w.Header(), w.Body, 404, api.CodeNotFound, "")
+			continue
+		}
+		wantError(t, w.Code, w.Header(), w.Body, 405, api.CodeMethodNotAllowed, "PATCH")
+		if got := w.Header().Get("Allow"); got != want {
+			t.Errorf("%s: Allow %q, want %q", path, got, want)
+		}
+	}
+}
+
+// 202 is promised for what starts or stops replicas.
+func TestStatusOf(t *testing.T) {
+	all := []desired.ChangeKind{
+		desired.Created, desired.Updated, desired.Tuned, desired.Deleted, desired.Scaled, desired.Restarted, desired.RolledBack,
+		desired.Rolled, desired.Cordoned, desired.Uncordoned, desired.Draining, desired.DefaultSet,
+	}
+	still := []desired.ChangeKind{desired.Tuned, desired.Rolled, desired.Cordoned, desired.Uncordoned, desired.DefaultSet}
+	for _, k := range all {
+		want := http.StatusAccepted
+		switch {
+		case k == desired.Created:
+			want = http.StatusCreated
+		case slices.Contains(still, k):
+			want = http.StatusOK
+		}
+		if got := statusOf([]desired.Change{{Kind: k}}); got != want {
+			t.Errorf("%s: got %d, want %d", k, got, want)
+		}
+	}
+	if got := statusOf([]desired.Change{{Kind: desired.Created}, {Kind: desired.DefaultSet}}); got != http.StatusAccepted {
+		t.Errorf("a created server among others: got %d", got)
+	}
+}
