@@ -20,7 +20,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/envflag"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
-	membership "github.com/mcpfleet/mcpfleet/internal/membershipstub"
+	"github.com/mcpfleet/mcpfleet/internal/membership"
 	"github.com/mcpfleet/mcpfleet/internal/program"
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -54,19 +53,11 @@ func (k *catalogueKeeper) Run(ctx context.Context) error {
 			return nil
 		case <-look:
 		}
-		// Replicas of a server become ready one after the other, and none of
-		// this is urgent.
-		pause := time.NewTimer(200 * time.Millisecond)
-		select {
-		case <-ctx.Done():
-		case <-pause.C:
-		}
-		pause.Stop()
 	}
 }
 
-// changed returns the catalogues of READY replicas that are not kept yet, one
-// for each revision.
+// changed returns the catalogues of replicas that are or were READY and are not
+// kept yet, one for each revision.
 func (k *catalogueKeeper) changed(snap *observe.Snapshot) []desired.SetCatalogue {
 	type revision struct {
 		server fleet.ServerName
@@ -79,7 +70,7 @@ func (k *catalogueKeeper) changed(snap *observe.Snapshot) []desired.SetCatalogue
 		c := snap.Catalogues[r.Catalogue]
 		server := state.Servers[r.Server]
 		key := revision{r.Server, r.Revision}
-		if c == nil || server == nil || !snap.Serving(r) || seen[key] {
+		if c == nil || server == nil || seen[key] {
 			continue
 		}
 		seen[key] = true // replicas that disagree would overwrite each other's for ever

@@ -30,7 +30,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 	"github.com/mcpfleet/mcpfleet/internal/gossip"
 	"github.com/mcpfleet/mcpfleet/internal/httpapi"
-	membership "github.com/mcpfleet/mcpfleet/internal/membershipstub"
+	"github.com/mcpfleet/mcpfleet/internal/membership"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 	"github.com/mcpfleet/mcpfleet/internal/reconcile"
 	"github.com/mcpfleet/mcpfleet/internal/route"
@@ -222,7 +222,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 func memberOf(cfg Config, dir *store.Dir) (fleet.Member, error) {
 	m := fleet.Member{
 		Node: cfg.Name, Life: fleet.NewLifeID(), Role: fleet.RoleController, PID: os.Getpid(), Started: time.Now(),
-		Controller: dir.ID(), Cluster: dir.Cluster(), Format: desired.Format,
+		Controller: dir.ID(), Cluster: dir.Cluster(), Format: desired.Format, Version: cfg.Version,
 	}
 	if dir.Stateless() {
 		m.Expect = cfg.Expect

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -57,7 +58,7 @@ func (c *controllers) List(context.Context) (api.Controllers, error) {
 	for id, one := range byID {
 		if m, ok := controllerOf(members, id); ok {
 			c.names[id] = m.Node
-			one.HTTP, one.Raft, one.Alive = m.HTTP, m.Raft, true
+			one.HTTP, one.Raft, one.Alive, one.Version = m.HTTP, m.Raft, true, m.Version
 		}
 		one.Name, one.Leader = c.names[id], led && id == leader
 		out.Controllers = append(out.Controllers, *one)
@@ -107,7 +108,33 @@ func (c *controllers) Remove(ctx context.Context, name string) error {
 	case one.Leader:
 		return fmt.Errorf("%w: controller %s leads: transfer the leadership first", fleet.ErrConflict, name)
 	}
+	if !c.gone(ctx, one.ID) {
+		return fmt.Errorf("%w: controller %s is alive, and would be taken in again: stop it first", fleet.ErrConflict, name)
+	}
 	return c.writes.Remove(one.ID)
+}
+
+// missedAfter is how long gossip takes to miss a controller that was killed.
+const missedAfter = 6 * time.Second
+
+// gone waits until gossip misses a controller.
+func (c *controllers) gone(ctx context.Context, id fleet.ControllerID) bool {
+	changed, cancel := c.writes.ring.Subscribe()
+	defer cancel()
+	patience := time.NewTimer(missedAfter)
+	defer patience.Stop()
+	for {
+		if _, alive := controllerOf(c.writes.ring.Members(), id); !alive {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-patience.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // Transfer implements httpapi.Controllers.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/gossip"
-	membership "github.com/mcpfleet/mcpfleet/internal/membershipstub"
+	"github.com/mcpfleet/mcpfleet/internal/membership"
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
@@ -49,17 +49,19 @@ func (f *founder) Run(ctx context.Context) error {
 
 // look does what is to be done now, and says what is waited for.
 func (f *founder) look() (why string) {
-	cluster := f.desired.Cluster()
+	cluster, stateless := f.desired.Cluster(), f.desired.Stateless()
 	err := f.ring.Update(func(m *fleet.Member) {
-		m.Cluster = cluster
-		if cluster != "" || !f.desired.Stateless() {
+		switch m.Cluster = cluster; {
+		case cluster != "":
 			m.Expect = 0
+		case !stateless:
+			m.Expect = membership.Founding
 		}
 	})
 	if err != nil {
 		f.log.Error("the ring is not told about this controller", "err", err)
 	}
-	if cluster != "" || !f.desired.Stateless() {
+	if cluster != "" || !stateless {
 		return ""
 	}
 	voters, why := membership.Found(f.self, f.ring.Members())

@@ -8,7 +8,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/events"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
-	membership "github.com/mcpfleet/mcpfleet/internal/membershipstub"
+	"github.com/mcpfleet/mcpfleet/internal/membership"
 	"github.com/mcpfleet/mcpfleet/internal/reconcile"
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )

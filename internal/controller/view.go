@@ -152,10 +152,10 @@ func (s *view) Nodes() []api.Node {
 		}
 		n := api.Node{
 			Name: m.Node, Role: m.Role, PID: m.PID, HTTP: m.HTTP, Gossip: m.Gossip, Life: m.Life, State: api.NodeReady,
-			Leader: led && m.Controller == leader,
+			Leader: led && m.Controller == leader, Version: m.Version,
 		}
 		if m.Life == s.self.Life {
-			n.Zone, n.Version = s.cfg.Zone, s.cfg.Version
+			n.Zone = s.cfg.Zone
 		}
 		out = append(out, n)
 	}

@@ -81,8 +81,9 @@ type Member struct {
 	Controller ControllerID
 	Raft       string    // host:port of raft
 	Cluster    ClusterID // "" while it belongs to none yet
-	Expect     int       // how many stateless controllers found a cluster; 0: it founds none
+	Expect     int       // how many stateless controllers found a cluster; 0: it founds none; see membership.Founding
 	Format     int       // the newest commands and snapshots that it understands
+	Version    string
 }
 
 // Voter is a controller in raft's configuration.

@@ -40,6 +40,7 @@ type Cluster struct {
 	file   string // the fleet file
 	log    *slog.Logger
 	reload chan os.Signal // of the first controller
+	hurry  chan struct{}  // closed: workers stop without waiting for their replicas to be moved
 
 	mu          sync.Mutex
 	controllers map[fleet.NodeID]*Controller
@@ -82,6 +83,7 @@ func Start(t testing.TB, opts Options) *Cluster {
 		t: t, opts: opts, file: filepath.Join(dir, "fleet.yaml"),
 		log:         slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
 		reload:      make(chan os.Signal, 1),
+		hurry:       make(chan struct{}),
 		controllers: make(map[fleet.NodeID]*Controller),
 		workers:     make(map[fleet.NodeID]*Worker),
 	}
@@ -237,7 +239,7 @@ func (c *Cluster) StartWorker(name fleet.NodeID) *Worker {
 			Node: name, Capacity: fleet.Resources{CPUs: 8, Memory: 8 << 30}, DataDir: w.Data,
 			Runtime: func(context.Context) (fleet.Runtime, error) { return plain{w.Runtime}, nil },
 			GRPC:    w.conns, Gossip: "127.0.0.1:0", Join: c.gossip(),
-			DrainTimeout: 5 * time.Second, Log: c.log,
+			DrainTimeout: 5 * time.Second, Hurry: c.hurry, Log: c.log,
 			Bound: func(string, string) error { close(bound); return nil },
 		})
 	})
@@ -347,7 +349,7 @@ func (c *Cluster) stop() {
 	var errs []error
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// The controllers first: nobody moves what the workers run elsewhere then.
+	close(c.hurry)
 	for _, one := range c.controllers {
 		errs = append(errs, one.process.stop())
 	}

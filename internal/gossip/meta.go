@@ -27,6 +27,7 @@ type meta struct {
 	Cluster    fleet.ClusterID    `json:"k,omitempty"`
 	Expect     int                `json:"e,omitempty"`
 	Format     int                `json:"f,omitempty"`
+	Version    string             `json:"v,omitempty"`
 }
 
 // ringName is a member's name in the ring. The life is part of it because
@@ -44,7 +45,7 @@ func encodeMeta(m fleet.Member) ([]byte, error) {
 		return nil, fmt.Errorf("node name and life are %d bytes long, 255 are allowed", n)
 	}
 	b, err := json.Marshal(meta{
-		m.Role, m.GRPC, m.HTTP, m.PID, m.Started.UnixNano(), m.Controller, m.Raft, m.Cluster, m.Expect, m.Format,
+		m.Role, m.GRPC, m.HTTP, m.PID, m.Started.UnixNano(), m.Controller, m.Raft, m.Cluster, m.Expect, m.Format, m.Version,
 	})
 	if err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func decodeMember(name string, b []byte) (fleet.Member, error) {
 	return fleet.Member{
 		Node: fleet.NodeID(name[:i]), Life: fleet.LifeID(name[i+1:]), Role: d.Role,
 		GRPC: d.GRPC, HTTP: d.HTTP, PID: d.PID, Started: time.Unix(0, d.Started),
-		Controller: d.Controller, Raft: d.Raft, Cluster: d.Cluster, Expect: d.Expect, Format: d.Format,
+		Controller: d.Controller, Raft: d.Raft, Cluster: d.Cluster, Expect: d.Expect, Format: d.Format, Version: d.Version,
 	}, nil
 }
 

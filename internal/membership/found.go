@@ -9,6 +9,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
+// Founding is what a controller says to expect that has state and does not
+// know its cluster yet: it has just founded one, or been put back.
+const Founding = -1
+
 // Found tells a controller without any state whether it is its turn to found a
 // cluster, and of which voters: exactly as many stateless controllers as each
 // of them expects see each other, none of the controllers in the ring belongs
@@ -32,7 +36,7 @@ func Found(self fleet.Member, members []fleet.Member) (voters []fleet.Controller
 		if m.Expect == 0 {
 			continue // waits to be taken in, too
 		}
-		if m.Expect < 0 {
+		if m.Expect == Founding {
 			return nil, fmt.Sprintf("waiting for %s, which has state, to tell its cluster", m.Node)
 		}
 		if m.Expect != self.Expect {
