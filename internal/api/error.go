@@ -114,10 +114,11 @@ type FieldError struct {
 }
 
 // Is tells whether the answer's code is that of one of fleet's errors, so that
-// errors.Is finds it on this side of the wire too.
+// errors.Is finds it on this side of the wire too. A bad request may be bad for
+// other reasons than fleet knows.
 func (e *Error) Is(target error) bool {
 	for _, o := range outcomes {
-		if o.code == e.Code && o.err == target { //nolint:errorlint // the sentinels themselves
+		if o.code == e.Code && o.err == target && o.code != CodeBadRequest { //nolint:errorlint // the sentinels themselves
 			return true
 		}
 	}
