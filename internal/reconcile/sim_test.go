@@ -11,12 +11,21 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe/observetest"
 )
 
+// seeds are those of a simulation's runs; more of them with -timeout=0.
+func seeds(t *testing.T) uint64 {
+	if _, bounded := t.Deadline(); !bounded {
+		return 150
+	}
+	return 5
+}
+
 // The network drops, repeats, delays and reorders orders, loses answers, delays
-// reports and breaks streams, while replicas crash, counts and revisions change
-// and the controller is restarted. Never does one replica too many run, and
-// when the network behaves again exactly what is desired runs.
+// reports and breaks streams, while replicas crash, counts and revisions change,
+// controllers take over from each other, most while the one before goes on as if
+// it still led, and are restarted. Never does one replica too many run, and when
+// the network behaves again exactly what is desired runs.
 func TestFaultyNetwork(t *testing.T) {
-	for seed := range uint64(5) {
+	for seed := range seeds(t) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) { faultyNetwork(t, seed) })
 		})
@@ -64,15 +73,27 @@ func faultyNetwork(t *testing.T, seed uint64) {
 		}
 	}
 	apply()
+	others := []*controller{w.newController(), w.newController()}
+	for _, c := range others {
+		w.follow(c)
+	}
 	w.control()
 	for range 12 {
 		pause(time.Duration(rnd.IntN(5000)) * time.Millisecond)
-		switch rnd.IntN(4) {
+		switch rnd.IntN(5) {
 		case 0:
 			apply()
 		case 1:
 			w.stop()
 			w.control()
+		case 2: // the old leader does not know yet
+			old := w.controller
+			w.lead(others[0])
+			others = append(others[1:], old)
+		case 3:
+			for _, c := range others {
+				w.follow(c)
+			}
 		default:
 			if run := w.running("a"); len(run) > 0 {
 				victim := run[rnd.IntN(len(run))].ID
@@ -93,6 +114,9 @@ func faultyNetwork(t *testing.T, seed uint64) {
 		t.Errorf("a quiet fleet changed: %s, want %s", after, before)
 	}
 	w.stop()
+	for _, c := range others {
+		c.stop()
+	}
 }
 
 // Nodes die, are cut off, come back in the same life and in new ones, with or
@@ -100,7 +124,7 @@ func faultyNetwork(t *testing.T, seed uint64) {
 // never one replica too many for long, and in the end exactly what is desired
 // runs.
 func TestNodesComeAndGo(t *testing.T) {
-	for seed := range uint64(5) {
+	for seed := range seeds(t) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) { comeAndGo(t, seed) })
 		})
@@ -160,4 +184,141 @@ func comeAndGo(t *testing.T, seed uint64) {
 	if s := w.status("a"); s.Restarts != 0 {
 		t.Errorf("restarts = %d, want 0: no replica failed by itself", s.Restarts)
 	}
+}
+
+// Leaders change while the network blips, and nothing is lost, started or
+// stopped; old leaders go on giving orders all the while.
+func TestBlipsAndFailovers(t *testing.T) {
+	for seed := range seeds(t) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) { blips(t, seed) })
+		})
+	}
+}
+
+func blips(t *testing.T, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 55))
+	w := newWorld(t, seed, "n0", "n1", "n2")
+	w.net.SetFaults(observetest.Faults{OrderDelay: 50 * time.Millisecond, ReportDelay: 100 * time.Millisecond})
+	w.desired.set(server("a", 1, 6), server("b", 1, 3))
+	others := []*controller{w.newController(), w.newController()}
+	for _, c := range others {
+		w.follow(c)
+	}
+	w.control()
+	w.until(20*time.Second, "deployed", w.converged)
+	before := fmt.Sprint(w.ready("a"), w.ready("b"))
+	starts := len(w.starts())
+	for range 15 {
+		n := w.workers[rnd.IntN(3)]
+		n.Cut(true)
+		dead := rnd.IntN(2) == 0
+		if dead {
+			time.Sleep(time.Duration(rnd.IntN(3000)) * time.Millisecond)
+			w.net.List(n, false)
+		}
+		if rnd.IntN(2) == 0 {
+			old := w.controller
+			w.lead(others[0])
+			others = append(others[1:], old)
+		}
+		time.Sleep(time.Duration(rnd.IntN(5500)) * time.Millisecond) // a second of the grace is for finding it again
+		n.Cut(false)
+		if dead {
+			w.net.List(n, true)
+		}
+		if rnd.IntN(2) == 0 {
+			w.follow(others[0])
+		}
+		time.Sleep(time.Duration(1500+rnd.IntN(3000)) * time.Millisecond) // until all have found it, or two blips are one
+		w.until(20*time.Second, "all is as before", func() bool {
+			if len(w.starts()) != starts {
+				t.Fatalf("%d starts, want none\n%s", len(w.starts())-starts, w)
+			}
+			return w.converged() && fmt.Sprint(w.ready("a"), w.ready("b")) == before
+		})
+	}
+	w.stop()
+	for _, c := range others {
+		c.stop()
+	}
+}
+
+// Nodes are drained and freed, servers restarted, changed and rolled out, and
+// leaders change, on a network that only delays. Never do fewer replicas serve
+// than are wanted, though the newest revision may not work: then the one before
+// serves on.
+func TestMovesLoseNothing(t *testing.T) {
+	for seed := range seeds(t) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) { moves(t, seed) })
+		})
+	}
+}
+
+func moves(t *testing.T, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 33))
+	w := newWorld(t, seed)
+	broken := func(r fleet.Revision) bool { return r%3 == 2 }
+	for i := range 4 {
+		w.add(fmt.Sprint("n", i), func(_ fleet.ServerName, r fleet.Revision) observetest.Behaviour {
+			return observetest.Behaviour{ReadyAfter: 150 * time.Millisecond, StopAfter: 100 * time.Millisecond, FailStart: broken(r)}
+		})
+	}
+	w.net.SetFaults(observetest.Faults{OrderDelay: 100 * time.Millisecond, ReportDelay: 100 * time.Millisecond})
+	const wanted = 5
+	w.desired.set(server("a", 1, wanted))
+	others := []*controller{w.newController()}
+	w.follow(others[0])
+	w.control()
+	w.until(20*time.Second, "deployed", w.converged)
+	pause := func(d time.Duration) {
+		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if n := len(w.ready("a")); n < wanted {
+				t.Fatalf("%d serve, want %d\n%s", n, wanted, w)
+			}
+		}
+	}
+	stable := server("a", 1, wanted)
+	for range 20 {
+		pause(time.Duration(rnd.IntN(6000)) * time.Millisecond)
+		now := w.desired.Servers()[0]
+		if !now.Rolling {
+			stable = now
+		}
+		node := fleet.NodeID(fmt.Sprint("n", rnd.IntN(4)))
+		switch rnd.IntN(5) {
+		case 0:
+			for id := range w.desired.Nodes() { // one at a time
+				w.desired.intend(id, fleet.NodeIntent{})
+			}
+			w.desired.intend(node, fleet.NodeIntent{Cordoned: true, DrainUntil: time.Now().Add(time.Minute)})
+		case 1:
+			w.desired.intend(node, fleet.NodeIntent{})
+		case 2:
+			next := server("a", now.Revision+1, wanted)
+			next.Generation = now.Generation
+			w.desired.set(upgraded(stable, next))
+		case 3:
+			if !now.Rolling {
+				w.desired.set(restarted(now, now.Generation+1))
+			}
+		case 4:
+			old := w.controller
+			w.lead(others[0])
+			others[0] = old
+			pause(time.Duration(rnd.IntN(3000)) * time.Millisecond)
+			w.follow(old)
+		}
+	}
+	last := w.desired.Servers()[0]
+	next := server("a", 3*(last.Revision+1), wanted)
+	next.Generation = last.Generation
+	w.desired.set(upgraded(stable, next))
+	pause(40 * time.Second)
+	if !w.converged() || w.desired.Servers()[0].Rolling {
+		t.Errorf("not what is desired, or still rolling\n%s", w)
+	}
+	w.stop()
+	others[0].stop()
 }

@@ -130,6 +130,7 @@ type controller struct {
 	rec    *Reconciler
 	mu     sync.Mutex
 	events []Event
+	epoch  fleet.Epoch // its last; the world's mu
 	stop   func() // both
 	yield  func() // ends leading or following; nil: neither
 }
@@ -195,7 +196,7 @@ func (w *world) newController() *controller {
 			seq++
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			return fleet.ReplicaID(fmt.Sprintf("%s-%d-e%d.%d", s, r, w.epoch, seq))
+			return fleet.ReplicaID(fmt.Sprintf("%s-%d-e%d.%d", s, r, c.epoch, seq))
 		},
 	})
 	observing := w.background(c.obs.Run)
@@ -228,6 +229,7 @@ func (w *world) lead(c *controller) {
 	}
 	w.mu.Lock()
 	w.epoch++
+	c.epoch = w.epoch
 	order := fleet.Order{Cluster: "c", Epoch: w.epoch}
 	w.mu.Unlock()
 	w.desired.mu.Lock()
