@@ -68,7 +68,7 @@ var defaultTimeouts = Timeouts{
 	Heartbeat: 400 * time.Millisecond,
 	Election:  400 * time.Millisecond,
 	Lease:     250 * time.Millisecond,
-	Commit:    25 * time.Millisecond,
+	Commit:    50 * time.Millisecond,
 }
 
 // logStore is raft's disk: log entries, and term and vote.
@@ -261,9 +261,9 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	s.handOver(ctx)
 	// Raft forgets the operations it holds when it shuts down, and whoever
-	// waits for one would wait for ever. Without a leader, or as the leader of
-	// one, they end by themselves.
-	s.drain(ctx, time.Second)
+	// waits for one would wait for ever. Without leadership, or in a cluster of
+	// one, they end by themselves, and soon.
+	s.drain(time.Second)
 	s.net.shut() // peers' calls end too: raft does not wait for them
 	err := s.raft.Shutdown().Error()
 	close(s.stop)

@@ -141,6 +141,34 @@ func TestRestartOfAll(t *testing.T) {
 	c.agree()
 }
 
+// A controller that comes back is not caught up before it has what was written
+// meanwhile.
+func TestCaughtUp(t *testing.T) {
+	c := three(t)
+	c.must(put("a", "x"))
+	away := c.followers()[0]
+	c.close(away)
+	c.must(put("a", "y"))
+	back := c.restart(away)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := back.CaughtUp(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := has(back.State(), "a", "y"); err != nil {
+		t.Error(err)
+	}
+	if err := c.leader().CaughtUp(ctx); err != nil {
+		t.Errorf("the leader: %v", err)
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	alone := c.add()
+	if err := alone.CaughtUp(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("without any cluster: %v", err)
+	}
+}
+
 func TestCloseHandsOver(t *testing.T) {
 	c := three(t)
 	c.must(put("a", "x"))

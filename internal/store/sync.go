@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -118,13 +117,13 @@ func (f *flight) beginClosing() bool {
 }
 
 // drain waits, within bounds, until nothing is in flight.
-func (f *flight) drain(ctx context.Context, atMost time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, atMost)
-	defer cancel()
+func (f *flight) drain(atMost time.Duration) {
+	timeout := time.NewTimer(atMost)
+	defer timeout.Stop()
 	for f.busy() {
 		select {
 		case <-f.idle:
-		case <-ctx.Done():
+		case <-timeout.C:
 			return
 		}
 	}

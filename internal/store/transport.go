@@ -27,19 +27,26 @@ type transport struct {
 	*raft.NetworkTransport
 	layer *layer
 	acks  acks
-	acked func()
+	heard heard
+	moved func()
+
+	requests chan raft.RPC // to raft
+	stop     chan struct{}
+	relaying sync.WaitGroup
 }
 
-func newTransport(dir *Dir, cfg Config, log *hclogger, acked func()) *transport {
+func newTransport(dir *Dir, cfg Config, log *hclogger, moved func()) *transport {
 	l := &layer{Listener: cfg.Listener, dir: dir, dial: cfg.dial, open: make(map[net.Conn]struct{})}
 	if l.dial == nil {
 		l.dial = func(ctx context.Context, addr string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
 		}
 	}
-	return &transport{
-		layer: l,
-		acked: acked,
+	t := &transport{
+		layer:    l,
+		moved:    moved,
+		requests: make(chan raft.RPC),
+		stop:     make(chan struct{}),
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			ServerAddressProvider: resolver(cfg.Resolve),
 			Stream:                l,
@@ -48,7 +55,33 @@ func newTransport(dir *Dir, cfg Config, log *hclogger, acked func()) *transport 
 			Logger:                log,
 		}),
 	}
+	t.relaying.Go(t.relay)
+	return t
 }
+
+// relay hands peers' requests to raft and notes what leaders say of commits.
+// Heartbeats do not come this way, and say nothing of them.
+func (t *transport) relay() {
+	for {
+		select {
+		case rpc := <-t.NetworkTransport.Consumer():
+			if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+				t.heard.set(leaderWord{time.Now(), req.Term, req.LeaderCommitIndex})
+			}
+			select {
+			case t.requests <- rpc:
+				t.moved()
+			case <-t.stop:
+				return
+			}
+		case <-t.stop:
+			return
+		}
+	}
+}
+
+// Consumer is where raft takes its peers' requests from.
+func (t *transport) Consumer() <-chan raft.RPC { return t.requests }
 
 // AppendEntries notes which requests were answered: Read needs answers to
 // requests that were sent after it began. Requests in a pipeline are not noted,
@@ -60,7 +93,7 @@ func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, req
 	}
 	if resp.Success && resp.Term == req.Term {
 		t.acks.add(id, req.Term, sent)
-		t.acked()
+		t.moved()
 	}
 	return nil
 }
@@ -71,6 +104,8 @@ func (t *transport) shut() {
 	t.layer.shut()
 	t.CloseStreams()
 	t.Close()
+	close(t.stop)
+	t.relaying.Wait()
 }
 
 // resolver makes an address of a controller's id: the id itself is part of it,
