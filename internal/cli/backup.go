@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -110,7 +109,7 @@ func writeNew(path string, data []byte) (err error) {
 }
 
 func (a *app) readBackup(file string) (*store.Backup, error) {
-	var in io.Reader = a.In
+	in := a.In
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {

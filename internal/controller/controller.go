@@ -75,7 +75,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
+	defer func() { _ = dir.Close() }() // of a start that failed; the store closes it else
 	seed := &seeder{cfg: cfg, log: log}
 	var file *fleetfile.File
 	if cfg.File != "" && dir.Stateless() {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// ErrTooNew: a command or state was written by a newer version of mcpfleet
+// ErrTooNew means that a command or state was written by a newer version of mcpfleet
 // than this one, and cannot be understood without it.
 var ErrTooNew = errors.New("written by a newer version")
 

@@ -18,7 +18,7 @@ func TestHint(t *testing.T) {
 	for word, want := range map[string]string{
 		"brvae":  `; did you mean "brave"?`,
 		"search": `; did you mean "brave-search"?`,
-		"fiels":  `; did you mean "files"?`,
+		"filse":  `; did you mean "files"?`,
 		"zebra0": "",
 		"":       "",
 	} {
