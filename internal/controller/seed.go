@@ -41,7 +41,7 @@ func (s *seeder) parse() (*fleetfile.File, error) {
 // needed, or ctx ends.
 func (s *seeder) seed(ctx context.Context, file *fleetfile.File) {
 	defer s.done.Store(true)
-	if file == nil {
+	if file == nil || len(file.Servers) == 0 { // an empty state is what it wants
 		return
 	}
 	retry := time.NewTicker(50 * time.Millisecond)
