@@ -1,0 +1,107 @@
+//go:build linux
+
+package partition
+
+import (
+	"crypto/rand"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/proctab"
+)
+
+// The faults are what the other tests rest on: each does what it says, in the
+// direction that it says, and ends.
+func TestFaultsOfTheNetwork(t *testing.T) {
+	n := NewNetwork(t, "a", "b", "c")
+	sockets := map[string]*net.UDPConn{}
+	for host, addr := range n.hosts {
+		err := inside(n.ns(host), func() (err error) {
+			sockets[host], err = net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(addr), Port: 7})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sockets[host].Close()
+	}
+	// heard tells how many of a number of packets arrive. The last word comes
+	// late, so nothing is waited for longer than it can take on one machine.
+	heard := func(from, to string, packets int) int {
+		t.Helper()
+		for i := range packets {
+			if _, err := sockets[from].WriteTo(fmt.Appendf(nil, "%d", i), sockets[to].LocalAddr()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		count := 0
+		for b := make([]byte, 16); count < packets; count++ {
+			if err := sockets[to].SetReadDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := sockets[to].ReadFrom(b); err != nil {
+				break
+			}
+		}
+		return count
+	}
+	want := func(links string) {
+		t.Helper()
+		var got string
+		for _, link := range []string{"ab", "ba", "ac", "bc"} {
+			// The first may wait for an address, and be lost by that.
+			if heard(link[:1], link[1:], 3) > 0 {
+				got += link + " "
+			}
+		}
+		if got != links {
+			t.Errorf("links that work: %q, want %q", got, links)
+		}
+	}
+	want("ab ba ac bc ")
+	n.Cut("a", "b")
+	want("ac bc ")
+	n.Heal()
+	n.Deafen("a", n.Others("a")...)
+	want("ab ac bc ")
+	n.Heal()
+	want("ab ba ac bc ")
+	n.Lose(0.3)
+	if got := heard("a", "b", 200); got < 80 || got > 190 {
+		t.Errorf("%d of 200 packets arrived, want about 140", got)
+	}
+	n.Heal()
+	if got := heard("a", "b", 50); got != 50 {
+		t.Errorf("%d of 50 packets arrived on a link without faults", got)
+	}
+}
+
+// What a run that was killed has left behind is removed, and nothing else.
+func TestSweep(t *testing.T) {
+	mine := NewNetwork(t, "h")
+	dead := proctab.ID{PID: math.MaxInt32, Start: 1}
+	left := owned(dead) + strings.ToLower(rand.Text()[:6]) + ".h"
+	if err := run("", "ip", "netns", "add", left); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sleep", "600")
+	if err := inside(left, cmd.Start); err != nil {
+		t.Fatal(err)
+	}
+	if err := sweep(); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait() // it was killed, or this takes ten minutes
+	for ns, want := range map[string]bool{left: false, mine.hub: true, mine.ns("h"): true} {
+		if _, err := os.Stat(filepath.Join(namespaces, ns)); (err == nil) != want {
+			t.Errorf("namespace %s: got %v, want it to be there: %v", ns, err, want)
+		}
+	}
+}

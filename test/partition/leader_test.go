@@ -1,0 +1,202 @@
+//go:build linux
+
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// A leader that reaches clients and workers, but no other controller: the
+// majority goes on without it, it writes nothing and claims nothing to be true,
+// calls through it succeed all the time, and whatever it may have ordered, no
+// replica is touched that the majority did not want touched.
+func TestLeaderCutOffFromControllers(t *testing.T) {
+	c := NewCluster(t, 2)
+	before := c.Deploy("c1", 4)
+	old := c.AwaitLeader(c.Controllers...)
+	majority := c.otherControllers(old)
+	callers := c.Call(20*time.Second, c.Controllers...)
+
+	c.Cut(old, majority...)
+	refusals := c.expectRefusals(old)
+	c.AwaitLeader(majority...)
+	for i, via := range majority {
+		eventually(t, "the majority writes through "+via, func() error { return c.Put(via, "demo", c.spec(4, 2000+i)) })
+	}
+	// Longer than node_grace: the old leader would have acted by then.
+	throughout(t, 12*time.Second, "nothing is touched", func() error { return c.same(majority[0], before) })
+
+	// Now the two disagree on how many there shall be.
+	eventually(t, "the majority scales up", func() error { return c.Put(majority[1], "demo", c.spec(5, 3000)) })
+	c.AwaitReplicas(5, majority...)
+	after, err := c.Replicas(majority[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, pid := range before {
+		if after[id] != pid {
+			t.Errorf("replica %s, process %d, is none of %v", id, pid, after)
+		}
+	}
+	refusals.finish(t)
+
+	c.Heal()
+	eventually(t, "the old leader follows", func() error {
+		queue, err := c.Queue(old, "demo", api.ReadOptions{})
+		if err != nil {
+			return err
+		}
+		if _, err := c.Leader(c.Controllers...); err != nil {
+			return err
+		}
+		return errors.Join(differ("queue", queue, 3000), c.same(old, after))
+	})
+	eventually(t, "a write through the old leader", func() error { return c.Put(old, "demo", c.spec(5, 4000)) })
+	throughout(t, 3*time.Second, "nothing is touched after healing", func() error { return c.untouched(after) })
+	callers.Finish(t, false)
+}
+
+// A leader that hears nobody, and then one whom nobody hears: there is a leader
+// again or still, writes work, and nothing is replaced.
+func TestOneWayLoss(t *testing.T) {
+	c := NewCluster(t, 2)
+	before := c.Deploy("c1", 4)
+	for i, way := range []struct {
+		name  string
+		fault func(leader string)
+	}{
+		{"leader hears nobody", func(leader string) { c.Deafen(leader, c.Others(leader)...) }},
+		{"nobody hears the leader", func(leader string) {
+			for _, other := range c.Others(leader) {
+				c.Deafen(other, leader)
+			}
+		}},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			old := c.AwaitLeader(c.Controllers...)
+			majority := c.otherControllers(old)
+			callers := c.Call(20*time.Second, majority...)
+			way.fault(old)
+			refusals := c.expectRefusals(old)
+			c.AwaitLeader(majority...)
+			queue := 2000 * (i + 1)
+			eventually(t, "a write through the others", func() error { return c.Put(majority[0], "demo", c.spec(4, queue)) })
+			eventually(t, "a read through the others", func() error {
+				got, err := c.Queue(majority[1], "demo", api.ReadOptions{})
+				return errors.Join(err, differ("queue", got, queue))
+			})
+			throughout(t, 8*time.Second, "nothing is replaced", func() error { return c.untouched(before) })
+			refusals.finish(t)
+
+			c.Heal()
+			eventually(t, "all follow one leader", func() error {
+				got, err := c.Queue(old, "demo", api.ReadOptions{})
+				if err != nil {
+					return err
+				}
+				if _, err := c.Leader(c.Controllers...); err != nil {
+					return err
+				}
+				return errors.Join(differ("queue", got, queue), c.same(old, before))
+			})
+			callers.Finish(t, false)
+		})
+	}
+}
+
+func (c *Cluster) otherControllers(but string) []string {
+	return slices.DeleteFunc(slices.Clone(c.Controllers), func(name string) bool { return name == but })
+}
+
+// refusals is a client of a controller without a majority, which writes and
+// reads all the time.
+type refusals struct {
+	cancel context.CancelFunc
+	group  sync.WaitGroup
+
+	mu     sync.Mutex
+	writes map[verdict]int
+	reads  int
+	errs   []error
+}
+
+// expectRefusals asks a controller that has been cut off from the majority.
+func (c *Cluster) expectRefusals(via string) *refusals {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &refusals{cancel: cancel, writes: map[verdict]int{}}
+	client := c.Clients[via]
+	ask := func(f func(ctx context.Context) error) {
+		r.group.Go(func() {
+			for ctx.Err() == nil {
+				within, cancel := context.WithTimeout(ctx, asked)
+				err := f(within)
+				cancel()
+				if ctx.Err() == nil && err != nil {
+					r.mu.Lock()
+					r.errs = append(r.errs, err)
+					r.mu.Unlock()
+				}
+			}
+		})
+	}
+	number := 0
+	ask(func(ctx context.Context) error {
+		number++
+		name := fleet.ServerName(fmt.Sprintf("never-%d", number))
+		_, err := client.PutServer(ctx, name, c.spec(0, number), api.WriteOptions{})
+		if ctx.Err() != nil && context.Cause(ctx) == context.Canceled {
+			return nil // the test is over
+		}
+		if err := mustRefuse(err); err != nil {
+			return err
+		}
+		v, _ := judge(err)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.writes[v]++
+		return nil
+	})
+	ask(func(ctx context.Context) error {
+		s, err := client.GetServer(ctx, "demo", api.ReadOptions{})
+		if ctx.Err() != nil && context.Cause(ctx) == context.Canceled {
+			return nil
+		}
+		if e, ok := errors.AsType[*api.Error](err); !ok || e.Code != api.CodeNoLeader {
+			return fmt.Errorf("a read without a majority: got %q (%w), want %s", s.Spec, errors.Join(err), api.CodeNoLeader)
+		}
+		if s, err := client.GetServer(ctx, "demo", api.ReadOptions{Stale: true}); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("a stale read: got %q: %w", s.Spec, err)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.reads++
+		return nil
+	})
+	c.t.Cleanup(func() { r.cancel(); r.group.Wait() })
+	return r
+}
+
+// finish wants every write and read to have been refused, and some to have
+// been asked for.
+func (r *refusals) finish(t testing.TB) {
+	t.Helper()
+	r.cancel()
+	r.group.Wait()
+	t.Logf("without a majority: writes %v, %d reads refused", maps.Clone(r.writes), r.reads)
+	if err := errors.Join(r.errs...); err != nil {
+		t.Error(err)
+	}
+	if r.writes[refused]+r.writes[unknown] == 0 || r.reads == 0 {
+		t.Error("nothing was asked for without a majority")
+	}
+}

@@ -1,0 +1,54 @@
+//go:build linux
+
+package partition
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		defer func() {
+			if dir, err := programs(); err == nil {
+				os.RemoveAll(dir)
+			}
+		}()
+		return m.Run()
+	}())
+}
+
+// programs builds the programs once, as make does: static, and without the
+// race detector, whatever the tests are built with. It returns their directory.
+var programs = sync.OnceValues(func() (string, error) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "mcpfleet-partition-")
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/", "./cmd/controller", "./cmd/worker", "./cmd/demo-server")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		os.RemoveAll(dir)
+		return "", fmt.Errorf("build the programs: %w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+// program is the path of one of the programs.
+func program(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, name)
+}

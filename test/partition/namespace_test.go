@@ -1,0 +1,135 @@
+//go:build linux
+
+package partition
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mcpfleet/mcpfleet/internal/proctab"
+)
+
+// namespaces is where ip keeps the names of network namespaces.
+const namespaces = "/run/netns"
+
+// inside runs f on a thread that is in a network namespace. What f starts or
+// dials stays in there. The thread ends with f, as it is of no other use.
+func inside(ns string, f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked, so the thread goes too
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread cannot end, and where it is the whole process seems
+			// to be. As long as it is held here the next one is another.
+			defer runtime.UnlockOSThread()
+			done <- inside(ns, f)
+			return
+		}
+		done <- func() error {
+			fd, err := unix.Open(filepath.Join(namespaces, ns), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return fmt.Errorf("open namespace %s: %w", ns, err)
+			}
+			defer unix.Close(fd)
+			if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("enter namespace %s: %w", ns, err)
+			}
+			return f()
+		}()
+	}()
+	return <-done
+}
+
+// dialer dials from a namespace, addresses that need no resolver.
+func dialer(ns string) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+		bad := inside(ns, func() error {
+			conn, err = new(net.Dialer).DialContext(ctx, network, addr)
+			return nil
+		})
+		if bad != nil {
+			return nil, bad
+		}
+		return conn, err
+	}
+}
+
+// run runs a command that has to work.
+func run(stdin, name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, stdin, out)
+	}
+	return nil
+}
+
+// inhabitants are the processes in a namespace.
+func inhabitants(ns string) ([]int, error) {
+	out, err := exec.Command("ip", "netns", "pids", ns).Output()
+	if err != nil {
+		return nil, fmt.Errorf("ip netns pids %s: %w", ns, err)
+	}
+	var pids []int
+	for _, word := range strings.Fields(string(out)) {
+		pid, err := strconv.Atoi(word)
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
+}
+
+// prefix begins the names of all namespaces made here. Then comes who made
+// them, for good: pid and start time.
+const prefix = "mcpfleet-partition."
+
+func owned(owner proctab.ID) string { return fmt.Sprintf("%s%d.%d.", prefix, owner.PID, owner.Start) }
+
+// sweep removes the namespaces of makers that live no more, and what runs in
+// them.
+func sweep() error {
+	left, err := filepath.Glob(filepath.Join(namespaces, prefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range left {
+		ns := filepath.Base(path)
+		var owner proctab.ID
+		if _, err := fmt.Sscanf(strings.TrimPrefix(ns, prefix), "%d.%d.", &owner.PID, &owner.Start); err == nil && owner.Alive() {
+			continue
+		}
+		if err := remove(ns); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove kills what is in a namespace and removes it. Somebody else may be
+// faster.
+func remove(ns string) error {
+	if pids, err := inhabitants(ns); err == nil {
+		for _, pid := range pids {
+			if pid != os.Getpid() {
+				_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone by now
+			}
+		}
+	}
+	err := run("", "ip", "netns", "del", ns)
+	if _, gone := os.Stat(filepath.Join(namespaces, ns)); os.IsNotExist(gone) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,82 @@
+//go:build linux
+
+package partition
+
+import (
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// A worker that nobody reaches: for less than node_grace it keeps what it has
+// and nothing is replaced; for longer all is replaced elsewhere, and when it
+// returns exactly as much runs as is wanted. Calls succeed all the time.
+func TestWorkerCutOff(t *testing.T) {
+	c := NewCluster(t, 2)
+	before := c.Deploy("c1", 4)
+	leader := c.AwaitLeader(c.Controllers...)
+	if on := c.running("w1"); len(on) != 2 {
+		t.Fatalf("w1 runs %v of %v, want two", on, before)
+	}
+
+	t.Run("for a moment", func(t *testing.T) {
+		callers := c.Call(30*time.Second, c.Controllers...)
+		c.Cut("w1", c.Others("w1")...)
+		throughout(t, 6*time.Second, "nothing is replaced", func() error { return c.untouched(before) })
+		c.Heal()
+		// As long as it would have taken, and more.
+		throughout(t, 12*time.Second, "nothing is replaced after healing", func() error { return c.untouched(before) })
+		eventually(t, "the worker and its replicas are back", func() error {
+			for _, name := range c.Controllers {
+				if err := c.workersAre(name, api.NodeReady, c.Workers...); err != nil {
+					return err
+				}
+				if err := c.same(name, before); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		callers.Finish(t, false)
+	})
+
+	t.Run("for good", func(t *testing.T) {
+		callers := c.Call(30*time.Second, c.Controllers...)
+		kept := c.running("w1")
+		c.Cut("w1", c.Others("w1")...)
+		eventually(t, "all is replaced on the other worker", func() error {
+			pids, err := c.readyOn(leader, "w2")
+			if err != nil {
+				return err
+			}
+			if err := differ("replicas on w2", len(pids), 4); err != nil {
+				return err
+			}
+			return differ("processes on w2", len(c.running("w2")), 4)
+		})
+		if got := c.running("w1"); differ("", got, kept) != nil {
+			t.Errorf("w1 runs %v while it is alone, want what it had: %v", got, kept)
+		}
+		c.Heal()
+		eventually(t, "the worker is back", func() error { return c.workersAre(leader, api.NodeReady, c.Workers...) })
+		c.AwaitReplicas(4, c.Controllers...)
+		throughout(t, 5*time.Second, "it stays so", func() error { return differ("replicas that run", len(c.running()), 4) })
+		callers.Finish(t, false)
+	})
+}
+
+// readyOn are the demo server's ready replicas on one worker.
+func (c *Cluster) readyOn(via, worker string) ([]fleet.ReplicaID, error) {
+	ctx, cancel := c.ctx()
+	defer cancel()
+	all, err := c.Clients[via].Replicas(ctx)
+	var ids []fleet.ReplicaID
+	for _, r := range all {
+		if r.Server == "demo" && string(r.Node) == worker && r.Phase == "READY" {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids, err
+}
