@@ -138,6 +138,7 @@ type cluster struct {
 	leads   map[fleet.ControllerID]func() // ends Lead
 	clock   int
 	tenures []*tenure
+	linger  map[fleet.ControllerID]chan struct{} // its tenures end only when this is closed
 }
 
 func quietLog(t *testing.T) *slog.Logger {
@@ -207,6 +208,12 @@ func (c *cluster) tenure(ctx context.Context, s *Store, o fleet.Order) {
 	c.tenures = append(c.tenures, tn)
 	c.mu.Unlock()
 	<-ctx.Done()
+	c.mu.Lock()
+	linger := c.linger[s.ID()]
+	c.mu.Unlock()
+	if linger != nil {
+		<-linger
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.clock++

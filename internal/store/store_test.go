@@ -194,6 +194,55 @@ func TestCloseHandsOver(t *testing.T) {
 	}
 }
 
+// The next leader need not wait for an election timeout: it was told to begin,
+// and this is how the old one heard of a higher term before it shut down.
+func TestCloseTellsTheNextLeader(t *testing.T) {
+	c := three(t)
+	eventually(t, "a hand-over", func() error { // one may fail on a busy machine
+		old := c.leader()
+		term := old.raft.CurrentTerm()
+		c.close(old)
+		after := old.raft.CurrentTerm()
+		c.restart(old)
+		if after <= term {
+			return fmt.Errorf("term %d when it shut down, %d when it led", after, term)
+		}
+		return nil
+	})
+}
+
+// A tenure that takes long to end holds the next one of the same controller up.
+func TestTenuresDoNotOverlap(t *testing.T) {
+	c := three(t)
+	slow := c.leader()
+	end := make(chan struct{})
+	c.mu.Lock()
+	c.linger = map[fleet.ControllerID]chan struct{}{slow.ID(): end}
+	c.mu.Unlock()
+	eventually(t, "another leader", func() error { return slow.Transfer(t.Context(), "") })
+	eventually(t, "leadership back", func() error {
+		if _, leads := slow.leaderTerm(); leads {
+			return nil
+		}
+		for _, s := range c.stores() {
+			if _, ok := s.tenure(); ok {
+				return s.Transfer(t.Context(), slow.ID())
+			}
+		}
+		return errors.New("nobody leads")
+	})
+	for range 20 { // round trips through the log in which a tenure could begin
+		if err := slow.raft.Barrier(0).Error(); err != nil {
+			break
+		}
+	}
+	if _, ok := slow.tenure(); ok {
+		t.Error("a tenure began before the last one ended")
+	}
+	close(end)
+	c.leader() // and cluster.checkTenures looks at all
+}
+
 func TestTransfer(t *testing.T) {
 	c := three(t)
 	lead := c.leader()
