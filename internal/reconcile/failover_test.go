@@ -181,3 +181,71 @@ func TestStatusWhileTheLeaderWaits(t *testing.T) {
 		w.until(8*time.Second, "n2 is given up", func() bool { return len(w.ready("a")) == 2 })
 	})
 }
+
+// A follower counts the failures of replicas that it never saw run, as reports
+// came too late for that.
+func TestFollowerMissesTheStart(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, "n1")
+		w.workers[0].Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
+			return observetest.Behaviour{FailStart: true}
+		})
+		w.net.SetFaults(observetest.Faults{ReportDelay: 2 * time.Second})
+		second := w.newController()
+		defer second.stop()
+		w.follow(second)
+		time.Sleep(5 * time.Second)
+		w.desired.set(server("a", 1, 1))
+		w.control()
+		defer w.stop()
+		time.Sleep(time.Minute)
+		ours, theirs := w.status("a"), second.rec.Status()[0]
+		if !theirs.StartFailed || theirs.State != fleet.StateUnavailable || theirs.Restarts < ours.Restarts-1 || theirs.Restarts == 0 {
+			t.Errorf("follower: %+v\nleader: %+v", theirs, ours)
+		}
+	})
+}
+
+// What the old leader stopped a moment before has not failed.
+func TestFailoverAmongStops(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		for delay := range 12 {
+			w := newWorld(t, uint64(delay), "n1", "n2")
+			for _, n := range w.workers {
+				n.Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
+					return observetest.Behaviour{StopAfter: 3 * time.Second}
+				})
+			}
+			w.net.SetFaults(observetest.Faults{OrderDelay: 100 * time.Millisecond, ReportDelay: 500 * time.Millisecond})
+			w.desired.set(server("a", 1, 8))
+			w.control()
+			first, second := w.controller, w.newController()
+			w.follow(second)
+			w.until(20*time.Second, "deployed", w.converged)
+			w.desired.set(server("a", 1, 2))
+			time.Sleep(time.Duration(delay) * 40 * time.Millisecond)
+			w.lead(second)
+			w.until(20*time.Second, "smaller", w.converged)
+			if s := w.status("a"); s.Restarts != 0 || second.happened(ReplicaFailed) != 0 || len(w.starts()) != 8 {
+				t.Errorf("restarts = %d, failures = %d, starts = %d; want 0, 0 and 8", s.Restarts, second.happened(ReplicaFailed), len(w.starts()))
+			}
+			first.stop()
+			second.stop()
+		}
+	})
+}
+
+// A worker of an older version, which knows no fence, gets orders when the
+// grace is over.
+func TestWorkerWithoutFence(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, "n1", "n2")
+		w.workers[0].Age()
+		w.desired.set(server("a", 1, 2, func(s *fleet.Spec) { s.MaxReplicasPerNode = 1 }))
+		w.control()
+		defer w.stop()
+		if took := w.until(30*time.Second, "deployed", w.converged); took < 9*time.Second {
+			t.Errorf("deployed after %v, want the grace first", took)
+		}
+	})
+}

@@ -2,16 +2,23 @@
 // four steps: observe (memory.go takes in the workers' reports), plan (plan.go
 // decides, pure: desired and observed in, actions with reasons out), act
 // (orders.go tells the workers), and back off (backoff.go says how soon what
-// failed is tried again). hold.go keeps a controller that has just started from
-// acting before it has the whole picture.
+// failed is tried again). One controller leads; the others follow: they make
+// the same passes and leave out the act, so that their status is as good.
 //
 // It promises: running replicas of wanted revisions are adopted and never
-// restarted; an update and the replacement of an unhealthy replica start the
-// new before they stop the old, wherever there is room; orders are repeated
-// until answered and counted until a report shows them, so that neither loss
-// nor repetition nor reordering of messages makes one replica too many or too
-// few; a server that cannot start is tried for ever and never hammered; what
-// was lost with its node is replaced without delay. It knows nothing of calls.
+// restarted, whoever started them; a new leader acts only when every living
+// worker refuses the leaders before and has reported what those ordered
+// (fence.go), and recalls how starts have gone from what workers remember
+// (past.go); an update, a restart, a drain and the replacement of an unhealthy
+// replica start the new before they stop the old, wherever there is room;
+// orders are repeated until answered and counted until a report shows them, so
+// that neither loss nor repetition nor reordering of messages makes one replica
+// too many or too few; a server that cannot start is tried for ever and never
+// hammered, and a revision that does not start never takes the place of the
+// last one that was rolled out; what was lost with its node is replaced without
+// delay, and nothing is while a node may come back, but what a server without
+// any other replica needs to serve. It knows nothing of calls and writes no
+// desired state: that a rollout has ended is told to a callback.
 //
 // Follow and Lead own every goroutine; other methods may be called at any time.
 package reconcile

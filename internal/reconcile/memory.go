@@ -115,6 +115,7 @@ func (m *memory) see(s *observe.Snapshot, r *fleet.Replica, now time.Time) {
 	if adopted {
 		u = m.adopt(r, now)
 	}
+	began := !adopted && u.phase < fleet.PhaseDraining && r.Phase == fleet.PhaseDraining // to drain
 	u.life, u.resources, u.phase = node.Member.Life, r.Resources, r.Phase
 	u.observed, u.start = true, nil // seen: the start needs no answer
 	if u.readyAt.IsZero() && r.Phase == fleet.PhaseReady {
@@ -134,7 +135,7 @@ func (m *memory) see(s *observe.Snapshot, r *fleet.Replica, now time.Time) {
 		m.record(u.event(ReplicaUnhealthy, b.last))
 	}
 	u.unhealthy = r.Unhealthy
-	if u.phase == fleet.PhaseDraining && !adopted && u.stop == nil && u.failed == "" && !node.Draining && m.heeds(u.life) {
+	if began && u.stop == nil && !node.Draining && m.heeds(u.life) {
 		// Nobody stops it: it is ending by itself. The wait for the next start
 		// begins now, however long the worker needs to clean up. Why it ended the
 		// worker knows only then: until then an older failure tells more.

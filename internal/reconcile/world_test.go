@@ -131,8 +131,8 @@ type controller struct {
 	mu     sync.Mutex
 	events []Event
 	epoch  fleet.Epoch // its last; the world's mu
-	stop   func() // both
-	yield  func() // ends leading or following; nil: neither
+	stop   func()      // both
+	yield  func()      // ends leading or following; nil: neither
 }
 
 // world is workers, their network, and the controller that leads.

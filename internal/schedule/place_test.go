@@ -22,6 +22,7 @@ func others(k int) func(*Node)         { return func(n *Node) { n.Replicas += k 
 func runs(r string) func(*Node)        { return func(n *Node) { n.Runtime = r } }
 func labelled(k, v string) func(*Node) { return func(n *Node) { n.Labels = map[string]string{k: v} } }
 func drains(n *Node)                   { n.Draining = true }
+func noMore(n *Node)                   { n.Cordoned = true }
 func gone(n *Node)                     { n.Connected = false }
 func memory(all, used int64) func(*Node) {
 	return func(n *Node) { n.Capacity.Memory, n.Allocated.Memory = all, used }
@@ -65,6 +66,8 @@ func TestPlace(t *testing.T) {
 		{"a test runtime takes both", Request{Template: &command}, []Node{node("a", runs("fake"))}, "a", ""},
 
 		{"only draining", Request{Template: &image}, []Node{node("a", drains)}, "", "no node fits: 1 node is draining"},
+		{"cordoned", Request{Template: &image}, []Node{node("a", drains), node("b", noMore), node("c", noMore)}, "", "no node fits: 2 nodes are cordoned, 1 is draining"},
+		{"one is cordoned", Request{Template: &image}, []Node{node("a", noMore), node("b", others(9))}, "b", ""},
 		{"only unreachable", Request{Template: &image}, []Node{node("a", gone), node("b", gone)}, "", "no node fits: 2 nodes are unreachable"},
 		{"command on podman", Request{Template: &command}, []Node{node("a")}, "",
 			"no node fits: 1 node runs images only (podman) and the server is a command"},

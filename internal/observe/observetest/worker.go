@@ -2,6 +2,7 @@ package observetest
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,7 +31,8 @@ type Worker struct {
 	behave    func(fleet.ServerName, fleet.Revision) Behaviour
 	highest   fleet.Order // obeyed so far
 	clock     time.Duration
-	refused   int // orders
+	refused   int  // orders
+	old       bool // knows no fence
 	version   uint64
 	replicas  map[fleet.ReplicaID]*entry // every id ever known
 	wake      map[chan struct{}]struct{}
@@ -129,6 +131,13 @@ func (w *Worker) Obey(o fleet.Order) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.highest = o
+}
+
+// Age makes it a worker of a version that knows no fence.
+func (w *Worker) Age() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.old = true
 }
 
 // Refused is how many orders the worker has refused.
@@ -233,6 +242,9 @@ func (w *Worker) watched(o fleet.Order) error {
 func (w *Worker) barrier(o fleet.Order) (uint64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.old {
+		return 0, errors.New("unknown method Fence")
+	}
 	return w.version, w.fence(o)
 }
 
