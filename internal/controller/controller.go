@@ -149,6 +149,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		Desired: write, Events: happened, Preview: preview(reconciler), Controllers: &controllers{writes: write, names: make(map[fleet.ControllerID]fleet.NodeID)},
 		Backup: backup(cfg.Version), Self: cfg.Name, Stopping: stopping,
 	})
+	defer handler.Close()
 	// Requests end with requests, not with ctx: a stop lets them finish first.
 	requests, endRequests := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer endRequests(nil)
