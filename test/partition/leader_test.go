@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -28,7 +27,7 @@ func TestLeaderCutOffFromControllers(t *testing.T) {
 	callers := c.Call(20*time.Second, c.Controllers...)
 
 	c.Cut(old, majority...)
-	refusals := c.expectRefusals(old)
+	refusals := c.expectRefusals(old, "never")
 	c.AwaitLeader(majority...)
 	for i, via := range majority {
 		eventually(t, "the majority writes through "+via, func() error { return c.Put(via, "demo", c.spec(4, 2000+i)) })
@@ -61,6 +60,7 @@ func TestLeaderCutOffFromControllers(t *testing.T) {
 		}
 		return errors.Join(differ("queue", queue, 3000), c.same(old, after))
 	})
+	refusals.mustBeGone(t, c, old)
 	eventually(t, "a write through the old leader", func() error { return c.Put(old, "demo", c.spec(5, 4000)) })
 	throughout(t, 3*time.Second, "nothing is touched after healing", func() error { return c.untouched(after) })
 	callers.Finish(t, false)
@@ -87,7 +87,7 @@ func TestOneWayLoss(t *testing.T) {
 			majority := c.otherControllers(old)
 			callers := c.Call(20*time.Second, majority...)
 			way.fault(old)
-			refusals := c.expectRefusals(old)
+			refusals := c.expectRefusals(old, fmt.Sprintf("never-%d", i+1))
 			c.AwaitLeader(majority...)
 			queue := 2000 * (i + 1)
 			eventually(t, "a write through the others", func() error { return c.Put(majority[0], "demo", c.spec(4, queue)) })
@@ -109,6 +109,7 @@ func TestOneWayLoss(t *testing.T) {
 				}
 				return errors.Join(differ("queue", got, queue), c.same(old, before))
 			})
+			refusals.mustBeGone(t, c, old)
 			callers.Finish(t, false)
 		})
 	}
@@ -125,15 +126,16 @@ type refusals struct {
 	group  sync.WaitGroup
 
 	mu     sync.Mutex
-	writes map[verdict]int
+	writes map[verdict][]fleet.ServerName
 	reads  int
 	errs   []error
 }
 
-// expectRefusals asks a controller that has been cut off from the majority.
-func (c *Cluster) expectRefusals(via string) *refusals {
+// expectRefusals asks a controller that has been cut off from the majority. The
+// servers that it writes have names with this prefix.
+func (c *Cluster) expectRefusals(via, prefix string) *refusals {
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &refusals{cancel: cancel, writes: map[verdict]int{}}
+	r := &refusals{cancel: cancel, writes: map[verdict][]fleet.ServerName{}}
 	client := c.Clients[via]
 	ask := func(f func(ctx context.Context) error) {
 		r.group.Go(func() {
@@ -152,9 +154,9 @@ func (c *Cluster) expectRefusals(via string) *refusals {
 	number := 0
 	ask(func(ctx context.Context) error {
 		number++
-		name := fleet.ServerName(fmt.Sprintf("never-%d", number))
+		name := fleet.ServerName(fmt.Sprintf("%s-%d", prefix, number))
 		_, err := client.PutServer(ctx, name, c.spec(0, number), api.WriteOptions{})
-		if ctx.Err() != nil && context.Cause(ctx) == context.Canceled {
+		if errors.Is(context.Cause(ctx), context.Canceled) {
 			return nil // the test is over
 		}
 		if err := mustRefuse(err); err != nil {
@@ -163,12 +165,12 @@ func (c *Cluster) expectRefusals(via string) *refusals {
 		v, _ := judge(err)
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.writes[v]++
+		r.writes[v] = append(r.writes[v], name)
 		return nil
 	})
 	ask(func(ctx context.Context) error {
 		s, err := client.GetServer(ctx, "demo", api.ReadOptions{})
-		if ctx.Err() != nil && context.Cause(ctx) == context.Canceled {
+		if errors.Is(context.Cause(ctx), context.Canceled) {
 			return nil
 		}
 		if e, ok := errors.AsType[*api.Error](err); !ok || e.Code != api.CodeNoLeader {
@@ -192,11 +194,27 @@ func (r *refusals) finish(t testing.TB) {
 	t.Helper()
 	r.cancel()
 	r.group.Wait()
-	t.Logf("without a majority: writes %v, %d reads refused", maps.Clone(r.writes), r.reads)
+	t.Logf("without a majority: writes %v, %d reads refused", r.writes, r.reads)
 	if err := errors.Join(r.errs...); err != nil {
 		t.Error(err)
 	}
-	if r.writes[refused]+r.writes[unknown] == 0 || r.reads == 0 {
+	if len(r.writes) == 0 || r.reads == 0 {
 		t.Error("nothing was asked for without a majority")
+	}
+}
+
+// mustBeGone wants nothing of what was refused to be there.
+func (r *refusals) mustBeGone(t testing.TB, c *Cluster, via string) {
+	t.Helper()
+	ctx, cancel := c.ctx()
+	defer cancel()
+	list, err := c.Clients[via].List(ctx, api.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range list.Servers {
+		if slices.Contains(r.writes[refused], s.Name) {
+			t.Errorf("%s shows %s, which was refused as not written", via, s.Name)
+		}
 	}
 }

@@ -29,7 +29,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir, err := os.MkdirTemp("", "mcpfleet-partition-")
+	dir, err := os.MkdirTemp("", owned(self())+"*")
 	if err != nil {
 		return "", err
 	}

@@ -91,27 +91,36 @@ func inhabitants(ns string) ([]int, error) {
 	return pids, nil
 }
 
-// prefix begins the names of all namespaces made here. Then comes who made
-// them, for good: pid and start time.
+// prefix begins the names of all namespaces and directories of programs made
+// here. Then comes who made them, for good: pid and start time.
 const prefix = "mcpfleet-partition."
 
 func owned(owner proctab.ID) string { return fmt.Sprintf("%s%d.%d.", prefix, owner.PID, owner.Start) }
 
-// sweep removes the namespaces of makers that live no more, and what runs in
-// them.
+func self() proctab.ID {
+	p, _ := proctab.Find(os.Getpid())
+	return p.ID
+}
+
+// sweep removes what makers that live no more have made, and what runs in it.
 func sweep() error {
-	left, err := filepath.Glob(filepath.Join(namespaces, prefix+"*"))
-	if err != nil {
-		return err
-	}
-	for _, path := range left {
-		ns := filepath.Base(path)
-		var owner proctab.ID
-		if _, err := fmt.Sscanf(strings.TrimPrefix(ns, prefix), "%d.%d.", &owner.PID, &owner.Start); err == nil && owner.Alive() {
-			continue
-		}
-		if err := remove(ns); err != nil {
+	for dir, remove := range map[string]func(name string) error{
+		namespaces:   remove,
+		os.TempDir(): func(name string) error { return os.RemoveAll(filepath.Join(os.TempDir(), name)) },
+	} {
+		left, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
+		if err != nil {
 			return err
+		}
+		for _, path := range left {
+			name := filepath.Base(path)
+			var owner proctab.ID
+			if _, err := fmt.Sscanf(strings.TrimPrefix(name, prefix), "%d.%d.", &owner.PID, &owner.Start); err == nil && owner.Alive() {
+				continue
+			}
+			if err := remove(name); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

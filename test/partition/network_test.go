@@ -13,8 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/mcpfleet/mcpfleet/internal/proctab"
 )
 
 // Network is some hosts, each a namespace with one link to a bridge, which is
@@ -49,9 +47,8 @@ func NewNetwork(t testing.TB, hosts ...string) *Network {
 	if err := sweep(); err != nil {
 		t.Fatal(err)
 	}
-	self, _ := proctab.Find(os.Getpid())
 	n := &Network{
-		t: t, hosts: map[string]string{}, owner: owned(self.ID) + strings.ToLower(rand.Text()[:6]) + ".",
+		t: t, hosts: map[string]string{}, owner: owned(self()) + strings.ToLower(rand.Text()[:6]) + ".",
 		deaf: map[string]map[string]bool{}, set: map[string]string{},
 	}
 	n.hub = n.owner + "hub"
