@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -89,6 +90,9 @@ const maxJSONDepth = 64
 // allow, into nodes with positions.
 func parseJSON(data []byte) (*yaml.Node, *jsonError) {
 	r := &jsonReader{data: blankComments(data)}
+	if at := firstInvalid(data); at >= 0 { // encoding/json would put U+FFFD there, and say nothing
+		return nil, r.fail(at, "not valid JSON: not UTF-8")
+	}
 	var all json.RawMessage
 	if err := json.Unmarshal(r.data, &all); err != nil {
 		offset := len(r.data)
@@ -100,6 +104,21 @@ func parseJSON(data []byte) (*yaml.Node, *jsonError) {
 	r.dec = json.NewDecoder(bytes.NewReader(r.data))
 	r.dec.UseNumber()
 	return r.value(0)
+}
+
+// firstInvalid is where data stops being UTF-8, or -1.
+func firstInvalid(data []byte) int {
+	if utf8.Valid(data) {
+		return -1
+	}
+	at := 0
+	for {
+		r, size := utf8.DecodeRune(data[at:])
+		if r == utf8.RuneError && size == 1 {
+			return at
+		}
+		at += size
+	}
 }
 
 type jsonReader struct {

@@ -2,6 +2,7 @@ package fleetfile
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -369,4 +370,17 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("encoded and parsed again, %v:\n%s\ngot  %+v\nwant %+v", err, data, again, file)
 		}
 	})
+}
+
+func TestJSONMustBeUTF8(t *testing.T) {
+	bad := []byte("{\n  \"servers\": {\"a\": {\"command\": [\"\xff\"]}}}")
+	for _, name := range []string{"body.json", ""} {
+		if f, err := Parse(bad, Options{Filename: name}); err == nil {
+			t.Errorf("%q: got %+v, want an error: the value would be another one", name, f)
+		}
+	}
+	var errs Errors
+	if _, err := Parse(bad, Options{Filename: "body.json"}); !errors.As(err, &errs) || len(errs) != 1 || !errs.Malformed() || errs[0].Line != 2 || errs[0].Column != 34 {
+		t.Errorf("got %v, want line 2, column 34", err)
+	}
 }
