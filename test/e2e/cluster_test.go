@@ -31,7 +31,8 @@ type Cluster struct {
 	dir     string
 	file    string
 	runtime string
-	plain   bool // no CONTAINERS_CONF for workers
+	join    func() []string // gossip addresses that workers join
+	plain   bool            // no CONTAINERS_CONF for workers
 	traces  *traces
 }
 
@@ -41,6 +42,7 @@ func NewCluster(t testing.TB, runtime string) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, token: newToken(t), dir: t.TempDir(), runtime: runtime, Workers: map[string]*Process{}}
 	c.file = filepath.Join(c.dir, "fleet.yaml")
+	c.join = func() []string { return []string{c.Controller.Addr.Gossip} }
 	c.traces = follow(t, c.token)
 	t.Cleanup(func() {
 		c.stop()
@@ -94,7 +96,7 @@ func (c *Cluster) StartController(flags ...string) {
 func (c *Cluster) StartWorker(name string, flags ...string) *Process {
 	c.t.Helper()
 	args := append([]string{
-		"--name", c.Node(name), "--join", c.Controller.Addr.Gossip, "--runtime", c.runtime,
+		"--name", c.Node(name), "--join", strings.Join(c.join(), ","), "--runtime", c.runtime,
 		"--data-dir", filepath.Join(c.dir, name),
 	}, flags...)
 	w := command(c.t, "worker", filepath.Join(c.dir, name+".log"), args...)
@@ -135,7 +137,8 @@ func (c *Cluster) Start(workers int) {
 // Node is the full name of a worker.
 func (c *Cluster) Node(name string) string { return name + "-" + c.token }
 
-// Reload makes the controller read the fleet file again.
+// Reload makes the controller apply the fleet file again. By itself it does so
+// only once, to an empty state.
 func (c *Cluster) Reload() { c.Controller.Signal(syscall.SIGHUP) }
 
 // AwaitReady waits until so many workers take part and every server has all
@@ -247,8 +250,12 @@ func wantError(t testing.TB, err error, status int, code string) *api.Error {
 	return e
 }
 
-// stop ends the workers first, as they report their last to the controller.
+// stop ends the workers last: as long as a controller watches them, they wait
+// until their replicas have moved elsewhere.
 func (c *Cluster) stop() {
+	if c.Controller != nil {
+		c.Controller.Stop()
+	}
 	var all []*Process
 	for _, w := range c.Workers {
 		all = append(all, w)
@@ -259,9 +266,6 @@ func (c *Cluster) stop() {
 	}
 	for range all {
 		<-done
-	}
-	if c.Controller != nil {
-		c.Controller.Stop()
 	}
 }
 

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -96,7 +97,8 @@ func TestSlowReaderAndHungChildStallNobody(t *testing.T) {
 	}
 }
 
-func median(values []float64) float64 {
+// median is the middle one of values, which may be in any order.
+func median[T cmp.Ordered](values []T) T {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[len(sorted)/2]
 }

@@ -35,6 +35,7 @@ type Address struct {
 	HTTP   string `json:"http"`
 	GRPC   string `json:"grpc"`
 	Gossip string `json:"gossip"`
+	Raft   string `json:"raft"`
 }
 
 // patience is how long anything is waited for that the test says nothing else
@@ -86,17 +87,23 @@ func start(t testing.TB, name, log string, args ...string) *Process {
 }
 
 func (p *Process) start() {
-	t, name, log := p.t, p.Name, p.Log
-	t.Helper()
+	p.t.Helper()
+	if err := p.tryStart(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// tryStart is start for those that may fail.
+func (p *Process) tryStart() error {
 	read, write, err := os.Pipe()
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	p.cmd.Stdout = write
 	err = p.run()
 	write.Close()
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	lines := make(chan string, 1)
 	go func() { // ends with the process
@@ -111,13 +118,14 @@ func (p *Process) start() {
 	case line := <-lines:
 		if err := json.Unmarshal([]byte(line), &p.Addr); err != nil {
 			p.Kill9()
-			t.Fatalf("%s told no address, but %q", name, line)
+			return fmt.Errorf("%s told no address, but %q", p.Name, line)
 		}
+		return nil
 	case <-p.exited:
-		t.Fatalf("%s did not start: %v\n%s", name, p.err, tail(log, 30))
+		return fmt.Errorf("%s did not start: %v\n%s", p.Name, p.err, tail(p.Log, 30))
 	case <-time.After(patience):
 		p.Kill9()
-		t.Fatalf("%s told no address within %s\n%s", name, patience, tail(log, 30))
+		return fmt.Errorf("%s told no address within %s\n%s", p.Name, patience, tail(p.Log, 30))
 	}
 }
 

@@ -1,0 +1,151 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+)
+
+var (
+	writeAny = api.WriteOptions{}
+	readNow  = api.ReadOptions{}
+)
+
+// queued is max_queued_requests of a server: tests put values of their own
+// there, as it is applied in place.
+func queued(s api.Server) int {
+	var spec struct {
+		Queued int `json:"max_queued_requests"`
+	}
+	_ = json.Unmarshal(s.Spec, &spec) // 0 then, which nobody writes
+	return spec.Queued
+}
+
+// commandValue is the number that is the last word of a server's command.
+func commandValue(s api.Server) int {
+	var spec struct{ Command []string }
+	_ = json.Unmarshal(s.Spec, &spec)
+	if len(spec.Command) == 0 {
+		return -1
+	}
+	n, err := strconv.Atoi(spec.Command[len(spec.Command)-1])
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// traffic is calls at a steady pace through whichever controllers live,
+// whatever becomes of those before: every other one is not safe to repeat.
+type traffic struct {
+	p      *Plane
+	end    func()
+	calls  sync.WaitGroup
+	ticker sync.WaitGroup
+
+	mu       sync.Mutex
+	good     int
+	inFlight int // failed as their controller was killed
+	failed   []error
+	counted  map[string]bool // ids of the tool count; true: acknowledged
+	slowest  time.Duration
+}
+
+// steadyCalls starts so many calls a second of the server demo.
+func (p *Plane) steadyCalls(perSecond int) *traffic {
+	ctx, end := context.WithCancel(context.Background())
+	k := &traffic{p: p, end: end, counted: map[string]bool{}}
+	k.ticker.Go(func() {
+		tick := time.NewTicker(time.Second / time.Duration(perSecond))
+		defer tick.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			k.calls.Go(func() { k.call(n) })
+		}
+	})
+	p.t.Cleanup(k.stop)
+	return k
+}
+
+// stop lets the calls that run finish.
+func (k *traffic) stop() {
+	k.end()
+	k.ticker.Wait()
+	k.calls.Wait()
+}
+
+func (k *traffic) String() string {
+	return fmt.Sprintf("%d succeeded, the slowest took %s; %d were in flight through a killed controller, %d of others failed",
+		k.good, k.slowest.Round(time.Millisecond), k.inFlight, len(k.failed))
+}
+
+func (k *traffic) call(n int) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	text := fmt.Sprintf("call-%d", n)
+	tool, want := "echo", text
+	if n%2 == 1 {
+		tool, want = "count", "counted "+text
+		k.mu.Lock()
+		k.counted[text] = false
+		k.mu.Unlock()
+	}
+	begin := time.Now()
+	raw, err := k.p.Call(ctx, "demo", api.CallRequest{ToolName: tool, ToolArgs: fmt.Appendf(nil, `{"text":%q,"id":%q,"ms":2}`, text, text)})
+	if err == nil {
+		var got string
+		if got, err = textOf(raw); err == nil && got != want {
+			err = fmt.Errorf("wrong answer %s", raw)
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.slowest = max(k.slowest, time.Since(begin))
+	switch {
+	case err == nil:
+		k.good++
+		if tool == "count" {
+			k.counted[text] = true
+		}
+	case errors.Is(err, errKilled):
+		k.inFlight++
+	case len(k.failed) < 20:
+		k.failed = append(k.failed, fmt.Errorf("%s %s: %w", tool, text, err))
+	}
+}
+
+// check wants every counted call to have been executed at most once, and those
+// that were answered exactly once.
+func (k *traffic) check(t testing.TB, journal string) {
+	t.Helper()
+	f, err := os.Open(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	executed := map[string]int{}
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		executed[strings.TrimSpace(lines.Text())]++
+	}
+	for id, answered := range k.counted {
+		if n := executed[id]; n > 1 || answered && n != 1 {
+			t.Errorf("call %s was executed %d times, answered: %v", id, n, answered)
+		}
+	}
+}
