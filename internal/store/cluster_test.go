@@ -382,7 +382,7 @@ func (c *cluster) agree() {
 		for _, s := range c.stores() {
 			got, err := s.State().Encode()
 			if err != nil || string(got) != string(data) {
-				return fmt.Errorf("%s has entry %d, the leader %d; %v", s.ID(), s.AppliedIndex(), want.Applied, err)
+				return fmt.Errorf("%s has entry %d, the leader %d; %w", s.ID(), s.AppliedIndex(), want.Applied, err)
 			}
 		}
 		return nil

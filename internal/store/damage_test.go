@@ -358,7 +358,7 @@ func entriesOf(t *testing.T, dir string) (out []string) {
 	}
 	for _, key := range []string{"CurrentTerm", "LastVoteTerm", "LastVoteCand"} {
 		v, err := log.Get([]byte(key))
-		out = append(out, fmt.Sprint(key, v, err))
+		out = append(out, fmt.Sprint(key, string(v), err))
 	}
 	return out
 }

@@ -57,7 +57,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 // can wait for the index of any entry that follows a leader's first.
 func (f *fsm) StoreConfiguration(index uint64, _ raft.Configuration) {
 	if f.err == nil {
-		f.put(f.State().SkipTo(index))
+		_ = f.put(f.State().SkipTo(index)) // it has told the store
 	}
 }
 

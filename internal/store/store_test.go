@@ -49,7 +49,7 @@ func TestThreeControllersAgree(t *testing.T) {
 		eventually(t, "identity on disk", func() error {
 			data, err := os.ReadFile(filepath.Join(c.dirs[s.ID()], identityFile))
 			if !strings.Contains(string(data), string(s.Cluster())) {
-				return fmt.Errorf("identity = %s, %v", data, err)
+				return fmt.Errorf("identity = %s, %w", data, err)
 			}
 			return nil
 		})

@@ -103,7 +103,7 @@ func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, req
 func (t *transport) shut() {
 	t.layer.shut()
 	t.CloseStreams()
-	t.Close()
+	_ = t.Close() // the listener is closed already
 	close(t.stop)
 	t.relaying.Wait()
 }
@@ -211,8 +211,10 @@ func (c *conn) Read(b []byte) (int, error) {
 }
 
 func (c *conn) readHello() error {
-	c.SetReadDeadline(time.Now().Add(helloTimeout))
-	defer c.SetReadDeadline(time.Time{})
+	if err := c.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return err
+	}
+	defer func() { _ = c.SetReadDeadline(time.Time{}) }() // the next read tells
 	var line []byte
 	for one := make([]byte, 1); len(line) == 0 || line[len(line)-1] != '\n'; line = append(line, one[0]) {
 		if len(line) == maxHello {
