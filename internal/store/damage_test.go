@@ -117,6 +117,7 @@ func TestDamage(t *testing.T) {
 		}},
 		"log cut to nearly nothing": {plain, log, func(b []byte) []byte { return b[:100] }},
 		"log empty":                 {snap, log, none},
+		"log empty, no snapshot":    {plain, log, none},
 		"both meta pages gone": {plain, log, func(b []byte) []byte {
 			_, _, size, _ := metas(b)
 			clear(b[:2*size])
@@ -186,14 +187,16 @@ func TestDamage(t *testing.T) {
 		_, err := Prepare(dir)
 		wayOut(t, dir, logPath(dir), err)
 	})
-	t.Run("log removed", func(t *testing.T) {
-		dir := copyOf(t, snap)
-		if err := os.Remove(logPath(dir)); err != nil {
-			t.Fatal(err)
-		}
-		_, err := Prepare(dir)
-		wayOut(t, dir, logPath(dir), err)
-	})
+	for name, from := range map[string]string{"log removed": snap, "log removed, no snapshot": plain} {
+		t.Run(name, func(t *testing.T) {
+			dir := copyOf(t, from)
+			if err := os.Remove(logPath(dir)); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Prepare(dir)
+			wayOut(t, dir, logPath(dir), err)
+		})
+	}
 }
 
 // What the machine did not finish writing was never acknowledged, and is no

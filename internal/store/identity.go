@@ -58,6 +58,11 @@ func (d *Dir) prepare() error {
 		return err
 	}
 	d.stateless, d.bare = found.empty(), found.bare()
+	if cluster := d.Cluster(); cluster != "" && d.bare {
+		// It voted, and acknowledged entries. With an empty log it would do so
+		// a second time, against its own word.
+		return damaged(d.path, logPath(d.path), fmt.Errorf("this controller belongs to cluster %s, and nothing of it is there", cluster))
+	}
 	return d.importOld()
 }
 
