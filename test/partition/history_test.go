@@ -109,14 +109,21 @@ type history struct {
 
 	mu    sync.Mutex
 	ops   []porcupine.Operation
-	tags  map[string]int // the number that an ETag stands for
-	count map[string]int // of operations by kind, outcome and controller
+	tags  map[stored]string // the ETag of each
+	known map[string]stored // and back
+	count map[string]int    // of operations by kind, outcome and controller
+}
+
+// stored is what an ETag stands for.
+type stored struct {
+	key   string
+	value int
 }
 
 // newHistory creates the registers.
 func newHistory(t testing.TB, c *Cluster, keys ...string) *history {
 	t.Helper()
-	h := &history{t: t, c: c, keys: keys, begin: time.Now(), tags: map[string]int{}, count: map[string]int{}}
+	h := &history{t: t, c: c, keys: keys, begin: time.Now(), tags: map[stored]string{}, known: map[string]stored{}, count: map[string]int{}}
 	for _, key := range keys {
 		eventually(t, key+" is created", func() error { return c.Put("c1", key, c.spec(0, 0)) })
 	}
@@ -157,13 +164,8 @@ func (h *history) someTag(key string) (tag string, value int, ok bool) {
 	defer h.mu.Unlock()
 	for i := len(h.ops) - 1; i >= 0; i-- {
 		in, out := h.ops[i].Input.(input), h.ops[i].Output.(output)
-		if in.key != key || in.op != opRead {
-			continue
-		}
-		for tag, v := range h.tags {
-			if v == out.value {
-				return tag, v, true
-			}
+		if in.key == key && in.op == opRead {
+			return h.tags[stored{key, out.value}], out.value, true
 		}
 	}
 	return "", 0, false
@@ -228,14 +230,17 @@ func (h *history) write(ctx context.Context, id int, via, key, tag string, match
 
 func (h *history) now() int64 { return int64(time.Since(h.begin)) }
 
-// learn wants a key's ETag to stand for one number always.
+// learn wants an ETag to stand for one thing always, and that for it.
 func (h *history) learn(key, tag string, value int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if old, known := h.tags[tag]; known && old != value || tag == "" {
-		h.t.Errorf("%s has the ETag %q with %d, and had it with %d", key, tag, value, old)
+	is := stored{key, value}
+	oldTag, seen := h.tags[is]
+	old, used := h.known[tag]
+	if tag == "" || seen && oldTag != tag || used && old != is {
+		h.t.Errorf("%v has the ETag %q; it had %q, and that was of %v", is, tag, oldTag, old)
 	}
-	h.tags[tag] = value
+	h.tags[is], h.known[tag] = tag, is
 }
 
 func (h *history) add(id int, via string, call, ret int64, in input, out output) {
