@@ -28,7 +28,7 @@ func (s *State) Apply(index, term uint64, c Command) Result {
 		r.State = d.next
 	}
 	if err == nil {
-		r.Changes = d.changes
+		r.Changes, r.Repeated = d.changes, d.repeated
 	}
 	return r
 }
@@ -110,8 +110,6 @@ func (d *draft) do(c Command) error {
 		d.setCatalogue(c.Catalogue)
 	case c.Known != nil:
 		d.setKnown(c.Known)
-	case c.Expect != nil:
-		return d.setExpect(c.Expect)
 	}
 	return nil
 }
@@ -121,7 +119,7 @@ func (c Command) kinds() int {
 	n := 0
 	for _, set := range []bool{
 		c.Lead != nil, c.PutServers != nil, c.PutServer != nil, c.Delete != nil, c.Scale != nil, c.Restart != nil,
-		c.Rollback != nil, c.Node != nil, c.RolledOut != nil, c.Catalogue != nil, c.Known != nil, c.Expect != nil,
+		c.Rollback != nil, c.Node != nil, c.RolledOut != nil, c.Catalogue != nil, c.Known != nil,
 	} {
 		if set {
 			n++

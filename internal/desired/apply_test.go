@@ -127,8 +127,16 @@ func rolledOut(name fleet.ServerName, n fleet.Revision, generation uint64) Comma
 	return Command{RolledOut: &RolledOut{Name: name, Revision: n, Generation: generation}}
 }
 
+// node is the command that brings an ordinary node to what is intended.
 func node(name fleet.NodeID, i fleet.NodeIntent) Command {
-	return Command{Node: &SetNode{Name: name, Intent: i}}
+	c := SetNode{Name: name, Verb: Uncordon, DrainUntil: i.DrainUntil}
+	switch {
+	case !i.DrainUntil.IsZero():
+		c.Verb = Drain
+	case i.Cordoned:
+		c.Verb = Cordon
+	}
+	return Command{Node: &c}
 }
 
 // told shows what was done in short.
@@ -239,7 +247,7 @@ func TestApply(t *testing.T) {
 		{"drain", []Command{node("n", fleet.NodeIntent{Cordoned: true})}, node("n", fleet.NodeIntent{DrainUntil: later}), "draining n", "", ""},
 		{"drain with another deadline", []Command{node("n", fleet.NodeIntent{DrainUntil: later})}, node("n", fleet.NodeIntent{DrainUntil: later.Add(1)}), "draining n", "", ""},
 		{"drain twice", []Command{node("n", fleet.NodeIntent{DrainUntil: later})}, node("n", fleet.NodeIntent{Cordoned: true, DrainUntil: later.In(time.FixedZone("", 3600))}), "", "", ""},
-		{"drain ended, cordoned still", []Command{node("n", fleet.NodeIntent{DrainUntil: later})}, node("n", fleet.NodeIntent{Cordoned: true}), "cordoned n", "", ""},
+		{"cordon of a draining node", []Command{node("n", fleet.NodeIntent{DrainUntil: later})}, node("n", fleet.NodeIntent{Cordoned: true}), "", "", ""},
 		{"uncordon", []Command{node("n", fleet.NodeIntent{DrainUntil: later})}, node("n", fleet.NodeIntent{}), "uncordoned n", "", ""},
 		{"uncordon of an ordinary node", nil, node("n", fleet.NodeIntent{}), "", "", ""},
 	} {
@@ -308,7 +316,8 @@ func TestRefused(t *testing.T) {
 		{"old ETag at rollback", Command{Rollback: &Rollback{Name: "x", Revision: 1, Match: Match{ETags: []string{"1.1"}}}}, fleet.ErrPrecondition, "1.2"},
 		{"a node without a name", node("", fleet.NodeIntent{Cordoned: true}), fleet.ErrInvalid, "name"},
 		{"a drain past all calendars", node("n", fleet.NodeIntent{DrainUntil: noon.AddDate(7969, 0, 0)}), fleet.ErrInvalid, "year"},
-		{"no voters", Command{Expect: &SetExpect{}}, fleet.ErrInvalid, "at least 1"},
+		{"a drain without a deadline", Command{Node: &SetNode{Name: "n", Verb: Drain}}, fleet.ErrInvalid, "deadline"},
+		{"a verb that is none", Command{Node: &SetNode{Name: "n", Verb: "paint"}}, fleet.ErrInvalid, "paint"},
 		{"a key too long", restart("x", strings.Repeat("k", 256)), fleet.ErrInvalid, "255"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -438,10 +447,6 @@ func TestLead(t *testing.T) {
 	if got, want := s.Order(), (fleet.Order{Cluster: "cl", Incarnation: 1, Epoch: 9}); got != want {
 		t.Errorf("order %+v, want %+v", got, want)
 	}
-	s = s.Apply(5, 9, Command{Expect: &SetExpect{Expect: 3}}).State
-	if s.Expect != 3 || s.Written != 3 {
-		t.Errorf("expect %d, written %d; want 3, 3", s.Expect, s.Written)
-	}
 }
 
 func TestCatalogue(t *testing.T) {
@@ -491,6 +496,9 @@ func TestIdempotencyKeys(t *testing.T) {
 	again := h.do(restart("x", "k1"))
 	if h.s.Servers["x"].Generation != 1 {
 		t.Errorf("restarted %d times under one key", h.s.Servers["x"].Generation)
+	}
+	if first.Repeated || !again.Repeated {
+		t.Errorf("repeated: the first %v, the second %v", first.Repeated, again.Repeated)
 	}
 	if told(again.Changes) != told(first.Changes) || told(again.Changes) != "restarted x@2" {
 		t.Errorf("the repeated request was told %q, the first %q", told(again.Changes), told(first.Changes))
@@ -613,5 +621,18 @@ func TestEmptyState(t *testing.T) {
 	}
 	if !put("x", spec("a", 1)).Changes(none) {
 		t.Error("a first server would change nothing")
+	}
+}
+
+// Two operators at once: whatever the order, none undoes the other's word.
+func TestNodeVerbsRace(t *testing.T) {
+	drain := node("n", fleet.NodeIntent{DrainUntil: noon.Add(time.Hour)})
+	cordon := node("n", fleet.NodeIntent{Cordoned: true})
+	for _, order := range [][]Command{{drain, cordon}, {cordon, drain}} {
+		h := newHistory(t)
+		h.do(order...)
+		if got := h.s.Nodes["n"]; !got.Cordoned || !got.DrainUntil.Equal(noon.Add(time.Hour)) {
+			t.Errorf("after both the node is intended to be %+v", got)
+		}
 	}
 }

@@ -121,7 +121,6 @@ func FuzzDecodeCommand(f *testing.F) {
 		node("n", fleet.NodeIntent{DrainUntil: noon}),
 		{Catalogue: &SetCatalogue{Name: "x", Revision: 1, Catalogue: &fleet.Catalogue{Hash: "h", Tools: [][]byte{nil, []byte("{}")}}}},
 		{Known: &SetKnown{Nodes: []fleet.NodeID{"n"}}},
-		{Expect: &SetExpect{Expect: 5}},
 		{PutServer: &PutServer{Name: "z", Spec: fleet.Spec{Template: fleet.Template{Env: map[string]string{"T": fleet.Masked}}}, Match: Match{New: true}}},
 	} {
 		c.Time = noon

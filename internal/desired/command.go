@@ -23,7 +23,6 @@ type Command struct {
 	RolledOut  *RolledOut    `json:"rolled_out,omitempty"`
 	Catalogue  *SetCatalogue `json:"catalogue,omitempty"`
 	Known      *SetKnown     `json:"known,omitempty"`
-	Expect     *SetExpect    `json:"expect,omitempty"`
 }
 
 // LeadCommand begins a tenure. The first one ever founds the cluster.
@@ -86,11 +85,24 @@ type Rollback struct {
 	Match    Match            `json:"match,omitzero"`
 }
 
-// SetNode replaces what is intended for a node.
+// SetNode changes what is intended for a node. It holds what was asked for, not
+// what comes of it: of two that race the second must not undo the first with
+// what was intended before either.
 type SetNode struct {
-	Name   fleet.NodeID     `json:"name"`
-	Intent fleet.NodeIntent `json:"intent"` // zero: forget it
+	Name       fleet.NodeID `json:"name"`
+	Verb       NodeVerb     `json:"verb"`
+	DrainUntil time.Time    `json:"drain_until,omitzero"` // with Drain
 }
+
+// NodeVerb is what operators do to nodes.
+type NodeVerb string
+
+// The verbs.
+const (
+	Cordon   NodeVerb = "cordon"   // nothing new is placed there; a drain goes on
+	Drain    NodeVerb = "drain"    // and what runs there moves, until a deadline
+	Uncordon NodeVerb = "uncordon" // an ordinary node again
+)
 
 // RolledOut tells that all wanted replicas are of this revision and
 // generation, and serve: the leader writes it once per rollout. It is ignored
@@ -114,17 +126,14 @@ type SetKnown struct {
 	Nodes []fleet.NodeID `json:"nodes"`
 }
 
-// SetExpect sets how many voters the cluster shall not fall below.
-type SetExpect struct {
-	Expect int `json:"expect"`
-}
-
 // Result is what became of a command.
 type Result struct {
 	Index   uint64 // of its entry
 	Term    uint64
 	State   *State   // after it
 	Changes []Change // of a repeated idempotency key those of the first time
+	// Repeated: the idempotency key was used before, and nothing was done.
+	Repeated bool
 	// Err is a refusal: it wraps one of fleet's errors, for users to read, and
 	// the state is as it was. It is the same on every controller.
 	Err error

@@ -86,8 +86,6 @@ func randomLog(t *testing.T, seed uint64, n int) [][]byte {
 			return Command{Known: &SetKnown{Nodes: []fleet.NodeID{fleet.NodeID(fmt.Sprint("n", r.IntN(3))), "n0"}}}
 		case 17:
 			return Command{Lead: &LeadCommand{Controller: "c", Name: "n", Cluster: "cl", Expect: r.IntN(4)}}
-		case 18:
-			return Command{Expect: &SetExpect{Expect: r.IntN(4)}}
 		default:
 			return Command{PutServer: &PutServer{Name: server(), Spec: random(), Match: match()}}
 		}

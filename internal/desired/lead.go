@@ -20,14 +20,3 @@ func (d *draft) lead(c *LeadCommand) error {
 	d.seen()
 	return nil
 }
-
-func (d *draft) setExpect(c *SetExpect) error {
-	if c.Expect < 1 {
-		return fmt.Errorf("%w: a cluster has at least 1 controller, not %d", fleet.ErrInvalid, c.Expect)
-	}
-	if d.next.Expect != c.Expect {
-		d.next.Expect = c.Expect
-		d.seen()
-	}
-	return nil
-}

@@ -11,24 +11,27 @@ func (d *draft) setNode(c *SetNode) error {
 	if err := fleet.CheckNodeID(c.Name); err != nil {
 		return fmt.Errorf("%w: %w", fleet.ErrInvalid, err)
 	}
-	want := c.Intent
-	if err := checkTime(want.DrainUntil); err != nil {
-		return fmt.Errorf("%w: node %s: drain: %w", fleet.ErrInvalid, c.Name, err)
-	}
-	want.DrainUntil = plainTime(want.DrainUntil)
-	want.Cordoned = want.Cordoned || !want.DrainUntil.IsZero()
-
 	had := d.next.Nodes[c.Name]
-	moved := !had.DrainUntil.Equal(want.DrainUntil)
-	if had.Cordoned == want.Cordoned && !moved {
-		return nil
-	}
-	kind := Cordoned
-	switch {
-	case !want.Cordoned:
+	var want fleet.NodeIntent
+	var kind ChangeKind
+	switch c.Verb {
+	case Cordon:
+		want, kind = fleet.NodeIntent{Cordoned: true, DrainUntil: had.DrainUntil}, Cordoned
+	case Drain:
+		if err := checkTime(c.DrainUntil); err != nil {
+			return fmt.Errorf("%w: node %s: drain: %w", fleet.ErrInvalid, c.Name, err)
+		}
+		if c.DrainUntil.IsZero() {
+			return fmt.Errorf("%w: node %s: a drain needs a deadline", fleet.ErrInvalid, c.Name)
+		}
+		want, kind = fleet.NodeIntent{Cordoned: true, DrainUntil: plainTime(c.DrainUntil)}, Draining
+	case Uncordon:
 		kind = Uncordoned
-	case !want.DrainUntil.IsZero():
-		kind = Draining
+	default:
+		return fmt.Errorf("%w: node %s: unknown verb %q", fleet.ErrInvalid, c.Name, c.Verb)
+	}
+	if had.Cordoned == want.Cordoned && had.DrainUntil.Equal(want.DrainUntil) {
+		return nil
 	}
 	nodes := own(&d.next.Nodes, &d.ownNodes)
 	if want.Cordoned {

@@ -59,8 +59,8 @@ func (h *Handler) serveDrain(w *response, r *http.Request, arg string) {
 		})
 		return
 	}
-	h.writeNode(w, r, fields.body, fleet.NodeID(arg), o, func(fleet.NodeIntent) fleet.NodeIntent {
-		return fleet.NodeIntent{Cordoned: true, DrainUntil: time.Now().Add(deadline)}
+	h.writeNode(w, r, fields.body, o, func() desired.SetNode {
+		return desired.SetNode{Name: fleet.NodeID(arg), Verb: desired.Drain, DrainUntil: time.Now().Add(deadline)}
 	})
 }
 
@@ -70,9 +70,8 @@ func (h *Handler) serveCordon(w *response, r *http.Request, arg string) {
 	if !ok {
 		return
 	}
-	h.writeNode(w, r, fields.body, fleet.NodeID(arg), o, func(had fleet.NodeIntent) fleet.NodeIntent {
-		had.Cordoned = true
-		return had
+	h.writeNode(w, r, fields.body, o, func() desired.SetNode {
+		return desired.SetNode{Name: fleet.NodeID(arg), Verb: desired.Cordon}
 	})
 }
 
@@ -82,11 +81,14 @@ func (h *Handler) serveUncordon(w *response, r *http.Request, arg string) {
 	if !ok {
 		return
 	}
-	h.writeNode(w, r, fields.body, fleet.NodeID(arg), o, func(fleet.NodeIntent) fleet.NodeIntent { return fleet.NodeIntent{} })
+	h.writeNode(w, r, fields.body, o, func() desired.SetNode {
+		return desired.SetNode{Name: fleet.NodeID(arg), Verb: desired.Uncordon}
+	})
 }
 
-// writeNode changes what is intended for a node and answers.
-func (h *Handler) writeNode(w *response, r *http.Request, body []byte, name fleet.NodeID, o write, intent func(had fleet.NodeIntent) fleet.NodeIntent) {
+// writeNode changes what is intended for a node and answers. The command is
+// made when it is written: a deadline counts from then.
+func (h *Handler) writeNode(w *response, r *http.Request, body []byte, o write, command func() desired.SetNode) {
 	if len(o.match.ETags) > 0 {
 		w.fail(badRequest("If-Match does not go with nodes: they have no ETag"))
 		return
@@ -96,10 +98,11 @@ func (h *Handler) writeNode(w *response, r *http.Request, body []byte, name flee
 		if err != nil {
 			return err
 		}
-		if err := h.checkNode(st, name); err != nil {
+		c := command()
+		if err := h.checkNode(st, c.Name); err != nil {
 			return err
 		}
-		d, err := h.change(ctx, desired.Command{Node: &desired.SetNode{Name: name, Intent: intent(st.Nodes[name])}}, o.dry)
+		d, err := h.change(ctx, desired.Command{Node: &c}, o.dry)
 		switch {
 		case err != nil:
 			return err
@@ -107,7 +110,7 @@ func (h *Handler) writeNode(w *response, r *http.Request, body []byte, name flee
 			w.dryRun(d)
 			return nil
 		}
-		w.written(d.changes, "", d.state.Index, api.NodeWritten{Node: h.node(d.state, name), Changes: changesOf(d.changes)})
+		w.written(d.changes, "", d.state.Index, api.NodeWritten{Node: h.node(d.state, c.Name), Changes: changesOf(d.changes)})
 		return nil
 	})
 }
