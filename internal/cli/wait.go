@@ -126,7 +126,7 @@ func settled(s *api.Server) bool {
 	if s.Desired == 0 {
 		return s.Ready == 0
 	}
-	return s.State == fleet.StateReady && s.Ready >= s.Desired
+	return s.State == fleet.StateReady && s.Ready == s.Desired
 }
 
 func serverRow(s *api.Server) progress.Row {
