@@ -24,7 +24,7 @@ type writes struct {
 // Propose implements httpapi.Desired.
 func (w *writes) Propose(ctx context.Context, c desired.Command) (desired.Result, error) {
 	result, err := w.Store.Propose(ctx, c)
-	if err == nil {
+	if err == nil && !result.Repeated { // what was told once is not news
 		for _, change := range result.Changes {
 			w.events.Record(eventOf(change))
 		}

@@ -31,6 +31,9 @@ type LeadCommand struct {
 	Name       fleet.NodeID       `json:"name"`
 	Cluster    fleet.ClusterID    `json:"cluster"` // fresh and random; used only to found the cluster
 	Expect     int                `json:"expect"`  // used only to found the cluster
+	// Incarnation is that of the leader's state; 0 before the cluster is founded.
+	// A state of another one is not that of this log: see Foreign.
+	Incarnation fleet.Incarnation `json:"incarnation,omitempty"`
 }
 
 // Match is what a write demands of what is stored. The zero value demands

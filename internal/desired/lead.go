@@ -6,6 +6,17 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
+// Foreign tells why a command cannot be one of the log that s comes from: the
+// leader's state was put back from a backup or from one survivor, and s is
+// still of the time before. What they have in common ends there, and the log
+// alone does not show it.
+func (s *State) Foreign(c Command) error {
+	if s == nil || c.Lead == nil || c.Lead.Incarnation == 0 || s.Incarnation == 0 || c.Lead.Incarnation == s.Incarnation {
+		return nil
+	}
+	return fmt.Errorf("the leader's state is of incarnation %d of the cluster, this one of %d", c.Lead.Incarnation, s.Incarnation)
+}
+
 // lead begins a tenure; the first one founds the cluster.
 func (d *draft) lead(c *LeadCommand) error {
 	if d.next.Cluster == "" {

@@ -144,6 +144,22 @@ func TestRecover(t *testing.T) {
 	}
 	c.must(put("b", "y"))
 
+	// One of the lost that comes back with its old directory after all: what it
+	// has may never have been accepted, and the log alone would not tell it so.
+	old := c.restart(stores[1])
+	if err := s.AddNonvoter(old.ID()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-old.Failed():
+		if !contains(err, "recovered without this controller") {
+			t.Errorf("it stopped: %v", err)
+		}
+	case <-time.After(patience):
+		t.Errorf("it goes on with %+v of incarnation %d", old.State().Lead, old.State().Incarnation)
+	}
+	c.must(put("c", "z"))
+
 	if _, err := Recover(t.TempDir()); !contains(err, "no state") {
 		t.Errorf("Recover of nothing: %v", err)
 	}

@@ -45,6 +45,10 @@ func (f *fsm) Apply(l *raft.Log) any {
 	if err != nil {
 		return f.broke(fmt.Errorf("entry %d of the log: %w", l.Index, err))
 	}
+	if err := f.State().Foreign(c); err != nil {
+		return f.broke(fmt.Errorf("entry %d of the log: %w: the cluster was restored or recovered without this controller: "+
+			"move its data directory away and start it again, it joins the cluster empty", l.Index, err))
+	}
 	result := f.State().Apply(l.Index, l.Term, c)
 	if err := f.put(result.State); err != nil {
 		return err
