@@ -157,13 +157,14 @@ func (h *Handler) outgoing(ctx context.Context, w *response, r *http.Request, ad
 	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		out.Header.Set("X-Forwarded-For", strings.Join(append(r.Header.Values("X-Forwarded-For"), ip), ", "))
 	}
-	// http.Transport itself sends a request a second time if it finds this
-	// header, under this very spelling, and the connection was lost. Whether
-	// it was done cannot be known then, and is for the client to decide.
-	const key = "Idempotency-Key"
-	if values := out.Header[key]; values != nil {
-		delete(out.Header, key)
-		out.Header[strings.ToLower(key)] = values
+	// http.Transport itself sends a request a second time if it finds one of
+	// these headers, under this very spelling, and the connection was lost.
+	// Whether it was done cannot be known then, and is for the client to decide.
+	for _, key := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, given := out.Header[key]; given {
+			delete(out.Header, key)
+			out.Header[strings.ToLower(key)] = values
+		}
 	}
 	return out
 }

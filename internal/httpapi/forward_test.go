@@ -142,6 +142,7 @@ func TestLeaderDiesInMidWrite(t *testing.T) {
 		{"put", "PUT", "/api/v1/servers/every", everything, nil, ""},
 		{"delete", "DELETE", "/api/v1/servers/every", "", nil, ""},
 		{"restart with a key", "POST", "/api/v1/servers/every/restart", "", []string{"Idempotency-Key", "k1"}, ""},
+		{"restart with a key that is not ours", "POST", "/api/v1/servers/every/restart", "", []string{"X-Idempotency-Key", "k1"}, ""},
 		{"rollback with a key", "POST", "/api/v1/servers/every/rollback", `{"revision":1}`, []string{"Idempotency-Key", "k1"}, ""},
 		{"half an answer", "PUT", "/api/v1/servers/every", everything, nil, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"},
 	} {
