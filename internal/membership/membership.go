@@ -38,6 +38,9 @@ type Store interface {
 	AddNonvoter(id fleet.ControllerID) error
 	AddVoter(id fleet.ControllerID) error
 	Remove(id fleet.ControllerID) error
+	// Answered is when a controller last answered this one, the leader; zero:
+	// never.
+	Answered(id fleet.ControllerID) time.Time
 }
 
 // Config says what a Keeper works with.
@@ -111,7 +114,7 @@ func (k *Keeper) look(ctx context.Context, memory *memory) error {
 		}
 		a, ok := plan(w)
 		if !ok {
-			return nil
+			return w.complaint()
 		}
 		if err := k.do(w, a); err != nil {
 			return err
@@ -129,7 +132,7 @@ func (k *Keeper) world(memory *memory) (*world, error) {
 	st := k.cfg.Store.State()
 	w := &world{
 		now: time.Now(), self: k.cfg.Store.ID(), cluster: st.Cluster, expect: st.Expect, deadAfter: k.cfg.DeadAfter,
-		alive: living(k.cfg.Store.ID(), k.cfg.Members()), voters: voters,
+		alive: living(k.cfg.Store.ID(), k.cfg.Members()), answered: k.cfg.Store.Answered, voters: voters,
 	}
 	for id, m := range w.alive {
 		if m.Node != "" {

@@ -23,7 +23,8 @@ type cluster struct {
 	voters  []fleet.Voter
 	members []fleet.Member
 	expect  int
-	err     error // of every change
+	err     error              // of every change
+	mute    fleet.ControllerID // raft cannot reach it
 	tries   int
 	told    []string
 }
@@ -55,6 +56,15 @@ func (c *cluster) AddVoter(id fleet.ControllerID) error {
 	return c.change(id, fleet.Voter{ID: id, Voting: true})
 }
 func (c *cluster) Remove(id fleet.ControllerID) error { return c.change(id) }
+
+func (c *cluster) Answered(id fleet.ControllerID) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id == c.mute {
+		return time.Time{}
+	}
+	return time.Now()
+}
 
 func (c *cluster) ring() []fleet.Member {
 	c.mu.Lock()
@@ -192,6 +202,20 @@ func TestFlapping(t *testing.T) {
 		}
 		after(8*time.Second, "a d~")
 		after(4*time.Second, "a d")
+	})
+}
+
+// A vote for one that only gossip reaches would stop all writes of a cluster
+// that is small.
+func TestRaftCannotReachIt(t *testing.T) {
+	c := &cluster{expect: 1, voters: []fleet.Voter{{ID: "a", Voting: true}}, members: []fleet.Member{controller("a", of("k1"))}, mute: "d"}
+	run(t, c, func(after func(time.Duration, string)) {
+		c.start(controller("d"))
+		after(time.Hour, "a d~")
+		c.mu.Lock()
+		c.mute = ""
+		c.mu.Unlock()
+		after(2*time.Second, "a d")
 	})
 }
 

@@ -15,6 +15,10 @@ const (
 	// HealthyFor is how long a new controller gets the log, without a break,
 	// before it has a vote.
 	HealthyFor = 10 * time.Second
+	// silentFor is when one that gossip sees is not healthy all the same: raft
+	// hears from it many times a second. A vote for one that raft cannot reach
+	// would count in the majority and never be cast: of two, none could write.
+	silentFor = 3 * time.Second
 	// LostNonvoter is when one that never had a vote is forgotten. It costs
 	// nothing, and comes back by itself.
 	LostNonvoter = time.Minute
@@ -66,6 +70,7 @@ type world struct {
 	expect    int
 	deadAfter time.Duration
 	alive     map[fleet.ControllerID]fleet.Member // self too
+	answered  func(fleet.ControllerID) time.Time  // when raft last heard from it; zero: never
 	voters    []fleet.Voter                       // the configuration
 	memory    memory
 }
@@ -138,11 +143,30 @@ func removeReplaced(w *world) (action, bool) {
 
 func promoteHealthy(w *world) (action, bool) {
 	for _, v := range w.voters {
-		if s := w.memory.seen[v.ID]; !v.Voting && s.alive && w.now.Sub(s.since) >= HealthyFor {
+		if w.waited(v) && !w.silent(v.ID) {
 			return action{verb: promote, id: v.ID, reason: fmt.Sprintf("healthy for %s", w.forHow(v.ID))}, true
 		}
 	}
 	return action{}, false
+}
+
+// waited tells of one without a vote that gossip has seen for long enough.
+func (w *world) waited(v fleet.Voter) bool {
+	s := w.memory.seen[v.ID]
+	return !v.Voting && s.alive && w.now.Sub(s.since) >= HealthyFor
+}
+
+func (w *world) silent(id fleet.ControllerID) bool { return w.now.Sub(w.answered(id)) >= silentFor }
+
+// complaint says what keeps the configuration from being as it should be,
+// though there is nothing to change.
+func (w *world) complaint() error {
+	for _, v := range w.voters {
+		if w.waited(v) && w.silent(v.ID) {
+			return fmt.Errorf("%s gets no vote: gossip sees it, and raft hears nothing from it; can it be reached at %s?", w.name(v.ID), w.alive[v.ID].Raft)
+		}
+	}
+	return nil
 }
 
 // addLiving adds those that belong to this cluster, or to none yet.

@@ -17,7 +17,7 @@ func scene(t *testing.T, expect int, members string, edit ...func(*world)) *worl
 	t.Helper()
 	w := &world{
 		now: start, self: "a", cluster: "k1", expect: expect, deadAfter: DefaultDeadAfter,
-		alive:  map[fleet.ControllerID]fleet.Member{},
+		alive: map[fleet.ControllerID]fleet.Member{}, answered: func(fleet.ControllerID) time.Time { return start },
 		memory: memory{seen: map[fleet.ControllerID]sight{}, promoted: map[fleet.ControllerID]time.Time{}},
 	}
 	for _, word := range strings.Fields(members) {
@@ -51,6 +51,10 @@ func promoted(id fleet.ControllerID, ago time.Duration) func(*world) {
 	return func(w *world) { w.memory.promoted[id] = start.Add(-ago) }
 }
 
+func unheard(ago time.Duration) func(*world) {
+	return func(w *world) { w.answered = func(fleet.ControllerID) time.Time { return start.Add(-ago) } }
+}
+
 func TestPlan(t *testing.T) {
 	tests := []struct {
 		name string
@@ -66,6 +70,8 @@ func TestPlan(t *testing.T) {
 
 		{"no vote before ten seconds", scene(t, 1, "a d9.9s~"), ""},
 		{"a vote after ten seconds", scene(t, 1, "a d10s~"), "promoted d: healthy for 10s"},
+		{"no vote for one that raft does not hear", scene(t, 1, "a d59s~", unheard(silentFor)), ""},
+		{"a vote for one that raft hears", scene(t, 1, "a d59s~", unheard(silentFor-1)), "promoted d: healthy for 59s"},
 		{"no vote for the dead", scene(t, 1, "a d59s!~"), ""},
 		{"votes before additions", scene(t, 1, "a d10s~", also(controller("e"))), "promoted d: healthy for 10s"},
 

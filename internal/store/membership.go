@@ -81,6 +81,10 @@ func (s *Store) change(verb string, id fleet.ControllerID, do func() raft.IndexF
 	return nil
 }
 
+// Answered returns when a controller last answered a request of this one, which
+// asks while it leads; the zero time for never.
+func (s *Store) Answered(id fleet.ControllerID) time.Time { return s.net.acks.at(raft.ServerID(id)) }
+
 // Leader returns the leader and the term, as raft knows them now. A leader that
 // died is named until the next election begins.
 func (s *Store) Leader() (id fleet.ControllerID, term fleet.Epoch, ok bool) {
@@ -137,7 +141,9 @@ func (s *Store) LastContact() time.Time {
 }
 
 // Transfer hands leadership to a voter, "" for whichever is ready. It waits
-// until this controller does not lead any more.
+// until this controller does not lead any more. The error wraps
+// fleet.ErrConflict when nobody took it, fleet.ErrOutcomeUnknown when ctx ended
+// first.
 func (s *Store) Transfer(ctx context.Context, to fleet.ControllerID) error {
 	if _, leads := s.leaderTerm(); !leads {
 		return fleet.ErrNotLeader
@@ -181,7 +187,7 @@ func (s *Store) successors(to fleet.ControllerID) ([]fleet.ControllerID, error) 
 		return nil, fmt.Errorf("there is no other voter: %w", fleet.ErrConflict)
 	}
 	slices.SortStableFunc(out, func(a, b fleet.ControllerID) int {
-		return s.net.acks.at(raft.ServerID(b)).Compare(s.net.acks.at(raft.ServerID(a)))
+		return s.Answered(b).Compare(s.Answered(a))
 	})
 	return out, nil
 }
@@ -205,13 +211,14 @@ func (s *Store) transfer(ctx context.Context, targets []fleet.ControllerID) erro
 			}
 			errs = append(errs, fmt.Errorf("hand leadership to %s: %w", id, err))
 		case <-ctx.Done():
-			return errors.Join(append(errs, fmt.Errorf("hand leadership to %s: %w", id, context.Cause(ctx)))...)
+			return fmt.Errorf("%w: %w", fleet.ErrOutcomeUnknown,
+				errors.Join(append(errs, fmt.Errorf("hand leadership to %s: %w", id, context.Cause(ctx)))...))
 		}
 		if _, leads := s.leaderTerm(); !leads {
 			return nil
 		}
 	}
-	return errors.Join(errs...)
+	return fmt.Errorf("%w: %w", fleet.ErrConflict, errors.Join(errs...))
 }
 
 // handOver is Close's transfer. If it comes to nothing the others elect a
