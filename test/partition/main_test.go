@@ -4,6 +4,7 @@ package partition
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,9 +14,11 @@ import (
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		defer func() {
-			if dir, err := programs(); err == nil {
-				os.RemoveAll(dir)
+		defer func() { // whatever has been built
+			if made, err := filepath.Glob(filepath.Join(os.TempDir(), owned(self())+"*")); err == nil {
+				for _, dir := range made {
+					os.RemoveAll(dir)
+				}
 			}
 		}()
 		return m.Run()
@@ -28,6 +31,12 @@ var programs = sync.OnceValues(func() (string, error) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		return "", err
+	}
+	for _, sources := range []string{"cmd", "internal"} {
+		err := filepath.WalkDir(filepath.Join(root, sources), func(_ string, _ fs.DirEntry, err error) error { return err })
+		if err != nil {
+			return "", err
+		}
 	}
 	dir, err := os.MkdirTemp("", owned(self())+"*")
 	if err != nil {
