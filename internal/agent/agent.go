@@ -67,7 +67,8 @@ type Config struct {
 	// DrainTimeout bounds how long the end of Run waits for controllers to move
 	// the replicas elsewhere.
 	DrainTimeout time.Duration
-	// Hurry, when it is closed, ends that wait. It may be nil.
+	// Hurry, when it is closed, ends that wait, and soon also that for running
+	// calls. It may be nil.
 	Hurry <-chan struct{}
 	// Ended replicas are remembered for KeepFor; the last KeepEnded of them, and
 	// the last 10 of each server, for longer.
@@ -166,8 +167,24 @@ func (a *Agent) Run(ctx context.Context) error {
 	deadline := a.supervise(ctx, base, &supervisors)
 	a.stopAll(deadline)
 	a.launch(base, &supervisors) // those that waited end as stopped
-	supervisors.Wait()
+	a.finish(&supervisors)
 	return a.close(base)
+}
+
+// finish waits until nothing is left of the replicas, which have been told to
+// stop. Told to hurry meanwhile, it gives their running calls less time.
+func (a *Agent) finish(supervisors *sync.WaitGroup) {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		supervisors.Wait()
+	}()
+	select {
+	case <-over:
+	case <-a.cfg.Hurry:
+		a.stopAll(a.giveUp("told to hurry"))
+		<-over
+	}
 }
 
 // supervise launches replicas and reports their load until ctx ends, and then

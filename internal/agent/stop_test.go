@@ -183,3 +183,44 @@ func TestNobodyMovesReplicas(t *testing.T) {
 		}
 	})
 }
+
+// Told to hurry after the drain was given up, a node does not wait for a call
+// that nobody waits for either.
+func TestHurryAfterTheDrain(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		hurry := make(chan struct{})
+		rt := agenttest.New()
+		a, err := New(Config{Node: fleet.NodeInfo{Node: "n"}, Runtime: rt, Log: testLog(t), StateFile: t.TempDir() + "/s", Hurry: hurry})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- a.Run(ctx) }()
+		watchCtx, leave := context.WithCancel(t.Context())
+		watched := newView()
+		go func() { _ = a.Watch(watchCtx, order, watched.take) }()
+		if _, err := a.StartReplica(t.Context(), order, assignment("a", nil)); err != nil {
+			t.Fatal(err)
+		}
+		watched.until(t, "it is ready", func(v *view) (bool, any) { return v.replicas["a"].Phase == fleet.PhaseReady, v.replicas })
+		(&rig{Agent: a}).call("a", "slow", `{"ms":60000}`)
+		leave()
+		time.Sleep(5 * time.Second) // of the bubble's clock
+		began := time.Now()
+		stop()
+		time.Sleep(5 * time.Second)
+		select {
+		case err := <-ended:
+			t.Fatalf("the call runs, but the node ended: %v", err)
+		default:
+		}
+		close(hurry)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != 5*time.Second+lastCalls {
+			t.Errorf("took %s", took)
+		}
+	})
+}
