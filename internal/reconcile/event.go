@@ -1,8 +1,6 @@
 package reconcile
 
 import (
-	"fmt"
-
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 )
@@ -59,8 +57,8 @@ type nodeSeen struct {
 
 // watchNodes tells what has become of the nodes since the last pass.
 func (m *memory) watchNodes(s *observe.Snapshot) {
-	tell := func(kind EventKind, id fleet.NodeID, message string, args ...any) {
-		m.record(Event{Kind: kind, Node: id, Message: fmt.Sprintf("node "+string(id)+" "+message, args...)})
+	tell := func(kind EventKind, id fleet.NodeID, message string) {
+		m.record(Event{Kind: kind, Node: id, Message: "node " + string(id) + " " + message})
 	}
 	for _, id := range sortedKeys(s.Nodes) {
 		n := s.Nodes[id]

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -246,6 +247,46 @@ func TestWorkerWithoutFence(t *testing.T) {
 		defer w.stop()
 		if took := w.until(30*time.Second, "deployed", w.converged); took < 9*time.Second {
 			t.Errorf("deployed after %v, want the grace first", took)
+		}
+	})
+}
+
+// Load alone is no news, but a report that brings nothing else may be the one
+// that a new leader waits for.
+func TestFailoverUnderLoad(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, "n1", "n2")
+		w.desired.set(server("a", 1, 2))
+		w.control()
+		first, second := w.controller, w.newController()
+		defer second.stop()
+		defer first.stop()
+		w.follow(second)
+		w.until(20*time.Second, "deployed", w.converged)
+		calls := w.background(func(ctx context.Context) error {
+			tick := time.NewTicker(5 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-tick.C:
+				}
+				for _, n := range w.workers {
+					for _, r := range n.Running() {
+						n.Set(r.ID, func(r *fleet.Replica) { r.Load.Total++ })
+					}
+				}
+			}
+		})
+		defer calls()
+		w.net.SetFaults(observetest.Faults{ReportDelay: 100 * time.Millisecond})
+		time.Sleep(time.Second)
+		first.yield()
+		w.lead(second)
+		w.desired.set(server("a", 1, 3))
+		if took := w.until(20*time.Second, "scaled", w.converged); took > time.Second {
+			t.Errorf("the new leader has scaled after %v", took)
 		}
 	})
 }

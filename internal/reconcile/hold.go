@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,7 +52,7 @@ func (h *hold) waiting(s *observe.Snapshot, now time.Time) (why string, wake tim
 		if n.Connected {
 			workers++
 		}
-		if n.Alive && !here(n) && !contains(missing, string(id)) {
+		if n.Alive && !here(n) && !slices.Contains(missing, string(id)) {
 			missing = append(missing, string(id))
 		}
 	}
@@ -75,13 +76,4 @@ func (h *hold) waiting(s *observe.Snapshot, now time.Time) (why string, wake tim
 	}
 	h.over = true
 	return "", time.Time{}
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }

@@ -230,8 +230,9 @@ func (r *Reconciler) loop(ctx context.Context, p *pass, orders *dispatcher) {
 			case <-ctx.Done():
 			case <-desired:
 			case <-observed:
-				// While calls run load changes all the time.
-				idle = r.cfg.View.Snapshot().Shape == p.snap.Shape
+				// While calls run load changes all the time. That is news only
+				// while a report as new as a fence is waited for.
+				idle = p.held == "" && r.cfg.View.Snapshot().Shape == p.snap.Shape
 			case <-timer.C:
 			case shown := <-asked:
 				shown <- p.scene(time.Now())

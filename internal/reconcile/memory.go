@@ -87,12 +87,9 @@ func (m *memory) absorb(s *observe.Snapshot, intents map[fleet.NodeID]fleet.Node
 		m.see(s, r, now)
 	}
 	for _, u := range m.units {
-		n, intent := s.Nodes[u.node], intents[u.node]
-		u.reachable = n.Connected
-		u.leaves = n.Draining || m.drained[u.life] || !intent.DrainUntil.IsZero()
-		u.expired = !intent.DrainUntil.IsZero() && !now.Before(intent.DrainUntil)
+		m.stand(u, s.Nodes[u.node], intents[u.node], now)
 		if !u.expired {
-			wake = earlier(wake, intent.DrainUntil)
+			wake = earlier(wake, intents[u.node].DrainUntil)
 		}
 		if !u.ready() || u.unhealthy {
 			continue
@@ -105,6 +102,13 @@ func (m *memory) absorb(s *observe.Snapshot, intents map[fleet.NodeID]fleet.Node
 	}
 	m.heed(s)
 	return wake
+}
+
+// stand notes what its node's condition means for a unit.
+func (m *memory) stand(u *unit, n observe.Node, intent fleet.NodeIntent, now time.Time) {
+	u.reachable = n.Connected
+	u.leaves = n.Draining || m.drained[u.life] || !intent.DrainUntil.IsZero()
+	u.expired = !intent.DrainUntil.IsZero() && !now.Before(intent.DrainUntil)
 }
 
 // see takes in a replica that is reported to run.

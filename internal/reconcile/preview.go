@@ -78,11 +78,7 @@ func (s *scene) play() (out []PlannedAction) {
 	m := s.mem
 	for step := 0; step < previewSteps && len(out) < previewActions; step++ {
 		for _, u := range m.all() {
-			n := s.snap.Nodes[u.node]
-			u.reachable = n.Connected
-			until := s.intents[u.node].DrainUntil
-			u.leaves = n.Draining || m.drained[u.life] || !until.IsZero()
-			u.expired = !until.IsZero() && !s.now.Before(until)
+			m.stand(u, s.snap.Nodes[u.node], s.intents[u.node], s.now)
 			if u.phase < fleet.PhaseReady && u.reachable {
 				u.phase, u.readyAt = fleet.PhaseReady, s.now
 			}
