@@ -14,10 +14,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/status"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
@@ -150,13 +148,10 @@ func (c *Client) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replic
 
 // Fence makes the worker refuse all orders older than o from now on, and
 // returns the version of its report in which all that those did shows. A worker
-// one version older knows no such order: then it is 0 without an error, and it
-// is a Watch with o that makes such a worker refuse orders of lower epochs.
+// one version older knows no such order, which is an error: it may still obey
+// an older one.
 func (c *Client) Fence(ctx context.Context, o fleet.Order) (version uint64, err error) {
 	r, err := c.pb.Fence(ctx, &fleetpb.FenceRequest{Order: orderToPB(o)})
-	if err != nil && ctx.Err() == nil && status.Code(err) == codes.Unimplemented {
-		return 0, nil
-	}
 	if err != nil {
 		return 0, fromStatus(ctx, "fence worker "+c.addr, err)
 	}
