@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mcpfleet/mcpfleet/internal/nearest"
 )
 
 // maxShown bounds how many problems one message lists.
@@ -117,46 +119,11 @@ func (p *parser) unknownKey(e entry, path string, known, later []string) {
 	p.malformed(e.keyNode, path+e.key, "unknown key%s", didYouMean(e.key, known))
 }
 
-// didYouMean returns a hint at the candidate nearest to word, or "". A
-// shortened word is near, too.
+// didYouMean returns a hint at the candidate nearest to word, or "".
 func didYouMean(word string, candidates []string) string {
-	best, bestDistance := "", len(word)/3+2
-	for _, c := range candidates {
-		d := distance(strings.ToLower(word), strings.ToLower(c))
-		if len(word) > 2 && strings.HasPrefix(c, strings.ToLower(word)) {
-			d = 1
-		}
-		if d < bestDistance {
-			best, bestDistance = c, d
-		}
-	}
-	if best == "" {
+	near := nearest.Find(word, candidates)
+	if len(near) == 0 {
 		return ""
 	}
-	return "; did you mean " + best + "?"
-}
-
-// distance is the number of single-byte edits between a and b. Names that are
-// long beyond reason are far from everything.
-func distance(a, b string) int {
-	if len(a) > 100 || len(b) > 100 {
-		return 100
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return "; did you mean " + candidates[near[0]] + "?"
 }

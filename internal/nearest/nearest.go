@@ -15,17 +15,10 @@ const MaxName = 128
 // maxNames is how many names a hint proposes.
 const maxNames = 3
 
-// Hint proposes the names nearest to a word, as the end of a sentence, or
-// returns "". It compares with names and shows the string at the same index of
-// shown; nil shown means names.
-func Hint(word string, names, shown []string) string {
-	if shown == nil {
-		shown = names
-	}
-	type near struct {
-		name string
-		rank int
-	}
+// Find returns the indices of the names that are near a word, the nearest
+// first.
+func Find(word string, names []string) []int {
+	type near struct{ index, rank int }
 	var found []near
 	limit := max(1, min(len(word), MaxName)/3)
 	folded := strings.ToLower(word)
@@ -36,16 +29,30 @@ func Hint(word string, names, shown []string) string {
 		other := strings.ToLower(n)
 		switch d := distance(folded, other, limit); {
 		case d <= limit:
-			found = append(found, near{shown[i], d})
+			found = append(found, near{i, d})
 		case len(word) > 2 && (strings.Contains(other, folded) || strings.Contains(folded, other) && len(n) > 2):
-			found = append(found, near{shown[i], MaxName})
+			found = append(found, near{i, MaxName})
 		}
 	}
 	slices.SortStableFunc(found, func(a, b near) int { return cmp.Compare(a.rank, b.rank) })
+	best := make([]int, len(found))
+	for i, f := range found {
+		best[i] = f.index
+	}
+	return best
+}
+
+// Hint proposes the names nearest to a word, as the end of a sentence, or
+// returns "". It compares with names and shows the string at the same index of
+// shown; nil shown means names.
+func Hint(word string, names, shown []string) string {
+	if shown == nil {
+		shown = names
+	}
 	var best []string
-	for _, f := range found {
-		if len(best) < maxNames && !slices.Contains(best, f.name) {
-			best = append(best, f.name)
+	for _, i := range Find(word, names) {
+		if len(best) < maxNames && !slices.Contains(best, shown[i]) {
+			best = append(best, shown[i])
 		}
 	}
 	if len(best) == 0 {
