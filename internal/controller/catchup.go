@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
@@ -16,7 +15,16 @@ import (
 // before it started: until then it knows less than users have been promised.
 type catchUp struct {
 	writes *writes
-	done   atomic.Bool
+	done   chan struct{} // closed by then
+}
+
+func (c *catchUp) isDone() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // Run returns nil once the controller has caught up, or when ctx ends.
@@ -31,7 +39,7 @@ func (c *catchUp) Run(ctx context.Context) error {
 			target, asked = c.committed(ctx)
 		}
 		if asked && c.writes.State().Index >= target {
-			c.done.Store(true)
+			close(c.done)
 			return nil
 		}
 		select {
@@ -58,7 +66,7 @@ func (c *catchUp) committed(ctx context.Context) (index uint64, ok bool) {
 		}
 		return st.Index, true
 	}
-	client, err := api.NewClient(http, nil)
+	client, err := api.NewClient(http, c.writes.peers)
 	if err != nil {
 		return 0, false
 	}
@@ -82,7 +90,7 @@ func (c *eventCopier) Run(ctx context.Context) error {
 			return errNobodyToCopy
 		}
 		leader, _, _ := c.writes.Store.Leader()
-		client, err := api.NewClient(http, nil)
+		client, err := api.NewClient(http, c.writes.peers)
 		if err != nil {
 			return err
 		}

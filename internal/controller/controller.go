@@ -42,6 +42,10 @@ import (
 // stop.
 const shutdownGrace = 5 * time.Second
 
+// writeGrace is how long writes get of that. They take milliseconds; calls may
+// take all of it, and nobody could write while a leader waits for them.
+const writeGrace = 500 * time.Millisecond
+
 // lastWords is how long requests that were ended then have to say so.
 const lastWords = time.Second
 
@@ -117,8 +121,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(state.Collectors()...)
 	happened := events.New(events.MaxEvents)
-	write := &writes{Store: state, ring: ring, events: happened}
-	seed.writes = write
+	peers := peerClient()
+	defer peers.CloseIdleConnections()
+	write := &writes{Store: state, ring: ring, events: happened, peers: peers}
 	observer := observe.New(observe.Config{
 		Order: func() (fleet.Order, bool) {
 			st := state.State()
@@ -137,7 +142,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	})
 	router := route.New(route.Config{Zone: cfg.Zone, Registry: registry})
 	offers := catalogue.New()
-	caughtUp := &catchUp{writes: write}
+	caughtUp := &catchUp{writes: write, done: make(chan struct{})}
+	seed.writes, seed.caughtUp = write, caughtUp.done
 	front := &view{cfg: cfg, self: self, writes: write, observer: observer, caughtUp: caughtUp, seed: seed}
 	pub := &publisher{desired: state, observer: observer, reconciler: reconciler, router: router, catalogue: offers, front: front}
 	pub.publish() // what is desired is known before the first request
@@ -145,7 +151,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 
 	stopping := make(chan struct{})
 	handler := httpapi.New(httpapi.Config{
-		MaxBody: cfg.MaxBody, Catalogue: offers, Router: router, Fleet: front, Logs: front, Log: log, Registry: registry, Gatherer: registry,
+		MaxBody: cfg.MaxBody, Catalogue: &starting{Catalogue: offers, incomplete: front.incomplete, empty: front.empty}, Router: router,
+		Fleet: front, Logs: front, Log: log, Registry: registry, Gatherer: registry,
 		Desired: write, Events: happened, Preview: preview(reconciler), Controllers: &controllers{writes: write, names: make(map[fleet.ControllerID]fleet.NodeID)},
 		Backup: backup(cfg.Version), Self: cfg.Name, Stopping: stopping,
 	})
@@ -163,9 +170,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 
 	// Stop order: refuse new requests and let those that run finish, bounded,
-	// while calls still reach the workers; then everything else at once, and
-	// leadership last, by the deferred Close. Nothing is drained: the replicas
-	// go on without us.
+	// while calls still reach the workers; hand leadership over once writes have
+	// had the time to finish; then everything else at once. Nothing is drained:
+	// the replicas go on without us.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, gctx := errgroup.WithContext(inner)
@@ -203,6 +210,14 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		// now, as all requests do that outlast the grace.
 		close(stopping)
 		front.endStreams()
+		quick, cancelQuick := context.WithTimeout(bounded, writeGrace)
+		defer cancelQuick()
+		if server.Shutdown(quick) != nil {
+			// Else the deferred Close does it.
+			if err := state.Transfer(bounded, ""); err != nil {
+				log.Debug("leadership is not handed over yet", "reason", err)
+			}
+		}
 		if server.Shutdown(bounded) != nil {
 			endRequests(errors.New("the controller is stopping"))
 			bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)

@@ -18,10 +18,11 @@ import (
 // seeder puts the fleet file into desired state: once, if nobody has ever
 // written there, and again whenever an operator asks for it.
 type seeder struct {
-	cfg    Config
-	writes *writes
-	log    *slog.Logger
-	done   atomic.Bool // nothing is left to be put into an empty state
+	cfg      Config
+	writes   *writes
+	caughtUp <-chan struct{} // closed once this controller knows all that was written before it started
+	log      *slog.Logger
+	done     atomic.Bool // nothing is left to be put into an empty state
 }
 
 // parse reads the fleet file.
@@ -37,10 +38,36 @@ func (s *seeder) parse() (*fleetfile.File, error) {
 	return file, nil
 }
 
-// seed writes the file to an empty state. It tries until that is done, is not
-// needed, or ctx ends.
+// late returns the fleet file for a controller that has state and is in a
+// cluster to which nobody ever wrote: a life before this one founded it and
+// ended before it could seed it.
+func (s *seeder) late(ctx context.Context) *fleetfile.File {
+	if s.cfg.File == "" {
+		return nil
+	}
+	select {
+	case <-s.caughtUp:
+	case <-ctx.Done():
+		return nil
+	}
+	if s.writes.State().Written != 0 {
+		return nil
+	}
+	file, err := s.parse()
+	if err != nil {
+		s.log.Error("the empty state is not filled", "err", err)
+	}
+	return file
+}
+
+// seed writes the file, which was read if this controller began without any
+// state, to an empty state. It tries until that is done, is not needed, or ctx
+// ends.
 func (s *seeder) seed(ctx context.Context, file *fleetfile.File) {
 	defer s.done.Store(true)
+	if file == nil {
+		file = s.late(ctx)
+	}
 	if file == nil || len(file.Servers) == 0 { // an empty state is what it wants
 		return
 	}
@@ -100,7 +127,7 @@ func (s *seeder) put(ctx context.Context, file *fleetfile.File, match desired.Ma
 		}})
 		return err
 	}
-	client, err := api.NewClient(http, nil)
+	client, err := api.NewClient(http, s.writes.peers)
 	if err != nil {
 		return err
 	}

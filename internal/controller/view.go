@@ -106,18 +106,27 @@ func deletedOf(st *reconcile.ServerStatus) api.Server {
 	return out
 }
 
+// incomplete says why servers may be missing from what is known here; "" once
+// none is.
+func (s *view) incomplete() string {
+	switch {
+	case s.writes.State().Cluster == "":
+		return "this controller belongs to no cluster yet"
+	case !s.caughtUp.isDone():
+		return "this controller does not know yet all that was written before it started"
+	case !s.seed.done.Load():
+		return "the fleet file is not applied yet"
+	}
+	return ""
+}
+
+// empty tells whether no server is known here.
+func (s *view) empty() bool { return len(s.writes.State().Servers) == 0 }
+
 // Ready implements httpapi.Fleet.
 func (s *view) Ready() api.Ready {
 	all, status := s.writes.State(), s.published.Load().status
-	out := api.Ready{Ready: true}
-	switch {
-	case all.Cluster == "":
-		out.Reason = "this controller belongs to no cluster yet"
-	case !s.caughtUp.done.Load():
-		out.Reason = "this controller does not know yet all that was written before it started"
-	case !s.seed.done.Load():
-		out.Reason = "the fleet file is not applied yet"
-	}
+	out := api.Ready{Reason: s.incomplete()}
 	out.Ready = out.Reason == ""
 	for _, name := range slices.Sorted(maps.Keys(all.Servers)) {
 		sv, st := all.Servers[name], status[name]

@@ -3,7 +3,10 @@ package controller
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/http"
 	"strings"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/desired"
@@ -19,6 +22,17 @@ type writes struct {
 	*store.Store
 	ring   *gossip.Ring
 	events *events.Log
+	peers  *http.Client // to other controllers
+}
+
+// peerClient is the way to other controllers: direct, whatever proxies the
+// environment names, since fleet files with their secrets go this way. The
+// caller closes its idle connections.
+func peerClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext:     (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
+		IdleConnTimeout: 30 * time.Second,
+	}}
 }
 
 // Propose implements httpapi.Desired.
