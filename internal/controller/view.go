@@ -110,7 +110,7 @@ func deletedOf(st *reconcile.ServerStatus) api.Server {
 // none is.
 func (s *view) incomplete() string {
 	switch {
-	case s.writes.State().Cluster == "":
+	case s.writes.State().Cluster == "" && s.writes.Stateless():
 		return "this controller belongs to no cluster yet"
 	case !s.caughtUp.isDone():
 		return "this controller does not know yet all that was written before it started"
