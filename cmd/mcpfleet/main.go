@@ -30,7 +30,7 @@ func run() int {
 		Env: os.Environ(), Lookup: os.LookupEnv, Version: version, BinDir: dir,
 	})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "mcpfleet:", err)
+		fmt.Fprintln(os.Stderr, "mcpfleet:", cli.Text(err))
 	}
 	return cli.ExitCode(err)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -150,7 +151,7 @@ func (a *app) toolsCommand() *cobra.Command {
 				return err
 			}
 			for _, u := range tools.Unavailable {
-				fmt.Fprintf(a.Err, "mcpfleet: the tools of %s are not known: %s\n", u.Server, printable(u.Reason))
+				fmt.Fprintf(a.Err, "mcpfleet: the tools of %s are not known: %s\n", u.Server, progress.Printable(u.Reason))
 			}
 			return nil
 		}),
@@ -300,7 +301,7 @@ func newTable(out io.Writer, header ...any) *table {
 
 func (t *table) row(cells ...any) {
 	for i, c := range cells {
-		text := strings.Join(strings.Fields(printable(fmt.Sprint(c))), " ")
+		text := strings.Join(strings.Fields(progress.Printable(fmt.Sprint(c))), " ")
 		if text == "" {
 			text = "-"
 		}
@@ -318,21 +319,10 @@ func (t *table) row(cells ...any) {
 
 // below prints more of the last column.
 func (t *table) below(text string) {
-	fmt.Fprintln(t.w, strings.Repeat("\t", t.columns-1)+printable(text))
+	fmt.Fprintln(t.w, strings.Repeat("\t", t.columns-1)+progress.Printable(text))
 }
 
 func (t *table) flush() error { return t.w.Flush() }
-
-// printable replaces what would steer a terminal: names and reasons come from
-// elsewhere.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, s)
-}
 
 func age(t *time.Time) string {
 	if t == nil {

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
+	"github.com/mcpfleet/mcpfleet/internal/cli/shell"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 	"github.com/mcpfleet/mcpfleet/internal/store"
@@ -152,22 +154,12 @@ What to do next:
   2. Start one controller on it, where workers can find it: controller --data-dir %s, with its other flags as before.
   3. See that all is there: mcpfleet get, mcpfleet status.
   4. Start the other controllers with empty data directories and --join.
-`, len(b.State.Servers), b.Cluster, b.TakenAt.Local().Format(time.RFC3339), dir, shellQuote(dir))
+`, len(b.State.Servers), b.Cluster, b.TakenAt.Local().Format(time.RFC3339), dir, shell.Quote(dir))
 			return err
 		},
 	}
 	cmd.Flags().StringVar(&dir, "data-dir", "", "data directory of the controller; it is made when it is not there")
 	return cmd
-}
-
-func shellQuote(s string) string {
-	plain := func(r rune) bool {
-		return strings.ContainsRune("/._-+:@%", r) || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-	}
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // backupView is a backup without its secrets.
@@ -216,7 +208,7 @@ func (a *app) inspectCommand() *cobra.Command {
 				return a.json(v)
 			}
 			fmt.Fprintf(a.Out, "cluster %s, incarnation %d, index %d, taken %s by version %s\n\n",
-				v.Cluster, v.Incarnation, v.Index, v.TakenAt.Local().Format(time.RFC3339), printable(v.Version))
+				v.Cluster, v.Incarnation, v.Index, v.TakenAt.Local().Format(time.RFC3339), progress.Printable(v.Version))
 			t := newTable(a.Out, "SERVER", "REVISION", "REPLICAS", "RUNS")
 			for _, s := range v.Servers {
 				runs := s.Spec.Image

@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/envflag"
 )
 
@@ -76,6 +77,16 @@ func ExitCode(err error) int {
 		return exitChanged
 	}
 	return exitError
+}
+
+// Text is an error as it is shown: it may quote what servers wrote, which must
+// not steer a terminal.
+func Text(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	for i, line := range lines {
+		lines[i] = progress.Printable(line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // app is one run of the command.

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -181,5 +182,11 @@ func TestAskingEnds(t *testing.T) {
 	err := Execute(ctx, Config{Args: []string{"status", "--address", s.URL}, Out: io.Discard, Err: io.Discard, Lookup: func(string) (string, bool) { return "", false }})
 	if ExitCode(err) != 1 {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestText(t *testing.T) {
+	if got, want := Text(errors.New("a\x1b[2J\tb\nc\u009b")), "a [2J b\nc "; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

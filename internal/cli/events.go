@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -102,6 +103,6 @@ func (a *app) event(e api.Event) error {
 		subject = string(e.Node)
 	}
 	line := fmt.Sprintf("%s  %-8s %-16s %-20s %s", e.Time.Local().Format(time.RFC3339), e.ID, e.Kind, subject, e.Message)
-	_, err := fmt.Fprintln(a.Out, printable(line))
+	_, err := fmt.Fprintln(a.Out, progress.Printable(line))
 	return err
 }

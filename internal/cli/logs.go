@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -86,7 +87,7 @@ func (a *app) showLogs(ctx context.Context, client *api.Client, name string, opt
 						return err
 					}
 				}
-				fmt.Fprintf(a.Err, "mcpfleet: %s is %s: %s\n", e.ID, e.Phase, printable(e.Reason))
+				fmt.Fprintf(a.Err, "mcpfleet: %s is %s: %s\n", e.ID, e.Phase, progress.Printable(e.Reason))
 				return nil
 			}
 		}

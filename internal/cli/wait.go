@@ -69,7 +69,7 @@ func (a *app) until(ctx context.Context, timeout time.Duration, look func(contex
 		all, left, err := look(asking)
 		cancel()
 		if refused, ok := errors.AsType[*api.Error](err); ok && refused.Status < 500 {
-			return err
+			return &unreadyError{why: "cannot tell whether it is ready: " + err.Error(), left: last}
 		}
 		switch {
 		case ctx.Err() != nil:

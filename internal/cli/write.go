@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 )
 
 // The exit codes, beside 0.
@@ -23,7 +24,7 @@ const (
 // exitCodes is what the help says of them.
 const exitCodes = `Exit codes:
   0  it was done; with --wait: and has become ready
-  1  an error; of a command that changes something: nothing was changed
+  1  an error; of a command that changes something: nothing was changed, or it says what was
   2  the command makes no sense
   3  it was done, but --wait did not see it become ready
   4  nothing was changed, because what it was meant for has changed meanwhile
@@ -100,7 +101,7 @@ func (a *app) changes(changes []api.Change) {
 		case "tuned":
 			line += "  (in place)"
 		}
-		fmt.Fprintln(a.Out, strings.TrimRight(printable(line), " "))
+		fmt.Fprintln(a.Out, strings.TrimRight(progress.Printable(line), " "))
 		for _, f := range c.Fields {
 			fmt.Fprintf(a.Out, "%11s %s\n", "", difference(f))
 		}
@@ -108,7 +109,7 @@ func (a *app) changes(changes []api.Change) {
 }
 
 func difference(f api.Difference) string {
-	return printable(fmt.Sprintf("%s: %s -> %s", f.Field, side(f.From), side(f.To)))
+	return progress.Printable(fmt.Sprintf("%s: %s -> %s", f.Field, side(f.From), side(f.To)))
 }
 
 // side is a value, on one line, or nothing.

@@ -24,6 +24,9 @@ func TestChangingCommands(t *testing.T) {
 			f.on("POST /api/v1/servers/web/scale", 202, `{"name":"web",`+scaled+`}`)
 			f.on("GET /api/v1/servers", 200, strings.Replace(ready, `"ready":3`, `"ready":1`, 1)).on("GET /api/v1/servers", 200, ready)
 		}, out: "scale     web\n            replicas: 1 -> 3\nweb: READY, 1/3 ready, revision 2\nweb: READY, 3/3 ready, revision 2\n", writes: `POST /api/v1/servers/web/scale {"replicas":3}`},
+		{name: "scale and wait in vain", args: "scale web 3 --wait", arrange: func(f *fakeAPI) {
+			f.on("POST /api/v1/servers/web/scale", 202, `{"name":"web",`+scaled+`}`).on("GET /api/v1/servers", 403, `{"detail":"not for you","code":"forbidden"}`)
+		}, code: exitUnready, out: "scale     web\n            replicas: 1 -> 3\n", err: "cannot tell whether it is ready: not for you", writes: `POST /api/v1/servers/web/scale {"replicas":3}`},
 		{name: "scale, tried out", args: "scale web 3 --dry-run --wait", arrange: func(f *fakeAPI) {
 			f.on("POST /api/v1/servers/web/scale?dry_run=1", 200, `{"dry_run":true,`+scaled+`,"plan":[]}`)
 		}, out: "scale     web\n            replicas: 1 -> 3\nnothing would start or stop\n", writes: `POST /api/v1/servers/web/scale?dry_run=1 {"replicas":3}`},

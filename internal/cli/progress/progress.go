@@ -169,11 +169,12 @@ func (p *Printer) clean(line string) string {
 	return Printable(line)
 }
 
-// Printable drops what would steer a terminal.
+// Printable makes spaces of what would steer a terminal or end the line: names
+// and reasons come from elsewhere.
 func Printable(line string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return -1
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return ' '
 		}
 		return r
 	}, line)

@@ -17,7 +17,7 @@ func TestPlain(t *testing.T) {
 	p.Note([]Row{{Name: "a", Key: "3"}})
 	p.Progress([]Row{{Name: "a", Key: "3", Text: "three"}})
 	p.Event("see http://other")
-	want := "pulling from registry[2J\na: one\na: two\nready: http://me\nsee http://other\n"
+	want := "pulling from registry [2J\na: one\na: two\nready: http://me\nsee http://other\n"
 	if out.String() != want {
 		t.Errorf("got\n%q\nwant\n%q", out.String(), want)
 	}

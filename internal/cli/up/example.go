@@ -8,6 +8,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
+	"github.com/mcpfleet/mcpfleet/internal/cli/shell"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -62,11 +63,7 @@ func announcement(base string, s snapshot, example exampleTools) []string {
 	if err != nil {
 		return lines
 	}
-	return append(lines, fmt.Sprintf("  curl -s %s/call -H 'Content-Type: application/json' -d %s", at, shellQuote(string(body))))
-}
-
-func shellQuote(s string) string {
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return append(lines, fmt.Sprintf("  curl -s %s/call -H 'Content-Type: application/json' -d %s", at, shell.Quote(string(body))))
 }
 
 // schema is what of a JSON Schema is looked at.

@@ -125,9 +125,6 @@ func TestSampleArgs(t *testing.T) {
 			t.Errorf("%s: got %s, %v; want %s", tt.schema, got, ok, tt.want)
 		}
 	}
-	if got, want := shellQuote(`a'b`), `'a'\''b'`; got != want {
-		t.Errorf("quoted %s, want %s", got, want)
-	}
 }
 
 func TestAnnouncement(t *testing.T) {

@@ -215,7 +215,7 @@ func TestRunResumes(t *testing.T) {
 	other := begin(t, "", func(c *Config) { c.DataDir, c.Workers, c.File = r.cfg.DataDir, 1, file })
 	other.untilPrinted("mcpfleet is ready")
 	url := strings.TrimPrefix(firstURL.FindString(other.out.String()), "http://")
-	if want := file + " was not applied: the data directory has a fleet already, which differs from it; to apply the file: mcpfleet --address " + url + " apply -f '" + file + "' --prune\n"; !strings.Contains(other.out.String(), want) {
+	if want := file + " was not applied: the data directory has a fleet already, which differs from it; to apply the file: mcpfleet --address " + url + " apply -f " + file + " --prune\n"; !strings.Contains(other.out.String(), want) {
 		t.Errorf("want %s in\n%s", want, other.out)
 	}
 	close(other.stop)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
+	"github.com/mcpfleet/mcpfleet/internal/cli/shell"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
@@ -119,7 +120,7 @@ func (w *watcher) compare(ctx context.Context) {
 		address = " --address " + at
 	}
 	w.out.Event(fmt.Sprintf("%s was not applied: the data directory has a fleet already, which differs from it; to apply the file: mcpfleet%s apply -f %s --prune",
-		w.path, address, shellQuote(w.path)))
+		w.path, address, shell.Quote(w.path)))
 }
 
 // joined counts the nodes of a role that do their work.
