@@ -14,23 +14,14 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
-// progress is desired state as the reconciler reads it, and writes to it how
-// far it has come.
+// progress is desired state as the reconciler reads it (as the store has it),
+// and writes to it how far it has come.
 type progress struct {
 	*writes
 }
 
-// Servers implements reconcile.Desired.
-func (p progress) Servers() []fleet.Server { return p.State().List() }
-
-// Nodes implements reconcile.Desired.
-func (p progress) Nodes() map[fleet.NodeID]fleet.NodeIntent { return p.State().Nodes }
-
 // knownTimeout bounds how long a start waits for its node to be remembered.
 const knownTimeout = 5 * time.Second
-
-// KnownNodes implements reconcile.KnownNodes.
-func (p progress) KnownNodes() []fleet.NodeID { return p.State().Known }
 
 // SetKnownNodes implements reconcile.KnownNodes.
 func (p progress) SetKnownNodes(nodes []fleet.NodeID) error {

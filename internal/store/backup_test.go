@@ -151,9 +151,9 @@ func TestRecover(t *testing.T) {
 		t.Fatal(err)
 	}
 	select {
-	case err := <-old.Failed():
-		if !contains(err, "recovered without this controller") {
-			t.Errorf("it stopped: %v", err)
+	case <-old.broken:
+		if !contains(old.err, "recovered without this controller") {
+			t.Errorf("it stopped: %v", old.err)
 		}
 	case <-time.After(patience):
 		t.Errorf("it goes on with %+v of incarnation %d", old.State().Lead, old.State().Incarnation)

@@ -101,36 +101,6 @@ func (s *Store) CommitIndex() uint64 { return s.raft.CommitIndex() }
 // before that never reaches the state.
 func (s *Store) AppliedIndex() uint64 { return s.State().Applied }
 
-// CaughtUp waits until this controller has applied all that its leader knew to
-// be on a majority when CaughtUp was called, which is all that was committed
-// before this controller started, unless its leader is itself cut off and does
-// not know yet.
-func (s *Store) CaughtUp(ctx context.Context) error {
-	asked := time.Now()
-	for {
-		moved := s.pulse.wait()
-		if _, ok := s.tenure(); ok {
-			return nil // its first entry is the last of what was before
-		}
-		// A leader that has just been elected learns what is committed with its
-		// first entry only.
-		st := s.State()
-		heard, ok := s.net.heard.get()
-		if ok && !heard.at.Before(asked) && heard.term == s.raft.CurrentTerm() && uint64(st.Lead.Term) == heard.term && st.Applied >= heard.commit {
-			return nil
-		}
-		select {
-		case <-moved:
-		case <-s.broken:
-			return s.err
-		case <-s.shut:
-			return errClosed
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
 // LastContact returns when the leader was last heard of: now, if this is it;
 // the zero time for never.
 func (s *Store) LastContact() time.Time {

@@ -237,7 +237,8 @@ func TestUnknownCommandStopsTheStore(t *testing.T) {
 			c.must(put("a", "x"))
 			s.raft.Apply([]byte(tt.data), 0)
 			select {
-			case err := <-s.Failed():
+			case <-s.broken:
+				err := s.err
 				if !contains(err, tt.want) || !contains(err, fmt.Sprintf("entry %d", s.raft.LastIndex())) {
 					t.Errorf("failed with %v, want %q and the entry", err, tt.want)
 				}

@@ -98,30 +98,6 @@ func (s *Store) tenure() (term uint64, ok bool) {
 	return term, ok && lead.Controller == s.ID() && uint64(lead.Term) == term
 }
 
-// leaderWord is what a leader said of commits, and when it was heard.
-type leaderWord struct {
-	at           time.Time
-	term, commit uint64
-}
-
-// heard keeps the last leader's word.
-type heard struct {
-	mu   sync.Mutex
-	word leaderWord
-}
-
-func (h *heard) set(w leaderWord) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.word = w
-}
-
-func (h *heard) get() (w leaderWord, ok bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.word, !h.word.at.IsZero()
-}
-
 // acks remembers, for each peer, when the last request was sent that it
 // answered with success.
 type acks struct {

@@ -241,9 +241,6 @@ func (s *Store) State() *desired.State { return s.fsm.State() }
 // specs are shared: do not edit them.
 func (s *Store) Servers() []fleet.Server { return s.State().List() }
 
-// DefaultServer returns the server that the root paths mean.
-func (s *Store) DefaultServer() fleet.ServerName { return s.State().Default() }
-
 // KnownNodes returns the nodes that may be running replicas, as last set.
 func (s *Store) KnownNodes() []fleet.NodeID { return s.State().Known }
 

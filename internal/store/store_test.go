@@ -141,34 +141,6 @@ func TestRestartOfAll(t *testing.T) {
 	c.agree()
 }
 
-// A controller that comes back is not caught up before it has what was written
-// meanwhile.
-func TestCaughtUp(t *testing.T) {
-	c := three(t)
-	c.must(put("a", "x"))
-	away := c.followers()[0]
-	c.close(away)
-	c.must(put("a", "y"))
-	back := c.restart(away)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := back.CaughtUp(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := has(back.State(), "a", "y"); err != nil {
-		t.Error(err)
-	}
-	if err := c.leader().CaughtUp(ctx); err != nil {
-		t.Errorf("the leader: %v", err)
-	}
-	ended, cancel := context.WithCancel(ctx)
-	cancel()
-	alone := c.add()
-	if err := alone.CaughtUp(ended); !errors.Is(err, context.Canceled) {
-		t.Errorf("without any cluster: %v", err)
-	}
-}
-
 func TestCloseHandsOver(t *testing.T) {
 	c := three(t)
 	c.must(put("a", "x"))
@@ -370,8 +342,8 @@ func TestSubscribe(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("a write told nobody")
 	}
-	if got := s.Servers(); len(got) != 1 || got[0].Name != "a" || s.DefaultServer() != "a" {
-		t.Errorf("servers = %+v, default %q; want a", got, s.DefaultServer())
+	if got := s.Servers(); len(got) != 1 || got[0].Name != "a" || s.State().Default() != "a" {
+		t.Errorf("servers = %+v, default %q; want a", got, s.State().Default())
 	}
 }
 

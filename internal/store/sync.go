@@ -41,24 +41,18 @@ type failure struct {
 	once   sync.Once
 	err    error // set before broken is closed
 	broken chan struct{}
-	told   chan error
 }
 
 func (f *failure) init() {
-	f.broken, f.told = make(chan struct{}), make(chan error, 1)
+	f.broken = make(chan struct{})
 }
 
 func (f *failure) fail(err error) {
 	f.once.Do(func() {
 		f.err = err
 		close(f.broken)
-		f.told <- err
 	})
 }
-
-// Failed delivers the error, once, with which this store stopped applying: the
-// controller must stop, its state no longer follows the log.
-func (f *failure) Failed() <-chan error { return f.told }
 
 // flight counts the operations that wait for raft.
 type flight struct {

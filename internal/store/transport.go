@@ -27,12 +27,7 @@ type transport struct {
 	*raft.NetworkTransport
 	layer *layer
 	acks  acks
-	heard heard
 	moved func()
-
-	requests chan raft.RPC // to raft
-	stop     chan struct{}
-	relaying sync.WaitGroup
 }
 
 func newTransport(dir *Dir, cfg Config, log *hclogger, moved func()) *transport {
@@ -42,11 +37,9 @@ func newTransport(dir *Dir, cfg Config, log *hclogger, moved func()) *transport 
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
 		}
 	}
-	t := &transport{
-		layer:    l,
-		moved:    moved,
-		requests: make(chan raft.RPC),
-		stop:     make(chan struct{}),
+	return &transport{
+		layer: l,
+		moved: moved,
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			ServerAddressProvider: resolver(cfg.Resolve),
 			Stream:                l,
@@ -55,33 +48,7 @@ func newTransport(dir *Dir, cfg Config, log *hclogger, moved func()) *transport 
 			Logger:                log,
 		}),
 	}
-	t.relaying.Go(t.relay)
-	return t
 }
-
-// relay hands peers' requests to raft and notes what leaders say of commits.
-// Heartbeats do not come this way, and say nothing of them.
-func (t *transport) relay() {
-	for {
-		select {
-		case rpc := <-t.NetworkTransport.Consumer():
-			if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
-				t.heard.set(leaderWord{time.Now(), req.Term, req.LeaderCommitIndex})
-			}
-			select {
-			case t.requests <- rpc:
-				t.moved()
-			case <-t.stop:
-				return
-			}
-		case <-t.stop:
-			return
-		}
-	}
-}
-
-// Consumer is where raft takes its peers' requests from.
-func (t *transport) Consumer() <-chan raft.RPC { return t.requests }
 
 // AppendEntries notes which requests were answered: Read needs answers to
 // requests that were sent after it began. Requests in a pipeline are not noted,
@@ -104,8 +71,6 @@ func (t *transport) shut() {
 	t.layer.shut()
 	t.CloseStreams()
 	_ = t.Close() // the listener is closed already
-	close(t.stop)
-	t.relaying.Wait()
 }
 
 // resolver makes an address of a controller's id: the id itself is part of it,
