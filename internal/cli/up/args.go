@@ -31,6 +31,18 @@ type program struct {
 	// lifeline: it is stopped by the end of its lifeline. A worker that is told
 	// by a signal would first wait for its replicas to move elsewhere.
 	lifeline bool
+	// known: users were told where its HTTP listens.
+	known bool
+}
+
+// again returns which addresses of its last life to ask for after a start that
+// went wrong: a port that others are told of anew may have gone to somebody
+// else meanwhile; one that users know is worth waiting for.
+func (p *program) again(had address) address {
+	if p.known {
+		return address{HTTP: had.HTTP}
+	}
+	return address{}
 }
 
 const anyPort = "127.0.0.1:0"

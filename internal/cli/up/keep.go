@@ -113,9 +113,7 @@ func (c *cluster) revive(ctx context.Context, p program, one *child) {
 				break
 			}
 			c.out.Event(err.Error())
-			// A port that others are told of anew may have gone to somebody
-			// else meanwhile; that of HTTP is worth waiting for.
-			had.Gossip, had.Raft = "", ""
+			had = p.again(had)
 			delay = nextDelay(delay, 0)
 		}
 	}

@@ -47,6 +47,14 @@ func TestArguments(t *testing.T) {
 	if want = strings.Replace(want, "--raft 127.0.0.1:0", "--raft 127.0.0.1:778", 1); again != want {
 		t.Errorf("got  %s\nwant %s", again, want)
 	}
+	had := address{HTTP: "127.0.0.1:8001", Gossip: "127.0.0.1:777", Raft: "127.0.0.1:778"}
+	if got := controller.again(had); got != (address{}) {
+		t.Errorf("after a failed start it asks for %v", got)
+	}
+	controller.known = true
+	if got := controller.again(had); got != (address{HTTP: had.HTTP}) {
+		t.Errorf("after a failed start, the first controller asks for %v", got)
+	}
 	open := *kind
 	open.config, open.insecure, open.count = "", true, 3
 	other := strings.Join(open.program("controller-2", ":0").args(address{}), " ")

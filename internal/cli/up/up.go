@@ -192,7 +192,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			keepers.Wait()
 			stopWorkers(context.Cause(running))
 		}()
-		first := cluster.keep(running, kind.program(names[0], cfg.HTTP), &keepers)
+		front := kind.program(names[0], cfg.HTTP)
+		front.known = true
+		first := cluster.keep(running, front, &keepers)
 		addr, err := first.address(running)
 		if err != nil {
 			return nil // the keeper has told why
