@@ -100,6 +100,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer ring.Close()
 
+	happened := events.New(events.MaxEvents)
 	state, err := store.Open(store.Config{
 		Dir: dir, Name: cfg.Name, Listener: cfg.Raft, Expect: cfg.Expect, Log: log, Timeouts: cfg.Timeouts,
 		Resolve: func(id fleet.ControllerID) (string, bool) {
@@ -107,6 +108,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			return m.Raft, ok
 		},
 		Formats: func() int { return oldestFormat(ring.Members()) },
+		Applied: tellChanges(happened),
 	})
 	if err != nil {
 		return err
@@ -120,10 +122,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(state.Collectors()...)
-	happened := events.New(events.MaxEvents)
 	peers := peerClient()
 	defer peers.CloseIdleConnections()
-	write := &writes{Store: state, ring: ring, events: happened, peers: peers}
+	write := &writes{Store: state, ring: ring, peers: peers}
 	observer := observe.New(observe.Config{
 		Order: func() (fleet.Order, bool) {
 			st := state.State()

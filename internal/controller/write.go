@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -16,13 +15,11 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
-// writes is desired state as the HTTP front reads and writes it. What is
-// written becomes events.
+// writes is desired state as the HTTP front reads and writes it.
 type writes struct {
 	*store.Store
-	ring   *gossip.Ring
-	events *events.Log
-	peers  *http.Client // to other controllers
+	ring  *gossip.Ring
+	peers *http.Client // to other controllers
 }
 
 // peerClient is the way to other controllers: direct, whatever proxies the
@@ -33,17 +30,6 @@ func peerClient() *http.Client {
 		DialContext:     (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
 		IdleConnTimeout: 30 * time.Second,
 	}}
-}
-
-// Propose implements httpapi.Desired.
-func (w *writes) Propose(ctx context.Context, c desired.Command) (desired.Result, error) {
-	result, err := w.Store.Propose(ctx, c)
-	if err == nil && !result.Repeated { // what was told once is not news
-		for _, change := range result.Changes {
-			w.events.Record(eventOf(change))
-		}
-	}
-	return result, err
 }
 
 // Leader implements httpapi.Desired.
@@ -67,6 +53,19 @@ func controllerOf(members []fleet.Member, id fleet.ControllerID) (found fleet.Me
 		}
 	}
 	return found, ok
+}
+
+// tellChanges records what a command did. The log of events drops it on
+// controllers that do not lead.
+func tellChanges(happened *events.Log) func(desired.Result) {
+	return func(r desired.Result) {
+		if r.Err != nil || r.Repeated { // what was told once is not news
+			return
+		}
+		for _, change := range r.Changes {
+			happened.Record(eventOf(change))
+		}
+	}
 }
 
 // eventOf tells a change of desired state.

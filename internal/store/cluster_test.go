@@ -133,6 +133,8 @@ type cluster struct {
 	dirs map[fleet.ControllerID]string
 	wrap func(fleet.ControllerID) func(logStore) logStore
 
+	applied func(desired.Result) // on all of them
+
 	mu      sync.Mutex
 	live    map[fleet.ControllerID]*Store
 	leads   map[fleet.ControllerID]func() // ends Lead
@@ -179,7 +181,7 @@ func (c *cluster) startIn(path string) *Store {
 	c.net.mu.Lock()
 	c.net.addrs[id] = ln.Addr().String()
 	c.net.mu.Unlock()
-	cfg := Config{Dir: d, Name: fleet.NodeID(filepath.Base(path)), Log: quietLog(c.t), Listener: ln, Resolve: c.net.resolve, Expect: 3, dial: c.net.dialer(id)}
+	cfg := Config{Dir: d, Name: fleet.NodeID(filepath.Base(path)), Log: quietLog(c.t), Listener: ln, Resolve: c.net.resolve, Expect: 3, Applied: c.applied, dial: c.net.dialer(id)}
 	if c.wrap != nil {
 		cfg.wrap = c.wrap(id)
 	}

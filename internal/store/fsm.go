@@ -21,13 +21,14 @@ type fsm struct {
 	cluster func() fleet.ClusterID // that this controller belongs to
 	fail    func(error)
 	moved   func()
+	applied func(desired.Result)
 	founded chan struct{} // the cluster's id is in the state: look
 	err     error         // once set, nothing is applied any more
 	took    prometheus.Histogram
 }
 
 func newFSM(cluster func() fleet.ClusterID, fail func(error), moved func()) *fsm {
-	f := &fsm{cluster: cluster, fail: fail, moved: moved, founded: make(chan struct{}, 1), took: applyHistogram()}
+	f := &fsm{cluster: cluster, fail: fail, moved: moved, applied: func(desired.Result) {}, founded: make(chan struct{}, 1), took: applyHistogram()}
 	f.state.Store(&desired.State{})
 	return f
 }
@@ -54,6 +55,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 		return err
 	}
 	f.took.Observe(time.Since(begin).Seconds())
+	f.applied(result)
 	return result
 }
 

@@ -44,7 +44,11 @@ type Config struct {
 	Expect  int // recorded when this controller founds the cluster; at least 1
 	// Formats returns the lowest format that all living controllers
 	// understand. Nil: they all understand desired.Format.
-	Formats  func() int
+	Formats func() int
+	// Applied is told what became of each command, here as on every controller,
+	// in order, also when whoever proposed it does not wait any more; after a
+	// start that of old ones, too. It must not block. Nil: nobody.
+	Applied  func(desired.Result)
 	Timeouts Timeouts
 
 	// For tests: how connections are made, and what stands between raft and
@@ -120,6 +124,9 @@ func (s *Store) open() error {
 	}
 	s.disk = disk
 	s.fsm = newFSM(s.dir.Cluster, s.fail, s.moved)
+	if s.cfg.Applied != nil {
+		s.fsm.applied = s.cfg.Applied
+	}
 	s.net = newTransport(s.dir, s.cfg, newHCLog(s.log), s.pulse.post)
 	conf := raftConfig(s.dir.ID(), s.cfg.Timeouts, newHCLog(s.log))
 	conf.NotifyCh = s.roles

@@ -401,3 +401,34 @@ func TestCloseLeavesNothing(t *testing.T) {
 		return nil
 	})
 }
+
+// What writes did is told once each, in order; a write that is refused did
+// nothing.
+func TestApplied(t *testing.T) {
+	c := newCluster(t)
+	told := make(chan desired.Result, 100)
+	c.applied = func(r desired.Result) { told <- r }
+	s := c.add()
+	if err := s.Bootstrap([]fleet.ControllerID{s.ID()}); err != nil {
+		t.Fatal(err)
+	}
+	c.must(put("a", "x"))
+	if _, err := c.leader().Propose(t.Context(), desired.Command{Delete: &desired.DeleteServer{Name: "none"}}); !errors.Is(err, fleet.ErrUnknownServer) {
+		t.Fatal(err)
+	}
+	c.must(put("b", "y"))
+	var changed []fleet.ServerName
+	for !slices.Contains(changed, "b") {
+		select {
+		case r := <-told:
+			for _, change := range r.Changes {
+				changed = append(changed, change.Server)
+			}
+		case <-time.After(patience):
+			t.Fatalf("told of %v, want b", changed)
+		}
+	}
+	if want := []fleet.ServerName{"a", "b"}; !slices.Equal(changed, want) {
+		t.Errorf("told of %v, want %v", changed, want)
+	}
+}
