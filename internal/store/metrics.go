@@ -31,8 +31,8 @@ func snapshotCounter() prometheus.Counter {
 }
 
 type collector struct {
-	store                                            *Store
-	term, leader, voters, applied, commit, contacted *prometheus.Desc
+	store                                                  *Store
+	term, leader, voters, applied, commit, last, contacted *prometheus.Desc
 }
 
 func newCollector(s *Store) *collector {
@@ -46,12 +46,13 @@ func newCollector(s *Store) *collector {
 		voters:    desc("voters", "Controllers with a vote."),
 		applied:   desc("applied_index", "Index of the last log entry in desired state."),
 		commit:    desc("commit_index", "Index of the last log entry known to be on a majority."),
+		last:      desc("last_index", "Index of the last log entry on this controller's disk."),
 		contacted: desc("last_contact_seconds", "Time since the leader was last heard of; 0 on the leader, -1 for never."),
 	}
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.term, c.leader, c.voters, c.applied, c.commit, c.contacted} {
+	for _, d := range []*prometheus.Desc{c.term, c.leader, c.voters, c.applied, c.commit, c.last, c.contacted} {
 		ch <- d
 	}
 }
@@ -78,5 +79,6 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.voters, float64(voters))
 	gauge(c.applied, float64(s.AppliedIndex()))
 	gauge(c.commit, float64(s.CommitIndex()))
+	gauge(c.last, float64(s.raft.LastIndex()))
 	gauge(c.contacted, contact)
 }
