@@ -206,6 +206,9 @@ func (c *cluster) addBrave() {
 	}
 	c.env = append(c.env, "BRAVE_API_KEY=no-real-one") // the last one counts
 	c.scale(5)
+	// The new container resumes what was there; its file is applied on demand.
+	c.eventually(2*time.Minute, "the controller again", func(ctx context.Context) error { return c.settled(ctx, 5) })
+	c.compose("kill", "-s", "HUP", "controller")
 	c.eventually(2*time.Minute, "brave-search", func(ctx context.Context) error {
 		if err := c.settled(ctx, 5); err != nil {
 			return err
