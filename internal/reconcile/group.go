@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"slices"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -60,6 +61,27 @@ func (g *groups) lit() bool {
 		}
 	}
 	return false
+}
+
+// blip is how long a node may be out of reach before a server without any other
+// replica that serves gets another one: a stream that only broke is back sooner
+// than a replica could start.
+const blip = 500 * time.Millisecond
+
+// dark tells whether nothing serves, and not only for a blip; if only that,
+// when it will have been more.
+func (g *groups) dark(now time.Time) (dark bool, wake time.Time) {
+	if g.lit() {
+		return false, time.Time{}
+	}
+	for _, list := range [][]*unit{g.away, g.stable} {
+		for _, u := range list {
+			if over := u.since.Add(blip); u.ready() && !u.reachable && over.After(now) {
+				wake = latest(wake, over)
+			}
+		}
+	}
+	return wake.IsZero(), wake
 }
 
 // running counts what takes room, but for what moves off a node that is to be

@@ -106,7 +106,7 @@ func (m *memory) absorb(s *observe.Snapshot, intents map[fleet.NodeID]fleet.Node
 
 // stand notes what its node's condition means for a unit.
 func (m *memory) stand(u *unit, n observe.Node, intent fleet.NodeIntent, now time.Time) {
-	u.reachable = n.Connected
+	u.reachable, u.since = n.Connected, n.Since
 	u.leaves = n.Draining || m.drained[u.life] || !intent.DrainUntil.IsZero()
 	u.expired = !intent.DrainUntil.IsZero() && !now.Before(intent.DrainUntil)
 }

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -49,7 +50,30 @@ func TestBlipReplacesNothing(t *testing.T) {
 	})
 }
 
-// A server none of whose replicas can be reached gets one at once, and no more
+// Streams that break over and over start nothing, not even for the server that
+// has no other replica.
+func TestBrokenStreamsStartNothing(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, "n1", "n2")
+		w.desired.set(server("a", 1, 1), server("b", 1, 2))
+		w.control()
+		defer w.stop()
+		w.until(5*time.Second, "deployed", w.converged)
+		before := fmt.Sprint(w.ready("a"), w.ready("b"))
+		for range 10 {
+			for _, n := range w.workers {
+				n.Break()
+			}
+			time.Sleep(time.Second)
+		}
+		w.until(5*time.Second, "back", w.converged)
+		if after := fmt.Sprint(w.ready("a"), w.ready("b")); after != before || len(w.starts()) != 3 {
+			t.Errorf("replicas = %s after %d starts, want %s after 3", after, len(w.starts()), before)
+		}
+	})
+}
+
+// A server none of whose replicas can be reached gets one soon, and no more
 // before the grace is over.
 func TestOneStandsIn(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

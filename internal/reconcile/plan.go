@@ -100,7 +100,9 @@ func planServer(now time.Time, w *want, rm *room) decision {
 		old = without(old, u)
 	}
 	d.need = max(0, desired-len(g.fresh)-len(g.away))
-	if !g.lit() && len(g.away) > 0 {
+	dark, wake := g.dark(now)
+	d.wake = wake
+	if dark && len(g.away) > 0 {
 		// Nothing serves: one stands in until the others can be reached again
 		// or are given up.
 		d.need = max(d.need, 1-len(g.fresh))
@@ -125,7 +127,7 @@ func (d *decision) start(now time.Time, w *want, g *groups, rm *room, end func(*
 		room = max(room, 1) // those that drain may take long, and nobody else serves
 	}
 	rm.view(slices.Concat(staying, g.old(), g.stopping), staying)
-	reserved := d.upkeep(w, g)
+	reserved := d.upkeep(now, w, g)
 	if w.back.everReady {
 		reserved = 0
 	}
@@ -162,14 +164,14 @@ func (d *decision) startNew(w *want, g *groups, rm *room, n int, end func(*unit,
 // upkeep finds how many replicas of the stable revision are missing, and
 // returns how many of them failed: their places are not for a revision that
 // has never been READY.
-func (d *decision) upkeep(w *want, g *groups) (failed int) {
+func (d *decision) upkeep(now time.Time, w *want, g *groups) (failed int) {
 	s := w.desired
 	if s.StableTemplate == nil || s.Stable == s.Revision {
 		return 0
 	}
 	up := count(g.fresh, (*unit).serving) + len(g.away) + len(g.stable)
 	d.needStable = max(0, s.Spec.Replicas-up)
-	if !g.lit() {
+	if dark, _ := g.dark(now); dark {
 		d.needStable = max(d.needStable, 1-count(g.stable, func(u *unit) bool { return u.reachable }))
 	}
 	return min(d.needStable, w.stable.owed)

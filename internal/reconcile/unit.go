@@ -22,9 +22,10 @@ type unit struct {
 	observed  bool        // a report has shown it
 	phase     fleet.Phase // PENDING until a report says more
 	unhealthy bool
-	reachable bool // its node's stream delivers
-	leaves    bool // its node is draining
-	expired   bool // and was to be empty by now
+	reachable bool      // its node's stream delivers
+	since     time.Time // of reachable
+	leaves    bool      // its node is draining
+	expired   bool      // and was to be empty by now
 	startedAt time.Time
 	readyAt   time.Time // zero before READY
 
