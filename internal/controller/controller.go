@@ -107,7 +107,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			m, ok := controllerOf(ring.Members(), id)
 			return m.Raft, ok
 		},
-		Formats: func() int { return oldestFormat(ring.Members()) },
+		Formats: func() int { return oldestFormat(ring.Members(), dir.Cluster()) },
 		Applied: tellChanges(happened),
 	})
 	if err != nil {
@@ -266,11 +266,12 @@ func reachedAt(l net.Listener, given string) (string, error) {
 	return advertise.Address(l.Addr(), given)
 }
 
-// oldestFormat is what all living controllers understand.
-func oldestFormat(members []fleet.Member) int {
+// oldestFormat is what all living controllers of a cluster understand, and
+// those that may be taken into it.
+func oldestFormat(members []fleet.Member, cluster fleet.ClusterID) int {
 	oldest := desired.Format
 	for _, m := range members {
-		if m.Role == fleet.RoleController {
+		if m.Role == fleet.RoleController && (m.Cluster == "" || m.Cluster == cluster) {
 			oldest = min(oldest, m.Format)
 		}
 	}

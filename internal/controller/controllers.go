@@ -46,7 +46,7 @@ func (c *controllers) List(context.Context) (api.Controllers, error) {
 	}
 	members := c.writes.ring.Members()
 	for _, m := range members {
-		if m.Role != fleet.RoleController {
+		if m.Role != fleet.RoleController || st.Cluster != "" && m.Cluster != "" && m.Cluster != st.Cluster {
 			continue
 		}
 		if byID[m.Controller] == nil {

@@ -187,6 +187,15 @@ func TestDamage(t *testing.T) {
 		_, err := Prepare(dir)
 		wayOut(t, dir, logPath(dir), err)
 	})
+	t.Run("identity removed", func(t *testing.T) {
+		dir := copyOf(t, plain)
+		path := filepath.Join(dir, identityFile)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Prepare(dir)
+		wayOut(t, dir, path, err)
+	})
 	for name, from := range map[string]string{"log removed": snap, "log removed, no snapshot": plain} {
 		t.Run(name, func(t *testing.T) {
 			dir := copyOf(t, from)

@@ -58,6 +58,16 @@ func (d *Dir) prepare() error {
 		return err
 	}
 	d.stateless, d.bare = found.empty(), found.bare()
+	if d.ID() == "" && !d.stateless {
+		// The log is that of a member with another id, which would be missed for
+		// ever; a new one would vote nowhere.
+		return damaged(d.path, filepath.Join(d.path, identityFile), errors.New("it is missing, and the log that belongs to it is there"))
+	}
+	if d.ID() == "" {
+		if err := d.write(identity{Controller: fleet.NewControllerID()}); err != nil {
+			return err
+		}
+	}
 	if cluster := d.Cluster(); cluster != "" && d.bare {
 		// It voted, and acknowledged entries. With an empty log it would do so
 		// a second time, against its own word.
@@ -104,11 +114,12 @@ func (d *Dir) setCluster(c fleet.ClusterID) error {
 	return d.write(id)
 }
 
+// readIdentity leaves the id empty where there is none yet.
 func (d *Dir) readIdentity() error {
 	path := filepath.Join(d.path, identityFile)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return d.write(identity{Controller: fleet.NewControllerID()})
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("read identity: %w", err)
