@@ -146,7 +146,19 @@ func TestRecover(t *testing.T) {
 
 	// One of the lost that comes back with its old directory after all: what it
 	// has may never have been accepted, and the log alone would not tell it so.
-	old := c.restart(stores[1])
+	// A majority of them that comes back deposes nobody.
+	old, other := c.restart(stores[1]), c.restart(stores[2])
+	eventually(t, "one of the lost leads", func() error {
+		for _, s := range []*Store{old, other} {
+			if s.raft.VerifyLeader().Error() == nil {
+				return nil
+			}
+		}
+		return errors.New("none does")
+	})
+	if err := s.raft.VerifyLeader().Error(); err != nil || s.State().Order() != st.Order() {
+		t.Errorf("after a majority of the lost came back: %v, order %+v, was %+v", err, s.State().Order(), st.Order())
+	}
 	if err := s.AddNonvoter(old.ID()); err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +170,9 @@ func TestRecover(t *testing.T) {
 	case <-time.After(patience):
 		t.Errorf("it goes on with %+v of incarnation %d", old.State().Lead, old.State().Incarnation)
 	}
-	c.must(put("c", "z"))
+	if _, err := s.Propose(t.Context(), put("c", "z")); err != nil {
+		t.Error(err)
+	}
 
 	if _, err := Recover(t.TempDir()); !contains(err, "no state") {
 		t.Errorf("Recover of nothing: %v", err)

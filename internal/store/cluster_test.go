@@ -225,12 +225,12 @@ func (c *cluster) tenure(ctx context.Context, s *Store, o fleet.Order) {
 // checkTenures: no order twice, all of one cluster, and no two tenures of one
 // controller at once.
 func (c *cluster) checkTenures() {
-	seen := map[fleet.Epoch]fleet.ControllerID{}
+	seen := map[fleet.Order]fleet.ControllerID{}
 	for i, a := range c.tenures {
-		if by, twice := seen[a.order.Epoch]; twice {
-			c.t.Errorf("epoch %d is of %s and of %s", a.order.Epoch, by, a.by)
+		if by, twice := seen[a.order]; twice {
+			c.t.Errorf("order %+v is of %s and of %s", a.order, by, a.by)
 		}
-		seen[a.order.Epoch] = a.by
+		seen[a.order] = a.by
 		if a.end == 0 {
 			c.t.Errorf("tenure %+v never ended", a)
 		}

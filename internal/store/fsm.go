@@ -47,8 +47,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 		return f.broke(fmt.Errorf("entry %d of the log: %w", l.Index, err))
 	}
 	if err := f.State().Foreign(c); err != nil {
-		return f.broke(fmt.Errorf("entry %d of the log: %w: the cluster was restored or recovered without this controller: "+
-			"move its data directory away and start it again, it joins the cluster empty", l.Index, err))
+		return f.broke(fmt.Errorf("entry %d of the log: %w: %s", l.Index, err, wayBack))
 	}
 	result := f.State().Apply(l.Index, l.Term, c)
 	if err := f.put(result.State); err != nil {

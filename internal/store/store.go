@@ -127,14 +127,15 @@ func (s *Store) open() error {
 	if s.cfg.Applied != nil {
 		s.fsm.applied = s.cfg.Applied
 	}
-	s.net = newTransport(s.dir, s.cfg, newHCLog(s.log), s.pulse.post)
+	s.net = newTransport(s.dir, s.cfg, s.fsm, newHCLog(s.log), s.pulse.post)
 	conf := raftConfig(s.dir.ID(), s.cfg.Timeouts, newHCLog(s.log))
 	conf.NotifyCh = s.roles
-	s.raft, err = raft.NewRaft(conf, s.fsm, disk.log, disk.log, disk.snapshots, s.net)
+	s.raft, err = raft.NewRaft(conf, s.fsm, disk.log, patientTerm{disk.log, &s.failure, &s.flight}, disk.snapshots, s.net)
 	if err != nil {
 		s.net.shut()
 		return errors.Join(fmt.Errorf("start raft: %w", err), disk.Close())
 	}
+	close(s.net.layer.ready)
 	s.raft.RegisterObserver(raft.NewObserver(s.observed, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {
 		case raft.LeaderObservation, raft.RaftState:

@@ -30,8 +30,11 @@ type transport struct {
 	moved func()
 }
 
-func newTransport(dir *Dir, cfg Config, log *hclogger, moved func()) *transport {
-	l := &layer{Listener: cfg.Listener, dir: dir, dial: cfg.dial, open: make(map[net.Conn]struct{})}
+func newTransport(dir *Dir, cfg Config, f *fsm, log *hclogger, moved func()) *transport {
+	l := &layer{
+		Listener: cfg.Listener, dir: dir, dial: cfg.dial, open: make(map[net.Conn]struct{}), ready: make(chan struct{}),
+		incarnation: func() fleet.Incarnation { return f.State().Incarnation }, outlived: f.fail,
+	}
 	if l.dial == nil {
 		l.dial = func(ctx context.Context, addr string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
@@ -90,13 +93,19 @@ func (r resolver) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 type hello struct {
 	To      fleet.ControllerID `json:"to"`
 	Cluster fleet.ClusterID    `json:"cluster,omitempty"` // "": none yet
+	// Incarnation is 0 until the log is replayed, which is never so after a
+	// restore or a recovery: both leave a snapshot, and so do they to who joins.
+	Incarnation fleet.Incarnation `json:"incarnation,omitempty"`
 }
 
 // layer makes raft's connections and keeps them, to close them in the end.
 type layer struct {
 	net.Listener
-	dir  *Dir
-	dial func(ctx context.Context, addr string) (net.Conn, error)
+	dir         *Dir
+	incarnation func() fleet.Incarnation // of the state here; 0: not known yet
+	outlived    func(error)              // the cluster was restored or recovered without this controller
+	ready       chan struct{}            // closed once raft has read its snapshot: incarnation tells
+	dial        func(ctx context.Context, addr string) (net.Conn, error)
 
 	mu     sync.Mutex
 	closed bool
@@ -114,7 +123,7 @@ func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Con
 	if err != nil {
 		return nil, err
 	}
-	line, err := json.Marshal(hello{To: fleet.ControllerID(id), Cluster: l.dir.Cluster()})
+	line, err := json.Marshal(hello{To: fleet.ControllerID(id), Cluster: l.dir.Cluster(), Incarnation: l.incarnation()})
 	if err == nil {
 		_, err = c.Write(append(line, '\n'))
 	}
@@ -199,8 +208,35 @@ func (c *conn) readHello() error {
 	if own := c.layer.dir.Cluster(); own != "" && h.Cluster != "" && own != h.Cluster {
 		return fmt.Errorf("controller of cluster %s called one of %s: %w", h.Cluster, own, fleet.ErrForeignCluster)
 	}
+	return c.layer.sameTime(h)
+}
+
+// sameTime keeps controllers apart that remember the cluster before and after
+// it was restored or recovered. Their logs differ where indexes and terms may
+// be the same, so raft would take one for the other, and a majority of those
+// who were left behind could depose the leader that was put in their place.
+func (l *layer) sameTime(h hello) error {
+	select {
+	case <-l.ready:
+	case <-time.After(helloTimeout):
+		return errors.New("raft is not started yet")
+	}
+	own, theirs := l.incarnation(), h.Incarnation
+	switch {
+	case own > 1 && h.Cluster != "" && theirs < own:
+		return fmt.Errorf("controller of incarnation %d of the cluster called one of %d: the cluster was restored or recovered without it", theirs, own)
+	case own > 0 && theirs > own:
+		err := fmt.Errorf("a controller of incarnation %d of the cluster called, this one is of %d: %s", theirs, own, wayBack)
+		l.outlived(err)
+		return err
+	}
 	return nil
 }
+
+// wayBack is what to do with a controller that the cluster was restored or
+// recovered without.
+const wayBack = "the cluster was restored or recovered without this controller: " +
+	"move its data directory away and start it again, it joins the cluster empty"
 
 func (c *conn) Close() error {
 	c.layer.mu.Lock()
