@@ -82,6 +82,28 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 	return bolt, nil
 }
 
+// patientTerm is where raft keeps its term and vote. Raft panics if the term
+// cannot be written, as on a full disk: the process would die, and its calls
+// with it. Here the store fails instead, and raft waits until it is closed.
+type patientTerm struct {
+	logStore
+	failure *failure
+	flight  *flight
+}
+
+// SetUint64 implements raft.StableStore. Raft goes on with the error for none
+// while it is shut down: what it could do with a term that it would forget is
+// to vote, and the vote is written to the same disk first.
+func (p patientTerm) SetUint64(key []byte, value uint64) error {
+	err := p.logStore.SetUint64(key, value)
+	if err == nil || string(key) != string(keyTerm) {
+		return err
+	}
+	p.failure.fail(fmt.Errorf("write raft's term: %w", err))
+	<-p.flight.shut
+	return nil
+}
+
 func (d *disk) Close() error {
 	if err := d.bolt.Close(); err != nil {
 		return fmt.Errorf("close raft's log: %w", err)
