@@ -432,3 +432,24 @@ func TestApplied(t *testing.T) {
 		t.Errorf("told of %v, want %v", changed, want)
 	}
 }
+
+// Who follows answers, with or without a vote; who is not there never does.
+func TestAnswered(t *testing.T) {
+	c := three(t)
+	lead, guest := c.leader(), c.add()
+	begun := time.Now()
+	if err := lead.AddNonvoter(guest.ID()); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range append(c.followers(), guest) {
+		eventually(t, "an answer", func() error {
+			if at := lead.Answered(s.ID()); !at.After(begun) {
+				return fmt.Errorf("%s last answered at %v", s.ID(), at)
+			}
+			return nil
+		})
+	}
+	if at := lead.Answered("nobody"); !at.IsZero() {
+		t.Errorf("nobody answered at %v", at)
+	}
+}
