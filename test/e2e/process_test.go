@@ -122,7 +122,7 @@ func (p *Process) tryStart() error {
 		}
 		return nil
 	case <-p.exited:
-		return fmt.Errorf("%s did not start: %v\n%s", p.Name, p.err, tail(p.Log, 30))
+		return fmt.Errorf("%s did not start: %v\n%s", p.Name, p.cmd.ProcessState, tail(p.Log, 30))
 	case <-time.After(patience):
 		p.Kill9()
 		return fmt.Errorf("%s told no address within %s\n%s", p.Name, patience, tail(p.Log, 30))
