@@ -353,3 +353,13 @@ func TestStopped(t *testing.T) {
 		t.Errorf("all stopped: %s, %v", list, err)
 	}
 }
+
+// Nobody knows the tools of a default server that never ran: a bare name may be
+// one of them, so the answer is that it is stopped.
+func TestStoppedDefaultThatNeverRan(t *testing.T) {
+	c := New()
+	c.Update(View{Servers: []Server{{Name: "z", Stopped: true}}})
+	if _, err := c.Resolve("", "echo"); !errors.Is(err, fleet.ErrStopped) {
+		t.Errorf("got %v, want that it is stopped", err)
+	}
+}

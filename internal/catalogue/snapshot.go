@@ -168,12 +168,15 @@ func (s *snapshot) missing(name string) (fleet.Tool, error) {
 			}
 		}
 	}
-	unknown := s.unknown()
-	if def := s.servers[s.def]; len(offered) > 1 && (def == nil || def.hash != "") {
+	unknown, def := s.unknown(), s.servers[s.def]
+	if len(offered) > 1 && (def == nil || def.hash != "") {
 		return fleet.Tool{}, lookupErrorf(fleet.ErrUnknownTool, "tool %s is offered by several servers; call %s", quote(name), nearest.Or(offered))
 	}
 	if len(unknown) > 0 {
 		return fleet.Tool{}, notKnown(unknown)
+	}
+	if def != nil && def.hash == "" { // it is stopped, and never ran: the name may be one of its tools
+		return fleet.Tool{}, notKnown([]*server{def})
 	}
 	// Compared both as typed and bare, told by the name that can be called.
 	return fleet.Tool{}, lookupErrorf(fleet.ErrUnknownTool, "unknown tool %s%s", quote(name),
