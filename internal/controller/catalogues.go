@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -15,6 +16,9 @@ import (
 // a controller that starts lists the server's tools only once a replica of it
 // is ready.
 const maxKept = 4 << 20
+
+// keepRetry is how soon a catalogue is tried again that could not be kept.
+const keepRetry = 2 * time.Second
 
 // catalogueKeeper writes what each revision offers to desired state, so that
 // controllers that start know the tools of servers that have no replica.
@@ -31,6 +35,7 @@ func (k *catalogueKeeper) Run(ctx context.Context) error {
 	tooLarge := make(map[string]bool) // by hash: told once
 	shape, first := uint64(0), true
 	for {
+		var retry <-chan time.Time
 		snap := k.observer.Snapshot()
 		if first || snap.Shape != shape { // load changes all the time
 			first, shape = false, snap.Shape
@@ -44,9 +49,17 @@ func (k *catalogueKeeper) Run(ctx context.Context) error {
 				}
 				if _, err := k.desired.Propose(ctx, desired.Command{Catalogue: &c}); err != nil && !errors.Is(err, context.Canceled) {
 					k.log.Warn("catalogue not kept", "server", c.Name, "err", err)
-					first = true // again with the next look
+					first, retry = true, time.After(keepRetry)
 				}
 			}
+		}
+		if retry != nil {
+			select { // news would be tried again and again
+			case <-ctx.Done():
+				return nil
+			case <-retry:
+			}
+			continue
 		}
 		select {
 		case <-ctx.Done():
@@ -70,7 +83,7 @@ func (k *catalogueKeeper) changed(snap *observe.Snapshot) []desired.SetCatalogue
 		c := snap.Catalogues[r.Catalogue]
 		server := state.Servers[r.Server]
 		key := revision{r.Server, r.Revision}
-		if c == nil || server == nil || seen[key] {
+		if c == nil || server == nil || server.Kept(r.Revision) == nil || seen[key] {
 			continue
 		}
 		seen[key] = true // replicas that disagree would overwrite each other's for ever
