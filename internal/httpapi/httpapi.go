@@ -244,7 +244,8 @@ func (h *Handler) ended(w *response, r *http.Request, route *route, start time.T
 		h.counter.WithLabelValues(route.name, fmt.Sprint(status)).Inc()
 	}
 	level, ctx := slog.LevelDebug, r.Context()
-	if status >= http.StatusInternalServerError || w.broken {
+	// That a probe is told "not ready" is no error.
+	if status >= http.StatusInternalServerError && w.err != nil || w.broken {
 		level = slog.LevelInfo
 	}
 	if !h.log.Enabled(ctx, level) {
