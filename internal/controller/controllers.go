@@ -150,5 +150,28 @@ func (c *controllers) Transfer(ctx context.Context, name string) error {
 	case !one.Alive:
 		return fmt.Errorf("%w: controller %s is not alive", fleet.ErrConflict, name)
 	}
-	return c.writes.Transfer(ctx, one.ID)
+	if err := c.writes.Transfer(ctx, one.ID); err != nil {
+		return err
+	}
+	c.awaitLeader(ctx, one.ID)
+	return nil
+}
+
+// awaitLeader returns once this controller knows of the new leader, so that the
+// answer, which lists the controllers, has one; or when it takes too long.
+func (c *controllers) awaitLeader(ctx context.Context, id fleet.ControllerID) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	changed, unsubscribe := c.writes.Subscribe()
+	defer unsubscribe()
+	for {
+		if now, _, ok := c.writes.Store.Leader(); ok && now == id {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
 }
