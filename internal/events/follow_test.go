@@ -3,6 +3,8 @@ package events
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,15 +14,37 @@ import (
 
 // leader serves its log as the events stream of a controller does.
 type leader struct {
-	log    *Log
+	log *Log
+
+	mu     sync.Mutex
 	down   bool
 	asked  []time.Time
 	sinces []string
 }
 
-func (f *leader) fetch(ctx context.Context, since string, on func(Event)) error {
+func (f *leader) comesUp() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = false
+}
+
+// requests are when it was asked, and for what follows which ids.
+func (f *leader) requests() ([]time.Time, []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.asked), slices.Clone(f.sinces)
+}
+
+// ask notes a request.
+func (f *leader) ask(since string) (down bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.asked, f.sinces = append(f.asked, time.Now()), append(f.sinces, since)
-	if f.down {
+	return f.down
+}
+
+func (f *leader) fetch(ctx context.Context, since string, on func(Event)) error {
+	if f.ask(since) {
 		return errors.New("connection refused")
 	}
 	look, cancel := f.log.Subscribe()
@@ -57,8 +81,8 @@ func TestFollow(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Errorf("Follow ended with %v", err)
 		}
-		if len(up.asked) != 1 {
-			t.Errorf("asked %d times, want once", len(up.asked))
+		if asked, _ := up.requests(); len(asked) != 1 {
+			t.Errorf("asked %d times, want once", len(asked))
 		}
 	})
 }
@@ -72,22 +96,24 @@ func TestFollowBacksOff(t *testing.T) {
 		go func() { done <- l.Follow(ctx, up.fetch) }()
 		time.Sleep(time.Minute) // of the bubble's clock
 		synctest.Wait()
-		if n := len(up.asked); n < 30 || n > 70 {
+		asked, _ := up.requests()
+		if n := len(asked); n < 30 || n > 70 {
 			t.Errorf("asked %d times in a minute without a leader, want one every 1 to 2 s", n)
 		}
-		if wait := up.asked[1].Sub(up.asked[0]); wait > firstPause {
+		if wait := asked[1].Sub(asked[0]); wait > firstPause {
 			t.Errorf("the second attempt came after %s, want it soon", wait)
 		}
 		// A new leader is found within the longest pause, and goes on after
 		// what is here.
 		l.Import(Event{ID: "2-4"})
-		up.down = false
+		up.comesUp()
 		up.log.Lead(3)
 		up.log.Record(Event{})
 		time.Sleep(maxPause)
 		synctest.Wait()
 		wantSince(t, l, "2-4", "3-1", false)
-		if since := up.sinces[len(up.sinces)-1]; since != "2-4" {
+		_, sinces := up.requests()
+		if since := sinces[len(sinces)-1]; since != "2-4" {
 			t.Errorf("asked for what follows %q, want 2-4", since)
 		}
 		cancel()
