@@ -155,7 +155,7 @@ func (f *givenFile) wanted(stored api.Servers, prune bool) ([]byte, error) {
 			whole.Servers[s.Name] = s.Spec
 		}
 	}
-	if !f.names && len(stored.Servers) > 0 {
+	if !f.names && len(stored.Servers) > 0 && len(whole.Servers) > 1 { // a lone one is it anyway
 		whole.DefaultServer = stored.DefaultServer
 	}
 	return json.Marshal(whole)

@@ -25,8 +25,9 @@ import (
 
 // File is a fleet file that was read and found valid.
 type File struct {
-	// DefaultServer is the server that bare tool names belong to: the one the
-	// file names, or its only one. It is "" if there is none.
+	// DefaultServer is the server that bare tool names belong to, as the file
+	// names it; "" if it names none. As long as a server is the only one it is
+	// the default one anyway.
 	DefaultServer fleet.ServerName
 	Servers       map[fleet.ServerName]fleet.Spec
 }
@@ -168,9 +169,6 @@ func (p *parser) servers(f *File, section *entry, foreign bool) {
 
 func (p *parser) defaultServer(f *File, def *entry) {
 	if def == nil {
-		if len(f.Servers) == 1 {
-			f.DefaultServer = f.Names()[0]
-		}
 		return
 	}
 	name, ok := p.str(def.value, def.key)

@@ -142,8 +142,8 @@ drain_timeout: 0`, fleet.Spec{
 			if got := f.Servers["x"]; !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got  %+v\nwant %+v", got, tt.want)
 			}
-			if f.DefaultServer != "x" {
-				t.Errorf("a lone server must be the default one, got %q", f.DefaultServer)
+			if f.DefaultServer != "" {
+				t.Errorf("default server %q, and the file names none", f.DefaultServer)
 			}
 		})
 	}

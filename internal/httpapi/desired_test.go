@@ -249,7 +249,7 @@ func TestDryRun(t *testing.T) {
 	cases := []struct{ method, path, body, changes string }{
 		{"PUT", "/api/v1/servers/every", newer, "every:updated"},
 		{"PUT", "/api/v1/servers/every", everything, ""},
-		{"PUT", "/api/v1/servers", `{"servers":{"b":{"image":"x"}}}`, "b:created every:deleted b:default_set"},
+		{"PUT", "/api/v1/servers", `{"servers":{"b":{"image":"x"}}}`, "b:created every:deleted"},
 		{"DELETE", "/api/v1/servers/every", "", "every:deleted"},
 		{"POST", "/api/v1/servers/every/scale", `{"replicas":9}`, "every:scaled"},
 		{"POST", "/api/v1/servers/every/restart", "", "every:restarted"},
