@@ -84,10 +84,12 @@ func prepare(ctx context.Context, kind string, undo *cleanup) (dir string, spec 
 	return dir, spec, nil
 }
 
-// startNode starts the worker program.
+// startNode starts the worker program. Nobody moves its replica elsewhere when
+// it is told to stop, so it need not wait for that.
 func startNode(ctx context.Context, cfg config, dir, kind string, args ...string) (*child, error) {
 	return startChild(ctx, filepath.Join(cfg.bin, "worker"), append([]string{
-		"--name", "bench-" + kind, "--runtime", kind, "--data-dir", filepath.Join(dir, "worker"), "--log-level", "warn"}, args...)...)
+		"--name", "bench-" + kind, "--runtime", kind, "--data-dir", filepath.Join(dir, "worker"), "--drain-timeout", "1s",
+		"--log-level", "warn"}, args...)...)
 }
 
 // startWorker measures one worker called by gRPC as a controller would.
