@@ -92,8 +92,17 @@ func stateOf(sv *desired.Server, st *reconcile.ServerStatus) (fleet.State, strin
 		return fleet.StateDeploying, "the server was just deployed"
 	case st.Revision != sv.Revision || st.Generation != sv.Generation:
 		return fleet.StateUpdating, fmt.Sprintf("a change to revision %d was just made", sv.Revision)
-	case st.Desired != sv.Target && st.State == fleet.StateReady && sv.Target > st.Ready:
-		return fleet.StateDegraded, fmt.Sprintf("%d of %d replicas ready: it was just scaled", st.Ready, sv.Target)
+	case st.Desired == sv.Target:
+		return st.State, st.Reason
+	case sv.Target == 0:
+		return fleet.StateIdle, "it was just stopped by hand"
+	}
+	reason := fmt.Sprintf("%d of %d replicas ready: it was just scaled", st.Ready, sv.Target)
+	switch {
+	case st.State == fleet.StateIdle:
+		return fleet.StateDeploying, reason
+	case st.State == fleet.StateReady && st.Ready < sv.Target:
+		return fleet.StateDegraded, reason
 	}
 	return st.State, st.Reason
 }
