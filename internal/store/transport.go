@@ -48,14 +48,19 @@ func newTransport(dir *Dir, cfg Config, f *fsm, log *hclogger, moved func()) *tr
 			Stream:                l,
 			MaxPool:               3,
 			Timeout:               dialTimeout,
-			Logger:                log,
+			// No pipeline: when a follower refuses one entry of it while the
+			// next is on its way, its sender waits for its reader and the
+			// reader is gone (raft 1.8: netPipeline.AppendEntries,
+			// pipelineDecode). Nothing is replicated to that follower any more,
+			// and Shutdown waits for ever: seen on a network that lost 30 %.
+			MaxRPCsInFlight: 1,
+			Logger:          log,
 		}),
 	}
 }
 
 // AppendEntries notes which requests were answered: Read needs answers to
-// requests that were sent after it began. Requests in a pipeline are not noted,
-// heartbeats never go through one.
+// requests that were sent after it began.
 func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	sent := time.Now()
 	if err := t.NetworkTransport.AppendEntries(id, addr, req, resp); err != nil {

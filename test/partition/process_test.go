@@ -111,8 +111,13 @@ func (p *Process) Stop() {
 	case <-p.exited:
 		p.t.Logf("%s stopped after %s", p.name, time.Since(begin).Round(time.Millisecond))
 	case <-time.After(patience):
-		p.t.Errorf("%s goes on %s after SIGTERM\n%s", p.name, patience, tail(p.log, 30))
-		p.Kill9()
+		p.signal(syscall.SIGQUIT) // its goroutines go to the log
+		select {
+		case <-p.exited:
+		case <-time.After(5 * time.Second):
+			p.Kill9()
+		}
+		p.t.Errorf("%s goes on %s after SIGTERM\n%s", p.name, patience, tail(p.log, 600))
 		return
 	}
 	if p.err != nil {
