@@ -6,9 +6,12 @@ import (
 	"bufio"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
 )
 
 // Callers with unique texts while replicas and a worker die: nobody gets a
@@ -38,9 +41,10 @@ func TestCallsWhileReplicasAndAWorkerDie(t *testing.T) {
 		<-tick.C
 		server := [...]string{"reader", "counter"}[round%2]
 		// With fewer left there would be none for a second try: restarts are
-		// held back longer with each kill.
-		if ready := c.ReplicasOf(server, "READY"); len(ready) >= 3 {
-			if pid := ready[round%len(ready)].PID; pid != nil && syscall.Kill(*pid, syscall.SIGKILL) == nil {
+		// held back longer with each kill. Those of the killed worker count as
+		// READY until its grace is over, and serve nobody.
+		if ready := living(c.ReplicasOf(server, "READY")); len(ready) >= 3 {
+			if syscall.Kill(*ready[round%len(ready)].PID, syscall.SIGKILL) == nil {
 				kills++
 			}
 		}
@@ -94,4 +98,11 @@ func TestCallsWhileReplicasAndAWorkerDie(t *testing.T) {
 		t.Errorf("%d calls were answered, %d executed", done, len(executed))
 	}
 	c.AwaitReady(3)
+}
+
+// living are the replicas whose processes exist.
+func living(replicas []api.Replica) []api.Replica {
+	return slices.DeleteFunc(replicas, func(r api.Replica) bool {
+		return r.PID == nil || syscall.Kill(*r.PID, 0) != nil
+	})
 }
