@@ -124,4 +124,3 @@ func (c *Cluster) Leader() (leader fleet.NodeID) {
 
 // HTTP is the first controller's host:port.
 func (c *Cluster) HTTP() string { return c.Controller("c1").Addresses.HTTP }
-
