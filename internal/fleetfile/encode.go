@@ -21,12 +21,3 @@ func Encode(f *File) ([]byte, error) {
 	}
 	return out, nil
 }
-
-// EncodeSpec writes one server as Encode does, for ParseServer to read.
-func EncodeSpec(s *fleet.Spec) ([]byte, error) {
-	out, err := json.Marshal(viewOf(s))
-	if err != nil {
-		return nil, fmt.Errorf("encode a server: %w", err)
-	}
-	return out, nil
-}

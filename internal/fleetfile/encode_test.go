@@ -2,6 +2,7 @@ package fleetfile
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"reflect"
 	"strings"
@@ -63,7 +64,7 @@ func TestEncode(t *testing.T) {
 		t.Errorf("encoded again, %v:\n%s\nwant\n%s", err, second, data)
 	}
 	for name, want := range f.Servers {
-		data, err := EncodeSpec(&want)
+		data, err := json.Marshal(viewOf(&want))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,7 +27,6 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -158,16 +157,6 @@ func (r *Reconciler) Status() []ServerStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.status
-}
-
-// Server returns how one server is doing.
-func (r *Reconciler) Server(name fleet.ServerName) (ServerStatus, bool) {
-	list := r.Status()
-	i := slices.IndexFunc(list, func(s ServerStatus) bool { return s.Name == name })
-	if i < 0 {
-		return ServerStatus{}, false
-	}
-	return list[i], true
 }
 
 // Subscribe tells when Status may have changed.

@@ -349,3 +349,13 @@ func server(name string, rev fleet.Revision, replicas int, set ...func(*fleet.Sp
 	}
 	return s
 }
+
+// Server returns how one server is doing.
+func (r *Reconciler) Server(name fleet.ServerName) (ServerStatus, bool) {
+	list := r.Status()
+	i := slices.IndexFunc(list, func(s ServerStatus) bool { return s.Name == name })
+	if i < 0 {
+		return ServerStatus{}, false
+	}
+	return list[i], true
+}
