@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -68,35 +69,42 @@ func parse(args []string, help io.Writer) (flags, error) {
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.BoolVar(&f.version, "version", false, "print the version and exit")
 	envflag.Document(fs)
-	if err := fs.Parse(args); err != nil {
-		return f, program.Usage(err)
+	if err := program.Parse(fs, args, os.LookupEnv, func() error { return f.check(fs.Lookup("bootstrap-expect").Changed) }); err != nil {
+		return f, err
 	}
-	if fs.NArg() > 0 {
-		return f, program.Usage(fmt.Errorf("unexpected argument %q", fs.Arg(0)))
-	}
-	if err := envflag.Apply(fs, os.LookupEnv); err != nil {
-		return f, program.Usage(err)
-	}
-	switch expect := fs.Lookup("bootstrap-expect"); {
-	case f.expect < 0 || expect.Changed && f.expect == 0 && len(f.join) == 0:
-		return f, program.Usage(fmt.Errorf("--bootstrap-expect: %d: a cluster needs at least one controller", f.expect))
-	case !expect.Changed && len(f.join) == 0:
+	if f.expect == 0 && !fs.Lookup("bootstrap-expect").Changed && len(f.join) == 0 {
 		f.expect = 1
 	}
-	if f.deadAfter <= 0 {
-		return f, program.Usage(fmt.Errorf("--dead-controller-after: %s is not positive", f.deadAfter))
-	}
 	if f.raft == "" {
-		host, _, err := net.SplitHostPort(f.gossip)
-		if err != nil {
-			return f, program.Usage(fmt.Errorf("--gossip: %w", err))
-		}
+		host, _, _ := net.SplitHostPort(f.gossip) // checked
 		f.raft = net.JoinHostPort(host, "0")
 	}
 	if f.dataDir == "" {
 		f.dataDir = filepath.Join(program.StateHome(os.LookupEnv), "mcpfleet", "controller-"+f.name)
 	}
 	return f, nil
+}
+
+// check returns all that is wrong with the flags.
+func (f *flags) check(expectGiven bool) error {
+	var problems []error
+	wrong := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if f.expect < 0 || expectGiven && f.expect == 0 && len(f.join) == 0 {
+		wrong("--bootstrap-expect: %d: a cluster needs at least one controller", f.expect)
+	}
+	if f.deadAfter <= 0 {
+		wrong("--dead-controller-after: %s is not positive", f.deadAfter)
+	}
+	if _, _, err := net.SplitHostPort(f.gossip); err != nil && f.raft == "" {
+		wrong("--gossip: %w", err)
+	}
+	if f.expectWorkers < 0 {
+		wrong("--expect-workers: %d is negative", f.expectWorkers)
+	}
+	if n, err := fleetfile.ParseSize(f.bodyLimit); err != nil || n <= 0 || n > maxBodyLimit {
+		wrong("--body-limit: %q is no size of up to 64m, such as 16m", f.bodyLimit)
+	}
+	return errors.Join(append(problems, program.CheckLog(f.logFormat, f.logLevel))...)
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -112,12 +120,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return program.Usage(err)
 	}
-	if f.expectWorkers < 0 {
-		return program.Usage(fmt.Errorf("--expect-workers: %d is negative", f.expectWorkers))
-	}
 	bodyLimit, err := fleetfile.ParseSize(f.bodyLimit)
-	if err != nil || bodyLimit <= 0 || bodyLimit > maxBodyLimit {
-		return program.Usage(fmt.Errorf("--body-limit: %q is no size of up to 64m, such as 16m", f.bodyLimit))
+	if err != nil {
+		return program.Usage(fmt.Errorf("--body-limit: %w", err))
 	}
 	ctx, stop := program.Context(ctx, f.lifeline)
 	defer program.ReturnMemory(ctx)()

@@ -79,40 +79,43 @@ func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer
 	set.Usage = func() {
 		fmt.Fprintf(out, "worker runs the replicas of one node.\n\nFlags, each with its environment variable:\n%s", set.FlagUsages())
 	}
-	if err := set.Parse(args); err != nil {
-		return nil, program.Usage(err)
+	err = program.Parse(set, args, lookup, func() error {
+		f.node = fleet.NodeID(name)
+		return f.validate()
+	})
+	if err != nil {
+		return nil, err
 	}
-	if err := envflag.Apply(set, lookup); err != nil {
-		return nil, program.Usage(err)
-	}
-	if set.NArg() > 0 {
-		return nil, program.Usage(fmt.Errorf("unexpected argument %q", set.Arg(0)))
-	}
-	f.node = fleet.NodeID(name)
 	f.dataGiven = f.dataDir != ""
 	if !f.dataGiven {
 		f.dataDir = filepath.Join(program.StateHome(lookup), "mcpfleet", "worker-"+name)
 	}
-	return f, program.Usage(f.validate())
+	return f, nil
 }
 
-// validate checks what worker.Config does not know of, or knows too late.
+// validate returns all that is wrong with what worker.Config does not know of,
+// or knows too late.
 func (f *flags) validate() error {
+	var problems []error
+	wrong := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if err := fleet.CheckNodeID(f.node); err != nil {
-		return fmt.Errorf("--name: %w", err)
+		wrong("--name: %w", err)
 	}
 	if !slices.Contains([]string{"auto", "podman", "process"}, f.runtime) {
-		return fmt.Errorf("--runtime: %q is none of auto, podman, process", f.runtime)
+		wrong("--runtime: %q is none of auto, podman, process", f.runtime)
 	}
 	if f.advertise != "" && strings.ContainsAny(f.advertise, "/ ") {
-		return fmt.Errorf("--advertise: %q is no host", f.advertise)
+		wrong("--advertise: %q is no host", f.advertise)
 	}
 	if f.authFile != "" {
 		if _, err := os.Stat(f.authFile); err != nil {
-			return fmt.Errorf("--registry-authfile: %w", err)
+			wrong("--registry-authfile: %w", err)
 		}
 	}
-	return nil
+	if _, err := f.reserved(fleet.Resources{}); err != nil {
+		problems = append(problems, err)
+	}
+	return errors.Join(append(problems, program.CheckLog(f.logFormat, f.logLevel))...)
 }
 
 // exposure names the listeners and what it means to reach them.
@@ -128,11 +131,16 @@ func (f *flags) drain() time.Duration {
 	return f.drainTime
 }
 
-// capacity is what the node offers.
+// capacity is what the node offers: what there is, unless flags say otherwise.
 func (f *flags) capacity(root fs.FS) (fleet.Resources, error) {
-	r := worker.Capacity(root)
+	return f.reserved(worker.Capacity(root))
+}
+
+// reserved puts what --cpus and --memory say into a capacity.
+func (f *flags) reserved(r fleet.Resources) (fleet.Resources, error) {
+	var problems []error
 	if f.cpus < 0 {
-		return r, errors.New("--cpus: it is negative")
+		problems = append(problems, errors.New("--cpus: it is negative"))
 	}
 	if f.cpus > 0 {
 		r.CPUs = f.cpus
@@ -140,9 +148,9 @@ func (f *flags) capacity(root fs.FS) (fleet.Resources, error) {
 	if f.memory != "" {
 		n, err := fleetfile.ParseSize(strings.TrimSpace(f.memory))
 		if err != nil || n <= 0 {
-			return r, fmt.Errorf("--memory: %q is not an amount of memory, such as 4g", f.memory)
+			problems = append(problems, fmt.Errorf("--memory: %q is not an amount of memory, such as 4g", f.memory))
 		}
 		r.Memory = n
 	}
-	return r, nil
+	return r, errors.Join(problems...)
 }

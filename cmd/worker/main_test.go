@@ -86,13 +86,22 @@ func TestFlagErrors(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"lots", "0", "-1g", "4x"} {
-		f, err := parseFlags([]string{"--name", "a", "--memory", bad}, noEnv, io.Discard)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := f.capacity(fstest.MapFS{}); err == nil || !strings.Contains(err.Error(), "--memory") {
+		if _, err := parseFlags([]string{"--name", "a", "--memory", bad}, noEnv, io.Discard); err == nil || !strings.Contains(err.Error(), "--memory") {
 			t.Errorf("--memory %s: got %v", bad, err)
 		}
+	}
+	// One mistake does not hide the others.
+	env := func(name string) (string, bool) { return "soon", name == "MCPFLEET_DRAIN_TIMEOUT" }
+	_, err := parseFlags(strings.Fields("--name a --runtim podman --cpus=-1 --runtime docker --log-format xml extra"), env, io.Discard)
+	want := `6 things are wrong:
+  unknown flag --runtim of worker; did you mean "--runtime" or "--check-runtime"?
+  unexpected argument "extra": worker takes flags only
+  environment variable MCPFLEET_DRAIN_TIMEOUT: "soon" is not valid for --drain-timeout (duration)
+  --runtime: "docker" is none of auto, podman, process
+  --cpus: it is negative
+  --log-format: "xml" is none of text, json`
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
 }
 

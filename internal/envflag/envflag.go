@@ -7,6 +7,7 @@
 package envflag
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -22,12 +23,13 @@ func Name(flag string) string {
 }
 
 // Apply sets the flags that were not given from their variables, after the
-// flags were parsed. The function lookup is os.LookupEnv. A variable that its
-// flag refuses is an error that names both; flags set so count as changed.
+// flags were parsed. The function lookup is os.LookupEnv. Each variable that its
+// flag refuses is an error that names both, joined to the others; flags set so
+// count as changed.
 func Apply(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
-	var err error
+	var problems []error
 	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Changed || asks(f) || err != nil {
+		if f.Changed || asks(f) {
 			return
 		}
 		value, found := lookup(Name(f.Name))
@@ -36,10 +38,10 @@ func Apply(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 		}
 		if setErr := flags.Set(f.Name, value); setErr != nil {
 			// The flag's own error holds only what is said here.
-			err = fmt.Errorf("environment variable %s: %q is not valid for --%s (%s)", Name(f.Name), value, f.Name, f.Value.Type())
+			problems = append(problems, fmt.Errorf("environment variable %s: %q is not valid for --%s (%s)", Name(f.Name), value, f.Name, f.Value.Type()))
 		}
 	})
-	return err
+	return errors.Join(problems...)
 }
 
 // Document adds the names of the variables to the flags' usage.

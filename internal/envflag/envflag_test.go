@@ -23,6 +23,8 @@ func TestApply(t *testing.T) {
 		{name: "so it does with the default's own value", args: []string{"--data-dir=default"}, env: map[string]string{"MCPFLEET_DATA_DIR": "/e"}, want: "default", wait: time.Second},
 		{name: "empty is none", env: map[string]string{"MCPFLEET_WAIT": ""}, want: "default", wait: time.Second},
 		{name: "refused", env: map[string]string{"MCPFLEET_WAIT": "soon"}, wantErr: `environment variable MCPFLEET_WAIT: "soon" is not valid for --wait (duration)`},
+		{name: "all that are refused", env: map[string]string{"MCPFLEET_WAIT": "soon", "MCPFLEET_COUNT": "few"},
+			wantErr: "environment variable MCPFLEET_COUNT: \"few\" is not valid for --count (int)\nenvironment variable MCPFLEET_WAIT: \"soon\" is not valid for --wait (duration)"},
 		{name: "help has none", env: map[string]string{"MCPFLEET_HELP": "true"}, want: "default", wait: time.Second},
 	}
 	for _, tt := range tests {
@@ -30,6 +32,7 @@ func TestApply(t *testing.T) {
 			flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
 			dir := flags.String("data-dir", "default", "")
 			wait := flags.Duration("wait", time.Second, "")
+			flags.Int("count", 0, "")
 			help := flags.Bool("help", false, "")
 			if err := flags.Parse(tt.args); err != nil {
 				t.Fatal(err)

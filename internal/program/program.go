@@ -16,9 +16,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/pflag"
+
+	"github.com/mcpfleet/mcpfleet/internal/cmdline"
+	"github.com/mcpfleet/mcpfleet/internal/envflag"
 )
 
 // Main runs a program and returns its exit code: 0, 1 for an error, 2 for bad
@@ -54,21 +58,48 @@ func Usage(err error) error {
 	return &usageError{err}
 }
 
+// Parse parses a program's arguments and the environment into its flags. Its
+// error is one of Usage, or pflag.ErrHelp, and tells all that is wrong with
+// them, together with what check finds: a program's own rules for flags.
+func Parse(set *pflag.FlagSet, args []string, lookup func(string) (string, bool), check func() error) error {
+	problems := cmdline.Parse(set.Name(), set, args)
+	if len(problems) == 1 && errors.Is(problems[0], pflag.ErrHelp) {
+		return problems[0]
+	}
+	for _, arg := range set.Args() {
+		problems = append(problems, fmt.Errorf("unexpected argument %q: %s takes flags only", arg, set.Name()))
+	}
+	problems = append(problems, envflag.Apply(set, lookup), check())
+	return Usage(cmdline.Join(problems...))
+}
+
 // Logger makes a logger of the format (text or json) and level (debug, info,
 // warn or error) that flags asked for.
 func Logger(w io.Writer, format, level string) (*slog.Logger, error) {
+	if err := CheckLog(format, level); err != nil {
+		return nil, err
+	}
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level: %q is none of debug, info, warn, error", level)
+		return nil, err
 	}
 	opts := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, opts)), nil
-	case "json":
+	if format == "json" {
 		return slog.New(slog.NewJSONHandler(w, opts)), nil
 	}
-	return nil, fmt.Errorf("--log-format: %q is none of text, json", format)
+	return slog.New(slog.NewTextHandler(w, opts)), nil
+}
+
+// CheckLog returns what is wrong with the format and the level of a log.
+func CheckLog(format, level string) error {
+	var problems []error
+	if !slices.Contains([]string{"text", "json"}, format) {
+		problems = append(problems, fmt.Errorf("--log-format: %q is none of text, json", format))
+	}
+	if err := new(slog.Level).UnmarshalText([]byte(level)); err != nil {
+		problems = append(problems, fmt.Errorf("--log-level: %q is none of debug, info, warn, error", level))
+	}
+	return errors.Join(problems...)
 }
 
 // StateHome is where programs keep state of a user.

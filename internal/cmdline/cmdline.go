@@ -1,0 +1,162 @@
+// Package cmdline finds everything that is wrong with the flags of a command
+// line. The flag library stops at the first mistake; a user wants to hear of
+// all of them, and what an unknown name was probably meant to be.
+//
+// It keeps nothing and starts no goroutine.
+package cmdline
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/mcpfleet/mcpfleet/internal/nearest"
+)
+
+// Parse parses arguments into flags and returns what is wrong with them, one
+// error for each flag. What is wrong is left out, so that the flags and the
+// arguments between them are those that were fine. The command is the name that
+// a user knows: "mcpfleet apply". A request for help is the only error that is
+// pflag.ErrHelp.
+func Parse(command string, flags *pflag.FlagSet, args []string) []error {
+	var problems []error
+	for {
+		err := flags.Parse(args)
+		if errors.Is(err, pflag.ErrHelp) {
+			return []error{err}
+		}
+		if err == nil {
+			return problems
+		}
+		problems = append(problems, explain(command, flags, err))
+		from, n := find(flags, args, err)
+		if n == 0 {
+			return problems
+		}
+		args = slices.Delete(slices.Clone(args), from, from+n)
+	}
+}
+
+// Join makes one error of several problems, each on a line of its own. Joined
+// errors among them count one by one, and nil errors not at all.
+func Join(problems ...error) error {
+	if problems = flat(problems); len(problems) < 2 {
+		return errors.Join(problems...)
+	}
+	text := fmt.Sprintf("%d things are wrong:", len(problems))
+	for _, p := range problems {
+		text += "\n  " + strings.ReplaceAll(p.Error(), "\n", "\n  ")
+	}
+	return &several{text, problems}
+}
+
+func flat(errs []error) (out []error) {
+	for _, err := range errs {
+		switch joined, ok := err.(interface{ Unwrap() []error }); {
+		case err == nil:
+		case ok:
+			out = append(out, flat(joined.Unwrap())...)
+		default:
+			out = append(out, err)
+		}
+	}
+	return out
+}
+
+type several struct {
+	text string
+	all  []error
+}
+
+func (e *several) Error() string   { return e.text }
+func (e *several) Unwrap() []error { return e.all }
+
+func explain(command string, flags *pflag.FlagSet, err error) error {
+	unknown, value, missing := new(pflag.NotExistError), new(pflag.InvalidValueError), new(pflag.ValueRequiredError)
+	switch {
+	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "":
+		return fmt.Errorf("unknown flag -%s of %s", unknown.GetSpecifiedName(), command)
+	case errors.As(err, &unknown):
+		name := unknown.GetSpecifiedName()
+		return fmt.Errorf("unknown flag --%s of %s%s", name, command, nearestFlag(flags, name))
+	case errors.As(err, &value):
+		f := value.GetFlag()
+		return fmt.Errorf("--%s: %q is not valid (%s)", f.Name, value.GetValue(), f.Value.Type())
+	case errors.As(err, &missing):
+		f := missing.GetFlag()
+		return fmt.Errorf("--%s needs a value (%s)", f.Name, f.Value.Type())
+	}
+	return err
+}
+
+func nearestFlag(flags *pflag.FlagSet, name string) string {
+	names := visible(flags)
+	shown := make([]string, len(names))
+	for i, n := range names {
+		shown[i] = "--" + n
+	}
+	return nearest.Hint(name, names, shown)
+}
+
+func visible(flags *pflag.FlagSet) (names []string) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	return names
+}
+
+// find returns where the arguments that an error of the flag library is about
+// begin, and how many they are. None are 0. A word after an unknown flag is its
+// value when the flag that was probably meant has one.
+func find(flags *pflag.FlagSet, args []string, err error) (from, n int) {
+	unknown, value, missing, syntax := new(pflag.NotExistError), new(pflag.InvalidValueError), new(pflag.ValueRequiredError), new(pflag.InvalidSyntaxError)
+	is := func(string) bool { return false }
+	switch {
+	case errors.As(err, &unknown):
+		is = named(unknown.GetSpecifiedName(), unknown.GetSpecifiedShortnames())
+	case errors.As(err, &missing):
+		is = named(missing.GetSpecifiedName(), missing.GetSpecifiedShortnames())
+	case errors.As(err, &syntax):
+		is = func(arg string) bool { return arg == syntax.GetSpecifiedFlag() }
+	case errors.As(err, &value):
+		f, text := value.GetFlag(), value.GetValue()
+		for i, arg := range args {
+			switch {
+			case arg == "--"+f.Name+"="+text, short(arg, f) && strings.HasSuffix(arg, text) && text != "":
+				return i, 1
+			case (arg == "--"+f.Name || short(arg, f)) && i+1 < len(args) && args[i+1] == text:
+				return i, 2
+			}
+		}
+	}
+	i := slices.IndexFunc(args, is)
+	if i < 0 {
+		return 0, 0
+	}
+	if names := visible(flags); unknown.GetSpecifiedName() != "" && !strings.Contains(args[i], "=") && i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") {
+		if meant := nearest.Find(unknown.GetSpecifiedName(), names); len(meant) > 0 && flags.Lookup(names[meant[0]]).NoOptDefVal == "" {
+			return i, 2
+		}
+	}
+	return i, 1
+}
+
+// named matches the argument that names a flag by its name, or within a group
+// of shorthands.
+func named(name, shorthands string) func(arg string) bool {
+	return func(arg string) bool {
+		if shorthands != "" {
+			return strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--") && strings.HasSuffix(arg, shorthands)
+		}
+		return arg == "--"+name || strings.HasPrefix(arg, "--"+name+"=")
+	}
+}
+
+func short(arg string, f *pflag.Flag) bool {
+	return f.Shorthand != "" && strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--") && strings.Contains(arg, f.Shorthand)
+}
