@@ -35,7 +35,7 @@ func main() { os.Exit(program.Main("controller", run)) }
 
 type flags struct {
 	name, http, gossip, raft, advertise, dataDir, config, zone, logFormat, logLevel string
-	join                                                                            []string
+	join, allowedHosts                                                              []string
 	bodyLimit                                                                       string
 	lifeline, expectWorkers, expect                                                 int
 	deadAfter                                                                       time.Duration
@@ -62,6 +62,8 @@ func parse(args []string, help io.Writer) (flags, error) {
 	fs.BoolVar(&f.recover, "recover", false, "after most controllers are lost for good: make this one the only voter, keep its state, and exit")
 	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners that other machines can reach: there is no access control yet")
 	fs.StringVar(&f.zone, "zone", "", "zone of this controller; replicas of the same zone are preferred among equals")
+	fs.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "more host names by which clients call this controller, such as a load balancer's, and whose web pages may use it; "+
+		"comma-separated or repeated; *.example.com is all names below, * any")
 	fs.StringVar(&f.bodyLimit, "body-limit", "16m", "how large a request's body may be, at most 64m")
 	fs.IntVar(&f.expectWorkers, "expect-workers", 0, "how many workers a new cluster waits for, 10s at most, before it places the first replicas")
 	fs.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when this file descriptor ends")
@@ -104,7 +106,16 @@ func (f *flags) check(expectGiven bool) error {
 	if n, err := fleetfile.ParseSize(f.bodyLimit); err != nil || n <= 0 || n > maxBodyLimit {
 		wrong("--body-limit: %q is no size of up to 64m, such as 16m", f.bodyLimit)
 	}
+	if err := fleet.CheckAllowedHosts(f.allowedHosts); err != nil {
+		wrong("--allowed-hosts: %w", err)
+	}
 	return errors.Join(append(problems, program.CheckLog(f.logFormat, f.logLevel))...)
+}
+
+// hostOf returns the host of a host:port that can be listened on.
+func hostOf(address string) string {
+	host, _, _ := net.SplitHostPort(address)
+	return host
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -163,6 +174,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Name: fleet.NodeID(f.name), HTTP: front, Raft: peers, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
 		Expect: f.expect, DeadAfter: f.deadAfter,
 		DataDir: f.dataDir, Zone: f.zone, ExpectWorkers: f.expectWorkers, Version: version, Log: log,
+		HTTPHost: hostOf(f.http), AllowedHosts: f.allowedHosts,
 		MaxBody: bodyLimit, File: f.config, Lookup: os.LookupEnv, Reload: reload,
 		Up: func(a controller.Addresses) error { return program.PrintLine(stdout, a) },
 	})

@@ -15,6 +15,7 @@ import (
 // for people and may change.
 const (
 	CodeBadRequest        = "bad_request"            // 400: the request says something that cannot be
+	CodeForbidden         = "forbidden"              // 403: a web page sent it that may not
 	CodeUnknownServer     = "unknown_server"         // 404
 	CodeUnknownTool       = "unknown_tool"           // 404
 	CodeUnknownReplica    = "unknown_replica"        // 404

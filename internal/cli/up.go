@@ -47,6 +47,7 @@ a new cluster: one that has state already is changed by mcpfleet apply.`,
 	flags.StringVar(&cfg.Runtime, "runtime", "auto", "auto, podman or process: auto is podman where it works")
 	flags.StringVar(&cfg.HTTP, "http", "127.0.0.1:8000", "where the first controller listens; others take free ports beside it")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow an --http that other machines can reach, without access control")
+	flags.StringSliceVar(&cfg.AllowedHosts, "allowed-hosts", nil, "more host names by which clients call the controllers, and whose web pages may use them; see controller --help")
 	flags.StringVar(&cfg.DataDir, "data-dir", "", "where to keep state; without it nothing is kept")
 	return cmd
 }

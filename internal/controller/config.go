@@ -25,8 +25,13 @@ type Config struct {
 	DataDir   string
 	Zone      string // replicas in the same zone are preferred among equals
 	MaxBody   int64  // of a request, in bytes; 0: httpapi.DefaultMaxBody
-	Version   string
-	Log       *slog.Logger
+	// HTTPHost is the host that HTTP was bound by, if that is a name.
+	// AllowedHosts are more names that clients may call this controller by; see
+	// httpapi.Config.
+	HTTPHost     string
+	AllowedHosts []string
+	Version      string
+	Log          *slog.Logger
 
 	// Expect is how many controllers without any state found a cluster once
 	// they see each other; 0: this one waits to be taken into one.
@@ -70,6 +75,9 @@ func (c *Config) validate() error {
 		return fmt.Errorf("--bootstrap-expect: %d is negative", c.Expect)
 	case c.DeadAfter < 0:
 		return fmt.Errorf("--dead-controller-after: %s is negative", c.DeadAfter)
+	}
+	if err := fleet.CheckAllowedHosts(c.AllowedHosts); err != nil {
+		return fmt.Errorf("--allowed-hosts: %w", err)
 	}
 	if err := fleet.CheckNodeID(c.Name); err != nil {
 		return fmt.Errorf("--name: %w", err)

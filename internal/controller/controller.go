@@ -156,6 +156,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		Fleet: front, Logs: front, Log: log, Registry: registry, Gatherer: registry,
 		Desired: write, Events: happened, Preview: preview(reconciler), Controllers: &controllers{writes: write, names: make(map[fleet.ControllerID]fleet.NodeID)},
 		Backup: backup(cfg.Version), Self: cfg.Name, Stopping: stopping,
+		Listener: cfg.HTTP.Addr(), Names: namesOf(cfg), AllowedHosts: cfg.AllowedHosts,
 	})
 	defer handler.Close()
 	// Requests end with requests, not with ctx: a stop lets them finish first.
@@ -252,6 +253,21 @@ func memberOf(cfg Config, dir *store.Dir) (fleet.Member, error) {
 		return m, fmt.Errorf("--raft: %w", err)
 	}
 	return m, nil
+}
+
+// namesOf returns the names by which clients may call this controller whatever
+// --allowed-hosts says. On loopback only the name in --http is one: others
+// belong to addresses of other machines.
+func namesOf(cfg Config) []string {
+	names := []string{cfg.HTTPHost}
+	if tcp, ok := cfg.HTTP.Addr().(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
+		return names
+	}
+	names = append(names, string(cfg.Name), cfg.Advertise)
+	if host, err := os.Hostname(); err == nil {
+		names = append(names, host)
+	}
+	return names
 }
 
 // reachedAt is where others reach a listener. What --advertise says is gossip's

@@ -43,7 +43,7 @@ func (h *Handler) refuse(w *response, r *http.Request, err error) {
 // bodyRead tells of an error whether it left nothing of the body unread.
 func bodyRead(e *requestError) bool {
 	switch e.status {
-	case http.StatusUnsupportedMediaType, http.StatusRequestEntityTooLarge, http.StatusServiceUnavailable:
+	case http.StatusForbidden, http.StatusUnsupportedMediaType, http.StatusRequestEntityTooLarge, http.StatusServiceUnavailable:
 		return false
 	}
 	return true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -102,7 +103,16 @@ const (
 
 // Config is what a Handler is made of.
 type Config struct {
-	Self        fleet.NodeID // this controller's name
+	Self fleet.NodeID // this controller's name
+	// Listener is where requests come in, and Names are those by which
+	// operators call this controller: together they say which Host headers are
+	// accepted. AllowedHosts has more of them, as --allowed-hosts takes them;
+	// see
+	// fleet.CheckAllowedHosts.
+	Listener     net.Addr // nil: loopback
+	Names        []string
+	AllowedHosts []string
+
 	Catalogue   Catalogue
 	Router      Router
 	Fleet       Fleet

@@ -264,7 +264,7 @@ func newFixture(change ...func(*Config)) *fixture {
 	stopping := make(chan struct{})
 	f.stop = sync.OnceFunc(func() { close(stopping) })
 	f.config = Config{
-		Self: "ctl1", Stopping: stopping,
+		Self: "ctl1", Stopping: stopping, AllowedHosts: []string{"*"},
 		Catalogue: offer{}, Router: f.router, Fleet: f.state, Log: slog.New(slog.DiscardHandler),
 		Desired: f.desired, Events: f.events, Controllers: f.members,
 		Preview: func(_ context.Context, st *desired.State) ([]api.PlannedAction, error) {

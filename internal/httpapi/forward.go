@@ -149,7 +149,8 @@ func (h *Handler) outgoing(ctx context.Context, w *response, r *http.Request, ad
 		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	}
 	endToEnd(out.Header)
-	for _, name := range []string{"Expect", "Accept-Encoding", "Content-Length"} {
+	// Origin and Sec-Fetch-Site are checked here: they speak of our Host.
+	for _, name := range []string{"Expect", "Accept-Encoding", "Content-Length", "Origin", "Sec-Fetch-Site"} {
 		out.Header.Del(name)
 	}
 	out.Header.Set(headerRequestID, w.requestID)

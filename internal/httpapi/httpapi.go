@@ -55,6 +55,7 @@ type Handler struct {
 	call    *route            // of one server
 	none    *route
 	leader  http.RoundTripper
+	hosts   *hostPolicy
 	held    atomic.Int64 // bytes of large bodies
 }
 
@@ -102,7 +103,10 @@ func (r *route) allow() string {
 func New(cfg Config) *Handler {
 	cfg.MaxBody = cmp.Or(cfg.MaxBody, DefaultMaxBody)
 	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, DefaultMaxHeld)
-	h := &Handler{cfg: cfg, log: cfg.Log.With("component", "http"), leader: cfg.Leader}
+	h := &Handler{
+		cfg: cfg, log: cfg.Log.With("component", "http"), leader: cfg.Leader,
+		hosts: newHostPolicy(cfg.Listener, cfg.Names, cfg.AllowedHosts),
+	}
 	if h.leader == nil {
 		h.leader = newTransport()
 	}
@@ -206,6 +210,10 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			panic(p)
 		}
 	}()
+	if err := h.hosts.check(r); err != nil {
+		h.refuse(w, r, err)
+		return
+	}
 	switch serve := route.on(r.Method); {
 	case serve != nil:
 		serve(w, r, arg)

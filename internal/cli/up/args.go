@@ -54,6 +54,7 @@ type controllers struct {
 	count         int
 	workers       int
 	insecure      bool
+	allowedHosts  []string
 	ring          *ring
 }
 
@@ -75,6 +76,9 @@ func (c *controllers) program(name, http string) program {
 			}
 			if c.insecure {
 				args = append(args, "--insecure")
+			}
+			if len(c.allowedHosts) > 0 {
+				args = append(args, "--allowed-hosts", strings.Join(c.allowedHosts, ","))
 			}
 			return append(args, "--data-dir", filepath.Join(c.dataDir, name), "--expect-workers", strconv.Itoa(c.workers), lifelineFlag, lifelineFD)
 		},
@@ -113,7 +117,7 @@ func workerProgram(path, dataDir, name, runtime string, ring *ring) program {
 // ours are the flags that mean something else, or nothing, to a single child:
 // their variables would reach it through the environment.
 var ours = []string{
-	"address", "advertise", "bootstrap-expect", "check-runtime", "config", "controllers", "data-dir", "expect-workers", "gossip", "grpc", "http", "insecure", "join",
+	"address", "advertise", "allowed-hosts", "bootstrap-expect", "check-runtime", "config", "controllers", "data-dir", "expect-workers", "gossip", "grpc", "http", "insecure", "join",
 	"lifeline-fd", "name", "output", "raft", "recover", "runtime", "workers",
 }
 

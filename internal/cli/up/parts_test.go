@@ -56,9 +56,9 @@ func TestArguments(t *testing.T) {
 		t.Errorf("after a failed start, the first controller asks for %v", got)
 	}
 	open := *kind
-	open.config, open.insecure, open.count = "", true, 3
+	open.config, open.insecure, open.allowedHosts, open.count = "", true, []string{"a.example", "*.b.example"}, 3
 	other := strings.Join(open.program("controller-2", ":0").args(address{}), " ")
-	if want := "--name controller-2 --http :0 --gossip 127.0.0.1:0 --raft 127.0.0.1:0 --bootstrap-expect 3 --join 127.0.0.1:777 --insecure --data-dir /data/controller-2 --expect-workers 3 --lifeline-fd 3"; other != want {
+	if want := "--name controller-2 --http :0 --gossip 127.0.0.1:0 --raft 127.0.0.1:0 --bootstrap-expect 3 --join 127.0.0.1:777 --insecure --allowed-hosts a.example,*.b.example --data-dir /data/controller-2 --expect-workers 3 --lifeline-fd 3"; other != want {
 		t.Errorf("got  %s\nwant %s", other, want)
 	}
 	ring.tell("controller-2", "127.0.0.1:666")

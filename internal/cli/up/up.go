@@ -37,6 +37,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
 
@@ -48,7 +49,9 @@ type Config struct {
 	Runtime     string // auto, podman or process
 	HTTP        string // where the first controller listens; the others take free ports beside it
 	Insecure    bool   // HTTP may be reachable from elsewhere
-	DataDir     string // "" takes a temporary one and removes it at the end
+	// AllowedHosts are names that the Host header may have; see httpapi.Config.
+	AllowedHosts []string
+	DataDir      string // "" takes a temporary one and removes it at the end
 
 	BinDir string // where the programs are; they are looked for in PATH, too
 	Out    io.Writer
@@ -81,6 +84,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Controllers < 0 || c.Controllers > maxControllers {
 		return fmt.Errorf("--controllers must be between 1 and %d, not %d", maxControllers, c.Controllers)
+	}
+	if err := fleet.CheckAllowedHosts(c.AllowedHosts); err != nil {
+		return fmt.Errorf("--allowed-hosts: %w", err)
 	}
 	host, _, err := net.SplitHostPort(c.HTTP)
 	if err != nil {
@@ -184,7 +190,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	names := controllerNames(had, cfg.Controllers)
 	kind := &controllers{
 		path: bins.controller, dataDir: dir.path, config: configFile, count: cfg.Controllers, workers: cfg.Workers,
-		insecure: cfg.Insecure, ring: cluster.ring,
+		insecure: cfg.Insecure, allowedHosts: cfg.AllowedHosts, ring: cluster.ring,
 	}
 	group.Go(func() error {
 		var keepers sync.WaitGroup

@@ -411,8 +411,9 @@ func TestValidate(t *testing.T) {
 		{"--http", Config{Workers: 1, Runtime: "auto", HTTP: "a.example:0"}},
 		{"--controllers", Config{Workers: 1, Runtime: "auto", HTTP: loopback, Controllers: 10}},
 		{"--controllers", Config{Workers: 1, Runtime: "auto", HTTP: loopback, Controllers: -1}},
+		{"--allowed-hosts", Config{Workers: 1, Runtime: "auto", HTTP: loopback, AllowedHosts: []string{"https://a.example"}}},
 	} {
-		if err := tt.bad.Validate(); err == nil || !strings.HasPrefix(err.Error(), tt.flag+" must be") {
+		if err := tt.bad.Validate(); err == nil || !strings.HasPrefix(err.Error(), tt.flag+" must be") && !strings.HasPrefix(err.Error(), tt.flag+": ") {
 			t.Errorf("%+v: got %v", tt.bad, err)
 		}
 	}

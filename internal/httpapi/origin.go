@@ -1,0 +1,168 @@
+package httpapi
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// A web page can make its visitor's browser send requests to any address that
+// the browser reaches, loopback included. hostPolicy tells such requests from
+// those of other clients by three headers that no page can forge:
+//
+//   - Host. A page whose own name was pointed at this controller (DNS
+//     rebinding) is of the same origin as its answers, but its requests carry
+//     that name. So only names that an outsider cannot own are accepted.
+//   - Origin. Browsers send it with every request that can change anything.
+//   - Sec-Fetch-Site. Browsers send it with all requests to loopback addresses
+//     and to https.
+//
+// A request without these headers comes from no browser and passes.
+type hostPolicy struct {
+	loopback bool            // only this machine can reach the listener
+	names    map[string]bool // by which operators call this controller
+	allowed  map[string]bool // by --allowed-hosts
+	below    []string        // by --allowed-hosts: suffixes such as .example.com
+	any      bool            // by --allowed-hosts: any Host
+}
+
+// newHostPolicy returns the policy for a listener. The address nil counts as
+// loopback, the strictest.
+func newHostPolicy(listener net.Addr, names, allowed []string) *hostPolicy {
+	p := &hostPolicy{loopback: true, names: map[string]bool{}, allowed: map[string]bool{}}
+	if tcp, ok := listener.(*net.TCPAddr); ok {
+		p.loopback = tcp.IP.IsLoopback()
+	}
+	for _, name := range names {
+		if name = bareHost(name); name != "" {
+			p.names[name] = true
+		}
+	}
+	for _, h := range allowed {
+		switch host := bareHost(strings.TrimPrefix(h, "*.")); {
+		case h == fleet.AnyHost:
+			p.any = true
+		case host == "":
+		case strings.HasPrefix(h, "*."):
+			p.below = append(p.below, "."+host)
+		default:
+			p.allowed[host] = true
+		}
+	}
+	return p
+}
+
+// check returns an error if the request comes from a web page that is none of
+// ours.
+func (p *hostPolicy) check(r *http.Request) error {
+	if !p.acceptsHost(r.Host) {
+		return forbidden("the Host header names %s, which is no name of this controller; if clients are meant to use it, add it to --allowed-hosts", shorten(r.Host))
+	}
+	allowed := false
+	for _, origin := range r.Header["Origin"] {
+		if allowed = p.allowsOrigin(origin); !allowed && !sameOrigin(origin, r.Host) {
+			return forbidden("the Origin header says that a page of %s sent the request; pages of other origins may not use this API, "+
+				"unless --allowed-hosts has their host", shorten(origin))
+		}
+	}
+	for _, site := range r.Header["Sec-Fetch-Site"] {
+		if site != "same-origin" && site != "none" && !allowed {
+			return forbidden("the Sec-Fetch-Site header says that the request is %s; pages of other origins may not use this API, "+
+				"unless --allowed-hosts has their host", shorten(site))
+		}
+	}
+	return nil
+}
+
+func forbidden(format string, args ...any) error {
+	return &requestError{status: http.StatusForbidden, code: api.CodeForbidden, detail: fmt.Sprintf(format, args...)}
+}
+
+// acceptsHost reports whether a Host header shows that the client meant this
+// controller. Requests of HTTP/1.0 may have none; browsers always send one.
+func (p *hostPolicy) acceptsHost(header string) bool {
+	if header == "" || p.any {
+		return true
+	}
+	host := bareHost(header)
+	if ip, err := netip.ParseAddr(host); err == nil {
+		// Nobody can point a number at another address.
+		return !p.loopback || ip.Unmap().IsLoopback() || p.allowed[host]
+	}
+	return host == "localhost" || p.names[host] || p.allows(host) || !p.loopback && isLocalName(host)
+}
+
+// localSuffixes end names that cannot be registered by anybody.
+var localSuffixes = [...]string{".local", ".internal", ".localhost", ".home.arpa"}
+
+// isLocalName reports whether a name means something only within a network,
+// such as a service of Compose or Kubernetes. Whoever decides what it means is
+// inside that network and needs no browser to reach this controller.
+func isLocalName(host string) bool {
+	if !fleet.IsHostName(host) {
+		return false
+	}
+	if !strings.Contains(host, ".") {
+		return true
+	}
+	for _, suffix := range localSuffixes {
+		if strings.HasSuffix(host, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+// allows reports whether --allowed-hosts has the host, not counting "*".
+func (p *hostPolicy) allows(host string) bool {
+	if p.allowed[host] {
+		return true
+	}
+	for _, suffix := range p.below {
+		if strings.HasSuffix(host, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *hostPolicy) allowsOrigin(origin string) bool {
+	_, host, ok := strings.Cut(origin, "://")
+	return ok && p.allows(bareHost(host))
+}
+
+// sameOrigin reports whether a page of this origin got it from us. Whether
+// clients reach us by https is for a load balancer to know.
+func sameOrigin(origin, host string) bool {
+	scheme, from, ok := strings.Cut(origin, "://")
+	if !ok || host == "" {
+		return false
+	}
+	port := ""
+	switch strings.ToLower(scheme) {
+	case "http":
+		port = ":80"
+	case "https":
+		port = ":443"
+	}
+	return port != "" && strings.EqualFold(strings.TrimSuffix(from, port), strings.TrimSuffix(host, port))
+}
+
+// bareHost returns the host of a header in one spelling: lower case, without
+// port, brackets, zone and final dot.
+func bareHost(header string) string {
+	host := header
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && (strings.HasPrefix(host, "[") || strings.IndexByte(host, ':') == i) {
+		if strings.LastIndexByte(host, ']') < i {
+			host = host[:i]
+		}
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	host, _, _ = strings.Cut(host, "%")
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
