@@ -23,6 +23,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 	"github.com/mcpfleet/mcpfleet/internal/membership"
 	"github.com/mcpfleet/mcpfleet/internal/program"
+	"github.com/mcpfleet/mcpfleet/internal/rpc"
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
@@ -131,6 +132,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return program.Usage(err)
 	}
+	rpc.LogTo(log)
 	bodyLimit, err := fleetfile.ParseSize(f.bodyLimit)
 	if err != nil {
 		return program.Usage(fmt.Errorf("--body-limit: %w", err))

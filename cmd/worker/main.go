@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/mcpfleet/mcpfleet/internal/program"
+	"github.com/mcpfleet/mcpfleet/internal/rpc"
 	"github.com/mcpfleet/mcpfleet/internal/worker"
 )
 
@@ -31,6 +32,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return program.Usage(err)
 	}
+	rpc.LogTo(log)
 	if f.checkRuntime {
 		return checkRuntime(ctx, f, log, stdout)
 	}

@@ -7,40 +7,53 @@
 package program
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/mcpfleet/mcpfleet/internal/cmdline"
 	"github.com/mcpfleet/mcpfleet/internal/envflag"
+	"github.com/mcpfleet/mcpfleet/internal/sink"
 )
+
+// lastLines bounds how long the end of a program waits until its log is written.
+const lastLines = 2 * time.Second
 
 // Main runs a program and returns its exit code: 0, 1 for an error, 2 for bad
 // usage (an error that Usage made). The error is told on stderr.
+//
+// What the program and its libraries write to stderr goes through a sink: a
+// reader that does not read makes nobody wait.
 func Main(name string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error) int {
 	// A log whose reader is gone must not end a program before it has stopped
 	// in order. Ignoring the signal instead would be inherited by children.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	err := run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)
+	stderr := sink.New(sink.Config{Out: os.Stderr})
+	defer stderr.Close(lastLines)
+	log.SetOutput(stderr) // for libraries that know nothing better
+	err := run(context.Background(), os.Args[1:], os.Stdout, stderr)
 	var usage *usageError
 	switch {
 	case err == nil, errors.Is(err, pflag.ErrHelp):
 		return 0
 	case errors.As(err, &usage):
-		fmt.Fprintf(os.Stderr, "%s: %v\nSee %s --help.\n", name, err, name)
+		fmt.Fprintf(stderr, "%s: %v\nSee %s --help.\n", name, err, name)
 		return 2
 	default:
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		fmt.Fprintf(stderr, "%s: %v\n", name, err)
 		return 1
 	}
 }
@@ -74,7 +87,8 @@ func Parse(set *pflag.FlagSet, args []string, lookup func(string) (string, bool)
 }
 
 // Logger makes a logger of the format (text or json) and level (debug, info,
-// warn or error) that flags asked for.
+// warn or error) that flags asked for. When w is a sink, it reports dropped
+// lines in the same format.
 func Logger(w io.Writer, format, level string) (*slog.Logger, error) {
 	if err := CheckLog(format, level); err != nil {
 		return nil, err
@@ -83,11 +97,19 @@ func Logger(w io.Writer, format, level string) (*slog.Logger, error) {
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return nil, err
 	}
-	opts := &slog.HandlerOptions{Level: l}
+	handler := func(w io.Writer, o *slog.HandlerOptions) slog.Handler { return slog.NewTextHandler(w, o) }
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
+		handler = func(w io.Writer, o *slog.HandlerOptions) slog.Handler { return slog.NewJSONHandler(w, o) }
 	}
-	return slog.New(slog.NewTextHandler(w, opts)), nil
+	if s, ok := w.(*sink.Sink); ok {
+		s.ReportDropped(func(lines int) []byte {
+			var b bytes.Buffer
+			slog.New(handler(&b, nil)).Warn(fmt.Sprintf("%d log lines dropped", lines),
+				"reason", "stderr could not be written, or its reader was too slow")
+			return b.Bytes()
+		})
+	}
+	return slog.New(handler(w, &slog.HandlerOptions{Level: l})), nil
 }
 
 // CheckLog returns what is wrong with the format and the level of a log.

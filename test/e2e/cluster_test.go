@@ -33,6 +33,7 @@ type Cluster struct {
 	runtime string
 	join    func() []string // gossip addresses that workers join
 	plain   bool            // no CONTAINERS_CONF for workers
+	prepare func(*Process)  // changes each program before it starts; nil: none
 	traces  *traces
 }
 
@@ -103,9 +104,16 @@ func (c *Cluster) StartWorker(name string, flags ...string) *Process {
 	if c.plain {
 		w.cmd.Env = slices.DeleteFunc(w.cmd.Env, func(kv string) bool { return strings.HasPrefix(kv, "CONTAINERS_CONF=") })
 	}
+	c.prepared(w)
 	w.start()
 	c.Workers[name] = w
 	return w
+}
+
+func (c *Cluster) prepared(p *Process) {
+	if c.prepare != nil {
+		c.prepare(p)
+	}
 }
 
 // Start starts a controller, and workers named w1, w2, ... The servers come

@@ -166,6 +166,7 @@ func (p *Plane) Restart(name string) *life {
 
 func (p *Plane) try(name string, at Address) (*life, error) {
 	process := command(p.t, "controller", filepath.Join(p.dir, name+".log"), p.flags(name, at)...)
+	p.prepared(process)
 	if err := process.tryStart(); err != nil {
 		return nil, err
 	}

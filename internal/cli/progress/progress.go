@@ -39,8 +39,12 @@ type Row struct {
 }
 
 // New returns a printer.
-func New(out io.Writer) *Printer {
-	p := &Printer{out: out, told: map[string]string{}, size: func() (int, int) { return 80, 24 }}
+func New(out io.Writer) *Printer { return NewThrough(out, out) }
+
+// NewThrough returns a printer for out that writes to through, which passes it
+// on. It looks at out only to find out whether it is a terminal, and its size.
+func NewThrough(out, through io.Writer) *Printer {
+	p := &Printer{out: through, told: map[string]string{}, size: func() (int, int) { return 80, 24 }}
 	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
 		p.live = true
 		p.size = func() (int, int) {

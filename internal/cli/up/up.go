@@ -39,6 +39,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+	"github.com/mcpfleet/mcpfleet/internal/sink"
 )
 
 // Config says what to run.
@@ -63,6 +64,12 @@ type Config struct {
 }
 
 const (
+	// screenBuffer is how much waits for a terminal that was stopped (Ctrl-S) or
+	// a pipe that nobody reads. Nothing else waits for it: children go on being
+	// kept. At the end it gets lastLines to take what is left.
+	screenBuffer = 64 << 10
+	lastLines    = 2 * time.Second
+
 	maxControllers = 9
 	maxWorkers     = 64
 	// How long children have before they are killed: all must be over 15 s
@@ -126,7 +133,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		}
 	})
 
-	out := progress.New(cfg.Out)
+	screen := sink.New(sink.Config{Out: cfg.Out, Buffer: screenBuffer})
+	defer screen.Close(lastLines)
+	out := progress.NewThrough(cfg.Out, screen)
 	out.HideURLs() // the first one in the output is the cluster's own
 	dir, err := openDataDir(ctx, cfg.DataDir, out.Event)
 	if err != nil {

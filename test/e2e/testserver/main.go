@@ -21,13 +21,14 @@ import (
 func main() {
 	exit := flag.Int("exit", -1, "end at once with this code, after a word on stderr")
 	journal := flag.String("journal", "", "file that the tool count adds a line to, once for each execution")
+	chatty := flag.Bool("chatty", false, "write a line to stderr for each message")
 	flag.Parse()
 	if *exit >= 0 {
 		fmt.Fprintln(os.Stderr, "testserver: cannot start: the license has expired")
 		os.Exit(*exit)
 	}
 	fmt.Fprintln(os.Stderr, "testserver: serving as process", os.Getpid())
-	s := &server{in: bufio.NewReaderSize(os.Stdin, 256<<10), out: bufio.NewWriterSize(os.Stdout, 256<<10), journal: *journal, seen: map[string]int{}}
+	s := &server{in: bufio.NewReaderSize(os.Stdin, 256<<10), out: bufio.NewWriterSize(os.Stdout, 256<<10), journal: *journal, chatty: *chatty, seen: map[string]int{}}
 	if err := s.serve(); !errors.Is(err, io.EOF) {
 		fmt.Fprintln(os.Stderr, "testserver:", err)
 		os.Exit(1)
@@ -37,6 +38,7 @@ func main() {
 type server struct {
 	in      *bufio.Reader
 	journal string
+	chatty  bool
 	seen    map[string]int // messages by method, and calls by tool; of the reading goroutine
 
 	mu  sync.Mutex
@@ -87,6 +89,9 @@ func (s *server) serve() error {
 			continue
 		}
 		s.seen[m.Method]++
+		if s.chatty {
+			fmt.Fprintln(os.Stderr, "testserver: got", m.Method, strings.Repeat("blah ", 40))
+		}
 		if err := s.handle(&m, line); err != nil {
 			return err
 		}

@@ -1,0 +1,42 @@
+package rpc
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"google.golang.org/grpc/grpclog"
+)
+
+// LogTo sends the gRPC library's own log to log. The library has one log for
+// the whole process: call LogTo before anything else of this package. Without
+// it, errors are written to stderr, past our log.
+func LogTo(log *slog.Logger) {
+	grpclog.SetLoggerV2(&libraryLog{log.With("component", "grpc")})
+}
+
+// libraryLog is a grpclog.LoggerV2. What the library calls an error is a
+// connection that broke, most of the time: we log that where it matters.
+type libraryLog struct{ log *slog.Logger }
+
+func (l *libraryLog) warn(text string) { l.log.Warn(strings.TrimSpace(text)) }
+
+func (l *libraryLog) debug(text string) { l.log.Debug(strings.TrimSpace(text)) }
+
+func (l *libraryLog) Info(...any)                 {}
+func (l *libraryLog) Infoln(...any)               {}
+func (l *libraryLog) Infof(string, ...any)        {}
+func (l *libraryLog) Warning(a ...any)            { l.debug(fmt.Sprint(a...)) }
+func (l *libraryLog) Warningln(a ...any)          { l.debug(fmt.Sprintln(a...)) }
+func (l *libraryLog) Warningf(f string, a ...any) { l.debug(fmt.Sprintf(f, a...)) }
+func (l *libraryLog) Error(a ...any)              { l.warn(fmt.Sprint(a...)) }
+func (l *libraryLog) Errorln(a ...any)            { l.warn(fmt.Sprintln(a...)) }
+func (l *libraryLog) Errorf(f string, a ...any)   { l.warn(fmt.Sprintf(f, a...)) }
+
+// The library calls Fatal where it cannot go on, and wants the process to end.
+func (l *libraryLog) Fatal(a ...any)            { panic(fmt.Sprint(a...)) }
+func (l *libraryLog) Fatalln(a ...any)          { panic(fmt.Sprintln(a...)) }
+func (l *libraryLog) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
+
+// V reports whether messages of a verbosity level are wanted.
+func (l *libraryLog) V(int) bool { return false }

@@ -1,0 +1,197 @@
+// Package sink writes a program's log without ever making the program wait for
+// whoever reads it. A Sink takes lines at once and one goroutine writes them. A
+// reader that stops reading (a full pipe, a stopped terminal, a hung disk) costs
+// lines, and nothing else: what does not fit the buffer is dropped and counted,
+// and the count is written when the reader is back.
+//
+// In normal operation nothing is dropped: the buffer is there for bursts, and
+// Close writes what is left. A panic is written by the Go runtime itself, past
+// the sink.
+package sink
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// DefaultBuffer is how many bytes wait for a reader that does not read.
+	DefaultBuffer = 4 << 20
+	// atomicWrite is the most that is written at once. Lines of several
+	// programs that share a pipe do not mix up to this size (PIPE_BUF).
+	atomicWrite = 4096
+)
+
+// Config is what a Sink needs.
+type Config struct {
+	Out io.Writer
+	// Buffer bounds the bytes that wait; 0 means DefaultBuffer.
+	Buffer int
+	// Dropped makes the line that says how many were dropped. nil means a plain
+	// line of text.
+	Dropped func(lines int) []byte
+}
+
+// Sink is an io.Writer whose Write never blocks and never fails. One Write is
+// one line, or several; it is kept or dropped as a whole. Its methods may be
+// called at any time.
+type Sink struct {
+	out     io.Writer
+	buffer  int
+	look    chan struct{} // capacity 1: there is something to write, or Close was called
+	written chan struct{} // closed when the writer has ended
+
+	mu      sync.Mutex
+	report  func(lines int) []byte
+	queue   []line
+	bytes   int // in the queue and in the write under way
+	dropped int // and not reported yet
+	closed  bool
+}
+
+// line is what one Write wrote, or a report.
+type line struct {
+	text  []byte
+	count int // lines that are lost with it: of a report, those that it reports
+}
+
+// New returns a sink and starts its writer, which Close ends.
+func New(cfg Config) *Sink {
+	s := &Sink{
+		out: cfg.Out, buffer: cfg.Buffer, report: cfg.Dropped,
+		look: make(chan struct{}, 1), written: make(chan struct{}),
+	}
+	if s.buffer <= 0 {
+		s.buffer = DefaultBuffer
+	}
+	if s.report == nil {
+		s.report = func(lines int) []byte { return fmt.Appendf(nil, "%d log lines dropped\n", lines) }
+	}
+	go s.run() // Close waits for it, unless it hangs in a write
+	return s
+}
+
+// ReportDropped replaces what makes the line about dropped lines.
+func (s *Sink) ReportDropped(report func(lines int) []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.report = report
+}
+
+// Write takes p, or drops it. It always returns len(p) and no error.
+func (s *Sink) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.bytes > 0 && s.bytes+len(p) > s.buffer {
+		s.dropped++
+		return len(p), nil
+	}
+	s.reportDropped()
+	s.add(line{bytes.Clone(p), 1})
+	return len(p), nil
+}
+
+// Close waits until all is written, but no longer than patience, and ends the
+// writer. What is written to the sink from now on is dropped.
+func (s *Sink) Close(patience time.Duration) {
+	s.mu.Lock()
+	if !s.closed {
+		s.reportDropped()
+		s.closed = true
+		s.wake()
+	}
+	s.mu.Unlock()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-s.written:
+	case <-timer.C:
+	}
+}
+
+// reportDropped queues the line about dropped lines. The caller holds mu.
+func (s *Sink) reportDropped() {
+	if s.dropped > 0 {
+		s.add(line{s.report(s.dropped), s.dropped})
+		s.dropped = 0
+	}
+}
+
+// add queues a line. The caller holds mu.
+func (s *Sink) add(l line) {
+	s.queue = append(s.queue, l)
+	s.bytes += len(l.text)
+	s.wake()
+}
+
+// wake makes the writer look again. The caller holds mu.
+func (s *Sink) wake() {
+	select {
+	case s.look <- struct{}{}:
+	default:
+	}
+}
+
+// run writes until the sink is closed and its queue is empty.
+func (s *Sink) run() {
+	defer close(s.written)
+	torn := false // the last line was written in part
+	for {
+		lines, over := s.next()
+		if over {
+			return
+		}
+		if len(lines) == 0 {
+			<-s.look
+			continue
+		}
+		var chunk []byte
+		if torn {
+			chunk = append(chunk, '\n')
+		}
+		for _, l := range lines {
+			chunk = append(chunk, l.text...)
+		}
+		n, err := s.out.Write(chunk)
+		n = min(max(n, 0), len(chunk))
+		if n > 0 {
+			torn = chunk[n-1] != '\n'
+		}
+		s.wrote(lines, len(chunk)-n, err)
+	}
+}
+
+// next takes up to atomicWrite bytes of whole lines off the queue. over: there
+// is nothing left to write, and nothing will come.
+func (s *Sink) next() (lines []line, over bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, size := 0, 0
+	for n < len(s.queue) && (n == 0 || size+len(s.queue[n].text) <= atomicWrite) {
+		size += len(s.queue[n].text)
+		n++
+	}
+	lines, s.queue = s.queue[:n:n], s.queue[n:]
+	return lines, n == 0 && s.closed
+}
+
+// wrote takes lines that were written off the books, and counts those that
+// were not: the last unwritten bytes.
+func (s *Sink) wrote(lines []line, unwritten int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range slices.Backward(lines) {
+		s.bytes -= len(l.text)
+		if err != nil && unwritten > 0 {
+			s.dropped += l.count
+			unwritten -= len(l.text)
+		}
+	}
+	if err == nil && len(s.queue) == 0 && !s.closed {
+		s.reportDropped() // nobody may ever write again
+	}
+}
