@@ -8,9 +8,9 @@ import (
 
 func TestBadFlags(t *testing.T) {
 	for args, want := range map[string]string{
-		"--bogus":   "unknown flag --bogus of controller",
-		"--htpp=:1": `unknown flag --htpp of controller; did you mean "--http"?`,
-		"--bogus --log-level=loud --expect-workers=-1 word --body-limit=x": "5 things are wrong:\n  unknown flag --bogus of controller\n  " +
+		"--bogus":   "unknown flag: --bogus for \"controller\"",
+		"--htpp=:1": `unknown flag: --htpp for "controller"; did you mean "--http"?`,
+		"--bogus --log-level=loud --expect-workers=-1 word --body-limit=x": "5 things are wrong:\n  unknown flag: --bogus for \"controller\"\n  " +
 			"unexpected argument \"word\": controller takes flags only\n  --expect-workers: -1 is negative\n  --body-limit: \"x\" is no size of up to 64m, such as 16m\n  --log-level: \"loud\"",
 		"word":                   `unexpected argument "word"`,
 		"--log-level=loud":       `--log-level: "loud"`,

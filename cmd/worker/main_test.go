@@ -94,7 +94,7 @@ func TestFlagErrors(t *testing.T) {
 	env := func(name string) (string, bool) { return "soon", name == "MCPFLEET_DRAIN_TIMEOUT" }
 	_, err := parseFlags(strings.Fields("--name a --runtim podman --cpus=-1 --runtime docker --log-format xml extra"), env, io.Discard)
 	want := `6 things are wrong:
-  unknown flag --runtim of worker; did you mean "--runtime" or "--check-runtime"?
+  unknown flag: --runtim for "worker"; did you mean "--runtime" or "--check-runtime"?
   unexpected argument "extra": worker takes flags only
   environment variable MCPFLEET_DRAIN_TIMEOUT: "soon" is not valid for --drain-timeout (duration)
   --runtime: "docker" is none of auto, podman, process

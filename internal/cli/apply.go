@@ -27,23 +27,31 @@ type applyOptions struct {
 func (a *app) applyCommand() *cobra.Command {
 	var o applyOptions
 	cmd := &cobra.Command{
-		Use:   "apply -f FILE|-",
+		Use:   "apply FILE|-",
 		Short: "Make the servers of a fleet file what is deployed",
 		Long: `Make the servers of a fleet file what is deployed, all at once or not at all. Servers that the file does not list stay as they are;
 with --prune they go. A file in the mcpServers form of MCP clients will do. Variables in the file are those of this command's environment.
 When somebody else changes the fleet after the plan was made, nothing is applied (exit code 4).`,
-		Example: `  mcpfleet apply -f fleet.yaml --wait
-  mcpfleet get -o yaml | sed 's/replicas: 3/replicas: 5/' | mcpfleet apply -f - --dry-run`,
-		Args: cobra.NoArgs,
-		RunE: a.asking(func(ctx context.Context, client *api.Client, _ []string) error {
-			if o.file == "" {
-				a.understood = false
-				return errors.New("--file is needed: the fleet file, or - for stdin")
+		Example: `  mcpfleet apply fleet.yaml --wait
+  mcpfleet get -o yaml | sed 's/replicas: 3/replicas: 5/' | mcpfleet apply - --dry-run`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
+			if len(args) == 1 {
+				o.file = args[0]
 			}
 			return a.apply(ctx, client, o)
 		}),
 	}
-	cmd.Flags().StringVarP(&o.file, "file", "f", "", "fleet file, YAML or JSON; - is stdin")
+	a.rules[cmd] = func(args []string) error {
+		switch {
+		case len(args) == 0 && o.file == "":
+			return errors.New("FILE is missing: the fleet file, or - for stdin")
+		case len(args) == 1 && cmd.Flags().Changed("file"):
+			return fmt.Errorf("FILE is given twice: --file %s and %s; apply takes one file", o.file, args[0])
+		}
+		return nil
+	}
+	cmd.Flags().StringVarP(&o.file, "file", "f", "", "the same as FILE: a fleet file, YAML or JSON; - is stdin")
 	cmd.Flags().BoolVar(&o.prune, "prune", false, "remove the servers that the file does not list")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "change nothing, and tell what would happen")
 	o.waiting.flags(cmd, "the servers of the file are ready")
@@ -123,7 +131,7 @@ func (a *app) readFile(path string) (*givenFile, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--file: %w", err)
+		return nil, fmt.Errorf("read the fleet file: %w", err)
 	}
 	f, err := fleetfile.Parse(data, fleetfile.Options{Filename: name, Lookup: a.Lookup})
 	if err != nil {

@@ -173,8 +173,10 @@ func TestApplyRefused(t *testing.T) {
 		}, out: "nothing to change\n"},
 		{name: "bad file", in: "servers: {x: {imag: y}}", code: 1, err: "stdin:1:15: servers.x.imag: unknown key; did you mean image?"},
 		{name: "missing variable", in: `servers: {x: {image: y, env: {A: "${NOT_THERE}"}}}`, code: 1, err: "NOT_THERE"},
-		{name: "no file", args: "apply -f /does/not/exist", code: 1, err: "--file: open /does/not/exist"},
-		{name: "none given", args: "apply", code: 2, err: "--file is needed"},
+		{name: "no file", args: "apply -f /does/not/exist", code: 1, err: "read the fleet file: open /does/not/exist"},
+		{name: "none given", args: "apply", code: 2, err: "FILE is missing"},
+		{name: "given twice", args: "apply a.yaml -f b.yaml", code: 2, err: "FILE is given twice: --file b.yaml and a.yaml"},
+		{name: "two of them", args: "apply a.yaml b.yaml", code: 2, err: `unexpected argument "b.yaml"; the command is: mcpfleet apply FILE|-`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFakeAPI(t).on("GET /api/v1/servers", 200, storedTwo)

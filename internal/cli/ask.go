@@ -159,7 +159,7 @@ func (a *app) toolsCommand() *cobra.Command {
 }
 
 func (a *app) callCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "call SERVER TOOL [JSON]",
 		Short: "Call a tool; the arguments are a JSON object, or - for stdin",
 		Example: `  mcpfleet call demo echo '{"text":"hello"}'
@@ -190,6 +190,13 @@ func (a *app) callCommand() *cobra.Command {
 			return a.result(result)
 		}),
 	}
+	a.rules[cmd] = func(args []string) error {
+		if strings.HasPrefix(args[1], "{") { // no tool's name
+			return fmt.Errorf("SERVER is missing before the tool %q; the command is: mcpfleet call SERVER TOOL [JSON]", args[0])
+		}
+		return nil
+	}
+	return cmd
 }
 
 // argumentsOf checks what is surely refused otherwise, but does not change it:

@@ -137,10 +137,6 @@ or of what is deployed: no controller may run meanwhile, and none may come back 
 they obey the new cluster, and refuse what the old one still says.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if dir == "" {
-				a.understood = false
-				return errors.New("--data-dir is needed: the empty data directory of a controller")
-			}
 			b, err := a.readBackup(args[0])
 			if err != nil {
 				return err
@@ -157,6 +153,12 @@ What to do next:
 `, len(b.State.Servers), b.Cluster, b.TakenAt.Local().Format(time.RFC3339), dir, shell.Quote(dir))
 			return err
 		},
+	}
+	a.rules[cmd] = func([]string) error {
+		if dir == "" {
+			return errors.New("--data-dir is needed: the empty data directory of a controller")
+		}
+		return nil
 	}
 	cmd.Flags().StringVar(&dir, "data-dir", "", "data directory of the controller; it is made when it is not there")
 	return cmd

@@ -40,24 +40,18 @@ type Config struct {
 
 // Execute runs one command. Its error has not been shown yet.
 func Execute(ctx context.Context, cfg Config) error {
-	a := &app{Config: cfg}
+	a := &app{Config: cfg, counts: map[*cobra.Command]cobra.PositionalArgs{}, rules: map[*cobra.Command]rule{}}
 	root := a.root()
 	root.SetArgs(cfg.Args)
 	root.SetIn(cfg.In)
 	root.SetOut(cfg.Out)
 	root.SetErr(cfg.Err)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !a.understood {
-		return &usageError{err}
+		return &usageError{err, cmd.CommandPath()}
 	}
 	return err
 }
-
-// usageError is a command that makes no sense.
-type usageError struct{ err error }
-
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
 
 // ExitCode returns what the process should end with.
 func ExitCode(err error) int {
@@ -95,6 +89,8 @@ type app struct {
 	address    string
 	output     string
 	understood bool // flags and arguments were fine
+	counts     map[*cobra.Command]cobra.PositionalArgs
+	rules      map[*cobra.Command]rule
 }
 
 const (
@@ -119,24 +115,9 @@ func (a *app) root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			lookup := a.Lookup
-			if cmd.Annotations[ownOutput] != "" {
-				lookup = func(name string) (string, bool) {
-					if name == envflag.Name("output") {
-						return "", false
-					}
-					return a.Lookup(name)
-				}
-			}
-			if err := envflag.Apply(cmd.Flags(), lookup); err != nil {
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.wrong(cmd, args); err != nil {
 				return err
-			}
-			if more := cmd.Annotations[moreFormats]; a.output != formatTable && a.output != formatJSON && (more == "" || a.output != more) {
-				if more != "" {
-					return fmt.Errorf("--output must be %s, %s or %s, not %q", formatTable, formatJSON, more, a.output)
-				}
-				return fmt.Errorf("--output must be %s or %s, not %q", formatTable, formatJSON, a.output)
 			}
 			a.understood = true
 			return nil
@@ -150,6 +131,8 @@ func (a *app) root() *cobra.Command {
 		a.applyCommand(), a.getCommand(), a.scaleCommand(), a.restartCommand(), a.rollbackCommand(), a.revisionsCommand(), a.deleteCommand(),
 		a.nodesCommand(), a.drainCommand(), a.cordonCommand(), a.uncordonCommand(), a.controllersCommand(),
 		backup, a.restoreCommand(), a.schemaCommand(), a.versionCommand())
+	a.checked(root)
+	root.SetFlagErrorFunc(a.flagError)
 	root.SetVersionTemplate("mcpfleet {{.Version}}\n")
 	root.InitDefaultCompletionCmd()
 	envflag.Document(flags)

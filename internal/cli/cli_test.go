@@ -99,7 +99,7 @@ func TestCommands(t *testing.T) {
 		{name: "call of no tool", args: "call demo ecco {}", code: 1, err: "demo has no tool named so; did you mean echo?"},
 		{name: "call with no object", args: "call demo echo no", code: 2, err: "the arguments must be a JSON object: invalid character 'o' in literal null (expecting 'u')"},
 		{name: "call with null", args: "call demo echo null", code: 2, err: "the arguments must be a JSON object"},
-		{name: "call of nothing", args: "call demo", code: 2, err: "accepts between 2 and 3 arg(s), received 1"},
+		{name: "call of nothing", args: "call demo", code: 2, err: "TOOL is missing; the command is: mcpfleet call SERVER TOOL [JSON]"},
 		{name: "logs of a replica", args: "logs demo-4-a", out: "a1\na2\n"},
 		{name: "logs of a server", args: "logs demo", out: "demo-4-a  a1\ndemo-4-a  a2\ndemo-4-b  b1\ndemo-4-b  b2 without an end\n"},
 		{name: "logs in JSON", args: "logs demo-4-a -o json", out: "{\n  \"lines\": [\n    {\n      \"replica\": \"demo-4-a\",\n      \"line\": \"a1\"\n    },\n    {\n      \"replica\": \"demo-4-a\",\n      \"line\": \"a2\"\n    }\n  ]\n}\n"},
@@ -112,7 +112,37 @@ func TestCommands(t *testing.T) {
 		{name: "version", args: "version", out: "mcpfleet v1\n"},
 		{name: "version in JSON", args: "version", env: map[string]string{"MCPFLEET_OUTPUT": "json"}, out: "{\n  \"version\": \"v1\"\n}\n"},
 		{name: "unknown command", args: "bogus", code: 2, err: `unknown command "bogus" for "mcpfleet"`},
-		{name: "unknown flag", args: "status --bogus", code: 2, err: "unknown flag: --bogus"},
+		{name: "unknown flag", args: "status --bogus", code: 2, err: "unknown flag: --bogus for \"mcpfleet status\"\nSee mcpfleet status --help."},
+		{name: "mistyped command", args: "statsu", code: 2, err: `unknown command "statsu" for "mcpfleet"; did you mean "status"?`},
+		{name: "mistyped command with flags", args: "aply --dry-run -f x.yaml", code: 2, err: `unknown command "aply" for "mcpfleet"; did you mean "apply"?`},
+		{name: "mistyped command below another", args: "controllers lst", code: 2, err: `unknown command "lst" for "mcpfleet controllers"; did you mean "list"?`},
+		{name: "mistyped flag", args: "apply x.yaml --dryrun", code: 2, err: `unknown flag: --dryrun for "mcpfleet apply"; did you mean "--dry-run"?`},
+		{name: "flag of another command", args: "status --prune", code: 2, err: `unknown flag: --prune for "mcpfleet status"; it is one of "mcpfleet apply"`},
+		{name: "negative number", args: "scale demo -1", code: 2, err: `the number of replicas must be 0 or more, not "-1"`},
+		{name: "no number", args: "scale demo two", code: 2, err: `the number of replicas must be 0 or more, not "two"`},
+		{name: "nothing to scale", args: "scale", code: 2, err: "SERVER and N are missing; the command is: mcpfleet scale SERVER N"},
+		{name: "no number to scale to", args: "scale demo", code: 2, err: "N is missing; the command is: mcpfleet scale SERVER N"},
+		{name: "forgotten server to scale", args: "scale 3", code: 2, err: "SERVER is missing; the command is: mcpfleet scale SERVER N"},
+		{name: "forgotten server to scale below nothing", args: "scale -1", code: 2, err: "SERVER is missing; the command is: mcpfleet scale SERVER N"},
+		{name: "forgotten server to call", args: `call echo {"text":"x"}`, code: 2, err: `SERVER is missing before the tool "echo"`},
+		{name: "forgotten server and tool", args: `call {}`, code: 2, err: "SERVER is missing; the command is: mcpfleet call SERVER TOOL [JSON]"},
+		{name: "forgotten server to restart", args: "restart", code: 2, err: "SERVER is missing; the command is: mcpfleet restart SERVER"},
+		{name: "forgotten server to delete", args: "delete", code: 2, err: "SERVER is missing; the command is: mcpfleet delete SERVER..."},
+		{name: "forgotten server of logs", args: "logs -f", code: 2, err: "REPLICA or SERVER is missing; the command is: mcpfleet logs REPLICA|SERVER"},
+		{name: "forgotten file of a restore", args: "restore --data-dir x", code: 2, err: "FILE is missing; the command is: mcpfleet restore FILE --data-dir DIR"},
+		{name: "a word too many", args: "status demo gone", code: 2, err: `unexpected argument "gone"; the command is: mcpfleet status [SERVER]`},
+		{name: "a word too many for none", args: "nodes n1", code: 2, err: `unexpected argument "n1"; the command is: mcpfleet nodes`},
+		{name: "all that is wrong", args: "logs demo two --taill 3 --tail x --address ftp://x -o xml", env: map[string]string{"MCPFLEET_FOLLOW": "maybe"}, code: 2, err: `6 things are wrong:
+  unknown flag: --taill for "mcpfleet logs"; did you mean "--tail"?
+  --tail: "x" is not valid (int)
+  environment variable MCPFLEET_FOLLOW: "maybe" is not valid for --follow (bool)
+  --output must be table or json, not "xml"
+  unexpected argument "two"; the command is: mcpfleet logs REPLICA|SERVER
+  --address: controller address "ftp://x" is not like http://host:port
+See mcpfleet logs --help.`},
+		{name: "wrong without a wrong flag", args: "events now --limit -1 -o xml", code: 2, err: `2 things are wrong:
+  --output must be table or json, not "xml"
+  unexpected argument "now"; the command is: mcpfleet events`},
 		{name: "unknown format", args: "status -o yaml", code: 2, err: `--output must be table or json, not "yaml"`},
 		{name: "bad variable", args: "up", env: map[string]string{"MCPFLEET_WORKERS": "x"}, code: 2, err: `environment variable MCPFLEET_WORKERS: "x" is not valid for --workers (int)`},
 		{name: "bad address", args: "status --address=ftp://x", code: 2, err: `--address: controller address "ftp://x" is not like http://host:port`},
@@ -147,6 +177,14 @@ func TestCommands(t *testing.T) {
 				t.Errorf("stderr and error: %q, want %q", said, tt.err)
 			}
 		})
+	}
+}
+
+func TestHelpInSpiteOfMistakes(t *testing.T) {
+	var out strings.Builder
+	err := Execute(t.Context(), Config{Args: []string{"scale", "--bogus", "--help"}, Out: &out, Err: io.Discard, Lookup: func(string) (string, bool) { return "", false }})
+	if err != nil || !strings.Contains(out.String(), "mcpfleet scale SERVER N") {
+		t.Errorf("%v: %s", err, &out)
 	}
 }
 

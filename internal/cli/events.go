@@ -23,10 +23,6 @@ func (a *app) eventsCommand() *cobra.Command {
 		Short: "Show what happened in the fleet, oldest first",
 		Args:  cobra.NoArgs,
 		RunE: a.asking(func(ctx context.Context, client *api.Client, _ []string) error {
-			if o.Limit < 0 {
-				a.understood = false
-				return errors.New("--limit must not be negative")
-			}
 			o.Server = fleet.ServerName(server)
 			if follow {
 				return a.followEvents(ctx, client, o)
@@ -50,6 +46,12 @@ func (a *app) eventsCommand() *cobra.Command {
 			}
 			return nil
 		}),
+	}
+	a.rules[cmd] = func([]string) error {
+		if o.Limit < 0 {
+			return errors.New("--limit must not be negative")
+		}
+		return nil
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the events to come")
 	cmd.Flags().StringVar(&o.Since, "since", "", "only what came after the event with this id")

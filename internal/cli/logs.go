@@ -25,12 +25,14 @@ func (a *app) logsCommand() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completing(false),
 		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
-			if opts.Tail < 0 {
-				a.understood = false
-				return errors.New("--tail must not be negative")
-			}
 			return a.logs(ctx, client, args[0], opts)
 		}),
+	}
+	a.rules[cmd] = func([]string) error {
+		if opts.Tail < 0 {
+			return errors.New("--tail must not be negative")
+		}
+		return nil
 	}
 	cmd.Flags().BoolVarP(&opts.Follow, "follow", "f", false, "go on with the lines to come")
 	cmd.Flags().IntVar(&opts.Tail, "tail", 0, "only so many of the last lines; 0 for all that are kept")

@@ -72,10 +72,6 @@ The node stays cordoned until uncordon.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completingNodes(),
 		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
-			if deadline < 0 {
-				a.understood = false
-				return errors.New("--deadline must not be negative")
-			}
 			node := fleet.NodeID(args[0])
 			done, err := client.Drain(ctx, node, deadline, o)
 			if err != nil {
@@ -93,6 +89,12 @@ The node stays cordoned until uncordon.`,
 			}
 			return a.untilEmpty(ctx, client, timeout, node)
 		}),
+	}
+	a.rules[cmd] = func([]string) error {
+		if deadline < 0 {
+			return errors.New("--deadline must not be negative")
+		}
+		return nil
 	}
 	cmd.Flags().DurationVar(&deadline, "deadline", 0, "when what still runs there is stopped; 0 for 10m")
 	dryRunFlag(cmd, &o)

@@ -179,19 +179,18 @@ func (a *app) scaleCommand() *cobra.Command {
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: a.completing(false),
 	}
-	change := a.change(&w, &o, func(ctx context.Context, client *api.Client, args []string) (api.Written, error) {
+	cmd.RunE = a.change(&w, &o, func(ctx context.Context, client *api.Client, args []string) (api.Written, error) {
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
 			return api.Written{}, err
 		}
 		return client.Scale(ctx, fleet.ServerName(args[0]), n, o)
 	})
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	a.rules[cmd] = func(args []string) error {
 		if n, err := strconv.Atoi(args[1]); err != nil || n < 0 {
-			a.understood = false
 			return fmt.Errorf("the number of replicas must be 0 or more, not %q", args[1])
 		}
-		return change(cmd, args)
+		return nil
 	}
 	dryRunFlag(cmd, &o)
 	w.flags(cmd, "the server has as many ready")

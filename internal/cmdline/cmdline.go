@@ -40,6 +40,15 @@ func Parse(command string, flags *pflag.FlagSet, args []string) []error {
 	}
 }
 
+// UnknownFlag is the error for a flag that a command does not have.
+type UnknownFlag struct {
+	Name  string
+	Meant bool // the text proposes another one
+	text  string
+}
+
+func (e *UnknownFlag) Error() string { return e.text }
+
 // Join makes one error of several problems, each on a line of its own. Joined
 // errors among them count one by one, and nil errors not at all.
 func Join(problems ...error) error {
@@ -78,10 +87,11 @@ func explain(command string, flags *pflag.FlagSet, err error) error {
 	unknown, value, missing := new(pflag.NotExistError), new(pflag.InvalidValueError), new(pflag.ValueRequiredError)
 	switch {
 	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "":
-		return fmt.Errorf("unknown flag -%s of %s", unknown.GetSpecifiedName(), command)
+		return &UnknownFlag{Name: unknown.GetSpecifiedName(), text: fmt.Sprintf("unknown flag: -%s for %q", unknown.GetSpecifiedName(), command)}
 	case errors.As(err, &unknown):
 		name := unknown.GetSpecifiedName()
-		return fmt.Errorf("unknown flag --%s of %s%s", name, command, nearestFlag(flags, name))
+		hint := nearestFlag(flags, name)
+		return &UnknownFlag{Name: name, Meant: hint != "", text: fmt.Sprintf("unknown flag: --%s for %q%s", name, command, hint)}
 	case errors.As(err, &value):
 		f := value.GetFlag()
 		return fmt.Errorf("--%s: %q is not valid (%s)", f.Name, value.GetValue(), f.Value.Type())

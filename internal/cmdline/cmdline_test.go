@@ -18,18 +18,18 @@ func TestParse(t *testing.T) {
 		rest string // the arguments between the flags
 	}{
 		"nothing wrong":           {"--workers 3 a -v b", "", "a b"},
-		"unknown":                 {"--worker 3 --verbos a", "unknown flag --worker of prog; did you mean \"--workers\"?\nunknown flag --verbos of prog; did you mean \"--verbose\"?", "a"},
-		"unknown with a value":    {"--worker=3", `unknown flag --worker of prog; did you mean "--workers"?`, ""},
-		"unknown and far":         {"--qqqqqq", "unknown flag --qqqqqq of prog", ""},
-		"unknown shorthand":       {"a -x -vz b", "unknown flag -x of prog\nunknown flag -z of prog", "a b"},
+		"unknown":                 {"--worker 3 --verbos a", "unknown flag: --worker for \"prog\"; did you mean \"--workers\"?\nunknown flag: --verbos for \"prog\"; did you mean \"--verbose\"?", "a"},
+		"unknown with a value":    {"--worker=3", `unknown flag: --worker for "prog"; did you mean "--workers"?`, ""},
+		"unknown and far":         {"--qqqqqq", "unknown flag: --qqqqqq for \"prog\"", ""},
+		"unknown shorthand":       {"a -x -vz b", "unknown flag: -x for \"prog\"\nunknown flag: -z for \"prog\"", "a b"},
 		"bad value":               {"--workers x --wait=soon a", "--workers: \"x\" is not valid (int)\n--wait: \"soon\" is not valid (duration)", "a"},
 		"bad value of shorthand":  {"-w x -wy a", "--workers: \"x\" is not valid (int)\n--workers: \"y\" is not valid (int)", "a"},
-		"missing value":           {"--bogus --workers", "unknown flag --bogus of prog\n--workers needs a value (int)", ""},
-		"missing, shorthand":      {"-x -w", "unknown flag -x of prog\n--workers needs a value (int)", ""},
+		"missing value":           {"--bogus --workers", "unknown flag: --bogus for \"prog\"\n--workers needs a value (int)", ""},
+		"missing, shorthand":      {"-x -w", "unknown flag: -x for \"prog\"\n--workers needs a value (int)", ""},
 		"bad syntax":              {"--=x a", "bad flag syntax: --=x", "a"},
 		"what follows two dashes": {"--workers 3 -- --bogus", "", "--bogus"},
-		"all kinds": {"--worker 1 --wait x -q -w", "unknown flag --worker of prog; did you mean \"--workers\"?\n--wait: \"x\" is not valid (duration)\n" +
-			"unknown flag -q of prog\n--workers needs a value (int)", ""},
+		"all kinds": {"--worker 1 --wait x -q -w", "unknown flag: --worker for \"prog\"; did you mean \"--workers\"?\n--wait: \"x\" is not valid (duration)\n" +
+			"unknown flag: -q for \"prog\"\n--workers needs a value (int)", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			flags := pflag.NewFlagSet("prog", pflag.ContinueOnError)

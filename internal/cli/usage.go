@@ -1,0 +1,208 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mcpfleet/mcpfleet/internal/cmdline"
+	"github.com/mcpfleet/mcpfleet/internal/envflag"
+	"github.com/mcpfleet/mcpfleet/internal/nearest"
+)
+
+// usageError is a command line that makes no sense.
+type usageError struct {
+	err     error
+	command string // whose help helps; "" for none
+}
+
+func (e *usageError) Error() string {
+	if e.command == "" {
+		return e.err.Error()
+	}
+	return fmt.Sprintf("%s\nSee %s --help.", e.err, e.command)
+}
+func (e *usageError) Unwrap() error { return e.err }
+
+// rule finds what is wrong with the arguments or the flags of one command.
+type rule func(args []string) error
+
+// offline are the commands that do not ask a controller.
+var offline = map[string]bool{"mcpfleet": true, "up": true, "restore": true, "inspect": true, "schema": true, "version": true}
+
+// checked makes all commands below parent, and itself, be checked as a whole.
+func (a *app) checked(parent *cobra.Command) {
+	a.counts[parent] = parent.Args
+	parent.Args = cobra.ArbitraryArgs // the library would check the arguments first, and alone
+	for _, cmd := range parent.Commands() {
+		if cmd.Name() != "completion" {
+			a.checked(cmd)
+		}
+	}
+}
+
+// flagError is called with the library's error for a flag, which is only the
+// first. It tells all that is wrong.
+func (a *app) flagError(cmd *cobra.Command, err error) error {
+	_, args, findErr := cmd.Root().Find(a.Args)
+	if findErr != nil {
+		return err
+	}
+	args, minus := negative(cmd, args)
+	problems := cmdline.Parse(cmd.CommandPath(), cmd.Flags(), args)
+	if help := cmd.Flags().Lookup("help"); help != nil && help.Changed {
+		return pflag.ErrHelp
+	}
+	if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
+		return unknownCommand(cmd, cmd.Flags().Arg(0)) // which is the one that the flags are for
+	}
+	for i, p := range problems {
+		if unknown, ok := errors.AsType[*cmdline.UnknownFlag](p); ok && !unknown.Meant {
+			problems[i] = fmt.Errorf("%w%s", p, elsewhere(cmd, unknown.Name))
+		}
+	}
+	return cmdline.Join(append(problems, a.wrong(cmd, append(cmd.Flags().Args(), minus...)))...)
+}
+
+// elsewhere names the commands that have a flag.
+func elsewhere(cmd *cobra.Command, flag string) string {
+	var have []string
+	for _, other := range cmd.Root().Commands() {
+		if other.Flags().Lookup(flag) != nil {
+			have = append(have, other.CommandPath())
+		}
+	}
+	if len(have) == 0 {
+		return ""
+	}
+	return "; it is one of " + nearest.Or(have)
+}
+
+// wrong returns all that is wrong with a command, apart from its flags'
+// syntax.
+func (a *app) wrong(cmd *cobra.Command, args []string) error {
+	lookup := a.Lookup
+	if cmd.Annotations[ownOutput] != "" {
+		lookup = func(name string) (string, bool) {
+			if name == envflag.Name("output") {
+				return "", false
+			}
+			return a.Lookup(name)
+		}
+	}
+	problems := []error{envflag.Apply(cmd.Flags(), lookup), a.formatError(cmd)}
+	counted := true
+	if count := a.counts[cmd]; count != nil {
+		if err := count(cmd, args); err != nil {
+			counted = false
+			problems = append(problems, argumentsError(cmd, args, err))
+		}
+	}
+	if check := a.rules[cmd]; check != nil && counted {
+		problems = append(problems, check(args))
+	}
+	if !offline[cmd.Name()] {
+		_, err := a.client()
+		problems = append(problems, err)
+	}
+	return cmdline.Join(problems...)
+}
+
+func (a *app) formatError(cmd *cobra.Command) error {
+	more := cmd.Annotations[moreFormats]
+	switch {
+	case a.output == formatTable, a.output == formatJSON, more != "" && a.output == more:
+		return nil
+	case more != "":
+		return fmt.Errorf("--output must be %s, %s or %s, not %q", formatTable, formatJSON, more, a.output)
+	}
+	return fmt.Errorf("--output must be %s or %s, not %q", formatTable, formatJSON, a.output)
+}
+
+// argumentsError names the arguments that are missing or too many, as the usage
+// of the command does.
+func argumentsError(cmd *cobra.Command, args []string, err error) error {
+	if cmd.HasSubCommands() {
+		if len(args) == 0 {
+			return err
+		}
+		return unknownCommand(cmd, args[0])
+	}
+	words := usageWords(cmd)
+	usage := strings.TrimSuffix(cmd.CommandPath(), cmd.Name()) + cmd.Use
+	if len(args) > len(words) {
+		return fmt.Errorf("unexpected argument %q; the command is: %s", args[len(words)], usage)
+	}
+	var missing []string
+	for _, w := range words[len(args):] {
+		if !strings.HasPrefix(w, "[") {
+			missing = append(missing, strings.ReplaceAll(strings.TrimSuffix(w, "..."), "|", " or "))
+		}
+	}
+	// A word that can only be a later argument says that an earlier one was
+	// forgotten.
+	if len(args) > 0 && words[0] == "SERVER" && laterWord(words, args[0]) {
+		missing = []string{"SERVER"}
+	}
+	if len(missing) == 0 {
+		return err
+	}
+	return fmt.Errorf("%s; the command is: %s", missingText(missing), usage)
+}
+
+func missingText(words []string) string {
+	if len(words) == 1 {
+		return words[0] + " is missing"
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1] + " are missing"
+}
+
+// laterWord reports whether an argument in the place of the server is a number
+// or JSON, which are no server's name.
+func laterWord(words []string, arg string) bool {
+	_, err := strconv.Atoi(arg)
+	last := words[len(words)-1]
+	return err == nil && last == "N" || strings.HasPrefix(arg, "{") && last == "[JSON]"
+}
+
+// usageWords are the arguments in a command's usage: "SERVER", "[JSON]".
+func usageWords(cmd *cobra.Command) (words []string) {
+	for _, w := range strings.Fields(cmd.Use)[1:] {
+		if strings.HasPrefix(w, "-") {
+			break // a flag and its value
+		}
+		words = append(words, w)
+	}
+	return words
+}
+
+func unknownCommand(cmd *cobra.Command, name string) error {
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return fmt.Errorf("unknown command %q for %q%s", name, cmd.CommandPath(), nearest.Hint(name, names, nil))
+}
+
+// negative takes negative numbers out of the arguments of a command whose last
+// one is a number: the library takes them for flags.
+func negative(cmd *cobra.Command, args []string) (rest, numbers []string) {
+	words := usageWords(cmd)
+	if len(words) == 0 || words[len(words)-1] != "N" {
+		return args, nil
+	}
+	for _, arg := range args {
+		if n, err := strconv.Atoi(arg); err == nil && n < 0 {
+			numbers = append(numbers, arg)
+			continue
+		}
+		rest = append(rest, arg)
+	}
+	return rest, numbers
+}
