@@ -134,6 +134,7 @@ type cluster struct {
 	wrap func(fleet.ControllerID) func(logStore) logStore
 
 	applied func(desired.Result) // on all of them
+	tune    func(*Config)        // of all of them; may be nil
 
 	mu      sync.Mutex
 	live    map[fleet.ControllerID]*Store
@@ -184,6 +185,9 @@ func (c *cluster) startIn(path string) *Store {
 	cfg := Config{Dir: d, Name: fleet.NodeID(filepath.Base(path)), Log: quietLog(c.t), Listener: ln, Resolve: c.net.resolve, Expect: 3, Applied: c.applied, dial: c.net.dialer(id)}
 	if c.wrap != nil {
 		cfg.wrap = c.wrap(id)
+	}
+	if c.tune != nil {
+		c.tune(&cfg)
 	}
 	s, err := Open(cfg)
 	if err != nil {

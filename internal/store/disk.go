@@ -22,15 +22,17 @@ var keyTerm = []byte("CurrentTerm")
 
 // disk is raft's files, open.
 type disk struct {
-	log       logStore
-	bolt      *raftboltdb.BoltStore
-	snapshots *snapshots
+	watchedLog // raft's log, term and vote
+	bolt       *raftboltdb.BoltStore
+	snapshots  *snapshots
 }
 
 func logPath(dir string) string      { return filepath.Join(dir, raftDir, logFile) }
 func snapshotPath(dir string) string { return filepath.Join(dir, raftDir, snapshotsDir) }
 
-func openDisk(dir string, log *hclogger, wrap func(logStore) logStore) (*disk, error) {
+// openDisk opens raft's files. Writes are timed by watch; wrap, if not nil,
+// stands between it and the log.
+func openDisk(dir string, log *hclogger, watch *diskWatch, wrap func(logStore) logStore) (*disk, error) {
 	base := filepath.Join(dir, raftDir)
 	if err := makeDir(base); err != nil {
 		return nil, err
@@ -52,11 +54,14 @@ func openDisk(dir string, log *hclogger, wrap func(logStore) logStore) (*disk, e
 	if err := errors.Join(syncDir(base), syncDir(dir)); err != nil {
 		return nil, errors.Join(fmt.Errorf("sync data directory: %w", err), bolt.Close())
 	}
-	d := &disk{log: sealed{bolt}, bolt: bolt, snapshots: &snapshots{FileSnapshotStore: files, dir: snapshotPath(dir), taken: snapshotCounter()}}
+	var under logStore = sealed{bolt}
 	if wrap != nil {
-		d.log = wrap(d.log)
+		under = wrap(under)
 	}
-	return d, nil
+	return &disk{
+		watchedLog: watchedLog{under, watch}, bolt: bolt,
+		snapshots: &snapshots{FileSnapshotStore: files, dir: snapshotPath(dir), taken: snapshotCounter()},
+	}, nil
 }
 
 // removeUnfinished removes snapshots whose writing a crash interrupted: raft

@@ -64,18 +64,23 @@ func (s *Store) Remove(id fleet.ControllerID) error {
 	})
 }
 
-// change waits until the change is committed or leadership is lost.
+// change waits until the change is committed or leadership is lost, but no
+// longer than for any write.
 func (s *Store) change(verb string, id fleet.ControllerID, do func() raft.IndexFuture) error {
 	if _, ok := s.tenure(); !ok {
-		return fleet.ErrNotLeader
+		return s.explained(fleet.ErrNotLeader)
 	}
 	leave, err := s.enter()
 	if err != nil {
 		return err
 	}
-	defer leave()
-	if err := do().Error(); err != nil {
-		return fmt.Errorf("%s controller %s: %w", verb, id, writeError(err))
+	done := make(chan error, 1)
+	go func() { // raft cannot be told to give up
+		defer leave()
+		done <- do().Error()
+	}()
+	if err = s.await(context.Background(), done); err != nil {
+		return fmt.Errorf("%s controller %s: %w", verb, id, err)
 	}
 	s.log.Info("controllers changed", "change", verb, "controller", id)
 	return nil
@@ -86,10 +91,18 @@ func (s *Store) change(verb string, id fleet.ControllerID, do func() raft.IndexF
 func (s *Store) Answered(id fleet.ControllerID) time.Time { return s.net.acks.at(raft.ServerID(id)) }
 
 // Leader returns the leader and the term, as raft knows them now. A leader that
-// died is named until the next election begins.
+// died is named until the next election begins. While the disk hangs raft
+// learns of no new one: it is the one whose term could not be written down.
 func (s *Store) Leader() (id fleet.ControllerID, term fleet.Epoch, ok bool) {
 	_, leader := s.raft.LeaderWithID()
-	return fleet.ControllerID(leader), fleet.Epoch(s.raft.CurrentTerm()), leader != ""
+	now := s.raft.CurrentTerm()
+	if next := s.net.intake.refusedLeader(); next.term > now && s.disk.watch.isHung() {
+		return fleet.ControllerID(next.id), fleet.Epoch(next.term), true
+	}
+	if leader == raft.ServerID(s.ID()) && now <= s.net.gaveUp.Load() {
+		return "", fleet.Epoch(now), false
+	}
+	return fleet.ControllerID(leader), fleet.Epoch(now), leader != ""
 }
 
 // CommitIndex returns the index of the last entry that this controller knows a

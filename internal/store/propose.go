@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -20,12 +21,20 @@ const (
 	// enqueueTimeout bounds how long an entry waits for raft's main loop, which
 	// waits for the disk.
 	enqueueTimeout = 3 * time.Second
+	// DefaultWriteTimeout is how long a write waits for a majority.
+	DefaultWriteTimeout = 10 * time.Second
+	// maxPending and maxPendingBytes bound the entries that no majority has yet,
+	// also those for which nobody waits any more: raft keeps them in memory.
+	maxPending      = 256
+	maxPendingBytes = 64 << 20
 )
 
 // Propose writes a command and returns what became of it once a majority has it
 // on disk and it is applied here. The error wraps
 //   - fleet.ErrNotLeader: nothing was written, and will not be;
 //   - fleet.ErrOutcomeUnknown: it was perhaps written, or will be;
+//   - fleet.ErrOverloaded: too many writes wait for a majority already, and
+//     nothing was written;
 //   - fleet.ErrUnsupported: a living controller would not understand it;
 //   - what the result's Err says: the command was refused.
 //
@@ -36,7 +45,7 @@ func (s *Store) Propose(ctx context.Context, c desired.Command) (desired.Result,
 		return desired.Result{}, err
 	}
 	if _, ok := s.tenure(); !ok {
-		return desired.Result{}, fleet.ErrNotLeader
+		return desired.Result{}, s.explained(fleet.ErrNotLeader)
 	}
 	c.Time = time.Now().UTC()
 	// The state here may be behind, and then "changes nothing" may be wrong, or
@@ -91,37 +100,95 @@ func (s *Store) commit(ctx context.Context, c desired.Command) (desired.Result, 
 	if err != nil {
 		return desired.Result{}, err
 	}
+	release, err := s.pending.add(len(data))
+	if err != nil {
+		leave()
+		return desired.Result{}, s.explained(err)
+	}
 	wait := enqueueTimeout
 	if deadline, ok := ctx.Deadline(); ok {
 		wait = min(wait, max(time.Until(deadline), time.Millisecond))
 	}
-	type outcome struct {
-		response any
-		err      error
-	}
-	done := make(chan outcome, 1)
+	var response any // read after done
+	done := make(chan error, 1)
 	// Raft cannot be told to give up, so someone must wait as long as it takes:
 	// until the entry is applied or leadership is lost. Close waits for it.
 	go func() {
 		defer leave()
+		defer release()
 		future := s.raft.Apply(data, wait)
 		err := future.Error()
-		done <- outcome{future.Response(), err}
+		response = future.Response()
+		done <- err
 	}()
-	select {
-	case out := <-done:
-		if out.err != nil {
-			return desired.Result{}, writeError(out.err)
-		}
-		if err, ok := out.response.(error); ok {
-			// It is in the log and this controller cannot apply it.
-			return desired.Result{}, fmt.Errorf("%w: %w", fleet.ErrOutcomeUnknown, err)
-		}
-		res := out.response.(desired.Result)
-		return res, res.Err
-	case <-ctx.Done():
-		return desired.Result{}, fmt.Errorf("%w: %w", fleet.ErrOutcomeUnknown, context.Cause(ctx))
+	if err := s.await(ctx, done); err != nil {
+		return desired.Result{}, err
 	}
+	if err, ok := response.(error); ok {
+		// It is in the log and this controller cannot apply it.
+		return desired.Result{}, fmt.Errorf("%w: %w", fleet.ErrOutcomeUnknown, err)
+	}
+	res := response.(desired.Result)
+	return res, res.Err
+}
+
+// await waits for the end of something that raft does, but not for ever. Its
+// error says whether anything may have been written, and why.
+func (s *Store) await(ctx context.Context, done <-chan error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.WriteTimeout, fmt.Errorf("no majority stored it within %s", s.cfg.WriteTimeout))
+	defer cancel()
+	hung := s.disk.watch.hangs()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				return s.explained(writeError(err))
+			}
+			return nil
+		case <-hung:
+			hung = nil // said once
+			if _, leads := s.leaderTerm(); !leads {
+				return s.explained(fmt.Errorf("%w: leadership was given up", fleet.ErrOutcomeUnknown))
+			}
+		case <-ctx.Done():
+			return s.explained(fmt.Errorf("%w: %w", fleet.ErrOutcomeUnknown, context.Cause(ctx)))
+		}
+	}
+}
+
+// explained adds what is wrong here to the error of a write. On a full disk the
+// first write fails for want of space, and those after it for what follows from
+// that, as that nobody leads.
+func (s *Store) explained(err error) error {
+	if p := s.disk.watch.problem(); p != "" {
+		return fmt.Errorf("%w; %s", err, p)
+	}
+	return err
+}
+
+// pending counts the entries on their way to a majority.
+type pending struct {
+	mu    sync.Mutex
+	n     int
+	bytes int
+}
+
+// add makes room for one more. Its error wraps fleet.ErrOverloaded.
+func (p *pending) add(bytes int) (release func(), err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.n >= maxPending || p.n > 0 && p.bytes+bytes > maxPendingBytes {
+		return nil, fmt.Errorf("%w: %d writes of %d bytes wait for a majority of the controllers to store them, and nothing more was written",
+			fleet.ErrOverloaded, p.n, p.bytes)
+	}
+	p.n++
+	p.bytes += bytes
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.n--
+		p.bytes -= bytes
+	}, nil
 }
 
 // writeError tells from raft's error whether anything may have been written.

@@ -31,7 +31,7 @@ import (
 func (s *Store) Read(ctx context.Context) (*desired.State, error) {
 	term, ok := s.tenure()
 	if !ok {
-		return nil, fleet.ErrNotLeader
+		return nil, s.explained(fleet.ErrNotLeader)
 	}
 	leave, err := s.enter()
 	if err != nil {
@@ -40,7 +40,10 @@ func (s *Store) Read(ctx context.Context) (*desired.State, error) {
 	defer leave()
 	commit := s.raft.CommitIndex()
 	asked := time.Now()
-	s.raft.VerifyLeader()
+	select {
+	case s.verify <- struct{}{}:
+	default: // it has not begun yet
+	}
 	for {
 		moved := s.pulse.wait()
 		if now, ok := s.tenure(); !ok || now != term {
@@ -82,8 +85,22 @@ func (s *Store) confirmed(term uint64, after time.Time) bool {
 func (s *Store) leaderTerm() (term uint64, ok bool) {
 	// A term that is the same before and after belongs to the role between.
 	before := s.raft.CurrentTerm()
-	leads := s.raft.State() == raft.Leader
+	leads := s.raft.State() == raft.Leader && before > s.net.gaveUp.Load()
 	return before, leads && s.raft.CurrentTerm() == before
+}
+
+// verifyLeader makes heartbeats go out when a read asks for it. It has a
+// goroutine of its own because raft's main loop, when it waits for the disk,
+// holds up whoever calls VerifyLeader.
+func (s *Store) verifyLeader() {
+	for {
+		select {
+		case <-s.verify:
+			s.raft.VerifyLeader()
+		case <-s.stop:
+			return
+		}
+	}
 }
 
 // tenure returns the term of the tenure whose first entry is applied here.

@@ -39,7 +39,7 @@ func (d *Dir) recover() (*Recovery, error) {
 	if d.bare {
 		return nil, fmt.Errorf("%s has no state to recover", d.path)
 	}
-	disk, err := openDisk(d.path, quiet(), nil)
+	disk, err := openDisk(d.path, quiet(), unwatched(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -52,12 +52,12 @@ func (d *Dir) rewrite(disk *disk) (*Recovery, error) {
 	conf := raftConfig(self, Timeouts{}, quiet())
 	_, addresses := raft.NewInmemTransport(raft.ServerAddress(self))
 	look := *conf // GetConfiguration changes it
-	before, err := raft.GetConfiguration(&look, d.replayer(), disk.log, disk.log, disk.snapshots, addresses)
+	before, err := raft.GetConfiguration(&look, d.replayer(), disk, disk, disk.snapshots, addresses)
 	if err != nil {
 		return nil, fmt.Errorf("read raft's configuration: %w", err)
 	}
 	fsm := &recoverer{fsm: d.replayer()}
-	if err := raft.RecoverCluster(conf, fsm, disk.log, disk.log, disk.snapshots, addresses, voting(self)); err != nil {
+	if err := raft.RecoverCluster(conf, fsm, disk, disk, disk.snapshots, addresses, voting(self)); err != nil {
 		return nil, fmt.Errorf("recover %s: %w", d.path, err)
 	}
 	st := fsm.kept

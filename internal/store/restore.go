@@ -41,7 +41,7 @@ func raised(old fleet.Incarnation, now time.Time) fleet.Incarnation {
 // seed makes the state this directory's raft state, with this controller the
 // only voter.
 func (d *Dir) seed(st *desired.State, index, term uint64) error {
-	disk, err := openDisk(d.path, quiet(), nil)
+	disk, err := openDisk(d.path, quiet(), unwatched(), nil)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (d *Dir) seed(st *desired.State, index, term uint64) error {
 func (d *disk) seed(st *desired.State, index, term uint64, self fleet.ControllerID) error {
 	// The term first: a term without a snapshot is nearly nothing, a snapshot
 	// without its term would let new entries have lower terms than old ones.
-	if err := d.log.SetUint64(keyTerm, term); err != nil {
+	if err := d.SetUint64(keyTerm, term); err != nil {
 		return fmt.Errorf("write the term: %w", err)
 	}
 	_, addresses := raft.NewInmemTransport(raft.ServerAddress(self)) // only says how addresses are written

@@ -17,6 +17,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +51,12 @@ type Config struct {
 	// start that of old ones, too. It must not block. Nil: nobody.
 	Applied  func(desired.Result)
 	Timeouts Timeouts
+	// DiskTimeout is how long a write to raft's log may take before the disk
+	// counts as hung: then a leader gives leadership up. 0: DefaultDiskTimeout.
+	DiskTimeout time.Duration
+	// WriteTimeout is how long Propose waits for a majority.
+	// 0: DefaultWriteTimeout.
+	WriteTimeout time.Duration
 
 	// For tests: how connections are made, and what stands between raft and
 	// its log.
@@ -96,7 +103,10 @@ type Store struct {
 	roles    chan bool             // from raft: leadership came or went
 	observed chan raft.Observation // from raft: another leader, another role
 	stop     chan struct{}         // ends watch
+	verify   chan struct{}         // one value: have the followers confirm leadership
 	watched  sync.WaitGroup
+	probes   sync.WaitGroup // writes that try the disk
+	pending  pending
 
 	failure
 	flight
@@ -108,7 +118,10 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, dir: cfg.Dir, log: cfg.Log.With("component", "store"),
 		roles: make(chan bool, 16), observed: make(chan raft.Observation, 64), stop: make(chan struct{}),
+		verify: make(chan struct{}, 1),
 	}
+	s.cfg.DiskTimeout = cmp.Or(cfg.DiskTimeout, DefaultDiskTimeout)
+	s.cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, DefaultWriteTimeout)
 	s.failure.init()
 	s.flight.init()
 	if err := s.open(); err != nil {
@@ -118,7 +131,8 @@ func Open(cfg Config) (*Store, error) {
 }
 
 func (s *Store) open() error {
-	disk, err := openDisk(s.dir.path, newHCLog(s.log), s.cfg.wrap)
+	watch := newDiskWatch(s.cfg.DiskTimeout, s.log, s.giveUp, s.moved)
+	disk, err := openDisk(s.dir.path, newHCLog(s.log), watch, s.cfg.wrap)
 	if err != nil {
 		return err
 	}
@@ -127,14 +141,15 @@ func (s *Store) open() error {
 	if s.cfg.Applied != nil {
 		s.fsm.applied = s.cfg.Applied
 	}
-	s.net = newTransport(s.dir, s.cfg, s.fsm, newHCLog(s.log), s.pulse.post)
+	s.net = newTransport(s.dir, s.cfg, s.fsm, newHCLog(s.log), watch, s.pulse.post)
 	conf := raftConfig(s.dir.ID(), s.cfg.Timeouts, newHCLog(s.log))
 	conf.NotifyCh = s.roles
-	s.raft, err = raft.NewRaft(conf, s.fsm, disk.log, patientTerm{disk.log, &s.failure, &s.flight}, disk.snapshots, s.net)
+	s.raft, err = raft.NewRaft(conf, s.fsm, disk, patientTerm{disk, &s.failure, &s.flight}, disk.snapshots, s.net)
 	if err != nil {
 		s.net.shut()
 		return errors.Join(fmt.Errorf("start raft: %w", err), disk.Close())
 	}
+	s.net.term = s.raft.CurrentTerm
 	close(s.net.layer.ready)
 	s.raft.RegisterObserver(raft.NewObserver(s.observed, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {
@@ -144,6 +159,8 @@ func (s *Store) open() error {
 		return false
 	}))
 	s.watched.Go(s.watch)
+	s.watched.Go(s.guard)
+	s.watched.Go(s.verifyLeader)
 	return nil
 }
 
@@ -270,9 +287,34 @@ func (s *Store) Close(ctx context.Context) error {
 	// one, they end by themselves, and soon.
 	s.drain(time.Second)
 	s.net.shut() // peers' calls end too: raft does not wait for them
-	err := s.raft.Shutdown().Error()
-	close(s.stop)
-	s.watched.Wait()
+	err := s.shutdown()
 	s.pulse.post()
-	return errors.Join(err, s.disk.Close(), s.dir.Close())
+	return errors.Join(err, s.dir.Close())
+}
+
+// hungGrace is how long a store that closes waits for a disk that hangs.
+const hungGrace = time.Second
+
+// shutdown ends raft and closes its files. A disk that hangs holds raft's main
+// loop and the files: then it leaves them as they are, for the process to end.
+func (s *Store) shutdown() error {
+	stopped := make(chan error, 1)
+	go func() {
+		err := s.raft.Shutdown().Error()
+		s.watched.Wait()
+		s.probes.Wait()
+		stopped <- errors.Join(err, s.disk.Close())
+	}()
+	close(s.stop)
+	select {
+	case err := <-stopped:
+		return err
+	case <-s.disk.watch.hangs():
+	}
+	select {
+	case err := <-stopped:
+		return err
+	case <-time.After(hungGrace):
+		return fmt.Errorf("stop raft: %s", cmp.Or(s.disk.watch.problem(), "the disk did not answer"))
+	}
 }

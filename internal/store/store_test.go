@@ -267,7 +267,7 @@ func TestNonvoterCatchesUpBySnapshot(t *testing.T) {
 	}
 	eventually(t, "non-voter", func() error { return c.leader().AddNonvoter(late.ID()) })
 	eventually(t, "state", func() error { return has(late.State(), "a", "x4") })
-	first, err := late.disk.log.FirstIndex()
+	first, err := late.disk.FirstIndex()
 	if err != nil || first == 1 {
 		t.Errorf("its log begins at %d, %v: it got no snapshot", first, err)
 	}

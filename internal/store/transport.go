@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -25,12 +26,21 @@ const (
 // transport is raft's network transport, which knows peers by id.
 type transport struct {
 	*raft.NetworkTransport
-	layer *layer
-	acks  acks
-	moved func()
+	layer    *layer
+	acks     acks
+	moved    func()
+	progress progress      // of peers, while this controller leads
+	intake   intake        // from leaders, while it follows
+	gaveUp   atomic.Uint64 // the last term whose leadership was given up
+	watch    *diskWatch
+	term     func() uint64 // raft's; set before the layer is ready
+
+	requests chan raft.RPC // to raft's main loop
+	done     chan struct{} // closed by shut
+	passing  sync.WaitGroup
 }
 
-func newTransport(dir *Dir, cfg Config, f *fsm, log *hclogger, moved func()) *transport {
+func newTransport(dir *Dir, cfg Config, f *fsm, log *hclogger, watch *diskWatch, moved func()) *transport {
 	l := &layer{
 		Listener: cfg.Listener, dir: dir, dial: cfg.dial, open: make(map[net.Conn]struct{}), ready: make(chan struct{}),
 		incarnation: func() fleet.Incarnation { return f.State().Incarnation }, outlived: f.fail,
@@ -40,9 +50,8 @@ func newTransport(dir *Dir, cfg Config, f *fsm, log *hclogger, moved func()) *tr
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
 		}
 	}
-	return &transport{
-		layer: l,
-		moved: moved,
+	t := &transport{
+		layer: l, moved: moved, watch: watch, requests: make(chan raft.RPC), done: make(chan struct{}),
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			ServerAddressProvider: resolver(cfg.Resolve),
 			Stream:                l,
@@ -57,13 +66,22 @@ func newTransport(dir *Dir, cfg Config, f *fsm, log *hclogger, moved func()) *tr
 			Logger:          log,
 		}),
 	}
+	t.passing.Go(t.receive)
+	return t
 }
 
 // AppendEntries notes which requests were answered: Read needs answers to
 // requests that were sent after it began.
 func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if req.Term <= t.gaveUp.Load() {
+		return errGaveUp
+	}
 	sent := time.Now()
-	if err := t.NetworkTransport.AppendEntries(id, addr, req, resp); err != nil {
+	err := t.NetworkTransport.AppendEntries(id, addr, req, resp)
+	if !isHeartbeat(req) {
+		t.progress.note(id, req, resp.Success, err, time.Now())
+	}
+	if err != nil {
 		return err
 	}
 	if resp.Success && resp.Term == req.Term {
@@ -73,12 +91,115 @@ func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, req
 	return nil
 }
 
+var errGaveUp = errors.New("leadership of this term was given up")
+
+// isHeartbeat reports whether a request carries nothing of the log. Raft sends
+// such requests apart from the others, and answers them without its main loop.
+func isHeartbeat(req *raft.AppendEntriesRequest) bool {
+	return req.PrevLogEntry == 0 && len(req.Entries) == 0 && req.LeaderCommitIndex == 0
+}
+
+// Consumer returns the requests of other controllers.
+func (t *transport) Consumer() <-chan raft.RPC { return t.requests }
+
+// receive passes requests on to raft until the transport is shut.
+func (t *transport) receive() {
+	for {
+		select {
+		case rpc := <-t.NetworkTransport.Consumer():
+			t.passing.Go(func() { t.pass(rpc) })
+		case <-t.done:
+			return
+		}
+	}
+}
+
+// pass has raft's main loop answer a request. While the disk hangs the main
+// loop waits for it; then the other side is told so at once, and no request
+// waits here: there would be more and more of them.
+func (t *transport) pass(rpc raft.RPC) {
+	hung := t.watch.hangs()
+	if _, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok {
+		hung = nil // raft reads its connection, which an answer would free
+	}
+	answers := make(chan raft.RPCResponse, 1)
+	inner := rpc
+	inner.RespChan = answers
+	select {
+	case t.requests <- inner:
+	case <-hung:
+		t.refuse(rpc)
+		return
+	case <-t.done:
+		return
+	}
+	select {
+	case a := <-answers:
+		if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+			a = t.stored(req, a)
+		}
+		rpc.Respond(a.Response, a.Error)
+	case <-hung:
+		t.refuse(rpc)
+	case <-t.done:
+	}
+}
+
+// stored notes what became of entries that a leader sent. If they could not be
+// stored the leader is told why.
+func (t *transport) stored(req *raft.AppendEntriesRequest, a raft.RPCResponse) raft.RPCResponse {
+	resp, ok := a.Response.(*raft.AppendEntriesResponse)
+	if !ok || resp.Term > req.Term {
+		return a // it is no leader any more
+	}
+	success := a.Error == nil && resp.Success
+	t.intake.heard(req.Term, req.LeaderCommitIndex, success, time.Now())
+	if success {
+		t.watch.upToDate()
+	} else if p := t.watch.problem(); p != "" && a.Error == nil {
+		a.Error = errors.New(p)
+	}
+	return a
+}
+
+// refuse answers a request that the disk keeps raft from answering.
+func (t *transport) refuse(rpc raft.RPC) {
+	if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok && req.Term > t.term() {
+		t.intake.refused(raft.ServerID(req.ID), req.Term)
+		t.moved()
+	}
+	p := t.watch.problem()
+	if p == "" {
+		p = "the disk did not answer"
+	}
+	rpc.Respond(nil, errors.New(p))
+}
+
+// SetHeartbeatHandler has raft answer heartbeats, apart from its main loop. A
+// new leader's term would have to be written down first, which a hung disk
+// does not do.
+func (t *transport) SetHeartbeatHandler(answer func(raft.RPC)) {
+	t.NetworkTransport.SetHeartbeatHandler(func(rpc raft.RPC) {
+		req, ok := rpc.Command.(*raft.AppendEntriesRequest)
+		if ok && t.watch.isHung() && req.Term > t.term() {
+			t.refuse(rpc)
+			return
+		}
+		answer(rpc)
+		if ok && req.Term == t.term() {
+			t.intake.heard(req.Term, 0, false, time.Now())
+		}
+	})
+}
+
 // shut closes the listener and all connections, both ways: raft waits for
 // neither when it shuts down.
 func (t *transport) shut() {
 	t.layer.shut()
 	t.CloseStreams()
 	_ = t.Close() // the listener is closed already
+	close(t.done)
+	t.passing.Wait()
 }
 
 // resolver makes an address of a controller's id: the id itself is part of it,

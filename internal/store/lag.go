@@ -1,0 +1,267 @@
+package store
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+const (
+	// lagAfter is when a follower counts as lagging that hears from the leader
+	// and stores nothing of its log. The leader sends its position many times a
+	// second, also when there is nothing new.
+	lagAfter = 5 * time.Second
+	// lagEntries is how far behind the leader a follower may be at any time.
+	lagEntries = 1000
+	// silentAfter is when a leader counts as not heard of any more.
+	silentAfter = 3 * time.Second
+	// guardEvery is how often a store looks after itself.
+	guardEvery = time.Second
+	// probeEvery is how often the disk is written to if nothing else does. A
+	// controller that is alone in its cluster does not: it has nobody to hand
+	// leadership to, and laptops' disks may sleep.
+	probeEvery = 5 * time.Second
+)
+
+// intake is what this controller, as a follower, gets from a leader.
+type intake struct {
+	mu     sync.Mutex
+	term   uint64
+	since  time.Time // when it first heard of a leader in this term
+	stored time.Time // when it last had all that the leader sent on disk
+	commit uint64    // the leader's commit index as last told
+	refuse refusedLeader
+}
+
+// refusedLeader is a leader whose term cannot be written down here.
+type refusedLeader struct {
+	id   raft.ServerID
+	term uint64
+}
+
+// heard notes a leader's word. Stored reports whether all that it sent is on
+// disk now.
+func (i *intake) heard(term, commit uint64, stored bool, now time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if term < i.term {
+		return
+	}
+	if term > i.term {
+		i.term, i.since = term, now
+	}
+	i.commit = max(i.commit, commit)
+	if stored {
+		i.stored = now
+	}
+}
+
+// refused notes a leader that was not answered, since its term could not be
+// written to a hung disk.
+func (i *intake) refused(id raft.ServerID, term uint64) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if term > i.refuse.term {
+		i.refuse = refusedLeader{id, term}
+	}
+}
+
+func (i *intake) refusedLeader() refusedLeader {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.refuse
+}
+
+// problem says how a follower lags, "" if it does not. It has applied the
+// entries up to an index, and last heard of the leader at a time.
+func (i *intake) problem(applied uint64, contact, now time.Time) string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.term == 0 || now.Sub(contact) > silentAfter {
+		return "" // there is no leader to lag behind
+	}
+	behind := uint64(0)
+	if i.commit > applied {
+		behind = i.commit - applied
+	}
+	last := i.since
+	if i.stored.After(last) {
+		last = i.stored
+	}
+	switch quiet := now.Sub(last); {
+	case quiet > lagAfter:
+		return fmt.Sprintf("this controller has stored nothing that the leader sent for %s", quiet.Round(time.Second))
+	case behind > lagEntries:
+		return fmt.Sprintf("this controller is %d entries behind the leader", behind)
+	}
+	return ""
+}
+
+// progress is how far the leader got with each of its peers.
+type progress struct {
+	mu    sync.Mutex
+	peers map[raft.ServerID]*peerProgress
+}
+
+type peerProgress struct {
+	term   uint64
+	since  time.Time // of the first request in the term
+	stored time.Time // when it last had all that was sent
+	index  uint64    // of the last entry that it has
+	cause  string    // why the last request failed; "" if it did not
+}
+
+// note notes how a request with part of the log ended. A request with nothing
+// in it is a heartbeat, and is not noted.
+func (p *progress) note(id raft.ServerID, req *raft.AppendEntriesRequest, success bool, err error, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.peers == nil {
+		p.peers = make(map[raft.ServerID]*peerProgress)
+	}
+	one := p.peers[id]
+	if one == nil || one.term != req.Term {
+		one = &peerProgress{term: req.Term, since: now}
+		p.peers[id] = one
+	}
+	switch {
+	case err != nil:
+		one.cause = err.Error()
+	case !success:
+		one.cause = "it refuses what it is sent"
+	default:
+		one.cause, one.stored = "", now
+		one.index = max(one.index, req.PrevLogEntry+uint64(len(req.Entries)))
+	}
+}
+
+// problem says what keeps a peer that answers from storing the log of a term,
+// whose last entry is given; "" if nothing does.
+func (p *progress) problem(id raft.ServerID, term, last uint64, now time.Time) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	one := p.peers[id]
+	if one == nil || one.term != term {
+		return ""
+	}
+	from := one.since
+	if one.stored.After(from) {
+		from = one.stored
+	}
+	quiet := now.Sub(from)
+	if quiet <= lagAfter {
+		return ""
+	}
+	text := fmt.Sprintf("it has stored nothing for %s", quiet.Round(time.Second))
+	if one.index > 0 && last > one.index {
+		text += fmt.Sprintf(" and lacks %d entries", last-one.index)
+	}
+	if one.cause != "" {
+		text += ": " + one.cause
+	}
+	return text
+}
+
+// Problem says why this controller's own copy of desired state is not what it
+// should be: its disk does not work, or it lags behind the leader. It returns
+// "" if all is well.
+func (s *Store) Problem() string {
+	if p := s.disk.watch.problem(); p != "" {
+		return p
+	}
+	if _, leads := s.leaderTerm(); leads {
+		return ""
+	}
+	return s.net.intake.problem(s.AppliedIndex(), s.raft.LastContact(), time.Now())
+}
+
+// Stale says why this controller may lack what was written lately: it has a
+// problem, or has not heard of a leader for a while. It returns "" if it does
+// not.
+func (s *Store) Stale() string {
+	if p := s.Problem(); p != "" {
+		return p
+	}
+	if _, leads := s.leaderTerm(); leads {
+		return ""
+	}
+	if silence := time.Since(s.raft.LastContact()); silence > silentAfter && !s.raft.LastContact().IsZero() {
+		return fmt.Sprintf("this controller has not heard of a leader for %s", silence.Round(time.Second))
+	}
+	return ""
+}
+
+// PeerProblem says what keeps another controller from storing what this one,
+// the leader, sends to it; "" if nothing does, if it does not answer at all, or
+// if this one does not lead.
+func (s *Store) PeerProblem(id fleet.ControllerID) string {
+	term, leads := s.leaderTerm()
+	if !leads || id == s.ID() || time.Since(s.Answered(id)) > silentAfter {
+		return ""
+	}
+	return s.net.progress.problem(raft.ServerID(id), term, s.raft.LastIndex(), time.Now())
+}
+
+// giveUp gives leadership up when the disk hangs. Raft's main loop waits for
+// the disk, so raft itself cannot: its heartbeats would keep the others from
+// electing a leader that can write. From now on the others hear nothing more
+// of this term, and elect one; raft finds its lease lost when the disk is back.
+func (s *Store) giveUp() {
+	term, leads := s.leaderTerm()
+	if !leads || !s.hasPeers() {
+		return // alone there is nobody to take over
+	}
+	s.net.gaveUp.Store(term)
+	s.log.Error("leadership is given up", "term", term, "reason", "the disk does not answer")
+}
+
+// hasPeers reports whether other controllers have a vote.
+func (s *Store) hasPeers() bool {
+	for _, m := range s.raft.GetConfiguration().Configuration().Servers {
+		if m.Suffrage == raft.Voter && m.ID != raft.ServerID(s.ID()) {
+			return true
+		}
+	}
+	return false
+}
+
+// guard logs when a problem comes or goes, and tries the disk when nothing else
+// writes to it.
+func (s *Store) guard() {
+	tick := time.NewTicker(guardEvery)
+	defer tick.Stop()
+	probing := make(chan struct{}, 1)
+	lagging := false
+	for {
+		select {
+		case <-tick.C:
+		case <-s.stop:
+			return
+		}
+		if p := s.Problem(); (p != "") != lagging {
+			lagging = p != ""
+			if lagging {
+				s.log.Warn("desired state is not kept up to date here", "reason", p)
+			} else {
+				s.log.Info("desired state is up to date here")
+			}
+			s.moved()
+		}
+		if last, busy := s.disk.watch.idleSince(); busy || time.Since(last) < probeEvery || !s.hasPeers() {
+			continue
+		}
+		select {
+		case probing <- struct{}{}:
+			// On a hung disk it does not return, and Close does not wait for it.
+			s.probes.Go(func() {
+				s.disk.probe()
+				<-probing
+			})
+		default:
+		}
+	}
+}

@@ -1,0 +1,238 @@
+package store
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// DefaultDiskTimeout is how long one write to raft's log may take before the
+// disk counts as hung.
+const DefaultDiskTimeout = 5 * time.Second
+
+// operation is a kind of write to raft's disk.
+type operation string
+
+const (
+	opAppend operation = "append to raft's log"
+	opRemove operation = "remove entries from raft's log"
+	opTerm   operation = "write raft's term or vote"
+	opProbe  operation = "write a test value"
+)
+
+// diskWatch times the writes to raft's disk and remembers which of them fail.
+// A write on a hung disk does not return, and neither does raft's main loop,
+// while the heartbeats go on: nobody else would notice.
+type diskWatch struct {
+	limit time.Duration
+	log   *slog.Logger
+	// onHang is called when the disk begins to hang, before hung is closed.
+	onHang func()
+	moved  func() // the disk's condition changed
+
+	mu      sync.Mutex
+	writes  map[*diskWrite]struct{} // under way
+	late    int                     // how many of them are over the limit
+	hung    chan struct{}           // closed while late > 0
+	ended   time.Time               // when the last write succeeded
+	failing map[operation]diskFailure
+}
+
+// diskWrite is one write that is under way.
+type diskWrite struct {
+	op    operation
+	begun time.Time
+	late  bool
+	timer *time.Timer
+}
+
+// diskFailure is the first failure of an operation since it last succeeded.
+type diskFailure struct {
+	err error
+	at  time.Time
+}
+
+func newDiskWatch(limit time.Duration, log *slog.Logger, onHang, moved func()) *diskWatch {
+	return &diskWatch{
+		limit: limit, log: log, onHang: onHang, moved: moved,
+		writes: make(map[*diskWrite]struct{}), hung: make(chan struct{}), failing: make(map[operation]diskFailure),
+	}
+}
+
+// do runs a write and returns its error.
+func (w *diskWatch) do(op operation, write func() error) error {
+	d := &diskWrite{op: op, begun: time.Now()}
+	w.mu.Lock()
+	w.writes[d] = struct{}{}
+	d.timer = time.AfterFunc(w.limit, func() { w.overdue(d) })
+	w.mu.Unlock()
+	err := write()
+	d.timer.Stop()
+	w.end(d, err)
+	return err
+}
+
+// overdue notes that a write has not returned within the limit.
+func (w *diskWatch) overdue(d *diskWrite) {
+	w.mu.Lock()
+	if _, running := w.writes[d]; !running || d.late {
+		w.mu.Unlock()
+		return
+	}
+	d.late = true
+	w.late++
+	first := w.late == 1
+	w.mu.Unlock()
+	if !first {
+		return
+	}
+	w.log.Error("disk does not answer", "operation", string(d.op), "for", time.Since(d.begun).Round(time.Millisecond))
+	w.onHang()
+	w.mu.Lock()
+	if w.late > 0 && !closed(w.hung) { // it may have answered meanwhile
+		close(w.hung)
+	}
+	w.mu.Unlock()
+	w.moved()
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func (w *diskWatch) end(d *diskWrite, err error) {
+	w.mu.Lock()
+	delete(w.writes, d)
+	recovered := false
+	if d.late {
+		w.late--
+		recovered = w.late == 0
+	}
+	if recovered && closed(w.hung) {
+		w.hung = make(chan struct{})
+	}
+	before, failed := w.failing[d.op]
+	switch {
+	case err == nil:
+		w.ended = time.Now()
+		delete(w.failing, d.op)
+	case !failed:
+		w.failing[d.op] = diskFailure{err, time.Now()}
+	}
+	w.mu.Unlock()
+	switch {
+	case err != nil && !failed:
+		w.log.Error("disk does not take writes", "operation", string(d.op), "err", err)
+	case err == nil && failed:
+		w.log.Info("disk takes writes again", "operation", string(d.op), "failed_since", before.at)
+	}
+	if recovered {
+		w.log.Info("disk answers again", "operation", string(d.op), "after", time.Since(d.begun).Round(time.Millisecond))
+	}
+	if recovered || (err != nil) != failed {
+		w.moved()
+	}
+}
+
+// upToDate notes that this controller has stored all that the leader sent: an
+// entry that could not be appended before is not wanted any more.
+func (w *diskWatch) upToDate() {
+	w.mu.Lock()
+	_, failed := w.failing[opAppend]
+	delete(w.failing, opAppend)
+	delete(w.failing, opRemove)
+	w.mu.Unlock()
+	if failed {
+		w.moved()
+	}
+}
+
+// hangs returns a channel that is closed while a write is over the limit.
+func (w *diskWatch) hangs() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.hung
+}
+
+func (w *diskWatch) isHung() bool { return closed(w.hangs()) }
+
+// idleSince returns when the last write succeeded; busy reports whether one is
+// under way.
+func (w *diskWatch) idleSince() (last time.Time, busy bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ended, len(w.writes) > 0
+}
+
+// problem says what is wrong with the disk, "" if nothing is. Of several
+// failures it is the first: the others often follow from it.
+func (w *diskWatch) problem() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var oldest *diskWrite
+	for d := range w.writes {
+		if d.late && (oldest == nil || d.begun.Before(oldest.begun)) {
+			oldest = d
+		}
+	}
+	if oldest != nil {
+		return fmt.Sprintf("the disk does not answer: %s: no end for %s", oldest.op, time.Since(oldest.begun).Round(time.Second))
+	}
+	var op operation
+	var first diskFailure
+	for o, f := range w.failing {
+		if first.err == nil || f.at.Before(first.at) {
+			op, first = o, f
+		}
+	}
+	if first.err == nil {
+		return ""
+	}
+	return fmt.Sprintf("the disk does not take writes since %s: %s: %v", first.at.UTC().Format(time.RFC3339), op, first.err)
+}
+
+// watchedLog is raft's log with every write under watch.
+type watchedLog struct {
+	logStore
+	watch *diskWatch
+}
+
+func (l watchedLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
+
+func (l watchedLog) StoreLogs(entries []*raft.Log) error {
+	return l.watch.do(opAppend, func() error { return l.logStore.StoreLogs(entries) })
+}
+
+func (l watchedLog) DeleteRange(from, to uint64) error {
+	return l.watch.do(opRemove, func() error { return l.logStore.DeleteRange(from, to) })
+}
+
+func (l watchedLog) Set(key, value []byte) error {
+	return l.watch.do(opTerm, func() error { return l.logStore.Set(key, value) })
+}
+
+func (l watchedLog) SetUint64(key []byte, value uint64) error {
+	return l.watch.do(opTerm, func() error { return l.logStore.SetUint64(key, value) })
+}
+
+// keyProbe is our own key in raft's stable store. Its value is of no use.
+var keyProbe = []byte("mcpfleetProbe")
+
+// probe writes a value to the disk, to learn whether it works.
+func (l watchedLog) probe() {
+	// The error is kept by the watch.
+	_ = l.watch.do(opProbe, func() error { return l.logStore.SetUint64(keyProbe, uint64(time.Now().Unix())) })
+}
+
+// unwatched is the watch of a disk that nothing depends on but its own writer.
+func unwatched() *diskWatch {
+	return newDiskWatch(time.Hour, slog.New(slog.DiscardHandler), func() {}, func() {})
+}
