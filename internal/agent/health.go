@@ -16,7 +16,8 @@ const suspectAfter = 3
 const suspectPause = time.Second
 
 // vitals decides from pings and calls whether a replica is healthy. It is
-// plain state: the supervisor feeds it and asks it.
+// plain state: the supervisor feeds it and asks it. A ping is a Check of the
+// conversation, which does not rely on ping alone.
 //
 // A ping that fails while a call is inside its deadline says nothing: a server
 // with one thread is busy, not dead. As every cancelled call holds its slot
@@ -66,7 +67,10 @@ func (v *vitals) pinged(err error, busy bool, replies int64) {
 }
 
 // suspect tells that the next ping should not wait for the period.
-func (v *vitals) suspect() bool { return v.timeouts >= suspectAfter && !v.unhealthy }
+func (v *vitals) suspect() bool { return v.timeouts >= suspectAfter && !v.unhealthy && !v.plan.Off }
+
+// last tells that the replica is unhealthy if the next ping fails, too.
+func (v *vitals) last() bool { return v.failed+1 >= v.plan.Failures }
 
 // pause is how long to wait before the next ping.
 func (v *vitals) pause() time.Duration {
@@ -80,5 +84,5 @@ func (v *vitals) reason() string {
 	if !v.unhealthy {
 		return ""
 	}
-	return fmt.Sprintf("unhealthy: %d pings in a row without an answer within %s", v.failed, v.plan.Timeout)
+	return fmt.Sprintf("unhealthy: %d pings in a row without an answer within %s, and none to tools/list", v.failed, v.plan.Timeout)
 }

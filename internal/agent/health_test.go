@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,8 +75,8 @@ func TestDeadServerBecomesUnhealthy(t *testing.T) {
 		if got.Phase != fleet.PhaseReady {
 			t.Errorf("phase %s: who replaces it decides", got.Phase)
 		}
-		// Three times a period and a timeout.
-		if took := time.Since(began); took != 45*time.Second {
+		// Three times a period and a timeout, and once more the timeout for tools/list.
+		if took := time.Since(began); took != 50*time.Second {
 			t.Errorf("took %s", took)
 		}
 		if got = r.untilHealth("a", false); got.Reason != "" {
@@ -103,16 +104,86 @@ func TestBusyServerStaysHealthy(t *testing.T) {
 	})
 }
 
+// A server need not know ping, nor answer it with a result, nor at all.
 func TestServerWithoutPingIsAlive(t *testing.T) {
+	for name, server := range map[string]agenttest.Echo{
+		"refuses it":           {NoPing: true},
+		"ignores it":           {IgnorePing: true},
+		"answers with an id":   {BarePing: true},
+		"answers as it should": {},
+		"ignores it, in pages": {IgnorePing: true, PageSize: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				r := newRig(t, agenttest.New(), nil)
+				r.rt.Handle("a", server.Serve)
+				r.ready("a", nil)
+				for range 20 {
+					time.Sleep(15 * time.Second) // of the bubble's clock
+					if got := r.until("a", fleet.PhaseReady); got.Unhealthy {
+						t.Fatalf("got %+v", got)
+					}
+				}
+				if n := r.rt.Count("pings of a"); server.IgnorePing && n != 1 {
+					t.Errorf("a server that ignores ping was sent %d", n)
+				}
+				// A cancelled call does not hold its slot for ever.
+				call := r.call("a", "hang", `{}`)
+				synctest.Wait()
+				call.cancel(true)
+				<-call.released
+				if e := r.call("a", "freeze", `{}`); e == nil {
+					t.Fatal("no call")
+				} else {
+					synctest.Wait()
+					e.cancel(false)
+				}
+				r.untilHealth("a", true) // what hangs is found all the same
+			})
+		})
+	}
+}
+
+// Nobody asks a server whose health checks are off, and nobody calls it dead.
+func TestHealthOff(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
-		r.rt.Handle("a", agenttest.Echo{NoPing: true}.Serve)
+		r.ready("a", func(tpl *fleet.Template) { tpl.Health = fleet.Health{Off: true} })
+		hung := r.call("a", "hang", `{}`)
+		synctest.Wait()
+		hung.cancel(true)
+		<-hung.released // by the answer to tools/list
+		calls := []*caller{r.call("a", "freeze", `{"ms":3600000}`), r.call("a", "echo", `{}`), r.call("a", "echo", `{}`)}
+		synctest.Wait()
+		for _, c := range calls {
+			c.cancel(true)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if got := r.until("a", fleet.PhaseReady); got.Unhealthy {
+			t.Errorf("got %+v", got)
+		}
+		if n := r.rt.Count("pings of a"); n != 0 {
+			t.Errorf("%d pings were sent", n)
+		}
+	})
+}
+
+// A call that is answered with neither a result nor an error ends there.
+func TestCallAnsweredWithoutAResult(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", nil)
-		for range 5 {
-			time.Sleep(15 * time.Second) // of the bubble's clock
-			if got := r.until("a", fleet.PhaseReady); got.Unhealthy {
-				t.Fatalf("got %+v", got)
-			}
+		began := time.Now()
+		e := r.call("a", "bare", `{}`).reply(t)
+		if !errors.Is(e.Err, fleet.ErrBadReply) || !strings.Contains(e.Err.Error(), `neither "result" nor "error"`) {
+			t.Errorf("got %v", e.Err)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("took %s", took)
+		}
+		if got := r.call("a", "echo", `{"text":"on"}`).text(t); got != "on" {
+			t.Errorf("the next call got %q", got)
 		}
 	})
 }
@@ -133,8 +204,8 @@ func TestTimeoutsTriggerAPing(t *testing.T) {
 			}
 		}
 		r.untilHealth("a", true)
-		// Three pings of 5 s, a second apart.
-		if took := time.Since(began); took != 17*time.Second {
+		// Three pings of 5 s, a second apart, and tools/list.
+		if took := time.Since(began); took != 22*time.Second {
 			t.Errorf("took %s", took)
 		}
 	})

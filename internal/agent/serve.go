@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -51,6 +52,7 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 	s.conn = stdio.New(stdio.Config{
 		In: proc.Stdin(), Out: proc.Stdout(), Log: r.log,
 		MaxLine: r.maxLine, Budget: r.budget,
+		NoPing:     r.order.Template.Health.Off,
 		ClientInfo: mcp.Implementation{Name: "mcpfleet", Version: r.node.Version},
 		OnNotification: func(method string, _ []byte) {
 			if method == mcp.MethodToolsListChanged {
@@ -110,7 +112,7 @@ func (r *replica) setUp(ctx context.Context, s *session, began time.Time) error 
 		return startError(ctx, "initialize", err)
 	}
 	s.init = init
-	catalogue, err := list(ctx, s)
+	catalogue, err := list(ctx, s, r.log)
 	if err != nil {
 		return startError(ctx, "tools/list", err)
 	}
@@ -136,11 +138,12 @@ func startError(ctx context.Context, waiting string, err error) error {
 }
 
 // list asks for what the server offers.
-func list(ctx context.Context, s *session) (*fleet.Catalogue, error) {
+func list(ctx context.Context, s *session, log *slog.Logger) (*fleet.Catalogue, error) {
 	tools, err := s.conn.ListTools(ctx)
-	var refused *mcp.Error
-	if errors.As(err, &refused) && refused.Code == mcp.CodeMethodNotFound && !s.init.Has("tools") {
-		err = nil // it said that it has no tools
+	if refused := (*mcp.Error)(nil); errors.As(err, &refused) && !s.init.Has("tools") {
+		// It never said that it has tools, and servers without some refuse the question in many ways.
+		log.Info("the server has no tools", "answer", refused)
+		err = nil
 	}
 	if err != nil {
 		return nil, err
@@ -182,8 +185,11 @@ func (r *replica) serve(ctx context.Context, s *session) {
 		return st.Replies + st.LateReplies
 	}
 	health.alive(replies())
-	next := time.NewTimer(health.pause())
+	next := time.NewTimer(0) // at once: whether the server answers ping is good to know before it matters
 	defer next.Stop()
+	if health.plan.Off {
+		next.Stop()
+	}
 	pinged := make(chan error, 1)
 	var busy, pinging bool
 
@@ -201,7 +207,8 @@ func (r *replica) serve(ctx context.Context, s *session) {
 		case <-next.C:
 			health.alive(replies())
 			busy, pinging = r.running.Load() > 0, true
-			tasks.Go(func() { pinged <- ping(ctx, s.conn, health.plan.Timeout) })
+			last := health.last()
+			tasks.Go(func() { pinged <- s.conn.Check(ctx, health.plan.Timeout, last) })
 		case err := <-pinged:
 			pinging = false
 			health.pinged(err, busy || r.running.Load() > 0, replies())
@@ -233,12 +240,6 @@ func (r *replica) serve(ctx context.Context, s *session) {
 	}
 }
 
-func ping(ctx context.Context, conn *stdio.Conn, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	return conn.Ping(ctx)
-}
-
 // tellHealth reports a change of health.
 func (r *replica) tellHealth(v *vitals) {
 	changed := false
@@ -260,7 +261,7 @@ func (r *replica) tellHealth(v *vitals) {
 func (r *replica) refresh(ctx context.Context, s *session) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
-	catalogue, err := list(ctx, s)
+	catalogue, err := list(ctx, s, r.log)
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,7 @@ func TestDiff(t *testing.T) {
 		{"a mount", func(s *fleet.Spec) { s.Mounts = []fleet.Mount{{Source: "/s", Target: "/t"}} },
 			`mounts:[{"source":"/s","target":"/t","read_only":true}]>[{"source":"/s","target":"/t"}]`},
 		{"privileges", func(s *fleet.Spec) { s.NewPrivileges = false }, `no_new_privileges:false>`},
+		{"no health checks", func(s *fleet.Spec) { s.Health.Off = true }, `health:>"off"`},
 		{"two", func(s *fleet.Spec) { s.Replicas, s.Image = 0, "j" }, `image:"i">"j" replicas:2>0`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -77,6 +78,9 @@ func TestDiffKnowsEveryField(t *testing.T) {
 		}
 		was := reflect.ValueOf(v.Interface())
 		v.SetZero()
+		if was.Kind() == reflect.Bool && !was.Bool() {
+			v.SetBool(true)
+		}
 		try(path)
 		v.Set(was)
 	}

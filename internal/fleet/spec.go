@@ -51,6 +51,7 @@ type Template struct {
 
 // Health is the schedule of pings.
 type Health struct {
+	Off      bool `json:",omitempty"` // nobody asks; what hangs is not replaced
 	Period   time.Duration
 	Timeout  time.Duration
 	Failures int // pings failed in a row that make a replica unhealthy

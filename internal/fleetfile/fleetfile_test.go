@@ -127,6 +127,8 @@ drain_timeout: 0`, fleet.Spec{
 		{"long timeout lengthens the default maximum", "image: docker.io/mcp/x\ncall_timeout: 1h", withDefaults(func(s *fleet.Spec) {
 			s.CallTimeout, s.MaxCallDuration = time.Hour, time.Hour
 		})},
+		{"no health checks", "image: docker.io/mcp/x\nhealth: off", withDefaults(func(s *fleet.Spec) { s.Health.Off = true })},
+		{"the usual health checks", "image: docker.io/mcp/x\nhealth: on", withDefaults(nil)},
 		{"empty sections", "image: docker.io/mcp/x\nargs:\nenv:\nmounts:\nlabels:\nresources:\nhealth:", withDefaults(nil)},
 		{"variables in numbers", "image: docker.io/mcp/x\nreplicas: ${N}\nresources: {memory: \"${N}g\"}", withDefaults(func(s *fleet.Spec) {
 			s.Replicas, s.Resources.Memory = 4, 4<<30
@@ -235,6 +237,7 @@ func TestParseErrors(t *testing.T) {
 		{"duration NaN", "", image("call_timeout: \"NaN\""), `f.yaml:4:19: servers.x.call_timeout: must be a duration, as 30s or 1m30s, not "NaN"`},
 		{"no duration", "", image("call_timeout: 0"), `f.yaml:4:19: servers.x.call_timeout: must be between 1ms and 720h0m0s, not "0"`},
 		{"maximum below the timeout", "", image("max_call_duration: 5s"), "f.yaml:4:24: servers.x.max_call_duration: must not be shorter than call_timeout, which is 1m0s"},
+		{"health is a word", "", image("health: never"), "f.yaml:4:13: servers.x.health: must be a mapping of period, timeout and failures, or the word off, not \"never\""},
 		{"ping longer than its period", "", image("health: {timeout: 20s}"), "f.yaml:4:23: servers.x.health.timeout: must not be longer than the period, which is 10s"},
 		{"later session mode", "", image("sessions: principal"), "f.yaml:4:15: servers.x.sessions: principal is not supported yet; only shared is"},
 		{"unknown session mode", "", image("sessions: all"), `f.yaml:4:15: servers.x.sessions: must be shared, not "all"`},

@@ -87,6 +87,9 @@ func (k keyShape) form(reflected *jsonschema.Schema) *jsonschema.Schema {
 		return anyOf(n, text(timePattern))
 	case kindSection:
 		return anyOf(&jsonschema.Schema{Ref: reflected.Ref}, &jsonschema.Schema{Type: "null"})
+	case kindHealth:
+		words := &jsonschema.Schema{Enum: []any{false, true}}
+		return anyOf(&jsonschema.Schema{Ref: reflected.Ref}, words, text(`^([oO][fF][fF]|[oO][nN]|[fF][aA][lL][sS][eE]|[tT][rR][uU][eE])$`), &jsonschema.Schema{Type: "null"})
 	case kindServers:
 		return &jsonschema.Schema{Type: "object", AdditionalProperties: reflected.AdditionalProperties}
 	case kindIgnored:

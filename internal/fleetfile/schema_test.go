@@ -248,6 +248,12 @@ var verdicts = []struct {
 	{imageWith("pull_policy: sometimes"), false},
 	{imageWith("health: {period: 2s, timeout: 1.5, failures: 2}"), true},
 	{imageWith("health: {period: 0.05}"), false},
+	{imageWith("health: off"), true},
+	{imageWith("health: Off"), true},
+	{imageWith("health: false"), true},
+	{imageWith("health: true"), true},
+	{imageWith("health: never"), false},
+	{imageWith("health: 3"), false},
 	{imageWith("health: {failures: 0}"), false},
 
 	{"mcpServers: {x: {command: npx, args: [-y, thing], env: {A: b}}}", true},

@@ -1,6 +1,8 @@
 package fleetfile
 
 import (
+	"strings"
+
 	"go.yaml.in/yaml/v3"
 )
 
@@ -21,6 +23,14 @@ func (d *serverDecoder) resources(n *yaml.Node, at string) {
 
 func (d *serverDecoder) health(n *yaml.Node, at string) {
 	h := &d.spec.Health
+	if word := resolve(n); word.Kind == yaml.ScalarNode && !isNull(n) {
+		on, ok := switches[strings.ToLower(word.Value)]
+		if !ok {
+			d.errorf(n, at, "must be a mapping of period, timeout and failures, or the word off, not %q", word.Value)
+		}
+		h.Off = ok && !on
+		return
+	}
 	var timeoutNode *yaml.Node
 	d.section(n, at, healthShape, nil, func(e entry, at string, k keyShape) {
 		switch e.key {
@@ -40,6 +50,9 @@ func (d *serverDecoder) health(n *yaml.Node, at string) {
 		h.Timeout = h.Period // the default, for a short period
 	}
 }
+
+// switches are the words that health may be in place of a mapping.
+var switches = map[string]bool{"off": false, "false": false, "on": true, "true": true}
 
 // section decodes a mapping with known keys. No value is an empty mapping.
 func (d *serverDecoder) section(n *yaml.Node, at string, known shape, later []string, decode func(e entry, at string, k keyShape)) {

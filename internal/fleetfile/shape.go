@@ -44,6 +44,7 @@ const (
 	kindSize         kind = "size"
 	kindDuration     kind = "duration"
 	kindSection      kind = "section"
+	kindHealth       kind = "health" // a section, or off
 	kindServers      kind = "servers"
 	kindIgnored      kind = "ignored"
 )
@@ -67,6 +68,9 @@ func shapeOf(t reflect.Type) shape {
 			continue
 		}
 		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if key == "-" {
+			continue
+		}
 		k, err := keyShapeOf(f.Tag)
 		if err != nil || key == "" {
 			panic(fmt.Sprintf("fleetfile: field %s of %s: %v", f.Name, t, err))

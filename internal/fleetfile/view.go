@@ -1,6 +1,8 @@
 package fleetfile
 
 import (
+	"encoding/json"
+
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -44,7 +46,7 @@ type ServerView struct {
 	CallTimeout        string            `json:"call_timeout" kind:"duration" bounds:"1ms 720h" jsonschema_description:"A call's deadline. Each progress notification of the server pushes it that far forward."`
 	MaxCallDuration    string            `json:"max_call_duration" kind:"duration" bounds:"1ms 720h" jsonschema_description:"How long a call may last with progress notifications; not less than call_timeout."`
 	Sessions           string            `json:"sessions,omitempty" kind:"choice" bounds:"shared" jsonschema_description:"shared: one initialised conversation serves all callers."`
-	Health             HealthView        `json:"health" kind:"section" jsonschema_description:"When replicas are pinged."`
+	Health             HealthView        `json:"health" kind:"health" jsonschema_description:"When replicas are asked whether they live, or off for never."`
 	StartTimeout       string            `json:"start_timeout" kind:"duration" bounds:"1ms 720h" jsonschema_description:"From the process's start to READY, the pull not counted."`
 	StopGrace          string            `json:"stop_grace" kind:"duration" bounds:"1ms 1h" jsonschema_description:"How long each step of a stop waits: stdin closed, TERM, KILL."`
 	DrainTimeout       string            `json:"drain_timeout" kind:"duration" bounds:"0s 720h" jsonschema_description:"How long a stop waits for running calls."`
@@ -89,9 +91,29 @@ type ResourcesView struct {
 
 // HealthView is the schedule of pings in the keys of the fleet file.
 type HealthView struct {
+	Off      bool   `json:"-"` // the whole is the word off then
 	Period   string `json:"period" kind:"duration" bounds:"100ms 24h" jsonschema_description:"From ping to ping."`
 	Timeout  string `json:"timeout" kind:"duration" bounds:"1ms 24h" jsonschema_description:"How long a ping may take; not longer than the period."`
 	Failures int    `json:"failures" kind:"count" bounds:"1 1000" jsonschema_description:"So many pings failed in a row, and the replica is replaced."`
+}
+
+// MarshalJSON returns the word off in place of a schedule that is off.
+func (h HealthView) MarshalJSON() ([]byte, error) {
+	if h.Off {
+		return []byte(`"off"`), nil
+	}
+	type schedule HealthView
+	return json.Marshal(schedule(h))
+}
+
+// UnmarshalJSON takes what MarshalJSON returns.
+func (h *HealthView) UnmarshalJSON(b []byte) error {
+	if string(b) == `"off"` {
+		*h = HealthView{Off: true}
+		return nil
+	}
+	type schedule HealthView
+	return json.Unmarshal(b, (*schedule)(h))
 }
 
 // View returns the view of a spec.
@@ -130,7 +152,7 @@ func viewOf(s *fleet.Spec) ServerView {
 		CallTimeout:        s.CallTimeout.String(),
 		MaxCallDuration:    s.MaxCallDuration.String(),
 		Sessions:           s.Sessions,
-		Health:             HealthView{Period: s.Health.Period.String(), Timeout: s.Health.Timeout.String(), Failures: s.Health.Failures},
+		Health:             HealthView{Off: s.Health.Off, Period: s.Health.Period.String(), Timeout: s.Health.Timeout.String(), Failures: s.Health.Failures},
 		StartTimeout:       s.StartTimeout.String(),
 		StopGrace:          s.StopGrace.String(),
 		DrainTimeout:       s.DrainTimeout.String(),

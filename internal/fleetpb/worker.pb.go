@@ -870,6 +870,7 @@ type Health struct {
 	Period        *durationpb.Duration   `protobuf:"bytes,1,opt,name=period,proto3" json:"period,omitempty"`
 	Timeout       *durationpb.Duration   `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	Failures      int32                  `protobuf:"varint,3,opt,name=failures,proto3" json:"failures,omitempty"`
+	Off           bool                   `protobuf:"varint,4,opt,name=off,proto3" json:"off,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -923,6 +924,13 @@ func (x *Health) GetFailures() int32 {
 		return x.Failures
 	}
 	return 0
+}
+
+func (x *Health) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
 }
 
 type WatchRequest struct {
@@ -2587,11 +2595,12 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\tResources\x12\x12\n" +
 	"\x04cpus\x18\x01 \x01(\x01R\x04cpus\x12\x16\n" +
 	"\x06memory\x18\x02 \x01(\x03R\x06memory\x12\x12\n" +
-	"\x04pids\x18\x03 \x01(\x03R\x04pids\"\x8c\x01\n" +
+	"\x04pids\x18\x03 \x01(\x03R\x04pids\"\x9e\x01\n" +
 	"\x06Health\x121\n" +
 	"\x06period\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06period\x123\n" +
 	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1a\n" +
-	"\bfailures\x18\x03 \x01(\x05R\bfailures\"8\n" +
+	"\bfailures\x18\x03 \x01(\x05R\bfailures\x12\x10\n" +
+	"\x03off\x18\x04 \x01(\bR\x03off\"8\n" +
 	"\fWatchRequest\x12(\n" +
 	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\"\xb6\x02\n" +
 	"\rWatchResponse\x12\x18\n" +

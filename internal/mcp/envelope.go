@@ -44,6 +44,10 @@ type Envelope struct {
 	Params []byte
 	Result []byte
 	Error  []byte
+	// Answers reports whether the message, valid or not, can only be meant as the answer to the request
+	// that ID names: it has no method, and either says that it is JSON-RPC or has no member that
+	// JSON-RPC does not know. A JSON log line that happens to have an id is none.
+	Answers bool
 }
 
 // ErrNotMessage is for a line that is valid JSON but no JSON-RPC 2.0 message.
@@ -55,8 +59,9 @@ var ErrNotMessage = errors.New("not a JSON-RPC 2.0 message")
 // broken reply can end the call it names.
 //
 // Of duplicate members the last counts. A member "error" or "result" that is null beside the other
-// one counts as absent, because some servers send both. An array is a KindBatch with nothing else
-// filled in; Elements takes it apart.
+// one counts as absent, because some servers send both. A message with a result or an error is a
+// response even if it repeats the request's method. An array is a KindBatch with nothing else filled
+// in; Elements takes it apart.
 func Scan(line []byte) (Envelope, error) {
 	i := skipSpace(line, 0)
 	if i == len(line) || line[i] != '{' {
@@ -70,6 +75,7 @@ func Scan(line []byte) (Envelope, error) {
 	}
 	var env Envelope
 	var version []byte
+	foreign := false // a member that no message has
 	_, end, why := members(line, i, func(key []byte, start, end int) bool {
 		value := line[start:end:end]
 		switch string(key) {
@@ -85,6 +91,8 @@ func Scan(line []byte) (Envelope, error) {
 			env.Result = value
 		case "error":
 			env.Error = value
+		default:
+			foreign = true
 		}
 		return true
 	})
@@ -96,6 +104,7 @@ func Scan(line []byte) (Envelope, error) {
 	if why != "" {
 		return Envelope{}, syntaxError(line, end, why)
 	}
+	env.Answers = env.ID != nil && (env.Method == nil || env.Result != nil || env.Error != nil) && (version != nil || !foreign)
 	return classify(env, version)
 }
 
@@ -103,7 +112,7 @@ func classify(env Envelope, version []byte) (Envelope, error) {
 	if TypeOf(version) != "string" || string(unquote(version)) != "2.0" {
 		return env, fmt.Errorf(`%w: "jsonrpc" is not "2.0"`, ErrNotMessage)
 	}
-	if env.Method != nil {
+	if env.Method != nil && env.Result == nil && env.Error == nil {
 		if TypeOf(env.Method) != "string" {
 			return env, fmt.Errorf(`%w: "method" is not a string`, ErrNotMessage)
 		}
@@ -118,6 +127,7 @@ func classify(env Envelope, version []byte) (Envelope, error) {
 		}
 		return env, nil
 	}
+	env.Method = nil
 	if env.Error != nil && env.Result != nil {
 		switch {
 		case IsNull(env.Error):
@@ -135,6 +145,8 @@ func classify(env Envelope, version []byte) (Envelope, error) {
 		env.Kind = KindErrorResponse
 	case env.Result != nil && isID(env.ID):
 		env.Kind = KindResponse
+	case isID(env.ID):
+		return env, fmt.Errorf(`%w: an answer with neither "result" nor "error"`, ErrNotMessage)
 	default:
 		return env, fmt.Errorf("%w: neither a request, a notification nor a response", ErrNotMessage)
 	}

@@ -14,6 +14,7 @@ import "slices"
 
 // Protocol versions of the legacy era, in which a conversation begins with initialize.
 const (
+	Version20241007 = "2024-10-07" // a draft that some early servers still answer with
 	Version20241105 = "2024-11-05"
 	Version20250326 = "2025-03-26"
 	Version20250618 = "2025-06-18"
@@ -25,7 +26,7 @@ const (
 
 // LegacyVersions returns the versions of the legacy era that we speak, oldest first.
 func LegacyVersions() []string {
-	return []string{Version20241105, Version20250326, Version20250618, Version20251125}
+	return []string{Version20241007, Version20241105, Version20250326, Version20250618, Version20251125}
 }
 
 // IsLegacy reports whether version is one of LegacyVersions.

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/unicode"
 )
 
 // Valid returns nil when raw is exactly one JSON value in valid UTF-8, and else a *SyntaxError.
@@ -18,6 +21,19 @@ func Valid(raw []byte) error {
 		return syntaxError(raw, end, why)
 	}
 	return nil
+}
+
+// RepairUTF8 returns raw with U+FFFD in place of each ill-formed sequence, as the WHATWG defines it and
+// JavaScript and Python decode bytes. Well-formed text is returned as it is.
+func RepairUTF8(raw []byte) []byte {
+	if utf8.Valid(raw) {
+		return raw
+	}
+	repaired, err := unicode.UTF8.NewDecoder().Bytes(raw)
+	if err != nil {
+		return bytes.ToValidUTF8(raw, []byte("\uFFFD")) // that decoder knows no errors
+	}
+	return repaired
 }
 
 // OneLine checks what a caller supplied and returns it without line ends, so that it can become a

@@ -48,7 +48,7 @@ func templateToPB(t *fleet.Template) *fleetpb.Template {
 		Env: t.Env, Cwd: t.Cwd, Network: t.Network, User: t.User, ReadOnly: t.ReadOnly, CapAdd: t.CapAdd,
 		NewPrivileges: t.NewPrivileges, Resources: resourcesToPB(t.Resources), Labels: t.Labels, Sessions: t.Sessions,
 		Health: &fleetpb.Health{
-			Period: durationToPB(t.Health.Period), Timeout: durationToPB(t.Health.Timeout), Failures: int32(t.Health.Failures),
+			Period: durationToPB(t.Health.Period), Timeout: durationToPB(t.Health.Timeout), Failures: int32(t.Health.Failures), Off: t.Health.Off,
 		},
 		StartTimeout: durationToPB(t.StartTimeout), StopGrace: durationToPB(t.StopGrace), DrainTimeout: durationToPB(t.DrainTimeout),
 	}
@@ -67,7 +67,7 @@ func templateFromPB(p *fleetpb.Template) *fleet.Template {
 		Env: p.Env, Cwd: p.Cwd, Network: p.Network, User: p.User, ReadOnly: p.ReadOnly, CapAdd: p.CapAdd,
 		NewPrivileges: p.NewPrivileges, Resources: resourcesFromPB(p.Resources), Labels: p.Labels, Sessions: p.Sessions,
 		Health: fleet.Health{
-			Period: p.Health.GetPeriod().AsDuration(), Timeout: p.Health.GetTimeout().AsDuration(), Failures: int(p.Health.GetFailures()),
+			Period: p.Health.GetPeriod().AsDuration(), Timeout: p.Health.GetTimeout().AsDuration(), Failures: int(p.Health.GetFailures()), Off: p.Health.GetOff(),
 		},
 		StartTimeout: p.StartTimeout.AsDuration(), StopGrace: p.StopGrace.AsDuration(), DrainTimeout: p.DrainTimeout.AsDuration(),
 	}

@@ -65,12 +65,14 @@ type Pending struct {
 	// answer marks a reply to the server's own request; they are counted against a bound.
 	answer bool
 
-	line       [3][]byte // params in up to three parts; the whole line for what expects no reply
-	size       int       // the line's bytes, against MaxQueue
-	phase      phase
-	ended      bool // Done was called or is about to be
-	telling    bool // Cancel is about to call Done, and then looks at free
-	free       bool // cancelled, and the server no longer works on it
+	line    [3][]byte // params in up to three parts; the whole line for what expects no reply
+	size    int       // the line's bytes, against MaxQueue
+	phase   phase
+	ended   bool // Done was called or is about to be
+	telling bool // Cancel is about to call Done, and then looks at free
+	free    bool // cancelled, and the server no longer works on it
+	// after is the newest id at the time of Cancel. An answer to a later one frees the call.
+	after      uint64
 	next, prev *Pending
 }
 

@@ -47,6 +47,8 @@ func TestCancelHoldsTheSlotUntilTheServerIsFree(t *testing.T) {
 		{"ping answered, then late reply", []string{pong, late}, 0},
 		{"late reply, then ping answered", []string{late, pong}, 0},
 		{"ping refused", []string{pongError}, 0},
+		{"something later answered", []string{`{"jsonrpc":"2.0","id":3,"result":{}}`}, 0},
+		{"something earlier answered", []string{`{"jsonrpc":"2.0","id":1,"method":"x"}`, late}, 1},
 		{"something else first", []string{`{"jsonrpc":"2.0","id":9,"result":{}}`, pong}, 1},
 	}
 	for _, tc := range cases {
@@ -60,6 +62,9 @@ func TestCancelHoldsTheSlotUntilTheServerIsFree(t *testing.T) {
 				r.wants(t, stdio.ErrCancelled, true, 0)
 				server.gets(cancelled)
 				server.gets(ping)
+				var other record
+				start(t, c, other.call("other", ""))
+				server.gets(`{"jsonrpc":"2.0","id":3,"method":"other"}`)
 				for i, line := range tc.lines {
 					server.says(line)
 					if i < tc.held {
@@ -278,8 +283,8 @@ func TestProgressReachesItsCall(t *testing.T) {
 		server.says(`{"jsonrpc":"2.0","method":"notifications/progress"}`)
 		c.Cancel(p, "")
 		server.says(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1}}`)
-		if with.progress != 2 || without.progress != 0 {
-			t.Errorf("progress %d and %d, want 2 and 0", with.progress, without.progress)
+		if with.progress != 3 || without.progress != 0 {
+			t.Errorf("progress %d and %d, want 3 and 0", with.progress, without.progress)
 		}
 	})
 }
@@ -292,7 +297,7 @@ func TestReplyAheadOfItsCallIsNoReply(t *testing.T) {
 		start(t, c, a.call("a", ""))
 		start(t, c, b.call("b", ""))
 		server.says(`{"jsonrpc":"2.0","id":2,"result":{}}`)
-		server.says("{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":\"\xff\"}")
+		server.says(`{"jsonrpc":"2.0","id":2,"result":NaN}`)
 		b.waits(t)
 		server.gets(`{"jsonrpc":"2.0","id":1,"method":"a"}`)
 		server.gets(`{"jsonrpc":"2.0","id":2,"method":"b"}`)

@@ -39,8 +39,9 @@ const (
 )
 
 // maxAnswers bounds the answers to a server's own requests that wait for it to read. A server that
-// asks without reading loses the rest.
-const maxAnswers = 256
+// asks without reading loses the rest. It is large, because one read may bring a thousand requests
+// before the writer has had its turn.
+const maxAnswers = 4096
 
 // Config is what a conversation needs. In and Out must be such that Close ends a Read or Write in
 // progress, which is so for os.Pipe as long as nobody calls Fd, for net.Pipe and io.Pipe.
@@ -54,6 +55,8 @@ type Config struct {
 	Budget   *Budget // for lines over 64 KiB; nil means no limit
 
 	ClientInfo mcp.Implementation
+	// NoPing means that the server is never sent ping. It is asked for its tools instead.
+	NoPing bool
 	// OnNotification is called on the reader with each notification but progress: it must not block,
 	// and params is only valid during the call. It may be nil.
 	OnNotification func(method string, params []byte)
@@ -68,11 +71,15 @@ type Conn struct {
 	noInput chan struct{} // closed once nothing more will be written
 	started atomic.Bool
 	lastID  atomic.Uint64
-	counts  counters
-	noise   noise // the reader's
+	// answersPing is set once the server has answered a ping; ignoresPing once it has ignored one, never
+	// answered one, and answered what it was asked next.
+	answersPing, ignoresPing atomic.Bool
+	counts                   counters
+	noise                    noise // the reader's
 
 	mu          sync.Mutex
 	pending     map[uint64]*Pending // until the reply, or until the server let go of it
+	held        []*Pending          // cancelled calls that the server may still work on, oldest first
 	queue       queue
 	waiting     int // bytes queued or being written
 	answers     int // answers queued or being written
@@ -245,8 +252,9 @@ func (c *Conn) Notify(method string, params []byte) error {
 
 // Cancel gives a call up: it ends with ErrCancelled before Cancel returns, unless it has ended already,
 // which false says. A call that still waits to be written never will be. For one that may have been
-// written the server gets notifications/cancelled and then a ping; the call counts as released when
-// its late reply or the ping's answer arrives, because before that the server is still busy with it.
+// written the server gets notifications/cancelled and then a question. The call counts as released
+// when its late reply arrives, or the answer to that question or to anything else that was asked
+// later, because before that the server is still busy with it.
 func (c *Conn) Cancel(p *Pending, reason string) bool {
 	c.mu.Lock()
 	if p.ended {
@@ -264,7 +272,9 @@ func (c *Conn) Cancel(p *Pending, reason string) bool {
 		delete(c.pending, p.id)
 	} else if !c.inputClosed {
 		c.enqueue(notification(mcp.MethodCancelled, cancelledParams(p.id, reason)))
-		c.enqueue(c.probe(p))
+		p.after = c.lastID.Load()
+		c.held = append(c.held, p)
+		c.enqueue(c.probe())
 	}
 	c.mu.Unlock()
 	c.signal()
@@ -289,19 +299,35 @@ func cancelledParams(id uint64, reason string) []byte {
 	return append(params, '}')
 }
 
-// probe makes the ping whose answer frees a cancelled call. It needs the lock.
-func (c *Conn) probe(cancelled *Pending) *Pending {
+// probe makes the question whose answer frees cancelled calls. It needs the lock.
+func (c *Conn) probe() *Pending {
+	method := c.question()
 	p := &Pending{id: c.lastID.Add(1), quiet: true, size: envelopeSize, call: &Call{
-		Method: mcp.MethodPing,
+		Method: method,
 		Done: func(r Reply) {
 			r.Release()
-			if answered(r) && c.forget(cancelled) {
-				c.free(cancelled)
-			}
+			c.noteAnswer(method, r)
 		},
 	}}
 	c.pending[p.id] = p
 	return p
+}
+
+// question is the request that every healthy server answers at once. tools/list was answered before
+// the first call.
+func (c *Conn) question() string {
+	if c.cfg.NoPing || c.ignoresPing.Load() {
+		return mcp.MethodToolsList
+	}
+	return mcp.MethodPing
+}
+
+// noteAnswer notes what the answer to a question tells of the server.
+func (c *Conn) noteAnswer(method string, r Reply) {
+	if method == mcp.MethodPing && answered(r) && !c.answersPing.Load() {
+		c.answersPing.Store(true)
+		c.ignoresPing.Store(false)
+	}
 }
 
 // answered reports whether the server answered, in whatever way.
@@ -309,14 +335,22 @@ func answered(r Reply) bool {
 	return r.Err == nil || errors.Is(r.Err, ErrBadReply) || errors.Is(r.Err, ErrReplyTooLarge) || errors.Is(r.Err, ErrNoBuffer)
 }
 
-// forget takes a cancelled call that the server no longer works on off the pending. It reports false
-// when that was done before.
-func (c *Conn) forget(p *Pending) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, held := c.pending[p.id]
-	delete(c.pending, p.id)
-	return held
+// letGo returns the cancelled calls that the server has shown not to be busy with any more, by its
+// answer to a request that came after them. They are no longer pending. It needs the lock, and free
+// must follow without it.
+func (c *Conn) letGo(answered uint64) (freed []*Pending) {
+	if len(c.held) == 0 {
+		return nil
+	}
+	c.held = slices.DeleteFunc(c.held, func(p *Pending) bool {
+		if p.after < answered {
+			delete(c.pending, p.id)
+			freed = append(freed, p)
+			return true
+		}
+		return p.id == answered // its own late reply, which frees it
+	})
+	return freed
 }
 
 // free releases a cancelled call, or leaves that to Cancel, if it has not told of the end yet.
@@ -376,6 +410,7 @@ func (c *Conn) endAll() {
 		left = append(left, p.take())
 	}
 	clear(c.pending)
+	c.held = nil
 	c.mu.Unlock()
 	slices.SortFunc(left, func(a, b ending) int { return cmp.Compare(a.id, b.id) })
 	c.finishAll(left, Reply{Err: ErrLost, Delivered: true})

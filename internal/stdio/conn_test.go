@@ -39,10 +39,14 @@ func TestReplies(t *testing.T) {
 			result: `{"n":1.00,"big":123456789012345678901234567890,"z":1,"a":"\u00e9"}`},
 		{method: "error", error: `{"code":-32001,"message":"no","data":{"a":1}}`},
 		{method: "noise", result: "{}"},
-		{method: "bad utf-8", err: stdio.ErrBadReply},
+		{method: "bad utf-8", result: "\"a\uFFFDb\uFFFD\""},
+		{method: "large bad utf-8", params: `{"size":100000}`, result: `"` + strings.Repeat("\uFFFD", 100_000) + `"`},
+		{method: "byte order mark", result: "{}"},
+		{method: "no result", err: stdio.ErrBadReply},
+		{method: "method repeated", result: "{}"},
 		{method: "bad json", err: stdio.ErrBadReply},
 		{method: "no version", err: stdio.ErrBadReply},
-		{method: "string id", result: `"right"`},
+		{method: "string id", result: `"taken"`},
 		{method: "float id", result: "{}"},
 		{method: "foresee", result: "{}"},
 		{method: "batch", result: `{"in":"batch"}`},
@@ -61,7 +65,7 @@ func TestReplies(t *testing.T) {
 		}
 	}
 	s := c.Stats()
-	if s.Skipped != 16 || s.UnknownIDs != 4 || s.Replies != 26 || s.Calls != 26 || s.Outstanding != 0 || s.DroppedAnswers != 0 {
+	if s.Skipped != 16 || s.UnknownIDs != 2 || s.Replies != 34 || s.Calls != 34 || s.Outstanding != 0 || s.DroppedAnswers != 0 {
 		t.Errorf("stats %+v", s)
 	}
 	var rpc *mcp.Error

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
@@ -18,6 +20,8 @@ const (
 	// maxAnswerID is the longest id of a server's request that we repeat in an answer.
 	maxAnswerID = 1024
 )
+
+var byteOrderMark = []byte("\uFEFF")
 
 // noise limits the log of skipped lines.
 type noise struct {
@@ -32,6 +36,8 @@ func (c *Conn) read() error {
 		if err != nil {
 			return err
 		}
+		// Some programs on Windows begin their output, or each piece of it, with a byte order mark.
+		l.data = bytes.TrimPrefix(l.data, byteOrderMark)
 		if l.err != nil {
 			c.discarded(l)
 		} else if !blank(l.data) {
@@ -46,6 +52,9 @@ func blank(b []byte) bool {
 
 func (c *Conn) message(l line) {
 	env, err := mcp.Scan(l.data)
+	if err != nil && c.repair(&l) {
+		env, err = mcp.Scan(l.data)
+	}
 	switch {
 	case err != nil:
 		c.malformed(l, env, err)
@@ -59,6 +68,27 @@ func (c *Conn) message(l line) {
 		c.incoming(env)
 		l.hold.release()
 	}
+}
+
+// repair replaces invalid UTF-8 in what may be a message. It reports whether there was any. The
+// official clients decode like that: one byte of a file name in Latin-1 must not cost the call.
+func (c *Conn) repair(l *line) bool {
+	if text := bytes.TrimLeft(l.data, " \t\r"); len(text) == 0 || text[0] != '{' && text[0] != '[' || utf8.Valid(text) {
+		return false
+	}
+	need := 3 * len(l.data) // at worst
+	if l.owned && !c.cfg.Budget.reserve(need) {
+		return false
+	}
+	l.data = mcp.RepairUTF8(l.data)
+	if l.owned {
+		c.cfg.Budget.release(need - len(l.data))
+		l.hold.release()
+		l.hold = &hold{budget: c.cfg.Budget, bytes: len(l.data)}
+	} else if len(l.data) > c.cfg.MaxLine {
+		return false
+	}
+	return true
 }
 
 // batch takes apart what protocol version 2025-03-26 allowed. Replies in it are copied. Arrays inside
@@ -159,18 +189,25 @@ func (c *Conn) claim(raw []byte) (p *Pending, late bool) {
 	if !ok {
 		return nil, false
 	}
+	var freed []*Pending
 	c.mu.Lock()
 	p = c.pending[id]
 	switch {
 	case p == nil:
-		late = id <= c.lastID.Load()
+		if late = id <= c.lastID.Load(); late {
+			freed = c.letGo(id)
+		}
 	case p.phase == phaseQueued:
 		p = nil
 	default:
 		delete(c.pending, id)
 		late = p.take().late
+		freed = c.letGo(id)
 	}
 	c.mu.Unlock()
+	for _, f := range freed {
+		c.free(f)
+	}
 	if late {
 		c.counts.lateReplies.Add(1)
 	} else if p != nil {
@@ -179,21 +216,30 @@ func (c *Conn) claim(raw []byte) (p *Pending, late bool) {
 	return p, late
 }
 
-// parseID reads an id of ours. A string is none of ours, even if it looks like one: a server that
-// changes an id's type may mix up more. 12.0 is the number 12, written by a server whose numbers are
-// all floating.
+// parseID reads an id of ours. Some servers make a string of it ("12"), or a floating number (12.0,
+// 1.2e1). The official clients take these for the number, too.
 func parseID(raw []byte) (uint64, bool) {
-	if whole, zeros, ok := bytes.Cut(raw, []byte{'.'}); ok && len(bytes.Trim(zeros, "0")) == 0 {
-		raw = whole
+	if len(raw) > 1 && raw[0] == '"' {
+		text, err := mcp.String(raw)
+		if err != nil {
+			return 0, false
+		}
+		raw = []byte(strings.TrimSpace(text))
 	}
 	id, err := strconv.ParseUint(string(raw), 10, 64)
-	return id, err == nil && id > 0
+	if err == nil {
+		return id, id > 0
+	}
+	const exact = 1 << 53 // larger floating numbers are not exact
+	f, err := strconv.ParseFloat(string(raw), 64)
+	id = uint64(max(0, min(f, exact)))
+	return id, err == nil && id > 0 && id < exact && float64(id) == f
 }
 
 // malformed ends the call that a broken reply names, so that it need not wait for its deadline. A
 // line cut off by the server's end is no reply: its call is lost, like all others.
 func (c *Conn) malformed(l line, env mcp.Envelope, err error) {
-	id, reply := env.ID, env.Method == nil && (env.Result != nil || env.Error != nil)
+	id, reply := env.ID, env.Answers
 	if errors.As(err, new(*mcp.SyntaxError)) {
 		var f mcp.Finder
 		f.Feed(l.data)

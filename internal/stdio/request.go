@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
@@ -42,7 +43,7 @@ func (c *Conn) request(ctx context.Context, method string, params []byte, quiet 
 
 // Handshake opens the conversation in the legacy era: it offers the newest version we know and takes
 // what the server answers, if we know that. A server that rather refuses and lists what it speaks is
-// asked once more. It must come before every other call but Ping, and once.
+// asked once more. It must come before every other call, and once.
 func (c *Conn) Handshake(ctx context.Context) (*mcp.InitializeResult, error) {
 	result, err := c.initialize(ctx, mcp.LatestLegacy)
 	var refused *mcp.Error
@@ -72,14 +73,35 @@ func (c *Conn) initialize(ctx context.Context, version string) (*mcp.InitializeR
 	return mcp.ParseInitializeResult(r.Result)
 }
 
-// Ping returns nil when the server answers, even if only that it does not know ping.
-func (c *Conn) Ping(ctx context.Context) error {
-	r := c.request(ctx, mcp.MethodPing, nil, true)
+// Check asks the server whether it lives, and returns nil when it answers within timeout, in whatever
+// way. It asks by ping. Some servers ignore ping: when one never answered a ping, or when last is set
+// because its life depends on it, silence is followed by tools/list, which it has answered before and
+// which gets timeout of its own. A server that answers only that is not asked by ping again.
+func (c *Conn) Check(ctx context.Context, timeout time.Duration, last bool) error {
+	method := c.question()
+	err := c.ask(ctx, timeout, method)
+	if err == nil || method == mcp.MethodToolsList || ctx.Err() != nil || c.answersPing.Load() && !last {
+		return err
+	}
+	if second := c.ask(ctx, timeout, mcp.MethodToolsList); second != nil {
+		return fmt.Errorf("%w; %w", err, second)
+	}
+	if !c.answersPing.Load() && !c.ignoresPing.Swap(true) {
+		c.log.Info("the server ignores ping: it is asked by tools/list instead")
+	}
+	return nil
+}
+
+func (c *Conn) ask(ctx context.Context, timeout time.Duration, method string) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	r := c.request(ctx, method, nil, true)
 	r.Release()
+	c.noteAnswer(method, r)
 	if answered(r) {
 		return nil
 	}
-	return fmt.Errorf("ping: %w", r.Err)
+	return fmt.Errorf("%s: %w", method, r.Err)
 }
 
 // ListTools returns all pages of tools/list, in the server's order. What nobody could call, for want of
@@ -123,12 +145,24 @@ func (c *Conn) List(ctx context.Context, method, member string) ([][]byte, error
 			return all, nil
 		}
 		if slices.Contains(seen, cursor) {
-			return nil, fmt.Errorf("%s: the server repeats the cursor %.100q", method, cursor)
+			// It would go on for ever. The pages so far may be all there is.
+			c.log.Warn("the server repeats a cursor, so its list ends there", "method", method, "cursor", cut([]byte(cursor)), "elements", len(all))
+			return distinct(all), nil
 		}
 		seen = append(seen, cursor)
 		params = append(mcp.AppendString([]byte(`{"cursor":`), cursor), '}')
 	}
 	return nil, fmt.Errorf("%s: more than %d pages", method, maxPages)
+}
+
+// distinct drops repeated elements: a server that ignores the cursor sends its first page again.
+func distinct(elements [][]byte) [][]byte {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(elements, func(e []byte) bool {
+		repeated := seen[string(e)]
+		seen[string(e)] = true
+		return repeated
+	})
 }
 
 func (c *Conn) page(ctx context.Context, method, member string, params []byte) (elements [][]byte, cursor string, err error) {
@@ -143,6 +177,9 @@ func (c *Conn) page(ctx context.Context, method, member string, params []byte) (
 	}
 	if found[0] == nil {
 		return nil, "", fmt.Errorf("result without %q", member)
+	}
+	if mcp.IsNull(found[0]) {
+		found[0] = []byte("[]") // an encoder's word for a list without elements
 	}
 	err = mcp.Elements(found[0], func(value []byte) bool {
 		elements = append(elements, slices.Clone(value))

@@ -34,8 +34,21 @@ func TestRequestGivesUpWithItsContext(t *testing.T) {
 	})
 }
 
-func TestPing(t *testing.T) {
+// Whatever names the request is an answer, and shows that the server lives.
+func TestCheckTakesAnyAnswer(t *testing.T) {
 	for answer, alive := range map[string]bool{
+		`{"jsonrpc":"2.0","id":1}`:                                           true,
+		`{"jsonrpc":"2.0","id":"1"}`:                                         true,
+		`{"id":1}`:                                                           true,
+		`{"id":1,"result":{}}`:                                               true,
+		`{"jsonrpc":"2.0","id":1,"result":null}`:                             true,
+		`{"jsonrpc":"2.0","id":1,"error":null}`:                              true,
+		`{"jsonrpc":"2.0","id":1,"error":"what?"}`:                           true,
+		`{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}`:               true,
+		`{"jsonrpc":"2.0","id":1,"ok":true}`:                                 true,
+		`{"level":"info","id":1,"error":"boom"}`:                             false,
+		`{"jsonrpc":"2.0","id":1,"method":"ping"}`:                           false,
+		`{"jsonrpc":"2.0","id":5,"result":{}}`:                               false,
 		`{"jsonrpc":"2.0","id":1,"result":{}}`:                               true,
 		`{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"what?"}}`: true,
 		`{"jsonrpc":"2.0","id":1,"result":"` + "\xff" + `"}`:                 true,
@@ -43,24 +56,101 @@ func TestPing(t *testing.T) {
 	} {
 		bubble.Test(t, func(t *testing.T) {
 			c, server := withPeer(t, stdio.Config{})
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			defer cancel()
 			got := make(chan error)
-			go func() { got <- c.Ping(ctx) }()
+			go func() { got <- c.Check(t.Context(), 5*time.Second, false) }()
 			server.gets(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)
 			server.says(answer)
-			if err := <-got; (err == nil) != alive {
-				t.Errorf("%s: Ping = %v, want alive %v", answer, err, alive)
+			if strings.Contains(answer, `"method":"ping"}`) {
+				server.gets(`{"jsonrpc":"2.0","id":1,"result":{}}`)
 			}
-			// A ping is given up without a word.
+			if !alive {
+				server.gets(`{"jsonrpc":"2.0","id":2,"method":"tools/list"}`)
+			}
+			if err := <-got; (err == nil) != alive {
+				t.Errorf("%s: Check = %v, want alive %v", answer, err, alive)
+			}
+			next := 2
+			if !alive {
+				next++
+			}
+			// A question is given up without a word.
 			var r record
 			start(t, c, r.call("next", ""))
-			server.gets(`{"jsonrpc":"2.0","id":2,"method":"next"}`)
+			server.gets(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"next"}`, next))
 			if n := c.Stats().Outstanding; n != 1 {
 				t.Errorf("%d outstanding, want 1", n)
 			}
 		})
 	}
+}
+
+// Silence to ping is followed by a question that the server must know, unless it has answered pings
+// and its life does not depend on this one.
+func TestCheckAsksASecondQuestion(t *testing.T) {
+	const ping, list = "ping", "tools/list"
+	type step struct {
+		last    bool
+		asked   []string // what the server is asked; it answers what is in knows
+		knows   string
+		alive   bool
+		seconds int
+	}
+	for name, steps := range map[string][]step{
+		"ignores ping": {
+			{asked: []string{ping, list}, knows: list, alive: true, seconds: 5},
+			{asked: []string{list}, knows: list, alive: true},
+			{asked: []string{list}, seconds: 5},
+			{last: true, asked: []string{list}, seconds: 5},
+		},
+		"answers ping": {
+			{asked: []string{ping}, knows: ping, alive: true},
+			{asked: []string{ping}, seconds: 5},
+			{last: true, asked: []string{ping, list}, seconds: 10},
+			{last: true, asked: []string{ping, list}, knows: list, alive: true, seconds: 5},
+			{asked: []string{ping}, knows: ping, alive: true},
+		},
+		"dead at once": {{asked: []string{ping, list}, seconds: 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				c, server := withPeer(t, stdio.Config{})
+				id := 0
+				for i, s := range steps {
+					began := time.Now()
+					got := make(chan error, 1)
+					go func() { got <- c.Check(t.Context(), 5*time.Second, s.last) }()
+					for _, method := range s.asked {
+						id++
+						server.gets(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":%q}`, id, method))
+						if method == s.knows {
+							server.says(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"result":{}}`, id))
+						}
+					}
+					if err := <-got; (err == nil) != s.alive {
+						t.Errorf("step %d: Check = %v, want alive %v", i, err, s.alive)
+					}
+					if took := time.Since(began); took != time.Duration(s.seconds)*time.Second {
+						t.Errorf("step %d took %s, want %d s", i, took, s.seconds)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestNoPingMeansNone(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c, server := withPeer(t, stdio.Config{NoPing: true})
+		var r record
+		p := start(t, c, r.call("slow", ""))
+		server.gets(`{"jsonrpc":"2.0","id":1,"method":"slow"}`)
+		c.Cancel(p, "")
+		server.gets(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
+		server.gets(`{"jsonrpc":"2.0","id":2,"method":"tools/list"}`)
+		r.wants(t, stdio.ErrCancelled, true, 0)
+		server.says(`{"jsonrpc":"2.0","id":2,"result":{"tools":[]}}`)
+		r.wants(t, stdio.ErrCancelled, true, 1)
+	})
 }
 
 func TestHandshake(t *testing.T) {
@@ -70,7 +160,8 @@ func TestHandshake(t *testing.T) {
 	}
 	cases := map[string]struct{ answer, fault string }{
 		"newest":         {result("2025-11-25"), ""},
-		"oldest":         {result("2024-11-05"), ""},
+		"oldest":         {result("2024-10-07"), ""},
+		"as a string":    {`"id":"1",` + result("2025-06-18"), ""}, // the last id counts
 		"unknown":        {result("1999-01-01"), `"1999-01-01"`},
 		"none":           {`"result":{}`, "protocol version"},
 		"no object":      {`"result":3`, "decode"},
@@ -158,7 +249,10 @@ func TestListTools(t *testing.T) {
 	}{
 		"one page":     {[]string{`{"tools":[{"name":"a","x":1.0,"annotations":{"readOnlyHint":true}},{"name":"b"}]}`}, "a b", ""},
 		"three pages":  {[]string{`{"tools":[{"name":"a"}],"nextCursor":"1"}`, `{"tools":[],"nextCursor":"2"}`, `{"tools":[{"name":"b"}],"nextCursor":null}`}, "a b", ""},
-		"cursor loop":  {[]string{`{"tools":[],"nextCursor":"1"}`, `{"tools":[],"nextCursor":"1"}`}, "", "repeats the cursor"},
+		"cursor loop":  {[]string{`{"tools":[{"name":"a"}],"nextCursor":"1"}`, `{"tools":[{"name":"a"},{"name":"b"}],"nextCursor":"1"}`}, "a b", ""},
+		"cursors loop": {[]string{`{"tools":[{"name":"a"}],"nextCursor":"1"}`, `{"tools":[{"name":"b"}],"nextCursor":"2"}`, `{"tools":[{"name":"a"}],"nextCursor":"1"}`}, "a b", ""},
+		"null":         {[]string{`{"tools":null}`}, "", ""},
+		"null at last": {[]string{`{"tools":[{"name":"a"}],"nextCursor":"1"}`, `{"tools":null}`}, "a", ""},
 		"no name":      {[]string{`{"tools":[{"title":"a"},{"name":"b"},3,{"name":""},{"name":7},{"name":"c"}]}`}, "b c", ""},
 		"no tools":     {[]string{`{}`}, "", `without "tools"`},
 		"tools object": {[]string{`{"tools":{}}`}, "", "must be an array, not an object"},
@@ -200,7 +294,10 @@ func TestListTools(t *testing.T) {
 				if strings.Join(names, " ") != tc.names {
 					t.Errorf("tools %v, want %s", names, tc.names)
 				}
-				if tool := o.tools[0]; name == "one page" && (!tool.ReadOnly || !tool.Repeatable() || string(tool.Raw) != `{"name":"a","x":1.0,"annotations":{"readOnlyHint":true}}`) {
+				if name != "one page" {
+					return
+				}
+				if tool := o.tools[0]; !tool.ReadOnly || !tool.Repeatable() || string(tool.Raw) != `{"name":"a","x":1.0,"annotations":{"readOnlyHint":true}}` {
 					t.Errorf("first tool %s", tool.Raw)
 				}
 			})

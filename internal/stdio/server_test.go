@@ -130,14 +130,22 @@ func (s *server) do(m message) bool {
 		s.out.WriteString(strings.Repeat("noise ", 100_000) + "\n")
 		s.reply(m.id, "{}")
 	case "bad utf-8":
-		s.reply(m.id, "\"\xff\"")
+		s.reply(m.id, "\"a\xe2\x82b\xff\"")
+	case "large bad utf-8":
+		s.reply(m.id, `"`+strings.Repeat("\xff", p.Size)+`"`)
+	case "byte order mark":
+		s.out.WriteString("\uFEFF")
+		s.reply(m.id, "{}")
+	case "no result":
+		fmt.Fprintf(s.out, `{"jsonrpc":"2.0","id":%s}`+"\n", m.id)
+	case "method repeated":
+		fmt.Fprintf(s.out, `{"jsonrpc":"2.0","id":%s,"method":"method repeated","result":{}}`+"\n", m.id)
 	case "bad json":
 		s.reply(m.id, `{"a":}`)
 	case "no version":
 		fmt.Fprintf(s.out, `{"id":%s,"result":{}}`+"\n", m.id)
 	case "string id":
-		fmt.Fprintf(s.out, `{"jsonrpc":"2.0","id":"%s","result":"wrong"}`+"\n", m.id)
-		s.reply(m.id, `"right"`)
+		fmt.Fprintf(s.out, `{"jsonrpc":"2.0","id":"%s","result":"taken"}`+"\n", m.id)
 	case "float id":
 		s.reply(m.id+".0", "{}")
 	case "foresee":

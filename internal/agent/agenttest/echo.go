@@ -25,6 +25,7 @@ import (
 //	fail   {text}        a result with isError
 //	error  {}            a JSON-RPC error
 //	bad    {}            a reply that is no valid JSON
+//	bare   {}            a reply with neither result nor error; it is not listed
 //	noise  {text}        a line on stdout that is no JSON-RPC, then the answer
 //	stderr {text, lines} writes to stderr, then answers
 //	grow   {name}        adds a tool of that name and says that the list changed
@@ -33,6 +34,8 @@ import (
 type Echo struct {
 	// NoPing answers ping with "method not found".
 	NoPing bool
+	// IgnorePing never answers it, BarePing answers with neither result nor error.
+	IgnorePing, BarePing bool
 	// IgnoreEOF keeps it running when stdin ends, IgnoreTerm when it is told
 	// to end; KILL always works.
 	IgnoreEOF, IgnoreTerm bool
@@ -165,11 +168,15 @@ func (r *echoRun) handle(m *message) {
 		}
 		r.answer(m.ID, fmt.Sprintf(`{"protocolVersion":%q,"capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"echo","version":"1"}}`, version))
 	case "ping":
-		if r.NoPing {
+		r.Runtime.count("pings of " + string(r.Launch.Replica))
+		switch {
+		case r.NoPing:
 			r.refuse(m.ID, -32601, "method not found")
-			return
+		case r.BarePing:
+			r.write(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s}`, m.ID))
+		case !r.IgnorePing:
+			r.answer(m.ID, `{}`)
 		}
-		r.answer(m.ID, `{}`)
 	case "tools/list":
 		r.list(m)
 	case "tools/call":
@@ -239,6 +246,8 @@ func (r *echoRun) call(m *message) {
 		r.refuse(m.ID, -32000, "as you wished")
 	case "bad":
 		r.write(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"content":[}}`, m.ID))
+	case "bare":
+		r.write(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s}`, m.ID))
 	case "noise":
 		r.write("this is no JSON-RPC")
 		r.text(m.ID, a.Text)
