@@ -10,6 +10,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 
@@ -167,7 +168,9 @@ type Tools struct {
 	Unavailable []Unavailable `json:"unavailable,omitempty"`
 }
 
-// Tool is one tool. The raw values are as the server sent them.
+// Tool is one tool, with those of its members that have a meaning here. The raw
+// values are as the server sent them, and so are all other members on the wire:
+// its inputSchema, _meta, icons, execution and whatever else there is.
 type Tool struct {
 	Name         string           `json:"name"` // as POST /call on the same path takes it
 	Title        string           `json:"title,omitempty"`
@@ -176,6 +179,28 @@ type Tool struct {
 	OutputSchema json.RawMessage  `json:"output_schema,omitempty"`
 	Annotations  json.RawMessage  `json:"annotations,omitempty"`
 	Server       fleet.ServerName `json:"server"`
+
+	raw json.RawMessage // the whole of it, with members that have no field here
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *Tool) UnmarshalJSON(raw []byte) error {
+	type fields Tool // without methods
+	if err := json.Unmarshal(raw, (*fields)(t)); err != nil {
+		return err
+	}
+	t.raw = bytes.Clone(raw)
+	return nil
+}
+
+// MarshalJSON implements json.Marshaler. A tool that was decoded is encoded with
+// all that it came with.
+func (t Tool) MarshalJSON() ([]byte, error) {
+	if t.raw != nil {
+		return t.raw, nil
+	}
+	type fields Tool
+	return json.Marshal(fields(t))
 }
 
 // Unavailable is a server whose tools are not known, and why.

@@ -64,6 +64,12 @@ func TestReads(t *testing.T) {
 	if got, err := c.Nodes(t.Context()); err != nil || len(got) != 1 || a.path != "/api/v1/nodes" {
 		t.Errorf("Nodes: %+v, %v, %s", got, err, a.path)
 	}
+	a.body = strings.Replace(a.body, `"input_schema":`, `"_meta":{"n":1e400},"input_schema":`, 1)
+	if got, err := c.Tools(t.Context(), ""); err != nil {
+		t.Error(err)
+	} else if again, err := json.Marshal(got.Tools[0]); err != nil || string(again) != `{"name":"t","description":null,"_meta":{"n":1e400},"input_schema":{"a":1.0}}` {
+		t.Errorf("a tool encodes as %s, %v", again, err)
+	}
 	if got, err := c.Tools(t.Context(), ""); err != nil || string(got.Tools[0].InputSchema) != `{"a":1.0}` || got.Unavailable[0].Reason != "y" || a.path != "/tools" {
 		t.Errorf("Tools: %+v, %v, %s", got, err, a.path)
 	}

@@ -66,18 +66,47 @@ func TestRootList(t *testing.T) {
 	}
 }
 
+// Every member of a tool is passed on byte for byte, beside ours.
 func TestRawValuesArePassedOn(t *testing.T) {
-	schema := `{"type":"object", "z":1, "a":12345678901234567890.10,"s":"\u00fc <&>"}`
-	raw := `{"name":"t\"x","title":"T","description":null,"inputSchema":` + schema + `,"outputSchema":{"x": 1},"annotations":{"readOnlyHint":true , "q":[]},"_meta":{}}`
+	schema := `{"type":"object", "z":1, "a":12345678901234567890.10,"s":"\u00fc <&>\ud83d\ude00"}`
+	own := `"title":"T","inputSchema":` + schema + `,"outputSchema":{"x": 1},"annotations":{"readOnlyHint":true , "q":[]},"_meta":{"a.b/c": 1e400},` +
+		`"icons":[ {"src":"data:,\/"} ],"execution":{"taskSupport":"optional"},"x-größe":[1,  2.0],"null":null`
+	raw := `{"_first":0,"name":"t\"x","description":null,` + own + `} `
 	w := world{}
 	c := New()
 	c.Update(View{Lookup: w.lookup, Servers: []Server{{Name: "one", Offers: w.offer("h", raw, `{"name":"plain"}`, `{"no":"name"}`, `[]`, `{"name":"plain","description":"second"}`)}}})
-	want := `{"tools":[{"name":"t\"x","title":"T","description":null,"input_schema":` + schema +
-		`,"output_schema":{"x": 1},"annotations":{"readOnlyHint":true , "q":[]},"server":"one"},{"name":"plain","description":null,"input_schema":null,"server":"one"}]}`
+	want := `{"tools":[{"name":"t\"x","description":null,"input_schema":` + schema + `,"output_schema":{"x": 1},"server":"one","_first":0,` + own +
+		`},{"name":"plain","description":null,"input_schema":{"type":"object"},"server":"one"}]}`
 	for _, server := range []fleet.ServerName{"", "one"} {
 		got, err := c.Tools(server)
 		if err != nil || string(got) != want {
 			t.Errorf("Tools(%q) = %s, %v\nwant %s", server, got, err, want)
+		}
+	}
+}
+
+// Programs may count on ours, whatever a server sends.
+func TestMembersOfOurs(t *testing.T) {
+	const none = `{"type":"object"}`
+	for name, tt := range map[string]struct{ raw, want string }{
+		"no schema":                  {`{"name":"x"}`, `"description":null,"input_schema":` + none + `,"server":"two"`},
+		"null":                       {`{"name":"x","inputSchema":null}`, `"description":null,"input_schema":` + none + `,"server":"two","inputSchema":null`},
+		"a boolean":                  {`{"name":"x","inputSchema":true}`, `"description":null,"input_schema":` + none + `,"server":"two","inputSchema":true`},
+		"a list":                     {`{"name":"x","inputSchema":[{}]}`, `"description":null,"input_schema":` + none + `,"server":"two","inputSchema":[{}]`},
+		"text":                       {`{"name":"x","inputSchema":"{}"}`, `"description":null,"input_schema":` + none + `,"server":"two","inputSchema":"{}"`},
+		"an object without type":     {`{"name":"x","inputSchema": {} }`, `"description":null,"input_schema":{},"server":"two","inputSchema":{}`},
+		"called like ours":           {`{"server":"evil","input_schema":1,"name":"x","output_schema":2,"description":"d"}`, `"description":"d","input_schema":` + none + `,"server":"two"`},
+		"the last of two counts":     {`{"a":1,"name":"y","b":2,"a":3,"name":"x"}`, `"description":null,"input_schema":` + none + `,"server":"two","a":3,"b":2`},
+		"a description that is none": {`{"name":"x","description":7}`, `"description":7,"input_schema":` + none + `,"server":"two"`},
+	} {
+		w := world{}
+		c := New()
+		c.Update(View{Default: "one", Lookup: w.lookup, Servers: []Server{{Name: "one", Offers: w.offer("1")}, {Name: "two", Offers: w.offer("2", tt.raw)}}})
+		if got, err := c.Tools(""); err != nil || string(got) != `{"tools":[{"name":"two__x",`+tt.want+`}]}` {
+			t.Errorf("%s: got %s, %v\nwant %s", name, got, err, tt.want)
+		}
+		if got, err := c.Tools("two"); err != nil || string(got) != `{"tools":[{"name":"x",`+tt.want+`}]}` {
+			t.Errorf("%s, at its own path: got %s, %v\nwant %s", name, got, err, tt.want)
 		}
 	}
 }
@@ -193,6 +222,9 @@ func TestUnknownIsNeverEmptyNorNotFound(t *testing.T) {
 		{"", "dig", fleet.ErrCatalogueUnknown, `server "main"`}, // the default server may have one
 		{"", "nope", fleet.ErrCatalogueUnknown, `server "bad"`},
 		{"ok", "nope", fleet.ErrUnknownTool, "nope"},
+		{"", "ok__dgi", fleet.ErrUnknownTool, `did you mean "dig"?`},
+		{"", "ko__dig", fleet.ErrUnknownTool, `did you mean "ok__dig"?`},
+		{"", "digg", fleet.ErrCatalogueUnknown, `server "main"`},
 	}
 	for _, tc := range cases {
 		_, err := c.Resolve(tc.server, tc.name)
@@ -222,6 +254,68 @@ func TestUnknownIsNeverEmptyNorNotFound(t *testing.T) {
 	c.Update(View{})
 	if list, err := c.Tools(""); err != nil || string(list) != `{"tools":[]}` {
 		t.Errorf("no server at all: %s, %v", list, err)
+	}
+}
+
+// One server that cannot start does not keep a mistyped name from being told.
+func TestMistypedWhileAServerCannotStart(t *testing.T) {
+	w := world{}
+	bad := Server{Name: "bad", Failed: true, Reason: "exit code 3"}
+	for _, def := range []fleet.ServerName{"", "good"} {
+		for _, starting := range []bool{false, true} {
+			bad.Failed = !starting
+			c := New()
+			c.Update(View{Default: def, Lookup: w.lookup, Servers: []Server{bad, {Name: "good", Offers: w.offer("g", "read_file", "search")}}})
+			shown := map[fleet.ServerName]string{"": "good__search", "good": "search"}[def]
+			for name, want := range map[string]string{
+				"serach":       `unknown tool "serach"; did you mean "` + shown + `"?`,
+				"good__serach": `server "good" has no tool "serach"; did you mean "search"?`,
+				"good__zzz":    `server "good" has no tool "zzz"`,
+				"godo__search": `did you mean "` + shown + `"`,
+			} {
+				if _, err := c.Resolve("", name); !errors.Is(err, fleet.ErrUnknownTool) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "bad") {
+					t.Errorf("default %q, %s: got %v, want %s", def, name, err, want)
+				}
+			}
+			kind := fleet.ErrNoReplica
+			if starting {
+				kind = fleet.ErrCatalogueUnknown
+			}
+			for _, name := range []string{"zzz", "bad__serach"} { // may be its tools
+				if _, err := c.Resolve("", name); !errors.Is(err, kind) || !strings.HasSuffix(err.Error(), `: server "bad": exit code 3`) {
+					t.Errorf("default %q, %s: got %v, want %v", def, name, err, kind)
+				}
+			}
+		}
+	}
+}
+
+// What is told of servers that cannot start is short, and has the cause.
+func TestReasonsAreShort(t *testing.T) {
+	w := world{}
+	view := View{Default: "good", Lookup: w.lookup, Servers: []Server{{Name: "good", Offers: w.offer("g", "search")}}}
+	for i := range 20 {
+		view.Servers = append(view.Servers, Server{Name: fleet.ServerName(fmt.Sprintf("bad-%02d", i)), Failed: true, Reason: "exit code 3:\n" + strings.Repeat("wörter  ", 1000)})
+	}
+	c := New()
+	c.Update(view)
+	_, err := c.Resolve("", "zzz")
+	if !errors.Is(err, fleet.ErrNoReplica) {
+		t.Fatal(err)
+	}
+	text := err.Error()
+	if !strings.Contains(text, `: server "bad-00": exit code 3: wörter wörter `) || !strings.HasSuffix(text, `...; and 17 more`) || len(text) > 1000 {
+		t.Errorf("got %d bytes: %s", len(text), text)
+	}
+	list, err := c.Tools("")
+	var tools api.Tools
+	if err != nil || json.Unmarshal(list, &tools) != nil || len(tools.Unavailable) != 20 {
+		t.Fatalf("got %s, %v", list, err)
+	}
+	for _, u := range tools.Unavailable {
+		if !strings.HasPrefix(u.Reason, "exit code 3: wörter") || len([]rune(u.Reason)) > maxReason+3 {
+			t.Errorf("%s: %d bytes: %s", u.Server, len(u.Reason), u.Reason)
+		}
 	}
 }
 

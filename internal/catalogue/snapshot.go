@@ -148,7 +148,11 @@ func (s *snapshot) known(name fleet.ServerName) (*server, error) {
 	return srv, nil
 }
 
-// missing says why a name does not resolve at the root.
+// missing says why a name does not resolve at the root. While the tools of some
+// servers are not known the name may be one of theirs, and the answer is to come
+// back later. It is that the name is wrong if its server says so, or if a known
+// name is so near that the caller must have meant that: else one server that
+// cannot start would keep every mistyped name from being told.
 func (s *snapshot) missing(name string) (fleet.Tool, error) {
 	if prefix, rest, ok := strings.Cut(name, separator); ok {
 		if srv := s.servers[fleet.ServerName(prefix)]; srv != nil {
@@ -172,15 +176,18 @@ func (s *snapshot) missing(name string) (fleet.Tool, error) {
 	if len(offered) > 1 && (def == nil || def.hash != "") {
 		return fleet.Tool{}, lookupErrorf(fleet.ErrUnknownTool, "tool %s is offered by several servers; call %s", quote(name), nearest.Or(offered))
 	}
-	if len(unknown) > 0 {
+	// Compared both as typed and bare, told by the name that can be called.
+	bare := !strings.Contains(name, separator)
+	hint := nearest.Hint(name, append(names, shown...), append(shown, shown...))
+	switch {
+	case len(unknown) > 0 && (hint == "" || bare && def != nil && def.hash == ""):
+		// A bare name is one of the default server's first: what it is near to
+		// elsewhere says little.
 		return fleet.Tool{}, notKnown(unknown)
-	}
-	if def != nil && def.hash == "" { // it is stopped, and never ran: the name may be one of its tools
+	case bare && def != nil && def.hash == "": // it is stopped, and never ran: the name may be one of its tools
 		return fleet.Tool{}, notKnown([]*server{def})
 	}
-	// Compared both as typed and bare, told by the name that can be called.
-	return fleet.Tool{}, lookupErrorf(fleet.ErrUnknownTool, "unknown tool %s%s", quote(name),
-		nearest.Hint(name, append(names, shown...), append(shown, shown...)))
+	return fleet.Tool{}, lookupErrorf(fleet.ErrUnknownTool, "unknown tool %s%s", quote(name), hint)
 }
 
 func (s *server) noTool(name string) error {
@@ -191,12 +198,24 @@ func (s *server) noTool(name string) error {
 	return lookupErrorf(fleet.ErrUnknownTool, "server %q has no tool %s%s", s.name, quote(name), nearest.Hint(name, names, names))
 }
 
+// maxReason is how much of a reason is shown to callers of tools, in runes.
+// /readyz and the list of servers have all of it.
+const maxReason = 200
+
+// why returns the reason in one short line.
 func (s *server) why() string {
-	if s.reason != "" {
-		return s.reason
+	reason := strings.Join(strings.Fields(s.reason), " ")
+	if reason == "" {
+		return "no replica has been ready yet"
 	}
-	return "no replica has been ready yet"
+	if r := []rune(reason); len(r) > maxReason {
+		return string(r[:maxReason]) + "..."
+	}
+	return reason
 }
+
+// maxReasons is how many servers an error names with their reasons.
+const maxReasons = 3
 
 // notKnown tells which servers' tools are not known. It is an ErrNoReplica
 // only if waiting is no use for any of them.
@@ -205,12 +224,17 @@ func notKnown(servers []*server) error {
 		return lookupErrorf(fleet.ErrStopped, "server %q is stopped: %s", s.name, s.why())
 	}
 	kind := fleet.ErrNoReplica
-	parts := make([]string, len(servers))
+	var parts []string
 	for i, s := range servers {
 		if !s.failed {
 			kind = fleet.ErrCatalogueUnknown
 		}
-		parts[i] = fmt.Sprintf("server %q: %s", s.name, s.why())
+		if i < maxReasons {
+			parts = append(parts, fmt.Sprintf("server %q: %s", s.name, s.why()))
+		}
+	}
+	if more := len(servers) - maxReasons; more > 0 {
+		parts = append(parts, fmt.Sprintf("and %d more", more))
 	}
 	return lookupErrorf(kind, "%w: %s", kind, strings.Join(parts, "; "))
 }

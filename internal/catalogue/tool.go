@@ -10,7 +10,13 @@ import (
 // tool is one tool with what is shown of it, raw.
 type tool struct {
 	fleet.Tool
-	title, description, inputSchema, outputSchema, annotations []byte
+	members []member
+}
+
+// member is one member of a tool as its server sent it.
+type member struct {
+	key   string
+	value []byte
 }
 
 // parseTools takes the raw tools of a server. What is no tool, having no name,
@@ -20,52 +26,91 @@ func parseTools(name fleet.ServerName, raw [][]byte) ([]*tool, map[string]*tool)
 	order := make([]*tool, 0, len(raw))
 	byName := make(map[string]*tool, len(raw))
 	for _, r := range raw {
-		f, err := mcp.Fields(r, "name", "title", "description", "inputSchema", "outputSchema", "annotations")
-		if err != nil || f[0] == nil {
+		t, err := parseTool(r)
+		if err != nil || byName[t.Name] != nil {
 			continue
 		}
-		toolName, err := mcp.String(f[0])
-		if err != nil || byName[toolName] != nil {
-			continue
-		}
-		t := &tool{
-			Tool:  fleet.Tool{Server: name, Name: toolName},
-			title: f[1], description: f[2], inputSchema: f[3], outputSchema: f[4], annotations: f[5],
-		}
-		// Without annotations, or with some that are no object, nothing is promised.
-		if hints, err := mcp.Fields(f[5], "readOnlyHint", "idempotentHint"); err == nil {
-			t.ReadOnly = bytes.Equal(hints[0], []byte("true"))
-			t.Idempotent = bytes.Equal(hints[1], []byte("true"))
-		}
+		t.Server = name
 		order = append(order, t)
-		byName[toolName] = t
+		byName[t.Name] = t
 	}
 	return order, byName
 }
 
-// appendTo renders the tool under a name.
+// parseTool reads a tool with all its members. Of members with the same key the
+// last counts, as in most decoders.
+func parseTool(raw []byte) (*tool, error) {
+	t := &tool{}
+	index := make(map[string]int)
+	err := mcp.Members(raw, func(key, value []byte) bool {
+		i, twice := index[string(key)]
+		if !twice {
+			i = len(t.members)
+			index[string(key)] = i
+			t.members = append(t.members, member{key: string(key)})
+		}
+		t.members[i].value = value
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	if t.Name, err = mcp.String(t.member("name")); err != nil {
+		return nil, err
+	}
+	// Without annotations, or with some that are no object, nothing is promised.
+	if hints, err := mcp.Fields(t.member("annotations"), "readOnlyHint", "idempotentHint"); err == nil {
+		t.ReadOnly = bytes.Equal(hints[0], []byte("true"))
+		t.Idempotent = bytes.Equal(hints[1], []byte("true"))
+	}
+	return t, nil
+}
+
+// member returns the value of a member, nil if there is none.
+func (t *tool) member(key string) []byte {
+	for _, m := range t.members {
+		if m.key == key {
+			return m.value
+		}
+	}
+	return nil
+}
+
+// appendTo renders the tool under a name: the members that every tool has here,
+// then all others as the server sent them, byte for byte and in its order. A
+// member of the server that is called like one of ours is left out.
 func (t *tool) appendTo(b []byte, name string) []byte {
-	b = append(b, `{"name":`...)
-	b = mcp.AppendString(b, name)
-	if t.title != nil {
-		b = append(append(b, `,"title":`...), t.title...)
+	b = append(b, '{')
+	b = mcp.AppendString(append(b, `"name":`...), name)
+	b = append(append(b, `,"description":`...), orElse(t.member("description"), "null")...)
+	b = append(append(b, `,"input_schema":`...), t.inputSchema()...)
+	if schema := t.member("outputSchema"); schema != nil {
+		b = append(append(b, `,"output_schema":`...), schema...)
 	}
-	b = append(append(b, `,"description":`...), orNull(t.description)...)
-	b = append(append(b, `,"input_schema":`...), orNull(t.inputSchema)...)
-	if t.outputSchema != nil {
-		b = append(append(b, `,"output_schema":`...), t.outputSchema...)
+	b = mcp.AppendString(append(b, `,"server":`...), string(t.Server))
+	for _, m := range t.members {
+		switch m.key {
+		case "name", "description", "input_schema", "output_schema", "server":
+			continue
+		}
+		b = append(mcp.AppendString(append(b, ','), m.key), ':')
+		b = append(b, m.value...)
 	}
-	if t.annotations != nil {
-		b = append(append(b, `,"annotations":`...), t.annotations...)
-	}
-	b = append(b, `,"server":`...)
-	b = mcp.AppendString(b, string(t.Server))
 	return append(b, '}')
 }
 
-func orNull(raw []byte) []byte {
+// inputSchema returns the schema of the tool's arguments, which are always an
+// object, whatever the server says or forgets to say.
+func (t *tool) inputSchema() []byte {
+	if schema := t.member("inputSchema"); mcp.TypeOf(schema) == "object" {
+		return schema
+	}
+	return []byte(`{"type":"object"}`)
+}
+
+func orElse(raw []byte, other string) []byte {
 	if raw == nil {
-		return []byte("null")
+		return []byte(other)
 	}
 	return raw
 }
