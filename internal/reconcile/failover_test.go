@@ -95,7 +95,7 @@ func TestFailoverKeepsBackoff(t *testing.T) {
 			first.stop()
 			w.lead(second)
 			time.Sleep(time.Second)
-			if s := w.status("a"); s.State != fleet.StateUnavailable || !s.Settled || !s.StartFailed || !strings.Contains(s.Reason, "did not start: exit code 1; stderr: ") {
+			if s := w.status("a"); s.State != fleet.StateUnavailable || !s.Settled || !s.StartFailed || !strings.HasPrefix(s.Reason, "last failure: exit code 1; stderr: ") {
 				t.Errorf("status: %+v", s)
 			}
 			if s := w.status("a"); followed && (s.Restarts < was.Restarts || s.Restarts > was.Restarts+1) || s.Restarts == 0 {

@@ -98,7 +98,7 @@ func TestCrashRestartsAfter100ms(t *testing.T) {
 		w.workers[0].End(w.running("a")[0].ID)
 		died := time.Now()
 		w.until(time.Second, "noticed", func() bool { return w.status("a").State == fleet.StateUnavailable })
-		if s := w.status("a"); s.StartFailed || !strings.Contains(s.Reason, "replica a-1-e1.1 on node n1 failed: its stdout ended") {
+		if s := w.status("a"); s.StartFailed || !strings.HasPrefix(s.Reason, "last failure: its stdout ended (replica a-1-e1.1 on node n1 failed); ") {
 			t.Errorf("after the crash: %+v", s)
 		}
 		time.Sleep(40 * time.Millisecond)
@@ -158,7 +158,7 @@ func TestFailingStartsBackOff(t *testing.T) {
 				}
 				if tt.how.FailStart {
 					s := w.status("a")
-					if s.State != fleet.StateUnavailable || !s.Settled || !s.StartFailed || !strings.Contains(s.Reason, "did not start: exit code 1; stderr: ") {
+					if s.State != fleet.StateUnavailable || !s.Settled || !s.StartFailed || !strings.HasPrefix(s.Reason, "last failure: exit code 1; stderr: ") {
 						t.Errorf("status: %+v", s)
 					}
 				}

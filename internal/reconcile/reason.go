@@ -58,39 +58,39 @@ const (
 )
 
 // failure puts the end of a replica in words, with the last it wrote to stderr.
+// The cause comes first: where space is short the end is cut off.
 func failure(u *unit, e *fleet.Replica) string {
 	return failureOf(u.id, u.node, !u.readyAt.IsZero(), e)
 }
 
 func failureOf(id fleet.ReplicaID, node fleet.NodeID, ran bool, e *fleet.Replica) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "replica %s on node %s ", id, node)
-	if !ran {
-		b.WriteString("did not start")
-	} else {
-		b.WriteString("failed")
+	what := fmt.Sprintf("replica %s on node %s did not start", id, node)
+	if ran {
+		what = fmt.Sprintf("replica %s on node %s failed", id, node)
 	}
 	if e == nil {
-		b.WriteString(", and the node has forgotten why")
-		return b.String()
+		return what + ", and the node has forgotten why"
 	}
 	reason := e.Reason
 	if reason == "" && e.Exit != nil {
 		reason = e.Exit.String()
 	}
-	if reason != "" {
-		b.WriteString(": " + reason)
-	}
-	var quoted []string
+	var why, quoted []string
 	for _, line := range e.Log[max(0, len(e.Log)-quotedLines):] {
 		if line = strings.TrimSpace(line); line != "" && !strings.Contains(reason, line) {
 			quoted = append(quoted, cut(line))
 		}
 	}
-	if len(quoted) > 0 {
-		b.WriteString("; stderr: " + strings.Join(quoted, " | "))
+	if reason != "" {
+		why = append(why, reason)
 	}
-	return b.String()
+	if len(quoted) > 0 {
+		why = append(why, "stderr: "+strings.Join(quoted, " | "))
+	}
+	if len(why) == 0 {
+		return what
+	}
+	return strings.Join(why, "; ") + " (" + what + ")"
 }
 
 func cut(s string) string {

@@ -151,14 +151,26 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 	return st
 }
 
+// condition says why a server is not ready: the causes, then the counts.
 func condition(w *want, d *decision, t tally, waiting string) string {
-	parts := []string{fmt.Sprintf("%d of %s ready", t.fresh, replicas(w.desired.Spec.Replicas))}
+	failure := ""
+	if w.back.last != "" {
+		failure = "last failure: " + w.back.last
+	}
+	var parts []string
+	for _, s := range []string{d.unplaced, t.mute, failure, waiting} {
+		if s != "" {
+			parts = append(parts, s)
+		}
+	}
+	count := fmt.Sprintf("%d of %s ready", t.fresh, replicas(w.desired.Spec.Replicas))
 	switch {
 	case t.old > 0 && onlyOlder(w):
-		parts[0] = fmt.Sprintf("restarting: %s; %d not replaced yet", parts[0], t.old)
+		count = fmt.Sprintf("restarting: %s; %d not replaced yet", count, t.old)
 	case t.old > 0:
-		parts[0] = fmt.Sprintf("revision %d: %s; %d of the revision before", w.desired.Revision, parts[0], t.old)
+		count = fmt.Sprintf("revision %d: %s; %d of the revision before", w.desired.Revision, count, t.old)
 	}
+	parts = append(parts, count)
 	if t.away > 0 {
 		parts = append(parts, fmt.Sprintf("%d on nodes that cannot be reached", t.away))
 	}
@@ -167,14 +179,6 @@ func condition(w *want, d *decision, t tally, waiting string) string {
 		parts = append(parts, fmt.Sprintf("%d starting, %d of them pulling the image", t.starting, t.pulling))
 	case t.starting > 0:
 		parts = append(parts, fmt.Sprintf("%d starting", t.starting))
-	}
-	for _, s := range []string{waiting, d.unplaced, t.mute} {
-		if s != "" {
-			parts = append(parts, s)
-		}
-	}
-	if w.back.last != "" {
-		parts = append(parts, "last failure: "+w.back.last)
 	}
 	return strings.Join(parts, "; ")
 }
