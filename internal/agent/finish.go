@@ -15,8 +15,11 @@ import (
 const (
 	// stderrGrace is how long the last words may take after the process ended.
 	stderrGrace = 250 * time.Millisecond
-	// exitTimeout bounds the question how a process ended.
-	exitTimeout = 3 * time.Second
+	// exitTimeout bounds the wait for a process to end that was sent KILL, and
+	// runtimeTimeout that for its runtime to say how it ended: on a busy machine
+	// podman takes its time.
+	exitTimeout    = 3 * time.Second
+	runtimeTimeout = 30 * time.Second
 	// signalTimeout bounds the sending of a signal.
 	signalTimeout = 10 * time.Second
 	// Removing is tried a few times, each under its own deadline: what it
@@ -137,7 +140,8 @@ func (r *replica) signal(ctx context.Context, s *session, kill bool) {
 }
 
 // exit asks how the process ended. One that closed its stdout and lives on is
-// killed: nobody can talk to it any more.
+// killed: nobody can talk to it any more. Whether it lives is asked of the
+// process: that its runtime does not answer in time says nothing.
 func (r *replica) exit(ctx context.Context, s *session) fleet.Exit {
 	ask := func(d time.Duration) fleet.Exit {
 		ctx, cancel := context.WithTimeout(ctx, d)
@@ -145,24 +149,36 @@ func (r *replica) exit(ctx context.Context, s *session) fleet.Exit {
 		return s.proc.Exit(ctx)
 	}
 	exit := ask(max(r.grace(), time.Second))
-	if exit.Err == "" || s.killed {
+	if exit.Err == "" {
 		return exit
 	}
-	r.log.Warn("the replica's stdout ended, its process did not: killing it", "error", exit.Err)
-	r.signal(ctx, s, true)
-	return ask(exitTimeout)
+	if !s.killed && !s.proc.Ended() {
+		r.log.Warn("the replica's stdout ended, its process did not: killing it", "error", exit.Err)
+		r.signal(ctx, s, true)
+	}
+	if r.rushed.Load() {
+		return ask(exitTimeout)
+	}
+	return ask(runtimeTimeout)
+}
+
+// endedByKill reports whether our KILL is what ended the process, which may
+// have ended by itself just before.
+func endedByKill(s *session, exit fleet.Exit) bool {
+	return s.killed && (exit.Err != "" || exit.Signal == "SIGKILL")
 }
 
 // judge puts the end into a phase and words.
 func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string) (fleet.Exit, fleet.Phase, string) {
 	stop, _ := r.stopReason()
 	exit.Requested = stop != ""
-	if s.killed {
+	killed := endedByKill(s, exit)
+	if killed {
 		exit.OOM = false // it was us
 	}
 	if exit.Requested {
 		switch {
-		case ladder == "KILL" || s.killed:
+		case killed:
 			stop += "; it had to be killed"
 		case ladder == "":
 			stop += "; it ended before it was told to: " + exit.String()
@@ -171,7 +187,7 @@ func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string)
 	}
 	var parts []string
 	switch {
-	case s.killed && ladder == "":
+	case killed && ladder == "":
 		parts = append(parts, "closed its stdout and ran on: killed")
 	case cause != nil && ladder == "":
 		parts = append(parts, "ended before it was ready: "+exit.String())

@@ -150,6 +150,24 @@ func TestEndsOfAReplica(t *testing.T) {
 			want: []string{"exit code 3", "last stderr: crashing as told"},
 		},
 		{
+			// Podman on a busy machine: it says how the container ended, long
+			// after that could be seen.
+			name: "crash, and the runtime is slow", fault: agenttest.Fault{Step: agenttest.StepExit, Delay: 10 * time.Second},
+			do:   func(r *rig) { r.call("a", "crash", `{"code":3}`) },
+			want: []string{"exit code 3; last stderr: crashing as told"}, takes: 12 * time.Second,
+		},
+		{
+			name: "ends by itself when it is to be killed", server: func(ctx context.Context, s *agenttest.Stdio) int {
+				s.CloseOut()
+				timer := time.NewTimer(2*time.Second - time.Nanosecond)
+				defer timer.Stop()
+				<-timer.C
+				return 3
+			},
+			fault: agenttest.Fault{Step: agenttest.StepExit, Delay: 10 * time.Second},
+			want:  []string{"ended before it was ready: exit code 3"}, takes: 12 * time.Second,
+		},
+		{
 			name: "killed from outside", do: func(r *rig) { r.rt.Kill("a") },
 			want: []string{"killed by SIGKILL"},
 		},

@@ -66,6 +66,11 @@ type Process interface {
 	// ended. It may be nil for runtimes that learn it from Stdout only.
 	Done() <-chan struct{}
 
+	// Ended reports whether the operating system says that the process has
+	// ended. It does not wait, and asks nobody who may be slow. It reports
+	// false when the process runs and when that cannot be told.
+	Ended() bool
+
 	// Signal sends TERM or KILL (kill = true) to the replica, to its whole
 	// group or container. A replica that is gone is no error.
 	Signal(ctx context.Context, kill bool) error

@@ -79,6 +79,19 @@ func (c *container) Stderr() io.ReadCloser { return c.stderr }
 // Done implements fleet.Process.
 func (c *container) Done() <-chan struct{} { return c.client }
 
+// Ended implements fleet.Process. It looks at PID 1 itself: podman may take
+// seconds to notice that a container has ended, and to say so.
+func (c *container) Ended() bool {
+	if c.main.PID != 0 {
+		return !c.main.Alive()
+	}
+	if c.pid == 0 {
+		return false
+	}
+	_, there := proctab.Find(c.pid) // it was gone already when it was looked for
+	return !there
+}
+
 // Signal implements fleet.Process. On this host the signal goes to the
 // container's PID 1 directly, which costs nothing; else podman passes it on.
 func (c *container) Signal(ctx context.Context, kill bool) error {

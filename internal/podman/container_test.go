@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -263,6 +265,43 @@ func TestRelayed(t *testing.T) {
 		t.Fatal("the client did not end with its container")
 	}
 	if e := c.Exit(within(t, 10*time.Second)); e != (fleet.Exit{}) {
+		t.Errorf("Exit = %+v", e)
+	}
+}
+
+// On a busy machine podman answers late. Whether the container runs is seen all
+// the same, and how it ended is what podman says at last.
+func TestExitWithASlowPodman(t *testing.T) {
+	needPodman(t)
+	podman, err := exec.LookPath("podman")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, nil)
+	slow := filepath.Join(t.TempDir(), "podman")
+	script := fmt.Sprintf("#!/bin/sh\ncase \"$1 $2\" in 'container inspect') sleep 2;; esac\nexec %s \"$@\"\n", podman)
+	if err := os.WriteFile(slow, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.bin = slow
+	c := startOf(t, r, launchOf(t, r, "plain"))
+	waitUp(t, c)
+	if c.Ended() {
+		t.Error("a container that runs has ended")
+	}
+	ended := startOf(t, r, launchOf(t, r, "exit", "3", "no key given"))
+	if got := readAll(t, ended.stderr); got != "no key given\n" {
+		t.Errorf("stderr = %q", got)
+	}
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if e := ended.Exit(short); e.Err == "" {
+		t.Errorf("Exit = %+v within a second of a podman that takes two", e)
+	}
+	if !ended.Ended() {
+		t.Error("a container that has ended runs")
+	}
+	if e := ended.Exit(within(t, 30*time.Second)); e != (fleet.Exit{Code: 3}) {
 		t.Errorf("Exit = %+v", e)
 	}
 }

@@ -114,6 +114,16 @@ func (c *child) Stderr() io.ReadCloser { return c.stderr }
 // Done implements fleet.Process.
 func (c *child) Done() <-chan struct{} { return c.done }
 
+// Ended implements fleet.Process.
+func (c *child) Ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Signal implements fleet.Process.
 func (c *child) Signal(_ context.Context, kill bool) error {
 	sig := unix.SIGTERM

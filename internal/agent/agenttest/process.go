@@ -110,6 +110,15 @@ func (p *process) ids() (fleet.ServerName, fleet.ReplicaID) {
 	return p.launch.Server, p.launch.Replica
 }
 
+func (p *process) Ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 func (p *process) Signal(ctx context.Context, kill bool) error {
 	server, id := p.ids()
 	if kill {
