@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +30,7 @@ type flags struct {
 	dataDir   string
 	dataGiven bool
 	runtime   string
+	runtimes  []string // as --runtime says; nil: those that work here
 	zone      string
 	labels    map[string]string
 	cpus      float64
@@ -62,7 +62,7 @@ func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer
 	set.StringSliceVar(&f.join, "join", nil, "addresses of the ring, host:port; repeated or with commas; tried for ever")
 	set.StringVar(&f.advertise, "advertise", "", "host or IP that others reach this worker at (default: the listener's, or this machine's)")
 	set.StringVar(&f.dataDir, "data-dir", "", "where the worker keeps its state (default: $XDG_STATE_HOME/mcpfleet/worker-NAME)")
-	set.StringVar(&f.runtime, "runtime", "auto", "what runs replicas: podman, process, or auto, which is podman where it works")
+	set.StringVar(&f.runtime, "runtime", "auto", "what runs replicas: podman for images, process for commands, or both with a comma; auto is podman where it works, and process")
 	set.StringVar(&f.zone, "zone", "", "the zone that replicas are spread over")
 	set.StringToStringVar(&f.labels, "label", nil, "a label that servers can ask for, key=value; repeated or with commas")
 	set.Float64Var(&f.cpus, "cpus", 0, "how many CPUs replicas may reserve (default: those of the machine or its control group)")
@@ -71,7 +71,7 @@ func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer
 	set.BoolVar(&f.insecure, "insecure", false, "allow listeners that other machines can reach: there is no access control yet")
 	set.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when this file descriptor ends, without waiting for replicas to be moved")
 	set.DurationVar(&f.drainTime, "drain-timeout", agent.DefaultDrainTimeout, "how long a stop of the worker waits for its replicas to be moved; a second signal ends that")
-	set.BoolVar(&f.checkRuntime, "check-runtime", false, "print which runtime works here as JSON, and exit")
+	set.BoolVar(&f.checkRuntime, "check-runtime", false, "print as JSON which runtimes work here and what the machine has, and exit")
 	set.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	set.BoolVar(&f.version, "version", false, "print the version, and exit")
@@ -101,8 +101,9 @@ func (f *flags) validate() error {
 	if err := fleet.CheckNodeID(f.node); err != nil {
 		wrong("--name: %w", err)
 	}
-	if !slices.Contains([]string{"auto", "podman", "process"}, f.runtime) {
-		wrong("--runtime: %q is none of auto, podman, process", f.runtime)
+	var err error
+	if f.runtimes, err = fleet.ParseRuntimes(f.runtime); err != nil {
+		wrong("--runtime: %w", err)
 	}
 	if f.advertise != "" && strings.ContainsAny(f.advertise, "/ ") {
 		wrong("--advertise: %q is no host", f.advertise)

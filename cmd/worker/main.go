@@ -33,12 +33,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return program.Usage(err)
 	}
 	rpc.LogTo(log)
-	if f.checkRuntime {
-		return checkRuntime(ctx, f, log, stdout)
-	}
 	capacity, err := f.capacity(os.DirFS("/"))
 	if err != nil {
 		return program.Usage(err)
+	}
+	if f.checkRuntime {
+		return checkRuntime(ctx, f, capacity, log, stdout)
 	}
 	program.TuneGC(capacity.Memory, os.LookupEnv)
 
@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	program.WarnIfExposed(log, danger, listener.Addr().String(), f.gossip)
 	return worker.Run(ctx, worker.Config{
 		Node: f.node, Zone: f.zone, Labels: f.labels, Capacity: capacity, Version: version,
-		DataDir: f.dataDir, Runtime: f.openRuntime(log),
+		DataDir: f.dataDir, Runtimes: f.openRuntimes(log),
 		GRPC: listener, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
 		DrainTimeout: f.drain(), Hurry: hurry, Log: log,
 		Bound: func(grpc, gossip string) error {

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -75,7 +77,10 @@ func TestFlagErrors(t *testing.T) {
 		want string
 	}{
 		{[]string{"--name", "a b"}, "--name"},
-		{[]string{"--name", "a", "--runtime", "docker"}, "--runtime"},
+		{[]string{"--name", "a", "--runtime", "docker"}, `--runtime: "docker" is none of podman, process, auto`},
+		{[]string{"--name", "a", "--runtime", "podman,"}, `--runtime: "" is none of podman, process, auto`},
+		{[]string{"--name", "a", "--runtime", "process,auto"}, "--runtime: auto stands alone"},
+		{[]string{"--name", "a", "--runtime", "process,process"}, "--runtime: process is there twice"},
 		{[]string{"--name", "a", "--advertise", "http://x"}, "--advertise"},
 		{[]string{"--name", "a", "--registry-authfile", "/does/not/exist"}, "--registry-authfile"},
 		{[]string{"--name", "a", "--nonsense"}, "nonsense"},
@@ -97,7 +102,7 @@ func TestFlagErrors(t *testing.T) {
   unknown flag: --runtim for "worker"; did you mean "--runtime" or "--check-runtime"?
   unexpected argument "extra": worker takes flags only
   environment variable MCPFLEET_DRAIN_TIMEOUT: "soon" is not valid for --drain-timeout (duration)
-  --runtime: "docker" is none of auto, podman, process
+  --runtime: "docker" is none of podman, process, auto
   --cpus: it is negative
   --log-format: "xml" is none of text, json`
 	if err == nil || err.Error() != want {
@@ -160,26 +165,35 @@ func TestRunEndsWithItsLifeline(t *testing.T) {
 	}
 }
 
+// What --check-runtime prints is what a worker with the same flags offers.
 func TestCheckRuntime(t *testing.T) {
-	var out bytes.Buffer
-	dir := filepath.Join(t.TempDir(), "new")
-	if err := run(t.Context(), []string{"--name", "w", "--check-runtime", "--runtime", "process", "--data-dir", dir}, &out, io.Discard); err != nil {
-		t.Fatal(err)
+	ask := func(args ...string) (check, error) {
+		t.Helper()
+		var out bytes.Buffer
+		dir := filepath.Join(t.TempDir(), "new")
+		err := run(t.Context(), append([]string{"--name", "w", "--check-runtime", "--data-dir", dir}, args...), &out, io.Discard)
+		var got check
+		if err == nil {
+			err = json.Unmarshal(out.Bytes(), &got)
+		} else if out.Len() > 0 {
+			t.Errorf("%v: failed and printed %q", args, &out)
+		}
+		return got, err
 	}
-	if got := out.String(); got != "{\"runtime\":\"process\",\"reason\":\"\"}\n" {
-		t.Errorf("printed %q", got)
+	t.Setenv("PATH", t.TempDir()) // no podman
+
+	got, err := ask("--runtime", "process", "--cpus", "1.5", "--memory", "4g")
+	if want := (check{Runtimes: []string{"process"}, CPUs: 1.5, Memory: 4 << 30}); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("process: got %+v, %v; want %+v", got, err, want)
 	}
-	out.Reset()
-	t.Setenv("PATH", t.TempDir())
-	err := run(t.Context(), []string{"--name", "w", "--check-runtime", "--runtime", "podman"}, &out, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "podman is not installed") || out.Len() > 0 {
-		t.Errorf("got %v, printed %q", err, out.String())
+	got, err = ask()
+	if err != nil || !slices.Equal(got.Runtimes, []string{"process"}) || !strings.Contains(got.Reason, "podman is not installed") || got.CPUs <= 0 {
+		t.Errorf("auto: got %+v, %v", got, err)
 	}
-	if err := run(t.Context(), []string{"--name", "w", "--check-runtime"}, &out, io.Discard); err != nil {
-		t.Fatal(err)
-	}
-	if got := out.String(); !strings.Contains(got, `"runtime":"process"`) || !strings.Contains(got, "podman is not installed") {
-		t.Errorf("printed %q", got)
+	for _, asked := range []string{"podman", "process,podman"} {
+		if _, err := ask("--runtime", asked); err == nil || !strings.Contains(err.Error(), "podman is not installed") {
+			t.Errorf("--runtime %s: got %v; want what was asked for or an error", asked, err)
+		}
 	}
 }
 

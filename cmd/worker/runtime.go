@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -16,39 +17,64 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/worker"
 )
 
-// openRuntime returns what opens the runtime that --runtime asks for.
-func (f *flags) openRuntime(log *slog.Logger) func(context.Context) (fleet.Runtime, error) {
-	return func(ctx context.Context) (fleet.Runtime, error) {
-		rt, _, err := f.open(ctx, log, f.dataDir)
-		return rt, err
+// openRuntimes returns what opens the runtimes that --runtime asks for.
+func (f *flags) openRuntimes(log *slog.Logger) func(context.Context) ([]fleet.Runtime, error) {
+	return func(ctx context.Context) ([]fleet.Runtime, error) {
+		offered, noPodman, err := f.open(ctx, log, f.dataDir)
+		if noPodman != "" {
+			log.Warn("images cannot run on this node", "reason", noPodman)
+		}
+		return offered, err
 	}
 }
 
-// open opens the runtime, and says why it is the one if that was not asked for.
-func (f *flags) open(ctx context.Context, log *slog.Logger, dataDir string) (rt fleet.Runtime, why string, err error) {
-	plain := func() (fleet.Runtime, error) {
-		return process.New(process.Config{Node: f.node, DataDir: dataDir, Log: log})
+// open opens the runtimes that are asked for. Asked for auto it leaves out
+// podman where that does not work, and says why. It opens all or none.
+func (f *flags) open(ctx context.Context, log *slog.Logger, dataDir string) (offered []fleet.Runtime, noPodman string, err error) {
+	auto := f.runtimes == nil
+	if auto || slices.Contains(f.runtimes, fleet.RuntimePodman) {
+		containers, err := podman.Open(ctx, podman.Config{Node: f.node, DataDir: dataDir, Log: log, AuthFile: f.authFile})
+		switch {
+		case err == nil:
+			offered = append(offered, containers)
+		case !auto || ctx.Err() != nil:
+			return nil, "", fmt.Errorf("podman does not work here: %w", err)
+		default:
+			noPodman = "podman does not work here: " + err.Error()
+		}
 	}
-	if f.runtime == "process" {
-		rt, err = plain()
-		return rt, "", err
+	if auto || slices.Contains(f.runtimes, fleet.RuntimeProcess) {
+		plain, err := process.New(process.Config{Node: f.node, DataDir: dataDir, Log: log})
+		if err != nil {
+			return nil, "", errors.Join(err, closeAll(ctx, offered))
+		}
+		offered = append(offered, plain)
 	}
-	containers, err := podman.Open(ctx, podman.Config{Node: f.node, DataDir: dataDir, Log: log, AuthFile: f.authFile})
-	switch {
-	case err == nil:
-		return containers, "a container ran", nil
-	case f.runtime == "podman" || ctx.Err() != nil:
-		return nil, "", fmt.Errorf("podman does not work here: %w", err)
-	}
-	why = "podman does not work here: " + err.Error()
-	log.Warn("replicas will run as plain processes", "reason", why)
-	rt, err = plain()
-	return rt, why, err
+	return offered, noPodman, nil
 }
 
-// checkRuntime prints which runtime works here. It uses the data directory
-// only when that was given: the default one may belong to a worker that runs.
-func checkRuntime(ctx context.Context, f *flags, log *slog.Logger, stdout io.Writer) (err error) {
+func closeAll(ctx context.Context, offered []fleet.Runtime) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	var errs []error
+	for _, rt := range offered {
+		errs = append(errs, rt.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// check is what --check-runtime prints.
+type check struct {
+	Runtimes []string `json:"runtimes"`
+	Reason   string   `json:"reason"` // why podman is left out, if that was not asked for
+	CPUs     float64  `json:"cpus"`   // of the machine, or what flags say
+	Memory   int64    `json:"memory"`
+}
+
+// checkRuntime prints which runtimes work here, and what the machine has. It
+// uses the data directory only when that was given: the default one may belong
+// to a worker that runs.
+func checkRuntime(ctx context.Context, f *flags, capacity fleet.Resources, log *slog.Logger, stdout io.Writer) (err error) {
 	dir := f.dataDir
 	if f.dataGiven {
 		lock, err := worker.LockDir(dir)
@@ -64,17 +90,16 @@ func checkRuntime(ctx context.Context, f *flags, log *slog.Logger, stdout io.Wri
 	}
 	ctx, stop := program.Context(ctx, f.lifeline)
 	defer stop()
-	rt, why, err := f.open(ctx, log, dir)
+	offered, noPodman, err := f.open(ctx, log, dir)
 	if err != nil {
 		return err
 	}
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	if err := rt.Close(closing); err != nil {
+	if err := closeAll(ctx, offered); err != nil {
 		return err
 	}
-	return program.PrintLine(stdout, struct {
-		Runtime string `json:"runtime"`
-		Reason  string `json:"reason"`
-	}{rt.Name(), why})
+	result := check{Runtimes: []string{}, Reason: noPodman, CPUs: capacity.CPUs, Memory: capacity.Memory}
+	for _, rt := range offered {
+		result.Runtimes = append(result.Runtimes, rt.Name())
+	}
+	return program.PrintLine(stdout, result)
 }

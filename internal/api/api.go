@@ -120,11 +120,14 @@ type Node struct {
 	// DrainUntil is when what still runs on a drained node is stopped; null
 	// when it is not drained.
 	DrainUntil *time.Time `json:"drain_until"`
-	Runtime    string     `json:"runtime"` // "podman" or "process"; "" for a controller
-	Version    string     `json:"version"`
-	Replicas   int        `json:"replicas"`
-	Capacity   Resources  `json:"capacity"`
-	Allocated  Resources  `json:"allocated"`
+	// Runtimes are what a worker offers: podman, process or both. A controller
+	// has none.
+	Runtimes  []string  `json:"runtimes"`
+	Runtime   string    `json:"runtime"` // the runtimes with commas between them
+	Version   string    `json:"version"`
+	Replicas  int       `json:"replicas"`
+	Capacity  Resources `json:"capacity"`
+	Allocated Resources `json:"allocated"`
 }
 
 // The states of a node.

@@ -34,13 +34,22 @@ func (a *app) nodesCommand() *cobra.Command {
 				if address == "" {
 					address = n.HTTP
 				}
-				t.row(n.Name, n.Role, stateText(&n), n.Runtime, n.Zone, n.Replicas,
+				t.row(n.Name, n.Role, stateText(&n), runtimesText(&n), n.Zone, n.Replicas,
 					used(n.Allocated.CPUs, n.Capacity.CPUs, func(f float64) string { return fmt.Sprintf("%g", f) }),
 					used(n.Allocated.Memory, n.Capacity.Memory, bytesText), address, n.PID)
 			}
 			return t.flush()
 		}),
 	}
+}
+
+// runtimesText is what a worker offers, as one word. A controller of the version
+// before tells it in Runtime alone.
+func runtimesText(n *api.Node) string {
+	if len(n.Runtimes) == 0 {
+		return n.Runtime
+	}
+	return strings.Join(n.Runtimes, ",")
 }
 
 // stateText is the state of a node, with what operators want of it.

@@ -15,13 +15,23 @@ import (
 func (a *app) upCommand() *cobra.Command {
 	cfg := up.Config{}
 	cmd := &cobra.Command{
-		Use:   "up",
+		Use:   "up [FILE]",
 		Short: "Run a whole cluster on this machine until Ctrl-C",
 		Long: `Run a whole cluster on this machine until Ctrl-C: a controller or several, some workers, and the servers of a fleet file.
 Without a file it serves the demo server, or in a data directory that was used before what is deployed there. A file is only the beginning of
 a new cluster: one that has state already is changed by mcpfleet apply.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				if cfg.File != "" && cfg.File != args[0] {
+					a.understood = false
+					return fmt.Errorf("two fleet files are given, %s and --config %s: take one", args[0], cfg.File)
+				}
+				cfg.File = args[0]
+			}
+			if !cmd.Flags().Changed("runtime") {
+				cfg.Runtime = ""
+			}
 			if !cmd.Flags().Changed("controllers") {
 				cfg.Controllers = 0
 			} else if cfg.Controllers < 1 {
@@ -44,7 +54,9 @@ a new cluster: one that has state already is changed by mcpfleet apply.`,
 	flags.StringVarP(&cfg.File, "config", "c", "", "fleet file, YAML or JSON, for an empty cluster; without it the demo server is served")
 	flags.IntVar(&cfg.Controllers, "controllers", 1, "how many controllers to run, if the data directory does not have several already; three survive the loss of any one")
 	flags.IntVar(&cfg.Workers, "workers", 3, "how many workers to run")
-	flags.StringVar(&cfg.Runtime, "runtime", "auto", "auto, podman or process: auto is podman where it works")
+	flags.StringVar(&cfg.Runtime, "runtime", "auto", "what runs servers: podman for images, process for commands, or both with a comma; auto is podman where it works, and process")
+	flags.Float64Var(&cfg.CPUs, "cpus", 0, "how many CPUs each worker offers (default: an equal share of the machine's)")
+	flags.StringVar(&cfg.Memory, "memory", "", "how much memory each worker offers, such as 4g (default: an equal share of the machine's)")
 	flags.StringVar(&cfg.HTTP, "http", "127.0.0.1:8000", "where the first controller listens; others take free ports beside it")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow an --http that other machines can reach, without access control")
 	flags.StringSliceVar(&cfg.AllowedHosts, "allowed-hosts", nil, "more host names by which clients call the controllers, and whose web pages may use them; see controller --help")

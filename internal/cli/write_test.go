@@ -132,13 +132,13 @@ func TestShowingCommands(t *testing.T) {
 			err: "there is no leader now"},
 		{name: "nodes", args: "nodes", arrange: func(f *fakeAPI) {
 			f.on("GET /api/v1/nodes", 200, `{"nodes":[{"name":"c1","role":"controller","state":"READY","leader":true,"http":"h:1","pid":1},
-				{"name":"n1","role":"worker","state":"READY","cordoned":true,"grpc":"g:1","pid":2},
+				{"name":"n1","role":"worker","state":"READY","cordoned":true,"grpc":"g:1","pid":2,"runtimes":["podman","process"],"runtime":"podman,process"},
 				{"name":"n2","role":"worker","state":"DRAINING","cordoned":true,"drain_until":"2020-01-01T00:00:00Z","grpc":"g:2","pid":3}]}`)
 		}, out: "" +
-			"NODE  ROLE        STATE              RUNTIME  ZONE  REPLICAS  CPUS  MEMORY  ADDRESS  PID\n" +
-			"c1    controller  READY, leader      -        -     0         -     -       h:1      1\n" +
-			"n1    worker      READY, cordoned    -        -     0         -     -       g:1      2\n" +
-			"n2    worker      DRAINING, drained  -        -     0         -     -       g:2      3\n"},
+			"NODE  ROLE        STATE              RUNTIME         ZONE  REPLICAS  CPUS  MEMORY  ADDRESS  PID\n" +
+			"c1    controller  READY, leader      -               -     0         -     -       h:1      1\n" +
+			"n1    worker      READY, cordoned    podman,process  -     0         -     -       g:1      2\n" +
+			"n2    worker      DRAINING, drained  -               -     0         -     -       g:2      3\n"},
 		{name: "status without a leader", args: "status", arrange: func(f *fakeAPI) {
 			f.on("GET /api/v1/servers", 503, `{"detail":"no leader","code":"no_leader"}`).on("GET /api/v1/servers?stale=1", 200, `{"servers":[]}`)
 			f.on("GET /api/v1/replicas", 200, `{"replicas":[]}`)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -188,7 +189,7 @@ func (s *view) Nodes() []api.Node {
 		out = append(out, intended(api.Node{
 			Name: name, Role: fleet.RoleWorker, PID: n.Member.PID, Zone: n.Info.Zone, Labels: n.Info.Labels,
 			GRPC: n.Member.GRPC, Gossip: n.Member.Gossip, Life: n.Member.Life, State: nodeState(&n),
-			Runtime: n.Info.Runtime, Version: n.Info.Version, Replicas: count[name],
+			Runtime: strings.Join(n.Info.Runtimes, ","), Runtimes: n.Info.Runtimes, Version: n.Info.Version, Replicas: count[name],
 			Capacity: api.ResourcesOf(n.Info.Capacity), Allocated: api.ResourcesOf(use[name]),
 		}, intents[name]))
 	}
@@ -301,6 +302,8 @@ var (
 	descReplicas = prometheus.NewDesc("mcpfleet_server_replicas", "Replicas of a server, wanted and ready.", []string{"server", "which"}, nil)
 	descRestarts = prometheus.NewDesc("mcpfleet_server_restarts_total", "Replicas started to replace failed ones.", []string{"server"}, nil)
 	descNodes    = prometheus.NewDesc("mcpfleet_nodes", "Workers by state.", []string{"state"}, nil)
+	descNodeInfo = prometheus.NewDesc("mcpfleet_node_info", "A worker that has reported, with the runtimes that it offers; always 1.",
+		[]string{"node", "runtimes", "version"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -308,6 +311,7 @@ func (s *view) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descReplicas
 	ch <- descRestarts
 	ch <- descNodes
+	ch <- descNodeInfo
 }
 
 // Collect implements prometheus.Collector.
@@ -320,8 +324,12 @@ func (s *view) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(descRestarts, prometheus.CounterValue, float64(st.Restarts), name)
 	}
 	states := map[string]int{api.NodeReady: 0}
-	for _, n := range p.snap.Nodes {
+	for name, n := range p.snap.Nodes {
 		states[nodeState(&n)]++
+		if n.Reported() {
+			ch <- prometheus.MustNewConstMetric(descNodeInfo, prometheus.GaugeValue, 1,
+				string(name), strings.Join(n.Info.Runtimes, ","), n.Info.Version)
+		}
 	}
 	for state, n := range states {
 		ch <- prometheus.MustNewConstMetric(descNodes, prometheus.GaugeValue, float64(n), state)

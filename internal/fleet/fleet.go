@@ -109,7 +109,7 @@ type NodeInfo struct {
 	Zone     string
 	Labels   map[string]string
 	Capacity Resources
-	Runtime  string // "podman" or "process"
+	Runtimes []string // what it offers, such as RuntimePodman; see CanRun
 	Version  string
 	GRPC     string
 }

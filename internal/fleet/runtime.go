@@ -2,7 +2,11 @@ package fleet
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"slices"
+	"strings"
 )
 
 // Launch is all a runtime needs to start one replica.
@@ -21,10 +25,61 @@ type Launch struct {
 	Starting func()
 }
 
+// The names of the runtimes. A worker offers one of them, or both.
+const (
+	RuntimePodman  = "podman"  // runs images, as containers
+	RuntimeProcess = "process" // runs commands, as plain processes
+)
+
+// ParseRuntimes reads the value of --runtime: the names of runtimes with commas
+// between them, in any order. It returns them in the order above, and nil for
+// "auto".
+func ParseRuntimes(text string) ([]string, error) {
+	if strings.TrimSpace(text) == "auto" {
+		return nil, nil
+	}
+	var asked []string
+	for name := range strings.SplitSeq(text, ",") {
+		name = strings.TrimSpace(name)
+		switch {
+		case name == "auto":
+			return nil, errors.New("auto stands alone")
+		case name != RuntimePodman && name != RuntimeProcess:
+			return nil, fmt.Errorf("%q is none of podman, process, auto", name)
+		case slices.Contains(asked, name):
+			return nil, fmt.Errorf("%s is there twice", name)
+		}
+		asked = append(asked, name)
+	}
+	slices.Sort(asked)
+	return asked, nil
+}
+
+// NeededRuntime returns the name of the runtime that the template needs.
+func (t *Template) NeededRuntime() string {
+	if len(t.Command) > 0 {
+		return RuntimeProcess
+	}
+	return RuntimePodman
+}
+
+// CanRun reports whether a node that offers these runtimes can run the
+// template. A runtime of any other name runs everything: tests have such ones.
+// So does a node that names none.
+func CanRun(runtimes []string, t *Template) bool {
+	needed := t.NeededRuntime()
+	for _, name := range runtimes {
+		if name == needed || name != RuntimePodman && name != RuntimeProcess {
+			return true
+		}
+	}
+	return len(runtimes) == 0
+}
+
 // Runtime starts replicas as processes of some kind. Two exist: podman and
 // process; tests bring their own. All methods may be called at once.
 type Runtime interface {
-	// Name is "podman", "process" or a test's own.
+	// Name is RuntimePodman, RuntimeProcess or a test's own.
 	Name() string
 
 	// Start starts one replica and returns once its process runs, or with an

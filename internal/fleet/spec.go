@@ -28,7 +28,7 @@ type Template struct {
 	Image      string            `json:",omitempty"`
 	PullPolicy PullPolicy        `json:",omitempty"`
 	Entrypoint []string          `json:",omitempty"` // nil: the image's own
-	Command    []string          `json:",omitempty"` // process runtime; excludes Image
+	Command    []string          `json:",omitempty"` // a plain process; excludes Image
 	Args       []string          `json:",omitempty"`
 	Env        map[string]string `json:",omitempty"` // secret: masked wherever shown
 	Cwd        string            `json:",omitempty"`

@@ -1093,10 +1093,16 @@ type Node struct {
 	Zone     string                 `protobuf:"bytes,4,opt,name=zone,proto3" json:"zone,omitempty"`
 	Labels   map[string]string      `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Capacity *Resources             `protobuf:"bytes,6,opt,name=capacity,proto3" json:"capacity,omitempty"`
-	Runtime  string                 `protobuf:"bytes,7,opt,name=runtime,proto3" json:"runtime,omitempty"`
-	Version  string                 `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`
+	// The runtimes with commas between them, for controllers of the version
+	// before, which know one at most: they take any other text for a node that
+	// runs everything.
+	Runtime string `protobuf:"bytes,7,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	Version string `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`
 	// Where it serves WorkerService.
-	Grpc          string `protobuf:"bytes,9,opt,name=grpc,proto3" json:"grpc,omitempty"`
+	Grpc string `protobuf:"bytes,9,opt,name=grpc,proto3" json:"grpc,omitempty"`
+	// What it offers: podman, process or both. A worker of the version before
+	// names its only one in runtime.
+	Runtimes      []string `protobuf:"bytes,10,rep,name=runtimes,proto3" json:"runtimes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1192,6 +1198,13 @@ func (x *Node) GetGrpc() string {
 		return x.Grpc
 	}
 	return ""
+}
+
+func (x *Node) GetRuntimes() []string {
+	if x != nil {
+		return x.Runtimes
+	}
+	return nil
 }
 
 type Replica struct {
@@ -2613,7 +2626,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"catalogues\x12\x1c\n" +
 	"\tforgotten\x18\x06 \x03(\tR\tforgotten\x12\x1a\n" +
 	"\bdraining\x18\a \x01(\bR\bdraining\x12,\n" +
-	"\x03now\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\xc2\x02\n" +
+	"\x03now\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\xde\x02\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04life\x18\x02 \x01(\tR\x04life\x12\x10\n" +
@@ -2623,7 +2636,9 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\bcapacity\x18\x06 \x01(\v2\x16.mcpfleet.v1.ResourcesR\bcapacity\x12\x18\n" +
 	"\aruntime\x18\a \x01(\tR\aruntime\x12\x18\n" +
 	"\aversion\x18\b \x01(\tR\aversion\x12\x12\n" +
-	"\x04grpc\x18\t \x01(\tR\x04grpc\x1a9\n" +
+	"\x04grpc\x18\t \x01(\tR\x04grpc\x12\x1a\n" +
+	"\bruntimes\x18\n" +
+	" \x03(\tR\bruntimes\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf3\x04\n" +

@@ -122,8 +122,8 @@ func (c *Cluster) StartWorker(name fleet.NodeID) *Worker {
 	w.process = start("worker "+string(name), func(ctx context.Context) error {
 		return worker.Run(ctx, worker.Config{
 			Node: name, Capacity: fleet.Resources{CPUs: 8, Memory: 8 << 30}, DataDir: w.Data,
-			Runtime: func(context.Context) (fleet.Runtime, error) { return plain{w.Runtime}, nil },
-			GRPC:    w.conns, Gossip: "127.0.0.1:0", Join: c.gossip(),
+			Runtimes: func(context.Context) ([]fleet.Runtime, error) { return []fleet.Runtime{plain{w.Runtime}}, nil },
+			GRPC:     w.conns, Gossip: "127.0.0.1:0", Join: c.gossip(),
 			DrainTimeout: 5 * time.Second, Hurry: c.hurry, Log: c.log,
 			Bound: func(string, string) error { close(bound); return nil },
 		})
@@ -152,7 +152,7 @@ func (c *Cluster) gossip() (join []string) {
 // plain makes the test's runtime count as one of plain processes.
 type plain struct{ *agenttest.Runtime }
 
-func (plain) Name() string { return "process" }
+func (plain) Name() string { return fleet.RuntimeProcess }
 
 // Worker returns a worker's present life.
 func (c *Cluster) Worker(name fleet.NodeID) *Worker {

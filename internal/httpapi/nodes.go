@@ -32,6 +32,7 @@ func (h *Handler) nodes() []api.Node {
 		if nodes[i].Labels == nil {
 			nodes[i].Labels = map[string]string{}
 		}
+		nodes[i].Runtimes = notNil(nodes[i].Runtimes)
 	}
 	return nodes
 }

@@ -66,7 +66,7 @@ func New(cfg Config) (*Runtime, error) {
 		environ: environ,
 		warned:  make(map[string]bool),
 	}
-	r.log.Warn("replicas run as plain processes: no isolation, no resource limits; use the podman runtime for both")
+	r.log.Warn("commands run as plain processes here: no isolation, no resource limits; --runtime podman takes images only")
 	return r, nil
 }
 

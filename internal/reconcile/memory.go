@@ -346,7 +346,7 @@ func (m *memory) rooms(s *observe.Snapshot, intents map[fleet.NodeID]fleet.NodeI
 	for _, name := range sortedKeys(s.Nodes) {
 		n, intent := s.Nodes[name], intents[name]
 		out = append(out, node{
-			ID: name, Zone: n.Info.Zone, Labels: n.Info.Labels, Runtime: n.Info.Runtime, Capacity: n.Info.Capacity,
+			ID: name, Zone: n.Info.Zone, Labels: n.Info.Labels, Runtimes: n.Info.Runtimes, Capacity: n.Info.Capacity,
 			Connected: n.Connected && m.obeys(n.Member.Life, now),
 			Draining:  n.Draining || m.drained[n.Member.Life] || now.Before(intent.DrainUntil),
 			Cordoned:  intent.Cordoned || !intent.DrainUntil.IsZero(),

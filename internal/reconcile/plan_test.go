@@ -41,7 +41,7 @@ func expired(x *unit)                 { x.leaves, x.expired = true, true }
 func gen(n uint64) func(*unit)        { return func(x *unit) { x.gen = n } }
 func told(x *unit)                    { x.stop = &order{} }
 func onNode(id string, set ...func(*node)) node {
-	n := node{ID: fleet.NodeID(id), Connected: true, Runtime: "podman"}
+	n := node{ID: fleet.NodeID(id), Connected: true, Runtimes: []string{fleet.RuntimePodman}}
 	for _, f := range set {
 		f(&n)
 	}

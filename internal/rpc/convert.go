@@ -128,7 +128,8 @@ func nodeToPB(n *fleet.NodeInfo) *fleetpb.Node {
 	}
 	return &fleetpb.Node{
 		Node: string(n.Node), Life: string(n.Life), Pid: int64(n.PID), Zone: n.Zone, Labels: n.Labels,
-		Capacity: resourcesToPB(n.Capacity), Runtime: n.Runtime, Version: n.Version, Grpc: n.GRPC,
+		Capacity: resourcesToPB(n.Capacity), Runtime: strings.Join(n.Runtimes, ","), Runtimes: n.Runtimes,
+		Version: n.Version, Grpc: n.GRPC,
 	}
 }
 
@@ -136,9 +137,13 @@ func nodeFromPB(p *fleetpb.Node) *fleet.NodeInfo {
 	if p == nil {
 		return nil
 	}
+	runtimes := p.Runtimes
+	if len(runtimes) == 0 && p.Runtime != "" { // a worker of the version before
+		runtimes = []string{p.Runtime}
+	}
 	return &fleet.NodeInfo{
 		Node: fleet.NodeID(p.Node), Life: fleet.LifeID(p.Life), PID: int(p.Pid), Zone: p.Zone, Labels: p.Labels,
-		Capacity: resourcesFromPB(p.Capacity), Runtime: p.Runtime, Version: p.Version, GRPC: p.Grpc,
+		Capacity: resourcesFromPB(p.Capacity), Runtimes: runtimes, Version: p.Version, GRPC: p.Grpc,
 	}
 }
 

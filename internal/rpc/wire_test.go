@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -184,6 +185,34 @@ func TestConversions(t *testing.T) {
 	same(t, reportFromPB(wired(t, reportToPB(fleet.Report{Version: 1})), ""), fleet.Report{Version: 1})
 	zero := fleet.Report{Replicas: []fleet.Replica{{ID: "r"}}}
 	same(t, reportFromPB(wired(t, reportToPB(zero)), ""), zero)
+}
+
+// A node's runtimes reach a controller of the version before, and its runtime
+// reaches us.
+func TestRuntimesOfTheVersionBefore(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		offered []string
+		old     string // what the version before reads and writes
+	}{
+		{"images only", []string{"podman"}, "podman"},
+		{"commands only", []string{"process"}, "process"},
+		{"nothing known", nil, ""},
+	} {
+		p := wired(t, nodeToPB(&fleet.NodeInfo{Node: "n", Runtimes: tt.offered}))
+		if p.Runtime != tt.old {
+			t.Errorf("%s: a controller of the version before reads %q, want %q", tt.name, p.Runtime, tt.old)
+		}
+		if got := nodeFromPB(&fleetpb.Node{Node: "n", Runtime: tt.old}); !slices.Equal(got.Runtimes, tt.offered) {
+			t.Errorf("%s: a worker of the version before is taken for %v, want %v", tt.name, got.Runtimes, tt.offered)
+		}
+	}
+	// The version before placed images where the text was not "process", and
+	// commands where it was not "podman".
+	both := wired(t, nodeToPB(&fleet.NodeInfo{Node: "n", Runtimes: []string{"podman", "process"}}))
+	if both.Runtime != "podman,process" {
+		t.Errorf("of a node with both, a controller of the version before reads %q", both.Runtime)
+	}
 }
 
 func TestPhases(t *testing.T) {

@@ -19,7 +19,7 @@ type Node struct {
 	ID        fleet.NodeID
 	Zone      string
 	Labels    map[string]string
-	Runtime   string // "podman", "process"; anything else runs both kinds
+	Runtimes  []string // what it offers; see fleet.CanRun
 	Capacity  fleet.Resources
 	Allocated fleet.Resources // reserved by all that runs or is about to run there
 	Replicas  int             // all that run or are about to run there
@@ -94,10 +94,8 @@ func misfit(req Request, n *Node) (why cause, free float64) {
 		return draining, 0
 	case n.Cordoned:
 		return cordoned, 0
-	case len(t.Command) > 0 && n.Runtime == "podman":
-		return onlyImages, 0
-	case t.Image != "" && n.Runtime == "process":
-		return onlyCommands, 0
+	case !fleet.CanRun(n.Runtimes, t):
+		return noRuntime, 0
 	}
 	for _, k := range slices.Sorted(maps.Keys(t.Labels)) {
 		if v, ok := n.Labels[k]; !ok || v != t.Labels[k] {

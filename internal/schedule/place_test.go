@@ -9,7 +9,7 @@ import (
 const mib = 1 << 20
 
 func node(id string, set ...func(*Node)) Node {
-	n := Node{ID: fleet.NodeID(id), Runtime: "podman", Connected: true}
+	n := Node{ID: fleet.NodeID(id), Runtimes: []string{fleet.RuntimePodman}, Connected: true}
 	for _, f := range set {
 		f(&n)
 	}
@@ -19,7 +19,7 @@ func node(id string, set ...func(*Node)) Node {
 func zone(z string) func(*Node)        { return func(n *Node) { n.Zone = z } }
 func has(k int) func(*Node)            { return func(n *Node) { n.Spread, n.OfServer, n.Replicas = k, k, k } }
 func others(k int) func(*Node)         { return func(n *Node) { n.Replicas += k } }
-func runs(r string) func(*Node)        { return func(n *Node) { n.Runtime = r } }
+func runs(r ...string) func(*Node)     { return func(n *Node) { n.Runtimes = r } }
 func labelled(k, v string) func(*Node) { return func(n *Node) { n.Labels = map[string]string{k: v} } }
 func drains(n *Node)                   { n.Draining = true }
 func noMore(n *Node)                   { n.Cordoned = true }
@@ -63,6 +63,10 @@ func TestPlace(t *testing.T) {
 			[]Node{node("a", labelled("disk", "hdd")), node("b", labelled("disk", "ssd"), has(5))}, "b", ""},
 		{"command goes to a process node", Request{Template: &command}, []Node{node("a"), node("b", runs("process"))}, "b", ""},
 		{"image goes to a podman node", Request{Template: &image}, []Node{node("a", runs("process")), node("b")}, "b", ""},
+		{"command goes to a node with both", Request{Template: &command}, []Node{node("a"), node("b", runs("podman", "process"))}, "b", ""},
+		{"image goes to a node with both", Request{Template: &image}, []Node{node("a", runs("process")), node("b", runs("podman", "process"))}, "b", ""},
+		{"both kinds share a node", Request{Template: &image}, []Node{node("a", runs("podman", "process"), others(1)), node("b", others(2))}, "a", ""},
+		{"a node that names no runtime takes both", Request{Template: &command}, []Node{node("a", runs())}, "a", ""},
 		{"a test runtime takes both", Request{Template: &command}, []Node{node("a", runs("fake"))}, "a", ""},
 
 		{"only draining", Request{Template: &image}, []Node{node("a", drains)}, "", "no node fits: 1 node is draining"},
@@ -70,9 +74,12 @@ func TestPlace(t *testing.T) {
 		{"one is cordoned", Request{Template: &image}, []Node{node("a", noMore), node("b", others(9))}, "b", ""},
 		{"only unreachable", Request{Template: &image}, []Node{node("a", gone), node("b", gone)}, "", "no node fits: 2 nodes are unreachable"},
 		{"command on podman", Request{Template: &command}, []Node{node("a")}, "",
-			"no node fits: 1 node runs images only (podman) and the server is a command"},
+			"no node fits: 1 node does not offer the process runtime, which a command needs (worker --runtime podman,process)"},
 		{"image on process", Request{Template: &image}, []Node{node("a", runs("process")), node("b", runs("process"))}, "",
-			"no node fits: 2 nodes run commands only (process runtime) and the server is an image"},
+			"no node fits: 2 nodes do not offer the podman runtime, which an image needs (worker --runtime podman,process)"},
+		{"runtime and labels", Request{Template: &fleet.Template{Command: []string{"cmd"}, Labels: map[string]string{"disk": "ssd"}}},
+			[]Node{node("a", labelled("disk", "ssd")), node("b", runs("podman", "process")), node("c", labelled("disk", "ssd"))}, "",
+			"no node fits: 2 nodes do not offer the process runtime, which a command needs (worker --runtime podman,process), 1 has not the label disk=ssd"},
 		{"bound", Request{Template: &image, MaxPerNode: 2}, []Node{node("a", has(2))}, "",
 			"no node fits: 1 node has max_replicas_per_node (2) already"},
 		{"several causes", Request{Template: &fleet.Template{Image: "i", Labels: map[string]string{"disk": "ssd"}, Resources: fleet.Resources{Memory: 512 * mib}}},

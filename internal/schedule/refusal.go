@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 // cause is why one node cannot take a replica; a label's cause carries the
@@ -13,16 +15,15 @@ import (
 type cause string
 
 const (
-	unreachable  cause = "unreachable"
-	draining     cause = "draining"
-	cordoned     cause = "cordoned"
-	onlyImages   cause = "only images"
-	onlyCommands cause = "only commands"
-	label        cause = "label "
-	atBound      cause = "at bound"
-	noCPUs       cause = "cpus"
-	noMemory     cause = "memory"
-	noPIDs       cause = "pids"
+	unreachable cause = "unreachable"
+	draining    cause = "draining"
+	cordoned    cause = "cordoned"
+	noRuntime   cause = "runtime"
+	label       cause = "label "
+	atBound     cause = "at bound"
+	noCPUs      cause = "cpus"
+	noMemory    cause = "memory"
+	noPIDs      cause = "pids"
 )
 
 // NoNodes is the reason when there is no node at all.
@@ -75,10 +76,8 @@ func (r *refusals) phrase(req Request, why cause, n int, first bool) string {
 		return who + is + "draining"
 	case cordoned:
 		return who + is + "cordoned"
-	case onlyImages:
-		return who + plural(n, " runs", " run") + " images only (podman) and the server is a command"
-	case onlyCommands:
-		return who + plural(n, " runs", " run") + " commands only (process runtime) and the server is an image"
+	case noRuntime:
+		return who + plural(n, " does", " do") + " not offer the " + wantedRuntime(req.Template)
 	case atBound:
 		return fmt.Sprintf("%s%smax_replicas_per_node (%d) already", who, has, req.MaxPerNode)
 	case noCPUs:
@@ -90,6 +89,17 @@ func (r *refusals) phrase(req Request, why cause, n int, first bool) string {
 	default:
 		return who + has + "not the label " + strings.TrimPrefix(string(why), string(label))
 	}
+}
+
+// wantedRuntime says which runtime is missing, what for, and which flag of the
+// worker offers it.
+func wantedRuntime(t *fleet.Template) string {
+	runtime := t.NeededRuntime()
+	what := "an image"
+	if runtime == fleet.RuntimeProcess {
+		what = "a command"
+	}
+	return fmt.Sprintf("%s runtime, which %s needs (worker --runtime %s,%s)", runtime, what, fleet.RuntimePodman, fleet.RuntimeProcess)
 }
 
 func plural(n int, one, many string) string {

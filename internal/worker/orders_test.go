@@ -23,6 +23,7 @@ type leader struct {
 	phases   map[fleet.ReplicaID]fleet.Phase
 	version  uint64
 	draining bool
+	runtimes []string // of the node
 }
 
 func lead(t *testing.T, grpc string, o fleet.Order) *leader {
@@ -50,6 +51,9 @@ func (l *leader) report(r fleet.Report) {
 		l.phases[rep.ID] = rep.Phase
 	}
 	l.version, l.draining = r.Version, r.Draining
+	if r.Node != nil {
+		l.runtimes = r.Node.Runtimes
+	}
 	select {
 	case l.changed <- struct{}{}:
 	default:

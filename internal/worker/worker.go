@@ -42,9 +42,10 @@ type Config struct {
 
 	// DataDir is held by this worker alone, as long as Run runs.
 	DataDir string
-	// Runtime opens what makes the replicas. It is called once, after the data
-	// directory is locked; Run closes it.
-	Runtime func(ctx context.Context) (fleet.Runtime, error)
+	// Runtimes opens what makes the replicas: one runtime or several of
+	// different names. It is called once, after the data directory is locked.
+	// Run closes them.
+	Runtimes func(ctx context.Context) ([]fleet.Runtime, error)
 	// GRPC is where controllers are served; Run closes it. It must take no
 	// connection before Run.
 	GRPC net.Listener
@@ -75,8 +76,8 @@ func (c *Config) Validate() error {
 	if c.DataDir == "" {
 		return errors.New("--data-dir: it is needed")
 	}
-	if c.Runtime == nil || c.GRPC == nil || c.Log == nil {
-		return errors.New("worker: runtime, gRPC listener and log are needed")
+	if c.Runtimes == nil || c.GRPC == nil || c.Log == nil {
+		return errors.New("worker: runtimes, gRPC listener and log are needed")
 	}
 	if _, _, err := net.SplitHostPort(c.Gossip); err != nil {
 		return fmt.Errorf("--gossip: %w", err)
@@ -119,15 +120,16 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer lock.Close()
 
-	runtime, err := cfg.Runtime(ctx)
+	offered, err := cfg.Runtimes(ctx)
 	if err != nil {
 		return fmt.Errorf("runtime: %w", err)
 	}
+	runtime := runtimes(offered)
 	life, started := fleet.NewLifeID(), time.Now()
 	replicas, err := agent.New(agent.Config{
 		Node: fleet.NodeInfo{
 			Node: cfg.Node, Life: life, PID: os.Getpid(), Zone: cfg.Zone, Labels: cfg.Labels,
-			Capacity: cfg.Capacity, Runtime: runtime.Name(), Version: cfg.Version, GRPC: grpcAddr,
+			Capacity: cfg.Capacity, Runtimes: runtime.names(), Version: cfg.Version, GRPC: grpcAddr,
 		},
 		Runtime: runtime, Log: log, DrainTimeout: cfg.DrainTimeout, Hurry: cfg.Hurry,
 		StateFile: filepath.Join(cfg.DataDir, "orders.json"),

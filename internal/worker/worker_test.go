@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -38,8 +39,8 @@ func config(t *testing.T, rt fleet.Runtime) Config {
 	return Config{
 		Node: "n1", Zone: "z1", Labels: map[string]string{"disk": "ssd"}, Capacity: fleet.Resources{CPUs: 2},
 		DataDir: t.TempDir(), GRPC: l, Gossip: "127.0.0.1:0",
-		Runtime: func(context.Context) (fleet.Runtime, error) { return rt, nil },
-		Log:     slog.New(slog.NewTextHandler(out, nil)),
+		Runtimes: func(context.Context) ([]fleet.Runtime, error) { return []fleet.Runtime{rt}, nil },
+		Log:      slog.New(slog.NewTextHandler(out, nil)),
 	}
 }
 
@@ -162,7 +163,7 @@ func TestOneWorker(t *testing.T) {
 	}
 	select {
 	case n := <-ready:
-		if n.Node != "n1" || n.Zone != "z1" || n.Labels["disk"] != "ssd" || n.Capacity.CPUs != 2 || n.Runtime != "test" || n.PID != os.Getpid() {
+		if n.Node != "n1" || n.Zone != "z1" || n.Labels["disk"] != "ssd" || n.Capacity.CPUs != 2 || !slices.Equal(n.Runtimes, []string{"test"}) || n.PID != os.Getpid() {
 			t.Errorf("node %+v", n)
 		}
 	case <-ctx.Done():
@@ -199,7 +200,7 @@ func TestDataDirIsLocked(t *testing.T) {
 	_, _, stop := start(t, cfg)
 	second := config(t, agenttest.New())
 	second.DataDir = cfg.DataDir
-	second.Runtime = func(context.Context) (fleet.Runtime, error) {
+	second.Runtimes = func(context.Context) ([]fleet.Runtime, error) {
 		t.Error("the runtime was opened without the lock")
 		return nil, errors.New("no")
 	}
@@ -222,7 +223,7 @@ func TestFailuresOfAStart(t *testing.T) {
 		edit func(*testing.T, *Config, *agenttest.Runtime)
 	}{
 		{"runtime", func(_ *testing.T, c *Config, _ *agenttest.Runtime) {
-			c.Runtime = func(context.Context) (fleet.Runtime, error) { return nil, broken }
+			c.Runtimes = func(context.Context) ([]fleet.Runtime, error) { return nil, broken }
 		}},
 		{"sweep", func(_ *testing.T, _ *Config, rt *agenttest.Runtime) {
 			rt.Inject(agenttest.Fault{Step: agenttest.StepSweep, Err: broken})

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/mcpfleet/mcpfleet/internal/envflag"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 // address is the line that a program prints on stdout once it listens.
@@ -96,14 +97,29 @@ func (c *controllers) program(name, http string) program {
 
 func workerName(i int) string { return fmt.Sprintf("worker-%d", i+1) }
 
-func workerProgram(path, dataDir, name, runtime string, ring *ring) program {
+// workers is what all workers of a Run have in common.
+type workers struct {
+	path, dataDir string
+	runtime       string          // what they offer
+	offered       fleet.Resources // by each; zero: what the worker finds
+	ring          *ring
+}
+
+// program returns one of them.
+func (w *workers) program(name string) program {
 	return program{
-		name: name, path: path, lifeline: true,
+		name: name, path: w.path, lifeline: true,
 		args: func(address) []string {
-			return []string{
-				"--name", name, "--grpc", anyPort, "--gossip", anyPort, "--join", strings.Join(ring.others(name), ","), "--runtime", runtime,
-				"--data-dir", filepath.Join(dataDir, name), lifelineFlag, lifelineFD,
+			args := []string{
+				"--name", name, "--grpc", anyPort, "--gossip", anyPort, "--join", strings.Join(w.ring.others(name), ","), "--runtime", w.runtime,
 			}
+			if w.offered.CPUs > 0 {
+				args = append(args, "--cpus", strconv.FormatFloat(w.offered.CPUs, 'f', -1, 64))
+			}
+			if w.offered.Memory > 0 {
+				args = append(args, "--memory", strconv.FormatInt(w.offered.Memory, 10))
+			}
+			return append(args, "--data-dir", filepath.Join(w.dataDir, name), lifelineFlag, lifelineFD)
 		},
 		complete: func(a address) string {
 			if a.GRPC == "" || a.Gossip == "" {

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 const (
@@ -27,10 +29,11 @@ const (
 func demoPath(dataDir string) string { return filepath.Join(dataDir, "demo-fleet.json") }
 
 // demoFile writes a fleet file that serves the demo program, and returns its
-// path. With podman it is made into an image of nothing but itself.
-func demoFile(ctx context.Context, runtime, demo, dataDir string, replicas int) (string, error) {
+// path. Where podman works it is made into an image of nothing but itself,
+// unless only a plain process can run it.
+func demoFile(ctx context.Context, here *machine, demo, dataDir string, replicas int) (string, error) {
 	spec := map[string]any{"default_tool": "echo", "replicas": replicas}
-	if runtime == "podman" {
+	if here.offers(fleet.RuntimePodman) && (static(demo) == nil || !here.offers(fleet.RuntimeProcess)) {
 		image, err := demoImageOf(ctx, demo, dataDir)
 		if err != nil {
 			return "", err

@@ -207,11 +207,19 @@ func playController(flags map[string]string) int {
 
 func playWorker(flags map[string]string) int {
 	if _, check := flags["--check-runtime"]; check {
-		if flags["--runtime"] == "podman" {
+		asked := flags["--runtime"]
+		if plays("podman") {
+			if asked == "auto" {
+				asked = "podman,process"
+			}
+			fmt.Printf(`{"runtimes":["%s"],"reason":"","cpus":8,"memory":9000000000}`+"\n", strings.ReplaceAll(asked, ",", `","`))
+			return 0
+		}
+		if strings.Contains(asked, "podman") {
 			fmt.Fprintln(os.Stderr, "podman: not found")
 			return 1
 		}
-		fmt.Println(`{"runtime":"process","reason":"podman: not found"}`)
+		fmt.Println(`{"runtimes":["process"],"reason":"podman: not found","cpus":2,"memory":3000}`)
 		return 0
 	}
 	noteLife(flags)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 const (
@@ -18,24 +20,20 @@ const (
 
 // last is what of an earlier Run in the same directory matters to this one.
 type last struct {
-	// Runtime is what replicas ran with. What is deployed was meant for it.
-	Runtime string `json:"runtime"`
+	// Runtime is the --runtime that was asked for, "" for none.
+	Runtime string `json:"asked_runtime,omitempty"`
 }
 
 // lastOf reads what an earlier Run left, if any did.
 func lastOf(dataDir string) last {
 	var l last
 	if b, err := os.ReadFile(filepath.Join(dataDir, lastName)); err == nil {
-		_ = json.Unmarshal(b, &l) // damaged is as good as none: all is found out again
+		_ = json.Unmarshal(b, &l) // damaged is as good as none
+		if _, err := fleet.ParseRuntimes(l.Runtime); err != nil {
+			l.Runtime = ""
+		}
 	}
 	return l
-}
-
-func (l last) runtime() runtimeChoice {
-	if l.Runtime != "podman" && l.Runtime != "process" {
-		return runtimeChoice{}
-	}
-	return runtimeChoice{Runtime: l.Runtime, Reason: "as before in this data directory"}
 }
 
 func (l last) keep(dataDir string) error {

@@ -62,8 +62,9 @@ func TestArguments(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", other, want)
 	}
 	ring.tell("controller-2", "127.0.0.1:666")
-	worker := strings.Join(workerProgram("/bin/worker", "/data", workerName(0), "podman", ring).args(address{}), " ")
-	if want := "--name worker-1 --grpc 127.0.0.1:0 --gossip 127.0.0.1:0 --join 127.0.0.1:777,127.0.0.1:666 --runtime podman --data-dir /data/worker-1 --lifeline-fd 3"; worker != want {
+	worker := strings.Join((&workers{path: "/bin/worker", dataDir: "/data", runtime: "podman,process", offered: fleet.Resources{CPUs: 0.5, Memory: 1 << 30}, ring: ring}).
+		program(workerName(0)).args(address{}), " ")
+	if want := "--name worker-1 --grpc 127.0.0.1:0 --gossip 127.0.0.1:0 --join 127.0.0.1:777,127.0.0.1:666 --runtime podman,process --cpus 0.5 --memory 1073741824 --data-dir /data/worker-1 --lifeline-fd 3"; worker != want {
 		t.Errorf("got  %s\nwant %s", worker, want)
 	}
 }
@@ -306,19 +307,8 @@ func TestDemoImage(t *testing.T) {
 	}
 }
 
-// A runtime that is found by itself must be one that can run the servers.
-func TestNoContainers(t *testing.T) {
-	dir := t.TempDir()
-	source := filepath.Join(dir, "main.go")
-	if err := os.WriteFile(source, []byte("package main\nfunc main() {}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	still := filepath.Join(dir, "static")
-	build := exec.Command("go", "build", "-o", still, source)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+// What a file asks for is compared with what is here.
+func TestRunnable(t *testing.T) {
 	file := func(servers string) *fleetfile.File {
 		f, err := fleetfile.Parse([]byte("servers: "+servers), fleetfile.Options{})
 		if err != nil {
@@ -326,24 +316,71 @@ func TestNoContainers(t *testing.T) {
 		}
 		return f
 	}
+	both := file("{a: {image: x}, b: {command: [y]}, c: {command: [z]}}")
+	images := file("{a: {image: x}}")
 	for name, tt := range map[string]struct {
-		file *fleetfile.File
-		demo string
-		want string
+		here          machine
+		file          *fleetfile.File
+		warning, fail string
 	}{
-		"static demo":  {nil, still, ""},
-		"dynamic demo": {nil, "/bin/sh", "no container for the demo server: /bin/sh is linked dynamically, an image needs it static: build it with CGO_ENABLED=0"},
-		"script":       {nil, source, ""},
-		"images":       {file("{a: {image: x}, b: {command: [y]}}"), still, ""},
-		"commands":     {file("{a: {command: [x]}, b: {command: [y]}}"), still, "all servers are commands"},
+		"both":        {here: machine{Runtimes: []string{"podman", "process"}}, file: both},
+		"no podman":   {here: machine{Runtimes: []string{"process"}, Reason: "it is broken"}, file: both, warning: "1 of 3 servers cannot run here: a: an image needs podman (it is broken)"},
+		"images only": {here: machine{Runtimes: []string{"podman"}}, file: both, warning: "2 of 3 servers cannot run here: b, c: a command needs --runtime podman,process, not podman alone"},
+		"nothing":     {here: machine{Runtimes: []string{"process"}}, file: images, fail: "no server can start: a: an image needs podman (--runtime process leaves it out)"},
+		"no servers":  {here: machine{Runtimes: []string{"process"}}, file: &fleetfile.File{}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			if runtime.GOOS != "linux" && tt.demo == "/bin/sh" {
-				t.Skip("its shell is no ELF file")
+		warning, err := runnable(tt.file, &tt.here)
+		if warning != tt.warning || err != nil && err.Error() != tt.fail || err == nil && tt.fail != "" {
+			t.Errorf("%s: got %q, %v\nwant %q, %s", name, warning, err, tt.warning, tt.fail)
+		}
+	}
+}
+
+// All workers together offer what the machine has, and no more.
+func TestShare(t *testing.T) {
+	for _, tt := range []struct {
+		here   machine
+		cfg    Config
+		cpus   float64
+		memory int64
+	}{
+		{machine{CPUs: 2, Memory: 9 << 30}, Config{Workers: 1}, 2, 9 << 30},
+		{machine{CPUs: 2, Memory: 9 << 30}, Config{Workers: 3}, 0.66, 3 << 30},
+		{machine{CPUs: 2, Memory: 9 << 30}, Config{Workers: 3, CPUs: 4}, 4, 3 << 30},
+		{machine{CPUs: 2, Memory: 9 << 30}, Config{Workers: 3, Memory: "1g"}, 0.66, 1 << 30},
+		{machine{CPUs: 0.1}, Config{Workers: 64}, 0.01, 0},
+		{machine{}, Config{Workers: 3}, 0, 0},
+	} {
+		if got := tt.here.share(&tt.cfg); got.CPUs != tt.cpus || got.Memory != tt.memory {
+			t.Errorf("%+v with %d workers: each offers %+v, want %v and %d", tt.here, tt.cfg.Workers, got, tt.cpus, tt.memory)
+		}
+	}
+}
+
+// The demo server is an image where podman can run it.
+func TestDemoFile(t *testing.T) {
+	for name, tt := range map[string]struct {
+		offered string
+		want    string
+	}{
+		"plain processes":         {"process", "command"},
+		"dynamic, both":           {"podman,process", "command"},
+		"dynamic and images only": {"podman", "is linked dynamically, an image needs it static: build it with CGO_ENABLED=0"},
+	} {
+		if runtime.GOOS != "linux" && name != "plain processes" {
+			continue // its shell is no ELF file
+		}
+		here := machine{Runtimes: strings.Split(tt.offered, ",")}
+		path, err := demoFile(t.Context(), &here, "/bin/sh", t.TempDir(), 2)
+		if err != nil {
+			if !strings.HasSuffix(err.Error(), tt.want) {
+				t.Errorf("%s: %v", name, err)
 			}
-			if got := noContainers(tt.file, tt.demo); got != tt.want {
-				t.Errorf("got %q, want %q", got, tt.want)
-			}
-		})
+			continue
+		}
+		b, err := os.ReadFile(path)
+		if err != nil || !strings.Contains(string(b), `"`+tt.want+`": [`) {
+			t.Errorf("%s: %v: %s", name, err, b)
+		}
 	}
 }

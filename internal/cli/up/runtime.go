@@ -3,97 +3,129 @@ package up
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
 
-// noContainers says why containers would be no use for the servers of a file,
-// or of the demo program without one; "" is that they are.
-func noContainers(file *fleetfile.File, demo string) string {
-	if file == nil {
-		if err := static(demo); err != nil {
-			return "no container for the demo server: " + err.Error()
+// machine is what `worker --check-runtime` prints, as one line of JSON: what
+// can run here and what there is to share.
+type machine struct {
+	Runtimes []string `json:"runtimes"`
+	Reason   string   `json:"reason"` // why podman is not among them, if it was not left out on purpose
+	CPUs     float64  `json:"cpus"`
+	Memory   int64    `json:"memory"`
+}
+
+// askMachine asks the worker program once what works on this machine, so that
+// all workers do the same.
+func askMachine(ctx context.Context, l *launcher, worker, runtime string) (machine, error) {
+	answer, err := l.output(ctx, "check-runtime", worker,
+		"--check-runtime", "--runtime", runtime, "--data-dir", filepath.Join(l.dir.path, "check-runtime"))
+	if err != nil {
+		return machine{}, fmt.Errorf("--runtime %s: %w", runtime, err)
+	}
+	var m machine
+	if err := json.Unmarshal(answer, &m); err != nil || len(m.Runtimes) == 0 {
+		return machine{}, fmt.Errorf("worker --check-runtime answered %q", answer)
+	}
+	return m, nil
+}
+
+func (m *machine) runtime() string { return strings.Join(m.Runtimes, ",") }
+
+func (m *machine) offers(runtime string) bool { return slices.Contains(m.Runtimes, runtime) }
+
+// String tells the user what runs how.
+func (m *machine) String() string {
+	var how []string
+	if m.offers(fleet.RuntimePodman) {
+		how = append(how, "images run in containers")
+	} else if m.Reason != "" {
+		how = append(how, "images cannot run: "+m.Reason)
+	}
+	if m.offers(fleet.RuntimeProcess) {
+		how = append(how, "commands run as plain processes, without isolation")
+	}
+	return "runtime " + m.runtime() + ": " + strings.Join(how, "; ")
+}
+
+// cannotRun returns the servers of the file that nothing here can run, and says
+// in words which they are and why.
+func (m *machine) cannotRun(f *fleetfile.File) (servers []fleet.ServerName, why string) {
+	var images, commands []string
+	for _, name := range f.Names() {
+		spec := f.Servers[name]
+		if fleet.CanRun(m.Runtimes, &spec.Template) {
+			continue
 		}
+		servers = append(servers, name)
+		if spec.NeededRuntime() == fleet.RuntimePodman {
+			images = append(images, string(name))
+		} else {
+			commands = append(commands, string(name))
+		}
+	}
+	var parts []string
+	if len(images) > 0 {
+		reason := m.Reason
+		if reason == "" {
+			reason = "--runtime " + m.runtime() + " leaves it out"
+		}
+		parts = append(parts, fmt.Sprintf("%s: an image needs podman (%s)", strings.Join(images, ", "), reason))
+	}
+	if len(commands) > 0 {
+		parts = append(parts, fmt.Sprintf("%s: a command needs --runtime podman,process, not %s alone", strings.Join(commands, ", "), m.runtime()))
+	}
+	return servers, strings.Join(parts, "; ")
+}
+
+// runnable refuses a file of which nothing can run here. Of one that can run in
+// part it says what cannot.
+func runnable(f *fleetfile.File, m *machine) (warning string, err error) {
+	cannot, why := m.cannotRun(f)
+	switch {
+	case len(cannot) == 0:
+		return "", nil
+	case len(cannot) == len(f.Servers):
+		return "", errors.New("no server can start: " + why)
+	}
+	return fmt.Sprintf("%d of %d servers cannot run here: %s", len(cannot), len(f.Servers), why), nil
+}
+
+// share is what each worker offers: what was asked for, or else its part of
+// the machine.
+func (m *machine) share(cfg *Config) fleet.Resources {
+	r := fleet.Resources{CPUs: cfg.CPUs, Memory: cfg.memory()}
+	if r.CPUs == 0 && m.CPUs > 0 {
+		r.CPUs = max(math.Floor(m.CPUs/float64(cfg.Workers)*100)/100, 0.01)
+	}
+	if r.Memory == 0 {
+		r.Memory = m.Memory / int64(cfg.Workers)
+	}
+	return r
+}
+
+// tooBig says which servers of the file want more than any worker offers.
+func tooBig(f *fleetfile.File, offered fleet.Resources, workers int) string {
+	var parts []string
+	for _, name := range f.Names() {
+		want := f.Servers[name].Resources
+		if want.CPUs > offered.CPUs && offered.CPUs > 0 {
+			parts = append(parts, fmt.Sprintf("%s wants %g cpus and each of %d workers offers %g", name, want.CPUs, workers, offered.CPUs))
+		}
+		if want.Memory > offered.Memory && offered.Memory > 0 {
+			parts = append(parts, fmt.Sprintf("%s wants %d MiB of memory and each of %d workers offers %d", name, want.Memory>>20, workers, offered.Memory>>20))
+		}
+	}
+	if len(parts) == 0 {
 		return ""
 	}
-	for _, spec := range file.Servers {
-		if spec.Image != "" {
-			return ""
-		}
-	}
-	return "all servers are commands"
-}
-
-// runnable refuses a fleet of which nothing can run here.
-func runnable(f *fleetfile.File, rt runtimeChoice) error {
-	var not []string
-	for _, name := range f.Names() {
-		if spec := f.Servers[name]; (spec.Image != "") != (rt.Runtime == "podman") {
-			not = append(not, string(name))
-		}
-	}
-	if len(not) < len(f.Servers) || len(not) == 0 {
-		return nil // the others are listed once it is known
-	}
-	if rt.Runtime == "podman" {
-		return fmt.Errorf("no server can start: %s: a command needs --runtime process", strings.Join(not, ", "))
-	}
-	why := "with --runtime process"
-	if rt.Reason != "" {
-		why = rt.Reason
-	}
-	return fmt.Errorf("no server can start: %s: an image needs podman (%s)", strings.Join(not, ", "), why)
-}
-
-// runtimeChoice is what `worker --check-runtime` prints, as one line of JSON.
-type runtimeChoice struct {
-	Runtime string `json:"runtime"` // podman or process
-	Reason  string `json:"reason"`
-}
-
-// String tells the user.
-func (r runtimeChoice) String() string {
-	s := "runtime " + r.Runtime
-	if r.Reason != "" {
-		s += ": " + r.Reason
-	}
-	if r.Runtime == "process" {
-		s += "; servers run as plain processes, without isolation"
-	}
-	return s
-}
-
-// runtimeFor finds what replicas are to run with: what was asked for, or else
-// what they had before, for what is deployed was meant for that; or else what
-// works here, unless containers are no use, for the reason given.
-func runtimeFor(ctx context.Context, l *launcher, worker, wanted string, before runtimeChoice, noContainers string) (runtimeChoice, error) {
-	switch {
-	case wanted == "auto" && before.Runtime != "":
-		return before, nil
-	case wanted == "auto" && noContainers != "":
-		return runtimeChoice{Runtime: "process", Reason: noContainers}, nil
-	}
-	return chooseRuntime(ctx, l, worker, wanted)
-}
-
-// chooseRuntime asks the worker program once what works on this machine, so
-// that all workers do the same and podman is tried once. Plain processes work
-// everywhere.
-func chooseRuntime(ctx context.Context, l *launcher, worker, wanted string) (runtimeChoice, error) {
-	if wanted == "process" {
-		return runtimeChoice{Runtime: wanted}, nil
-	}
-	answer, err := l.output(ctx, "check-runtime", worker,
-		"--check-runtime", "--runtime", wanted, "--data-dir", filepath.Join(l.dir.path, "check-runtime"))
-	if err != nil {
-		return runtimeChoice{}, fmt.Errorf("--runtime %s: %w", wanted, err)
-	}
-	var choice runtimeChoice
-	if err := json.Unmarshal(answer, &choice); err != nil || choice.Runtime != "podman" && choice.Runtime != "process" {
-		return runtimeChoice{}, fmt.Errorf("worker --check-runtime answered %q", answer)
-	}
-	return choice, nil
+	return "no room: " + strings.Join(parts, "; ") + "; take fewer --workers, or say --cpus and --memory"
 }

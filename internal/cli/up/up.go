@@ -21,6 +21,7 @@
 package up
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,9 +48,11 @@ type Config struct {
 	File        string // the fleet file; "" serves what is deployed, or else the demo server
 	Controllers int    // 0: as many as the data directory has, or one
 	Workers     int
-	Runtime     string // auto, podman or process
-	HTTP        string // where the first controller listens; the others take free ports beside it
-	Insecure    bool   // HTTP may be reachable from elsewhere
+	Runtime     string  // as the worker's --runtime; "" is what was asked for before in DataDir, or auto
+	CPUs        float64 // that each worker offers; 0 shares those of the machine
+	Memory      string  // likewise; ""
+	HTTP        string  // where the first controller listens; the others take free ports beside it
+	Insecure    bool    // HTTP may be reachable from elsewhere
 	// AllowedHosts are names that the Host header may have; see httpapi.Config.
 	AllowedHosts []string
 	DataDir      string // "" takes a temporary one and removes it at the end
@@ -84,10 +87,16 @@ func (c *Config) Validate() error {
 	if c.Workers < 1 || c.Workers > maxWorkers {
 		return fmt.Errorf("--workers must be between 1 and %d, not %d", maxWorkers, c.Workers)
 	}
-	switch c.Runtime {
-	case "auto", "podman", "process":
-	default:
-		return fmt.Errorf("--runtime must be auto, podman or process, not %q", c.Runtime)
+	if c.Runtime != "" {
+		if _, err := fleet.ParseRuntimes(c.Runtime); err != nil {
+			return fmt.Errorf("--runtime must be auto, podman, process, or both with a comma: %w", err)
+		}
+	}
+	if c.CPUs < 0 {
+		return fmt.Errorf("--cpus must be a number of CPUs, not %g", c.CPUs)
+	}
+	if c.Memory != "" && c.memory() <= 0 {
+		return fmt.Errorf("--memory must be an amount of memory, such as 4g, not %q", c.Memory)
 	}
 	if c.Controllers < 0 || c.Controllers > maxControllers {
 		return fmt.Errorf("--controllers must be between 1 and %d, not %d", maxControllers, c.Controllers)
@@ -103,6 +112,15 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("--http must be loopback, not %s: other machines could reach it, and there is no access control yet; --insecure allows it", c.HTTP)
 	}
 	return nil
+}
+
+// memory is --memory in bytes, 0 for none.
+func (c *Config) memory() int64 {
+	n, err := fleetfile.ParseSize(strings.TrimSpace(c.Memory))
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // Run runs the cluster until Stop is closed or ctx ends, and returns nil then.
@@ -160,33 +178,38 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if demo && bins.demo == "" {
 		return bins.noDemo
 	}
-	var why string // no containers
-	if demo || file != nil {
-		why = noContainers(file, bins.demo)
-	}
-	before := runtimeChoice{}
-	if len(had) > 0 {
-		before = lastOf(dir.path).runtime()
-	}
-	rt, err := runtimeFor(ctx, l, bins.worker, cfg.Runtime, before, why)
+	before := lastOf(dir.path)
+	asked := last{Runtime: cmp.Or(cfg.Runtime, before.Runtime)}
+	here, err := askMachine(ctx, l, bins.worker, cmp.Or(asked.Runtime, "auto"))
 	if err != nil {
 		return cleanStop(ctx, err)
 	}
-	out.Event(rt.String())
+	text := here.String()
+	if cfg.Runtime == "" && before.Runtime != "" {
+		text += " (--runtime as before in this data directory)"
+	}
+	out.Event(text)
+	offered := here.share(&cfg)
 	configFile := cfg.File
 	switch {
 	case demo:
-		if configFile, err = demoFile(ctx, rt.Runtime, bins.demo, dir.path, cfg.Workers); err != nil {
+		if configFile, err = demoFile(ctx, &here, bins.demo, dir.path, cfg.Workers); err != nil {
 			return cleanStop(ctx, fmt.Errorf("prepare the demo server: %w", err))
 		}
 	case file == nil:
 		out.Event("resuming what is deployed in " + dir.path)
 	case len(had) == 0: // else it may well be that none of it is going to run
-		if err := runnable(file, rt); err != nil {
+		warning, err := runnable(file, &here)
+		if err != nil {
 			return err
 		}
+		for _, w := range []string{warning, tooBig(file, offered, cfg.Workers)} {
+			if w != "" {
+				out.Event(w)
+			}
+		}
 	}
-	if err := (last{Runtime: rt.Runtime}).keep(dir.path); err != nil {
+	if err := asked.keep(dir.path); err != nil {
 		return fmt.Errorf("note the runtime: %w", err)
 	}
 
@@ -201,6 +224,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		path: bins.controller, dataDir: dir.path, config: configFile, count: cfg.Controllers, workers: cfg.Workers,
 		insecure: cfg.Insecure, allowedHosts: cfg.AllowedHosts, ring: cluster.ring,
 	}
+	workers := &workers{path: bins.worker, dataDir: dir.path, runtime: here.runtime(), offered: offered, ring: cluster.ring}
 	group.Go(func() error {
 		var keepers sync.WaitGroup
 		defer func() { // the keepers of controllers end with running
@@ -228,7 +252,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			}
 		}
 		for i := range cfg.Workers {
-			cluster.keep(working, workerProgram(bins.worker, dir.path, workerName(i), rt.Runtime, cluster.ring), nil)
+			cluster.keep(working, workers.program(workerName(i)), nil)
 		}
 		client, err := api.NewClient(reachable(addr.HTTP), &http.Client{Timeout: pollTimeout})
 		if err != nil {

@@ -92,8 +92,12 @@ func TestRunUntilStopped(t *testing.T) {
 	if got := controller.Flags["--config"]; got != filepath.Join(r.cfg.DataDir, "demo-fleet.json") {
 		t.Errorf("the controller reads %s", got)
 	}
-	if got := lives(r.cfg.DataDir, "worker-3")[0].Flags["--runtime"]; got != "process" {
+	worker := lives(r.cfg.DataDir, "worker-3")[0].Flags
+	if got := worker["--runtime"]; got != "process" {
 		t.Errorf("workers have --runtime %s, want what was found to work", got)
+	}
+	if worker["--cpus"] != "0.66" || worker["--memory"] != "1000" {
+		t.Errorf("each of 3 workers offers %s CPUs and %s bytes of a machine with 2 and 3000", worker["--cpus"], worker["--memory"])
 	}
 	close(r.stop)
 	if err := r.ended(); err != nil {
@@ -180,14 +184,57 @@ func hadLives(dataDir, name string, want int) string {
 	return ""
 }
 
+// Where podman works, workers offer it and plain processes, and the file may
+// have both. What was asked for wins over what is shared.
+func TestRunOffersBothRuntimes(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fleet.yaml")
+	if err := os.WriteFile(file, []byte("servers: {x: {command: [y]}, z: {image: z, resources: {cpus: 5, memory: 1g}}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := begin(t, "podman,same", func(c *Config) { c.File, c.Memory = file, "512m" })
+	r.untilPrinted("mcpfleet is ready")
+	want := "runtime podman,process: images run in containers; commands run as plain processes, without isolation\n" +
+		"no room: z wants 5 cpus and each of 3 workers offers 2.66; z wants 1024 MiB of memory and each of 3 workers offers 512; take fewer --workers, or say --cpus and --memory\n"
+	if !strings.HasPrefix(r.out.String(), want) {
+		t.Errorf("got\n%s\nwant\n%s", r.out, want)
+	}
+	flags := lives(r.cfg.DataDir, "worker-2")[0].Flags
+	if flags["--runtime"] != "podman,process" || flags["--cpus"] != "2.66" || flags["--memory"] != "536870912" {
+		t.Errorf("a worker was started with %v", flags)
+	}
+	close(r.stop)
+	if err := r.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+// Without podman the images of a file are named, and the rest is served.
+func TestRunServesWhatItCan(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fleet.yaml")
+	if err := os.WriteFile(file, []byte("servers: {x: {command: [y]}, w: {image: w}, v: {image: v}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := begin(t, "same", func(c *Config) { c.File = file })
+	r.untilPrinted("mcpfleet is ready")
+	want := "runtime process: images cannot run: podman: not found; commands run as plain processes, without isolation\n" +
+		"2 of 3 servers cannot run here: v, w: an image needs podman (podman: not found)\n"
+	if !strings.HasPrefix(r.out.String(), want) {
+		t.Errorf("got\n%s\nwant\n%s", r.out, want)
+	}
+	close(r.stop)
+	if err := r.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
 // What was deployed is resumed as it was: with the demo server only where that
-// was there, and for the runtime it was meant for.
+// was there, and with the runtime that was asked for.
 func TestRunResumes(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fleet.yaml")
 	if err := os.WriteFile(file, []byte("servers: {x: {command: [y]}}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := begin(t, "same", func(c *Config) { c.File, c.Workers = file, 1 })
+	r := begin(t, "same", func(c *Config) { c.File, c.Workers, c.Runtime = file, 1, "process" })
 	r.untilPrinted("mcpfleet is ready")
 	if strings.Contains(r.out.String(), "was not applied") {
 		t.Errorf("printed\n%s", r.out)
@@ -199,7 +246,7 @@ func TestRunResumes(t *testing.T) {
 	if got := lives(r.cfg.DataDir, "controller")[0].Flags["--config"]; got != file {
 		t.Errorf("the controller reads %s", got)
 	}
-	again := begin(t, "", func(c *Config) { c.DataDir, c.Workers = r.cfg.DataDir, 1 })
+	again := begin(t, "podman", func(c *Config) { c.DataDir, c.Workers, c.Runtime = r.cfg.DataDir, 1, "" })
 	again.untilPrinted("mcpfleet is ready")
 	close(again.stop)
 	if err := again.ended(); err != nil {
@@ -208,7 +255,7 @@ func TestRunResumes(t *testing.T) {
 	if flags := lives(r.cfg.DataDir, "controller")[1].Flags; flags["--config"] != "" {
 		t.Errorf("resumed with %v", flags)
 	}
-	if text := again.out.String(); !strings.Contains(text, "runtime process: as before in this data directory") || !strings.Contains(text, "resuming what is deployed in "+r.cfg.DataDir) {
+	if text := again.out.String(); !strings.Contains(text, "runtime process: commands run as plain processes, without isolation (--runtime as before in this data directory)\n") || !strings.Contains(text, "resuming what is deployed in "+r.cfg.DataDir) {
 		t.Errorf("printed\n%s", text)
 	}
 
@@ -394,6 +441,7 @@ func TestValidate(t *testing.T) {
 	for _, good := range []Config{
 		{Workers: 1, Runtime: "auto", HTTP: loopback}, {Workers: 1, Runtime: "auto", HTTP: "[::1]:0", Controllers: 9},
 		{Workers: 1, Runtime: "auto", HTTP: "localhost:0"}, {Workers: 1, Runtime: "auto", HTTP: ":0", Insecure: true},
+		{Workers: 1, Runtime: "process,podman", HTTP: loopback, CPUs: 0.5, Memory: "4g"},
 	} {
 		if err := good.Validate(); err != nil {
 			t.Errorf("refused %+v: %v", good, err)
@@ -405,6 +453,10 @@ func TestValidate(t *testing.T) {
 	}{
 		{"--workers", Config{Workers: 0, Runtime: "auto", HTTP: loopback}},
 		{"--runtime", Config{Workers: 1, Runtime: "docker", HTTP: loopback}},
+		{"--runtime", Config{Workers: 1, Runtime: "podman,auto", HTTP: loopback}},
+		{"--cpus", Config{Workers: 1, HTTP: loopback, CPUs: -1}},
+		{"--memory", Config{Workers: 1, HTTP: loopback, Memory: "lots"}},
+		{"--memory", Config{Workers: 1, HTTP: loopback, Memory: "0"}},
 		{"--http", Config{Workers: 1, Runtime: "auto", HTTP: "8000"}},
 		{"--http", Config{Workers: 1, Runtime: "auto", HTTP: ":0"}},
 		{"--http", Config{Workers: 1, Runtime: "auto", HTTP: "192.0.2.1:0"}},

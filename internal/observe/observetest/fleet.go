@@ -119,8 +119,8 @@ func (f *Fleet) StartWorker(info fleet.NodeInfo) *Worker {
 	f.mu.Lock()
 	f.lives++
 	info.Life = fleet.LifeID(fmt.Sprintf("life%d", f.lives))
-	if info.Runtime == "" {
-		info.Runtime = "podman"
+	if len(info.Runtimes) == 0 {
+		info.Runtimes = []string{fleet.RuntimePodman}
 	}
 	w := &Worker{
 		info: info,
