@@ -115,6 +115,7 @@ type Node struct {
 	Gossip   string            `json:"gossip"`
 	Life     fleet.LifeID      `json:"life"`
 	State    string            `json:"state"`    // one of the Node constants
+	Reason   string            `json:"reason"`   // of the state, in words; "" when there is nothing to say
 	Leader   bool              `json:"leader"`   // the controller that leads
 	Cordoned bool              `json:"cordoned"` // gets nothing new, by hand
 	// DrainUntil is when what still runs on a drained node is stopped; null
@@ -134,6 +135,7 @@ type Node struct {
 const (
 	NodeReady       = "READY"
 	NodeJoining     = "JOINING"     // has not reported yet
+	NodeDegraded    = "DEGRADED"    // serves what it runs, and starts nothing: see its reason
 	NodeDraining    = "DRAINING"    // is stopping, or drained by hand: gets nothing new
 	NodeUnreachable = "UNREACHABLE" // its replicas get no calls; soon it is lost
 	NodeLost        = "LOST"        // its replicas are replaced elsewhere

@@ -132,6 +132,9 @@ type Controller struct {
 	Leader  bool               `json:"leader"`
 	Alive   bool               `json:"alive"` // as gossip knows it here
 	Version string             `json:"version"`
+	// Problem says why it does not keep desired state as it should, as a disk
+	// that is full. Each controller knows it of itself, the leader of all.
+	Problem string `json:"problem"`
 }
 
 // The roles of a controller.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -75,6 +76,11 @@ func (a *app) showControllers(c api.Controllers) error {
 	}
 	if err := t.flush(); err != nil {
 		return err
+	}
+	for _, one := range c.Controllers {
+		if one.Problem != "" {
+			fmt.Fprintf(a.Err, "mcpfleet: controller %s: %s\n", cmp.Or(string(one.Name), string(one.ID)), one.Problem)
+		}
 	}
 	switch {
 	case c.Cluster == "":

@@ -54,6 +54,7 @@ type Config struct {
 	ExpectWorkers int
 
 	Timeouts    store.Timeouts    // of raft; zero: the defaults
+	DiskTimeout time.Duration     // of a write to raft's log; 0: store.DefaultDiskTimeout
 	NodeGrace   time.Duration     // 0: observe.DefaultNodeGrace
 	DialOptions []grpc.DialOption // of connections to workers; tests disturb them
 }

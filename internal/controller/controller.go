@@ -102,7 +102,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 
 	happened := events.New(events.MaxEvents)
 	state, err := store.Open(store.Config{
-		Dir: dir, Name: cfg.Name, Listener: cfg.Raft, Expect: cfg.Expect, Log: log, Timeouts: cfg.Timeouts,
+		Dir: dir, Name: cfg.Name, Listener: cfg.Raft, Expect: cfg.Expect, Log: log, Timeouts: cfg.Timeouts, DiskTimeout: cfg.DiskTimeout,
 		Resolve: func(id fleet.ControllerID) (string, bool) {
 			m, ok := controllerOf(ring.Members(), id)
 			return m.Raft, ok
@@ -152,7 +152,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 
 	stopping := make(chan struct{})
 	handler := httpapi.New(httpapi.Config{
-		MaxBody: cfg.MaxBody, Catalogue: &starting{Catalogue: offers, incomplete: front.incomplete, empty: front.empty}, Router: router,
+		MaxBody: cfg.MaxBody, Catalogue: &starting{Catalogue: offers, incomplete: front.mayLack, empty: front.empty}, Router: router,
 		Fleet: front, Logs: front, Log: log, Registry: registry, Gatherer: registry,
 		Desired: write, Events: happened, Preview: preview(reconciler), Controllers: &controllers{writes: write, names: make(map[fleet.ControllerID]fleet.NodeID)},
 		Backup: backup(cfg.Version), Self: cfg.Name, Stopping: stopping,

@@ -59,6 +59,7 @@ func (c *controllers) List(context.Context) (api.Controllers, error) {
 		if m, ok := controllerOf(members, id); ok {
 			c.names[id] = m.Node
 			one.HTTP, one.Raft, one.Alive, one.Version = m.HTTP, m.Raft, true, m.Version
+			one.Problem = c.writes.problemOf(id)
 		}
 		one.Name, one.Leader = c.names[id], led && id == leader
 		out.Controllers = append(out.Controllers, *one)

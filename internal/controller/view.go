@@ -130,13 +130,21 @@ func (s *view) incomplete() string {
 	return ""
 }
 
+// mayLack says why servers that exist may be unknown here; "" if none is.
+func (s *view) mayLack() string {
+	if why := s.incomplete(); why != "" {
+		return why
+	}
+	return s.writes.Stale()
+}
+
 // empty tells whether no server is known here.
 func (s *view) empty() bool { return len(s.writes.State().Servers) == 0 }
 
 // Ready implements httpapi.Fleet.
 func (s *view) Ready() api.Ready {
 	all, status := s.writes.State(), s.published.Load().status
-	out := api.Ready{Reason: s.incomplete()}
+	out := api.Ready{Reason: cmp.Or(s.incomplete(), s.writes.Problem())}
 	out.Ready = out.Reason == ""
 	for _, name := range slices.Sorted(maps.Keys(all.Servers)) {
 		sv, st := all.Servers[name], status[name]
@@ -175,6 +183,9 @@ func (s *view) Nodes() []api.Node {
 		}
 		if m.Life == s.self.Life {
 			n.Zone = s.cfg.Zone
+		}
+		if n.Reason = s.writes.problemOf(m.Controller); n.Reason != "" {
+			n.State = api.NodeDegraded
 		}
 		out = append(out, n)
 	}

@@ -45,6 +45,15 @@ func (w *writes) Leader() (self bool, http string, ok bool) {
 	return false, m.HTTP, true // "": gossip has not told yet
 }
 
+// problemOf says why a controller does not keep desired state as it should, "" if
+// nothing is known to be wrong. Each knows it of itself, the leader of all.
+func (w *writes) problemOf(id fleet.ControllerID) string {
+	if id == w.ID() {
+		return w.Problem()
+	}
+	return w.PeerProblem(id)
+}
+
 // controllerOf finds a controller's present life.
 func controllerOf(members []fleet.Member, id fleet.ControllerID) (found fleet.Member, ok bool) {
 	for _, m := range members {

@@ -61,6 +61,11 @@ type Desired interface {
 	// Leader says who leads now: this controller, or the one whose HTTP API is
 	// at host:port. ok is false when nobody does, as far as is known.
 	Leader() (self bool, http string, ok bool)
+	// Problem says what keeps this controller from storing desired state, as a
+	// disk that is full; "" if nothing does.
+	Problem() string
+	// Stale says why State may lack what was written lately, "" if it does not.
+	Stale() string
 	// Subscribe tells that State, or Leader, may have changed; see
 	// notice.Board.
 	Subscribe() (look <-chan struct{}, cancel func())

@@ -114,6 +114,8 @@ type wanted struct {
 	st        *desired.State
 	role      role
 	proposed  int
+	problem   string       // what is wrong here
+	stale     string       // why the state may be old
 	onRead    func() error // before a read
 	onPropose func() error // before a proposal is applied
 }
@@ -149,6 +151,18 @@ func (d *wanted) become(r role) {
 	d.role = r
 	d.mu.Unlock()
 	d.Post()
+}
+
+func (d *wanted) Problem() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.problem
+}
+
+func (d *wanted) Stale() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.stale
 }
 
 func (d *wanted) Leader() (self bool, http string, ok bool) {

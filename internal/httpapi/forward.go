@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +36,20 @@ const (
 	wholeAnswer = 1 << 20
 )
 
-var errLateLeader = errors.New("it takes too long")
+var (
+	errLateLeader  = errors.New("it takes too long")
+	errLeaderMoved = errors.New("another controller leads now")
+)
+
+const (
+	// movedGrace is how long the answer to a write may still come once another
+	// controller leads: one that handed leadership over lives, and knows what
+	// became of its writes.
+	movedGrace = 250 * time.Millisecond
+	// transferGrace is movedGrace for the request that moves leadership: its
+	// answer waits until the old leader knows the new one.
+	transferGrace = leaderWait
+)
 
 // newTransport returns the way to leaders: direct, whatever proxies the
 // environment names.
@@ -115,6 +129,8 @@ func (h *Handler) forward(w *response, r *http.Request, address string, body []b
 		}
 		return fmt.Errorf("%w: the leader at %s did not answer: %v", fleet.ErrOutcomeUnknown, address, err) //nolint:errorlint // nobody shall find another kind
 	}
+	stopWatching := h.whenMoved(ctx, r, address, cancel)
+	defer stopWatching()
 	resp, err := h.leader.RoundTrip(out)
 	if err != nil {
 		return lost(err)
@@ -125,10 +141,67 @@ func (h *Handler) forward(w *response, r *http.Request, address string, body []b
 	if err != nil {
 		return lost(err)
 	}
+	stopWatching() // it does answer
 	if why, ok := refusedAsFollower(resp, begin); ok {
 		return notNow(why)
 	}
 	return h.passBack(w, r, resp, begin, alarm)
+}
+
+// whenMoved gives up waiting for the leader at an address once another leads:
+// one that was stopped or cut off may never answer. The function that it
+// returns ends the watch and waits for it; it may be called more than once.
+func (h *Handler) whenMoved(ctx context.Context, r *http.Request, address string, giveUp context.CancelCauseFunc) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		if !h.awaitMove(ctx, address) {
+			return
+		}
+		switch {
+		case isRead(r):
+		case strings.HasSuffix(r.URL.Path, "/transfer"):
+			sleep(ctx, transferGrace)
+		default:
+			sleep(ctx, movedGrace)
+		}
+		if ctx.Err() == nil {
+			giveUp(errLeaderMoved)
+		}
+	})
+	return func() {
+		cancel()
+		watch.Wait()
+	}
+}
+
+// awaitMove returns true once a controller leads that is not at the address,
+// false when ctx ends.
+func (h *Handler) awaitMove(ctx context.Context, address string) bool {
+	look, cancel := h.cfg.Desired.Subscribe()
+	defer cancel()
+	poll := time.NewTicker(leaderPoll)
+	defer poll.Stop()
+	for {
+		if self, now, ok := h.cfg.Desired.Leader(); ok && (self || now != "" && now != address) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-look:
+		case <-poll.C:
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // outgoing is the request as the leader gets it.

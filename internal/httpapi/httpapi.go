@@ -22,9 +22,9 @@
 // ends, and with it its call.
 //
 // A trailing slash is tolerated, HEAD is answered like GET without the body.
-// The package starts no goroutine of its own: a request runs in the one that
-// net/http gave it. Those of kept connections to the leader end with Close, or
-// half a minute after their last use.
+// A request runs in the goroutine that net/http gave it. While it waits for the
+// leader's answer, another one watches who leads, and ends with it. Those of kept
+// connections to the leader end with Close, or half a minute after their last use.
 package httpapi
 
 import (

@@ -17,7 +17,12 @@ const (
 	// leaderPoll backs up the notices: that gossip has found the leader's
 	// address is none.
 	leaderPoll = 50 * time.Millisecond
+	// maxWriteTime bounds a write, wherever it waits: for a leader, for the
+	// leader's answer, for a majority.
+	maxWriteTime = 10 * time.Second
 )
+
+var errSlowWrite = fmt.Errorf("it takes too long: more than %s", maxWriteTime)
 
 // notNow says why nobody could answer at this moment. Nothing was written, so
 // it may be tried again.
@@ -32,6 +37,12 @@ func (e notNow) Unwrap() error { return fleet.ErrNotLeader }
 // answers, or returns an error and has answered nothing; it may be called
 // again after one that wraps fleet.ErrNotLeader.
 func (h *Handler) atLeader(w *response, r *http.Request, body []byte, do func(ctx context.Context) error) {
+	client := r.Context()
+	if !isRead(r) {
+		ctx, cancel := context.WithTimeoutCause(client, maxWriteTime, errSlowWrite)
+		defer cancel()
+		r = r.WithContext(ctx)
+	}
 	err := h.tryLeader(w, r, body, do)
 	if errors.Is(err, fleet.ErrNotLeader) && r.Header.Get(headerForwarded) == "" {
 		err = h.awaitLeader(w, r, body, do)
@@ -48,7 +59,7 @@ func (h *Handler) atLeader(w *response, r *http.Request, body []byte, do func(ct
 		err = fmt.Errorf("%w: %s%s", fleet.ErrNoLeader, what, err.Error())
 	}
 	w.fail(err)
-	w.gone = w.gone || r.Context().Err() != nil
+	w.gone = w.gone || client.Err() != nil
 }
 
 // tryLeader tries it once, with the leader there is now.
@@ -61,11 +72,20 @@ func (h *Handler) tryLeader(w *response, r *http.Request, body []byte, do func(c
 		// Two that take each other for the leader would play ping-pong.
 		return notNow(fmt.Sprintf("%s passed the request on to %s, which does not lead", shorten(by), h.cfg.Self))
 	case !ok:
-		return notNow("no controller leads at present")
+		return h.notNow("no controller leads at present")
 	case address == "":
-		return notNow("the leader's address is not known yet")
+		return h.notNow("the leader's address is not known yet")
 	}
 	return h.forward(w, r, address, body)
+}
+
+// notNow says why there is no leader to ask, and what is wrong here, as that may
+// be the cause: a controller whose disk is full cannot become the leader.
+func (h *Handler) notNow(what string) error {
+	if p := h.cfg.Desired.Problem(); p != "" {
+		what += "; " + p
+	}
+	return notNow(what)
 }
 
 // awaitLeader tries it again until it was done, or for so long that there seems

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -55,7 +56,7 @@ func (h *Handler) read(w *response, r *http.Request, index func(*desired.State) 
 	}
 	if o.stale {
 		if err := answer(h.cfg.Desired.State()); err != nil {
-			w.fail(err)
+			w.fail(h.perhapsUnknown(err))
 		}
 		return
 	}
@@ -66,6 +67,18 @@ func (h *Handler) read(w *response, r *http.Request, index func(*desired.State) 
 		}
 		return answer(st)
 	})
+}
+
+// perhapsUnknown turns what is unknown here into an honest answer: it may exist,
+// if this controller may lack what was written lately.
+func (h *Handler) perhapsUnknown(err error) error {
+	if !errors.Is(err, fleet.ErrUnknownServer) && !errors.Is(err, fleet.ErrUnknownRevision) {
+		return err
+	}
+	if why := h.cfg.Desired.Stale(); why != "" {
+		return notNow(fmt.Sprintf("%v, as far as is known here: %s", err, why))
+	}
+	return err
 }
 
 // await returns when there is something newer than what the client has, when

@@ -41,6 +41,9 @@ type Store interface {
 	// Answered is when a controller last answered this one, the leader; zero:
 	// never.
 	Answered(id fleet.ControllerID) time.Time
+	// PeerProblem says what keeps a controller from storing what this one, the
+	// leader, sends to it; "" if nothing does.
+	PeerProblem(id fleet.ControllerID) string
 }
 
 // Config says what a Keeper works with.
@@ -60,6 +63,8 @@ const (
 	EventRemoved  = "controller_removed"
 	EventLost     = "controller_lost"
 	EventBack     = "controller_back"
+	EventLagging  = "controller_lagging"
+	EventCaughtUp = "controller_caught_up"
 )
 
 // Keeper keeps the membership of a cluster while its controller leads.
@@ -84,7 +89,7 @@ func New(cfg Config) *Keeper {
 func (k *Keeper) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	memory := memory{promoted: map[fleet.ControllerID]time.Time{}}
+	memory := memory{promoted: map[fleet.ControllerID]time.Time{}, lagging: map[fleet.ControllerID]bool{}}
 	complained := ""
 	for {
 		complaint := ""
@@ -141,6 +146,7 @@ func (k *Keeper) world(memory *memory) (*world, error) {
 	}
 	lost, back := memory.look(w.now, w.alive, voters)
 	w.memory = *memory
+	k.tellLagging(w)
 	for _, id := range lost {
 		k.tell(EventLost, "lost", id, "gossip does not see it any more")
 	}
@@ -148,6 +154,28 @@ func (k *Keeper) world(memory *memory) (*world, error) {
 		k.tell(EventBack, "back", id, "gossip sees it again")
 	}
 	return w, nil
+}
+
+// tellLagging tells of the living that do not store what they are sent, and of
+// those that do so again.
+func (k *Keeper) tellLagging(w *world) {
+	for _, v := range w.voters {
+		_, lives := w.alive[v.ID]
+		problem := ""
+		if lives && v.ID != w.self {
+			problem = k.cfg.Store.PeerProblem(v.ID)
+		}
+		switch lagged := w.memory.lagging[v.ID]; {
+		case problem != "" && !lagged:
+			w.memory.lagging[v.ID] = true
+			k.tell(EventLagging, "lags", v.ID, problem)
+		case problem == "" && lagged:
+			delete(w.memory.lagging, v.ID)
+			if lives {
+				k.tell(EventCaughtUp, "has caught up", v.ID, "it stores what it is sent")
+			}
+		}
+	}
 }
 
 // do carries out one action.
@@ -177,6 +205,10 @@ func (k *Keeper) do(w *world, a action) error {
 
 // tell logs and records what happened to a controller, and why.
 func (k *Keeper) tell(kind, what string, id fleet.ControllerID, reason string) {
-	k.cfg.Log.Info("controller "+what, "controller", id, "node", k.names[id], "reason", reason)
+	level := slog.LevelInfo
+	if kind == EventLagging {
+		level = slog.LevelWarn
+	}
+	k.cfg.Log.Log(context.Background(), level, "controller "+what, "controller", id, "node", k.names[id], "reason", reason)
 	k.cfg.Record(kind, nameOf(id, k.names[id])+" "+what+": "+reason)
 }

@@ -25,6 +25,7 @@ type cluster struct {
 	expect  int
 	err     error              // of every change
 	mute    fleet.ControllerID // raft cannot reach it
+	lags    fleet.ControllerID // it stores nothing
 	tries   int
 	told    []string
 }
@@ -64,6 +65,15 @@ func (c *cluster) Answered(id fleet.ControllerID) time.Time {
 		return time.Time{}
 	}
 	return time.Now()
+}
+
+func (c *cluster) PeerProblem(id fleet.ControllerID) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id == c.lags {
+		return "it has stored nothing for 6s: disk full"
+	}
+	return ""
 }
 
 func (c *cluster) ring() []fleet.Member {
@@ -203,6 +213,36 @@ func TestFlapping(t *testing.T) {
 		after(8*time.Second, "a d~")
 		after(4*time.Second, "a d")
 	})
+}
+
+// One that stores nothing is named, once, and gets no vote meanwhile.
+func TestLagging(t *testing.T) {
+	c := &cluster{expect: 1, voters: []fleet.Voter{{ID: "a", Voting: true}}, members: []fleet.Member{controller("a", of("k1"))}, lags: "d"}
+	run(t, c, func(after func(time.Duration, string)) {
+		c.start(controller("d"))
+		after(time.Hour, "a d~")
+		c.mu.Lock()
+		c.lags = ""
+		c.mu.Unlock()
+		after(2*time.Second, "a d")
+		c.mu.Lock()
+		c.lags = "d"
+		c.mu.Unlock()
+		after(2*time.Second, "a d")
+		c.kill("d") // that is told already
+		after(2*time.Second, "a d")
+	})
+	const lags, caughtUp = "controller_lagging: controller nd (d) lags: it has stored nothing for 6s: disk full",
+		"controller_caught_up: controller nd (d) has caught up: it stores what it is sent"
+	var got []string
+	for _, line := range c.told {
+		if line == lags || line == caughtUp {
+			got = append(got, line)
+		}
+	}
+	if want := []string{lags, caughtUp, lags}; !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
 }
 
 // A vote for one that only gossip reaches would stop all writes of a cluster

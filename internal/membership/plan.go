@@ -53,6 +53,8 @@ type memory struct {
 	seen map[fleet.ControllerID]sight
 	// promoted is when this leader gave votes, until each has replaced a voter.
 	promoted map[fleet.ControllerID]time.Time
+	// lagging are those that were told of as such.
+	lagging map[fleet.ControllerID]bool
 }
 
 // sight is one controller, as it has been since some time.
@@ -143,7 +145,7 @@ func removeReplaced(w *world) (action, bool) {
 
 func promoteHealthy(w *world) (action, bool) {
 	for _, v := range w.voters {
-		if w.waited(v) && !w.silent(v.ID) {
+		if w.waited(v) && !w.silent(v.ID) && !w.memory.lagging[v.ID] {
 			return action{verb: promote, id: v.ID, reason: fmt.Sprintf("healthy for %s", w.forHow(v.ID))}, true
 		}
 	}

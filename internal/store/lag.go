@@ -139,9 +139,9 @@ func (p *progress) note(id raft.ServerID, req *raft.AppendEntriesRequest, succes
 	}
 }
 
-// problem says what keeps a peer that answers from storing the log of a term,
-// whose last entry is given; "" if nothing does.
-func (p *progress) problem(id raft.ServerID, term, last uint64, now time.Time) string {
+// problem says what keeps a peer from storing the log of a term, whose last
+// entry is given; "" if nothing does. The peer last answered at a time.
+func (p *progress) problem(id raft.ServerID, term, last uint64, answered, now time.Time) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	one := p.peers[id]
@@ -149,6 +149,13 @@ func (p *progress) problem(id raft.ServerID, term, last uint64, now time.Time) s
 		return ""
 	}
 	from := one.since
+	if answered.After(from) {
+		from = answered
+	}
+	if silence := now.Sub(from); silence > silentAfter {
+		return fmt.Sprintf("it has not answered for %s", silence.Round(time.Second))
+	}
+	from = one.since
 	if one.stored.After(from) {
 		from = one.stored
 	}
@@ -196,14 +203,13 @@ func (s *Store) Stale() string {
 }
 
 // PeerProblem says what keeps another controller from storing what this one,
-// the leader, sends to it; "" if nothing does, if it does not answer at all, or
-// if this one does not lead.
+// the leader, sends to it; "" if nothing does, or if this one does not lead.
 func (s *Store) PeerProblem(id fleet.ControllerID) string {
 	term, leads := s.leaderTerm()
-	if !leads || id == s.ID() || time.Since(s.Answered(id)) > silentAfter {
+	if !leads || id == s.ID() {
 		return ""
 	}
-	return s.net.progress.problem(raft.ServerID(id), term, s.raft.LastIndex(), time.Now())
+	return s.net.progress.problem(raft.ServerID(id), term, s.raft.LastIndex(), s.Answered(id), time.Now())
 }
 
 // giveUp gives leadership up when the disk hangs. Raft's main loop waits for
