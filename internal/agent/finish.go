@@ -185,7 +185,21 @@ func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string)
 		}
 		return exit, fleet.PhaseStopped, stop
 	}
+	lines := r.stderr.last(reasonLines, reasonBytes, true)
 	var parts []string
+	if cause != nil { // what is most likely the reason comes first
+		strays := r.strays.list()
+		silent := s.init == nil && ladder != ""
+		for _, part := range []string{
+			stdoutHint(strays, lines, silent, r.order.Template.Image != ""),
+			r.runtimeHint(s, exit, lines),
+			quoteStrays(strays, s.conn.Stats().Skipped),
+		} {
+			if part != "" {
+				parts = append(parts, part)
+			}
+		}
+	}
 	switch {
 	case killed && ladder == "":
 		parts = append(parts, "closed its stdout and ran on: killed")
@@ -196,10 +210,6 @@ func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string)
 	default:
 		parts = append(parts, exit.String())
 	}
-	if n := s.conn.Stats().Skipped; cause != nil && n > 0 {
-		parts = append(parts, fmt.Sprintf("%d lines on its stdout were not JSON-RPC", n))
-	}
-	lines := r.stderr.last(reasonLines, reasonBytes)
 	if len(lines) > 0 {
 		quote := strings.Join(lines, " | ")
 		if len(quote) > reasonBytes {
@@ -207,12 +217,16 @@ func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string)
 		}
 		parts = append(parts, "last stderr: "+quote)
 	}
-	if h, ok := s.proc.(fleet.Hinter); ok && cause != nil {
-		if hint := h.Hint(exit, lines); hint != "" {
-			parts = append(parts, hint)
-		}
-	}
 	return exit, fleet.PhaseFailed, strings.Join(parts, "; ")
+}
+
+// runtimeHint is what the runtime knows to try against such an end, "" for
+// nothing.
+func (r *replica) runtimeHint(s *session, exit fleet.Exit, stderr []string) string {
+	if h, ok := s.proc.(fleet.Hinter); ok {
+		return h.Hint(exit, stderr)
+	}
+	return ""
 }
 
 // remove takes every trace of the process away.

@@ -66,6 +66,7 @@ func TestDeadServerBecomesUnhealthy(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", nil)
+		synctest.Wait() // the first ping was answered
 		began := time.Now()
 		call := r.call("a", "freeze", `{"ms":90000}`)
 		synctest.Wait()
@@ -194,6 +195,7 @@ func TestTimeoutsTriggerAPing(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), nil)
 		r.ready("a", func(tpl *fleet.Template) { tpl.Health.Period = time.Hour })
+		synctest.Wait() // the first ping was answered
 		calls := []*caller{r.call("a", "freeze", `{}`), r.call("a", "echo", `{}`), r.call("a", "echo", `{}`)}
 		synctest.Wait()
 		began := time.Now()

@@ -40,7 +40,7 @@ func TestLifeOfAReplica(t *testing.T) {
 		if got.Reason != "scaled down" || got.Exit == nil || !got.Exit.Requested || got.Load.Total != 2 || got.EndedAt.IsZero() {
 			t.Errorf("report of a stopped replica: %+v, exit %+v", got, got.Exit)
 		}
-		if !slices.Equal(got.Log, []string{"hello from stderr"}) {
+		if !slices.Equal(got.Log, []string{"stdout: welcome", "hello from stderr"}) && !slices.Equal(got.Log, []string{"hello from stderr", "stdout: welcome"}) {
 			t.Errorf("its last lines: %q", got.Log)
 		}
 		want := []fleet.Phase{fleet.PhasePulling, fleet.PhaseStarting, fleet.PhaseReady, fleet.PhaseDraining, fleet.PhaseStopped}
@@ -189,7 +189,8 @@ func TestEndsOfAReplica(t *testing.T) {
 		},
 		{
 			name: "never answers", server: agenttest.Echo{Silent: true, Banner: "Server listening", Complaint: "waiting for godot"}.Serve,
-			want:  []string{"not ready within 20s of its start: no answer to initialize", "1 lines on its stdout were not JSON-RPC", "waiting for godot"},
+			want: []string{"the server seems to have started its HTTP mode; look for a flag such as --stdio",
+				"on its stdout, 1 line that is not JSON-RPC: Server listening; not ready within 20s of its start: no answer to initialize; last stderr: waiting for godot"},
 			takes: 20 * time.Second,
 		},
 		{

@@ -37,7 +37,9 @@ type replica struct {
 	budget  *stdio.Budget
 	maxLine int
 	log     *slog.Logger
-	stderr  *stderrRing
+	stderr  *stderrRing // and what of stdout is no JSON-RPC
+	strays  strays
+	mask    *masker
 
 	// The path of calls. conn is set before open is.
 	conn    *stdio.Conn
@@ -60,10 +62,12 @@ type replica struct {
 }
 
 func newReplica(a *Agent, as fleet.Assignment) *replica {
+	mask := newMasker(as.Template.Env)
 	return &replica{
 		order: as, node: a.cfg.Node, cluster: a.orders.cluster, runtime: a.cfg.Runtime,
 		board: a.board, budget: a.budget, maxLine: a.cfg.MaxReply,
-		log:    a.log.With("server", string(as.Server), "replica", string(as.ID)),
+		log:    slog.New(mask.handler(a.log.Handler())).With("server", string(as.Server), "replica", string(as.ID)),
+		mask:   mask,
 		stderr: newStderrRing(),
 		idle:   make(chan struct{}, 1), late: make(chan struct{}, 1), grown: make(chan struct{}, 1),
 		stopping: make(chan struct{}), hurry: make(chan struct{}, 1),
@@ -91,7 +95,7 @@ func (r *replica) stop(reason string, by time.Time) {
 func (r *replica) drain(reason string) {
 	r.board.move(r.order.ID, fleet.PhaseDraining, func(rep *fleet.Replica) {
 		r.open.Store(false)
-		rep.Reason = reason
+		rep.Reason = r.mask.text(reason)
 		rep.Load = r.load()
 	})
 	notify(r.idle)
@@ -206,7 +210,7 @@ func (r *replica) startTimeout() time.Duration {
 func startTooLong(d time.Duration) error { return fmt.Errorf("not ready within %s of its start", d) }
 
 func (r *replica) pulling(progress string) {
-	tell := func(rep *fleet.Replica) { rep.Reason = progress }
+	tell := func(rep *fleet.Replica) { rep.Reason = r.mask.text(progress) }
 	if !r.board.move(r.order.ID, fleet.PhasePulling, tell) {
 		r.board.edit(r.order.ID, fleet.PhasePulling, func(rep *fleet.Replica) bool {
 			tell(rep)
@@ -226,6 +230,7 @@ func (r *replica) neverRan(ctx context.Context, err error) {
 
 // report tells the end.
 func (r *replica) report(ctx context.Context, phase fleet.Phase, reason string, exit *fleet.Exit) {
+	reason = r.mask.text(reason)
 	level := slog.LevelInfo
 	if phase == fleet.PhaseFailed {
 		level = slog.LevelWarn
@@ -236,7 +241,7 @@ func (r *replica) report(ctx context.Context, phase fleet.Phase, reason string, 
 		rep.EndedAt = time.Now()
 		rep.PID = 0
 		rep.Load = fleet.Load{Total: r.total.Load()}
-		rep.Log = r.stderr.last(reportLines, reportBytes)
+		rep.Log = r.stderr.last(reportLines, reportBytes, false)
 	})
 	r.log.Log(ctx, level, "replica ended", "phase", phase.String(), "reason", reason)
 }

@@ -237,11 +237,11 @@ func TestStderrIsBounded(t *testing.T) {
 	flood := strings.Repeat("x", 1000)
 	src := io.MultiReader(strings.NewReader(long+"\n"), strings.NewReader(strings.Repeat(flood+"\r\n", 2000)), strings.NewReader("\n\nlast\xff without end"))
 	var out strings.Builder
-	pumpStderr(src, ring, slog.New(slog.NewTextHandler(&out, nil)))
+	pumpStderr(src, ring, nil, slog.New(slog.NewTextHandler(&out, nil)))
 	if n := len(ring.lines); n > maxLines || ring.size() > maxLineBytes {
 		t.Errorf("%d lines of %d bytes are kept", n, ring.size())
 	}
-	if got := ring.last(2, 10000); len(got) != 2 || got[0] != flood || got[1] != "last\uFFFD without end" {
+	if got := ring.last(2, 10000, false); len(got) != 2 || got[0] != flood || got[1] != "last\uFFFD without end" {
 		t.Errorf("last lines: %.40q", got)
 	}
 	if ring.total != 2002 {
@@ -253,8 +253,8 @@ func TestStderrIsBounded(t *testing.T) {
 	contains(t, out.String(), "stderr lines not logged")
 
 	long1 := newStderrRing()
-	pumpStderr(strings.NewReader(long+"\nnext\n"), long1, slog.New(slog.DiscardHandler))
-	if got := long1.last(2, 1<<20); len(got) != 2 || len(got[0]) != maxLine || got[1] != "next" {
+	pumpStderr(strings.NewReader(long+"\nnext\n"), long1, nil, slog.New(slog.DiscardHandler))
+	if got := long1.last(2, 1<<20, true); len(got) != 2 || len(got[0]) != maxLine || got[1] != "next" {
 		t.Errorf("a long line: %d lines", len(got))
 	}
 }
@@ -270,7 +270,7 @@ func TestOldEndedLogsAreTrimmed(t *testing.T) {
 		if _, _, err := b.add(fleet.Assignment{ID: id, Template: new(fleet.Template)}, ring); err != nil {
 			t.Fatal(err)
 		}
-		b.move(id, fleet.PhaseFailed, func(rep *fleet.Replica) { rep.Log = ring.last(2, 10000) })
+		b.move(id, fleet.PhaseFailed, func(rep *fleet.Replica) { rep.Log = ring.last(2, 10000, false) })
 	}
 	size := 0
 	for _, e := range b.entries {

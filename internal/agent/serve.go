@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -52,6 +53,11 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 	s.conn = stdio.New(stdio.Config{
 		In: proc.Stdin(), Out: proc.Stdout(), Log: r.log,
 		MaxLine: r.maxLine, Budget: r.budget,
+		Quote: r.quote,
+		OnStray: func(one stdio.Stray) {
+			r.strays.add(one)
+			r.stderr.add(strayLog(one))
+		},
 		NoPing:     r.order.Template.Health.Off,
 		ClientInfo: mcp.Implementation{Name: "mcpfleet", Version: r.node.Version},
 		OnNotification: func(method string, _ []byte) {
@@ -69,7 +75,7 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 	})
 	s.owned.Go(func() {
 		defer close(pumped)
-		pumpStderr(proc.Stderr(), r.stderr, r.log)
+		pumpStderr(proc.Stderr(), r.stderr, r.mask, r.log)
 	})
 	s.owned.Go(func() {
 		select {
@@ -88,6 +94,12 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 		return true
 	})
 	return s
+}
+
+// quote returns the beginning of what the server wrote, fit to be shown.
+func (r *replica) quote(b []byte, n int) string {
+	keep := min(len(b), n+r.mask.longest()+1) // not a copy of all, which may be large
+	return r.mask.cut(strings.ToValidUTF8(string(b[:keep]), "\uFFFD"), n)
 }
 
 // wait waits for c, at most d, and tells whether it was closed.

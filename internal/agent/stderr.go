@@ -97,12 +97,16 @@ func (r *stderrRing) close() {
 	}
 }
 
-// last returns up to n lines, of up to maxBytes together.
-func (r *stderrRing) last(n, maxBytes int) []string {
+// last returns up to n lines, of up to maxBytes together; with stderr set, those
+// of stderr alone.
+func (r *stderrRing) last(n, maxBytes int, stderr bool) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var texts []string
 	for _, l := range slices.Backward(r.lines) {
+		if stderr && strings.HasPrefix(l.Text, fleet.StdoutMark) {
+			continue
+		}
 		maxBytes -= len(l.Text)
 		if len(texts) == n || maxBytes < 0 && len(texts) > 0 {
 			break
@@ -156,8 +160,8 @@ func (r *stderrRing) read(c chan<- struct{}) (done func()) {
 }
 
 // pumpStderr moves lines from a replica's stderr to its ring and the log,
-// until the end of the pipe.
-func pumpStderr(src io.Reader, ring *stderrRing, log *slog.Logger) {
+// until the end of the pipe. This is where its secrets are masked.
+func pumpStderr(src io.Reader, ring *stderrRing, mask *masker, log *slog.Logger) {
 	in := bufio.NewReaderSize(src, maxLine)
 	limit := newLogLimit()
 	defer limit.flush(log)
@@ -165,6 +169,11 @@ func pumpStderr(src io.Reader, ring *stderrRing, log *slog.Logger) {
 		line, err := in.ReadSlice('\n')
 		if line = bytes.TrimRight(line, "\r\n"); len(line) > 0 {
 			text := strings.ToValidUTF8(string(line), "\uFFFD")
+			if errors.Is(err, bufio.ErrBufferFull) {
+				text = mask.partial(text)
+			} else {
+				text = mask.text(text)
+			}
 			ring.add(text)
 			limit.log(log, text)
 		}

@@ -103,7 +103,12 @@ const (
 	CallReleased
 )
 
-// LogLine is one line a replica wrote to stderr.
+// StdoutMark begins the lines of a replica's log that stood on its stdout,
+// where they did not belong.
+const StdoutMark = "stdout: "
+
+// LogLine is one line that a replica wrote to stderr, or a marked one that it
+// wrote to stdout.
 type LogLine struct {
 	Time time.Time
 	Text string

@@ -75,8 +75,13 @@ func failureOf(id fleet.ReplicaID, node fleet.NodeID, ran bool, e *fleet.Replica
 	if reason == "" && e.Exit != nil {
 		reason = e.Exit.String()
 	}
-	var why, quoted []string
-	for _, line := range e.Log[max(0, len(e.Log)-quotedLines):] {
+	var why, quoted, stderr []string
+	for _, line := range e.Log {
+		if !strings.HasPrefix(line, fleet.StdoutMark) { // the reason has quoted them
+			stderr = append(stderr, line)
+		}
+	}
+	for _, line := range stderr[max(0, len(stderr)-quotedLines):] {
 		if line = strings.TrimSpace(line); line != "" && !strings.Contains(reason, line) {
 			quoted = append(quoted, cut(line))
 		}

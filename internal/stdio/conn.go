@@ -60,6 +60,12 @@ type Config struct {
 	// OnNotification is called on the reader with each notification but progress: it must not block,
 	// and params is only valid during the call. It may be nil.
 	OnNotification func(method string, params []byte)
+	// OnStray is called on the reader with the first lines that do not belong on the server's stdout: it
+	// must not block. It may be nil.
+	OnStray func(Stray)
+	// Quote turns the first n bytes of what the server sent into text for people. Whoever knows secrets
+	// of the server masks them there. nil means as it is.
+	Quote func(b []byte, n int) string
 }
 
 // Conn is one conversation.
@@ -75,7 +81,7 @@ type Conn struct {
 	// answered one, and answered what it was asked next.
 	answersPing, ignoresPing atomic.Bool
 	counts                   counters
-	noise                    noise // the reader's
+	strays                   strays
 
 	mu          sync.Mutex
 	pending     map[uint64]*Pending // until the reply, or until the server let go of it
@@ -96,6 +102,9 @@ func New(cfg Config) *Conn {
 	}
 	if cfg.MaxQueue == 0 {
 		cfg.MaxQueue = DefaultMaxQueue
+	}
+	if cfg.Quote == nil {
+		cfg.Quote = quote
 	}
 	return &Conn{
 		cfg:     cfg,
@@ -414,7 +423,7 @@ func (c *Conn) endAll() {
 	c.mu.Unlock()
 	slices.SortFunc(left, func(a, b ending) int { return cmp.Compare(a.id, b.id) })
 	c.finishAll(left, Reply{Err: ErrLost, Delivered: true})
-	if n := c.noise.suppressed; n > 0 {
+	if n := c.strays.suppressed; n > 0 {
 		c.log.Warn("skipped more lines that are not JSON-RPC", "suppressed", n)
 	}
 }

@@ -6,28 +6,19 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
 const (
-	// noisePeriod is how often a line that is no message is logged.
-	noisePeriod = time.Second
-	// noiseQuote is how much of it.
-	noiseQuote = 200
 	// maxAnswerID is the longest id of a server's request that we repeat in an answer.
 	maxAnswerID = 1024
+	// maxQuotedID is how much of an unknown id is told.
+	maxQuotedID = 40
 )
 
 var byteOrderMark = []byte("\uFEFF")
-
-// noise limits the log of skipped lines.
-type noise struct {
-	logged     time.Time
-	suppressed int
-}
 
 // read takes the server's lines until its stdout ends.
 func (c *Conn) read() error {
@@ -65,6 +56,9 @@ func (c *Conn) message(l line) {
 	case env.Kind == mcp.KindResponse || env.Kind == mcp.KindErrorResponse:
 		c.reply(env, l)
 	default:
+		if env.Kind == mcp.KindRequest && string(env.Method) == mcp.MethodInitialize {
+			c.stray("the server repeats what it reads", Stray{Kind: StrayEcho}, l.data, nil)
+		}
 		c.incoming(env)
 		l.hold.release()
 	}
@@ -113,7 +107,7 @@ func (c *Conn) incoming(env mcp.Envelope) {
 	case env.Kind == mcp.KindRequest && string(env.Method) == mcp.MethodPing:
 		c.answer(env.ID, `,"result":{}}`)
 	case env.Kind == mcp.KindRequest:
-		c.refuse(env.ID, mcp.CodeMethodNotFound, "method not found: "+cut(env.Method))
+		c.refuse(env.ID, mcp.CodeMethodNotFound, "method not found: "+quote(env.Method, noiseQuote))
 	case string(env.Method) == mcp.MethodProgress:
 		c.progress(env.Params)
 	case c.cfg.OnNotification != nil:
@@ -169,7 +163,7 @@ func (c *Conn) reply(env mcp.Envelope, l line) {
 	if p == nil {
 		if !late {
 			c.counts.unknownIDs.Add(1)
-			c.logNoise("a reply names no call", l.data, nil)
+			c.stray("a reply names no call", Stray{Kind: StrayAnswer, ID: c.cfg.Quote(env.ID, maxQuotedID)}, l.data, nil)
 		}
 		l.hold.release()
 		return
@@ -246,7 +240,7 @@ func (c *Conn) malformed(l line, env mcp.Envelope, err error) {
 		id, reply = f.ID(), f.Reply() && !f.Method()
 	}
 	if !l.cut && reply && c.fail(id, fmt.Errorf("%w: %w", ErrBadReply, err)) {
-		c.logNoise("a reply is malformed", l.data, err)
+		c.stray("a reply is malformed", Stray{Kind: StrayBroken}, l.data, err)
 		return
 	}
 	c.skip(l.data, err)
@@ -276,23 +270,5 @@ func (c *Conn) fail(raw []byte, err error) bool {
 // skip counts and logs a line that is no message.
 func (c *Conn) skip(data []byte, err error) {
 	c.counts.skipped.Add(1)
-	c.logNoise("skipped a line that is not JSON-RPC", data, err)
-}
-
-func (c *Conn) logNoise(message string, data []byte, err error) {
-	now := time.Now()
-	if now.Sub(c.noise.logged) < noisePeriod {
-		c.noise.suppressed++
-		return
-	}
-	c.log.Warn(message, "line", cut(data), "bytes", len(data), "error", err, "suppressed", c.noise.suppressed)
-	c.noise = noise{logged: now}
-}
-
-// cut quotes the beginning of what a server sent.
-func cut(b []byte) string {
-	if len(b) > noiseQuote {
-		return string(bytes.ToValidUTF8(b[:noiseQuote], []byte("?"))) + "..."
-	}
-	return string(bytes.ToValidUTF8(b, []byte("?")))
+	c.stray("skipped a line that is not JSON-RPC", Stray{Kind: StrayLine}, data, err)
 }

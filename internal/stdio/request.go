@@ -146,7 +146,7 @@ func (c *Conn) List(ctx context.Context, method, member string) ([][]byte, error
 		}
 		if slices.Contains(seen, cursor) {
 			// It would go on for ever. The pages so far may be all there is.
-			c.log.Warn("the server repeats a cursor, so its list ends there", "method", method, "cursor", cut([]byte(cursor)), "elements", len(all))
+			c.log.Warn("the server repeats a cursor, so its list ends there", "method", method, "cursor", c.cfg.Quote([]byte(cursor), noiseQuote), "elements", len(all))
 			return distinct(all), nil
 		}
 		seen = append(seen, cursor)

@@ -1,0 +1,138 @@
+package agent
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/stdio"
+)
+
+// How much of what stood on stdout a reason quotes.
+const (
+	strayLines = 3
+	strayBytes = 200
+)
+
+// strays collects the first lines that did not belong on a replica's stdout.
+// The conversation's reader adds to it, the supervisor reads it.
+type strays struct {
+	mu  sync.Mutex
+	all []stdio.Stray
+}
+
+func (s *strays) add(one stdio.Stray) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, one)
+}
+
+func (s *strays) list() []stdio.Stray {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all[:len(s.all):len(s.all)]
+}
+
+// strayLog is a stray as a line of the replica's log.
+func strayLog(s stdio.Stray) string {
+	switch s.Kind {
+	case stdio.StrayAnswer:
+		return fleet.StdoutMark + "an answer to no request: " + s.Text
+	case stdio.StrayBroken:
+		return fleet.StdoutMark + "a malformed answer: " + s.Text
+	case stdio.StrayEcho:
+		return fleet.StdoutMark + "what it was sent: " + s.Text
+	case stdio.StrayLine:
+	}
+	return fleet.StdoutMark + s.Text
+}
+
+// quoteStrays tells what stood on stdout, for a reason. n is how many lines
+// were no JSON-RPC.
+func quoteStrays(all []stdio.Stray, n int64) string {
+	if len(all) == 0 {
+		return ""
+	}
+	var quoted []string
+	for _, s := range all[:min(strayLines, len(all))] {
+		text := strings.TrimSpace(s.Text)
+		if len(text) > strayBytes {
+			text = strings.ToValidUTF8(text[:strayBytes], "") + "..."
+		}
+		quoted = append(quoted, text)
+	}
+	where := "on its stdout"
+	switch {
+	case n == 1:
+		where = "on its stdout, 1 line that is not JSON-RPC"
+	case n > 1:
+		where = fmt.Sprintf("on its stdout, %d lines that are not JSON-RPC", n)
+	}
+	return where + ": " + strings.Join(quoted, " | ")
+}
+
+var (
+	// banner matches what servers say that listen on a port.
+	banner = regexp.MustCompile(`(?i)\b(listening|running|started|serving|available|ready|open|accepting|bound)\b.*(\bhttps?://|\bport\b|:\d{2,5}\b|\b0\.0\.0\.0\b|\blocalhost\b)` +
+		`|\b(http|sse|streamable)\b.*\b(server|transport|mode|endpoint)\b` +
+		`|\b(server|endpoint|transport)\b.*\b(http|https|sse|streamable)\b`)
+	// bareBanner is enough on stdout, where an MCP server has nothing to say.
+	bareBanner = regexp.MustCompile(`(?i)\b(server|app|application|service)\b.*\b(listening|running|started|ready|up)\b|^\s*(\* )?(listening|serving)\b`)
+	notHTTP    = regexp.MustCompile(`(?i)\bstdio\b`)
+)
+
+// stdoutHint says what may be wrong with a server that did not become ready, by
+// what it wrote to stdout; "" when nothing is known. silent says that it never
+// answered, which makes its stderr worth a look, too.
+func stdoutHint(all []stdio.Stray, stderr []string, silent, image bool) string {
+	var ids []string
+	for _, s := range all {
+		switch {
+		case s.Kind == stdio.StrayEcho:
+			return "it repeats what it is sent, as a terminal or cat does: leave out options such as -t"
+		case s.Kind == stdio.StrayAnswer && s.ID == "":
+			ids = append(ids, "none")
+		case s.Kind == stdio.StrayAnswer:
+			ids = append(ids, s.ID)
+		case s.Kind == stdio.StrayLine && contentLength(s.Text):
+			return "it frames messages with Content-Length headers, as language servers do; MCP over stdio is one JSON message a line"
+		case s.Kind == stdio.StrayLine && isPieceOfJSON(s.Text):
+			return "it prints its JSON over several lines; MCP over stdio is one JSON message a line, without indentation"
+		case s.Kind == stdio.StrayLine && isBanner(s.Text, true):
+			return httpHint(image)
+		}
+	}
+	if len(ids) > 0 {
+		return "its answers name requests that were never sent, id " + strings.Join(ids[:min(strayLines, len(ids))], ", ") +
+			"; an answer must repeat the id of its request"
+	}
+	for _, line := range stderr {
+		if silent && isBanner(line, false) {
+			return httpHint(image)
+		}
+	}
+	return ""
+}
+
+func httpHint(image bool) string {
+	what := "the server"
+	if image {
+		what = "the image"
+	}
+	return what + " seems to have started its HTTP mode; look for a flag such as --stdio, `--transport stdio`, TRANSPORT=stdio"
+}
+
+func isBanner(line string, bare bool) bool {
+	return !notHTTP.MatchString(line) && (banner.MatchString(line) || bare && bareBanner.MatchString(line))
+}
+
+func contentLength(line string) bool {
+	return len(line) > len("content-length:") && strings.EqualFold(line[:len("content-length:")], "content-length:")
+}
+
+func isPieceOfJSON(line string) bool {
+	line = strings.TrimSpace(line)
+	return line == "{" || line == "[" || strings.HasPrefix(line, `"jsonrpc"`)
+}

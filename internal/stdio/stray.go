@@ -1,0 +1,70 @@
+package stdio
+
+import (
+	"bytes"
+	"time"
+)
+
+const (
+	// noisePeriod is how often a line that is no message is logged.
+	noisePeriod = time.Second
+	// noiseQuote is how much of it.
+	noiseQuote = 200
+	// maxStrays is how many lines a conversation hands to Config.OnStray, and
+	// strayQuote how much of each. The first ones tell what is wrong.
+	maxStrays  = 20
+	strayQuote = 500
+)
+
+// Stray is what a server wrote to its stdout and should not have.
+type Stray struct {
+	Kind StrayKind
+	Text string // its beginning, as Config.Quote gives it
+	ID   string // of a StrayAnswer, raw; "" if it has none
+}
+
+// StrayKind says what is wrong with a line.
+type StrayKind uint8
+
+// The kinds of strays.
+const (
+	StrayLine   StrayKind = iota // no JSON-RPC at all
+	StrayBroken                  // the answer to a request, but malformed
+	StrayAnswer                  // an answer to what was never asked
+	StrayEcho                    // a request that only we send: the server repeats what it reads
+)
+
+// strays counts and limits what is told of strays. The reader owns it.
+type strays struct {
+	told       int
+	logged     time.Time
+	suppressed int
+}
+
+// stray tells of a line that is no message: the first ones to OnStray, and one
+// a second to the log.
+func (c *Conn) stray(message string, s Stray, data []byte, err error) {
+	if data == nil && err != nil {
+		data = []byte("(" + err.Error() + ")") // it was not kept
+	}
+	if c.strays.told < maxStrays && c.cfg.OnStray != nil {
+		c.strays.told++
+		s.Text = c.cfg.Quote(data, strayQuote)
+		c.cfg.OnStray(s)
+	}
+	now := time.Now()
+	if now.Sub(c.strays.logged) < noisePeriod {
+		c.strays.suppressed++
+		return
+	}
+	c.log.Warn(message, "line", c.cfg.Quote(data, noiseQuote), "bytes", len(data), "error", err, "suppressed", c.strays.suppressed)
+	c.strays.logged, c.strays.suppressed = now, 0
+}
+
+// quote returns the beginning of what a server sent.
+func quote(b []byte, n int) string {
+	if len(b) > n {
+		return string(bytes.ToValidUTF8(b[:n], []byte("?"))) + "..."
+	}
+	return string(bytes.ToValidUTF8(b, []byte("?")))
+}
