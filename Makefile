@@ -39,6 +39,10 @@ else
 	$(GO) test -race -count=1 -p 2 -timeout 20m ./...
 endif
 
+.PHONY: interop
+interop: ## compare the fleet with the official TypeScript client over some 35 real servers from npm
+	$(GO) test -count=1 -timeout 30m -v ./test/interop -servers=all
+
 .PHONY: lint
 lint: ## gofmt, vet, golangci-lint, buf lint, the wire fits the last version, and generated code is up to date
 	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \

@@ -1,0 +1,429 @@
+//go:build linux
+
+package interop
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+var set = flag.String("servers", "short", "which servers to compare: short, or all")
+
+const (
+	atOnce   = 2
+	patience = 3 * time.Minute // of a machine that is busy with other tests
+)
+
+// server is an entry of servers.json. The word DIR in args, env, files and
+// calls is a directory of the server's own, which is its home and its working
+// directory.
+type server struct {
+	Name    string
+	Package string
+	Bin     string // of a package with several programs
+	Args    []string
+	Env     map[string]string
+	Files   map[string]string // to be there before the start, by path in DIR
+	Calls   []call
+	Fails   string // why it does not start, wherever it is started
+	Short   bool   // one of the few
+}
+
+type call struct {
+	Tool string          `json:"tool"`
+	Args json.RawMessage `json:"args"`
+	// Outcome says that only the kind of the answer can be compared: a result,
+	// one that is an error, or a JSON-RPC error. It depends on a network or on
+	// the time.
+	Outcome bool `json:"outcome"`
+}
+
+// view is what a client gets from a server.
+type view struct {
+	Starts bool
+	Error  string // of the start
+	Stderr string
+	Tools  []map[string]any
+	Calls  []answer
+}
+
+type answer struct {
+	Result map[string]any
+	Error  *struct {
+		Code    int
+		Message string
+	}
+}
+
+// kind is all of an answer that does not depend on the network.
+func (a answer) kind() string {
+	switch {
+	case a.Error != nil:
+		return fmt.Sprintf("JSON-RPC error %d", a.Error.Code)
+	case a.Result["isError"] == true:
+		return "result that is an error"
+	}
+	return "result"
+}
+
+func TestServers(t *testing.T) {
+	if *set != "short" && *set != "all" {
+		t.Fatalf("-servers must be short or all, not %q", *set)
+	}
+	for _, tool := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("0 servers compared: %s is missing", tool)
+		}
+	}
+	servers := readServers(t)
+	if *set == "short" {
+		servers = slices.DeleteFunc(servers, func(s *server) bool { return !s.Short })
+	}
+	packages := install(t, *set)
+	script, err := os.ReadFile("view.mjs")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(packages, "view.mjs"), script, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := startFleet(t)
+	var mu sync.Mutex
+	rows := map[string]string{}
+	room := make(chan struct{}, atOnce)
+	t.Run("each", func(t *testing.T) {
+		for _, s := range servers {
+			t.Run(s.Name, func(t *testing.T) {
+				t.Parallel()
+				room <- struct{}{}
+				defer func() { <-room }()
+				row := s.compare(t, client, packages)
+				mu.Lock()
+				defer mu.Unlock()
+				rows[s.Name] = row
+			})
+		}
+	})
+	var table bytes.Buffer
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "SERVER\tPACKAGE\tCLIENT\tFLEET\tTOOLS\tCALLS\tEQUAL")
+	for _, name := range slices.Sorted(maps.Keys(rows)) {
+		fmt.Fprintln(w, rows[name])
+	}
+	w.Flush()
+	t.Logf("%d servers compared:\n%s", len(rows), &table)
+	if *set == "all" && len(rows) < 25 {
+		t.Errorf("only %d servers were compared, want 25 or more", len(rows))
+	}
+}
+
+func readServers(t *testing.T) []*server {
+	t.Helper()
+	b, err := os.ReadFile("servers.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var servers []*server
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&servers); err != nil {
+		t.Fatalf("servers.json: %v", err)
+	}
+	return servers
+}
+
+// What is installed is pinned, the same in both sets, and all that servers.json
+// names.
+func TestPackages(t *testing.T) {
+	sets := map[string]map[string]string{}
+	for _, name := range []string{"all", "short"} {
+		var p struct{ Dependencies map[string]string }
+		b, err := os.ReadFile(filepath.Join("packages", name, "package.json"))
+		if err == nil {
+			err = json.Unmarshal(b, &p)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		sets[name] = p.Dependencies
+		for dependency, version := range p.Dependencies {
+			if strings.Trim(version, "0123456789.") != "" || version != sets["all"][dependency] {
+				t.Errorf("%s in %s: version %q is not exact, or not that of the full set: %q", dependency, name, version, sets["all"][dependency])
+			}
+		}
+		lock, err := os.ReadFile(filepath.Join("packages", name, "package-lock.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(lock, []byte(`"resolved"`)) {
+			t.Errorf("the lock file of %s names a registry: make it with npm's omit-lockfile-registry-resolved", name)
+		}
+	}
+	names := map[string]bool{}
+	for _, s := range readServers(t) {
+		if names[s.Name] {
+			t.Errorf("%s is there twice", s.Name)
+		}
+		names[s.Name] = true
+		if sets["all"][s.Package] == "" || s.Short && sets["short"][s.Package] == "" {
+			t.Errorf("%s: package %s is not installed where it is needed", s.Name, s.Package)
+		}
+	}
+	if len(names) < 25 {
+		t.Errorf("%d servers, want 25 or more", len(names))
+	}
+}
+
+// compare looks at a server in both ways and returns the row of the report.
+func (s *server) compare(t *testing.T, client *api.Client, packages string) string {
+	dir := filepath.Join(t.TempDir(), "home")
+	command, err := s.command(packages, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"HOME": dir}
+	for k, v := range s.Env {
+		env[k] = strings.ReplaceAll(v, "DIR", dir)
+	}
+	for i := range s.Calls {
+		s.Calls[i].Args = bytes.ReplaceAll(s.Calls[i].Args, []byte("DIR"), []byte(dir))
+	}
+	s.prepare(t, dir)
+	want := s.official(t, packages, dir, command, env)
+	s.prepare(t, dir)
+	got := s.fleet(t, client, dir, command, env)
+
+	state := map[bool]string{true: "starts", false: "fails"}
+	equal := "yes"
+	differ := func(format string, args ...any) {
+		t.Helper()
+		equal = "NO"
+		t.Errorf(format, args...)
+	}
+	switch {
+	case want.Starts != got.Starts:
+		differ("with the official client it %s, in the fleet it %s\nclient: %s\n%s\nfleet: %s", state[want.Starts], state[got.Starts], want.Error, want.Stderr, got.Error)
+	case want.Starts == (s.Fails != ""):
+		differ("it %s in both, servers.json says otherwise: %s %s\n%s", state[want.Starts], s.Fails, want.Error, want.Stderr)
+	case want.Starts:
+		for _, d := range toolDifferences(want.Tools, got.Tools) {
+			differ("%s", d)
+		}
+		for i, c := range s.Calls {
+			if d := answerDifference(want.Calls[i], got.Calls[i], c.Outcome); d != "" {
+				differ("%s %s: %s", c.Tool, c.Args, d)
+			}
+		}
+	}
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%d\t%d\t%s", s.Name, s.Package, state[want.Starts], state[got.Starts], len(got.Tools), len(got.Calls), equal)
+}
+
+// prepare makes the server's directory as new.
+func (s *server) prepare(t *testing.T, dir string) {
+	t.Helper()
+	err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755))
+	for name, text := range s.Files {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), []byte(strings.ReplaceAll(text, "DIR", dir)), 0o644))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// official asks the server with the official client.
+func (s *server) official(t *testing.T, packages, dir string, command []string, env map[string]string) view {
+	t.Helper()
+	ask, err := json.Marshal(map[string]any{"command": command, "env": env, "cwd": dir, "calls": s.Calls})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "node", "view.mjs", string(ask))
+	cmd.Dir = packages
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	var v view
+	if err == nil {
+		err = json.Unmarshal(out, &v)
+	}
+	if err != nil {
+		t.Fatalf("the official client: %v\n%s\n%s", err, out, &stderr)
+	}
+	if v.Starts && len(v.Calls) != len(s.Calls) {
+		t.Fatalf("the official client made %d calls of %d", len(v.Calls), len(s.Calls))
+	}
+	return v
+}
+
+// fleet asks the server through the fleet.
+func (s *server) fleet(t *testing.T, client *api.Client, dir string, command []string, env map[string]string) view {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	name := fleet.ServerName(s.Name)
+	spec, err := json.Marshal(map[string]any{"command": command, "env": env, "cwd": dir, "replicas": 1})
+	if err == nil {
+		_, err = client.PutServer(ctx, name, spec, api.WriteOptions{})
+	}
+	if err != nil {
+		t.Fatalf("deploy: %v", err)
+	}
+	defer s.remove(t, client)
+	var v view
+	for {
+		found, err := client.GetServer(ctx, name, api.ReadOptions{})
+		if err != nil {
+			t.Fatalf("look at it: %v", err)
+		}
+		if found.State == fleet.StateReady {
+			break
+		}
+		if len(found.LastEnded) > 0 {
+			v.Error = found.Reason
+			return v
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	v.Starts = true
+	if err := getJSON(ctx, client.Address()+"/"+s.Name+"/tools", &struct {
+		Tools *[]map[string]any `json:"tools"`
+	}{&v.Tools}); err != nil {
+		t.Fatalf("list tools: %v", err)
+	}
+	for _, c := range s.Calls {
+		raw, err := client.Call(ctx, name, api.CallRequest{ToolName: c.Tool, ToolArgs: c.Args})
+		var a answer
+		refused := new(api.Error)
+		switch {
+		case err == nil:
+			if err := json.Unmarshal(raw, &a.Result); err != nil {
+				t.Fatalf("result of %s: %v in %s", c.Tool, err, raw)
+			}
+		case errors.As(err, &refused) && refused.Code == api.CodeToolError:
+			if err := json.Unmarshal(refused.RPC, &a.Error); err != nil {
+				t.Fatalf("error of %s: %v in %s", c.Tool, err, refused.RPC)
+			}
+		default:
+			t.Errorf("call %s: %v", c.Tool, err)
+		}
+		v.Calls = append(v.Calls, a)
+	}
+	return v
+}
+
+// remove takes the server out of the fleet, and waits until nothing of it runs.
+func (s *server) remove(t *testing.T, client *api.Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	defer cancel()
+	name := fleet.ServerName(s.Name)
+	if _, err := client.Delete(ctx, name, api.WriteOptions{}); err != nil {
+		t.Errorf("delete: %v", err)
+		return
+	}
+	for {
+		replicas, err := client.Replicas(ctx)
+		if err != nil {
+			t.Errorf("wait for the end: %v", err)
+			return
+		}
+		if !slices.ContainsFunc(replicas, func(r api.Replica) bool { return r.Server == name }) {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func inDir(words []string, dir string) []string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = strings.ReplaceAll(w, "DIR", dir)
+	}
+	return out
+}
+
+// toolDifferences compares all members that the official client sees of each
+// tool, in order. The fleet adds its own, and has some of them under another
+// name.
+func toolDifferences(want, got []map[string]any) (out []string) {
+	if len(want) != len(got) {
+		return []string{fmt.Sprintf("it has %d tools, the official client sees %d", len(got), len(want))}
+	}
+	differ := map[string]int{} // tools, by member
+	for i, w := range want {
+		for _, member := range slices.Sorted(maps.Keys(w)) {
+			there, ok := got[i][member]
+			if !ok {
+				there, ok = got[i][ourNames[member]]
+			}
+			if ok && reflect.DeepEqual(there, w[member]) {
+				continue
+			}
+			if differ[member]++; differ[member] == 1 {
+				out = append(out, fmt.Sprintf("tool %d, %v: member %s is\n%s\nthe official client sees\n%s", i, w["name"], member, encoded(there), encoded(w[member])))
+			}
+		}
+	}
+	if len(out) > 0 {
+		out = append(out, fmt.Sprintf("tools that differ, by member: %v", differ))
+	}
+	return out
+}
+
+// ourNames are the members that GET /tools names in the way of the seed
+// service.
+var ourNames = map[string]string{"inputSchema": "input_schema", "outputSchema": "output_schema"}
+
+func answerDifference(want, got answer, onlyKind bool) string {
+	switch {
+	case want.kind() != got.kind():
+		return fmt.Sprintf("a %s, the official client gets a %s\n%s\n%s", got.kind(), want.kind(), encoded(got), encoded(want))
+	case onlyKind, reflect.DeepEqual(want.Result, got.Result) && want.message() == officialPrefix(got)+got.message():
+		return ""
+	}
+	return fmt.Sprintf("the answer is\n%s\nthe official client gets\n%s", encoded(got), encoded(want))
+}
+
+// officialPrefix is what the official client puts before the message of a
+// JSON-RPC error.
+func officialPrefix(a answer) string {
+	if a.Error == nil {
+		return ""
+	}
+	return fmt.Sprintf("MCP error %d: ", a.Error.Code)
+}
+
+func (a answer) message() string {
+	if a.Error == nil {
+		return ""
+	}
+	return a.Error.Message
+}
+
+func encoded(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
