@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 // ErrTooNew means that a command or state was written by a newer version of mcpfleet
@@ -14,8 +17,25 @@ import (
 var ErrTooNew = errors.New("written by a newer version")
 
 // Needs returns the lowest format that understands the command. Every command
-// there is has been there from the first.
-func Needs(Command) int { return 1 }
+// there is has been there from the first, but not every field of a spec.
+func Needs(c Command) int {
+	newer := c.PutServer != nil && newSpec(&c.PutServer.Spec)
+	if c.PutServers != nil {
+		for _, spec := range c.PutServers.Servers {
+			newer = newer || newSpec(&spec)
+		}
+	}
+	if newer {
+		return 2
+	}
+	return 1
+}
+
+// newSpec reports whether a spec has what format 1 does not know.
+func newSpec(s *fleet.Spec) bool {
+	return len(s.RunOptions) > 0 || len(s.EnabledTools) > 0 || len(s.DisabledTools) > 0 ||
+		slices.ContainsFunc(s.Mounts, func(m fleet.Mount) bool { return m.SELinux != "" })
+}
 
 // EncodeCommand returns the command as the log holds it.
 func EncodeCommand(c Command) ([]byte, error) {

@@ -16,8 +16,8 @@ func TestDecodeCommandRefuses(t *testing.T) {
 		name, text, says string
 		tooNew           bool
 	}{
-		{"newer format", `{"format":2,"time":"2030-01-02T12:00:00Z","restart":{"name":"x"}}`, "format 2", true},
-		{"newer format of another shape", `{"format":2,"time":17}`, "format 2", true},
+		{"newer format", `{"format":3,"time":"2030-01-02T12:00:00Z","restart":{"name":"x"}}`, "format 3", true},
+		{"newer format of another shape", `{"format":3,"time":17}`, "format 3", true},
 		{"unknown kind", `{"format":1,"time":"2030-01-02T12:00:00Z","teleport":{"name":"x"}}`, "teleport", true},
 		{"unknown field", `{"format":1,"time":"2030-01-02T12:00:00Z","restart":{"name":"x","gently":true}}`, "gently", true},
 		{"unknown field of a spec", `{"format":1,"time":"2030-01-02T12:00:00Z","put_server":{"name":"x","spec":{"Replicas":1,"Zones":2}}}`, "Zones", true},
@@ -72,7 +72,7 @@ func TestDecodeStateRefuses(t *testing.T) {
 		name, old, new, says string
 		tooNew               bool
 	}{
-		{"newer format", `{"format":1`, `{"format":2`, "format 2", true},
+		{"newer format", `{"format":1`, `{"format":3`, "format 3", true},
 		{"unknown field", `{"format":1`, `{"format":1,"quotas":{}`, "quotas", true},
 		{"no format", `{"format":1`, `{"format":0`, "no format", false},
 		{"cut off", good[len(good)-30:], ``, "damaged", false},
@@ -162,4 +162,28 @@ func FuzzDecodeCommand(f *testing.F) {
 			r.State.Default()
 		}
 	})
+}
+
+// What an older version would not understand says so, and all else is written
+// as before.
+func TestNeeds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		edit func(*fleet.Spec)
+		want int
+	}{
+		{"what there always was", func(*fleet.Spec) {}, 1},
+		{"run options", func(s *fleet.Spec) { s.RunOptions = []string{"--ipc=host"} }, 2},
+		{"enabled tools", func(s *fleet.Spec) { s.EnabledTools = []string{"a"} }, 2},
+		{"disabled tools", func(s *fleet.Spec) { s.DisabledTools = []string{"a"} }, 2},
+		{"a label of a mount", func(s *fleet.Spec) { s.Mounts[0].SELinux = "z" }, 2},
+	} {
+		spec := fleet.Spec{Template: fleet.Template{Image: "x", Mounts: []fleet.Mount{{Source: "a", Target: "/b"}}}}
+		tt.edit(&spec)
+		one := Command{PutServer: &PutServer{Name: "x", Spec: spec}}
+		all := Command{PutServers: &PutServers{Servers: map[fleet.ServerName]fleet.Spec{"a": {}, "x": spec}}}
+		if got, both := Needs(one), Needs(all); got != tt.want || both != tt.want {
+			t.Errorf("%s: format %d for one, %d for all, want %d", tt.name, got, both, tt.want)
+		}
+	}
 }

@@ -69,6 +69,8 @@ func specFields(s *fleet.Spec) []field {
 	}
 	return append(templateFields(&s.Template),
 		field{name: "default_tool", text: jsonUnless(s.DefaultTool == "", s.DefaultTool)},
+		field{name: "enabled_tools", text: list(s.EnabledTools)},
+		field{name: "disabled_tools", text: list(s.DisabledTools)},
 		field{name: "replicas", text: jsonUnless(false, s.Replicas)},
 		field{name: "max_replicas_per_node", text: jsonUnless(s.MaxReplicasPerNode == 0, s.MaxReplicasPerNode)},
 		field{name: "max_ongoing_requests", text: jsonUnless(false, s.MaxOngoingRequests)},
@@ -99,6 +101,7 @@ func templateFields(t *fleet.Template) []field {
 		field{name: "user", text: jsonUnless(t.User == "", t.User)},
 		field{name: "read_only", text: jsonUnless(!t.ReadOnly, true)},
 		field{name: "cap_add", text: list(t.CapAdd)},
+		field{name: "run_options", text: list(t.RunOptions)},
 		field{name: "no_new_privileges", text: jsonUnless(!t.NewPrivileges, false)}, // written only to switch it off
 	)
 	for _, name := range slices.Sorted(maps.Keys(t.Labels)) {
@@ -128,6 +131,7 @@ func mounts(all []fleet.Mount) string {
 		Source   string `json:"source"`
 		Target   string `json:"target"`
 		ReadOnly bool   `json:"read_only,omitempty"`
+		SELinux  string `json:"selinux,omitempty"`
 	}
 	out := make([]mount, len(all))
 	for i, m := range all {

@@ -18,14 +18,14 @@ func fullSpec() fleet.Spec {
 	return fleet.Spec{
 		Template: fleet.Template{
 			Image: "i", PullPolicy: fleet.PullAlways, Entrypoint: []string{"e"}, Command: []string{"c"}, Args: []string{"a", "<b>"},
-			Env: map[string]string{"TOKEN": "s3cret", "EMPTY": ""}, Cwd: "/w", Mounts: []fleet.Mount{{Source: "/s", Target: "/t", ReadOnly: true}},
-			Network: "host", User: "1", ReadOnly: true, CapAdd: []string{"CHOWN"}, NewPrivileges: true,
+			Env: map[string]string{"TOKEN": "s3cret", "EMPTY": ""}, Cwd: "/w", Mounts: []fleet.Mount{{Source: "/s", Target: "/t", ReadOnly: true, SELinux: "z"}},
+			Network: "host", User: "1", ReadOnly: true, CapAdd: []string{"CHOWN"}, RunOptions: []string{"--ipc=host"}, NewPrivileges: true,
 			Resources: fleet.Resources{CPUs: 0.5, Memory: 1 << 20, PIDs: 9}, Labels: map[string]string{"zone": "a"}, Sessions: "shared",
 			Health:       fleet.Health{Period: 10 * time.Second, Timeout: 5 * time.Second, Failures: 3},
 			StartTimeout: time.Minute, StopGrace: 2 * time.Second, DrainTimeout: 30 * time.Second,
 		},
 		Replicas: 2, MaxReplicasPerNode: 1, MaxOngoingRequests: 8, MaxQueuedRequests: 128,
-		CallTimeout: time.Minute, MaxCallDuration: 10 * time.Minute, DefaultTool: "t",
+		CallTimeout: time.Minute, MaxCallDuration: 10 * time.Minute, DefaultTool: "t", EnabledTools: []string{"t", "u"}, DisabledTools: []string{"u"},
 	}
 }
 
@@ -46,7 +46,7 @@ func TestDiff(t *testing.T) {
 		{"a label", func(s *fleet.Spec) { s.Labels = map[string]string{"zone": "b"} }, `labels.zone:"a">"b"`},
 		{"memory", func(s *fleet.Spec) { s.Resources.Memory = 0 }, `resources.memory:1048576>`},
 		{"a mount", func(s *fleet.Spec) { s.Mounts = []fleet.Mount{{Source: "/s", Target: "/t"}} },
-			`mounts:[{"source":"/s","target":"/t","read_only":true}]>[{"source":"/s","target":"/t"}]`},
+			`mounts:[{"source":"/s","target":"/t","read_only":true,"selinux":"z"}]>[{"source":"/s","target":"/t"}]`},
 		{"privileges", func(s *fleet.Spec) { s.NewPrivileges = false }, `no_new_privileges:false>`},
 		{"no health checks", func(s *fleet.Spec) { s.Health.Off = true }, `health:>"off"`},
 		{"two", func(s *fleet.Spec) { s.Replicas, s.Image = 0, "j" }, `image:"i">"j" replicas:2>0`},

@@ -20,8 +20,8 @@ import (
 )
 
 // Format is the newest format of commands and snapshots that this version
-// understands and writes.
-const Format = 1
+// understands and writes. Format 2 has more fields of a spec; see newSpec.
+const Format = 2
 
 // Bounds of what is kept.
 const (

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -20,6 +21,24 @@ type Spec struct {
 	CallTimeout        time.Duration
 	MaxCallDuration    time.Duration // progress notifications push a deadline up to here
 	DefaultTool        string        // "" for none
+	// The tools that are offered, nil for all, and those of them that are not.
+	// The others are neither listed nor called.
+	EnabledTools  []string `json:",omitempty"`
+	DisabledTools []string `json:",omitempty"`
+}
+
+// Offers reports whether a tool of the server may be listed and called.
+func (s *Spec) Offers(tool string) bool { return s.SwitchedOffBy(tool) == "" }
+
+// SwitchedOffBy returns the key of the spec that switches a tool off, or "".
+func (s *Spec) SwitchedOffBy(tool string) string {
+	switch {
+	case slices.Contains(s.DisabledTools, tool):
+		return "disabled_tools"
+	case len(s.EnabledTools) > 0 && !slices.Contains(s.EnabledTools, tool):
+		return "enabled_tools"
+	}
+	return ""
 }
 
 // Template is the part of a spec that a replica is made from. Two specs with
@@ -37,6 +56,7 @@ type Template struct {
 	User       string            `json:",omitempty"`
 	ReadOnly   bool              `json:",omitempty"`
 	CapAdd     []string          `json:",omitempty"`
+	RunOptions []string          `json:",omitempty"` // further ones of podman run, each --name=value
 	// NewPrivileges lets processes gain privileges (setuid programs): no
 	// no-new-privileges.
 	NewPrivileges bool              `json:",omitempty"`
@@ -55,13 +75,6 @@ type Health struct {
 	Period   time.Duration
 	Timeout  time.Duration
 	Failures int // pings failed in a row that make a replica unhealthy
-}
-
-// Mount binds a host path into the container.
-type Mount struct {
-	Source   string
-	Target   string
-	ReadOnly bool
 }
 
 // PullPolicy says when an image is pulled.

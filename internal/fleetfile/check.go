@@ -1,7 +1,10 @@
 package fleetfile
 
 import (
+	"cmp"
+	"maps"
 	"path/filepath"
+	"slices"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -15,7 +18,7 @@ func (d *serverDecoder) commandOrImage() {
 		d.errorf(d.given["command"], join(d.path, "command"), "a server has either an image or a command; to replace the image's own, use entrypoint and args")
 	case !image && !command:
 		for _, key := range []string{"url", "serverUrl", "http"} {
-			if _, remote := d.given[key]; remote {
+			if _, remote := d.given[key]; remote && !d.foreign {
 				return // refused as not supported yet, which is enough
 			}
 		}
@@ -51,6 +54,21 @@ func (d *serverDecoder) finish() {
 			return
 		}
 		s.Cwd = d.absolute(s.Cwd)
+	}
+	d.resolveRelative()
+	d.checkTools()
+	d.checkContainerEnv()
+}
+
+// checkContainerEnv refuses what podman cannot give to a container.
+func (d *serverDecoder) checkContainerEnv() {
+	if d.spec.Image == "" {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.spec.Env)) {
+		if err := fleet.CheckContainerEnv(name, d.spec.Env[name]); err != nil && badEnvName(name) == "" {
+			d.errorf(cmp.Or(d.given["env"], d.node), join(d.path, "env."+name), "%s", err)
+		}
 	}
 }
 

@@ -91,7 +91,7 @@ func TestParseLiteral(t *testing.T) {
 		{"bare variable", "servers: {x: {image: x, env: [KEY]}}", "fleet file:1:31: servers.x.env[0]: needs a value: there is no environment to take it from"},
 		{"null variable", "servers: {x: {image: x, env: {KEY: }}}", "fleet file:1:31: servers.x.env.KEY: needs a value: there is no environment to take it from"},
 		{"-e without value", `{"mcpServers": {"x": {"command": "docker", "args": ["run", "-e", "KEY", "img"]}}}`,
-			"fleet file:1:66: mcpServers.x.args[2]: neither env nor the environment has a variable KEY"},
+			"fleet file:1:66: mcpServers.x.args[2]: env has no variable KEY, and there is no environment to take it from"},
 		{"relative directory", "servers: {x: {command: [y], cwd: a}}", "fleet file:1:34: servers.x.cwd: must be an absolute path"},
 		{"relative mount", "servers: {x: {image: x, mounts: [./a:/b]}}", "fleet file:1:34: servers.x.mounts: the source of a mount must be an absolute path, or the name of a volume"},
 	}

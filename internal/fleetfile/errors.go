@@ -32,19 +32,23 @@ type Error struct {
 
 // Error returns file:line:column: path: message.
 func (e *Error) Error() string {
+	return located(e.File, e.Line, e.Column, e.Path, e.Msg)
+}
+
+func located(file string, line, column int, path, msg string) string {
 	var b strings.Builder
-	b.WriteString(cmp.Or(e.File, "fleet file"))
-	if e.Line > 0 {
-		fmt.Fprintf(&b, ":%d", e.Line)
-		if e.Column > 0 {
-			fmt.Fprintf(&b, ":%d", e.Column)
+	b.WriteString(cmp.Or(file, "fleet file"))
+	if line > 0 {
+		fmt.Fprintf(&b, ":%d", line)
+		if column > 0 {
+			fmt.Fprintf(&b, ":%d", column)
 		}
 	}
 	b.WriteString(": ")
-	if e.Path != "" {
-		b.WriteString(e.Path + ": ")
+	if path != "" {
+		b.WriteString(path + ": ")
 	}
-	b.WriteString(e.Msg)
+	b.WriteString(msg)
 	return b.String()
 }
 

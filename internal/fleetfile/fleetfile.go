@@ -5,9 +5,13 @@
 // returns can be run as it is. It promises that a value from the environment
 // stays one value, whatever it contains, and that no message shows one.
 //
-// It reads no file and no environment by itself, starts no goroutine, and
-// leaves to others to store, compare and run the specs. All functions may be
-// called at any time.
+// A file in a client's form belongs to that client, so nothing in it refuses
+// the whole of it: an entry that cannot be run is left out, keys that mean
+// nothing here are ignored, and File.Warnings says so.
+//
+// It reads files and the environment only through Options, starts no
+// goroutine, and leaves to others to store, compare and run the specs. All
+// functions may be called at any time.
 //
 // What the keys are, and which values they take, is told once: by the struct
 // types in view.go and their tags. The parser, View, Encode and Schema follow
@@ -15,7 +19,10 @@
 package fleetfile
 
 import (
+	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -30,6 +37,11 @@ type File struct {
 	// the default one anyway.
 	DefaultServer fleet.ServerName
 	Servers       map[fleet.ServerName]fleet.Spec
+	// Warnings are to be shown to whoever gave the file, each once.
+	Warnings []Warning
+	// Broken are the servers of a client's file that are left out because of
+	// an error, sorted. One that is deployed already is meant to stay.
+	Broken []fleet.ServerName
 }
 
 // Names returns the names of all servers, sorted.
@@ -44,6 +56,17 @@ type Options struct {
 	Filename string
 	// Lookup finds a variable, as os.LookupEnv does. Nil finds none.
 	Lookup func(name string) (string, bool)
+	// ReadFile reads a file of variables that the fleet file names, as
+	// os.ReadFile does. Nil reads none.
+	ReadFile func(name string) ([]byte, error)
+	// Stat looks at paths that arguments may mean, as os.Stat does. Nil sees
+	// none.
+	Stat func(name string) (fs.FileInfo, error)
+}
+
+// OnDisk returns the options of a fleet file that is a file of this machine.
+func OnDisk(filename string, lookup func(string) (string, bool)) Options {
+	return Options{Filename: filename, Lookup: lookup, ReadFile: os.ReadFile, Stat: os.Stat}
 }
 
 // Parse reads a fleet file. Its error is an Errors, with all that is wrong.
@@ -55,7 +78,7 @@ func newParser(opts Options) *parser {
 	if opts.Lookup == nil {
 		opts.Lookup = func(string) (string, bool) { return "", false }
 	}
-	return &parser{opts: opts, renamed: map[string]string{}}
+	return &parser{opts: opts, renamed: map[string]string{}, inputs: map[string]string{}}
 }
 
 func (p *parser) file(data []byte) (*File, error) {
@@ -75,9 +98,24 @@ type parser struct {
 	errs    Errors
 	literal bool              // a dollar sign is just one, there is no environment and no directory
 	body    bool              // the document is one server, not a file of them
-	foreign bool              // reading the mcpServers form
+	clients bool              // the file is in the form of an MCP client, at least in parts
+	foreign bool              // reading an entry in that form
 	visited int               // nodes of mappings seen, a bound for merge bombs
-	renamed map[string]string // names of the mcpServers form that are no labels
+	renamed map[string]string // names in a client's file that are no labels
+	inputs  map[string]string // defaults of the questions that VS Code asks
+
+	// What warnings are made of.
+	warnings         []Warning
+	broken           []leftOut
+	remote           []remoteEntry
+	ignored, dropped []named // keys, and options of docker run
+	renames          []string
+}
+
+// remoteEntry is a server of a client's file that is reached over HTTP.
+type remoteEntry struct {
+	name, path string
+	node       *yaml.Node
 }
 
 // laterTopKeys are keys of coming versions, told from typing errors.
@@ -88,6 +126,7 @@ var laterTopKeys = []string{
 
 // fileOf decodes the root mapping.
 func (p *parser) fileOf(root *yaml.Node) *File {
+	p.clients = p.ofClients(root)
 	entries, ok := p.mapping(root, "")
 	if !ok {
 		return nil
@@ -101,6 +140,18 @@ func (p *parser) fileOf(root *yaml.Node) *File {
 		return nil
 	}
 	own, foreign, def := find("servers"), find("mcpServers"), find("default_server")
+	for _, section := range clientSections {
+		if foreign == nil {
+			foreign = find(section)
+		}
+	}
+	if settings := settingsOf(root); foreign == nil && settings != nil {
+		foreign = &entry{key: "mcp.servers", keyNode: settings, value: settings}
+		p.readInputs(child(child(root, "mcp"), "inputs"))
+	}
+	if inputs := find("inputs"); inputs != nil {
+		p.readInputs(inputs.value)
+	}
 	switch {
 	case own != nil && foreign != nil:
 		p.malformed(foreign.keyNode, "", "a file has either servers or mcpServers, not both")
@@ -116,9 +167,10 @@ func (p *parser) fileOf(root *yaml.Node) *File {
 		p.servers(f, foreign, true)
 	} else {
 		p.checkTopKeys(entries)
-		p.servers(f, own, false)
+		p.servers(f, own, find("inputs") != nil)
 	}
 	p.defaultServer(f, def)
+	p.summary(f)
 	return f
 }
 
@@ -128,7 +180,10 @@ var knownTopKeys = []string{"default_server", "servers", "mcpServers"}
 // checkTopKeys refuses what does not belong at the top.
 func (p *parser) checkTopKeys(entries []entry) {
 	for _, e := range entries {
-		if !documentShape.has(e.key) {
+		switch {
+		case documentShape.has(e.key):
+		case p.clients: // the rest belongs to the client
+		default:
 			p.unknownKey(e, "", knownTopKeys, laterTopKeys)
 		}
 	}
@@ -143,16 +198,19 @@ func (p *parser) servers(f *File, section *entry, foreign bool) {
 	if !ok {
 		return
 	}
+	names := map[string]bool{} // those that the file has as they are
 	for _, e := range entries {
-		path := section.key + "." + e.key
-		if name := proposeName(e.key); name != "" && badName(e.key) != "" && (foreign || p.ofVSCode(e.value)) {
-			// Such files are accepted as they are: clients allow any name.
-			if slices.ContainsFunc(entries, func(other entry) bool { return other.key != e.key && proposeName(other.key) == name }) {
-				p.errorf(e.keyNode, path, "the name becomes %s, as does that of another server; rename one", name)
-				continue
-			}
-			p.renamed[e.key] = name
-			e.key = name
+		names[e.key] = badName(e.key) == ""
+	}
+	for _, e := range entries {
+		path, shown := section.key+"."+e.key, e.key
+		client := foreign || p.ofVSCode(e.value)
+		if client && badName(e.key) != "" {
+			// Clients allow any name.
+			e.key = labelFor(e.key, names)
+			names[e.key] = true
+			p.renamed[shown] = e.key
+			p.renames = append(p.renames, fmt.Sprintf("%q is served as %s", shown, e.key))
 		}
 		if why := badName(e.key); why != "" {
 			if proposal := proposeName(e.key); proposal != "" {
@@ -161,7 +219,12 @@ func (p *parser) servers(f *File, section *entry, foreign bool) {
 			p.errorf(e.keyNode, path, "%s", why)
 			continue
 		}
-		if spec, keep := p.server(e.value, path, foreign); keep {
+		before := len(p.errs)
+		spec, keep := p.server(e, path, shown, client)
+		switch {
+		case client && !p.literal && len(p.errs) > before:
+			p.leaveOut(fleet.ServerName(e.key), e.keyNode, path, before)
+		case keep:
 			f.Servers[fleet.ServerName(e.key)] = spec
 		}
 	}
@@ -185,6 +248,11 @@ func (p *parser) defaultServer(f *File, def *entry) {
 	names := make([]string, 0, len(f.Servers))
 	for _, n := range f.Names() {
 		names = append(names, string(n))
+	}
+	if p.clients && (len(p.broken) > 0 || len(p.remote) > 0) {
+		p.warnf(def.value, def.key, "there is no server named %s, or it is left out", describe(resolve(def.value)))
+		f.DefaultServer = ""
+		return
 	}
 	p.errorf(def.value, def.key, "there is no server named %s%s", describe(resolve(def.value)), didYouMean(name, names))
 }

@@ -249,12 +249,21 @@ func TestParseErrors(t *testing.T) {
 		{"args as a string", "", image("args: --verbose"), `f.yaml:4:11: servers.x.args: must be a list of strings, not "--verbose"`},
 		{"list in args", "", image("args: [[a]]"), "f.yaml:4:12: servers.x.args[0]: must be a string, not a list"},
 		{"tag", "", image("args: [!!binary aGk=]"), "f.yaml:4:12: servers.x.args[0]: must be a string, not a value with the tag !!binary"},
-		{"capability", "", image("cap_add: [\"-x\"]"), `f.yaml:4:15: servers.x.cap_add[0]: must be a capability, as CHOWN, not "-x"`},
+		{"capability", "", image("cap_add: [\"-x\"]"), `f.yaml:4:15: servers.x.cap_add[0]: must be a capability, as CHOWN, or ALL, not "-x"`},
+		{"unknown capability", "", image("cap_add: [CHWON]"), `f.yaml:4:15: servers.x.cap_add[0]: must be a capability, as CHOWN, or ALL, not "CHWON"`},
+		{"option that is not passed on", "", image("run_options: [--privileged=true]"), "f.yaml:4:19: servers.x.run_options[0]: --privileged is not one of the options that can be passed on: " + strings.Join(fleet.RunOptionNames(), " ")},
+		{"option without a value", "", image("run_options: [--ipc]"), "f.yaml:4:19: servers.x.run_options[0]: must be --name=value, as --shm-size=1g"},
+		{"no tool", "", image("enabled_tools: []"), "f.yaml:4:20: servers.x.enabled_tools: must name a tool; leave it out to offer all of them"},
+		{"default tool that is off", "", image("default_tool: a\n    disabled_tools: [b, a]"), "f.yaml:4:19: servers.x.default_tool: the tool is switched off by disabled_tools"},
+		{"default tool that is not on", "", image("default_tool: a\n    enabled_tools: [b]"), "f.yaml:4:19: servers.x.default_tool: the tool is switched off by enabled_tools"},
 		{"label", "", image("labels: {disk: }"), "f.yaml:4:14: servers.x.labels.disk: needs a value, as disk=value"},
 		{"mount without target", "", image("mounts: [/a]"), "f.yaml:4:14: servers.x.mounts: must be a mount, as /source:/target:ro"},
-		{"mount option", "", image("mounts: [/a:/b:zz]"), "f.yaml:4:14: servers.x.mounts: the only options of a mount are ro and rw"},
+		{"mount option", "", image("mounts: [/a:/b:zz]"), "f.yaml:4:14: servers.x.mounts: the only options of a mount are ro, rw, z and Z"},
 		{"mount target", "", image("mounts: [/a:b]"), "f.yaml:4:14: servers.x.mounts: a mount needs an absolute path as its target"},
 		{"mount from home", "", image("mounts: [~/a:/b]"), "f.yaml:4:14: servers.x.mounts: the source of a mount cannot begin with ~; use ${HOME}"},
+		{"mount on the root", "", image("mounts: [/a:/]"), "f.yaml:4:14: servers.x.mounts: the target of a mount cannot be /, which is the image's own"},
+		{"mount of Windows", "", image(`mounts: ['C:\Users\me:/data']`), "f.yaml:4:14: servers.x.mounts: the source of the mount is a path of Windows, and replicas run on Linux; write it as the node has it, as /mnt/c/..."},
+		{"mount twice, written in two ways", "", image("mounts: [/a:/c, v:/c/]"), "f.yaml:4:21: servers.x.mounts: two mounts have the target /c/"},
 		{"mount twice", "", image("mounts: [/a:/c, /b:/c]"), "f.yaml:4:21: servers.x.mounts: two mounts have the target /c"},
 		{"cwd in an image", "", image("cwd: a"), "f.yaml:4:10: servers.x.cwd: must be an absolute path in the image"},
 
@@ -348,6 +357,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("servers: &a {x: *a, <<: *a}", "f.yaml")
 	f.Add(`{"mcpServers": {"x": {"command": "docker", "args": ["run", "-ite", "A=1", "--mount", "type=bind", "img"]}}} // c`, "f.json")
 	f.Add("servers: {x: {image: a, cap_add: [CAP_CAP_X], mounts: ['./a:/b', {source: v, target: /c}], labels: [a=b], health: {period: 1s}}}", "d/f.yaml")
+	f.Add(`{"inputs": [{"id": "a", "default": "b"}], "servers": {"天气": {"type": "stdio", "command": "x", "env": {"A": "${input:a}${workspaceFolder}"}, "x": 1, "x": 2}, "b": {"url": "c"}, "d": {}}}`, "f.json")
 	f.Add("a: [1, {b: ~}]\n---\n", "")
 	f.Fuzz(func(t *testing.T, text, name string) {
 		file, err := Parse([]byte(text), Options{Filename: name, Lookup: lookup})
@@ -361,6 +371,11 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for n, s := range file.Servers {
+			for _, m := range s.Mounts {
+				if err := m.Check(); err != nil {
+					t.Fatalf("accepted %q: %+v: %v", n, m, err)
+				}
+			}
 			if badName(string(n)) != "" || (s.Image == "") == (len(s.Command) == 0) {
 				t.Fatalf("accepted %q: %+v", n, s)
 			}
@@ -369,6 +384,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		file.Warnings, file.Broken = nil, nil
 		if again, err := ParseLiteral(data, Options{}); err != nil || !reflect.DeepEqual(again, file) {
 			t.Fatalf("encoded and parsed again, %v:\n%s\ngot  %+v\nwant %+v", err, data, again, file)
 		}

@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/invopop/jsonschema"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 // The forms of values in JSON Schema. Wherever a scalar stands, a string with a
@@ -24,10 +27,11 @@ const (
 	coresPattern  = `^\+?` + decimal + `([eE][+-]?[0-9]+)?$`
 	sizePattern   = `^` + decimal + ` *([kKmMgGtT]([iI]?[bB])?|[kKmMgGtT][iI]|[bB])? *$`
 	timePattern   = `^\+?(` + decimal + `(ns|us|µs|μs|ms|s|m|h))+$|^\+?` + decimal + `([eE][+-]?[0-9]+)?$`
-	capPattern    = `^([cC][aA][pP]_)?[A-Za-z][A-Za-z_]*$`
 	sourcePaths   = `(/[^,:\n]*|\.[^,:\n]*|[a-zA-Z0-9][a-zA-Z0-9_.-]*)`
-	targetPaths   = `/[^,:\n]*`
-	mountPattern  = `^` + sourcePaths + `:` + targetPaths + `(:(ro|readonly|rw)(,(ro|readonly|rw))*)?$`
+	targetPaths   = `/+[^/,:\n][^,:\n]*`
+	capPattern    = `^([cC][aA][pP]_)?[A-Za-z][A-Za-z_]*$`
+	mountOption   = `(ro|readonly|rw|z|Z)`
+	mountPattern  = `^` + sourcePaths + `:` + targetPaths + `(:` + mountOption + `(,` + mountOption + `)*)?$`
 	sourcePattern = `^` + sourcePaths + `$`
 	targetPattern = `^` + targetPaths + `$`
 	envPattern    = `[A-Za-z_][A-Za-z0-9_.-]*`
@@ -59,6 +63,10 @@ func (k keyShape) form(reflected *jsonschema.Schema) *jsonschema.Schema {
 		return pairs(&jsonschema.Schema{Pattern: wordPattern}, text(labelPattern), false)
 	case kindCapabilities:
 		return orNothing("array", &jsonschema.Schema{Items: text(capPattern)})
+	case kindTools:
+		return orNothing("array", &jsonschema.Schema{Items: scalar()})
+	case kindOptions:
+		return orNothing("array", &jsonschema.Schema{Items: text(`^--(` + strings.Join(fleet.RunOptionNames(), "|") + `)=[^\x00-\x1f\x7f]+$`)})
 	case kindMounts:
 		return orNothing("array", &jsonschema.Schema{Items: anyOf(text(mountPattern), reflected.Items)})
 	case kindSource:

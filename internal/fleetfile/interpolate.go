@@ -90,13 +90,13 @@ func cutBraces(s string) (body, after string, err error) {
 // expand evaluates what stands between ${ and }.
 func (p *parser) expand(body string, depth int) (string, error) {
 	if p.foreign {
+		if value, ok, err := p.expandEditor(body); ok {
+			return value, err
+		}
 		body = strings.TrimPrefix(body, "env:") // as VS Code spells it
 	}
 	name := variable.FindString(body)
 	op := body[len(name):]
-	if name == "input" && strings.HasPrefix(op, ":") && !strings.ContainsAny(op[1:min(2, len(op))], "-?+") {
-		return "", fmt.Errorf("${%s} asks a user of an editor, there is none here: name an environment variable instead", body)
-	}
 	if name == "" {
 		return "", fmt.Errorf("${%s} does not name a variable; write $$ for a dollar sign", body)
 	}

@@ -26,7 +26,13 @@ func ParseServer(name fleet.ServerName, data []byte, opts Options) (fleet.Spec, 
 	var spec fleet.Spec
 	if root := p.document(data); root != nil {
 		var keep bool
-		if spec, keep = p.server(root, "", false); !keep && len(p.errs) == 0 {
+		e := entry{key: string(name), keyNode: root, value: root}
+		spec, keep = p.server(e, "", string(name), p.ofVSCode(root))
+		switch {
+		case keep || len(p.errs) > 0:
+		case len(p.remote) > 0:
+			p.errorf(root, "", "%s", notStdio)
+		default:
 			p.errorf(root, "disabled", "a server cannot be switched off; replicas: 0 stops it")
 		}
 	}

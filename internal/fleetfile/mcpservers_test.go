@@ -48,6 +48,9 @@ func TestMCPServersForm(t *testing.T) {
 				if want.Image != "" && want.PullPolicy == "" {
 					want.PullPolicy = fleet.PullMissing
 				}
+				if want.Image != "" && want.CapAdd == nil { // what docker gives when nothing is said
+					want.CapAdd, want.NewPrivileges = dockerCapabilities, true
+				}
 				def := withDefaults(nil)
 				want.Sessions, want.Health, want.StartTimeout, want.StopGrace, want.DrainTimeout = def.Sessions, def.Health, def.StartTimeout, def.StopGrace, def.DrainTimeout
 				if !reflect.DeepEqual(got, want) {
@@ -67,21 +70,23 @@ func TestMCPServersForm(t *testing.T) {
 func TestMCPServersFormErrors(t *testing.T) {
 	run := func(args string) string { return `{"command": "docker", "args": ["run", ` + args + `]}` }
 	tests := []struct{ name, entry, want string }{
-		{"unknown run option", run(`"--gpus", "all", "img"`), "args[1]: the run option --gpus is not supported"},
-		{"unknown short run option", run(`"-ip", "80:80", "img"`), "args[1]: the run option -p is not supported"},
+		{"unknown run option", run(`"--gpu", "all", "img"`), "args[1]: the run option --gpu is not supported"},
+		{"unknown short run option", run(`"-iz", "80:80", "img"`), "args[1]: the run option -z is not supported"},
+		{"the host's processes", run(`"--pid=host", "img"`), "args[1]: the run option --pid is not supported"},
 		{"privileged", run(`"--privileged", "img"`), "args[1]: the run option --privileged is not supported"},
 		{"option from a variable", run(`"${KEY:+--x}${KEY}", "img"`), `args[1]: the run option "${KEY:+--x}${KEY}" is not supported`},
 		{"no image", run(`"-i"`), "args: run is not given an image"},
 		{"no value", run(`"-e"`), "args[1]: the run option -e needs a value"},
-		{"missing variable", run(`"-e", "NOPE", "img"`), "args[2]: neither env nor the environment has a variable NOPE"},
+		{"missing file of variables", run(`"--env-file", "nope.env", "img"`), `args[2]: names a file, and there are none here: write its variables into env`},
+		{"unknown capability", run(`"--cap-add", "CHWON", "img"`), "args[2]: --cap-add must name a capability, as CHOWN"},
 		{"bad image", run(`"a b"`), "args[1]: must be the name of an image"},
-		{"bad mount", run(`"--mount", "type=tmpfs,dst=/x", "img"`), "args[2]: --mount understands type=bind, type=volume, source, target and readonly"},
+		{"bad mount", run(`"--mount", "type=npipe,dst=/x", "img"`), "args[2]: --mount understands type=bind, type=volume, type=tmpfs, source, target and readonly"},
 		{"bad memory", run(`"-m", "12", "img"`), "args[2]: --memory must be an amount of memory, as 512m or 1GiB, and at least 6m"},
-		{"security", run(`"--security-opt", "seccomp=unconfined", "img"`), "args[2]: the only --security-opt supported is no-new-privileges"},
-		{"remote by url", `{"url": "http://localhost/mcp"}`, "url: not supported yet"},
-		{"remote by type", `{"type": "http", "command": "x"}`, `type: "http" is not supported yet; only stdio servers are`},
+		{"arguments in the command", `{"command": "npx -y pkg"}`, `command: has the arguments in the same string; move them to args, as "command": "npx", "args": ["-y", "pkg"]`},
+		{"some of the arguments in the command", `{"command": "npx -y", "args": ["pkg"]}`, `command: has the arguments in the same string; move them to args, as "command": "npx", "args": ["-y", "pkg"]`},
+		{"editor's settings", `{"command": "x", "env": {"K": "${config:a.b}"}}`, "env.K: ${config:a.b} needs an editor, there is none here: write the value, or name an environment variable"},
+		{"no tools", `{"command": "x", "tools": []}`, "tools: is empty, so the client would use none of its tools"},
 		{"editor's input", `{"command": "x", "env": {"K": "${input:api-key}"}}`, "env.K: ${input:api-key} asks a user of an editor, there is none here: name an environment variable instead"},
-		{"unknown key", `{"command": "x", "arg": []}`, "arg: unknown key; did you mean args?"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -94,18 +99,12 @@ func TestMCPServersFormErrors(t *testing.T) {
 			}
 		})
 	}
-	t.Run("names that become the same", func(t *testing.T) {
-		_, err := parse(t, "f.json", `{"mcpServers": {"Brave Search": {"command": "x"}, "brave_search": {"command": "x"}}}`)
-		if err == nil || !strings.Contains(err.Error(), "mcpServers.Brave Search: the name becomes brave-search, as does that of another server; rename one") {
-			t.Errorf("got %v", err)
+	for _, remote := range []string{`{"url": "http://localhost/mcp"}`, `{"type": "http", "command": "x"}`, `{"httpUrl": "http://localhost/mcp", "headers": {"A": "b"}}`} {
+		_, err := parse(t, "f.json", `{"mcpServers": {"x": `+remote+`}}`)
+		if want := "f.json:1:17: mcpServers.x: is a remote server; mcpfleet runs stdio servers, from a command or an image"; err == nil || err.Error() != want {
+			t.Errorf("%s: got %v\nwant %s", remote, err, want)
 		}
-	})
-	t.Run("hopeless name", func(t *testing.T) {
-		_, err := parse(t, "f.json", `{"mcpServers": {"!": {"command": "x"}}}`)
-		if err == nil || !strings.Contains(err.Error(), "mcpServers.!: a server's name consists of") {
-			t.Errorf("got %v", err)
-		}
-	})
+	}
 }
 
 // Clients allow any name, and their files are accepted as they are.

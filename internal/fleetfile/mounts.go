@@ -2,8 +2,7 @@ package fleetfile
 
 import (
 	"path"
-	"path/filepath"
-	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -30,7 +29,7 @@ func (d *serverDecoder) mounts(n *yaml.Node, at string) {
 			continue
 		}
 		before := len(d.errs)
-		d.section(c, at, mountShape, []string{"bind", "tmpfs", "type", "volume"}, func(e entry, at string, _ keyShape) {
+		d.section(c, at, mountShape, []string{"bind", "tmpfs", "type", "volume"}, func(e entry, at string, k keyShape) {
 			switch e.key {
 			case "source":
 				set(&m.Source)(d.str(e.value, at))
@@ -38,6 +37,8 @@ func (d *serverDecoder) mounts(n *yaml.Node, at string) {
 				set(&m.Target)(d.str(e.value, at))
 			case "read_only":
 				set(&m.ReadOnly)(d.boolean(e.value, at))
+			case "selinux":
+				set(&m.SELinux)(d.choice(e.value, at, k))
 			}
 		})
 		if len(d.errs) == before {
@@ -49,6 +50,10 @@ func (d *serverDecoder) mounts(n *yaml.Node, at string) {
 // addVolume takes a mount in the short form of docker and Compose.
 func (d *serverDecoder) addVolume(n *yaml.Node, at, volume string) {
 	parts := strings.Split(volume, ":")
+	if len(parts) >= 3 && len(parts[0]) == 1 && strings.HasPrefix(parts[2], "/") {
+		d.errorf(n, at, "the source of the mount is a path of Windows, and replicas run on Linux; write it as the node has it, as /mnt/c/...")
+		return
+	}
 	if len(parts) < 2 || len(parts) > 3 {
 		d.errorf(n, at, "must be a mount, as /source:/target:ro")
 		return
@@ -56,12 +61,16 @@ func (d *serverDecoder) addVolume(n *yaml.Node, at, volume string) {
 	m := fleet.Mount{Source: parts[0], Target: parts[1]}
 	if len(parts) == 3 {
 		for opt := range strings.SplitSeq(parts[2], ",") {
-			switch opt {
-			case "ro", "readonly":
+			switch {
+			case opt == "ro" || opt == "readonly":
 				m.ReadOnly = true
-			case "rw":
+			case opt == "rw":
+			case opt == "z" || opt == "Z":
+				m.SELinux = opt
+			case d.fromRun && slices.Contains(idleMountOptions, opt):
+				d.drop("-v ...:" + opt)
 			default:
-				d.errorf(n, at, "the only options of a mount are ro and rw")
+				d.errorf(n, at, "the only options of a mount are ro, rw, z and Z")
 				return
 			}
 		}
@@ -69,34 +78,28 @@ func (d *serverDecoder) addVolume(n *yaml.Node, at, volume string) {
 	d.addMount(n, at, m)
 }
 
-var volumeName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+// idleMountOptions are options of docker's and podman's mounts that change
+// nothing for a server here, or nothing on Linux.
+var idleMountOptions = []string{
+	"bind", "cached", "consistent", "copy", "delegated", "dev", "exec", "nocopy", "nodev", "noexec", "nosuid", "private", "rbind", "rprivate", "rshared",
+	"rslave", "shared", "slave", "suid", "U",
+}
 
 // addMount checks a mount. Its source is a path, or the name of a volume.
 func (d *serverDecoder) addMount(n *yaml.Node, at string, m fleet.Mount) {
 	switch {
-	case m.Source == "":
-		d.errorf(n, at, "a mount needs a source")
-		return
-	case !path.IsAbs(m.Target):
-		d.errorf(n, at, "a mount needs an absolute path as its target")
-		return
 	case strings.HasPrefix(m.Source, "~"):
 		d.errorf(n, at, "the source of a mount cannot begin with ~; use ${HOME}")
 		return
-	case strings.ContainsAny(m.Source+m.Target, ",:\n"):
-		d.errorf(n, at, "the paths of a mount must not contain commas, colons or line ends")
-		return
-	case strings.HasPrefix(m.Source, ".") && d.literal:
-		d.errorf(n, at, "the source of a mount must be an absolute path, or the name of a volume")
-		return
-	case strings.HasPrefix(m.Source, "."):
+	case strings.HasPrefix(m.Source, ".") && !d.literal:
 		m.Source = d.absolute(m.Source)
-	case !filepath.IsAbs(m.Source) && !volumeName.MatchString(m.Source):
-		d.errorf(n, at, "the source of a mount must be a path that begins with / or ., or the name of a volume")
+	}
+	if err := m.Check(); err != nil {
+		d.errorf(n, at, "%s", err)
 		return
 	}
 	for _, other := range d.spec.Mounts {
-		if other.Target == m.Target {
+		if path.Clean(other.Target) == path.Clean(m.Target) {
 			d.errorf(n, at, "two mounts have the target %s", m.Target)
 			return
 		}

@@ -1,12 +1,16 @@
 package fleetfile
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/mozillazg/go-unidecode"
 )
 
 // reserved are the names that paths of the HTTP API begin with.
@@ -31,9 +35,10 @@ func badName(name string) string {
 
 var notInLabel = regexp.MustCompile(`[^a-z0-9]+`)
 
-// proposeName makes a valid name from a bad one, or returns "".
+// proposeName makes a valid name from a bad one, or returns "". Letters of
+// other scripts are written in Latin ones.
 func proposeName(name string) string {
-	s := strings.ToLower(name)
+	s := strings.ToLower(unidecode.Unidecode(name))
 	if slices.Contains(reserved, s) {
 		s += "-server"
 	}
@@ -43,6 +48,16 @@ func proposeName(name string) string {
 		return ""
 	}
 	return s
+}
+
+// labelFor makes a name for a server of a client's file that is not taken yet.
+func labelFor(name string, taken map[string]bool) string {
+	label := cmp.Or(proposeName(name), "server")
+	for i, base := 2, label; taken[label]; i++ {
+		suffix := "-" + strconv.Itoa(i)
+		label = strings.TrimRight(base[:min(len(base), maxName-len(suffix))], "-") + suffix
+	}
+	return label
 }
 
 // badText says why s cannot be passed on, or returns "". Specs are kept and sent

@@ -52,8 +52,12 @@ func (p *parser) mergedMapping(n *yaml.Node, path string, depth int) ([]entry, b
 			continue
 		}
 		if first, seen := index[key.Value]; seen {
-			p.malformed(n.Content[i], join(path, key.Value), "duplicate key, first seen in line %d", first)
-			continue
+			if !p.clients {
+				p.malformed(n.Content[i], join(path, key.Value), "duplicate key, first seen in line %d", first)
+				continue
+			}
+			p.warnf(n.Content[i], join(path, key.Value), "duplicate key, first seen in line %d; the last one counts", first)
+			own = slices.DeleteFunc(own, func(e entry) bool { return e.key == key.Value })
 		}
 		index[key.Value] = key.Line
 		own = append(own, entry{key: key.Value, keyNode: n.Content[i], value: value})

@@ -6,103 +6,183 @@ import (
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// runsContainer tells whether the entry starts a container by itself, as the
-// files of MCP clients do: `docker run` with options and an image.
-func (d *serverDecoder) runsContainer() bool {
-	if len(d.spec.Command) != 1 || len(d.args) == 0 || d.args[0].text != "run" {
-		return false
+// runArguments returns what follows `docker run` in an entry that starts a
+// container by itself, as the files of MCP clients do. `docker container run`
+// and options of docker before the word run are the same.
+func (d *serverDecoder) runArguments() ([]item, bool) {
+	if len(d.spec.Command) != 1 {
+		return nil, false
 	}
 	program := strings.TrimSuffix(path.Base(strings.ReplaceAll(d.spec.Command[0], `\`, "/")), ".exe")
-	return program == "docker" || program == "podman"
+	if program != "docker" && program != "podman" {
+		return nil, false
+	}
+	rest := d.args
+	var before []string
+	for len(rest) > 0 && strings.HasPrefix(rest[0].text, "-") {
+		word := rest[0].text
+		rest = rest[1:]
+		option, _, has := strings.Cut(word, "=")
+		before = append(before, program+" "+option)
+		if !has && slices.Contains(valuesBeforeRun, option) && len(rest) > 0 {
+			rest = rest[1:]
+		}
+	}
+	if len(rest) > 0 && rest[0].text == "container" {
+		rest = rest[1:]
+	}
+	if len(rest) == 0 || rest[0].text != "run" {
+		return nil, false
+	}
+	for _, option := range before {
+		d.drop(option)
+	}
+	return rest[1:], true
 }
 
-// runOption is one option of `docker run` that is understood.
+// valuesBeforeRun are the options of docker and podman themselves that take a
+// value.
+var valuesBeforeRun = []string{
+	"-c", "--context", "--config", "-H", "--host", "-l", "--log-level", "--tlscacert", "--tlscert", "--tlskey",
+	"--cgroup-manager", "--conmon", "--connection", "--events-backend", "--hooks-dir", "--identity", "--module", "--network-cmd-path", "--root", "--runroot",
+	"--runtime", "--runtime-flag", "--ssh", "--storage-driver", "--storage-opt", "--tmpdir", "--url", "--volumepath",
+}
+
+// runOption is one option of `docker run` or `podman run` that is understood.
 type runOption struct {
 	names []string // without hyphens
 	flag  bool     // takes no value, or a boolean one after "="
-	apply func(d *serverDecoder, it item, value string)
+	apply func(d *serverDecoder, it item, name, value string)
 }
 
-// dropped options are about the client's own container: how it is named and
-// logged, attached and removed. mcpfleet decides that for its replicas.
-func dropped(_ *serverDecoder, _ item, _ string) {}
-
-// runOptions returns the table of options.
+// runOptions returns the table of options. It has all that docker run and
+// podman run know, but for those that would take a replica out of the worker's
+// hands, or that it cannot keep to: --privileged, --pid, --volumes-from and
+// the like. These refuse the server.
 func runOptions() []runOption {
+	type decode = func(d *serverDecoder, it item, v string)
+	take := func(apply decode, names ...string) runOption {
+		return runOption{names: names, apply: func(d *serverDecoder, it item, _, v string) { apply(d, it, v) }}
+	}
+	word := func(field func(*fleet.Spec) *string) decode {
+		return func(d *serverDecoder, it item, v string) { d.runWord(it, v, field(&d.spec)) }
+	}
+	flag := func(apply decode, names ...string) runOption {
+		o := take(apply, names...)
+		o.flag = true
+		return o
+	}
+	// About the client's own container: how it is named and logged, attached
+	// and removed. mcpfleet decides that for its replicas.
+	ours := func(*serverDecoder, item, string) {}
+	// Without a meaning here, or without an effect; the user is told.
+	idle := func(d *serverDecoder, _ item, name, _ string) { d.drop(name) }
 	return []runOption{
-		{names: []string{"e", "env"}, apply: (*serverDecoder).runEnv},
-		{names: []string{"v", "volume"}, apply: func(d *serverDecoder, it item, v string) { d.addVolume(it.node, it.path, v) }},
-		{names: []string{"mount"}, apply: (*serverDecoder).runMount},
-		{names: []string{"network", "net"}, apply: func(d *serverDecoder, it item, v string) { d.runWord(it, v, &d.spec.Network) }},
-		{names: []string{"u", "user"}, apply: func(d *serverDecoder, it item, v string) { d.runWord(it, v, &d.spec.User) }},
-		{names: []string{"w", "workdir"}, apply: func(d *serverDecoder, _ item, v string) { d.spec.Cwd = v }},
-		{names: []string{"entrypoint"}, apply: func(d *serverDecoder, it item, v string) {
+		take((*serverDecoder).runEnv, "e", "env"),
+		take((*serverDecoder).runEnvFile, "env-file"),
+		take(func(d *serverDecoder, it item, v string) { d.runVolume(it, v) }, "v", "volume"),
+		take((*serverDecoder).runMount, "mount"),
+		take(word(func(s *fleet.Spec) *string { return &s.Network }), "network", "net"),
+		take(word(func(s *fleet.Spec) *string { return &s.User }), "u", "user"),
+		take(func(d *serverDecoder, _ item, v string) { d.spec.Cwd = v }, "w", "workdir"),
+		take(func(d *serverDecoder, it item, v string) {
 			var word string
 			if d.runWord(it, v, &word); word != "" {
 				d.spec.Entrypoint = []string{word}
 			}
-		}},
-		{names: []string{"m", "memory"}, apply: func(d *serverDecoder, it item, v string) {
+		}, "entrypoint"),
+		take(func(d *serverDecoder, it item, v string) {
 			size, err := ParseSize(v)
 			if err != nil || size < resourcesShape.keys["memory"].low {
 				d.errorf(it.node, it.path, "--memory must be %s, and at least 6m", wantSize)
 				return
 			}
 			d.spec.Resources.Memory = size
-		}},
-		{names: []string{"cpus"}, apply: func(d *serverDecoder, it item, v string) {
+		}, "m", "memory"),
+		take(func(d *serverDecoder, it item, v string) {
 			cpus, err := parseCPUs(v)
 			if err != nil {
 				d.errorf(it.node, it.path, "--cpus must be %s", wantCPUs)
 				return
 			}
 			d.spec.Resources.CPUs = cpus
-		}},
-		{names: []string{"pids-limit"}, apply: func(d *serverDecoder, it item, v string) {
+		}, "cpus"),
+		take(func(d *serverDecoder, it item, v string) {
 			var n int64
-			if _, err := fmt.Sscanf(v, "%d", &n); err != nil || fmt.Sprint(n) != v || n < 1 {
+			if _, err := fmt.Sscanf(v, "%d", &n); err != nil || fmt.Sprint(n) != v || n == 0 || n < -1 {
 				d.errorf(it.node, it.path, "--pids-limit must be a whole number above 0")
 				return
 			}
-			d.spec.Resources.PIDs = n
-		}},
-		{names: []string{"cap-add"}, apply: func(d *serverDecoder, it item, v string) {
-			name, ok := parseCapability(v)
-			if !ok {
-				d.errorf(it.node, it.path, "--cap-add must name a capability, as CHOWN")
-				return
-			}
-			d.spec.CapAdd = append(d.spec.CapAdd, name)
-		}},
-		{names: []string{"pull"}, apply: func(d *serverDecoder, it item, v string) {
+			d.spec.Resources.PIDs = max(n, 0) // -1 is no limit
+		}, "pids-limit"),
+		take(func(d *serverDecoder, it item, v string) { d.runCapability(it, "--cap-add", v, &d.capAdd) }, "cap-add"),
+		take(func(d *serverDecoder, it item, v string) { d.runCapability(it, "--cap-drop", v, &d.capDrop) }, "cap-drop"),
+		take(func(d *serverDecoder, it item, v string) {
 			switch policy := fleet.PullPolicy(v); policy {
 			case fleet.PullMissing, fleet.PullAlways, fleet.PullNever:
 				d.spec.PullPolicy = policy
+			case "newer": // podman's
+				d.spec.PullPolicy = fleet.PullAlways
 			default:
 				d.errorf(it.node, it.path, "--pull must be missing, always or never")
 			}
-		}},
-		{names: []string{"read-only"}, flag: true, apply: func(d *serverDecoder, _ item, v string) { d.spec.ReadOnly = v != "false" }},
-		{names: []string{"security-opt"}, apply: func(d *serverDecoder, it item, v string) {
+		}, "pull"),
+		flag(func(d *serverDecoder, _ item, v string) { d.spec.ReadOnly = v != "false" }, "read-only"),
+		take(func(d *serverDecoder, it item, v string) {
 			switch strings.ReplaceAll(v, "=", ":") {
 			case "no-new-privileges", "no-new-privileges:true":
+				d.spec.NewPrivileges = false
 			case "no-new-privileges:false":
 				d.spec.NewPrivileges = true
 			default:
-				d.errorf(it.node, it.path, "the only --security-opt supported is no-new-privileges")
+				d.runPassed(it, "security-opt", v)
 			}
-		}},
-		{names: []string{"i", "interactive", "rm", "t", "tty", "init", "q", "quiet", "sig-proxy", "no-healthcheck", "replace"}, flag: true, apply: dropped},
-		{names: []string{"a", "attach", "name", "l", "label", "log-driver", "log-opt", "restart", "cap-drop", "cidfile"}, apply: dropped},
+		}, "security-opt"),
+		{names: fleet.RunOptionNames(), apply: (*serverDecoder).runPassed},
+		take(func(d *serverDecoder, it item, v string) { d.runPassed(it, "hostname", v) }, "h"),
+		take(func(d *serverDecoder, it item, v string) { d.runPassed(it, "dns-option", v) }, "dns-opt"),
+		take(func(d *serverDecoder, it item, v string) { d.runPassed(it, "cpu-shares", v) }, "c"),
+
+		flag(ours, "i", "interactive", "rm", "t", "tty", "init", "q", "quiet", "sig-proxy", "no-healthcheck", "replace", "d", "detach", "rmi",
+			"disable-content-trust", "http-proxy", "help"),
+		take(ours, "a", "attach", "name", "l", "label", "label-file", "annotation", "log-driver", "log-opt", "restart", "cidfile", "pidfile", "conmon-pidfile",
+			"detach-keys", "sdnotify", "stop-timeout", "init-path", "retry", "retry-delay",
+			"health-cmd", "health-interval", "health-retries", "health-start-interval", "health-start-period", "health-timeout", "health-on-failure",
+			"health-log-destination", "health-max-log-count", "health-max-log-size",
+			"health-startup-cmd", "health-startup-interval", "health-startup-retries", "health-startup-success", "health-startup-timeout"),
+		{names: []string{"P", "publish-all", "oom-kill-disable", "tls-verify", "no-hosts", "no-hostname", "use-api-socket", "read-only-tmpfs", "passwd", "env-host"},
+			flag: true, apply: idle},
+		{names: []string{
+			"p", "publish", "expose", "platform", "arch", "os", "variant", "link", "link-local-ip", "network-alias", "net-alias", "ip", "ip6", "mac-address", "domainname",
+			"isolation", "runtime", "storage-opt", "volume-driver", "cgroup-parent", "cgroups", "cgroup-conf", "kernel-memory", "memory-swap", "memory-swappiness", "gpus",
+			"stop-signal", "blkio-weight", "blkio-weight-device", "cpu-count", "cpu-percent", "cpu-rt-period", "cpu-rt-runtime", "device-read-bps",
+			"device-read-iops", "device-write-bps", "device-write-iops", "io-maxbandwidth", "io-maxiops", "image-volume", "systemd", "unsetenv", "authfile",
+			"creds", "cert-dir", "timeout", "shm-size-systemd", "seccomp-policy", "hosts-file", "passwd-entry", "group-entry", "hostuser", "personality",
+		}, apply: idle},
 	}
 }
 
+// drop names an option in the warning about those that mean nothing here.
+func (d *serverDecoder) drop(option string) {
+	if !strings.Contains(option, " ") {
+		option = "-" + option
+		if len(option) > 2 {
+			option = "-" + option
+		}
+	}
+	d.dropped = addNamed(d.dropped, option, d.shown)
+}
+
 // containerFromRun turns the arguments of `docker run` into an image with its
-// settings, and refuses the options that it cannot keep to.
-func (d *serverDecoder) containerFromRun() {
+// settings. It has the rights that docker would give it, not the fewer ones of
+// other servers: what worked there works here. Options that cannot be kept to
+// are refused.
+func (d *serverDecoder) containerFromRun(rest []item) {
 	at := join(d.path, "args")
 	if _, both := d.given["image"]; both {
 		d.errorf(d.given["image"], join(d.path, "image"), "the image is named in args already")
@@ -118,8 +198,12 @@ func (d *serverDecoder) containerFromRun() {
 		}
 		return d.opts.Lookup(name)
 	}
+	d.fromRun = true
+	if _, given := d.given["no_new_privileges"]; !given {
+		d.spec.NewPrivileges = true
+	}
+	d.capAdd = d.spec.CapAdd
 	options := runOptions()
-	rest := d.args[1:]
 	for len(rest) > 0 && strings.HasPrefix(rest[0].text, "-") && rest[0].text != "-" {
 		it := rest[0]
 		rest = rest[1:]
@@ -131,6 +215,8 @@ func (d *serverDecoder) containerFromRun() {
 			return
 		}
 	}
+	d.spec.CapAdd = runCapabilities(d.capAdd, d.capDrop)
+	d.addFileEnv()
 	if len(rest) == 0 {
 		d.errorf(d.given["args"], at, "run is not given an image")
 		return
@@ -157,14 +243,14 @@ func (d *serverDecoder) runArgument(options []runOption, it item, rest []item) (
 		return options[i], true
 	}
 	// value gives an option the next argument.
-	value := func(opt runOption, shown string) bool {
+	value := func(opt runOption, name, shown string) bool {
 		if len(rest) == 0 {
 			d.errorf(it.node, it.path, "the run option %s needs a value", shown)
 			return false
 		}
 		next := rest[0]
 		rest = rest[1:]
-		opt.apply(d, next, next.text)
+		opt.apply(d, next, name, next.text)
 		return true
 	}
 	if name, long := strings.CutPrefix(it.text, "--"); long {
@@ -175,10 +261,10 @@ func (d *serverDecoder) runArgument(options []runOption, it item, rest []item) (
 			d.errorf(it.node, it.path, "the run option %s is not supported", d.shownOption(it, "--"+name))
 			return rest, false
 		case has || opt.flag:
-			opt.apply(d, it, v)
+			opt.apply(d, it, name, v)
 			return rest, true
 		}
-		return rest, value(opt, "--"+name)
+		return rest, value(opt, name, "--"+name)
 	}
 	for letters := it.text[1:]; letters != ""; {
 		name := letters[:1]
@@ -190,15 +276,15 @@ func (d *serverDecoder) runArgument(options []runOption, it item, rest []item) (
 			return rest, false
 		case opt.flag:
 			if v, has := strings.CutPrefix(letters, "="); has {
-				opt.apply(d, it, v)
+				opt.apply(d, it, name, v)
 				return rest, true
 			}
-			opt.apply(d, it, "")
+			opt.apply(d, it, name, "")
 		case letters != "":
-			opt.apply(d, it, strings.TrimPrefix(letters, "="))
+			opt.apply(d, it, name, strings.TrimPrefix(letters, "="))
 			return rest, true
 		default:
-			return rest, value(opt, "-"+name)
+			return rest, value(opt, name, "-"+name)
 		}
 	}
 	return rest, true
@@ -221,7 +307,41 @@ func (d *serverDecoder) runWord(it item, value string, field *string) {
 	*field = value
 }
 
-// runEnv takes -e NAME=VALUE, or -e NAME with the value from around it.
+// runCapability takes one or several capabilities.
+func (d *serverDecoder) runCapability(it item, option, value string, list *[]string) {
+	for part := range strings.SplitSeq(value, ",") {
+		name, ok := parseCapability(part)
+		if !ok {
+			d.errorf(it.node, it.path, "%s must name a capability, as CHOWN", option)
+			return
+		}
+		*list = append(*list, name)
+	}
+}
+
+// runPassed takes an option that podman gets as it is.
+func (d *serverDecoder) runPassed(it item, name, value string) {
+	d.addRunOption(it.node, it.path, "--"+name+"="+value)
+}
+
+// runOptions decodes the key run_options.
+func (d *serverDecoder) runOptions(n *yaml.Node, at string) {
+	list, _ := d.items(n, at)
+	for _, it := range list {
+		d.addRunOption(it.node, it.path, it.text)
+	}
+}
+
+func (d *serverDecoder) addRunOption(n *yaml.Node, at, option string) {
+	if err := fleet.CheckRunOption(option); err != nil {
+		d.errorf(n, at, "%s", err)
+		return
+	}
+	d.spec.RunOptions = append(d.spec.RunOptions, option)
+}
+
+// runEnv takes -e NAME=VALUE, or -e NAME with the value from around it. A name
+// that has no value there is not set, as with docker.
 func (d *serverDecoder) runEnv(it item, arg string) {
 	name, value, has := strings.Cut(arg, "=")
 	if badEnvName(name) != "" {
@@ -231,7 +351,11 @@ func (d *serverDecoder) runEnv(it item, arg string) {
 	if !has {
 		var found bool
 		if value, found = d.runEnvironment(name); !found {
-			d.errorf(it.node, it.path, "neither env nor the environment has a variable %s", name)
+			if d.literal {
+				d.errorf(it.node, it.path, "env has no variable %s, and there is no environment to take it from", name)
+				return
+			}
+			d.warnf(it.node, it.path, "neither env nor the environment has a variable %s, so the container gets none", name)
 			return
 		}
 	}
@@ -245,23 +369,47 @@ func (d *serverDecoder) runEnv(it item, arg string) {
 	d.spec.Env[name] = value // the last one counts, as with docker
 }
 
+// runVolume takes -v SOURCE:TARGET[:OPTIONS].
+func (d *serverDecoder) runVolume(it item, arg string) {
+	if path.IsAbs(arg) && !strings.Contains(arg, ":") {
+		d.drop("-v PATH, a volume without a name") // it would go with the container
+		return
+	}
+	d.addVolume(it.node, it.path, arg)
+}
+
 // runMount takes --mount type=bind,source=/a,target=/b,readonly.
 func (d *serverDecoder) runMount(it item, arg string) {
 	var m fleet.Mount
+	kind := "volume" // docker's default
 	for part := range strings.SplitSeq(arg, ",") {
 		key, v, has := strings.Cut(part, "=")
 		switch {
-		case key == "type" && (v == "bind" || v == "volume"):
+		case key == "type" && (v == "bind" || v == "volume" || v == "tmpfs"):
+			kind = v
 		case key == "source" || key == "src":
 			m.Source = v
 		case key == "target" || key == "dst" || key == "destination":
 			m.Target = v
 		case (key == "readonly" || key == "ro") && (!has || v == "true" || v == "1"):
 			m.ReadOnly = true
+		case (key == "readonly" || key == "ro") && (v == "false" || v == "0"):
+		case key == "relabel" && (v == "shared" || v == "private"):
+			m.SELinux = map[string]string{"shared": "z", "private": "Z"}[v]
+		case slices.Contains([]string{"bind-propagation", "bind-nonrecursive", "consistency", "volume-nocopy", "volume-driver", "volume-opt", "tmpfs-size", "tmpfs-mode"}, key):
+			d.drop("--mount " + key)
 		default:
-			d.errorf(it.node, it.path, "--mount understands type=bind, type=volume, source, target and readonly")
+			d.errorf(it.node, it.path, "--mount understands type=bind, type=volume, type=tmpfs, source, target and readonly")
 			return
 		}
+	}
+	if kind == "tmpfs" {
+		d.runPassed(it, "tmpfs", m.Target)
+		return
+	}
+	if kind == "volume" && m.Source == "" {
+		d.drop("--mount without a source")
+		return
 	}
 	d.addMount(it.node, it.path, m)
 }

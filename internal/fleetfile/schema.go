@@ -71,7 +71,6 @@ func (document) JSONSchemaExtend(s *jsonschema.Schema) {
 		names = append(names, name)
 	}
 	servers.PropertyNames = &jsonschema.Schema{Pattern: dnsLabel.String(), MaxLength: new(uint64(maxName)), Not: &jsonschema.Schema{Enum: names}}
-	clients.PropertyNames = &jsonschema.Schema{Pattern: "[A-Za-z0-9]"} // a label can be made of it
 }
 
 // JSONSchemaExtend completes what reflection told of a server.
@@ -83,6 +82,7 @@ func (ServerView) JSONSchemaExtend(s *jsonschema.Schema) {
 // JSONSchemaExtend completes what reflection told of a client's server.
 func (clientServer) JSONSchemaExtend(s *jsonschema.Schema) {
 	complete(s, clientShape, nil)
+	s.AdditionalProperties = nil // keys of the client's own
 	// Clients have the program's path here, spaces and all.
 	for _, key := range []string{"command", "entrypoint"} {
 		p, _ := s.Properties.Get(key)

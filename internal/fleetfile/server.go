@@ -1,9 +1,10 @@
 package fleetfile
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -19,27 +20,36 @@ var laterServerKeys = []string{
 	"url", "http", "serverUrl", "warm_pool", "zones",
 }
 
-// server decodes one entry. It returns false for one that is switched off; a
-// spec with errors may be incomplete, as nobody will see it.
-func (p *parser) server(n *yaml.Node, path string, foreign bool) (fleet.Spec, bool) {
-	entries, ok := p.mapping(n, path)
+// server decodes one entry. It returns false for one that is switched off or
+// remote; a spec with errors may be incomplete, as nobody will see it.
+func (p *parser) server(e entry, path, shown string, foreign bool) (fleet.Spec, bool) {
+	entries, ok := p.mapping(e.value, path)
 	if !ok {
 		return fleet.Spec{}, false
 	}
-	d := &serverDecoder{parser: p, node: n, path: path, given: map[string]*yaml.Node{}, spec: defaults()}
+	d := &serverDecoder{parser: p, node: e.value, path: path, shown: shown, given: map[string]*yaml.Node{}, spec: defaults()}
 	for _, e := range entries {
 		d.given[e.key] = e.value
 	}
-	p.foreign = foreign || p.ofVSCode(n)
+	p.foreign = foreign
 	defer func() { p.foreign = false }()
-	if p.foreign && d.disabled() {
-		return fleet.Spec{}, false
+	if foreign {
+		entries = d.commandMapping(entries)
+		before := len(p.errs)
+		if d.off() || len(p.errs) > before {
+			return fleet.Spec{}, false
+		}
+		if d.isRemote() {
+			p.remote = append(p.remote, remoteEntry{name: shown, path: path, node: e.keyNode})
+			return fleet.Spec{}, false
+		}
 	}
 	for _, e := range entries {
 		d.key(e)
 	}
-	if d.runsContainer() {
-		d.containerFromRun()
+	d.addFileEnv()
+	if run, ok := d.runArguments(); ok {
+		d.containerFromRun(run)
 	} else {
 		d.commandOrImage()
 	}
@@ -47,28 +57,21 @@ func (p *parser) server(n *yaml.Node, path string, foreign bool) (fleet.Spec, bo
 	return d.spec, true
 }
 
-// ofVSCode tells whether an entry of servers is in VS Code's form, which is
-// known by its type.
-func (p *parser) ofVSCode(n *yaml.Node) bool {
-	n = resolve(n)
-	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == "type" {
-			return true
-		}
-	}
-	return false
-}
-
 // serverDecoder decodes one server.
 type serverDecoder struct {
 	*parser
 	node  *yaml.Node
 	path  string
+	shown string                // the server's name as the file has it
 	given map[string]*yaml.Node // the keys that are there
 	spec  fleet.Spec
 	args  []item
+	// envOfFiles are variables that files which the file names have.
+	envOfFiles map[string]string
 	// runEnvironment is where -e NAME of a run command finds its value.
-	runEnvironment func(name string) (string, bool)
+	runEnvironment  func(name string) (string, bool)
+	fromRun         bool     // reading a run command
+	capAdd, capDrop []string // of a run command
 }
 
 // defaults is what a spec says of which the file says nothing.
@@ -147,6 +150,12 @@ func (d *serverDecoder) key(e entry) {
 		d.labels(n, at)
 	case "default_tool":
 		set(&s.DefaultTool)(d.str(n, at))
+	case "enabled_tools":
+		d.toolNames(n, at, &s.EnabledTools)
+	case "disabled_tools":
+		d.toolNames(n, at, &s.DisabledTools)
+	case "run_options":
+		d.runOptions(n, at)
 	case "replicas":
 		setInt(&s.Replicas)(d.integer(n, at, k))
 	case "max_replicas_per_node":
@@ -175,42 +184,26 @@ func (d *serverDecoder) key(e entry) {
 		set(&s.StopGrace)(d.duration(n, at, k))
 	case "drain_timeout":
 		set(&s.DrainTimeout)(d.duration(n, at, k))
-	case "type", "transport":
-		d.transport(e, at)
 	default:
-		if !d.foreign || !clientShape.has(e.key) {
-			d.unknownKey(e, d.path, serverShape.order, laterServerKeys)
+		if d.foreign {
+			d.clientKey(e)
+			return
 		}
-	}
-}
-
-// transport checks the keys by which clients tell stdio from HTTP.
-func (d *serverDecoder) transport(e entry, at string) {
-	if !d.foreign {
 		d.unknownKey(e, d.path, serverShape.order, laterServerKeys)
-		return
 	}
-	if kind, ok := d.str(e.value, at); ok && kind != "stdio" {
-		d.errorf(e.value, at, "%s is not supported yet; only stdio servers are", describe(resolve(e.value)))
-	}
-}
-
-func (d *serverDecoder) disabled() bool {
-	n, given := d.given["disabled"]
-	if !given {
-		return false
-	}
-	off, ok := d.boolean(n, join(d.path, "disabled"))
-	return ok && off
 }
 
 // command decodes a list, or one word.
 func (d *serverDecoder) command(n *yaml.Node, at string) ([]string, bool) {
 	if r := resolve(n); r.Kind == yaml.ScalarNode && !isNull(r) {
 		s, ok := d.str(n, at)
-		// The files of clients have the program's path here, spaces and all.
-		if ok && !d.foreign && strings.ContainsAny(s, " \t\n") {
+		switch first, _, spaces := strings.Cut(s, " "); {
+		case !ok || !spaces && !strings.ContainsAny(s, "\t\n"):
+		case !d.foreign:
 			d.malformed(n, at, "must be a list of strings when it has arguments, as [\"npx\", \"-y\", \"package\"]")
+			return nil, false
+		case !strings.ContainsAny(first, `/\:`): // else it may be a path with spaces, as clients have them
+			d.malformed(n, at, "has the arguments in the same string; move them to args, as %s", d.splitCommand(r.Value))
 			return nil, false
 		}
 		return []string{s}, ok
@@ -221,6 +214,27 @@ func (d *serverDecoder) command(n *yaml.Node, at string) ([]string, bool) {
 		return nil, false
 	}
 	return list, ok
+}
+
+// splitCommand writes a command and its arguments as they should stand in a
+// client's file. The text is the file's own, so variables are not replaced.
+func (d *serverDecoder) splitCommand(text string) string {
+	words := strings.Fields(text)
+	for _, it := range d.argsGiven() {
+		words = append(words, it.Value)
+	}
+	program, _ := json.Marshal(words[0])
+	args, _ := json.Marshal(words[1:])
+	return fmt.Sprintf(`"command": %s, "args": %s`, program, strings.ReplaceAll(string(args), `","`, `", "`))
+}
+
+// argsGiven returns the nodes of args, as far as they are scalars.
+func (d *serverDecoder) argsGiven() []*yaml.Node {
+	n, given := d.given["args"]
+	if !given || resolve(n).Kind != yaml.SequenceNode {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(resolve(n).Content), func(c *yaml.Node) bool { return c.Kind != yaml.ScalarNode })
 }
 
 func (d *serverDecoder) env(n *yaml.Node, at string) map[string]string {
@@ -276,14 +290,6 @@ func (d *serverDecoder) user(n *yaml.Node, at string) (string, bool) {
 	return "", false
 }
 
-var capability = regexp.MustCompile(`^[A-Z][A-Z_]*$`)
-
-// parseCapability reads CHOWN, cap_chown and the like.
-func parseCapability(s string) (string, bool) {
-	name := strings.TrimPrefix(strings.ToUpper(s), "CAP_")
-	return name, capability.MatchString(name) && !strings.HasPrefix(name, "CAP_")
-}
-
 func (d *serverDecoder) capabilities(n *yaml.Node, at string) {
 	list, ok := d.items(n, at)
 	if !ok {
@@ -292,7 +298,7 @@ func (d *serverDecoder) capabilities(n *yaml.Node, at string) {
 	for _, it := range list {
 		name, ok := parseCapability(it.text)
 		if !ok {
-			d.errorf(it.node, it.path, "must be a capability, as CHOWN, not %s", describe(resolve(it.node)))
+			d.errorf(it.node, it.path, "must be a capability, as CHOWN, or ALL, not %s", describe(resolve(it.node)))
 			continue
 		}
 		d.spec.CapAdd = append(d.spec.CapAdd, name)

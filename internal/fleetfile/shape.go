@@ -34,6 +34,8 @@ const (
 	kindEnv          kind = "env"
 	kindLabels       kind = "labels"
 	kindCapabilities kind = "capabilities"
+	kindTools        kind = "tools"
+	kindOptions      kind = "options" // of podman run
 	kindMounts       kind = "mounts"
 	kindSource       kind = "source"
 	kindTarget       kind = "target"

@@ -35,9 +35,12 @@ type ServerView struct {
 	User               string            `json:"user,omitempty" kind:"user" only:"image" jsonschema_description:"As podman's --user, 1000:1000 for example."`
 	ReadOnly           bool              `json:"read_only,omitempty" kind:"flag" only:"image" jsonschema_description:"Read-only root file system."`
 	CapAdd             []string          `json:"cap_add,omitempty" kind:"capabilities" only:"image" jsonschema_description:"Capabilities to give back; all are dropped. Images that su or chown at their start need some."`
+	RunOptions         []string          `json:"run_options,omitempty" kind:"options" only:"image" jsonschema_description:"Further options of podman run, as --shm-size=1g."`
 	NoNewPrivileges    *bool             `json:"no_new_privileges,omitempty" kind:"flag" only:"image" jsonschema_description:"Set-user-id programs gain nothing."` // shown when it is off
 	Labels             map[string]string `json:"labels,omitempty" kind:"labels" jsonschema_description:"Labels that a node must have."`
 	DefaultTool        string            `json:"default_tool,omitempty" kind:"string" jsonschema_description:"The tool of calls that name none."`
+	EnabledTools       []string          `json:"enabled_tools,omitempty" kind:"tools" jsonschema_description:"The only tools that are offered. All are by default."`
+	DisabledTools      []string          `json:"disabled_tools,omitempty" kind:"tools" jsonschema_description:"Tools that are not offered: they are not listed, and calls of them are answered as unknown."`
 	Replicas           int               `json:"replicas" kind:"count" bounds:"0 10000" jsonschema_description:"How many replicas run. 0 stops the server."`
 	MaxReplicasPerNode int               `json:"max_replicas_per_node,omitempty" kind:"count" bounds:"1 10000" jsonschema_description:"How many of them may run on one node. No bound by default."`
 	Resources          ResourcesView     `json:"resources,omitzero" kind:"section" jsonschema_description:"What a replica reserves on its node, and may use. Nothing reserves nothing and limits nothing."`
@@ -52,27 +55,23 @@ type ServerView struct {
 	DrainTimeout       string            `json:"drain_timeout" kind:"duration" bounds:"0s 720h" jsonschema_description:"How long a stop waits for running calls."`
 }
 
-// clientServer is a server in the files of MCP clients. What means something
-// to them alone is ignored.
+// clientServer is a server in the files of MCP clients. These are the keys that
+// mean something here, too; all others are allowed, and ignored.
 type clientServer struct {
 	ServerView
 
-	Type      string `json:"type,omitempty" kind:"choice" bounds:"stdio" jsonschema_description:"stdio, the only one supported yet."`
-	Transport string `json:"transport,omitempty" kind:"choice" bounds:"stdio" jsonschema_description:"stdio, the only one supported yet."`
+	Type      string `json:"type,omitempty" kind:"ignored" jsonschema_description:"stdio or local. Servers of other types are left out."`
+	Transport string `json:"transport,omitempty" kind:"ignored" jsonschema_description:"As type."`
 	Disabled  bool   `json:"disabled,omitempty" kind:"flag" jsonschema_description:"Leaves the server out."`
+	IsActive  bool   `json:"isActive,omitempty" kind:"flag" jsonschema_description:"Leaves the server out when it is false."`
+	Enabled   bool   `json:"enabled,omitempty" kind:"flag" jsonschema_description:"Leaves the server out when it is false."`
+	EnvFile   string `json:"envFile,omitempty" kind:"string" jsonschema_description:"A file of further environment variables."`
+	Timeout   any    `json:"timeout,omitempty" kind:"ignored" jsonschema_description:"As call_timeout, in seconds; above 3600 in milliseconds."`
 
-	AlwaysAllow   any `json:"alwaysAllow,omitempty" kind:"ignored"`
-	AutoApprove   any `json:"autoApprove,omitempty" kind:"ignored"`
-	Autostart     any `json:"autostart,omitempty" kind:"ignored"`
-	Description   any `json:"description,omitempty" kind:"ignored"`
-	Dev           any `json:"dev,omitempty" kind:"ignored"`
-	DisabledTools any `json:"disabledTools,omitempty" kind:"ignored"`
-	Gallery       any `json:"gallery,omitempty" kind:"ignored"`
-	Icon          any `json:"icon,omitempty" kind:"ignored"`
-	Name          any `json:"name,omitempty" kind:"ignored"`
-	Timeout       any `json:"timeout,omitempty" kind:"ignored"`
-	Trust         any `json:"trust,omitempty" kind:"ignored"`
-	Version       any `json:"version,omitempty" kind:"ignored"`
+	DisabledToolsOfClient []string `json:"disabledTools,omitempty" kind:"tools" jsonschema_description:"As disabled_tools."`
+	ExcludeTools          []string `json:"excludeTools,omitempty" kind:"tools" jsonschema_description:"As disabled_tools."`
+	IncludeTools          any      `json:"includeTools,omitempty" kind:"ignored" jsonschema_description:"As enabled_tools."`
+	Tools                 any      `json:"tools,omitempty" kind:"ignored" jsonschema_description:"As enabled_tools; * stands for all."`
 }
 
 // MountView is a mount in the keys of the fleet file.
@@ -80,6 +79,7 @@ type MountView struct {
 	Source   string `json:"source" kind:"source" jsonschema:"required" jsonschema_description:"A path on the node, or the name of a volume."`
 	Target   string `json:"target" kind:"target" jsonschema:"required" jsonschema_description:"An absolute path in the container."`
 	ReadOnly bool   `json:"read_only,omitempty" kind:"flag"`
+	SELinux  string `json:"selinux,omitempty" kind:"choice" bounds:"z Z" jsonschema_description:"Labels the source for containers on hosts with SELinux: z shared, Z for this one alone."`
 }
 
 // ResourcesView is the resources in the keys of the fleet file; memory is in bytes.
@@ -142,8 +142,11 @@ func viewOf(s *fleet.Spec) ServerView {
 		User:               s.User,
 		ReadOnly:           s.ReadOnly,
 		CapAdd:             s.CapAdd,
+		RunOptions:         s.RunOptions,
 		Labels:             s.Labels,
 		DefaultTool:        s.DefaultTool,
+		EnabledTools:       s.EnabledTools,
+		DisabledTools:      s.DisabledTools,
 		Replicas:           s.Replicas,
 		MaxReplicasPerNode: s.MaxReplicasPerNode,
 		Resources:          ResourcesView(s.Resources),

@@ -571,6 +571,8 @@ type Template struct {
 	StartTimeout  *durationpb.Duration   `protobuf:"bytes,18,opt,name=start_timeout,json=startTimeout,proto3" json:"start_timeout,omitempty"`
 	StopGrace     *durationpb.Duration   `protobuf:"bytes,19,opt,name=stop_grace,json=stopGrace,proto3" json:"stop_grace,omitempty"`
 	DrainTimeout  *durationpb.Duration   `protobuf:"bytes,20,opt,name=drain_timeout,json=drainTimeout,proto3" json:"drain_timeout,omitempty"`
+	// Further options of podman run, each --name=value.
+	RunOptions    []string `protobuf:"bytes,21,rep,name=run_options,json=runOptions,proto3" json:"run_options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -745,11 +747,20 @@ func (x *Template) GetDrainTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *Template) GetRunOptions() []string {
+	if x != nil {
+		return x.RunOptions
+	}
+	return nil
+}
+
 type Mount struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
-	Target        string                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
-	ReadOnly      bool                   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Source   string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	Target   string                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	ReadOnly bool                   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// How the source is labelled on hosts with SELinux: z, Z or nothing.
+	Selinux       string `protobuf:"bytes,4,opt,name=selinux,proto3" json:"selinux,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -803,6 +814,13 @@ func (x *Mount) GetReadOnly() bool {
 		return x.ReadOnly
 	}
 	return false
+}
+
+func (x *Mount) GetSelinux() string {
+	if x != nil {
+		return x.Selinux
+	}
+	return ""
 }
 
 type Resources struct {
@@ -2568,7 +2586,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"replica_id\x18\x02 \x01(\tR\treplicaId\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"/\n" +
 	"\x13StopReplicaResponse\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\x04R\aversion\"\xf1\x06\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\"\x92\a\n" +
 	"\bTemplate\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x1f\n" +
 	"\vpull_policy\x18\x02 \x01(\tR\n" +
@@ -2594,17 +2612,20 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\rstart_timeout\x18\x12 \x01(\v2\x19.google.protobuf.DurationR\fstartTimeout\x128\n" +
 	"\n" +
 	"stop_grace\x18\x13 \x01(\v2\x19.google.protobuf.DurationR\tstopGrace\x12>\n" +
-	"\rdrain_timeout\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\x1a6\n" +
+	"\rdrain_timeout\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\x12\x1f\n" +
+	"\vrun_options\x18\x15 \x03(\tR\n" +
+	"runOptions\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"T\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"n\n" +
 	"\x05Mount\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1b\n" +
-	"\tread_only\x18\x03 \x01(\bR\breadOnly\"K\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\x12\x18\n" +
+	"\aselinux\x18\x04 \x01(\tR\aselinux\"K\n" +
 	"\tResources\x12\x12\n" +
 	"\x04cpus\x18\x01 \x01(\x01R\x04cpus\x12\x16\n" +
 	"\x06memory\x18\x02 \x01(\x03R\x06memory\x12\x12\n" +

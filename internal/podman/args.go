@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,7 +87,9 @@ func (r *Runtime) create(l fleet.Launch, rec record, rootfs string) (creation, e
 	if r.mode.init {
 		c.args = append(c.args, "--init")
 	}
-	add("cap-drop", "all")
+	if !slices.Contains(t.CapAdd, "ALL") { // podman refuses both
+		add("cap-drop", "all")
+	}
 	for _, name := range t.CapAdd {
 		add("cap-add", name)
 	}
@@ -118,6 +119,12 @@ func (r *Runtime) create(l fleet.Launch, rec record, rootfs string) (creation, e
 	}
 	if t.Network != "" {
 		add("network", t.Network)
+	}
+	for _, option := range t.RunOptions {
+		if err := fleet.CheckRunOption(option); err != nil {
+			return creation{}, fmt.Errorf("run_options: %w", err)
+		}
+		c.args = append(c.args, option)
 	}
 	for _, m := range t.Mounts {
 		arg, err := mountArg(m)
@@ -167,28 +174,24 @@ func checkImage(t *fleet.Template) error {
 	return nil
 }
 
-// mountArg writes a bind mount. Both of podman's notations have a character
-// that they cannot carry.
+// mountArg writes a mount. A source without a slash is a volume's name: podman
+// makes the volume where it is not there yet, and nothing here removes it.
 func mountArg(m fleet.Mount) (string, error) {
-	if !filepath.IsAbs(m.Source) || !filepath.IsAbs(m.Target) {
-		return "", fmt.Errorf("mount %s on %s: both must be absolute paths", m.Source, m.Target)
+	if err := m.Check(); err != nil {
+		return "", fmt.Errorf("mount %s on %s: %w", m.Source, m.Target, err)
 	}
-	both := m.Source + m.Target
-	switch {
-	case !strings.Contains(both, ":"):
-		s := "--volume=" + m.Source + ":" + m.Target
-		if m.ReadOnly {
-			s += ":ro"
-		}
-		return s, nil
-	case !strings.ContainsAny(both, `,"`):
-		s := "--mount=type=bind,source=" + m.Source + ",target=" + m.Target
-		if m.ReadOnly {
-			s += ",readonly"
-		}
-		return s, nil
+	var options []string
+	if m.ReadOnly {
+		options = append(options, "ro")
 	}
-	return "", fmt.Errorf("mount %s on %s: podman cannot take paths with both ':' and ','", m.Source, m.Target)
+	if m.SELinux != "" {
+		options = append(options, m.SELinux)
+	}
+	arg := "--volume=" + m.Source + ":" + m.Target
+	if len(options) > 0 {
+		arg += ":" + strings.Join(options, ",")
+	}
+	return arg, nil
 }
 
 // setEnv hands over the server's env. Values are secrets, so they go through
@@ -197,19 +200,13 @@ func mountArg(m fleet.Mount) (string, error) {
 func (c *creation) setEnv(env map[string]string, rec record) error {
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		value := env[name]
-		if name == "" || strings.ContainsAny(name, "=*# \t\r\n\x00") || strings.HasPrefix(name, "-") {
-			return fmt.Errorf("env: %q is not a name", name)
+		if err := fleet.CheckContainerEnv(name, value); err != nil {
+			return fmt.Errorf("env: %q: %w", name, err)
 		}
-		if strings.ContainsRune(value, 0) {
-			return fmt.Errorf("env: the value of %s contains a NUL byte", name)
-		}
-		if !disturbs(name) {
+		if !fleet.SteersPodman(name) {
 			c.args = append(c.args, "--env="+name)
 			c.env = append(c.env, name+"="+value)
 			continue
-		}
-		if strings.ContainsAny(value, "\r\n") {
-			return fmt.Errorf("env: podman can give a container %s only without line breaks in its value", name)
 		}
 		c.envFile = fmt.Appendf(c.envFile, "%s=%s\n", name, value)
 	}
@@ -217,28 +214,4 @@ func (c *creation) setEnv(env map[string]string, rec record) error {
 		c.args = append(c.args, "--env-file="+rec.envFile())
 	}
 	return nil
-}
-
-// disturbs tells whether podman, its helpers or their libraries would act on
-// a variable of that name in their own environment.
-func disturbs(name string) bool {
-	up := strings.ToUpper(name)
-	if slices.Contains([]string{
-		"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "TZ", "TZDIR", "TMPDIR", "ENV", "IFS", "PWD",
-		"HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS", "LOCPATH", "NLSPATH", "GCONV_PATH", "GETCONF_DIR",
-		"INVOCATION_ID", "JOURNAL_STREAM", "NOTIFY_SOCKET", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "HTTP_PROXY",
-		"FTP_PROXY", "NO_PROXY", "ALL_PROXY", "CONTAINER", "NETAVARK", "AARDVARK", "RUST_LOG", "RUST_BACKTRACE", "LIBPOD",
-	}, up) {
-		return true
-	}
-	for _, prefix := range []string{
-		"_", "LC_", "LD_", "XDG_", "GO", "DBUS_", "MALLOC_", "GLIBC_", "BASH", "XTABLES_", "IPTABLES_", "NETAVARK_",
-		"CONTAINER_", "CONTAINERS_", "STORAGE_", "REGISTRY_", "REGISTRIES_", "BUILDAH_", "PODMAN_", "DOCKER_", "OCI_", "RUNC_",
-		"CRUN_", "LIBCRUN_", "CONMON_", "CNI_", "SYSTEMD_", "LISTEN_", "MCPFLEET_", "SUPPRESS_",
-	} {
-		if strings.HasPrefix(up, prefix) {
-			return true
-		}
-	}
-	return false
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
 
 func plain() (*Runtime, fleet.Launch) {
@@ -21,7 +22,8 @@ func TestCreateArguments(t *testing.T) {
 	r, l := plain()
 	l.Template.Args = []string{"--local", "-v"}
 	l.Template.Resources = fleet.Resources{CPUs: 0.5, Memory: 512 << 20, PIDs: 256}
-	l.Template.Mounts = []fleet.Mount{{Source: "/a", Target: "/b"}, {Source: "/x:y", Target: "/z", ReadOnly: true}}
+	l.Template.Mounts = []fleet.Mount{{Source: "/a", Target: "/b"}, {Source: "notes", Target: "/z", ReadOnly: true, SELinux: "Z"}}
+	l.Template.RunOptions = []string{"--shm-size=1g"}
 	l.Template.Network, l.Template.User, l.Template.Cwd = "none", "1000:1000", "/srv"
 	l.Template.ReadOnly, l.Template.CapAdd = true, []string{"CHOWN", "SETUID"}
 	rec := r.record(containerName(l))
@@ -38,7 +40,7 @@ func TestCreateArguments(t *testing.T) {
 		"--label=mcpfleet.replica=time-3-ab12", "--label=mcpfleet.server=time", "--label=mcpfleet.revision=3",
 		"--cap-drop=all", "--cap-add=CHOWN", "--cap-add=SETUID", "--security-opt=no-new-privileges", "--memory=536870912b",
 		"--memory-swap=536870912b", "--cpus=0.5", "--pids-limit=256", "--read-only", "--user=1000:1000", "--workdir=/srv",
-		"--network=none", "--volume=/a:/b", "--mount=type=bind,source=/x:y,target=/z,readonly", "--http-proxy=false",
+		"--network=none", "--volume=/a:/b", "--volume=notes:/z:ro,Z", "--shm-size=1g", "--http-proxy=false",
 	} {
 		if !slices.Contains(c.args, want) {
 			t.Errorf("no %s in %q", want, c.args)
@@ -66,6 +68,44 @@ func TestCreateLeavesOutWhatIsNotAsked(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Podman refuses to drop all capabilities and to add all.
+func TestAllCapabilities(t *testing.T) {
+	r, l := plain()
+	l.Template.CapAdd = []string{"ALL"}
+	c, err := r.create(l, r.record(containerName(l)), "")
+	if err != nil || !slices.Contains(c.args, "--cap-add=ALL") || slices.Contains(c.args, "--cap-drop=all") {
+		t.Errorf("got %q, %v", c.args, err)
+	}
+}
+
+// What a fleet file may say of a server, its container can be given.
+func FuzzCreateTakesWhatFleetfileAccepts(f *testing.F) {
+	for _, seed := range []string{
+		`{"image": "x", "mounts": ["notes:/data", "/a:/b:ro,z", {"source": "v", "target": "/c", "selinux": "Z"}]}`,
+		`{"image": "x", "mounts": ["/a:/b:/c", "a b:/c", ":/c", "/a:b", "../x:/y", "/a:/", "/a,b:/c", "v:/d/", "v:/d"]}`,
+		`{"image": "x", "mounts": [{"source": "/a:b", "target": "/c"}]}`, `{"image": "x", "mounts": [{"source": "/a\n", "target": "/c"}]}`,
+		`{"image": "x", "cap_add": ["all", "cap_chown"], "run_options": ["--shm-size=1g", "--add-host=a:1.2.3.4"], "env": {"PATH": "/x", "A": "b"}}`,
+		`{"type": "stdio", "command": "docker", "args": ["run", "-v", "notes:/data:Z", "--cap-drop", "all", "--tmpfs=/x", "--hostname", "h", "x", "y"]}`,
+		`{"image": "x", "entrypoint": ["a", ""], "user": "1:1", "cwd": "/w", "network": "none", "read_only": true, "resources": {"memory": "6m", "cpus": 0.1, "pids": 1}}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		spec, err := fleetfile.ParseServer("x", []byte(text), fleetfile.Options{Filename: "body.json"})
+		if err != nil || spec.Image == "" {
+			return
+		}
+		r, l := plain()
+		l.Template = &spec.Template
+		if err := checkImage(l.Template); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if _, err := r.create(l, r.record(containerName(l)), ""); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	})
 }
 
 func TestEntrypointWords(t *testing.T) {

@@ -148,9 +148,9 @@ func TestContainers(t *testing.T) {
 			{func(t *fleet.Template) { t.Image = "-v" }, `image "-v" is not the name of an image`},
 			{func(t *fleet.Template) { t.Image, t.Command = "", []string{"npx"} }, `command "npx" needs the process runtime`},
 			{func(t *fleet.Template) { t.Mounts = []fleet.Mount{{Source: "/no/such", Target: "/x"}} }, "/no/such"},
-			{func(t *fleet.Template) { t.Mounts = []fleet.Mount{{Source: "volume", Target: "/x"}} }, "absolute"},
-			{func(t *fleet.Template) { t.Env = map[string]string{"PATH": "a\nb"} }, "PATH only without line breaks"},
-			{func(t *fleet.Template) { t.Env = map[string]string{"A*": "b"} }, `"A*" is not a name`},
+			{func(t *fleet.Template) { t.Mounts = []fleet.Mount{{Source: "a/b", Target: "/x"}} }, "absolute path, or the name of a volume"},
+			{func(t *fleet.Template) { t.Env = map[string]string{"PATH": "a\nb"} }, "\"PATH\": the value must not contain line breaks"},
+			{func(t *fleet.Template) { t.Env = map[string]string{"A*": "b"} }, `"A*": not a name`},
 			{func(t *fleet.Template) { t.CapAdd = []string{"NO_SUCH"} }, "NO_SUCH"},
 			{func(t *fleet.Template) { t.Cwd, t.Network = "/", "no-such-network" }, "no-such-network"},
 		} {

@@ -45,7 +45,7 @@ func templateToPB(t *fleet.Template) *fleetpb.Template {
 	}
 	p := &fleetpb.Template{
 		Image: t.Image, PullPolicy: string(t.PullPolicy), Entrypoint: t.Entrypoint, Command: t.Command, Args: t.Args,
-		Env: t.Env, Cwd: t.Cwd, Network: t.Network, User: t.User, ReadOnly: t.ReadOnly, CapAdd: t.CapAdd,
+		Env: t.Env, Cwd: t.Cwd, Network: t.Network, User: t.User, ReadOnly: t.ReadOnly, CapAdd: t.CapAdd, RunOptions: t.RunOptions,
 		NewPrivileges: t.NewPrivileges, Resources: resourcesToPB(t.Resources), Labels: t.Labels, Sessions: t.Sessions,
 		Health: &fleetpb.Health{
 			Period: durationToPB(t.Health.Period), Timeout: durationToPB(t.Health.Timeout), Failures: int32(t.Health.Failures), Off: t.Health.Off,
@@ -53,7 +53,7 @@ func templateToPB(t *fleet.Template) *fleetpb.Template {
 		StartTimeout: durationToPB(t.StartTimeout), StopGrace: durationToPB(t.StopGrace), DrainTimeout: durationToPB(t.DrainTimeout),
 	}
 	for _, m := range t.Mounts {
-		p.Mounts = append(p.Mounts, &fleetpb.Mount{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
+		p.Mounts = append(p.Mounts, &fleetpb.Mount{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly, Selinux: m.SELinux})
 	}
 	return p
 }
@@ -64,7 +64,7 @@ func templateFromPB(p *fleetpb.Template) *fleet.Template {
 	}
 	t := &fleet.Template{
 		Image: p.Image, PullPolicy: fleet.PullPolicy(p.PullPolicy), Entrypoint: p.Entrypoint, Command: p.Command, Args: p.Args,
-		Env: p.Env, Cwd: p.Cwd, Network: p.Network, User: p.User, ReadOnly: p.ReadOnly, CapAdd: p.CapAdd,
+		Env: p.Env, Cwd: p.Cwd, Network: p.Network, User: p.User, ReadOnly: p.ReadOnly, CapAdd: p.CapAdd, RunOptions: p.RunOptions,
 		NewPrivileges: p.NewPrivileges, Resources: resourcesFromPB(p.Resources), Labels: p.Labels, Sessions: p.Sessions,
 		Health: fleet.Health{
 			Period: p.Health.GetPeriod().AsDuration(), Timeout: p.Health.GetTimeout().AsDuration(), Failures: int(p.Health.GetFailures()), Off: p.Health.GetOff(),
@@ -72,7 +72,7 @@ func templateFromPB(p *fleetpb.Template) *fleet.Template {
 		StartTimeout: p.StartTimeout.AsDuration(), StopGrace: p.StopGrace.AsDuration(), DrainTimeout: p.DrainTimeout.AsDuration(),
 	}
 	for _, m := range p.Mounts {
-		t.Mounts = append(t.Mounts, fleet.Mount{Source: m.GetSource(), Target: m.GetTarget(), ReadOnly: m.GetReadOnly()})
+		t.Mounts = append(t.Mounts, fleet.Mount{Source: m.GetSource(), Target: m.GetTarget(), ReadOnly: m.GetReadOnly(), SELinux: m.GetSelinux()})
 	}
 	return t
 }

@@ -1,0 +1,283 @@
+package fleetfile
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// clientSections are the keys under which clients keep their servers. VS Code
+// uses servers, as mcpfleet itself does.
+var clientSections = []string{"mcpServers", "context_servers"}
+
+// clientSigns are keys that an entry of servers has only in a client's file.
+var clientSigns = []string{"type", "envFile", "dev", "gallery", "sandbox", "sandboxEnabled", "alwaysAllow", "autoApprove", "disabledTools", "isActive"}
+
+// clientKeys are keys of clients that mean nothing to mcpfleet. They only
+// matter for the hint at a mistyped key: these are none.
+var clientKeys = []string{
+	"alwaysAllow", "auth", "authentication", "authProviderType", "autoApprove", "autostart", "baseUrl", "chatMenu", "description", "dev", "dxtPath",
+	"dxtVersion", "exclude_tags", "gallery", "headers", "httpUrl", "icon", "iconPath", "id", "include_tags", "installSource", "keep_alive", "logoUrl", "longRunning",
+	"name", "oauth", "provider", "providerUrl", "reference", "registryUrl", "sandbox", "sandboxEnabled", "searchKey", "source", "startupTimeout", "tags", "trust",
+	"url", "version", "watchPaths",
+}
+
+// ofClients reports whether a file is in the form of an MCP client.
+func (p *parser) ofClients(root *yaml.Node) bool {
+	if slices.ContainsFunc(clientSections, func(key string) bool { return child(root, key) != nil }) || settingsOf(root) != nil {
+		return true
+	}
+	servers := child(root, "servers")
+	return servers != nil && (child(root, "inputs") != nil || slices.ContainsFunc(values(servers), p.ofVSCode))
+}
+
+// settingsOf returns the servers in a settings file of VS Code, which has them
+// one level further down, or nil.
+func settingsOf(root *yaml.Node) *yaml.Node {
+	if mcp := child(root, "mcp"); mcp != nil && child(root, "servers") == nil {
+		return child(mcp, "servers")
+	}
+	return nil
+}
+
+// ofVSCode reports whether an entry of servers is in VS Code's form. It is
+// known by the keys that only clients have.
+func (p *parser) ofVSCode(n *yaml.Node) bool {
+	return slices.ContainsFunc(clientSigns, func(key string) bool { return child(n, key) != nil })
+}
+
+// child returns the value of a key, or nil.
+func child(n *yaml.Node, key string) *yaml.Node {
+	n = resolve(n)
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if resolve(n.Content[i]).Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// values returns the values of a mapping.
+func values(n *yaml.Node) []*yaml.Node {
+	n = resolve(n)
+	var out []*yaml.Node
+	for i := 1; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
+		out = append(out, n.Content[i])
+	}
+	return out
+}
+
+// readInputs notes the default values of the questions that VS Code asks.
+func (p *parser) readInputs(n *yaml.Node) {
+	n = resolve(n)
+	for i := 0; n.Kind == yaml.SequenceNode && i < len(n.Content); i++ {
+		id, value := child(n.Content[i], "id"), child(n.Content[i], "default")
+		if id != nil && value != nil && resolve(value).Kind == yaml.ScalarNode && !isNull(value) {
+			p.inputs[resolve(id).Value] = resolve(value).Value
+		}
+	}
+}
+
+// expandEditor replaces the variables that only editors have. The second
+// result is false for all others.
+func (p *parser) expandEditor(body string) (string, bool, error) {
+	dir := filepath.Dir(p.absolute("x"))
+	if strings.HasPrefix(filepath.Base(dir), ".") && filepath.Dir(dir) != dir {
+		dir = filepath.Dir(dir) // the folder that .vscode, .cursor, .roo and the like are in
+	}
+	if id, ok := strings.CutPrefix(body, "input:"); ok && (id == "" || !strings.ContainsAny(id[:1], "-?+")) {
+		if value, given := p.inputs[id]; given {
+			return value, true, nil
+		}
+		return "", true, fmt.Errorf("${%s} asks a user of an editor, there is none here: name an environment variable instead", body)
+	}
+	switch kind, _, _ := strings.Cut(body, ":"); kind {
+	case "command", "config":
+		if strings.Contains(body, ":") {
+			return "", true, fmt.Errorf("${%s} needs an editor, there is none here: write the value, or name an environment variable", body)
+		}
+	}
+	switch body {
+	case "workspaceFolder", "workspaceRoot":
+		return dir, true, nil
+	case "workspaceFolderBasename":
+		return filepath.Base(dir), true, nil
+	case "userHome":
+		if home, ok := p.opts.Lookup("HOME"); ok {
+			return home, true, nil
+		}
+		return "", true, missing("HOME")
+	case "pathSeparator", "/":
+		return string(filepath.Separator), true, nil
+	}
+	return "", false, nil
+}
+
+// off reports whether the client does not use the server.
+func (d *serverDecoder) off() bool {
+	for _, key := range []string{"disabled", "isActive", "enabled"} {
+		n, given := d.given[key]
+		if !given || isNull(n) {
+			continue
+		}
+		if v, ok := d.boolean(n, join(d.path, key)); ok && v == (key == "disabled") {
+			return true
+		}
+	}
+	return false
+}
+
+// remoteKinds are the words by which clients tell remote servers.
+var remoteKinds = []string{"http", "https", "sse", "streamable-http", "streamableHttp", "streamable_http", "http-stream", "remote", "ws", "websocket"}
+
+// isRemote reports whether the entry is a server that is reached over HTTP.
+func (d *serverDecoder) isRemote() bool {
+	for _, key := range []string{"type", "transport"} {
+		if n, given := d.given[key]; given && slices.ContainsFunc(remoteKinds, func(kind string) bool { return strings.EqualFold(kind, resolve(n).Value) }) {
+			return true
+		}
+	}
+	for _, key := range []string{"command", "image"} {
+		if n, given := d.given[key]; given && !meansNothing(n) {
+			return false
+		}
+	}
+	for _, key := range []string{"url", "serverUrl", "httpUrl", "baseUrl", "http"} {
+		if n, given := d.given[key]; given && !meansNothing(n) {
+			return true
+		}
+	}
+	return false
+}
+
+// meansNothing reports whether a value says no more than that it is not there.
+func meansNothing(n *yaml.Node) bool {
+	n = resolve(n)
+	switch n.Kind {
+	case yaml.ScalarNode:
+		return isNull(n) || n.Value == "" || n.ShortTag() == "!!bool" && n.Value == "false"
+	case yaml.MappingNode, yaml.SequenceNode:
+		return len(n.Content) == 0
+	}
+	return false
+}
+
+// commandMapping takes apart a command that has its arguments and environment
+// below it, as in older files of Zed.
+func (d *serverDecoder) commandMapping(entries []entry) []entry {
+	n, given := d.given["command"]
+	if !given || child(n, "path") == nil {
+		return entries
+	}
+	out := slices.DeleteFunc(slices.Clone(entries), func(e entry) bool { return e.key == "command" })
+	parts, _ := d.mapping(n, join(d.path, "command"))
+	for _, e := range parts {
+		if e.key == "path" {
+			e.key = "command"
+		}
+		d.given[e.key] = e.value
+		out = append(out, e)
+	}
+	return out
+}
+
+// clientKey decodes a key that only clients have. What means nothing here is
+// named in a warning.
+func (d *serverDecoder) clientKey(e entry) {
+	n, at := e.value, join(d.path, e.key)
+	switch e.key {
+	case "type", "transport":
+		d.transport(e, at)
+	case "disabled", "isActive", "enabled": // see off
+	case "envFile":
+		d.readEnvFile(n, at)
+	case "timeout":
+		d.clientTimeout(e, at)
+	case "disabledTools", "excludeTools":
+		d.toolNames(n, at, &d.spec.DisabledTools)
+	case "includeTools":
+		d.clientTools(n, at)
+	case "tools":
+		if resolve(n).Kind == yaml.MappingNode { // fastmcp changes tools with it
+			d.ignore(e)
+			return
+		}
+		d.clientTools(n, at)
+	default:
+		d.ignore(e)
+	}
+}
+
+// ignore names a key in the warning about those that mean nothing here.
+func (d *serverDecoder) ignore(e entry) {
+	if meansNothing(e.value) {
+		return
+	}
+	what := e.key
+	if !slices.Contains(clientKeys, e.key) && !clientShape.has(e.key) {
+		if hint := didYouMean(e.key, clientShape.order); hint != "" {
+			what += strings.Replace(hint, "; did", ", did", 1)
+		}
+	}
+	d.ignored = addNamed(d.ignored, what, d.shown)
+}
+
+// transport checks the keys by which clients tell stdio from HTTP.
+func (d *serverDecoder) transport(e entry, at string) {
+	if isNull(e.value) || meansNothing(e.value) {
+		return
+	}
+	if kind, ok := d.str(e.value, at); ok && !slices.Contains(serverKinds, strings.ToLower(kind)) {
+		d.errorf(e.value, at, "%s is not a kind of server that mcpfleet knows; only stdio servers are run", describe(resolve(e.value)))
+	}
+}
+
+// serverKinds are the words by which clients tell stdio servers. A server with
+// a command is one, whatever it is called.
+var serverKinds = []string{"stdio", "local", "custom", "command"}
+
+// maxSeconds is the longest timeout that clients count in seconds allow. A
+// larger number counts milliseconds.
+const maxSeconds = 3600
+
+// clientTimeout takes a client's timeout of calls, which is in seconds or in
+// milliseconds.
+func (d *serverDecoder) clientTimeout(e entry, at string) {
+	if _, ours := d.given["call_timeout"]; ours || meansNothing(e.value) {
+		return
+	}
+	value, err := strconv.ParseFloat(resolve(e.value).Value, 64)
+	unit := time.Second
+	if value > maxSeconds {
+		unit = time.Millisecond
+	}
+	k := serverShape.keys["call_timeout"]
+	timeout := value * float64(unit)
+	if err != nil || !(timeout >= float64(k.low) && timeout <= float64(k.high)) {
+		d.ignore(e)
+		return
+	}
+	d.spec.CallTimeout = time.Duration(timeout)
+}
+
+// clientTools takes the only tools that a client uses; "*" stands for all.
+func (d *serverDecoder) clientTools(n *yaml.Node, at string) {
+	r := resolve(n)
+	if isNull(r) || r.Kind == yaml.ScalarNode && r.Value == "*" {
+		return
+	}
+	var names []string
+	if !d.toolNames(n, at, &names) || slices.Contains(names, "*") {
+		return
+	}
+	if len(names) == 0 {
+		d.errorf(n, at, "is empty, so the client would use none of its tools")
+		return
+	}
+	d.spec.EnabledTools = append(d.spec.EnabledTools, names...)
+}

@@ -1,0 +1,383 @@
+package fleetfile
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Files as the clients have them. Whatever they contain, what can run is
+// served, and what means nothing here is named once.
+func TestFilesOfClients(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, ".vscode"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(".env", "# comment\nexport A=from file\nB=\"two\\nlines\" \nC=3 # three\nD='#4'\n\nTOKEN=never\n=x\n")
+	write("run.env", "# comment\nA=\"as it is\" # and this\nKEY\nUNSET\nB=file\n")
+	tests := []struct {
+		name, file, text string
+		want             func(t *testing.T, f *File)
+		warnings         []string // without the file's name
+	}{
+		{
+			"VS Code", ".vscode/mcp.json", `{
+				// written by hand
+				"inputs": [{"type": "promptString", "id": "key", "password": true}, {"type": "pickString", "id": "level", "default": "info"}],
+				"servers": {
+					"Local Files": {"type": "stdio", "command": "npx", "args": ["-y", "x", "${workspaceFolder}", "${workspaceFolderBasename}", "${userHome}/a", "${input:level}"],
+						"envFile": "${workspaceFolder}/.env", "env": {"TOKEN": "${env:KEY}"}, "dev": {"watch": "**/*.js"}, "sandboxEnabled": true},
+					"asks": {"type": "stdio", "command": "x", "env": {"K": "${input:key}"}},
+					"web": {"type": "http", "url": "https://example.com/mcp", "headers": {"A": "b"}},
+				},
+				"sandbox": {"filesystem": {}},
+			}`,
+			func(t *testing.T, f *File) {
+				s := f.Servers["local-files"]
+				if want := []string{"-y", "x", dir, filepath.Base(dir), "/home/u/a", "info"}; !slices.Equal(s.Args, want) {
+					t.Errorf("args %q, want %q", s.Args, want)
+				}
+				if want := map[string]string{"TOKEN": "s3cret", "A": "from file", "B": "two\nlines", "C": "3", "D": "#4"}; !reflect.DeepEqual(s.Env, want) {
+					t.Errorf("env %q, want %q", s.Env, want)
+				}
+				if !slices.Equal(f.Broken, []fleet.ServerName{"asks"}) {
+					t.Errorf("broken: %v", f.Broken)
+				}
+			},
+			[]string{
+				"remote servers are left out, since mcpfleet runs stdio servers: web",
+				"keys that mean nothing here are ignored: dev (Local Files), sandboxEnabled (Local Files)",
+				`names that cannot be a DNS label are changed: "Local Files" is served as local-files`,
+				`7:61: servers.asks: this server is left out: env.K: ${input:key} asks a user of an editor, there is none here: name an environment variable instead`,
+			},
+		},
+		{
+			"VS Code without types", "mcp.json", `{"inputs": [], "servers": {"a": {"command": "/opt/my app/x", "gallery": true}, "b": {"url": "http://x"}}}`,
+			func(t *testing.T, f *File) { wantNames(t, f, "a") },
+			[]string{"remote servers are left out, since mcpfleet runs stdio servers: b", "keys that mean nothing here are ignored: gallery (a)"},
+		},
+		{
+			"VS Code's settings", "settings.json", `{"editor.fontSize": 12, "mcp": {"inputs": [{"id": "i", "default": 7}], "servers": {"a": {"command": "x", "args": ["${input:i}"]}}}}`,
+			func(t *testing.T, f *File) {
+				if got := f.Servers["a"].Args; !slices.Equal(got, []string{"7"}) {
+					t.Errorf("args %q", got)
+				}
+			}, nil,
+		},
+		{
+			"Cline", "cline_mcp_settings.json", `{"mcpServers": {
+				"a": {"command": "x", "autoApprove": ["t"], "disabled": false, "timeout": 90, "type": "stdio"},
+				"b": {"command": "x", "disabled": true, "env": {"K": "${NOPE}"}},
+				"c": {"command": "x", "autoApprove": [], "timeout": 120000}}}`,
+			func(t *testing.T, f *File) {
+				wantNames(t, f, "a", "c")
+				if a, c := f.Servers["a"].CallTimeout, f.Servers["c"].CallTimeout; a != 90*time.Second || c != 2*time.Minute {
+					t.Errorf("timeouts %s and %s", a, c)
+				}
+			},
+			[]string{"keys that mean nothing here are ignored: autoApprove (a)"},
+		},
+		{
+			"Roo", "mcp_settings.json", `{"mcpServers": {"a": {"command": "x", "alwaysAllow": ["t"], "watchPaths": ["/x"], "disabledTools": ["t", "u", "t"], "timeout": 3600}}}`,
+			func(t *testing.T, f *File) {
+				if s := f.Servers["a"]; !slices.Equal(s.DisabledTools, []string{"t", "u"}) || s.CallTimeout != time.Hour || s.MaxCallDuration != time.Hour {
+					t.Errorf("got %+v", s)
+				}
+			},
+			[]string{"keys that mean nothing here are ignored: alwaysAllow (a), watchPaths (a)"},
+		},
+		{
+			"Copilot CLI", "mcp-config.json", `{"mcpServers": {"a": {"type": "local", "command": "x", "tools": ["*"]}, "b": {"type": "local", "command": "x", "tools": ["t"]}, "c": {"type": "sse", "url": "http://x", "tools": ["*"]}}}`,
+			func(t *testing.T, f *File) {
+				wantNames(t, f, "a", "b")
+				if a, b := f.Servers["a"].EnabledTools, f.Servers["b"].EnabledTools; a != nil || !slices.Equal(b, []string{"t"}) {
+					t.Errorf("tools %q and %q", a, b)
+				}
+			},
+			[]string{"remote servers are left out, since mcpfleet runs stdio servers: c"},
+		},
+		{
+			"Cherry Studio", "cherry.json", `{"mcpServers": {
+				"k3-x": {"name": "高德地图", "type": "stdio", "description": "d", "isActive": true, "baseUrl": "", "command": "npx", "args": ["-y", "x"], "registryUrl": "", "logoUrl": "l", "longRunning": true},
+				"off": {"isActive": false, "command": "x"}, "web": {"isActive": true, "type": "streamableHttp", "baseUrl": "http://x", "command": "", "args": []}}}`,
+			func(t *testing.T, f *File) { wantNames(t, f, "k3-x") },
+			[]string{
+				"remote servers are left out, since mcpfleet runs stdio servers: web",
+				"keys that mean nothing here are ignored: name (k3-x), description (k3-x), logoUrl (k3-x), longRunning (k3-x)",
+			},
+		},
+		{
+			"gemini-cli", "settings.json", `{"theme": "x", "mcpServers": {"a": {"command": "x", "cwd": "./sub", "timeout": 600000, "trust": true, "includeTools": ["t", "u(1)"], "excludeTools": ["u"]},
+				"b": {"httpUrl": "http://x", "headers": {}}}}`,
+			func(t *testing.T, f *File) {
+				s := f.Servers["a"]
+				if s.Cwd != filepath.Join(dir, "sub") || s.CallTimeout != 10*time.Minute || !slices.Equal(s.EnabledTools, []string{"t", "u"}) || !slices.Equal(s.DisabledTools, []string{"u"}) {
+					t.Errorf("got %+v", s)
+				}
+			},
+			[]string{"remote servers are left out, since mcpfleet runs stdio servers: b", "keys that mean nothing here are ignored: trust (a)"},
+		},
+		{
+			"fastmcp", "mcp.json", `{"mcpServers": {"a": {"transport": "stdio", "command": "x", "description": "d", "icon": "i", "authentication": {"b": 1}, "keep_alive": true, "tools": {"t": {"name": "u"}}},
+				"b": {"transport": "streamable-http", "url": "http://x", "auth": "oauth"}}}`,
+			func(t *testing.T, f *File) { wantNames(t, f, "a") },
+			[]string{
+				"remote servers are left out, since mcpfleet runs stdio servers: b",
+				"keys that mean nothing here are ignored: description (a), icon (a), authentication (a), keep_alive (a), tools (a)",
+			},
+		},
+		{
+			"Zed", "settings.json", "// Zed settings\n" + `{"theme": "One", "context_servers": {"a": {"source": "custom", "command": "x", "args": [], "env": {}, "enabled": true,},
+				"b": {"command": {"path": "y", "args": ["z"], "env": {"A": "b"}}, "settings": {}}, "c": {"enabled": false, "command": "x"}}}`,
+			func(t *testing.T, f *File) {
+				wantNames(t, f, "a", "b")
+				if b := f.Servers["b"]; !slices.Equal(b.Command, []string{"y"}) || !slices.Equal(b.Args, []string{"z"}) || b.Env["A"] != "b" {
+					t.Errorf("got %+v", b)
+				}
+			},
+			[]string{"keys that mean nothing here are ignored: source (a)"},
+		},
+		{
+			"a mixed file of Claude Desktop", "claude_desktop_config.json", `{"globalShortcut": "", "mcpServers": {
+				"everything": {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-everything"], "disabledTools": ["echo"]},
+				"notes": {"command": "docker", "args": ["run", "-i", "--rm", "-v", "notes:/data", "mcp/x"]},
+				"private": {"command": "docker", "args": ["run", "-i", "--rm", "-v", "/home/me/private:/data:ro", "mcp/x"]},
+				"broken": {"command": 7},
+				"worse": {"command": "docker", "args": ["run", "--privileged", "x"]},
+				"worst": "npx"}}`,
+			func(t *testing.T, f *File) {
+				wantNames(t, f, "everything", "notes", "private")
+				if m := f.Servers["notes"].Mounts; len(m) != 1 || !m[0].IsVolume() || m[0].Source != "notes" {
+					t.Errorf("mounts %+v", m)
+				}
+				if p := f.Servers["private"]; !slices.Contains(p.CapAdd, "DAC_OVERRIDE") || !p.NewPrivileges {
+					t.Errorf("has not the rights that docker gives: %+v", p)
+				}
+				if e := f.Servers["everything"]; len(e.CapAdd) > 0 || e.NewPrivileges || !slices.Equal(e.DisabledTools, []string{"echo"}) {
+					t.Errorf("got %+v", e)
+				}
+				if !slices.Equal(f.Broken, []fleet.ServerName{"broken", "worse", "worst"}) {
+					t.Errorf("broken: %v", f.Broken)
+				}
+			},
+			[]string{
+				"5:27: mcpServers.broken: this server is left out: command: must be a string, not 7; put it in quotes if it is meant so",
+				"6:52: mcpServers.worse: this server is left out: args[1]: the run option --privileged is not supported",
+				`7:14: mcpServers.worst: this server is left out: must be a mapping of keys to values, not "npx"`,
+			},
+		},
+		{
+			"options of docker run", "mcp.json", `{"mcpServers": {"a": {"command": "docker", "args": ["--context", "x", "container", "run", "-i", "--rm", "--env-file", "run.env", "-e", "UNSET", "-e", "B=b", "-e", "FROM_ENV",
+				"--add-host", "db:10.0.0.7", "-p", "8080:80", "--ipc=host", "--shm-size=1g", "--platform", "linux/amd64", "--tmpfs", "/tmp:size=1m", "--gpus=all", "-h", "box", "--dns", "1.1.1.1",
+				"--ulimit", "nofile=1024", "--security-opt", "seccomp=unconfined", "--stop-timeout", "5", "--health-cmd", "x",
+				"-v", "/a:/a:z", "-v", "/b:/b:ro,Z", "-v", "/c:/c:cached", "-v", "/d:/d:delegated", "-v", "/anonymous", "--mount", "type=volume,src=v,dst=/v,volume-nocopy=true", "--mount", "type=tmpfs,dst=/t",
+				"--cap-drop", "NET_RAW", "--cap-add=SYS_PTRACE,net_admin", "img"], "env": {"FROM_ENV": "yes"}}}}`,
+			func(t *testing.T, f *File) {
+				s := f.Servers["a"]
+				if want := map[string]string{"A": `"as it is" # and this`, "KEY": "s3cret", "B": "b", "FROM_ENV": "yes"}; !reflect.DeepEqual(s.Env, want) {
+					t.Errorf("env %q, want %q", s.Env, want)
+				}
+				options := []string{"--add-host=db:10.0.0.7", "--ipc=host", "--shm-size=1g", "--tmpfs=/tmp:size=1m", "--hostname=box", "--dns=1.1.1.1", "--ulimit=nofile=1024", "--security-opt=seccomp=unconfined", "--tmpfs=/t"}
+				if !slices.Equal(s.RunOptions, options) {
+					t.Errorf("options %q, want %q", s.RunOptions, options)
+				}
+				mounts := []fleet.Mount{
+					{Source: "/a", Target: "/a", SELinux: "z"}, {Source: "/b", Target: "/b", ReadOnly: true, SELinux: "Z"},
+					{Source: "/c", Target: "/c"}, {Source: "/d", Target: "/d"}, {Source: "v", Target: "/v"},
+				}
+				if !slices.Equal(s.Mounts, mounts) {
+					t.Errorf("mounts %+v, want %+v", s.Mounts, mounts)
+				}
+				caps := []string{"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "SYS_PTRACE"}
+				if !slices.Equal(s.CapAdd, caps) {
+					t.Errorf("capabilities %q, want %q", s.CapAdd, caps)
+				}
+			},
+			[]string{
+				"options of docker run that mean nothing here are ignored: docker --context (a), -p (a), --platform (a), --gpus (a), -v ...:cached (a), -v ...:delegated (a), -v PATH, a volume without a name (a), --mount volume-nocopy (a)",
+				"1:136: mcpServers.a.args[9]: neither env nor the environment has a variable UNSET, so the container gets none",
+			},
+		},
+		{
+			"duplicate keys", "mcp.json", `{"mcpServers": {"a": {"command": "x"}}, "mcpServers": {"a": {"command": "x", "command": "y", "env": {"K": "1", "K": "2"}}, "b": {"command": "x"}, "b": {"command": "z"}}}`,
+			func(t *testing.T, f *File) {
+				wantNames(t, f, "a", "b")
+				if a, b := f.Servers["a"], f.Servers["b"]; a.Command[0] != "y" || a.Env["K"] != "2" || b.Command[0] != "z" {
+					t.Errorf("got %+v and %+v", a, b)
+				}
+			},
+			[]string{
+				"1:41: mcpServers: duplicate key, first seen in line 1; the last one counts",
+				"1:78: mcpServers.a.command: duplicate key, first seen in line 1; the last one counts",
+				"1:112: mcpServers.a.env.K: duplicate key, first seen in line 1; the last one counts",
+				"1:147: mcpServers.b: duplicate key, first seen in line 1; the last one counts",
+			},
+		},
+		{
+			"names in all scripts", "mcp.json", `{"mcpServers": {"天气": {"command": "x"}, "Café Ünïted": {"command": "x"}, "погода": {"command": "x"}, "🚀": {"command": "x"}, "!": {"command": "x"},
+				"brave_search": {"command": "x"}, "Brave Search": {"command": "x"}, "BRAVE-search": {"command": "x"}, "brave-search": {"command": "x"}, "mcp": {"command": "x"}}}`,
+			func(t *testing.T, f *File) {
+				wantNames(t, f, "brave-search", "brave-search-2", "brave-search-3", "brave-search-4", "cafe-united", "mcp-server", "pogoda", "server", "server-2", "tian-qi")
+			},
+			[]string{`names that cannot be a DNS label are changed: "天气" is served as tian-qi, "Café Ünïted" is served as cafe-united, "погода" is served as pogoda, "🚀" is served as server, "!" is served as server-2, ` +
+				`"brave_search" is served as brave-search-2, "Brave Search" is served as brave-search-3, "BRAVE-search" is served as brave-search-4, "mcp" is served as mcp-server`},
+		},
+		{
+			"a mistyped key", "mcp.json", `{"mcpServers": {"a": {"command": "x", "arg": ["y"], "replcas": 3}, "b": {"command": "x", "arg": ["y"]}}}`,
+			func(t *testing.T, f *File) { wantNames(t, f, "a", "b") },
+			[]string{"keys that mean nothing here are ignored: arg, did you mean args? (a, b), replcas, did you mean replicas? (a)"},
+		},
+		{
+			"default server that is left out", "mcp.json", `{"default_server": "b", "mcpServers": {"a": {"command": "x"}, "b": {"command": 7}}}`,
+			func(t *testing.T, f *File) {
+				if f.DefaultServer != "" {
+					t.Errorf("default %q", f.DefaultServer)
+				}
+			},
+			[]string{
+				`1:20: default_server: there is no server named "b", or it is left out`,
+				"1:80: mcpServers.b: this server is left out: command: must be a string, not 7; put it in quotes if it is meant so",
+			},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(dir, tt.file)
+			f, err := Parse([]byte("\xef\xbb\xbf"+tt.text), OnDisk(path, lookup))
+			if err != nil {
+				t.Fatal(err)
+			}
+			tt.want(t, f)
+			var got []string
+			for _, w := range f.Warnings {
+				text, ok := strings.CutPrefix(w.String(), path+":")
+				if !ok {
+					t.Errorf("warning without the file: %s", w)
+				}
+				got = append(got, strings.TrimSpace(text))
+			}
+			if !slices.Equal(got, tt.warnings) {
+				t.Errorf("warnings:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.warnings, "\n"))
+			}
+		})
+	}
+}
+
+func wantNames(t *testing.T, f *File, want ...fleet.ServerName) {
+	t.Helper()
+	if got := f.Names(); !slices.Equal(got, want) {
+		t.Errorf("servers %v, want %v", got, want)
+	}
+}
+
+// A file of which nothing is left is refused, and so is a broken one that came
+// through the API: whoever sent it cannot see warnings in time.
+func TestFilesOfClientsRefused(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"nothing left", `{"mcpServers": {"a": {"command": 7}, "b": {"url": "http://x"}}}`,
+			"f.json:1:34: mcpServers.a.command: must be a string, not 7; put it in quotes if it is meant so\n" +
+				"f.json:1:38: mcpServers.b: is a remote server; mcpfleet runs stdio servers, from a command or an image"},
+		{"no name", `{"mcpServers": {"a": {"command": "x"}}, "default_server": "b"}`, `f.json:1:59: default_server: there is no server named "b"; did you mean a?`},
+	} {
+		if _, err := parse(t, "f.json", tt.text); err == nil || err.Error() != tt.want {
+			t.Errorf("%s: got %v\nwant %s", tt.name, err, tt.want)
+		}
+	}
+	text := `{"mcpServers": {"a": {"command": "x", "icon": "i"}, "b": {"command": 7}}}`
+	if _, err := ParseLiteral([]byte(text), Options{}); err == nil || !strings.Contains(err.Error(), "mcpServers.b.command") {
+		t.Errorf("got %v", err)
+	}
+	if f, err := parse(t, "f.json", `{"mcpServers": {"a": {"command": "x", "disabled": true}}}`); err != nil || len(f.Servers) != 0 {
+		t.Errorf("all switched off: got %+v, %v", f, err)
+	}
+}
+
+// Fleet files of mcpfleet's own stay strict.
+func TestOwnFilesStayStrict(t *testing.T) {
+	for _, text := range []string{
+		"servers: {a: {command: [x]}, b: {command: 7}}",
+		"servers: {a: {command: [x], icon: y}}",
+		"servers: {a: {command: [x]}, a: {command: [y]}}",
+		"servers: {a: {command: [x]}}\nsandbox: {}",
+		"servers: {a: {command: [x]}, 天气: {command: [y]}}",
+		"servers: {a: {command: docker, args: [run, --privileged, x]}}",
+	} {
+		if f, err := parse(t, "f.yaml", text); err == nil {
+			t.Errorf("accepted %s: %+v", text, f)
+		}
+	}
+	f, err := parse(t, "f.yaml", "servers: {a: {command: docker, args: [run, -p, '80:80', x]}}")
+	if err != nil || len(f.Warnings) != 1 || !strings.Contains(f.Warnings[0].Msg, "-p (a)") {
+		t.Errorf("got %+v, %v", f, err)
+	}
+}
+
+// What a command and its arguments name by relative paths is found from the
+// file's directory, as cwd and mounts are.
+func TestRelativeCommands(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"server.py", "conf/app.json", "docs/a", "sub/server.py", "sub/only.py", "bin/tool"} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	for _, tt := range []struct {
+		name, server string
+		command      string
+		args         []string
+		cwd          string
+	}{
+		{"a program", `{"command": "./bin/tool"}`, in("bin/tool"), nil, ""},
+		{"a program that is not there", `{"command": "./nope"}`, in("nope"), nil, ""},
+		{"a program in cwd", `{"command": "./server.py", "cwd": "sub"}`, in("sub/server.py"), nil, in("sub")},
+		{"a program that is not in cwd", `{"command": "./bin/tool", "cwd": "sub"}`, in("bin/tool"), nil, in("sub")},
+		{"a name in PATH", `{"command": "node", "args": ["--flag", "word", "docs", "https://x/server.py", "@scope/pkg"]}`, "node", []string{"--flag", "word", "docs", "https://x/server.py", "@scope/pkg"}, ""},
+		{"a file", `{"command": "python", "args": ["server.py"]}`, "python", []string{"server.py"}, dir},
+		{"a path", `{"command": "node", "args": ["./conf/app.json"]}`, "node", []string{"./conf/app.json"}, dir},
+		{"a directory", `{"command": "node", "args": ["x", "./docs"]}`, "node", []string{"x", "./docs"}, dir},
+		{"this directory", `{"command": "files", "args": ["."]}`, "files", []string{"."}, dir},
+		{"an option", `{"command": "x", "args": ["--config=conf/app.json"]}`, "x", []string{"--config=conf/app.json"}, dir},
+		{"a file in cwd", `{"command": "python", "args": ["server.py", "only.py"], "cwd": "sub"}`, "python", []string{"server.py", "only.py"}, in("sub")},
+		{"a file that is not in cwd", `{"command": "x", "args": ["conf/app.json", "--a=bin/tool"], "cwd": "sub"}`, "x", []string{in("conf/app.json"), "--a=" + in("bin/tool")}, in("sub")},
+	} {
+		for _, form := range []string{"mcpServers", "servers"} {
+			f, err := Parse(fmt.Appendf(nil, `{%q: {"x": %s}}`, form, tt.server), OnDisk(in("f.json"), lookup))
+			if err != nil {
+				t.Fatalf("%s: %v", tt.name, err)
+			}
+			if s := f.Servers["x"]; s.Command[0] != tt.command || !slices.Equal(s.Args, tt.args) || s.Cwd != tt.cwd {
+				t.Errorf("%s, %s: got %q %q in %q, want %q %q in %q", form, tt.name, s.Command, s.Args, s.Cwd, tt.command, tt.args, tt.cwd)
+			}
+		}
+	}
+	// Whoever sends a file to the API has made its paths absolute.
+	if f, err := ParseLiteral([]byte(`{"servers": {"x": {"command": "./x"}}}`), Options{}); err != nil || f.Servers["x"].Command[0] != "./x" {
+		t.Errorf("got %+v, %v", f, err)
+	}
+}
+
+// Podman cannot give a container every variable.
+func TestContainerEnv(t *testing.T) {
+	if _, err := parse(t, "f.yaml", "servers: {x: {image: x, env: {DOCKER_CERT: \"a\\nb\"}}}"); err == nil ||
+		!strings.Contains(err.Error(), "servers.x.env.DOCKER_CERT: the value must not contain line breaks") {
+		t.Errorf("got %v", err)
+	}
+	mustParse(t, "f.yaml", "servers: {x: {image: x, env: {GOOGLE_KEY: \"a\\nb\"}}, y: {command: [y], env: {DOCKER_CERT: \"a\\nb\"}}}")
+}

@@ -1,0 +1,39 @@
+package fleetfile
+
+import (
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// toolNames decodes a list of tools into a field, without doubles.
+func (d *serverDecoder) toolNames(n *yaml.Node, at string, field *[]string) bool {
+	list, ok := d.items(n, at)
+	for _, it := range list {
+		name := it.text
+		if d.foreign {
+			name, _, _ = strings.Cut(name, "(") // gemini-cli allows arguments behind it
+		}
+		if name == "" {
+			d.errorf(it.node, it.path, "must be the name of a tool")
+			ok = false
+			continue
+		}
+		if !slices.Contains(*field, name) {
+			*field = append(*field, name)
+		}
+	}
+	return ok
+}
+
+// checkTools refuses a default tool that nobody could call.
+func (d *serverDecoder) checkTools() {
+	s := &d.spec
+	if n, given := d.given["enabled_tools"]; given && !isNull(n) && resolve(n).Kind == yaml.SequenceNode && len(resolve(n).Content) == 0 {
+		d.errorf(n, join(d.path, "enabled_tools"), "must name a tool; leave it out to offer all of them")
+	}
+	if s.DefaultTool != "" && !s.Offers(s.DefaultTool) {
+		d.errorf(d.given["default_tool"], join(d.path, "default_tool"), "the tool is switched off by %s", s.SwitchedOffBy(s.DefaultTool))
+	}
+}

@@ -1,0 +1,142 @@
+package fleetfile
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Warning is something in a fleet file that its author should know. The file
+// can be used all the same.
+type Warning struct {
+	File   string
+	Line   int    // from 1; 0 when it is about the whole file
+	Column int    // from 1; 0 when unknown
+	Path   string // of the key, as mcpServers.brave; may be ""
+	Msg    string
+}
+
+// String returns file:line:column: path: message.
+func (w Warning) String() string { return located(w.File, w.Line, w.Column, w.Path, w.Msg) }
+
+// warnf adds a warning about a node.
+func (p *parser) warnf(n *yaml.Node, path, format string, args ...any) {
+	w := Warning{File: p.opts.Filename, Path: path, Msg: fmt.Sprintf(format, args...)}
+	if n != nil {
+		w.Line, w.Column = n.Line, n.Column
+	}
+	if len(p.warnings) < maxErrors && !slices.Contains(p.warnings, w) {
+		p.warnings = append(p.warnings, w)
+	}
+}
+
+// named collects for one warning which servers something is true of.
+type named struct {
+	what    string
+	servers []string
+}
+
+// maxNamed bounds how many servers a warning names for one thing.
+const maxNamed = 5
+
+func (n named) String() string {
+	list := n.servers
+	if more := len(list) - maxNamed; more > 0 {
+		list = append(slices.Clone(list[:maxNamed]), fmt.Sprintf("and %d more", more))
+	}
+	return n.what + " (" + strings.Join(list, ", ") + ")"
+}
+
+// addNamed notes that what is true of a server.
+func addNamed(all []named, what, server string) []named {
+	i := slices.IndexFunc(all, func(n named) bool { return n.what == what })
+	if i < 0 {
+		return append(all, named{what, []string{server}})
+	}
+	if !slices.Contains(all[i].servers, server) {
+		all[i].servers = append(all[i].servers, server)
+	}
+	return all
+}
+
+// listNamed writes what was collected, in the order of the file.
+func listNamed(all []named) string {
+	parts := make([]string, len(all))
+	for i, n := range all {
+		parts[i] = n.String()
+	}
+	return strings.Join(parts, ", ")
+}
+
+// leftOut is an entry of a client's file that cannot be run.
+type leftOut struct {
+	name fleet.ServerName
+	node *yaml.Node
+	path string
+	errs Errors
+}
+
+// leaveOut takes the errors since before off the file and keeps them with the
+// entry that they are about.
+func (p *parser) leaveOut(name fleet.ServerName, n *yaml.Node, path string, before int) {
+	p.broken = append(p.broken, leftOut{name, n, path, slices.Clone(p.errs[before:])})
+	p.errs = p.errs[:before]
+}
+
+// summary is the warnings about the file as a whole, and about entries that
+// were left out. A file of which nothing is left is refused instead.
+func (p *parser) summary(f *File) {
+	if len(f.Servers) == 0 && len(p.errs) == 0 {
+		for _, b := range p.broken {
+			p.errs = append(p.errs, b.errs...)
+		}
+		for _, r := range p.remote {
+			p.errorf(r.node, r.path, "%s", notStdio)
+		}
+	}
+	for _, b := range p.broken {
+		f.Broken = append(f.Broken, b.name)
+		msgs := make([]string, 0, len(b.errs))
+		for _, e := range b.errs {
+			at := strings.TrimPrefix(strings.TrimPrefix(e.Path, b.path), ".")
+			if at != "" {
+				at += ": "
+			}
+			msgs = append(msgs, at+e.Msg)
+		}
+		where := b.node
+		if len(b.errs) > 0 && b.errs[0].Line > 0 {
+			where = &yaml.Node{Line: b.errs[0].Line, Column: b.errs[0].Column}
+		}
+		p.warnf(where, b.path, "this server is left out: %s", strings.Join(msgs, "; "))
+	}
+	slices.Sort(f.Broken)
+	if len(p.remote) > 0 {
+		names := make([]string, len(p.remote))
+		for i, r := range p.remote {
+			names[i] = r.name
+		}
+		p.warnf(nil, "", "remote servers are left out, since mcpfleet runs stdio servers: %s", strings.Join(names, ", "))
+	}
+	if len(p.ignored) > 0 {
+		p.warnf(nil, "", "keys that mean nothing here are ignored: %s", listNamed(p.ignored))
+	}
+	if len(p.dropped) > 0 {
+		p.warnf(nil, "", "options of docker run that mean nothing here are ignored: %s", listNamed(p.dropped))
+	}
+	if len(p.renames) > 0 {
+		p.warnf(nil, "", "names that cannot be a DNS label are changed: %s", strings.Join(p.renames, ", "))
+	}
+	slices.SortStableFunc(p.warnings, func(a, b Warning) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	f.Warnings = p.warnings
+}
+
+// notStdio is why a remote server is not served.
+const notStdio = "is a remote server; mcpfleet runs stdio servers, from a command or an image"
