@@ -24,6 +24,7 @@ package catalogue
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -44,6 +45,9 @@ type Server struct {
 	Name        fleet.ServerName
 	DefaultTool string  // "" for none
 	Offers      []Offer // of its READY replicas
+	// SwitchedOffBy returns the key of the server's spec that switches a tool
+	// off, or "". Such a tool is neither listed nor found. Nil switches none.
+	SwitchedOffBy func(tool string) string
 	// Reason tells, while nothing is offered, why: shown to callers.
 	Reason string
 	// Failed: nothing is offered because replicas do not start, or none is
@@ -173,10 +177,12 @@ type server struct {
 	failed      bool
 	stopped     bool
 
-	hash  string // of the catalogue shown; "" while none is known
-	order []*tool
+	hash  string  // of the catalogue shown; "" while none is known
+	all   []*tool // what the server has, in its order
+	order []*tool // and what of it is offered
 	tools map[string]*tool
-	list  []byte // the answer of GET /{server}/tools
+	off   map[string]string // tools that are not offered, and the key that says so
+	list  []byte            // the answer of GET /{server}/tools
 }
 
 // update returns s itself when the view says nothing new. s may be nil.
@@ -189,18 +195,51 @@ func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server
 	if hash := choose(v.Offers, s.hash); hash != "" && hash != s.hash {
 		if c := lookup(hash); c != nil {
 			next.hash = hash
-			next.order, next.tools = parseTools(v.Name, c.Tools)
-			next.list = renderServer(next.order)
+			next.all = parseTools(v.Name, c.Tools)
 		}
+	}
+	if off := switchedOff(next.all, v.SwitchedOffBy); next.hash != s.hash || !maps.Equal(off, s.off) {
+		next.offer(off)
 	}
 	if next.hash != "" {
 		next.reason, next.failed = "", false // not shown, so no reason for a new snapshot
 	}
-	if next.hash == s.hash && next.name == s.name && next.defaultTool == s.defaultTool &&
+	if next.hash == s.hash && maps.Equal(next.off, s.off) && next.name == s.name && next.defaultTool == s.defaultTool &&
 		next.reason == s.reason && next.failed == s.failed && next.stopped == s.stopped {
 		return s
 	}
 	return &next
+}
+
+// switchedOff returns which of the tools are not offered, and why.
+func switchedOff(all []*tool, by func(string) string) map[string]string {
+	if by == nil {
+		return nil
+	}
+	var off map[string]string
+	for _, t := range all {
+		if key := by(t.Name); key != "" {
+			if off == nil {
+				off = make(map[string]string)
+			}
+			off[t.Name] = key
+		}
+	}
+	return off
+}
+
+// offer makes the list of what is offered.
+func (s *server) offer(off map[string]string) {
+	s.off = off
+	s.order = make([]*tool, 0, len(s.all))
+	s.tools = make(map[string]*tool, len(s.all))
+	for _, t := range s.all {
+		if off[t.Name] == "" {
+			s.order = append(s.order, t)
+			s.tools[t.Name] = t
+		}
+	}
+	s.list = renderServer(s.order)
 }
 
 // choose picks among what replicas offer: the newest revision's, and there

@@ -457,3 +457,48 @@ func TestStoppedDefaultThatNeverRan(t *testing.T) {
 		t.Errorf("got %v, want that it is stopped", err)
 	}
 }
+
+// Tools that the spec switches off are neither listed nor found, and come back
+// when it says so, with the same replicas.
+func TestSwitchedOff(t *testing.T) {
+	w := world{}
+	c := New()
+	offers := map[fleet.ServerName][]Offer{"main": w.offer("m", "search", "delete", "zeta"), "ant": w.offer("a", "dig", "drop")}
+	update := func(main, ant fleet.Spec) {
+		c.Update(View{Default: "main", Lookup: w.lookup, Servers: []Server{
+			{Name: "main", DefaultTool: "search", Offers: offers["main"], SwitchedOffBy: main.SwitchedOffBy},
+			{Name: "ant", Offers: offers["ant"], SwitchedOffBy: ant.SwitchedOffBy},
+		}})
+	}
+	check := func(want ...string) {
+		t.Helper()
+		list, err := c.Tools("")
+		if got := toolNames(t, list); err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("got %v, %v; want %v", got, err, want)
+		}
+	}
+	unknown := func(server fleet.ServerName, tool, want string) {
+		t.Helper()
+		if got, err := c.Resolve(server, tool); !errors.Is(err, fleet.ErrUnknownTool) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s %s: got %+v, %v; want %q", server, tool, got, err, want)
+		}
+	}
+	update(fleet.Spec{DisabledTools: []string{"delete", "no such"}}, fleet.Spec{EnabledTools: []string{"dig"}})
+	check("search", "zeta", "ant__dig")
+	unknown("", "delete", `tool "delete" of server "main" is switched off by disabled_tools`)
+	unknown("main", "delete", `tool "delete" of server "main" is switched off by disabled_tools`)
+	unknown("", "main__delete", "disabled_tools")
+	unknown("", "ant__drop", `tool "drop" of server "ant" is switched off by enabled_tools`)
+	unknown("", "drop", `unknown tool "drop"`)
+	if list, err := c.Tools("main"); err != nil || fmt.Sprint(toolNames(t, list)) != "[search zeta]" {
+		t.Errorf("got %s, %v", list, err)
+	}
+	// Both: what is disabled counts more. What another server hid is found.
+	update(fleet.Spec{EnabledTools: []string{"search", "zeta"}, DisabledTools: []string{"search"}}, fleet.Spec{})
+	check("zeta", "ant__dig", "ant__drop")
+	if got, err := c.Default(""); !errors.Is(err, fleet.ErrUnknownTool) {
+		t.Errorf("default tool: got %+v, %v", got, err)
+	}
+	update(fleet.Spec{}, fleet.Spec{})
+	check("search", "delete", "zeta", "ant__dig", "ant__drop")
+}

@@ -163,6 +163,9 @@ func (s *snapshot) missing(name string) (fleet.Tool, error) {
 		}
 	}
 	var names, shown, offered []string
+	if def := s.servers[s.def]; def != nil && def.off[name] != "" {
+		return fleet.Tool{}, def.noTool(name)
+	}
 	for _, srv := range s.order {
 		for _, t := range srv.order {
 			full := s.rootName(t)
@@ -191,6 +194,9 @@ func (s *snapshot) missing(name string) (fleet.Tool, error) {
 }
 
 func (s *server) noTool(name string) error {
+	if key := s.off[name]; key != "" {
+		return lookupErrorf(fleet.ErrUnknownTool, "tool %s of server %q is switched off by %s", quote(name), s.name, key)
+	}
 	names := make([]string, len(s.order))
 	for i, t := range s.order {
 		names[i] = t.Name

@@ -22,19 +22,19 @@ type member struct {
 // parseTools takes the raw tools of a server. What is no tool, having no name,
 // is left out, and of two with one name the first stays: nobody could call the
 // other.
-func parseTools(name fleet.ServerName, raw [][]byte) ([]*tool, map[string]*tool) {
+func parseTools(name fleet.ServerName, raw [][]byte) []*tool {
 	order := make([]*tool, 0, len(raw))
-	byName := make(map[string]*tool, len(raw))
+	seen := make(map[string]bool, len(raw))
 	for _, r := range raw {
 		t, err := parseTool(r)
-		if err != nil || byName[t.Name] != nil {
+		if err != nil || seen[t.Name] {
 			continue
 		}
 		t.Server = name
 		order = append(order, t)
-		byName[t.Name] = t
+		seen[t.Name] = true
 	}
-	return order, byName
+	return order
 }
 
 // parseTool reads a tool with all its members. Of members with the same key the

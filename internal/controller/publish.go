@@ -130,7 +130,7 @@ func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Repli
 func offerOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Replica) catalogue.Server {
 	s := catalogue.Server{
 		Name: d.Name, DefaultTool: d.Spec.DefaultTool, Reason: st.Reason,
-		Failed: st.StartFailed, Stopped: d.Spec.Replicas == 0,
+		Failed: st.StartFailed, Stopped: d.Spec.Replicas == 0, SwitchedOffBy: d.Spec.SwitchedOffBy,
 	}
 	for _, r := range serving {
 		s.Offers = append(s.Offers, catalogue.Offer{Revision: r.Revision, Hash: r.Catalogue})
