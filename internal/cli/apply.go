@@ -8,11 +8,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
@@ -30,7 +32,8 @@ func (a *app) applyCommand() *cobra.Command {
 		Use:   "apply FILE|-",
 		Short: "Make the servers of a fleet file what is deployed",
 		Long: `Make the servers of a fleet file what is deployed, all at once or not at all. Servers that the file does not list stay as they are;
-with --prune they go. A file in the mcpServers form of MCP clients will do. Variables in the file are those of this command's environment.
+with --prune they go. A file in the mcpServers form of MCP clients will do; a server in it that has an error is left out with a warning, stays as it
+is where it is deployed, and makes the exit code 1. Variables in the file are those of this command's environment.
 When somebody else changes the fleet after the plan was made, nothing is applied (exit code 4).`,
 		Example: `  mcpfleet apply fleet.yaml --wait
   mcpfleet get -o yaml | sed 's/replicas: 3/replicas: 5/' | mcpfleet apply - --dry-run`,
@@ -63,6 +66,9 @@ func (a *app) apply(ctx context.Context, client *api.Client, o applyOptions) err
 	if err != nil {
 		return err
 	}
+	for _, w := range f.Warnings {
+		fmt.Fprintf(a.Err, "mcpfleet: warning: %s\n", progress.Printable(w.String()))
+	}
 	asking, cancel := reading(ctx)
 	defer cancel()
 	stored, err := client.List(asking, api.ReadOptions{})
@@ -78,7 +84,10 @@ func (a *app) apply(ctx context.Context, client *api.Client, o applyOptions) err
 		return applyError(err)
 	}
 	if o.dryRun {
-		return a.outcome(nil, planned.Changes, api.Effect{DryRun: true, Plan: planned.Plan})
+		if err := a.outcome(nil, planned.Changes, api.Effect{DryRun: true, Plan: planned.Plan}); err != nil {
+			return err
+		}
+		return f.incomplete()
 	}
 	if a.output != formatJSON {
 		a.changes(planned.Changes)
@@ -97,10 +106,12 @@ func (a *app) apply(ctx context.Context, client *api.Client, o applyOptions) err
 	default:
 		fmt.Fprintln(a.Out, "applied")
 	}
-	if !o.wait {
-		return nil
+	if o.wait {
+		if err := a.untilReady(ctx, client, o.timeout, f.Names()...); err != nil {
+			return err
+		}
 	}
-	return a.untilReady(ctx, client, o.timeout, f.Names()...)
+	return f.incomplete()
 }
 
 // applyError says what a refused plan means.
@@ -114,7 +125,19 @@ func applyError(err error) error {
 // givenFile is a fleet file as a user gave it.
 type givenFile struct {
 	*fleetfile.File
-	names bool // it names the default server, and not only has one server
+}
+
+// incomplete is the error of a client's file of which not all could be applied.
+// The warnings have said what is wrong.
+func (f *givenFile) incomplete() error {
+	if len(f.Broken) == 0 {
+		return nil
+	}
+	names := make([]string, len(f.Broken))
+	for i, name := range f.Broken {
+		names[i] = string(name)
+	}
+	return fmt.Errorf("the file is applied without what is wrong in it: %s", strings.Join(names, ", "))
 }
 
 func (a *app) readFile(path string) (*givenFile, error) {
@@ -133,22 +156,19 @@ func (a *app) readFile(path string) (*givenFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the fleet file: %w", err)
 	}
-	f, err := fleetfile.Parse(data, fleetfile.Options{Filename: name, Lookup: a.Lookup})
+	f, err := fleetfile.Parse(data, fleetfile.OnDisk(name, a.Lookup))
 	if err != nil {
 		return nil, err
 	}
-	var top struct {
-		DefaultServer string `yaml:"default_server"`
-	}
-	_ = yaml.Unmarshal(data, &top) // has been read without an error
-	return &givenFile{File: f, names: top.DefaultServer != ""}, nil
+	return &givenFile{f}, nil
 }
 
 // wanted returns the whole fleet file that makes the file deployed: with what
-// is stored beside it, secrets masked, unless that shall go.
+// is stored beside it, secrets masked, unless that shall go. What the file has
+// in a broken form stays as it is.
 func (f *givenFile) wanted(stored api.Servers, prune bool) ([]byte, error) {
 	body, err := fleetfile.Encode(f.File)
-	if err != nil || prune {
+	if err != nil || prune && len(f.Broken) == 0 {
 		return body, err
 	}
 	var whole struct {
@@ -159,11 +179,11 @@ func (f *givenFile) wanted(stored api.Servers, prune bool) ([]byte, error) {
 		return nil, err
 	}
 	for _, s := range stored.Servers {
-		if _, listed := whole.Servers[s.Name]; !listed && deployed(&s) {
+		if _, listed := whole.Servers[s.Name]; !listed && deployed(&s) && (!prune || slices.Contains(f.Broken, s.Name)) {
 			whole.Servers[s.Name] = s.Spec
 		}
 	}
-	if !f.names && len(stored.Servers) > 0 && len(whole.Servers) > 1 { // a lone one is it anyway
+	if f.DefaultServer == "" && !prune && len(stored.Servers) > 0 && len(whole.Servers) > 1 { // a lone one is it anyway
 		whole.DefaultServer = stored.DefaultServer
 	}
 	return json.Marshal(whole)

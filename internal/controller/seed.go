@@ -31,9 +31,12 @@ func (s *seeder) parse() (*fleetfile.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the fleet file: %w", err)
 	}
-	file, err := fleetfile.Parse(data, fleetfile.Options{Filename: s.cfg.File, Lookup: s.cfg.Lookup})
+	file, err := fleetfile.Parse(data, fleetfile.OnDisk(s.cfg.File, s.cfg.Lookup))
 	if err != nil {
 		return nil, fmt.Errorf("the fleet file was refused and nothing changed:\n%w", err)
+	}
+	for _, w := range file.Warnings {
+		s.log.Warn("fleet file", "file", w.File, "line", w.Line, "path", w.Path, "warning", w.Msg)
 	}
 	return file, nil
 }
@@ -154,6 +157,10 @@ func (s *seeder) Run(ctx context.Context, file *fleetfile.File) error {
 			continue
 		}
 		file, err := s.parse()
+		if err == nil && len(file.Broken) > 0 {
+			// Applied without them, they would be stopped where they run.
+			err = fmt.Errorf("servers of the file have errors, so nothing was changed: %v", file.Broken)
+		}
 		if err == nil {
 			err = s.put(ctx, file, desired.Match{})
 		}

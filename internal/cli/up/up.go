@@ -155,6 +155,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	defer screen.Close(lastLines)
 	out := progress.NewThrough(cfg.Out, screen)
 	out.HideURLs() // the first one in the output is the cluster's own
+	if file != nil {
+		for _, w := range file.Warnings {
+			out.Event("warning: " + w.String())
+		}
+	}
 	dir, err := openDataDir(ctx, cfg.DataDir, out.Event)
 	if err != nil {
 		return cleanStop(ctx, err)
@@ -335,7 +340,7 @@ func readFleetFile(cfg *Config) (*fleetfile.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--config: %w", err)
 	}
-	f, err := fleetfile.Parse(data, fleetfile.Options{Filename: cfg.File, Lookup: cfg.Lookup})
+	f, err := fleetfile.Parse(data, fleetfile.OnDisk(cfg.File, cfg.Lookup))
 	cfg.File = path
 	return f, err
 }
