@@ -13,14 +13,17 @@ import (
 )
 
 // inherited are the only variables of the worker that a replica sees: the
-// worker's environment may hold secrets of other servers.
-var inherited = []string{"PATH", "HOME", "LANG", "TMPDIR"}
+// worker's environment may hold secrets of other servers. They are what the
+// official TypeScript client passes on, and the two by which programs find
+// their language and a place for temporary files.
+var inherited = []string{"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "USER"}
 
 // childEnv returns the environment of a replica.
 func (r *Runtime) childEnv(l fleet.Launch) ([]string, error) {
 	vars := make(map[string]string)
 	for _, kv := range r.environ {
-		if name, value, ok := strings.Cut(kv, "="); ok && slices.Contains(inherited, name) {
+		// A value that begins so is a function of a shell, as that client sees it.
+		if name, value, ok := strings.Cut(kv, "="); ok && slices.Contains(inherited, name) && !strings.HasPrefix(value, "()") {
 			vars[name] = value
 		}
 	}
@@ -54,6 +57,9 @@ func lookPath(name, cwd string, env []string) (string, error) {
 			return "", fmt.Errorf("command %q: %w", name, err)
 		}
 		if err := executable(path); err != nil {
+			if program, args, spaces := strings.Cut(path, " "); spaces && executable(program) == nil {
+				return "", fmt.Errorf("command %q: %w: a command is one program; move what follows %q to args, as %q", name, err, program, strings.Fields(args))
+			}
 			return "", fmt.Errorf("command %q: %w", name, err)
 		}
 		return path, nil
@@ -69,6 +75,9 @@ func lookPath(name, cwd string, env []string) (string, error) {
 		if path := filepath.Join(dir, name); filepath.IsAbs(path) && executable(path) == nil {
 			return path, nil
 		}
+	}
+	if program, args, spaces := strings.Cut(name, " "); spaces {
+		return "", fmt.Errorf("command %q not found in PATH %q: a command is one program; move what follows %q to args, as %q", name, search, program, strings.Fields(args))
 	}
 	return "", fmt.Errorf("command %q not found in PATH %q", name, search)
 }

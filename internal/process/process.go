@@ -1,7 +1,6 @@
 // Package process runs replicas as plain child processes: for a laptop
 // without podman, and for tests. Each replica is a process group of its own
-// that sees only PATH, HOME, LANG and TMPDIR of the worker's environment and
-// its own env. There is no isolation and no resource limit; the package says
+// that sees only a few variables of the worker's environment, and its own env. There is no isolation and no resource limit; the package says
 // so in the log.
 //
 // It promises that nothing of a replica is left after Remove, daemonised
@@ -103,19 +102,31 @@ func (r *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, err
 	if err != nil {
 		return nil, err
 	}
+	if err := windowsScript(path); err != nil {
+		return nil, fmt.Errorf("command %q: %w", t.Command[0], err)
+	}
+	if len(t.Mounts) > 0 {
+		return nil, fmt.Errorf("mount %s on %s: a plain process has no mounts; it needs an image, and podman", t.Mounts[0].Source, t.Mounts[0].Target)
+	}
 	r.warnUnkept(l)
 	l.Starting()
 
-	argv := append(append([]string(nil), t.Command...), t.Args...)
-	c, err := spawn(&exec.Cmd{
-		Path:        path,
-		Args:        argv,
-		Env:         env,
-		Dir:         t.Cwd,
-		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
-	}, markerOf(l, r.owner))
+	run := func(path string, argv []string) (*child, error) {
+		return spawn(&exec.Cmd{
+			Path:        path,
+			Args:        argv,
+			Env:         env,
+			Dir:         t.Cwd,
+			SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+		}, markerOf(l, r.owner))
+	}
+	args := append(append([]string(nil), t.Command[1:]...), t.Args...)
+	c, err := run(path, append([]string{t.Command[0]}, args...))
+	if err != nil && forShell(err, path) {
+		c, err = run("/bin/sh", append([]string{"/bin/sh", path}, args...))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("start command %q: %w", t.Command[0], err)
+		return nil, fmt.Errorf("start command %q: %w", t.Command[0], explain(err, path))
 	}
 	return c, nil
 }
@@ -133,7 +144,6 @@ func (r *Runtime) warnUnkept(l fleet.Launch) {
 		{"resources.cpus", t.Resources.CPUs > 0},
 		{"resources.pids", t.Resources.PIDs > 0},
 		{"entrypoint", t.Entrypoint != nil},
-		{"mounts", len(t.Mounts) > 0},
 		{"network", t.Network != ""},
 		{"user", t.User != ""},
 		{"read_only", t.ReadOnly},

@@ -155,7 +155,7 @@ func TestChildPipesBlock(t *testing.T) {
 
 func TestEnvironmentIsThePromisedOne(t *testing.T) {
 	r, err := New(Config{Node: "n1", DataDir: t.TempDir(), Log: slog.New(slog.DiscardHandler), Environ: []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=/root", "LANG=C", "TMPDIR=/tmp", "AWS_SECRET=mine", "MCPFLEET_TOKEN=mine"}})
+		"PATH=" + os.Getenv("PATH"), "HOME=/root", "LANG=C", "TMPDIR=/tmp", "USER=u", "LOGNAME=u", "SHELL=/bin/sh", "TERM=() { :; }", "AWS_SECRET=mine", "MCPFLEET_TOKEN=mine"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,10 +168,25 @@ func TestEnvironmentIsThePromisedOne(t *testing.T) {
 	}
 	got := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
 	slices.Sort(got)
-	want := []string{"HOME=/elsewhere", "KEY=a\nb", "LANG=C",
-		"MCPFLEET_REPLICA=c1/n1/" + string(l.Replica) + "/" + r.owner.String(), "PATH=" + os.Getenv("PATH"), "TMPDIR=/tmp"}
+	want := []string{"HOME=/elsewhere", "KEY=a\nb", "LANG=C", "LOGNAME=u",
+		"MCPFLEET_REPLICA=c1/n1/" + string(l.Replica) + "/" + r.owner.String(), "PATH=" + os.Getenv("PATH"), "SHELL=/bin/sh", "TMPDIR=/tmp", "USER=u"}
 	if !slices.Equal(got, want) {
 		t.Fatalf("environment = %q\nwant %q", got, want)
+	}
+}
+
+// The C library gives a script that names no interpreter to the shell, and so
+// do clients that start programs by it.
+func TestScriptWithoutInterpreter(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "server")
+	if err := os.WriteFile(path, []byte("echo \"$1\"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l := launch(path)
+	l.Template.Args = []string{"hello"}
+	p := start(t, newRuntime(t, t.Output()), l)
+	if out, err := io.ReadAll(p.Stdout()); err != nil || string(out) != "hello\n" {
+		t.Errorf("got %q, %v", out, err)
 	}
 }
 
@@ -185,12 +200,28 @@ func TestStartSaysWhyNot(t *testing.T) {
 	if err := os.WriteFile(noFormat, []byte("\x00\x01"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	script := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	windows, windowsEnv := script("windows", "#!/bin/sh\r\nexit\r\n"), script("windows-env", "#!/usr/bin/env node\r\nx\r\n")
+	orphan, locked := script("orphan", "#!/no/such/interpreter -x\n"), script("locked", "#!"+plain+"\n")
 	r := newRuntime(t, t.Output())
 	for _, c := range []struct {
 		name string
 		tmpl fleet.Template
 		want string
 	}{
+		{"script of Windows", fleet.Template{Command: []string{windows}}, `windows has line ends of Windows (CR LF), so the program that its first line names, "/bin/sh\r", is not found: convert the file`},
+		{"script of Windows by way of env", fleet.Template{Command: []string{windowsEnv}}, `"/usr/bin/env node\r", is not found: convert the file`},
+		{"no interpreter", fleet.Template{Command: []string{orphan}}, "orphan names an interpreter in its first line that cannot be run: /no/such/interpreter not found"},
+		{"interpreter that is not executable", fleet.Template{Command: []string{locked}}, "plain is not executable"},
+		{"arguments in the command", fleet.Template{Command: []string{"npx -y pkg"}}, `a command is one program; move what follows "npx" to args, as ["-y" "pkg"]`},
+		{"arguments behind a path", fleet.Template{Command: []string{"/bin/sh -c true"}}, `move what follows "/bin/sh" to args, as ["-c" "true"]`},
+		{"mounts", fleet.Template{Command: []string{"cat"}, Mounts: []fleet.Mount{{Source: "notes", Target: "/data"}}}, "mount notes on /data: a plain process has no mounts"},
 		{"image", fleet.Template{Image: "docker.io/mcp/time"}, `image "docker.io/mcp/time" needs podman`},
 		{"nothing", fleet.Template{}, "no command"},
 		{"unknown command", fleet.Template{Command: []string{"no-such-command"}}, `command "no-such-command" not found in PATH`},
