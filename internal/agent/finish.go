@@ -57,6 +57,10 @@ func (r *replica) finish(ctx context.Context, s *session, cause error) {
 	s.owned.Wait()
 	_ = s.proc.Stderr().Close()
 	exit, phase, reason := r.judge(s, cause, exit, ladder)
+	r.board.edit(r.order.ID, fleet.PhaseDraining, func(rep *fleet.Replica) bool {
+		rep.Exit = &exit // known at once, while removing may take a while
+		return true
+	})
 	if err := r.remove(ctx, s); err != nil {
 		reason += "; " + err.Error()
 	}
@@ -173,8 +177,9 @@ func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string)
 	stop, _ := r.stopReason()
 	exit.Requested = stop != ""
 	killed := endedByKill(s, exit)
-	if killed {
-		exit.OOM = false // it was us
+	if killed { // it was us
+		exit.OOM = false
+		exit.Err = cmp.Or(exit.Err, "killed by its worker")
 	}
 	if exit.Requested {
 		switch {

@@ -225,7 +225,7 @@ func TestToolsChange(t *testing.T) {
 			return hash != before, hash
 		})
 		tools := v.catalogues[v.replicas["a"].Catalogue].Tools
-		if len(tools) != 16 {
+		if len(tools) != 17 {
 			t.Errorf("%d tools", len(tools))
 		}
 		if len(v.catalogues) != 2 {

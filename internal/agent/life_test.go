@@ -26,7 +26,7 @@ func TestLifeOfAReplica(t *testing.T) {
 			t.Errorf("report of a ready replica: %+v", got)
 		}
 		cat := r.view.snapshot().catalogues[got.Catalogue]
-		if len(cat.Tools) != 14 || cat.Protocol == "" || len(cat.ServerInfo) == 0 {
+		if len(cat.Tools) != 15 || cat.Protocol == "" || len(cat.ServerInfo) == 0 {
 			t.Errorf("catalogue has %d tools, protocol %q", len(cat.Tools), cat.Protocol)
 		}
 		if got := r.call("a", "echo", `{"text":"hi"}`).text(t); got != "hi" {

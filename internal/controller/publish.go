@@ -1,12 +1,14 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
 	"github.com/mcpfleet/mcpfleet/internal/catalogue"
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 	"github.com/mcpfleet/mcpfleet/internal/reconcile"
 	"github.com/mcpfleet/mcpfleet/internal/route"
@@ -22,6 +24,8 @@ type publisher struct {
 	router     *route.Router
 	catalogue  *catalogue.Catalogue
 	front      *view
+
+	tools map[string]*route.Tools // by catalogue; of the replicas published last
 }
 
 // Run publishes after every change until ctx ends.
@@ -49,12 +53,16 @@ func (p *publisher) publish() {
 	// The order matters: a status is never newer than the picture beside it.
 	status := p.reconciler.Status()
 	snap := p.observer.Snapshot()
-	serving := make(map[fleet.ServerName][]*fleet.Replica)
+	serving, ending := make(map[fleet.ServerName][]*fleet.Replica), make(map[fleet.ServerName][]*fleet.Replica)
 	for _, r := range snap.Sorted() {
-		if snap.Serving(r) {
+		switch {
+		case snap.Serving(r):
 			serving[r.Server] = append(serving[r.Server], r)
+		case r.Exit != nil:
+			ending[r.Server] = append(ending[r.Server], r)
 		}
 	}
+	tools := make(map[string]*route.Tools, len(p.tools))
 	byName := make(map[fleet.ServerName]*reconcile.ServerStatus, len(status))
 	for i := range status {
 		byName[status[i].Name] = &status[i]
@@ -68,14 +76,21 @@ func (p *publisher) publish() {
 		if st == nil { // it was applied a moment ago
 			st = &reconcile.ServerStatus{Reason: "the server was just deployed"}
 		}
-		routes = append(routes, routeOf(&d, st, serving[d.Name], snap))
-		offer := offerOf(&d, st, serving[d.Name])
+		wanted := slices.DeleteFunc(serving[d.Name], func(r *fleet.Replica) bool { return superseded(&d, r) })
+		to := routeOf(&d, st, wanted, snap)
+		for i := range to.Replicas {
+			to.Replicas[i].Tools = p.toolsOf(snap, to.Replicas[:i], to.Replicas[i].ID, tools)
+		}
+		to.Ends = endsOf(slices.Concat(ending[d.Name], snap.Ended[d.Name]))
+		routes = append(routes, to)
+		offer := offerOf(&d, st, wanted)
 		if c := lastKnown(state.Servers[d.Name]); len(offer.Offers) == 0 && c != nil {
 			kept[c.Hash] = c
 			offer.Offers = []catalogue.Offer{{Revision: d.Revision, Hash: c.Hash}}
 		}
 		offers = append(offers, offer)
 	}
+	p.tools = tools
 	p.router.Update(routes)
 	p.catalogue.Update(catalogue.View{
 		Default: state.Default(), Servers: offers,
@@ -125,6 +140,51 @@ func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Repli
 		s.Down = st.Reason
 	}
 	return s
+}
+
+// superseded reports whether a replica is of a revision or generation that is
+// wanted no more, since the rollout of another has ended. It may still serve:
+// its worker does not take orders, or they are on their way.
+func superseded(d *fleet.Server, r *fleet.Replica) bool {
+	over := !d.Rolling && (d.Stable == 0 || d.Stable == d.Revision)
+	return over && (r.Revision != d.Revision || r.Generation < d.Generation)
+}
+
+// toolsOf returns the tools that a replica lists, which it shares with all that
+// list the same. They are made once for a catalogue and kept in both maps.
+func (p *publisher) toolsOf(snap *observe.Snapshot, others []route.Replica, id fleet.ReplicaID, keep map[string]*route.Tools) *route.Tools {
+	hash := snap.Replicas[id].Catalogue
+	c := snap.Catalogues[hash]
+	if c == nil {
+		return nil
+	}
+	set := cmp.Or(keep[hash], p.tools[hash])
+	if set == nil {
+		var names []string
+		for _, raw := range c.Tools {
+			if t, err := mcp.ParseTool(raw); err == nil {
+				names = append(names, t.Name)
+			}
+		}
+		set = route.NewTools(names)
+	}
+	for _, o := range others { // catalogues may differ in other things
+		if o.Tools != nil && o.Tools != set && o.Tools.Equal(set) {
+			set = o.Tools
+		}
+	}
+	keep[hash] = set
+	return set
+}
+
+// endsOf tells how replicas ended, of which that is known.
+func endsOf(list []*fleet.Replica) (ends []route.End) {
+	for _, r := range list {
+		if r.Exit != nil {
+			ends = append(ends, route.End{ID: r.ID, FromOutside: r.Exit.FromOutside()})
+		}
+	}
+	return ends
 }
 
 func offerOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Replica) catalogue.Server {

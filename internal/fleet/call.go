@@ -7,12 +7,19 @@ import "time"
 type Call struct {
 	Server      ServerName
 	Method      string        // "tools/call"
+	Tool        string        // as the server itself calls it
+	Caller      string        // whose call it is, see Anonymous
 	Params      []byte        // raw JSON, one valid value on one line
 	Idempotent  bool          // the tool says that it may run twice
 	Timeout     time.Duration // the client's wish; 0: the server's call timeout
 	RequestID   string
 	Traceparent string
 }
+
+// Anonymous is the caller of every call as long as nobody has to authenticate.
+// An address or a header that a client may choose is not used instead: it
+// would tell nobody apart who does not want to be.
+const Anonymous = "anonymous"
 
 // Tool is a tool that a name was resolved to.
 type Tool struct {

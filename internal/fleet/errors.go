@@ -1,6 +1,9 @@
 package fleet
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Errors that cross packages and the wire. Package rpc carries them between
 // processes, package httpapi gives each its HTTP status and code.
@@ -11,6 +14,10 @@ var (
 	// ErrReplicaLost: the replica, its node or the way to it ended in
 	// mid-call; whether the tool ran is unknown.
 	ErrReplicaLost = errors.New("replica lost during the call")
+	// ErrWorkerLost is an ErrReplicaLost without a sign that the replica itself
+	// died: the connection to its worker broke, or the result broke off on
+	// its way.
+	ErrWorkerLost = fmt.Errorf("%w: connection to its worker lost", ErrReplicaLost)
 	// ErrBadReply: the server's reply was not valid JSON or UTF-8.
 	ErrBadReply = errors.New("server sent an invalid reply")
 	// ErrReplyTooLarge: the server's reply is longer than a line may be. It

@@ -176,6 +176,19 @@ type Exit struct {
 	Err       string // why nothing is known of the end, if so
 }
 
+// FromOutside reports whether the process was ended by somebody else: told to
+// stop, or killed by a signal that programs do not send to themselves. A kill
+// for want of memory is none, as far as it is known to be one.
+func (e *Exit) FromOutside() bool {
+	switch {
+	case e.Requested:
+		return true
+	case e.OOM || e.Err != "":
+		return false
+	}
+	return e.Signal == "SIGKILL" || e.Signal == "SIGTERM" || e.Signal == "SIGINT" || e.Signal == "SIGHUP"
+}
+
 // String tells the end in words, as shown to users.
 func (e Exit) String() string {
 	switch {

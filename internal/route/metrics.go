@@ -18,6 +18,8 @@ type metrics struct {
 	calls    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	retries  *prometheus.CounterVec
+	suspects *prometheus.CounterVec
+	refused  *prometheus.CounterVec
 }
 
 // serverMetrics are one server's, looked up once.
@@ -27,6 +29,8 @@ type serverMetrics struct {
 	ok       prometheus.Counter
 	duration prometheus.Observer
 	retries  prometheus.Counter
+	suspects prometheus.Counter
+	refused  prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
@@ -41,12 +45,21 @@ func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mcpfleet_call_retries_total", Help: "Calls that were sent to another replica.",
 		}, []string{"server"}),
+		suspects: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mcpfleet_calls_suspect_total", Help: "Calls that were inside a replica when it died and were repeated alone on another.",
+		}, []string{"server"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mcpfleet_call_retries_refused_total", Help: "Calls that were lost and not repeated, though their tool allows it, because they or equal ones had ended replicas before.",
+		}, []string{"server"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.calls, m.duration, m.retries, &gauges{
+		reg.MustRegister(m.calls, m.duration, m.retries, m.suspects, m.refused, &gauges{
 			router:  r,
 			queued:  prometheus.NewDesc("mcpfleet_calls_queued", "Calls that wait for a free replica.", []string{"server"}, nil),
 			ongoing: prometheus.NewDesc("mcpfleet_calls_ongoing", "Calls from this controller that hold a slot of a replica.", []string{"server"}, nil),
+			alone:   prometheus.NewDesc("mcpfleet_calls_quarantined", "Suspect calls that wait for a replica of their own or run on it.", []string{"server"}, nil),
+			blamed:  prometheus.NewDesc("mcpfleet_calls_blamed", "Different calls that were inside a replica when it died, and of which none was answered since.", []string{"server"}, nil),
+			silent:  prometheus.NewDesc("mcpfleet_replicas_silent", "Replicas that answer nothing while several calls wait for them.", []string{"server"}, nil),
 		})
 	}
 	return m
@@ -59,6 +72,8 @@ func (m *metrics) server(name fleet.ServerName) *serverMetrics {
 		ok:       m.calls.WithLabelValues(n, codeOK),
 		duration: m.duration.WithLabelValues(n),
 		retries:  m.retries.WithLabelValues(n),
+		suspects: m.suspects.WithLabelValues(n),
+		refused:  m.refused.WithLabelValues(n),
 	}
 }
 
@@ -67,6 +82,8 @@ func (m *metrics) forget(name fleet.ServerName) {
 	m.calls.DeletePartialMatch(labels)
 	m.duration.DeletePartialMatch(labels)
 	m.retries.DeletePartialMatch(labels)
+	m.suspects.DeletePartialMatch(labels)
+	m.refused.DeletePartialMatch(labels)
 }
 
 func (m *serverMetrics) ended(res *fleet.CallResult, err error, took time.Duration) {
@@ -84,22 +101,29 @@ func (m *serverMetrics) ended(res *fleet.CallResult, err error, took time.Durati
 
 // gauges read the router when they are asked, so that calls pay nothing.
 type gauges struct {
-	router          *Router
-	queued, ongoing *prometheus.Desc
+	router                                 *Router
+	queued, ongoing, alone, blamed, silent *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	ch <- g.queued
-	ch <- g.ongoing
+	for _, d := range []*prometheus.Desc{g.queued, g.ongoing, g.alone, g.blamed, g.silent} {
+		ch <- d
+	}
 }
 
 // Collect implements prometheus.Collector.
 func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	for name, s := range *g.router.servers.Load() {
+		tell := func(d *prometheus.Desc, n int) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), string(name))
+		}
 		queued, ongoing := s.counts()
-		ch <- prometheus.MustNewConstMetric(g.queued, prometheus.GaugeValue, float64(queued), string(name))
-		ch <- prometheus.MustNewConstMetric(g.ongoing, prometheus.GaugeValue, float64(ongoing), string(name))
+		tell(g.queued, queued)
+		tell(g.ongoing, ongoing)
+		tell(g.alone, s.quarantined())
+		tell(g.blamed, int(s.blame.size.Load()))
+		tell(g.silent, s.silent())
 	}
 }
 
@@ -109,5 +133,14 @@ func (s *server) counts() (queued, ongoing int) {
 	for _, r := range s.replicas {
 		ongoing += r.ongoing
 	}
-	return s.queue.length, ongoing
+	return s.queue.length + s.apart.queue.length, ongoing
+}
+
+func (s *server) quarantined() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.apart.attempt != nil {
+		return s.apart.queue.length + 1
+	}
+	return s.apart.queue.length
 }

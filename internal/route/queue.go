@@ -5,7 +5,10 @@ package route
 type waiter struct {
 	prev, next *waiter
 	queued     bool
+	seq        uint64   // grows from call to call; 0: goes before all others
 	avoid      *replica // the replica that just refused it, nil for none
+	tool       string
+	suspect    *suspect // it must have a replica to itself; nil for most
 
 	ready   chan struct{}
 	attempt *attempt
@@ -18,25 +21,32 @@ type queue struct {
 	length      int
 }
 
-func (q *queue) pushBack(w *waiter) {
-	w.prev, w.next, w.queued = q.last, nil, true
-	if q.last == nil {
-		q.first = w
-	} else {
-		q.last.next = w
+func (q *queue) pushBack(w *waiter)  { q.insertAfter(w, q.last) }
+func (q *queue) pushFront(w *waiter) { q.insertAfter(w, nil) }
+
+// insertInOrder puts w behind those that came before it.
+func (q *queue) insertInOrder(w *waiter) {
+	after := q.last
+	for after != nil && after.seq > w.seq {
+		after = after.prev
 	}
-	q.last = w
-	q.length++
+	q.insertAfter(w, after)
 }
 
-func (q *queue) pushFront(w *waiter) {
-	w.prev, w.next, w.queued = nil, q.first, true
-	if q.first == nil {
-		q.last = w
+// insertAfter puts w behind another waiter, with nil at the front.
+func (q *queue) insertAfter(w, after *waiter) {
+	w.prev, w.next, w.queued = after, q.first, true
+	if after != nil {
+		w.next = after.next
+		after.next = w
 	} else {
-		q.first.prev = w
+		q.first = w
 	}
-	q.first = w
+	if w.next != nil {
+		w.next.prev = w
+	} else {
+		q.last = w
+	}
 	q.length++
 }
 

@@ -8,6 +8,14 @@
 // its deadline, the time in the queue included; and a call that may have
 // reached a replica is sent to another only if its tool declares that safe.
 //
+// A call that was inside a replica when that died may have been the reason. It
+// is repeated once, on a replica of its own, one such call after the other; a
+// second death ends it. Calls that are known to end replicas run on a replica
+// of their own from the start. So one call ends two replicas at most, and not
+// those of others. A replica that answers nothing while several calls wait for
+// it gets new ones only when the others are full, and once calls have timed
+// out there, only when it is the last.
+//
 // It knows of replicas what Update says and what workers say with their
 // replies. Load that is not this controller's own ranks replicas but bounds
 // nothing, since it is known only roughly. How bytes get to a replica is
@@ -32,7 +40,8 @@ import (
 )
 
 const (
-	// maxRepeats is how often a call that may have run is sent again.
+	// maxRepeats is how often a call that may have run is sent again. One that
+	// was inside a replica when it died is sent once more only, see suspect.
 	maxRepeats = 2
 	// maxReroutes is how often a call that surely reached no server is sent
 	// elsewhere. It costs nothing but time, which the deadline bounds: when
@@ -58,6 +67,7 @@ type Server struct {
 	CallTimeout     time.Duration // 0: the default
 	MaxCallDuration time.Duration // 0: the default
 	Replicas        []Replica     // those that take calls
+	Ends            []End         // of replicas that died lately
 	// Down says, while there are no Replicas, that waiting is of no use, and
 	// why: a start failed, or none is wanted. Calls then fail at once, queued
 	// ones too. "" lets calls wait: a replica is on its way.
@@ -73,7 +83,15 @@ type Replica struct {
 	ID      fleet.ReplicaID
 	Zone    string
 	Backend Backend
-	Ongoing int // as its worker last reported
+	Ongoing int    // as its worker last reported
+	Tools   *Tools // that it lists; nil: not known, it gets calls of any tool
+}
+
+// End is how a replica died, as far as that tells whether a call did it.
+type End struct {
+	ID fleet.ReplicaID
+	// FromOutside: something else ended it, see fleet.Exit.
+	FromOutside bool
 }
 
 // Config is what a router is made with.
@@ -161,34 +179,59 @@ func (s *server) call(ctx context.Context, c *fleet.Call, start time.Time) (flee
 // try sends the call until it is answered or must not be sent again.
 func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.CallResult, error) {
 	req := fleet.CallRequest{Method: c.Method, Params: c.Params, RequestID: c.RequestID, Traceparent: c.Traceparent}
-	var last refusal
+	w := want{tool: c.Tool}
+	if s.blame.any() {
+		w.suspect = s.known(c)
+	}
 	repeats, reroutes := 0, 0
 	for {
-		a, err := s.acquire(ctx, last)
+		a, err := s.acquire(ctx, &w)
 		if err != nil {
 			if ctx.Err() != nil {
 				err = s.cause(ctx, d, "while waiting for a free replica")
 			}
 			return fleet.CallResult{}, err
 		}
-		req.Replica = a.replica.id
-		res, err := a.replica.backend.Call(ctx, req, fleet.CallHooks{Progress: d.progress, Released: a.released})
+		req.Replica, a.deadline = a.replica.id, d
+		res, err := a.replica.backend.Call(ctx, req, fleet.CallHooks{Progress: a.progress, Released: a.released})
+		if a.suspect != nil && (ctx.Err() != nil || !isDeath(err)) {
+			s.returned(a)
+		}
 		if err == nil {
+			if s.blame.any() {
+				s.acquit(c)
+			}
 			return res, nil
 		}
 		if ctx.Err() != nil {
-			return fleet.CallResult{}, s.cause(ctx, d, "")
+			if err = s.cause(ctx, d, ""); errors.Is(err, fleet.ErrTimeout) {
+				a.timedOut()
+			}
+			return fleet.CallResult{}, err
 		}
+		again := false
+		w.front, w.last = false, refusal{by: a.replica, view: a.view}
 		switch {
-		case errors.Is(err, fleet.ErrNotDelivered) && reroutes < maxReroutes:
+		case errors.Is(err, fleet.ErrNotDelivered):
+			again = reroutes < maxReroutes
 			reroutes++
-		case errors.Is(err, fleet.ErrReplicaLost) && c.Idempotent && repeats < maxRepeats:
+			w.front, w.last.undelivered = true, a
+		case isDeath(err):
+			death := s.deathOf(a)
+			if w.suspect != nil && c.Idempotent {
+				death.await(ctx)
+			}
+			w.suspect, err = s.died(a, death, c, w.suspect, repeats < maxRepeats, err)
+			again = w.suspect != nil
 			repeats++
-		default:
+		case errors.Is(err, fleet.ErrReplicaLost):
+			again = c.Idempotent && repeats < maxRepeats
+			repeats++
+		}
+		if !again {
 			return fleet.CallResult{}, fmt.Errorf("server %q, replica %s: %w", s.name, a.replica.id, err)
 		}
 		s.metrics.retries.Inc()
-		last = refusal{by: a.replica, view: a.view}
 	}
 }
 

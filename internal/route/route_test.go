@@ -420,6 +420,8 @@ func TestRetryOnlyWhatIsSafe(t *testing.T) {
 		{"refused", fleet.ErrNotDelivered, false, true},
 		{"lost", fleet.ErrReplicaLost, false, false},
 		{"lost, repeatable", fleet.ErrReplicaLost, true, true},
+		{"lost with its worker", fleet.ErrWorkerLost, false, false},
+		{"lost with its worker, repeatable", fleet.ErrWorkerLost, true, true},
 		{"bad reply", fleet.ErrBadReply, true, false},
 		{"overloaded", fleet.ErrOverloaded, true, false},
 	}
@@ -465,7 +467,7 @@ func TestRepeatsAreBounded(t *testing.T) {
 				continue
 			}
 			tried[d.req.Replica] = true
-			d.fail(fleet.ErrReplicaLost)
+			d.fail(fleet.ErrWorkerLost)
 		}
 		wantErr(t, p, fleet.ErrReplicaLost)
 		if len(tried) < 2 || w.total() != 5 {
@@ -482,7 +484,7 @@ func TestReroutesAreBounded(t *testing.T) {
 		p := b.call("x")
 		for i := range maxReroutes + 1 {
 			if i >= 2 {
-				time.Sleep(suspectFor)
+				time.Sleep(skipFor)
 			}
 			w.next(t).fail(fleet.ErrNotDelivered)
 		}
@@ -706,7 +708,7 @@ func TestSuspectsAreUsedWhenThereIsNothingElse(t *testing.T) {
 		}
 		late := b.call("z")
 		b.counts(1, 3)
-		time.Sleep(suspectFor)
+		time.Sleep(skipFor)
 		d = w.next(t)
 		if d.req.Replica != bad {
 			t.Errorf("went to %s, want the suspect after a while", d.req.Replica)
@@ -728,10 +730,10 @@ func TestNobodyOvertakesAfterSuspicion(t *testing.T) {
 		b.call("refused")
 		w.next(t).fail(fleet.ErrNotDelivered)
 		busy := w.next(t)
-		time.Sleep(suspectFor / 2)
+		time.Sleep(skipFor / 2)
 		first := b.call("first")
 		b.counts(1, 1)
-		time.Sleep(suspectFor/2 + time.Millisecond)
+		time.Sleep(skipFor/2 + time.Millisecond)
 		second := b.call("second")
 		d := w.next(t)
 		if string(d.req.Params) != "first" {
@@ -757,7 +759,7 @@ func TestRefusedCallLooksAgain(t *testing.T) {
 		p := b.call("x")
 		w.next(t).fail(fleet.ErrNotDelivered)
 		b.counts(1, 1)
-		time.Sleep(2 * suspectFor)
+		time.Sleep(2 * skipFor)
 		w.next(t).ok()
 		wantResult(t, p, "x")
 		busy.ok()

@@ -16,7 +16,8 @@ import (
 // ctx's end it returns at once with the cause: one that is ErrTimeout tells
 // the worker that the deadline passed, any other that the client went away.
 // Errors that are ErrNotDelivered surely reached no replica; ErrReplicaLost
-// means that nobody knows.
+// means that nobody knows, and
+// is ErrWorkerLost unless the worker said that the replica died.
 func (c *Client) Call(ctx context.Context, req fleet.CallRequest, hooks fleet.CallHooks) (fleet.CallResult, error) {
 	c.calls.Add(1)
 	defer c.calls.Add(-1)
@@ -142,7 +143,7 @@ func (c *Client) fetch(ctx context.Context, l *fleetpb.Large) (fleet.CallResult,
 	}
 	if !c.register(r) {
 		cancel(nil)
-		return fleet.CallResult{}, fmt.Errorf("%w: %w", fleet.ErrReplicaLost, errClosed)
+		return fleet.CallResult{}, fmt.Errorf("%w: %w", fleet.ErrWorkerLost, errClosed)
 	}
 	unbind := context.AfterFunc(ctx, func() { r.end(endOf(ctx)) })
 	var err error
@@ -236,12 +237,12 @@ func (r *resultReader) receive(c *chunk) error {
 	return err
 }
 
-// lost makes ErrReplicaLost of what broke a fetch.
+// lost makes ErrWorkerLost of what broke a fetch.
 func (r *resultReader) lost(err error) error {
 	if cause := r.cause(); cause != nil {
 		err = cause
 	}
-	return fmt.Errorf("%w: its result broke off: %s", fleet.ErrReplicaLost, err.Error())
+	return fmt.Errorf("%w: its result broke off: %s", fleet.ErrWorkerLost, err.Error())
 }
 
 func (r *resultReader) end(cause error) { r.cancel(cause) }

@@ -363,7 +363,7 @@ func (s *callStream) finish() {
 		case queued:
 			p.done <- outcome{err: fmt.Errorf("%w: %s", fleet.ErrNotDelivered, why), reusable: true}
 		case handed:
-			p.done <- outcome{err: fmt.Errorf("%w: %s", fleet.ErrReplicaLost, why), reusable: true}
+			p.done <- outcome{err: fmt.Errorf("%w: %s", fleet.ErrWorkerLost, why), reusable: true}
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 //	hang   {}            never answers, not even when cancelled; pings are answered
 //	freeze {ms}          reads nothing for that long, for ever without ms; then answers
 //	crash  {code}        writes a line to stderr and exits
+//	poison {code}        the same, and says that it is safe to repeat (readOnlyHint)
 //	count  {key}         counts on Runtime.Count and answers the number; not to be repeated
 //	whoami {}            the replica's id (readOnlyHint)
 //	fail   {text}        a result with isError
@@ -232,7 +233,7 @@ func (r *echoRun) call(m *message) {
 		if r.sleep(r.ctx, time.Duration(a.MS)*time.Millisecond) {
 			r.text(m.ID, "thawed")
 		}
-	case "crash":
+	case "crash", "poison":
 		fmt.Fprintln(r.Err, "crashing as told")
 		r.exit <- a.Code
 		<-r.ctx.Done()
@@ -339,7 +340,7 @@ func echoTools() []string {
 	const safe = `,"annotations":{"readOnlyHint":true}`
 	return []string{
 		tool("echo", safe), tool("big", safe), tool("slow", ""), tool("hang", ""), tool("freeze", ""),
-		tool("crash", ""), tool("count", ""), tool("whoami", safe), tool("fail", ""), tool("error", ""),
+		tool("crash", ""), tool("poison", safe), tool("count", ""), tool("whoami", safe), tool("fail", ""), tool("error", ""),
 		tool("bad", ""), tool("noise", ""), tool("stderr", ""), tool("grow", ""),
 	}
 }

@@ -1,0 +1,358 @@
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+const (
+	// aloneWithin is how long a suspect waits for a replica of its own. After
+	// that it is sent like any other call: better that than never.
+	aloneWithin = 5 * time.Second
+	// lookForReplica is how often a waiting suspect looks again though nothing
+	// was heard.
+	lookForReplica = time.Second
+	// A suspect that outlives, alone, several times what it had lived before
+	// the replica died is cleared: then the replica takes other calls again.
+	clearedAfter       = 4
+	minAlone, maxAlone = 250 * time.Millisecond, 2 * time.Second
+	maxAloneGuilty     = 10 * time.Second
+	maxGuiltyWaiting   = 16
+	// untilTold is how long a call whose fate hangs on it waits for the news of
+	// how a replica ended.
+	untilTold = 2 * time.Second
+	// maxDeaths bounds how many deaths wait for news.
+	maxDeaths                    = 64
+	textRepeated, textTakenTwice = "it was repeated once, alone, and a second replica died with it",
+		"equal calls have ended replicas before, so it is not repeated"
+)
+
+// suspect is why a call must have a replica to itself.
+type suspect struct {
+	key    callKey
+	death  *death        // it was inside then; nil: it is known to end replicas
+	began  time.Time     // when it was sent to the replica that died
+	ran    time.Duration // how long it was there
+	giveUp time.Time     // when it stops waiting to be alone; zero: never
+}
+
+// death is the end of one replica with calls inside.
+type death struct {
+	told chan struct{} // closed when it is known how the replica ended
+
+	// Guarded by the server's mutex.
+	solved  bool // what did it is known: calls that are still suspect are innocent
+	outside bool // it was no call
+	at      time.Time
+	keys    []callKey // of the calls that were inside
+}
+
+// await waits until it is known how the replica ended, but not for long.
+func (d *death) await(ctx context.Context) {
+	timer := time.NewTimer(untilTold)
+	defer timer.Stop()
+	select {
+	case <-d.told:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// isolation sends suspects to one replica at a time, on which nothing else
+// runs meanwhile: whatever they do, it ends no other replica and no other
+// call. Its fields belong to the server's mutex.
+type isolation struct {
+	queue   queue    // suspects without a replica, in order of their turn
+	guilty  int      // of those, known to end replicas
+	replica *replica // takes no other call; nil while no suspect needs it
+	attempt *attempt // runs on it; nil while other calls still end there
+	timer   *time.Timer
+}
+
+// deathOf returns the death of the replica that a call was inside of.
+func (s *server) deathOf(a *attempt) *death {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	r := a.replica
+	if r.death == nil {
+		r.death = &death{told: make(chan struct{}), at: now}
+		s.awaitNews(r.id, r.death)
+	}
+	r.skipUntil, s.uneven = now.Add(skipFor), true // until the view tells
+	if s.apart.attempt == a {
+		s.endIsolation()
+	}
+	s.drain()
+	return r.death
+}
+
+// died records that a replica died with the call inside. It returns why the
+// call may be repeated, as a suspect, or the error that ends it.
+func (s *server) died(a *attempt, d *death, c *fleet.Call, before *suspect, mayRepeat bool, err error) (*suspect, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	key := keyOf(c)
+	guilty := false
+	if !d.outside {
+		d.keys = append(d.keys, key)
+		if guilty = s.blame.add(key, a.since, now, before != nil); guilty {
+			d.solved = true
+			if a.suspect != nil && before != nil && before.death != nil {
+				before.death.solved = true
+			}
+			s.drain()
+		}
+	}
+	switch {
+	case !c.Idempotent:
+		return nil, err
+	case !d.outside && before != nil && before.death != nil:
+		s.metrics.refused.Inc()
+		return nil, fmt.Errorf("%w; %s", err, textRepeated)
+	case !d.outside && (before != nil || guilty):
+		s.metrics.refused.Inc()
+		return nil, fmt.Errorf("%w; %s", err, textTakenTwice)
+	case !mayRepeat:
+		return nil, err
+	}
+	s.metrics.suspects.Inc()
+	return &suspect{key: key, death: d, began: a.since, ran: now.Sub(a.since), giveUp: now.Add(aloneWithin)}, nil
+}
+
+// known returns a suspect if equal calls are known to end replicas.
+func (s *server) known(c *fleet.Call) *suspect {
+	key := keyOf(c)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.blame.guilty(key, time.Now()) {
+		return nil
+	}
+	return &suspect{key: key}
+}
+
+// acquit clears calls equal to one that was answered.
+func (s *server) acquit(c *fleet.Call) {
+	key := keyOf(c)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.blame.clear(key) {
+		s.drain()
+	}
+}
+
+// returned ends the isolation of a call that ended in another way than with
+// its replica, unless the replica still works on it. That waits until the
+// outcome is known: else the next suspect might get a replica that just died.
+func (s *server) returned(a *attempt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.returned = true
+	if a.over && s.apart.attempt == a {
+		s.endIsolation()
+		s.drain()
+	}
+}
+
+// The functions below need s.mu held.
+
+// awaitNews remembers a death until it is known how the replica ended.
+func (s *server) awaitNews(id fleet.ReplicaID, d *death) {
+	if s.deaths == nil {
+		s.deaths = make(map[fleet.ReplicaID]*death)
+	}
+	for old, o := range s.deaths {
+		if d.at.Sub(o.at) > time.Minute || len(s.deaths) >= maxDeaths {
+			delete(s.deaths, old)
+		}
+	}
+	s.deaths[id] = d
+	s.learn(s.limits.Ends) // the news may have been faster
+}
+
+// learn takes in how replicas ended. Those who were inside one that was ended
+// from outside are innocent.
+func (s *server) learn(ends []End) {
+	if len(s.deaths) == 0 {
+		return
+	}
+	for _, e := range ends {
+		d := s.deaths[e.ID]
+		if d == nil {
+			continue
+		}
+		delete(s.deaths, e.ID)
+		if d.outside = e.FromOutside; d.outside {
+			d.solved = true
+			for _, k := range d.keys {
+				s.blame.clear(k)
+			}
+			d.keys = nil
+		}
+		close(d.told)
+	}
+}
+
+// enqueueSuspect puts the waiter in its place: deaths in their order, within
+// one the call first that was sent last, as most calls that end a replica do
+// so at once; then calls that are known to.
+func (s *server) enqueueSuspect(w *waiter) error {
+	q := &s.apart.queue
+	if w.suspect.death == nil {
+		if s.apart.guilty >= maxGuiltyWaiting {
+			return fmt.Errorf("server %q: %w: %d calls that are known to end replicas are waiting", s.name, fleet.ErrOverloaded, s.apart.guilty)
+		}
+		s.apart.guilty++
+		q.pushBack(w)
+		return nil
+	}
+	var last *waiter // of the same death, or else of deaths
+	for o := q.last; o != nil; o = o.prev {
+		if o.suspect.death == nil {
+			continue
+		}
+		if o.suspect.death == w.suspect.death && o.suspect.began.Before(w.suspect.began) {
+			continue
+		}
+		last = o
+		break
+	}
+	q.insertAfter(w, last)
+	return nil
+}
+
+func (s *server) dequeueSuspect(w *waiter) {
+	s.apart.queue.remove(w)
+	if w.suspect.death == nil {
+		s.apart.guilty--
+	}
+}
+
+// isolate gives the suspect whose turn it is the replica that is kept for
+// suspects, once nothing else runs there. It reports whether other calls may
+// have got room by it.
+func (s *server) isolate() (again bool) {
+	now := time.Now()
+	again = s.reviewSuspects(now)
+	if a := s.apart.attempt; a != nil {
+		if d := a.suspect.death; d == nil || !d.solved {
+			return again
+		}
+		s.endIsolation()
+		again = true
+	}
+	w := s.apart.queue.first
+	if w == nil {
+		return s.freeReplica() || again
+	}
+	if s.apart.replica == nil && s.queue.first != nil && s.queue.first.seq < w.seq {
+		return again // those that came before it go first, also to a replica that has just started
+	}
+	r := s.isolated(w, now)
+	if r != s.apart.replica {
+		again = s.freeReplica() || again
+		if s.apart.replica = r; r != nil {
+			s.rank(r)
+		}
+	}
+	if r == nil || r.ongoing > 0 {
+		return again
+	}
+	s.dequeueSuspect(w)
+	a := s.take(r)
+	a.suspect = w.suspect
+	s.apart.attempt = a
+	w.attempt = a
+	close(w.ready)
+	limit := maxAloneGuilty
+	if w.suspect.death != nil {
+		limit = min(max(clearedAfter*w.suspect.ran, minAlone), maxAlone)
+	}
+	s.apart.timer = time.AfterFunc(limit, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.apart.attempt == a {
+			s.endIsolation()
+			s.drain()
+		}
+	})
+	return again
+}
+
+// reviewSuspects takes those off the queue whose case has changed since they
+// joined it. It reports whether there is another waiter for an ordinary slot.
+func (s *server) reviewSuspects(now time.Time) (moved bool) {
+	var innocent []*waiter
+	for w := s.apart.queue.first; w != nil; {
+		next := w.next
+		guilty := s.blame.guilty(w.suspect.key, now)
+		switch known := w.suspect.death == nil; {
+		case !known && guilty: // an equal call was found out meanwhile
+			s.dequeueSuspect(w)
+			s.metrics.refused.Inc()
+			w.err = fmt.Errorf("server %q: %w; %s", s.name, fleet.ErrReplicaLost, textTakenTwice)
+			close(w.ready)
+		case known && !guilty, !known && w.suspect.death.solved, !known && !now.Before(w.suspect.giveUp):
+			s.dequeueSuspect(w)
+			innocent = append(innocent, w)
+		}
+		w = next
+	}
+	for _, w := range innocent {
+		s.queue.insertInOrder(w)
+	}
+	return len(innocent) > 0
+}
+
+// isolated chooses the replica to keep for a suspect: one that is idle, else
+// the one that is kept already, else the least loaded.
+func (s *server) isolated(w *waiter, now time.Time) *replica {
+	var best *replica
+	load := func(r *replica) int {
+		switch {
+		case r.ongoing+r.others == 0:
+			return -2
+		case r == s.apart.replica:
+			return -1
+		}
+		return r.ongoing + r.others
+	}
+	for _, r := range s.replicas {
+		if r == w.avoid || r.skipped(now) || r.hush != answers || !s.offers(r, w.tool) {
+			continue
+		}
+		if best == nil || load(r) < load(best) {
+			best = r
+		}
+	}
+	return best
+}
+
+// endIsolation lets other calls use the replica again.
+func (s *server) endIsolation() {
+	s.apart.attempt = nil
+	if s.apart.timer != nil {
+		s.apart.timer.Stop()
+	}
+	s.freeReplica()
+}
+
+func (s *server) freeReplica() (freed bool) {
+	r := s.apart.replica
+	s.apart.replica = nil
+	if r == nil || r.index < 0 {
+		return false
+	}
+	s.rank(r)
+	return true
+}
+
+// isDeath reports whether a call's error says that its replica died.
+func isDeath(err error) bool {
+	return errors.Is(err, fleet.ErrReplicaLost) && !errors.Is(err, fleet.ErrWorkerLost)
+}
