@@ -156,11 +156,55 @@ func (a *app) readFile(path string) (*givenFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the fleet file: %w", err)
 	}
+	if file, ok := shownFile(data); ok {
+		f, err := fleetfile.ParseLiteral(file, fleetfile.Options{Filename: name})
+		if err != nil {
+			return nil, err
+		}
+		return &givenFile{f}, nil
+	}
 	f, err := fleetfile.Parse(data, fleetfile.OnDisk(name, a.Lookup))
 	if err != nil {
 		return nil, err
 	}
 	return &givenFile{f}, nil
+}
+
+// shownFile makes a fleet file of what get -o json has printed, of all servers
+// or of one. It reports whether data is that.
+func shownFile(data []byte) ([]byte, bool) {
+	var shown struct {
+		api.Servers
+		Name fleet.ServerName `json:"name"`
+		Spec json.RawMessage  `json:"spec"`
+	}
+	if json.Unmarshal(data, &shown) != nil {
+		return nil, false
+	}
+	servers := shown.Servers.Servers
+	if servers == nil && shown.Name != "" && shown.Spec != nil {
+		servers = []api.Server{{Name: shown.Name, Spec: shown.Spec}}
+	}
+	if servers == nil {
+		return nil, false
+	}
+	file := wholeFile{DefaultServer: shown.DefaultServer, Servers: map[fleet.ServerName]json.RawMessage{}}
+	for _, s := range servers {
+		if s.Name == "" || s.Spec == nil {
+			return nil, false
+		}
+		if deployed(&s) {
+			file.Servers[s.Name] = s.Spec
+		}
+	}
+	out, err := json.Marshal(file)
+	return out, err == nil
+}
+
+// wholeFile is a fleet file in JSON.
+type wholeFile struct {
+	DefaultServer fleet.ServerName                     `json:"default_server,omitempty"`
+	Servers       map[fleet.ServerName]json.RawMessage `json:"servers"`
 }
 
 // wanted returns the whole fleet file that makes the file deployed: with what
@@ -171,10 +215,7 @@ func (f *givenFile) wanted(stored api.Servers, prune bool) ([]byte, error) {
 	if err != nil || prune && len(f.Broken) == 0 {
 		return body, err
 	}
-	var whole struct {
-		DefaultServer fleet.ServerName                     `json:"default_server,omitempty"`
-		Servers       map[fleet.ServerName]json.RawMessage `json:"servers"`
-	}
+	var whole wholeFile
 	if err := json.Unmarshal(body, &whole); err != nil {
 		return nil, err
 	}

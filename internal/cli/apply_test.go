@@ -140,6 +140,52 @@ stop   web     1         web-1-a  n2    revision 1 is not wanted any more
 	}
 }
 
+// What no node has room for is told apart from what would start, with the
+// reason, and a whole count of replicas is one line.
+func TestApplyDryRunOfWhatHasNoRoom(t *testing.T) {
+	no := `{"action":"start","server":"web","replica":"","node":"","revision":2,"reason":"no node fits: 2 nodes lack memory"}`
+	f := newFakeAPI(t).on("GET /api/v1/servers", 200, storedTwo).
+		on("PUT /api/v1/servers?dry_run=1", 200, `{"dry_run":true,`+changesOfWeb+`,"plan":[
+			{"action":"start","server":"x","replica":"","node":"n1","revision":1,"reason":"1 replica wanted, there are 0"},`+no+`,`+no+`]}`).
+		on("PUT /api/v1/servers?dry_run=1", 200, `{"dry_run":true,`+changesOfWeb+`,"plan":[`+no+`]}`)
+	execute(t, f.URL, fileOfWeb, "apply", "-", "--dry-run").wants(t, 0, printedOfWeb+`
+WOULD  SERVER  REVISION  REPLICA  NODE  REASON
+start  x       1         -        n1    1 replica wanted, there are 0
+
+cannot be placed: 2 replicas of web: no node fits: 2 nodes lack memory
+`, "")
+	execute(t, f.URL, fileOfWeb, "apply", "-", "--dry-run").wants(t, 0, printedOfWeb+`nothing would start or stop
+
+cannot be placed: 1 replica of web: no node fits: 2 nodes lack memory
+`, "")
+}
+
+// What get -o json prints can be applied again, all of it or one server: what
+// was written literally stays so, and a mask goes back for the stored secret.
+func TestApplyWhatGetPrinted(t *testing.T) {
+	const stored = `{"servers":[` + leaving + `,
+		{"name":"old","state":"READY","desired":1,"ready":1,"revision":3,"spec":{"image":"o","args":["$HOME","${X}"],"env":{"KEY":"***"},"replicas":1},"last_ended":[]},
+		{"name":"web","state":"READY","desired":1,"ready":1,"revision":1,"spec":{"image":"w1","replicas":1}}],
+		"default_server":"old","etag":"7.41","index":44}`
+	f := newFakeAPI(t).on("GET /api/v1/servers", 200, stored).
+		on("GET /api/v1/servers/web", 200, `{"name":"web","state":"READY","spec":{"image":"w1","replicas":1},"etag":"3"}`).
+		on("PUT /api/v1/servers?dry_run=1", 200, `{"changes":[]}`).on("PUT /api/v1/servers", 200, `{"changes":[]}`)
+	all := execute(t, f.URL, "", "get", "-o", "json")
+	execute(t, f.URL, strings.Replace(all.out, `"w1"`, `"w2"`, 1), "apply", "-").wants(t, 0, "nothing to change\n", "")
+	_, file := sent(t, f)
+	servers := file["servers"].(map[string]any)
+	old, web := servers["old"].(map[string]any), servers["web"].(map[string]any)
+	if !reflect.DeepEqual(old["args"], []any{"$HOME", "${X}"}) || !reflect.DeepEqual(old["env"], map[string]any{"KEY": "***"}) || web["image"] != "w2" ||
+		len(servers) != 2 || file["default_server"] != "old" {
+		t.Errorf("sent %v", file)
+	}
+	one := execute(t, f.URL, "", "get", "web", "-o", "json")
+	execute(t, f.URL, strings.Replace(one.out, `"w1"`, `"w3"`, 1), "apply", "-", "--prune").wants(t, 0, "nothing to change\n", "")
+	if _, file := sent(t, f); !reflect.DeepEqual(serversOf(file), "web") || file["servers"].(map[string]any)["web"].(map[string]any)["image"] != "w3" {
+		t.Errorf("sent %v", file)
+	}
+}
+
 func TestApplyRefused(t *testing.T) {
 	const changed = `{"detail":"precondition failed: the set of servers has changed","code":"precondition_failed"}`
 	for _, tt := range []struct {

@@ -308,13 +308,10 @@ func newTable(out io.Writer, header ...any) *table {
 
 func (t *table) row(cells ...any) {
 	for i, c := range cells {
-		text := strings.Join(strings.Fields(progress.Printable(fmt.Sprint(c))), " ")
+		const widest = 160
+		text := progress.Shorten(progress.Printable(fmt.Sprint(c)), widest)
 		if text == "" {
 			text = "-"
-		}
-		const widest = 160
-		if r := []rune(text); len(r) > widest {
-			text = string(r[:widest]) + "..."
 		}
 		if i > 0 {
 			fmt.Fprint(t.w, "\t")

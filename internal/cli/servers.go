@@ -22,8 +22,8 @@ func (a *app) getCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "get [SERVER]",
 		Short: "Show what is deployed",
-		Long: `Show what is deployed, with secrets masked. With -o yaml it is a fleet file for apply: a masked secret that is applied
-keeps the value that is stored.`,
+		Long: `Show what is deployed, with secrets masked. With -o yaml it is a fleet file for apply, which takes what -o json prints, too:
+a masked secret that is applied keeps the value that is stored.`,
 		Annotations:       map[string]string{moreFormats: formatYAML},
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completing(false),

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
@@ -125,18 +126,46 @@ func side(raw json.RawMessage) string {
 	return b.String()
 }
 
-// plan prints what would start and stop.
+// plan prints what would start and stop, and which replicas no node has room
+// for.
 func (a *app) plan(actions []api.PlannedAction) error {
-	if len(actions) == 0 {
-		_, err := fmt.Fprintln(a.Out, "nothing would start or stop")
-		return err
+	homeless := func(p api.PlannedAction) bool { return p.Action == api.PlanStart && p.Node == "" }
+	placed := slices.DeleteFunc(slices.Clone(actions), homeless)
+	if len(placed) == 0 {
+		if _, err := fmt.Fprintln(a.Out, "nothing would start or stop"); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(a.Out)
+		t := newTable(a.Out, "WOULD", "SERVER", "REVISION", "REPLICA", "NODE", "REASON")
+		for _, p := range placed {
+			t.row(p.Action, p.Server, p.Revision, p.Replica, p.Node, p.Reason)
+		}
+		if err := t.flush(); err != nil {
+			return err
+		}
+	}
+	unplaced := slices.DeleteFunc(slices.Clone(actions), func(p api.PlannedAction) bool { return !homeless(p) })
+	if len(unplaced) == 0 {
+		return nil
 	}
 	fmt.Fprintln(a.Out)
-	t := newTable(a.Out, "WOULD", "SERVER", "REVISION", "REPLICA", "NODE", "REASON")
-	for _, p := range actions {
-		t.row(p.Action, p.Server, p.Revision, p.Replica, p.Node, p.Reason)
+	for len(unplaced) > 0 {
+		first, n := unplaced[0], 1
+		for n < len(unplaced) && unplaced[n] == first {
+			n++
+		}
+		what := "1 replica"
+		if n > 1 {
+			what = fmt.Sprintf("%d replicas", n)
+		}
+		line := fmt.Sprintf("cannot be placed: %s of %s: %s", what, first.Server, first.Reason)
+		if _, err := fmt.Fprintln(a.Out, progress.Printable(line)); err != nil {
+			return err
+		}
+		unplaced = unplaced[n:]
 	}
-	return t.flush()
+	return nil
 }
 
 // outcome prints the answer of a write other than apply: what it changed, or

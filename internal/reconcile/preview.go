@@ -29,23 +29,30 @@ type scene struct {
 
 // scene copies what the loop has now.
 func (p *pass) scene(now time.Time) scene {
-	m := newMemory(p.log, middling, newHistory())
-	m.leads, m.drained = true, maps.Clone(p.mem.drained)
-	for id, f := range p.mem.fences {
+	return scene{p.mem, p.snap, p.desired, p.intents, now}.copied()
+}
+
+// copied returns a scene to act in that leaves this one as it is.
+func (s scene) copied() scene {
+	m := newMemory(s.mem.log, middling, newHistory())
+	m.leads, m.drained = true, maps.Clone(s.mem.drained)
+	for id, f := range s.mem.fences {
 		m.fences[id] = &fence{order: order{acked: f.acked, first: f.first}, refused: f.refused}
 	}
-	for _, u := range p.mem.units {
+	for _, u := range s.mem.units {
 		c := *u
 		c.start = nil
 		m.put(&c)
 	}
-	return scene{m, p.snap, p.desired, p.intents, now}
+	s.mem = m
+	return s
 }
 
-// Preview tells what Lead would do, start by start and stop by stop, were these
-// servers and intents desired (nil: as they are) and did every start succeed.
-// It changes nothing. The error wraps fleet.ErrNotLeader unless Lead runs, or
-// is ctx's.
+// Preview returns what Lead would do, start by start and stop by stop, were
+// these servers and intents desired (nil: as they are) and did every start
+// succeed. What it would do anyhow is left out. A start without a node is of a
+// replica that no node has room for; its reason says why. Preview changes
+// nothing. The error wraps fleet.ErrNotLeader unless Lead runs, or is ctx's.
 func (r *Reconciler) Preview(ctx context.Context, servers []fleet.Server, nodes map[fleet.NodeID]fleet.NodeIntent) ([]PlannedAction, error) {
 	r.mu.Lock()
 	leading := r.leading
@@ -62,18 +69,43 @@ func (r *Reconciler) Preview(ctx context.Context, servers []fleet.Server, nodes 
 		return nil, fmt.Errorf("preview: %w", context.Cause(ctx))
 	}
 	s := <-shown
+	anyhow := s.copied()
 	if servers != nil {
 		s.desired = servers
 	}
 	if nodes != nil {
 		s.intents = nodes
 	}
-	return s.play(), nil
+	return beyond(s.play(), anyhow.play()), nil
 }
 
-// play plans and acts in thought until there is nothing left to do. Every start
-// succeeds, and every stop is over, by the next plan. A drain's deadline does
-// not pass.
+// beyond returns the actions of a plan that are not in another one. Where a
+// replica starts may differ.
+func beyond(plan, other []PlannedAction) (out []PlannedAction) {
+	type key struct {
+		start, placed bool
+		server        fleet.ServerName
+		replica       fleet.ReplicaID
+		revision      fleet.Revision
+	}
+	of := func(a PlannedAction) key { return key{a.Start, a.Node != "", a.Server, a.Replica, a.Revision} }
+	known := map[key]int{}
+	for _, a := range other {
+		known[of(a)]++
+	}
+	for _, a := range plan {
+		if k := of(a); known[k] > 0 {
+			known[k]--
+			continue
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// play plans and acts in thought until there is nothing left to do, and adds
+// the replicas that have no room then. Every start succeeds, and every stop is
+// over, by the next plan. A drain's deadline does not pass.
 func (s *scene) play() (out []PlannedAction) {
 	m := s.mem
 	for step := 0; step < previewSteps && len(out) < previewActions; step++ {
@@ -91,16 +123,30 @@ func (s *scene) play() (out []PlannedAction) {
 			servers[i].back, servers[i].stable = backoff{everReady: true}, backoff{everReady: true}
 		}
 		began := len(out)
-		for i, d := range plan(s.now, servers, newRoom(m.rooms(s.snap, s.intents, s.now), m.all())) {
+		decisions := plan(s.now, servers, newRoom(m.rooms(s.snap, s.intents, s.now), m.all()))
+		for i, d := range decisions {
 			for _, a := range d.actions {
 				out = append(out, s.act(&servers[i], a, len(out)))
 			}
 		}
 		if len(out) == began {
-			break
+			return slices.Clip(append(out, homeless(servers, decisions, previewActions-len(out))...))
 		}
 	}
 	return slices.Clip(out)
+}
+
+// homeless returns the starts that no node has room for, at most so many.
+func homeless(servers []want, decisions []decision, most int) (out []PlannedAction) {
+	for i, d := range decisions {
+		if d.unplaced == "" {
+			continue
+		}
+		for range min(d.need, most-len(out)) {
+			out = append(out, PlannedAction{Start: true, Server: servers[i].name, Revision: servers[i].desired.Revision, Reason: d.unplaced})
+		}
+	}
+	return out
 }
 
 // act carries out one action in thought.

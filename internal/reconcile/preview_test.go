@@ -70,6 +70,37 @@ func TestPreview(t *testing.T) {
 	})
 }
 
+// A preview has what the change causes: not what is to be done anyhow, but the
+// replicas that no node has room for, with the reason.
+func TestPreviewOfWhatHasNoRoom(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, "n1")
+		big := func(s *fleet.Spec) { s.Labels = map[string]string{"size": "big"} }
+		stuck := server("stuck", 1, 2, big)
+		w.desired.set(server("a", 1, 1), stuck)
+		w.control()
+		defer w.stop()
+		w.until(5*time.Second, "a deployed", func() bool { return len(w.starts()) == 1 })
+		time.Sleep(time.Second)
+		for _, tt := range []struct {
+			name    string
+			servers []fleet.Server
+			want    []string
+		}{
+			{name: "nothing changes", servers: []fleet.Server{server("a", 1, 1), stuck}},
+			{name: "another one starts", servers: []fleet.Server{server("a", 1, 2), stuck}, want: []string{"start a 1 on n1: 2 replicas wanted, there are 1"}},
+			{name: "one more that has no room", servers: []fleet.Server{server("a", 1, 1), server("b", 1, 2, big), server("stuck", 1, 3, big)}, want: []string{
+				"start b 1 on : no node fits: 1 node has not the label size=big", "start b 1 on : no node fits: 1 node has not the label size=big", "start stuck 1 on : no node fits: 1 node has not the label size=big"}},
+			{name: "what was stuck has room", servers: []fleet.Server{server("a", 1, 1), server("stuck", 2, 1)}, want: []string{"start stuck 2 on n1: 1 replica wanted, there are 0"}},
+		} {
+			got, err := w.rec.Preview(t.Context(), tt.servers, nil)
+			if err != nil || !slices.EqualFunc(lines(got), tt.want, strings.HasPrefix) {
+				t.Errorf("%s: %v\n got %s\nwant %s", tt.name, err, strings.Join(lines(got), "\n     "), strings.Join(tt.want, "\n     "))
+			}
+		}
+	})
+}
+
 // Previews of a server that does not start assume that it will.
 func TestPreviewIgnoresBackoff(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 )
@@ -185,9 +186,22 @@ func Printable(line string) string {
 }
 
 // OneLine cuts a reason that quotes a log to what fits a line.
-func OneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	const most = 300
+func OneLine(s string) string { return Shorten(s, 300) }
+
+// Shorten makes one line of a reason, of about so many runes. The cause is its
+// beginning, and of the log lines that it quotes the last one: where there is
+// not enough room, the lines before that go first, then the end.
+func Shorten(reason string, most int) string {
+	s := strings.Join(strings.Fields(reason), " ")
+	const quotes, next = "stderr: ", " | "
+	for utf8.RuneCountInString(s) > most {
+		head, quoted, found := strings.Cut(s, quotes)
+		_, rest, several := strings.Cut(quoted, next)
+		if !found || !several {
+			break
+		}
+		s = head + quotes + rest
+	}
 	if r := []rune(s); len(r) > most {
 		return string(r[:most]) + "..."
 	}

@@ -23,6 +23,27 @@ func TestPlain(t *testing.T) {
 	}
 }
 
+func TestShorten(t *testing.T) {
+	for name, tt := range map[string]struct {
+		reason string
+		most   int
+		want   string
+	}{
+		"short":                    {"exit code 1", 20, "exit code 1"},
+		"as long as there is room": {"exit code 1", 11, "exit code 1"},
+		"lines":                    {"exit code 1:\n  no key", 30, "exit code 1: no key"},
+		"the end goes":             {"no node fits: 2 nodes lack memory", 12, "no node fits..."},
+		"runes, not bytes":         {"größer", 6, "größer"},
+		"earlier log lines go first": {"exit code 3; last stderr: a banner | more of it | Error: no module x (replica r-1 on node n)", 60,
+			"exit code 3; last stderr: Error: no module x (replica r-1 on..."},
+		"only as many as need be": {"exit code 3; last stderr: a banner | more | Error: x", 45, "exit code 3; last stderr: more | Error: x"},
+	} {
+		if got := Shorten(tt.reason, tt.most); got != tt.want {
+			t.Errorf("%s: got %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
 func TestLive(t *testing.T) {
 	var out strings.Builder
 	p := New(&out)
