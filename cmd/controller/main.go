@@ -39,7 +39,7 @@ type flags struct {
 	join, allowedHosts                                                              []string
 	bodyLimit                                                                       string
 	lifeline, expectWorkers, expect                                                 int
-	deadAfter                                                                       time.Duration
+	deadAfter, shutdownDelay, drainTimeout                                          time.Duration
 	insecure, recover, version                                                      bool
 }
 
@@ -67,6 +67,8 @@ func parse(args []string, help io.Writer) (flags, error) {
 		"comma-separated or repeated; *.example.com is all names below, * any")
 	fs.StringVar(&f.bodyLimit, "body-limit", "16m", "how large a request's body may be, at most 64m")
 	fs.IntVar(&f.expectWorkers, "expect-workers", 0, "how many workers a new cluster waits for, 10s at most, before it places the first replicas")
+	fs.DurationVar(&f.shutdownDelay, "shutdown-delay", 5*time.Second, "when told to stop, answer 503 on /readyz and serve on for this long, so that load balancers turn away first; a second signal ends at once")
+	fs.DurationVar(&f.drainTimeout, "drain-timeout", 25*time.Second, "after that, how long requests under way may take to end")
 	fs.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when this file descriptor ends")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -97,6 +99,12 @@ func (f *flags) check(expectGiven bool) error {
 	}
 	if f.deadAfter <= 0 {
 		wrong("--dead-controller-after: %s is not positive", f.deadAfter)
+	}
+	if f.shutdownDelay < 0 {
+		wrong("--shutdown-delay: %s is negative", f.shutdownDelay)
+	}
+	if f.drainTimeout <= 0 {
+		wrong("--drain-timeout: %s is not positive", f.drainTimeout)
 	}
 	if _, _, err := net.SplitHostPort(f.gossip); err != nil && f.raft == "" {
 		wrong("--gossip: %w", err)
@@ -174,7 +182,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 	return controller.Run(ctx, controller.Config{
 		Name: fleet.NodeID(f.name), HTTP: front, Raft: peers, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
-		Expect: f.expect, DeadAfter: f.deadAfter,
+		Expect: f.expect, DeadAfter: f.deadAfter, ShutdownDelay: f.shutdownDelay, DrainTimeout: f.drainTimeout,
 		DataDir: f.dataDir, Zone: f.zone, ExpectWorkers: f.expectWorkers, Version: version, Log: log,
 		HTTPHost: hostOf(f.http), AllowedHosts: f.allowedHosts,
 		MaxBody: bodyLimit, File: f.config, Lookup: os.LookupEnv, Reload: reload,

@@ -18,6 +18,8 @@ func TestBadFlags(t *testing.T) {
 		"--body-limit=0":         `--body-limit: "0" is no size of up to 64m, such as 16m`,
 		"--body-limit=65m":       `--body-limit: "65m" is no size of up to 64m, such as 16m`,
 		"--http=1 --body-limit=": "--body-limit",
+		"--shutdown-delay=-1s":   "--shutdown-delay: -1s is negative",
+		"--drain-timeout=0s":     "--drain-timeout: 0s is not positive",
 		"--allowed-hosts=a:1":    `--allowed-hosts: "a:1" has a port`,
 	} {
 		err := run(t.Context(), strings.Fields(args), io.Discard, io.Discard)

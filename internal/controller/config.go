@@ -40,6 +40,12 @@ type Config struct {
 	// enough others are left; 0: membership.DefaultDeadAfter.
 	DeadAfter time.Duration
 
+	// ShutdownDelay is how long a controller that is told to stop says that it is
+	// not ready and serves on. DrainTimeout is how long requests may take then;
+	// 0: 5s.
+	ShutdownDelay time.Duration
+	DrainTimeout  time.Duration
+
 	// File is the fleet file that fills an empty state; "": none. It is
 	// applied again whenever Reload gets a value.
 	File   string
@@ -76,6 +82,12 @@ func (c *Config) validate() error {
 		return fmt.Errorf("--bootstrap-expect: %d is negative", c.Expect)
 	case c.DeadAfter < 0:
 		return fmt.Errorf("--dead-controller-after: %s is negative", c.DeadAfter)
+	}
+	if c.ShutdownDelay < 0 {
+		return fmt.Errorf("--shutdown-delay: %s is negative", c.ShutdownDelay)
+	}
+	if c.DrainTimeout < 0 {
+		return fmt.Errorf("--drain-timeout: %s is negative", c.DrainTimeout)
 	}
 	if err := fleet.CheckAllowedHosts(c.AllowedHosts); err != nil {
 		return fmt.Errorf("--allowed-hosts: %w", err)

@@ -9,6 +9,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,20 +38,6 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/rpc"
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )
-
-// shutdownGrace is how long requests may go on once the controller is told to
-// stop.
-const shutdownGrace = 5 * time.Second
-
-// writeGrace is how long writes get of that. They take milliseconds; calls may
-// take all of it, and nobody could write while a leader waits for them.
-const writeGrace = 500 * time.Millisecond
-
-// lastWords is how long requests that were ended then have to say so.
-const lastWords = time.Second
-
-// handover bounds how long a stopping leader tries to have another one elected.
-const handover = 2 * time.Second
 
 // Run runs one controller until ctx ends, and returns nil then. It closes
 // cfg.HTTP and cfg.Raft in any case.
@@ -145,17 +132,17 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	offers := catalogue.New()
 	caughtUp := &catchUp{writes: write, done: make(chan struct{})}
 	seed.writes, seed.caughtUp = write, caughtUp.done
-	front := &view{cfg: cfg, self: self, writes: write, observer: observer, caughtUp: caughtUp, seed: seed}
+	leaving, stopping := make(chan struct{}), make(chan struct{})
+	front := &view{cfg: cfg, leaving: leaving, self: self, writes: write, observer: observer, caughtUp: caughtUp, seed: seed}
 	pub := &publisher{desired: state, observer: observer, reconciler: reconciler, router: router, catalogue: offers, front: front}
 	pub.publish() // what is desired is known before the first request
 	registry.MustRegister(front)
 
-	stopping := make(chan struct{})
 	handler := httpapi.New(httpapi.Config{
 		MaxBody: cfg.MaxBody, Catalogue: &starting{Catalogue: offers, incomplete: front.mayLack, empty: front.empty}, Router: router,
 		Fleet: front, Logs: front, Log: log, Registry: registry, Gatherer: registry,
 		Desired: write, Events: happened, Preview: preview(reconciler), Controllers: &controllers{writes: write, names: make(map[fleet.ControllerID]fleet.NodeID)},
-		Backup: backup(cfg.Version), Self: cfg.Name, Stopping: stopping,
+		Backup: backup(cfg.Version), Self: cfg.Name, Leaving: leaving, Stopping: stopping,
 		Listener: cfg.HTTP.Addr(), Names: namesOf(cfg), AllowedHosts: cfg.AllowedHosts,
 	})
 	defer handler.Close()
@@ -163,6 +150,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	requests, endRequests := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer endRequests(nil)
 	server := httpapi.NewServer(requests, handler, log)
+	ending := &shutdown{
+		server: server, desired: write, leaving: leaving, stopping: stopping, endStreams: front.endStreams, endRequests: endRequests,
+		delay: cfg.ShutdownDelay, drain: cmp.Or(cfg.DrainTimeout, defaultDrain), log: log,
+	}
 
 	log.Info("controller is up", "id", dir.ID(), "cluster", state.Cluster(), "http", self.HTTP, "gossip", ring.Addr(), "raft", self.Raft, "version", cfg.Version)
 	if cfg.Up != nil {
@@ -171,10 +162,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		}
 	}
 
-	// Stop order: refuse new requests and let those that run finish, bounded,
-	// while calls still reach the workers; hand leadership over once writes have
-	// had the time to finish; then everything else at once. Nothing is drained:
-	// the replicas go on without us.
+	// Stop order: the HTTP front, while calls still reach the workers (see
+	// shutdown); then everything else at once. No replica is stopped: they go on
+	// without us.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, gctx := errgroup.WithContext(inner)
@@ -206,28 +196,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		case <-ctx.Done():
 		case <-gctx.Done():
 		}
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
-		defer cancel()
-		// Streams of logs and events last as long as their readers: they end
-		// now, as all requests do that outlast the grace.
-		close(stopping)
-		front.endStreams()
-		quick, cancelQuick := context.WithTimeout(bounded, writeGrace)
-		defer cancelQuick()
-		if server.Shutdown(quick) != nil {
-			// Else the deferred Close does it.
-			if err := state.Transfer(bounded, ""); err != nil {
-				log.Debug("leadership is not handed over yet", "reason", err)
-			}
-		}
-		if server.Shutdown(bounded) != nil {
-			endRequests(errors.New("the controller is stopping"))
-			bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
-			defer cancel()
-			if server.Shutdown(bounded) != nil {
-				server.Close()
-			}
-		}
+		ending.run(context.WithoutCancel(ctx), gctx.Done())
 		stop()
 		return nil
 	})

@@ -24,6 +24,7 @@ import (
 // view shows the fleet to the HTTP front as it was last published.
 type view struct {
 	cfg      Config
+	leaving  <-chan struct{} // closed when the controller is told to stop
 	self     fleet.Member
 	writes   *writes
 	observer *observe.Observer
@@ -145,6 +146,11 @@ func (s *view) empty() bool { return len(s.writes.State().Servers) == 0 }
 func (s *view) Ready() api.Ready {
 	all, status := s.writes.State(), s.published.Load().status
 	out := api.Ready{Reason: cmp.Or(s.incomplete(), s.writes.Problem())}
+	select {
+	case <-s.leaving:
+		out.Reason = "stopping"
+	default:
+	}
 	out.Ready = out.Reason == ""
 	for _, name := range slices.Sorted(maps.Keys(all.Servers)) {
 		sv, st := all.Servers[name], status[name]

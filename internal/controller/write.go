@@ -1,10 +1,12 @@
 package controller
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
@@ -20,6 +22,84 @@ type writes struct {
 	*store.Store
 	ring  *gossip.Ring
 	peers *http.Client // to other controllers
+	gate  writeGate
+}
+
+// Propose implements httpapi.Desired.
+func (w *writes) Propose(ctx context.Context, c desired.Command) (desired.Result, error) {
+	if !w.gate.enter() {
+		return desired.Result{}, fmt.Errorf("leadership is being handed over: %w", fleet.ErrNotLeader)
+	}
+	defer w.gate.leave()
+	return w.Store.Propose(ctx, c)
+}
+
+// Transfer hands leadership over when no write is under way, for a write that
+// is cut off by it has an unknown outcome. Those that come meanwhile are told
+// that nobody leads, and come again.
+func (w *writes) Transfer(ctx context.Context, to fleet.ControllerID) error {
+	none := w.gate.shut()
+	defer w.gate.open()
+	grace := time.NewTimer(writeGrace)
+	defer grace.Stop()
+	select {
+	case <-none:
+	case <-grace.C:
+	case <-ctx.Done():
+	}
+	return w.Store.Transfer(ctx, to)
+}
+
+// writeGate counts the writes under way, and keeps new ones out while it is
+// shut. The zero value is open.
+type writeGate struct {
+	mu     sync.Mutex
+	shuts  int // by so many
+	inside int
+	none   chan struct{} // closed once nobody is inside; nil while open
+}
+
+func (g *writeGate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shuts > 0 {
+		return false
+	}
+	g.inside++
+	return true
+}
+
+func (g *writeGate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inside--; g.inside == 0 && g.none != nil {
+		close(g.none)
+		g.none = nil
+	}
+}
+
+// shut returns a channel that is closed once nobody is inside. Whoever shuts the
+// gate opens it.
+func (g *writeGate) shut() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shuts++
+	none := g.none
+	if none == nil {
+		none = make(chan struct{})
+		if g.inside == 0 {
+			close(none)
+		} else {
+			g.none = none
+		}
+	}
+	return none
+}
+
+func (g *writeGate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shuts--
 }
 
 // peerClient is the way to other controllers: direct, whatever proxies the

@@ -46,11 +46,13 @@ type Cluster struct {
 
 // Options vary a cluster.
 type Options struct {
-	Controllers int               // named c1, c2, ...; 0: one
-	Workers     int               // started at once, named w1, w2, ...
-	File        string            // fleet file, YAML
-	NodeGrace   time.Duration     // 0: production's
-	DialOptions []grpc.DialOption // of the controller's connections to workers
+	Controllers int           // named c1, c2, ...; 0: one
+	Workers     int           // started at once, named w1, w2, ...
+	File        string        // fleet file, YAML
+	NodeGrace   time.Duration // 0: production's
+	// ShutdownDelay is how long controllers serve on when they are stopped.
+	ShutdownDelay time.Duration
+	DialOptions   []grpc.DialOption // of the controller's connections to workers
 }
 
 // Worker is one worker in its present life.

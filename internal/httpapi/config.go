@@ -130,7 +130,11 @@ type Config struct {
 	Preview func(ctx context.Context, st *desired.State) ([]api.PlannedAction, error)
 	// Backup writes a state in the form of backups, secrets included.
 	Backup func(w io.Writer, st *desired.State) error
-	// Stopping is closed when the controller begins to stop: who waits for
+	// Leaving is closed when the controller is told to stop: from then on every
+	// answer closes its connection, so that clients come back elsewhere. Nil:
+	// never.
+	Leaving <-chan struct{}
+	// Stopping is closed when the controller takes no more requests: who waits for
 	// changes, events or a leader is then answered at once. Nil: never.
 	Stopping <-chan struct{}
 	Log      *slog.Logger

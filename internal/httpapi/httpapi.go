@@ -198,6 +198,9 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	w := &response{ResponseWriter: rw, requestID: requestID(r), status: http.StatusOK}
 	w.Header()[headerRequestID] = []string{w.requestID}
+	if h.leaving() {
+		w.Header().Set("Connection", "close")
+	}
 	route, arg := h.find(r.URL.Path)
 	defer func() {
 		p := recover()
@@ -222,6 +225,15 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	default:
 		w.Header().Set("Allow", route.allow())
 		w.fail(errMethod(r))
+	}
+}
+
+func (h *Handler) leaving() bool {
+	select {
+	case <-h.cfg.Leaving:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -215,7 +215,7 @@ func startFleet(kind string) func(context.Context, config) (*running, error) {
 			return nil, err
 		}
 		front, err := startChild(ctx, filepath.Join(cfg.bin, "controller"), "--name", "bench", "--config", path, "--http", "127.0.0.1:0",
-			"--gossip", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "controller"), "--log-level", "warn")
+			"--gossip", "127.0.0.1:0", "--shutdown-delay", "0s", "--data-dir", filepath.Join(dir, "controller"), "--log-level", "warn")
 		if err != nil {
 			return nil, err
 		}

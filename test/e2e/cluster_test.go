@@ -83,7 +83,7 @@ func (c *Cluster) StartController(flags ...string) {
 	}
 	args := append([]string{
 		"--name", "c-" + c.token, "--http", httpAddr, "--gossip", gossip,
-		"--data-dir", filepath.Join(c.dir, "controller"), "--config", c.file,
+		"--data-dir", filepath.Join(c.dir, "controller"), "--config", c.file, "--shutdown-delay", "0s",
 	}, flags...)
 	c.Controller = start(c.t, "controller", filepath.Join(c.dir, "controller.log"), args...)
 	client, err := api.NewClient(c.Controller.Addr.HTTP, nil)

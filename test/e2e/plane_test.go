@@ -130,7 +130,7 @@ func (p *Plane) dataDir(name string) string { return filepath.Join(p.dir, name) 
 func (p *Plane) flags(name string, at Address) []string {
 	args := []string{
 		"--name", p.Node(name), "--http", at.HTTP, "--gossip", at.Gossip, "--raft", at.Raft,
-		"--data-dir", p.dataDir(name), "--config", p.file, "--bootstrap-expect", strconv.Itoa(p.expect),
+		"--data-dir", p.dataDir(name), "--config", p.file, "--bootstrap-expect", strconv.Itoa(p.expect), "--shutdown-delay", "0s",
 	}
 	for _, m := range p.members() {
 		args = append(args, "--join", m)

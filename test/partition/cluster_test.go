@@ -93,7 +93,7 @@ func (c *Cluster) URL(controller string) string {
 func (c *Cluster) StartController(name string) {
 	c.t.Helper()
 	c.start(name, "controller", "--http", c.hosts[name]+":"+httpPort, "--raft", c.hosts[name]+":"+raftPort,
-		"--bootstrap-expect", fmt.Sprint(len(c.Controllers)))
+		"--bootstrap-expect", fmt.Sprint(len(c.Controllers)), "--shutdown-delay", "0s")
 }
 
 func (c *Cluster) startWorker(name string) {

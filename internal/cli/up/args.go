@@ -81,6 +81,9 @@ func (c *controllers) program(name, http string) program {
 			if len(c.allowedHosts) > 0 {
 				args = append(args, "--allowed-hosts", strings.Join(c.allowedHosts, ","))
 			}
+			// Nobody waits for them to say that they are not ready, and what takes
+			// longer than that is killed anyway.
+			args = append(args, "--shutdown-delay", "0s", "--drain-timeout", "5s")
 			return append(args, "--data-dir", filepath.Join(c.dataDir, name), "--expect-workers", strconv.Itoa(c.workers), lifelineFlag, lifelineFD)
 		},
 		complete: func(a address) string {

@@ -38,7 +38,7 @@ func TestArguments(t *testing.T) {
 	kind := &controllers{path: "/bin/controller", dataDir: "/data", config: "/f.yaml", count: 1, workers: 3, ring: ring}
 	controller := kind.program("controller", "127.0.0.1:8000")
 	first := strings.Join(controller.args(address{}), " ")
-	if want := "--name controller --http 127.0.0.1:8000 --gossip 127.0.0.1:0 --raft 127.0.0.1:0 --bootstrap-expect 1 --config /f.yaml --data-dir /data/controller --expect-workers 3 --lifeline-fd 3"; first != want {
+	if want := "--name controller --http 127.0.0.1:8000 --gossip 127.0.0.1:0 --raft 127.0.0.1:0 --bootstrap-expect 1 --config /f.yaml --shutdown-delay 0s --drain-timeout 5s --data-dir /data/controller --expect-workers 3 --lifeline-fd 3"; first != want {
 		t.Errorf("got  %s\nwant %s", first, want)
 	}
 	ring.tell("controller", "127.0.0.1:777")
@@ -58,7 +58,7 @@ func TestArguments(t *testing.T) {
 	open := *kind
 	open.config, open.insecure, open.allowedHosts, open.count = "", true, []string{"a.example", "*.b.example"}, 3
 	other := strings.Join(open.program("controller-2", ":0").args(address{}), " ")
-	if want := "--name controller-2 --http :0 --gossip 127.0.0.1:0 --raft 127.0.0.1:0 --bootstrap-expect 3 --join 127.0.0.1:777 --insecure --allowed-hosts a.example,*.b.example --data-dir /data/controller-2 --expect-workers 3 --lifeline-fd 3"; other != want {
+	if want := "--name controller-2 --http :0 --gossip 127.0.0.1:0 --raft 127.0.0.1:0 --bootstrap-expect 3 --join 127.0.0.1:777 --insecure --allowed-hosts a.example,*.b.example --shutdown-delay 0s --drain-timeout 5s --data-dir /data/controller-2 --expect-workers 3 --lifeline-fd 3"; other != want {
 		t.Errorf("got  %s\nwant %s", other, want)
 	}
 	ring.tell("controller-2", "127.0.0.1:666")
