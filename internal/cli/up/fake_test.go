@@ -184,6 +184,11 @@ func playController(flags map[string]string) int {
 	mux.HandleFunc("GET /api/v1/replicas", reply(func() any { return api.Replicas{} }))
 	mux.HandleFunc("GET /api/v1/nodes", reply(func() any { return api.Nodes{Nodes: nodes} }))
 	mux.HandleFunc("GET /tools", reply(func() any { return api.Tools{Tools: []api.Tool{echo}} }))
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		if plays("busy") {
+			io.WriteString(w, "mcpfleet_calls_ongoing{server=\"demo\"} 1\nmcpfleet_calls_queued{server=\"demo\"} 1\n")
+		}
+	})
 	mux.HandleFunc("POST /join", func(_ http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()

@@ -84,10 +84,10 @@ func (c *cluster) keep(ctx context.Context, p program, keepers *sync.WaitGroup) 
 	return k
 }
 
-// listens notes where a controller can be joined from now on.
+// listens notes where a controller listens from now on.
 func (c *cluster) listens(p program, one *child) {
 	if !p.lifeline {
-		c.ring.tell(p.name, one.addr.Gossip)
+		c.ring.tell(p.name, one.addr)
 	}
 }
 

@@ -22,6 +22,8 @@ const (
 type last struct {
 	// Runtime is the --runtime that was asked for, "" for none.
 	Runtime string `json:"asked_runtime,omitempty"`
+	// Workers is how many ran.
+	Workers int `json:"workers"`
 }
 
 // lastOf reads what an earlier Run left, if any did.
@@ -32,6 +34,7 @@ func lastOf(dataDir string) last {
 		if _, err := fleet.ParseRuntimes(l.Runtime); err != nil {
 			l.Runtime = ""
 		}
+		l.Workers = min(max(l.Workers, 0), MaxWorkers)
 	}
 	return l
 }
@@ -100,6 +103,23 @@ func controllerNames(had []string, count int) []string {
 		}
 	}
 	return names
+}
+
+// workersHint says what it means to run fewer workers than before, or "".
+func workersHint(before, now int) string {
+	if before <= now {
+		return ""
+	}
+	missing, does := workerName(now), "does"
+	switch last := workerName(before - 1); before - now {
+	case 1:
+	case 2:
+		missing, does = missing+" and "+last, "do"
+	default:
+		missing, does = missing+" to "+last, "do"
+	}
+	return fmt.Sprintf("%s ran here before and %s not run now: the controllers wait for what may still run there, 10 s at most, before they start it elsewhere; --workers %d runs all",
+		missing, does, before)
 }
 
 // controllersHint says what is unwise about so many controllers, or "".

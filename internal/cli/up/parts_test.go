@@ -3,6 +3,8 @@ package up
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,7 +43,7 @@ func TestArguments(t *testing.T) {
 	if want := "--name controller --http 127.0.0.1:8000 --gossip 127.0.0.1:0 --raft 127.0.0.1:0 --bootstrap-expect 1 --config /f.yaml --shutdown-delay 0s --drain-timeout 5s --data-dir /data/controller --expect-workers 3 --lifeline-fd 3"; first != want {
 		t.Errorf("got  %s\nwant %s", first, want)
 	}
-	ring.tell("controller", "127.0.0.1:777")
+	ring.tell("controller", address{Gossip: "127.0.0.1:777"})
 	again := strings.Join(controller.args(address{HTTP: "127.0.0.1:8000", Gossip: "127.0.0.1:777", Raft: "127.0.0.1:778"}), " ")
 	want := strings.Replace(first, "--gossip 127.0.0.1:0", "--gossip 127.0.0.1:777", 1)
 	if want = strings.Replace(want, "--raft 127.0.0.1:0", "--raft 127.0.0.1:778", 1); again != want {
@@ -61,7 +63,7 @@ func TestArguments(t *testing.T) {
 	if want := "--name controller-2 --http :0 --gossip 127.0.0.1:0 --raft 127.0.0.1:0 --bootstrap-expect 3 --join 127.0.0.1:777 --insecure --allowed-hosts a.example,*.b.example --shutdown-delay 0s --drain-timeout 5s --data-dir /data/controller-2 --expect-workers 3 --lifeline-fd 3"; other != want {
 		t.Errorf("got  %s\nwant %s", other, want)
 	}
-	ring.tell("controller-2", "127.0.0.1:666")
+	ring.tell("controller-2", address{Gossip: "127.0.0.1:666"})
 	worker := strings.Join((&workers{path: "/bin/worker", dataDir: "/data", runtime: "podman,process", offered: fleet.Resources{CPUs: 0.5, Memory: 1 << 30}, ring: ring}).
 		program(workerName(0)).args(address{}), " ")
 	if want := "--name worker-1 --grpc 127.0.0.1:0 --gossip 127.0.0.1:0 --join 127.0.0.1:777,127.0.0.1:666 --runtime podman,process --cpus 0.5 --memory 1073741824 --data-dir /data/worker-1 --lifeline-fd 3"; worker != want {
@@ -160,21 +162,114 @@ try:
 func TestServerRows(t *testing.T) {
 	s := snapshot{
 		ready: api.Ready{Servers: []api.ServerReady{
-			{Name: "a", State: fleet.StateDeploying, Desired: 3, Ready: 1},
+			{Name: "a", State: fleet.StateDeploying, Desired: 3, Ready: 1, Reason: "1 of 3 replicas ready"},
 			{Name: "b", State: fleet.StateUnavailable, Desired: 1, Reason: "no\nroom"},
+			{Name: "c", State: fleet.StateDeploying, Desired: 1, Reason: "waiting for worker-3 to report; 0 of 1 replica ready"},
+			{Name: "d", State: fleet.StateReady, Desired: 2, Ready: 2},
 		}},
 		replicas: []api.Replica{{Server: "a", Phase: "READY"}, {Server: "a", Phase: "STARTING"}, {Server: "a", Phase: "PULLING", Reason: "40%"}, {Server: "b", Phase: "PENDING"}},
 	}
-	got := serverRows(s, true)
+	got := phases{}.serverRows(s, true)
 	want := []progress.Row{
-		{Name: "a", Key: "DEPLOYING, 1/3 ready, 1 pulling, 1 starting", Text: "DEPLOYING, 1/3 ready, 1 pulling, 1 starting", Detail: "40%"},
-		{Name: "b", Key: "UNAVAILABLE, 0/1 ready, 1 pending", Text: "UNAVAILABLE, 0/1 ready, 1 pending: no room"},
+		{Name: "a", Key: "DEPLOYING, STARTING", Text: "DEPLOYING, 1/3 ready, 1 pulling, 1 starting", Detail: "40%"},
+		{Name: "b", Key: "UNAVAILABLE, UNKNOWN", Text: "UNAVAILABLE, 0/1 ready, 1 pending: no room"},
+		{Name: "c", Key: "DEPLOYING, UNKNOWN", Text: "DEPLOYING: waiting for worker-3 to report; 0 of 1 replica ready"},
+		{Name: "d", Key: "READY, UNKNOWN", Text: "READY, 2/2 ready"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if later := serverRows(s, false); later[0].Key != "DEPLOYING, 1/3 ready" {
+	if later := (phases{}).serverRows(s, false); later[0].Key != "DEPLOYING, 3 wanted" {
 		t.Errorf("key %q of a running cluster changes with each replica", later[0].Key)
+	}
+}
+
+// Where there is no terminal, each server has one line for each phase, however
+// often it is looked at and whatever its replicas do meanwhile.
+func TestOneLineForEachPhase(t *testing.T) {
+	var out strings.Builder
+	printer := progress.New(&out)
+	reached := phases{}
+	look := func(state fleet.State, ready int, replicas ...string) {
+		s := snapshot{ready: api.Ready{Servers: []api.ServerReady{{Name: "x", State: state, Desired: 3, Ready: ready, Reason: "because"}}}}
+		for _, phase := range replicas {
+			s.replicas = append(s.replicas, api.Replica{Server: "x", Phase: phase})
+		}
+		printer.Progress(append(reached.serverRows(s, true), joinedRow("workers", ready, 3)))
+	}
+	const deploying, ready = fleet.StateDeploying, fleet.StateReady
+	look(deploying, 0)
+	look(deploying, 0, "PENDING")
+	look(deploying, 0, "PENDING", "PULLING")
+	look(deploying, 0, "PULLING", "PULLING")
+	look(deploying, 0, "PULLING", "STARTING")
+	look(deploying, 1, "READY", "PULLING")
+	look(deploying, 1, "READY")
+	look(deploying, 2, "READY", "STARTING")
+	look(ready, 3, "READY", "READY", "READY")
+	look(ready, 3, "READY", "READY", "READY")
+	want := `x: DEPLOYING: because
+workers: 0/3 joined
+x: DEPLOYING, 0/3 ready, 1 pending, 1 pulling
+x: DEPLOYING, 0/3 ready, 1 pulling, 1 starting
+x: READY, 3/3 ready
+workers: 3/3 joined
+`
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", &out, want)
+	}
+}
+
+func TestWorkersHint(t *testing.T) {
+	for _, tt := range []struct {
+		before, now int
+		want        string
+	}{
+		{0, 3, ""}, {3, 3, ""}, {2, 3, ""},
+		{3, 2, "worker-3 ran here before and does not run now: the controllers wait for what may still run there, 10 s at most, before they start it elsewhere; --workers 3 runs all"},
+		{3, 1, "worker-2 and worker-3 ran here before and do not run now: the controllers wait for what may still run there, 10 s at most, before they start it elsewhere; --workers 3 runs all"},
+		{5, 2, "worker-3 to worker-5 ran here before and do not run now: the controllers wait for what may still run there, 10 s at most, before they start it elsewhere; --workers 5 runs all"},
+	} {
+		if got := workersHint(tt.before, tt.now); got != tt.want {
+			t.Errorf("%d, then %d: got %q, want %q", tt.before, tt.now, got, tt.want)
+		}
+	}
+}
+
+// The calls of all controllers count, running and queued ones, and one that does
+// not answer holds nobody up.
+func TestCallsUnderWay(t *testing.T) {
+	serve := func(text string) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/metrics" && text != "" {
+				fmt.Fprint(w, text)
+				return
+			}
+			<-r.Context().Done()
+		}))
+		t.Cleanup(s.Close)
+		return s.Listener.Addr().String()
+	}
+	one := serve(`# HELP mcpfleet_calls_ongoing Calls from this controller that hold a slot of a replica.
+# TYPE mcpfleet_calls_ongoing gauge
+mcpfleet_calls_ongoing{server="a"} 3
+mcpfleet_calls_ongoing{server="b"} 0
+mcpfleet_calls_queued{server="a"} 2
+mcpfleet_calls_ongoing_more{server="a"} 7
+mcpfleet_calls_total{server="a"} 99
+`)
+	two := serve("mcpfleet_calls_ongoing{server=\"a\"} 1\n")
+	if got := callsUnderWay(t.Context(), []string{one, two, serve(""), "127.0.0.1:1"}); got != 6 {
+		t.Errorf("got %d calls, want 6", got)
+	}
+	for calls, want := range map[int]string{
+		0: "stopping",
+		1: "stopping: 1 call is under way and has 5 s to end; Ctrl-C again ends everything at once",
+		6: "stopping: 6 calls are under way and have 5 s to end; Ctrl-C again ends everything at once",
+	} {
+		if got := stopText(calls); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -45,9 +46,9 @@ import (
 
 // Config says what to run.
 type Config struct {
-	File        string // the fleet file; "" serves what is deployed, or else the demo server
-	Controllers int    // 0: as many as the data directory has, or one
-	Workers     int
+	File        string  // the fleet file; "" serves what is deployed, or else the demo server
+	Controllers int     // 0: as many as the data directory has, or one
+	Workers     int     // 0: as many as the data directory had last, or three
 	Runtime     string  // as the worker's --runtime; "" is what was asked for before in DataDir, or auto
 	CPUs        float64 // that each worker offers; 0 shares those of the machine
 	Memory      string  // likewise; ""
@@ -66,6 +67,9 @@ type Config struct {
 	Stop, Force <-chan struct{}
 }
 
+// MaxWorkers bounds Config.Workers.
+const MaxWorkers = 64
+
 const (
 	// screenBuffer is how much waits for a terminal that was stopped (Ctrl-S) or
 	// a pipe that nobody reads. Nothing else waits for it: children go on being
@@ -74,7 +78,7 @@ const (
 	lastLines    = 2 * time.Second
 
 	maxControllers = 9
-	maxWorkers     = 64
+	defaultWorkers = 3
 	// How long children have before they are killed: all must be over 15 s
 	// after the signal, workers after controllers.
 	controllerPatience = 6500 * time.Millisecond
@@ -84,8 +88,8 @@ const (
 
 // Validate names the flag that cannot be as it is.
 func (c *Config) Validate() error {
-	if c.Workers < 1 || c.Workers > maxWorkers {
-		return fmt.Errorf("--workers must be between 1 and %d, not %d", maxWorkers, c.Workers)
+	if c.Workers < 0 || c.Workers > MaxWorkers {
+		return fmt.Errorf("--workers must be between 1 and %d, not %d", MaxWorkers, c.Workers)
 	}
 	if c.Runtime != "" {
 		if _, err := fleet.ParseRuntimes(c.Runtime); err != nil {
@@ -129,16 +133,21 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	bins, err := findPrograms(cfg)
-	if err != nil {
-		return err
-	}
 	var file *fleetfile.File
 	if cfg.File != "" { // what is wrong with the file is told before anything starts
 		if file, err = readFleetFile(&cfg); err != nil {
 			return err
 		}
 	}
+	bins, err := findPrograms(cfg)
+	if err != nil {
+		return err
+	}
+	screen := sink.New(sink.Config{Out: cfg.Out, Buffer: screenBuffer})
+	defer screen.Close(lastLines)
+	out := progress.NewThrough(cfg.Out, screen)
+	out.HideURLs() // the first one in the output is the cluster's own
+	ring := newRing()
 	ctx, cancel := context.WithCancelCause(ctx)
 	var listener sync.WaitGroup
 	defer func() { cancel(nil); listener.Wait() }()
@@ -146,15 +155,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	listener.Go(func() {
 		select {
 		case <-cfg.Stop:
+			out.Event(stopText(callsUnderWay(ctx, ring.fronts())))
 			cancel(errAskedToStop)
 		case <-over:
 		}
 	})
 
-	screen := sink.New(sink.Config{Out: cfg.Out, Buffer: screenBuffer})
-	defer screen.Close(lastLines)
-	out := progress.NewThrough(cfg.Out, screen)
-	out.HideURLs() // the first one in the output is the cluster's own
 	if file != nil {
 		for _, w := range file.Warnings {
 			out.Event("warning: " + w.String())
@@ -165,6 +171,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return cleanStop(ctx, err)
 	}
 	defer func() { err = errors.Join(err, dir.close()) }()
+	if err := free(cfg.HTTP); err != nil {
+		return err
+	}
 
 	l, err := newLauncher(dir, cfg.Env, cfg.Force)
 	if err != nil {
@@ -184,7 +193,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return bins.noDemo
 	}
 	before := lastOf(dir.path)
-	asked := last{Runtime: cmp.Or(cfg.Runtime, before.Runtime)}
+	cfg.Workers = cmp.Or(cfg.Workers, before.Workers, defaultWorkers)
+	asked := last{Runtime: cmp.Or(cfg.Runtime, before.Runtime), Workers: cfg.Workers}
 	here, err := askMachine(ctx, l, bins.worker, cmp.Or(asked.Runtime, "auto"))
 	if err != nil {
 		return cleanStop(ctx, err)
@@ -194,6 +204,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		text += " (--runtime as before in this data directory)"
 	}
 	out.Event(text)
+	if hint := workersHint(before.Workers, cfg.Workers); hint != "" {
+		out.Event(hint)
+	}
 	offered := here.share(&cfg)
 	configFile := cfg.File
 	switch {
@@ -215,7 +228,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		}
 	}
 	if err := asked.keep(dir.path); err != nil {
-		return fmt.Errorf("note the runtime: %w", err)
+		return fmt.Errorf("note what runs: %w", err)
 	}
 
 	// The group's context ends with a signal and with the first child that
@@ -223,7 +236,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	group, running := errgroup.WithContext(ctx)
 	working, stopWorkers := context.WithCancelCause(context.WithoutCancel(running))
 	defer stopWorkers(nil)
-	cluster := &cluster{launcher: l, out: out, group: group, ring: newRing()}
+	cluster := &cluster{launcher: l, out: out, group: group, ring: ring}
 	names := controllerNames(had, cfg.Controllers)
 	kind := &controllers{
 		path: bins.controller, dataDir: dir.path, config: configFile, count: cfg.Controllers, workers: cfg.Workers,
@@ -267,14 +280,16 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		w.run(running)
 		return nil
 	})
-	group.Go(func() error {
-		<-running.Done()
-		if errors.Is(context.Cause(running), errAskedToStop) {
-			out.Event("stopping")
+	finished := make(chan struct{})
+	listener.Go(func() {
+		select {
+		case <-cfg.Force:
+			out.Event("ending everything at once")
+		case <-finished:
 		}
-		return nil
 	})
 	err = group.Wait()
+	close(finished)
 	out.Finish()
 	return err
 }
@@ -334,15 +349,26 @@ func findProgram(dir, name string, env []string) (string, error) {
 func readFleetFile(cfg *Config) (*fleetfile.File, error) {
 	path, err := filepath.Abs(cfg.File)
 	if err != nil {
-		return nil, fmt.Errorf("--config: %w", err)
+		return nil, fmt.Errorf("fleet file: %w", err)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("--config: %w", err)
+		return nil, fmt.Errorf("fleet file: %w", err)
 	}
 	f, err := fleetfile.Parse(data, fleetfile.OnDisk(cfg.File, cfg.Lookup))
 	cfg.File = path
 	return f, err
+}
+
+// free says so when another program listens at the address already.
+func free(addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("--http: another program listens at %s (address already in use): stop it, or take another port, such as --http 127.0.0.1:8001", addr)
+	} else if err != nil {
+		return fmt.Errorf("--http: %w", err)
+	}
+	return l.Close()
 }
 
 func exists(path string) bool {

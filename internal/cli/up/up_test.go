@@ -3,6 +3,7 @@ package up
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -354,6 +355,57 @@ func TestRunTellsWhyAChildDoesNotStart(t *testing.T) {
 	})
 }
 
+// A port that is taken is told before anything starts, with the flag and a way
+// out.
+func TestRunRefusesATakenPort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	r := begin(t, "", func(c *Config) { c.HTTP = l.Addr().String() })
+	want := "--http: another program listens at " + l.Addr().String() + " (address already in use): stop it, or take another port, such as --http 127.0.0.1:8001"
+	if err := r.ended(); err == nil || err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+	if n := len(lives(r.cfg.DataDir, "controller")); n != 0 {
+		t.Errorf("the controller was started %d times", n)
+	}
+}
+
+// Without a number there are as many workers as before. With fewer it says what
+// the controllers wait for.
+func TestRunResumesItsWorkers(t *testing.T) {
+	r := begin(t, "", func(c *Config) { c.Workers = 2 })
+	dir := r.cfg.DataDir
+	for i, tt := range []struct {
+		workers int
+		want    string // in the output
+		lives   int    // of worker-2 since the beginning
+	}{
+		{lives: 1},
+		{workers: 0, lives: 2},
+		{workers: 1, lives: 2, want: "worker-2 ran here before and does not run now"},
+		{workers: 0, lives: 2},
+	} {
+		if i > 0 {
+			r = begin(t, "", func(c *Config) { c.DataDir, c.Workers = dir, tt.workers })
+		}
+		r.untilPrinted("mcpfleet is ready")
+		close(r.stop)
+		if err := r.ended(); err != nil {
+			t.Fatalf("Run: %v", err)
+		}
+		if n := len(lives(dir, "worker-2")); n != tt.lives || len(lives(dir, "worker-3")) > 0 {
+			t.Errorf("run %d: worker-2 had %d lives, want %d", i, n, tt.lives)
+		}
+		hinted := strings.Contains(r.out.String(), "ran here before")
+		if hinted != (tt.want != "") || !strings.Contains(r.out.String(), tt.want) {
+			t.Errorf("run %d: want %q in\n%s", i, tt.want, r.out)
+		}
+	}
+}
+
 func TestRunReadsTheFileFirst(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"wrong", "servers: {x: {image: y, replcas: 1}}", "fleet.yaml:1:25: servers.x.replcas: unknown key; did you mean replicas?"},
@@ -378,12 +430,13 @@ func TestRunReadsTheFileFirst(t *testing.T) {
 
 // A second signal does not wait for children that do not listen to the first.
 func TestRunKillsAtTheSecondSignal(t *testing.T) {
-	r := begin(t, "deaf", nil)
+	r := begin(t, "deaf,busy", nil)
 	r.untilPrinted("mcpfleet is ready")
 	began := time.Now()
 	close(r.stop)
-	r.untilPrinted("stopping")
+	r.untilPrinted("stopping: 2 calls are under way and have 5 s to end; Ctrl-C again ends everything at once\n")
 	close(r.force)
+	r.untilPrinted("ending everything at once\n")
 	if err := r.ended(); err != nil {
 		t.Errorf("Run: %v", err)
 	}
@@ -451,7 +504,7 @@ func TestValidate(t *testing.T) {
 		flag string
 		bad  Config
 	}{
-		{"--workers", Config{Workers: 0, Runtime: "auto", HTTP: loopback}},
+		{"--workers", Config{Workers: 65, Runtime: "auto", HTTP: loopback}},
 		{"--runtime", Config{Workers: 1, Runtime: "docker", HTTP: loopback}},
 		{"--runtime", Config{Workers: 1, Runtime: "podman,auto", HTTP: loopback}},
 		{"--cpus", Config{Workers: 1, HTTP: loopback, CPUs: -1}},

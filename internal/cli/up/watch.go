@@ -52,6 +52,7 @@ type watcher struct {
 	path        string          // its name
 
 	compared bool // the file with what is deployed
+	phases   phases
 }
 
 // run shows progress until all is ready, says so once, and then tells how
@@ -60,6 +61,7 @@ type watcher struct {
 func (w *watcher) run(ctx context.Context) {
 	tick := time.NewTicker(pollStart)
 	defer tick.Stop()
+	w.phases = phases{}
 	announced := false
 	for {
 		s, err := look(ctx, w.client)
@@ -72,12 +74,12 @@ func (w *watcher) run(ctx context.Context) {
 			lines := announcement(w.client.Address(), s, toolsOf(ctx, w.client, s))
 			w.out.Announce(lines)
 			announced = true
-			w.out.Note(serverRows(s, false))
+			w.out.Note(w.phases.serverRows(s, false))
 			tick.Reset(pollReady)
 		case announced:
-			w.out.Progress(serverRows(s, false))
+			w.out.Progress(w.phases.serverRows(s, false))
 		default:
-			rows := serverRows(s, true)
+			rows := w.phases.serverRows(s, true)
 			if w.controllers > 1 {
 				rows = append(rows, joinedRow("controllers", s.joined(fleet.RoleController), w.controllers))
 			}
@@ -134,9 +136,28 @@ func (s *snapshot) joined(role fleet.Role) int {
 	return n
 }
 
-// serverRows tells of each server how far it is. Replicas on their way are
-// news only while all is starting.
-func serverRows(s snapshot, starting bool) []progress.Row {
+// phases are how far each server has come in its present state. They only grow,
+// so that a replica that ends between two looks does not start the story again.
+type phases map[fleet.ServerName]phase
+
+type phase struct {
+	state   fleet.State
+	replica fleet.Phase // the furthest of a replica that is not ready
+}
+
+// reach notes how far a server is now, and returns how far it has come.
+func (p phases) reach(name fleet.ServerName, state fleet.State, replica fleet.Phase) phase {
+	now := phase{state, replica}
+	if was := p[name]; was.state == state {
+		now.replica = max(was.replica, replica)
+	}
+	p[name] = now
+	return now
+}
+
+// serverRows tells of each server how far it is. While all is starting, each
+// phase is news. Later only the state is, and how many replicas are wanted.
+func (p phases) serverRows(s snapshot, starting bool) []progress.Row {
 	rows := make([]progress.Row, 0, len(s.ready.Servers))
 	for _, server := range s.ready.Servers {
 		counts := map[string]int{}
@@ -149,28 +170,38 @@ func serverRows(s snapshot, starting bool) []progress.Row {
 				}
 			}
 		}
+		furthest := fleet.PhaseUnknown
 		r.Text = fmt.Sprintf("%s, %d/%d ready", server.State, server.Ready, server.Desired)
-		r.Key = r.Text
 		for p := fleet.PhasePending; p <= fleet.PhaseFailed; p++ {
-			if n := counts[p.String()]; n > 0 {
-				r.Text += fmt.Sprintf(", %d %s", n, strings.ToLower(p.String()))
+			n := counts[p.String()]
+			if n == 0 {
+				continue
+			}
+			r.Text += fmt.Sprintf(", %d %s", n, strings.ToLower(p.String()))
+			if p == fleet.PhasePulling || p == fleet.PhaseStarting {
+				furthest = p
 			}
 		}
+		reached := p.reach(server.Name, server.State, furthest)
+		r.Key = fmt.Sprintf("%s, %d wanted", server.State, server.Desired)
 		if starting {
-			r.Key = r.Text
+			r.Key = fmt.Sprintf("%s, %s", server.State, reached.replica)
 		}
-		if server.State == fleet.StateUnavailable || server.State == fleet.StateDegraded {
+		switch {
+		case server.State == fleet.StateUnavailable || server.State == fleet.StateDegraded:
 			r.Text += ": " + progress.OneLine(server.Reason)
 			r.Detail = ""
+		case server.State == fleet.StateDeploying && len(counts) == 0 && server.Reason != "":
+			r.Text = string(server.State) + ": " + progress.OneLine(server.Reason) // why nothing happens
 		}
 		rows = append(rows, r)
 	}
 	return rows
 }
 
+// joinedRow tells how many have joined. It is news at first, and when it is all.
 func joinedRow(name string, joined, wanted int) progress.Row {
-	text := fmt.Sprintf("%d/%d joined", joined, wanted)
-	return progress.Row{Name: name, Key: text, Text: text}
+	return progress.Row{Name: name, Key: fmt.Sprint(joined >= wanted), Text: fmt.Sprintf("%d/%d joined", joined, wanted)}
 }
 
 // toolsOf returns the tools to make an example of: those of the default server,
