@@ -11,6 +11,13 @@ const (
 	backoffFirst = 100 * time.Millisecond
 	backoffMax   = 30 * time.Second
 	backoffReset = 60 * time.Second // of health
+	// backoffInUse bounds the wait after replicas that served calls before they
+	// died. Starting them works, and it is calls that end them: the longer the
+	// wait, the less is left for all other callers.
+	backoffInUse = time.Second
+	// idleAfter is how long a replica must have been READY for an exit with code
+	// 0 to count as one of a server that ends when nobody needs it.
+	idleAfter = 2 * time.Second
 	// provenAfter bounds how long a replica must have been READY to count as
 	// one that starts: dying sooner is a failed start.
 	provenAfter = 5 * time.Second
@@ -36,32 +43,72 @@ type backoff struct {
 	last      string    // failure, in words
 }
 
+// ending is the end of one replica that nobody asked for.
+type ending struct {
+	started time.Time
+	ready   time.Time // zero: it never was
+	at      time.Time
+	served  bool        // it took calls
+	exit    *fleet.Exit // nil: not known, or not yet
+	why     string
+}
+
+// idle reports whether the replica ended because nobody needed it. That is no
+// failure.
+func (e *ending) idle() bool {
+	x := e.exit
+	clean := x != nil && x.Code == 0 && x.Signal == "" && !x.OOM && x.Err == ""
+	return clean && !e.ready.IsZero() && e.at.Sub(e.ready) >= idleAfter
+}
+
 // fail records that a replica ended, or could not be started. Of the failures
 // of one round, replicas that were all started before the delay last grew, only
 // the first makes it grow: twenty replicas that die together are one reason to
 // wait.
-func (b *backoff) fail(startedAt, readyAt, now time.Time, why string, jitter func() float64) {
+func (b *backoff) fail(e ending, jitter func() float64) {
+	now := e.at
 	b.owed++
-	b.last = why
-	ran := !readyAt.IsZero() && now.Sub(readyAt) >= backoffReset
+	b.last = e.why
+	ran := !e.ready.IsZero() && now.Sub(e.ready) >= backoffReset
 	calm := !b.healthy.IsZero() && now.Sub(b.healthy) >= backoffReset
 	if ran || calm {
 		b.delay = 0
 	}
 	b.healthy, b.failedAt = time.Time{}, now
-	b.unstarted = readyAt.IsZero()
-	if readyAt.IsZero() || now.Sub(readyAt) < provenAfter {
+	b.unstarted = e.ready.IsZero()
+	works := !e.ready.IsZero() && (e.served || e.idle())
+	switch {
+	case works:
+		b.failing = false
+	case e.ready.IsZero() || now.Sub(e.ready) < provenAfter:
 		b.failing = true
 	}
-	if !b.bumpedAt.IsZero() && !startedAt.After(b.bumpedAt) {
-		if next := now.Add(spread(backoffFirst, jitter)); next.After(b.notBefore) {
+	if e.idle() || !b.bumpedAt.IsZero() && !e.started.After(b.bumpedAt) {
+		next := now.Add(spread(backoffFirst, jitter))
+		if next.After(b.notBefore) || e.idle() {
 			b.notBefore = next
 		}
 		return
 	}
-	b.delay = min(max(2*b.delay, backoffFirst), backoffMax)
+	longest := backoffMax
+	if works {
+		longest = backoffInUse
+	}
+	b.delay = min(max(2*b.delay, backoffFirst), longest)
 	b.bumpedAt = now
 	b.notBefore = now.Add(spread(b.delay, jitter))
+}
+
+// excuse takes a failure back that turned out to be none: the replica had ended
+// because nobody needed it. before is what there was then.
+func (b *backoff) excuse(before *backoff, now time.Time, jitter func() float64) {
+	if !b.failedAt.Equal(before.failedAt) {
+		return // there were others since
+	}
+	b.delay, b.bumpedAt, b.failing = before.delay, before.bumpedAt, false
+	if next := now.Add(spread(backoffFirst, jitter)); next.Before(b.notBefore) {
+		b.notBefore = next
+	}
 }
 
 // see records that a replica is READY since readyAt.

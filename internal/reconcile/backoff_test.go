@@ -1,8 +1,12 @@
 package reconcile
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 func middle() float64 { return 0.5 }
@@ -11,7 +15,7 @@ func TestBackoffDoublesToTheCap(t *testing.T) {
 	var b backoff
 	now := t0
 	for _, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000} {
-		b.fail(now, time.Time{}, now.Add(time.Millisecond), "x", middle)
+		b.fail(ending{started: now, at: now.Add(time.Millisecond), why: "x"}, middle)
 		if want *= time.Millisecond; b.delay != want || !b.notBefore.Equal(now.Add(time.Millisecond+want)) {
 			t.Fatalf("delay = %v until %v, want %v", b.delay, b.notBefore.Sub(now), want)
 		}
@@ -34,7 +38,7 @@ func TestBackoffJitter(t *testing.T) {
 func TestBackoffCountsARoundOnce(t *testing.T) {
 	var b backoff
 	for i := range 20 {
-		b.fail(t0, time.Time{}, t0.Add(time.Duration(i+1)*time.Millisecond), "x", middle)
+		b.fail(ending{started: t0, at: t0.Add(time.Duration(i+1) * time.Millisecond), why: "x"}, middle)
 	}
 	if b.delay != backoffFirst || b.owed != 20 {
 		t.Errorf("delay = %v, owed = %d; want 100ms and 20", b.delay, b.owed)
@@ -69,7 +73,7 @@ func TestBackoffResets(t *testing.T) {
 			if tt.healthy > 0 {
 				b.healthy = t0.Add(-tt.healthy)
 			}
-			b.fail(t0.Add(-2*time.Minute), ready, t0, "x", middle)
+			b.fail(ending{started: t0.Add(-2 * time.Minute), ready: ready, at: t0, why: "x"}, middle)
 			if b.delay != tt.want || b.failing != tt.failing {
 				t.Errorf("delay = %v, failing = %v; want %v, %v", b.delay, b.failing, tt.want, tt.failing)
 			}
@@ -92,5 +96,96 @@ func TestBackoffProof(t *testing.T) {
 	b.see(ready, ready.Add(2*time.Second))
 	if b.failing {
 		t.Error("still failing after the proof")
+	}
+}
+
+// Replicas that served calls are replaced soon, however often they die.
+func TestBackoffInUse(t *testing.T) {
+	b := backoff{delay: 20 * time.Second, failing: true, unstarted: true}
+	now := t0
+	for _, want := range []time.Duration{1000, 1000, 1000} {
+		b.fail(ending{started: now, ready: now.Add(time.Millisecond), at: now.Add(2 * time.Millisecond), served: true}, middle)
+		if want *= time.Millisecond; b.delay != want || b.hopeless() {
+			t.Fatalf("delay = %v, hopeless = %v; want %v and hope", b.delay, b.hopeless(), want)
+		}
+		now = b.notBefore
+	}
+	b = backoff{}
+	for i, want := range []time.Duration{100, 200, 400, 800, 1000, 1000} {
+		now = b.notBefore.Add(time.Millisecond)
+		b.fail(ending{started: now, ready: now, at: now, served: true}, middle)
+		if want *= time.Millisecond; b.delay != want || b.failing {
+			t.Errorf("crash %d: delay = %v, failing = %v; want %v and not", i, b.delay, b.failing, want)
+		}
+	}
+}
+
+// A replica that was READY, served and died between two looks did start.
+func TestBackoffOfShortLives(t *testing.T) {
+	m := newMemory(slog.New(slog.DiscardHandler), middle, newHistory())
+	for range 10 {
+		u := &unit{id: "r", server: "s", rev: 1, startedAt: t0}
+		r := &fleet.Replica{ReadyAt: t0.Add(time.Millisecond), Load: fleet.Load{Total: 3}, Reason: "exit code 3"}
+		why := failure(u, r)
+		m.fail(u, r, why, t0.Add(time.Second))
+		if !strings.Contains(why, "failed") {
+			t.Errorf("reason %q, want that it failed, not that it did not start", why)
+		}
+	}
+	if b := m.backoff("s", 1); b.hopeless() || b.failing || !b.everReady || b.delay > backoffInUse {
+		t.Errorf("%+v, want a revision that works", b)
+	}
+}
+
+// A server that ends with code 0 when it is idle is started again at once,
+// whether that is known from the start or later; one that does so as soon as
+// it is READY is not.
+func TestBackoffOfIdleServers(t *testing.T) {
+	clean := &fleet.Exit{}
+	tests := []struct {
+		name   string
+		ready  time.Duration // for how long
+		exit   *fleet.Exit
+		excuse bool
+	}{
+		{"idle", 2 * time.Second, clean, true},
+		{"never ready", 0, clean, false},
+		{"at once", time.Second, clean, false},
+		{"code 1", 3 * time.Second, &fleet.Exit{Code: 1}, false},
+		{"signal", 3 * time.Second, &fleet.Exit{Signal: "SIGTERM"}, false},
+		{"out of memory", 3 * time.Second, &fleet.Exit{OOM: true}, false},
+		{"not known", 3 * time.Second, &fleet.Exit{Err: "no answer"}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, late := range []bool{false, true} {
+				var b backoff
+				now := t0
+				for range 10 {
+					e := ending{started: now, at: now.Add(tt.ready), exit: tt.exit}
+					if tt.ready > 0 {
+						e.ready = now
+					}
+					if late {
+						m := newMemory(slog.New(slog.DiscardHandler), middle, newHistory())
+						*m.backoff("s", 1) = b
+						u := &unit{server: "s", rev: 1, startedAt: e.started, readyAt: e.ready}
+						m.fail(u, &fleet.Replica{}, "x", e.at)
+						m.explain(u, &fleet.Replica{Exit: tt.exit}, e.at)
+						b = *m.backoff("s", 1)
+					} else {
+						b.fail(e, middle)
+					}
+					now = b.notBefore
+				}
+				wait := b.notBefore.Sub(b.failedAt)
+				if tt.excuse && (wait != backoffFirst || b.hopeless() || b.failing) {
+					t.Errorf("told late: %v: waits %v, failing %v; want %v and not", late, wait, b.failing, backoffFirst)
+				}
+				if !tt.excuse && wait < 10*time.Second {
+					t.Errorf("told late: %v: waits %v, want a long back-off", late, wait)
+				}
+			}
+		})
 	}
 }

@@ -139,13 +139,14 @@ func (m *memory) see(s *observe.Snapshot, r *fleet.Replica, now time.Time) {
 		m.record(u.event(ReplicaUnhealthy, b.last))
 	}
 	u.unhealthy = r.Unhealthy
+	m.explain(u, r, now)
 	if began && u.stop == nil && !node.Draining && m.heeds(u.life) {
 		// Nobody stops it: it is ending by itself. The wait for the next start
 		// begins now, however long the worker needs to clean up. Why it ended the
 		// worker knows only then: until then an older failure tells more.
 		b := m.backoff(u.server, u.rev)
 		last := b.last
-		m.fail(u, failure(u, r), now)
+		m.fail(u, r, failure(u, r), now)
 		if last != "" {
 			b.last = last
 		} else {
@@ -212,6 +213,7 @@ func (m *memory) miss(s *observe.Snapshot, u *unit, now time.Time) {
 		m.record(u.event(ReplicaStopped, stopped(u, end)))
 		return
 	}
+	m.explain(u, end, now)
 	m.record(u.event(ReplicaFailed, failure(u, end)))
 	if m.past.open {
 		return // it is among the ends that are recalled
@@ -228,7 +230,7 @@ func (m *memory) miss(s *observe.Snapshot, u *unit, now time.Time) {
 		m.log.Warn("failed replica is gone", "server", u.server, "replica", u.id, "node", u.node, "reason", why)
 		return
 	}
-	m.fail(u, failure(u, end), now)
+	m.fail(u, end, failure(u, end), now)
 }
 
 // stopped says that a replica ended as it was told to, and why.
@@ -252,12 +254,49 @@ func endedAsTold(last fleet.Phase, end *fleet.Replica, draining bool) bool {
 	return end.Phase == fleet.PhaseStopped
 }
 
-func (m *memory) fail(u *unit, why string, now time.Time) {
+// fail records that a replica failed; r is the last report of it, if there is
+// any.
+func (m *memory) fail(u *unit, r *fleet.Replica, why string, now time.Time) {
 	u.failed = why
 	b := m.backoff(u.server, u.rev)
-	b.fail(u.startedAt, u.readyAt, now, why, m.jitter)
+	if u.readyAt.IsZero() && r != nil && r.WasReady() {
+		u.readyAt = r.ReadyAt // it ended before it was seen to be READY
+		if u.readyAt.After(now) {
+			u.readyAt = now
+		}
+		b.everReady = true
+	}
+	e := ending{started: u.startedAt, ready: u.readyAt, at: now, why: why}
+	if r != nil {
+		e.served, e.exit = r.Load.Total > 0, r.Exit
+	}
+	before := *b
+	b.fail(e, m.jitter)
+	if e.exit == nil && !e.ready.IsZero() {
+		before.failedAt = b.failedAt
+		u.unexplained = &unexplained{ending: e, before: before}
+	}
 	m.log.Warn("replica failed", "server", u.server, "revision", u.rev, "replica", u.id, "node", u.node,
 		"reason", why, "next_start_in", max(0, b.notBefore.Sub(now)).Round(time.Millisecond))
+}
+
+// unexplained is a failure that was told before it was known how the process
+// ended.
+type unexplained struct {
+	ending
+	before backoff // what there was before it, with its failedAt
+}
+
+// explain takes in how the process of a failed replica ended.
+func (m *memory) explain(u *unit, r *fleet.Replica, now time.Time) {
+	x := u.unexplained
+	if x == nil || r == nil || r.Exit == nil {
+		return
+	}
+	u.unexplained = nil
+	if x.exit = r.Exit; x.idle() {
+		m.backoff(u.server, u.rev).excuse(&x.before, now, m.jitter)
+	}
 }
 
 // begin remembers a planned start under its new id.

@@ -130,7 +130,7 @@ func (m *memory) giveUp(u *unit, now time.Time) {
 		return
 	}
 	u.stop = &order{reason: "the start was not answered"}
-	m.fail(u, fmt.Sprintf("replica %s: node %s did not take the order: %v", u.id, u.node, o.err), now)
+	m.fail(u, nil, fmt.Sprintf("replica %s: node %s did not take the order: %v", u.id, u.node, o.err), now)
 }
 
 // withhold takes back starts that were never sent to nodes other than these.

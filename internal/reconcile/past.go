@@ -98,7 +98,7 @@ func (m *memory) hear(s *observe.Snapshot, now time.Time) {
 			if ended.After(now) {
 				ended = now
 			}
-			b.fail(e.CreatedAt, e.ReadyAt, ended, failureOf(e.ID, e.Node, e.WasReady(), e), m.jitter)
+			b.fail(endingOf(e, ended), m.jitter)
 		}
 	}
 	for name := range m.past.told {
@@ -123,7 +123,14 @@ func (b *backoff) relive(e *fleet.Replica) {
 		b.healthy = b.failedAt // a probe would have been started earlier: all was well
 	}
 	b.everReady = b.everReady || e.WasReady()
-	b.fail(e.CreatedAt, e.ReadyAt, e.EndedAt, failureOf(e.ID, e.Node, e.WasReady(), e), middling)
+	b.fail(endingOf(e, e.EndedAt), middling)
+}
+
+func endingOf(e *fleet.Replica, at time.Time) ending {
+	return ending{
+		started: e.CreatedAt, ready: e.ReadyAt, at: at, served: e.Load.Total > 0, exit: e.Exit,
+		why: failureOf(e.ID, e.Node, e.WasReady(), e),
+	}
 }
 
 // failedByItself tells whether an end was nobody's wish, and not that of a

@@ -60,7 +60,7 @@ const (
 // failure puts the end of a replica in words, with the last it wrote to stderr.
 // The cause comes first: where space is short the end is cut off.
 func failure(u *unit, e *fleet.Replica) string {
-	return failureOf(u.id, u.node, !u.readyAt.IsZero(), e)
+	return failureOf(u.id, u.node, !u.readyAt.IsZero() || e != nil && e.WasReady(), e)
 }
 
 func failureOf(id fleet.ReplicaID, node fleet.NodeID, ran bool, e *fleet.Replica) string {

@@ -31,7 +31,8 @@ type unit struct {
 
 	// failed: its failure is on the books, under these words until more is
 	// known.
-	failed string
+	failed      string
+	unexplained *unexplained // until it is known how it ended
 
 	template *fleet.Template // of an ordered one
 	start    *order          // until it is seen
