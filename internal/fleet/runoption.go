@@ -17,6 +17,9 @@ var runOptions = []string{
 	"tz", "ulimit", "umask", "userns", "uts",
 }
 
+// HostGateway is docker's word for the address of a container's host.
+const HostGateway = "host-gateway"
+
 // RunOptionNames returns the names of all options that CheckRunOption allows.
 func RunOptionNames() []string { return slices.Clone(runOptions) }
 
@@ -31,6 +34,8 @@ func CheckRunOption(option string) error {
 		return fmt.Errorf("--%s is not one of the options that can be passed on: %s", name, strings.Join(runOptions, " "))
 	case strings.ContainsFunc(value, unicode.IsControl):
 		return fmt.Errorf("the value of --%s must not contain line ends", name)
+	case name == "add-host" && strings.HasSuffix(value, ":"+HostGateway):
+		return errors.New("podman does not know host-gateway; containers reach their host as host.containers.internal")
 	case name == "security-opt" && strings.HasPrefix(value, "no-new-privileges"):
 		return errors.New("--security-opt=no-new-privileges is the key no_new_privileges")
 	}

@@ -143,6 +143,13 @@ func runOptions() []runOption {
 				d.runPassed(it, "security-opt", v)
 			}
 		}, "security-opt"),
+		take(func(d *serverDecoder, it item, v string) {
+			if strings.HasSuffix(v, ":"+fleet.HostGateway) {
+				d.drop("--add-host " + v + ", as podman calls the host host.containers.internal")
+				return
+			}
+			d.runPassed(it, "add-host", v)
+		}, "add-host"),
 		{names: fleet.RunOptionNames(), apply: (*serverDecoder).runPassed},
 		take(func(d *serverDecoder, it item, v string) { d.runPassed(it, "hostname", v) }, "h"),
 		take(func(d *serverDecoder, it item, v string) { d.runPassed(it, "dns-option", v) }, "dns-opt"),

@@ -93,7 +93,7 @@ func FuzzCreateTakesWhatFleetfileAccepts(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		spec, err := fleetfile.ParseServer("x", []byte(text), fleetfile.Options{Filename: "body.json"})
+		spec, _, err := fleetfile.ParseServer("x", []byte(text), fleetfile.Options{Filename: "body.json"})
 		if err != nil || spec.Image == "" {
 			return
 		}
@@ -173,11 +173,32 @@ func TestHints(t *testing.T) {
 		{"exec /server: exec format error", 1, "another architecture"},
 		{"short-name \"x\" did not resolve to an alias", 125, "docker.io/"},
 		{"unauthorized: authentication required", 125, "authfile"},
+		{"Error: EACCES: permission denied, open '/data/x'", 1, "cap_add: [DAC_OVERRIDE]"},
+		{"PermissionError: [Errno 13] Permission denied: '/data'", 1, "cap_add: [DAC_OVERRIDE]"},
 		{"API key missing", 1, ""},
 	} {
 		got := hint(&fleet.Template{}, c.said, c.code)
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("hint(%q, %d) = %q, want %q", c.said, c.code, got, c.want)
+		}
+	}
+}
+
+func TestHintAtMounts(t *testing.T) {
+	mounts := []fleet.Mount{{Source: "/a", Target: "/data"}}
+	for _, c := range []struct {
+		said string
+		caps []string
+		want string
+	}{
+		{"EACCES: permission denied, scandir '/data'", nil, "files of other users, as those under /data may be, as it can with docker run: cap_add: [DAC_OVERRIDE] allows it"},
+		{"EACCES: permission denied, scandir '/data'", []string{"DAC_OVERRIDE"}, ""},
+		{"EACCES: permission denied, scandir '/data'", []string{"ALL"}, ""},
+		{"Error: statfs /a: no such file or directory", nil, "the source of a mount is not on this node"},
+	} {
+		got := hint(&fleet.Template{Mounts: mounts, CapAdd: c.caps}, c.said, 1)
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s with %q: %q, want %q", c.said, c.caps, got, c.want)
 		}
 	}
 }

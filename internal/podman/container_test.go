@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 	"github.com/mcpfleet/mcpfleet/internal/proctab"
 )
 
@@ -126,6 +127,67 @@ func TestContainers(t *testing.T) {
 		}
 	})
 
+	t.Run("a directory of another user", func(t *testing.T) {
+		dir := t.TempDir()
+		for _, step := range []error{
+			os.WriteFile(filepath.Join(dir, "file"), []byte("secret"), 0o600), os.Chown(filepath.Join(dir, "file"), 1234, 1234),
+			os.Chown(dir, 1234, 1234), os.Chmod(dir, 0o700),
+		} {
+			if step != nil {
+				t.Fatal(step)
+			}
+		}
+		imported, err := fleetfile.Parse(fmt.Appendf(nil, `{"mcpServers": {"x": {"command": "docker", "args": ["run", "-i", "--rm", "-v", "%s:/data:ro", "img"]}}}`, dir),
+			fleetfile.Options{Filename: "f.json"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := imported.Servers["x"]
+		l := launchOf(t, r, "read", "/data/file")
+		l.Template.Mounts, l.Template.CapAdd, l.Template.NewPrivileges = spec.Mounts, spec.CapAdd, spec.NewPrivileges
+		if got := readAll(t, startOf(t, r, l).stdout); got != "secret" {
+			t.Errorf("imported from docker run: read %q", got)
+		}
+		l = launchOf(t, r, "read", "/data/file")
+		l.Template.Mounts = spec.Mounts
+		c := startOf(t, r, l)
+		said := readAll(t, c.stderr)
+		if hint := c.Hint(c.Exit(within(t, 10*time.Second)), strings.Split(said, "\n")); !strings.Contains(said, "permission denied") || !strings.Contains(hint, "cap_add: [DAC_OVERRIDE]") {
+			t.Errorf("with no capabilities: said %q, hint %q", said, hint)
+		}
+	})
+
+	t.Run("a volume outlives its replicas", func(t *testing.T) {
+		volume := "mcpfleet-test-" + strings.ToLower(string(fleet.NewLifeID()))
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			defer cancel()
+			if _, err := r.query(ctx, "volume", "rm", volume); err != nil {
+				t.Error(err)
+			}
+		})
+		for _, want := range []string{`"one\n" <nil>`, `"one\ntwo\n" <nil>`} {
+			l := launchOf(t, r, "append", "/data/file", map[bool]string{true: "one", false: "two"}[!strings.Contains(want, "two")])
+			l.Template.Mounts = []fleet.Mount{{Source: volume, Target: "/data", SELinux: "z"}}
+			c := startOf(t, r, l)
+			if got := readAll(t, c.stdout); got != want+"\n" {
+				t.Errorf("got %q, want %s", got, want)
+			}
+			if err := c.Remove(within(t, 30*time.Second)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+
+	t.Run("run options", func(t *testing.T) {
+		l := launchOf(t, r, "append", "/tmp/x", "y")
+		l.Template.ReadOnly = true
+		l.Template.RunOptions = []string{"--tmpfs=/tmp", "--shm-size=8m", "--add-host=db:10.0.0.7", "--ipc=private", "--hostname=box", "--security-opt=seccomp=unconfined"}
+		if got := readAll(t, startOf(t, r, l).stdout); got != `"y\n" <nil>`+"\n" {
+			t.Errorf("got %q", got)
+		}
+	})
+
 	t.Run("as the spec loosens it", func(t *testing.T) {
 		l := launchOf(t, r, "no", "words")
 		l.Template.User, l.Template.NewPrivileges, l.Template.CapAdd = "1234", true, []string{"CHOWN"}
@@ -147,7 +209,7 @@ func TestContainers(t *testing.T) {
 			{func(t *fleet.Template) { t.Image = "localhost/no-such-image:1" }, `localhost/no-such-image:1 is not on this node, and its pull policy is "never"`},
 			{func(t *fleet.Template) { t.Image = "-v" }, `image "-v" is not the name of an image`},
 			{func(t *fleet.Template) { t.Image, t.Command = "", []string{"npx"} }, `command "npx" needs the process runtime`},
-			{func(t *fleet.Template) { t.Mounts = []fleet.Mount{{Source: "/no/such", Target: "/x"}} }, "/no/such"},
+			{func(t *fleet.Template) { t.Mounts = []fleet.Mount{{Source: "/no/such", Target: "/x"}} }, "/no/such: no such file or directory (the source of a mount is not on this node"},
 			{func(t *fleet.Template) { t.Mounts = []fleet.Mount{{Source: "a/b", Target: "/x"}} }, "absolute path, or the name of a volume"},
 			{func(t *fleet.Template) { t.Env = map[string]string{"PATH": "a\nb"} }, "\"PATH\": the value must not contain line breaks"},
 			{func(t *fleet.Template) { t.Env = map[string]string{"A*": "b"} }, `"A*": not a name`},

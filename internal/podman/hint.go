@@ -1,6 +1,7 @@
 package podman
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -21,6 +22,8 @@ func hint(t *fleet.Template, said string, code int) string {
 	switch {
 	case has("no logs from conmon"):
 		return "the container's monitor was killed while it started"
+	case has("statfs ") && has("no such file or directory") && len(t.Mounts) > 0:
+		return "the source of a mount is not on this node: make it on every node that the server may run on, or place the server with labels"
 	case has("short-name", "unqualified-search registries"):
 		return "write the image's name in full, as docker.io/..."
 	case has("unauthorized", "authentication required", "access denied", "denied: requested"):
@@ -38,8 +41,23 @@ func hint(t *fleet.Template, said string, code int) string {
 	case has("operation not permitted", "cannot set groups", "setgroups", "setresuid", "setuid:", "setgid:", "su-exec", "gosu", "su: ", "chown") &&
 		has("permitted", "denied", "cannot set", "failed"):
 		return "all capabilities are dropped; an entrypoint that uses su or chown needs cap_add, e.g. [CHOWN, SETUID, SETGID]"
+	case has("permission denied", "eacces") && !slices.Contains(t.CapAdd, "DAC_OVERRIDE") && !slices.Contains(t.CapAdd, "ALL"):
+		return "all capabilities are dropped, so that root in the image cannot use files of other users" + mounted(t) +
+			", as it can with docker run: cap_add: [DAC_OVERRIDE] allows it, and so does a user that they belong to"
 	}
 	return ""
+}
+
+// mounted names the mounts of a server, which mostly are what it cannot read.
+func mounted(t *fleet.Template) string {
+	if len(t.Mounts) == 0 {
+		return ""
+	}
+	targets := make([]string, len(t.Mounts))
+	for i, m := range t.Mounts {
+		targets[i] = m.Target
+	}
+	return ", as those under " + strings.Join(targets, " and ") + " may be"
 }
 
 func withHint(s, hint string) string {

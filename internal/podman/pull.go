@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -149,6 +150,28 @@ func (p *pulls) run(ctx context.Context, image string, one *pull) error {
 	}
 	defer os.RemoveAll(tmp)
 
+	err = p.client(ctx, image, tmp, one)
+	if saysOneOf(err, "short-name") && dockerName(image) != image {
+		err = p.client(ctx, dockerName(image), tmp, one)
+	}
+	return err
+}
+
+// dockerName is the full name of an image that docker means by a short one.
+// Podman knows it by the short one, too, once it is there.
+func dockerName(image string) string {
+	first, _, path := strings.Cut(image, "/")
+	switch {
+	case !path:
+		return "docker.io/library/" + image
+	case strings.ContainsAny(first, ".:") || first == "localhost":
+		return image
+	}
+	return "docker.io/" + image
+}
+
+// client runs one podman pull.
+func (p *pulls) client(ctx context.Context, image, tmp string, one *pull) error {
 	args := []string{"pull"}
 	if p.r.authFile != "" {
 		args = append(args, "--authfile="+p.r.authFile)

@@ -69,6 +69,8 @@ func TestPullPolicies(t *testing.T) {
 		{"never and not there", absent, fleet.PullNever, "image exists img\nimage exists img\n", `pull policy is "never"`},
 		{"refused", absent + "echo 'Error: initializing source: unauthorized' >&2; exit 125", fleet.PullMissing,
 			"image exists img\npull img\nimage exists img\npull img\n", "pull image img: podman pull: initializing source: unauthorized"},
+		{"a short name without registries", "case \"$*\" in 'image exists'*) exit 1;; 'pull img') echo 'Error: short-name \"img\" did not resolve to an alias and no unqualified-search registries are defined' >&2; exit 125;; esac\n",
+			fleet.PullMissing, "image exists img\npull img\npull docker.io/library/img\n", ""},
 		{"storage broken", "echo 'Error: no storage' >&2; exit 125", fleet.PullMissing, "image exists img\nimage exists img\n", "look for image img"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -83,6 +85,17 @@ func TestPullPolicies(t *testing.T) {
 				t.Errorf("clients:\n%swant:\n%s", log(), c.log)
 			}
 		})
+	}
+}
+
+func TestDockerName(t *testing.T) {
+	for image, want := range map[string]string{
+		"img": "docker.io/library/img", "img:1": "docker.io/library/img:1", "mcp/time": "docker.io/mcp/time", "mcp/time@sha256:ab": "docker.io/mcp/time@sha256:ab",
+		"docker.io/mcp/time": "docker.io/mcp/time", "ghcr.io/a/b": "ghcr.io/a/b", "localhost/a": "localhost/a", "registry:5000/a": "registry:5000/a", "host.lan/a/b": "host.lan/a/b",
+	} {
+		if got := dockerName(image); got != want {
+			t.Errorf("dockerName(%q) = %q, want %q", image, got, want)
+		}
 	}
 }
 

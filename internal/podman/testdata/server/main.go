@@ -48,6 +48,20 @@ func main() {
 			v, ok := os.LookupEnv(name)
 			fmt.Printf("%s=%q %v\n", name, v, ok)
 		}
+	case "append": // to a file, and tells what it has
+		f, err := os.OpenFile(os.Args[2], os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+		if err == nil {
+			_, err = fmt.Fprintln(f, os.Args[3])
+		}
+		all, _ := os.ReadFile(os.Args[2])
+		fmt.Printf("%q %v\n", all, err)
+	case "read": // a file, as servers do at their start
+		all, err := os.ReadFile(os.Args[2])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Printf("%s", all)
 	case "about":
 		dir, _ := os.Getwd()
 		err := os.WriteFile("/written", nil, 0o600)
