@@ -58,6 +58,7 @@ func (d *serverDecoder) finish() {
 	d.resolveRelative()
 	d.checkTools()
 	d.checkContainerEnv()
+	d.checkConcurrency()
 }
 
 // checkContainerEnv refuses what podman cannot give to a container.

@@ -180,7 +180,7 @@ func TestFilesOfClients(t *testing.T) {
 		},
 		{
 			"options of docker run", "mcp.json", `{"mcpServers": {"a": {"command": "docker", "args": ["--context", "x", "container", "run", "-i", "--rm", "--env-file", "run.env", "-e", "UNSET", "-e", "B=b", "-e", "FROM_ENV",
-				"--add-host", "db:10.0.0.7", "-p", "8080:80", "--ipc=host", "--shm-size=1g", "--platform", "linux/amd64", "--tmpfs", "/tmp:size=1m", "--gpus=all", "-h", "box", "--dns", "1.1.1.1",
+				"--add-host", "db:10.0.0.7", "-p", "8080:80", "--ipc=host", "--shm-size=1g", "--platform", "linux/amd64", "--tmpfs", "/tmp:size=1m", "--gpus=all", "-h", "box", "--add-host=host.docker.internal:host-gateway", "--dns", "1.1.1.1",
 				"--ulimit", "nofile=1024", "--security-opt", "seccomp=unconfined", "--stop-timeout", "5", "--health-cmd", "x",
 				"-v", "/a:/a:z", "-v", "/b:/b:ro,Z", "-v", "/c:/c:cached", "-v", "/d:/d:delegated", "-v", "/anonymous", "--mount", "type=volume,src=v,dst=/v,volume-nocopy=true", "--mount", "type=tmpfs,dst=/t",
 				"--cap-drop", "NET_RAW", "--cap-add=SYS_PTRACE,net_admin", "img"], "env": {"FROM_ENV": "yes"}}}}`,
@@ -206,7 +206,7 @@ func TestFilesOfClients(t *testing.T) {
 				}
 			},
 			[]string{
-				"options of docker run that mean nothing here are ignored: docker --context (a), -p (a), --platform (a), --gpus (a), -v ...:cached (a), -v ...:delegated (a), -v PATH, a volume without a name (a), --mount volume-nocopy (a)",
+				"options of docker run that mean nothing here are ignored: docker --context (a), -p (a), --platform (a), --gpus (a), --add-host host.docker.internal:host-gateway, as podman calls the host host.containers.internal (a), -v ...:cached (a), -v ...:delegated (a), -v PATH, a volume without a name (a), --mount volume-nocopy (a)",
 				"1:136: mcpServers.a.args[9]: neither env nor the environment has a variable UNSET, so the container gets none",
 			},
 		},
@@ -238,6 +238,13 @@ func TestFilesOfClients(t *testing.T) {
 			"a mistyped key", "mcp.json", `{"mcpServers": {"a": {"command": "x", "arg": ["y"], "replcas": 3}, "b": {"command": "x", "arg": ["y"]}}}`,
 			func(t *testing.T, f *File) { wantNames(t, f, "a", "b") },
 			[]string{"keys that mean nothing here are ignored: arg, did you mean args? (a, b), replcas, did you mean replicas? (a)"},
+		},
+		{
+			"servers that lose changes", "mcp.json", `{"mcpServers": {"a": {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-memory@2025.1.1"]}, "b": {"command": "docker", "args": ["run", "mcp/memory:latest"]},
+				"c": {"command": "npx", "args": ["@modelcontextprotocol/server-memory"], "max_ongoing_requests": 1}, "d": {"image": "docker.io/mcp/memory@sha256:ab"}, "e": {"command": "npx", "args": ["@modelcontextprotocol/server-memory-x"]},
+				"f": {"command": "docker", "args": ["run", "-v", "/a:/p:ro", "mcp/filesystem", "/p"]}}}`,
+			func(t *testing.T, f *File) { wantNames(t, f, "a", "b", "c", "d", "e", "f") },
+			[]string{"servers that lose changes when calls run at once need max_ongoing_requests: 1 to keep them all: @modelcontextprotocol/server-memory (a), docker.io/mcp/memory (b, d)"},
 		},
 		{
 			"default server that is left out", "mcp.json", `{"default_server": "b", "mcpServers": {"a": {"command": "x"}, "b": {"command": 7}}}`,

@@ -68,7 +68,7 @@ func TestEncode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := ParseServer(name, data, Options{}); err != nil || !reflect.DeepEqual(got, want) {
+		if got, _, err := ParseServer(name, data, Options{}); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %v\ngot  %+v\nwant %+v", name, err, got, want)
 		}
 	}
@@ -107,7 +107,7 @@ func TestParseLiteral(t *testing.T) {
 func TestParseServer(t *testing.T) {
 	want := withDefaults(func(s *fleet.Spec) { s.Replicas, s.CallTimeout = 2, 5*time.Second })
 	for _, body := range []string{`{"image": "docker.io/mcp/x", "replicas": 2, "call_timeout": "5s"}`, "image: docker.io/mcp/x\nreplicas: 2\ncall_timeout: 5"} {
-		if got, err := ParseServer("x", []byte(body), Options{}); err != nil || !reflect.DeepEqual(got, want) {
+		if got, _, err := ParseServer("x", []byte(body), Options{}); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%v\ngot  %+v\nwant %+v", err, got, want)
 		}
 	}
@@ -136,7 +136,7 @@ func TestParseServer(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.body, func(t *testing.T) {
-			spec, err := ParseServer(tt.name, []byte(tt.body), Options{})
+			spec, _, err := ParseServer(tt.name, []byte(tt.body), Options{})
 			var errs Errors
 			if !errors.As(err, &errs) || len(errs) == 0 {
 				t.Fatalf("accepted: %+v, %v", spec, err)

@@ -109,6 +109,7 @@ type parser struct {
 	broken           []leftOut
 	remote           []remoteEntry
 	ignored, dropped []named // keys, and options of docker run
+	losing           []named // servers that lose data when calls run at once
 	renames          []string
 }
 

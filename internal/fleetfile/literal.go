@@ -15,31 +15,29 @@ func ParseLiteral(data []byte, opts Options) (*File, error) {
 }
 
 // ParseServer reads the mapping of one server as ParseLiteral does. Paths in
-// its Errors begin with the keys of that mapping.
-func ParseServer(name fleet.ServerName, data []byte, opts Options) (fleet.Spec, error) {
+// its Errors and warnings begin with the keys of that mapping.
+func ParseServer(name fleet.ServerName, data []byte, opts Options) (fleet.Spec, []Warning, error) {
 	p := newLiteralParser(opts)
 	p.body = true
 	if why := badName(string(name)); why != "" {
 		p.errorf(nil, "", "%s", why)
-		return fleet.Spec{}, p.errs
+		return fleet.Spec{}, nil, p.errs
 	}
-	var spec fleet.Spec
+	f := &File{Servers: map[fleet.ServerName]fleet.Spec{}}
 	if root := p.document(data); root != nil {
-		var keep bool
-		e := entry{key: string(name), keyNode: root, value: root}
-		spec, keep = p.server(e, "", string(name), p.ofVSCode(root))
-		switch {
-		case keep || len(p.errs) > 0:
-		case len(p.remote) > 0:
-			p.errorf(root, "", "%s", notStdio)
-		default:
+		p.clients = p.ofVSCode(root)
+		spec, keep := p.server(entry{key: string(name), keyNode: root, value: root}, "", string(name), p.clients)
+		if keep {
+			f.Servers[name] = spec
+		} else if len(p.errs) == 0 && len(p.remote) == 0 {
 			p.errorf(root, "disabled", "a server cannot be switched off; replicas: 0 stops it")
 		}
+		p.summary(f)
 	}
 	if err := p.errs.orNil(); err != nil {
-		return fleet.Spec{}, err
+		return fleet.Spec{}, nil, err
 	}
-	return spec, nil
+	return f.Servers[name], f.Warnings, nil
 }
 
 func newLiteralParser(opts Options) *parser {

@@ -132,6 +132,9 @@ func (p *parser) summary(f *File) {
 	if len(p.renames) > 0 {
 		p.warnf(nil, "", "names that cannot be a DNS label are changed: %s", strings.Join(p.renames, ", "))
 	}
+	if len(p.losing) > 0 {
+		p.warnf(nil, "", "servers that lose changes when calls run at once need max_ongoing_requests: 1 to keep them all: %s", listNamed(p.losing))
+	}
 	slices.SortStableFunc(p.warnings, func(a, b Warning) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
