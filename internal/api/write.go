@@ -12,6 +12,7 @@ type Applied struct {
 	Servers       []Server         `json:"servers"`
 	DefaultServer fleet.ServerName `json:"default_server"`
 	Changes       []Change         `json:"changes"` // empty: it was so already
+	Warnings      []FieldError     `json:"warnings,omitempty"`
 	ETag          string           `json:"etag"`
 	Index         uint64           `json:"index"`
 	Effect
@@ -19,8 +20,9 @@ type Applied struct {
 
 // Written is the answer of writes to one server.
 type Written struct {
-	Server           // as it is after the write
-	Changes []Change `json:"changes"` // empty: it was so already
+	Server                // as it is after the write
+	Changes  []Change     `json:"changes"`            // empty: it was so already
+	Warnings []FieldError `json:"warnings,omitempty"` // about the spec that was sent
 	Effect
 }
 
@@ -42,9 +44,10 @@ type Effect struct {
 
 // DryRun is the answer of every write with ?dry_run=1.
 type DryRun struct {
-	DryRun  bool            `json:"dry_run"` // true
-	Changes []Change        `json:"changes"`
-	Plan    []PlannedAction `json:"plan"`
+	DryRun   bool            `json:"dry_run"` // true
+	Changes  []Change        `json:"changes"`
+	Plan     []PlannedAction `json:"plan"`
+	Warnings []FieldError    `json:"warnings,omitempty"`
 }
 
 // Change is what a write does to one server or node.

@@ -87,7 +87,7 @@ func (a *app) apply(ctx context.Context, client *api.Client, o applyOptions) err
 		if err := a.outcome(nil, planned.Changes, api.Effect{DryRun: true, Plan: planned.Plan}); err != nil {
 			return err
 		}
-		return f.incomplete()
+		return f.incomplete("would be applied")
 	}
 	if a.output != formatJSON {
 		a.changes(planned.Changes)
@@ -111,7 +111,7 @@ func (a *app) apply(ctx context.Context, client *api.Client, o applyOptions) err
 			return err
 		}
 	}
-	return f.incomplete()
+	return f.incomplete("is applied")
 }
 
 // applyError says what a refused plan means.
@@ -129,7 +129,7 @@ type givenFile struct {
 
 // incomplete is the error of a client's file of which not all could be applied.
 // The warnings have said what is wrong.
-func (f *givenFile) incomplete() error {
+func (f *givenFile) incomplete(done string) error {
 	if len(f.Broken) == 0 {
 		return nil
 	}
@@ -137,7 +137,7 @@ func (f *givenFile) incomplete() error {
 	for i, name := range f.Broken {
 		names[i] = string(name)
 	}
-	return fmt.Errorf("the file is applied without what is wrong in it: %s", strings.Join(names, ", "))
+	return fmt.Errorf("the file %s without what is wrong in it: %s", done, strings.Join(names, ", "))
 }
 
 func (a *app) readFile(path string) (*givenFile, error) {

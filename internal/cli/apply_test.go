@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -103,6 +104,28 @@ func TestApplyBesideTheDeleted(t *testing.T) {
 	}
 	f = newFakeAPI(t).on("GET /api/v1/servers", 200, `{"servers":[`+leaving+`]}`)
 	execute(t, f.URL, "", "get", "-o", "yaml").wants(t, 0, "servers: {}\n", "")
+}
+
+// A client's file is applied without what is wrong in it, and nothing goes
+// because of that.
+func TestApplyOfAClientsFile(t *testing.T) {
+	const file = `{"mcpServers": {"x": {"command": "docker", "args": ["run", "-p", "1:1", "x"], "icon": "i"}, "web": {"command": 7}, "far": {"url": "http://x"}}}`
+	const said = "mcpfleet: warning: stdin: remote servers are left out, since mcpfleet runs stdio servers: far\n" +
+		"mcpfleet: warning: stdin: keys that mean nothing here are ignored: icon (x)\n" +
+		"mcpfleet: warning: stdin: options of docker run that mean nothing here are ignored: -p (x)\n" +
+		"mcpfleet: warning: stdin:1:112: mcpServers.web: this server is left out: command: must be a string, not 7; put it in quotes if it is meant so\n"
+	for _, tt := range []struct{ flags, servers string }{{"", "old web x"}, {"--prune", "web x"}} {
+		f := applying(t)
+		r := execute(t, f.URL, file, append([]string{"apply", "-f", "-"}, strings.Fields(tt.flags)...)...)
+		r.wants(t, 1, printedOfWeb+"applied\n", said+"the file is applied without what is wrong in it: web")
+		if _, body := sent(t, f); serversOf(body) != tt.servers || body["servers"].(map[string]any)["web"].(map[string]any)["image"] != "w1" {
+			t.Errorf("%s: sent %v", tt.flags, body)
+		}
+	}
+	f := applying(t)
+	if r := execute(t, f.URL, file, "apply", "-f", "-", "--dry-run"); r.code != 1 || !strings.Contains(fmt.Sprint(r.err), "the file would be applied without what is wrong in it: web") || strings.Contains(f.writes(), "PUT /api/v1/servers If") {
+		t.Errorf("dry run: %+v, sent\n%s", r, f.writes())
+	}
 }
 
 func TestApplyDefaultServer(t *testing.T) {

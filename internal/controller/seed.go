@@ -156,18 +156,23 @@ func (s *seeder) Run(ctx context.Context, file *fleetfile.File) error {
 			s.log.Warn("told to apply the fleet file, but there is none: no --config was given")
 			continue
 		}
-		file, err := s.parse()
-		if err == nil && len(file.Broken) > 0 {
-			// Applied without them, they would be stopped where they run.
-			err = fmt.Errorf("servers of the file have errors, so nothing was changed: %v", file.Broken)
-		}
-		if err == nil {
-			err = s.put(ctx, file, desired.Match{})
-		}
+		file, err := s.reload(ctx)
 		if err != nil {
 			s.log.Error("apply the fleet file again", "err", err)
 			continue
 		}
 		s.log.Info("the fleet file was applied again", "file", s.cfg.File, "servers", len(file.Servers))
 	}
+}
+
+// reload makes the fleet file desired, whatever is stored.
+func (s *seeder) reload(ctx context.Context) (*fleetfile.File, error) {
+	file, err := s.parse()
+	if err != nil {
+		return nil, err
+	}
+	if len(file.Broken) > 0 { // applied without them, they would be stopped where they run
+		return nil, fmt.Errorf("servers of the file have errors, so nothing was changed: %v", file.Broken)
+	}
+	return file, s.put(ctx, file, desired.Match{})
 }

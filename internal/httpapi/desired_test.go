@@ -105,6 +105,38 @@ func TestWrites(t *testing.T) {
 	}
 }
 
+// Files of clients are taken with a word about what is not taken of them.
+func TestWarningsOfWrites(t *testing.T) {
+	f := newFixture()
+	const file = `{"mcpServers": {"Every": {"command": "x", "icon": "i"}, "far": {"url": "http://x"}}}`
+	const one = `{"type": "stdio", "command": "x", "icon": "i"}`
+	for _, tt := range []struct {
+		path, body string
+		status     int
+		want       []string
+	}{
+		{"/api/v1/servers?dry_run=1", file, 200, []string{"remote servers are left out, since mcpfleet runs stdio servers: far", "keys that mean nothing here are ignored: icon (Every)", `names that cannot be a DNS label are changed: "Every" is served as every`}},
+		{"/api/v1/servers", file, 201, []string{"remote servers are left out, since mcpfleet runs stdio servers: far", "keys that mean nothing here are ignored: icon (Every)", `names that cannot be a DNS label are changed: "Every" is served as every`}},
+		{"/api/v1/servers/every?dry_run=1", one, 200, []string{"keys that mean nothing here are ignored: icon (every)"}},
+		{"/api/v1/servers/every", one, 200, []string{"keys that mean nothing here are ignored: icon (every)"}},
+		{"/api/v1/servers/every", `{"command": "x"}`, 200, nil},
+	} {
+		got := wantOK[struct {
+			Warnings []api.FieldError `json:"warnings"`
+		}](t, f.do("PUT", tt.path, tt.body), tt.status)
+		var said []string
+		for _, w := range got.Warnings {
+			said = append(said, w.Message)
+		}
+		if !slices.Equal(said, tt.want) {
+			t.Errorf("%s: warnings %q, want %q", tt.path, said, tt.want)
+		}
+	}
+	if w := f.do("PUT", "/api/v1/servers", `{"mcpServers": {"a": {"command": "x"}, "b": {"command": 7}}}`); w.Code != 400 {
+		t.Errorf("a file with a broken server: %d %s", w.Code, w.Body)
+	}
+}
+
 // Every write refuses for reasons of its own, tried out or for real, and
 // changes nothing.
 func TestRefusedWrites(t *testing.T) {

@@ -48,11 +48,11 @@ func (h *Handler) servePutServers(w *response, r *http.Request, _ string) {
 		case err != nil:
 			return err
 		case o.dry:
-			w.dryRun(d)
+			w.dryRun(d, file.Warnings...)
 			return nil
 		}
 		w.written(d.changes, d.state.ETag(), d.state.Index, api.Applied{
-			Servers: h.servers(d.state), DefaultServer: d.state.Default(), Changes: changesOf(d.changes),
+			Servers: h.servers(d.state), DefaultServer: d.state.Default(), Changes: changesOf(d.changes), Warnings: warningsOf(file.Warnings),
 			ETag: d.state.ETag(), Index: d.state.Index,
 		})
 		return nil
@@ -72,7 +72,8 @@ func (h *Handler) servePutServer(w *response, r *http.Request, arg string) {
 		return
 	}
 	name := fleet.ServerName(arg)
-	spec, err := fleetfile.ParseServer(name, body, fleetfile.Options{Filename: filename})
+	spec, warnings, err := fleetfile.ParseServer(name, body, fleetfile.Options{Filename: filename})
+	o.warnings = warnings
 	if err != nil {
 		w.fail(specError(err))
 		return
@@ -152,6 +153,15 @@ func inWords(e *fleetfile.Error) string {
 	return text
 }
 
+// warningsOf writes what is to be known about a document that was taken.
+func warningsOf(all []fleetfile.Warning) []api.FieldError {
+	var out []api.FieldError
+	for _, one := range all {
+		out = append(out, api.FieldError{Path: one.Path, Line: one.Line, Column: one.Column, Message: one.Msg})
+	}
+	return out
+}
+
 // writeServer does a write to one server and answers.
 func (h *Handler) writeServer(w *response, r *http.Request, body []byte, name fleet.ServerName, o write, c desired.Command) {
 	h.atLeader(w, r, body, func(ctx context.Context) error {
@@ -160,7 +170,7 @@ func (h *Handler) writeServer(w *response, r *http.Request, body []byte, name fl
 		case err != nil:
 			return err
 		case o.dry:
-			w.dryRun(d)
+			w.dryRun(d, o.warnings...)
 			return nil
 		}
 		s, ok := h.server(d.state, name)
@@ -169,7 +179,7 @@ func (h *Handler) writeServer(w *response, r *http.Request, body []byte, name fl
 			s = api.Server{Name: name, State: fleet.StateDeleting, Reason: "the server was deleted", Spec: []byte("{}"), LastEnded: []api.Ended{}}
 			s.Revision = d.state.LastRevision[name]
 		}
-		w.written(d.changes, s.ETag, max(s.Index, indexAfter(d.state, name)), api.Written{Server: s, Changes: changesOf(d.changes)})
+		w.written(d.changes, s.ETag, max(s.Index, indexAfter(d.state, name)), api.Written{Server: s, Changes: changesOf(d.changes), Warnings: warningsOf(o.warnings)})
 		return nil
 	})
 }

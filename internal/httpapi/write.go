@@ -13,6 +13,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
 
 // write is a request to change desired state: what its query and headers say.
@@ -20,6 +21,8 @@ type write struct {
 	match desired.Match
 	dry   bool
 	key   string
+	// warnings are about the document that was sent.
+	warnings []fleetfile.Warning
 }
 
 const maxKey = 255 // of idempotency keys, as package desired keeps them
@@ -114,8 +117,8 @@ func (h *Handler) refused(st *desired.State, c desired.Command, err error) error
 }
 
 // dryRun answers a write that was only tried out.
-func (w *response) dryRun(d done) {
-	w.json(http.StatusOK, api.DryRun{DryRun: true, Changes: changesOf(d.changes), Plan: notNil(d.plan)})
+func (w *response) dryRun(d done, warnings ...fleetfile.Warning) {
+	w.json(http.StatusOK, api.DryRun{DryRun: true, Changes: changesOf(d.changes), Plan: notNil(d.plan), Warnings: warningsOf(warnings)})
 }
 
 // written answers a write.

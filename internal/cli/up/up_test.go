@@ -228,6 +228,31 @@ func TestRunServesWhatItCan(t *testing.T) {
 	}
 }
 
+// A client's file is served without what is wrong in it, and each warning is
+// printed once.
+func TestRunServesAClientsFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mcp.json")
+	text := `{"mcpServers": {"x": {"command": "y", "icon": "i"}, "bad": {"command": "npx -y z"}, "far": {"url": "http://x"}}}`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := begin(t, "same", func(c *Config) { c.File = file })
+	r.untilPrinted("mcpfleet is ready")
+	for _, want := range []string{
+		"warning: " + file + ": remote servers are left out, since mcpfleet runs stdio servers: far\n",
+		"warning: " + file + ": keys that mean nothing here are ignored: icon (x)\n",
+		"warning: " + file + ":1:72: mcpServers.bad: this server is left out: command: has the arguments in the same string; move them to args, as \"command\": \"npx\", \"args\": [\"-y\", \"z\"]\n",
+	} {
+		if n := strings.Count(r.out.String(), want); n != 1 {
+			t.Errorf("printed %d times, want once: %s\n%s", n, want, r.out)
+		}
+	}
+	close(r.stop)
+	if err := r.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
 // What was deployed is resumed as it was: with the demo server only where that
 // was there, and with the runtime that was asked for.
 func TestRunResumes(t *testing.T) {
