@@ -60,6 +60,7 @@ var outcomes = []struct {
 	{fleet.ErrTimeout, http.StatusGatewayTimeout, CodeTimeout},
 	{fleet.ErrOverloaded, http.StatusServiceUnavailable, CodeOverloaded},
 	{fleet.ErrReplicaLost, http.StatusBadGateway, CodeReplicaLost},
+	{fleet.ErrRequestTooLarge, http.StatusRequestEntityTooLarge, CodeTooLarge},
 	{fleet.ErrBadReply, http.StatusBadGateway, CodeBadReply},
 	{fleet.ErrReplyTooLarge, http.StatusBadGateway, CodeBadReply},
 	{fleet.ErrStopped, http.StatusServiceUnavailable, CodeStopped},

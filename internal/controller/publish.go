@@ -123,7 +123,7 @@ func lastKnown(sv *desired.Server) *fleet.Catalogue {
 func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Replica, snap *observe.Snapshot) route.Server {
 	s := route.Server{
 		Name: d.Name, MaxOngoing: d.Spec.MaxOngoingRequests, MaxQueued: d.Spec.MaxQueuedRequests,
-		CallTimeout: d.Spec.CallTimeout, MaxCallDuration: d.Spec.MaxCallDuration,
+		MaxRequestBytes: d.Spec.RequestLimit(), CallTimeout: d.Spec.CallTimeout, MaxCallDuration: d.Spec.MaxCallDuration,
 	}
 	if d.Spec.Replicas == 0 {
 		s.Stopped = true

@@ -75,6 +75,7 @@ func specFields(s *fleet.Spec) []field {
 		field{name: "max_replicas_per_node", text: jsonUnless(s.MaxReplicasPerNode == 0, s.MaxReplicasPerNode)},
 		field{name: "max_ongoing_requests", text: jsonUnless(false, s.MaxOngoingRequests)},
 		field{name: "max_queued_requests", text: jsonUnless(false, s.MaxQueuedRequests)},
+		field{name: "max_request_bytes", text: jsonUnless(false, s.RequestLimit())},
 		field{name: "call_timeout", text: duration(s.CallTimeout)},
 		field{name: "max_call_duration", text: duration(s.MaxCallDuration)},
 	)

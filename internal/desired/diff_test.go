@@ -24,7 +24,7 @@ func fullSpec() fleet.Spec {
 			Health:       fleet.Health{Period: 10 * time.Second, Timeout: 5 * time.Second, Failures: 3},
 			StartTimeout: time.Minute, StopGrace: 2 * time.Second, DrainTimeout: 30 * time.Second,
 		},
-		Replicas: 2, MaxReplicasPerNode: 1, MaxOngoingRequests: 8, MaxQueuedRequests: 128,
+		Replicas: 2, MaxReplicasPerNode: 1, MaxOngoingRequests: 8, MaxQueuedRequests: 128, MaxRequestBytes: 4 << 20,
 		CallTimeout: time.Minute, MaxCallDuration: 10 * time.Minute, DefaultTool: "t", EnabledTools: []string{"t", "u"}, DisabledTools: []string{"u"},
 	}
 }

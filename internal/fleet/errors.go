@@ -23,6 +23,8 @@ var (
 	// ErrReplyTooLarge: the server's reply is longer than a line may be. It
 	// is a kind of bad reply.
 	ErrReplyTooLarge = errors.New("server's reply is too large")
+	// ErrRequestTooLarge: the call is larger than its server takes.
+	ErrRequestTooLarge = errors.New("call is too large")
 	// ErrOverloaded: a bound was reached: the queue, or buffer memory.
 	ErrOverloaded = errors.New("overloaded")
 	// ErrNoReplica: no replica is ready, and none is on its way.

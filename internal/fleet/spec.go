@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -18,9 +19,12 @@ type Spec struct {
 	MaxReplicasPerNode int // 0: no bound
 	MaxOngoingRequests int // per replica
 	MaxQueuedRequests  int // per server and controller
-	CallTimeout        time.Duration
-	MaxCallDuration    time.Duration // progress notifications push a deadline up to here
-	DefaultTool        string        // "" for none
+	// MaxRequestBytes is how large a call may be, as the one line that the
+	// server reads; see RequestLimit.
+	MaxRequestBytes int64 `json:",omitempty"`
+	CallTimeout     time.Duration
+	MaxCallDuration time.Duration // progress notifications push a deadline up to here
+	DefaultTool     string        // "" for none
 	// The tools that are offered, nil for all, and those of them that are not.
 	// The others are neither listed nor called.
 	EnabledTools  []string `json:",omitempty"`
@@ -40,6 +44,9 @@ func (s *Spec) SwitchedOffBy(tool string) string {
 	}
 	return ""
 }
+
+// RequestLimit returns how large a call of the server may be.
+func (s *Spec) RequestLimit() int64 { return cmp.Or(s.MaxRequestBytes, DefaultMaxRequestBytes) }
 
 // Template is the part of a spec that a replica is made from. Two specs with
 // equal templates belong to the same revision.
@@ -103,9 +110,11 @@ const Masked = "***"
 
 // Defaults of a spec, in one place.
 const (
-	DefaultReplicas        = 1
-	DefaultMaxOngoing      = 8
-	DefaultMaxQueued       = 128
+	DefaultReplicas   = 1
+	DefaultMaxOngoing = 8
+	DefaultMaxQueued  = 128
+	// Servers of the TypeScript SDK stop reading for good at 10 MiB.
+	DefaultMaxRequestBytes = 8 << 20
 	DefaultCallTimeout     = 60 * time.Second
 	DefaultMaxCallDuration = 10 * time.Minute
 	DefaultHealthPeriod    = 10 * time.Second

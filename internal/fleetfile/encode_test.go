@@ -35,6 +35,7 @@ servers:
     resources: { cpus: 0.0000001, memory: 512m, pids: 256 }
     max_ongoing_requests: 4
     max_queued_requests: 0
+    max_request_bytes: 1048577
     call_timeout: 5s
     max_call_duration: 7.000000001s
     sessions: shared

@@ -93,6 +93,7 @@ max_replicas_per_node: 2
 resources: { cpus: 0.5, memory: 512m, pids: 256 }
 max_ongoing_requests: 4
 max_queued_requests: 0
+max_request_bytes: 64m
 call_timeout: 5s
 max_call_duration: 1m30s
 sessions: shared
@@ -109,7 +110,7 @@ drain_timeout: 0`, fleet.Spec{
 				Health:       fleet.Health{Period: 2 * time.Second, Timeout: 1500 * time.Millisecond, Failures: 2},
 				StartTimeout: 90 * time.Second, StopGrace: 500 * time.Millisecond,
 			},
-			Replicas: 3, MaxReplicasPerNode: 2, MaxOngoingRequests: 4, CallTimeout: 5 * time.Second, MaxCallDuration: 90 * time.Second, DefaultTool: "go",
+			Replicas: 3, MaxReplicasPerNode: 2, MaxOngoingRequests: 4, MaxRequestBytes: 64 << 20, CallTimeout: 5 * time.Second, MaxCallDuration: 90 * time.Second, DefaultTool: "go",
 		}},
 		{"env as a list", "image: docker.io/mcp/x\nenv: [A=1=2, KEY, B=]", withDefaults(func(s *fleet.Spec) {
 			s.Env = map[string]string{"A": "1=2", "KEY": "s3cret", "B": ""}
@@ -127,6 +128,7 @@ drain_timeout: 0`, fleet.Spec{
 		{"long timeout lengthens the default maximum", "image: docker.io/mcp/x\ncall_timeout: 1h", withDefaults(func(s *fleet.Spec) {
 			s.CallTimeout, s.MaxCallDuration = time.Hour, time.Hour
 		})},
+		{"the usual size of calls", "image: docker.io/mcp/x\nmax_request_bytes: 8MiB", withDefaults(nil)},
 		{"no health checks", "image: docker.io/mcp/x\nhealth: off", withDefaults(func(s *fleet.Spec) { s.Health.Off = true })},
 		{"the usual health checks", "image: docker.io/mcp/x\nhealth: on", withDefaults(nil)},
 		{"empty sections", "image: docker.io/mcp/x\nargs:\nenv:\nmounts:\nlabels:\nresources:\nhealth:", withDefaults(nil)},
@@ -233,6 +235,8 @@ func TestParseErrors(t *testing.T) {
 		{"bad memory", "", image("resources: {memory: 5x}"), `f.yaml:4:25: servers.x.resources.memory: must be an amount of memory, as 512m or 1GiB, not "5x"`},
 		{"memory without unit", "", image("resources: {memory: 512}"), `f.yaml:4:25: servers.x.resources.memory: must be at least 6m, not "512": no container starts in less`},
 		{"huge memory", "", image("resources: {memory: 9999999999t}"), `f.yaml:4:25: servers.x.resources.memory: must be an amount of memory, as 512m or 1GiB, not "9999999999t"`},
+		{"no size of calls", "", image("max_request_bytes: 0"), `f.yaml:4:24: servers.x.max_request_bytes: must be between 1024 and 67108864 bytes, not "0"`},
+		{"bad size of calls", "", image("max_request_bytes: big"), `f.yaml:4:24: servers.x.max_request_bytes: must be an amount of bytes, as 8m or 8388608, not "big"`},
 		{"bad duration", "", image("call_timeout: soon"), `f.yaml:4:19: servers.x.call_timeout: must be a duration, as 30s or 1m30s, not "soon"`},
 		{"duration NaN", "", image("call_timeout: \"NaN\""), `f.yaml:4:19: servers.x.call_timeout: must be a duration, as 30s or 1m30s, not "NaN"`},
 		{"no duration", "", image("call_timeout: 0"), `f.yaml:4:19: servers.x.call_timeout: must be between 1ms and 720h0m0s, not "0"`},

@@ -261,6 +261,16 @@ func (p *parser) memory(n *yaml.Node, path string) (int64, bool) {
 	return size, ok
 }
 
+// size decodes an amount of bytes within the key's bounds.
+func (p *parser) size(n *yaml.Node, path string, k keyShape) (int64, bool) {
+	size, ok := scalarAs(p, n, path, "an amount of bytes, as 8m or 8388608", ParseSize)
+	if ok && (size < k.low || size > k.high) {
+		p.errorf(n, path, "must be between %d and %d bytes, not %s", k.low, k.high, describe(resolve(n)))
+		return 0, false
+	}
+	return size, ok
+}
+
 func (p *parser) duration(n *yaml.Node, path string, k keyShape) (time.Duration, bool) {
 	low, high := time.Duration(k.low), time.Duration(k.high)
 	d, ok := scalarAs(p, n, path, wantDuration, parseDuration)

@@ -242,6 +242,10 @@ var verdicts = []struct {
 	{imageWith("resources: {pids: 0}"), false},
 	{imageWith("max_ongoing_requests: 0"), false},
 	{imageWith("max_queued_requests: 0"), true},
+	{imageWith("max_request_bytes: 16m"), true},
+	{imageWith("max_request_bytes: 4096"), true},
+	{imageWith("max_request_bytes: 100"), false},
+	{imageWith("max_request_bytes: large"), false},
 	{imageWith("max_queued_requests: 1000001"), false},
 	{imageWith("call_timeout: 5"), true},
 	{imageWith("call_timeout: 1m30.5s"), true},
@@ -387,7 +391,7 @@ func TestSchemaDefaults(t *testing.T) {
 	}
 	slices.Sort(with)
 	const all = "call_timeout drain_timeout health.failures health.period health.timeout max_call_duration max_ongoing_requests max_queued_requests " +
-		"no_new_privileges pull_policy read_only replicas sessions start_timeout stop_grace"
+		"max_request_bytes no_new_privileges pull_policy read_only replicas sessions start_timeout stop_grace"
 	if got := strings.Join(with, " "); got != all {
 		t.Errorf("keys with defaults:\ngot  %s\nwant %s", got, all)
 	}

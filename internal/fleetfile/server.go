@@ -166,6 +166,10 @@ func (d *serverDecoder) key(e entry) {
 		setInt(&s.MaxOngoingRequests)(d.integer(n, at, k))
 	case "max_queued_requests":
 		setInt(&s.MaxQueuedRequests)(d.integer(n, at, k))
+	case "max_request_bytes":
+		if size, ok := d.size(n, at, k); ok && size != fleet.DefaultMaxRequestBytes {
+			s.MaxRequestBytes = size
+		}
 	case "call_timeout":
 		set(&s.CallTimeout)(d.duration(n, at, k))
 	case "max_call_duration":

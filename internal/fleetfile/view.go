@@ -46,6 +46,7 @@ type ServerView struct {
 	Resources          ResourcesView     `json:"resources,omitzero" kind:"section" jsonschema_description:"What a replica reserves on its node, and may use. Nothing reserves nothing and limits nothing."`
 	MaxOngoingRequests int               `json:"max_ongoing_requests" kind:"count" bounds:"1 10000" jsonschema_description:"Calls at once per replica."`
 	MaxQueuedRequests  int               `json:"max_queued_requests" kind:"count" bounds:"0 1000000" jsonschema_description:"Calls waiting per server; more are refused as overloaded."`
+	MaxRequestBytes    int64             `json:"max_request_bytes" kind:"size" bounds:"1k 64m" jsonschema_description:"How large a call may be, as the one line that the server reads: 8m, 1MiB or bytes. Larger ones are refused."`
 	CallTimeout        string            `json:"call_timeout" kind:"duration" bounds:"1ms 720h" jsonschema_description:"A call's deadline. Each progress notification of the server pushes it that far forward."`
 	MaxCallDuration    string            `json:"max_call_duration" kind:"duration" bounds:"1ms 720h" jsonschema_description:"How long a call may last with progress notifications; not less than call_timeout."`
 	Sessions           string            `json:"sessions,omitempty" kind:"choice" bounds:"shared" jsonschema_description:"shared: one initialised conversation serves all callers."`
@@ -152,6 +153,7 @@ func viewOf(s *fleet.Spec) ServerView {
 		Resources:          ResourcesView(s.Resources),
 		MaxOngoingRequests: s.MaxOngoingRequests,
 		MaxQueuedRequests:  s.MaxQueuedRequests,
+		MaxRequestBytes:    s.RequestLimit(),
 		CallTimeout:        s.CallTimeout.String(),
 		MaxCallDuration:    s.MaxCallDuration.String(),
 		Sessions:           s.Sessions,

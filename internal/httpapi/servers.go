@@ -216,7 +216,7 @@ func templateView(t *fleet.Template) json.RawMessage {
 		return json.RawMessage("{}") // plain data always encodes
 	}
 	for _, key := range []string{
-		"replicas", "max_replicas_per_node", "max_ongoing_requests", "max_queued_requests", "call_timeout", "max_call_duration", "default_tool",
+		"replicas", "max_replicas_per_node", "max_ongoing_requests", "max_queued_requests", "max_request_bytes", "call_timeout", "max_call_duration", "default_tool",
 	} {
 		delete(view, key)
 	}

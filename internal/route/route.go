@@ -64,6 +64,7 @@ type Server struct {
 	Name            fleet.ServerName
 	MaxOngoing      int // per replica; 0: no bound
 	MaxQueued       int
+	MaxRequestBytes int64         // of a call, as one line; 0: no bound
 	CallTimeout     time.Duration // 0: the default
 	MaxCallDuration time.Duration // 0: the default
 	Replicas        []Replica     // those that take calls
@@ -157,9 +158,26 @@ func (r *Router) Call(ctx context.Context, c fleet.Call) (fleet.CallResult, erro
 		return fleet.CallResult{}, fmt.Errorf("%w %q", fleet.ErrUnknownServer, c.Server)
 	}
 	start := time.Now()
+	if err := s.tooLarge(&c); err != nil {
+		s.metrics.ended(nil, err, 0)
+		return fleet.CallResult{}, err
+	}
 	res, err := s.call(ctx, &c, start)
 	s.metrics.ended(&res, err, time.Since(start))
 	return res, err
+}
+
+// envelopeBytes is more than what a worker puts around the parameters of a
+// call: JSON-RPC's members, the id, the progress token, the end of the line.
+const envelopeBytes = 128
+
+// tooLarge refuses a call that is larger than the server takes.
+func (s *server) tooLarge(c *fleet.Call) error {
+	limit, size := s.maxRequest.Load(), int64(len(c.Params)+len(c.Method)+envelopeBytes)
+	if limit == 0 || size <= limit {
+		return nil
+	}
+	return fmt.Errorf("server %q: %w: its message is about %d bytes, and max_request_bytes of the server is %d", s.name, fleet.ErrRequestTooLarge, size, limit)
 }
 
 func (s *server) call(ctx context.Context, c *fleet.Call, start time.Time) (fleet.CallResult, error) {

@@ -767,6 +767,26 @@ func TestRefusedCallLooksAgain(t *testing.T) {
 	})
 }
 
+func TestCallThatIsTooLarge(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := &worker{}
+		b := newBench(t, Server{MaxRequestBytes: 1 << 10, Replicas: one(w)})
+		fits := strings.Repeat("x", 1<<10-envelopeBytes-len("tools/call"))
+		p := b.call(fits)
+		w.next(t).ok()
+		wantResult(t, p, fits)
+		wantErr(t, b.call(fits+"x"), fleet.ErrRequestTooLarge, `server "s"`, "1025 bytes", "max_request_bytes", "1024")
+		if w.total() != 1 {
+			t.Errorf("%d calls were delivered, want 1", w.total())
+		}
+		b.view.MaxRequestBytes = 1 << 20 // in place
+		b.update()
+		p = b.call(fits + "x")
+		w.next(t).ok()
+		wantResult(t, p, fits+"x")
+	})
+}
+
 func TestStreamKeepsItsContext(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		var inner context.Context

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -28,6 +29,8 @@ type server struct {
 	zone    string
 	rnd     func(n int) int
 	metrics *serverMetrics
+
+	maxRequest atomic.Int64 // in bytes; 0: no bound
 
 	mu         sync.Mutex
 	limits     Server // as last updated; its Replicas are nil
@@ -111,6 +114,7 @@ func (s *server) update(v *Server) {
 		r.index = -1
 	}
 	changed := len(s.replicas) != len(v.Replicas)
+	s.maxRequest.Store(v.MaxRequestBytes)
 	s.limits = *v
 	s.limits.Replicas = nil
 	s.learn(v.Ends)
