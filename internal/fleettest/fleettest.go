@@ -53,6 +53,8 @@ type Options struct {
 	// ShutdownDelay is how long controllers serve on when they are stopped.
 	ShutdownDelay time.Duration
 	DialOptions   []grpc.DialOption // of the controller's connections to workers
+	// Runtimes makes what a worker offers; nil: agenttest's.
+	Runtimes func(node fleet.NodeID, dataDir string, log *slog.Logger) ([]fleet.Runtime, error)
 }
 
 // Worker is one worker in its present life.
@@ -124,8 +126,13 @@ func (c *Cluster) StartWorker(name fleet.NodeID) *Worker {
 	w.process = start("worker "+string(name), func(ctx context.Context) error {
 		return worker.Run(ctx, worker.Config{
 			Node: name, Capacity: fleet.Resources{CPUs: 8, Memory: 8 << 30}, DataDir: w.Data,
-			Runtimes: func(context.Context) ([]fleet.Runtime, error) { return []fleet.Runtime{plain{w.Runtime}}, nil },
-			GRPC:     w.conns, Gossip: "127.0.0.1:0", Join: c.gossip(),
+			Runtimes: func(context.Context) ([]fleet.Runtime, error) {
+				if c.opts.Runtimes != nil {
+					return c.opts.Runtimes(name, w.Data, c.log)
+				}
+				return []fleet.Runtime{plain{w.Runtime}}, nil
+			},
+			GRPC: w.conns, Gossip: "127.0.0.1:0", Join: c.gossip(),
 			DrainTimeout: 5 * time.Second, Hurry: c.hurry, Log: c.log,
 			Bound: func(string, string) error { close(bound); return nil },
 		})

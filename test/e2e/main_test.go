@@ -50,7 +50,7 @@ func build() error {
 // so go test takes them for what the tests depend on, and does not show cached
 // results of other programs.
 var sources = sync.OnceValue(func() error {
-	for _, dir := range []string{"cmd", "internal", "test/e2e", "deploy/images"} {
+	for _, dir := range []string{"cmd", "internal", "test/e2e", "test/tsclient", "deploy/images"} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(_ string, _ fs.DirEntry, err error) error { return err })
 		if err != nil {
 			return err

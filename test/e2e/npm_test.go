@@ -4,18 +4,15 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/tsclient"
 )
 
 // npmServers are the images, and how to start each by hand.
@@ -40,7 +37,6 @@ func TestNPMServersInContainers(t *testing.T) {
 	}
 	needPodman(t, images...)
 	t.Parallel()
-	client := tsClient(t)
 	data := t.TempDir()
 	if err := os.WriteFile(filepath.Join(data, "hello.txt"), []byte("hello from the host\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -71,7 +67,7 @@ servers:
 	}
 
 	for _, s := range npmServers {
-		want := client.list(t, s.name, s.run, s.args, data)
+		want := listOverStdio(t, s.name, s.run, s.args, data)
 		got, err := c.Tools(t.Context(), fleet.ServerName(s.name))
 		if err != nil {
 			t.Errorf("tools of %s: %v", s.name, err)
@@ -165,73 +161,17 @@ type tsTool struct {
 	InputSchema json.RawMessage
 }
 
-// ts is the official TypeScript client, installed from its lock file.
-type ts struct{ dir string }
-
-// tsClient installs it into the user's cache, once for each version of it.
-func tsClient(t *testing.T) ts {
-	t.Helper()
-	cache := os.Getenv("MCPFLEET_CACHE")
-	if cache == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache = filepath.Join(user, "mcpfleet")
-	}
-	sum := sha256.New()
-	files := map[string][]byte{}
-	for _, name := range []string{"package.json", "package-lock.json", ".npmrc", "list.mjs"} {
-		b, err := os.ReadFile(filepath.Join("ts", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[name] = b
-		fmt.Fprintf(sum, "%s %d\n%s", name, len(b), b)
-	}
-	dir := filepath.Join(cache, "e2e", fmt.Sprintf("ts-%x", sum.Sum(nil)[:8]))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	lock, err := os.OpenFile(filepath.Join(cache, "e2e", "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Close() // and with it the lock
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	done := filepath.Join(dir, ".installed")
-	if _, err := os.Stat(done); err == nil {
-		return ts{dir}
-	}
-	for name, b := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.Command("npm", "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error")
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
-	if err := os.WriteFile(done, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return ts{dir}
-}
-
 // list asks the image itself for its tools. DIR in options is the directory.
-func (c ts) list(t *testing.T, server string, run, args []string, data string) []tsTool {
+func listOverStdio(t *testing.T, server string, run, args []string, data string) []tsTool {
 	t.Helper()
 	name := newToken(t)
-	line := []string{"list.mjs", "podman", "run", "-i", "--rm", "--pull=never", "--network=none", "--name", name}
+	line := []string{"podman", "run", "-i", "--rm", "--pull=never", "--network=none", "--name", name}
 	for _, o := range run {
 		line = append(line, strings.ReplaceAll(o, "DIR", data))
 	}
 	line = append(append(line, "docker.io/mcp/"+server), args...)
-	cmd := exec.Command("node", line...)
-	cmd.Dir, cmd.Env = c.dir, environ()
+	cmd := tsclient.Command(t, tsclient.List, line...)
+	cmd.Env = environ()
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
