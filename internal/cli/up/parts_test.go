@@ -173,7 +173,7 @@ func TestServerRows(t *testing.T) {
 	want := []progress.Row{
 		{Name: "a", Key: "DEPLOYING, STARTING", Text: "DEPLOYING, 1/3 ready, 1 pulling, 1 starting", Detail: "40%"},
 		{Name: "b", Key: "UNAVAILABLE, UNKNOWN", Text: "UNAVAILABLE, 0/1 ready, 1 pending: no room"},
-		{Name: "c", Key: "DEPLOYING, UNKNOWN", Text: "DEPLOYING: waiting for worker-3 to report; 0 of 1 replica ready"},
+		{Name: "c", Text: "DEPLOYING, 0/1 ready", Detail: "waiting for worker-3 to report; 0 of 1 replica ready"},
 		{Name: "d", Key: "READY, UNKNOWN", Text: "READY, 2/2 ready"},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -208,8 +208,7 @@ func TestOneLineForEachPhase(t *testing.T) {
 	look(deploying, 2, "READY", "STARTING")
 	look(ready, 3, "READY", "READY", "READY")
 	look(ready, 3, "READY", "READY", "READY")
-	want := `x: DEPLOYING: because
-workers: 0/3 joined
+	want := `workers: 0/3 joined
 x: DEPLOYING, 0/3 ready, 1 pending, 1 pulling
 x: DEPLOYING, 0/3 ready, 1 pulling, 1 starting
 x: READY, 3/3 ready
@@ -217,6 +216,34 @@ workers: 3/3 joined
 `
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", &out, want)
+	}
+}
+
+// While nothing starts although all workers are there, it is said why, once.
+func TestIdle(t *testing.T) {
+	var out strings.Builder
+	w := &watcher{workers: 1, out: progress.New(&out)}
+	s := snapshot{
+		ready: api.Ready{Servers: []api.ServerReady{{Name: "x", State: fleet.StateDeploying, Desired: 1, Reason: "waiting for worker-3 to report"}}},
+		nodes: []api.Node{{Role: fleet.RoleWorker, State: api.NodeReady}},
+	}
+	for range 5 * idleLooks {
+		w.tellIdle(s)
+	}
+	if want := "nothing has started yet; x: waiting for worker-3 to report\n"; out.String() != want {
+		t.Errorf("got %q, want %q", &out, want)
+	}
+	out.Reset()
+	w.idle = 0
+	for i := range 5 * idleLooks {
+		s.replicas = nil
+		if i%idleLooks == 0 {
+			s.replicas = []api.Replica{{Server: "x"}}
+		}
+		w.tellIdle(s)
+	}
+	if out.Len() > 0 {
+		t.Errorf("while something starts it said %q", &out)
 	}
 }
 

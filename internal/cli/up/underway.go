@@ -18,6 +18,10 @@ const (
 	callPatience = 5 * time.Second
 )
 
+// forceText is said at the second signal. Workers that are killed leave their
+// containers behind.
+const forceText = "ending everything at once; the next start removes the containers that are left"
+
 // stopText says what a stop waits for.
 func stopText(calls int) string {
 	if calls == 0 {

@@ -150,14 +150,25 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	ring := newRing()
 	ctx, cancel := context.WithCancelCause(ctx)
 	var listener sync.WaitGroup
-	defer func() { cancel(nil); listener.Wait() }()
+	finished := make(chan struct{})
+	defer func() { cancel(nil); close(finished); listener.Wait() }()
 	over := ctx.Done()
 	listener.Go(func() {
 		select {
 		case <-cfg.Stop:
-			out.Event(stopText(callsUnderWay(ctx, ring.fronts())))
-			cancel(errAskedToStop)
 		case <-over:
+			return
+		}
+		out.Event(stopText(callsUnderWay(ctx, ring.fronts())))
+		cancel(errAskedToStop)
+		select {
+		case <-cfg.Force:
+		case <-finished:
+		}
+		select {
+		case <-cfg.Force: // children are killed by those who wait for them
+			out.Event(forceText)
+		default:
 		}
 	})
 
@@ -280,16 +291,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		w.run(running)
 		return nil
 	})
-	finished := make(chan struct{})
-	listener.Go(func() {
-		select {
-		case <-cfg.Force:
-			out.Event("ending everything at once")
-		case <-finished:
-		}
-	})
 	err = group.Wait()
-	close(finished)
 	out.Finish()
 	return err
 }

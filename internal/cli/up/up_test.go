@@ -461,12 +461,14 @@ func TestRunKillsAtTheSecondSignal(t *testing.T) {
 	close(r.stop)
 	r.untilPrinted("stopping: 2 calls are under way and have 5 s to end; Ctrl-C again ends everything at once\n")
 	close(r.force)
-	r.untilPrinted("ending everything at once\n")
 	if err := r.ended(); err != nil {
 		t.Errorf("Run: %v", err)
 	}
 	if took := time.Since(began); took >= stopPatience {
 		t.Errorf("took %s: not by the second signal", took)
+	}
+	if !strings.HasSuffix(r.out.String(), forceText+"\n") {
+		t.Errorf("it does not say so:\n%s", r.out)
 	}
 }
 

@@ -18,6 +18,7 @@ const (
 	pollTimeout = 5 * time.Second
 	pollStart   = 200 * time.Millisecond // while things start
 	pollReady   = 2 * time.Second
+	idleLooks   = 10 // after which it is said why nothing happens
 
 	defaultAddress = "127.0.0.1:8000" // of the other commands
 )
@@ -53,6 +54,7 @@ type watcher struct {
 
 	compared bool // the file with what is deployed
 	phases   phases
+	idle     int // looks at which nothing was under way
 }
 
 // run shows progress until all is ready, says so once, and then tells how
@@ -72,6 +74,7 @@ func (w *watcher) run(ctx context.Context) {
 		case err != nil:
 		case !announced && s.ready.Ready && s.joined(fleet.RoleWorker) >= w.workers && s.joined(fleet.RoleController) >= w.controllers:
 			lines := announcement(w.client.Address(), s, toolsOf(ctx, w.client, s))
+			w.out.Progress(w.startRows(s))
 			w.out.Announce(lines)
 			announced = true
 			w.out.Note(w.phases.serverRows(s, false))
@@ -79,17 +82,36 @@ func (w *watcher) run(ctx context.Context) {
 		case announced:
 			w.out.Progress(w.phases.serverRows(s, false))
 		default:
-			rows := w.phases.serverRows(s, true)
-			if w.controllers > 1 {
-				rows = append(rows, joinedRow("controllers", s.joined(fleet.RoleController), w.controllers))
-			}
-			w.out.Progress(append(rows, joinedRow("workers", s.joined(fleet.RoleWorker), w.workers)))
+			w.out.Progress(w.startRows(s))
+			w.tellIdle(s)
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// startRows tell how far all is while it starts.
+func (w *watcher) startRows(s snapshot) []progress.Row {
+	rows := w.phases.serverRows(s, true)
+	if w.controllers > 1 {
+		rows = append(rows, joinedRow("controllers", s.joined(fleet.RoleController), w.controllers))
+	}
+	return append(rows, joinedRow("workers", s.joined(fleet.RoleWorker), w.workers))
+}
+
+// tellIdle says once why nothing happens, when all workers are there and no
+// server has begun to start for some looks.
+func (w *watcher) tellIdle(s snapshot) {
+	if s.joined(fleet.RoleWorker) < w.workers || len(s.replicas) > 0 || len(s.ready.Servers) == 0 {
+		w.idle = 0
+		return
+	}
+	if w.idle++; w.idle == idleLooks {
+		first := s.ready.Servers[0]
+		w.out.Event(fmt.Sprintf("nothing has started yet; %s: %s", first.Name, progress.OneLine(first.Reason)))
 	}
 }
 
@@ -191,8 +213,11 @@ func (p phases) serverRows(s snapshot, starting bool) []progress.Row {
 		case server.State == fleet.StateUnavailable || server.State == fleet.StateDegraded:
 			r.Text += ": " + progress.OneLine(server.Reason)
 			r.Detail = ""
-		case server.State == fleet.StateDeploying && len(counts) == 0 && server.Reason != "":
-			r.Text = string(server.State) + ": " + progress.OneLine(server.Reason) // why nothing happens
+		case server.State == fleet.StateDeploying && furthest == fleet.PhaseUnknown:
+			if starting && reached.replica == fleet.PhaseUnknown {
+				r.Key = "" // no news: nothing has begun
+			}
+			r.Detail = server.Reason
 		}
 		rows = append(rows, r)
 	}
