@@ -17,6 +17,11 @@
 // resolves too as long as it is unique among the servers whose tools are
 // known, and the default server's are: it might have one of that name.
 //
+// Replicas of a server may list different tools, during a rollout or after a
+// change of the list. The list that is shown is one of theirs; a tool that only
+// others have is found all the same, and it is for the router to send its calls
+// there.
+//
 // Readers take no lock: they share an immutable snapshot, replaced as a whole
 // by Update. The package starts no goroutine; all methods may be called at any
 // time.
@@ -135,7 +140,7 @@ func (c *Catalogue) Resolve(name fleet.ServerName, tool string) (fleet.Tool, err
 	if err != nil {
 		return fleet.Tool{}, err
 	}
-	if t := s.tools[tool]; t != nil {
+	if t := s.find(tool); t != nil {
 		return t.Tool, nil
 	}
 	return fleet.Tool{}, s.noTool(tool)
@@ -162,7 +167,7 @@ func (c *Catalogue) Default(name fleet.ServerName) (fleet.Tool, error) {
 	if err != nil {
 		return fleet.Tool{}, err
 	}
-	t := s.tools[s.defaultTool]
+	t := s.find(s.defaultTool)
 	if t == nil {
 		return fleet.Tool{}, s.noTool(s.defaultTool)
 	}
@@ -183,6 +188,18 @@ type server struct {
 	tools map[string]*tool
 	off   map[string]string // tools that are not offered, and the key that says so
 	list  []byte            // the answer of GET /{server}/tools
+
+	others []string         // hashes of what other replicas offer
+	theirs map[string]*tool // tools that only they have
+	extra  map[string]*tool // and those of them that are offered: found, and not listed
+}
+
+// find returns the tool of that name, or nil.
+func (s *server) find(name string) *tool {
+	if t := s.tools[name]; t != nil {
+		return t
+	}
+	return s.extra[name]
 }
 
 // update returns s itself when the view says nothing new. s may be nil.
@@ -201,10 +218,27 @@ func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server
 	if off := switchedOff(next.all, v.SwitchedOffBy); next.hash != s.hash || !maps.Equal(off, s.off) {
 		next.offer(off)
 	}
+	next.others = otherHashes(v.Offers, next.hash)
+	if len(next.others)+len(s.others) > 0 && (next.hash != s.hash || !slices.Equal(next.others, s.others)) {
+		next.theirs = make(map[string]*tool)
+		for _, hash := range next.others {
+			if c := lookup(hash); c != nil {
+				for _, t := range parseTools(v.Name, c.Tools) {
+					if next.tools[t.Name] == nil && next.theirs[t.Name] == nil {
+						next.theirs[t.Name] = t
+					}
+				}
+			}
+		}
+	}
+	next.extra = maps.Clone(next.theirs)
+	maps.DeleteFunc(next.extra, func(name string, _ *tool) bool {
+		return v.SwitchedOffBy != nil && v.SwitchedOffBy(name) != ""
+	})
 	if next.hash != "" {
 		next.reason, next.failed = "", false // not shown, so no reason for a new snapshot
 	}
-	if next.hash == s.hash && maps.Equal(next.off, s.off) && next.name == s.name && next.defaultTool == s.defaultTool &&
+	if next.hash == s.hash && slices.Equal(next.others, s.others) && maps.Equal(next.extra, s.extra) && maps.Equal(next.off, s.off) && next.name == s.name && next.defaultTool == s.defaultTool &&
 		next.reason == s.reason && next.failed == s.failed && next.stopped == s.stopped {
 		return s
 	}
@@ -240,6 +274,17 @@ func (s *server) offer(off map[string]string) {
 		}
 	}
 	s.list = renderServer(s.order)
+}
+
+// otherHashes returns, in order, what is offered besides what is shown.
+func otherHashes(offers []Offer, shown string) (others []string) {
+	for _, o := range offers {
+		if o.Hash != "" && o.Hash != shown && !slices.Contains(others, o.Hash) {
+			others = append(others, o.Hash)
+		}
+	}
+	slices.Sort(others)
+	return others
 }
 
 // choose picks among what replicas offer: the newest revision's, and there

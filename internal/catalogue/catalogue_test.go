@@ -502,3 +502,55 @@ func TestSwitchedOff(t *testing.T) {
 	update(fleet.Spec{}, fleet.Spec{})
 	check("search", "delete", "zeta", "ant__dig", "ant__drop")
 }
+
+// Replicas that list other tools than those that are shown: theirs are found
+// and not listed, unless they are switched off.
+func TestToolsOfSomeReplicas(t *testing.T) {
+	w := world{}
+	most, old := w.offer("most", "a", "b"), w.offer("old", "a", "gone", "off")
+	zoo := w.offer("z", "feed")
+	c := New()
+	show := func(off string, offers ...Offer) {
+		c.Update(View{Default: "main", Lookup: w.lookup, Servers: []Server{
+			{Name: "main", Offers: offers, SwitchedOffBy: func(tool string) string {
+				if tool == off {
+					return "disabled_tools"
+				}
+				return ""
+			}},
+			{Name: "zoo", Offers: zoo},
+		}})
+	}
+	found := func(want bool, tool string, servers ...fleet.ServerName) {
+		t.Helper()
+		for _, s := range servers {
+			got, err := c.Resolve(s, tool)
+			if want && (err != nil || got.Server != "main" || !strings.HasSuffix(tool, got.Name)) {
+				t.Errorf("%q at %q: %+v, %v", tool, s, got, err)
+			}
+			if !want && !errors.Is(err, fleet.ErrUnknownTool) {
+				t.Errorf("%q at %q: %+v, %v; want it unknown", tool, s, got, err)
+			}
+		}
+	}
+	show("off", most[0], most[0], old[0])
+	found(true, "gone", "", "main")
+	found(true, "main__gone", "")
+	found(true, "b", "", "main")
+	found(false, "off", "", "main")
+	list, err := c.Tools("main")
+	if got := toolNames(t, list); err != nil || fmt.Sprint(got) != "[a b]" {
+		t.Errorf("list %v, %v; want a and b", got, err)
+	}
+	show("gone", most[0], most[0], old[0])
+	found(false, "gone", "", "main")
+	found(true, "off", "", "main")
+	before := c.snap.Load()
+	show("gone", old[0], most[0], most[0])
+	if c.snap.Load() != before {
+		t.Error("nothing changed, and there is a new snapshot")
+	}
+	show("", most[0])
+	found(false, "gone", "", "main")
+	found(false, "off", "", "main")
+}

@@ -86,6 +86,14 @@ func (s *snapshot) addBareNames() {
 			}
 		}
 	}
+	for _, srv := range s.order {
+		for name, t := range srv.extra {
+			if srv.name == s.def {
+				s.addName(name, &t.Tool)
+			}
+			s.addName(string(srv.name)+separator+name, &t.Tool)
+		}
+	}
 	if def := s.servers[s.def]; def != nil && def.hash == "" && !def.stopped {
 		return
 	}

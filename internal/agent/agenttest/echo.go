@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,7 +30,7 @@ import (
 //	bare   {}            a reply with neither result nor error; it is not listed
 //	noise  {text}        a line on stdout that is no JSON-RPC, then the answer
 //	stderr {text, lines} writes to stderr, then answers
-//	grow   {name}        adds a tool of that name and says that the list changed
+//	grow   {name}        adds a tool of that name, which answers the replica's id, and says that the list changed
 //
 // The zero value is a well-behaved server.
 type Echo struct {
@@ -264,8 +265,19 @@ func (r *echoRun) call(m *message) {
 		r.text(m.ID, "")
 		r.write(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`)
 	default:
-		r.refuse(m.ID, -32602, "unknown tool "+m.Params.Name)
+		if !r.grown(m.Params.Name) {
+			r.refuse(m.ID, -32602, "unknown tool "+m.Params.Name)
+			return
+		}
+		r.text(m.ID, string(r.Launch.Replica))
 	}
+}
+
+// grown reports whether the tool was added by grow.
+func (r *echoRun) grown(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.tools, func(raw string) bool { return strings.HasPrefix(raw, `{"name":`+quote(name)+",") })
 }
 
 func (r *echoRun) slow(m *message) {
