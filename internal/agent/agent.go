@@ -39,7 +39,8 @@ const (
 )
 
 const (
-	// loadPeriod is how often changed loads are reported. Controllers learn the
+	// loadPeriod is how often changed loads are reported, and orders that could
+	// not be recorded are tried again. Controllers learn the
 	// load from every reply; this serves those that sent none.
 	loadPeriod = time.Second
 	// unwatched is how long nobody may have watched before a node that drains
@@ -117,15 +118,18 @@ func New(cfg Config) (*Agent, error) {
 	cfg.KeepEnded = cmp.Or(cfg.KeepEnded, DefaultKeepEnded)
 	cfg.KeepFor = cmp.Or(cfg.KeepFor, DefaultKeepFor)
 	cfg.Budget = cmp.Or(cfg.Budget, DefaultBudget)
-	orders, err := openLedger(cfg.StateFile)
+	log := cfg.Log.With("component", "agent")
+	orders, err := openLedger(cfg.StateFile, log)
 	if err != nil {
 		return nil, err
 	}
+	board := newBoard(cfg.Node, cfg.KeepEnded, cfg.KeepFor)
+	orders.told = board.refuseStarts
 	return &Agent{
 		cfg:     cfg,
-		log:     cfg.Log.With("component", "agent"),
+		log:     log,
 		orders:  orders,
-		board:   newBoard(cfg.Node, cfg.KeepEnded, cfg.KeepFor),
+		board:   board,
 		budget:  stdio.NewBudget(cfg.Budget),
 		swept:   make(chan struct{}),
 		stopped: make(chan struct{}),
@@ -149,6 +153,7 @@ func (a *Agent) Node() fleet.NodeInfo { return a.cfg.Node }
 // has.
 func (a *Agent) Run(ctx context.Context) error {
 	defer close(a.stopped)
+	defer a.orders.close()
 	defer a.board.drain() // also when the sweep fails
 	base := context.WithoutCancel(ctx)
 	removed, err := a.cfg.Runtime.Sweep(ctx)
@@ -212,6 +217,7 @@ func (a *Agent) supervise(ctx, base context.Context, supervisors *sync.WaitGroup
 		case <-loads.C:
 			a.publishLoads()
 			a.board.forget()
+			a.orders.again()
 		case <-deadline:
 			return a.giveUp("the drain timeout has passed")
 		case <-a.hurry(deadline):

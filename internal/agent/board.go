@@ -37,6 +37,7 @@ type board struct {
 	ended    []*entry // oldest end first
 	forgets  uint64   // how many entries were ever forgotten
 	draining bool
+	unfit    string // why starts are refused; "": they are not
 	watchers map[*watcher]struct{}
 	left     time.Time // when the last watcher went
 }
@@ -207,6 +208,20 @@ func (b *board) drain() {
 	}
 }
 
+// refuseStarts tells why the node takes no new replicas; "": it does.
+func (b *board) refuseStarts(why string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.unfit == why {
+		return
+	}
+	b.unfit = why
+	b.version++
+	for w := range b.watchers {
+		notify(w.look)
+	}
+}
+
 // forget drops ended replicas that are old enough.
 func (b *board) forget() {
 	b.mu.Lock()
@@ -316,7 +331,7 @@ func (b *board) unwatchedFor(d time.Duration) bool {
 func (b *board) since(w *watcher) fleet.Report {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := fleet.Report{Version: b.version, Now: time.Now(), Draining: b.draining}
+	r := fleet.Report{Version: b.version, Now: time.Now(), Draining: b.draining, Unfit: b.unfit}
 	if w.known == nil {
 		w.known = map[fleet.ReplicaID]bool{}
 		w.forgets = b.forgets

@@ -5,28 +5,52 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
+// recordPatience is how long the disk may take to record an order before it
+// counts as one that does not answer.
+const recordPatience = 2 * time.Second
+
 // ledger knows whose orders the node obeys: those of the first cluster that
 // gives one in this life, and none that is older than the newest ever seen of
-// it. Both are on disk before an order is obeyed, or a restarted worker would
-// obey a leader that was deposed. A cluster that was put back from a backup has
-// its id still, and a higher incarnation: bound nodes go on with it. A new life
-// runs nothing of the old cluster's, so it may serve another: what the file
-// says of that one is kept only until then.
+// it. A cluster that was put back from a backup has its id still, and a higher
+// incarnation: bound nodes go on with it. A new life runs nothing of the old
+// cluster's, so it may serve another: what the file says of that one is kept
+// only until then.
+//
+// The newest order counts as soon as it is seen. It is also written to a file,
+// for the next life. What needs the file differs:
+//
+//   - A start waits for it and is refused without it: a node whose disk fails
+//     should get nothing new.
+//   - A fence and a stop wait for it, and are obeyed without it. In this life
+//     nothing depends on the file. The next life has lost all replicas, so there
+//     is nothing that an older leader's order could undo. Until the present
+//     leader fences that life, an older one could at most start replicas there;
+//     the present leader acts on that node only after its fence, sees those
+//     replicas in the report that follows, and stops them.
+//   - A watch does not wait for it.
+//
+// What could not be written is tried again until it is.
 type ledger struct {
-	path string
+	path  string
+	log   *slog.Logger
+	store func(fleet.Order) error
+	told  func(cause string) // told why starts are refused, "" once they are not; it may be nil
 
-	// mu is held while the file is written: newer orders have to wait for each
-	// other there, and those of the newest seen write nothing.
-	mu    sync.Mutex
-	seen  fleet.Order
-	bound bool // an order was admitted in this life
+	mu      sync.Mutex
+	seen    fleet.Order   // the newest
+	stored  fleet.Order   // in the file
+	bound   bool          // an order was admitted in this life
+	cause   error         // why seen cannot be stored; nil: it can, as far as is known
+	writing chan struct{} // closed when the write under way is over; nil: there is none
 }
 
 // ledgerFile is the file's content. Before there were incarnations, files had
@@ -37,10 +61,12 @@ type ledgerFile struct {
 	Epoch       fleet.Epoch       `json:"epoch"`
 }
 
-func openLedger(path string) (*ledger, error) {
+func openLedger(path string, log *slog.Logger) (*ledger, error) {
+	l := &ledger{path: path, log: log}
+	l.store = l.write
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &ledger{path: path}, nil
+		return l, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read whose orders this node obeys: %w", err)
@@ -49,20 +75,32 @@ func openLedger(path string) (*ledger, error) {
 	if err := json.Unmarshal(b, &f); err != nil {
 		return nil, fmt.Errorf("read whose orders this node obeys: %s: %w", path, err)
 	}
-	return &ledger{path: path, seen: fleet.Order(f)}, nil
+	l.seen, l.stored = fleet.Order(f), fleet.Order(f)
+	return l, nil
 }
 
 // admit lets an order in that is to be obeyed, and refuses it when a newer one
-// was seen.
-func (l *ledger) admit(o fleet.Order) error { return l.see(o, true) }
-
-// listen lets one in that asks to hear of us only. It may be older than the
-// newest seen: whoever follows a leader can be behind.
-func (l *ledger) listen(o fleet.Order) error { return l.see(o, false) }
-
-func (l *ledger) see(o fleet.Order, obey bool) error {
+// was seen. From now on older ones are refused.
+func (l *ledger) admit(o fleet.Order) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.see(o, true)
+}
+
+// listen lets one in that asks to hear of us only. It may be older than the
+// newest seen: whoever follows a leader can be behind. It waits for nothing.
+func (l *ledger) listen(o fleet.Order) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.see(o, false)
+	if err == nil && !covers(l.stored, l.seen) {
+		l.begin()
+	}
+	return err
+}
+
+// see is called with mu held.
+func (l *ledger) see(o fleet.Order, obey bool) error {
 	switch {
 	case o.Cluster == "":
 		return fmt.Errorf("%w: it names none", fleet.ErrForeignCluster)
@@ -76,13 +114,106 @@ func (l *ledger) see(o fleet.Order, obey bool) error {
 		l.bound = true
 		return nil
 	}
-	if o != l.seen {
-		if err := l.write(o); err != nil {
-			return fmt.Errorf("record an order of %s: %w", age(o), err)
-		}
-	}
 	l.seen, l.bound = o, true
 	return nil
+}
+
+// covers reports whether a file with the order stored refuses all that o does.
+func covers(stored, o fleet.Order) bool {
+	return stored.Cluster == o.Cluster && stored.Compare(o) >= 0
+}
+
+// record waits until an admitted order is in the file, and returns why it is
+// not. It does not wait for a disk that is known not to answer.
+func (l *ledger) record(o fleet.Order) error {
+	patience := time.NewTimer(recordPatience)
+	defer patience.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !covers(l.stored, o) {
+		if l.cause != nil && l.writing != nil {
+			return l.refused()
+		}
+		done := l.begin()
+		l.mu.Unlock()
+		over := false
+		select {
+		case <-done:
+		case <-patience.C:
+			over = true
+		}
+		l.mu.Lock()
+		if over && !covers(l.stored, o) && l.cause == nil {
+			l.fail(fmt.Errorf("the disk has not answered for %s", recordPatience))
+		}
+		if l.cause != nil && !covers(l.stored, o) {
+			return l.refused()
+		}
+	}
+	return nil
+}
+
+// refused needs mu.
+func (l *ledger) refused() error { return fmt.Errorf("%w: %w", fleet.ErrNotRecorded, l.cause) }
+
+// again begins another write when the last one failed.
+func (l *ledger) again() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cause != nil {
+		l.begin()
+	}
+}
+
+// begin writes the newest order, unless a write is under way, and returns what
+// is closed when the write is over. A disk that hangs keeps its goroutine, and
+// there is never a second one. The caller holds mu.
+func (l *ledger) begin() <-chan struct{} {
+	if l.writing != nil {
+		return l.writing
+	}
+	o, done := l.seen, make(chan struct{})
+	l.writing = done
+	go func() {
+		defer close(done)
+		err := l.store(o)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.writing = nil
+		if err == nil {
+			l.stored = o
+		}
+		l.fail(err)
+	}()
+	return done
+}
+
+// fail notes how the last write went. The caller holds mu.
+func (l *ledger) fail(err error) {
+	was := l.cause
+	if l.cause = err; (was == nil) == (err == nil) {
+		return
+	}
+	cause := ""
+	if err != nil {
+		cause = "it cannot record orders: " + err.Error()
+		l.log.Warn("orders cannot be recorded: no replica is started until they can be, what runs goes on", "file", l.path, "error", err)
+	} else {
+		l.log.Info("orders can be recorded again")
+	}
+	if l.told != nil {
+		l.told(cause)
+	}
+}
+
+// close waits for the write under way, but not for a disk that does not answer.
+func (l *ledger) close() {
+	l.mu.Lock()
+	done := l.writing
+	l.mu.Unlock()
+	if done != nil {
+		wait(done, recordPatience)
+	}
 }
 
 // age is how old an order is, in words.

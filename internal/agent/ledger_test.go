@@ -2,12 +2,27 @@ package agent
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// obey does what a start does.
+func obey(l *ledger, o fleet.Order) error {
+	if err := l.admit(o); err != nil {
+		return err
+	}
+	return l.record(o)
+}
 
 func TestLedgerFile(t *testing.T) {
 	open := func(t *testing.T, content string) (*ledger, string) {
@@ -17,7 +32,7 @@ func TestLedgerFile(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		l, err := openLedger(path)
+		l, err := openLedger(path, quiet)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -28,14 +43,14 @@ func TestLedgerFile(t *testing.T) {
 
 	t.Run("old format", func(t *testing.T) {
 		l, path := open(t, oldFile)
-		if err := l.admit(fleet.Order{Cluster: "c", Epoch: 6}); !errors.Is(err, fleet.ErrStaleEpoch) {
+		if err := obey(l, fleet.Order{Cluster: "c", Epoch: 6}); !errors.Is(err, fleet.ErrStaleEpoch) {
 			t.Errorf("an older order: %v", err)
 		}
-		if err := l.admit(old); err != nil {
+		if err := obey(l, old); err != nil {
 			t.Error(err)
 		}
 		next := fleet.Order{Cluster: "c", Incarnation: 1, Epoch: 1}
-		if err := l.admit(next); err != nil {
+		if err := obey(l, next); err != nil {
 			t.Error(err)
 		}
 		if got := onDisk(t, path); fleet.Order(got) != next {
@@ -46,7 +61,7 @@ func TestLedgerFile(t *testing.T) {
 		l, path := open(t, "")
 		for e := range fleet.Epoch(5) {
 			o := fleet.Order{Cluster: "c", Epoch: e + 1}
-			if err := l.admit(o); err != nil {
+			if err := obey(l, o); err != nil {
 				t.Fatal(err)
 			}
 			if got := onDisk(t, path); fleet.Order(got) != o {
@@ -62,15 +77,15 @@ func TestLedgerFile(t *testing.T) {
 		if err := os.WriteFile(path+".new", []byte(`{"cluster":"c","epo`), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		l, err := openLedger(l.path)
+		l, err := openLedger(l.path, quiet)
 		if err != nil || l.seen != old {
 			t.Fatalf("read %+v, %v", l.seen, err)
 		}
 		next := fleet.Order{Cluster: "c", Epoch: 8}
-		if err := l.admit(next); err != nil {
+		if err := obey(l, next); err != nil {
 			t.Fatal(err)
 		}
-		if again, err := openLedger(path); err != nil || again.seen != next {
+		if again, err := openLedger(path, quiet); err != nil || again.seen != next {
 			t.Errorf("then read %+v, %v", again.seen, err)
 		}
 		left, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*"))
@@ -78,33 +93,80 @@ func TestLedgerFile(t *testing.T) {
 			t.Errorf("the directory has %v, %v", left, err)
 		}
 	})
-	t.Run("what cannot be recorded is not obeyed", func(t *testing.T) {
+	t.Run("what cannot be recorded", func(t *testing.T) {
 		l, path := open(t, oldFile)
+		var told []string
+		l.told = func(cause string) { told = append(told, cause) }
 		if err := os.Mkdir(path+".new", 0o700); err != nil { // in the way
 			t.Fatal(err)
 		}
-		if err := l.admit(fleet.Order{Cluster: "c", Epoch: 8}); err == nil {
-			t.Error("a newer order was admitted")
+		next := fleet.Order{Cluster: "c", Epoch: 8}
+		if err := l.listen(next); err != nil {
+			t.Errorf("a newer watch: %v", err)
 		}
-		if err := l.listen(fleet.Order{Cluster: "c", Epoch: 8}); err == nil {
-			t.Error("a newer watch was let in")
+		for range 2 {
+			if err := obey(l, next); !errors.Is(err, fleet.ErrNotRecorded) {
+				t.Errorf("a newer order: %v", err)
+			}
 		}
-		if err := l.admit(old); err != nil {
-			t.Errorf("an order of the epoch that is recorded: %v", err)
+		if err := obey(l, old); !errors.Is(err, fleet.ErrStaleEpoch) {
+			t.Errorf("an order older than one that was not recorded: %v", err)
+		}
+		if len(told) != 1 || !strings.Contains(told[0], "is a directory") {
+			t.Errorf("told %q", told)
+		}
+		if got := onDisk(t, path); fleet.Order(got) != old {
+			t.Errorf("the file has %+v", got)
 		}
 		if err := os.Remove(path + ".new"); err != nil {
 			t.Fatal(err)
 		}
-		if err := l.admit(fleet.Order{Cluster: "c", Epoch: 8}); err != nil {
+		if err := obey(l, next); err != nil {
 			t.Errorf("when it can be recorded again: %v", err)
 		}
+		if len(told) != 2 || told[1] != "" {
+			t.Errorf("told %q", told)
+		}
+		if got := onDisk(t, path); fleet.Order(got) != next {
+			t.Errorf("the file has %+v", got)
+		}
+	})
+	t.Run("a disk that does not answer", func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
+			l, path := open(t, oldFile)
+			stuck := make(chan struct{})
+			l.store = func(o fleet.Order) error { <-stuck; return l.write(o) }
+			next := fleet.Order{Cluster: "c", Epoch: 8}
+			begin := time.Now()
+			if err := l.listen(next); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(begin); took != 0 {
+				t.Errorf("a watch waited for %s", took)
+			}
+			for i, want := range []time.Duration{recordPatience, 0, 0} {
+				begin = time.Now()
+				err := obey(l, next)
+				if took := time.Since(begin); !errors.Is(err, fleet.ErrNotRecorded) || took != want {
+					t.Errorf("order %d: %v after %s, want %s", i, err, took, want)
+				}
+			}
+			close(stuck)
+			synctest.Wait()
+			if err := obey(l, next); err != nil {
+				t.Errorf("once it answers: %v", err)
+			}
+			if got := onDisk(t, path); fleet.Order(got) != next {
+				t.Errorf("the file has %+v", got)
+			}
+		})
 	})
 	t.Run("damaged", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "orders.json")
 		if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := openLedger(path); err == nil {
+		if _, err := openLedger(path, quiet); err == nil {
 			t.Error("it was read")
 		} else {
 			contains(t, err.Error(), path)

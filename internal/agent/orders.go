@@ -12,7 +12,7 @@ import (
 // StartReplica takes the order to run a replica and returns the version of the
 // report in which it first appears. A replica that is known, running or ended,
 // is left as it is. Errors: fleet.ErrForeignCluster, fleet.ErrStaleEpoch,
-// fleet.ErrDraining, or why the order could not be recorded.
+// fleet.ErrDraining, fleet.ErrNotRecorded.
 func (a *Agent) StartReplica(ctx context.Context, o fleet.Order, as fleet.Assignment) (uint64, error) {
 	if as.ID == "" || as.Server == "" || as.Template == nil {
 		return 0, fmt.Errorf("start replica %q: the assignment is not complete", as.ID)
@@ -23,6 +23,9 @@ func (a *Agent) StartReplica(ctx context.Context, o fleet.Order, as fleet.Assign
 	a.obeying.RLock()
 	defer a.obeying.RUnlock()
 	if err := a.orders.admit(o); err != nil {
+		return 0, fmt.Errorf("start replica %s: %w", as.ID, err)
+	}
+	if err := a.orders.record(o); err != nil {
 		return 0, fmt.Errorf("start replica %s: %w", as.ID, err)
 	}
 	r := newReplica(a, as)
@@ -61,6 +64,7 @@ func (a *Agent) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replica
 	if err := a.orders.admit(o); err != nil {
 		return 0, fmt.Errorf("stop replica %s: %w", id, err)
 	}
+	_ = a.orders.record(o) // told by itself; see ledger for why it is obeyed all the same
 	if reason == "" {
 		reason = "stopped on order"
 	}
@@ -78,8 +82,9 @@ func (a *Agent) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replica
 	return version, nil
 }
 
-// Fence refuses all orders older than o from now on, durably, and returns the
-// version of a report that shows all that older ones did.
+// Fence refuses all orders older than o from now on, and returns the version of
+// a report that shows all that older ones did. Where the disk allows it, the
+// next life of the node refuses them, too.
 func (a *Agent) Fence(ctx context.Context, o fleet.Order) (uint64, error) {
 	if err := a.awaitOrders(ctx); err != nil {
 		return 0, fmt.Errorf("fence: %w", err)
@@ -87,7 +92,8 @@ func (a *Agent) Fence(ctx context.Context, o fleet.Order) (uint64, error) {
 	if err := a.orders.admit(o); err != nil {
 		return 0, fmt.Errorf("fence: %w", err)
 	}
-	a.obeying.Lock() // what was admitted before is on the board now
+	_ = a.orders.record(o) // told by itself; see ledger for why it holds all the same
+	a.obeying.Lock()       // what was admitted before is on the board now
 	defer a.obeying.Unlock()
 	return a.board.now(), nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -155,6 +156,10 @@ func TestWatchesOfFollowers(t *testing.T) {
 				t.Errorf("watch of epoch %d: %v", watch, err)
 			}
 		}
+		synctest.Wait() // a watch does not wait for the file
+		if err := r.orders.record(at(9)); err != nil {
+			t.Error(err)
+		}
 		if got := onDisk(t, path); got.Epoch != 9 {
 			t.Errorf("the file has %+v", got)
 		}
@@ -163,6 +168,60 @@ func TestWatchesOfFollowers(t *testing.T) {
 		}
 		if _, err := r.StartReplica(ctx, at(9), assignment("a", nil)); err != nil {
 			t.Errorf("an order as old as the newest watch: %v", err)
+		}
+	})
+}
+
+// A worker whose ledger cannot be written is heard of, fenced, and told to
+// stop; it starts nothing, says so, and goes on once the file can be written.
+func TestOrdersThatCannotBeRecorded(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		var path string
+		r := newRig(t, agenttest.New(), func(c *Config) { path = c.StateFile })
+		ctx := t.Context()
+		for _, id := range []fleet.ReplicaID{"a", "b"} {
+			if _, err := r.StartReplica(ctx, order, assignment(id, nil)); err != nil {
+				t.Fatal(err)
+			}
+			r.until(id, fleet.PhaseReady)
+		}
+		if err := os.Mkdir(path+".new", 0o700); err != nil { // in the way
+			t.Fatal(err)
+		}
+		next := fleet.Order{Cluster: cluster, Epoch: order.Epoch + 1}
+		version, err := r.Fence(ctx, next)
+		if err != nil {
+			t.Fatalf("fence: %v", err)
+		}
+		rep, err := look(ctx, r.Agent, next)
+		if err != nil || rep.Version < version || !strings.Contains(rep.Unfit, "cannot record orders") {
+			t.Errorf("report %+v, %v, after a fence at %d", rep, err, version)
+		}
+		if _, err := r.StartReplica(ctx, next, assignment("c", nil)); !errors.Is(err, fleet.ErrNotRecorded) {
+			t.Errorf("start: %v", err)
+		}
+		if _, err := r.StopReplica(ctx, order, "b", "the leader before"); !errors.Is(err, fleet.ErrStaleEpoch) {
+			t.Errorf("an older leader's stop: %v", err)
+		}
+		if _, err := r.StopReplica(ctx, next, "a", "bye"); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		r.until("a", fleet.PhaseStopped)
+		r.until("b", fleet.PhaseReady)
+
+		if err := os.Remove(path + ".new"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * loadPeriod) // it tries again by itself
+		synctest.Wait()
+		if rep, err = look(ctx, r.Agent, next); err != nil || rep.Unfit != "" {
+			t.Errorf("afterwards: %q, %v", rep.Unfit, err)
+		}
+		if got := onDisk(t, path); fleet.Order(got) != next {
+			t.Errorf("the file has %+v", got)
+		}
+		if _, err := r.StartReplica(ctx, next, assignment("c", nil)); err != nil {
+			t.Errorf("start: %v", err)
 		}
 	})
 }

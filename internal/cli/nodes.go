@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,15 +29,24 @@ func (a *app) nodesCommand() *cobra.Command {
 			if a.output == formatJSON {
 				return a.json(api.Nodes{Nodes: nodes})
 			}
-			t := newTable(a.Out, "NODE", "ROLE", "STATE", "RUNTIME", "ZONE", "REPLICAS", "CPUS", "MEMORY", "ADDRESS", "PID")
+			columns := []any{"NODE", "ROLE", "STATE", "RUNTIME", "ZONE", "REPLICAS", "CPUS", "MEMORY", "ADDRESS", "PID"}
+			reasons := slices.ContainsFunc(nodes, func(n api.Node) bool { return n.Reason != "" })
+			if reasons {
+				columns = append(columns, "REASON")
+			}
+			t := newTable(a.Out, columns...)
 			for _, n := range nodes {
 				address := n.GRPC
 				if address == "" {
 					address = n.HTTP
 				}
-				t.row(n.Name, n.Role, stateText(&n), runtimesText(&n), n.Zone, n.Replicas,
+				cells := []any{n.Name, n.Role, stateText(&n), runtimesText(&n), n.Zone, n.Replicas,
 					used(n.Allocated.CPUs, n.Capacity.CPUs, func(f float64) string { return fmt.Sprintf("%g", f) }),
-					used(n.Allocated.Memory, n.Capacity.Memory, bytesText), address, n.PID)
+					used(n.Allocated.Memory, n.Capacity.Memory, bytesText), address, n.PID}
+				if reasons {
+					cells = append(cells, n.Reason)
+				}
+				t.row(cells...)
 			}
 			return t.flush()
 		}),

@@ -72,6 +72,7 @@ func (p *publisher) publish() {
 	var routes []route.Server
 	var offers []catalogue.Server
 	for _, d := range state.List() {
+		serving[d.Name] = wanted(state.Servers[d.Name], serving[d.Name])
 		st := byName[d.Name]
 		if st == nil { // it was applied a moment ago
 			st = &reconcile.ServerStatus{Reason: "the server was just deployed"}
@@ -102,6 +103,24 @@ func (p *publisher) publish() {
 		},
 	})
 	p.front.publish(byName, snap)
+}
+
+// wanted returns the replicas that calls may go to. While a rollout is under way
+// those before it serve, too. Once it is over they get nothing, even if one that
+// was told to stop has not heard of it. Revisions that this controller has not
+// heard of yet are taken for newer ones.
+func wanted(sv *desired.Server, serving []*fleet.Replica) []*fleet.Replica {
+	if sv.Rollout != nil || sv.Stable != sv.Revision {
+		return serving
+	}
+	newest := sv.Revision
+	for _, r := range sv.Revisions {
+		newest = max(newest, r.Number)
+	}
+	return slices.DeleteFunc(serving, func(r *fleet.Replica) bool {
+		current := r.Revision == sv.Revision && r.Generation >= sv.Generation
+		return !current && r.Revision <= newest
+	})
 }
 
 // lastKnown is what a server offered when it last ran: its present revision,

@@ -205,7 +205,7 @@ func (s *view) Nodes() []api.Node {
 	for name, n := range snap.Nodes {
 		out = append(out, intended(api.Node{
 			Name: name, Role: fleet.RoleWorker, PID: n.Member.PID, Zone: n.Info.Zone, Labels: n.Info.Labels,
-			GRPC: n.Member.GRPC, Gossip: n.Member.Gossip, Life: n.Member.Life, State: nodeState(&n),
+			GRPC: n.Member.GRPC, Gossip: n.Member.Gossip, Life: n.Member.Life, State: nodeState(&n), Reason: n.Unfit,
 			Runtime: strings.Join(n.Info.Runtimes, ","), Runtimes: n.Info.Runtimes, Version: n.Info.Version, Replicas: count[name],
 			Capacity: api.ResourcesOf(n.Info.Capacity), Allocated: api.ResourcesOf(use[name]),
 		}, intents[name]))
@@ -237,6 +237,8 @@ func nodeState(n *observe.Node) string {
 		return api.NodeLost
 	case n.Draining:
 		return api.NodeDraining
+	case n.Connected && n.Unfit != "":
+		return api.NodeDegraded
 	case n.Connected:
 		return api.NodeReady
 	case !n.Reported():

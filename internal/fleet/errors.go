@@ -39,6 +39,9 @@ var (
 	ErrUnknownReplica = errors.New("unknown replica")
 	// ErrDraining: the node is stopping and starts nothing more.
 	ErrDraining = errors.New("node is draining")
+	// ErrNotRecorded: the node cannot record the order on its disk, and starts
+	// nothing for that reason.
+	ErrNotRecorded = errors.New("the node cannot record orders")
 	// ErrUnknownServer: no such server.
 	ErrUnknownServer = errors.New("unknown server")
 	// ErrUnknownTool: the server, or none of them, offers such a tool.

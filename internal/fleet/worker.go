@@ -41,6 +41,7 @@ type Report struct {
 	Catalogues []Catalogue
 	Forgotten  []ReplicaID // ended replicas that the worker has forgotten
 	Draining   bool        // the node is stopping: place nothing on it
+	Unfit      string      // why the node refuses to start replicas, in words; "": it does not
 }
 
 // CallRequest is one call to one replica.

@@ -1012,7 +1012,9 @@ type WatchResponse struct {
 	// The node is stopping: place nothing on it.
 	Draining bool `protobuf:"varint,7,opt,name=draining,proto3" json:"draining,omitempty"`
 	// The node's clock, so that ages do not depend on two clocks.
-	Now           *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=now,proto3" json:"now,omitempty"`
+	Now *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=now,proto3" json:"now,omitempty"`
+	// Why the node refuses to start replicas, in words; empty when it does not.
+	Unfit         string `protobuf:"bytes,9,opt,name=unfit,proto3" json:"unfit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1101,6 +1103,13 @@ func (x *WatchResponse) GetNow() *timestamppb.Timestamp {
 		return x.Now
 	}
 	return nil
+}
+
+func (x *WatchResponse) GetUnfit() string {
+	if x != nil {
+		return x.Unfit
+	}
+	return ""
 }
 
 type Node struct {
@@ -2636,7 +2645,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\bfailures\x18\x03 \x01(\x05R\bfailures\x12\x10\n" +
 	"\x03off\x18\x04 \x01(\bR\x03off\"8\n" +
 	"\fWatchRequest\x12(\n" +
-	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\"\xb6\x02\n" +
+	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\"\xcc\x02\n" +
 	"\rWatchResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12%\n" +
 	"\x04node\x18\x02 \x01(\v2\x11.mcpfleet.v1.NodeR\x04node\x12\x12\n" +
@@ -2647,7 +2656,8 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"catalogues\x12\x1c\n" +
 	"\tforgotten\x18\x06 \x03(\tR\tforgotten\x12\x1a\n" +
 	"\bdraining\x18\a \x01(\bR\bdraining\x12,\n" +
-	"\x03now\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"\xde\x02\n" +
+	"\x03now\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12\x14\n" +
+	"\x05unfit\x18\t \x01(\tR\x05unfit\"\xde\x02\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04life\x18\x02 \x01(\tR\x04life\x12\x10\n" +

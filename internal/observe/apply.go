@@ -38,10 +38,11 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 		// look like news.
 		l.ahead, l.timed = now.Sub(r.Now), true
 	}
-	idle := !r.Full && r.Version == l.version && r.Draining == l.draining &&
+	idle := !r.Full && r.Version == l.version && r.Draining == l.draining && r.Unfit == l.unfit &&
 		len(r.Replicas) == 0 && len(r.Catalogues) == 0 && len(r.Forgotten) == 0
-	shape := r.Full || r.Draining != l.draining || len(r.Catalogues) > 0 || len(r.Forgotten) > 0
-	l.version, l.draining = r.Version, r.Draining
+	shape := r.Full || r.Draining != l.draining || r.Unfit != l.unfit || len(r.Catalogues) > 0 || len(r.Forgotten) > 0
+	unfit := r.Unfit != l.unfit
+	l.version, l.draining, l.unfit = r.Version, r.Draining, r.Unfit
 	for i := range r.Catalogues {
 		c := r.Catalogues[i]
 		o.cats[c.Hash] = &c
@@ -66,6 +67,13 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 	if came {
 		o.log.Info("node connected", "node", l.node, "life", l.id, "replicas", count, "version", r.Version)
 		o.lookAgain() // another life may have become superfluous
+	}
+	switch {
+	case !unfit:
+	case r.Unfit != "":
+		o.log.Warn("node starts no replicas", "node", l.node, "life", l.id, "reason", r.Unfit)
+	default:
+		o.log.Info("node starts replicas again", "node", l.node, "life", l.id)
 	}
 	if !idle {
 		o.board.Post()

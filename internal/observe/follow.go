@@ -13,6 +13,8 @@ import (
 const (
 	redialMin = 50 * time.Millisecond
 	redialMax = time.Second
+	// quietTries to watch a node in vain, some 3 s, are not worth a warning.
+	quietTries = 7
 	// clearTimeout is short, because the end of Run waits for it.
 	clearTimeout = time.Second
 )
@@ -25,14 +27,18 @@ var (
 
 // follow keeps one life's watch open until ctx ends.
 func (o *Observer) follow(ctx context.Context, l *life) {
-	wait := redialMin
+	wait, tries := redialMin, 0
 	for ctx.Err() == nil {
 		heard, err := o.session(ctx, l)
-		if heard {
-			wait = redialMin
+		if tries++; heard {
+			wait, tries = redialMin, 0
 		}
 		if ctx.Err() != nil {
 			return
+		}
+		if tries == quietTries && refusal(err) == nil && !errors.Is(err, errNoCluster) && o.listed(l) {
+			o.log.Warn("node is in the ring and cannot be watched: nothing is placed there, and its replicas get no calls",
+				"node", l.node, "life", l.id, "err", err)
 		}
 		o.lookAgain() // gossip may have called it dead already
 		o.log.Debug("watch ended", "node", l.node, "life", l.id, "err", err, "redial", wait)
@@ -45,6 +51,13 @@ func (o *Observer) follow(ctx context.Context, l *life) {
 		}
 		wait = min(2*wait, redialMax)
 	}
+}
+
+// listed reports whether gossip lists the life.
+func (o *Observer) listed(l *life) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return l.alive
 }
 
 // session is one connection: it dials, watches until the stream breaks or falls

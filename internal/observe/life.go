@@ -36,6 +36,7 @@ type life struct {
 	worker     Worker
 	info       *fleet.NodeInfo
 	draining   bool
+	unfit      string // why it starts no replicas; "": it does
 	version    uint64
 	ahead      time.Duration                      // of this process's clock before the worker's
 	timed      bool                               // ahead is known

@@ -32,6 +32,7 @@ type Node struct {
 	Since     time.Time      // of Connected
 	Alive     bool           // gossip lists it
 	Draining  bool           // it is stopping
+	Unfit     string         // why it starts no replicas, in words; "": it does
 	// Lost: given up until it reports again; its replicas are gone from the
 	// snapshot.
 	Lost    bool
@@ -73,7 +74,7 @@ func (o *Observer) Snapshot() *Snapshot {
 			continue
 		}
 		node := Node{
-			Member: l.member, Connected: l.connected, Since: l.since, Alive: l.alive, Draining: l.draining,
+			Member: l.member, Connected: l.connected, Since: l.since, Alive: l.alive, Draining: l.draining, Unfit: l.unfit,
 			Lost: l.lost, Refused: l.refused, Version: l.version, Worker: l.worker,
 		}
 		if l.info != nil {

@@ -30,6 +30,7 @@ type memory struct {
 	*history
 	fences  map[fleet.LifeID]*fence // of a leader
 	drained map[fleet.LifeID]bool   // has said so in answer to an order
+	unfit   map[fleet.LifeID]unfit  // has refused a start
 }
 
 // history is what outlives a tenure, since no report tells it.
@@ -57,6 +58,7 @@ func newMemory(log *slog.Logger, jitter func() float64, h *history) *memory {
 		past:     newPast(),
 		fences:   make(map[fleet.LifeID]*fence),
 		drained:  make(map[fleet.LifeID]bool),
+		unfit:    make(map[fleet.LifeID]unfit),
 	}
 }
 
@@ -349,6 +351,7 @@ func (m *memory) settle(servers []want, plans []decision, s *observe.Snapshot) {
 	}
 	maps.DeleteFunc(m.fences, func(l fleet.LifeID, _ *fence) bool { return !lives[l] })
 	maps.DeleteFunc(m.drained, func(l fleet.LifeID, _ bool) bool { return !lives[l] })
+	maps.DeleteFunc(m.unfit, func(l fleet.LifeID, _ unfit) bool { return !lives[l] })
 }
 
 // servers lines up what is desired with what there is: first the desired, by
@@ -389,6 +392,7 @@ func (m *memory) rooms(s *observe.Snapshot, intents map[fleet.NodeID]fleet.NodeI
 			Connected: n.Connected && m.obeys(n.Member.Life, now),
 			Draining:  n.Draining || m.drained[n.Member.Life] || now.Before(intent.DrainUntil),
 			Cordoned:  intent.Cordoned || !intent.DrainUntil.IsZero(),
+			Unfit:     m.unfitness(n, now),
 		})
 	}
 	return out

@@ -20,6 +20,22 @@ const (
 	startPatience = 30 * time.Second
 )
 
+// unfit is a node that has refused a start for a reason of its own.
+type unfit struct {
+	why   string
+	until time.Time // by then its report tells, or it is tried again
+}
+
+const unfitFor = 5 * time.Second
+
+// unfitness returns why a node gets no replicas, "" when it may.
+func (m *memory) unfitness(n observe.Node, now time.Time) string {
+	if u := m.unfit[n.Member.Life]; n.Unfit == "" && now.Before(u.until) {
+		return u.why
+	}
+	return n.Unfit
+}
+
 // answer is what became of one try of an order.
 type answer struct {
 	id      fleet.ReplicaID // "": of a fence
@@ -165,6 +181,10 @@ func (m *memory) answered(a answer, now time.Time) {
 		m.drained[u.life] = true
 		m.drop(u.id)
 		m.log.Info("node is draining and takes no replica", "node", u.node, "replica", u.id)
+	case o == u.start && errors.Is(a.err, fleet.ErrNotRecorded):
+		m.unfit[u.life] = unfit{a.err.Error(), now.Add(unfitFor)}
+		m.drop(u.id)
+		m.log.Warn("node does not take a replica: it is placed elsewhere", "node", u.node, "replica", u.id, "err", a.err)
 	default:
 		m.again(o, a, now)
 	}

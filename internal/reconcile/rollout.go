@@ -65,8 +65,9 @@ func (r *rollouts) look(servers []want) {
 	}
 }
 
-// rolledOut tells whether a rollout that desired state has as going on is over:
-// what is wanted serves, and nothing else is left that was not told to stop.
+// rolledOut reports whether a rollout that desired state has as going on is
+// over: what is wanted serves, and nothing else does any more. A stop that was
+// ordered is not enough: until a report shows it, calls may still be answered.
 func rolledOut(w *want) bool {
 	d := w.desired
 	if d == nil || !d.Rolling && (d.Stable == 0 || d.Stable == d.Revision) {
@@ -76,7 +77,7 @@ func rolledOut(w *want) bool {
 	for _, u := range w.units {
 		switch {
 		case outdated(d, u):
-			if !u.stopping() {
+			if u.mayServe() {
 				return false
 			}
 		case u.serving():

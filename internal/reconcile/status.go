@@ -49,6 +49,7 @@ type tally struct {
 	old       int // of another revision or generation, not stopping
 	moving    int // serving, on a node that is to be emptied
 	stopping  int
+	lingering int    // of old: told to stop, and not known to have begun to
 	away      int    // of the wanted one, on nodes that cannot be reached
 	mute      string // an order that is not answered
 }
@@ -62,6 +63,13 @@ func tell(w *want) (t tally) {
 			t.mute = fmt.Sprintf("node %s does not take replica %s: %v", u.node, u.id, o.err)
 		}
 		switch {
+		case u.stopping() && w.desired != nil && outdated(w.desired, u) && u.ready():
+			t.old++
+			t.lingering++
+			if u.stop.err != nil {
+				t.mute = fmt.Sprintf("node %s has not answered the order to stop replica %s: %v", u.node, u.id, u.stop.err)
+			}
+			continue
 		case u.stopping():
 			t.stopping++
 			continue
@@ -119,7 +127,7 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 		}
 		return st
 	}
-	full := t.fresh >= st.Desired
+	full := t.fresh >= st.Desired && t.lingering == 0 // else calls may still be answered by what was replaced
 	acting := o.complete
 	if d.need > 0 && b.owed > 0 && b.notBefore.After(now) {
 		st.NotBefore = b.notBefore
@@ -187,7 +195,7 @@ func condition(w *want, d *decision, t tally, waiting string) string {
 // earlier generation.
 func onlyOlder(w *want) bool {
 	for _, u := range w.units {
-		if u.rev != w.desired.Revision && !u.stopping() {
+		if u.rev != w.desired.Revision && u.mayServe() {
 			return false
 		}
 	}

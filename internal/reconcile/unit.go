@@ -54,6 +54,12 @@ type order struct {
 
 func (u *unit) ready() bool    { return u.phase == fleet.PhaseReady }
 func (u *unit) stopping() bool { return u.stop != nil || u.phase >= fleet.PhaseDraining }
+
+// mayServe reports whether the replica answers calls, or may come to do so, for
+// all that is known: it was told to stop, perhaps, and nothing shows that it
+// has begun to.
+func (u *unit) mayServe() bool { return u.phase < fleet.PhaseDraining }
+
 func (u *unit) serving() bool {
 	return u.ready() && u.reachable && !u.unhealthy && u.stop == nil
 }

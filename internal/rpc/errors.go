@@ -27,6 +27,7 @@ var sentinels = []struct {
 	{fleet.ErrForeignCluster, "FOREIGN_CLUSTER", codes.PermissionDenied, 0},
 	{fleet.ErrUnknownReplica, "UNKNOWN_REPLICA", codes.NotFound, fleetpb.FailureKind_FAILURE_KIND_UNKNOWN_REPLICA},
 	{fleet.ErrDraining, "DRAINING", codes.Unavailable, fleetpb.FailureKind_FAILURE_KIND_DRAINING},
+	{fleet.ErrNotRecorded, "NOT_RECORDED", codes.FailedPrecondition, 0},
 	{fleet.ErrNotDelivered, "NOT_DELIVERED", codes.Unavailable, fleetpb.FailureKind_FAILURE_KIND_NOT_DELIVERED},
 	{fleet.ErrReplicaLost, "REPLICA_LOST", codes.Unavailable, fleetpb.FailureKind_FAILURE_KIND_REPLICA_LOST},
 	{fleet.ErrBadReply, "BAD_REPLY", codes.Internal, fleetpb.FailureKind_FAILURE_KIND_BAD_REPLY},

@@ -26,8 +26,9 @@ type Node struct {
 	OfServer  int             // those of the server in question, for MaxPerNode
 	Spread    int             // those of them that are to stay, for the spread
 	Connected bool
-	Draining  bool // it is being emptied
-	Cordoned  bool // an operator wants nothing new there
+	Draining  bool   // it is being emptied
+	Cordoned  bool   // an operator wants nothing new there
+	Unfit     string // why it starts no replicas, in words; "": it does
 }
 
 // Place returns the node that should get the replica, or "" and the reason why
@@ -94,6 +95,8 @@ func misfit(req Request, n *Node) (why cause, free float64) {
 		return draining, 0
 	case n.Cordoned:
 		return cordoned, 0
+	case n.Unfit != "":
+		return unfit + cause(n.Unfit), 0
 	case !fleet.CanRun(n.Runtimes, t):
 		return noRuntime, 0
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // cause is why one node cannot take a replica; a label's cause carries the
-// label.
+// label, and that of an unfit node what is wrong with it.
 type cause string
 
 const (
@@ -20,6 +20,7 @@ const (
 	cordoned    cause = "cordoned"
 	noRuntime   cause = "runtime"
 	label       cause = "label "
+	unfit       cause = "unfit "
 	atBound     cause = "at bound"
 	noCPUs      cause = "cpus"
 	noMemory    cause = "memory"
@@ -86,6 +87,10 @@ func (r *refusals) phrase(req Request, why cause, n int, first bool) string {
 		return fmt.Sprintf("%s%smemory (%s wanted, %s free at most)", who, lacks, size(float64(want.Memory)), size(free))
 	case noPIDs:
 		return fmt.Sprintf("%s%spids (%d wanted, %.0f free at most)", who, lacks, want.PIDs, free)
+	}
+	switch what, isUnfit := strings.CutPrefix(string(why), string(unfit)); {
+	case isUnfit:
+		return fmt.Sprintf("%s%sno replicas (%s)", who, plural(n, " starts ", " start "), what)
 	default:
 		return who + has + "not the label " + strings.TrimPrefix(string(why), string(label))
 	}

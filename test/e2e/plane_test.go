@@ -320,7 +320,7 @@ func (p *Plane) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (l *life) roundTrip(req *http.Request) (*http.Response, error) {
 	one := req.Clone(req.Context())
-	one.URL.Host = l.Addr.HTTP
+	one.URL.Host, one.Host = l.Addr.HTTP, l.Addr.HTTP
 	if req.GetBody != nil {
 		var err error
 		if one.Body, err = req.GetBody(); err != nil {

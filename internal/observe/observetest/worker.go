@@ -39,6 +39,8 @@ type Worker struct {
 	broken    chan struct{} // closed when the present connections break
 	cut, dead bool
 	draining  bool
+	unfit     string // why it refuses starts
+	deaf      bool   // it answers stops with an error
 	muteUntil time.Time
 	starts    []time.Time
 }
@@ -123,6 +125,21 @@ func (w *Worker) Drain() {
 	defer w.mu.Unlock()
 	w.draining = true
 	w.changed(nil)
+}
+
+// SetUnfit makes the worker refuse starts and report why; "": no more.
+func (w *Worker) SetUnfit(why string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unfit = why
+	w.changed(nil)
+}
+
+// RefuseStops makes the worker answer stops with an error that nobody knows.
+func (w *Worker) RefuseStops(refuse bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deaf = refuse
 }
 
 // Obey makes the worker obey an order and none before, as if its leader had
@@ -257,8 +274,12 @@ func (w *Worker) start(o fleet.Order, a fleet.Assignment) (uint64, error) {
 	if _, known := w.replicas[a.ID]; known {
 		return w.version, nil
 	}
-	if w.draining {
+	switch {
+	case w.draining:
 		return 0, fleet.ErrDraining
+	case w.unfit != "":
+		w.refused++
+		return 0, fmt.Errorf("%w: %s", fleet.ErrNotRecorded, w.unfit)
 	}
 	e := &entry{r: fleet.Replica{
 		ID: a.ID, Server: a.Server, Revision: a.Revision, Generation: a.Generation, Node: w.info.Node, Phase: fleet.PhaseStarting,
@@ -289,6 +310,9 @@ func (w *Worker) stop(o fleet.Order, id fleet.ReplicaID, reason string) (uint64,
 	defer w.mu.Unlock()
 	if err := w.fence(o); err != nil {
 		return 0, err
+	}
+	if w.deaf {
+		return 0, errors.New("record an order: read-only file system")
 	}
 	e := w.replicas[id]
 	switch {
@@ -346,7 +370,7 @@ func (w *Worker) end(id fleet.ReplicaID, as fleet.Phase, exit fleet.Exit) {
 func (w *Worker) report(since uint64) fleet.Report {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	r := fleet.Report{Version: w.version, Now: w.now(), Draining: w.draining}
+	r := fleet.Report{Version: w.version, Now: w.now(), Draining: w.draining, Unfit: w.unfit}
 	if since == 0 {
 		info := w.info
 		r.Full, r.Node = true, &info
