@@ -135,7 +135,7 @@ type Node struct {
 const (
 	NodeReady       = "READY"
 	NodeJoining     = "JOINING"     // has not reported yet
-	NodeDegraded    = "DEGRADED"    // serves what it runs, and starts nothing: see its reason
+	NodeDegraded    = "DEGRADED"    // a worker that starts nothing, a controller whose disk fails or that lags: see its reason
 	NodeDraining    = "DRAINING"    // is stopping, or drained by hand: gets nothing new
 	NodeUnreachable = "UNREACHABLE" // its replicas get no calls; soon it is lost
 	NodeLost        = "LOST"        // its replicas are replaced elsewhere

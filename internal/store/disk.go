@@ -89,25 +89,39 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 
 // patientTerm is where raft keeps its term and vote. Raft panics if the term
 // cannot be written, as on a full disk: the process would die, and its calls
-// with it. Here the store fails instead, and raft waits until it is closed.
+// with it. Here raft waits until the term can be written.
 type patientTerm struct {
-	logStore
-	failure *failure
-	flight  *flight
+	*disk
+	flight *flight
 }
 
-// SetUint64 implements raft.StableStore. Raft goes on with the error for none
-// while it is shut down: what it could do with a term that it would forget is
-// to vote, and the vote is written to the same disk first.
+// SetUint64 implements raft.StableStore. When the store is closed while it waits
+// raft goes on as if the term were written. All that it could do with a term
+// that it would forget is to vote, and the vote is written to the same disk
+// first.
 func (p patientTerm) SetUint64(key []byte, value uint64) error {
-	err := p.logStore.SetUint64(key, value)
+	err := p.disk.SetUint64(key, value)
 	if err == nil || string(key) != string(keyTerm) {
 		return err
 	}
-	p.failure.fail(fmt.Errorf("write raft's term: %w", err))
-	<-p.flight.shut
-	return nil
+	return p.watch.do(opRetry, func() error {
+		for wait := minTermRetry; ; wait = min(2*wait, maxTermRetry) {
+			select {
+			case <-time.After(wait):
+			case <-p.flight.shut:
+				return nil
+			}
+			if p.disk.SetUint64(key, value) == nil { // the watch keeps the error
+				return nil
+			}
+		}
+	})
 }
+
+const (
+	minTermRetry = 100 * time.Millisecond
+	maxTermRetry = time.Second
+)
 
 func (d *disk) Close() error {
 	if err := d.bolt.Close(); err != nil {

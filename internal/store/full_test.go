@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,11 +25,13 @@ func (f fullDisk) SetUint64(key []byte, value uint64) error {
 	return f.logStore.SetUint64(key, value)
 }
 
-// A disk that is full when raft wants to write its term down ends the store
-// with an error, not the process with a panic.
+// A disk that is full when raft wants to write its term down neither ends the
+// process with a panic nor the store: it says what is wrong, and goes on when
+// there is room.
 func TestFullDisk(t *testing.T) {
 	var full atomic.Bool
 	c := newCluster(t)
+	c.tune = func(cfg *Config) { cfg.DiskTimeout = time.Second }
 	c.wrap = func(fleet.ControllerID) func(logStore) logStore {
 		return func(under logStore) logStore { return fullDisk{under, &full} }
 	}
@@ -38,25 +41,26 @@ func TestFullDisk(t *testing.T) {
 	full.Store(true)
 	left := c.followers()
 	c.kill(c.leader()) // one of them stands for election
-	stopped := make(chan *Store, len(left))
-	for _, s := range left {
-		go func() {
-			select {
-			case <-s.broken:
-				stopped <- s
-			case <-s.shut:
+	eventually(t, "the cause", func() error {
+		for _, s := range left {
+			if p := s.Problem(); contains(errors.New(p), errFull.Error()) && contains(errors.New(p), "term") {
+				return nil
 			}
-		}()
-	}
-	select {
-	case s := <-stopped:
-		if !errors.Is(s.err, errFull) || !contains(s.err, "term") {
-			t.Errorf("it failed with %v", s.err)
 		}
+		return fmt.Errorf("their problems are %q and %q", left[0].Problem(), left[1].Problem())
+	})
+	for _, s := range left {
 		if err := has(s.State(), "a", "x"); err != nil {
 			t.Errorf("what it knew: %v", err)
 		}
-	case <-time.After(patience):
-		t.Error("nothing failed")
+		if _, err := s.Propose(t.Context(), put("a", "y")); !errors.Is(err, fleet.ErrNotLeader) {
+			t.Errorf("a write: %v, want ErrNotLeader", err)
+		}
+	}
+	full.Store(false)
+	c.must(put("a", "z"))
+	c.agree()
+	for _, s := range left {
+		eventually(t, "no problem", func() error { return errorOf(s.Problem()) })
 	}
 }

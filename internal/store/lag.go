@@ -153,7 +153,7 @@ func (p *progress) problem(id raft.ServerID, term, last uint64, answered, now ti
 		from = answered
 	}
 	if silence := now.Sub(from); silence > silentAfter {
-		return fmt.Sprintf("it has not answered for %s", silence.Round(time.Second))
+		return fmt.Sprintf("it has not answered for %s", silence.Round(time.Second)) + one.because()
 	}
 	from = one.since
 	if one.stored.After(from) {
@@ -167,10 +167,14 @@ func (p *progress) problem(id raft.ServerID, term, last uint64, answered, now ti
 	if one.index > 0 && last > one.index {
 		text += fmt.Sprintf(" and lacks %d entries", last-one.index)
 	}
-	if one.cause != "" {
-		text += ": " + one.cause
+	return text + one.because()
+}
+
+func (p *peerProgress) because() string {
+	if p.cause == "" {
+		return ""
 	}
-	return text
+	return ": " + p.cause
 }
 
 // Problem says why this controller's own copy of desired state is not what it

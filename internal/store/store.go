@@ -144,7 +144,7 @@ func (s *Store) open() error {
 	s.net = newTransport(s.dir, s.cfg, s.fsm, newHCLog(s.log), watch, s.pulse.post)
 	conf := raftConfig(s.dir.ID(), s.cfg.Timeouts, newHCLog(s.log))
 	conf.NotifyCh = s.roles
-	s.raft, err = raft.NewRaft(conf, s.fsm, disk, patientTerm{disk, &s.failure, &s.flight}, disk.snapshots, s.net)
+	s.raft, err = raft.NewRaft(conf, s.fsm, disk, patientTerm{disk, &s.flight}, disk.snapshots, s.net)
 	if err != nil {
 		s.net.shut()
 		return errors.Join(fmt.Errorf("start raft: %w", err), disk.Close())

@@ -21,6 +21,7 @@ const (
 	opRemove operation = "remove entries from raft's log"
 	opTerm   operation = "write raft's term or vote"
 	opProbe  operation = "write a test value"
+	opRetry  operation = "write raft's term until it succeeds"
 )
 
 // diskWatch times the writes to raft's disk and remembers which of them fail.
@@ -177,6 +178,16 @@ func (w *diskWatch) idleSince() (last time.Time, busy bool) {
 func (w *diskWatch) problem() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	var op operation
+	var first diskFailure
+	for o, f := range w.failing {
+		if first.err == nil || f.at.Before(first.at) {
+			op, first = o, f
+		}
+	}
+	if first.err != nil {
+		return fmt.Sprintf("the disk does not take writes since %s: %s: %v", first.at.UTC().Format(time.RFC3339), op, first.err)
+	}
 	var oldest *diskWrite
 	for d := range w.writes {
 		if d.late && (oldest == nil || d.begun.Before(oldest.begun)) {
@@ -186,17 +197,7 @@ func (w *diskWatch) problem() string {
 	if oldest != nil {
 		return fmt.Sprintf("the disk does not answer: %s: no end for %s", oldest.op, time.Since(oldest.begun).Round(time.Second))
 	}
-	var op operation
-	var first diskFailure
-	for o, f := range w.failing {
-		if first.err == nil || f.at.Before(first.at) {
-			op, first = o, f
-		}
-	}
-	if first.err == nil {
-		return ""
-	}
-	return fmt.Sprintf("the disk does not take writes since %s: %s: %v", first.at.UTC().Format(time.RFC3339), op, first.err)
+	return ""
 }
 
 // watchedLog is raft's log with every write under watch.

@@ -29,6 +29,7 @@ import (
 type Plane struct {
 	*Cluster
 	expect int
+	disks  *disks // that the controllers' data are on; nil: none of their own
 
 	mu    sync.Mutex
 	lives map[string]*life // the present or last one, by short name
@@ -124,7 +125,12 @@ func (p *Plane) members() []string {
 	return join
 }
 
-func (p *Plane) dataDir(name string) string { return filepath.Join(p.dir, name) }
+func (p *Plane) dataDir(name string) string {
+	if p.disks != nil {
+		return filepath.Join(p.disks.path(name), "data")
+	}
+	return filepath.Join(p.dir, name)
+}
 
 // flags are those of every controller. Each tells the others which to join.
 func (p *Plane) flags(name string, at Address) []string {
