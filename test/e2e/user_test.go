@@ -26,6 +26,7 @@ type User struct {
 	t      testing.TB
 	dir    string
 	temp   string
+	path   string // PATH of up, "" for the test's own
 	traces *traces
 }
 
@@ -102,6 +103,9 @@ func (u *User) begin(args ...string) *Up {
 	defer out.Close()
 	up.cmd.Stdout = out
 	up.cmd.Env = append(up.cmd.Env, "TMPDIR="+u.temp)
+	if u.path != "" {
+		up.cmd.Env = append(up.cmd.Env, "PATH="+u.path)
+	}
 	if err := up.run(); err != nil {
 		t.Fatal(err)
 	}
