@@ -30,6 +30,7 @@ const (
 	CodePrecondition      = "precondition_failed"    // 412: If-Match or If-None-Match
 	CodeTooLarge          = "body_too_large"         // 413
 	CodeMediaType         = "unsupported_media_type" // 415
+	CodeHeadersTooLarge   = "headers_too_large"      // 431
 	CodeInvalid           = "invalid"                // 422: well said, but cannot be
 	CodeNeedsMatch        = "precondition_required"  // 428: too dangerous without If-Match
 	CodeClientGone        = "client_gone"            // 499: in metrics and logs only, nobody reads it

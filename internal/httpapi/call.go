@@ -43,7 +43,7 @@ func (h *Handler) refuse(w *response, r *http.Request, err error) {
 // bodyRead tells of an error whether it left nothing of the body unread.
 func bodyRead(e *requestError) bool {
 	switch e.status {
-	case http.StatusForbidden, http.StatusUnsupportedMediaType, http.StatusRequestEntityTooLarge, http.StatusServiceUnavailable:
+	case http.StatusForbidden, http.StatusRequestHeaderFieldsTooLarge, http.StatusUnsupportedMediaType, http.StatusRequestEntityTooLarge, http.StatusServiceUnavailable:
 		return false
 	}
 	return true
@@ -51,7 +51,7 @@ func bodyRead(e *requestError) bool {
 
 // takeCall reads a request to call a tool.
 func (h *Handler) takeCall(w *response, r *http.Request, server fleet.ServerName) (fleet.Call, error) {
-	if err := checkMedia(r, typeJSON); err != nil {
+	if err := checkPost(r); err != nil {
 		return fleet.Call{}, err
 	}
 	body, err := h.readBody(w, r)
@@ -59,6 +59,9 @@ func (h *Handler) takeCall(w *response, r *http.Request, server fleet.ServerName
 		return fleet.Call{}, err
 	}
 	defer body.free()
+	if err := checkForm(r, body.bytes); err != nil {
+		return fleet.Call{}, err
+	}
 	timeout, err := clientTimeout(r)
 	if err != nil {
 		return fleet.Call{}, err

@@ -69,8 +69,13 @@ func TestBadRequests(t *testing.T) {
 		{"nodes by DELETE", "DELETE", "/api/v1/nodes", "", nil, 405, api.CodeMethodNotAllowed, "DELETE"},
 
 		{"too large", "POST", "/call", strings.Repeat(" ", 1001), nil, 413, api.CodeTooLarge, "1000 bytes"},
-		{"no type", "POST", "/call", args, []string{"Content-Type", ""}, 415, api.CodeMediaType, "application/json"},
-		{"form", "POST", "/call", args, []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, api.CodeMediaType, "form"},
+		{"no type, no JSON", "POST", "/call", "tool_args=1", []string{"Content-Type", ""}, 400, api.CodeBadRequest, "line 1, column 2"},
+		{"no type, no object", "POST", "/call", "[]", []string{"Content-Type", ""}, 400, api.CodeBadRequest, "got array"},
+		{"a real form", "POST", "/main/call", "tool_args=1", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, api.CodeMediaType, "application/json; got"},
+		{"empty form", "POST", "/call", "", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, api.CodeMediaType, "JSON object"},
+		{"form, compressed", "POST", "/call", args, []string{"Content-Type", "application/x-www-form-urlencoded", "Content-Encoding", "gzip"}, 415, api.CodeMediaType, "gzip"},
+		{"text", "POST", "/call", args, []string{"Content-Type", "text/plain"}, 415, api.CodeMediaType, "text/plain"},
+		{"multipart", "POST", "/call", args, []string{"Content-Type", "multipart/form-data; boundary=x"}, 415, api.CodeMediaType, "multipart"},
 		{"almost JSON", "POST", "/call", args, []string{"Content-Type", "application/jsonp"}, 415, api.CodeMediaType, "jsonp"},
 		{"latin1", "POST", "/call", args, []string{"Content-Type", "application/json; charset=latin1"}, 415, api.CodeMediaType, "latin1"},
 		{"broken type", "POST", "/call", args, []string{"Content-Type", "application/json; charset="}, 415, api.CodeMediaType, "application/json"},
@@ -94,6 +99,30 @@ func TestBadRequests(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What curl and scripts send without saying what it is.
+func TestJSONWithoutItsType(t *testing.T) {
+	for _, media := range []string{"", "application/x-www-form-urlencoded", "Application/X-WWW-Form-URLencoded; charset=UTF-8"} {
+		for _, path := range []string{"/call", "/main/call"} {
+			f := newFixture()
+			w := f.do("POST", path, " \r\n"+`{"tool_name":"echo","tool_args":{"a":1}}`, "Content-Type", media)
+			if w.Code != 200 || w.Body.String() != `{"result":{"name":"echo","arguments":{"a":1}}}` {
+				t.Errorf("%s as %q: %d %s", path, media, w.Code, w.Body)
+			}
+		}
+		f := newFixture()
+		f.do("PUT", "/api/v1/servers/main", `{"image":"x"}`)
+		if w := f.do("POST", "/api/v1/servers/main/scale", `{"replicas":2}`, "Content-Type", media); w.Code >= 300 || f.desired.st.Servers["main"].Target != 2 {
+			t.Errorf("scale as %q: %d %s", media, w.Code, w.Body)
+		}
+		if w := f.do("POST", "/api/v1/servers/main/restart", "", "Content-Type", media); w.Code >= 300 {
+			t.Errorf("restart as %q: %d %s", media, w.Code, w.Body)
+		}
+	}
+	f := newFixture()
+	w := f.do("POST", "/api/v1/servers/main/scale", `replicas=2`, "Content-Type", "application/x-www-form-urlencoded")
+	wantError(t, w.Code, w.Header(), w.Body, 415, api.CodeMediaType, "must be a JSON object")
 }
 
 // The seed's contract, to the byte.

@@ -38,6 +38,13 @@ func errTooLarge(limit int64) error {
 	return &requestError{status: http.StatusRequestEntityTooLarge, code: api.CodeTooLarge, detail: fmt.Sprintf("the body is larger than %d bytes", limit)}
 }
 
+func errHeaders() error {
+	return &requestError{
+		status: http.StatusRequestHeaderFieldsTooLarge, code: api.CodeHeadersTooLarge,
+		detail: fmt.Sprintf("the request's line and headers are larger than %d bytes", maxHeader),
+	}
+}
+
 func errMethod(r *http.Request) error {
 	return &requestError{status: http.StatusMethodNotAllowed, code: api.CodeMethodNotAllowed, detail: "method " + shorten(r.Method) + " is not allowed here"}
 }

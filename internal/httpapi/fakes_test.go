@@ -308,7 +308,8 @@ func newFixture(change ...func(*Config)) *fixture {
 func (f *fixture) serve(t *testing.T, change ...func(*http.Server)) *httptest.Server {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(nil)
-	srv.Config = NewServer(t.Context(), f.handler, f.config.Log)
+	srv.Config = NewServer(t.Context(), f.handler, f.config.Log).Server
+	srv.Listener = jsonListener{srv.Listener}
 	for _, c := range change {
 		c(srv.Config)
 	}

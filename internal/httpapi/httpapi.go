@@ -196,7 +196,9 @@ func (h *Handler) find(path string) (*route, string) {
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	w := &response{ResponseWriter: rw, requestID: requestID(r), status: http.StatusOK}
+	w := &response{
+		ResponseWriter: rw, requestID: requestID(r), accepts: r.Header["Accept-Encoding"], noBody: r.Method == http.MethodHead, status: http.StatusOK,
+	}
 	w.Header()[headerRequestID] = []string{w.requestID}
 	if h.leaving() {
 		w.Header().Set("Connection", "close")
@@ -207,13 +209,18 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		if p != nil {
 			p = h.recovered(w, p)
 		}
+		w.endGzip(p == nil)
 		h.held.Add(-w.held)
 		h.ended(w, r, route, start)
 		if p != nil {
 			panic(p)
 		}
 	}()
-	if err := h.hosts.check(r); err != nil {
+	err := h.hosts.check(r)
+	if err == nil && headerSize(r) > maxHeader {
+		err = errHeaders()
+	}
+	if err != nil {
 		h.refuse(w, r, err)
 		return
 	}

@@ -62,6 +62,7 @@ func (h *Handler) followLogs(w *response, r *http.Request, id fleet.ReplicaID, t
 		if err := rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}
+		w.rest()
 	}
 	err := h.cfg.Logs.Logs(ctx, id, tail, follow, func(l fleet.LogLine) {
 		if ctx.Err() != nil {
@@ -76,11 +77,13 @@ func (h *Handler) followLogs(w *response, r *http.Request, id fleet.ReplicaID, t
 			if err = rc.Flush(); errors.Is(err, http.ErrNotSupported) {
 				err = nil
 			}
+			w.rest()
 		}
 		if err != nil {
 			cancel(err)
 		}
 	})
+	w.extend() // the end is still to be written
 	if err == nil && !w.started {
 		w.text()
 	}

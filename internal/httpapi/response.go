@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
+
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -23,6 +25,9 @@ const writeTimeout = 30 * time.Second
 type response struct {
 	http.ResponseWriter
 	requestID string
+	accepts   []string // the client's Accept-Encoding
+	noBody    bool     // the request is a HEAD
+	zip       *gzip.Writer
 	status    int
 	started   bool  // the header is written
 	broken    bool  // the answer broke off
@@ -37,6 +42,7 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *response) WriteHeader(status int) {
 	if !w.started && status >= 200 {
 		w.started, w.status = true, status
+		w.startGzip(status)
 		w.extend()
 	}
 	w.ResponseWriter.WriteHeader(status)
@@ -46,6 +52,9 @@ func (w *response) Write(p []byte) (int, error) {
 	if !w.started {
 		w.WriteHeader(http.StatusOK)
 	}
+	if w.zip != nil {
+		return w.zip.Write(p)
+	}
 	n, err := w.ResponseWriter.Write(p)
 	if errors.Is(err, http.ErrBodyNotAllowed) {
 		return len(p), nil // HEAD
@@ -53,10 +62,17 @@ func (w *response) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// extend gives the next write its time. Writers in tests have no deadlines.
-func (w *response) extend() {
+// extend gives the next write its time.
+func (w *response) extend() { w.setWriteDeadline(time.Now().Add(writeTimeout)) }
+
+// rest lifts the deadline while there is nothing to write: in HTTP/2 one that
+// passes ends the stream, written to or not.
+func (w *response) rest() { w.setWriteDeadline(time.Time{}) }
+
+// setWriteDeadline does nothing to writers in tests that have no deadlines.
+func (w *response) setWriteDeadline(t time.Time) {
 	if d, ok := w.ResponseWriter.(interface{ SetWriteDeadline(time.Time) error }); ok {
-		_ = d.SetWriteDeadline(time.Now().Add(writeTimeout))
+		_ = d.SetWriteDeadline(t)
 	}
 }
 
@@ -164,8 +180,9 @@ func (w *response) stream(res fleet.CallResult) error {
 		if w.inPieces(buf[:n]) != nil || err != nil {
 			break
 		}
+		w.rest()
 		n, err = readSome(res.Stream, buf[:])
-		w.extend() // the time went into reading
+		w.extend()
 	}
 	// Only a bare EOF is the end: one inside another error tells of a loss.
 	//nolint:errorlint

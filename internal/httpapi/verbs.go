@@ -76,8 +76,11 @@ func (h *Handler) takeVerb(w *response, r *http.Request, keys ...string) (write,
 	var o write
 	var err error
 	if r.ContentLength != 0 {
-		if err = checkMedia(r, typeJSON); err == nil {
+		if err = checkPost(r); err == nil {
 			f.body, err = h.takeBody(w, r)
+		}
+		if err == nil && len(f.body) > 0 {
+			err = checkForm(r, f.body)
 		}
 	}
 	if err != nil {

@@ -1,0 +1,109 @@
+package httpapi
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+)
+
+// gzipFrom is how large an answer must be to be worth compressing, in bytes.
+// What is smaller fits into one packet anyway.
+const gzipFrom = 1024
+
+// zippers are kept, for each has hundreds of KiB of tables.
+var zippers = sync.Pool{New: func() any {
+	z, err := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
+	if err != nil {
+		panic(err) // the level is a constant
+	}
+	return z
+}}
+
+var (
+	varyEncoding = []string{"Accept-Encoding"} // shared: nobody changes them
+	encodedGzip  = []string{"gzip"}
+)
+
+// startGzip has the body compressed if the client takes that and it is a JSON
+// body over gzipFrom, or of unknown size: streams that must not be held back are
+// none. The ETag stays as it is, for it goes into If-Match, and says what is
+// stored rather than how it was sent.
+func (w *response) startGzip(status int) {
+	if status < http.StatusOK || status == http.StatusNoContent || status == http.StatusNotModified {
+		return
+	}
+	h := w.Header()
+	if media := h["Content-Type"]; len(media) == 0 || !isJSON(media[0]) || len(h["Content-Encoding"]) > 0 {
+		return
+	}
+	if length := h["Content-Length"]; len(length) > 0 {
+		if n, err := strconv.ParseInt(length[0], 10, 64); err != nil || n <= gzipFrom {
+			return
+		}
+	}
+	h["Vary"] = varyEncoding
+	if w.noBody || !acceptsGzip(w.accepts) {
+		return
+	}
+	delete(h, "Content-Length")
+	h["Content-Encoding"] = encodedGzip
+	w.zip = zippers.Get().(*gzip.Writer)
+	w.zip.Reset(w.ResponseWriter)
+}
+
+func isJSON(media string) bool {
+	media, _, _ = strings.Cut(media, ";")
+	return media == "application/json" || strings.HasSuffix(media, "+json")
+}
+
+// endGzip writes the end of a compressed body. Of one that broke off the client
+// gets what there is, without an end: it must not take that for all.
+func (w *response) endGzip(whole bool) {
+	if w.zip == nil {
+		return
+	}
+	w.extend()
+	if whole {
+		if w.zip.Close() != nil {
+			w.broken = true
+		}
+	} else if w.zip.Flush() == nil {
+		_ = http.NewResponseController(w.ResponseWriter).Flush()
+	}
+	w.zip.Reset(io.Discard)
+	zippers.Put(w.zip)
+	w.zip = nil
+}
+
+// acceptsGzip reports whether Accept-Encoding headers allow gzip.
+func acceptsGzip(headers []string) bool {
+	any := false // what "*" says
+	for _, header := range headers {
+		for item := range strings.SplitSeq(header, ",") {
+			name, params, _ := strings.Cut(item, ";")
+			switch name = strings.TrimSpace(name); {
+			case strings.EqualFold(name, "gzip"), strings.EqualFold(name, "x-gzip"):
+				return hasWeight(params)
+			case name == "*":
+				any = hasWeight(params)
+			}
+		}
+	}
+	return any
+}
+
+// hasWeight reports whether the parameters of an encoding leave it any weight.
+func hasWeight(params string) bool {
+	for param := range strings.SplitSeq(params, ";") {
+		key, value, _ := strings.Cut(param, "=")
+		if strings.EqualFold(strings.TrimSpace(key), "q") {
+			q, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			return err == nil && q > 0
+		}
+	}
+	return true
+}

@@ -1,0 +1,126 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+)
+
+// net/http itself answers requests that it cannot read: as plain text, and
+// without asking any handler. Here such answers become what all errors are. They
+// are recognised by two things: no handler has been asked, and what is written
+// begins like an answer with an error status. net/http writes each of them at
+// once, and closes the connection after it.
+
+// jsonListener makes connections whose every error is JSON.
+type jsonListener struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l jsonListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &jsonConn{Conn: conn}, nil
+}
+
+type jsonConn struct {
+	net.Conn
+	handled atomic.Bool // a handler has the request, or had the last one
+}
+
+type connKey struct{}
+
+// withConn is the server's ConnContext.
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	if _, ok := c.(*jsonConn); ok {
+		return context.WithValue(ctx, connKey{}, c)
+	}
+	return ctx
+}
+
+// connState is the server's ConnState: an idle connection has answered in full.
+func connState(c net.Conn, state http.ConnState) {
+	if c, ok := c.(*jsonConn); ok && state == http.StateIdle {
+		c.handled.Store(false)
+	}
+}
+
+// markHandled tells the connection of a request that what is written now comes
+// from a handler.
+func markHandled(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(connKey{}).(*jsonConn); ok {
+			c.handled.Store(true)
+		}
+		handler.ServeHTTP(w, r)
+	})
+}
+
+// Write implements net.Conn.
+func (c *jsonConn) Write(p []byte) (int, error) {
+	if !c.handled.Load() {
+		if own := jsonAnswer(p); own != nil {
+			if _, err := c.Conn.Write(own); err != nil {
+				return 0, err
+			}
+			return len(p), nil
+		}
+	}
+	return c.Conn.Write(p)
+}
+
+// CloseWrite lets a client that still sends read what it was answered.
+func (c *jsonConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// jsonAnswer returns what is sent in place of an answer of net/http itself, nil
+// if p is none.
+func jsonAnswer(p []byte) []byte {
+	head, text, ok := bytes.Cut(p, []byte("\r\n\r\n"))
+	line, _, _ := bytes.Cut(head, []byte("\r\n"))
+	rest, isHTTP := bytes.CutPrefix(line, []byte("HTTP/1.1 "))
+	if !ok || !isHTTP || len(rest) < 3 {
+		return nil
+	}
+	status, err := strconv.Atoi(string(rest[:3]))
+	if err != nil || status < 400 {
+		return nil
+	}
+	e := api.Error{Code: api.CodeBadRequest, RequestID: newRequestID()}
+	// The text is "400 Bad Request: malformed Host header", or empty.
+	_, detail, _ := strings.Cut(string(text), ": ")
+	switch status {
+	case http.StatusRequestHeaderFieldsTooLarge:
+		e.Code, e.Detail = api.CodeHeadersTooLarge, errHeaders().Error()
+	case http.StatusExpectationFailed:
+		e.Detail = "the only Expect that is understood is 100-continue"
+	case http.StatusNotImplemented:
+		e.Detail = "the only Transfer-Encoding that is understood is chunked"
+	case http.StatusHTTPVersionNotSupported:
+		e.Detail = "the protocol must be HTTP/1.1, HTTP/1.0 or HTTP/2"
+	default:
+		e.Detail = "the request is no valid HTTP"
+		if detail != "" {
+			e.Detail += ": " + detail
+		}
+	}
+	body, err := json.Marshal(e)
+	if err != nil {
+		return nil // cannot be: it is plain text
+	}
+	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\n%s: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s\n",
+		status, http.StatusText(status), headerRequestID, e.RequestID, len(body)+1, body)
+}
