@@ -100,6 +100,8 @@ type Agent struct {
 	ended   chan struct{} // look whether any is left
 
 	live sync.Map // fleet.ReplicaID -> *replica, until ended
+	// pingless has the revisions whose replicas ended when they were sent ping.
+	pingless sync.Map // revisionKey -> bool
 
 	mu      sync.Mutex
 	waiting []*replica // ordered, not yet launched by Run

@@ -192,18 +192,27 @@ func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string)
 	}
 	lines := r.stderr.last(reasonLines, reasonBytes, true)
 	var parts []string
-	if cause != nil { // what is most likely the reason comes first
-		strays := r.strays.list()
-		silent := s.init == nil && ladder != ""
-		for _, part := range []string{
-			stdoutHint(strays, lines, silent, r.order.Template.Image != ""),
-			r.runtimeHint(s, exit, lines),
-			quoteStrays(strays, s.conn.Stats().Skipped),
-		} {
-			if part != "" {
-				parts = append(parts, part)
-			}
+	add := func(part string) {
+		if part != "" {
+			parts = append(parts, part)
 		}
+	}
+	// What is most likely the cause comes first. What stood on stdout is, unless
+	// the process ended by itself and nothing is known of such lines.
+	stdout, stdoutFirst := "", false
+	if cause != nil {
+		strays := r.strays.list()
+		stdout = quoteStrays(strays, s.conn.Stats().Skipped)
+		hint := stdoutHint(strays, lines, s.init == nil && ladder != "", r.order.Template.Image != "")
+		stdoutFirst = hint != "" || ladder != ""
+		add(hint)
+		add(r.runtimeHint(s, exit, lines))
+	} else if ladder == "" && s.conn.EndedByPing() {
+		r.pingless.Store(r.revision(), true)
+		add("it ended when it was sent ping; its next replicas here are asked for their tools instead")
+	}
+	if stdoutFirst {
+		add(stdout)
 	}
 	switch {
 	case killed && ladder == "":
@@ -220,7 +229,10 @@ func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string)
 		if len(quote) > reasonBytes {
 			quote = strings.ToValidUTF8(quote[:reasonBytes], "") + "..."
 		}
-		parts = append(parts, "last stderr: "+quote)
+		add("last stderr: " + quote)
+	}
+	if !stdoutFirst {
+		add(stdout)
 	}
 	return exit, fleet.PhaseFailed, strings.Join(parts, "; ")
 }

@@ -170,6 +170,32 @@ func TestHealthOff(t *testing.T) {
 	})
 }
 
+// A server that ends at a ping is not pinged again.
+func TestServerThatDiesOfPing(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.rt.Handle("a", agenttest.Echo{DieOfPing: true}.Serve)
+		r.start("a", nil)
+		got := r.until("a", fleet.PhaseFailed)
+		if want := "it ended when it was sent ping; its next replicas here are asked for their tools instead; exit code 2"; got.Reason != want {
+			t.Errorf("reason %q, want %q", got.Reason, want)
+		}
+		as := assignment("b", nil)
+		as.Server = "a"
+		if _, err := r.StartReplica(t.Context(), order, as); err != nil {
+			t.Fatal(err)
+		}
+		r.until("b", fleet.PhaseReady)
+		time.Sleep(time.Hour)
+		if got := r.until("b", fleet.PhaseReady); got.Unhealthy {
+			t.Errorf("got %+v", got)
+		}
+		if n := r.rt.Count("pings of b"); n != 0 {
+			t.Errorf("%d pings were sent", n)
+		}
+	})
+}
+
 // A call that is answered with neither a result nor an error ends there.
 func TestCallAnsweredWithoutAResult(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

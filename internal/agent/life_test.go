@@ -184,6 +184,10 @@ func TestEndsOfAReplica(t *testing.T) {
 			want: []string{"ended before it was ready: exit code 127", "last stderr: node: not found"},
 		},
 		{
+			name: "ends at once, with a banner", server: agenttest.Echo{ExitAtOnce: 1, Banner: "> demo@1.0.0 start", Complaint: "no key"}.Serve,
+			want: []string{"ended before it was ready: exit code 1; last stderr: no key; on its stdout, 1 line that is not JSON-RPC: > demo@1.0.0 start"},
+		},
+		{
 			name: "the runtime knows what may help", server: agenttest.Echo{ExitAtOnce: 1, Complaint: "help me"}.Serve,
 			want: []string{"exit code 1", "hint for exit code 1 after help me"},
 		},

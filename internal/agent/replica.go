@@ -40,6 +40,8 @@ type replica struct {
 	stderr  *stderrRing // and what of stdout is no JSON-RPC
 	strays  strays
 	mask    *masker
+	// pingless is the agent's.
+	pingless *sync.Map
 
 	// The path of calls. conn is set before open is.
 	conn    *stdio.Conn
@@ -61,13 +63,19 @@ type replica struct {
 	patience time.Time // until when a drain may wait
 }
 
+// revisionKey names a revision of a server.
+type revisionKey struct {
+	server   fleet.ServerName
+	revision fleet.Revision
+}
+
 func newReplica(a *Agent, as fleet.Assignment) *replica {
 	mask := newMasker(as.Template.Env)
 	return &replica{
 		order: as, node: a.cfg.Node, cluster: a.orders.cluster, runtime: a.cfg.Runtime,
 		board: a.board, budget: a.budget, maxLine: a.cfg.MaxReply,
-		log:    slog.New(mask.handler(a.log.Handler())).With("server", string(as.Server), "replica", string(as.ID)),
-		mask:   mask,
+		log:  slog.New(mask.handler(a.log.Handler())).With("server", string(as.Server), "replica", string(as.ID)),
+		mask: mask, pingless: &a.pingless,
 		stderr: newStderrRing(),
 		idle:   make(chan struct{}, 1), late: make(chan struct{}, 1), grown: make(chan struct{}, 1),
 		stopping: make(chan struct{}), hurry: make(chan struct{}, 1),

@@ -58,7 +58,7 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 			r.strays.add(one)
 			r.stderr.add(strayLog(one))
 		},
-		NoPing:     r.order.Template.Health.Off,
+		NoPing:     r.order.Template.Health.Off || r.isPingless(),
 		ClientInfo: mcp.Implementation{Name: "mcpfleet", Version: r.node.Version},
 		OnNotification: func(method string, _ []byte) {
 			if method == mcp.MethodToolsListChanged {
@@ -94,6 +94,15 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 		return true
 	})
 	return s
+}
+
+func (r *replica) revision() revisionKey { return revisionKey{r.order.Server, r.order.Revision} }
+
+// isPingless reports whether a replica of the revision has ended when it was
+// sent ping. Another is asked for its tools instead.
+func (r *replica) isPingless() bool {
+	_, known := r.pingless.Load(r.revision())
+	return known
 }
 
 // quote returns the beginning of what the server wrote, fit to be shown.

@@ -80,8 +80,10 @@ type Conn struct {
 	// answersPing is set once the server has answered a ping; ignoresPing once it has ignored one, never
 	// answered one, and answered what it was asked next.
 	answersPing, ignoresPing atomic.Bool
-	counts                   counters
-	strays                   strays
+	// endedByPing is set when the server ended with nothing to do but its first ping.
+	endedByPing atomic.Bool
+	counts      counters
+	strays      strays
 
 	mu          sync.Mutex
 	pending     map[uint64]*Pending // until the reply, or until the server let go of it
@@ -339,6 +341,10 @@ func (c *Conn) noteAnswer(method string, r Reply) {
 	}
 }
 
+// EndedByPing reports whether the server ended when it was sent ping, had never answered one, and had
+// nothing else to do. It may be asked once Run has returned.
+func (c *Conn) EndedByPing() bool { return c.endedByPing.Load() }
+
 // answered reports whether the server answered, in whatever way.
 func answered(r Reply) bool {
 	return r.Err == nil || errors.Is(r.Err, ErrBadReply) || errors.Is(r.Err, ErrReplyTooLarge) || errors.Is(r.Err, ErrNoBuffer)
@@ -415,12 +421,16 @@ func (p *Pending) released() {
 func (c *Conn) endAll() {
 	c.mu.Lock()
 	left := make([]ending, 0, len(c.pending))
+	pinged, busy := false, false
 	for _, p := range c.pending {
+		isPing := p.call.Method == mcp.MethodPing && p.phase == phaseWritten
+		pinged, busy = pinged || isPing, busy || !isPing
 		left = append(left, p.take())
 	}
 	clear(c.pending)
 	c.held = nil
 	c.mu.Unlock()
+	c.endedByPing.Store(pinged && !busy && !c.answersPing.Load())
 	slices.SortFunc(left, func(a, b ending) int { return cmp.Compare(a.id, b.id) })
 	c.finishAll(left, Reply{Err: ErrLost, Delivered: true})
 	if n := c.strays.suppressed; n > 0 {

@@ -145,7 +145,7 @@ func startFleet(t *testing.T, program string) *fleettest.Cluster {
 	for _, s := range odd.Servers {
 		fmt.Fprintf(&file, "  %s: { command: [%q, %q]", s.Name, program, s.Name)
 		if s.Fails != "" {
-			file.WriteString(", start_timeout: 3s")
+			file.WriteString(", start_timeout: 10s")
 		}
 		if s.HealthOff {
 			file.WriteString(", health: off")

@@ -38,6 +38,8 @@ type Echo struct {
 	NoPing bool
 	// IgnorePing never answers it, BarePing answers with neither result nor error.
 	IgnorePing, BarePing bool
+	// DieOfPing ends it with exit code 2.
+	DieOfPing bool
 	// IgnoreEOF keeps it running when stdin ends, IgnoreTerm when it is told
 	// to end; KILL always works.
 	IgnoreEOF, IgnoreTerm bool
@@ -172,6 +174,9 @@ func (r *echoRun) handle(m *message) {
 	case "ping":
 		r.Runtime.count("pings of " + string(r.Launch.Replica))
 		switch {
+		case r.DieOfPing:
+			r.exit <- 2
+			<-r.ctx.Done()
 		case r.NoPing:
 			r.refuse(m.ID, -32601, "method not found")
 		case r.BarePing:
