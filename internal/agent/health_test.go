@@ -16,8 +16,14 @@ func TestVitals(t *testing.T) {
 	failed := errors.New("no answer")
 	type step func(*vitals)
 	ping := func(err error, busy bool, replies int64) step {
-		return func(v *vitals) { v.pinged(err, busy, replies) }
+		calls := int64(0)
+		if busy {
+			calls = 1
+		}
+		return func(v *vitals) { v.pinged(err, calls, calls, replies) }
 	}
+	deaf := func(v *vitals) { v.pinged(failed, 5, 5, v.replies) }
+	tick := func(replies int64) step { return func(v *vitals) { v.tick(replies) } }
 	late := func(replies int64) step { return func(v *vitals) { v.timedOut(1, replies) } }
 	dead, busy := ping(failed, false, 0), ping(failed, true, 0)
 	for _, tc := range []struct {
@@ -38,6 +44,12 @@ func TestVitals(t *testing.T) {
 		{"three timeouts", []step{late(0), late(0), late(0)}, false, true},
 		{"three timeouts, a reply between", []step{late(0), late(0), late(1)}, false, false},
 		{"a suspect answers", []step{late(0), late(0), late(0), ping(nil, true, 1)}, false, false},
+		{"several wait, a server that may be slow", []step{deaf, deaf, deaf, deaf}, false, false},
+		{"several wait, one that answers meanwhile", []step{ping(nil, true, 0), ping(nil, true, 0), deaf, deaf, deaf}, true, false},
+		{"one waits", []step{ping(nil, true, 0), ping(nil, true, 0), busy, busy, busy}, false, false},
+		{"several wait, one that answers soon", []step{tick(20), tick(21), tick(21), deaf, deaf, deaf}, true, false},
+		{"several wait, one that has become slow", []step{tick(20), tick(21), tick(22), tick(22), deaf, deaf, deaf}, false, false},
+		{"several wait, and a reply between", []step{ping(nil, true, 0), ping(nil, true, 0), deaf, deaf, tick(1), deaf}, false, false},
 		{"a suspect does not", []step{late(0), late(0), late(0), dead, dead, dead}, true, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -85,6 +97,27 @@ func TestDeadServerBecomesUnhealthy(t *testing.T) {
 		}
 		if took := time.Since(began); took < 90*time.Second {
 			t.Errorf("healthy again after %s, while it was frozen", took)
+		}
+	})
+}
+
+// A server that answered pings beside a call, and is silent now while several
+// calls wait, is judged long before their deadlines.
+func TestSilentServerIsJudgedSooner(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.ready("a", nil)
+		if got := r.call("a", "slow", `{"ms":25000}`).text(t); got != "slept" { // two pings come meanwhile
+			t.Errorf("got %q", got)
+		}
+		began := time.Now()
+		r.call("a", "freeze", `{}`)
+		for range 3 {
+			r.call("a", "echo", `{"text":"x"}`)
+		}
+		contains(t, r.untilHealth("a", true).Reason, "unhealthy: 3 pings")
+		if took := time.Since(began); took > 35*time.Second {
+			t.Errorf("took %s", took)
 		}
 	})
 }

@@ -205,14 +205,15 @@ func (r *replica) serve(ctx context.Context, s *session) {
 		st := s.conn.Stats()
 		return st.Replies + st.LateReplies
 	}
-	health.alive(replies())
+	health.tick(replies())
 	next := time.NewTimer(0) // at once: whether the server answers ping is good to know before it matters
 	defer next.Stop()
 	if health.plan.Off {
 		next.Stop()
 	}
 	pinged := make(chan error, 1)
-	var busy, pinging bool
+	var pinging bool
+	var running int64 // when the ping began
 
 	var refresh <-chan time.Time // set while a listing is due
 	listed := make(chan error, 1)
@@ -226,13 +227,13 @@ func (r *replica) serve(ctx context.Context, s *session) {
 			return
 
 		case <-next.C:
-			health.alive(replies())
-			busy, pinging = r.running.Load() > 0, true
+			health.tick(replies())
+			running, pinging = r.running.Load(), true
 			last := health.last()
 			tasks.Go(func() { pinged <- s.conn.Check(ctx, health.plan.Timeout, last) })
 		case err := <-pinged:
 			pinging = false
-			health.pinged(err, busy || r.running.Load() > 0, replies())
+			health.pinged(err, running, r.running.Load(), replies())
 			r.tellHealth(health)
 			next.Reset(health.pause())
 		case <-r.late:
