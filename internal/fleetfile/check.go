@@ -5,6 +5,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -58,7 +59,35 @@ func (d *serverDecoder) finish() {
 	d.resolveRelative()
 	d.checkTools()
 	d.checkContainerEnv()
+	d.checkRunOptions()
 	d.checkConcurrency()
+}
+
+// checkRunOptions refuses options that do not go together, or with other keys.
+// Docker takes some of those that podman does not, and ignores one.
+func (d *serverDecoder) checkRunOptions() {
+	if d.fromRun {
+		d.spec.RunOptions = slices.DeleteFunc(d.spec.RunOptions, func(option string) bool {
+			name, _, _ := strings.Cut(option, "=")
+			idle := name == "--shm-size" && d.spec.OwnsNoSharedMemory() || strings.HasPrefix(name, "--dns") && d.spec.Network == "none"
+			if idle {
+				d.drop(strings.TrimLeft(name, "-"))
+			}
+			return idle
+		})
+	}
+	for _, option := range d.spec.RunOptions {
+		if fleet.CheckRunOption(option) != nil {
+			return // was told where it stands
+		}
+	}
+	if err := d.spec.CheckRunOptions(); err != nil {
+		key := "run_options"
+		if d.fromRun {
+			key = "args"
+		}
+		d.errorf(cmp.Or(d.given[key], d.node), join(d.path, key), "%s", err)
+	}
 }
 
 // checkContainerEnv refuses what podman cannot give to a container.

@@ -145,7 +145,7 @@ func runOptions() []runOption {
 		}, "security-opt"),
 		take(func(d *serverDecoder, it item, v string) {
 			if strings.HasSuffix(v, ":"+fleet.HostGateway) {
-				d.drop("--add-host " + v + ", as podman calls the host host.containers.internal")
+				d.drop("--add-host NAME:host-gateway, as podman calls the host host.containers.internal")
 				return
 			}
 			d.runPassed(it, "add-host", v)
@@ -153,7 +153,6 @@ func runOptions() []runOption {
 		{names: fleet.RunOptionNames(), apply: (*serverDecoder).runPassed},
 		take(func(d *serverDecoder, it item, v string) { d.runPassed(it, "hostname", v) }, "h"),
 		take(func(d *serverDecoder, it item, v string) { d.runPassed(it, "dns-option", v) }, "dns-opt"),
-		take(func(d *serverDecoder, it item, v string) { d.runPassed(it, "cpu-shares", v) }, "c"),
 
 		flag(ours, "i", "interactive", "rm", "t", "tty", "init", "q", "quiet", "sig-proxy", "no-healthcheck", "replace", "d", "detach", "rmi",
 			"disable-content-trust", "http-proxy", "help"),
@@ -169,7 +168,8 @@ func runOptions() []runOption {
 			"isolation", "runtime", "storage-opt", "volume-driver", "cgroup-parent", "cgroups", "cgroup-conf", "kernel-memory", "memory-swap", "memory-swappiness", "gpus",
 			"stop-signal", "blkio-weight", "blkio-weight-device", "cpu-count", "cpu-percent", "cpu-rt-period", "cpu-rt-runtime", "device-read-bps",
 			"device-read-iops", "device-write-bps", "device-write-iops", "io-maxbandwidth", "io-maxiops", "image-volume", "systemd", "unsetenv", "authfile",
-			"creds", "cert-dir", "timeout", "shm-size-systemd", "seccomp-policy", "hosts-file", "passwd-entry", "group-entry", "hostuser", "personality",
+			"creds", "cert-dir", "c", "cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems", "cgroupns", "device-cgroup-rule", "memory-reservation",
+			"oom-score-adj", "tz", "umask", "uts", "timeout", "shm-size-systemd", "seccomp-policy", "hosts-file", "passwd-entry", "group-entry", "hostuser", "personality",
 		}, apply: idle},
 	}
 }
@@ -340,7 +340,12 @@ func (d *serverDecoder) runOptions(n *yaml.Node, at string) {
 }
 
 func (d *serverDecoder) addRunOption(n *yaml.Node, at, option string) {
-	if err := fleet.CheckRunOption(option); err != nil {
+	switch err := fleet.CheckRunOption(option); {
+	case err == nil:
+	case strings.Contains(resolve(n).Value, "$"): // what came out of a variable is not shown
+		d.errorf(n, at, "%s is not an option that can be passed on", describe(resolve(n)))
+		return
+	default:
 		d.errorf(n, at, "%s", err)
 		return
 	}

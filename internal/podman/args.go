@@ -120,12 +120,10 @@ func (r *Runtime) create(l fleet.Launch, rec record, rootfs string) (creation, e
 	if t.Network != "" {
 		add("network", t.Network)
 	}
-	for _, option := range t.RunOptions {
-		if err := fleet.CheckRunOption(option); err != nil {
-			return creation{}, fmt.Errorf("run_options: %w", err)
-		}
-		c.args = append(c.args, option)
+	if err := t.CheckRunOptions(); err != nil {
+		return creation{}, fmt.Errorf("run_options: %w", err)
 	}
+	c.args = append(c.args, t.RunOptions...)
 	for _, m := range t.Mounts {
 		arg, err := mountArg(m)
 		if err != nil {
