@@ -33,7 +33,14 @@ func (p *parser) ofClients(root *yaml.Node) bool {
 		return true
 	}
 	servers := child(root, "servers")
-	return servers != nil && (child(root, "inputs") != nil || slices.ContainsFunc(values(servers), p.ofVSCode))
+	return servers != nil && (p.allOfVSCode(root) || slices.ContainsFunc(values(servers), p.ofVSCode))
+}
+
+// allOfVSCode reports whether all entries of servers are in VS Code's form: the
+// file has questions to its user, or is where VS Code looks for it.
+func (p *parser) allOfVSCode(root *yaml.Node) bool {
+	dir, file := filepath.Split(p.opts.Filename)
+	return child(root, "inputs") != nil || file == "mcp.json" && filepath.Base(dir) == ".vscode"
 }
 
 // settingsOf returns the servers in a settings file of VS Code, which has them

@@ -69,6 +69,11 @@ func TestFilesOfClients(t *testing.T) {
 			[]string{"remote servers are left out, since mcpfleet runs stdio servers: b", "keys that mean nothing here are ignored: gallery (a)"},
 		},
 		{
+			"VS Code, known by its place alone", ".vscode/mcp.json", `{"servers": {"My Server": {"command": "npx", "args": ["-y", "x"], "something": 1}}}`,
+			func(t *testing.T, f *File) { wantNames(t, f, "my-server") },
+			[]string{"keys that mean nothing here are ignored: something (My Server)", `names that cannot be a DNS label are changed: "My Server" is served as my-server`},
+		},
+		{
 			"VS Code's settings", "settings.json", `{"editor.fontSize": 12, "mcp": {"inputs": [{"id": "i", "default": 7}], "servers": {"a": {"command": "x", "args": ["${input:i}"]}}}}`,
 			func(t *testing.T, f *File) {
 				if got := f.Servers["a"].Args; !slices.Equal(got, []string{"7"}) {
@@ -180,7 +185,7 @@ func TestFilesOfClients(t *testing.T) {
 		},
 		{
 			"options of docker run", "mcp.json", `{"mcpServers": {"a": {"command": "docker", "args": ["--context", "x", "container", "run", "-i", "--rm", "--env-file", "run.env", "-e", "UNSET", "-e", "B=b", "-e", "FROM_ENV",
-				"--add-host", "db:10.0.0.7", "-p", "8080:80", "--ipc=host", "--shm-size=1g", "--platform", "linux/amd64", "--tmpfs", "/tmp:size=1m", "--gpus=all", "-h", "box", "--add-host=host.docker.internal:host-gateway", "--dns", "1.1.1.1",
+				"--add-host", "db:10.0.0.7", "-p", "8080:80", "--ipc=private", "--shm-size=1g", "--platform", "linux/amd64", "--tmpfs", "/tmp:size=1m", "--gpus=all", "-h", "box", "--add-host=host.docker.internal:host-gateway", "--dns", "1.1.1.1",
 				"--ulimit", "nofile=1024", "--security-opt", "seccomp=unconfined", "--stop-timeout", "5", "--health-cmd", "x",
 				"-v", "/a:/a:z", "-v", "/b:/b:ro,Z", "-v", "/c:/c:cached", "-v", "/d:/d:delegated", "-v", "/anonymous", "--mount", "type=volume,src=v,dst=/v,volume-nocopy=true", "--mount", "type=tmpfs,dst=/t",
 				"--cap-drop", "NET_RAW", "--cap-add=SYS_PTRACE,net_admin", "img"], "env": {"FROM_ENV": "yes"}}}}`,
@@ -189,7 +194,7 @@ func TestFilesOfClients(t *testing.T) {
 				if want := map[string]string{"A": `"as it is" # and this`, "KEY": "s3cret", "B": "b", "FROM_ENV": "yes"}; !reflect.DeepEqual(s.Env, want) {
 					t.Errorf("env %q, want %q", s.Env, want)
 				}
-				options := []string{"--add-host=db:10.0.0.7", "--ipc=host", "--shm-size=1g", "--tmpfs=/tmp:size=1m", "--hostname=box", "--dns=1.1.1.1", "--ulimit=nofile=1024", "--security-opt=seccomp=unconfined", "--tmpfs=/t"}
+				options := []string{"--add-host=db:10.0.0.7", "--ipc=private", "--shm-size=1g", "--tmpfs=/tmp:size=1m", "--hostname=box", "--dns=1.1.1.1", "--ulimit=nofile=1024", "--security-opt=seccomp=unconfined", "--tmpfs=/t"}
 				if !slices.Equal(s.RunOptions, options) {
 					t.Errorf("options %q, want %q", s.RunOptions, options)
 				}
@@ -206,9 +211,18 @@ func TestFilesOfClients(t *testing.T) {
 				}
 			},
 			[]string{
-				"options of docker run that mean nothing here are ignored: docker --context (a), -p (a), --platform (a), --gpus (a), --add-host host.docker.internal:host-gateway, as podman calls the host host.containers.internal (a), -v ...:cached (a), -v ...:delegated (a), -v PATH, a volume without a name (a), --mount volume-nocopy (a)",
+				"options of docker run that mean nothing here are ignored: docker --context (a), -p (a), --platform (a), --gpus (a), --add-host NAME:host-gateway, as podman calls the host host.containers.internal (a), -v ...:cached (a), -v ...:delegated (a), -v PATH, a volume without a name (a), --mount volume-nocopy (a)",
 				"1:136: mcpServers.a.args[9]: neither env nor the environment has a variable UNSET, so the container gets none",
 			},
+		},
+		{
+			"options that podman does not take together", "mcp.json", `{"mcpServers": {"a": {"command": "docker", "args": ["run", "--shm-size", "1g", "--ipc=host", "--dns", "1.1.1.1", "--network", "none", "img"]}}}`,
+			func(t *testing.T, f *File) {
+				if s := f.Servers["a"]; !slices.Equal(s.RunOptions, []string{"--ipc=host"}) {
+					t.Errorf("options %q", s.RunOptions)
+				}
+			},
+			[]string{"options of docker run that mean nothing here are ignored: --shm-size (a), --dns (a)"},
 		},
 		{
 			"duplicate keys", "mcp.json", `{"mcpServers": {"a": {"command": "x"}}, "mcpServers": {"a": {"command": "x", "command": "y", "env": {"K": "1", "K": "2"}}, "b": {"command": "x"}, "b": {"command": "z"}}}`,
@@ -387,4 +401,19 @@ func TestContainerEnv(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	mustParse(t, "f.yaml", "servers: {x: {image: x, env: {GOOGLE_KEY: \"a\\nb\"}}, y: {command: [y], env: {DOCKER_CERT: \"a\\nb\"}}}")
+}
+
+// A warning stays readable however much there is to name.
+func TestWarningsAreBounded(t *testing.T) {
+	var b strings.Builder
+	for i := range 30 {
+		fmt.Fprintf(&b, `%q: {"command": "x", "same": 1, "key%d": 1},`, fmt.Sprintf("s%02d", i), i)
+	}
+	f := mustParse(t, "f.json", `{"mcpServers": {`+b.String()+`}}`)
+	if len(f.Warnings) != 1 {
+		t.Fatalf("%d warnings, want one", len(f.Warnings))
+	}
+	if msg := f.Warnings[0].Msg; !strings.Contains(msg, "same (s00, s01, s02, s03, s04, and 25 more), key0 (s00), ") || !strings.HasSuffix(msg, "key18 (s18), and 11 more") {
+		t.Errorf("got %s", msg)
+	}
 }

@@ -168,7 +168,7 @@ func (p *parser) fileOf(root *yaml.Node) *File {
 		p.servers(f, foreign, true)
 	} else {
 		p.checkTopKeys(entries)
-		p.servers(f, own, find("inputs") != nil)
+		p.servers(f, own, p.allOfVSCode(root))
 	}
 	p.defaultServer(f, def)
 	p.summary(f)

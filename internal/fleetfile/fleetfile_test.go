@@ -256,6 +256,7 @@ func TestParseErrors(t *testing.T) {
 		{"capability", "", image("cap_add: [\"-x\"]"), `f.yaml:4:15: servers.x.cap_add[0]: must be a capability, as CHOWN, or ALL, not "-x"`},
 		{"unknown capability", "", image("cap_add: [CHWON]"), `f.yaml:4:15: servers.x.cap_add[0]: must be a capability, as CHOWN, or ALL, not "CHWON"`},
 		{"option that is not passed on", "", image("run_options: [--privileged=true]"), "f.yaml:4:19: servers.x.run_options[0]: --privileged is not one of the options that can be passed on: " + strings.Join(fleet.RunOptionNames(), " ")},
+		{"option out of a variable", "", image(`run_options: ["--${KEY}=x"]`), "f.yaml:4:19: servers.x.run_options[0]: \"--${KEY}=x\" is not an option that can be passed on"},
 		{"option without a value", "", image("run_options: [--ipc]"), "f.yaml:4:19: servers.x.run_options[0]: must be --name=value, as --shm-size=1g"},
 		{"no tool", "", image("enabled_tools: []"), "f.yaml:4:20: servers.x.enabled_tools: must name a tool; leave it out to offer all of them"},
 		{"default tool that is off", "", image("default_tool: a\n    disabled_tools: [b, a]"), "f.yaml:4:19: servers.x.default_tool: the tool is switched off by disabled_tools"},

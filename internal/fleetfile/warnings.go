@@ -41,8 +41,9 @@ type named struct {
 	servers []string
 }
 
-// maxNamed bounds how many servers a warning names for one thing.
-const maxNamed = 5
+// Bounds of one warning: how many things it names, and how many servers for
+// each of them.
+const maxListed, maxNamed = 20, 5
 
 func (n named) String() string {
 	list := n.servers
@@ -66,9 +67,13 @@ func addNamed(all []named, what, server string) []named {
 
 // listNamed writes what was collected, in the order of the file.
 func listNamed(all []named) string {
-	parts := make([]string, len(all))
+	parts := make([]string, 0, maxListed+1)
 	for i, n := range all {
-		parts[i] = n.String()
+		if i == maxListed {
+			parts = append(parts, fmt.Sprintf("and %d more", len(all)-i))
+			break
+		}
+		parts = append(parts, n.String())
 	}
 	return strings.Join(parts, ", ")
 }

@@ -34,6 +34,8 @@ func hint(t *fleet.Template, said string, code int) string {
 		return "the image's command cannot be run: not executable, or made for another architecture"
 	case has("exec format error"):
 		return "the image is made for another architecture"
+	case has("apply caps", "apply capabilities"):
+		return "the worker itself lacks a capability that the server is to have: see cap_add, which docker run lines have docker's default for"
 	case has("read-only file system") && t.ReadOnly:
 		return "read_only is set and the server writes"
 	case has("no new privileges", "must be setuid root", "effective uid is not 0"):
