@@ -1,6 +1,9 @@
 package reconcile
 
 import (
+	"maps"
+	"time"
+
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 )
@@ -56,7 +59,7 @@ type nodeSeen struct {
 }
 
 // watchNodes tells what has become of the nodes since the last pass.
-func (m *memory) watchNodes(s *observe.Snapshot) {
+func (m *memory) watchNodes(s *observe.Snapshot, now time.Time) {
 	tell := func(kind EventKind, id fleet.NodeID, message string) {
 		m.record(Event{Kind: kind, Node: id, Message: "node " + string(id) + " " + message})
 	}
@@ -66,21 +69,21 @@ func (m *memory) watchNodes(s *observe.Snapshot) {
 			continue // nothing is known of this life yet
 		}
 		was, known := m.nodes[id]
-		now := nodeSeen{life: n.Member.Life, connected: n.Connected, draining: n.Draining, lost: n.Lost}
-		m.nodes[id] = now
+		is := nodeSeen{life: n.Member.Life, connected: n.Connected, draining: n.Draining, lost: n.Lost}
+		m.nodes[id] = is
 		switch {
 		case !known:
 			tell(NodeJoined, id, "joined")
-		case was.life != now.life:
+		case was.life != is.life:
 			tell(NodeJoined, id, "came back as a new process")
-		case now.lost && !was.lost:
+		case is.lost && !was.lost:
 			tell(NodeLost, id, "could not be reached for too long: what it ran is replaced")
-		case now.connected && !was.connected:
+		case is.connected && !was.connected:
 			tell(NodeReturned, id, "can be reached again")
-		case !now.connected && was.connected && !now.draining:
+		case !is.connected && was.connected && !is.draining:
 			tell(NodeSilent, id, "cannot be reached")
 		}
-		if now.draining && !(was.draining && was.life == now.life) {
+		if is.draining && !(was.draining && was.life == is.life) {
 			tell(NodeDraining, id, "is stopping: what it runs moves away")
 		}
 	}
@@ -90,10 +93,28 @@ func (m *memory) watchNodes(s *observe.Snapshot) {
 		}
 		switch was := m.nodes[id]; {
 		case was.draining:
+			m.left[id] = now
 			tell(NodeLeft, id, "left")
 		case !was.lost:
 			tell(NodeLost, id, "is gone: what it ran is replaced")
 		}
 		delete(m.nodes, id)
 	}
+	maps.DeleteFunc(m.left, func(id fleet.NodeID, at time.Time) bool {
+		_, back := s.Nodes[id]
+		return back || now.Sub(at) > restartTime
+	})
+}
+
+// restartTime is how long a worker that has stopped is taken for one that is
+// being restarted.
+const restartTime = 5 * time.Second
+
+// awaited returns until when a worker that has stopped may come back; zero: none
+// is awaited.
+func (m *memory) awaited() (until time.Time) {
+	for _, at := range m.left {
+		until = latest(until, at.Add(restartTime))
+	}
+	return until
 }

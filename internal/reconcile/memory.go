@@ -38,6 +38,7 @@ type history struct {
 	restarts map[fleet.ServerName]int
 	deployed map[fleet.ServerName]bool // has served in full, or did when first seen
 	nodes    map[fleet.NodeID]nodeSeen
+	left     map[fleet.NodeID]time.Time // when workers left that had stopped in order
 	complete bool // the picture has been complete once
 }
 
@@ -46,6 +47,7 @@ func newHistory() *history {
 		restarts: make(map[fleet.ServerName]int),
 		deployed: make(map[fleet.ServerName]bool),
 		nodes:    make(map[fleet.NodeID]nodeSeen),
+		left:     make(map[fleet.NodeID]time.Time),
 	}
 }
 
@@ -109,7 +111,8 @@ func (m *memory) absorb(s *observe.Snapshot, intents map[fleet.NodeID]fleet.Node
 // stand notes what its node's condition means for a unit.
 func (m *memory) stand(u *unit, n observe.Node, intent fleet.NodeIntent, now time.Time) {
 	u.reachable, u.since = n.Connected, n.Since
-	u.leaves = n.Draining || m.drained[u.life] || !intent.DrainUntil.IsZero()
+	u.ending = n.Draining || m.drained[u.life]
+	u.leaves = u.ending || !intent.DrainUntil.IsZero()
 	u.expired = !intent.DrainUntil.IsZero() && !now.Before(intent.DrainUntil)
 }
 
@@ -392,6 +395,7 @@ func (m *memory) rooms(s *observe.Snapshot, intents map[fleet.NodeID]fleet.NodeI
 			Connected: n.Connected && m.obeys(n.Member.Life, now),
 			Draining:  n.Draining || m.drained[n.Member.Life] || now.Before(intent.DrainUntil),
 			Cordoned:  intent.Cordoned || !intent.DrainUntil.IsZero(),
+			Gone:      n.Lost,
 			Unfit:     m.unfitness(n, now),
 		})
 	}

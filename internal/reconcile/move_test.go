@@ -160,20 +160,24 @@ func TestDrainHasADeadline(t *testing.T) {
 }
 
 // A worker that stops by itself serves on until its replicas have moved, and
-// keeps them if they cannot.
+// keeps them while they cannot but may yet.
 func TestWorkerThatStops(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1")
-		w.desired.set(server("a", 1, 2))
+		half := func(s *fleet.Spec) { s.Resources.Memory = 100 }
+		full := w.net.StartWorker(fleet.NodeInfo{Node: "n2", Capacity: fleet.Resources{Memory: 150}})
+		w.workers = append(w.workers, full)
+		onFull := server("b", 1, 1, half)
+		w.desired.set(server("a", 1, 2, half), onFull)
 		w.control()
 		defer w.stop()
 		w.until(5*time.Second, "deployed", w.converged)
 		w.workers[0].Drain()
 		time.Sleep(10 * time.Second)
-		if n := len(w.ready("a")); n != 2 {
-			t.Errorf("%d serve, want 2: there is no other node", n)
+		if n := len(w.ready("a")) + len(w.ready("b")); n != 3 || len(w.workers[0].Running()) != 2 {
+			t.Errorf("%d serve, want 3: the other node is full, but need not stay so", n)
 		}
-		w.add("n2", nil)
+		w.add("n3", nil)
 		w.until(2*time.Second, "moved", func() bool {
 			if n := len(w.ready("a")); n < 2 {
 				t.Fatalf("%d serve while they move, want 2", n)

@@ -53,7 +53,7 @@ func newPass(r *Reconciler, leads bool) *pass {
 func (p *pass) run(now time.Time) (wake time.Time) {
 	p.snap = p.r.cfg.View.Snapshot()
 	p.desired, p.intents = p.r.cfg.Desired.Servers(), p.r.cfg.Desired.Nodes()
-	p.mem.watchNodes(p.snap)
+	p.mem.watchNodes(p.snap, now)
 	wake = p.mem.absorb(p.snap, p.intents, now)
 	waiting, look := p.hold.waiting(p.snap, now)
 	wake = earlier(look, wake)
@@ -65,6 +65,7 @@ func (p *pass) run(now time.Time) (wake time.Time) {
 
 	servers := p.mem.servers(p.desired)
 	rm := newRoom(p.mem.rooms(p.snap, p.intents, now), p.mem.all())
+	rm.awaited = p.mem.awaited()
 	plans := make([]decision, len(servers))
 	if p.mem.complete {
 		plans = plan(now, servers, rm)

@@ -76,6 +76,12 @@ func planServer(now time.Time, w *want, rm *room) decision {
 			end(u, leavingReason(w, u))
 		case !u.ready():
 			end(u, leavingReason(w, u)+" and it does not serve")
+		case u.ending:
+			may, wake := rm.mayCome(now, w.desired)
+			if !may {
+				end(u, fmt.Sprintf("node %s is stopping, and no other node could ever take the replica", u.node))
+			}
+			d.wakeAt(wake)
 		}
 	}
 	for len(g.fresh) > desired {
@@ -101,7 +107,7 @@ func planServer(now time.Time, w *want, rm *room) decision {
 	}
 	d.need = max(0, desired-len(g.fresh)-len(g.away))
 	dark, wake := g.dark(now)
-	d.wake = wake
+	d.wakeAt(wake)
 	if dark && len(g.away) > 0 {
 		// Nothing serves: one stands in until the others can be reached again
 		// or are given up.
@@ -244,8 +250,9 @@ func (d *decision) allowed(now time.Time, need int, b *backoff, fresh []*unit) i
 	return max(other, 1)
 }
 
+// wakeAt asks for another decision at t, unless that is zero.
 func (d *decision) wakeAt(t time.Time) {
-	if d.wake.IsZero() || t.Before(d.wake) {
+	if sooner(t, d.wake) {
 		d.wake = t
 	}
 }

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/schedule"
@@ -15,7 +16,8 @@ type node = schedule.Node
 type room struct {
 	nodes   []node // by name
 	index   map[fleet.NodeID]int
-	workers int // connected and not draining
+	workers int       // connected and not draining
+	awaited time.Time // until then a worker that has stopped may come back; zero: none
 }
 
 func newRoom(nodes []node, units []*unit) *room {
@@ -74,6 +76,19 @@ func (r *room) place(req schedule.Request) (fleet.NodeID, string) {
 		r.take(id, req.Template.Resources, 1)
 	}
 	return id, why
+}
+
+// mayCome reports whether there may come to be room for a replica of a server
+// on another node than those that are being emptied, and when that has to be
+// asked again though nothing changed.
+func (r *room) mayCome(now time.Time, s *fleet.Server) (may bool, wake time.Time) {
+	if now.Before(r.awaited) {
+		return true, r.awaited
+	}
+	if schedule.CouldPlace(request(&s.Spec.Template, &s.Spec), r.nodes) {
+		return true, time.Time{}
+	}
+	return s.StableTemplate != nil && schedule.CouldPlace(request(s.StableTemplate, &s.Spec), r.nodes), time.Time{}
 }
 
 // fitsWithout tells whether a replica of the server in view would find a node

@@ -26,6 +26,7 @@ type unit struct {
 	since     time.Time // of reachable
 	leaves    bool      // its node is draining
 	expired   bool      // and was to be empty by now
+	ending    bool      // its worker is stopping
 	startedAt time.Time
 	readyAt   time.Time // zero before READY
 

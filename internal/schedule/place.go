@@ -28,6 +28,7 @@ type Node struct {
 	Connected bool
 	Draining  bool   // it is being emptied
 	Cordoned  bool   // an operator wants nothing new there
+	Gone      bool   // not connected, and given up
 	Unfit     string // why it starts no replicas, in words; "": it does
 }
 
@@ -57,6 +58,22 @@ func Place(req Request, nodes []Node) (fleet.NodeID, string) {
 		return "", refused.String(req)
 	}
 	return best.ID, ""
+}
+
+// CouldPlace reports whether any node would take the replica if it were empty
+// and connected. A node that is being emptied, or given up, would not.
+func CouldPlace(req Request, nodes []Node) bool {
+	for i := range nodes {
+		n := nodes[i]
+		if n.Gone {
+			continue
+		}
+		n.Connected, n.Allocated, n.Replicas, n.OfServer = true, fleet.Resources{}, 0, 0
+		if why, _ := misfit(req, &n); why == "" {
+			return true
+		}
+	}
+	return false
 }
 
 func compare(a, b *Node, zones map[string]int) int {
