@@ -18,6 +18,7 @@ die() { say "$*"; exit 1; }
 packages=(
   podman runc conmon catatonit netavark aardvark-dns iptables fuse-overlayfs uidmap
   docker.io docker-compose docker-registry
+  chromium
   debootstrap ca-certificates curl iproute2 procps
 )
 
