@@ -417,3 +417,41 @@ func TestWarningsAreBounded(t *testing.T) {
 		t.Errorf("got %s", msg)
 	}
 }
+
+// Every option of docker run (28.2) and podman run (4.3) is known, or refused
+// on purpose; and each is told from those that take a value as they do.
+func TestRunOptionsAreComplete(t *testing.T) {
+	const docker = "" +
+		"add-host attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent cgroupns cidfile cpu-period cpu-quota cpu-rt-period cpu-rt-runtime " +
+		"cpu-shares cpus cpuset-cpus cpuset-mems detach detach-keys device device-cgroup-rule device-read-bps device-read-iops device-write-bps " +
+		"device-write-iops disable-content-trust dns dns-option dns-search domainname entrypoint env env-file expose gpus group-add health-cmd " +
+		"health-interval health-retries health-start-period health-timeout help hostname init interactive ip ip6 ipc isolation kernel-memory label " +
+		"label-file link link-local-ip log-driver log-opt mac-address memory memory-reservation memory-swap memory-swappiness mount name network " +
+		"network-alias no-healthcheck oom-kill-disable oom-score-adj pid pids-limit platform privileged publish publish-all pull quiet read-only restart rm " +
+		"runtime security-opt shm-size sig-proxy stop-signal stop-timeout storage-opt sysctl tmpfs tty ulimit use-api-socket user userns uts volume " +
+		"volume-driver volumes-from workdir"
+	const podman = "" +
+		"add-host annotation arch attach authfile blkio-weight blkio-weight-device cap-add cap-drop cgroup-conf cgroup-parent cgroupns cgroups chrootdirs " +
+		"cidfile conmon-pidfile cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems detach detach-keys device " +
+		"device-cgroup-rule device-read-bps device-read-iops device-write-bps device-write-iops disable-content-trust dns dns-option dns-search entrypoint " +
+		"env env-file env-host env-merge expose gidmap group-add health-cmd health-interval health-on-failure health-retries health-start-period " +
+		"health-timeout help hostname hostuser http-proxy image-volume init init-path interactive ip ip6 ipc label label-file log-driver log-opt mac-address " +
+		"memory memory-reservation memory-swap memory-swappiness mount name network network-alias no-healthcheck no-hosts oom-kill-disable oom-score-adj os " +
+		"passwd passwd-entry personality pid pidfile pids-limit platform pod pod-id-file preserve-fds privileged publish publish-all pull quiet read-only " +
+		"read-only-tmpfs replace requires restart rm rmi rootfs sdnotify seccomp-policy secret security-opt shm-size sig-proxy stop-signal stop-timeout " +
+		"subgidname subuidname sysctl systemd timeout tls-verify tmpfs tty tz uidmap ulimit umask unsetenv unsetenv-all user userns uts variant volume " +
+		"volumes-from workdir"
+	const refused = "chrootdirs env-merge gidmap pid pod pod-id-file preserve-fds privileged requires rootfs secret subgidname subuidname uidmap unsetenv-all volumes-from"
+	const flags = "detach disable-content-trust env-host help http-proxy init interactive no-healthcheck no-hosts oom-kill-disable passwd publish-all quiet read-only " +
+		"read-only-tmpfs replace rm rmi sig-proxy tls-verify tty use-api-socket"
+	options := runOptions()
+	for _, name := range strings.Fields(docker + " " + podman) {
+		i := slices.IndexFunc(options, func(o runOption) bool { return slices.Contains(o.names, name) })
+		if refuse := slices.Contains(strings.Fields(refused), name); refuse != (i < 0) {
+			t.Errorf("--%s: known %v, to be refused %v", name, i >= 0, refuse)
+		}
+		if i >= 0 && options[i].flag != slices.Contains(strings.Fields(flags), name) {
+			t.Errorf("--%s: takes a value: %v", name, !options[i].flag)
+		}
+	}
+}
