@@ -17,6 +17,8 @@ func (r *Ring) Run(ctx context.Context) error {
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	alone := true
+	save, saved := r.saver()
+	defer saved()
 	for {
 		select {
 		case <-ctx.Done():
@@ -25,7 +27,7 @@ func (r *Ring) Run(ctx context.Context) error {
 		case <-r.closed:
 			return nil
 		case <-r.wake:
-			r.savePeers()
+			save()
 			if was := alone; r.alone() == was {
 				continue
 			}
@@ -44,6 +46,34 @@ func (r *Ring) Run(ctx context.Context) error {
 		}
 		tick.Reset(wait/2 + rand.N(wait))
 	}
+}
+
+// saver starts the goroutine that writes the peers down, apart from Run, which
+// must go on when the disk does not answer. The first function that it returns
+// has them written; the second ends the goroutine, and waits for it unless the
+// disk hangs.
+func (r *Ring) saver() (save, end func()) {
+	look, done := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		for range look {
+			r.savePeers()
+		}
+	}()
+	save = func() {
+		select {
+		case look <- struct{}{}:
+		default: // it looks soon
+		}
+	}
+	end = func() {
+		close(look)
+		select {
+		case <-done:
+		case <-time.After(time.Second):
+		}
+	}
+	return save, end
 }
 
 // leave says goodbye, unless the ring was closed already.

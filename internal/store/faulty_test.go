@@ -347,6 +347,33 @@ func TestWritesThatNoMajorityStores(t *testing.T) {
 	c.agree()
 }
 
+// A leader that cannot append steps down, and another one leads and writes,
+// though the first could win an election.
+func TestLeaderWithFullDisk(t *testing.T) {
+	c := newCluster(t)
+	disk := faulty(c)
+	startThree(c)
+	c.must(put("a", "x"))
+	c.agree()
+	old := c.leader()
+	disk(old).refuse(errFull)
+	if _, err := old.Propose(t.Context(), put("a", "perhaps")); !errors.Is(err, fleet.ErrOutcomeUnknown) || !contains(err, errFull.Error()) {
+		t.Errorf("a write: %v, want an unknown outcome and the cause", err)
+	}
+	next := c.otherLeader(old)
+	for i := range 20 {
+		if _, err := next.Propose(t.Context(), put("b", fmt.Sprint(i))); err != nil {
+			t.Fatalf("write %d at the next leader: %v", i, err)
+		}
+	}
+	if p := old.Problem(); !contains(errors.New(p), errFull.Error()) {
+		t.Errorf("its problem is %q", p)
+	}
+	disk(old).refuse(nil)
+	c.agree()
+	eventually(t, "its problem is gone", func() error { return errorOf(old.Problem()) })
+}
+
 // The first cause stays in the answers after it, which fail for what follows
 // from it.
 func TestFirstCauseStays(t *testing.T) {

@@ -33,6 +33,7 @@ func snapshotCounter() prometheus.Counter {
 type collector struct {
 	store                                                  *Store
 	term, leader, voters, applied, commit, last, contacted *prometheus.Desc
+	problem, pending                                       *prometheus.Desc
 }
 
 func newCollector(s *Store) *collector {
@@ -48,11 +49,13 @@ func newCollector(s *Store) *collector {
 		commit:    desc("commit_index", "Index of the last log entry known to be on a majority."),
 		last:      desc("last_index", "Index of the last log entry on this controller's disk."),
 		contacted: desc("last_contact_seconds", "Time since the leader was last heard of; 0 on the leader, -1 for never."),
+		problem:   desc("problem", "1 if this controller does not keep desired state as it should; /readyz has the reason."),
+		pending:   desc("pending_writes", "Writes that wait for a majority, those included that nobody waits for any more."),
 	}
 }
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.term, c.leader, c.voters, c.applied, c.commit, c.last, c.contacted} {
+	for _, d := range []*prometheus.Desc{c.term, c.leader, c.voters, c.applied, c.commit, c.last, c.contacted, c.problem, c.pending} {
 		ch <- d
 	}
 }
@@ -81,4 +84,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.commit, float64(s.CommitIndex()))
 	gauge(c.last, float64(s.raft.LastIndex()))
 	gauge(c.contacted, contact)
+	problem := 0.0
+	if s.Problem() != "" {
+		problem = 1
+	}
+	gauge(c.problem, problem)
+	gauge(c.pending, float64(s.pending.count()))
 }

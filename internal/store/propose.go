@@ -173,6 +173,12 @@ type pending struct {
 	bytes int
 }
 
+func (p *pending) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.n
+}
+
 // add makes room for one more. Its error wraps fleet.ErrOverloaded.
 func (p *pending) add(bytes int) (release func(), err error) {
 	p.mu.Lock()

@@ -93,6 +93,24 @@ func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, req
 
 var errGaveUp = errors.New("leadership of this term was given up")
 
+var errUnfit = errors.New("this controller does not stand for election: its disk refused an entry a moment ago")
+
+// RequestPreVote asks another controller whether it would vote for this one.
+func (t *transport) RequestPreVote(id raft.ServerID, addr raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if !t.watch.mayStand() {
+		return errUnfit
+	}
+	return t.NetworkTransport.RequestPreVote(id, addr, req, resp)
+}
+
+// RequestVote asks another controller for its vote.
+func (t *transport) RequestVote(id raft.ServerID, addr raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if !t.watch.mayStand() {
+		return errUnfit
+	}
+	return t.NetworkTransport.RequestVote(id, addr, req, resp)
+}
+
 // isHeartbeat reports whether a request carries nothing of the log. Raft sends
 // such requests apart from the others, and answers them without its main loop.
 func isHeartbeat(req *raft.AppendEntriesRequest) bool {

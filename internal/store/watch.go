@@ -13,6 +13,10 @@ import (
 // disk counts as hung.
 const DefaultDiskTimeout = 5 * time.Second
 
+// standAgain is how long a controller does not stand for election after its disk
+// refused an entry.
+const standAgain = 10 * time.Second
+
 // operation is a kind of write to raft's disk.
 type operation string
 
@@ -39,6 +43,7 @@ type diskWatch struct {
 	late    int                     // how many of them are over the limit
 	hung    chan struct{}           // closed while late > 0
 	ended   time.Time               // when the last write succeeded
+	failed  time.Time               // when an append last failed
 	failing map[operation]diskFailure
 }
 
@@ -120,6 +125,9 @@ func (w *diskWatch) end(d *diskWrite, err error) {
 	if recovered && closed(w.hung) {
 		w.hung = make(chan struct{})
 	}
+	if err != nil && d.op == opAppend {
+		w.failed = time.Now()
+	}
 	before, failed := w.failing[d.op]
 	switch {
 	case err == nil:
@@ -164,6 +172,15 @@ func (w *diskWatch) hangs() <-chan struct{} {
 }
 
 func (w *diskWatch) isHung() bool { return closed(w.hangs()) }
+
+// mayStand reports whether this controller may stand for election. One whose
+// disk just refused an entry would be elected, and refuse the next: it leaves
+// the others some time to elect one that can write.
+func (w *diskWatch) mayStand() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failed.IsZero() || time.Since(w.failed) > standAgain
+}
 
 // idleSince returns when the last write succeeded; busy reports whether one is
 // under way.

@@ -101,6 +101,11 @@ func (l *load) check(t *testing.T) {
 	}
 }
 
+// large is a spec that takes more room than the log has allocated.
+func large(value int) string {
+	return fmt.Sprintf(`{"command": ["none", %q], "replicas": 0, "max_queued_requests": %d}`, strings.Repeat("x", 300_000), 1000+value)
+}
+
 // awaitUnready waits until a controller says that it is not ready, for a reason.
 func (l *life) awaitUnready(t *testing.T, reason string) {
 	t.Helper()
@@ -258,10 +263,6 @@ func TestFollowerDiskFull(t *testing.T) {
 	load.grow(t, 100, 5)
 	leader, bad := p.Leader(), p.Follower()
 	d.fill(bad.name)
-	// More than fits into what the log has allocated.
-	large := func(i int) string {
-		return fmt.Sprintf(`{"command": ["none", %q], "replicas": 0, "max_queued_requests": %d}`, strings.Repeat("x", 300_000), 1000+i)
-	}
 	const full = "no space left on device"
 	Eventually(t, patience, func() error {
 		for i := range 3 {
@@ -319,6 +320,47 @@ func TestFollowerDiskFull(t *testing.T) {
 	load.check(t)
 }
 
+// The leader's disk is full: it steps down, and another one leads and writes.
+func TestLeaderDiskFull(t *testing.T) {
+	d := newDisks(t, memoryDisk)
+	p, journal, idle := newStoragePlane(t, d)
+	load := p.load(journal, idle)
+	load.grow(t, 100, 5)
+	leader, follower := p.Leader(), p.Follower()
+	term, err := leader.term(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.fill(leader.name)
+	const full = "no space left on device"
+	for i := 0; ; i++ { // until its log needs more room
+		_, err := follower.client.PutServer(t.Context(), "large", []byte(large(i)), writeAny)
+		if err == nil && i < 40 {
+			continue
+		}
+		if !errors.Is(err, fleet.ErrOutcomeUnknown) || !strings.Contains(err.Error(), full) {
+			t.Fatalf("write %d: %v, want the cause", i, err)
+		}
+		break
+	}
+	t.Logf("another leads after %s", p.awaitSuccessor(term, time.Now()))
+	next := p.Leader()
+	if next == leader {
+		t.Errorf("%s leads again, with a full disk", leader.name)
+	}
+	for i := range 5 {
+		if _, err := next.client.PutServer(t.Context(), "large", []byte(large(i)), writeAny); err != nil {
+			t.Errorf("write %d at the next leader: %v", i, err)
+		}
+	}
+	leader.awaitUnready(t, full)
+	next.names(t, p, leader.name, full)
+	load.grow(t, 100, 5)
+	d.free(leader.name)
+	leader.awaitReady(t)
+	load.check(t)
+}
+
 // The disk of a controller that is alone is full: every answer to a write tells
 // so, not only the first, calls go on, and writes work when there is room.
 func TestOnlyDiskFull(t *testing.T) {
@@ -329,9 +371,6 @@ func TestOnlyDiskFull(t *testing.T) {
 	p.Start(1)
 	only := p.Leader()
 	d.fill(only.name)
-	large := func(i int) string {
-		return fmt.Sprintf(`{"command": ["none", %q], "replicas": 0, "max_queued_requests": %d}`, strings.Repeat("x", 300_000), 1000+i)
-	}
 	const full = "no space left on device"
 	refused := 0
 	for i := 0; refused < 4; i++ {
