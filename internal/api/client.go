@@ -119,6 +119,8 @@ func (c *Client) Call(ctx context.Context, server fleet.ServerName, req CallRequ
 type LogOptions struct {
 	Tail   int  // how many of the last lines; 0: all that are kept
 	Follow bool // and those to come, until ctx or the replica ends
+	// Timestamps puts its time before each line, in RFC 3339 and with a space.
+	Timestamps bool
 }
 
 // Logs writes a replica's stderr lines to w. With Follow it ends without an
@@ -130,6 +132,9 @@ func (c *Client) Logs(ctx context.Context, id fleet.ReplicaID, opts LogOptions, 
 	}
 	if opts.Follow {
 		query.Set("follow", "true")
+	}
+	if opts.Timestamps {
+		query.Set("timestamps", "true")
 	}
 	path := "/api/v1/replicas/" + url.PathEscape(string(id)) + "/logs"
 	if len(query) > 0 {

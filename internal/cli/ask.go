@@ -17,6 +17,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/nearest"
 )
 
 const (
@@ -57,7 +58,7 @@ func (a *app) statusCommand() *cobra.Command {
 				}
 			}
 			if len(args) == 1 && len(out.Servers) == 0 {
-				return fmt.Errorf("there is no server named %q", args[0])
+				return fmt.Errorf("there is no server named %q%s", args[0], nearServer(args[0], servers))
 			}
 			if a.output == formatJSON {
 				return a.json(out)
@@ -254,6 +255,15 @@ func (a *app) result(raw json.RawMessage) error {
 	}
 	_, err := fmt.Fprintln(a.Out, text)
 	return err
+}
+
+// nearServer proposes servers for a name that is none of them.
+func nearServer(name string, servers []api.Server) string {
+	names := make([]string, len(servers))
+	for i, s := range servers {
+		names[i] = string(s.Name)
+	}
+	return nearest.Hint(name, names, nil)
 }
 
 func nodeNames(ctx context.Context, client *api.Client) []string {

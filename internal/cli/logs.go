@@ -10,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
@@ -20,8 +19,10 @@ import (
 func (a *app) logsCommand() *cobra.Command {
 	var opts api.LogOptions
 	cmd := &cobra.Command{
-		Use:               "logs REPLICA|SERVER",
-		Short:             "Show what a replica, or all of a server, wrote to stderr",
+		Use:   "logs REPLICA|SERVER",
+		Short: "Show what a replica, or all of a server, wrote to stderr",
+		Long: `Show what a replica, or all of a server, wrote to stderr. With --follow a server is followed over restarts, and replicas that
+come later join; a replica is followed until it has ended.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completing(false),
 		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
@@ -60,6 +61,9 @@ func (a *app) showLogs(ctx context.Context, client *api.Client, name string, opt
 	}
 	var ofServer []fleet.ReplicaID
 	for _, r := range replicas {
+		if string(r.ID) == name && opts.Follow {
+			return a.follow(ctx, client, &follower{server: r.Server, only: r.ID, tail: opts.Tail, show: show})
+		}
 		if string(r.ID) == name {
 			w := &lineWriter{id: r.ID, to: show}
 			return errors.Join(client.Logs(ctx, r.ID, opts, w), w.flush())
@@ -68,7 +72,7 @@ func (a *app) showLogs(ctx context.Context, client *api.Client, name string, opt
 			ofServer = append(ofServer, r.ID)
 		}
 	}
-	if len(ofServer) > 0 {
+	if len(ofServer) > 0 && !opts.Follow {
 		show.named = true
 		return logsOf(ctx, client, ofServer, opts, show)
 	}
@@ -78,6 +82,10 @@ func (a *app) showLogs(ctx context.Context, client *api.Client, name string, opt
 		return err
 	}
 	for _, s := range servers {
+		if opts.Follow && string(s.Name) == name {
+			show.named = true
+			return a.follow(ctx, client, &follower{server: s.Name, tail: opts.Tail, show: show})
+		}
 		for _, e := range s.LastEnded {
 			if string(s.Name) == name || string(e.ID) == name {
 				log := e.Log
@@ -97,27 +105,28 @@ func (a *app) showLogs(ctx context.Context, client *api.Client, name string, opt
 			return fmt.Errorf("%s has no replica, and had none", name)
 		}
 	}
-	return fmt.Errorf("there is no replica and no server named %q", name)
+	return fmt.Errorf("there is no replica and no server named %q%s", name, nearServer(name, servers))
 }
 
-// logsOf shows several replicas at once, each line with its replica. One that
-// ends meanwhile is no error.
+func (a *app) follow(ctx context.Context, client *api.Client, f *follower) error {
+	f.app, f.client, f.known = a, client, map[fleet.ReplicaID]*tailed{}
+	return f.run(ctx)
+}
+
+// logsOf shows several replicas one after the other, each line with its
+// replica. One that ends meanwhile is no error.
 func logsOf(ctx context.Context, client *api.Client, ids []fleet.ReplicaID, opts api.LogOptions, show *lines) error {
-	group, ctx := errgroup.WithContext(ctx)
-	if !opts.Follow {
-		group.SetLimit(1) // one after the other
-	}
 	for _, id := range ids {
-		group.Go(func() error {
-			w := &lineWriter{id: id, to: show}
-			err := client.Logs(ctx, id, opts, w)
-			if gone, ok := errors.AsType[*api.Error](err); ok && gone.Status == http.StatusNotFound {
-				err = nil
-			}
-			return errors.Join(err, w.flush())
-		})
+		w := &lineWriter{id: id, to: show}
+		err := client.Logs(ctx, id, opts, w)
+		if gone, ok := errors.AsType[*api.Error](err); ok && gone.Status == http.StatusNotFound {
+			err = nil
+		}
+		if err := errors.Join(err, w.flush()); err != nil {
+			return err
+		}
 	}
-	return group.Wait()
+	return nil
 }
 
 // lines shows the lines of replicas: as they are, or in JSON. That is one

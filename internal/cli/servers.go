@@ -302,7 +302,7 @@ func (a *app) remove(ctx context.Context, client *api.Client, args []string, w w
 	for _, arg := range args {
 		name := fleet.ServerName(arg)
 		if !slices.ContainsFunc(servers, func(s api.Server) bool { return s.Name == name }) {
-			return fmt.Errorf("there is no server named %q; nothing was deleted", arg)
+			return fmt.Errorf("there is no server named %q; nothing was deleted%s", arg, nearServer(arg, servers))
 		}
 		if !slices.Contains(names, name) {
 			names = append(names, name)

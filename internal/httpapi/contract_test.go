@@ -61,6 +61,7 @@ func TestBadRequests(t *testing.T) {
 		{"tail word", "GET", "/api/v1/replicas/r9/logs?tail=x", "", nil, 400, api.CodeBadRequest, "tail"},
 		{"tail 0", "GET", "/api/v1/replicas/r9/logs?tail=0", "", nil, 400, api.CodeBadRequest, "tail"},
 		{"tail negative", "GET", "/api/v1/replicas/r9/logs?tail=-1", "", nil, 400, api.CodeBadRequest, "tail"},
+		{"timestamps word", "GET", "/api/v1/replicas/r9/logs?timestamps=maybe", "", nil, 400, api.CodeBadRequest, "timestamps"},
 		{"follow word", "GET", "/api/v1/replicas/r9/logs?follow=maybe", "", nil, 400, api.CodeBadRequest, "follow"},
 
 		{"call by GET", "GET", "/call", "", nil, 405, api.CodeMethodNotAllowed, "GET"},

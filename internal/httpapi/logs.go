@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -19,16 +20,16 @@ import (
 // ended it has the lines that were kept.
 func (h *Handler) serveLogs(w *response, r *http.Request, arg string) {
 	id := fleet.ReplicaID(arg)
-	tail, follow, err := logOptions(r.URL.RawQuery)
+	o, err := logOptions(r.URL.RawQuery)
 	if err != nil {
 		w.fail(err)
 		return
 	}
-	follow = follow && r.Method != http.MethodHead
+	o.follow = o.follow && r.Method != http.MethodHead
 	running := slices.ContainsFunc(h.cfg.Fleet.Replicas(), func(r api.Replica) bool { return r.ID == id })
 	err = fmt.Errorf("%w %s", fleet.ErrUnknownReplica, shorten(arg))
 	if running {
-		err = h.followLogs(w, r, id, tail, follow)
+		err = h.followLogs(w, r, id, o)
 	}
 	if err == nil || w.started {
 		if err != nil && r.Context().Err() == nil {
@@ -37,10 +38,14 @@ func (h *Handler) serveLogs(w *response, r *http.Request, arg string) {
 		}
 		return
 	}
-	if log, ok := h.endedLog(id); ok {
+	if ended := h.endedReplica(id); ended != nil {
 		w.text()
-		for _, line := range log[max(0, len(log)-tail):] {
-			_, _ = io.WriteString(w, line+"\n")
+		at := time.Time{}
+		if ended.EndedAt != nil {
+			at = *ended.EndedAt
+		}
+		for _, line := range ended.Log[max(0, len(ended.Log)-o.tail):] {
+			_, _ = io.WriteString(w, o.line(fleet.LogLine{Time: at, Text: line}))
 		}
 		return
 	}
@@ -49,14 +54,15 @@ func (h *Handler) serveLogs(w *response, r *http.Request, arg string) {
 
 // followLogs passes lines on as they come. Unless it returns an error with
 // nothing written, it has answered.
-func (h *Handler) followLogs(w *response, r *http.Request, id fleet.ReplicaID, tail int, follow bool) error {
+func (h *Handler) followLogs(w *response, r *http.Request, id fleet.ReplicaID, o logQuery) error {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	rc := http.NewResponseController(w.ResponseWriter)
+	tail := o.tail
 	if tail == math.MaxInt32 {
 		tail = 0
 	}
-	if follow {
+	if o.follow {
 		// The client shall see at once that it is connected.
 		w.text()
 		if err := rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -64,7 +70,7 @@ func (h *Handler) followLogs(w *response, r *http.Request, id fleet.ReplicaID, t
 		}
 		w.rest()
 	}
-	err := h.cfg.Logs.Logs(ctx, id, tail, follow, func(l fleet.LogLine) {
+	err := h.cfg.Logs.Logs(ctx, id, tail, o.follow, func(l fleet.LogLine) {
 		if ctx.Err() != nil {
 			return
 		}
@@ -72,8 +78,8 @@ func (h *Handler) followLogs(w *response, r *http.Request, id fleet.ReplicaID, t
 			w.text()
 		}
 		w.extend()
-		_, err := io.WriteString(w, l.Text+"\n")
-		if err == nil && follow {
+		_, err := io.WriteString(w, o.line(l))
+		if err == nil && o.follow {
 			if err = rc.Flush(); errors.Is(err, http.ErrNotSupported) {
 				err = nil
 			}
@@ -97,40 +103,58 @@ func (w *response) text() {
 	w.WriteHeader(http.StatusOK)
 }
 
-// endedLog returns the kept lines of a replica that has ended.
-func (h *Handler) endedLog(id fleet.ReplicaID) ([]string, bool) {
+// endedReplica returns a replica that has ended and is remembered, or nil.
+func (h *Handler) endedReplica(id fleet.ReplicaID) *api.Ended {
 	for _, s := range h.cfg.Fleet.Servers(h.cfg.Desired.State()) {
 		for i := range s.LastEnded {
 			if s.LastEnded[i].ID == id {
-				return s.LastEnded[i].Log, true
+				return &s.LastEnded[i]
 			}
 		}
 	}
-	return nil, false
+	return nil
 }
 
-// logOptions reads tail and follow. Without a tail all lines are meant.
-func logOptions(query string) (tail int, follow bool, err error) {
+// logQuery is what a request for logs asks for.
+type logQuery struct {
+	tail       int // math.MaxInt32: all lines
+	follow     bool
+	timestamps bool // each line begins with its time
+}
+
+func (o logQuery) line(l fleet.LogLine) string {
+	if o.timestamps {
+		return l.Time.UTC().Format(time.RFC3339Nano) + " " + l.Text + "\n"
+	}
+	return l.Text + "\n"
+}
+
+// logOptions reads tail, follow and timestamps. Without a tail all lines are
+// meant.
+func logOptions(query string) (o logQuery, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return 0, false, badRequest("query: %v", err)
+		return o, badRequest("query: %v", err)
 	}
-	tail = math.MaxInt32
+	o.tail = math.MaxInt32
 	if text, ok := values["tail"]; ok {
 		n, err := strconv.ParseUint(text[0], 10, 31)
 		if err != nil && !errors.Is(err, strconv.ErrRange) || text[0] == "0" {
-			return 0, false, badRequest("tail must be a number of lines, 1 or more, got %s", shorten(text[0]))
+			return o, badRequest("tail must be a number of lines, 1 or more, got %s", shorten(text[0]))
 		}
 		if err == nil && n > 0 {
-			tail = int(n)
+			o.tail = int(n)
 		}
 	}
-	if text, ok := values["follow"]; ok && text[0] != "" {
-		if follow, err = strconv.ParseBool(text[0]); err != nil {
-			return 0, false, badRequest("follow must be true or false, got %s", shorten(text[0]))
+	for name, to := range map[string]*bool{"follow": &o.follow, "timestamps": &o.timestamps} {
+		text, ok := values[name]
+		if !ok || text[0] == "" {
+			*to = ok
+			continue
 		}
-	} else {
-		follow = ok
+		if *to, err = strconv.ParseBool(text[0]); err != nil {
+			return o, badRequest("%s must be true or false, got %s", name, shorten(text[0]))
+		}
 	}
-	return tail, follow, nil
+	return o, nil
 }

@@ -337,7 +337,7 @@ func TestLogs(t *testing.T) {
 			on(fleet.LogLine{Text: "one"})
 			return errors.New("stream broke")
 		}
-		on(fleet.LogLine{Text: "one"})
+		on(fleet.LogLine{Text: "one", Time: time.Unix(1, 5)})
 		on(fleet.LogLine{Text: "two <&>"})
 		for follow {
 			select {
@@ -350,13 +350,15 @@ func TestLogs(t *testing.T) {
 		return nil
 	})
 	f.state.replicas = []api.Replica{{ID: "r1"}, {ID: "forgotten"}, {ID: "cut"}}
-	f.state.servers = []api.Server{{Name: "main", LastEnded: []api.Ended{{ID: "old", Log: []string{"a", "b", "c"}}, {ID: "forgotten", Log: []string{"kept"}}}}}
+	f.state.servers = []api.Server{{Name: "main", LastEnded: []api.Ended{{ID: "old", EndedAt: new(time.Unix(2, 0)), Log: []string{"a", "b", "c"}}, {ID: "forgotten", Log: []string{"kept"}}}}}
 	f.config.Registry = nil
 	f.handler = New(f.config)
 	for path, want := range map[string]string{
 		"r1/logs":                     "one\ntwo <&>\n",
 		"r1/logs?tail=7&follow=false": "one\ntwo <&>\n",
 		"old/logs":                    "a\nb\nc\n",
+		"r1/logs?timestamps=true":     "1970-01-01T00:00:01.000000005Z one\n0001-01-01T00:00:00Z two <&>\n",
+		"old/logs?timestamps&tail=1":  "1970-01-01T00:00:02Z c\n",
 		"old/logs?tail=2&follow=true": "b\nc\n",
 		"old/logs?tail=99999999999":   "a\nb\nc\n",
 		"forgotten/logs":              "kept\n",

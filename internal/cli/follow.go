@@ -1,0 +1,310 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// followPeriod is how often the replicas that are followed are looked for.
+const followPeriod = 500 * time.Millisecond
+
+// follower shows what the replicas of a server write to stderr, for as long as
+// the server exists: replicas that come later join, and a controller that
+// cannot be reached for a while is asked again. With only set it follows one
+// replica until that has ended.
+type follower struct {
+	*app
+	client *api.Client
+	server fleet.ServerName
+	only   fleet.ReplicaID
+	tail   int // of the replicas that are there at first
+	show   *lines
+
+	began bool
+	known map[fleet.ReplicaID]*tailed
+	said  string // the last thing said about why nothing comes
+}
+
+// tailed is a replica whose lines are shown.
+type tailed struct {
+	over bool // nothing of it is left to show
+
+	mu     sync.Mutex
+	open   bool      // a stream of its lines is
+	whole  bool      // the last stream ended because the replica had
+	last   time.Time // of the last line shown
+	text   string    // that line
+	failed error     // of showing lines: nobody reads any more
+}
+
+// run follows until ctx ends, which is no error, or there is nothing left to
+// follow.
+func (f *follower) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var streams sync.WaitGroup
+	defer streams.Wait()
+	defer cancel()
+	tick := time.NewTicker(followPeriod)
+	defer tick.Stop()
+	for {
+		done, err := f.look(ctx, &streams)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && (!f.began || refused(err)):
+			return err
+		case err != nil:
+			f.say("the controllers cannot be asked, still trying: " + err.Error())
+		case done:
+			return nil
+		}
+		for _, r := range f.known {
+			if err := r.err(); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// refused reports whether a controller answered that asking again is no use.
+func refused(err error) bool {
+	answer, ok := errors.AsType[*api.Error](err)
+	return ok && answer.Status < http.StatusInternalServerError
+}
+
+// look opens a stream for each replica that has none, and shows what is left of
+// those that have ended. It reports whether nothing can follow.
+func (f *follower) look(ctx context.Context, streams *sync.WaitGroup) (done bool, err error) {
+	asking, cancel := reading(ctx)
+	defer cancel()
+	replicas, err := f.client.Replicas(asking)
+	if err != nil {
+		return false, err
+	}
+	listed, err := f.client.List(asking, api.ReadOptions{Stale: true}) // there may be no leader for a while
+	if err != nil {
+		return false, err
+	}
+	servers := listed.Servers
+	at := slices.IndexFunc(servers, func(s api.Server) bool { return s.Name == f.server })
+	if at < 0 {
+		// A controller that has just started may not know the server yet.
+		_, err := f.client.GetServer(asking, f.server, api.ReadOptions{})
+		if !isCode(err, api.CodeUnknownServer) {
+			return false, err
+		}
+		f.say(string(f.server) + " was removed")
+		return !f.streaming(), nil
+	}
+	first := !f.began
+	f.began = true
+	running := map[fleet.ReplicaID]bool{}
+	for _, r := range replicas {
+		if r.Server != f.server || f.only != "" && r.ID != f.only {
+			continue
+		}
+		running[r.ID] = true
+		t := f.known[r.ID]
+		if t == nil {
+			t = &tailed{}
+			f.known[r.ID] = t
+		}
+		if t.begin() {
+			tail := 0
+			if first {
+				tail = f.tail
+			}
+			streams.Go(func() { f.stream(ctx, r.ID, t, tail) })
+		}
+	}
+	f.ends(&servers[at], running, first)
+	if f.only != "" {
+		t := f.known[f.only]
+		return t == nil || t.over || t.ended() || !running[f.only] && !t.streaming(), nil
+	}
+	if len(running) == 0 && !f.streaming() {
+		why := fmt.Sprintf("%s has no replica now, waiting for one: it is %s", f.server, servers[at].State)
+		if servers[at].Reason != "" {
+			why += ": " + progress.OneLine(servers[at].Reason)
+		}
+		f.say(why)
+	} else {
+		f.said = ""
+	}
+	return false, nil
+}
+
+// ends shows what is left of replicas that have ended since the last look, with
+// the reason. At first it shows the last one, if none runs.
+func (f *follower) ends(s *api.Server, running map[fleet.ReplicaID]bool, first bool) {
+	for i, e := range slices.Backward(s.LastEnded) { // the oldest first
+		t := f.known[e.ID]
+		switch {
+		case f.only != "" && e.ID != f.only, t != nil && (t.over || t.streaming()):
+			continue
+		case t == nil:
+			t = &tailed{}
+			f.known[e.ID] = t
+			if first && (len(running) > 0 || i > 0) && f.only == "" {
+				t.over = true
+				continue
+			}
+		}
+		t.over = true
+		left := t.after(e.Log)
+		if first && f.tail > 0 {
+			left = left[max(0, len(left)-f.tail):]
+		}
+		for _, line := range left {
+			if err := f.show.add(e.ID, line); err != nil {
+				t.fail(err)
+				return
+			}
+		}
+		fmt.Fprintf(f.Err, "mcpfleet: %s is %s: %s\n", e.ID, e.Phase, progress.Printable(e.Reason))
+	}
+}
+
+// say tells once on stderr why nothing comes.
+func (f *follower) say(why string) {
+	if kind, _, _ := strings.Cut(why, ": "); f.said != kind {
+		f.said = kind
+		fmt.Fprintln(f.Err, "mcpfleet: "+progress.Printable(why))
+	}
+}
+
+func (f *follower) streaming() bool {
+	for _, t := range f.known {
+		if t.streaming() {
+			return true
+		}
+	}
+	return false
+}
+
+// stream shows a replica's lines until it ends or the connection does. Lines
+// that were shown before come again and are dropped.
+func (f *follower) stream(ctx context.Context, id fleet.ReplicaID, t *tailed, tail int) {
+	w := &stampedWriter{id: id, to: f.show, tailed: t}
+	err := f.client.Logs(ctx, id, api.LogOptions{Tail: tail, Follow: true, Timestamps: true}, w)
+	if err == nil {
+		err = w.flush()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open, t.whole = false, err == nil
+}
+
+// begin reports whether a stream is to be opened, and counts it as open.
+func (t *tailed) begin() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over || t.open || t.whole {
+		return false
+	}
+	t.open = true
+	return true
+}
+
+func (t *tailed) streaming() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.open
+}
+
+// ended reports whether all lines were shown.
+func (t *tailed) ended() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.whole
+}
+
+func (t *tailed) err() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failed
+}
+
+func (t *tailed) fail(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.failed = err
+}
+
+// after returns the lines of an ended replica that were not shown. They have no
+// times: those up to the last one shown count as shown.
+func (t *tailed) after(log []string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.whole {
+		return nil
+	}
+	for i, line := range slices.Backward(log) {
+		if !t.last.IsZero() && line == t.text {
+			return log[i+1:]
+		}
+	}
+	return log
+}
+
+// stampedWriter splits a log whose lines begin with their times, and shows the
+// lines that are later than those shown before.
+type stampedWriter struct {
+	id  fleet.ReplicaID
+	to  *lines
+	buf []byte
+	*tailed
+}
+
+func (w *stampedWriter) Write(b []byte) (int, error) {
+	w.buf = append(w.buf, b...)
+	for {
+		line, rest, found := bytes.Cut(w.buf, []byte{'\n'})
+		if !found {
+			return len(b), nil
+		}
+		if err := w.line(string(line)); err != nil {
+			return 0, err
+		}
+		w.buf = rest
+	}
+}
+
+func (w *stampedWriter) flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	return w.line(string(w.buf))
+}
+
+func (w *stampedWriter) line(stamped string) error {
+	stamp, text, _ := strings.Cut(stamped, " ")
+	at, err := time.Parse(time.RFC3339Nano, stamp)
+	if err != nil { // a controller of an older version
+		text = stamped
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil && !at.After(w.last) {
+		return nil
+	}
+	w.last, w.text = at, text
+	w.failed = w.to.add(w.id, text)
+	return w.failed
+}
