@@ -52,7 +52,7 @@ type Options struct {
 	NodeGrace   time.Duration // 0: production's
 	// ShutdownDelay is how long controllers serve on when they are stopped.
 	ShutdownDelay time.Duration
-	AllowedHosts  []string // of every controller
+	AllowedHosts  []string          // of every controller
 	DialOptions   []grpc.DialOption // of the controller's connections to workers
 	// Runtimes makes what a worker offers; nil: agenttest's.
 	Runtimes func(node fleet.NodeID, dataDir string, log *slog.Logger) ([]fleet.Runtime, error)

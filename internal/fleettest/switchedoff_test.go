@@ -30,7 +30,7 @@ func TestToolsSwitchedOff(t *testing.T) {
 	unknown := func(ctx context.Context) error {
 		_, err := c.Call(ctx, "echo", count)
 		if answer, ok := errors.AsType[*api.Error](err); !ok || answer.Status != 404 || answer.Code != api.CodeUnknownTool {
-			return fmt.Errorf("call of a tool that is off: %v", err)
+			return fmt.Errorf("call of a tool that is off: %s", fmt.Sprint(err))
 		}
 		return nil
 	}

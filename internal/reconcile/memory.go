@@ -39,7 +39,7 @@ type history struct {
 	deployed map[fleet.ServerName]bool // has served in full, or did when first seen
 	nodes    map[fleet.NodeID]nodeSeen
 	left     map[fleet.NodeID]time.Time // when workers left that had stopped in order
-	complete bool // the picture has been complete once
+	complete bool                       // the picture has been complete once
 }
 
 func newHistory() *history {

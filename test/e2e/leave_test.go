@@ -35,7 +35,7 @@ func TestControllerServesOnUntilTheSecondSignal(t *testing.T) {
 			got, body, err := get("/readyz")
 			var ready api.Ready
 			if err != nil || json.Unmarshal(body, &ready) != nil || got != status || ready.Reason != reason {
-				return fmt.Errorf("/readyz: %d %s, %v; want %d %q", got, body, err, status, reason)
+				return fmt.Errorf("/readyz: %d %s, %s; want %d %q", got, body, fmt.Sprint(err), status, reason)
 			}
 			return nil
 		})
