@@ -255,7 +255,7 @@ func TestFilesOfClients(t *testing.T) {
 		},
 		{
 			"servers that lose changes", "mcp.json", `{"mcpServers": {"a": {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-memory@2025.1.1"]}, "b": {"command": "docker", "args": ["run", "mcp/memory:latest"]},
-				"c": {"command": "npx", "args": ["@modelcontextprotocol/server-memory"], "max_ongoing_requests": 1}, "d": {"image": "docker.io/mcp/memory@sha256:ab"}, "e": {"command": "npx", "args": ["@modelcontextprotocol/server-memory-x"]},
+				"c": {"command": "npx", "args": ["@modelcontextprotocol/server-memory"], "max_ongoing_requests": 1}, "d": {"image": "docker.io/mcp/memory@sha256:0123456789abcdef0123456789abcdef"}, "e": {"command": "npx", "args": ["@modelcontextprotocol/server-memory-x"]},
 				"f": {"command": "docker", "args": ["run", "-v", "/a:/p:ro", "mcp/filesystem", "/p"]}}}`,
 			func(t *testing.T, f *File) { wantNames(t, f, "a", "b", "c", "d", "e", "f") },
 			[]string{"servers that lose changes when calls run at once need max_ongoing_requests: 1 to keep them all: @modelcontextprotocol/server-memory (a), docker.io/mcp/memory (b, d)"},

@@ -79,7 +79,7 @@ func TestMCPServersFormErrors(t *testing.T) {
 		{"no value", run(`"-e"`), "args[1]: the run option -e needs a value"},
 		{"missing file of variables", run(`"--env-file", "nope.env", "img"`), `args[2]: names a file, and there are none here: write its variables into env`},
 		{"unknown capability", run(`"--cap-add", "CHWON", "img"`), "args[2]: --cap-add must name a capability, as CHOWN"},
-		{"bad image", run(`"a b"`), "args[1]: must be the name of an image"},
+		{"bad image", run(`"a b"`), "args[1]: must be the name of an image, as docker.io/mcp/time:latest"},
 		{"bad mount", run(`"--mount", "type=npipe,dst=/x", "img"`), "args[2]: --mount understands type=bind, type=volume, type=tmpfs, source, target and readonly"},
 		{"bad memory", run(`"-m", "12", "img"`), "args[2]: --memory must be an amount of memory, as 512m or 1GiB, and at least 6m"},
 		{"arguments in the command", `{"command": "npx -y pkg"}`, `command: has the arguments in the same string; move them to args, as "command": "npx", "args": ["-y", "pkg"]`},

@@ -106,8 +106,8 @@ func (d *serverDecoder) containerFromRun(rest []item) {
 		d.errorf(d.given["args"], at, "run is not given an image")
 		return
 	}
-	if rest[0].text == "" || badWord(rest[0].text) != "" {
-		d.errorf(rest[0].node, rest[0].path, "must be the name of an image")
+	if err := fleet.CheckImage(rest[0].text); err != nil {
+		d.errorf(rest[0].node, rest[0].path, "%s", err)
 		return
 	}
 	d.spec.Image = rest[0].text

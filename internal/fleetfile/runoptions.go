@@ -72,7 +72,10 @@ func runOptions() []runOption {
 				d.errorf(it.node, it.path, "--pids-limit must be a whole number above 0")
 				return
 			}
-			d.spec.Resources.PIDs = max(n, 0) // -1 is no limit
+			if n > resourcesShape.keys["pids"].high {
+				n = 0
+			}
+			d.spec.Resources.PIDs = max(n, 0) // -1, and what Linux cannot count, is no limit
 		}, "pids-limit"),
 		take(func(d *serverDecoder, it item, v string) { d.runCapability(it, "--cap-add", v, &d.capAdd) }, "cap-add"),
 		take(func(d *serverDecoder, it item, v string) { d.runCapability(it, "--cap-drop", v, &d.capDrop) }, "cap-drop"),

@@ -307,6 +307,7 @@ var beyondSchema = []struct {
 	{"sees numbers, not their digits: 3.0 is whole", imageWith("replicas: 3.0"), false},
 	{"sees numbers, not their digits: 0x10 is 16", imageWith("replicas: 0x10"), false},
 	{"knows no options of docker run", "mcpServers: {x: {command: docker, args: [run, --privileged, img]}}", false},
+	{"knows no forms of image names", "servers: {x: {image: Docker.io/MCP/time}}", false},
 	{"knows no forms of run options", imageWith("run_options: [--shm-size=much]"), false},
 	{"compares no values: run options that exclude each other", imageWith("run_options: [--ipc=host, --shm-size=1g]"), false},
 	{"knows no names of capabilities", imageWith("cap_add: [CHWON]"), false},

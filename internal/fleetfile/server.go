@@ -118,7 +118,7 @@ func (d *serverDecoder) key(e entry) {
 	n, at, s, k := e.value, join(d.path, e.key), &d.spec, serverShape.keys[e.key]
 	switch e.key {
 	case "image":
-		set(&s.Image)(d.word(n, at))
+		set(&s.Image)(d.image(n, at))
 	case "command":
 		set(&s.Command)(d.command(n, at))
 	case "entrypoint":
@@ -195,6 +195,19 @@ func (d *serverDecoder) key(e entry) {
 		}
 		d.unknownKey(e, d.path, serverShape.order, laterServerKeys)
 	}
+}
+
+// image decodes the name of an image.
+func (d *serverDecoder) image(n *yaml.Node, at string) (string, bool) {
+	image, ok := d.word(n, at)
+	if !ok {
+		return "", false
+	}
+	if err := fleet.CheckImage(image); err != nil {
+		d.errorf(n, at, "%s", err)
+		return "", false
+	}
+	return image, true
 }
 
 // command decodes a list, or one word.

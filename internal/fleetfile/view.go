@@ -87,7 +87,7 @@ type MountView struct {
 type ResourcesView struct {
 	CPUs   float64 `json:"cpus,omitempty" kind:"cores" bounds:"0 4096" jsonschema_description:"Cores, as 0.5."`
 	Memory int64   `json:"memory,omitempty" kind:"size" bounds:"6m 8388607t" jsonschema_description:"As 512m, 1g, 1GiB or bytes."`
-	PIDs   int64   `json:"pids,omitempty" kind:"count" bounds:"1 2147483647" jsonschema_description:"Processes and threads."`
+	PIDs   int64   `json:"pids,omitempty" kind:"count" bounds:"1 4194304" jsonschema_description:"Processes and threads."`
 }
 
 // HealthView is the schedule of pings in the keys of the fleet file.

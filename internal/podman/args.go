@@ -48,6 +48,10 @@ func nameable(s string) string {
 	}, s)
 }
 
+// leastCPUs is the smallest share of the CPUs that Linux can limit to. Less can
+// be reserved.
+const leastCPUs = 0.01
+
 // create turns a launch into podman's words. Values are always given as
 // --option=value, so that none can become an option of its own.
 func (r *Runtime) create(l fleet.Launch, rec record, rootfs string) (creation, error) {
@@ -103,7 +107,7 @@ func (r *Runtime) create(l fleet.Launch, rec record, rootfs string) (creation, e
 		add("memory-swap", bytes)
 	}
 	if t.Resources.CPUs > 0 {
-		add("cpus", strconv.FormatFloat(t.Resources.CPUs, 'f', -1, 64))
+		add("cpus", strconv.FormatFloat(max(t.Resources.CPUs, leastCPUs), 'f', -1, 64))
 	}
 	if t.Resources.PIDs > 0 {
 		add("pids-limit", strconv.FormatInt(t.Resources.PIDs, 10))
@@ -166,8 +170,9 @@ func checkImage(t *fleet.Template) error {
 		return fmt.Errorf("command %q needs the process runtime: this node runs images only (--runtime podman)", t.Command[0])
 	case t.Image == "":
 		return errors.New("no image to run")
-	case strings.HasPrefix(t.Image, "-"), strings.ContainsAny(t.Image, " \t\r\n\x00"):
-		return fmt.Errorf("image %q is not the name of an image", t.Image)
+	}
+	if err := fleet.CheckImage(t.Image); err != nil {
+		return fmt.Errorf("image %q: %w", t.Image, err)
 	}
 	return nil
 }

@@ -108,6 +108,16 @@ func FuzzCreateTakesWhatFleetfileAccepts(f *testing.F) {
 	})
 }
 
+// Podman refuses quotas under a millisecond; less can be reserved.
+func TestLeastCPUs(t *testing.T) {
+	r, l := plain()
+	l.Template.Resources.CPUs = 0.0001
+	c, err := r.create(l, r.record(containerName(l)), "")
+	if err != nil || !slices.Contains(c.args, "--cpus=0.01") {
+		t.Errorf("got %q, %v", c.args, err)
+	}
+}
+
 func TestEntrypointWords(t *testing.T) {
 	for _, c := range []struct {
 		words []string

@@ -207,7 +207,7 @@ func TestContainers(t *testing.T) {
 			want   string
 		}{
 			{func(t *fleet.Template) { t.Image = "localhost/no-such-image:1" }, `localhost/no-such-image:1 is not on this node, and its pull policy is "never"`},
-			{func(t *fleet.Template) { t.Image = "-v" }, `image "-v" is not the name of an image`},
+			{func(t *fleet.Template) { t.Image = "-v" }, `image "-v": must be the name of an image`},
 			{func(t *fleet.Template) { t.Image, t.Command = "", []string{"npx"} }, `command "npx" needs the process runtime`},
 			{func(t *fleet.Template) { t.Mounts = []fleet.Mount{{Source: "/no/such", Target: "/x"}} }, "/no/such: no such file or directory (the source of a mount is not on this node"},
 			{func(t *fleet.Template) { t.Mounts = []fleet.Mount{{Source: "a/b", Target: "/x"}} }, "absolute path, or the name of a volume"},
