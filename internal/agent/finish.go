@@ -42,7 +42,8 @@ func (r *replica) finish(ctx context.Context, s *session, cause error) {
 		wait(s.gone, 2*stdoutGrace) // it is ending: let it, rather than stop it
 	}
 	if isGone(s) {
-		r.drain("its stdout ended")
+		// What is known already: its runtime may take long to say how it ended.
+		r.drain(strings.Join(append([]string{"its stdout ended"}, r.lastWords()...), "; "))
 	} else if reason, _ := r.stopReason(); reason == "" {
 		r.drain(cause.Error())
 	}
@@ -224,17 +225,25 @@ func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string)
 	default:
 		parts = append(parts, exit.String())
 	}
-	if len(lines) > 0 {
-		quote := strings.Join(lines, " | ")
-		if len(quote) > reasonBytes {
-			quote = strings.ToValidUTF8(quote[:reasonBytes], "") + "..."
-		}
-		add("last stderr: " + quote)
-	}
+	parts = append(parts, r.lastWords()...)
 	if !stdoutFirst {
 		add(stdout)
 	}
 	return exit, fleet.PhaseFailed, strings.Join(parts, "; ")
+}
+
+// lastWords quotes the last lines of stderr, as a part of a reason if there are
+// any.
+func (r *replica) lastWords() []string {
+	lines := r.stderr.last(reasonLines, reasonBytes, true)
+	if len(lines) == 0 {
+		return nil
+	}
+	quote := strings.Join(lines, " | ")
+	if len(quote) > reasonBytes {
+		quote = strings.ToValidUTF8(quote[:reasonBytes], "") + "..."
+	}
+	return []string{"last stderr: " + quote}
 }
 
 // runtimeHint is what the runtime knows to try against such an end, "" for
