@@ -149,6 +149,13 @@ See mcpfleet logs --help.`},
 		{name: "up with two files", args: "up a.yaml --config b.yaml", code: 2, err: "two fleet files are given, a.yaml and --config b.yaml: take one"},
 		{name: "bad variable", args: "up", env: map[string]string{"MCPFLEET_WORKERS": "x"}, code: 2, err: `environment variable MCPFLEET_WORKERS: "x" is not valid for --workers (int)`},
 		{name: "bad address", args: "status --address=ftp://x", code: 2, err: `--address: controller address "ftp://x" is not like http://host:port`},
+		{name: "all that is wrong with up", args: "up a.yaml --config b.yaml --workers 0 --controllers=-1 --http x --memry 4g", code: 2, err: `5 things are wrong:
+  unknown flag: --memry for "mcpfleet up"; did you mean "--memory"?
+  two fleet files are given, a.yaml and --config b.yaml: take one
+  --workers must be between 1 and 64, not 0
+  --controllers must be between 1 and 9, not -1
+  --http must be host:port: address x: missing port in address
+See mcpfleet up --help.`},
 		{name: "no workers", args: "up --workers 0", code: 2, err: "--workers must be between 1 and 64, not 0"},
 		{name: "completion of servers", args: "__complete tools d", out: "demo\n:4\n", err: "Completion ended"},
 		{name: "completion of tools", args: "__complete call demo e", out: "echo\n:4\n", err: "Completion ended"},

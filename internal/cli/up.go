@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -21,33 +22,7 @@ func (a *app) upCommand() *cobra.Command {
 Without a file it serves the demo server, or in a data directory that was used before what is deployed there. A file is only the beginning of
 a new cluster: one that has state already is changed by mcpfleet apply.`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				if cfg.File != "" && cfg.File != args[0] {
-					a.understood = false
-					return fmt.Errorf("two fleet files are given, %s and --config %s: take one", args[0], cfg.File)
-				}
-				cfg.File = args[0]
-			}
-			if !cmd.Flags().Changed("runtime") {
-				cfg.Runtime = ""
-			}
-			if !cmd.Flags().Changed("controllers") {
-				cfg.Controllers = 0
-			} else if cfg.Controllers < 1 {
-				a.understood = false
-				return fmt.Errorf("--controllers must be 1 or more, not %d", cfg.Controllers)
-			}
-			if !cmd.Flags().Changed("workers") {
-				cfg.Workers = 0
-			} else if cfg.Workers < 1 {
-				a.understood = false
-				return fmt.Errorf("--workers must be between 1 and %d, not %d", up.MaxWorkers, cfg.Workers)
-			}
-			if err := cfg.Validate(); err != nil {
-				a.understood = false
-				return err
-			}
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Out, cfg.Env, cfg.Lookup, cfg.BinDir = a.Out, a.Env, a.Lookup, a.BinDir
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
@@ -55,6 +30,29 @@ a new cluster: one that has state already is changed by mcpfleet apply.`,
 			defer stopListening()
 			return up.Run(ctx, cfg)
 		},
+	}
+	a.rules[cmd] = func(args []string) error {
+		var problems []error
+		if len(args) == 1 {
+			if cfg.File != "" && cfg.File != args[0] {
+				problems = append(problems, fmt.Errorf("two fleet files are given, %s and --config %s: take one", args[0], cfg.File))
+			}
+			cfg.File = args[0]
+		}
+		if !cmd.Flags().Changed("runtime") {
+			cfg.Runtime = ""
+		}
+		if !cmd.Flags().Changed("controllers") {
+			cfg.Controllers = 0
+		} else if cfg.Controllers == 0 {
+			problems = append(problems, errors.New("--controllers must be 1 or more, not 0"))
+		}
+		if !cmd.Flags().Changed("workers") {
+			cfg.Workers = 0
+		} else if cfg.Workers == 0 {
+			problems = append(problems, fmt.Errorf("--workers must be between 1 and %d, not 0", up.MaxWorkers))
+		}
+		return errors.Join(append(problems, cfg.Validate())...)
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&cfg.File, "config", "c", "", "fleet file, YAML or JSON, for an empty cluster; without it the demo server is served")

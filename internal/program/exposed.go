@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/cmdline"
 )
 
 // lookupTimeout bounds the question which addresses a name has.
@@ -23,13 +25,14 @@ func RefuseIfExposed(insecure bool, danger string, listeners ...Listener) error 
 	if insecure {
 		return nil
 	}
+	var problems []error
 	for _, l := range listeners {
 		if exposed(l.Addr) {
-			return Usage(fmt.Errorf("%s: other machines could reach %s, and there is no access control yet: %s; "+
+			problems = append(problems, fmt.Errorf("%s: other machines could reach %s, and there is no access control yet: %s; "+
 				"listen on 127.0.0.1, or say --insecure when only machines that may do so can reach it", l.Flag, l.Addr, danger))
 		}
 	}
-	return nil
+	return Usage(cmdline.Join(problems...))
 }
 
 // WarnIfExposed says what listeners mean that other machines can reach.

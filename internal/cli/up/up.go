@@ -88,34 +88,34 @@ const (
 
 // Validate names the flag that cannot be as it is.
 func (c *Config) Validate() error {
+	var problems []error
+	wrong := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if c.Workers < 0 || c.Workers > MaxWorkers {
-		return fmt.Errorf("--workers must be between 1 and %d, not %d", MaxWorkers, c.Workers)
+		wrong("--workers must be between 1 and %d, not %d", MaxWorkers, c.Workers)
 	}
 	if c.Runtime != "" {
 		if _, err := fleet.ParseRuntimes(c.Runtime); err != nil {
-			return fmt.Errorf("--runtime must be auto, podman, process, or both with a comma: %w", err)
+			wrong("--runtime must be auto, podman, process, or both with a comma: %w", err)
 		}
 	}
 	if c.CPUs < 0 {
-		return fmt.Errorf("--cpus must be a number of CPUs, not %g", c.CPUs)
+		wrong("--cpus must be a number of CPUs, not %g", c.CPUs)
 	}
 	if c.Memory != "" && c.memory() <= 0 {
-		return fmt.Errorf("--memory must be an amount of memory, such as 4g, not %q", c.Memory)
+		wrong("--memory must be an amount of memory, such as 4g, not %q", c.Memory)
 	}
 	if c.Controllers < 0 || c.Controllers > maxControllers {
-		return fmt.Errorf("--controllers must be between 1 and %d, not %d", maxControllers, c.Controllers)
+		wrong("--controllers must be between 1 and %d, not %d", maxControllers, c.Controllers)
 	}
 	if err := fleet.CheckAllowedHosts(c.AllowedHosts); err != nil {
-		return fmt.Errorf("--allowed-hosts: %w", err)
+		wrong("--allowed-hosts: %w", err)
 	}
-	host, _, err := net.SplitHostPort(c.HTTP)
-	if err != nil {
-		return fmt.Errorf("--http must be host:port: %w", err)
+	if host, _, err := net.SplitHostPort(c.HTTP); err != nil {
+		wrong("--http must be host:port: %w", err)
+	} else if ip := net.ParseIP(host); !c.Insecure && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		wrong("--http must be loopback, not %s: other machines could reach it, and there is no access control yet; --insecure allows it", c.HTTP)
 	}
-	if ip := net.ParseIP(host); !c.Insecure && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("--http must be loopback, not %s: other machines could reach it, and there is no access control yet; --insecure allows it", c.HTTP)
-	}
-	return nil
+	return errors.Join(problems...)
 }
 
 // memory is --memory in bytes, 0 for none.
