@@ -146,6 +146,11 @@ func TestStoppingControllerFailsNoRequest(t *testing.T) {
 	for _, name := range append([]fleet.NodeID{leader}, others(leader)[0]) {
 		before := calls.Load()
 		at := c.Controller(name).Addresses.HTTP
+		slow := make(chan error, 1) // it is under way when its controller takes no more requests
+		go func() {
+			body := fmt.Sprintf(`{"tool_name":"slow","tool_args":{"ms":%d}}`, (delay + 2*time.Second).Milliseconds())
+			slow <- b.send(ctx, http.MethodPost, at, "/call", body)
+		}()
 		stopped := make(chan struct{})
 		begun := time.Now()
 		go func() {
@@ -167,6 +172,9 @@ func TestStoppingControllerFailsNoRequest(t *testing.T) {
 			if resp.StatusCode != http.StatusOK || !resp.Close {
 				t.Errorf("a call while it leaves: %s, closes: %v", resp.Status, resp.Close)
 			}
+		}
+		if err := <-slow; err != nil {
+			t.Errorf("the call under way: %v", err)
 		}
 		<-stopped
 		if took := time.Since(begun); took < delay {
