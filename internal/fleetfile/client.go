@@ -234,19 +234,20 @@ func (d *serverDecoder) ignore(e entry) {
 	d.ignored = addNamed(d.ignored, what, d.shown)
 }
 
-// transport checks the keys by which clients tell stdio from HTTP.
+// serverKinds are the words by which clients tell stdio servers. A server that
+// has a command is one, whatever it is called.
+var serverKinds = []string{"stdio", "local", "custom", "command"}
+
+// transport looks at the keys by which clients tell stdio from HTTP; see
+// isRemote for the latter.
 func (d *serverDecoder) transport(e entry, at string) {
-	if isNull(e.value) || meansNothing(e.value) {
+	if meansNothing(e.value) {
 		return
 	}
 	if kind, ok := d.str(e.value, at); ok && !slices.Contains(serverKinds, strings.ToLower(kind)) {
-		d.errorf(e.value, at, "%s is not a kind of server that mcpfleet knows; only stdio servers are run", describe(resolve(e.value)))
+		d.ignore(e)
 	}
 }
-
-// serverKinds are the words by which clients tell stdio servers. A server with
-// a command is one, whatever it is called.
-var serverKinds = []string{"stdio", "local", "custom", "command"}
 
 // maxSeconds is the longest timeout that clients count in seconds allow. A
 // larger number counts milliseconds.

@@ -249,6 +249,14 @@ func TestFilesOfClients(t *testing.T) {
 				`"brave_search" is served as brave-search-2, "Brave Search" is served as brave-search-3, "BRAVE-search" is served as brave-search-4, "mcp" is served as mcp-server`},
 		},
 		{
+			"a type that nobody knows", "mcp.json", `{"mcpServers": {"a": {"type": "builtin", "command": "x"}, "b": {"type": "inMemory", "name": "@cherry/memory"}}}`,
+			func(t *testing.T, f *File) { wantNames(t, f, "a") },
+			[]string{
+				"keys that mean nothing here are ignored: type (a, b), name (b)",
+				"1:64: mcpServers.b: this server is left out: needs an image or a command",
+			},
+		},
+		{
 			"a mistyped key", "mcp.json", `{"mcpServers": {"a": {"command": "x", "arg": ["y"], "replcas": 3}, "b": {"command": "x", "arg": ["y"]}}}`,
 			func(t *testing.T, f *File) { wantNames(t, f, "a", "b") },
 			[]string{"keys that mean nothing here are ignored: arg, did you mean args? (a, b), replcas, did you mean replicas? (a)"},
