@@ -8,7 +8,7 @@ import (
 	"unicode"
 )
 
-// Mount is a path of the node, or a named volume that is kept on it, in a
+// Mount puts a path of the node, or a named volume of its podman, into a
 // container.
 type Mount struct {
 	Source   string // an absolute path, or the name of a volume

@@ -15,11 +15,11 @@ import (
 // uses servers, as mcpfleet itself does.
 var clientSections = []string{"mcpServers", "context_servers"}
 
-// clientSigns are keys that an entry of servers has only in a client's file.
+// clientSigns are keys by which an entry of servers is known to be a client's.
 var clientSigns = []string{"type", "envFile", "dev", "gallery", "sandbox", "sandboxEnabled", "alwaysAllow", "autoApprove", "disabledTools", "isActive"}
 
-// clientKeys are keys of clients that mean nothing to mcpfleet. They only
-// matter for the hint at a mistyped key: these are none.
+// clientKeys are keys of clients that mcpfleet ignores. The list only keeps
+// them from being taken for mistyped keys.
 var clientKeys = []string{
 	"alwaysAllow", "auth", "authentication", "authProviderType", "autoApprove", "autostart", "baseUrl", "chatMenu", "description", "dev", "dxtPath",
 	"dxtVersion", "exclude_tags", "gallery", "headers", "httpUrl", "icon", "iconPath", "id", "include_tags", "installSource", "keep_alive", "logoUrl", "longRunning",
@@ -37,14 +37,14 @@ func (p *parser) ofClients(root *yaml.Node) bool {
 }
 
 // allOfVSCode reports whether all entries of servers are in VS Code's form: the
-// file has questions to its user, or is where VS Code looks for it.
+// file asks its user for inputs, or is .vscode/mcp.json.
 func (p *parser) allOfVSCode(root *yaml.Node) bool {
 	dir, file := filepath.Split(p.opts.Filename)
 	return child(root, "inputs") != nil || file == "mcp.json" && filepath.Base(dir) == ".vscode"
 }
 
-// settingsOf returns the servers in a settings file of VS Code, which has them
-// one level further down, or nil.
+// settingsOf returns the servers of a VS Code settings file, which are under
+// mcp.servers, or nil.
 func settingsOf(root *yaml.Node) *yaml.Node {
 	if mcp := child(root, "mcp"); mcp != nil && child(root, "servers") == nil {
 		return child(mcp, "servers")
@@ -79,7 +79,7 @@ func values(n *yaml.Node) []*yaml.Node {
 	return out
 }
 
-// readInputs notes the default values of the questions that VS Code asks.
+// readInputs remembers the default values of the inputs of VS Code.
 func (p *parser) readInputs(n *yaml.Node) {
 	n = resolve(n)
 	for i := 0; n.Kind == yaml.SequenceNode && i < len(n.Content); i++ {
@@ -90,8 +90,8 @@ func (p *parser) readInputs(n *yaml.Node) {
 	}
 }
 
-// expandEditor replaces the variables that only editors have. The second
-// result is false for all others.
+// expandEditor returns the value of a variable that only editors have. The
+// second result is false for other variables.
 func (p *parser) expandEditor(body string) (string, bool, error) {
 	dir := filepath.Dir(p.absolute("x"))
 	if strings.HasPrefix(filepath.Base(dir), ".") && filepath.Dir(dir) != dir {
@@ -125,7 +125,7 @@ func (p *parser) expandEditor(body string) (string, bool, error) {
 	return "", false, nil
 }
 
-// off reports whether the client does not use the server.
+// off reports whether the server is switched off in the client.
 func (d *serverDecoder) off() bool {
 	for _, key := range []string{"disabled", "isActive", "enabled"} {
 		n, given := d.given[key]
@@ -162,7 +162,7 @@ func (d *serverDecoder) isRemote() bool {
 	return false
 }
 
-// meansNothing reports whether a value says no more than that it is not there.
+// meansNothing reports whether a value is null, false or empty.
 func meansNothing(n *yaml.Node) bool {
 	n = resolve(n)
 	switch n.Kind {

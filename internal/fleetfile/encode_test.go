@@ -22,7 +22,10 @@ servers:
     args: [--port, 8080, "${KEY}", "$$HOME", "${EVIL}"]
     env: { A: "${KEY}", B: "", C: "$$x", KEY: , M: "***" }
     cwd: /srv
-    mounts: ["/data:/data:ro", {source: ./rel, target: /rel}, "volume:/v"]
+    mounts: ["/data:/data:ro", {source: ./rel, target: /rel, selinux: z}, "volume:/v:Z"]
+    run_options: [--shm-size=1g, --add-host=db:10.0.0.7]
+    enabled_tools: [go, stop]
+    disabled_tools: [stop]
     network: none
     user: 1000:1000
     read_only: true

@@ -47,8 +47,8 @@ func dotenvValue(s string) string {
 	return s
 }
 
-// runEnvFile takes the variables of a file as `docker run --env-file` does:
-// values are taken as they are, and a name alone takes its value from around.
+// runEnvFile takes the variables of a file as `docker run --env-file` does: it
+// keeps quotes, and looks a name without a value up in the environment.
 func (d *serverDecoder) runEnvFile(it item, name string) {
 	text, ok := d.readNamed(it.node, it.path, name)
 	if !ok {
@@ -94,7 +94,7 @@ func (d *serverDecoder) readNamed(n *yaml.Node, at, name string) (string, bool) 
 	return strings.TrimPrefix(string(data), "\ufeff"), true
 }
 
-// fileEnv notes a variable out of a file. Later ones count more.
+// fileEnv remembers a variable of a file. The last one of a name counts.
 func (d *serverDecoder) fileEnv(name, value string) {
 	if d.envOfFiles == nil {
 		d.envOfFiles = map[string]string{}
@@ -102,8 +102,7 @@ func (d *serverDecoder) fileEnv(name, value string) {
 	d.envOfFiles[name] = value
 }
 
-// addFileEnv gives the server the variables of files that it has not got
-// otherwise.
+// addFileEnv adds the variables of files to those of env, which count more.
 func (d *serverDecoder) addFileEnv() {
 	for name, value := range d.envOfFiles {
 		if _, has := d.spec.Env[name]; has {

@@ -80,7 +80,10 @@ entrypoint: [node, main.js]
 args: [--port, 8080, "${KEY}"]
 env: { A: "${KEY}", B: 7, C: true, KEY: }
 cwd: /srv
-mounts: ["/data:/data:ro", {source: ./rel, target: /rel}, "volume:/v"]
+mounts: ["/data:/data:ro", {source: ./rel, target: /rel, selinux: z}, "volume:/v:Z"]
+run_options: [--shm-size=1g, "--add-host=db:${KEY:+10.0.0.7}"]
+enabled_tools: [go, stop]
+disabled_tools: [stop, stop]
 network: none
 user: 1000:1000
 read_only: true
@@ -104,13 +107,15 @@ drain_timeout: 0`, fleet.Spec{
 			Template: fleet.Template{
 				Image: "docker.io/mcp/x", PullPolicy: fleet.PullAlways, Entrypoint: []string{"node", "main.js"},
 				Args: []string{"--port", "8080", "s3cret"}, Env: map[string]string{"A": "s3cret", "B": "7", "C": "true", "KEY": "s3cret"}, Cwd: "/srv",
-				Mounts:  []fleet.Mount{{Source: "/data", Target: "/data", ReadOnly: true}, {Source: filepath.Join(here, "conf/rel"), Target: "/rel"}, {Source: "volume", Target: "/v"}},
-				Network: "none", User: "1000:1000", ReadOnly: true, CapAdd: []string{"CHOWN", "SETUID"}, NewPrivileges: true,
+				Mounts:     []fleet.Mount{{Source: "/data", Target: "/data", ReadOnly: true}, {Source: filepath.Join(here, "conf/rel"), Target: "/rel", SELinux: "z"}, {Source: "volume", Target: "/v", SELinux: "Z"}},
+				RunOptions: []string{"--shm-size=1g", "--add-host=db:10.0.0.7"},
+				Network:    "none", User: "1000:1000", ReadOnly: true, CapAdd: []string{"CHOWN", "SETUID"}, NewPrivileges: true,
 				Labels: map[string]string{"disk": "ssd"}, Resources: fleet.Resources{CPUs: 0.5, Memory: 512 << 20, PIDs: 256}, Sessions: "shared",
 				Health:       fleet.Health{Period: 2 * time.Second, Timeout: 1500 * time.Millisecond, Failures: 2},
 				StartTimeout: 90 * time.Second, StopGrace: 500 * time.Millisecond,
 			},
 			Replicas: 3, MaxReplicasPerNode: 2, MaxOngoingRequests: 4, MaxRequestBytes: 64 << 20, CallTimeout: 5 * time.Second, MaxCallDuration: 90 * time.Second, DefaultTool: "go",
+			EnabledTools: []string{"go", "stop"}, DisabledTools: []string{"stop"},
 		}},
 		{"env as a list", "image: docker.io/mcp/x\nenv: [A=1=2, KEY, B=]", withDefaults(func(s *fleet.Spec) {
 			s.Env = map[string]string{"A": "1=2", "KEY": "s3cret", "B": ""}

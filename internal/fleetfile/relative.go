@@ -5,11 +5,10 @@ import (
 	"strings"
 )
 
-// resolveRelative makes a plain process find what the file names by relative
-// paths, whatever directory its worker runs in: they are relative to the
-// server's cwd, and to the file's directory where there is none or nothing
-// there. A process without a cwd that has such arguments runs in the file's
-// directory, so that they need not be changed.
+// resolveRelative makes relative paths in a command independent of the
+// directory that its worker runs in. They are looked for in the server's cwd,
+// then in the file's directory. A process without a cwd runs in the file's
+// directory if an argument is a path there. The argument then stays as it is.
 func (d *serverDecoder) resolveRelative() {
 	s := &d.spec
 	if d.literal || s.Image != "" || len(s.Command) == 0 {

@@ -64,9 +64,9 @@ func (d *serverDecoder) drop(option string) {
 }
 
 // containerFromRun turns the arguments of `docker run` into an image with its
-// settings. It has the rights that docker would give it, not the fewer ones of
-// other servers: what worked there works here. Options that cannot be kept to
-// are refused.
+// settings. The container gets the capabilities that docker would give it, so
+// that what works with docker works here. Options that cannot be honoured are
+// errors.
 func (d *serverDecoder) containerFromRun(rest []item) {
 	at := join(d.path, "args")
 	if _, both := d.given["image"]; both {
@@ -230,8 +230,8 @@ func (d *serverDecoder) addRunOption(n *yaml.Node, at, option string) {
 	d.spec.RunOptions = append(d.spec.RunOptions, option)
 }
 
-// runEnv takes -e NAME=VALUE, or -e NAME with the value from around it. A name
-// that has no value there is not set, as with docker.
+// runEnv takes -e NAME=VALUE, or -e NAME with the value from the environment. A
+// name that is not found there is not set, as with docker.
 func (d *serverDecoder) runEnv(it item, arg string) {
 	name, value, has := strings.Cut(arg, "=")
 	if badEnvName(name) != "" {

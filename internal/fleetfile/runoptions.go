@@ -14,10 +14,9 @@ type runOption struct {
 	apply func(d *serverDecoder, it item, name, value string)
 }
 
-// runOptions returns the table of options. It has all that docker run and
-// podman run know, but for those that would take a replica out of the worker's
-// hands, or that it cannot keep to: --privileged, --pid, --volumes-from and
-// the like. These refuse the server.
+// runOptions returns the table of options. It has all options of docker run and
+// podman run except --privileged, --pid, --volumes-from and the like, which
+// mcpfleet cannot honour. Those are errors.
 func runOptions() []runOption {
 	type decode = func(d *serverDecoder, it item, v string)
 	take := func(apply decode, names ...string) runOption {
@@ -34,7 +33,7 @@ func runOptions() []runOption {
 	// About the client's own container: how it is named and logged, attached
 	// and removed. mcpfleet decides that for its replicas.
 	ours := func(*serverDecoder, item, string) {}
-	// Without a meaning here, or without an effect; the user is told.
+	// These have no effect here, and the user is told so.
 	idle := func(d *serverDecoder, _ item, name, _ string) { d.drop(name) }
 	return []runOption{
 		take((*serverDecoder).runEnv, "e", "env"),

@@ -11,8 +11,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Warning is something in a fleet file that its author should know. The file
-// can be used all the same.
+// Warning tells the author of a fleet file about something in it. The file is
+// used all the same.
 type Warning struct {
 	File   string
 	Line   int    // from 1; 0 when it is about the whole file
@@ -35,14 +35,14 @@ func (p *parser) warnf(n *yaml.Node, path, format string, args ...any) {
 	}
 }
 
-// named collects for one warning which servers something is true of.
+// named is one thing that a warning is about, with the servers that have it.
 type named struct {
 	what    string
 	servers []string
 }
 
-// Bounds of one warning: how many things it names, and how many servers for
-// each of them.
+// maxListed and maxNamed bound the length of a warning: the things that it
+// lists, and the servers that it names for each of them.
 const maxListed, maxNamed = 20, 5
 
 func (n named) String() string {
@@ -53,7 +53,7 @@ func (n named) String() string {
 	return n.what + " (" + strings.Join(list, ", ") + ")"
 }
 
-// addNamed notes that what is true of a server.
+// addNamed adds a server to the thing called what.
 func addNamed(all []named, what, server string) []named {
 	i := slices.IndexFunc(all, func(n named) bool { return n.what == what })
 	if i < 0 {
@@ -65,7 +65,7 @@ func addNamed(all []named, what, server string) []named {
 	return all
 }
 
-// listNamed writes what was collected, in the order of the file.
+// listNamed joins what was collected, in the order of the file.
 func listNamed(all []named) string {
 	parts := make([]string, 0, maxListed+1)
 	for i, n := range all {
@@ -78,7 +78,7 @@ func listNamed(all []named) string {
 	return strings.Join(parts, ", ")
 }
 
-// leftOut is an entry of a client's file that cannot be run.
+// leftOut is an entry of a client's file that has errors.
 type leftOut struct {
 	name fleet.ServerName
 	node *yaml.Node
@@ -86,15 +86,15 @@ type leftOut struct {
 	errs Errors
 }
 
-// leaveOut takes the errors since before off the file and keeps them with the
-// entry that they are about.
+// leaveOut moves the errors from index before on from the file to the entry
+// that they are about.
 func (p *parser) leaveOut(name fleet.ServerName, n *yaml.Node, path string, before int) {
 	p.broken = append(p.broken, leftOut{name, n, path, slices.Clone(p.errs[before:])})
 	p.errs = p.errs[:before]
 }
 
-// summary is the warnings about the file as a whole, and about entries that
-// were left out. A file of which nothing is left is refused instead.
+// summary adds the warnings about the file as a whole and about entries that
+// are left out. If no server is left, their errors refuse the file.
 func (p *parser) summary(f *File) {
 	if len(f.Servers) == 0 && len(p.errs) == 0 {
 		for _, b := range p.broken {
@@ -146,5 +146,5 @@ func (p *parser) summary(f *File) {
 	f.Warnings = p.warnings
 }
 
-// notStdio is why a remote server is not served.
+// notStdio is the error of a remote server.
 const notStdio = "is a remote server; mcpfleet runs stdio servers, from a command or an image"

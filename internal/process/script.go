@@ -14,9 +14,8 @@ import (
 // maxShebang is how much of a script's first line the kernel reads.
 const maxShebang = 256
 
-// windowsScript returns what is wrong with a script that has line ends of
-// Windows: its first line names a program with a carriage return behind it,
-// which is not there. It is nil for all else.
+// windowsScript returns an error for a script with line ends of Windows: the
+// name of its interpreter ends with a carriage return, so it is never found.
 func windowsScript(path string) error {
 	line, ok := shebang(path)
 	if !ok || !strings.HasSuffix(line, "\r") {
@@ -41,9 +40,8 @@ func forShell(err error, path string) bool {
 	return err == nil && !bytes.ContainsRune(head, 0) // programs have zeros in their headers
 }
 
-// explain says why a program that is there does not start. The kernel's own
-// words may be about the interpreter that a script names, or the loader of a
-// program, and do not say so.
+// explain says why a program that exists does not start. The kernel reports a
+// missing interpreter or loader as if the program itself were missing.
 func explain(err error, path string) error {
 	line, script := shebang(path)
 	words := strings.Fields(strings.TrimPrefix(line, "#!"))
