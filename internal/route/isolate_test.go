@@ -267,6 +267,34 @@ func TestSuspectLeaves(t *testing.T) {
 	})
 }
 
+// A suspect that has turned out to be innocent waits like any other call, and
+// may leave as they do.
+func TestInnocentLeaves(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := &worker{}
+		b := newBench(t, Server{MaxOngoing: 2, Replicas: []Replica{{ID: "r1", Backend: w}}})
+		first, second := b.call("first", repeatable), b.call("second", repeatable)
+		d1, d2 := w.next(t), w.next(t)
+		b.replicas(Replica{ID: "r2", Backend: w})
+		hung := []*pending{b.call("hung"), b.call("hung")}
+		d1.fail(fleet.ErrReplicaLost)
+		d2.fail(fleet.ErrReplicaLost)
+		b.counts(2, 2)
+		b.view.Ends = []End{{ID: "r1", FromOutside: true}}
+		b.update()
+		b.counts(2, 2)
+		first.cancel()
+		b.counts(1, 2)
+		for _, p := range hung {
+			w.next(t).ok()
+			wantResult(t, p, "hung")
+		}
+		w.next(t).ok()
+		wantResult(t, second, "second")
+		b.counts(0, 0)
+	})
+}
+
 // The replica that a suspect runs on refuses it: that is no second death.
 func TestSuspectIsRefused(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

@@ -197,9 +197,9 @@ func (s *server) call(ctx context.Context, c *fleet.Call, start time.Time) (flee
 // try sends the call until it is answered or must not be sent again.
 func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.CallResult, error) {
 	req := fleet.CallRequest{Method: c.Method, Params: c.Params, RequestID: c.RequestID, Traceparent: c.Traceparent}
-	w := want{tool: c.Tool}
+	w, keyed := want{tool: c.Tool}, keyedCall{Call: c}
 	if s.blame.any() {
-		w.suspect = s.known(c)
+		w.suspect = s.known(&keyed)
 	}
 	repeats, reroutes := 0, 0
 	for {
@@ -217,7 +217,7 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 		}
 		if err == nil {
 			if s.blame.any() {
-				s.acquit(c)
+				s.acquit(&keyed)
 			}
 			return res, nil
 		}
@@ -239,7 +239,7 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 			if w.suspect != nil && c.Idempotent {
 				death.await(ctx)
 			}
-			w.suspect, err = s.died(a, death, c, w.suspect, repeats < maxRepeats, err)
+			w.suspect, err = s.died(a, death, &keyed, w.suspect, repeats < maxRepeats, err)
 			again = w.suspect != nil
 			repeats++
 		case errors.Is(err, fleet.ErrReplicaLost):

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -67,8 +68,11 @@ func TestManyCallers(t *testing.T) {
 		callers.Go(func() {
 			for i := range 300 {
 				ctx, cancel := context.WithCancel(t.Context())
-				if i%17 == 0 {
+				switch {
+				case i%17 == 0:
 					cancel()
+				case i%7 == 0:
+					time.AfterFunc(time.Duration(rand.IntN(1000))*time.Microsecond, cancel)
 				}
 				want := fmt.Sprint(c, "-", i)
 				res, err := router.Call(ctx, fleet.Call{Server: "s", Params: []byte(want), Idempotent: i%2 == 0})
