@@ -1,48 +1,70 @@
 package controller
 
 import (
-	"slices"
 	"testing"
 
-	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+	"github.com/mcpfleet/mcpfleet/internal/route"
 )
 
-// Calls go to what is wanted, and to what it replaces only until the rollout is
-// over.
-func TestWantedReplicas(t *testing.T) {
-	replica := func(id fleet.ReplicaID, rev fleet.Revision, gen uint64) *fleet.Replica {
-		return &fleet.Replica{ID: id, Revision: rev, Generation: gen}
-	}
-	serving := []*fleet.Replica{
-		replica("old", 1, 0), replica("before the restart", 2, 0), replica("current", 2, 1),
-		replica("rolled back from", 3, 1), replica("newer than known", 4, 1),
-	}
-	revisions := []desired.Revision{{Number: 1}, {Number: 2}, {Number: 3}}
-	for name, tt := range map[string]struct {
-		server desired.Server
-		want   []fleet.ReplicaID
+// Once a rollout is over nothing is routed to replicas of another revision or
+// of an earlier restart, even if they still serve.
+func TestSuperseded(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		desired fleet.Server
+		replica fleet.Replica
+		want    bool
 	}{
-		"rolling": {
-			desired.Server{Revision: 2, Stable: 1, Generation: 1, Rollout: &desired.Rollout{From: 1, To: 2}},
-			[]fleet.ReplicaID{"old", "before the restart", "current", "rolled back from", "newer than known"},
-		},
-		"over": {
-			desired.Server{Revision: 2, Stable: 2, Generation: 1},
-			[]fleet.ReplicaID{"current", "newer than known"},
-		},
-		"never rolled out": {
-			desired.Server{Revision: 2, Generation: 1},
-			[]fleet.ReplicaID{"old", "before the restart", "current", "rolled back from", "newer than known"},
-		},
+		{"wanted", fleet.Server{Revision: 2, Stable: 2}, fleet.Replica{Revision: 2}, false},
+		{"of the revision before, rolling", fleet.Server{Revision: 2, Stable: 1, Rolling: true}, fleet.Replica{Revision: 1}, false},
+		{"of the stable revision, which is kept up", fleet.Server{Revision: 2, Stable: 1}, fleet.Replica{Revision: 1}, false},
+		{"of the revision before, over", fleet.Server{Revision: 2}, fleet.Replica{Revision: 1}, true},
+		{"of a later revision, after a rollback", fleet.Server{Revision: 3, Stable: 3}, fleet.Replica{Revision: 2}, true},
+		{"not restarted yet", fleet.Server{Revision: 2, Generation: 1, Rolling: true}, fleet.Replica{Revision: 2}, false},
+		{"not restarted, over", fleet.Server{Revision: 2, Generation: 1}, fleet.Replica{Revision: 2}, true},
+		{"restarted", fleet.Server{Revision: 2, Generation: 1}, fleet.Replica{Revision: 2, Generation: 1}, false},
 	} {
-		tt.server.Revisions = revisions
-		var got []fleet.ReplicaID
-		for _, r := range wanted(&tt.server, slices.Clone(serving)) {
-			got = append(got, r.ID)
+		if got := superseded(&tc.desired, &tc.replica); got != tc.want {
+			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
 		}
-		if !slices.Equal(got, tt.want) {
-			t.Errorf("%s: calls go to %q, want %q", name, got, tt.want)
+	}
+}
+
+// Replicas that list the same tools share one set, whatever else differs, and
+// the set of a catalogue is made once.
+func TestToolsAreShared(t *testing.T) {
+	tool := func(name string) []byte { return []byte(`{"name":"` + name + `"}`) }
+	snap := &observe.Snapshot{
+		Replicas: map[fleet.ReplicaID]*fleet.Replica{
+			"r1": {ID: "r1", Catalogue: "a"}, "r2": {ID: "r2", Catalogue: "b"}, "r3": {ID: "r3", Catalogue: "c"}, "r4": {ID: "r4", Catalogue: "none"},
+		},
+		Catalogues: map[string]*fleet.Catalogue{
+			"a": {Tools: [][]byte{tool("x"), tool("y")}},
+			"b": {Tools: [][]byte{tool("y"), tool("x")}, Instructions: "others"},
+			"c": {Tools: [][]byte{tool("x")}},
+		},
+	}
+	p := &publisher{}
+	look := func() (out []route.Replica) {
+		next := make(map[string]*route.Tools)
+		for _, id := range []fleet.ReplicaID{"r1", "r2", "r3", "r4"} {
+			out = append(out, route.Replica{ID: id, Tools: p.toolsOf(snap, out, id, next)})
+		}
+		p.tools = next
+		return out
+	}
+	got := look()
+	if got[0].Tools != got[1].Tools || got[0].Tools == got[2].Tools || got[3].Tools != nil {
+		t.Errorf("sets %v", got)
+	}
+	if !got[0].Tools.Has("y") || got[2].Tools.Has("y") {
+		t.Error("sets hold other names than the catalogues")
+	}
+	for i, r := range look() {
+		if r.Tools != got[i].Tools {
+			t.Errorf("the set of %s was made again", r.ID)
 		}
 	}
 }

@@ -71,7 +71,8 @@ const tools = `{"tools":[
 {"name":"noise","description":"Writes what is no message around its answer.","inputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}},
 {"name":"raw","description":"Returns the line of this call as it was read.","inputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}},
 {"name":"seen","description":"Returns how many messages of which kind came.","inputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}},
-{"name":"crash","description":"Ends the process.","inputSchema":{"type":"object"}}
+{"name":"crash","description":"Ends the process.","inputSchema":{"type":"object"}},
+{"name":"poison","description":"Ends the process, and says that it is safe to repeat.","inputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}}
 ]}`
 
 // serve ends with an error, io.EOF when stdin has ended.
@@ -161,7 +162,7 @@ func (s *server) call(m *message, line []byte) error {
 			return err
 		}
 		return s.reply(m, text(string(b)))
-	case "crash":
+	case "crash", "poison":
 		fmt.Fprintln(os.Stderr, "testserver: crashing as told")
 		os.Exit(3)
 	default:

@@ -1,0 +1,62 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// One client sends, once a second, a call that ends the process of whoever gets
+// it. Fewer than one in a hundred calls of its neighbours fail, and all
+// replicas are back soon.
+func TestPoisonClientAndItsNeighbours(t *testing.T) {
+	t.Parallel()
+	during := 8
+	if testing.Short() {
+		during = 4
+	}
+	for _, tc := range []struct {
+		name, tool string
+		args       func(i int) string
+	}{
+		{"the same call", "poison", func(int) string { return `{}` }},
+		{"different calls", "poison", func(i int) string { return fmt.Sprintf(`{"text":"%d"}`, i) }},
+		{"not safe to repeat", "crash", func(int) string { return `{}` }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := NewCluster(t, "process")
+			c.Fleet(`servers: { demo: { command: [%q], replicas: 6, env: { TOKEN: %s } } }`, program("testserver"), c.token)
+			c.Start(3)
+			neighbours := call(t, c, 16, "demo", "echo")
+			tick := time.NewTicker(time.Second)
+			defer tick.Stop()
+			for i := range during {
+				if _, err := c.Text("demo", tc.tool, tc.args(i)); err == nil || !strings.Contains(err.Error(), "lost") {
+					t.Errorf("poison: %v, want that its replica was lost", err)
+				}
+				<-tick.C
+			}
+			begin := time.Now()
+			c.AwaitReady(3)
+			back := time.Since(begin)
+			neighbours.stop()
+			failed := 0
+			for _, n := range neighbours.codes {
+				failed += n
+			}
+			restarts := c.Server("demo").Restarts
+			t.Logf("%d poison calls: %d restarts; of %d calls of neighbours %d failed: %v; the slowest took %s; all replicas were back %s after the last",
+				during, restarts, neighbours.calls, failed, neighbours.codes, neighbours.slowest, back.Round(time.Millisecond))
+			if neighbours.calls < 500 || failed*100 >= neighbours.calls {
+				_, err := neighbours.result()
+				t.Errorf("%d of %d calls of neighbours failed: %v", failed, neighbours.calls, err)
+			}
+			if restarts > 2*during {
+				t.Errorf("%d restarts for %d calls, want two for each at most", restarts, during)
+			}
+		})
+	}
+}
