@@ -27,19 +27,8 @@ type callKey struct {
 
 var keySeed = maphash.MakeSeed()
 
-// keyedCall is a call with its key, which is made once if it is needed at all.
-type keyedCall struct {
-	*fleet.Call
-	made  bool
-	known callKey
-}
-
-func (c *keyedCall) key() callKey {
-	if !c.made {
-		c.made = true
-		c.known = callKey{caller: c.Caller, params: maphash.Bytes(keySeed, c.Params), size: len(c.Params)}
-	}
-	return c.known
+func keyOf(c *fleet.Call) callKey {
+	return callKey{caller: c.Caller, params: maphash.Bytes(keySeed, c.Params), size: len(c.Params)}
 }
 
 // blame remembers which calls were inside replicas that died. A call that was

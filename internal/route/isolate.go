@@ -93,11 +93,11 @@ func (s *server) deathOf(a *attempt) *death {
 
 // died records that a replica died with the call inside. It returns why the
 // call may be repeated, as a suspect, or the error that ends it.
-func (s *server) died(a *attempt, d *death, c *keyedCall, before *suspect, mayRepeat bool, err error) (*suspect, error) {
+func (s *server) died(a *attempt, d *death, c *fleet.Call, before *suspect, mayRepeat bool, err error) (*suspect, error) {
+	key := keyOf(c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	key := c.key()
 	guilty := false
 	if !d.outside {
 		d.keys = append(d.keys, key)
@@ -126,8 +126,7 @@ func (s *server) died(a *attempt, d *death, c *keyedCall, before *suspect, mayRe
 }
 
 // known returns a suspect if equal calls are known to end replicas.
-func (s *server) known(c *keyedCall) *suspect {
-	key := c.key()
+func (s *server) known(key callKey) *suspect {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.blame.guilty(key, time.Now()) {
@@ -137,8 +136,7 @@ func (s *server) known(c *keyedCall) *suspect {
 }
 
 // acquit clears calls equal to one that was answered.
-func (s *server) acquit(c *keyedCall) {
-	key := c.key()
+func (s *server) acquit(key callKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.blame.clear(key) {

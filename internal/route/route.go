@@ -197,9 +197,12 @@ func (s *server) call(ctx context.Context, c *fleet.Call, start time.Time) (flee
 // try sends the call until it is answered or must not be sent again.
 func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.CallResult, error) {
 	req := fleet.CallRequest{Method: c.Method, Params: c.Params, RequestID: c.RequestID, Traceparent: c.Traceparent}
-	w, keyed := want{tool: c.Tool}, keyedCall{Call: c}
-	if s.blame.any() {
-		w.suspect = s.known(&keyed)
+	w := want{tool: c.Tool}
+	var key callKey // while any call is blamed
+	blamed := s.blame.any()
+	if blamed {
+		key = keyOf(c)
+		w.suspect = s.known(key)
 	}
 	repeats, reroutes := 0, 0
 	for {
@@ -216,8 +219,11 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 			s.returned(a)
 		}
 		if err == nil {
-			if s.blame.any() {
-				s.acquit(&keyed)
+			switch {
+			case blamed:
+				s.acquit(key)
+			case s.blame.any(): // since the call began
+				s.acquit(keyOf(c))
 			}
 			return res, nil
 		}
@@ -239,7 +245,7 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 			if w.suspect != nil && c.Idempotent {
 				death.await(ctx)
 			}
-			w.suspect, err = s.died(a, death, &keyed, w.suspect, repeats < maxRepeats, err)
+			w.suspect, err = s.died(a, death, c, w.suspect, repeats < maxRepeats, err)
 			again = w.suspect != nil
 			repeats++
 		case errors.Is(err, fleet.ErrReplicaLost):
