@@ -1,0 +1,48 @@
+package up
+
+import (
+	"os"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A terminal that was stopped, or a pipe that nobody reads, keeps no child from
+// being started again, and Run from ending.
+func TestRunWithoutReader(t *testing.T) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	defer write.Close()
+	size, _, errno := syscall.Syscall(syscall.SYS_FCNTL, write.Fd(), unix.F_SETPIPE_SZ, 4096)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	if _, err := write.Write(make([]byte, size)); err != nil { // from now on writes block
+		t.Fatal(err)
+	}
+	r := begin(t, "", func(c *Config) { c.Out = write })
+	for n := 1; n <= 3; n++ {
+		eventually(t, func() string {
+			if why := hadLives(r.cfg.DataDir, "worker-1", n); why != "" {
+				return why
+			}
+			return hadLives(r.cfg.DataDir, "controller", n)
+		})
+		if n == 3 {
+			break
+		}
+		for _, name := range []string{"worker-1", "controller"} {
+			if err := syscall.Kill(lives(r.cfg.DataDir, name)[n-1].PID, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	close(r.stop)
+	if err := r.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
