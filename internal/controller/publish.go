@@ -72,12 +72,14 @@ func (p *publisher) publish() {
 	var routes []route.Server
 	var offers []catalogue.Server
 	for _, d := range state.List() {
-		serving[d.Name] = wanted(state.Servers[d.Name], serving[d.Name])
 		st := byName[d.Name]
 		if st == nil { // it was applied a moment ago
 			st = &reconcile.ServerStatus{Reason: "the server was just deployed"}
 		}
-		wanted := slices.DeleteFunc(serving[d.Name], func(r *fleet.Replica) bool { return superseded(&d, r) })
+		newest := newestRevision(state.Servers[d.Name])
+		wanted := slices.DeleteFunc(serving[d.Name], func(r *fleet.Replica) bool {
+			return r.Revision <= newest && superseded(&d, r)
+		})
 		to := routeOf(&d, st, wanted, snap)
 		for i := range to.Replicas {
 			to.Replicas[i].Tools = p.toolsOf(snap, to.Replicas[:i], to.Replicas[i].ID, tools)
@@ -105,22 +107,14 @@ func (p *publisher) publish() {
 	p.front.publish(byName, snap)
 }
 
-// wanted returns the replicas that calls may go to. While a rollout is under way
-// those before it serve, too. Once it is over they get nothing, even if one that
-// was told to stop has not heard of it. Revisions that this controller has not
-// heard of yet are taken for newer ones.
-func wanted(sv *desired.Server, serving []*fleet.Replica) []*fleet.Replica {
-	if sv.Rollout != nil || sv.Stable != sv.Revision {
-		return serving
-	}
+// newestRevision returns the newest revision that this controller has heard of.
+// Replicas of a later one show that it is behind, not that they are unwanted.
+func newestRevision(sv *desired.Server) fleet.Revision {
 	newest := sv.Revision
 	for _, r := range sv.Revisions {
 		newest = max(newest, r.Number)
 	}
-	return slices.DeleteFunc(serving, func(r *fleet.Replica) bool {
-		current := r.Revision == sv.Revision && r.Generation >= sv.Generation
-		return !current && r.Revision <= newest
-	})
+	return newest
 }
 
 // lastKnown is what a server offered when it last ran: its present revision,
