@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -214,6 +215,21 @@ func (s *Store) PeerProblem(id fleet.ControllerID) string {
 		return ""
 	}
 	return s.net.progress.problem(raft.ServerID(id), term, s.raft.LastIndex(), s.Answered(id), time.Now())
+}
+
+// peersProblem says what keeps other voters from storing what this one, the
+// leader, sends to them; "" if nothing does.
+func (s *Store) peersProblem() string {
+	var all []string
+	for _, m := range s.raft.GetConfiguration().Configuration().Servers {
+		if m.Suffrage != raft.Voter {
+			continue
+		}
+		if p := s.PeerProblem(fleet.ControllerID(m.ID)); p != "" {
+			all = append(all, fmt.Sprintf("controller %s: %s", m.ID, p))
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // giveUp gives leadership up when the disk hangs. Raft's main loop waits for

@@ -135,7 +135,7 @@ func (s *Store) commit(ctx context.Context, c desired.Command) (desired.Result, 
 // await waits for the end of something that raft does, but not for ever. Its
 // error says whether anything may have been written, and why.
 func (s *Store) await(ctx context.Context, done <-chan error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.WriteTimeout, fmt.Errorf("no majority stored it within %s", s.cfg.WriteTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.WriteTimeout, fmt.Errorf("it takes more than %s", s.cfg.WriteTimeout))
 	defer cancel()
 	hung := s.disk.watch.hangs()
 	for {
@@ -151,7 +151,11 @@ func (s *Store) await(ctx context.Context, done <-chan error) error {
 				return s.explained(fmt.Errorf("%w: leadership was given up", fleet.ErrOutcomeUnknown))
 			}
 		case <-ctx.Done():
-			return s.explained(fmt.Errorf("%w: %w", fleet.ErrOutcomeUnknown, context.Cause(ctx)))
+			err := fmt.Errorf("%w: no majority of the controllers has stored it: %w", fleet.ErrOutcomeUnknown, context.Cause(ctx))
+			if p := s.peersProblem(); p != "" {
+				err = fmt.Errorf("%w; %s", err, p)
+			}
+			return s.explained(err)
 		}
 	}
 }

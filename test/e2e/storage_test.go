@@ -254,6 +254,31 @@ func TestLeaderStops(t *testing.T) {
 	load.check(t)
 }
 
+// A follower's disk hangs, and nothing is written meanwhile: it finds out by
+// itself, and what it is asked for it passes on as ever.
+func TestFollowerDiskHangs(t *testing.T) {
+	d := newDisks(t, extDisk)
+	p, _, idle := newStoragePlane(t, d)
+	leader, bad := p.Leader(), p.Follower()
+	calls := p.steadyCalls(100)
+	d.freeze(bad.name)
+	frozen := time.Now()
+	bad.awaitUnready(t, "disk does not answer")
+	t.Logf("it is unready after %s", time.Since(frozen).Round(10*time.Millisecond))
+	bad.names(t, p, bad.name, "disk does not answer")
+	if took := bad.awaitWrite(t, idle(1), time.Now()); took > 5*time.Second {
+		t.Errorf("a write through it took %s", took)
+	}
+	leader.names(t, p, bad.name, "disk does not answer")
+	d.thaw(bad.name)
+	bad.awaitReady(t)
+	calls.stop()
+	t.Logf("calls: %s", calls)
+	for _, err := range calls.failed {
+		t.Errorf("a call: %v", err)
+	}
+}
+
 // A follower's disk is full: it is not ready, denies nothing that it may only
 // lack, and the leader names it. With both followers so, a write ends.
 func TestFollowerDiskFull(t *testing.T) {
@@ -306,6 +331,9 @@ func TestFollowerDiskFull(t *testing.T) {
 			return fmt.Errorf("a write: %w", err)
 		}
 		t.Logf("a write that no majority stores ended after %s: %v", took, err)
+		if !strings.Contains(err.Error(), full) {
+			t.Error("it does not say why")
+		}
 		if took > 12*time.Second {
 			t.Errorf("it ended after %s", took)
 		}
