@@ -54,6 +54,9 @@ type call struct {
 	// one that is an error, or a JSON-RPC error. It depends on a network or on
 	// the time.
 	Outcome bool `json:"outcome"`
+	// Environment says that the answer is the server's environment, in JSON:
+	// it must have all that the official client passes.
+	Environment bool `json:"environment"`
 }
 
 // view is what a client gets from a server.
@@ -104,6 +107,10 @@ func TestServers(t *testing.T) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	// What a login shell has, and the official client passes on.
+	for name, value := range map[string]string{"USER": "somebody", "LOGNAME": "somebody", "SHELL": "/bin/sh", "TERM": "xterm"} {
+		t.Setenv(name, value)
 	}
 	client := startFleet(t)
 	var mu sync.Mutex
@@ -228,7 +235,7 @@ func (s *server) compare(t *testing.T, client *api.Client, packages string) stri
 			differ("%s", d)
 		}
 		for i, c := range s.Calls {
-			if d := answerDifference(want.Calls[i], got.Calls[i], c.Outcome); d != "" {
+			if d := c.difference(want.Calls[i], got.Calls[i]); d != "" {
 				differ("%s %s: %s", c.Tool, c.Args, d)
 			}
 		}
@@ -394,14 +401,39 @@ func toolDifferences(want, got []map[string]any) (out []string) {
 // service.
 var ourNames = map[string]string{"inputSchema": "input_schema", "outputSchema": "output_schema"}
 
-func answerDifference(want, got answer, onlyKind bool) string {
+func (c *call) difference(want, got answer) string {
 	switch {
 	case want.kind() != got.kind():
 		return fmt.Sprintf("a %s, the official client gets a %s\n%s\n%s", got.kind(), want.kind(), encoded(got), encoded(want))
-	case onlyKind, reflect.DeepEqual(want.Result, got.Result) && want.message() == officialPrefix(got)+got.message():
+	case c.Environment:
+		return environmentDifference(want, got)
+	case c.Outcome, reflect.DeepEqual(want.Result, got.Result) && want.message() == officialPrefix(got)+got.message():
 		return ""
 	}
 	return fmt.Sprintf("the answer is\n%s\nthe official client gets\n%s", encoded(got), encoded(want))
+}
+
+// environmentDifference names the variables that the official client passes and
+// the fleet does not. The fleet has some of its own.
+func environmentDifference(want, got answer) string {
+	read := func(a answer) (env map[string]string) {
+		var result struct{ Content []struct{ Text string } }
+		if err := json.Unmarshal([]byte(encoded(a.Result)), &result); err == nil && len(result.Content) == 1 {
+			_ = json.Unmarshal([]byte(result.Content[0].Text), &env)
+		}
+		return env
+	}
+	official, ours := read(want), read(got)
+	if len(official) == 0 {
+		return "the answer is no environment: " + encoded(want)
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(official)) {
+		if value, ok := ours[name]; !ok || value != official[name] {
+			out = append(out, fmt.Sprintf("%s is %q (there: %v), the official client passes %q", name, value, ok, official[name]))
+		}
+	}
+	return strings.Join(out, "\n")
 }
 
 // officialPrefix is what the official client puts before the message of a
