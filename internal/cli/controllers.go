@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 )
 
 func (a *app) controllersCommand() *cobra.Command {
@@ -79,7 +80,7 @@ func (a *app) showControllers(c api.Controllers) error {
 	}
 	for _, one := range c.Controllers {
 		if one.Problem != "" {
-			fmt.Fprintf(a.Err, "mcpfleet: controller %s: %s\n", cmp.Or(string(one.Name), string(one.ID)), one.Problem)
+			fmt.Fprintf(a.Err, "mcpfleet: controller %s: %s\n", cmp.Or(string(one.Name), string(one.ID)), progress.Printable(one.Problem))
 		}
 	}
 	switch {

@@ -130,6 +130,10 @@ func TestShowingCommands(t *testing.T) {
 			f.on("GET /api/v1/controllers", 200, `{"cluster":"abc","controllers":[{"name":"c1","id":"11","http":"h:1","raft":"r:1","role":"voter","alive":true,"version":"v1"},{"name":"","id":"33","role":"nonvoter"}]}`)
 		}, out: "CONTROLLER  ROLE      STATE  HTTP  RAFT  VERSION  ID\nc1          voter     alive  h:1   r:1   v1       11\n-           nonvoter  gone   -     -     -        33\n",
 			err: "there is no leader now"},
+		{name: "controllers with a problem", args: "controllers list", arrange: func(f *fakeAPI) {
+			f.on("GET /api/v1/controllers", 200, `{"cluster":"abc","controllers":[{"name":"c1","id":"11","role":"voter","alive":true,"leader":true},{"name":"c2","id":"22","role":"voter","alive":true,"problem":"the disk does not answer\u001b[2J"}]}`)
+		}, out: "CONTROLLER  ROLE   STATE   HTTP  RAFT  VERSION  ID\nc1          voter  leader  -     -     -        11\nc2          voter  alive   -     -     -        22\n",
+			err: "controller c2: the disk does not answer [2J"},
 		{name: "nodes", args: "nodes", arrange: func(f *fakeAPI) {
 			f.on("GET /api/v1/nodes", 200, `{"nodes":[{"name":"c1","role":"controller","state":"READY","leader":true,"http":"h:1","pid":1},
 				{"name":"n1","role":"worker","state":"READY","cordoned":true,"grpc":"g:1","pid":2,"runtimes":["podman","process"],"runtime":"podman,process"},

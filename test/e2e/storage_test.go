@@ -303,9 +303,10 @@ func TestFollowerDiskFull(t *testing.T) {
 	})
 	bad.awaitUnready(t, full)
 	leader.names(t, p, bad.name, full)
-	if _, err := leader.client.PutServer(t.Context(), "late", []byte(idle(0)), writeAny); err != nil {
-		t.Fatal(err)
-	}
+	Eventually(t, patience, func() error {
+		_, err := leader.client.PutServer(t.Context(), "late", []byte(idle(0)), writeAny)
+		return err
+	})
 	resp, err := http.Get("http://" + bad.Addr.HTTP + "/late/tools")
 	if err != nil {
 		t.Fatal(err)
@@ -377,9 +378,7 @@ func TestLeaderDiskFull(t *testing.T) {
 		t.Errorf("%s leads again, with a full disk", leader.name)
 	}
 	for i := range 5 {
-		if _, err := next.client.PutServer(t.Context(), "large", []byte(large(i)), writeAny); err != nil {
-			t.Errorf("write %d at the next leader: %v", i, err)
-		}
+		next.awaitWrite(t, large(i), time.Now())
 	}
 	leader.awaitUnready(t, full)
 	next.names(t, p, leader.name, full)
