@@ -185,6 +185,8 @@ func TestHints(t *testing.T) {
 		{"unauthorized: authentication required", 125, "authfile"},
 		{"Error: EACCES: permission denied, open '/data/x'", 1, "cap_add: [DAC_OVERRIDE]"},
 		{"PermissionError: [Errno 13] Permission denied: '/data'", 1, "cap_add: [DAC_OVERRIDE]"},
+		{`plugin type="bridge" failed (add): failed to find plugin "bridge" in path [/opt/cni/bin]`, 126, "install netavark"},
+		{`could not find slirp4netns, the network namespace can't be configured: exec: "slirp4netns": executable file not found in $PATH`, 127, "install it"},
 		{"API key missing", 1, ""},
 	} {
 		got := hint(&fleet.Template{}, c.said, c.code)

@@ -22,6 +22,10 @@ func hint(t *fleet.Template, said string, code int) string {
 	switch {
 	case has("no logs from conmon"):
 		return "the container's monitor was killed while it started"
+	case has("failed to find plugin"):
+		return "podman lacks its network plugins: install netavark, or containernetworking-plugins"
+	case has("could not find slirp4netns"):
+		return "podman lacks slirp4netns, which gives ordinary users a network: install it"
 	case has("statfs ") && has("no such file or directory") && len(t.Mounts) > 0:
 		return "the source of a mount is not on this node: make it on every node that the server may run on, or place the server with labels"
 	case has("short-name", "unqualified-search registries"):

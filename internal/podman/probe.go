@@ -30,22 +30,24 @@ func (r *Runtime) findMode(ctx context.Context, relay bool) error {
 			own = "CONTAINERS_CONF=" + v
 		}
 	}
-	var why []string
-	for _, runtimeName := range []string{"", "runc", "crun"} {
+	var why failures
+	for _, try := range []generated{{}, {"runc", false}, {"runc", true}, {"crun", false}, {"crun", true}} {
 		m := mode{init: true, relay: relay || remote, remote: remote}
 		config := own
-		if runtimeName != "" {
+		if try.runtime != "" {
 			if remote {
 				break // the other side's configuration is not ours to write
 			}
-			if !installed(runtimeName) {
+			// Without the plugins of CNI only netavark can help.
+			needsNetavark := why.mention("failed to find plugin") && netavarkInstalled()
+			if !installed(try.runtime) || try.netavark != needsNetavark {
 				continue
 			}
-			path, err := r.writeConf(runtimeName)
+			path, err := r.writeConf(try)
 			if err != nil {
 				return err
 			}
-			m.conf, config = path, "a generated configuration with "+runtimeName
+			m.conf, config = path, try.String()
 		}
 		m, err := r.tryMode(ctx, m, arch)
 		if err == nil {
@@ -61,9 +63,48 @@ func (r *Runtime) findMode(ctx context.Context, relay bool) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("podman: %w", context.Cause(ctx))
 		}
-		why = append(why, fmt.Sprintf("with %s: %v", config, err))
+		why.add(config, err)
 	}
-	return fmt.Errorf("podman cannot run a container on this host: %s", strings.Join(why, "; "))
+	return fmt.Errorf("podman cannot run a container on this host: %s", why.String())
+}
+
+// generated says what is in a configuration that we write; the zero value is
+// the host's own.
+type generated struct {
+	runtime  string
+	netavark bool
+}
+
+func (g generated) String() string {
+	s := "a generated configuration with " + g.runtime
+	if g.netavark {
+		s += " and netavark"
+	}
+	return s
+}
+
+// failures are why no container ran, by the configurations that were tried.
+type failures []struct{ config, why string }
+
+// add notes a failure. Configurations that failed for the same reason share it.
+func (f *failures) add(config string, err error) {
+	if n := len(*f); n > 0 && (*f)[n-1].why == err.Error() {
+		(*f)[n-1].config += " and with " + config
+		return
+	}
+	*f = append(*f, struct{ config, why string }{config, err.Error()})
+}
+
+func (f failures) mention(text string) bool {
+	return slices.ContainsFunc(f, func(one struct{ config, why string }) bool { return strings.Contains(one.why, text) })
+}
+
+func (f failures) String() string {
+	parts := make([]string, len(f))
+	for i, one := range f {
+		parts[i] = fmt.Sprintf("with %s: %s", one.config, one.why)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // removeProbes removes, now that podman works, what of earlier tries it could
@@ -96,6 +137,14 @@ func installed(program string) bool {
 	// Where podman looks, which an ordinary user's PATH may lack.
 	return slices.ContainsFunc([]string{"/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin"}, func(dir string) bool {
 		return exists(filepath.Join(dir, program))
+	})
+}
+
+// netavarkInstalled reports whether podman has netavark for its networks, in
+// one of the places where it looks for its helpers.
+func netavarkInstalled() bool {
+	return slices.ContainsFunc([]string{"/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman"}, func(dir string) bool {
+		return exists(filepath.Join(dir, "netavark"))
 	})
 }
 
@@ -251,16 +300,21 @@ func (r *Runtime) importImage(ctx context.Context, program []byte) (string, erro
 
 // writeConf writes a containers.conf for hosts that lack CAP_SYS_RESOURCE,
 // where podman's default limits are refused, or whose cgroups the default
-// runtime does not take.
-func (r *Runtime) writeConf(runtimeName string) (string, error) {
-	path := filepath.Join(r.dir, "containers-"+runtimeName+".conf")
+// runtime does not take. Podman takes CNI for its networks where it finds a
+// configuration of it, which its Debian package has, also when only netavark is
+// installed: then netavark says so.
+func (r *Runtime) writeConf(g generated) (string, error) {
+	path := filepath.Join(r.dir, "containers-"+g.runtime+".conf")
 	text := fmt.Sprintf(`[containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 default_sysctls = []
 
 [engine]
 runtime = %q
-`, runtimeName)
+`, g.runtime)
+	if g.netavark {
+		text += "\n[network]\nnetwork_backend = \"netavark\"\n"
+	}
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("write podman's configuration: %w", err)
 	}

@@ -1,6 +1,7 @@
 package podman
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -20,6 +21,39 @@ func TestOpenFallsBackToAConfigurationOfItsOwn(t *testing.T) {
 	c := startOf(t, r, launchOf(t, r, "exit", "3"))
 	if e := c.Exit(within(t, 10e9)); e.Code != 3 {
 		t.Errorf("Exit = %+v", e)
+	}
+}
+
+// Podman that takes CNI for its networks without having its plugins, as Debian's
+// may, is told to take netavark.
+func TestOpenFindsNetavark(t *testing.T) {
+	needPodman(t)
+	if !netavarkInstalled() {
+		t.Skip("needs netavark")
+	}
+	broken := filepath.Join(t.TempDir(), "containers.conf")
+	must(t, os.WriteFile(broken, fmt.Appendf(nil, "[containers]\ndefault_ulimits = [\"nofile=1024:1024\"]\ndefault_sysctls = []\n"+
+		"[engine]\nruntime = \"runc\"\n[network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [%q]\n", t.TempDir()), 0o600))
+	r := open(t, func(cfg *Config) { cfg.Environ = append(os.Environ(), "CONTAINERS_CONF="+broken) })
+	if r.mode.conf == "" {
+		t.Fatalf("mode = %+v, want a configuration of its own", r.mode)
+	}
+	conf, err := os.ReadFile(r.mode.conf)
+	if err != nil || !strings.Contains(string(conf), `network_backend = "netavark"`) {
+		t.Errorf("the configuration is %v\n%s", err, conf)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	var f failures
+	f.add("podman's own configuration", errors.New("no network"))
+	f.add("one with runc", errors.New("no network"))
+	f.add("one with crun", errors.New("no cgroups"))
+	if want := "with podman's own configuration and with one with runc: no network; with one with crun: no cgroups"; f.String() != want {
+		t.Errorf("got %q, want %q", f, want)
+	}
+	if !f.mention("cgroups") || f.mention("disk") {
+		t.Error("it does not know what was mentioned")
 	}
 }
 
