@@ -109,8 +109,16 @@ func (a *app) statusTable(servers []api.Server, replicas []api.Replica) error {
 	for _, s := range servers {
 		t.row(s.Name, s.State, fmt.Sprintf("%d/%d", s.Ready, s.Desired), s.Restarts, revisionText(&s), s.Reason)
 	}
-	if err := t.flush(); err != nil || len(replicas) == 0 {
+	if err := t.flush(); err != nil {
 		return err
+	}
+	if len(servers) == 1 { // asked for alone, or alone: there is room for all of it
+		if s := strings.Join(strings.Fields(progress.Printable(servers[0].Reason)), " "); s != progress.Shorten(s, widestCell) {
+			fmt.Fprintf(a.Out, "\nREASON  %s\n", s)
+		}
+	}
+	if len(replicas) == 0 {
+		return nil
 	}
 	fmt.Fprintln(a.Out)
 	t = newTable(a.Out, "REPLICA", "NODE", "PHASE", "ONGOING", "CALLS", "AGE", "REASON")
@@ -304,6 +312,9 @@ func toolNames(ctx context.Context, client *api.Client, server string) []string 
 	return names
 }
 
+// widestCell is how many runes of a cell are shown.
+const widestCell = 160
+
 // table prints aligned columns, one line a row.
 type table struct {
 	w       *tabwriter.Writer
@@ -318,8 +329,7 @@ func newTable(out io.Writer, header ...any) *table {
 
 func (t *table) row(cells ...any) {
 	for i, c := range cells {
-		const widest = 160
-		text := progress.Shorten(progress.Printable(fmt.Sprint(c)), widest)
+		text := progress.Shorten(progress.Printable(fmt.Sprint(c)), widestCell)
 		if text == "" {
 			text = "-"
 		}

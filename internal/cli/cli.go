@@ -131,6 +131,7 @@ func (a *app) root() *cobra.Command {
 		a.applyCommand(), a.getCommand(), a.scaleCommand(), a.restartCommand(), a.rollbackCommand(), a.revisionsCommand(), a.deleteCommand(),
 		a.nodesCommand(), a.drainCommand(), a.cordonCommand(), a.uncordonCommand(), a.controllersCommand(),
 		backup, a.restoreCommand(), a.schemaCommand(), a.versionCommand())
+	root.SetHelpCommand(a.helpCommand())
 	a.checked(root)
 	root.SetFlagErrorFunc(a.flagError)
 	root.SetVersionTemplate("mcpfleet {{.Version}}\n")

@@ -116,6 +116,8 @@ func TestCommands(t *testing.T) {
 		{name: "mistyped command", args: "statsu", code: 2, err: `unknown command "statsu" for "mcpfleet"; did you mean "status"?`},
 		{name: "mistyped command with flags", args: "aply --dry-run -f x.yaml", code: 2, err: `unknown command "aply" for "mcpfleet"; did you mean "apply"?`},
 		{name: "mistyped command below another", args: "controllers lst", code: 2, err: `unknown command "lst" for "mcpfleet controllers"; did you mean "list"?`},
+		{name: "help about no command", args: "help scal", code: 2, err: `unknown command "scal" for "mcpfleet"; did you mean "scale"?`},
+		{name: "help about no command below another", args: "help controllers lst", code: 2, err: `unknown command "lst" for "mcpfleet controllers"; did you mean "list"?`},
 		{name: "mistyped flag", args: "apply x.yaml --dryrun", code: 2, err: `unknown flag: --dryrun for "mcpfleet apply"; did you mean "--dry-run"?`},
 		{name: "flag of another command", args: "status --prune", code: 2, err: `unknown flag: --prune for "mcpfleet status"; it is one of "mcpfleet apply"`},
 		{name: "negative number", args: "scale demo -1", code: 2, err: `the number of replicas must be 0 or more, not "-1"`},
@@ -187,6 +189,22 @@ See mcpfleet up --help.`},
 				t.Errorf("stderr and error: %q, want %q", said, tt.err)
 			}
 		})
+	}
+}
+
+// The table has the beginning of a long reason and the last line that it
+// quotes; a server that is asked for alone is told whole.
+func TestStatusOfALongReason(t *testing.T) {
+	banner := strings.Repeat("banner ", 40)
+	f := newFakeAPI(t).on("GET /api/v1/replicas", 200, `{"replicas":[]}`).on("GET /api/v1/nodes", 200, `{"nodes":[]}`).
+		on("GET /api/v1/servers", 200, `{"servers":[{"name":"a","state":"READY","spec":{}},
+			{"name":"b","state":"UNAVAILABLE","reason":"exit code 3; last stderr: `+banner+` | Error: no module x (replica b-1 on node n)","spec":{}}]}`)
+	if out := execute(t, f.URL, "", "status").out; !strings.Contains(out, "exit code 3; last stderr: Error: no module x (replica b-1 on node n)\n") {
+		t.Errorf("got\n%s", out)
+	}
+	want := "\nREASON  exit code 3; last stderr: " + strings.TrimSpace(banner) + " | Error: no module x (replica b-1 on node n)\n"
+	if out := execute(t, f.URL, "", "status", "b").out; !strings.HasSuffix(out, want) {
+		t.Errorf("got\n%s", out)
 	}
 }
 

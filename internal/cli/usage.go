@@ -32,7 +32,7 @@ func (e *usageError) Unwrap() error { return e.err }
 type rule func(args []string) error
 
 // offline are the commands that do not ask a controller.
-var offline = map[string]bool{"mcpfleet": true, "up": true, "restore": true, "inspect": true, "schema": true, "version": true}
+var offline = map[string]bool{"mcpfleet": true, "up": true, "restore": true, "inspect": true, "schema": true, "version": true, "help": true}
 
 // checked makes all commands below parent, and itself, be checked as a whole.
 func (a *app) checked(parent *cobra.Command) {
@@ -188,6 +188,26 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 		}
 	}
 	return fmt.Errorf("unknown command %q for %q%s", name, cmd.CommandPath(), nearest.Hint(name, names, nil))
+}
+
+// helpCommand is the library's, but knows what is no command.
+func (a *app) helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err == nil && len(rest) > 0 {
+				a.understood = false
+				err = unknownCommand(found, rest[0])
+			}
+			if err != nil {
+				return err
+			}
+			return found.Help()
+		},
+	}
 }
 
 // negative takes negative numbers out of the arguments of a command whose last
