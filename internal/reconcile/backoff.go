@@ -14,7 +14,7 @@ const (
 	// backoffInUse bounds the wait after replicas that served calls before they
 	// died. Starting them works, and it is calls that end them: the longer the
 	// wait, the less is left for all other callers.
-	backoffInUse = time.Second
+	backoffInUse = 250 * time.Millisecond
 	// idleAfter is how long a replica must have been READY for an exit with code
 	// 0 to count as one of a server that ends when nobody needs it.
 	idleAfter = 2 * time.Second

@@ -103,7 +103,7 @@ func TestBackoffProof(t *testing.T) {
 func TestBackoffInUse(t *testing.T) {
 	b := backoff{delay: 20 * time.Second, failing: true, unstarted: true}
 	now := t0
-	for _, want := range []time.Duration{1000, 1000, 1000} {
+	for _, want := range []time.Duration{250, 250, 250} {
 		b.fail(ending{started: now, ready: now.Add(time.Millisecond), at: now.Add(2 * time.Millisecond), served: true}, middle)
 		if want *= time.Millisecond; b.delay != want || b.hopeless() {
 			t.Fatalf("delay = %v, hopeless = %v; want %v and hope", b.delay, b.hopeless(), want)
@@ -111,7 +111,7 @@ func TestBackoffInUse(t *testing.T) {
 		now = b.notBefore
 	}
 	b = backoff{}
-	for i, want := range []time.Duration{100, 200, 400, 800, 1000, 1000} {
+	for i, want := range []time.Duration{100, 200, 250, 250} {
 		now = b.notBefore.Add(time.Millisecond)
 		b.fail(ending{started: now, ready: now, at: now, served: true}, middle)
 		if want *= time.Millisecond; b.delay != want || b.failing {

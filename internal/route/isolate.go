@@ -98,13 +98,20 @@ func (s *server) died(a *attempt, d *death, c *fleet.Call, before *suspect, mayR
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
+	if before != nil && before.death != nil && before.death.solved {
+		before = nil // another call did that
+	}
 	guilty := false
-	if !d.outside {
+	switch {
+	case d.outside:
+	case d.solved:
+		guilty = s.blame.guilty(key, now)
+	default:
 		d.keys = append(d.keys, key)
 		if guilty = s.blame.add(key, a.since, now, before != nil); guilty {
-			d.solved = true
+			s.solve(d, key)
 			if a.suspect != nil && before != nil && before.death != nil {
-				before.death.solved = true
+				s.solve(before.death, key)
 			}
 			s.drain()
 		}
@@ -171,6 +178,18 @@ func (s *server) awaitNews(id fleet.ReplicaID, d *death) {
 	}
 	s.deaths[id] = d
 	s.learn(s.limits.Ends) // the news may have been faster
+}
+
+// solve records which call a death was due to: the others that were inside are
+// innocent, and may be repeated should their next replica die as well.
+func (s *server) solve(d *death, guilty callKey) {
+	d.solved = true
+	for _, k := range d.keys {
+		if k != guilty {
+			s.blame.clear(k)
+		}
+	}
+	d.keys = nil
 }
 
 // learn takes in how replicas ended. Those who were inside one that was ended

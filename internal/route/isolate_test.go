@@ -95,6 +95,45 @@ func TestPoisonEndsTwoReplicasAtMost(t *testing.T) {
 	})
 }
 
+// A neighbour of two calls that each end their replica was inside both times,
+// and is answered.
+func TestInnocentAmongPoison(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := &worker{}
+		b := newBench(t, Server{MaxOngoing: 5, Replicas: []Replica{{ID: "r1", Backend: w}}})
+		innocent := b.call("innocent", repeatable)
+		time.Sleep(time.Millisecond)
+		first := b.call("first", repeatable)
+		d := []*delivery{w.next(t), w.next(t)}
+		b.replicas(Replica{ID: "r2", Backend: w})
+		d[1].fail(fleet.ErrReplicaLost)
+		b.counts(0, 1)
+		d[0].fail(fleet.ErrReplicaLost)
+		b.counts(1, 1)
+		b.exited("r1")
+		w.next(t).fail(fleet.ErrReplicaLost) // alone
+		b.exited("r2")
+		wantErr(t, first, fleet.ErrReplicaLost, "repeated once, alone")
+		b.replicas(Replica{ID: "r3", Backend: w})
+		time.Sleep(time.Millisecond)
+		second := b.call("second", repeatable)
+		d = []*delivery{w.next(t), w.next(t)}
+		b.replicas(Replica{ID: "r4", Backend: w})
+		d[1].fail(fleet.ErrReplicaLost)
+		b.counts(0, 1)
+		d[0].fail(fleet.ErrReplicaLost)
+		b.counts(1, 1)
+		b.exited("r3")
+		w.next(t).fail(fleet.ErrReplicaLost)
+		b.exited("r4")
+		wantErr(t, second, fleet.ErrReplicaLost, "repeated once, alone")
+		b.replicas(Replica{ID: "r5", Backend: w})
+		w.next(t).ok()
+		wantResult(t, innocent, "innocent")
+		b.counts(0, 0)
+	})
+}
+
 // An unmarked tool is never repeated; what ended a replica twice runs alone.
 func TestPoisonOfAnUnmarkedTool(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
