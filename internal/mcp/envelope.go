@@ -60,7 +60,7 @@ var ErrNotMessage = errors.New("not a JSON-RPC 2.0 message")
 //
 // Of duplicate members the last counts. A member "error" or "result" that is null beside the other
 // one counts as absent, because some servers send both. A message with a result or an error is a
-// response even if it repeats the request's method. An array is a KindBatch with nothing else filled
+// response even if it repeats the request's method, unless they are null. An array is a KindBatch with nothing else filled
 // in; Elements takes it apart.
 func Scan(line []byte) (Envelope, error) {
 	i := skipSpace(line, 0)
@@ -104,7 +104,7 @@ func Scan(line []byte) (Envelope, error) {
 	if why != "" {
 		return Envelope{}, syntaxError(line, end, why)
 	}
-	env.Answers = env.ID != nil && (env.Method == nil || env.Result != nil || env.Error != nil) && (version != nil || !foreign)
+	env.Answers = env.ID != nil && !env.asks() && (version != nil || !foreign)
 	return classify(env, version)
 }
 
@@ -112,7 +112,7 @@ func classify(env Envelope, version []byte) (Envelope, error) {
 	if TypeOf(version) != "string" || string(unquote(version)) != "2.0" {
 		return env, fmt.Errorf(`%w: "jsonrpc" is not "2.0"`, ErrNotMessage)
 	}
-	if env.Method != nil && env.Result == nil && env.Error == nil {
+	if env.asks() {
 		if TypeOf(env.Method) != "string" {
 			return env, fmt.Errorf(`%w: "method" is not a string`, ErrNotMessage)
 		}
@@ -152,6 +152,14 @@ func classify(env Envelope, version []byte) (Envelope, error) {
 	}
 	return env, nil
 }
+
+// asks reports whether a message is meant as a request or a notification. Encoders that omit nothing
+// give these a result and an error, too, both null, and an answer a method that is null.
+func (e *Envelope) asks() bool {
+	return given(e.Method) && !given(e.Result) && !given(e.Error)
+}
+
+func given(raw []byte) bool { return raw != nil && !IsNull(raw) }
 
 func isID(raw []byte) bool {
 	t := TypeOf(raw)

@@ -15,6 +15,8 @@ var scanSeeds = []string{
 	`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":3}}`,
 	`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"x"}}`,
 	`{"\u0069d":7,"jsonrpc":"2.0","result":{}}`,
+	`{"jsonrpc":"2.0","id":1,"method":"x","result":{}}`, `{"jsonrpc":"2.0","id":1,"method":"x","params":{},"result":null,"error":null}`,
+	`{"jsonrpc":"2.0","id":1,"method":null,"params":null,"result":{},"error":null}`, `{"jsonrpc":"2.0","id":1}`,
 	`[1,-0.5e+3,"ü€😀",true,false,null,{},[]]`, `{"a":1,}`, `[1,]`, `[,1]`, `{"a" 1}`, `01`, `-`, `1.`, `1e`, `.5`, `+1`,
 	`"\u12g4"`, `"\x"`, `"` + "\xff" + `"`, `"` + "\xed\xa0\x80" + `"`, "\"\x01\"", "\"tab\t\"", `"\ud800"`, "\ufeff{}", `nul`, `truefalse`,
 	` { } `, "\t\r\n[ ]", ``, ` `, `{}{}`, `{"a":{"b":[{"c":[[]]}]}}`, `"unfinished`, `"\`, `"\u00`, "\v1",
@@ -70,6 +72,9 @@ func compareSpans(t *testing.T, line []byte, env Envelope, want map[string]json.
 	var method string
 	if raw, ok := want["method"]; ok {
 		_ = json.Unmarshal(raw, &method)
+	}
+	if env.Kind == KindResponse || env.Kind == KindErrorResponse {
+		method = "" // one that it repeats is left out
 	}
 	if string(env.Method) != method {
 		t.Fatalf("Scan(%q): method %q, want %q", line, env.Method, method)
@@ -259,4 +264,34 @@ func BenchmarkScan(b *testing.B) {
 			}
 		}
 	})
+}
+
+// What is meant as an answer to which request, and what only looks like one.
+func TestAnswers(t *testing.T) {
+	for line, want := range map[string]struct {
+		kind    Kind
+		answers bool
+	}{
+		`{"jsonrpc":"2.0","id":1,"result":{}}`:                                          {KindResponse, true},
+		`{"jsonrpc":"2.0","id":1,"error":{}}`:                                           {KindErrorResponse, true},
+		`{"jsonrpc":"2.0","id":1,"method":"x","result":{}}`:                             {KindResponse, true},
+		`{"jsonrpc":"2.0","id":1,"method":"","params":null,"result":{},"error":null}`:   {KindResponse, true},
+		`{"jsonrpc":"2.0","id":1,"method":null,"params":null,"result":{},"error":null}`: {KindResponse, true},
+		`{"jsonrpc":"2.0","id":1,"method":"x","params":{},"result":null,"error":null}`:  {KindRequest, false},
+		`{"jsonrpc":"2.0","method":"x","result":null,"error":null}`:                     {KindNotification, false},
+		`{"jsonrpc":"2.0","id":1}`:                                                      {KindNone, true},
+		`{"jsonrpc":"2.0","id":1,"ok":true}`:                                            {KindNone, true},
+		`{"jsonrpc":"1.0","id":1,"result":{},"error":null}`:                             {KindNone, true},
+		`{"id":1}`:                {KindNone, true},
+		`{"id":1,"result":{}}`:    {KindNone, true},
+		`{"level":"info","id":1}`: {KindNone, false},
+		`{"level":"error","id":1,"error":"boom","result":null}`: {KindNone, false},
+		`{"jsonrpc":"2.0"}`:             {KindNone, false},
+		`{"jsonrpc":"2.0","result":{}}`: {KindNone, false},
+	} {
+		env, err := Scan([]byte(line))
+		if env.Kind != want.kind || env.Answers != want.answers || (err == nil) != (want.kind != KindNone) {
+			t.Errorf("%s: %s, answers %v, %v; want %s, %v", line, env.Kind, env.Answers, err, want.kind, want.answers)
+		}
+	}
 }

@@ -77,6 +77,16 @@ var Servers = []Server{
 		format: func(l string, m message) string {
 			return strings.TrimSuffix(l, "}") + `,"method":` + quote(m.Method) + "}\n"
 		}},
+	{Name: "omits-nothing", Why: "an encoder that writes every member of its message type",
+		handle: func(c *conn, m message) bool {
+			if m.Method == "tools/call" {
+				c.write(`{"jsonrpc":"2.0","id":1,"method":"ping","params":null,"result":null,"error":null}` + "\n")
+			}
+			return false
+		},
+		format: reformat(func(l string) string {
+			return strings.TrimSuffix(l, "}") + `,"method":null,"params":null,"error":null}` + "\n"
+		})},
 	{Name: "batches", Why: "protocol version 2025-03-26 had them",
 		format: reformat(func(l string) string { return "[" + l + "]\n" })},
 	{Name: "no-version", Why: "answers without jsonrpc", Fails: `"jsonrpc" is not "2.0"`,
