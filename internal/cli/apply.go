@@ -49,7 +49,7 @@ When somebody else changes the fleet after the plan was made, nothing is applied
 		switch {
 		case len(args) == 0 && o.file == "":
 			return errors.New("FILE is missing: give a fleet file, or - for stdin, as the argument or with --file")
-		case len(args) == 1 && cmd.Flags().Changed("file"):
+		case len(args) == 1 && a.given(cmd, "file"):
 			return fmt.Errorf("FILE is given twice: --file %s and %s; apply takes one file", o.file, args[0])
 		}
 		return nil

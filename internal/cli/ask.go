@@ -200,7 +200,7 @@ func (a *app) callCommand() *cobra.Command {
 		}),
 	}
 	a.rules[cmd] = func(args []string) error {
-		if strings.HasPrefix(args[1], "{") { // no tool's name
+		if len(args) > 1 && strings.HasPrefix(args[1], "{") { // no tool's name
 			return fmt.Errorf("SERVER is missing before the tool %q; the command is: mcpfleet call SERVER TOOL [JSON]", args[0])
 		}
 		return nil

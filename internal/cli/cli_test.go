@@ -132,6 +132,8 @@ func TestCommands(t *testing.T) {
 		{name: "forgotten server to delete", args: "delete", code: 2, err: "SERVER is missing; the command is: mcpfleet delete SERVER..."},
 		{name: "forgotten server of logs", args: "logs -f", code: 2, err: "REPLICA or SERVER is missing; the command is: mcpfleet logs REPLICA|SERVER"},
 		{name: "forgotten file of a restore", args: "restore --data-dir x", code: 2, err: "FILE is missing; the command is: mcpfleet restore FILE --data-dir DIR"},
+		{name: "nothing to restore", args: "restore", code: 2, err: "2 things are wrong:\n  FILE is missing; the command is: mcpfleet restore FILE --data-dir DIR\n  --data-dir is needed"},
+		{name: "the command line wins over a variable", args: "apply /none/a.yaml", env: map[string]string{"MCPFLEET_FILE": "/none/b.yaml"}, code: 1, err: "read the fleet file: open /none/a.yaml"},
 		{name: "a word too many", args: "status demo gone", code: 2, err: `unexpected argument "gone"; the command is: mcpfleet status [SERVER]`},
 		{name: "a word too many for none", args: "nodes n1", code: 2, err: `unexpected argument "n1"; the command is: mcpfleet nodes`},
 		{name: "all that is wrong", args: "logs demo two --taill 3 --tail x --address ftp://x -o xml", env: map[string]string{"MCPFLEET_FOLLOW": "maybe"}, code: 2, err: `6 things are wrong:
@@ -142,9 +144,10 @@ func TestCommands(t *testing.T) {
   unexpected argument "two"; the command is: mcpfleet logs REPLICA|SERVER
   --address: controller address "ftp://x" is not like http://host:port
 See mcpfleet logs --help.`},
-		{name: "wrong without a wrong flag", args: "events now --limit -1 -o xml", code: 2, err: `2 things are wrong:
+		{name: "wrong without a wrong flag", args: "events now --limit -1 -o xml", code: 2, err: `3 things are wrong:
   --output must be table or json, not "xml"
-  unexpected argument "now"; the command is: mcpfleet events`},
+  unexpected argument "now"; the command is: mcpfleet events
+  --limit must not be negative`},
 		{name: "unknown format", args: "status -o yaml", code: 2, err: `--output must be table or json, not "yaml"`},
 		{name: "up with a file", args: "up /no/such/fleet.yaml", code: 1, err: "fleet file: open /no/such/fleet.yaml: no such file or directory"},
 		{name: "up with the same file twice", args: "up -c /no/such/fleet.yaml /no/such/fleet.yaml", code: 1, err: "fleet file: open /no/such/fleet.yaml: no such file or directory"},

@@ -187,6 +187,9 @@ func (a *app) scaleCommand() *cobra.Command {
 		return client.Scale(ctx, fleet.ServerName(args[0]), n, o)
 	})
 	a.rules[cmd] = func(args []string) error {
+		if len(args) < 2 {
+			return nil
+		}
 		if n, err := strconv.Atoi(args[1]); err != nil || n < 0 {
 			return fmt.Errorf("the number of replicas must be 0 or more, not %q", args[1])
 		}

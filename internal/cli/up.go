@@ -34,7 +34,7 @@ a new cluster: one that has state already is changed by mcpfleet apply.`,
 	a.rules[cmd] = func(args []string) error {
 		var problems []error
 		if len(args) == 1 {
-			if cfg.File != "" && cfg.File != args[0] {
+			if cfg.File != args[0] && a.given(cmd, "config") {
 				problems = append(problems, fmt.Errorf("two fleet files are given, %s and --config %s: take one", args[0], cfg.File))
 			}
 			cfg.File = args[0]

@@ -28,7 +28,8 @@ func (e *usageError) Error() string {
 }
 func (e *usageError) Unwrap() error { return e.err }
 
-// rule finds what is wrong with the arguments or the flags of one command.
+// rule finds what is wrong with the arguments or the flags of one command. The
+// number of arguments may be wrong, which it leaves to others.
 type rule func(args []string) error
 
 // offline are the commands that do not ask a controller.
@@ -95,14 +96,12 @@ func (a *app) wrong(cmd *cobra.Command, args []string) error {
 		}
 	}
 	problems := []error{envflag.Apply(cmd.Flags(), lookup), a.formatError(cmd)}
-	counted := true
 	if count := a.counts[cmd]; count != nil {
 		if err := count(cmd, args); err != nil {
-			counted = false
 			problems = append(problems, argumentsError(cmd, args, err))
 		}
 	}
-	if check := a.rules[cmd]; check != nil && counted {
+	if check := a.rules[cmd]; check != nil {
 		problems = append(problems, check(args))
 	}
 	if !offline[cmd.Name()] {
@@ -188,6 +187,14 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 		}
 	}
 	return fmt.Errorf("unknown command %q for %q%s", name, cmd.CommandPath(), nearest.Hint(name, names, nil))
+}
+
+// given reports whether a flag is on the command line, and not only in the
+// environment.
+func (a *app) given(cmd *cobra.Command, flag string) bool {
+	f := cmd.Flags().Lookup(flag)
+	value, _ := a.Lookup(envflag.Name(flag))
+	return f.Changed && f.Value.String() != value
 }
 
 // helpCommand is the library's, but knows what is no command.
