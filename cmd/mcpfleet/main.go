@@ -27,7 +27,7 @@ func run() int {
 	}
 	err := cli.Execute(context.Background(), cli.Config{
 		Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
-		Env: os.Environ(), Lookup: os.LookupEnv, Version: version, BinDir: dir,
+		Env: os.Environ(), Lookup: os.LookupEnv, Version: version, BinDir: dir, Called: os.Args[0],
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mcpfleet:", cli.Text(err))

@@ -20,10 +20,7 @@ import (
 // openRuntimes returns what opens the runtimes that --runtime asks for.
 func (f *flags) openRuntimes(log *slog.Logger) func(context.Context) ([]fleet.Runtime, error) {
 	return func(ctx context.Context) ([]fleet.Runtime, error) {
-		offered, noPodman, err := f.open(ctx, log, f.dataDir)
-		if noPodman != "" {
-			log.Warn("images cannot run on this node", "reason", noPodman)
-		}
+		offered, _, err := f.open(ctx, log, f.dataDir)
 		return offered, err
 	}
 }
@@ -41,6 +38,7 @@ func (f *flags) open(ctx context.Context, log *slog.Logger, dataDir string) (off
 			return nil, "", fmt.Errorf("podman does not work here: %w", err)
 		default:
 			noPodman = "podman does not work here: " + err.Error()
+			log.Warn("images cannot run on this node", "reason", noPodman)
 		}
 	}
 	if auto || slices.Contains(f.runtimes, fleet.RuntimeProcess) {

@@ -36,6 +36,7 @@ type Config struct {
 	Lookup  func(string) (string, bool) // of environment variables
 	Version string
 	BinDir  string // where the program itself is
+	Called  string // as what the user called it, such as bin/mcpfleet; "" is mcpfleet
 }
 
 // Execute runs one command. Its error has not been shown yet.

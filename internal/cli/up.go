@@ -24,6 +24,7 @@ a new cluster: one that has state already is changed by mcpfleet apply.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Out, cfg.Env, cfg.Lookup, cfg.BinDir = a.Out, a.Env, a.Lookup, a.BinDir
+			cfg.Called = a.Called
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
 			stopListening := listen(ctx, &cfg)

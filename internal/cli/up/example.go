@@ -37,7 +37,7 @@ func pickExample(path fleet.ServerName, servers []api.Server, owner fleet.Server
 }
 
 // announcement says that all is up, where, and what to try.
-func announcement(base string, s snapshot, example exampleTools) []string {
+func announcement(base, called string, s snapshot, example exampleTools) []string {
 	lines := []string{"mcpfleet is ready: " + base}
 	for _, server := range s.ready.Servers {
 		if server.Ready < server.Desired {
@@ -45,7 +45,7 @@ func announcement(base string, s snapshot, example exampleTools) []string {
 		}
 	}
 	if len(s.ready.Servers) == 0 {
-		return append(lines, "nothing is deployed; to change that: mcpfleet --address "+strings.TrimPrefix(base, "http://")+" apply -f FILE")
+		return append(lines, "nothing is deployed; to change that: "+called+" --address "+strings.TrimPrefix(base, "http://")+" apply -f FILE")
 	}
 	at := base
 	if example.path != "" {

@@ -144,7 +144,7 @@ func TestAnnouncement(t *testing.T) {
 	}}}
 	servers := []api.Server{{Name: "good", Spec: json.RawMessage(`{"default_tool":"find"}`)}}
 	tools := []api.Tool{{Name: "echo", Server: "good"}, {Name: "find", Server: "good", InputSchema: json.RawMessage(`{"type":"object","required":["q"],"properties":{"q":{"type":"string"}}}`)}}
-	got := strings.Join(announcement("http://h:1", s, pickExample("good", servers, "good", tools)), "\n")
+	got := strings.Join(announcement("http://h:1", "mcpfleet", s, pickExample("good", servers, "good", tools)), "\n")
 	want := `mcpfleet is ready: http://h:1
   bad has 0 of 2 replicas: exit code 1: no key
 try:
@@ -152,6 +152,10 @@ try:
   curl -s http://h:1/good/call -H 'Content-Type: application/json' -d '{"tool_name":"find","tool_args":{"q":"hello"}}'`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	empty := strings.Join(announcement("http://h:1", "bin/mcpfleet", snapshot{}, exampleTools{}), "\n")
+	if want := "mcpfleet is ready: http://h:1\nnothing is deployed; to change that: bin/mcpfleet --address h:1 apply -f FILE"; empty != want {
+		t.Errorf("got\n%s\nwant\n%s", empty, want)
 	}
 	// No tool is called of which nothing is known.
 	if e := pickExample("", nil, "good", tools[1:]); e.tool != nil {

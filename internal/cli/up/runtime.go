@@ -48,12 +48,22 @@ func (m *machine) String() string {
 	if m.offers(fleet.RuntimePodman) {
 		how = append(how, "images run in containers")
 	} else if m.Reason != "" {
-		how = append(how, "images cannot run: "+m.Reason)
+		how = append(how, "images cannot run: "+short(m.Reason))
 	}
 	if m.offers(fleet.RuntimeProcess) {
 		how = append(how, "commands run as plain processes, without isolation")
 	}
 	return "runtime " + m.runtime() + ": " + strings.Join(how, "; ")
+}
+
+// short cuts a reason that quotes what podman said. The log of the check has all
+// of it.
+func short(reason string) string {
+	const most = 200
+	if r := []rune(reason); len(r) > most {
+		return string(r[:most]) + "..."
+	}
+	return reason
 }
 
 // cannotRun returns the servers of the file that nothing here can run, and says
@@ -74,7 +84,7 @@ func (m *machine) cannotRun(f *fleetfile.File) (servers []fleet.ServerName, why 
 	}
 	var parts []string
 	if len(images) > 0 {
-		reason := m.Reason
+		reason := short(m.Reason)
 		if reason == "" {
 			reason = "--runtime " + m.runtime() + " leaves it out"
 		}

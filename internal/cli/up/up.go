@@ -39,6 +39,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
+	"github.com/mcpfleet/mcpfleet/internal/cli/shell"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 	"github.com/mcpfleet/mcpfleet/internal/sink"
@@ -59,6 +60,7 @@ type Config struct {
 	DataDir      string // "" takes a temporary one and removes it at the end
 
 	BinDir string // where the programs are; they are looked for in PATH, too
+	Called string // how the user calls mcpfleet, for commands to copy; "" is mcpfleet
 	Out    io.Writer
 	Env    []string
 	Lookup func(string) (string, bool) // of variables in the fleet file
@@ -287,7 +289,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		if err != nil {
 			return fmt.Errorf("controller's address: %w", err)
 		}
-		w := &watcher{client: client, controllers: cfg.Controllers, workers: cfg.Workers, out: out, file: file, path: cfg.File}
+		w := &watcher{client: client, controllers: cfg.Controllers, workers: cfg.Workers, out: out, file: file, path: cfg.File, called: shell.Quote(cmp.Or(cfg.Called, "mcpfleet"))}
 		w.run(running)
 		return nil
 	})

@@ -51,6 +51,7 @@ type watcher struct {
 	out         *progress.Printer
 	file        *fleetfile.File // the fleet file given, or nil
 	path        string          // its name
+	called      string          // how the user calls mcpfleet
 
 	compared bool // the file with what is deployed
 	phases   phases
@@ -73,7 +74,7 @@ func (w *watcher) run(ctx context.Context) {
 		switch {
 		case err != nil:
 		case !announced && s.ready.Ready && s.joined(fleet.RoleWorker) >= w.workers && s.joined(fleet.RoleController) >= w.controllers:
-			lines := announcement(w.client.Address(), s, toolsOf(ctx, w.client, s))
+			lines := announcement(w.client.Address(), w.called, s, toolsOf(ctx, w.client, s))
 			w.out.Progress(w.startRows(s))
 			w.out.Announce(lines)
 			announced = true
@@ -143,8 +144,8 @@ func (w *watcher) compare(ctx context.Context) {
 	if at != defaultAddress {
 		address = " --address " + at
 	}
-	w.out.Event(fmt.Sprintf("%s was not applied: the data directory has a fleet already, which differs from it; to apply the file: mcpfleet%s apply -f %s --prune",
-		w.path, address, shell.Quote(w.path)))
+	w.out.Event(fmt.Sprintf("%s was not applied: the data directory has a fleet already, which differs from it; to apply the file: %s%s apply -f %s --prune",
+		w.path, w.called, address, shell.Quote(w.path)))
 }
 
 // joined counts the nodes of a role that do their work.
