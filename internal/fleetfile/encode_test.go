@@ -49,6 +49,7 @@ servers:
   y:
     command: [sh, -c, "a b"]
     cwd: sub
+    health: off
 `
 
 func TestEncode(t *testing.T) {
