@@ -22,6 +22,11 @@ const (
 	minAlone, maxAlone = 250 * time.Millisecond, 2 * time.Second
 	maxAloneGuilty     = 10 * time.Second
 	maxGuiltyWaiting   = 16
+	// After a death in isolation the next suspect waits for a moment, and calls
+	// that are known to end replicas wait longer: else a client that sends them
+	// one after the other would end replicas faster than they start.
+	pauseSuspects = 250 * time.Millisecond
+	pauseGuilty   = time.Second
 	// untilTold is how long a call whose fate hangs on it waits for the news of
 	// how a replica ended.
 	untilTold = 2 * time.Second
@@ -66,11 +71,12 @@ func (d *death) await(ctx context.Context) {
 // runs meanwhile: whatever they do, it ends no other replica and no other
 // call. Its fields belong to the server's mutex.
 type isolation struct {
-	queue   queue    // suspects without a replica, in order of their turn
-	guilty  int      // of those, known to end replicas
-	replica *replica // takes no other call; nil while no suspect needs it
-	attempt *attempt // runs on it; nil while other calls still end there
-	timer   *time.Timer
+	queue     queue    // suspects without a replica, in order of their turn
+	guilty    int      // of those, known to end replicas
+	replica   *replica // takes no other call; nil while no suspect needs it
+	attempt   *attempt // runs on it; nil while other calls still end there
+	timer     *time.Timer
+	lastDeath time.Time // of a replica that was kept
 }
 
 // deathOf returns the death of the replica that a call was inside of.
@@ -86,6 +92,14 @@ func (s *server) deathOf(a *attempt) *death {
 	r.skipUntil, s.uneven = now.Add(skipFor), true // until the view tells
 	if s.apart.attempt == a {
 		s.endIsolation()
+	}
+	if a.suspect != nil {
+		s.apart.lastDeath = now
+		time.AfterFunc(pauseSuspects, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.drain()
+		})
 	}
 	s.drain()
 	return r.death
@@ -264,7 +278,7 @@ func (s *server) isolate() (again bool) {
 		again = true
 	}
 	w := s.apart.queue.first
-	if w == nil {
+	if w == nil || s.apart.pausing(w, now) {
 		return s.freeReplica() || again
 	}
 	if s.apart.replica == nil && s.queue.first != nil && s.queue.first.seq < w.seq {
@@ -299,6 +313,15 @@ func (s *server) isolate() (again bool) {
 		}
 	})
 	return again
+}
+
+// pausing reports whether it is too early for the suspect's turn.
+func (i *isolation) pausing(w *waiter, now time.Time) bool {
+	pause := pauseSuspects
+	if w.suspect.death == nil {
+		pause = pauseGuilty
+	}
+	return now.Sub(i.lastDeath) < pause
 }
 
 // reviewSuspects takes those off the queue whose case has changed since they

@@ -73,6 +73,7 @@ func TestPoisonEndsTwoReplicasAtMost(t *testing.T) {
 		wantErr(t, p, fleet.ErrReplicaLost, "repeated once, alone")
 
 		// An equal call is not repeated, and another one is.
+		time.Sleep(pauseGuilty)
 		p = b.call("poison", repeatable)
 		die()
 		wantErr(t, p, fleet.ErrReplicaLost, "equal calls have ended replicas")
@@ -80,11 +81,13 @@ func TestPoisonEndsTwoReplicasAtMost(t *testing.T) {
 		w := where(t, workers)
 		w.next(t).fail(fleet.ErrReplicaLost)
 		b.replicas(replicas...) // all are back
+		time.Sleep(pauseSuspects)
 		where(t, workers).next(t).ok()
 		wantResult(t, p, "other")
 		b.counts(0, 0)
 
 		// An answer clears it.
+		time.Sleep(pauseGuilty)
 		p = b.call("poison", repeatable)
 		where(t, workers).next(t).ok()
 		wantResult(t, p, "poison")
@@ -115,7 +118,7 @@ func TestInnocentAmongPoison(t *testing.T) {
 		b.exited("r2")
 		wantErr(t, first, fleet.ErrReplicaLost, "repeated once, alone")
 		b.replicas(Replica{ID: "r3", Backend: w})
-		time.Sleep(time.Millisecond)
+		time.Sleep(pauseSuspects)
 		second := b.call("second", repeatable)
 		d = []*delivery{w.next(t), w.next(t)}
 		b.replicas(Replica{ID: "r4", Backend: w})
@@ -429,6 +432,40 @@ func TestKilledFromOutside(t *testing.T) {
 		}
 		if s := (*b.router.servers.Load())["s"]; s.blame.any() || len(s.deaths) != 0 {
 			t.Errorf("%d calls are blamed, %d deaths unexplained", len(s.blame.calls), len(s.deaths))
+		}
+	})
+}
+
+// A client that sends a call which is known to end replicas, again and again,
+// ends one in a second and not all there are.
+func TestGuiltyCallsAreSlowedDown(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		workers, replicas := several(8)
+		b := newBench(t, Server{MaxOngoing: 5, Replicas: replicas})
+		end := func() {
+			w := where(t, workers)
+			d := w.next(t)
+			d.fail(fleet.ErrReplicaLost)
+			b.exited(d.req.Replica)
+			b.replicas(without(b.view.Replicas, w)...)
+		}
+		p := b.call("poison", repeatable)
+		end()
+		end()
+		wantErr(t, p, fleet.ErrReplicaLost)
+		began := time.Now()
+		for range 3 {
+			p := b.call("poison", repeatable)
+			b.counts(1, 0)
+			neighbour := b.call("neighbour")
+			where(t, workers).next(t).ok()
+			wantResult(t, neighbour, "neighbour")
+			time.Sleep(2 * time.Second) // it looks once a second
+			end()
+			wantErr(t, p, fleet.ErrReplicaLost)
+		}
+		if took := time.Since(began); took < 3*pauseGuilty {
+			t.Errorf("three more replicas ended within %s", took)
 		}
 	})
 }
