@@ -5,6 +5,7 @@
 #
 #   build.sh [all]            every image below, servers in podman, bases in Docker too
 #   build.sh base|go|servers  only these (and what they are made from)
+#   build.sh haproxy          only the load balancer of docker-compose.ha.yml, which all leaves out; it needs apt's network
 #   build.sh registry start   serve the images at 127.0.0.1:PORT, and print how to pull from there
 #   build.sh registry stop    end it
 #   build.sh registry fill    only write the images into the registry's directory, for the Compose service that serves it
@@ -13,6 +14,7 @@
 #
 #   docker.io/library/debian:bookworm-slim   and the tag that deploy/compose/Dockerfile asks for
 #   docker.io/library/golang:1.26-bookworm   and the tag that deploy/compose/Dockerfile asks for
+#   docker.io/library/haproxy:2.6            in Docker only
 #   docker.io/mcp/{everything,filesystem,memory,sequentialthinking,brave-search}
 #   localhost/mcpfleet/{node:22,registry:2}
 #
@@ -30,6 +32,7 @@ slim=docker.io/library/debian:bookworm-slim
 golang=docker.io/library/golang:1.26-bookworm
 node=localhost/mcpfleet/node:22
 registry=localhost/mcpfleet/registry:2
+haproxy=docker.io/library/haproxy:2.6
 registry_data=$cache/registry
 # The label by which an image tells what it was made from.
 inputs_label=org.mcpfleet.inputs
@@ -195,6 +198,17 @@ to_docker() {
   quiet bash -c 'set -o pipefail; podman save --format docker-archive "$0" | docker load' "$image"
 }
 
+# build_haproxy installs Debian's package in a container, which has the machine's way to Debian's mirror as apt has it.
+build_haproxy() {
+  local inputs name=${haproxy#docker.io/library/}
+  inputs=$({ cat "$here/Containerfile.haproxy"; echo "$base_inputs"; } | digest)
+  to_docker "$slim"
+  [[ $(docker image inspect --format "{{index .Config.Labels \"$inputs_label\"}}" "$name" 2>/dev/null) == "$inputs" ]] && return
+  say "$haproxy"
+  quiet docker build --build-arg "BASE_IMAGE=${slim#docker.io/library/}" --label "$inputs_label=$inputs" \
+    -t "$name" -f "$here/Containerfile.haproxy" "$here/node"
+}
+
 # prune removes what newer builds have replaced: images of ours that have no name any more.
 prune() {
   podman image prune -f --filter "label=$inputs_label" >/dev/null 2>&1 || true
@@ -301,6 +315,7 @@ clean() {
   registry_stop
   local name
   for name in "${servers[@]}"; do podman rmi -f "docker.io/mcp/$name:latest" || true; done
+  docker rmi "${haproxy#docker.io/library/}" || true
   for name in "$node" "$registry" "$golang" "$(wanted GO_IMAGE)" "$slim" "$(wanted BASE_IMAGE)"; do
     podman rmi "$name" || true
     docker rmi "${name#docker.io/library/}" || true
@@ -323,6 +338,7 @@ case ${1:-all} in
   base) build_base ;;
   go) build_base; build_go ;;
   servers) build_base; build_node; build_servers ;;
+  haproxy) build_base; build_haproxy ;;
   registry)
     case ${2:-} in
       start)

@@ -39,19 +39,20 @@ type cluster struct {
 	t       *testing.T
 	dir     string // deploy/compose
 	project string
+	file    string // docker-compose.yml, or another that is used in its place
 	env     []string
 	client  *api.Client
 }
 
 // newCluster builds the images and prepares a project, and removes whatever
 // is left of it when the test ends. Nothing runs yet.
-func newCluster(t *testing.T) *cluster {
+func newCluster(t *testing.T, file string) *cluster {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{t: t, dir: filepath.Join(root, "deploy/compose"), project: "mcpfleet-test-" + strconv.Itoa(os.Getpid())}
+	c := &cluster{t: t, dir: filepath.Join(root, "deploy/compose"), file: file, project: "mcpfleet-test-" + strconv.Itoa(os.Getpid())}
 
 	// The directory of a registry that serves docker.io/mcp/*.
 	data := strings.TrimSpace(c.run(filepath.Join(root, "deploy/images/build.sh"), "registry", "fill"))
@@ -118,7 +119,7 @@ func (c *cluster) run(name string, args ...string) string {
 }
 
 func (c *cluster) composeArgs(args ...string) []string {
-	return append([]string{"-p", c.project, "-f", "docker-compose.yml", "-f", "docker-compose.registry.yml"}, args...)
+	return append([]string{"-p", c.project, "-f", c.file, "-f", "docker-compose.registry.yml"}, args...)
 }
 
 func (c *cluster) compose(args ...string) string {

@@ -20,7 +20,7 @@ import (
 // nothing left.
 func TestCompose(t *testing.T) {
 	needDocker(t)
-	c := newCluster(t)
+	c := newCluster(t, "docker-compose.yml")
 
 	c.scale(3)
 	c.eventually(3*time.Minute, "three workers and three replicas", func(ctx context.Context) error { return c.settled(ctx, 3) })
@@ -39,6 +39,20 @@ func TestCompose(t *testing.T) {
 	c.stopWorkerUnderLoad()
 
 	c.checkNothingLeft()
+}
+
+// stopAllWorkers stops them at once, as down does. None is to wait for room that
+// cannot come, which it would do for its --drain-timeout of 25 s.
+func (c *cluster) stopAllWorkers() {
+	c.t.Helper()
+	const most = 20 * time.Second
+	start := time.Now()
+	c.compose("stop", "worker")
+	took := time.Since(start)
+	c.t.Logf("all workers stopped in %v", took.Round(time.Millisecond))
+	if took > most {
+		c.t.Errorf("all workers stopped in %v, want %v at most", took, most)
+	}
 }
 
 // checkPlacement wants every replica in a container on a node of its own.
@@ -274,7 +288,10 @@ func (c *cluster) checkNothingLeft() {
 	if len(before) != 7 || len(processes) < len(before) {
 		c.t.Errorf("before the end: %d containers and %d processes, want 7 containers", len(before), len(processes))
 	}
+	c.stopAllWorkers()
+	start := time.Now()
 	c.compose("down", "-v")
+	c.t.Logf("down took %v after that", time.Since(start).Round(time.Millisecond))
 
 	for _, kind := range []string{"container", "network", "volume"} {
 		args := []string{kind, "ls", "-q", "--filter", "label=com.docker.compose.project=" + c.project}
