@@ -82,7 +82,7 @@ func noteLife(flags map[string]string) {
 	}
 }
 
-// noteAddresses notes where a program listens, for told.
+// noteAddresses notes where a program listens, for told, after it has said so.
 func noteAddresses(flags, at map[string]string) {
 	b, err := json.Marshal(at)
 	if err != nil {
@@ -204,9 +204,9 @@ func playController(flags map[string]string) int {
 		go http.Serve(l, mux)
 		at[strings.TrimPrefix(flag, "--")] = l.Addr().String()
 	}
-	noteAddresses(flags, at)
 	told := listenForEnd(flags)
 	json.NewEncoder(os.Stdout).Encode(at)
+	noteAddresses(flags, at)
 	return end(flags, <-told)
 }
 
@@ -250,6 +250,7 @@ func playWorker(flags map[string]string) int {
 		}
 	}
 	fmt.Println(`{"grpc":"127.0.0.1:1","gossip":"127.0.0.1:2"}`)
+	noteAddresses(flags, map[string]string{"grpc": "127.0.0.1:1"})
 	return end(flags, <-told)
 }
 

@@ -2,6 +2,7 @@ package up
 
 import (
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -25,6 +26,14 @@ func TestRunWithoutReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := begin(t, "", func(c *Config) { c.Out = write })
+	for _, name := range []string{"worker-1", "controller"} { // one that dies before it has told its address ends Run
+		eventually(t, func() string {
+			if _, err := os.Stat(filepath.Join(r.cfg.DataDir, name, "at")); err != nil {
+				return err.Error()
+			}
+			return ""
+		})
+	}
 	for n := 1; n <= 3; n++ {
 		eventually(t, func() string {
 			if why := hadLives(r.cfg.DataDir, "worker-1", n); why != "" {
