@@ -58,7 +58,7 @@ a new cluster: one that has state already is changed by mcpfleet apply.`,
 	flags := cmd.Flags()
 	flags.StringVarP(&cfg.File, "config", "c", "", "fleet file, YAML or JSON, for an empty cluster; without it the demo server is served")
 	flags.IntVar(&cfg.Controllers, "controllers", 1, "how many controllers to run, if the data directory does not have several already; three survive the loss of any one")
-	flags.IntVar(&cfg.Workers, "workers", 3, "how many workers to run, if the data directory did not have another number last")
+	flags.IntVar(&cfg.Workers, "workers", 3, "how many workers to run, if the data directory did not have another number last; fewer where a server of the file needs the room")
 	flags.StringVar(&cfg.Runtime, "runtime", "auto", "what runs servers: podman for images, process for commands, or both with a comma; auto is podman where it works, and process")
 	flags.Float64Var(&cfg.CPUs, "cpus", 0, "how many CPUs each worker offers (default: an equal share of the machine's)")
 	flags.StringVar(&cfg.Memory, "memory", "", "how much memory each worker offers, such as 4g (default: an equal share of the machine's)")

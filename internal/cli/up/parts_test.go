@@ -483,6 +483,30 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// Without --workers as many run as leave room for the biggest server.
+func TestWorkersFor(t *testing.T) {
+	here := machine{CPUs: 2, Memory: 3 << 30}
+	for servers, want := range map[string]int{
+		"{a: {image: x}}": 3,
+		"{a: {image: x, resources: {cpus: 0.66, memory: 1g}}}": 3,
+		"{a: {image: x, resources: {cpus: 1}}}":                2,
+		"{a: {image: x, resources: {memory: 1100m}}}":          2,
+		"{a: {image: x, resources: {cpus: 1, memory: 2g}}}":    1,
+		"{a: {image: x, resources: {cpus: 3}}}":                3, // it fits nowhere
+	} {
+		f, err := fleetfile.Parse([]byte("servers: "+servers), fleetfile.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, why := here.workersFor(f, Config{}); got != want || (why != "") != (want < 3) {
+			t.Errorf("%s: %d workers (%s), want %d", servers, got, why, want)
+		}
+	}
+	if got, why := here.workersFor(nil, Config{}); got != 3 || why != "" {
+		t.Errorf("without a file: %d workers (%s)", got, why)
+	}
+}
+
 // The demo server is an image where podman can run it.
 func TestDemoFile(t *testing.T) {
 	for name, tt := range map[string]struct {

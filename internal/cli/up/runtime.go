@@ -122,6 +122,25 @@ func (m *machine) share(cfg *Config) fleet.Resources {
 	return r
 }
 
+// workersFor chooses how many workers to run: three, or fewer where a server of
+// the file wants more than a third of the machine, and then why.
+func (m *machine) workersFor(f *fleetfile.File, cfg Config) (workers int, why string) {
+	if f == nil {
+		return defaultWorkers, ""
+	}
+	cfg.Workers = defaultWorkers
+	big := tooBig(f, m.share(&cfg), cfg.Workers)
+	if big == "" {
+		return defaultWorkers, ""
+	}
+	for cfg.Workers--; cfg.Workers > 0; cfg.Workers-- {
+		if tooBig(f, m.share(&cfg), cfg.Workers) == "" {
+			return cfg.Workers, fmt.Sprintf("%d of %d workers run, so that every server of the file has room on one; --workers says how many", cfg.Workers, defaultWorkers)
+		}
+	}
+	return defaultWorkers, "" // nothing helps
+}
+
 // tooBig says which servers of the file want more than any worker offers.
 func tooBig(f *fleetfile.File, offered fleet.Resources, workers int) string {
 	var parts []string

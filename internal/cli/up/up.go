@@ -49,7 +49,7 @@ import (
 type Config struct {
 	File        string  // the fleet file; "" serves what is deployed, or else the demo server
 	Controllers int     // 0: as many as the data directory has, or one
-	Workers     int     // 0: as many as the data directory had last, or three
+	Workers     int     // 0: as many as the data directory had last, or three, or as few as File needs
 	Runtime     string  // as the worker's --runtime; "" is what was asked for before in DataDir, or auto
 	CPUs        float64 // that each worker offers; 0 shares those of the machine
 	Memory      string  // likewise; ""
@@ -206,8 +206,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return bins.noDemo
 	}
 	before := lastOf(dir.path)
-	cfg.Workers = cmp.Or(cfg.Workers, before.Workers, defaultWorkers)
-	asked := last{Runtime: cmp.Or(cfg.Runtime, before.Runtime), Workers: cfg.Workers}
+	asked := last{Runtime: cmp.Or(cfg.Runtime, before.Runtime)}
 	here, err := askMachine(ctx, l, bins.worker, cmp.Or(asked.Runtime, "auto"))
 	if err != nil {
 		return cleanStop(ctx, err)
@@ -217,6 +216,13 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		text += " (--runtime as before in this data directory)"
 	}
 	out.Event(text)
+	if cfg.Workers = cmp.Or(cfg.Workers, before.Workers); cfg.Workers == 0 {
+		var why string
+		if cfg.Workers, why = here.workersFor(file, cfg); why != "" && len(had) == 0 {
+			out.Event(why)
+		}
+	}
+	asked.Workers = cfg.Workers
 	if hint := workersHint(before.Workers, cfg.Workers); hint != "" {
 		out.Event(hint)
 	}
