@@ -2,6 +2,7 @@ package fleettest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -59,6 +60,14 @@ func TestDisturbedOrders(t *testing.T) {
 					}
 					if n := c.Alive(); n != want || len(ready) != want {
 						return fmt.Errorf("%d READY and %d alive, want %d", len(ready), n, want)
+					}
+					// Until a rollout is known to be over, deaths bring the old revision back beside the new one.
+					servers, err := c.Servers(ctx)
+					if err != nil {
+						return err
+					}
+					if servers[0].Rollout != nil {
+						return errors.New("the rollout is not over")
 					}
 					return nil
 				})
