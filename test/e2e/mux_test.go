@@ -166,7 +166,7 @@ func (c *Cluster) trickle(server string, size int) *trickle {
 		c.t.Fatal(err)
 	}
 	body := `{"tool_name":"big","tool_args":{"bytes":` + strconv.Itoa(size) + `}}`
-	fmt.Fprintf(conn, "POST /%s/call HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", server, len(body), body)
+	fmt.Fprintf(conn, "POST /%s/call HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", server, len(body), body)
 	r := bufio.NewReaderSize(conn, 4<<10)
 	status, err := r.ReadString('\n')
 	if err != nil || !strings.Contains(status, " 200 ") {
