@@ -33,7 +33,7 @@ func Needs(c Command) int {
 
 // newSpec reports whether a spec has what format 1 does not know.
 func newSpec(s *fleet.Spec) bool {
-	return len(s.RunOptions) > 0 || len(s.EnabledTools) > 0 || len(s.DisabledTools) > 0 || s.MaxRequestBytes != 0 ||
+	return len(s.RunOptions) > 0 || len(s.EnabledTools) > 0 || len(s.DisabledTools) > 0 || s.MaxRequestBytes != 0 || s.Health.Off ||
 		slices.ContainsFunc(s.Mounts, func(m fleet.Mount) bool { return m.SELinux != "" })
 }
 

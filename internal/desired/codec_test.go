@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -176,6 +178,8 @@ func TestNeeds(t *testing.T) {
 		{"run options", func(s *fleet.Spec) { s.RunOptions = []string{"--ipc=host"} }, 2},
 		{"enabled tools", func(s *fleet.Spec) { s.EnabledTools = []string{"a"} }, 2},
 		{"disabled tools", func(s *fleet.Spec) { s.DisabledTools = []string{"a"} }, 2},
+		{"a limit of requests", func(s *fleet.Spec) { s.MaxRequestBytes = 1 << 20 }, 2},
+		{"health: off", func(s *fleet.Spec) { s.Health.Off = true }, 2},
 		{"a label of a mount", func(s *fleet.Spec) { s.Mounts[0].SELinux = "z" }, 2},
 	} {
 		spec := fleet.Spec{Template: fleet.Template{Image: "x", Mounts: []fleet.Mount{{Source: "a", Target: "/b"}}}}
@@ -184,6 +188,50 @@ func TestNeeds(t *testing.T) {
 		all := Command{PutServers: &PutServers{Servers: map[fleet.ServerName]fleet.Spec{"a": {}, "x": spec}}}
 		if got, both := Needs(one), Needs(all); got != tt.want || both != tt.want {
 			t.Errorf("%s: format %d for one, %d for all, want %d", tt.name, got, both, tt.want)
+		}
+	}
+}
+
+// Every field that a spec has got since format 1 needs a newer format: a
+// controller that does not know the field stops at it.
+func TestNeedsKnowsEveryNewField(t *testing.T) {
+	var spec fleet.Spec
+	spec.Mounts = []fleet.Mount{{}}
+	first := map[any][]string{ // what format 1 has
+		&spec: {
+			"Template", "Replicas", "MaxReplicasPerNode", "MaxOngoingRequests", "MaxQueuedRequests", "CallTimeout", "MaxCallDuration", "DefaultTool",
+		},
+		&spec.Template: {
+			"Image", "PullPolicy", "Entrypoint", "Command", "Args", "Env", "Cwd", "Mounts", "Network", "User", "ReadOnly", "CapAdd", "NewPrivileges",
+			"Resources", "Labels", "Sessions", "Health", "StartTimeout", "StopGrace", "DrainTimeout",
+		},
+		&spec.Health:    {"Period", "Timeout", "Failures"},
+		&spec.Resources: {"CPUs", "Memory", "PIDs"},
+		&spec.Mounts[0]: {"Source", "Target", "ReadOnly"},
+	}
+	for in, known := range first {
+		all := reflect.ValueOf(in).Elem()
+		for i := range all.NumField() {
+			name, field := all.Type().Field(i).Name, all.Field(i)
+			if slices.Contains(known, name) {
+				continue
+			}
+			switch field.Kind() {
+			case reflect.Bool:
+				field.SetBool(true)
+			case reflect.Int, reflect.Int64:
+				field.SetInt(1)
+			case reflect.String:
+				field.SetString("x")
+			case reflect.Slice:
+				field.Set(reflect.MakeSlice(field.Type(), 1, 1))
+			default:
+				t.Fatalf("this test cannot set %s.%s, a %s", all.Type(), name, field.Kind())
+			}
+			if got := Needs(Command{PutServer: &PutServer{Name: "x", Spec: spec}}); got < 2 {
+				t.Errorf("a spec with %s.%s needs format %d, want a newer one", all.Type(), name, got)
+			}
+			field.SetZero()
 		}
 	}
 }
