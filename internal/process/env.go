@@ -91,6 +91,8 @@ func executable(path string) error {
 		return err
 	case fi.IsDir():
 		return fmt.Errorf("%s is a directory", path)
+	case !fi.Mode().IsRegular(): // opening a named pipe to look at it would wait for a writer
+		return fmt.Errorf("%s is not a regular file", path)
 	case fi.Mode()&0o111 == 0:
 		return fmt.Errorf("%s is not executable", path)
 	}

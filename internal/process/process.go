@@ -1,7 +1,7 @@
 // Package process runs replicas as plain child processes: for a laptop
 // without podman, and for tests. Each replica is a process group of its own
-// that sees only a few variables of the worker's environment, and its own env. There is no isolation and no resource limit; the package says
-// so in the log.
+// that sees only a few variables of the worker's environment, and its own env.
+// There is no isolation and no resource limit; the package says so in the log.
 //
 // It promises that nothing of a replica is left after Remove, daemonised
 // grandchildren included, and that Sweep finds what an earlier life of the

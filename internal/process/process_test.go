@@ -200,6 +200,10 @@ func TestStartSaysWhyNot(t *testing.T) {
 	if err := os.WriteFile(noFormat, []byte("\x00\x01"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	script := func(name, text string) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
@@ -215,7 +219,7 @@ func TestStartSaysWhyNot(t *testing.T) {
 		tmpl fleet.Template
 		want string
 	}{
-		{"script of Windows", fleet.Template{Command: []string{windows}}, `windows has line ends of Windows (CR LF), so the program that its first line names, "/bin/sh\r", is not found: convert the file`},
+		{"script with Windows line endings", fleet.Template{Command: []string{windows}}, `windows has Windows line endings (CR LF), so the program that its first line names, "/bin/sh\r", is not found: convert the file`},
 		{"script of Windows by way of env", fleet.Template{Command: []string{windowsEnv}}, `"/usr/bin/env node\r", is not found: convert the file`},
 		{"no interpreter", fleet.Template{Command: []string{orphan}}, "orphan names an interpreter in its first line that cannot be run: /no/such/interpreter not found"},
 		{"interpreter that is not executable", fleet.Template{Command: []string{locked}}, "plain is not executable"},
@@ -227,6 +231,7 @@ func TestStartSaysWhyNot(t *testing.T) {
 		{"unknown command", fleet.Template{Command: []string{"no-such-command"}}, `command "no-such-command" not found in PATH`},
 		{"unknown path", fleet.Template{Command: []string{"./nothing"}, Cwd: dir}, filepath.Join(dir, "nothing") + " not found"},
 		{"not executable", fleet.Template{Command: []string{plain}}, "is not executable"},
+		{"a named pipe", fleet.Template{Command: []string{pipe}}, "is not a regular file"},
 		{"a directory", fleet.Template{Command: []string{dir}}, "is a directory"},
 		{"no format", fleet.Template{Command: []string{noFormat}}, "exec format error"},
 		{"no cwd", fleet.Template{Command: []string{"cat"}, Cwd: dir + "/x"}, "cwd: stat " + dir + "/x: no such file"},

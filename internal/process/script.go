@@ -14,14 +14,14 @@ import (
 // maxShebang is how much of a script's first line the kernel reads.
 const maxShebang = 256
 
-// windowsScript returns an error for a script with line ends of Windows: the
+// windowsScript returns an error for a script with Windows line endings: the
 // name of its interpreter ends with a carriage return, so it is never found.
 func windowsScript(path string) error {
 	line, ok := shebang(path)
 	if !ok || !strings.HasSuffix(line, "\r") {
 		return nil
 	}
-	return fmt.Errorf("%s has line ends of Windows (CR LF), so the program that its first line names, %q, is not found: convert the file, with dos2unix for example",
+	return fmt.Errorf("%s has Windows line endings (CR LF), so the program that its first line names, %q, is not found: convert the file, with dos2unix for example",
 		path, strings.TrimPrefix(line, "#!"))
 }
 
