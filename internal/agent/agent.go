@@ -39,9 +39,9 @@ const (
 )
 
 const (
-	// loadPeriod is how often changed loads are reported, and orders that could
-	// not be recorded are tried again. Controllers learn the
-	// load from every reply; this serves those that sent none.
+	// loadPeriod is how often changed loads are reported, and how often orders
+	// that could not be recorded are tried again. Controllers learn the load from
+	// every reply; this serves those that sent none.
 	loadPeriod = time.Second
 	// unwatched is how long nobody may have watched before a node that drains
 	// gives up waiting for somebody to move its replicas.

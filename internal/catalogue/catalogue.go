@@ -5,11 +5,11 @@
 // It promises that a server whose tools are not known is never taken for one
 // that has none: lookups then fail with fleet.ErrCatalogueUnknown or, when its
 // replicas cannot start, with fleet.ErrNoReplica. The one exception is a name at
-// the root that is near to a known one: it is taken for a mistake. What was known stays known
-// while a server has no replica. A server that is stopped by hand adds nothing
-// to the merged list; what is known of it still resolves, so that its calls are
-// told that it is stopped and not that there is no such tool. Every member of a
-// tool is passed on byte for byte.
+// the root that is near to a known one: it is taken for a mistake. What was known
+// stays known while a server has no replica. A server that is stopped by hand
+// adds nothing to the merged list; what is known of it still resolves, so that
+// its calls are told that it is stopped and not that there is no such tool. Every
+// member of a tool is passed on byte for byte.
 //
 // At the root the default server's tools have their own names and every other
 // tool is server__tool; a lone server is the default one. Server names have no
@@ -238,7 +238,8 @@ func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server
 	if next.hash != "" {
 		next.reason, next.failed = "", false // not shown, so no reason for a new snapshot
 	}
-	if next.hash == s.hash && slices.Equal(next.others, s.others) && maps.Equal(next.extra, s.extra) && maps.Equal(next.off, s.off) && next.name == s.name && next.defaultTool == s.defaultTool &&
+	if next.hash == s.hash && slices.Equal(next.others, s.others) && maps.Equal(next.extra, s.extra) && maps.Equal(next.off, s.off) &&
+		next.name == s.name && next.defaultTool == s.defaultTool &&
 		next.reason == s.reason && next.failed == s.failed && next.stopped == s.stopped {
 		return s
 	}

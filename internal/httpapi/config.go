@@ -112,8 +112,7 @@ type Config struct {
 	// Listener is where requests come in, and Names are those by which
 	// operators call this controller: together they say which Host headers are
 	// accepted. AllowedHosts has more of them, as --allowed-hosts takes them;
-	// see
-	// fleet.CheckAllowedHosts.
+	// see fleet.CheckAllowedHosts.
 	Listener     net.Addr // nil: loopback
 	Names        []string
 	AllowedHosts []string

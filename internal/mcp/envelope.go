@@ -60,8 +60,8 @@ var ErrNotMessage = errors.New("not a JSON-RPC 2.0 message")
 //
 // Of duplicate members the last counts. A member "error" or "result" that is null beside the other
 // one counts as absent, because some servers send both. A message with a result or an error is a
-// response even if it repeats the request's method, unless they are null. An array is a KindBatch with nothing else filled
-// in; Elements takes it apart.
+// response even if it repeats the request's method, unless they are null. An array is a KindBatch
+// with nothing else filled in; Elements takes it apart.
 func Scan(line []byte) (Envelope, error) {
 	i := skipSpace(line, 0)
 	if i == len(line) || line[i] != '{' {

@@ -13,8 +13,8 @@ const (
 	blameFor = 5 * time.Minute
 	// maxBlamed bounds how many calls of a server are remembered so.
 	maxBlamed = 1024
-	// guiltyAfter deaths, without an answer in between, a call is known to end
-	// replicas.
+	// guiltyAfter is how many deaths, without an answer in between, make a call
+	// one that is known to end replicas.
 	guiltyAfter = 2
 )
 
@@ -62,9 +62,9 @@ func (b *blame) guilty(k callKey, now time.Time) bool {
 
 // add records that a replica died with the call inside, which had been sent
 // there at began, and reports whether the call is known to end replicas. again
-// says that the call itself was inside another one when that died. Equal calls that were under way at once when replicas died count as one: a
-// failing machine ends many replicas together, and a popular call is inside
-// all of them.
+// says that the call itself was inside another one when that died. Equal calls
+// that were under way at once when replicas died count as one: a failing machine
+// ends many replicas together, and a popular call is inside all of them.
 func (b *blame) add(k callKey, began, now time.Time, again bool) (guilty bool) {
 	e, ok := b.calls[k]
 	if ok && now.Sub(e.last) >= blameFor {

@@ -16,8 +16,8 @@ import (
 // ctx's end it returns at once with the cause: one that is ErrTimeout tells
 // the worker that the deadline passed, any other that the client went away.
 // Errors that are ErrNotDelivered surely reached no replica; ErrReplicaLost
-// means that nobody knows, and
-// is ErrWorkerLost unless the worker said that the replica died.
+// means that nobody knows, and is ErrWorkerLost unless the worker said that
+// the replica died.
 func (c *Client) Call(ctx context.Context, req fleet.CallRequest, hooks fleet.CallHooks) (fleet.CallResult, error) {
 	c.calls.Add(1)
 	defer c.calls.Add(-1)
