@@ -90,61 +90,6 @@ func buildPrograms(t *testing.T) string {
 	return bin
 }
 
-// install puts the packages of a lock file into the user's cache, once for each
-// version of it, and returns their directory.
-func install(t *testing.T, set string) string {
-	t.Helper()
-	cache := os.Getenv("MCPFLEET_CACHE")
-	if cache == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache = filepath.Join(user, "mcpfleet")
-	}
-	dir := filepath.Join(cache, "interop", set)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Close() // and with it the lock
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	wanted, err := os.ReadFile(filepath.Join("packages", set, "package-lock.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := filepath.Join(dir, ".installed")
-	if got, err := os.ReadFile(done); err == nil && string(got) == string(wanted) {
-		return dir
-	}
-	_ = os.Remove(done)
-	for _, name := range []string{"package.json", "package-lock.json"} {
-		b, err := os.ReadFile(filepath.Join("packages", set, name))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), b, 0o644)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	began := time.Now()
-	cmd := exec.Command("npm", "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error")
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci in %s: %v\n%s", dir, err, out[:min(2000, len(out))])
-	}
-	t.Logf("npm ci of the %s packages took %s", set, time.Since(began).Round(time.Second))
-	if err := os.WriteFile(done, wanted, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 // command is how a user's client would start a package's program.
 func (s *server) command(packages, dir string) ([]string, error) {
 	root := filepath.Join(packages, "node_modules", s.Package)

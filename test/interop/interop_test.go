@@ -23,6 +23,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/tsclient"
 )
 
 var set = flag.String("servers", "short", "which servers to compare: short, or all")
@@ -91,16 +92,11 @@ func TestServers(t *testing.T) {
 	if *set != "short" && *set != "all" {
 		t.Fatalf("-servers must be short or all, not %q", *set)
 	}
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("0 servers compared: %s is missing", tool)
-		}
-	}
 	servers := readServers(t)
 	if *set == "short" {
 		servers = slices.DeleteFunc(servers, func(s *server) bool { return !s.Short })
 	}
-	packages := install(t, *set)
+	packages := tsclient.Install(t, "interop/"+*set, os.DirFS(filepath.Join("packages", *set)))
 	script, err := os.ReadFile("view.mjs")
 	if err == nil {
 		err = os.WriteFile(filepath.Join(packages, "view.mjs"), script, 0o644)
