@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
@@ -58,13 +59,7 @@ func (m *machine) String() string {
 
 // short cuts a reason that quotes what podman said. The log of the check has all
 // of it.
-func short(reason string) string {
-	const most = 200
-	if r := []rune(reason); len(r) > most {
-		return string(r[:most]) + "..."
-	}
-	return reason
-}
+func short(reason string) string { return progress.Shorten(reason, 200) }
 
 // cannotRun returns the servers of the file that nothing here can run, and says
 // in words which they are and why.
