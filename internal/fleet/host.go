@@ -10,7 +10,7 @@ import (
 const AnyHost = "*"
 
 // CheckAllowedHosts returns an error that names the first of a controller's
-// allowed hosts that is no host name, IP address or pattern.
+// allowed hosts that is not a host name, IP address or pattern.
 func CheckAllowedHosts(hosts []string) error {
 	for _, h := range hosts {
 		name := strings.TrimPrefix(h, "*.")
@@ -22,7 +22,7 @@ func CheckAllowedHosts(hosts []string) error {
 		case strings.Contains(h, ":"):
 			return fmt.Errorf("%q has a port; give the host name alone, all its ports are allowed", h)
 		case !IsHostName(name):
-			return fmt.Errorf("%q is no host name; give one such as fleet.example.com, *.example.com for all names below, or * for any", h)
+			return fmt.Errorf("%q is not a host name; give one such as fleet.example.com, *.example.com for all names below, or * for any", h)
 		}
 	}
 	return nil

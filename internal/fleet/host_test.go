@@ -10,16 +10,16 @@ func TestCheckAllowedHosts(t *testing.T) {
 		t.Error(err)
 	}
 	for host, want := range map[string]string{
-		"":                          `"" is no host name`,
-		" a.example":                `" a.example" is no host name`,
+		"":                          `"" is not a host name`,
+		" a.example":                `" a.example" is not a host name`,
 		"https://fleet.example.com": "is a URL",
 		"fleet.example.com:8443":    "has a port",
-		"a.*.example":               "is no host name",
-		"*example.com":              "is no host name",
-		"*.":                        "is no host name",
-		"**":                        "is no host name",
-		"a..b":                      "is no host name",
-		"bücher.example":            "is no host name",
+		"a.*.example":               "is not a host name",
+		"*example.com":              "is not a host name",
+		"*.":                        "is not a host name",
+		"**":                        "is not a host name",
+		"a..b":                      "is not a host name",
+		"bücher.example":            "is not a host name",
 	} {
 		if err := CheckAllowedHosts([]string{"ok", host}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %s", host, err, want)

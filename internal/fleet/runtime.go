@@ -43,11 +43,11 @@ func ParseRuntimes(text string) ([]string, error) {
 		name = strings.TrimSpace(name)
 		switch {
 		case name == "auto":
-			return nil, errors.New("auto stands alone")
+			return nil, errors.New("auto cannot be combined with others")
 		case name != RuntimePodman && name != RuntimeProcess:
 			return nil, fmt.Errorf("%q is none of podman, process, auto", name)
 		case slices.Contains(asked, name):
-			return nil, fmt.Errorf("%s is there twice", name)
+			return nil, fmt.Errorf("%s is given twice", name)
 		}
 		asked = append(asked, name)
 	}

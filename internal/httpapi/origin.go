@@ -61,7 +61,7 @@ func newHostPolicy(listener net.Addr, names, allowed []string) *hostPolicy {
 // ours.
 func (p *hostPolicy) check(r *http.Request) error {
 	if !p.acceptsHost(r.Host) {
-		return forbidden("the Host header names %s, which is no name of this controller; if clients are meant to use it, add it to --allowed-hosts", shorten(r.Host))
+		return forbidden("the Host header names %s, which is not a name of this controller; if clients are meant to use it, add it to --allowed-hosts", shorten(r.Host))
 	}
 	allowed := false
 	for _, origin := range r.Header["Origin"] {

@@ -203,7 +203,7 @@ func TestHintAtMounts(t *testing.T) {
 		caps []string
 		want string
 	}{
-		{"EACCES: permission denied, scandir '/data'", nil, "files of other users, as those under /data may be, as it can with docker run: cap_add: [DAC_OVERRIDE] allows it"},
+		{"EACCES: permission denied, scandir '/data'", nil, "other users' files (perhaps those under /data), as it can with docker run; set cap_add: [DAC_OVERRIDE], or user: to their owner"},
 		{"EACCES: permission denied, scandir '/data'", []string{"DAC_OVERRIDE"}, ""},
 		{"EACCES: permission denied, scandir '/data'", []string{"ALL"}, ""},
 		{"Error: statfs /a: no such file or directory", nil, "the source of a mount is not on this node"},

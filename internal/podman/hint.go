@@ -39,7 +39,7 @@ func hint(t *fleet.Template, said string, code int) string {
 	case has("exec format error"):
 		return "the image is made for another architecture"
 	case has("apply caps", "apply capabilities"):
-		return "the worker itself lacks a capability that the server is to have: see cap_add, which docker run lines have docker's default for"
+		return "the worker itself lacks a capability that the server asks for: see cap_add; a docker run line asks for docker's defaults"
 	case has("read-only file system") && t.ReadOnly:
 		return "read_only is set and the server writes"
 	case has("no new privileges", "must be setuid root", "effective uid is not 0"):
@@ -48,13 +48,14 @@ func hint(t *fleet.Template, said string, code int) string {
 		has("permitted", "denied", "cannot set", "failed"):
 		return "all capabilities are dropped; an entrypoint that uses su or chown needs cap_add, e.g. [CHOWN, SETUID, SETGID]"
 	case has("permission denied", "eacces") && !slices.Contains(t.CapAdd, "DAC_OVERRIDE") && !slices.Contains(t.CapAdd, "ALL"):
-		return "all capabilities are dropped, so that root in the image cannot use files of other users" + mounted(t) +
-			", as it can with docker run: cap_add: [DAC_OVERRIDE] allows it, and so does a user that they belong to"
+		return "all capabilities are dropped, so root in the image cannot use other users' files" + mounted(t) +
+			", as it can with docker run; set cap_add: [DAC_OVERRIDE], or user: to their owner"
 	}
 	return ""
 }
 
-// mounted names the mounts of a server, which mostly are what it cannot read.
+// mounted names the mounts of a server: they are what it most likely cannot
+// read.
 func mounted(t *fleet.Template) string {
 	if len(t.Mounts) == 0 {
 		return ""
@@ -63,7 +64,7 @@ func mounted(t *fleet.Template) string {
 	for i, m := range t.Mounts {
 		targets[i] = m.Target
 	}
-	return ", as those under " + strings.Join(targets, " and ") + " may be"
+	return " (perhaps those under " + strings.Join(targets, " and ") + ")"
 }
 
 func withHint(s, hint string) string {

@@ -139,9 +139,9 @@ func (w *diskWatch) end(d *diskWrite, err error) {
 	w.mu.Unlock()
 	switch {
 	case err != nil && !failed:
-		w.log.Error("disk does not take writes", "operation", string(d.op), "err", err)
+		w.log.Error("disk refuses writes", "operation", string(d.op), "err", err)
 	case err == nil && failed:
-		w.log.Info("disk takes writes again", "operation", string(d.op), "failed_since", before.at)
+		w.log.Info("disk accepts writes again", "operation", string(d.op), "failed_since", before.at)
 	}
 	if recovered {
 		w.log.Info("disk answers again", "operation", string(d.op), "after", time.Since(d.begun).Round(time.Millisecond))
@@ -203,7 +203,7 @@ func (w *diskWatch) problem() string {
 		}
 	}
 	if first.err != nil {
-		return fmt.Sprintf("the disk does not take writes since %s: %s: %v", first.at.UTC().Format(time.RFC3339), op, first.err)
+		return fmt.Sprintf("the disk has refused writes since %s: %s: %v", first.at.UTC().Format(time.RFC3339), op, first.err)
 	}
 	var oldest *diskWrite
 	for d := range w.writes {
@@ -212,7 +212,7 @@ func (w *diskWatch) problem() string {
 		}
 	}
 	if oldest != nil {
-		return fmt.Sprintf("the disk does not answer: %s: no end for %s", oldest.op, time.Since(oldest.begun).Round(time.Second))
+		return fmt.Sprintf("the disk does not answer: %s: not done after %s", oldest.op, time.Since(oldest.begun).Round(time.Second))
 	}
 	return ""
 }
