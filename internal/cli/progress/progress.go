@@ -190,10 +190,14 @@ func OneLine(s string) string { return Shorten(s, 300) }
 
 // Shorten makes one line of a reason, of about so many runes. The cause is its
 // beginning, and of the log lines that it quotes the last one: where there is
-// not enough room, the lines before that go first, then the end.
+// not enough room, the replica that is named last goes if that is enough.
+// Otherwise the earlier log lines go first, then the end.
 func Shorten(reason string, most int) string {
 	s := strings.Join(strings.Fields(reason), " ")
-	const quotes, next = "stderr: ", " | "
+	const replica, quotes, next = " (replica ", "stderr: ", " | "
+	if at := strings.LastIndex(s, replica); at > 0 && utf8.RuneCountInString(s) > most && utf8.RuneCountInString(s[:at]) <= most {
+		return s[:at]
+	}
 	for utf8.RuneCountInString(s) > most {
 		head, quoted, found := strings.Cut(s, quotes)
 		_, rest, several := strings.Cut(quoted, next)

@@ -36,6 +36,8 @@ func TestShorten(t *testing.T) {
 		"runes, not bytes":         {"größer", 6, "größer"},
 		"earlier log lines go first": {"exit code 3; last stderr: a banner | more of it | Error: no module x (replica r-1 on node n)", 60,
 			"exit code 3; last stderr: Error: no module x (replica r-1 on..."},
+		"the replica goes if that is enough": {"exit code 3; last stderr: Error: no key | at main (replica r-1 on node n did not start); 0 of 1 replica ready", 60,
+			"exit code 3; last stderr: Error: no key | at main"},
 		"only as many as need be": {"exit code 3; last stderr: a banner | more | Error: x", 45, "exit code 3; last stderr: more | Error: x"},
 	} {
 		if got := Shorten(tt.reason, tt.most); got != tt.want {
