@@ -71,6 +71,9 @@ type Config struct {
 	// Hurry, when it is closed, ends that wait, and soon also that for running
 	// calls. It may be nil.
 	Hurry <-chan struct{}
+	// Now, when it is closed, ends every wait of a stop: calls are not waited
+	// for, and servers are killed. It may be nil.
+	Now <-chan struct{}
 	// Ended replicas are remembered for KeepFor; the last KeepEnded of them, and
 	// the last 10 of each server, for longer.
 	KeepEnded int

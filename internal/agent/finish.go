@@ -95,6 +95,9 @@ func (r *replica) awaitCalls(s *session) {
 		case <-s.gone:
 		case <-r.idle:
 		case <-r.hurry:
+		case <-r.now:
+			timer.Stop()
+			return
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -113,11 +116,11 @@ func (r *replica) stopProcess(ctx context.Context, s *session) (step string) {
 	}
 	grace := r.grace()
 	s.conn.CloseInput()
-	if wait(s.gone, grace) {
+	if r.awaitGone(s, grace) {
 		return "its stdin was closed"
 	}
 	r.signal(ctx, s, false)
-	if wait(s.gone, grace) {
+	if r.awaitGone(s, grace) {
 		return "TERM"
 	}
 	r.signal(ctx, s, true)
@@ -125,6 +128,20 @@ func (r *replica) stopProcess(ctx context.Context, s *session) (step string) {
 		r.log.Warn("stdout is still open after KILL")
 	}
 	return "KILL"
+}
+
+// awaitGone reports whether stdout ended within the time given, unless there is
+// no time any more.
+func (r *replica) awaitGone(s *session, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-s.gone:
+		return true
+	case <-r.now:
+	case <-timer.C:
+	}
+	return isGone(s)
 }
 
 func (r *replica) grace() time.Duration {

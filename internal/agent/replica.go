@@ -55,9 +55,10 @@ type replica struct {
 	timeouts atomic.Int32
 	grown    chan struct{} // the server says that its tools changed
 
-	rushed   atomic.Bool   // the node is stopping
-	stopping chan struct{} // closed by the first stop
-	hurry    chan struct{} // a later stop has less patience
+	rushed   atomic.Bool     // the node is stopping
+	stopping chan struct{}   // closed by the first stop
+	hurry    chan struct{}   // a later stop has less patience
+	now      <-chan struct{} // closed when a stop shall wait for nothing
 	mu       sync.Mutex
 	reason   string    // of the first stop; "" until then
 	patience time.Time // until when a drain may wait
@@ -78,7 +79,7 @@ func newReplica(a *Agent, as fleet.Assignment) *replica {
 		mask: mask, pingless: &a.pingless,
 		stderr: newStderrRing(),
 		idle:   make(chan struct{}, 1), late: make(chan struct{}, 1), grown: make(chan struct{}, 1),
-		stopping: make(chan struct{}), hurry: make(chan struct{}, 1),
+		stopping: make(chan struct{}), hurry: make(chan struct{}, 1), now: a.cfg.Now,
 	}
 }
 

@@ -136,6 +136,43 @@ func TestHurry(t *testing.T) {
 	}
 }
 
+// Told to wait for nothing, a node that stops kills its servers: whether a call
+// runs, or they have been asked to end and do not.
+func TestNow(t *testing.T) {
+	for name, tc := range map[string]struct {
+		calls bool
+		after time.Duration
+	}{
+		"a call runs":         {true, time.Second},
+		"its stdin is closed": {false, time.Second},
+		"TERM was sent":       {false, 3 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				now := make(chan struct{})
+				rt := agenttest.New()
+				r := newRig(t, rt, func(c *Config) { c.Now = now })
+				rt.Handle("a", agenttest.Echo{IgnoreEOF: true, IgnoreTerm: true}.Serve)
+				r.ready("a", nil)
+				if tc.calls {
+					r.call("a", "slow", `{"ms":60000}`)
+				}
+				began := time.Now()
+				r.rush()
+				r.tell()
+				time.Sleep(tc.after) // of the bubble's clock
+				close(now)
+				if err := r.over(); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(began); took != tc.after {
+					t.Errorf("took %s, want %s", took, tc.after)
+				}
+			})
+		})
+	}
+}
+
 // To hurry is no order to stop.
 func TestHurryAlone(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

@@ -29,12 +29,18 @@ func Context(ctx context.Context, lifeline int) (context.Context, func()) {
 	}
 }
 
+// Haste is how a program that stops is told to be quicker.
+type Haste struct {
+	Hurry <-chan struct{} // closed when it shall wait for little
+	Now   <-chan struct{} // closed when it shall wait for nothing; after Hurry
+}
+
 // Stops is Context for a program that takes its time to stop: the first INT or
 // TERM ends the context, and a second one, or the end of the lifeline, closes
-// hurry too. Without a lifeline a third one kills.
-func Stops(ctx context.Context, lifeline int) (_ context.Context, hurry <-chan struct{}, release func()) {
+// Hurry too. A further one kills, or closes Now if there is a lifeline.
+func Stops(ctx context.Context, lifeline int) (_ context.Context, _ Haste, release func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	rush := make(chan struct{})
+	rush, now := make(chan struct{}), make(chan struct{})
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	released, ended := make(chan struct{}), make(chan error, 1)
@@ -60,10 +66,18 @@ func Stops(ctx context.Context, lifeline int) (_ context.Context, hurry <-chan s
 				signal.Stop(signals)
 			}
 			close(rush)
+			break
+		}
+		if lifeline < 0 {
 			return
 		}
+		select {
+		case <-signals:
+			close(now)
+		case <-released:
+		}
 	})
-	return ctx, rush, sync.OnceFunc(func() {
+	return ctx, Haste{Hurry: rush, Now: now}, sync.OnceFunc(func() {
 		cancel(nil)
 		close(released)
 		owned.Wait()

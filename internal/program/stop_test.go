@@ -26,13 +26,19 @@ func stopped(how string) int {
 	if how == "yes" {
 		lifeline = 3
 	}
-	ctx, hurry, release := Stops(context.Background(), lifeline)
+	ctx, haste, release := Stops(context.Background(), lifeline)
 	defer release()
 	fmt.Println("runs")
 	<-ctx.Done()
 	fmt.Println("stops:", context.Cause(ctx))
-	<-hurry
+	<-haste.Hurry
 	fmt.Println("hurries")
+	if how == "yes" {
+		go func() { // until the process ends
+			<-haste.Now
+			fmt.Println("waits for nothing")
+		}()
+	}
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the test lets it go
 	fmt.Println("ends")
 	return 0
@@ -125,6 +131,7 @@ func TestStops(t *testing.T) {
 		p.signal(syscall.SIGTERM)
 		p.says("hurries")
 		p.signal(syscall.SIGTERM)
+		p.says("waits for nothing")
 		p.in.Close()
 		p.says("ends")
 		p.ended("exit status 0")
@@ -134,6 +141,10 @@ func TestStops(t *testing.T) {
 		p.lifeline.Close()
 		p.says("stops: the lifeline ended")
 		p.says("hurries")
+		p.signal(syscall.SIGTERM)
+		p.says("waits for nothing")
+		p.in.Close()
+		p.says("ends")
 		p.ended("exit status 0")
 	})
 	t.Run("also during a stop", func(t *testing.T) {
@@ -146,14 +157,14 @@ func TestStops(t *testing.T) {
 	})
 	t.Run("nothing of it stays", func(t *testing.T) {
 		for range 20 {
-			ctx, hurry, release := Stops(t.Context(), -1)
+			ctx, haste, release := Stops(t.Context(), -1)
 			release()
 			release()
 			if ctx.Err() == nil {
 				t.Error("released and not over")
 			}
 			select {
-			case <-hurry:
+			case <-haste.Hurry:
 				t.Error("released in a hurry")
 			default:
 			}

@@ -58,9 +58,11 @@ type Config struct {
 	Join []string
 	// DrainTimeout bounds how long a stop waits for the controllers to move the
 	// replicas elsewhere; 0 means agent.DefaultDrainTimeout. When Hurry, which
-	// may be nil, is closed, it waits no longer.
+	// may be nil, is closed, it waits no longer. When Now, which may be nil,
+	// is closed, replicas are killed.
 	DrainTimeout time.Duration
 	Hurry        <-chan struct{}
+	Now          <-chan struct{}
 	Log          *slog.Logger
 
 	// Bound is told the advertised addresses once, when both are bound. It may
@@ -131,7 +133,7 @@ func Run(ctx context.Context, cfg Config) error {
 			Node: cfg.Node, Life: life, PID: os.Getpid(), Zone: cfg.Zone, Labels: cfg.Labels,
 			Capacity: cfg.Capacity, Runtimes: runtime.names(), Version: cfg.Version, GRPC: grpcAddr,
 		},
-		Runtime: runtime, Log: log, DrainTimeout: cfg.DrainTimeout, Hurry: cfg.Hurry,
+		Runtime: runtime, Log: log, DrainTimeout: cfg.DrainTimeout, Hurry: cfg.Hurry, Now: cfg.Now,
 		StateFile: filepath.Join(cfg.DataDir, "orders.json"),
 	})
 	if err != nil {

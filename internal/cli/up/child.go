@@ -198,9 +198,31 @@ func (c *child) end(patience time.Duration, force <-chan struct{}) {
 		return
 	case <-timer.C:
 	case <-force:
+		if c.lifeline {
+			c.hasten()
+		}
 	}
 	c.kill()
 	<-c.exited
+}
+
+// hasten tells a child whose lifeline has ended to wait for nothing, and waits
+// shortly for its end: a worker that is killed leaves its replicas behind.
+func (c *child) hasten() {
+	timer := time.NewTimer(forcePatience)
+	defer timer.Stop()
+	again := time.NewTicker(100 * time.Millisecond) // it may not have seen the end of its lifeline before
+	defer again.Stop()
+	for {
+		c.tell()
+		select {
+		case <-c.exited:
+			return
+		case <-timer.C:
+			return
+		case <-again.C:
+		}
+	}
 }
 
 func (c *child) kill() {

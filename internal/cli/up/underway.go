@@ -18,9 +18,9 @@ const (
 	callPatience = 5 * time.Second
 )
 
-// forceText is said at the second signal. Workers that are killed leave their
-// containers behind.
-const forceText = "ending everything at once; the next start removes the containers that are left"
+// forceText is said at the second signal. Workers that take too long are killed
+// and leave their containers behind.
+const forceText = "ending everything at once; a container that takes longer than 3 s to end may be left"
 
 // stopText says what a stop waits for.
 func stopText(calls int) string {

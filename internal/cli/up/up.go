@@ -85,6 +85,7 @@ const (
 	// after the signal, workers after controllers.
 	controllerPatience = 6500 * time.Millisecond
 	workerPatience     = 7500 * time.Millisecond
+	forcePatience      = 3 * time.Second  // of workers after a second signal
 	stopPatience       = 12 * time.Second // of those that all see the end of the lifeline
 )
 

@@ -472,6 +472,21 @@ func TestRunKillsAtTheSecondSignal(t *testing.T) {
 	}
 }
 
+// Workers are told to wait for nothing at the second signal, and may end what
+// they run.
+func TestRunHastensWorkersAtTheSecondSignal(t *testing.T) {
+	r := begin(t, "patient", nil)
+	r.untilPrinted("mcpfleet is ready")
+	close(r.stop)
+	close(r.force)
+	if err := r.ended(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if end, err := os.ReadFile(filepath.Join(r.cfg.DataDir, "worker-1", "end")); string(end) != "TERM" {
+		t.Errorf("worker-1 ended for %q, %v", end, err)
+	}
+}
+
 // When up itself is killed, its children see the end of the lifeline. A new one
 // with the same directory waits for them.
 func TestKilledRunTakesItsChildrenAlong(t *testing.T) {
