@@ -201,7 +201,7 @@ func (f *follower) streaming() bool {
 // stream shows a replica's lines until it ends or the connection does. Lines
 // that were shown before come again and are dropped.
 func (f *follower) stream(ctx context.Context, id fleet.ReplicaID, t *tailed, tail int) {
-	w := &stampedWriter{id: id, to: f.show, tailed: t}
+	w := &stampedWriter{id: id, to: f.show, tailed: t, before: t.shownUntil()}
 	err := f.client.Logs(ctx, id, api.LogOptions{Tail: tail, Follow: true, Timestamps: true}, w)
 	if err == nil {
 		err = w.flush()
@@ -220,6 +220,13 @@ func (t *tailed) begin() bool {
 	}
 	t.open = true
 	return true
+}
+
+// shownUntil returns the time of the last line shown.
+func (t *tailed) shownUntil() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last
 }
 
 func (t *tailed) streaming() bool {
@@ -264,11 +271,14 @@ func (t *tailed) after(log []string) []string {
 }
 
 // stampedWriter splits a log whose lines begin with their times, and shows the
-// lines that are later than those shown before.
+// lines that are later than those of the streams before. Lines of one stream may
+// have the same time: those of a replica that has just ended all have that of
+// its end.
 type stampedWriter struct {
-	id  fleet.ReplicaID
-	to  *lines
-	buf []byte
+	id     fleet.ReplicaID
+	to     *lines
+	before time.Time // of the last line that an earlier stream has shown
+	buf    []byte
 	*tailed
 }
 
@@ -301,7 +311,7 @@ func (w *stampedWriter) line(stamped string) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err == nil && !at.After(w.last) {
+	if err == nil && !at.After(w.before) {
 		return nil
 	}
 	w.last, w.text = at, text

@@ -216,3 +216,23 @@ func TestFollowServerThatFails(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A replica that ends just before its log is asked for has its kept lines there,
+// all with the time of its end. None is missed.
+func TestFollowLinesOfOneTime(t *testing.T) {
+	w, run := newLogWorld(t)
+	w.replicas, w.over["web-1-a"] = []string{"web-1-a"}, true
+	w.log["web-1-a"] = []string{"2026-01-01T00:00:03Z one", "2026-01-01T00:00:03Z two", "2026-01-01T00:00:03Z three"}
+	out, _, wait := run("logs", "-f", "web-1-a")
+	if err := wait(); err != nil {
+		t.Error(err)
+	}
+	close(out)
+	var got []string
+	for line := range out {
+		got = append(got, line)
+	}
+	if want := []string{"one", "two", "three"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
