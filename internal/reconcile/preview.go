@@ -35,7 +35,7 @@ func (p *pass) scene(now time.Time) scene {
 // copied returns a scene to act in that leaves this one as it is.
 func (s scene) copied() scene {
 	m := newMemory(s.mem.log, middling, newHistory())
-	m.leads, m.drained = true, maps.Clone(s.mem.drained)
+	m.leads, m.drained, m.unfit = true, maps.Clone(s.mem.drained), maps.Clone(s.mem.unfit)
 	for id, f := range s.mem.fences {
 		m.fences[id] = &fence{order: order{acked: f.acked, first: f.first}, refused: f.refused}
 	}

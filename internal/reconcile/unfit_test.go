@@ -60,6 +60,15 @@ func TestRefusedStartGoesElsewhere(t *testing.T) {
 		if got := len(w.workers[0].Running()); got != 1 {
 			t.Errorf("n1 runs %d", got)
 		}
+		plan, err := w.rec.Preview(t.Context(), []fleet.Server{server("a", 1, 6)}, nil)
+		if err != nil || len(plan) != 2 {
+			t.Fatalf("preview of two more: %v, %v", lines(plan), err)
+		}
+		for _, p := range plan {
+			if p.Node != "n2" {
+				t.Errorf("preview places a replica on node %q, which refuses it", p.Node)
+			}
+		}
 	})
 }
 
