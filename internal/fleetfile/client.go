@@ -79,8 +79,12 @@ func values(n *yaml.Node) []*yaml.Node {
 	return out
 }
 
-// readInputs remembers the default values of the inputs of VS Code.
+// readInputs remembers the default values of the inputs of VS Code. The node is
+// nil where there are none.
 func (p *parser) readInputs(n *yaml.Node) {
+	if n == nil {
+		return
+	}
 	n = resolve(n)
 	for i := 0; n.Kind == yaml.SequenceNode && i < len(n.Content); i++ {
 		id, value := child(n.Content[i], "id"), child(n.Content[i], "default")

@@ -82,6 +82,14 @@ func TestFilesOfClients(t *testing.T) {
 			}, nil,
 		},
 		{
+			"VS Code's settings without inputs", "settings.json", `{"mcp": {"servers": {"a": {"command": "x"}}}}`,
+			func(t *testing.T, f *File) { wantNames(t, f, "a") }, nil,
+		},
+		{
+			"VS Code's inputs without a value", "mcp.json", `{"inputs": null, "servers": {"a": {"type": "stdio", "command": "x"}}}`,
+			func(t *testing.T, f *File) { wantNames(t, f, "a") }, nil,
+		},
+		{
 			"Cline", "cline_mcp_settings.json", `{"mcpServers": {
 				"a": {"command": "x", "autoApprove": ["t"], "disabled": false, "timeout": 90, "type": "stdio"},
 				"b": {"command": "x", "disabled": true, "env": {"K": "${NOPE}"}},

@@ -368,6 +368,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(`{"mcpServers": {"x": {"command": "docker", "args": ["run", "-ite", "A=1", "--mount", "type=bind", "img"]}}} // c`, "f.json")
 	f.Add("servers: {x: {image: a, cap_add: [CAP_CAP_X], mounts: ['./a:/b', {source: v, target: /c}], labels: [a=b], health: {period: 1s}}}", "d/f.yaml")
 	f.Add(`{"inputs": [{"id": "a", "default": "b"}], "servers": {"天气": {"type": "stdio", "command": "x", "env": {"A": "${input:a}${workspaceFolder}"}, "x": 1, "x": 2}, "b": {"url": "c"}, "d": {}}}`, "f.json")
+	f.Add(`{"mcp": {"inputs": [{"id": "a"}], "servers": {"a": {"command": "x", "timeout": "5", "tools": ["*"]}}}}`, "settings.json")
+	f.Add(`{"context_servers": {"a": {"command": {"path": "x", "args": ["b"], "env": {}}, "settings": {}}}}`, "settings.json")
 	f.Add("a: [1, {b: ~}]\n---\n", "")
 	f.Fuzz(func(t *testing.T, text, name string) {
 		file, err := Parse([]byte(text), Options{Filename: name, Lookup: lookup})
