@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"bufio"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -176,31 +177,40 @@ func visitRebound(t *testing.T, controller string) map[string]string {
 			if err != nil {
 				return
 			}
-			to := site.Listener.Addr().String()
-			if flipped.Load() {
-				to = controller
-			}
-			pipes.Go(func() { pipe(conn, to) })
+			pipes.Go(func() {
+				defer conn.Close()
+				// The browser connects before it has a request to send. What counts is when the request comes.
+				in := bufio.NewReader(conn)
+				if _, err := in.Peek(1); err != nil {
+					return
+				}
+				to := site.Listener.Addr().String()
+				if flipped.Load() {
+					to = controller
+				}
+				pipe(conn, in, to)
+			})
 		}
 	})
 	return browse(t, at, heard)
 }
 
-// pipe copies both ways until both have ended.
-func pipe(conn net.Conn, to string) {
-	defer conn.Close()
+// pipe copies both ways, from the connection by in, until both have ended.
+func pipe(conn net.Conn, in io.Reader, to string) {
 	other, err := net.Dial("tcp", to)
 	if err != nil {
 		return
 	}
 	defer other.Close()
 	var both sync.WaitGroup
-	for _, way := range [][2]net.Conn{{conn, other}, {other, conn}} {
+	copyTo := func(dst net.Conn, src io.Reader) {
 		both.Go(func() {
-			_, _ = io.Copy(way[0], way[1])
-			_ = way[0].(*net.TCPConn).CloseWrite()
+			_, _ = io.Copy(dst, src)
+			_ = dst.(*net.TCPConn).CloseWrite()
 		})
 	}
+	copyTo(other, in)
+	copyTo(conn, other)
 	both.Wait()
 }
 
