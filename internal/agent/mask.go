@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -20,6 +22,8 @@ const (
 	minSecret = 4
 	// minNumber is the same for numbers: ports, sizes and counts are shorter.
 	minNumber = 6
+	// minPart is the length below which a part of a value's base64 is not masked.
+	minPart = 8
 )
 
 // plainWords are usual values that are settings, not secrets.
@@ -57,11 +61,65 @@ func (m *masker) add(value string) {
 	if !isSecret(value) {
 		return
 	}
-	m.secrets = append(m.secrets, value, url.QueryEscape(value), strings.ReplaceAll(url.QueryEscape(value), "+", "%20"),
-		base64.RawStdEncoding.EncodeToString([]byte(value)), base64.RawURLEncoding.EncodeToString([]byte(value)))
-	if quoted, err := json.Marshal(value); err == nil {
-		m.secrets = append(m.secrets, string(quoted[1:len(quoted)-1]))
+	m.secrets = append(m.secrets, value)
+	m.secrets = append(m.secrets, urlForms(value)...)
+	m.secrets = append(m.secrets, jsonForms(value)...)
+	m.secrets = append(m.secrets, base64Forms(value)...)
+}
+
+// urlForms are a value as a path and as a query have it, and as encodeURI and
+// encodeURIComponent write it.
+func urlForms(value string) []string {
+	query := url.QueryEscape(value)
+	component := strings.ReplaceAll(query, "+", "%20")
+	script := strings.NewReplacer("%21", "!", "%27", "'", "%28", "(", "%29", ")", "%2A", "*").Replace(component)
+	whole := strings.NewReplacer("%3B", ";", "%2F", "/", "%3F", "?", "%3A", ":", "%40", "@", "%26", "&", "%3D", "=", "%2B", "+", "%24", "$", "%2C", ",", "%23", "#").Replace(script)
+	return []string{query, component, script, whole, url.PathEscape(value), strings.ReplaceAll(component, "%2F", "/")}
+}
+
+// jsonForms are a value as it stands in a JSON string, with and without escapes
+// for HTML and for what is not ASCII, and as Python shows a string.
+func jsonForms(value string) []string {
+	html, err := json.Marshal(value)
+	if err != nil {
+		return nil
 	}
+	escaped := string(html[1 : len(html)-1])
+	plain := strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&", `\u2028`, "\u2028", `\u2029`, "\u2029").Replace(escaped)
+	var ascii strings.Builder
+	for _, r := range plain {
+		switch high, low := utf16.EncodeRune(r); {
+		case r < utf8.RuneSelf:
+			ascii.WriteRune(r)
+		case r > 0xffff:
+			fmt.Fprintf(&ascii, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&ascii, `\u%04x`, r)
+		}
+	}
+	return []string{escaped, plain, ascii.String(), strings.ReplaceAll(value, `\`, `\\`)}
+}
+
+// base64Forms are a value alone, and as a part of something longer, as in the
+// user:password of a header: what of its code is the same whatever stands
+// before and after it.
+func base64Forms(value string) (forms []string) {
+	for _, code := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		forms = append(forms, code.EncodeToString([]byte(value)))
+		for before := range 3 {
+			s := code.EncodeToString(append(make([]byte, before), value...))
+			if (before+len(value))%3 != 0 {
+				s = s[:len(s)-1]
+			}
+			if before > 0 {
+				s = s[before+1:]
+			}
+			if len(s) >= minPart {
+				forms = append(forms, s)
+			}
+		}
+	}
+	return forms
 }
 
 // isSecret reports whether a value of env is masked. Most are: a worker cannot
