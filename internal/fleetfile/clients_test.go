@@ -86,6 +86,11 @@ func TestFilesOfClients(t *testing.T) {
 			func(t *testing.T, f *File) { wantNames(t, f, "a") }, nil,
 		},
 		{
+			"a mistyped key of ours at the top", "claude.json", `{"globalShortcut": "x", "defaultServer": "a", "mcpServers": {"a": {"command": "x"}}}`,
+			func(t *testing.T, f *File) { wantNames(t, f, "a") },
+			[]string{"keys that mean nothing here are ignored: defaultServer, did you mean default_server? (at the top)"},
+		},
+		{
 			"VS Code's inputs without a value", "mcp.json", `{"inputs": null, "servers": {"a": {"type": "stdio", "command": "x"}}}`,
 			func(t *testing.T, f *File) { wantNames(t, f, "a") }, nil,
 		},

@@ -24,6 +24,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -164,7 +165,7 @@ func (p *parser) fileOf(root *yaml.Node) *File {
 	}
 	f := &File{Servers: map[fleet.ServerName]fleet.Spec{}}
 	if foreign != nil {
-		// The rest of such a file belongs to the client it was written for.
+		p.checkTopKeys(entries)
 		p.servers(f, foreign, true)
 	} else {
 		p.checkTopKeys(entries)
@@ -178,12 +179,17 @@ func (p *parser) fileOf(root *yaml.Node) *File {
 // knownTopKeys are those to propose for a misspelt one.
 var knownTopKeys = []string{"default_server", "servers", "mcpServers"}
 
-// checkTopKeys refuses what does not belong at the top.
+// checkTopKeys refuses what does not belong at the top. The rest of a client's
+// file is the client's own: only what may be a mistyped key is named in a
+// warning.
 func (p *parser) checkTopKeys(entries []entry) {
 	for _, e := range entries {
 		switch {
 		case documentShape.has(e.key):
-		case p.clients: // the rest belongs to the client
+		case p.clients:
+			if hint := didYouMean(e.key, []string{"default_server"}); hint != "" {
+				p.ignored = addNamed(p.ignored, e.key+strings.Replace(hint, "; did", ", did", 1), "at the top")
+			}
 		default:
 			p.unknownKey(e, "", knownTopKeys, laterTopKeys)
 		}
