@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
@@ -12,35 +13,50 @@ import (
 )
 
 // catchUp finds out when this controller has applied all that was committed
-// before it started: until then it knows less than users have been promised.
+// before it started, or before it came back after it had been stopped or cut
+// off for a while: until then it knows less than users have been promised.
 type catchUp struct {
-	writes *writes
-	done   chan struct{} // closed by then
+	writes  *writes
+	done    chan struct{} // closed once it has all that was committed before its start
+	returns atomic.Uint64 // the last return since when it has caught up
 }
 
-func (c *catchUp) isDone() bool {
+// missing says what this controller may not know yet; "" if it has caught up.
+func (c *catchUp) missing() string {
 	select {
 	case <-c.done:
-		return true
 	default:
-		return false
+		return "this controller does not know yet all that was written before it started"
 	}
+	if c.returns.Load() != c.writes.Returns() {
+		return "this controller was stopped or cut off, and does not know yet all that was written meanwhile"
+	}
+	return ""
 }
 
-// Run returns nil once the controller has caught up, or when ctx ends.
+// Run returns when ctx ends.
 func (c *catchUp) Run(ctx context.Context) error {
 	changed, cancel := c.writes.Subscribe()
 	defer cancel()
 	retry := time.NewTicker(100 * time.Millisecond)
 	defer retry.Stop()
-	target, asked := uint64(0), false
+	target, asked, first := uint64(0), false, true
+	returns := c.writes.Returns()
 	for {
-		if !asked {
-			target, asked = c.committed(ctx)
+		if now := c.writes.Returns(); now != returns {
+			returns, asked = now, false
 		}
-		if asked && c.writes.State().Index >= target {
-			close(c.done)
-			return nil
+		if first || c.returns.Load() != returns {
+			if !asked {
+				target, asked = c.committed(ctx)
+			}
+			if asked && c.writes.State().Index >= target {
+				c.returns.Store(returns)
+				if first {
+					first = false
+					close(c.done)
+				}
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -120,12 +120,13 @@ func deletedOf(st *reconcile.ServerStatus) api.Server {
 // incomplete says why servers may be missing from what is known here; "" once
 // none is.
 func (s *view) incomplete() string {
-	switch {
-	case s.writes.State().Cluster == "" && s.writes.Stateless():
+	if s.writes.State().Cluster == "" && s.writes.Stateless() {
 		return "this controller belongs to no cluster yet"
-	case !s.caughtUp.isDone():
-		return "this controller does not know yet all that was written before it started"
-	case !s.seed.done.Load():
+	}
+	if missing := s.caughtUp.missing(); missing != "" {
+		return missing
+	}
+	if !s.seed.done.Load() {
 		return "the fleet file is not applied yet"
 	}
 	return ""

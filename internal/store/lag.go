@@ -36,6 +36,10 @@ type intake struct {
 	stored time.Time // when it last had all that the leader sent on disk
 	commit uint64    // the leader's commit index as last told
 	refuse refusedLeader
+
+	contact time.Time // when a leader was last heard, or this controller led
+	looked  time.Time // when this controller last looked after itself
+	returns uint64    // how often it came back after a silence
 }
 
 // refusedLeader is a leader whose term cannot be written down here.
@@ -55,10 +59,55 @@ func (i *intake) heard(term, commit uint64, stored bool, now time.Time) {
 	if term > i.term {
 		i.term, i.since = term, now
 	}
+	i.meet(now)
 	i.commit = max(i.commit, commit)
 	if stored {
 		i.stored = now
 	}
+}
+
+// meet notes contact with a leader. A controller that was without it for a
+// while, since it was cut off, came back: others may have written meanwhile.
+// The lock is held.
+func (i *intake) meet(now time.Time) {
+	if !i.contact.IsZero() && now.Sub(i.contact) > silentAfter {
+		i.returns++
+	}
+	i.contact = now
+}
+
+// look notes that this controller looked after itself, as it does every second.
+// If it did not for a while it was stopped itself, and came back.
+func (i *intake) look(leads bool, now time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	stopped := i.stopped(now)
+	i.looked = now
+	switch {
+	case stopped:
+		i.returns++
+		i.contact = now // one return is not counted twice
+	case leads:
+		i.contact = now
+	}
+	if leads {
+		i.stored = now // all that it sent itself
+	}
+}
+
+// stopped reports whether this controller has not looked after itself for a
+// while. The lock is held.
+func (i *intake) stopped(now time.Time) bool {
+	return !i.looked.IsZero() && now.Sub(i.looked) > silentAfter
+}
+
+func (i *intake) returned(now time.Time) uint64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.stopped(now) {
+		return i.returns + 1 // look is about to count it
+	}
+	return i.returns
 }
 
 // refused notes a leader that was not answered, since its term could not be
@@ -207,6 +256,13 @@ func (s *Store) Stale() string {
 	return ""
 }
 
+// Returns counts how often this controller came back after it had been stopped
+// or cut off for a while. Each time it may lack what was written meanwhile, and
+// only the leader knows.
+func (s *Store) Returns() uint64 {
+	return s.net.intake.returned(time.Now())
+}
+
 // PeerProblem says what keeps another controller from storing what this one,
 // the leader, sends to it; "" if nothing does, or if this one does not lead.
 func (s *Store) PeerProblem(id fleet.ControllerID) string {
@@ -268,6 +324,8 @@ func (s *Store) guard() {
 		case <-s.stop:
 			return
 		}
+		_, leads := s.leaderTerm()
+		s.net.intake.look(leads, time.Now())
 		if p := s.Problem(); (p != "") != lagging {
 			lagging = p != ""
 			if lagging {

@@ -33,6 +33,10 @@ func TestFollowerLags(t *testing.T) {
 			i.heard(2, 10, true, at(1))
 			i.heard(3, 0, false, at(20))
 		}, 10, 22, 22, ""},
+		"it led itself until now": {func(i *intake) {
+			i.heard(2, 10, true, at(1))
+			i.look(true, at(20))
+		}, 10, 20.5, 20.5, ""},
 		"the leader is gone": {func(i *intake) {
 			i.heard(2, 10, true, at(1))
 		}, 10, 1, 60, ""},
@@ -50,6 +54,54 @@ func TestFollowerLags(t *testing.T) {
 			got := i.problem(tt.applied, at(tt.contact), at(tt.now))
 			if (tt.want == "") != (got == "") || tt.want != "" && !contains(errors.New(got), tt.want) {
 				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// A controller that was stopped or cut off counts that it came back, once, as
+// soon as it runs or is in contact again.
+func TestReturns(t *testing.T) {
+	begin := time.Now()
+	at := func(seconds float64) time.Time { return begin.Add(time.Duration(seconds * float64(time.Second))) }
+	looks := func(i *intake, from, to float64, leads bool) {
+		for s := from; s <= to; s++ {
+			i.look(leads, at(s))
+		}
+	}
+	hears := func(i *intake, from, to float64) {
+		for s := from; s <= to; s++ {
+			i.look(false, at(s))
+			i.heard(2, 0, false, at(s))
+		}
+	}
+	for name, tt := range map[string]struct {
+		do   func(i *intake)
+		now  float64
+		want uint64
+	}{
+		"it is new":                    {func(*intake) {}, 100, 0},
+		"it follows":                   {func(i *intake) { hears(i, 1, 10) }, 10, 0},
+		"it led for long, and follows": {func(i *intake) { hears(i, 1, 3); looks(i, 4, 60, true); hears(i, 61, 62) }, 62, 0},
+		"it is still cut off":          {func(i *intake) { hears(i, 1, 3); looks(i, 4, 20, false) }, 20, 0},
+		"it was cut off":               {func(i *intake) { hears(i, 1, 3); looks(i, 4, 20, false); hears(i, 21, 30) }, 30, 1},
+		"it was cut off twice": {func(i *intake) {
+			hears(i, 1, 3)
+			looks(i, 4, 20, false)
+			hears(i, 21, 30)
+			looks(i, 31, 40, false)
+			hears(i, 41, 41)
+		}, 41, 2},
+		"it was stopped, and has not looked yet": {func(i *intake) { hears(i, 1, 3) }, 20, 1},
+		"it was stopped, and looks":              {func(i *intake) { hears(i, 1, 3); looks(i, 20, 21, false) }, 21, 1},
+		"it was stopped, and hears a leader":     {func(i *intake) { hears(i, 1, 3); looks(i, 20, 20, false); hears(i, 21, 30) }, 30, 1},
+		"it was stopped as the leader":           {func(i *intake) { looks(i, 1, 3, true); looks(i, 20, 20, true); hears(i, 21, 30) }, 30, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var i intake
+			tt.do(&i)
+			if got := i.returned(at(tt.now)); got != tt.want {
+				t.Errorf("it came back %d times, want %d", got, tt.want)
 			}
 		})
 	}

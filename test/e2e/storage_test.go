@@ -248,8 +248,31 @@ func TestLeaderStops(t *testing.T) {
 		t.Errorf("requests waited for %s, and another leads since %s", slowest, next)
 	}
 	load.grow(t, 100, 5)
+	if _, err := p.Leader().client.PutServer(t.Context(), "late", []byte(idle(1)), writeAny); err != nil {
+		t.Fatal(err)
+	}
+	// The longer it is stopped, the later the new leader tries it again.
+	for time.Since(stopped) < 15*time.Second {
+		load.grow(t, 100, 5)
+	}
 	leader.Signal(syscall.SIGCONT)
-	leader.awaitReady(t)
+	// It denies nothing that was written meanwhile, and is not ready before it
+	// knows that.
+	Eventually(t, patience, func() error {
+		ready, err := leader.client.Ready(t.Context())
+		if err != nil {
+			return err
+		}
+		_, err = leader.client.Tools(t.Context(), "late")
+		if errors.Is(err, fleet.ErrUnknownServer) {
+			t.Errorf("it denies a server that was written while it was stopped; ready: %t, %q", ready.Ready, ready.Reason)
+			return nil
+		}
+		if !ready.Ready {
+			return errors.New(ready.Reason)
+		}
+		return nil
+	})
 	load.grow(t, 100, 5)
 	load.check(t)
 }
