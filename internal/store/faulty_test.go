@@ -395,6 +395,69 @@ func TestLeaderWithFullDisk(t *testing.T) {
 	eventually(t, "its problem is gone", func() error { return errorOf(old.Problem()) })
 }
 
+// A leader that is elected while the disks of its followers are full must send
+// them older entries than its last one. They tell it so, though an append has
+// failed before, and all go on when the disks have room again.
+func TestElectionWhileDisksAreFull(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.tune = func(cfg *Config) {
+		calm(cfg)
+		cfg.WriteTimeout = time.Second
+	}
+	disk := faulty(c)
+	startThree(c)
+	c.must(put("a", "x"))
+	c.agree()
+	lead, rest := c.leader(), c.followers()
+	before, _ := lead.tenure()
+	for _, s := range rest {
+		disk(s).refuse(errFull)
+	}
+	if _, err := lead.Propose(t.Context(), put("b", "x")); !errors.Is(err, fleet.ErrOutcomeUnknown) {
+		t.Errorf("a write that nobody else stores: %v, want an unknown outcome", err)
+	}
+	for _, s := range rest {
+		eventually(t, "an append has failed", func() error {
+			if p := s.Problem(); !contains(errors.New(p), errFull.Error()) {
+				return fmt.Errorf("its problem is %q", p)
+			}
+			return nil
+		})
+	}
+	c.net.separate(ids(lead), ids(rest...))
+	eventually(t, "leadership is lost", func() error {
+		if _, leads := lead.leaderTerm(); leads {
+			return errors.New("it leads")
+		}
+		return nil
+	})
+	c.net.heal()
+	eventually(t, "the next leader says why the others store nothing", func() error {
+		for _, s := range c.stores() { // the longest log wins: that of the first leader
+			if term, leads := s.leaderTerm(); !leads || term <= before {
+				continue
+			}
+			for _, other := range c.stores() {
+				if p := s.PeerProblem(other.ID()); contains(errors.New(p), errFull.Error()) {
+					return nil
+				} else if p != "" {
+					return fmt.Errorf("the problem of one is %q", p)
+				}
+			}
+		}
+		return errors.New("there is none, or it sees no problem")
+	})
+	for _, s := range rest {
+		disk(s).refuse(nil)
+	}
+	c.must(put("c", "x"))
+	c.agree()
+	for _, s := range c.stores() {
+		eventually(t, "its problem is gone", func() error { return errorOf(s.Problem()) })
+	}
+}
+
 // The first cause stays in the answers after it, which fail for what follows
 // from it.
 func TestFirstCauseStays(t *testing.T) {

@@ -164,7 +164,9 @@ func (t *transport) pass(rpc raft.RPC) {
 }
 
 // stored notes what became of entries that a leader sent. If they could not be
-// stored the leader is told why.
+// stored the leader is told why. If they do not fit the log here it gets raft's
+// own answer, whatever is wrong with the disk: the answer says which entries fit,
+// and without it the leader sends the same ones for ever.
 func (t *transport) stored(req *raft.AppendEntriesRequest, a raft.RPCResponse) raft.RPCResponse {
 	resp, ok := a.Response.(*raft.AppendEntriesResponse)
 	if !ok || resp.Term > req.Term {
@@ -174,7 +176,12 @@ func (t *transport) stored(req *raft.AppendEntriesRequest, a raft.RPCResponse) r
 	t.intake.heard(req.Term, req.LeaderCommitIndex, success, time.Now())
 	if success {
 		t.watch.upToDate()
-	} else if p := t.watch.problem(); p != "" && a.Error == nil {
+		return a
+	}
+	if a.Error != nil || resp.NoRetryBackoff { // raft sets the latter if they do not fit
+		return a
+	}
+	if p := t.watch.problem(); p != "" {
 		a.Error = errors.New(p)
 	}
 	return a

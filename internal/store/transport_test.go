@@ -95,3 +95,36 @@ func TestRaftLogIsQuiet(t *testing.T) {
 		}
 	}
 }
+
+// A leader whose entries do not fit the log here learns it, whatever is wrong
+// with the disk: it sends older ones then. Of entries that could not be stored it
+// learns why.
+func TestWhatALeaderIsAnswered(t *testing.T) {
+	failing := func() *diskWatch {
+		w := unwatched()
+		_ = w.do(opAppend, func() error { return errFull })
+		return w
+	}
+	tests := map[string]struct {
+		watch func() *diskWatch
+		resp  raft.AppendEntriesResponse
+		want  string // the error; "": the response itself
+	}{
+		"stored":                             {failing, raft.AppendEntriesResponse{Term: 3, Success: true}, ""},
+		"not stored":                         {failing, raft.AppendEntriesResponse{Term: 3}, errFull.Error()},
+		"not stored, nothing known":          {unwatched, raft.AppendEntriesResponse{Term: 3}, ""},
+		"does not fit":                       {unwatched, raft.AppendEntriesResponse{Term: 3, NoRetryBackoff: true}, ""},
+		"does not fit, and an append failed": {failing, raft.AppendEntriesResponse{Term: 3, NoRetryBackoff: true}, ""},
+		"of an old term":                     {failing, raft.AppendEntriesResponse{Term: 4}, ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			tr := &transport{watch: tt.watch()}
+			resp := tt.resp
+			got := tr.stored(&raft.AppendEntriesRequest{Term: 3}, raft.RPCResponse{Response: &resp})
+			if tt.want == "" && got.Error != nil || tt.want != "" && !contains(got.Error, tt.want) {
+				t.Errorf("error %v, want %q", got.Error, tt.want)
+			}
+		})
+	}
+}
