@@ -458,6 +458,42 @@ func TestElectionWhileDisksAreFull(t *testing.T) {
 	}
 }
 
+// A disk that is full when entries which nobody else has are to make room for
+// those of the next leader takes them when it has room again.
+func TestFullDiskWhileEntriesAreReplaced(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.tune = func(cfg *Config) {
+		calm(cfg)
+		cfg.WriteTimeout = time.Second
+	}
+	disk := faulty(c)
+	startThree(c)
+	c.must(put("a", "x"))
+	c.agree()
+	old, rest := c.leader(), c.followers()
+	c.net.separate(ids(old), ids(rest...))
+	for i := range 3 {
+		if _, err := old.Propose(t.Context(), put(fmt.Sprint("lost", i), "x")); err == nil {
+			t.Error("a leader that is cut off wrote")
+		}
+	}
+	c.otherLeader(old)
+	c.must(put("b", "x"))
+	disk(old).refuse(errFull)
+	c.net.heal()
+	eventually(t, "an append has failed", func() error {
+		if p := old.Problem(); !contains(errors.New(p), errFull.Error()) {
+			return fmt.Errorf("its problem is %q", p)
+		}
+		return nil
+	})
+	disk(old).refuse(nil)
+	c.must(put("c", "x"))
+	c.agree()
+	eventually(t, "its problem is gone", func() error { return errorOf(old.Problem()) })
+}
+
 // The first cause stays in the answers after it, which fail for what follows
 // from it.
 func TestFirstCauseStays(t *testing.T) {

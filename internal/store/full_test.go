@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -62,5 +64,49 @@ func TestFullDisk(t *testing.T) {
 	c.agree()
 	for _, s := range left {
 		eventually(t, "no problem", func() error { return errorOf(s.Problem()) })
+	}
+}
+
+// Entries that were removed from the log's end, and not replaced, are read as of
+// no leader's term, and their controller does not stand for election. Those that
+// a snapshot took the place of are just gone.
+func TestRemovedEntries(t *testing.T) {
+	watch := unwatched()
+	log := watchedLog{raft.NewInmemStore(), watch}
+	entry := func(index, term uint64) *raft.Log { return &raft.Log{Index: index, Term: term} }
+	var six []*raft.Log
+	for i := range uint64(6) {
+		six = append(six, entry(i+1, 2))
+	}
+	tests := []struct {
+		name    string
+		do      func() error
+		gone    []uint64
+		removed []uint64
+	}{
+		{"stored", func() error { return log.StoreLogs(six) }, []uint64{0, 7}, nil},
+		{"compacted", func() error { return log.DeleteRange(1, 2) }, []uint64{0, 1, 2, 7}, nil},
+		{"removed", func() error { return log.DeleteRange(5, 6) }, []uint64{0, 1, 2, 7}, []uint64{5, 6}},
+		{"removed again", func() error { return log.DeleteRange(4, 6) }, []uint64{0, 1, 2, 7}, []uint64{4, 5, 6}},
+		{"replaced", func() error { return log.StoreLog(entry(4, 3)) }, []uint64{0, 1, 2, 5, 6, 7}, nil},
+	}
+	for _, tt := range tests {
+		if err := tt.do(); err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		var e raft.Log
+		for _, i := range tt.gone {
+			if err := log.GetLog(i, &e); !errors.Is(err, raft.ErrLogNotFound) {
+				t.Errorf("%s: entry %d: %v, want not found", tt.name, i, err)
+			}
+		}
+		for _, i := range tt.removed {
+			if err := log.GetLog(i, &e); err != nil || e.Index != i || e.Term != 0 || e.Type != removedType {
+				t.Errorf("%s: entry %d: %+v, %v; want one of no term", tt.name, i, e, err)
+			}
+		}
+		if got, want := watch.mayStand(), len(tt.removed) == 0; got != want {
+			t.Errorf("%s: it may stand: %v, want %v", tt.name, got, want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -45,7 +46,11 @@ type diskWatch struct {
 	ended   time.Time               // when the last write succeeded
 	failed  time.Time               // when an append last failed
 	failing map[operation]diskFailure
+	removed indexRange // entries that were removed from the log's end, and not replaced yet
 }
+
+// indexRange is a range of the log, both ends included. The zero value is empty.
+type indexRange struct{ from, to uint64 }
 
 // diskWrite is one write that is under way.
 type diskWrite struct {
@@ -175,11 +180,25 @@ func (w *diskWatch) isHung() bool { return closed(w.hangs()) }
 
 // mayStand reports whether this controller may stand for election. One whose
 // disk just refused an entry would be elected, and refuse the next: it leaves
-// the others some time to elect one that can write.
+// the others some time to elect one that can write. One whose log lacks its end
+// would claim to have it.
 func (w *diskWatch) mayStand() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.failed.IsZero() || time.Since(w.failed) > standAgain
+	return w.removed == indexRange{} && (w.failed.IsZero() || time.Since(w.failed) > standAgain)
+}
+
+// setRemoved notes which entries are removed and not replaced yet.
+func (w *diskWatch) setRemoved(r indexRange) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.removed = r
+}
+
+func (w *diskWatch) isRemoved(index uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return index > 0 && w.removed.from <= index && index <= w.removed.to
 }
 
 // idleSince returns when the last write succeeded; busy reports whether one is
@@ -226,11 +245,43 @@ type watchedLog struct {
 func (l watchedLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
 
 func (l watchedLog) StoreLogs(entries []*raft.Log) error {
-	return l.watch.do(opAppend, func() error { return l.logStore.StoreLogs(entries) })
+	err := l.watch.do(opAppend, func() error { return l.logStore.StoreLogs(entries) })
+	if err == nil {
+		l.watch.setRemoved(indexRange{})
+	}
+	return err
 }
 
+// DeleteRange removes entries. Raft removes them from the log's end when a leader
+// sends others in their place, which it stores next.
 func (l watchedLog) DeleteRange(from, to uint64) error {
-	return l.watch.do(opRemove, func() error { return l.logStore.DeleteRange(from, to) })
+	last, err := l.LastIndex()
+	if err != nil {
+		return err
+	}
+	err = l.watch.do(opRemove, func() error { return l.logStore.DeleteRange(from, to) })
+	if err == nil && to >= last {
+		l.watch.setRemoved(indexRange{from, to})
+	}
+	return err
+}
+
+// removedType is the type of an entry that is not there. Raft applies no such
+// entry: it panics.
+const removedType = raft.LogType(255)
+
+// GetLog reads an entry. When the disk is full after raft has removed entries,
+// and before it has stored those in their place, raft still believes that they
+// are there (raft 1.8: the TODO in appendEntries). It would look them up to
+// compare their terms with the leader's, fail, and store nothing any more. Here
+// it finds a term that no leader has, and replaces them.
+func (l watchedLog) GetLog(index uint64, entry *raft.Log) error {
+	err := l.logStore.GetLog(index, entry)
+	if errors.Is(err, raft.ErrLogNotFound) && l.watch.isRemoved(index) {
+		*entry = raft.Log{Index: index, Type: removedType}
+		return nil
+	}
+	return err
 }
 
 func (l watchedLog) Set(key, value []byte) error {
