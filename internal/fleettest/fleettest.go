@@ -25,6 +25,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/store"
 	"github.com/mcpfleet/mcpfleet/internal/worker"
 )
 
@@ -52,6 +53,7 @@ type Options struct {
 	NodeGrace   time.Duration // 0: production's
 	// ShutdownDelay is how long controllers serve on when they are stopped.
 	ShutdownDelay time.Duration
+	Raft          store.Timeouts    // zero: production's
 	AllowedHosts  []string          // of every controller
 	DialOptions   []grpc.DialOption // of the controller's connections to workers
 	// Runtimes makes what a worker offers; nil: agenttest's.

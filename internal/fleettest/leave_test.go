@@ -15,6 +15,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
 // balancer sends requests to controllers whose /readyz answers 200, over kept
@@ -75,7 +76,6 @@ func (b *balancer) send(ctx context.Context, method, at, path, body string) erro
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	begun := time.Now()
 	resp, err := b.http.Do(req)
 	if err != nil {
 		return err
@@ -83,24 +83,10 @@ func (b *balancer) send(ctx context.Context, method, at, path, body string) erro
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode >= 300 {
-		var e struct{ Code string }
-		_ = json.Unmarshal(answer, &e)
-		err = &refusedError{fmt.Sprintf("%s %s at %s: %s %s", method, path, at, resp.Status, answer), e.Code, time.Since(begun)}
+		err = fmt.Errorf("%s %s at %s: %s %s", method, path, at, resp.Status, answer)
 	}
 	return err
 }
-
-// lease is how long a leader goes on without an answer of a majority.
-const lease = 250 * time.Millisecond
-
-// refusedError is an answer that is none of a success.
-type refusedError struct {
-	text string
-	code string
-	took time.Duration
-}
-
-func (e *refusedError) Error() string { return e.text }
 
 func readyz(ctx context.Context, at string) (status int, reason string) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
@@ -123,7 +109,9 @@ func readyz(ctx context.Context, at string) (status int, reason string) {
 // call and no write of clients that go by /readyz.
 func TestStoppingControllerFailsNoRequest(t *testing.T) {
 	const delay = 2 * time.Second
-	c := Start(t, Options{Controllers: 3, Workers: 2, File: echoFile(4, ""), ShutdownDelay: delay})
+	// Raft is patient, so that a busy machine deposes nobody: handing over does not go by these.
+	patient := store.Timeouts{Heartbeat: 3 * time.Second, Election: 3 * time.Second, Lease: 2 * time.Second}
+	c := Start(t, Options{Controllers: 3, Workers: 2, File: echoFile(4, ""), ShutdownDelay: delay, Raft: patient})
 	c.AwaitReady(2)
 	var addresses []string
 	for _, name := range strings.Fields(threeNames) {
@@ -163,18 +151,11 @@ func TestStoppingControllerFailsNoRequest(t *testing.T) {
 		for n := 0; ctx.Err() == nil; n++ {
 			spec := fmt.Sprintf(`{"command":["echo"],"replicas":4,"drain_timeout":"5s","call_timeout":"%ds"}`, 30+n%20)
 			err := b.send(ctx, http.MethodPut, b.pick(ctx), "/api/v1/servers/echo", spec)
-			switch refused := (*refusedError)(nil); {
-			case err == nil:
-				writes.Add(1)
-			case ctx.Err() != nil:
-			case errors.As(err, &refused) && refused.took >= lease && (refused.code == api.CodeNoLeader || refused.code == api.CodeOutcomeUnknown):
-				// Handing over takes far less. The machine was too busy for raft's heartbeats, and a leader that
-				// nobody stopped lost its lease.
-				t.Logf("after %d writes: %v", writes.Load(), err)
-			default:
+			if err != nil && ctx.Err() == nil {
 				t.Errorf("after %d writes: %v", writes.Load(), err)
 				return
 			}
+			writes.Add(1)
 		}
 	})
 
