@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -210,12 +209,7 @@ func (p *Plane) watch(l *life) {
 		case got.Reason == "":
 			is = incapable
 		}
-		switch {
-		case is >= was || l.doomed.Load():
-		case err == nil && (strings.Contains(got.Reason, "has stored nothing that the leader sent") || strings.Contains(got.Reason, "was stopped or cut off")):
-			// It says so of itself when the machine is too busy for raft for seconds, and it is right.
-			p.t.Logf("%s: %s", l.name, got.Reason)
-		default:
+		if is < was && !l.doomed.Load() {
 			p.mu.Lock()
 			p.wrong = append(p.wrong, fmt.Sprintf("%s: %+v, %v", l.name, got, err))
 			p.mu.Unlock()
