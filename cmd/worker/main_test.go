@@ -165,7 +165,7 @@ func TestRunEndsWithItsLifeline(t *testing.T) {
 	}
 }
 
-// What --check-runtime prints is what a worker with the same flags offers.
+// --check-runtime prints what a worker with the same flags offers.
 func TestCheckRuntime(t *testing.T) {
 	ask := func(args ...string) (check, error) {
 		t.Helper()

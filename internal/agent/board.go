@@ -208,7 +208,7 @@ func (b *board) drain() {
 	}
 }
 
-// refuseStarts tells why the node takes no new replicas; "": it does.
+// refuseStarts returns why the node takes no new replicas, or "" if it takes them.
 func (b *board) refuseStarts(why string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
