@@ -62,6 +62,7 @@ const (
 	minRetry          = 100 * time.Millisecond // while alone
 	maxRetry          = 3 * time.Second
 	rejoinInterval    = 5 * time.Second // in company; memberlist never rejoins by itself
+	leftQuiet         = 3 * time.Second // one that left is not joined; by then its leave is over
 	resolveTimeout    = 3 * time.Second
 	rememberedPeers   = 64
 	peersTriedAtOnce  = 8
@@ -88,6 +89,7 @@ type Ring struct {
 	member  fleet.Member // as last told
 	mu      sync.Mutex
 	members map[string]fleet.Member // by name in the ring
+	left    map[string]time.Time    // when members left in order, by address
 	peers   *peers
 }
 
@@ -119,7 +121,7 @@ func New(cfg Config) (*Ring, error) {
 	r := &Ring{
 		log: log, join: cfg.Join, self: ringName(member),
 		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), closed: make(chan struct{}),
-		members: make(map[string]fleet.Member), peers: remembered, member: member,
+		members: make(map[string]fleet.Member), left: make(map[string]time.Time), peers: remembered, member: member,
 	}
 	mc.Name = r.self
 	r.meta.meta.Store(&meta)
@@ -249,6 +251,7 @@ func (e *events) NotifyJoin(n *memberlist.Node) {
 	m.Gossip = n.Address()
 	e.mu.Lock()
 	e.members[n.Name] = m
+	delete(e.left, m.Gossip)
 	if n.Name != e.self {
 		e.peers.seen(m.Gossip, time.Now())
 	}
@@ -264,6 +267,9 @@ func (e *events) NotifyLeave(n *memberlist.Node) {
 		e.peers.seen(m.Gossip, time.Now())
 	}
 	delete(e.members, n.Name)
+	if n.State == memberlist.StateLeft {
+		e.left[n.Address()] = time.Now()
+	}
 	e.mu.Unlock()
 	(*Ring)(e).note()
 }

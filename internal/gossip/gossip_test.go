@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/memberlist"
+
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -112,6 +114,50 @@ func TestLeave(t *testing.T) {
 	stopB()
 	// Sooner than a probe and a suspicion could tell.
 	await(t, a, time.Second, "a/1")
+}
+
+// A member that left in order answers while it ends, and is not joined then.
+// One that was killed, or came back, is.
+func TestLeftIsNotJoined(t *testing.T) {
+	began := time.Now()
+	const addr = "127.0.0.1:9"
+	member := func(name string, state memberlist.NodeStateType) *memberlist.Node {
+		meta, err := encodeMeta(fleet.Member{Node: "b", Life: fleet.LifeID(name[2:]), Role: fleet.RoleWorker})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &memberlist.Node{Name: name, Addr: net.IPv4(127, 0, 0, 1), Port: 9, State: state, Meta: meta}
+	}
+	for name, tc := range map[string]struct {
+		happens func(*events)
+		now     time.Time
+		want    []string
+	}{
+		"it left":         {func(e *events) { e.NotifyLeave(member("b/1", memberlist.StateLeft)) }, began, nil},
+		"it left earlier": {func(e *events) { e.NotifyLeave(member("b/1", memberlist.StateLeft)) }, began.Add(time.Hour), []string{addr}},
+		"it was killed":   {func(e *events) { e.NotifyLeave(member("b/1", memberlist.StateDead)) }, began, []string{addr}},
+		"it came back and was killed": {func(e *events) {
+			e.NotifyLeave(member("b/1", memberlist.StateLeft))
+			e.NotifyJoin(member("b/2", memberlist.StateAlive))
+			e.NotifyLeave(member("b/2", memberlist.StateDead))
+		}, began, []string{addr}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := New(Config{
+				Member: fleet.Member{Node: "a", Life: "1", Role: fleet.RoleController},
+				Bind:   "127.0.0.1:0", Join: []string{addr}, Log: slog.New(slog.DiscardHandler),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			(*events)(r).NotifyJoin(member("b/1", memberlist.StateAlive))
+			tc.happens((*events)(r))
+			if got := r.missing(t.Context(), tc.now); !slices.Equal(got, tc.want) {
+				t.Errorf("to be joined are %v, want %v", got, tc.want)
+			}
+		})
+	}
 }
 
 func TestTwoLivesNewerFirst(t *testing.T) {

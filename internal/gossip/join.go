@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"strconv"
@@ -99,7 +100,7 @@ func (r *Ring) alone() bool {
 // packets takes its whole timeout.
 func (r *Ring) joinMissing(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, addr := range r.missing(ctx) {
+	for _, addr := range r.missing(ctx, time.Now()) {
 		wg.Go(func() {
 			if ctx.Err() != nil {
 				return
@@ -114,8 +115,9 @@ func (r *Ring) joinMissing(ctx context.Context) {
 	wg.Wait()
 }
 
-// missing lists the addresses to join: ip:port, each once.
-func (r *Ring) missing(ctx context.Context) []string {
+// missing lists the addresses to join: ip:port, each once. A member that left
+// in order still answers while it ends, and is not joined again so soon.
+func (r *Ring) missing(ctx context.Context, now time.Time) []string {
 	var wanted []string
 	for _, a := range r.join {
 		wanted = append(wanted, r.resolve(ctx, a)...)
@@ -123,7 +125,11 @@ func (r *Ring) missing(ctx context.Context) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wanted = append(wanted, r.peers.some(peersTriedAtOnce)...)
+	maps.DeleteFunc(r.left, func(_ string, at time.Time) bool { return now.Sub(at) >= leftQuiet })
 	have := map[string]bool{r.addr: true}
+	for a := range r.left {
+		have[a] = true
+	}
 	for _, m := range r.members {
 		have[m.Gossip] = true
 	}
