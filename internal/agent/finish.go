@@ -45,7 +45,7 @@ func (r *replica) finish(ctx context.Context, s *session, cause error) {
 		// What is known already: its runtime may take long to say how it ended.
 		r.drain(strings.Join(append([]string{"its stdout ended"}, r.lastWords()...), "; "))
 	} else if reason, _ := r.stopReason(); reason == "" {
-		r.drain(cause.Error())
+		r.drain(r.mask.text(cause.Error()))
 	}
 	r.awaitCalls(s)
 	ladder := r.stopProcess(ctx, s)
@@ -63,7 +63,7 @@ func (r *replica) finish(ctx context.Context, s *session, cause error) {
 		return true
 	})
 	if err := r.remove(ctx, s); err != nil {
-		reason += "; " + err.Error()
+		reason += "; " + r.mask.text(err.Error())
 	}
 	r.report(ctx, phase, reason, &exit)
 }
@@ -194,6 +194,7 @@ func endedByKill(s *session, exit fleet.Exit) bool {
 func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string) (fleet.Exit, fleet.Phase, string) {
 	stop, _ := r.stopReason()
 	exit.Requested = stop != ""
+	exit.Err = r.mask.text(exit.Err)
 	killed := endedByKill(s, exit)
 	if killed { // it was us
 		exit.OOM = false
@@ -238,7 +239,7 @@ func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string)
 	case cause != nil && ladder == "":
 		parts = append(parts, "ended before it was ready: "+exit.String())
 	case cause != nil:
-		parts = append(parts, cause.Error())
+		parts = append(parts, r.mask.text(cause.Error()))
 	default:
 		parts = append(parts, exit.String())
 	}

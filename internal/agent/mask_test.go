@@ -141,6 +141,22 @@ func TestSecretsAreMaskedEverywhere(t *testing.T) {
 			}
 		})
 	})
+	t.Run("our own words are none of them", func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
+			var out syncBuffer
+			r := newRig(t, agenttest.New(), func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&out, nil)) })
+			r.rt.Handle("a", agenttest.Echo{ExitAtOnce: 3, Complaint: "mode exit: code red"}.Serve)
+			r.start("a", func(tpl *fleet.Template) { tpl.Env = map[string]string{"MODE": "exit", "COLOUR": "code"} })
+			const want = "ended before it was ready: exit code 3; last stderr: mode ***: *** red"
+			if got := r.until("a", fleet.PhaseFailed); got.Reason != want {
+				t.Errorf("reason %q, want %q", got.Reason, want)
+			}
+			if err := r.stop(); err != nil {
+				t.Fatal(err)
+			}
+			contains(t, out.String(), want)
+		})
+	})
 	t.Run("an answer is left as it is", func(t *testing.T) {
 		bubble.Test(t, func(t *testing.T) {
 			r := newRig(t, agenttest.New(), nil)

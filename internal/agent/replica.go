@@ -36,8 +36,9 @@ type replica struct {
 	board   *board
 	budget  *stdio.Budget
 	maxLine int
-	log     *slog.Logger
-	stderr  *stderrRing // and what of stdout is no JSON-RPC
+	log     *slog.Logger // masks
+	plain   *slog.Logger // does not
+	stderr  *stderrRing  // and what of stdout is no JSON-RPC
 	strays  strays
 	mask    *masker
 	// pingless is the agent's.
@@ -72,10 +73,11 @@ type revisionKey struct {
 
 func newReplica(a *Agent, as fleet.Assignment) *replica {
 	mask := newMasker(as.Template.Env)
+	plain := a.log.With("server", string(as.Server), "replica", string(as.ID))
 	return &replica{
 		order: as, node: a.cfg.Node, cluster: a.orders.cluster, runtime: a.cfg.Runtime,
 		board: a.board, budget: a.budget, maxLine: a.cfg.MaxReply,
-		log:  slog.New(mask.handler(a.log.Handler())).With("server", string(as.Server), "replica", string(as.ID)),
+		log: slog.New(mask.handler(plain.Handler())), plain: plain,
 		mask: mask, pingless: &a.pingless,
 		stderr: newStderrRing(),
 		idle:   make(chan struct{}, 1), late: make(chan struct{}, 1), grown: make(chan struct{}, 1),
@@ -104,7 +106,7 @@ func (r *replica) stop(reason string, by time.Time) {
 func (r *replica) drain(reason string) {
 	r.board.move(r.order.ID, fleet.PhaseDraining, func(rep *fleet.Replica) {
 		r.open.Store(false)
-		rep.Reason = r.mask.text(reason)
+		rep.Reason = reason
 		rep.Load = r.load()
 	})
 	notify(r.idle)
@@ -234,12 +236,12 @@ func (r *replica) neverRan(ctx context.Context, err error) {
 		r.report(ctx, fleet.PhaseStopped, reason, nil)
 		return
 	}
-	r.report(ctx, fleet.PhaseFailed, err.Error(), nil)
+	r.report(ctx, fleet.PhaseFailed, r.mask.text(err.Error()), nil)
 }
 
-// report tells the end.
+// report tells the end. What the reason quotes is masked already: a value of
+// env can also be a word of ours.
 func (r *replica) report(ctx context.Context, phase fleet.Phase, reason string, exit *fleet.Exit) {
-	reason = r.mask.text(reason)
 	level := slog.LevelInfo
 	if phase == fleet.PhaseFailed {
 		level = slog.LevelWarn
@@ -252,5 +254,5 @@ func (r *replica) report(ctx context.Context, phase fleet.Phase, reason string, 
 		rep.Load = fleet.Load{Total: r.total.Load()}
 		rep.Log = r.stderr.last(reportLines, reportBytes, false)
 	})
-	r.log.Log(ctx, level, "replica ended", "phase", phase.String(), "reason", reason)
+	r.plain.Log(ctx, level, "replica ended", "phase", phase.String(), "reason", reason)
 }
