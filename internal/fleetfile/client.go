@@ -129,11 +129,17 @@ func (p *parser) expandEditor(body string) (string, bool, error) {
 	return "", false, nil
 }
 
+// withValue returns the entries that are not null: in a client's file, null
+// means that the key is not set.
+func withValue(entries []entry) []entry {
+	return slices.DeleteFunc(slices.Clone(entries), func(e entry) bool { return isNull(e.value) })
+}
+
 // off reports whether the server is switched off in the client.
 func (d *serverDecoder) off() bool {
 	for _, key := range []string{"disabled", "isActive", "enabled"} {
 		n, given := d.given[key]
-		if !given || isNull(n) {
+		if !given {
 			continue
 		}
 		if v, ok := d.boolean(n, join(d.path, key)); ok && v == (key == "disabled") {
@@ -187,7 +193,7 @@ func (d *serverDecoder) commandMapping(entries []entry) []entry {
 	}
 	out := slices.DeleteFunc(slices.Clone(entries), func(e entry) bool { return e.key == "command" })
 	parts, _ := d.mapping(n, join(d.path, "command"))
-	for _, e := range parts {
+	for _, e := range withValue(parts) {
 		if e.key == "path" {
 			e.key = "command"
 		}
@@ -280,7 +286,7 @@ func (d *serverDecoder) clientTimeout(e entry, at string) {
 // clientTools takes the only tools that a client uses; "*" stands for all.
 func (d *serverDecoder) clientTools(n *yaml.Node, at string) {
 	r := resolve(n)
-	if isNull(r) || r.Kind == yaml.ScalarNode && r.Value == "*" {
+	if r.Kind == yaml.ScalarNode && r.Value == "*" {
 		return
 	}
 	var names []string

@@ -270,6 +270,23 @@ func TestFilesOfClients(t *testing.T) {
 			},
 		},
 		{
+			"null for what is not set", "mcp.json", `{"mcpServers": {
+				"a": {"type": null, "command": "x", "args": null, "env": {"KEY": null, "B": "b"}, "cwd": null, "envFile": null, "image": null, "url": null, "timeout": null, "tools": null, "disabled": null, "enabled": null, "dev": null},
+				"b": {"command": null, "url": "http://x"}, "c": {"command": {"path": "y", "args": null}, "env": null},
+				"d": {"command": "docker", "args": ["run", "-i", "-e", "KEY", "mcp/x"], "cwd": null, "user": null, "env": {"KEY": null}}}}`,
+			func(t *testing.T, f *File) {
+				wantNames(t, f, "a", "c", "d")
+				a, plain := f.Servers["a"], mustParse(t, "f.json", `{"mcpServers": {"a": {"command": "x", "env": {"B": "b"}}}}`).Servers["a"]
+				if !reflect.DeepEqual(a, plain) {
+					t.Errorf("got %+v\nwant %+v", a, plain)
+				}
+				if got := f.Servers["d"].Env["KEY"]; got != "s3cret" {
+					t.Errorf("KEY is %q; docker takes it from its own environment", got)
+				}
+			},
+			[]string{"remote servers are left out, since mcpfleet runs stdio servers: b"},
+		},
+		{
 			"a mistyped key", "mcp.json", `{"mcpServers": {"a": {"command": "x", "arg": ["y"], "replcas": 3}, "b": {"command": "x", "arg": ["y"]}}}`,
 			func(t *testing.T, f *File) { wantNames(t, f, "a", "b") },
 			[]string{"keys that mean nothing here are ignored: arg, did you mean args? (a, b), replcas, did you mean replicas? (a)"},

@@ -365,6 +365,9 @@ func (p *parser) pairs(n *yaml.Node, path string, bare func(name string) (string
 	if !valid {
 		return nil, false
 	}
+	if p.foreign {
+		entries = withValue(entries)
+	}
 	for _, e := range entries {
 		at := join(path, e.key)
 		if isNull(e.value) {

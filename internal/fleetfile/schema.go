@@ -76,7 +76,7 @@ func (document) JSONSchemaExtend(s *jsonschema.Schema) {
 // JSONSchemaExtend completes what reflection told of a server.
 func (ServerView) JSONSchemaExtend(s *jsonschema.Schema) {
 	complete(s, serverShape, serverDefaults())
-	s.AllOf = append(imageOrCommand(), absoluteInImage())
+	s.AllOf = append(imageOrCommand(present), absoluteInImage(present))
 }
 
 // JSONSchemaExtend completes what reflection told of a client's server.
@@ -88,10 +88,15 @@ func (clientServer) JSONSchemaExtend(s *jsonschema.Schema) {
 		p, _ := s.Properties.Get(key)
 		p.AnyOf[0] = &jsonschema.Schema{Type: "string", MinLength: new(uint64(1))}
 	}
+	for _, key := range clientShape.order {
+		if form, _ := s.Properties.Get(key); clientShape.keys[key].kind != kindIgnored {
+			s.Properties.Set(key, orNull(form))
+		}
+	}
 	on := *s
 	off := jsonschema.NewProperties()
 	off.Set("disabled", &jsonschema.Schema{Enum: []any{true, "true", "True", "TRUE"}})
-	on.AllOf = append(imageOrCommand(), absoluteInImage())
+	on.AllOf = append(imageOrCommand(notNull), absoluteInImage(notNull))
 	*s = jsonschema.Schema{
 		Type: "object",
 		If:   &jsonschema.Schema{Required: []string{"disabled"}, Properties: off},
@@ -152,18 +157,37 @@ func defaultsOf(view any) map[string]any {
 	return all
 }
 
-// imageOrCommand is what the keys of a server exclude and demand.
-func imageOrCommand() []*jsonschema.Schema {
+// present is the condition that a key is there.
+func present(key string) *jsonschema.Schema { return &jsonschema.Schema{Required: []string{key}} }
+
+// notNull is the condition that a key is there and not null, which is how it
+// counts in the file of a client.
+func notNull(key string) *jsonschema.Schema {
+	keys := jsonschema.NewProperties()
+	keys.Set(key, &jsonschema.Schema{Not: &jsonschema.Schema{Type: "null"}})
+	return &jsonschema.Schema{Required: []string{key}, Properties: keys}
+}
+
+// orNull allows null as well, and keeps what is told of the key.
+func orNull(form *jsonschema.Schema) *jsonschema.Schema {
+	out := anyOf(form, &jsonschema.Schema{Type: "null"})
+	out.Description, form.Description = form.Description, ""
+	return out
+}
+
+// imageOrCommand is what the keys of a server exclude and demand. The function
+// given is the condition under which a key counts.
+func imageOrCommand(given func(key string) *jsonschema.Schema) []*jsonschema.Schema {
 	var forbidden []*jsonschema.Schema
 	for _, key := range serverShape.order {
 		if serverShape.keys[key].forImages() {
-			forbidden = append(forbidden, &jsonschema.Schema{Required: []string{key}})
+			forbidden = append(forbidden, given(key))
 		}
 	}
 	return []*jsonschema.Schema{
-		{OneOf: []*jsonschema.Schema{{Required: []string{"image"}}, {Required: []string{"command"}}}},
+		{OneOf: []*jsonschema.Schema{given("image"), given("command")}},
 		{
-			If:   &jsonschema.Schema{Required: []string{"command"}, Not: runsContainer()},
+			If:   &jsonschema.Schema{AllOf: []*jsonschema.Schema{given("command"), {Not: runsContainer()}}},
 			Then: &jsonschema.Schema{Not: &jsonschema.Schema{AnyOf: forbidden}},
 		},
 	}
@@ -181,8 +205,8 @@ func runsContainer() *jsonschema.Schema {
 }
 
 // absoluteInImage is what cwd must be next to an image.
-func absoluteInImage() *jsonschema.Schema {
+func absoluteInImage(given func(key string) *jsonschema.Schema) *jsonschema.Schema {
 	cwd := jsonschema.NewProperties()
 	cwd.Set("cwd", &jsonschema.Schema{Pattern: `^/|\$`})
-	return &jsonschema.Schema{If: &jsonschema.Schema{Required: []string{"image"}}, Then: &jsonschema.Schema{Properties: cwd}}
+	return &jsonschema.Schema{If: given("image"), Then: &jsonschema.Schema{Properties: cwd}}
 }

@@ -27,6 +27,9 @@ func (p *parser) server(e entry, path, shown string, foreign bool) (fleet.Spec, 
 	if !ok {
 		return fleet.Spec{}, false
 	}
+	if foreign {
+		entries = withValue(entries)
+	}
 	d := &serverDecoder{parser: p, node: e.value, path: path, shown: shown, given: map[string]*yaml.Node{}, spec: defaults()}
 	for _, e := range entries {
 		d.given[e.key] = e.value
