@@ -113,7 +113,7 @@ func (f *flags) check(expectGiven bool) error {
 		wrong("--expect-workers: %d is negative", f.expectWorkers)
 	}
 	if n, err := fleetfile.ParseSize(f.bodyLimit); err != nil || n <= 0 || n > maxBodyLimit {
-		wrong("--body-limit: %q is no size of up to 64m, such as 16m", f.bodyLimit)
+		wrong("--body-limit: must be a size of up to 64m, such as 16m, not %q", f.bodyLimit)
 	}
 	if err := fleet.CheckAllowedHosts(f.allowedHosts); err != nil {
 		wrong("--allowed-hosts: %w", err)

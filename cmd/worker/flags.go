@@ -106,7 +106,7 @@ func (f *flags) validate() error {
 		wrong("--runtime: %w", err)
 	}
 	if f.advertise != "" && strings.ContainsAny(f.advertise, "/ ") {
-		wrong("--advertise: %q is no host", f.advertise)
+		wrong("--advertise: must be a host, not %q", f.advertise)
 	}
 	if f.authFile != "" {
 		if _, err := os.Stat(f.authFile); err != nil {
@@ -149,7 +149,7 @@ func (f *flags) reserved(r fleet.Resources) (fleet.Resources, error) {
 	if f.memory != "" {
 		n, err := fleetfile.ParseSize(strings.TrimSpace(f.memory))
 		if err != nil || n <= 0 {
-			problems = append(problems, fmt.Errorf("--memory: %q is not an amount of memory, such as 4g", f.memory))
+			problems = append(problems, fmt.Errorf("--memory: must be an amount of memory, such as 4g, not %q", f.memory))
 		}
 		r.Memory = n
 	}

@@ -77,11 +77,13 @@ func TestFlagErrors(t *testing.T) {
 		want string
 	}{
 		{[]string{"--name", "a b"}, "--name"},
-		{[]string{"--name", "a", "--runtime", "docker"}, `--runtime: "docker" is none of podman, process, auto`},
-		{[]string{"--name", "a", "--runtime", "podman,"}, `--runtime: "" is none of podman, process, auto`},
+		{[]string{"--name", "a", "--runtime", "docker"}, `--runtime: must be podman, process or auto, not "docker"`},
+		{[]string{"--name", "a", "--runtime", "podman,"}, `--runtime: must be podman, process or auto, not ""`},
 		{[]string{"--name", "a", "--runtime", "process,auto"}, "--runtime: auto cannot be combined with others"},
 		{[]string{"--name", "a", "--runtime", "process,process"}, "--runtime: process is given twice"},
-		{[]string{"--name", "a", "--advertise", "http://x"}, "--advertise"},
+		{[]string{"--name", "a", "--log-level", "waring"}, `--log-level: must be debug, info, warn or error, not "waring"; did you mean "warn"?`},
+		{[]string{"--name", "a", "--log-format", "Json"}, `--log-format: must be text or json, not "Json"; did you mean "json"?`},
+		{[]string{"--name", "a", "--advertise", "http://x"}, `--advertise: must be a host, not "http://x"`},
 		{[]string{"--name", "a", "--registry-authfile", "/does/not/exist"}, "--registry-authfile"},
 		{[]string{"--name", "a", "--nonsense"}, "nonsense"},
 		{[]string{"--name", "a", "extra"}, "extra"},
@@ -102,9 +104,9 @@ func TestFlagErrors(t *testing.T) {
   unknown flag: --runtim for "worker"; did you mean "--runtime" or "--check-runtime"?
   unexpected argument "extra": worker takes flags only
   environment variable MCPFLEET_DRAIN_TIMEOUT: "soon" is not valid for --drain-timeout (duration)
-  --runtime: "docker" is none of podman, process, auto
+  --runtime: must be podman, process or auto, not "docker"
   --cpus: it is negative
-  --log-format: "xml" is none of text, json`
+  --log-format: must be text or json, not "xml"`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -112,14 +113,16 @@ func (a *app) wrong(cmd *cobra.Command, args []string) error {
 }
 
 func (a *app) formatError(cmd *cobra.Command) error {
-	more := cmd.Annotations[moreFormats]
-	switch {
-	case a.output == formatTable, a.output == formatJSON, more != "" && a.output == more:
-		return nil
-	case more != "":
-		return fmt.Errorf("--output must be %s, %s or %s, not %q", formatTable, formatJSON, more, a.output)
+	formats := []string{formatTable, formatJSON}
+	must := formatTable + " or " + formatJSON
+	if more := cmd.Annotations[moreFormats]; more != "" {
+		must = formatTable + ", " + formatJSON + " or " + more
+		formats = append(formats, more)
 	}
-	return fmt.Errorf("--output must be %s or %s, not %q", formatTable, formatJSON, a.output)
+	if slices.Contains(formats, a.output) {
+		return nil
+	}
+	return fmt.Errorf("--output must be %s, not %q%s", must, a.output, nearest.Hint(a.output, formats, nil))
 }
 
 // argumentsError names the arguments that are missing or too many, as the usage

@@ -112,6 +112,7 @@ func TestShowingCommands(t *testing.T) {
 		{name: "get one as a file", args: "get web -o yaml", arrange: func(f *fakeAPI) {
 			f.on("GET /api/v1/servers/web", 200, `{"name":"web","spec":{"image":"a"}}`)
 		}, out: "servers:\n  web:\n    image: a\n"},
+		{name: "get in a form that is mistyped", args: "get -o jsno", code: 2, err: `--output must be table, json or yaml, not "jsno"; did you mean "json"?`},
 		{name: "get in another form", args: "get -o xml", code: 2, err: `--output must be table, json or yaml, not "xml"`},
 		{name: "get of none", args: "get nope", arrange: func(f *fakeAPI) {
 			f.on("GET /api/v1/servers/nope", 404, `{"detail":"there is no server named nope","code":"unknown_server"}`)

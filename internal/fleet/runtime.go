@@ -45,7 +45,7 @@ func ParseRuntimes(text string) ([]string, error) {
 		case name == "auto":
 			return nil, errors.New("auto cannot be combined with others")
 		case name != RuntimePodman && name != RuntimeProcess:
-			return nil, fmt.Errorf("%q is none of podman, process, auto", name)
+			return nil, fmt.Errorf("must be podman, process or auto, not %q", name)
 		case slices.Contains(asked, name):
 			return nil, fmt.Errorf("%s is given twice", name)
 		}

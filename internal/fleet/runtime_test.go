@@ -15,8 +15,8 @@ func TestParseRuntimes(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"": `"" is none of podman, process, auto`, "docker": `"docker" is none of podman, process, auto`,
-		"podman,": `"" is none of podman, process, auto`, "podman,podman": "podman is given twice", "podman,auto": "auto cannot be combined with others",
+		"": `must be podman, process or auto, not ""`, "docker": `must be podman, process or auto, not "docker"`,
+		"podman,": `must be podman, process or auto, not ""`, "podman,podman": "podman is given twice", "podman,auto": "auto cannot be combined with others",
 	} {
 		if got, err := ParseRuntimes(text); err == nil || err.Error() != want {
 			t.Errorf("%q: got %v, %v; want %s", text, got, err, want)

@@ -26,6 +26,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/cmdline"
 	"github.com/mcpfleet/mcpfleet/internal/envflag"
+	"github.com/mcpfleet/mcpfleet/internal/nearest"
 	"github.com/mcpfleet/mcpfleet/internal/sink"
 )
 
@@ -115,11 +116,12 @@ func Logger(w io.Writer, format, level string) (*slog.Logger, error) {
 // CheckLog returns what is wrong with the format and the level of a log.
 func CheckLog(format, level string) error {
 	var problems []error
-	if !slices.Contains([]string{"text", "json"}, format) {
-		problems = append(problems, fmt.Errorf("--log-format: %q is none of text, json", format))
+	if formats := []string{"text", "json"}; !slices.Contains(formats, format) {
+		problems = append(problems, fmt.Errorf("--log-format: must be text or json, not %q%s", format, nearest.Hint(format, formats, nil)))
 	}
 	if err := new(slog.Level).UnmarshalText([]byte(level)); err != nil {
-		problems = append(problems, fmt.Errorf("--log-level: %q is none of debug, info, warn, error", level))
+		hint := nearest.Hint(level, []string{"debug", "info", "warn", "error"}, nil)
+		problems = append(problems, fmt.Errorf("--log-level: must be debug, info, warn or error, not %q%s", level, hint))
 	}
 	return errors.Join(problems...)
 }

@@ -98,7 +98,7 @@ func (c *Config) Validate() error {
 	}
 	if c.Runtime != "" {
 		if _, err := fleet.ParseRuntimes(c.Runtime); err != nil {
-			wrong("--runtime must be auto, podman, process, or both with a comma: %w", err)
+			wrong("--runtime: %w", err)
 		}
 	}
 	if c.CPUs < 0 {
