@@ -35,6 +35,28 @@ func (l jsonListener) Accept() (net.Conn, error) {
 type jsonConn struct {
 	net.Conn
 	handled atomic.Bool // a handler has the request, or had the last one
+	read    int         // bytes so far, as long as they are few
+}
+
+// lineOfHTTP2 is what net/http waits for, to tell HTTP/2 from HTTP/1.
+const lineOfHTTP2 = "PRI * HTTP/2.0"
+
+// Read implements net.Conn. A first line that ends before net/http has what it
+// waits for is none of HTTP, so it is filled up: the client is told at once, not
+// when the time for headers is over.
+func (c *jsonConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.read >= len(lineOfHTTP2) {
+		return n, err
+	}
+	c.read += n
+	if bytes.IndexByte(p[:n], '\n') >= 0 {
+		for ; c.read < len(lineOfHTTP2) && n < len(p); n++ {
+			p[n] = '\n'
+			c.read++
+		}
+	}
+	return n, err
 }
 
 type connKey struct{}

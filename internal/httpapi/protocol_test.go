@@ -17,7 +17,8 @@ import (
 
 // What net/http refuses by itself is told as all errors are.
 func TestRefusalsOfNetHTTP(t *testing.T) {
-	srv := newFixture().serve(t)
+	// No refusal waits for the end of this time.
+	srv := newFixture().serve(t, func(s *http.Server) { s.ReadHeaderTimeout = time.Hour })
 	filled := func(size int) string {
 		head := "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Filler: "
 		const end = "\r\n\r\n"
@@ -29,6 +30,8 @@ func TestRefusalsOfNetHTTP(t *testing.T) {
 		code, detail string
 	}{
 		"no HTTP":                 {"hello, who is there?\r\n\r\n", 400, api.CodeBadRequest, "no valid HTTP"},
+		"a line and no more":      {"GET /\r\n", 400, api.CodeBadRequest, "no valid HTTP"},
+		"one letter":              {"?\n", 400, api.CodeBadRequest, "no valid HTTP"},
 		"TLS":                     {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\x01\r\n\r\n", 400, api.CodeBadRequest, "no valid HTTP"},
 		"no Host":                 {"GET /tools HTTP/1.1\r\n\r\n", 400, api.CodeBadRequest, "missing required Host header"},
 		"two Hosts":               {"GET /tools HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, api.CodeBadRequest, ""},
