@@ -179,6 +179,8 @@ func TestHints(t *testing.T) {
 		{"su: cannot set groups: Operation not permitted", 1, "cap_add"},
 		{"error: failed switching to \"node\": operation not permitted", 1, "cap_add"},
 		{"crun: executable file `x` not found in $PATH", 127, "no such command"},
+		{"ERROR (catatonit:6): failed to exec pid1: No such file or directory", 1, "no such command"},
+		{"ERROR (catatonit:6): failed to exec pid1: Permission denied", 1, "cannot be run"},
 		{"permission denied", 126, "not executable"},
 		{"exec /server: exec format error", 1, "another architecture"},
 		{"short-name \"x\" did not resolve to an alias", 125, "docker.io/"},

@@ -32,9 +32,9 @@ func hint(t *fleet.Template, said string, code int) string {
 		return "write the image's name in full, as docker.io/..."
 	case has("unauthorized", "authentication required", "access denied", "denied: requested"):
 		return "the registry wants credentials: see the worker's registry authfile"
-	case code == 127, has("executable file not found", "command that was not found"):
+	case code == 127, has("executable file not found", "command that was not found"), has("failed to exec pid1") && has("no such file"):
 		return "the image has no such command: see entrypoint and args"
-	case code == 126:
+	case code == 126, has("failed to exec pid1") && has("permission denied"):
 		return "the image's command cannot be run: not executable, or made for another architecture"
 	case has("exec format error"):
 		return "the image is made for another architecture"
