@@ -3,6 +3,7 @@ package fleetfile
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,10 +22,10 @@ var clientSigns = []string{"type", "envFile", "dev", "gallery", "sandbox", "sand
 // clientKeys are keys of clients that mcpfleet ignores. The list only keeps
 // them from being taken for mistyped keys.
 var clientKeys = []string{
-	"alwaysAllow", "auth", "authentication", "authProviderType", "autoApprove", "autostart", "baseUrl", "chatMenu", "description", "dev", "dxtPath",
-	"dxtVersion", "exclude_tags", "gallery", "headers", "httpUrl", "icon", "iconPath", "id", "include_tags", "installSource", "keep_alive", "logoUrl", "longRunning",
-	"name", "oauth", "provider", "providerUrl", "reference", "registryUrl", "sandbox", "sandboxEnabled", "searchKey", "source", "startupTimeout", "tags", "trust",
-	"url", "version", "watchPaths",
+	"alwaysAllow", "auth", "authentication", "authProviderType", "autoApprove", "autostart", "baseUrl", "chatMenu", "configSample", "description", "dev",
+	"disabledAutoApproveTools", "dxtPath", "dxtVersion", "exclude_tags", "gallery", "headers", "httpUrl", "icon", "iconPath", "id", "include_tags", "installedAt",
+	"installSource", "isTrusted", "keep_alive", "logoUrl", "longRunning", "name", "oauth", "provider", "providerUrl", "reference", "registryUrl", "sandbox",
+	"sandboxEnabled", "searchKey", "shouldConfig", "source", "startupTimeout", "tags", "transportType", "trust", "trustedAt", "url", "version", "watchPaths",
 }
 
 // ofClients reports whether a file is in the form of an MCP client.
@@ -135,6 +136,74 @@ func withValue(entries []entry) []entry {
 	return slices.DeleteFunc(slices.Clone(entries), func(e entry) bool { return isNull(e.value) })
 }
 
+// projectServers returns the names of servers that Claude Code keeps for single
+// projects.
+func projectServers(root *yaml.Node) (names []string) {
+	projects := child(root, "projects")
+	if projects == nil {
+		return nil
+	}
+	for _, project := range values(projects) {
+		servers := child(project, "mcpServers")
+		if servers == nil || resolve(servers).Kind != yaml.MappingNode {
+			continue
+		}
+		for i, n := range resolve(servers).Content {
+			if name := resolve(n).Value; i%2 == 0 && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// readSwitches remembers which servers the settings of gemini-cli switch off:
+// those in mcp.excluded, and if mcp.allowed has any, all others.
+func (p *parser) readSwitches(root *yaml.Node) {
+	mcp := child(root, "mcp")
+	if mcp == nil {
+		return
+	}
+	names := func(key string) (all []string) {
+		list := child(mcp, key)
+		if list == nil || resolve(list).Kind != yaml.SequenceNode {
+			return nil
+		}
+		for _, n := range resolve(list).Content {
+			all = append(all, resolve(n).Value)
+		}
+		return all
+	}
+	p.allowed, p.excluded = names("allowed"), names("excluded")
+}
+
+// switchedOff reports whether the file's settings switch a server off.
+func (p *parser) switchedOff(name string) bool {
+	return slices.Contains(p.excluded, name) || len(p.allowed) > 0 && !slices.Contains(p.allowed, name)
+}
+
+// wholeVariable matches a value that gemini-cli and Copilot CLI take for a
+// variable. Others take it as it is, but hardly anybody means it so.
+var wholeVariable = regexp.MustCompile(`^\$([A-Za-z_][A-Za-z0-9_]*)$`)
+
+// wholeVariables replaces the values of env that are one variable without
+// braces, as far as there is such a variable.
+func (d *serverDecoder) wholeVariables(n *yaml.Node, at string, env map[string]string) {
+	m := resolve(n)
+	for i := 0; m.Kind == yaml.MappingNode && i+1 < len(m.Content); i += 2 {
+		name, value := resolve(m.Content[i]).Value, resolve(m.Content[i+1])
+		found := wholeVariable.FindStringSubmatch(value.Value)
+		if value.Kind != yaml.ScalarNode || found == nil || env[name] != value.Value {
+			continue
+		}
+		if v, set := d.opts.Lookup(found[1]); set && badText(v) == "" {
+			env[name] = v
+		} else {
+			d.warnf(value, join(at, name), "looks like a variable that the environment does not have; it is taken as it is")
+		}
+	}
+}
+
 // off reports whether the server is switched off in the client.
 func (d *serverDecoder) off() bool {
 	for _, key := range []string{"disabled", "isActive", "enabled"} {
@@ -154,7 +223,7 @@ var remoteKinds = []string{"http", "https", "sse", "streamable-http", "streamabl
 
 // isRemote reports whether the entry is a server that is reached over HTTP.
 func (d *serverDecoder) isRemote() bool {
-	for _, key := range []string{"type", "transport"} {
+	for _, key := range []string{"type", "transport", "transportType"} {
 		if n, given := d.given[key]; given && slices.ContainsFunc(remoteKinds, func(kind string) bool { return strings.EqualFold(kind, resolve(n).Value) }) {
 			return true
 		}
@@ -208,7 +277,7 @@ func (d *serverDecoder) commandMapping(entries []entry) []entry {
 func (d *serverDecoder) clientKey(e entry) {
 	n, at := e.value, join(d.path, e.key)
 	switch e.key {
-	case "type", "transport":
+	case "type", "transport", "transportType":
 		d.transport(e, at)
 	case "disabled", "isActive", "enabled": // see off
 	case "envFile":

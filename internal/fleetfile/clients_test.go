@@ -17,8 +17,10 @@ import (
 // served, and what means nothing here is named once.
 func TestFilesOfClients(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, ".vscode"), 0o755); err != nil {
-		t.Fatal(err)
+	for _, sub := range []string{".vscode", "here"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	write := func(name, text string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -96,7 +98,7 @@ func TestFilesOfClients(t *testing.T) {
 		},
 		{
 			"Cline", "cline_mcp_settings.json", `{"mcpServers": {
-				"a": {"command": "x", "autoApprove": ["t"], "disabled": false, "timeout": 90, "type": "stdio"},
+				"a": {"command": "x", "autoApprove": ["t"], "disabled": false, "timeout": 90, "transportType": "stdio"},
 				"b": {"command": "x", "disabled": true, "env": {"K": "${NOPE}"}},
 				"c": {"command": "x", "autoApprove": [], "timeout": 120000}}}`,
 			func(t *testing.T, f *File) {
@@ -148,6 +150,33 @@ func TestFilesOfClients(t *testing.T) {
 			[]string{"remote servers are left out, since mcpfleet runs stdio servers: b", "keys that mean nothing here are ignored: trust (a)"},
 		},
 		{
+			"Claude Code, which keeps some for single projects", ".claude.json", `{"mcpServers": {"a": {"type": "stdio", "command": "x"}},
+				"projects": {"/p": {"mcpServers": {"b": {"command": "x"}, "c": {}}}, "/q": {"mcpServers": {"b": {}}}, "/r": {"mcpServers": {}}, "/s": {}}}`,
+			func(t *testing.T, f *File) { wantNames(t, f, "a") },
+			[]string{"servers under projects are left out: b, c; mcpServers at the top holds those that are taken"},
+		},
+		{
+			"a directory that docker would make", "mcp.json", `{"mcpServers": {"a": {"command": "docker", "args": ["run", "-v", "./here:/h", "-v", "./nowhere:/n", "-v", "vol:/v", "img"]}}}`,
+			func(t *testing.T, f *File) {
+				if m := f.Servers["a"].Mounts; len(m) != 3 {
+					t.Errorf("mounts %+v", m)
+				}
+			},
+			[]string{`docker would make these directories, which are not on this machine; podman does not, so make them on the nodes: "./nowhere:/n" (a)`},
+		},
+		{
+			"gemini-cli's variables and switches", "settings.json", `{"mcp": {"excluded": ["b"], "allowed": ["a", "b"]}, "mcpServers": {
+				"a": {"command": "x", "env": {"A": "$KEY", "B": "${KEY}", "C": "$NOPE", "D": "pa$KEY", "E": "$$KEY", "F": "${DOLLAR}"}},
+				"b": {"command": "x"}, "c": {"command": "x"}}}`,
+			func(t *testing.T, f *File) {
+				wantNames(t, f, "a")
+				if want := map[string]string{"A": "s3cret", "B": "s3cret", "C": "$NOPE", "D": "pa$KEY", "E": "$$KEY", "F": "$KEY"}; !reflect.DeepEqual(f.Servers["a"].Env, want) {
+					t.Errorf("env %q, want %q", f.Servers["a"].Env, want)
+				}
+			},
+			[]string{"2:68: mcpServers.a.env.C: looks like a variable that the environment does not have; it is taken as it is"},
+		},
+		{
 			"fastmcp", "mcp.json", `{"mcpServers": {"a": {"transport": "stdio", "command": "x", "description": "d", "icon": "i", "authentication": {"b": 1}, "keep_alive": true, "tools": {"t": {"name": "u"}}},
 				"b": {"transport": "streamable-http", "url": "http://x", "auth": "oauth"}}}`,
 			func(t *testing.T, f *File) { wantNames(t, f, "a") },
@@ -191,6 +220,7 @@ func TestFilesOfClients(t *testing.T) {
 				}
 			},
 			[]string{
+				`docker would make these directories, which are not on this machine; podman does not, so make them on the nodes: "/home/me/private:/data:ro" (private)`,
 				"5:27: mcpServers.broken: this server is left out: command: must be a string, not 7; put it in quotes if it is meant so",
 				"6:52: mcpServers.worse: this server is left out: args[1]: the run option --privileged is not supported",
 				`7:14: mcpServers.worst: this server is left out: must be a mapping of keys to values, not "npx"`,
@@ -225,6 +255,7 @@ func TestFilesOfClients(t *testing.T) {
 			},
 			[]string{
 				"options of docker run that mean nothing here are ignored: docker --context (a), -p (a), --platform (a), --gpus (a), --add-host NAME:host-gateway, as podman calls the host host.containers.internal (a), -v ...:cached (a), -v ...:delegated (a), -v PATH, a volume without a name (a), --mount volume-nocopy (a)",
+				`docker would make these directories, which are not on this machine; podman does not, so make them on the nodes: "/a:/a:z" (a), "/b:/b:ro,Z" (a), "/c:/c:cached" (a), "/d:/d:delegated" (a)`,
 				"1:136: mcpServers.a.args[9]: neither env nor the environment has a variable UNSET, so the container gets none",
 			},
 		},
@@ -296,7 +327,10 @@ func TestFilesOfClients(t *testing.T) {
 				"c": {"command": "npx", "args": ["@modelcontextprotocol/server-memory"], "max_ongoing_requests": 1}, "d": {"image": "docker.io/mcp/memory@sha256:0123456789abcdef0123456789abcdef"}, "e": {"command": "npx", "args": ["@modelcontextprotocol/server-memory-x"]},
 				"f": {"command": "docker", "args": ["run", "-v", "/a:/p:ro", "mcp/filesystem", "/p"]}}}`,
 			func(t *testing.T, f *File) { wantNames(t, f, "a", "b", "c", "d", "e", "f") },
-			[]string{"servers that lose changes when calls run at once need max_ongoing_requests: 1 to keep them all: @modelcontextprotocol/server-memory (a), docker.io/mcp/memory (b, d)"},
+			[]string{
+				`docker would make these directories, which are not on this machine; podman does not, so make them on the nodes: "/a:/p:ro" (f)`,
+				"servers that lose changes when calls run at once need max_ongoing_requests: 1 to keep them all: @modelcontextprotocol/server-memory (a), docker.io/mcp/memory (b, d)",
+			},
 		},
 		{
 			"default server that is left out", "mcp.json", `{"default_server": "b", "mcpServers": {"a": {"command": "x"}, "b": {"command": 7}}}`,

@@ -105,11 +105,14 @@ type parser struct {
 	renamed map[string]string // names in a client's file that are no labels
 	inputs  map[string]string // defaults of the questions that VS Code asks
 
+	allowed, excluded []string // servers, in the settings of gemini-cli
+
 	// What warnings are made of.
 	warnings         []Warning
 	broken           []leftOut
 	remote           []remoteEntry
 	ignored, dropped []named // keys, and options of docker run
+	absent           []named // mounts of docker run lines that are not on this machine
 	losing           []named // servers that lose data when calls run at once
 	renames          []string
 }
@@ -166,6 +169,10 @@ func (p *parser) fileOf(root *yaml.Node) *File {
 	f := &File{Servers: map[fleet.ServerName]fleet.Spec{}}
 	if foreign != nil {
 		p.checkTopKeys(entries)
+		p.readSwitches(root)
+		if names := projectServers(root); len(names) > 0 {
+			p.warnf(nil, "", "servers under projects are left out: %s; mcpServers at the top holds those that are taken", strings.Join(names, ", "))
+		}
 		p.servers(f, foreign, true)
 	} else {
 		p.checkTopKeys(entries)
@@ -210,6 +217,9 @@ func (p *parser) servers(f *File, section *entry, foreign bool) {
 		names[e.key] = badName(e.key) == ""
 	}
 	for _, e := range entries {
+		if p.switchedOff(e.key) {
+			continue
+		}
 		path, shown := section.key+"."+e.key, e.key
 		client := foreign || p.ofVSCode(e.value)
 		if client && badName(e.key) != "" {

@@ -16,7 +16,7 @@ import (
 
 // environment is what variables have in these tests.
 var environment = map[string]string{
-	"KEY": "s3cret", "EMPTY": "", "EVIL": "x\nreplicas: 9\n\"{[", "N": "4", "HOME": "/home/u", "BAD": "not-a-number",
+	"KEY": "s3cret", "DOLLAR": "$KEY", "EMPTY": "", "EVIL": "x\nreplicas: 9\n\"{[", "N": "4", "HOME": "/home/u", "BAD": "not-a-number",
 }
 
 func lookup(name string) (string, bool) {

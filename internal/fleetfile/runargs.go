@@ -1,8 +1,11 @@
 package fleetfile
 
 import (
+	"errors"
+	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -265,7 +268,15 @@ func (d *serverDecoder) runVolume(it item, arg string) {
 		d.drop("-v PATH, a volume without a name") // it would go with the container
 		return
 	}
+	before := len(d.spec.Mounts)
 	d.addVolume(it.node, it.path, arg)
+	if len(d.spec.Mounts) == before || d.opts.Stat == nil {
+		return
+	}
+	m := d.spec.Mounts[before]
+	if _, err := d.opts.Stat(m.Source); !m.IsVolume() && errors.Is(err, fs.ErrNotExist) {
+		d.absent = addNamed(d.absent, strconv.Quote(resolve(it.node).Value), d.shown) // as the file has it: a variable may be secret
+	}
 }
 
 // runMount takes --mount type=bind,source=/a,target=/b,readonly.

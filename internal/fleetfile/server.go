@@ -271,6 +271,9 @@ func (d *serverDecoder) env(n *yaml.Node, at string) map[string]string {
 	if !ok || len(env) == 0 {
 		return nil
 	}
+	if d.foreign && !d.literal {
+		d.wholeVariables(n, at, env)
+	}
 	for name := range env {
 		d.checkEnvName(n, at, name)
 	}

@@ -134,6 +134,9 @@ func (p *parser) summary(f *File) {
 	if len(p.dropped) > 0 {
 		p.warnf(nil, "", "options of docker run that mean nothing here are ignored: %s", listNamed(p.dropped))
 	}
+	if len(p.absent) > 0 {
+		p.warnf(nil, "", "docker would make these directories, which are not on this machine; podman does not, so make them on the nodes: %s", listNamed(p.absent))
+	}
 	if len(p.renames) > 0 {
 		p.warnf(nil, "", "names that cannot be a DNS label are changed: %s", strings.Join(p.renames, ", "))
 	}
