@@ -14,6 +14,7 @@ package gossip
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -62,7 +63,7 @@ const (
 	minRetry          = 100 * time.Millisecond // while alone
 	maxRetry          = 3 * time.Second
 	rejoinInterval    = 5 * time.Second // in company; memberlist never rejoins by itself
-	leftQuiet         = 3 * time.Second // one that left is not joined; by then its leave is over
+	goneQuiet         = leaveTimeout    // a member that is gone is not joined: one that left answers so long
 	resolveTimeout    = 3 * time.Second
 	rememberedPeers   = 64
 	peersTriedAtOnce  = 8
@@ -83,13 +84,14 @@ type Ring struct {
 	board   notice.Board  // same, for any number
 	closed  chan struct{}
 	stop    func() // shuts memberlist down, once
+	hangUp  func() // ends the connections to others, and all that come
 	meta    metaDelegate
 
 	telling sync.Mutex   // one Update at a time
 	member  fleet.Member // as last told
 	mu      sync.Mutex
 	members map[string]fleet.Member // by name in the ring
-	left    map[string]time.Time    // when members left in order, by address
+	gone    map[string]time.Time    // when members left or died, by address
 	peers   *peers
 }
 
@@ -121,7 +123,7 @@ func New(cfg Config) (*Ring, error) {
 	r := &Ring{
 		log: log, join: cfg.Join, self: ringName(member),
 		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), closed: make(chan struct{}),
-		members: make(map[string]fleet.Member), left: make(map[string]time.Time), peers: remembered, member: member,
+		members: make(map[string]fleet.Member), gone: make(map[string]time.Time), peers: remembered, member: member,
 	}
 	mc.Name = r.self
 	r.meta.meta.Store(&meta)
@@ -129,12 +131,22 @@ func New(cfg Config) (*Ring, error) {
 	mc.Events = (*events)(r)
 	ll := &listLog{log: log}
 	mc.Logger = ll.logger()
-	if r.list, err = memberlist.Create(mc); err != nil {
+	ctx, hangUp := context.WithCancel(context.Background())
+	r.hangUp = hangUp
+	bound, err := newTransport(ctx, mc, mc.Logger)
+	if err != nil {
+		hangUp()
 		return nil, fmt.Errorf("gossip on %s: %w", cfg.Bind, err)
+	}
+	mc.Transport = bound
+	if r.list, err = memberlist.Create(mc); err != nil {
+		hangUp()
+		return nil, fmt.Errorf("gossip on %s: %w", cfg.Bind, errors.Join(err, bound.Shutdown()))
 	}
 	r.addr = r.list.LocalNode().Address()
 	r.stop = sync.OnceFunc(func() {
 		close(r.closed)
+		r.hangUp()
 		if err := r.list.Shutdown(); err != nil {
 			log.Warn("gossip did not shut down cleanly", "error", err)
 		}
@@ -251,7 +263,7 @@ func (e *events) NotifyJoin(n *memberlist.Node) {
 	m.Gossip = n.Address()
 	e.mu.Lock()
 	e.members[n.Name] = m
-	delete(e.left, m.Gossip)
+	delete(e.gone, m.Gossip)
 	if n.Name != e.self {
 		e.peers.seen(m.Gossip, time.Now())
 	}
@@ -267,9 +279,7 @@ func (e *events) NotifyLeave(n *memberlist.Node) {
 		e.peers.seen(m.Gossip, time.Now())
 	}
 	delete(e.members, n.Name)
-	if n.State == memberlist.StateLeft {
-		e.left[n.Address()] = time.Now()
-	}
+	e.gone[n.Address()] = time.Now() // memberlist does not tell which
 	e.mu.Unlock()
 	(*Ring)(e).note()
 }

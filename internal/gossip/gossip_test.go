@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -106,58 +107,93 @@ func TestJoinKillReturn(t *testing.T) {
 	await(t, b, 10*time.Second, "a/1", "b/1", "c/2")
 }
 
+// lines is a log that is read while it is written.
+type lines struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
 func TestLeave(t *testing.T) {
-	a, _ := startRing(t, "a", "1", nil)
+	var told lines
+	a, _ := startRing(t, "a", "1", func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&told, nil)) })
 	b, stopB := startRing(t, "b", "1", joining(a.Addr()))
 	await(t, a, 10*time.Second, "a/1", "b/1")
 	await(t, b, 10*time.Second, "a/1", "b/1")
 	stopB()
 	// Sooner than a probe and a suspicion could tell.
 	await(t, a, time.Second, "a/1")
+	if log := told.String(); strings.Contains(log, "msg=joined") {
+		t.Errorf("a joined b while that left:\n%s", log)
+	}
 }
 
-// A member that left in order answers while it ends, and is not joined then.
-// One that was killed, or came back, is.
-func TestLeftIsNotJoined(t *testing.T) {
+// A join that is not answered holds up no stop.
+func TestStopWhileJoining(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, stop := startRing(t, "a", "1", joining(l.Addr().String()))
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took > streamTimeout/2 {
+		t.Errorf("stopped after %v", took)
+	}
+}
+
+// A member that has just gone is not joined: it may be ending.
+func TestGoneIsNotJoinedAtOnce(t *testing.T) {
 	began := time.Now()
 	const addr = "127.0.0.1:9"
-	member := func(name string, state memberlist.NodeStateType) *memberlist.Node {
-		meta, err := encodeMeta(fleet.Member{Node: "b", Life: fleet.LifeID(name[2:]), Role: fleet.RoleWorker})
+	member := func(life string) *memberlist.Node {
+		meta, err := encodeMeta(fleet.Member{Node: "b", Life: fleet.LifeID(life), Role: fleet.RoleWorker})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &memberlist.Node{Name: name, Addr: net.IPv4(127, 0, 0, 1), Port: 9, State: state, Meta: meta}
+		return &memberlist.Node{Name: "b/" + life, Addr: net.IPv4(127, 0, 0, 1), Port: 9, Meta: meta}
 	}
-	for name, tc := range map[string]struct {
-		happens func(*events)
-		now     time.Time
-		want    []string
-	}{
-		"it left":         {func(e *events) { e.NotifyLeave(member("b/1", memberlist.StateLeft)) }, began, nil},
-		"it left earlier": {func(e *events) { e.NotifyLeave(member("b/1", memberlist.StateLeft)) }, began.Add(time.Hour), []string{addr}},
-		"it was killed":   {func(e *events) { e.NotifyLeave(member("b/1", memberlist.StateDead)) }, began, []string{addr}},
-		"it came back and was killed": {func(e *events) {
-			e.NotifyLeave(member("b/1", memberlist.StateLeft))
-			e.NotifyJoin(member("b/2", memberlist.StateAlive))
-			e.NotifyLeave(member("b/2", memberlist.StateDead))
-		}, began, []string{addr}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r, err := New(Config{
-				Member: fleet.Member{Node: "a", Life: "1", Role: fleet.RoleController},
-				Bind:   "127.0.0.1:0", Join: []string{addr}, Log: slog.New(slog.DiscardHandler),
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			(*events)(r).NotifyJoin(member("b/1", memberlist.StateAlive))
-			tc.happens((*events)(r))
-			if got := r.missing(t.Context(), tc.now); !slices.Equal(got, tc.want) {
-				t.Errorf("to be joined are %v, want %v", got, tc.want)
-			}
-		})
+	r, err := New(Config{
+		Member: fleet.Member{Node: "a", Life: "1", Role: fleet.RoleController},
+		Bind:   "127.0.0.1:0", Join: []string{addr}, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer r.Close()
+	see := func(when string, now time.Time, want ...string) {
+		t.Helper()
+		if got := r.missing(t.Context(), now); !slices.Equal(got, want) {
+			t.Errorf("%s, to be joined are %v, want %v", when, got, want)
+		}
+	}
+	see("before it was ever there", began, addr)
+	e := (*events)(r)
+	e.NotifyJoin(member("1"))
+	see("while it is there", began)
+	e.NotifyLeave(member("1"))
+	see("when it has gone", began)
+	see("later", time.Now().Add(goneQuiet), addr)
+	e.NotifyLeave(member("1"))
+	e.NotifyJoin(member("2"))
+	see("in its next life", time.Now().Add(goneQuiet))
 }
 
 func TestTwoLivesNewerFirst(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 // stops everything. It returns nil then, and also after Close.
 func (r *Ring) Run(ctx context.Context) error {
 	defer r.stop()
+	defer context.AfterFunc(ctx, r.hangUp)() // a join under way would be waited for
 	retry := minRetry
 	tick := time.NewTimer(0)
 	defer tick.Stop()
@@ -115,8 +116,9 @@ func (r *Ring) joinMissing(ctx context.Context) {
 	wg.Wait()
 }
 
-// missing lists the addresses to join: ip:port, each once. A member that left
-// in order still answers while it ends, and is not joined again so soon.
+// missing lists the addresses to join: ip:port, each once. A member that has
+// just gone may have left in order, and answer while it ends: it is not joined
+// then.
 func (r *Ring) missing(ctx context.Context, now time.Time) []string {
 	var wanted []string
 	for _, a := range r.join {
@@ -125,9 +127,9 @@ func (r *Ring) missing(ctx context.Context, now time.Time) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wanted = append(wanted, r.peers.some(peersTriedAtOnce)...)
-	maps.DeleteFunc(r.left, func(_ string, at time.Time) bool { return now.Sub(at) >= leftQuiet })
+	maps.DeleteFunc(r.gone, func(_ string, at time.Time) bool { return now.Sub(at) >= goneQuiet })
 	have := map[string]bool{r.addr: true}
-	for a := range r.left {
+	for a := range r.gone {
 		have[a] = true
 	}
 	for _, m := range r.members {

@@ -1,0 +1,72 @@
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// transport is memberlist's own, but for connections to others. Those end when
+// the ring does: memberlist would wait out a member whose machine is gone.
+type transport struct {
+	*memberlist.NetTransport
+	dial func(address string, timeout time.Duration) (net.Conn, error)
+}
+
+// bindTries is how often a port is looked for that is free for TCP and UDP.
+const bindTries = 10
+
+// newTransport binds what mc says, and tells mc the port where that is 0. The
+// end of ctx ends its connections.
+func newTransport(ctx context.Context, mc *memberlist.Config, l *log.Logger) (*transport, error) {
+	tries := 1
+	if mc.BindPort == 0 {
+		tries = bindTries
+	}
+	var nt *memberlist.NetTransport
+	var err error
+	for range tries {
+		nt, err = memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{mc.BindAddr}, BindPort: mc.BindPort, Logger: l})
+		if err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bind: %w", err)
+	}
+	if mc.BindPort == 0 {
+		mc.BindPort, mc.AdvertisePort = nt.GetAutoBindPort(), nt.GetAutoBindPort()
+	}
+	return &transport{nt, func(address string, timeout time.Duration) (net.Conn, error) {
+		c, err := (&net.Dialer{Timeout: timeout}).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return nil, err
+		}
+		return conn{c, context.AfterFunc(ctx, func() { c.Close() })}, nil
+	}}, nil
+}
+
+// DialTimeout implements memberlist.Transport.
+func (t *transport) DialTimeout(address string, timeout time.Duration) (net.Conn, error) {
+	return t.dial(address, timeout)
+}
+
+// DialAddressTimeout implements memberlist.NodeAwareTransport.
+func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	return t.dial(a.Addr, timeout)
+}
+
+// conn is a connection that something else may close.
+type conn struct {
+	net.Conn
+	forget func() bool
+}
+
+func (c conn) Close() error {
+	c.forget()
+	return c.Conn.Close()
+}
