@@ -63,18 +63,25 @@ func Family(table []Process, roots map[int]bool) []ID {
 	return ids
 }
 
-// KillAll kills what find finds until it finds nothing more, or ctx ends: a
-// dying process may have forked meanwhile. It returns the pids it killed, in
-// order. find must return only what lives; its own process is left out.
+// KillAll kills what find finds until it finds nothing twice in a row, or ctx
+// ends: a process may have forked while it died, or forked and ended while the
+// table was read. It returns the pids it killed, in order. find must return only
+// what lives; its own process is left out.
 func KillAll(ctx context.Context, find func() []ID) ([]int, error) {
 	self := syscall.Getpid()
 	var killed []int
+	missed := false
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		left := slices.DeleteFunc(find(), func(id ID) bool { return id.PID == self })
 		if len(left) == 0 {
+			if !missed {
+				missed = true
+				continue
+			}
 			slices.Sort(killed)
 			return slices.Compact(killed), nil
 		}
+		missed = false
 		for _, id := range left {
 			if err := Signal(id, syscall.SIGKILL); err != nil {
 				return killed, err
