@@ -228,7 +228,7 @@ func TestFilesOfClients(t *testing.T) {
 		},
 		{
 			"options of docker run", "mcp.json", `{"mcpServers": {"a": {"command": "docker", "args": ["--context", "x", "container", "run", "-i", "--rm", "--env-file", "run.env", "-e", "UNSET", "-e", "B=b", "-e", "FROM_ENV",
-				"--add-host", "db:10.0.0.7", "-p", "8080:80", "--ipc=private", "--shm-size=1g", "--platform", "linux/amd64", "--tmpfs", "/tmp:size=1m", "--gpus=all", "-h", "box", "--add-host=host.docker.internal:host-gateway", "--dns", "1.1.1.1",
+				"--add-host", "db:10.0.0.7", "--add-host=v4=10.0.0.8", "--add-host=v6=[::1]", "-p", "8080:80", "--ipc=private", "--shm-size=1g", "--platform", "linux/amd64", "--tmpfs", "/tmp:size=1m", "--gpus=all", "-h", "box", "--add-host=host.docker.internal:host-gateway", "--dns", "1.1.1.1",
 				"--ulimit", "nofile=1024", "--security-opt", "seccomp=unconfined", "--stop-timeout", "5", "--health-cmd", "x",
 				"-v", "/a:/a:z", "-v", "/b:/b:ro,Z", "-v", "/c:/c:cached", "-v", "/d:/d:delegated", "-v", "/anonymous", "--mount", "type=volume,src=v,dst=/v,volume-nocopy=true", "--mount", "type=tmpfs,dst=/t",
 				"--cap-drop", "NET_RAW", "--cap-add=SYS_PTRACE,net_admin", "img"], "env": {"FROM_ENV": "yes"}}}}`,
@@ -237,7 +237,7 @@ func TestFilesOfClients(t *testing.T) {
 				if want := map[string]string{"A": `"as it is" # and this`, "KEY": "s3cret", "B": "b", "FROM_ENV": "yes"}; !reflect.DeepEqual(s.Env, want) {
 					t.Errorf("env %q, want %q", s.Env, want)
 				}
-				options := []string{"--add-host=db:10.0.0.7", "--ipc=private", "--shm-size=1g", "--tmpfs=/tmp:size=1m", "--hostname=box", "--dns=1.1.1.1", "--ulimit=nofile=1024", "--security-opt=seccomp=unconfined", "--tmpfs=/t"}
+				options := []string{"--add-host=db:10.0.0.7", "--add-host=v4:10.0.0.8", "--add-host=v6:::1", "--ipc=private", "--shm-size=1g", "--tmpfs=/tmp:size=1m", "--hostname=box", "--dns=1.1.1.1", "--ulimit=nofile=1024", "--security-opt=seccomp=unconfined", "--tmpfs=/t"}
 				if !slices.Equal(s.RunOptions, options) {
 					t.Errorf("options %q, want %q", s.RunOptions, options)
 				}

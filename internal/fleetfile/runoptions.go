@@ -100,6 +100,13 @@ func runOptions() []runOption {
 			}
 		}, "security-opt"),
 		take(func(d *serverDecoder, it item, v string) {
+			// Docker also takes an equals sign between the two, and brackets.
+			if name, address, ok := strings.Cut(v, "="); ok && !strings.Contains(name, ":") {
+				v = name + ":" + address
+			}
+			if name, address, _ := strings.Cut(v, ":"); strings.HasPrefix(address, "[") && strings.HasSuffix(address, "]") {
+				v = name + ":" + address[1:len(address)-1]
+			}
 			if strings.HasSuffix(v, ":"+fleet.HostGateway) {
 				d.drop("--add-host NAME:host-gateway, as podman calls the host host.containers.internal")
 				return

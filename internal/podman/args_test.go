@@ -182,6 +182,8 @@ func TestHints(t *testing.T) {
 		{"ERROR (catatonit:6): failed to exec pid1: No such file or directory", 1, "no such command"},
 		{"ERROR (catatonit:6): failed to exec pid1: Permission denied", 1, "cannot be run"},
 		{"permission denied", 126, "not executable"},
+		{"unable to find user node: no matching entries in passwd file", 126, "no such user"},
+		{"runc create failed: error setting rlimits for ready process: error setting rlimit type 7: operation not permitted", 126, "--ulimit"},
 		{"exec /server: exec format error", 1, "another architecture"},
 		{"short-name \"x\" did not resolve to an alias", 125, "docker.io/"},
 		{"unauthorized: authentication required", 125, "authfile"},

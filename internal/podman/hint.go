@@ -32,6 +32,10 @@ func hint(t *fleet.Template, said string, code int) string {
 		return "write the image's name in full, as docker.io/..."
 	case has("unauthorized", "authentication required", "access denied", "denied: requested"):
 		return "the registry wants credentials: see the worker's registry authfile"
+	case has("unable to find user", "unable to find group", "no matching entries in passwd", "no matching entries in group"):
+		return "the image has no such user or group: see user, and write numbers, as 1000:1000"
+	case has("setting rlimit"):
+		return "the worker may not raise such a limit: see --ulimit"
 	case code == 127, has("executable file not found", "command that was not found"), has("failed to exec pid1") && has("no such file"):
 		return "the image has no such command: see entrypoint and args"
 	case code == 126, has("failed to exec pid1") && has("permission denied"):
