@@ -1,7 +1,9 @@
 package store
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -163,28 +165,67 @@ type peerProgress struct {
 	stored time.Time // when it last had all that was sent
 	index  uint64    // of the last entry that it has
 	cause  string    // why the last request failed; "" if it did not
+	busy   bool      // a request is under way
+	asked  bool      // it was asked to take over leadership, and has stored nothing since
 }
 
-// note notes how a request with part of the log ended. A request with nothing
-// in it is a heartbeat, and is not noted.
-func (p *progress) note(id raft.ServerID, req *raft.AppendEntriesRequest, success bool, err error, now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// of returns what is known of a peer in a term; what is noted of an earlier one
+// is lost. The lock is held.
+func (p *progress) of(id raft.ServerID, term uint64, now time.Time) *peerProgress {
 	if p.peers == nil {
 		p.peers = make(map[raft.ServerID]*peerProgress)
 	}
 	one := p.peers[id]
-	if one == nil || one.term != req.Term {
-		one = &peerProgress{term: req.Term, since: now}
+	if one != nil && one.term > term {
+		return new(peerProgress)
+	}
+	if one == nil || one.term < term {
+		one = &peerProgress{term: term, since: now}
 		p.peers[id] = one
 	}
+	return one
+}
+
+// begin notes that a request with part of the log is under way until end.
+func (p *progress) begin(id raft.ServerID, term uint64, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.of(id, term, now).busy = true
+}
+
+func (p *progress) end(id raft.ServerID, term uint64, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.of(id, term, now).busy = false
+}
+
+// ask notes that a peer is asked to take over leadership. Raft sends it the rest
+// of the log first. A second such order would wait until the request under way
+// has ended, which it may never do, and raft takes no entries meanwhile (1.8:
+// leadershipTransfer, triggerDeferErrorCh): ask refuses it.
+func (p *progress) ask(id raft.ServerID, term uint64, now time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	one := p.of(id, term, now)
+	if one.busy && one.asked {
+		return errors.New("it has stored nothing since it was last asked" + one.because())
+	}
+	one.asked = true
+	return nil
+}
+
+// note notes how an attempt to send a part of the log ended.
+func (p *progress) note(id raft.ServerID, req *raft.AppendEntriesRequest, success bool, err error, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	one := p.of(id, req.Term, now)
 	switch {
 	case err != nil:
 		one.cause = err.Error()
 	case !success:
 		one.cause = "it refuses what it is sent"
 	default:
-		one.cause, one.stored = "", now
+		one.cause, one.stored, one.asked = "", now, false
 		one.index = max(one.index, req.PrevLogEntry+uint64(len(req.Entries)))
 	}
 }
@@ -286,6 +327,15 @@ func (s *Store) peersProblem() string {
 		}
 	}
 	return strings.Join(all, "; ")
+}
+
+// replicates reports whether this controller leads in a term and sends its log
+// to another one.
+func (s *Store) replicates(id raft.ServerID, term uint64) bool {
+	if now, leads := s.leaderTerm(); !leads || now != term {
+		return false
+	}
+	return slices.ContainsFunc(s.raft.GetConfiguration().Configuration().Servers, func(m raft.Server) bool { return m.ID == id })
 }
 
 // giveUp gives leadership up when the disk hangs. Raft's main loop waits for

@@ -181,6 +181,14 @@ func (s *Store) successors(to fleet.ControllerID) ([]fleet.ControllerID, error) 
 func (s *Store) transfer(ctx context.Context, targets []fleet.ControllerID) error {
 	var errs []error
 	for _, id := range targets {
+		term, leads := s.leaderTerm()
+		if !leads {
+			return nil
+		}
+		if err := s.net.progress.ask(raft.ServerID(id), term, time.Now()); err != nil {
+			errs = append(errs, fmt.Errorf("hand leadership to %s: %w", id, err))
+			continue
+		}
 		done := make(chan error, 1)
 		leave := s.reenter()
 		go func() { // raft cannot be told to give up
@@ -197,9 +205,9 @@ func (s *Store) transfer(ctx context.Context, targets []fleet.ControllerID) erro
 			return fmt.Errorf("%w: %w", fleet.ErrOutcomeUnknown,
 				errors.Join(append(errs, fmt.Errorf("hand leadership to %s: %w", id, context.Cause(ctx)))...))
 		}
-		if _, leads := s.leaderTerm(); !leads {
-			return nil
-		}
+	}
+	if _, leads := s.leaderTerm(); !leads {
+		return nil
 	}
 	return fmt.Errorf("%w: %w", fleet.ErrConflict, errors.Join(errs...))
 }

@@ -33,7 +33,9 @@ type transport struct {
 	intake   intake        // from leaders, while it follows
 	gaveUp   atomic.Uint64 // the last term whose leadership was given up
 	watch    *diskWatch
-	term     func() uint64 // raft's; set before the layer is ready
+	// Both are set before the layer is ready.
+	term       func() uint64 // raft's
+	replicates func(id raft.ServerID, term uint64) bool
 
 	requests chan raft.RPC // to raft's main loop
 	done     chan struct{} // closed by shut
@@ -70,18 +72,54 @@ func newTransport(dir *Dir, cfg Config, f *fsm, log *hclogger, watch *diskWatch,
 	return t
 }
 
-// AppendEntries notes which requests were answered: Read needs answers to
-// requests that were sent after it began.
+const (
+	minResend = 50 * time.Millisecond
+	maxResend = 500 * time.Millisecond
+)
+
+// AppendEntries sends a part of the log again until it is stored, as long as
+// this controller leads and the other one is a member. Raft would do so itself,
+// but waits up to 10 s when a few attempts have failed: a controller that comes
+// back would hear heartbeats meanwhile, and know nothing of what was written.
 func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if isHeartbeat(req) {
+		return t.appendOnce(id, addr, req, resp)
+	}
+	t.progress.begin(id, req.Term, time.Now())
+	for wait := minResend; ; wait = min(2*wait, maxResend) {
+		err := t.appendOnce(id, addr, req, resp)
+		t.progress.note(id, req, resp.Success, err, time.Now())
+		if err == nil || !t.again(id, req.Term, wait) {
+			t.progress.end(id, req.Term, time.Now())
+			return err
+		}
+	}
+}
+
+// again waits a while, and reports whether a request that failed is to be sent
+// again then.
+func (t *transport) again(id raft.ServerID, term uint64, wait time.Duration) bool {
+	select {
+	case <-time.After(wait):
+	case <-t.done:
+		return false
+	}
+	select {
+	case <-t.layer.ready:
+		return t.replicates(id, term)
+	case <-t.done:
+		return false
+	}
+}
+
+// appendOnce sends a request once and notes whether it was answered: Read needs
+// answers to requests that were sent after it began.
+func (t *transport) appendOnce(id raft.ServerID, addr raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if req.Term <= t.gaveUp.Load() {
 		return errGaveUp
 	}
 	sent := time.Now()
-	err := t.NetworkTransport.AppendEntries(id, addr, req, resp)
-	if !isHeartbeat(req) {
-		t.progress.note(id, req, resp.Success, err, time.Now())
-	}
-	if err != nil {
+	if err := t.NetworkTransport.AppendEntries(id, addr, req, resp); err != nil {
 		return err
 	}
 	if resp.Success && resp.Term == req.Term {
