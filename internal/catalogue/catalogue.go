@@ -50,9 +50,9 @@ type Server struct {
 	Name        fleet.ServerName
 	DefaultTool string  // "" for none
 	Offers      []Offer // of its READY replicas
-	// SwitchedOffBy returns the key of the server's spec that switches a tool
-	// off, or "". Such a tool is neither listed nor found. Nil switches none.
-	SwitchedOffBy func(tool string) string
+	// EnabledTools and DisabledTools are those of the server's spec. A tool that
+	// they switch off is neither listed nor found.
+	EnabledTools, DisabledTools []string
 	// Reason tells, while nothing is offered, why: shown to callers.
 	Reason string
 	// Failed: nothing is offered because replicas do not start, or none is
@@ -137,6 +137,9 @@ func (c *Catalogue) Resolve(name fleet.ServerName, tool string) (fleet.Tool, err
 		return snap.missing(tool)
 	}
 	s, err := snap.known(name)
+	if srv := snap.servers[name]; err != nil && srv != nil && !srv.filter.Offers(tool) {
+		return fleet.Tool{}, srv.noTool(tool) // whatever its tools are
+	}
 	if err != nil {
 		return fleet.Tool{}, err
 	}
@@ -181,6 +184,8 @@ type server struct {
 	reason      string
 	failed      bool
 	stopped     bool
+	// filter has the spec's enabled and disabled tools, and nothing else.
+	filter fleet.Spec
 
 	hash  string  // of the catalogue shown; "" while none is known
 	all   []*tool // what the server has, in its order
@@ -209,13 +214,14 @@ func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server
 	}
 	next := *s
 	next.name, next.defaultTool, next.reason, next.failed, next.stopped = v.Name, v.DefaultTool, v.Reason, v.Failed, v.Stopped
+	next.filter = fleet.Spec{EnabledTools: v.EnabledTools, DisabledTools: v.DisabledTools}
 	if hash := choose(v.Offers, s.hash); hash != "" && hash != s.hash {
 		if c := lookup(hash); c != nil {
 			next.hash = hash
 			next.all = parseTools(v.Name, c.Tools)
 		}
 	}
-	if off := switchedOff(next.all, v.SwitchedOffBy); next.hash != s.hash || !maps.Equal(off, s.off) {
+	if off := switchedOff(next.all, &next.filter); next.hash != s.hash || !maps.Equal(off, s.off) {
 		next.offer(off)
 	}
 	next.others = otherHashes(v.Offers, next.hash)
@@ -232,13 +238,12 @@ func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server
 		}
 	}
 	next.extra = maps.Clone(next.theirs)
-	maps.DeleteFunc(next.extra, func(name string, _ *tool) bool {
-		return v.SwitchedOffBy != nil && v.SwitchedOffBy(name) != ""
-	})
+	maps.DeleteFunc(next.extra, func(name string, _ *tool) bool { return !next.filter.Offers(name) })
 	if next.hash != "" {
 		next.reason, next.failed = "", false // not shown, so no reason for a new snapshot
 	}
 	if next.hash == s.hash && slices.Equal(next.others, s.others) && maps.Equal(next.extra, s.extra) && maps.Equal(next.off, s.off) &&
+		slices.Equal(next.filter.EnabledTools, s.filter.EnabledTools) && slices.Equal(next.filter.DisabledTools, s.filter.DisabledTools) &&
 		next.name == s.name && next.defaultTool == s.defaultTool &&
 		next.reason == s.reason && next.failed == s.failed && next.stopped == s.stopped {
 		return s
@@ -247,13 +252,10 @@ func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server
 }
 
 // switchedOff returns which of the tools are not offered, and why.
-func switchedOff(all []*tool, by func(string) string) map[string]string {
-	if by == nil {
-		return nil
-	}
+func switchedOff(all []*tool, filter *fleet.Spec) map[string]string {
 	var off map[string]string
 	for _, t := range all {
-		if key := by(t.Name); key != "" {
+		if key := filter.SwitchedOffBy(t.Name); key != "" {
 			if off == nil {
 				off = make(map[string]string)
 			}

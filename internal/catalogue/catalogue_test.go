@@ -466,8 +466,8 @@ func TestSwitchedOff(t *testing.T) {
 	offers := map[fleet.ServerName][]Offer{"main": w.offer("m", "search", "delete", "zeta"), "ant": w.offer("a", "dig", "drop")}
 	update := func(main, ant fleet.Spec) {
 		c.Update(View{Default: "main", Lookup: w.lookup, Servers: []Server{
-			{Name: "main", DefaultTool: "search", Offers: offers["main"], SwitchedOffBy: main.SwitchedOffBy},
-			{Name: "ant", Offers: offers["ant"], SwitchedOffBy: ant.SwitchedOffBy},
+			{Name: "main", DefaultTool: "search", Offers: offers["main"], EnabledTools: main.EnabledTools, DisabledTools: main.DisabledTools},
+			{Name: "ant", Offers: offers["ant"], EnabledTools: ant.EnabledTools, DisabledTools: ant.DisabledTools},
 		}})
 	}
 	check := func(want ...string) {
@@ -503,6 +503,47 @@ func TestSwitchedOff(t *testing.T) {
 	check("search", "delete", "zeta", "ant__dig", "ant__drop")
 }
 
+// A tool that the spec switches off is unknown also while its server has not
+// told its tools. What another server might have is not denied.
+func TestSwitchedOffBeforeItIsKnown(t *testing.T) {
+	w := world{}
+	c := New()
+	main := Server{Name: "main", DefaultTool: "search", Reason: "it starts", DisabledTools: []string{"delete"}}
+	ant := Server{Name: "ant", Offers: w.offer("a", "dig"), EnabledTools: []string{"dig"}}
+	check := func(server fleet.ServerName, tool string, kind error, want string) {
+		t.Helper()
+		if got, err := c.Resolve(server, tool); !errors.Is(err, kind) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s %s: got %+v, %v; want %q", server, tool, got, err, want)
+		}
+	}
+	update := func() { c.Update(View{Default: "main", Lookup: w.lookup, Servers: []Server{main, ant}}) }
+	update()
+	const off = `tool "delete" of server "main" is switched off by disabled_tools`
+	check("main", "delete", fleet.ErrUnknownTool, off)
+	check("", "main__delete", fleet.ErrUnknownTool, off)
+	check("", "delete", fleet.ErrUnknownTool, off)
+	check("main", "other", fleet.ErrCatalogueUnknown, "it starts")
+	check("", "other", fleet.ErrCatalogueUnknown, "it starts")
+
+	main.DisabledTools = []string{"other"}
+	update()
+	check("main", "delete", fleet.ErrCatalogueUnknown, "it starts")
+	check("main", "other", fleet.ErrUnknownTool, "disabled_tools")
+
+	main.DisabledTools = []string{"dig", "delete"}
+	update()
+	check("", "dig", fleet.ErrCatalogueUnknown, "it starts") // it is ant's once main's tools are known
+
+	ant.Offers, ant.Reason, ant.Stopped = nil, "replicas is 0", true
+	ant.Name = "bee" // nothing is known of it
+	update()
+	check("bee", "fly", fleet.ErrUnknownTool, `switched off by enabled_tools`)
+	check("bee", "dig", fleet.ErrStopped, "replicas is 0")
+	ant.Stopped = false
+	update()
+	check("", "delete", fleet.ErrCatalogueUnknown, "it starts") // bee may have one
+}
+
 // Replicas that list other tools than those that are shown: theirs are found
 // and not listed, unless they are switched off.
 func TestToolsOfSomeReplicas(t *testing.T) {
@@ -512,12 +553,7 @@ func TestToolsOfSomeReplicas(t *testing.T) {
 	c := New()
 	show := func(off string, offers ...Offer) {
 		c.Update(View{Default: "main", Lookup: w.lookup, Servers: []Server{
-			{Name: "main", Offers: offers, SwitchedOffBy: func(tool string) string {
-				if tool == off {
-					return "disabled_tools"
-				}
-				return ""
-			}},
+			{Name: "main", Offers: offers, DisabledTools: []string{off}},
 			{Name: "zoo", Offers: zoo},
 		}})
 	}

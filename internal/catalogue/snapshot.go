@@ -2,6 +2,7 @@ package catalogue
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -164,7 +165,7 @@ func (s *snapshot) known(name fleet.ServerName) (*server, error) {
 func (s *snapshot) missing(name string) (fleet.Tool, error) {
 	if prefix, rest, ok := strings.Cut(name, separator); ok {
 		if srv := s.servers[fleet.ServerName(prefix)]; srv != nil {
-			if srv.hash == "" {
+			if srv.hash == "" && srv.filter.Offers(rest) {
 				return fleet.Tool{}, notKnown([]*server{srv})
 			}
 			return fleet.Tool{}, srv.noTool(rest)
@@ -189,6 +190,12 @@ func (s *snapshot) missing(name string) (fleet.Tool, error) {
 	}
 	// Compared both as typed and bare, told by the name that can be called.
 	bare := !strings.Contains(name, separator)
+	if bare && def != nil && def.hash == "" && !def.filter.Offers(name) {
+		elsewhere := len(offered) > 0 || slices.ContainsFunc(unknown, func(s *server) bool { return s != def })
+		if !elsewhere {
+			return fleet.Tool{}, def.noTool(name)
+		}
+	}
 	hint := nearest.Hint(name, append(names, shown...), append(shown, shown...))
 	switch {
 	case len(unknown) > 0 && (hint == "" || bare && def != nil && def.hash == ""):
@@ -202,7 +209,11 @@ func (s *snapshot) missing(name string) (fleet.Tool, error) {
 }
 
 func (s *server) noTool(name string) error {
-	if key := s.off[name]; key != "" {
+	key := s.off[name]
+	if s.hash == "" {
+		key = s.filter.SwitchedOffBy(name)
+	}
+	if key != "" {
 		return lookupErrorf(fleet.ErrUnknownTool, "tool %s of server %q is switched off by %s", quote(name), s.name, key)
 	}
 	names := make([]string, len(s.order))

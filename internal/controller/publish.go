@@ -203,7 +203,7 @@ func endsOf(list []*fleet.Replica) (ends []route.End) {
 func offerOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Replica) catalogue.Server {
 	s := catalogue.Server{
 		Name: d.Name, DefaultTool: d.Spec.DefaultTool, Reason: st.Reason,
-		Failed: st.StartFailed, Stopped: d.Spec.Replicas == 0, SwitchedOffBy: d.Spec.SwitchedOffBy,
+		Failed: st.StartFailed, Stopped: d.Spec.Replicas == 0, EnabledTools: d.Spec.EnabledTools, DisabledTools: d.Spec.DisabledTools,
 	}
 	for _, r := range serving {
 		s.Offers = append(s.Offers, catalogue.Offer{Revision: r.Revision, Hash: r.Catalogue})
