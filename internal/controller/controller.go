@@ -179,6 +179,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 				Record: func(kind, message string) { happened.Record(events.Event{Kind: kind, Message: message}) },
 			}),
 			catalogues: &catalogueKeeper{state, observer, log},
+			toolNames:  &toolNames{desired: state, record: happened.Record, log: log},
 			copier:     &eventCopier{write, happened},
 		}).Run(gctx)
 	})

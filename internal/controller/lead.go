@@ -20,6 +20,7 @@ type leadership struct {
 	reconciler *reconcile.Reconciler
 	keeper     *membership.Keeper
 	catalogues *catalogueKeeper
+	toolNames  *toolNames
 	events     *events.Log
 	copier     *eventCopier
 	log        *slog.Logger
@@ -59,6 +60,7 @@ func (l *leadership) lead(ctx context.Context, order fleet.Order) {
 	parts.Go(func() error { return l.reconciler.Lead(ctx, order) })
 	parts.Go(func() error { return l.keeper.Run(ctx) })
 	parts.Go(func() error { return l.catalogues.Run(ctx) })
+	parts.Go(func() error { return l.toolNames.Run(ctx) })
 	if err := parts.Wait(); err != nil {
 		l.log.Error("leading", "err", err)
 	}
