@@ -60,7 +60,6 @@ func (d *serverDecoder) finish() {
 	d.checkTools()
 	d.checkContainerEnv()
 	d.checkRunOptions()
-	d.checkConcurrency()
 }
 
 // checkRunOptions refuses options that do not go together, or with other keys.

@@ -333,6 +333,16 @@ func TestFilesOfClients(t *testing.T) {
 			},
 		},
 		{
+			"a server that loses changes, and is left out", "mcp.json", `{"mcpServers": {"a": {"command": "npx", "args": ["@modelcontextprotocol/server-memory"], "replicas": 0.5}, "b": {"command": "x"},
+				"C D": {"command": 7}, "E F": {"command": "x", "disabled": true}, "G H": {"url": "http://x"}}}`,
+			func(t *testing.T, f *File) { wantNames(t, f, "b") },
+			[]string{
+				"remote servers are left out, since mcpfleet runs stdio servers: G H",
+				`1:102: mcpServers.a: this server is left out: replicas: must be a whole number, not "0.5"`,
+				"2:24: mcpServers.C D: this server is left out: command: must be a string, not 7; put it in quotes if it is meant so",
+			},
+		},
+		{
 			"default server that is left out", "mcp.json", `{"default_server": "b", "mcpServers": {"a": {"command": "x"}, "b": {"command": 7}}}`,
 			func(t *testing.T, f *File) {
 				if f.DefaultServer != "" {

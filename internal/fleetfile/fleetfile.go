@@ -227,7 +227,6 @@ func (p *parser) servers(f *File, section *entry, foreign bool) {
 			e.key = labelFor(e.key, names)
 			names[e.key] = true
 			p.renamed[shown] = e.key
-			p.renames = append(p.renames, fmt.Sprintf("%q is served as %s", shown, e.key))
 		}
 		if why := badName(e.key); why != "" {
 			if proposal := proposeName(e.key); proposal != "" {
@@ -242,6 +241,9 @@ func (p *parser) servers(f *File, section *entry, foreign bool) {
 		case client && !p.literal && len(p.errs) > before:
 			p.leaveOut(fleet.ServerName(e.key), e.keyNode, path, before)
 		case keep:
+			if e.key != shown {
+				p.renames = append(p.renames, fmt.Sprintf("%q is served as %s", shown, e.key))
+			}
 			f.Servers[fleet.ServerName(e.key)] = spec
 		}
 	}

@@ -47,6 +47,7 @@ func (p *parser) server(e entry, path, shown string, foreign bool) (fleet.Spec, 
 			return fleet.Spec{}, false
 		}
 	}
+	before := len(p.errs)
 	for _, e := range entries {
 		d.key(e)
 	}
@@ -57,6 +58,9 @@ func (p *parser) server(e entry, path, shown string, foreign bool) (fleet.Spec, 
 		d.commandOrImage()
 	}
 	d.finish()
+	if len(p.errs) == before { // else it is left out
+		d.checkConcurrency()
+	}
 	return d.spec, true
 }
 
