@@ -146,15 +146,17 @@ func logOptions(query string) (o logQuery, err error) {
 			o.tail = int(n)
 		}
 	}
-	for name, to := range map[string]*bool{"follow": &o.follow, "timestamps": &o.timestamps} {
-		text, ok := values[name]
-		if !ok || text[0] == "" {
-			*to = ok
-			continue
+	flag := func(name string) bool {
+		text, given := values[name]
+		if !given || text[0] == "" {
+			return given
 		}
-		if *to, err = strconv.ParseBool(text[0]); err != nil {
-			return o, badRequest("%s must be true or false, got %s", name, shorten(text[0]))
+		v, wrong := strconv.ParseBool(text[0])
+		if wrong != nil && err == nil {
+			err = badRequest("%s must be true or false, got %s", name, shorten(text[0]))
 		}
+		return v
 	}
-	return o, nil
+	o.follow, o.timestamps = flag("follow"), flag("timestamps")
+	return o, err
 }

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -87,7 +88,7 @@ func (p *params) duration(name string, least, most, def time.Duration) time.Dura
 // ?dryrun=1 must not be done for real.
 func (p *params) end(write bool) error {
 	if write {
-		for name := range p.values {
+		for _, name := range slices.Sorted(maps.Keys(p.values)) {
 			if !slices.Contains(p.known, name) {
 				p.wrong("unknown query parameter %s%s", shorten(name), nearest.Hint(name, p.known, nil))
 			}

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -111,7 +112,7 @@ func (f *fields) parse(keys []string) error {
 	if err := json.Unmarshal(f.body, &all); err != nil {
 		return badRequest("%v", err)
 	}
-	for key := range all {
+	for _, key := range slices.Sorted(maps.Keys(all)) {
 		if !slices.Contains(keys, key) {
 			return badRequest("unknown key %s%s", shorten(key), nearest.Hint(key, keys, nil))
 		}
