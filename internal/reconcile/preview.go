@@ -35,7 +35,7 @@ func (p *pass) scene(now time.Time) scene {
 // copied returns a scene to act in that leaves this one as it is.
 func (s scene) copied() scene {
 	m := newMemory(s.mem.log, middling, newHistory())
-	m.leads, m.drained, m.unfit = true, maps.Clone(s.mem.drained), maps.Clone(s.mem.unfit)
+	m.leads, m.drained, m.unfit, m.left = true, maps.Clone(s.mem.drained), maps.Clone(s.mem.unfit), maps.Clone(s.mem.left)
 	for id, f := range s.mem.fences {
 		m.fences[id] = &fence{order: order{acked: f.acked, first: f.first}, refused: f.refused}
 	}
@@ -123,7 +123,9 @@ func (s *scene) play() (out []PlannedAction) {
 			servers[i].back, servers[i].stable = backoff{everReady: true}, backoff{everReady: true}
 		}
 		began := len(out)
-		decisions := plan(s.now, servers, newRoom(m.rooms(s.snap, s.intents, s.now), m.all()))
+		rm := newRoom(m.rooms(s.snap, s.intents, s.now), m.all())
+		rm.awaited = m.awaited()
+		decisions := plan(s.now, servers, rm)
 		for i, d := range decisions {
 			for _, a := range d.actions {
 				out = append(out, s.act(&servers[i], a, len(out)))

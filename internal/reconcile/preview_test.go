@@ -101,6 +101,28 @@ func TestPreviewOfWhatHasNoRoom(t *testing.T) {
 	})
 }
 
+// A worker that has stopped may come back, in a preview as in fact: a stopping
+// node keeps its replicas until then, so that their stop is due to the change.
+func TestPreviewAwaitsRestartedWorkers(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, "n1", "n2")
+		w.desired.set(server("a", 1, 1), server("b", 1, 1))
+		w.control()
+		defer w.stop()
+		w.until(5*time.Second, "deployed", w.converged)
+		w.workers[0].Drain()
+		w.until(5*time.Second, "its replica has moved", w.empty(w.workers[0]))
+		w.leave(w.workers[0])
+		time.Sleep(100 * time.Millisecond)
+		w.workers[1].Drain()
+		time.Sleep(time.Second)
+		got, err := w.rec.Preview(t.Context(), []fleet.Server{server("b", 1, 1)}, nil)
+		if want := []string{"stop a 1 on n2: the server was removed"}; err != nil || !slices.Equal(lines(got), want) {
+			t.Errorf("got %q, %v; want %q", lines(got), err, want)
+		}
+	})
+}
+
 // Previews of a server that does not start assume that it will.
 func TestPreviewIgnoresBackoff(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
