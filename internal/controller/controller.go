@@ -134,6 +134,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	seed.writes, seed.caughtUp = write, caughtUp.done
 	leaving, stopping := make(chan struct{}), make(chan struct{})
 	front := &view{cfg: cfg, leaving: leaving, self: self, writes: write, observer: observer, caughtUp: caughtUp, seed: seed}
+	write.mayLack = front.mayLack
 	pub := &publisher{desired: state, observer: observer, reconciler: reconciler, router: router, catalogue: offers, front: front}
 	pub.publish() // what is desired is known before the first request
 	registry.MustRegister(front)

@@ -137,7 +137,7 @@ func (s *view) mayLack() string {
 	if why := s.incomplete(); why != "" {
 		return why
 	}
-	return s.writes.Stale()
+	return s.writes.Store.Stale()
 }
 
 // empty tells whether no server is known here.

@@ -23,7 +23,13 @@ type writes struct {
 	ring  *gossip.Ring
 	peers *http.Client // to other controllers
 	gate  writeGate
+	// mayLack says why servers that exist may be unknown here; "" if none is.
+	mayLack func() string
 }
+
+// Stale implements httpapi.Desired. Beside what the store knows it tells that
+// this controller starts, or was stopped or cut off.
+func (w *writes) Stale() string { return w.mayLack() }
 
 // Propose implements httpapi.Desired.
 func (w *writes) Propose(ctx context.Context, c desired.Command) (desired.Result, error) {

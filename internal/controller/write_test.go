@@ -1,6 +1,10 @@
 package controller
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/mcpfleet/mcpfleet/internal/httpapi"
+)
 
 func TestWriteGate(t *testing.T) {
 	var g writeGate
@@ -37,5 +41,17 @@ func TestWriteGate(t *testing.T) {
 	g.open()
 	if !g.enter() {
 		t.Error("both opened it")
+	}
+}
+
+// What is read without a leader is denied for no other reasons than tools are:
+// a controller that was cut off, or has just started, denies nothing.
+func TestStaleTellsAllThatMayBeMissing(t *testing.T) {
+	var why string
+	var d httpapi.Desired = &writes{mayLack: func() string { return why }}
+	for _, why = range []string{"this controller was stopped or cut off, and does not know yet all that was written meanwhile", ""} {
+		if got := d.Stale(); got != why {
+			t.Errorf("got %q, want %q", got, why)
+		}
 	}
 }
