@@ -46,6 +46,9 @@ const (
 	// unwatched is how long nobody may have watched before a node that drains
 	// gives up waiting for somebody to move its replicas.
 	unwatched = 2 * time.Second
+	// noLeader is how long a node that drains waits for a sign of a leader, which
+	// alone can move its replicas. A new one is elected within two seconds.
+	noLeader = 5 * time.Second
 	// lastCalls bounds how long running calls may take at the end of a drain:
 	// who waits for it has waited long.
 	lastCalls = 3 * time.Second
@@ -153,9 +156,9 @@ func (a *Agent) Node() fleet.NodeInfo { return a.cfg.Node }
 // Run sweeps, then supervises replicas until ctx ends. Then it reports that
 // the node drains: it starts nothing more, and goes on serving until the
 // controllers have stopped every replica, DrainTimeout has passed, nobody
-// watches, or it has to hurry. It stops the rest, gives their running calls
-// some seconds more, and returns when nothing is left. Watches end after Run
-// has.
+// watches, no controller leads, or it has to hurry. It stops the rest, gives
+// their running calls some seconds more, and returns when nothing is left.
+// Watches end after Run has.
 func (a *Agent) Run(ctx context.Context) error {
 	defer close(a.stopped)
 	defer a.orders.close()
@@ -205,13 +208,14 @@ func (a *Agent) supervise(ctx, base context.Context, supervisors *sync.WaitGroup
 	defer loads.Stop()
 	stop := ctx.Done()
 	var deadline <-chan time.Time // set while the node drains
-	var by time.Time
+	var began, by time.Time
 	for {
 		select {
 		case <-stop:
 			stop = nil
 			a.board.drain()
-			by = time.Now().Add(a.cfg.DrainTimeout)
+			began = time.Now()
+			by = began.Add(a.cfg.DrainTimeout)
 			timer := time.NewTimer(a.cfg.DrainTimeout)
 			defer timer.Stop()
 			deadline = timer.C
@@ -237,6 +241,10 @@ func (a *Agent) supervise(ctx, base context.Context, supervisors *sync.WaitGroup
 		if a.board.unwatchedFor(unwatched) {
 			a.giveUp("no controller watches")
 			return by // of the calls that run nobody knows better
+		}
+		if a.orders.leaderless(began, noLeader) {
+			a.giveUp("no controller leads")
+			return by
 		}
 	}
 }

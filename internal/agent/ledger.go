@@ -49,6 +49,8 @@ type ledger struct {
 	seen    fleet.Order   // the newest
 	stored  fleet.Order   // in the file
 	bound   bool          // an order was admitted in this life
+	heard   time.Time     // when an order was last admitted
+	renews  fleet.Order   // the newest whose leader repeats it while the node drains
 	cause   error         // why seen cannot be stored; nil: it can, as far as is known
 	writing chan struct{} // closed when the write under way is over; nil: there is none
 }
@@ -84,7 +86,32 @@ func openLedger(path string, log *slog.Logger) (*ledger, error) {
 func (l *ledger) admit(o fleet.Order) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.see(o, true)
+	err := l.see(o, true)
+	if err == nil {
+		l.heard = time.Now()
+	}
+	return err
+}
+
+// expect notes whether the leader of an admitted order repeats it every second
+// while the node drains. Leaders of the version before do not.
+func (l *ledger) expect(o fleet.Order, renewed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if renewed && o == l.seen {
+		l.renews = o
+	}
+}
+
+// leaderless reports whether the newest leader should have been heard of in the
+// last d, which began after since, and was not.
+func (l *ledger) leaderless(since time.Time, d time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.heard.After(since) {
+		since = l.heard
+	}
+	return l.bound && l.renews == l.seen && time.Since(since) >= d
 }
 
 // listen lets one in that asks to hear of us only. It may be older than the

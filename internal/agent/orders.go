@@ -84,14 +84,17 @@ func (a *Agent) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replica
 
 // Fence refuses all orders older than o from now on, and returns the version of
 // a report that shows all that older ones did. Where the disk allows it, the
-// next life of the node refuses them, too.
-func (a *Agent) Fence(ctx context.Context, o fleet.Order) (uint64, error) {
+// next life of the node refuses them, too. renewed says that the leader repeats
+// this every second while the node drains: its silence then means that there is
+// no leader.
+func (a *Agent) Fence(ctx context.Context, o fleet.Order, renewed bool) (uint64, error) {
 	if err := a.awaitOrders(ctx); err != nil {
 		return 0, fmt.Errorf("fence: %w", err)
 	}
 	if err := a.orders.admit(o); err != nil {
 		return 0, fmt.Errorf("fence: %w", err)
 	}
+	a.orders.expect(o, renewed)
 	_ = a.orders.record(o) // told by itself; see ledger for why it holds all the same
 	a.obeying.Lock()       // what was admitted before is on the board now
 	defer a.obeying.Unlock()

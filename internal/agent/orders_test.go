@@ -62,7 +62,7 @@ func TestOrdersOfOthersAreRefused(t *testing.T) {
 			if _, err := a.StopReplica(ctx, o, "a", ""); !errors.Is(err, orders) {
 				t.Errorf("%s: stop: got %v, want %v", name, err, orders)
 			}
-			if _, err := a.Fence(ctx, o); !errors.Is(err, orders) {
+			if _, err := a.Fence(ctx, o, false); !errors.Is(err, orders) {
 				t.Errorf("%s: fence: got %v, want %v", name, err, orders)
 			}
 			if _, err := look(ctx, a, o); !errors.Is(err, watch) {
@@ -127,7 +127,7 @@ func TestRestoredClusterTakesOver(t *testing.T) {
 		}
 		r.until("a", fleet.PhaseReady)
 		restored := fleet.Order{Cluster: cluster, Incarnation: 1763000000, Epoch: 1}
-		if _, err := r.Fence(ctx, restored); err != nil {
+		if _, err := r.Fence(ctx, restored, false); err != nil {
 			t.Errorf("the restored cluster: %v", err)
 		}
 		if _, err := r.StopReplica(ctx, lost, "a", ""); !errors.Is(err, fleet.ErrStaleEpoch) {
@@ -137,7 +137,7 @@ func TestRestoredClusterTakesOver(t *testing.T) {
 			t.Error(err)
 		}
 		// What was not restored but made anew is another cluster.
-		if _, err := r.Fence(ctx, fleet.Order{Cluster: "new", Incarnation: 1763000001, Epoch: 1}); !errors.Is(err, fleet.ErrForeignCluster) {
+		if _, err := r.Fence(ctx, fleet.Order{Cluster: "new", Incarnation: 1763000001, Epoch: 1}, false); !errors.Is(err, fleet.ErrForeignCluster) {
 			t.Errorf("a cluster of another id: %v", err)
 		}
 	})
@@ -189,7 +189,7 @@ func TestOrdersThatCannotBeRecorded(t *testing.T) {
 			t.Fatal(err)
 		}
 		next := fleet.Order{Cluster: cluster, Epoch: order.Epoch + 1}
-		version, err := r.Fence(ctx, next)
+		version, err := r.Fence(ctx, next, false)
 		if err != nil {
 			t.Fatalf("fence: %v", err)
 		}
@@ -255,7 +255,7 @@ func TestFence(t *testing.T) {
 			})
 		}
 		fence := fleet.Order{Cluster: cluster, Epoch: old.Epoch + 1}
-		version, err := r.Fence(t.Context(), fence)
+		version, err := r.Fence(t.Context(), fence, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -284,7 +284,7 @@ func TestFence(t *testing.T) {
 func TestFenceWaitsForWhatWasAdmitted(t *testing.T) {
 	r := newRig(t, agenttest.New(), nil)
 	ctx := t.Context()
-	if _, err := r.Fence(ctx, order); err != nil {
+	if _, err := r.Fence(ctx, order, false); err != nil {
 		t.Fatal(err)
 	}
 	type outcome struct {
@@ -304,7 +304,7 @@ func TestFenceWaitsForWhatWasAdmitted(t *testing.T) {
 		r.orders.mu.Unlock()
 	}
 	go func() {
-		v, err := r.Fence(ctx, fleet.Order{Cluster: cluster, Epoch: 3})
+		v, err := r.Fence(ctx, fleet.Order{Cluster: cluster, Epoch: 3}, false)
 		fenced <- outcome{v, err}
 	}()
 	select {
@@ -354,7 +354,7 @@ func TestFenceDuringTheSweep(t *testing.T) {
 			started <- err
 		}()
 		synctest.Wait()
-		version, err := r.Fence(t.Context(), fleet.Order{Cluster: cluster, Epoch: 2})
+		version, err := r.Fence(t.Context(), fleet.Order{Cluster: cluster, Epoch: 2}, false)
 		if err != nil {
 			t.Fatal(err)
 		}

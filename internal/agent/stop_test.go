@@ -18,6 +18,13 @@ func (r *rig) over() error {
 	return r.stop() // nothing is left to hurry
 }
 
+func (r *rig) fence(o fleet.Order, renewed bool) {
+	r.t.Helper()
+	if _, err := r.Fence(r.t.Context(), o, renewed); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 // A node that is told to stop goes on serving, starts nothing more, and ends
 // when the controllers have moved all that it runs.
 func TestDrain(t *testing.T) {
@@ -34,7 +41,7 @@ func TestDrain(t *testing.T) {
 		if _, err := r.StartReplica(t.Context(), order, assignment("a", nil)); err != nil {
 			t.Errorf("the repeated order of one that runs: %v", err)
 		}
-		if _, err := r.Fence(t.Context(), fleet.Order{Cluster: cluster, Epoch: 2}); err != nil {
+		if _, err := r.Fence(t.Context(), fleet.Order{Cluster: cluster, Epoch: 2}, false); err != nil {
 			t.Errorf("a new leader: %v", err)
 		}
 		next := fleet.Order{Cluster: cluster, Epoch: 2}
@@ -219,6 +226,69 @@ func TestNobodyMovesReplicas(t *testing.T) {
 			t.Errorf("took %s", took)
 		}
 	})
+}
+
+// A node that drains waits for a leader that gives signs of life, and not for
+// one that does not, whoever watches.
+func TestNobodyLeads(t *testing.T) {
+	next := fleet.Order{Cluster: cluster, Epoch: 2}
+	for name, tc := range map[string]struct {
+		happens func(*rig) // while the node drains, after a leader has fenced it that would renew that
+		calls   bool
+		takes   time.Duration
+	}{
+		"since before the drain": {func(*rig) {}, false, 5 * time.Second},
+		"later": {func(r *rig) {
+			for range 4 {
+				time.Sleep(2 * time.Second)
+				r.fence(order, true)
+			}
+		}, false, 13 * time.Second},
+		"later, as other orders show": {func(r *rig) {
+			time.Sleep(4 * time.Second)
+			r.order("b", "moved")
+		}, false, 9 * time.Second},
+		"a call runs": {func(*rig) {}, true, 8 * time.Second},
+		"another was elected": {func(r *rig) {
+			time.Sleep(3 * time.Second)
+			r.fence(next, true)
+		}, false, 8 * time.Second},
+		"another was elected, which renews nothing": {func(r *rig) {
+			time.Sleep(3 * time.Second)
+			r.fence(next, false)
+		}, false, DefaultDrainTimeout},
+		"another was elected, and only a follower told": {func(r *rig) {
+			time.Sleep(3 * time.Second)
+			ctx, leave := context.WithCancel(r.t.Context())
+			go func() { _ = r.Watch(ctx, next, newView().take) }()
+			synctest.Wait()
+			leave()
+		}, false, DefaultDrainTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				r := newRig(t, agenttest.New(), nil)
+				r.fence(order, true)
+				r.ready("a", nil)
+				r.ready("b", nil)
+				time.Sleep(time.Minute) // a leader has nothing to tell
+				began := time.Now()
+				r.tell()
+				synctest.Wait()
+				if tc.calls {
+					running := r.call("a", "slow", `{"ms":8000}`)
+					defer running.text(t)
+				}
+				tc.happens(r)
+				if err := r.over(); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began).Round(time.Second); took != tc.takes {
+					t.Errorf("took %s, want %s", took, tc.takes)
+				}
+			})
+		})
+	}
 }
 
 // Told to hurry after the drain was given up, a node does not wait for a call

@@ -357,8 +357,12 @@ func (x *StartReplicaResponse) GetVersion() uint64 {
 }
 
 type FenceRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Order         *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Order *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	// The leader repeats this order every second while the node drains. A node
+	// that drains and has heard nothing of such a leader for some seconds does
+	// not wait for its replicas to be moved.
+	Renewed       bool `protobuf:"varint,2,opt,name=renewed,proto3" json:"renewed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -398,6 +402,13 @@ func (x *FenceRequest) GetOrder() *Order {
 		return x.Order
 	}
 	return nil
+}
+
+func (x *FenceRequest) GetRenewed() bool {
+	if x != nil {
+		return x.Renewed
+	}
+	return false
 }
 
 type FenceResponse struct {
@@ -2584,9 +2595,10 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"generation\x18\x06 \x01(\x04R\n" +
 	"generation\"0\n" +
 	"\x14StartReplicaResponse\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\x04R\aversion\"8\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\"R\n" +
 	"\fFenceRequest\x12(\n" +
-	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\")\n" +
+	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\x12\x18\n" +
+	"\arenewed\x18\x02 \x01(\bR\arenewed\")\n" +
 	"\rFenceResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"u\n" +
 	"\x12StopReplicaRequest\x12(\n" +

@@ -8,6 +8,7 @@
 package fleettest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,9 +54,12 @@ type Options struct {
 	NodeGrace   time.Duration // 0: production's
 	// ShutdownDelay is how long controllers serve on when they are stopped.
 	ShutdownDelay time.Duration
-	Raft          store.Timeouts    // zero: production's
-	AllowedHosts  []string          // of every controller
-	DialOptions   []grpc.DialOption // of the controller's connections to workers
+	// DrainTimeout is how long workers that are stopped wait for their replicas to
+	// be moved; 0: 5 s.
+	DrainTimeout time.Duration
+	Raft         store.Timeouts    // zero: production's
+	AllowedHosts []string          // of every controller
+	DialOptions  []grpc.DialOption // of the controller's connections to workers
 	// Runtimes makes what a worker offers; nil: agenttest's.
 	Runtimes func(node fleet.NodeID, dataDir string, log *slog.Logger) ([]fleet.Runtime, error)
 }
@@ -136,7 +140,7 @@ func (c *Cluster) StartWorker(name fleet.NodeID) *Worker {
 				return []fleet.Runtime{plain{w.Runtime}}, nil
 			},
 			GRPC: w.conns, Gossip: "127.0.0.1:0", Join: c.gossip(),
-			DrainTimeout: 5 * time.Second, Hurry: c.hurry, Log: c.log,
+			DrainTimeout: cmp.Or(c.opts.DrainTimeout, 5*time.Second), Hurry: c.hurry, Log: c.log,
 			Bound: func(string, string) error { close(bound); return nil },
 		})
 	})

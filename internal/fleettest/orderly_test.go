@@ -55,6 +55,51 @@ func TestWorkerStopFailsNoCall(t *testing.T) {
 	callers.Wait()
 }
 
+// A worker that is stopped while a controller watches it, and none leads, waits
+// for nobody to move its replicas.
+func TestWorkerStopsWithoutALeader(t *testing.T) {
+	const drain = time.Minute
+	c := Start(t, Options{Controllers: 3, Workers: 1, File: echoFile(2, ""), DrainTimeout: drain})
+	c.AwaitReady(1)
+	leader := c.Leader()
+	last := others(leader)[1]
+	c.StopController(leader)
+	c.StopController(others(leader)[0])
+	Eventually(t, func(ctx context.Context) error {
+		list, err := c.Controller(last).Controllers(ctx)
+		for _, one := range list.Controllers {
+			if one.Leader {
+				return fmt.Errorf("%s leads", one.Name)
+			}
+		}
+		return err
+	})
+	begun := time.Now()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		c.StopWorker("w1")
+	}()
+	Eventually(t, func(ctx context.Context) error {
+		nodes, err := c.Controller(last).Nodes(ctx)
+		for _, n := range nodes {
+			if n.Name == "w1" && n.State == api.NodeDraining {
+				return nil
+			}
+		}
+		return fmt.Errorf("w1 does not drain: %+v, %v", nodes, err)
+	})
+	if _, err := c.Controller(last).Call(t.Context(), "echo", api.CallRequest{ToolName: "echo", ToolArgs: args(`{"text":"x"}`)}); err != nil {
+		t.Errorf("a call while it drains: %v", err)
+	}
+	<-stopped
+	took := time.Since(begun)
+	t.Logf("it stopped after %v", took.Round(time.Millisecond))
+	if took > drain/2 {
+		t.Errorf("it stopped after %v", took)
+	}
+}
+
 // Whoever still waits when the controller's patience is over is told so.
 func TestControllerStopAnswersEveryCall(t *testing.T) {
 	c := Start(t, Options{Workers: 1, File: echoFile(1, "")})

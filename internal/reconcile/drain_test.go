@@ -123,3 +123,32 @@ func TestStoppingWorkerWaitsForRoom(t *testing.T) {
 		})
 	})
 }
+
+// A leader shows a worker that stops every second that it is there. It tells
+// nobody else, and nothing after its tenure.
+func TestLeaderShowsItself(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, "n1", "n2", "n3")
+		w.desired.set(server("a", 1, 3))
+		w.control()
+		defer w.stop()
+		w.until(5*time.Second, "deployed", w.converged)
+		w.workers[1].Cut(true) // the replica on n1 waits for room on n2
+		w.desired.intend("n3", fleet.NodeIntent{Cordoned: true})
+		before := []int{w.workers[0].Fences(), w.workers[2].Fences()}
+		w.workers[0].Drain()
+		time.Sleep(9500 * time.Millisecond)
+		if got := w.workers[0].Fences() - before[0]; got != 9 && got != 10 {
+			t.Errorf("%d fences in 9.5 s, want one a second", got)
+		}
+		if got := w.workers[2].Fences() - before[1]; got != 0 {
+			t.Errorf("a worker that does not stop got %d", got)
+		}
+		w.follow(w.controller)
+		led := w.workers[0].Fences()
+		time.Sleep(5 * time.Second)
+		if got := w.workers[0].Fences() - led; got != 0 {
+			t.Errorf("a follower sent %d", got)
+		}
+	})
+}

@@ -149,9 +149,10 @@ func (c *Client) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replic
 // Fence makes the worker refuse all orders older than o from now on, and
 // returns the version of its report in which all that those did shows. A worker
 // one version older knows no such order, which is an error: it may still obey
-// an older one.
+// an older one. The caller repeats it every second while the node drains, which
+// the worker goes by (see package agent).
 func (c *Client) Fence(ctx context.Context, o fleet.Order) (version uint64, err error) {
-	r, err := c.pb.Fence(ctx, &fleetpb.FenceRequest{Order: orderToPB(o)})
+	r, err := c.pb.Fence(ctx, &fleetpb.FenceRequest{Order: orderToPB(o), Renewed: true})
 	if err != nil {
 		return 0, fromStatus(ctx, "fence worker "+c.addr, err)
 	}

@@ -33,9 +33,9 @@ func TestOrders(t *testing.T) {
 			}
 			return 12, nil
 		},
-		fence: func(_ context.Context, o fleet.Order) (uint64, error) {
-			if o != order {
-				return 0, fmt.Errorf("got %v", o)
+		fence: func(_ context.Context, o fleet.Order, renewed bool) (uint64, error) {
+			if o != order || !renewed {
+				return 0, fmt.Errorf("got %v, renewed: %v", o, renewed)
 			}
 			return 13, nil
 		},
@@ -101,7 +101,7 @@ func TestErrorsCrossTheWire(t *testing.T) {
 	var now error
 	s := start(t, &fakeWorker{
 		stop:  func(context.Context, fleet.Order, fleet.ReplicaID, string) (uint64, error) { return 0, now },
-		fence: func(context.Context, fleet.Order) (uint64, error) { return 0, now },
+		fence: func(context.Context, fleet.Order, bool) (uint64, error) { return 0, now },
 		watch: func(context.Context, fleet.Order, func(fleet.Report) error) error { return now },
 		logs:  func(context.Context, fleet.ReplicaID, int, bool, func([]fleet.LogLine) error) error { return now },
 	})

@@ -18,7 +18,7 @@ import (
 type fakeWorker struct {
 	start func(context.Context, fleet.Order, fleet.Assignment) (uint64, error)
 	stop  func(context.Context, fleet.Order, fleet.ReplicaID, string) (uint64, error)
-	fence func(context.Context, fleet.Order) (uint64, error)
+	fence func(context.Context, fleet.Order, bool) (uint64, error)
 	watch func(context.Context, fleet.Order, func(fleet.Report) error) error
 	call  func(fleet.CallRequest, func(fleet.CallEvent)) func(bool)
 	logs  func(context.Context, fleet.ReplicaID, int, bool, func([]fleet.LogLine) error) error
@@ -32,8 +32,8 @@ func (w *fakeWorker) StopReplica(ctx context.Context, o fleet.Order, id fleet.Re
 	return w.stop(ctx, o, id, reason)
 }
 
-func (w *fakeWorker) Fence(ctx context.Context, o fleet.Order) (uint64, error) {
-	return w.fence(ctx, o)
+func (w *fakeWorker) Fence(ctx context.Context, o fleet.Order, renewed bool) (uint64, error) {
+	return w.fence(ctx, o, renewed)
 }
 
 func (w *fakeWorker) Watch(ctx context.Context, o fleet.Order, send func(fleet.Report) error) error {

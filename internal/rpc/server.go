@@ -37,8 +37,9 @@ type Worker interface {
 	StopReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID, reason string) (version uint64, err error)
 
 	// Fence refuses older orders from now on; a report of the version that it
-	// returns shows all that they did.
-	Fence(ctx context.Context, o fleet.Order) (version uint64, err error)
+	// returns shows all that they did. renewed: it will be repeated every second
+	// while the node drains.
+	Fence(ctx context.Context, o fleet.Order, renewed bool) (version uint64, err error)
 
 	// Watch reports until ctx ends, send fails or the worker has stopped. It
 	// sends something at least each second.
@@ -162,7 +163,7 @@ func (s *Server) StopReplica(ctx context.Context, r *fleetpb.StopReplicaRequest)
 
 // Fence implements the service.
 func (s *Server) Fence(ctx context.Context, r *fleetpb.FenceRequest) (*fleetpb.FenceResponse, error) {
-	v, err := s.worker.Fence(ctx, orderFromPB(r.GetOrder()))
+	v, err := s.worker.Fence(ctx, orderFromPB(r.GetOrder()), r.GetRenewed())
 	if err != nil {
 		return nil, toStatus(err)
 	}

@@ -32,6 +32,7 @@ type Worker struct {
 	highest   fleet.Order // obeyed so far
 	clock     time.Duration
 	refused   int  // orders
+	fences    int  // obeyed
 	old       bool // knows no fence
 	version   uint64
 	replicas  map[fleet.ReplicaID]*entry // every id ever known
@@ -164,6 +165,13 @@ func (w *Worker) Refused() int {
 	return w.refused
 }
 
+// Fences counts the fences that the worker has obeyed.
+func (w *Worker) Fences() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fences
+}
+
 // Skew puts the worker's clock that far ahead.
 func (w *Worker) Skew(d time.Duration) {
 	w.mu.Lock()
@@ -262,7 +270,11 @@ func (w *Worker) barrier(o fleet.Order) (uint64, error) {
 	if w.old {
 		return 0, errors.New("unknown method Fence")
 	}
-	return w.version, w.fence(o)
+	err := w.fence(o)
+	if err == nil {
+		w.fences++
+	}
+	return w.version, err
 }
 
 func (w *Worker) start(o fleet.Order, a fleet.Assignment) (uint64, error) {
