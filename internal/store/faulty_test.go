@@ -11,10 +11,11 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// The tests of this file wait most of the time, so they run at once.
+// Most tests of this file wait most of the time, so they run at once.
 
 // faultyDisk is a log whose writes hang or fail while they are told to.
 type faultyDisk struct {
@@ -363,6 +364,80 @@ func TestWritesThatNoMajorityStores(t *testing.T) {
 		return err
 	})
 	c.agree()
+}
+
+// A write that ends with leadership says what kept the others from storing it,
+// and one that comes later does not.
+func TestLostLeadershipNamesTheCause(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.net.under = newPipes()
+		disk := faulty(c)
+		startThree(c)
+		c.must(put("a", "x"))
+		c.agree()
+		lead := c.leader()
+		for _, s := range c.followers() {
+			disk(s).refuse(errFull)
+		}
+		time.AfterFunc(2*time.Second, lead.giveUp)
+		_, err := lead.Propose(t.Context(), put("a", "y"))
+		if !errors.Is(err, fleet.ErrOutcomeUnknown) || !contains(err, "leadership lost") || !contains(err, errFull.Error()) {
+			t.Errorf("the write under way: %v, want an unknown outcome, lost leadership and the cause", err)
+		}
+		for _, s := range c.stores() {
+			disk(s).refuse(nil)
+		}
+		if _, err := lead.Propose(t.Context(), put("a", "z")); !errors.Is(err, fleet.ErrNotLeader) || contains(err, errFull.Error()) {
+			t.Errorf("the next write: %v, want ErrNotLeader without a cause", err)
+		}
+		c.must(put("a", "z"))
+		c.agree()
+	})
+}
+
+// A leader that is elected while nobody else stores anything cannot begin its
+// tenure. It says why, while that is so.
+func TestElectedInVainNamesTheCause(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.net.under = newPipes()
+		disk := faulty(c)
+		startThree(c)
+		c.must(put("a", "x"))
+		c.agree()
+		lead, rest := c.leader(), c.followers()
+		for _, s := range rest {
+			disk(s).refuse(errFull)
+		}
+		time.AfterFunc(time.Second, lead.giveUp)
+		if _, err := lead.Propose(t.Context(), put("a", "y")); !errors.Is(err, fleet.ErrOutcomeUnknown) {
+			t.Errorf("a write: %v, want an unknown outcome", err)
+		}
+		elected := func() *Store {
+			for _, s := range c.stores() {
+				if _, leads := s.leaderTerm(); leads {
+					return s
+				}
+			}
+			return nil
+		}
+		eventually(t, "the cause", func() error {
+			if s := elected(); s != nil {
+				_, err := s.Propose(t.Context(), put("a", "z"))
+				if contains(err, errFull.Error()) {
+					return nil
+				}
+				return fmt.Errorf("a write: %w", err)
+			}
+			return errors.New("nobody is elected")
+		})
+		for _, s := range c.stores() {
+			disk(s).refuse(nil)
+		}
+		c.must(put("a", "z"))
+		c.agree()
+	})
 }
 
 // A leader that cannot append steps down, and another one leads and writes,

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -261,6 +262,17 @@ func (p *progress) problem(id raft.ServerID, term, last uint64, answered, now ti
 	return text + one.because()
 }
 
+// failed says why a peer did not store what it was last sent in a term; "" if it
+// did.
+func (p *progress) failed(id raft.ServerID, term uint64) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if one := p.peers[id]; one != nil && one.term == term {
+		return one.cause
+	}
+	return ""
+}
+
 func (p *peerProgress) because() string {
 	if p.cause == "" {
 		return ""
@@ -311,18 +323,22 @@ func (s *Store) PeerProblem(id fleet.ControllerID) string {
 	if !leads || id == s.ID() {
 		return ""
 	}
-	return s.net.progress.problem(raft.ServerID(id), term, s.raft.LastIndex(), s.Answered(id), time.Now())
+	return s.peerProblem(raft.ServerID(id), term)
 }
 
-// peersProblem says what keeps other voters from storing what this one, the
-// leader, sends to them; "" if nothing does.
-func (s *Store) peersProblem() string {
+func (s *Store) peerProblem(id raft.ServerID, term uint64) string {
+	return s.net.progress.problem(id, term, s.raft.LastIndex(), s.net.acks.at(id), time.Now())
+}
+
+// peersProblem says why other voters do not store what this controller sends to
+// them as the leader of a term, or did not at the term's end; "" if they do.
+func (s *Store) peersProblem(term uint64) string {
 	var all []string
 	for _, m := range s.raft.GetConfiguration().Configuration().Servers {
 		if m.Suffrage != raft.Voter {
 			continue
 		}
-		if p := s.PeerProblem(fleet.ControllerID(m.ID)); p != "" {
+		if p := cmp.Or(s.peerProblem(m.ID, term), s.net.progress.failed(m.ID, term)); p != "" {
 			all = append(all, fmt.Sprintf("controller %s: %s", m.ID, p))
 		}
 	}

@@ -67,8 +67,9 @@ func (s *Store) Remove(id fleet.ControllerID) error {
 // change waits until the change is committed or leadership is lost, but no
 // longer than for any write.
 func (s *Store) change(verb string, id fleet.ControllerID, do func() raft.IndexFuture) error {
-	if _, ok := s.tenure(); !ok {
-		return s.explained(fleet.ErrNotLeader)
+	term, ok := s.tenure()
+	if !ok {
+		return s.notLeader()
 	}
 	leave, err := s.enter()
 	if err != nil {
@@ -79,7 +80,7 @@ func (s *Store) change(verb string, id fleet.ControllerID, do func() raft.IndexF
 		defer leave()
 		done <- do().Error()
 	}()
-	if err = s.await(context.Background(), done); err != nil {
+	if err = s.await(context.Background(), term, done); err != nil {
 		return fmt.Errorf("%s controller %s: %w", verb, id, err)
 	}
 	s.log.Info("controllers changed", "change", verb, "controller", id)

@@ -45,7 +45,7 @@ func (s *Store) Propose(ctx context.Context, c desired.Command) (desired.Result,
 		return desired.Result{}, err
 	}
 	if _, ok := s.tenure(); !ok {
-		return desired.Result{}, s.explained(fleet.ErrNotLeader)
+		return desired.Result{}, s.notLeader()
 	}
 	c.Time = time.Now().UTC()
 	// The state here may be behind, and then "changes nothing" may be wrong, or
@@ -109,6 +109,7 @@ func (s *Store) commit(ctx context.Context, c desired.Command) (desired.Result, 
 	if deadline, ok := ctx.Deadline(); ok {
 		wait = min(wait, max(time.Until(deadline), time.Millisecond))
 	}
+	term, _ := s.leaderTerm()
 	var response any // read after done
 	done := make(chan error, 1)
 	// Raft cannot be told to give up, so someone must wait as long as it takes:
@@ -121,7 +122,7 @@ func (s *Store) commit(ctx context.Context, c desired.Command) (desired.Result, 
 		response = future.Response()
 		done <- err
 	}()
-	if err := s.await(ctx, done); err != nil {
+	if err := s.await(ctx, term, done); err != nil {
 		return desired.Result{}, err
 	}
 	if err, ok := response.(error); ok {
@@ -132,19 +133,22 @@ func (s *Store) commit(ctx context.Context, c desired.Command) (desired.Result, 
 	return res, res.Err
 }
 
-// await waits for the end of something that raft does, but not for ever. Its
-// error says whether anything may have been written, and why.
-func (s *Store) await(ctx context.Context, done <-chan error) error {
+// await waits for the end of something that raft does in a term, but not for
+// ever. Its error says whether anything may have been written, and why.
+func (s *Store) await(ctx context.Context, term uint64, done <-chan error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.WriteTimeout, fmt.Errorf("it takes more than %s", s.cfg.WriteTimeout))
 	defer cancel()
 	hung := s.disk.watch.hangs()
 	for {
 		select {
 		case err := <-done:
-			if err != nil {
-				return s.explained(writeError(err))
+			switch {
+			case err == nil:
+				return nil
+			case errors.Is(err, raft.ErrLeadershipLost):
+				return s.explained(s.hindered(writeError(err), term))
 			}
-			return nil
+			return s.explained(writeError(err))
 		case <-hung:
 			hung = nil // said once
 			if _, leads := s.leaderTerm(); !leads {
@@ -152,10 +156,7 @@ func (s *Store) await(ctx context.Context, done <-chan error) error {
 			}
 		case <-ctx.Done():
 			err := fmt.Errorf("%w: no majority of the controllers has stored it: %w", fleet.ErrOutcomeUnknown, context.Cause(ctx))
-			if p := s.peersProblem(); p != "" {
-				err = fmt.Errorf("%w; %s", err, p)
-			}
-			return s.explained(err)
+			return s.explained(s.hindered(err, term))
 		}
 	}
 }
@@ -168,6 +169,25 @@ func (s *Store) explained(err error) error {
 		return fmt.Errorf("%w; %s", err, p)
 	}
 	return err
+}
+
+// hindered adds to the error of a write in a term what keeps others from storing
+// it, or did when leadership was lost.
+func (s *Store) hindered(err error, term uint64) error {
+	if p := s.peersProblem(term); p != "" {
+		return fmt.Errorf("%w; %s", err, p)
+	}
+	return err
+}
+
+// notLeader is the error of what only a leader can do. One that is elected and
+// whose tenure cannot begin, since no majority stores an entry, says why.
+func (s *Store) notLeader() error {
+	err := error(fleet.ErrNotLeader)
+	if term, leads := s.leaderTerm(); leads {
+		err = s.hindered(err, term)
+	}
+	return s.explained(err)
 }
 
 // pending counts the entries on their way to a majority.

@@ -31,7 +31,7 @@ import (
 func (s *Store) Read(ctx context.Context) (*desired.State, error) {
 	term, ok := s.tenure()
 	if !ok {
-		return nil, s.explained(fleet.ErrNotLeader)
+		return nil, s.notLeader()
 	}
 	leave, err := s.enter()
 	if err != nil {

@@ -88,7 +88,9 @@ func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, req
 	t.progress.begin(id, req.Term, time.Now())
 	for wait := minResend; ; wait = min(2*wait, maxResend) {
 		err := t.appendOnce(id, addr, req, resp)
-		t.progress.note(id, req, resp.Success, err, time.Now())
+		if !errors.Is(err, errGaveUp) {
+			t.progress.note(id, req, resp.Success, err, time.Now())
+		}
 		if err == nil || !t.again(id, req.Term, wait) {
 			t.progress.end(id, req.Term, time.Now())
 			return err
