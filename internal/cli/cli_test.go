@@ -116,6 +116,8 @@ func TestCommands(t *testing.T) {
 		{name: "mistyped command", args: "statsu", code: 2, err: `unknown command "statsu" for "mcpfleet"; did you mean "status"?`},
 		{name: "mistyped command with flags", args: "aply --dry-run -f x.yaml", code: 2, err: `unknown command "aply" for "mcpfleet"; did you mean "apply"?`},
 		{name: "mistyped command below another", args: "controllers lst", code: 2, err: `unknown command "lst" for "mcpfleet controllers"; did you mean "list"?`},
+		{name: "a file without its flag", args: "backup fleet.backup", code: 2, err: `unexpected argument "fleet.backup"; the command is: mcpfleet backup --output FILE`},
+		{name: "mistyped command below one that runs", args: "backup inspekt", code: 2, err: `unknown command "inspekt" for "mcpfleet backup"; did you mean "inspect"?`},
 		{name: "help about no command", args: "help scal", code: 2, err: `unknown command "scal" for "mcpfleet"; did you mean "scale"?`},
 		{name: "help about no command below another", args: "help controllers lst", code: 2, err: `unknown command "lst" for "mcpfleet controllers"; did you mean "list"?`},
 		{name: "mistyped flag", args: "apply x.yaml --dryrun", code: 2, err: `unknown flag: --dryrun for "mcpfleet apply"; did you mean "--dry-run"?`},

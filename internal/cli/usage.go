@@ -189,7 +189,11 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 			names = append(names, c.Name())
 		}
 	}
-	return fmt.Errorf("unknown command %q for %q%s", name, cmd.CommandPath(), nearest.Hint(name, names, nil))
+	hint := nearest.Hint(name, names, nil)
+	if hint == "" && cmd.Annotations[ownOutput] == "file" { // backup, which also has commands below it
+		return fmt.Errorf("unexpected argument %q; the command is: %s --output FILE", name, cmd.CommandPath())
+	}
+	return fmt.Errorf("unknown command %q for %q%s", name, cmd.CommandPath(), hint)
 }
 
 // given reports whether a flag is on the command line, and not only in the
