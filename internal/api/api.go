@@ -12,6 +12,7 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -188,14 +189,39 @@ type Tool struct {
 	raw json.RawMessage // the whole of it, with members that have no field here
 }
 
-// UnmarshalJSON implements json.Unmarshaler.
+// UnmarshalJSON implements json.Unmarshaler. The name and the server are the
+// controller's. All else is the MCP server's own: a title or a description of
+// another type counts as none.
 func (t *Tool) UnmarshalJSON(raw []byte) error {
-	type fields Tool // without methods
-	if err := json.Unmarshal(raw, (*fields)(t)); err != nil {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &members); err != nil {
 		return err
 	}
-	t.raw = bytes.Clone(raw)
+	*t = Tool{
+		InputSchema: members["input_schema"], OutputSchema: members["output_schema"], Annotations: members["annotations"],
+		raw: bytes.Clone(raw),
+	}
+	for key, field := range map[string]any{"name": &t.Name, "server": &t.Server} {
+		if value, given := members[key]; given {
+			if err := json.Unmarshal(value, field); err != nil {
+				return fmt.Errorf("%s of a tool: %w", key, err)
+			}
+		}
+	}
+	t.Title, _ = text(members["title"])
+	if description, ok := text(members["description"]); ok {
+		t.Description = &description
+	}
 	return nil
+}
+
+// text returns a JSON string. The second result is false for anything else.
+func text(raw json.RawMessage) (string, bool) {
+	var value *string
+	if json.Unmarshal(raw, &value) != nil || value == nil {
+		return "", false
+	}
+	return *value, true
 }
 
 // MarshalJSON implements json.Marshaler. A tool that was decoded is encoded with

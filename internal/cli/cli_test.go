@@ -32,7 +32,7 @@ func controller(t *testing.T) *httptest.Server {
 		{"id":"demo-4-b","server":"demo","revision":4,"node":"n2","phase":"READY","reason":"","ongoing":0,"total_calls":8}]}`)
 	answer("GET /api/v1/nodes", 200, `{"nodes":[{"name":"n1","role":"worker","state":"READY","runtime":"podman","zone":"","grpc":"127.0.0.1:9","replicas":2,"pid":7,
 		"capacity":{"cpus":4,"memory":8589934592,"pids":0},"allocated":{"cpus":0.5,"memory":536870912,"pids":0}}]}`)
-	answer("GET /tools", 200, `{"tools":[{"name":"echo","description":"Says it again.\nMore.","input_schema":{},"server":"demo"},{"name":"x__y","description":null,"input_schema":{},"server":"x"}],
+	answer("GET /tools", 200, `{"tools":[{"name":"echo","description":"Says it again.\nMore.","input_schema":{},"server":"demo"},{"name":"x__y","description":5,"title":[1],"Name":0,"input_schema":{},"server":"x"}],
 		"unavailable":[{"server":"gone","reason":"never was ready"}]}`)
 	answer("GET /demo/tools", 200, `{"tools":[{"name":"echo","description":"Says it again.","input_schema":{},"server":"demo"}]}`)
 	answer("GET /api/v1/replicas/demo-4-a/logs", 200, "a1\na2\n")
