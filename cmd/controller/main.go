@@ -186,6 +186,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		DataDir: f.dataDir, Zone: f.zone, ExpectWorkers: f.expectWorkers, Version: version, Log: log,
 		HTTPHost: hostOf(f.http), AllowedHosts: f.allowedHosts,
 		MaxBody: bodyLimit, File: f.config, Lookup: os.LookupEnv, Reload: reload,
-		Up: func(a controller.Addresses) error { return program.PrintLine(stdout, a) },
+		Up: func(a controller.Addresses) error {
+			program.Announce(stdout, a, log)
+			return nil
+		},
 	})
 }

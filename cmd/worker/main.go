@@ -60,10 +60,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		GRPC: listener, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
 		DrainTimeout: f.drain(), Hurry: haste.Hurry, Now: haste.Now, Log: log,
 		Bound: func(grpc, gossip string) error {
-			return program.PrintLine(stdout, struct {
+			program.Announce(stdout, struct {
 				GRPC   string `json:"grpc"`
 				Gossip string `json:"gossip"`
-			}{grpc, gossip})
+			}{grpc, gossip}, log)
+			return nil
 		},
 	})
 }

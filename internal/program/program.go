@@ -30,8 +30,13 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/sink"
 )
 
-// lastLines bounds how long the end of a program waits until its log is written.
-const lastLines = 2 * time.Second
+const (
+	// lastLines bounds how long the end of a program waits until its log is written.
+	lastLines = 2 * time.Second
+	// announceWithin is how long the start of a program waits for whoever reads
+	// where it listens.
+	announceWithin = time.Second
+)
 
 // Main runs a program and returns its exit code: 0, 1 for an error, 2 for bad
 // usage (an error that Usage made). The error is told on stderr.
@@ -138,8 +143,7 @@ func StateHome(lookup func(string) (string, bool)) string {
 	return filepath.Join(home, ".local", "state")
 }
 
-// PrintLine writes one line of JSON: where a program listens, for whoever
-// started it.
+// PrintLine writes one line of JSON.
 func PrintLine(w io.Writer, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -149,4 +153,22 @@ func PrintLine(w io.Writer, v any) error {
 		return fmt.Errorf("write to stdout: %w", err)
 	}
 	return nil
+}
+
+// Announce writes one line of JSON to stdout: where a program listens, for
+// whoever started it. If that cannot be written, or nobody reads it, the
+// program goes on all the same: stdout may be the log that is stalled.
+func Announce(stdout io.Writer, v any, log *slog.Logger) {
+	announced := make(chan error, 1)
+	go func() { announced <- PrintLine(stdout, v) }() // without a reader it lasts as long as the program
+	timer := time.NewTimer(announceWithin)
+	defer timer.Stop()
+	select {
+	case err := <-announced:
+		if err != nil {
+			log.Warn("the addresses cannot be told on stdout", "reason", err, "addresses", v)
+		}
+	case <-timer.C:
+		log.Warn("nobody reads the addresses on stdout: going on", "addresses", v)
+	}
 }
