@@ -1,7 +1,9 @@
 package mcp
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -53,11 +55,21 @@ type InitializeResult struct {
 	Instructions    string          `json:"instructions,omitempty"`
 }
 
-// ParseInitializeResult decodes the result of initialize.
+// ParseInitializeResult decodes the result of initialize. Instructions that are no string count as none.
 func ParseInitializeResult(raw []byte) (*InitializeResult, error) {
-	r := new(InitializeResult)
-	if err := json.Unmarshal(raw, r); err != nil {
-		return nil, fmt.Errorf("decode initialize result: %w", err)
+	members, err := Fields(raw, "protocolVersion", "capabilities", "serverInfo", "instructions")
+	if err != nil {
+		return nil, fmt.Errorf("result: %w", err)
+	}
+	r := &InitializeResult{Capabilities: bytes.Clone(members[1]), ServerInfo: bytes.Clone(members[2])}
+	if members[0] == nil {
+		return nil, errors.New(`result without "protocolVersion"`)
+	}
+	if r.ProtocolVersion, err = String(members[0]); err != nil {
+		return nil, fmt.Errorf("protocolVersion: %w", err)
+	}
+	if members[3] != nil {
+		r.Instructions, _ = String(members[3])
 	}
 	return r, nil
 }

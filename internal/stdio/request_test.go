@@ -163,8 +163,9 @@ func TestHandshake(t *testing.T) {
 		"oldest":         {result("2024-10-07"), ""},
 		"as a string":    {`"id":"1",` + result("2025-06-18"), ""}, // the last id counts
 		"unknown":        {result("1999-01-01"), `"1999-01-01"`},
-		"none":           {`"result":{}`, "protocol version"},
-		"no object":      {`"result":3`, "decode"},
+		"none":           {`"result":{}`, `initialize: result without "protocolVersion"`},
+		"no string":      {`"result":{"protocolVersion":1}`, "initialize: protocolVersion: must be a string, not a number"},
+		"no object":      {`"result":3`, "initialize: result: must be an object, not a number"},
 		"error":          {`"error":{"code":-32602,"message":"bad version"}`, "bad version"},
 		"modern refusal": {`"error":{"code":-32601,"message":"Method not found"}`, "-32601"},
 	}
