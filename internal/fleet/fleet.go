@@ -171,14 +171,14 @@ func (r *Replica) WasReady() bool { return !r.ReadyAt.IsZero() }
 type Exit struct {
 	Code      int    // exit code; -1 when a signal ended it
 	Signal    string // "SIGKILL", or ""
-	OOM       bool   // probably killed for want of memory
+	OOM       bool   // probably killed by the kernel for want of memory
 	Requested bool   // it was told to stop
 	Err       string // why nothing is known of the end, if so
 }
 
 // FromOutside reports whether the process was ended by somebody else: told to
 // stop, or killed by a signal that programs do not send to themselves. A kill
-// for want of memory is none, as far as it is known to be one.
+// for want of memory is none: a call may have used it up.
 func (e *Exit) FromOutside() bool {
 	switch {
 	case e.Requested:

@@ -32,6 +32,7 @@ type container struct {
 	monitorPID int
 	main       proctab.ID // pid's process, zero when it was gone already
 	monitor    proctab.ID
+	oom        proctab.OOMWatch
 	broken     bool // its start was cut off
 
 	requested, killed atomic.Bool // told to stop; told by KILL
@@ -55,6 +56,9 @@ func (c *container) started() {
 		c.main = p.ID
 	} else if ok && p.Parent == c.monitorPID {
 		c.main = p.ID
+	}
+	if c.main.PID != 0 {
+		c.oom = proctab.WatchOOM(c.main.PID)
 	}
 	if p, ok := proctab.Find(c.monitorPID); ok {
 		c.monitor = p.ID
@@ -180,13 +184,14 @@ func (c *container) askExit(ctx context.Context) (e fleet.Exit, final bool) {
 			return unknown("its first process still runs: %v", context.Cause(ctx)), false
 		}
 	}
+	oom := c.oom.Killed() // before podman removes the cgroup
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		// Looked at first: a monitor that ended just now has told podman all.
 		monitored := c.monitor.PID == 0 || c.monitor.Alive()
 		s, err := c.r.inspect(ctx, c.rec.name)
 		switch {
 		case err == nil && s.ended():
-			return c.exitOf(s), true
+			return c.exitOf(s, oom), true
 		case err != nil && ctx.Err() == nil && isGone(err):
 			return unknown("somebody else removed the container"), true
 		case err == nil && !monitored:
@@ -203,14 +208,12 @@ func (c *container) askExit(ctx context.Context) (e fleet.Exit, final bool) {
 }
 
 // exitOf reads podman's exit code, which is 128 + n for signal n.
-func (c *container) exitOf(s state) fleet.Exit {
+func (c *container) exitOf(s state, oom bool) fleet.Exit {
 	e := fleet.Exit{Code: s.ExitCode, OOM: s.OOMKilled}
 	if sig := syscall.Signal(s.ExitCode - 128); s.ExitCode > 128 && fatal[sig] {
 		e.Code, e.Signal = -1, unix.SignalName(sig)
 		// Podman rarely notices: OOMKilled stays false.
-		if sig == syscall.SIGKILL && !c.killed.Load() && c.template.Resources.Memory > 0 {
-			e.OOM = true
-		}
+		e.OOM = e.OOM || oom && sig == syscall.SIGKILL && !c.killed.Load()
 	}
 	return e
 }

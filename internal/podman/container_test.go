@@ -64,6 +64,19 @@ func TestContainers(t *testing.T) {
 		}
 	})
 
+	t.Run("nor is KILL by somebody else", func(t *testing.T) {
+		l := launchOf(t, r, "deaf")
+		l.Template.Resources.Memory = 64 << 20
+		c := startOf(t, r, l)
+		waitUp(t, c)
+		if err := syscall.Kill(c.PID(), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if e := c.Exit(within(t, 10*time.Second)); e != (fleet.Exit{Code: -1, Signal: "SIGKILL"}) {
+			t.Errorf("Exit = %+v", e)
+		}
+	})
+
 	t.Run("want of memory", func(t *testing.T) {
 		l := launchOf(t, r, "eat")
 		l.Template.Resources = fleet.Resources{Memory: 32 << 20, CPUs: 1.5, PIDs: 50}
@@ -74,6 +87,9 @@ func TestContainers(t *testing.T) {
 		}
 		if e := c.Exit(within(t, 20*time.Second)); !e.OOM || e.Requested {
 			t.Errorf("Exit = %+v, want OOM", e)
+		}
+		if exists("oom") {
+			t.Error("conmon has left a file in the directory of its worker")
 		}
 	})
 

@@ -25,7 +25,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 
@@ -118,12 +117,22 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 }
 
 // clientEnviron drops what systemd gave the worker alone: podman would act on
-// it, too.
+// it, too. Files of podman's configuration are named as seen from everywhere.
 func clientEnviron(environ []string) []string {
-	return slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
-		name, _, _ := strings.Cut(kv, "=")
-		return name == "NOTIFY_SOCKET" || name == markerName || strings.HasPrefix(name, "LISTEN_")
-	})
+	var kept []string
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		switch {
+		case name == "NOTIFY_SOCKET", name == markerName, strings.HasPrefix(name, "LISTEN_"):
+			continue
+		case strings.HasPrefix(name, "CONTAINERS_") && strings.HasSuffix(name, "_CONF") && value != "":
+			if path, err := filepath.Abs(value); err == nil {
+				kv = name + "=" + path
+			}
+		}
+		kept = append(kept, kv)
+	}
+	return kept
 }
 
 // recordsDir has one directory per container that exists or is being started:

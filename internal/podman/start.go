@@ -176,6 +176,7 @@ func (r *Runtime) runClient(s *starting, args, env []string) (*exec.Cmd, error) 
 	}
 	cmd := r.command(context.Background(), args...) // never cancelled
 	cmd.Env = append(append(cmd.Env, env...), marker{r.node, r.owner}.String())
+	cmd.Dir = s.rec.dir // conmon inherits it, and makes a file there when memory ran out
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs[0], theirs[1], theirs[2]
 	err := cmd.Start()
 	closeAll(theirs[:])

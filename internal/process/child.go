@@ -21,6 +21,7 @@ type child struct {
 	cmd                   *exec.Cmd
 	stdin, stdout, stderr *os.File
 	done                  chan struct{} // closed when the first process was waited for
+	oom                   proctab.OOMWatch
 
 	mu        sync.Mutex
 	reaped    bool // the pid, and with it the group's number, may be another's
@@ -58,6 +59,7 @@ func spawn(cmd *exec.Cmd, m marker) (*child, error) {
 		cmd:    cmd,
 		stdin:  ours[0], stdout: ours[1], stderr: ours[2],
 		done: make(chan struct{}),
+		oom:  proctab.WatchOOM(cmd.Process.Pid),
 	}
 	go c.wait()
 	return c, nil
@@ -84,6 +86,7 @@ func (c *child) wait() {
 	c.reaped = true
 	c.exit = exitOf(c.cmd.ProcessState)
 	c.exit.Requested = c.requested
+	c.exit.OOM = c.exit.Signal == "SIGKILL" && !c.requested && c.oom.Killed()
 }
 
 func exitOf(state *os.ProcessState) fleet.Exit {

@@ -26,19 +26,24 @@ import (
 
 var _ fleet.Runtime = (*Runtime)(nil)
 
-// TestMain lets the test binary play the worker that dies: with LOST_WORKER
-// set it starts one replica, tells its pids and waits to be killed.
+// TestMain lets the test binary play a worker.
 func TestMain(m *testing.M) {
-	if dir := os.Getenv("LOST_WORKER"); dir != "" {
-		if err := loseWorker(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	for name, play := range workers {
+		if dir := os.Getenv(name); dir != "" {
+			if err := play(dir); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	os.Exit(m.Run())
 }
 
+// workers are the parts, by the variable that names their data directory.
+var workers = map[string]func(dir string) error{"LOST_WORKER": loseWorker, "GLUTTON": glutton}
+
+// loseWorker starts one replica, tells its pids and waits to be killed.
 func loseWorker(dir string) error {
 	node := fleet.NodeID(os.Getenv("LOST_NODE"))
 	r, err := New(Config{Node: node, DataDir: dir, Log: slog.New(slog.DiscardHandler)})

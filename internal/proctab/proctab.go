@@ -1,6 +1,6 @@
 // Package proctab reads the host's process table: which processes live, what
-// their environment and command line say, and which worker life they belong
-// to. It kills a process only after it has made sure, through a pidfd, that
+// their environment and command line say, which worker life they belong to, and
+// whether the kernel may have killed one for want of memory. It kills a process only after it has made sure, through a pidfd, that
 // the pid still means the process that was found.
 //
 // Runtimes use it to find what must not outlive its reason; what to look for

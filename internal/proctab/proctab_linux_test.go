@@ -69,3 +69,13 @@ func TestEmptyEnvironmentIsNotWaitedFor(t *testing.T) {
 		t.Error("a kernel thread is waited for")
 	}
 }
+
+// What is not known clears no call.
+func TestOOMWatch(t *testing.T) {
+	if !(OOMWatch{}).Killed() {
+		t.Error("nothing is known, and the kernel has killed nothing")
+	}
+	if w := WatchOOM(os.Getpid()); w.Killed() {
+		t.Errorf("%+v: killed at once", w)
+	}
+}

@@ -31,6 +31,15 @@ func Cmdline(int) []string { return nil }
 // Cgroups finds nothing without /proc.
 func Cgroups(int) string { return "" }
 
+// OOMWatch knows nothing without /proc.
+type OOMWatch struct{}
+
+// WatchOOM watches nothing without /proc.
+func WatchOOM(int) OOMWatch { return OOMWatch{} }
+
+// Killed is true: nothing is known.
+func (OOMWatch) Killed() bool { return true }
+
 // Signal sends sig to the process. A process that is gone is no error.
 func Signal(id ID, sig syscall.Signal) error {
 	if err := syscall.Kill(id.PID, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
