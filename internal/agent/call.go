@@ -21,20 +21,20 @@ const progressPeriod = 100 * time.Millisecond
 // but for progress. The returned function gives the call up, with timeout when
 // its deadline passed; it may be called at any time, and more than once. A
 // replica that is unknown, not ready, or draining is a reply with
-// fleet.ErrNotDelivered.
+// fleet.ErrNotDelivered. Errors do not name the replica: who sent the call does.
 //
 // No goroutine is made: this is the path of every call.
 func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cancel func(timeout bool)) {
 	r := a.replica(req.Replica)
 	if r == nil {
-		return undelivered(events, 0, "replica %s is not on this node", req.Replica)
+		return undelivered(events, 0, errors.New("its node does not run it"))
 	}
 	// Counted before it is asked whether calls are taken: a drain that begins
 	// now sees either the call or nothing.
 	r.running.Add(1)
 	if !r.open.Load() {
 		r.callEnded()
-		return undelivered(events, r.ongoing.Load(), "replica %s takes no calls", req.Replica)
+		return undelivered(events, r.ongoing.Load(), errors.New("it takes no calls"))
 	}
 	c := &call{r: r, events: events}
 	c.msg = stdio.Call{
@@ -46,17 +46,17 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 	if err != nil {
 		ongoing := r.ongoing.Add(-1)
 		r.callEnded()
-		return undelivered(events, ongoing, "replica %s: %w", req.Replica, err)
+		return undelivered(events, ongoing, err)
 	}
 	r.total.Add(1)
 	c.pending = pending
 	return c.cancel
 }
 
-func undelivered(events func(fleet.CallEvent), ongoing int64, format string, args ...any) func(bool) {
+func undelivered(events func(fleet.CallEvent), ongoing int64, why error) func(bool) {
 	events(fleet.CallEvent{
 		Kind:    fleet.CallReply,
-		Err:     fmt.Errorf("%w: %w", fleet.ErrNotDelivered, fmt.Errorf(format, args...)),
+		Err:     fmt.Errorf("%w: %w", fleet.ErrNotDelivered, why),
 		Ongoing: int(ongoing),
 	})
 	return func(bool) {}
@@ -120,21 +120,20 @@ func (c *call) released() {
 // failure puts what the conversation says of a call in the fleet's words.
 func (c *call) failure(reply stdio.Reply) error {
 	is := func(target error) bool { return errors.Is(reply.Err, target) }
-	id := c.r.order.ID
 	switch {
 	case is(stdio.ErrCancelled) && c.timeout.Load():
-		return fmt.Errorf("replica %s: %w", id, fleet.ErrTimeout)
+		return fleet.ErrTimeout
 	case is(stdio.ErrCancelled):
-		return fmt.Errorf("replica %s: %w", id, context.Canceled)
+		return context.Canceled
 	case !reply.Delivered:
-		return fmt.Errorf("replica %s: %w: %w", id, fleet.ErrNotDelivered, reply.Err)
+		return fmt.Errorf("%w: %w", fleet.ErrNotDelivered, reply.Err)
 	case is(stdio.ErrReplyTooLarge):
-		return fmt.Errorf("replica %s: %w", id, fleet.ErrReplyTooLarge)
+		return fleet.ErrReplyTooLarge
 	case is(stdio.ErrNoBuffer):
-		return fmt.Errorf("replica %s: %w: %w", id, fleet.ErrOverloaded, reply.Err)
+		return fmt.Errorf("%w: %w", fleet.ErrOverloaded, reply.Err)
 	case is(stdio.ErrBadReply):
-		return fmt.Errorf("replica %s: %w: %w", id, fleet.ErrBadReply, reply.Err)
+		return fmt.Errorf("%w: %w", fleet.ErrBadReply, reply.Err)
 	default:
-		return fmt.Errorf("replica %s: %w: %w", id, fleet.ErrReplicaLost, reply.Err)
+		return fmt.Errorf("%w: %w", fleet.ErrReplicaLost, reply.Err)
 	}
 }

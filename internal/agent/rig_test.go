@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -243,6 +244,7 @@ func (v *view) until(t testing.TB, what string, cond func(*view) (bool, any)) *v
 
 // caller collects the events of one call.
 type caller struct {
+	id       fleet.ReplicaID
 	cancel   func(timeout bool)
 	mu       sync.Mutex
 	events   []fleet.CallEvent
@@ -251,7 +253,7 @@ type caller struct {
 }
 
 func (r *rig) call(id fleet.ReplicaID, tool, args string) *caller {
-	c := &caller{replied: make(chan struct{}), released: make(chan struct{})}
+	c := &caller{id: id, replied: make(chan struct{}), released: make(chan struct{})}
 	c.cancel = r.Call(fleet.CallRequest{
 		Replica: id, Method: "tools/call",
 		Params: fmt.Appendf(nil, `{"name":%q,"arguments":%s}`, tool, args),
@@ -284,6 +286,9 @@ func (c *caller) reply(t testing.TB) fleet.CallEvent {
 	e := c.events[i]
 	if e.Free != nil {
 		e.Free()
+	}
+	if e.Err != nil && regexp.MustCompile(`replica `+string(c.id)+`\b`).MatchString(e.Err.Error()) {
+		t.Errorf("%v: the router names the replica, too", e.Err)
 	}
 	return e
 }
