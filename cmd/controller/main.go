@@ -183,7 +183,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return controller.Run(ctx, controller.Config{
 		Name: fleet.NodeID(f.name), HTTP: front, Raft: peers, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
 		Expect: f.expect, DeadAfter: f.deadAfter, ShutdownDelay: f.shutdownDelay, DrainTimeout: f.drainTimeout,
-		DataDir: f.dataDir, Zone: f.zone, ExpectWorkers: f.expectWorkers, Version: version, Log: log,
+		DataDir: f.dataDir, Zone: f.zone, ExpectWorkers: f.expectWorkers, Version: version, Log: log, LogDropped: program.LogDropped(stderr),
 		HTTPHost: hostOf(f.http), AllowedHosts: f.allowedHosts,
 		MaxBody: bodyLimit, File: f.config, Lookup: os.LookupEnv, Reload: reload,
 		Up: func(a controller.Addresses) error {

@@ -32,6 +32,9 @@ type Config struct {
 	AllowedHosts []string
 	Version      string
 	Log          *slog.Logger
+	// LogDropped returns how many lines of the log were dropped since nobody
+	// read them; nil: that is not known, and there is no metric of it.
+	LogDropped func() uint64
 
 	// Expect is how many controllers without any state found a cluster once
 	// they see each other; 0: this one waits to be taken into one.

@@ -109,6 +109,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(state.Collectors()...)
+	if cfg.LogDropped != nil {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "mcpfleet_log_lines_dropped_total", Help: "Lines of this controller's log that were dropped because nobody read them.",
+		}, func() float64 { return float64(cfg.LogDropped()) }))
+	}
 	peers := peerClient()
 	defer peers.CloseIdleConnections()
 	write := &writes{Store: state, ring: ring, peers: peers}

@@ -118,6 +118,15 @@ func Logger(w io.Writer, format, level string) (*slog.Logger, error) {
 	return slog.New(handler(w, &slog.HandlerOptions{Level: l})), nil
 }
 
+// LogDropped returns what counts the dropped lines of a log; nil if w is no
+// sink.
+func LogDropped(w io.Writer) func() uint64 {
+	if s, ok := w.(*sink.Sink); ok {
+		return s.Dropped
+	}
+	return nil
+}
+
 // CheckLog returns what is wrong with the format and the level of a log.
 func CheckLog(format, level string) error {
 	var problems []error

@@ -50,13 +50,15 @@ type Sink struct {
 	queue   []line
 	bytes   int // in the queue and in the write under way
 	dropped int // and not reported yet
+	total   uint64
 	closed  bool
 }
 
 // line is what one Write wrote, or a report.
 type line struct {
-	text  []byte
-	count int // lines that are lost with it: of a report, those that it reports
+	text   []byte
+	count  int // lines that are lost with it: of a report, those that it reports
+	report bool
 }
 
 // New returns a sink and starts its writer, which Close ends.
@@ -82,16 +84,24 @@ func (s *Sink) ReportDropped(report func(lines int) []byte) {
 	s.report = report
 }
 
+// Dropped returns how many lines were dropped so far.
+func (s *Sink) Dropped() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.total
+}
+
 // Write takes p, or drops it. It always returns len(p) and no error.
 func (s *Sink) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.bytes > 0 && s.bytes+len(p) > s.buffer {
 		s.dropped++
+		s.total++
 		return len(p), nil
 	}
 	s.reportDropped()
-	s.add(line{bytes.Clone(p), 1})
+	s.add(line{text: bytes.Clone(p), count: 1})
 	return len(p), nil
 }
 
@@ -116,7 +126,7 @@ func (s *Sink) Close(patience time.Duration) {
 // reportDropped queues the line about dropped lines. The caller holds mu.
 func (s *Sink) reportDropped() {
 	if s.dropped > 0 {
-		s.add(line{s.report(s.dropped), s.dropped})
+		s.add(line{text: s.report(s.dropped), count: s.dropped, report: true})
 		s.dropped = 0
 	}
 }
@@ -188,6 +198,9 @@ func (s *Sink) wrote(lines []line, unwritten int, err error) {
 		s.bytes -= len(l.text)
 		if err != nil && unwritten > 0 {
 			s.dropped += l.count
+			if !l.report { // what it reports was counted before
+				s.total++
+			}
 			unwritten -= len(l.text)
 		}
 	}

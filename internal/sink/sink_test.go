@@ -105,6 +105,9 @@ func TestReaderThatStops(t *testing.T) {
 		if got := r.text(); got != want.String() {
 			t.Errorf("after Close got:\n%s", got)
 		}
+		if n := s.Dropped(); n != 41 {
+			t.Errorf("%d lines dropped, want 41", n)
+		}
 	})
 }
 
@@ -135,7 +138,7 @@ func TestWritesThatFail(t *testing.T) {
 		synctest.Wait()
 		r.set(func() { r.part = 0 })
 		fmt.Fprintln(s, "third")
-		fmt.Fprintln(s, "fourth")
+		fmt.Fprintln(s, "fourth") // behind a report that is lost, too
 		synctest.Wait()
 		r.set(func() { r.fail = nil })
 		fmt.Fprintln(s, "fifth")
@@ -143,6 +146,9 @@ func TestWritesThatFail(t *testing.T) {
 		want := "one\nsec\n3 log lines dropped\nfifth\n"
 		if got := r.text(); got != want {
 			t.Errorf("got:\n%swant:\n%s", got, want)
+		}
+		if n := s.Dropped(); n != 3 {
+			t.Errorf("%d lines dropped, want 3", n)
 		}
 	})
 }
