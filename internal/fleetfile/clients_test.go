@@ -156,13 +156,17 @@ func TestFilesOfClients(t *testing.T) {
 			[]string{"servers under projects are left out: b, c; mcpServers at the top holds those that are taken"},
 		},
 		{
-			"a directory that docker would make", "mcp.json", `{"mcpServers": {"a": {"command": "docker", "args": ["run", "-v", "./here:/h", "-v", "./nowhere:/n", "-v", "vol:/v", "img"]}}}`,
+			"a directory that docker would make", "mcp.json", `{"mcpServers": {"a": {"command": "docker", "args": ["run", "-v", "./here:/h", "-v", "./nowhere:/n", "-v", "vol:/v", "--pids-limit", "0", "img"]},
+				"b": {"command": "docker", "args": ["run", "-v", "./nothing:/n", "--privileged", "img"]}}}`,
 			func(t *testing.T, f *File) {
 				if m := f.Servers["a"].Mounts; len(m) != 3 {
 					t.Errorf("mounts %+v", m)
 				}
 			},
-			[]string{`docker would make these directories, which are not on this machine; podman does not, so make them on the nodes: "./nowhere:/n" (a)`},
+			[]string{
+				`docker would make these directories, which are not on this machine; podman does not, so make them on the nodes: "./nowhere:/n" (a)`,
+				"2:70: mcpServers.b: this server is left out: args[3]: the run option --privileged is not supported",
+			},
 		},
 		{
 			"gemini-cli's variables and switches", "settings.json", `{"mcp": {"excluded": ["b"], "allowed": ["a", "b"]}, "mcpServers": {

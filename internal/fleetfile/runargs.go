@@ -270,12 +270,27 @@ func (d *serverDecoder) runVolume(it item, arg string) {
 	}
 	before := len(d.spec.Mounts)
 	d.addVolume(it.node, it.path, arg)
-	if len(d.spec.Mounts) == before || d.opts.Stat == nil {
-		return
+	if len(d.spec.Mounts) > before {
+		d.volumes = append(d.volumes, boundVolume{d.spec.Mounts[before], resolve(it.node).Value})
 	}
-	m := d.spec.Mounts[before]
-	if _, err := d.opts.Stat(m.Source); !m.IsVolume() && errors.Is(err, fs.ErrNotExist) {
-		d.absent = addNamed(d.absent, strconv.Quote(resolve(it.node).Value), d.shown) // as the file has it: a variable may be secret
+}
+
+// boundVolume is a -v of a run command, and how the file has it: a variable in
+// it may be secret.
+type boundVolume struct {
+	mount fleet.Mount
+	shown string
+}
+
+// checkVolumes looks for directories that docker would make.
+func (d *serverDecoder) checkVolumes() {
+	for _, v := range d.volumes {
+		if d.opts.Stat == nil || v.mount.IsVolume() {
+			continue
+		}
+		if _, err := d.opts.Stat(v.mount.Source); errors.Is(err, fs.ErrNotExist) {
+			d.absent = addNamed(d.absent, strconv.Quote(v.shown), d.shown)
+		}
 	}
 }
 

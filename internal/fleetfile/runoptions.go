@@ -67,14 +67,14 @@ func runOptions() []runOption {
 		}, "cpus"),
 		take(func(d *serverDecoder, it item, v string) {
 			var n int64
-			if _, err := fmt.Sscanf(v, "%d", &n); err != nil || fmt.Sprint(n) != v || n == 0 || n < -1 {
-				d.errorf(it.node, it.path, "--pids-limit must be a whole number above 0")
+			if _, err := fmt.Sscanf(v, "%d", &n); err != nil || fmt.Sprint(n) != v || n < -1 {
+				d.errorf(it.node, it.path, "--pids-limit must be a whole number, or -1 for no limit")
 				return
 			}
 			if n > resourcesShape.keys["pids"].high {
 				n = 0
 			}
-			d.spec.Resources.PIDs = max(n, 0) // -1, and what Linux cannot count, is no limit
+			d.spec.Resources.PIDs = max(n, 0) // -1, 0, and what Linux cannot count, is no limit
 		}, "pids-limit"),
 		take(func(d *serverDecoder, it item, v string) { d.runCapability(it, "--cap-add", v, &d.capAdd) }, "cap-add"),
 		take(func(d *serverDecoder, it item, v string) { d.runCapability(it, "--cap-drop", v, &d.capDrop) }, "cap-drop"),

@@ -60,6 +60,7 @@ func (p *parser) server(e entry, path, shown string, foreign bool) (fleet.Spec, 
 	d.finish()
 	if len(p.errs) == before { // else it is left out
 		d.checkConcurrency()
+		d.checkVolumes()
 	}
 	return d.spec, true
 }
@@ -79,6 +80,7 @@ type serverDecoder struct {
 	runEnvironment  func(name string) (string, bool)
 	fromRun         bool     // reading a run command
 	capAdd, capDrop []string // of a run command
+	volumes         []boundVolume
 }
 
 // defaults is what a spec says of which the file says nothing.
