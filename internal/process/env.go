@@ -45,6 +45,14 @@ func (r *Runtime) childEnv(l fleet.Launch) ([]string, error) {
 	return env, nil
 }
 
+// about says which command an error is about, unless it begins with its path.
+func about(command string, err error) error {
+	if strings.HasPrefix(err.Error(), command+" ") {
+		return err
+	}
+	return fmt.Errorf("command %q: %w", command, err)
+}
+
 // lookPath finds the command as a shell in cwd with that environment would.
 func lookPath(name, cwd string, env []string) (string, error) {
 	if strings.Contains(name, "/") {
@@ -60,7 +68,7 @@ func lookPath(name, cwd string, env []string) (string, error) {
 			if program, args, spaces := strings.Cut(path, " "); spaces && executable(program) == nil {
 				return "", fmt.Errorf("command %q: %w: a command is one program; move what follows %q to args, as %q", name, err, program, strings.Fields(args))
 			}
-			return "", fmt.Errorf("command %q: %w", name, err)
+			return "", about(name, err)
 		}
 		return path, nil
 	}

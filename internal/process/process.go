@@ -103,7 +103,7 @@ func (r *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, err
 		return nil, err
 	}
 	if err := windowsScript(path); err != nil {
-		return nil, fmt.Errorf("command %q: %w", t.Command[0], err)
+		return nil, about(t.Command[0], err)
 	}
 	if len(t.Mounts) > 0 {
 		return nil, fmt.Errorf("mount %s on %s: a plain process has no mounts; it needs an image, and podman", t.Mounts[0].Source, t.Mounts[0].Target)
@@ -126,7 +126,7 @@ func (r *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, err
 		c, err = run("/bin/sh", append([]string{"/bin/sh", path}, args...))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("start command %q: %w", t.Command[0], explain(err, path))
+		return nil, about(t.Command[0], explain(err, path))
 	}
 	return c, nil
 }

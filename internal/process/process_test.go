@@ -250,6 +250,10 @@ func TestStartSaysWhyNot(t *testing.T) {
 			t.Errorf("%s: Start = %v, %v; want %q", c.name, p, err, c.want)
 		}
 	}
+	l := launch(windows)
+	if _, err := r.Start(t.Context(), l); err == nil || !strings.HasPrefix(err.Error(), windows+" has Windows line endings") {
+		t.Errorf("Start = %v; want the path once, and then the cause", err)
+	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("told to stop")
 	cancel(why)
