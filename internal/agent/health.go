@@ -16,7 +16,7 @@ const suspectAfter = 3
 const suspectPause = time.Second
 
 const (
-	// severalCalls that wait for a server which is known to answer others
+	// severalCalls that a server left unanswered which is known to answer others
 	// meanwhile, or many calls in a period, and is silent now, are no excuse.
 	severalCalls = 2
 	manyReplies  = 20
@@ -32,20 +32,21 @@ const (
 // within one call timeout.
 //
 // That takes as long as calls may, and all callers wait. So it does count while
-// several calls wait, if the server has shown that silence is not its way: it
-// answered two pings while calls ran, or many calls in one of the last periods in
-// which it answered any.
+// several calls are unanswered, those that timed out or whose callers have gone
+// included, if the server has shown that silence is not its way: it answered two
+// pings while calls ran, or many calls in one of the last periods in which it
+// answered any.
 type vitals struct {
 	plan    fleet.Health
 	ticked  int64    // replies at the last tick
 	periods [2]int64 // replies in the last periods that had any
 	beside  int      // pings answered while a call ran
 
-	replies   int64 // the conversation's replies when last looked at
-	failed    int   // pings in a row that count
-	waiting   int64 // calls inside their deadlines during the last ping
-	timeouts  int   // calls timed out since the last reply
-	unhealthy bool
+	replies    int64 // the conversation's replies when last looked at
+	failed     int   // pings in a row that count
+	unanswered int64 // calls without an answer when the last ping began
+	timeouts   int   // calls timed out since the last reply
+	unhealthy  bool
 }
 
 func newVitals(plan fleet.Health) *vitals {
@@ -85,17 +86,18 @@ func (v *vitals) timedOut(n int, replies int64) {
 }
 
 // pinged notes how a ping ended, which began after a tick. before and after are
-// how many calls were inside their deadlines then.
-func (v *vitals) pinged(err error, before, after, replies int64) {
-	v.waiting = min(before, after)
+// how many calls were inside their deadlines then, and unanswered how many had
+// no answer when it began, whatever their deadlines.
+func (v *vitals) pinged(err error, before, after, unanswered, replies int64) {
+	v.unanswered = unanswered
 	switch {
 	case err == nil || replies != v.replies:
-		if err == nil && replies-v.replies <= 1 && v.waiting > 0 {
+		if err == nil && replies-v.replies <= 1 && min(before, after) > 0 {
 			v.beside++ // the one reply was to the ping
 		}
 		v.replies = replies
 		v.failed, v.timeouts, v.unhealthy = 0, 0, false
-	case max(before, after) == 0, v.waiting >= severalCalls && v.prompt():
+	case max(before, after) == 0, v.unanswered >= severalCalls && v.prompt():
 		v.failed++
 		v.unhealthy = v.unhealthy || v.failed >= v.plan.Failures
 	}
@@ -109,7 +111,7 @@ func (v *vitals) last() bool { return v.failed+1 >= v.plan.Failures }
 
 // pause is how long to wait before the next ping.
 func (v *vitals) pause() time.Duration {
-	if v.suspect() || v.failed > 0 && v.waiting >= severalCalls && !v.unhealthy {
+	if v.suspect() || v.failed > 0 && v.unanswered >= severalCalls && !v.unhealthy {
 		return min(v.plan.Period, suspectPause)
 	}
 	return v.plan.Period

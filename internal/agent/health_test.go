@@ -20,9 +20,10 @@ func TestVitals(t *testing.T) {
 		if busy {
 			calls = 1
 		}
-		return func(v *vitals) { v.pinged(err, calls, calls, replies) }
+		return func(v *vitals) { v.pinged(err, calls, calls, calls, replies) }
 	}
-	deaf := func(v *vitals) { v.pinged(failed, 5, 5, v.replies) }
+	deaf := func(v *vitals) { v.pinged(failed, 5, 5, 5, v.replies) }
+	left := func(v *vitals) { v.pinged(failed, 1, 1, 5, v.replies) } // one call is inside its deadline, four have passed theirs
 	tick := func(replies int64) step { return func(v *vitals) { v.tick(replies) } }
 	late := func(replies int64) step { return func(v *vitals) { v.timedOut(1, replies) } }
 	dead, busy := ping(failed, false, 0), ping(failed, true, 0)
@@ -46,6 +47,8 @@ func TestVitals(t *testing.T) {
 		{"a suspect answers", []step{late(0), late(0), late(0), ping(nil, true, 1)}, false, false},
 		{"several wait, a server that may be slow", []step{deaf, deaf, deaf, deaf}, false, false},
 		{"several wait, one that answers meanwhile", []step{ping(nil, true, 0), ping(nil, true, 0), deaf, deaf, deaf}, true, false},
+		{"one waits, several were given up", []step{tick(20), tick(20), left, left, left}, true, false},
+		{"one waits, several were given up, a server that may be slow", []step{left, left, left, left}, false, false},
 		{"one waits", []step{ping(nil, true, 0), ping(nil, true, 0), busy, busy, busy}, false, false},
 		{"several wait, one that answers soon", []step{tick(20), tick(21), tick(21), deaf, deaf, deaf}, true, false},
 		{"several wait, one that has become slow", []step{tick(20), tick(21), tick(22), tick(22), deaf, deaf, deaf}, false, false},
@@ -120,6 +123,39 @@ func TestSilentServerIsJudgedSooner(t *testing.T) {
 			t.Errorf("took %s", took)
 		}
 	})
+}
+
+// A call with a long deadline does not hide that a server, which answered many
+// before, has answered nothing to others until they were given up.
+func TestOneLongCallDoesNotHideSilence(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		timeout bool
+	}{{"timed out", true}, {"their callers went away", false}} {
+		t.Run(tc.name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				r := newRig(t, agenttest.New(), nil)
+				r.ready("a", nil)
+				for range manyReplies {
+					r.call("a", "echo", `{"text":"x"}`).text(t)
+				}
+				began := time.Now()
+				r.call("a", "freeze", `{"ms":600000}`)
+				var others []*caller
+				for range 3 {
+					others = append(others, r.call("a", "echo", `{"text":"x"}`))
+				}
+				time.Sleep(5 * time.Second)
+				for _, c := range others {
+					c.cancel(tc.timeout)
+				}
+				contains(t, r.untilHealth("a", true).Reason, "unhealthy: 3 pings")
+				if took := time.Since(began); took > 40*time.Second {
+					t.Errorf("took %s", took)
+				}
+			})
+		})
+	}
 }
 
 func TestBusyServerStaysHealthy(t *testing.T) {

@@ -213,7 +213,7 @@ func (r *replica) serve(ctx context.Context, s *session) {
 	}
 	pinged := make(chan error, 1)
 	var pinging bool
-	var running int64 // when the ping began
+	var running, unanswered int64 // when the ping began
 
 	var refresh <-chan time.Time // set while a listing is due
 	listed := make(chan error, 1)
@@ -228,12 +228,12 @@ func (r *replica) serve(ctx context.Context, s *session) {
 
 		case <-next.C:
 			health.tick(replies())
-			running, pinging = r.running.Load(), true
+			running, unanswered, pinging = r.running.Load(), r.ongoing.Load(), true
 			last := health.last()
 			tasks.Go(func() { pinged <- s.conn.Check(ctx, health.plan.Timeout, last) })
 		case err := <-pinged:
 			pinging = false
-			health.pinged(err, running, r.running.Load(), replies())
+			health.pinged(err, running, r.running.Load(), unanswered, replies())
 			r.tellHealth(health)
 			next.Reset(health.pause())
 		case <-r.late:
