@@ -98,6 +98,13 @@ func (c *Client) Restart(ctx context.Context, name fleet.ServerName, o WriteOpti
 	return c.writeServer(ctx, http.MethodPost, serverRoute(name, "/restart"), nil, o)
 }
 
+// Wake starts the replicas of a server that ended because nobody called it, as a
+// call that waits does.
+func (c *Client) Wake(ctx context.Context, name fleet.ServerName) error {
+	_, err := c.write(ctx, http.MethodPost, serverRoute(name, "/wake"), nil, WriteOptions{}, new(Woken))
+	return err
+}
+
 // Rollback returns a server to a kept revision; 0 is the newest kept one below
 // the present.
 func (c *Client) Rollback(ctx context.Context, name fleet.ServerName, rev fleet.Revision, o WriteOptions) (Written, error) {

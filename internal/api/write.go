@@ -83,6 +83,11 @@ const (
 	PlanStop  = "stop"
 )
 
+// Woken is the answer of POST /api/v1/servers/{name}/wake.
+type Woken struct {
+	Server fleet.ServerName `json:"server"`
+}
+
 // ScaleRequest is the body of POST /api/v1/servers/{name}/scale.
 type ScaleRequest struct {
 	Replicas int `json:"replicas"`

@@ -118,7 +118,8 @@ func (a *app) untilReady(ctx context.Context, client *api.Client, timeout time.D
 	})
 }
 
-// settled tells whether a server is all that is wanted of it.
+// settled tells whether a server is all that is wanted of it. One that ends when
+// nobody calls it may have no replica.
 func settled(s *api.Server) bool {
 	if s.Rollout != nil {
 		return false
@@ -126,7 +127,7 @@ func settled(s *api.Server) bool {
 	if s.Desired == 0 {
 		return s.Ready == 0
 	}
-	return s.State == fleet.StateReady && s.Ready == s.Desired
+	return s.State == fleet.StateReady && s.Ready == s.Desired || s.State == fleet.StateIdle
 }
 
 func serverRow(s *api.Server) progress.Row {

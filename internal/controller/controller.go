@@ -133,7 +133,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		ExpectWorkers: cfg.ExpectWorkers, RolledOut: progress.rolledOut,
 		Record: func(e reconcile.Event) { happened.Record(eventFrom(e)) },
 	})
-	router := route.New(route.Config{Zone: cfg.Zone, Registry: registry})
+	look, wanted := newLook()
+	router := route.New(route.Config{Zone: cfg.Zone, Registry: registry, Wanted: wanted})
 	offers := catalogue.New()
 	caughtUp := &catchUp{writes: write, done: make(chan struct{})}
 	seed.writes, seed.caughtUp = write, caughtUp.done
@@ -147,7 +148,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	handler := httpapi.New(httpapi.Config{
 		MaxBody: cfg.MaxBody, Catalogue: &starting{Catalogue: offers, incomplete: front.mayLack, empty: front.empty}, Router: router,
 		Fleet: front, Logs: front, Log: log, Registry: registry, Gatherer: registry,
-		Desired: write, Events: happened, Preview: preview(reconciler), Controllers: &controllers{writes: write, names: make(map[fleet.ControllerID]fleet.NodeID)},
+		Desired: write, Events: happened, Preview: preview(reconciler), Wake: reconciler.Wake, Controllers: &controllers{writes: write, names: make(map[fleet.ControllerID]fleet.NodeID)},
 		Backup: backup(cfg.Version), Self: cfg.Name, Leaving: leaving, Stopping: stopping,
 		Listener: cfg.HTTP.Addr(), Names: namesOf(cfg), AllowedHosts: cfg.AllowedHosts,
 	})
@@ -191,6 +192,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	})
 	g.Go(func() error { return caughtUp.Run(gctx) })
 	g.Go(func() error { return pub.Run(gctx) })
+	g.Go(func() error { return (&waker{look, router, write, reconciler, log}).Run(gctx) })
 	g.Go(func() error { return seed.Run(gctx, file) })
 	g.Go(func() error {
 		if err := server.Serve(cfg.HTTP); !errors.Is(err, http.ErrServerClosed) {

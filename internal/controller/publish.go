@@ -152,6 +152,7 @@ func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Repli
 	if st.StartFailed {
 		s.Down = st.Reason
 	}
+	s.Resting = st.Resting
 	return s
 }
 

@@ -46,5 +46,5 @@ const (
 	StateUnavailable State = "UNAVAILABLE" // none serves, and the last start failed or none can be placed
 	StateUpdating    State = "UPDATING"    // a new revision replaces the old
 	StateDeleting    State = "DELETING"    // no longer wanted, replicas are going
-	StateIdle        State = "IDLE"        // scaled to zero
+	StateIdle        State = "IDLE"        // scaled to zero, or ended by itself as nobody called
 )

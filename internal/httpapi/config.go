@@ -127,6 +127,8 @@ type Config struct {
 	// Preview is what the leader would do were this state desired. Its error
 	// wraps fleet.ErrNotLeader where nobody can tell.
 	Preview func(ctx context.Context, st *desired.State) ([]api.PlannedAction, error)
+	// Wake has a leader start what rests of a server. It does not block.
+	Wake func(server fleet.ServerName)
 	// Backup writes a state in the form of backups, secrets included.
 	Backup func(w io.Writer, st *desired.State) error
 	// Leaving is closed when the controller is told to stop: from then on every

@@ -482,6 +482,23 @@ func TestNodes(t *testing.T) {
 	wantOK[api.NodeWritten](t, f.do("POST", "/api/v1/nodes/n1/cordon", ""), 200)
 }
 
+func TestWake(t *testing.T) {
+	f := newFixture()
+	wantOK[api.Written](t, f.do("PUT", "/api/v1/servers/x", `{"command":["x"]}`), 201)
+	got := wantOK[api.Woken](t, f.do("POST", "/api/v1/servers/x/wake", "", "Content-Type", ""), 202)
+	if got.Server != "x" || !slices.Equal(f.woken, []fleet.ServerName{"x"}) {
+		t.Errorf("answered %+v, woken are %v", got, f.woken)
+	}
+	for path, want := range map[string]int{"/api/v1/servers/xx/wake": 404, "/api/v1/servers/x/wake?dry_run=1": 400} {
+		if w := f.do("POST", path, "", "Content-Type", ""); w.Code != want {
+			t.Errorf("%s: %d %s, want %d", path, w.Code, w.Body, want)
+		}
+	}
+	if len(f.woken) != 1 {
+		t.Errorf("woken are %v", f.woken)
+	}
+}
+
 func TestControllers(t *testing.T) {
 	f := newFixture()
 	list := wantOK[api.Controllers](t, f.do("GET", "/api/v1/controllers", ""), 200)
@@ -518,6 +535,7 @@ func TestAllow(t *testing.T) {
 		"/api/v1/servers/x/scale":              "POST",
 		"/api/v1/servers/x/restart":            "POST",
 		"/api/v1/servers/x/rollback":           "POST",
+		"/api/v1/servers/x/wake":               "POST",
 		"/api/v1/servers/x/revisions":          "GET, HEAD",
 		"/api/v1/nodes":                        "GET, HEAD",
 		"/api/v1/nodes/x/drain":                "POST",

@@ -231,6 +231,7 @@ type fixture struct {
 	desired *wanted
 	events  *happened
 	members *members
+	woken   []fleet.ServerName
 	stop    func()
 	config  Config
 }
@@ -281,6 +282,7 @@ func newFixture(change ...func(*Config)) *fixture {
 		Self: "ctl1", Stopping: stopping, AllowedHosts: []string{"*"},
 		Catalogue: offer{}, Router: f.router, Fleet: f.state, Log: slog.New(slog.DiscardHandler),
 		Desired: f.desired, Events: f.events, Controllers: f.members,
+		Wake: func(name fleet.ServerName) { f.woken = append(f.woken, name) },
 		Preview: func(_ context.Context, st *desired.State) ([]api.PlannedAction, error) {
 			var plan []api.PlannedAction
 			for _, s := range st.List() {

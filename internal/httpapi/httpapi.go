@@ -135,6 +135,7 @@ func New(cfg Config) *Handler {
 	of("/api/v1/servers/{name}/scale", route{post: h.serveScale})
 	of("/api/v1/servers/{name}/restart", route{post: h.serveRestart})
 	of("/api/v1/servers/{name}/rollback", route{post: h.serveRollback})
+	of("/api/v1/servers/{name}/wake", route{post: h.serveWake})
 	of("/api/v1/servers/{name}/revisions", route{get: h.serveRevisions})
 	add("/api/v1/replicas", route{get: h.serveReplicas})
 	of("/api/v1/replicas/{id}/logs", route{get: h.serveLogs})

@@ -1,12 +1,14 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
 	"slices"
 
+	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
@@ -61,6 +63,27 @@ func (h *Handler) serveRollback(w *response, r *http.Request, arg string) {
 	}
 	name := fleet.ServerName(arg)
 	h.writeServer(w, r, fields.body, name, o, desired.Command{Rollback: &desired.Rollback{Name: name, Revision: revision, Key: o.key, Match: o.match}})
+}
+
+// serveWake starts what rests of a server, as a call that waits does.
+func (h *Handler) serveWake(w *response, r *http.Request, arg string) {
+	err := paramsOf(r).end(true)
+	if err == nil && (r.Header["If-Match"] != nil || r.Header["If-None-Match"] != nil) {
+		err = badRequest("If-Match and If-None-Match do not go with this: it changes nothing that is stored")
+	}
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	name := fleet.ServerName(arg)
+	h.atLeader(w, r, nil, func(context.Context) error {
+		if st := h.cfg.Desired.State(); st.Servers[name] == nil {
+			return unknownServer(st, name)
+		}
+		h.cfg.Wake(name)
+		w.json(http.StatusAccepted, api.Woken{Server: name})
+		return nil
+	})
 }
 
 // fields are the values of a small JSON object. Those that are null are left

@@ -41,6 +41,10 @@ type backoff struct {
 	healthy   time.Time // since when one is READY and none failed
 	failedAt  time.Time // last
 	last      string    // failure, in words
+	// rest is the wait after replicas that ended because nobody needed them; it
+	// grows while none of them is called. 0: the last end was another.
+	rest     time.Duration
+	restedAt time.Time // when rest last changed
 }
 
 // ending is the end of one replica that nobody asked for.
@@ -61,6 +65,11 @@ func (e *ending) idle() bool {
 	return clean && !e.ready.IsZero() && e.at.Sub(e.ready) >= idleAfter
 }
 
+// mayBeIdle reports whether idle may prove true once the exit is known.
+func (e *ending) mayBeIdle() bool {
+	return e.exit == nil && !e.served && !e.ready.IsZero() && e.at.Sub(e.ready) >= idleAfter
+}
+
 // fail records that a replica ended, or could not be started. Of the failures
 // of one round, replicas that were all started before the delay last grew, only
 // the first makes it grow: twenty replicas that die together are one reason to
@@ -76,37 +85,80 @@ func (b *backoff) fail(e ending, jitter func() float64) {
 	}
 	b.healthy, b.failedAt = time.Time{}, now
 	b.unstarted = e.ready.IsZero()
-	works := !e.ready.IsZero() && (e.served || e.idle())
+	presumed := b.rest > 0 && e.mayBeIdle()
+	works := !e.ready.IsZero() && (e.served || e.idle() || presumed)
 	switch {
 	case works:
 		b.failing = false
 	case e.ready.IsZero() || now.Sub(e.ready) < provenAfter:
 		b.failing = true
 	}
-	if e.idle() || !b.bumpedAt.IsZero() && !e.started.After(b.bumpedAt) {
-		next := now.Add(spread(backoffFirst, jitter))
-		if next.After(b.notBefore) || e.idle() {
-			b.notBefore = next
-		}
+	if e.idle() {
+		b.sleep(e, jitter)
 		return
 	}
-	longest := backoffMax
-	if works {
-		longest = backoffInUse
+	if e.exit != nil {
+		b.rest = 0
 	}
-	b.delay = min(max(2*b.delay, backoffFirst), longest)
-	b.bumpedAt = now
-	b.notBefore = now.Add(spread(b.delay, jitter))
+	if !b.bumpedAt.IsZero() && !e.started.After(b.bumpedAt) {
+		b.notBefore = latest(b.notBefore, now.Add(spread(backoffFirst, jitter)))
+	} else {
+		longest := backoffMax
+		if works {
+			longest = backoffInUse
+		}
+		b.delay = min(max(2*b.delay, backoffFirst), longest)
+		b.bumpedAt = now
+		b.notBefore = now.Add(spread(b.delay, jitter))
+	}
+	if presumed {
+		// Why it ended is told later. As those before, it was not needed.
+		b.notBefore = latest(b.notBefore, now.Add(spread(b.rest, jitter)))
+	}
+}
+
+// sleep puts off the next start after a replica that nobody needed. The waits
+// grow as those after failures do, but for a call: that ends them, see wake. Of
+// replicas that end together only the first makes the wait grow.
+func (b *backoff) sleep(e ending, jitter func() float64) {
+	switch {
+	case e.served || b.rest == 0:
+		b.rest, b.restedAt = backoffFirst, e.at
+	case e.started.After(b.restedAt):
+		b.rest, b.restedAt = min(2*b.rest, backoffMax), e.at
+	}
+	b.notBefore = e.at.Add(spread(b.rest, jitter))
+}
+
+// rests reports whether replicas of the revision end when nobody needs them, as
+// the last one did.
+func (b *backoff) rests() bool { return b.rest > 0 && !b.failing }
+
+// wake ends the wait of a revision that rests: it is called.
+func (b *backoff) wake(now time.Time) {
+	if b.rests() && b.owed > 0 && b.notBefore.After(now) {
+		b.rest, b.restedAt, b.notBefore = backoffFirst, now, now
+	}
 }
 
 // excuse takes a failure back that turned out to be none: the replica had ended
 // because nobody needed it. before is what there was then.
-func (b *backoff) excuse(before *backoff, now time.Time, jitter func() float64) {
+func (b *backoff) excuse(e ending, before *backoff, jitter func() float64) {
 	if !b.failedAt.Equal(before.failedAt) {
 		return // there were others since
 	}
 	b.delay, b.bumpedAt, b.failing = before.delay, before.bumpedAt, false
-	if next := now.Add(spread(backoffFirst, jitter)); next.Before(b.notBefore) {
+	b.sleep(e, jitter)
+}
+
+// accuse takes note that a replica that seemed to have ended because nobody
+// needed it had failed.
+func (b *backoff) accuse(e ending, jitter func() float64) {
+	if b.rest == 0 || !b.failedAt.Equal(e.at) {
+		return
+	}
+	b.rest = 0
+	if next := e.at.Add(spread(b.delay, jitter)); next.Before(b.notBefore) {
 		b.notBefore = next
 	}
 }

@@ -137,24 +137,28 @@ func TestBackoffOfShortLives(t *testing.T) {
 	}
 }
 
-// A server that ends with code 0 when it is idle is started again at once,
-// whether that is known from the start or later; one that does so as soon as
-// it is READY is not.
+// A server that ends with code 0 when it is idle has not failed, whether that is
+// known from the start or later; one that does so as soon as it is READY has.
+// One that served is started again at once, one that nobody needs rests longer
+// each time.
 func TestBackoffOfIdleServers(t *testing.T) {
 	clean := &fleet.Exit{}
 	tests := []struct {
 		name   string
 		ready  time.Duration // for how long
 		exit   *fleet.Exit
+		served bool
 		excuse bool
+		wait   time.Duration // at least, after ten of them
 	}{
-		{"idle", 2 * time.Second, clean, true},
-		{"never ready", 0, clean, false},
-		{"at once", time.Second, clean, false},
-		{"code 1", 3 * time.Second, &fleet.Exit{Code: 1}, false},
-		{"signal", 3 * time.Second, &fleet.Exit{Signal: "SIGTERM"}, false},
-		{"out of memory", 3 * time.Second, &fleet.Exit{OOM: true}, false},
-		{"not known", 3 * time.Second, &fleet.Exit{Err: "no answer"}, false},
+		{"idle after calls", 2 * time.Second, clean, true, true, backoffFirst},
+		{"idle", 2 * time.Second, clean, false, true, backoffMax},
+		{"never ready", 0, clean, false, false, 10 * time.Second},
+		{"at once", time.Second, clean, false, false, 10 * time.Second},
+		{"code 1", 3 * time.Second, &fleet.Exit{Code: 1}, false, false, 10 * time.Second},
+		{"signal", 3 * time.Second, &fleet.Exit{Signal: "SIGTERM"}, false, false, 10 * time.Second},
+		{"out of memory", 3 * time.Second, &fleet.Exit{OOM: true}, false, false, 10 * time.Second},
+		{"not known", 3 * time.Second, &fleet.Exit{Err: "no answer"}, false, false, 10 * time.Second},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -162,7 +166,7 @@ func TestBackoffOfIdleServers(t *testing.T) {
 				var b backoff
 				now := t0
 				for range 10 {
-					e := ending{started: now, at: now.Add(tt.ready), exit: tt.exit}
+					e := ending{started: now, at: now.Add(tt.ready), exit: tt.exit, served: tt.served}
 					if tt.ready > 0 {
 						e.ready = now
 					}
@@ -170,8 +174,12 @@ func TestBackoffOfIdleServers(t *testing.T) {
 						m := newMemory(slog.New(slog.DiscardHandler), middle, newHistory())
 						*m.backoff("s", 1) = b
 						u := &unit{server: "s", rev: 1, startedAt: e.started, readyAt: e.ready}
-						m.fail(u, &fleet.Replica{}, "x", e.at)
-						m.explain(u, &fleet.Replica{Exit: tt.exit}, e.at)
+						load := fleet.Load{}
+						if tt.served {
+							load.Total = 7
+						}
+						m.fail(u, &fleet.Replica{Load: load}, "x", e.at)
+						m.explain(u, &fleet.Replica{Load: load, Exit: tt.exit})
 						b = *m.backoff("s", 1)
 					} else {
 						b.fail(e, middle)
@@ -179,13 +187,88 @@ func TestBackoffOfIdleServers(t *testing.T) {
 					now = b.notBefore
 				}
 				wait := b.notBefore.Sub(b.failedAt)
-				if tt.excuse && (wait != backoffFirst || b.hopeless() || b.failing) {
-					t.Errorf("told late: %v: waits %v, failing %v; want %v and not", late, wait, b.failing, backoffFirst)
+				if tt.excuse && (wait != tt.wait || b.hopeless() || b.failing || !b.rests()) {
+					t.Errorf("told late: %v: waits %v, failing %v; want %v and not", late, wait, b.failing, tt.wait)
 				}
-				if !tt.excuse && wait < 10*time.Second {
-					t.Errorf("told late: %v: waits %v, want a long back-off", late, wait)
+				if !tt.excuse && (wait < tt.wait || b.rests()) {
+					t.Errorf("told late: %v: waits %v, rests: %v; want a long back-off", late, wait, b.rests())
 				}
 			}
 		})
+	}
+}
+
+// The rest of a server that nobody needs grows, ends with a call, and is no
+// longer because several replicas end together.
+func TestBackoffRests(t *testing.T) {
+	var b backoff
+	now := t0
+	life := func(served bool) time.Duration { // of three replicas, of which one serves or none
+		start := now
+		now = now.Add(3 * time.Second)
+		for i := range 3 {
+			b.fail(ending{started: start, ready: start, at: now.Add(time.Duration(i) * time.Millisecond), exit: &fleet.Exit{}, served: served && i == 1}, middle)
+		}
+		rest := b.notBefore.Sub(b.failedAt)
+		b.owed, now = 3, b.notBefore
+		return rest
+	}
+	for _, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000} {
+		if got := life(false); got != want*time.Millisecond {
+			t.Fatalf("rests %v, want %v", got, want*time.Millisecond)
+		}
+	}
+	if got := life(true); got != backoffFirst {
+		t.Errorf("rests %v after a life with a call, want %v", got, backoffFirst)
+	}
+	life(false)
+	life(false)
+	if b.wake(now.Add(-10 * time.Millisecond)); !b.notBefore.Equal(now.Add(-10 * time.Millisecond)) {
+		t.Errorf("called, it waits until %v later", b.notBefore.Sub(now))
+	}
+	if got := life(false); got != 2*backoffFirst {
+		t.Errorf("rests %v after it was woken for nothing, want %v", got, 2*backoffFirst)
+	}
+}
+
+// A call hurries no server that fails.
+func TestBackoffOfFailuresIsNotWoken(t *testing.T) {
+	b := backoff{}
+	for range 5 {
+		b.fail(ending{started: b.notBefore, at: b.notBefore.Add(time.Second), exit: &fleet.Exit{Code: 1}}, middle)
+	}
+	before := b
+	if b.wake(b.failedAt); b != before {
+		t.Errorf("woken, it is %+v, was %+v", b, before)
+	}
+}
+
+// Of a server that rests it is not known at once why a replica ended. It is taken
+// to have done what those before it did, until it is known to have failed.
+func TestBackoffPresumesRest(t *testing.T) {
+	m := newMemory(slog.New(slog.DiscardHandler), middle, newHistory())
+	b := m.backoff("s", 1)
+	at := t0
+	end := func(exit *fleet.Exit) (presumed, known time.Duration) {
+		u := &unit{server: "s", rev: 1, startedAt: at, readyAt: at}
+		at = at.Add(3 * time.Second)
+		m.fail(u, &fleet.Replica{}, "x", at)
+		presumed = b.notBefore.Sub(at)
+		if b.failing && b.rest > 0 {
+			t.Error("it is taken for one that cannot start")
+		}
+		m.explain(u, &fleet.Replica{Exit: exit})
+		known = b.notBefore.Sub(at)
+		at = b.notBefore
+		return presumed, known
+	}
+	for range 5 {
+		end(&fleet.Exit{})
+	}
+	if presumed, known := end(&fleet.Exit{}); presumed != 1600*time.Millisecond || known != 3200*time.Millisecond {
+		t.Errorf("waits %v, then %v; want 1.6s and 3.2s", presumed, known)
+	}
+	if presumed, known := end(&fleet.Exit{Code: 1}); presumed != 3200*time.Millisecond || known > backoffInUse || b.rest != 0 {
+		t.Errorf("waits %v, then %v with a rest of %v; want 3.2s, and soon once it has failed", presumed, known, b.rest)
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -109,9 +110,12 @@ type Reconciler struct {
 	asked chan chan<- scene // by previews
 	*history
 
+	called chan struct{} // look at wanted
+
 	mu      sync.Mutex
-	status  []ServerStatus  // by name; replaced, never edited
-	leading <-chan struct{} // closed when the tenure ends; nil: there is none
+	wanted  []fleet.ServerName // to be woken
+	status  []ServerStatus     // by name; replaced, never edited
+	leading <-chan struct{}    // closed when the tenure ends; nil: there is none
 }
 
 // New returns a Reconciler that has not acted yet: all desired servers are
@@ -140,7 +144,7 @@ func New(cfg Config) *Reconciler {
 	}
 	r := &Reconciler{
 		cfg: cfg, log: cfg.Log.With("component", "reconcile"),
-		asked: make(chan chan<- scene), history: newHistory(),
+		asked: make(chan chan<- scene), history: newHistory(), called: make(chan struct{}, 1),
 	}
 	for _, d := range cfg.Desired.Servers() {
 		r.status = append(r.status, ServerStatus{
@@ -161,6 +165,29 @@ func (r *Reconciler) Status() []ServerStatus {
 
 // Subscribe tells when Status may have changed.
 func (r *Reconciler) Subscribe() (look <-chan struct{}, cancel func()) { return r.board.Subscribe() }
+
+// Wake replaces the replicas of a server that have ended because nobody needed
+// them: a call waits. It does so on the leader, and may be repeated.
+func (r *Reconciler) Wake(name fleet.ServerName) {
+	r.mu.Lock()
+	if !slices.Contains(r.wanted, name) {
+		r.wanted = append(r.wanted, name)
+	}
+	r.mu.Unlock()
+	select {
+	case r.called <- struct{}{}:
+	default:
+	}
+}
+
+// callers returns the servers that were woken since it was last asked.
+func (r *Reconciler) callers() []fleet.ServerName {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	names := r.wanted
+	r.wanted = nil
+	return names
+}
 
 // Follow tells how the servers are doing until ctx ends, and orders nothing:
 // another controller leads, or none.
@@ -231,6 +258,10 @@ func (r *Reconciler) loop(ctx context.Context, p *pass, orders *dispatcher) {
 				idle = true
 			case a := <-answers:
 				p.mem.answered(a, time.Now())
+			case <-r.called:
+				for _, name := range r.callers() {
+					p.mem.wake(name, time.Now())
+				}
 			case w := <-p.rollouts.done:
 				p.rollouts.written(w, time.Now())
 			}

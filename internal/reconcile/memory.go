@@ -144,7 +144,7 @@ func (m *memory) see(s *observe.Snapshot, r *fleet.Replica, now time.Time) {
 		m.record(u.event(ReplicaUnhealthy, b.last))
 	}
 	u.unhealthy = r.Unhealthy
-	m.explain(u, r, now)
+	m.explain(u, r)
 	if began && u.stop == nil && !node.Draining && m.heeds(u.life) {
 		// Nobody stops it: it is ending by itself. The wait for the next start
 		// begins now, however long the worker needs to clean up. Why it ended the
@@ -175,7 +175,7 @@ func (m *memory) adopt(r *fleet.Replica, now time.Time) *unit {
 	if m.leads {
 		m.log.Info("adopt replica", "server", r.Server, "replica", r.ID, "node", r.Node, "phase", r.Phase)
 	} else if !m.past.open {
-		m.replaced(r)
+		u.rested = m.replaced(r)
 	}
 	return u
 }
@@ -218,7 +218,7 @@ func (m *memory) miss(s *observe.Snapshot, u *unit, now time.Time) {
 		m.record(u.event(ReplicaStopped, stopped(u, end)))
 		return
 	}
-	m.explain(u, end, now)
+	m.explain(u, end)
 	m.record(u.event(ReplicaFailed, failure(u, end)))
 	if m.past.open {
 		return // it is among the ends that are recalled
@@ -293,14 +293,26 @@ type unexplained struct {
 }
 
 // explain takes in how the process of a failed replica ended.
-func (m *memory) explain(u *unit, r *fleet.Replica, now time.Time) {
+func (m *memory) explain(u *unit, r *fleet.Replica) {
 	x := u.unexplained
 	if x == nil || r == nil || r.Exit == nil {
 		return
 	}
 	u.unexplained = nil
-	if x.exit = r.Exit; x.idle() {
-		m.backoff(u.server, u.rev).excuse(&x.before, now, m.jitter)
+	x.exit, x.served = r.Exit, x.served || r.Load.Total > 0
+	if b := m.backoff(u.server, u.rev); x.idle() {
+		b.excuse(x.ending, &x.before, m.jitter)
+	} else {
+		b.accuse(x.ending, m.jitter)
+	}
+}
+
+// wake starts what rests of a server at once.
+func (m *memory) wake(name fleet.ServerName, now time.Time) {
+	for k, b := range m.backoffs {
+		if k.server == name {
+			b.wake(now)
+		}
 	}
 }
 
@@ -313,6 +325,7 @@ func (m *memory) begin(id fleet.ReplicaID, srv *fleet.Server, a action, life fle
 	}
 	m.put(u)
 	if b := m.backoff(u.server, u.rev); b.owed > 0 {
+		u.rested = b.rests()
 		b.owed--
 		m.restarts[u.server]++
 	}

@@ -109,12 +109,15 @@ func (m *memory) hear(s *observe.Snapshot, now time.Time) {
 }
 
 // replaced counts a replica that another controller started in place of one
-// that had failed.
-func (m *memory) replaced(r *fleet.Replica) {
+// that had failed, and reports whether that one had ended because nobody needed
+// it.
+func (m *memory) replaced(r *fleet.Replica) (rested bool) {
 	if b := m.backoff(r.Server, r.Revision); b.owed > 0 && !r.CreatedAt.Before(b.failedAt) {
+		rested = b.rests()
 		b.owed--
 		m.restarts[r.Server]++
 	}
+	return rested
 }
 
 // relive records an end of long ago.

@@ -32,6 +32,9 @@ type ServerStatus struct {
 	// StartFailed: none takes calls and none is on its way, as the last start
 	// failed or no node fits: a call need not wait.
 	StartFailed bool
+	// Resting: replicas that ended because nobody needed them are not replaced
+	// yet. Wake replaces them at once.
+	Resting bool
 	// NotBefore is when a failed replica is replaced next, if that is later.
 	NotBefore time.Time
 	// LastEnded has the last replicas that ended, newest first.
@@ -43,12 +46,14 @@ type tally struct {
 	serving   int // of any revision
 	fresh     int // of the wanted one, serving
 	starting  int
+	rested    int // of those, in place of one that nobody needed
 	upholding int // of another revision, starting
 	early     int // starting since before the last failure: its round is not over
 	pulling   int
 	old       int // of another revision or generation, not stopping
 	moving    int // serving, on a node that is to be emptied
 	stopping  int
+	ending    int    // of those, by themselves for all that is known
 	lingering int    // of old: told to stop, and not known to have begun to
 	away      int    // of the wanted one, on nodes that cannot be reached
 	mute      string // an order that is not answered
@@ -72,6 +77,9 @@ func tell(w *want) (t tally) {
 			continue
 		case u.stopping():
 			t.stopping++
+			if u.stop == nil && u.failed == "" && w.desired != nil && !outdated(w.desired, u) {
+				t.ending++
+			}
 			continue
 		case w.desired == nil || outdated(w.desired, u):
 			t.old++
@@ -88,6 +96,9 @@ func tell(w *want) (t tally) {
 			t.away++
 		case !u.ready():
 			t.starting++
+			if u.rested {
+				t.rested++
+			}
 			if u.phase == fleet.PhasePulling {
 				t.pulling++
 			}
@@ -127,7 +138,12 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 		}
 		return st
 	}
-	full := t.fresh >= st.Desired && t.lingering == 0 // else calls may still be answered by what was replaced
+	idle := t.rested // replicas that are missing because nobody needs them
+	if b.rests() {
+		idle += min(b.owed, d.need) + t.ending
+		st.Resting = b.owed > 0 && d.need > 0
+	}
+	full := t.fresh+idle >= st.Desired && t.lingering == 0 // else calls may still be answered by what was replaced
 	acting := o.complete
 	if d.need > 0 && b.owed > 0 && b.notBefore.After(now) {
 		st.NotBefore = b.notBefore
@@ -137,8 +153,10 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 	soon := b.notBefore.Sub(now) <= 2*time.Second
 	st.Settled = full || acting && (b.hopeless() && t.early == 0 || unplaced && o.workers > 0 && t.starting == 0)
 	st.StartFailed = acting && t.serving+t.starting+t.upholding+t.away == 0 &&
-		(b.hopeless() || unplaced || d.need > 0 && b.owed > 0 && !soon)
+		(b.hopeless() || unplaced || d.need > 0 && b.owed > 0 && !soon && !st.Resting)
 	switch {
+	case full && t.serving == 0:
+		st.State = fleet.StateIdle
 	case full:
 		st.State = fleet.StateReady
 	case t.serving == 0 && (o.deployed || stuck):
@@ -153,6 +171,8 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 	switch {
 	case !full:
 		st.Reason = condition(w, d, t, o.waiting)
+	case idle > 0:
+		st.Reason = fmt.Sprintf("%s ended with code 0, as nobody called: started again for the next call that has to wait, or after a while", replicas(idle))
 	case t.moving > 0 && d.unplaced != "":
 		st.Reason = fmt.Sprintf("%s should leave the node: %s", replicas(t.moving), d.unplaced)
 	}

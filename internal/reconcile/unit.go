@@ -27,6 +27,7 @@ type unit struct {
 	leaves    bool      // its node is draining
 	expired   bool      // and was to be empty by now
 	ending    bool      // its worker is stopping
+	rested    bool      // it replaces one that nobody needed
 	startedAt time.Time
 	readyAt   time.Time // zero before READY
 

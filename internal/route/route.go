@@ -76,6 +76,8 @@ type Server struct {
 	// Stopped by hand: Replicas is empty, and calls fail at once with
 	// fleet.ErrStopped.
 	Stopped bool
+	// Resting: there would be more Replicas if they were asked for. Calls wait.
+	Resting bool
 }
 
 // Replica is one that takes calls. One that fails its health check is better
@@ -99,6 +101,9 @@ type End struct {
 type Config struct {
 	Zone     string                // of this controller: preferred among equals
 	Registry prometheus.Registerer // nil: no metrics
+	// Wanted is told that Wanted has something to tell. It must not block, nor
+	// call the Router. nil: nobody cares.
+	Wanted func()
 }
 
 // Router routes the calls of all servers.
@@ -106,6 +111,7 @@ type Router struct {
 	zone    string
 	rnd     func(n int) int
 	metrics *metrics
+	wanted  func()
 
 	mu      sync.Mutex // serialises Update
 	servers atomic.Pointer[map[fleet.ServerName]*server]
@@ -113,7 +119,10 @@ type Router struct {
 
 // New returns a router that knows no server yet.
 func New(cfg Config) *Router {
-	r := &Router{zone: cfg.Zone, rnd: rand.IntN}
+	r := &Router{zone: cfg.Zone, rnd: rand.IntN, wanted: cfg.Wanted}
+	if r.wanted == nil {
+		r.wanted = func() {}
+	}
 	r.servers.Store(&map[fleet.ServerName]*server{})
 	r.metrics = newMetrics(cfg.Registry, r)
 	return r
@@ -147,6 +156,18 @@ func (r *Router) Update(servers []Server) {
 			r.metrics.forget(name)
 		}
 	}
+}
+
+// Wanted lists the servers that rest while calls wait for a replica of them.
+func (r *Router) Wanted() (names []fleet.ServerName) {
+	for name, s := range *r.servers.Load() {
+		s.mu.Lock()
+		if s.isWanted() {
+			names = append(names, name)
+		}
+		s.mu.Unlock()
+	}
+	return names
 }
 
 // Call sends a call to a replica of its server and returns the answer. An

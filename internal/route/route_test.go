@@ -861,3 +861,42 @@ mcpfleet_calls_total{code="tool_error",server="s"} 1
 		t.Errorf("%d series remain of a server that is gone, %v", n, err)
 	}
 }
+
+// Calls that wait for a server that rests make it wanted, whichever came first:
+// the call, or the news that it rests.
+func TestWanted(t *testing.T) {
+	for name, first := range map[string]bool{"it rests": true, "the call": false} {
+		t.Run(name+" comes first", func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				b := newBench(t, Server{})
+				told := 0
+				b.router = New(Config{Wanted: func() { told++ }})
+				b.view.Resting = first
+				b.update()
+				if names := b.router.Wanted(); len(names) != 0 || told != 0 {
+					t.Errorf("before any call %v are wanted, told %d times", names, told)
+				}
+				p := b.call("{}")
+				if !first {
+					if names := b.router.Wanted(); len(names) != 0 || told != 0 {
+						t.Errorf("it does not rest, but %v are wanted, told %d times", names, told)
+					}
+					b.view.Resting = true
+					b.update()
+				}
+				if names := b.router.Wanted(); len(names) != 1 || names[0] != "s" || told == 0 {
+					t.Errorf("%v are wanted, told %d times", names, told)
+				}
+				w := &worker{name: "w"}
+				b.replicas(Replica{ID: "r", Backend: w})
+				if names := b.router.Wanted(); len(names) != 0 {
+					t.Errorf("%v are wanted while nothing waits", names)
+				}
+				w.next(t).ok()
+				if _, err := p.wait(t); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}

@@ -29,6 +29,7 @@ type server struct {
 	zone    string
 	rnd     func(n int) int
 	metrics *serverMetrics
+	wanted  func() // is told when the server comes to be wanted
 
 	maxRequest atomic.Int64 // in bytes; 0: no bound
 
@@ -101,7 +102,7 @@ type attempt struct {
 }
 
 func newServer(name fleet.ServerName, r *Router) *server {
-	return &server{name: name, zone: r.zone, rnd: r.rnd, metrics: r.metrics.server(name)}
+	return &server{name: name, zone: r.zone, rnd: r.rnd, metrics: r.metrics.server(name), wanted: r.wanted}
 }
 
 // update takes a new view.
@@ -160,6 +161,7 @@ func (s *server) update(v *Server) {
 		}
 	}
 	s.drain()
+	s.tellWanted()
 }
 
 // remove ends the server: what waits fails.
@@ -236,6 +238,7 @@ func (s *server) acquire(ctx context.Context, c *want) (*attempt, error) {
 		s.queue.pushBack(w)
 		s.drain() // those in front may all be avoiding the replica that is free
 	}
+	s.tellWanted()
 	s.mu.Unlock()
 	return s.wait(ctx, w, again)
 }
@@ -307,6 +310,17 @@ func (s *server) down() error {
 		return fmt.Errorf("server %q: %w: %s", s.name, fleet.ErrNoReplica, s.limits.Down)
 	}
 	return nil
+}
+
+// isWanted reports whether calls wait while replicas rest.
+func (s *server) isWanted() bool {
+	return s.limits.Resting && !s.removed && s.queue.length+s.apart.queue.length > 0
+}
+
+func (s *server) tellWanted() {
+	if s.isWanted() {
+		s.wanted()
+	}
 }
 
 // drain gives free slots to those that wait, in order. One that avoids a

@@ -18,6 +18,7 @@ type Behaviour struct {
 	ReadyAfter time.Duration
 	FailStart  bool          // ends instead of becoming READY
 	CrashAfter time.Duration // ends that long after READY; 0: never
+	ExitAfter  time.Duration // the same, with code 0
 	Hang       bool          // never becomes READY
 	StopAfter  time.Duration // drains so long
 }
@@ -312,6 +313,9 @@ func (w *Worker) start(o fleet.Order, a fleet.Assignment) (uint64, error) {
 		w.move(a.ID, fleet.PhaseReady)
 		if how.CrashAfter > 0 {
 			time.AfterFunc(how.CrashAfter, func() { w.crash(a.ID, 2) })
+		}
+		if how.ExitAfter > 0 {
+			time.AfterFunc(how.ExitAfter, func() { w.crash(a.ID, 0) })
 		}
 	})
 	return w.version, nil
