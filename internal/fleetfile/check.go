@@ -100,15 +100,3 @@ func (d *serverDecoder) checkContainerEnv() {
 		}
 	}
 }
-
-// absolute takes a relative path as Compose does: from the file's directory.
-func (p *parser) absolute(path string) string {
-	if filepath.IsAbs(path) {
-		return filepath.Clean(path)
-	}
-	joined := filepath.Join(filepath.Dir(p.opts.Filename), path)
-	if abs, err := filepath.Abs(joined); err == nil {
-		return abs
-	}
-	return joined
-}

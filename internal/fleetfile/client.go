@@ -98,10 +98,7 @@ func (p *parser) readInputs(n *yaml.Node) {
 // expandEditor returns the value of a variable that only editors have. The
 // second result is false for other variables.
 func (p *parser) expandEditor(body string) (string, bool, error) {
-	dir := filepath.Dir(p.absolute("x"))
-	if strings.HasPrefix(filepath.Base(dir), ".") && filepath.Dir(dir) != dir {
-		dir = filepath.Dir(dir) // the folder that .vscode, .cursor, .roo and the like are in
-	}
+	dir := p.workspaceFolder()
 	if id, ok := strings.CutPrefix(body, "input:"); ok && (id == "" || !strings.ContainsAny(id[:1], "-?+")) {
 		if value, given := p.inputs[id]; given {
 			return value, true, nil

@@ -474,6 +474,35 @@ func TestRelativeCommands(t *testing.T) {
 			}
 		}
 	}
+	// Clients whose file is in .vscode or the like run in the folder around that.
+	for path, text := range map[string]string{".vscode/only.py": "", ".cursor.env": "A=1"} {
+		if err := os.MkdirAll(filepath.Dir(in(path)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(in(path), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		server, command string
+		cwd             string
+	}{
+		{`{"type": "stdio", "command": "./bin/tool", "envFile": ".cursor.env"}`, in("bin/tool"), ""},
+		{`{"type": "stdio", "command": "./nope"}`, in("nope"), ""},
+		{`{"type": "stdio", "command": "./only.py"}`, in(".vscode/only.py"), ""},
+		{`{"type": "stdio", "command": "x", "args": ["."]}`, "x", dir},
+		{`{"type": "stdio", "command": "x", "args": ["server.py"]}`, "x", dir},
+		{`{"type": "stdio", "command": "x", "args": ["only.py"]}`, "x", in(".vscode")},
+		{`{"type": "stdio", "command": "x", "cwd": "sub"}`, "x", in("sub")},
+	} {
+		f, err := Parse(fmt.Appendf(nil, `{"servers": {"x": %s}}`, tt.server), OnDisk(in(".vscode/mcp.json"), lookup))
+		if err != nil {
+			t.Fatalf("%s: %v", tt.server, err)
+		}
+		if s := f.Servers["x"]; s.Command[0] != tt.command || s.Cwd != tt.cwd {
+			t.Errorf("%s: got %q in %q, want %q in %q", tt.server, s.Command, s.Cwd, tt.command, tt.cwd)
+		}
+	}
 	// Whoever sends a file to the API has made its paths absolute.
 	if f, err := ParseLiteral([]byte(`{"servers": {"x": {"command": "./x"}}}`), Options{}); err != nil || f.Servers["x"].Command[0] != "./x" {
 		t.Errorf("got %+v, %v", f, err)
