@@ -105,9 +105,10 @@ func (s *server) deathOf(a *attempt) *death {
 	return r.death
 }
 
-// died records that a replica died with the call inside. It returns why the
-// call may be repeated, as a suspect, or the error that ends it.
-func (s *server) died(a *attempt, d *death, c *fleet.Call, before *suspect, mayRepeat bool, err error) (*suspect, error) {
+// died records that a replica died with the call inside. deaths are those that
+// it was inside of earlier, repeats counts what else it was repeated for. It
+// returns why the call may be repeated, as a suspect, or the error that ends it.
+func (s *server) died(a *attempt, d *death, c *fleet.Call, before *suspect, deaths []*death, repeats int, err error) (*suspect, error) {
 	key := keyOf(c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,7 +140,7 @@ func (s *server) died(a *attempt, d *death, c *fleet.Call, before *suspect, mayR
 	case !d.outside && (before != nil || guilty):
 		s.metrics.refused.Inc()
 		return nil, fmt.Errorf("%w; %s", err, textTakenTwice)
-	case !mayRepeat:
+	case repeats+unsolved(deaths) >= maxRepeats || len(deaths) >= maxReroutes:
 		return nil, err
 	}
 	s.metrics.suspects.Inc()
@@ -179,6 +180,16 @@ func (s *server) returned(a *attempt) {
 }
 
 // The functions below need s.mu held.
+
+// unsolved counts the deaths of which it is not known what did them.
+func unsolved(deaths []*death) (n int) {
+	for _, d := range deaths {
+		if !d.solved {
+			n++
+		}
+	}
+	return n
+}
 
 // awaitNews remembers a death until it is known how the replica ended.
 func (s *server) awaitNews(id fleet.ReplicaID, d *death) {

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -98,39 +99,31 @@ func TestPoisonEndsTwoReplicasAtMost(t *testing.T) {
 	})
 }
 
-// A neighbour of two calls that each end their replica was inside both times,
-// and is answered.
+// A neighbour of calls that each end their replica was inside every time, and
+// is answered: each time it turned out that another call had done it.
 func TestInnocentAmongPoison(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}
-		b := newBench(t, Server{MaxOngoing: 5, Replicas: []Replica{{ID: "r1", Backend: w}}})
+		id := func(n int) fleet.ReplicaID { return fleet.ReplicaID(fmt.Sprint("r", n)) }
+		b := newBench(t, Server{MaxOngoing: 5, Replicas: []Replica{{ID: id(1), Backend: w}}})
 		innocent := b.call("innocent", repeatable)
 		time.Sleep(time.Millisecond)
-		first := b.call("first", repeatable)
-		d := []*delivery{w.next(t), w.next(t)}
-		b.replicas(Replica{ID: "r2", Backend: w})
-		d[1].fail(fleet.ErrReplicaLost)
-		b.counts(0, 1)
-		d[0].fail(fleet.ErrReplicaLost)
-		b.counts(1, 1)
-		b.exited("r1")
-		w.next(t).fail(fleet.ErrReplicaLost) // alone
-		b.exited("r2")
-		wantErr(t, first, fleet.ErrReplicaLost, "repeated once, alone")
-		b.replicas(Replica{ID: "r3", Backend: w})
-		time.Sleep(pauseSuspects)
-		second := b.call("second", repeatable)
-		d = []*delivery{w.next(t), w.next(t)}
-		b.replicas(Replica{ID: "r4", Backend: w})
-		d[1].fail(fleet.ErrReplicaLost)
-		b.counts(0, 1)
-		d[0].fail(fleet.ErrReplicaLost)
-		b.counts(1, 1)
-		b.exited("r3")
-		w.next(t).fail(fleet.ErrReplicaLost)
-		b.exited("r4")
-		wantErr(t, second, fleet.ErrReplicaLost, "repeated once, alone")
-		b.replicas(Replica{ID: "r5", Backend: w})
+		for i, name := range []string{"first", "second", "third", "fourth"} {
+			n := 2*i + 1
+			poison := b.call(name, repeatable)
+			d := []*delivery{w.next(t), w.next(t)}
+			b.replicas(Replica{ID: id(n + 1), Backend: w})
+			d[1].fail(fleet.ErrReplicaLost)
+			b.counts(0, 1)
+			d[0].fail(fleet.ErrReplicaLost)
+			b.counts(1, 1)
+			b.exited(id(n))
+			w.next(t).fail(fleet.ErrReplicaLost) // alone
+			b.exited(id(n + 1))
+			wantErr(t, poison, fleet.ErrReplicaLost, "repeated once, alone")
+			b.replicas(Replica{ID: id(n + 2), Backend: w})
+			time.Sleep(pauseSuspects)
+		}
 		w.next(t).ok()
 		wantResult(t, innocent, "innocent")
 		b.counts(0, 0)

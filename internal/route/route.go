@@ -42,10 +42,12 @@ import (
 const (
 	// maxRepeats is how often a call that may have run is sent again. One that
 	// was inside a replica when it died is sent once more only, see suspect.
+	// Deaths that another call was found to be the reason of do not count.
 	maxRepeats = 2
-	// maxReroutes is how often a call that surely reached no server is sent
-	// elsewhere. It costs nothing but time, which the deadline bounds: when
-	// replicas die faster than the news of it travels, two would not do.
+	// maxReroutes is how often a call that surely reached no server, or was
+	// inside replicas that others ended, is sent elsewhere. It costs nothing but
+	// time, which the deadline bounds: when replicas die faster than the news of
+	// it travels, two would not do.
 	maxReroutes = 16
 )
 
@@ -226,6 +228,7 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 		w.suspect = s.known(key)
 	}
 	repeats, reroutes := 0, 0
+	var deaths []*death // that it was inside of
 	for {
 		a, err := s.acquire(ctx, &w)
 		if err != nil {
@@ -266,9 +269,9 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 			if w.suspect != nil && c.Idempotent {
 				death.await(ctx)
 			}
-			w.suspect, err = s.died(a, death, c, w.suspect, repeats < maxRepeats, err)
+			w.suspect, err = s.died(a, death, c, w.suspect, deaths, repeats, err)
 			again = w.suspect != nil
-			repeats++
+			deaths = append(deaths, death)
 		case errors.Is(err, fleet.ErrReplicaLost):
 			again = c.Idempotent && repeats < maxRepeats
 			repeats++
