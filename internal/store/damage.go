@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 // damaged is the error of a file that cannot be used, with the ways out.
@@ -27,9 +28,10 @@ func damaged(dir, path string, err error) error {
 // found is what raft's files of a directory hold.
 type found struct {
 	term        uint64
-	first, last uint64 // of the log; 0: it is empty
-	snapshot    uint64 // index of the newest; 0: none
-	at          uint64 // its term
+	first, last uint64            // of the log; 0: it is empty
+	snapshot    uint64            // index of the newest; 0: none
+	at          uint64            // its term
+	incarnation fleet.Incarnation // that the state will have once the log is replayed; 0: it belongs to no cluster yet
 }
 
 // empty tells that raft never did anything here; bare, that there is nothing
@@ -96,8 +98,12 @@ func (f *found) readLog(log logStore) (err error) {
 	}
 	for i := f.first; i <= f.last && i > 0; i++ {
 		var l raft.Log
-		if err := readEntry(log, i, &l); err != nil {
+		c, err := readEntry(log, i, &l)
+		if err != nil {
 			return fmt.Errorf("entry %d: %w", i, err)
+		}
+		if c.Lead != nil && f.incarnation == 0 { // the state takes no other after it
+			f.incarnation = max(1, c.Lead.Incarnation)
 		}
 		if l.Term < lastTerm || l.Term > f.term {
 			return fmt.Errorf("entry %d has term %d, after term %d and with %d the present one", i, l.Term, lastTerm, f.term)
@@ -107,23 +113,23 @@ func (f *found) readLog(log logStore) (err error) {
 	return nil
 }
 
-func readEntry(log logStore, i uint64, l *raft.Log) (err error) {
+// readEntry returns the command of an entry that has one.
+func readEntry(log logStore, i uint64, l *raft.Log) (c desired.Command, err error) {
 	defer func() {
 		if p := recover(); p != nil { // raft's decoder of configurations panics
 			err = fmt.Errorf("does not decode: %v", p)
 		}
 	}()
 	if err := log.GetLog(i, l); err != nil {
-		return err
+		return c, err
 	}
 	switch l.Type {
 	case raft.LogCommand:
-		_, err := desired.DecodeCommand(l.Data)
-		return err
+		return desired.DecodeCommand(l.Data)
 	case raft.LogConfiguration:
 		raft.DecodeConfiguration(l.Data)
 	}
-	return nil
+	return c, nil
 }
 
 // inspectSnapshots checks the newest snapshot. An older one is of no use when
@@ -157,42 +163,43 @@ func inspectSnapshots(dir string) (found, error) {
 	if newest == "" {
 		return found{}, nil
 	}
-	file, err := checkSnapshot(filepath.Join(path, newest), order[0], order[1])
+	st, file, err := checkSnapshot(filepath.Join(path, newest), order[0], order[1])
 	if errors.Is(err, desired.ErrTooNew) {
 		return found{}, fmt.Errorf("%s: %w: run a version of mcpfleet at least as new as the one that wrote it", file, err)
 	}
 	if err != nil {
 		return found{}, damaged(dir, file, err)
 	}
-	return found{snapshot: order[1], at: order[0]}, nil
+	return found{snapshot: order[1], at: order[0], incarnation: st.Incarnation}, nil
 }
 
-// checkSnapshot returns the file that an error is about.
-func checkSnapshot(dir string, term, index uint64) (file string, err error) {
+// checkSnapshot returns the snapshot's state, and the file that an error is
+// about.
+func checkSnapshot(dir string, term, index uint64) (st *desired.State, file string, err error) {
 	file = filepath.Join(dir, "meta.json")
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return file, err
+		return nil, file, err
 	}
 	var meta struct {
 		raft.SnapshotMeta
 		CRC []byte
 	}
 	if err := json.Unmarshal(data, &meta); err != nil {
-		return file, err
+		return nil, file, err
 	}
 	if meta.Term != term || meta.Index != index || len(meta.Configuration.Servers) == 0 {
-		return file, errors.New("it is not of this snapshot")
+		return nil, file, errors.New("it is not of this snapshot")
 	}
 	file = filepath.Join(dir, "state.bin")
 	if data, err = os.ReadFile(file); err != nil {
-		return file, err
+		return nil, file, err
 	}
 	crc := crc64.New(crc64.MakeTable(crc64.ECMA)) // raft's choice
 	crc.Write(data)
 	if !bytes.Equal(crc.Sum(nil), meta.CRC) {
-		return file, errors.New("checksum is wrong")
+		return nil, file, errors.New("checksum is wrong")
 	}
-	_, err = desired.Decode(data)
-	return file, err
+	st, err = desired.Decode(data)
+	return st, file, err
 }

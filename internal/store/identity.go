@@ -26,6 +26,9 @@ type Dir struct {
 	lock      *os.File
 	stateless bool // there was no raft state when it was taken
 	bare      bool // nor anything but a term
+	// incarnation is that of the state in the directory when it was taken; 0:
+	// there was none.
+	incarnation fleet.Incarnation
 
 	mu sync.Mutex
 	id identity
@@ -57,7 +60,7 @@ func (d *Dir) prepare() error {
 	if err != nil {
 		return err
 	}
-	d.stateless, d.bare = found.empty(), found.bare()
+	d.stateless, d.bare, d.incarnation = found.empty(), found.bare(), found.incarnation
 	if d.ID() == "" && !d.stateless {
 		// The log is that of a member with another id, which would be missed for
 		// ever; a new one would vote nowhere.

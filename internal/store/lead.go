@@ -51,7 +51,7 @@ func (s *Store) beginTenure(ctx context.Context) (desired.Result, error) {
 	}
 	return s.commit(ctx, desired.Command{Time: time.Now().UTC(), Lead: &desired.LeadCommand{
 		Controller: s.ID(), Name: s.cfg.Name, Cluster: cluster, Expect: max(s.cfg.Expect, 1),
-		Incarnation: s.State().Incarnation,
+		Incarnation: s.net.layer.incarnation(),
 	}})
 }
 

@@ -48,7 +48,7 @@ func (d *Dir) importOld() error {
 		if err != nil {
 			return damaged(d.path, path, err)
 		}
-		if err := d.seed(st, st.Applied, 1); err != nil {
+		if err := d.seed(st, st.Applied, 1, 1); err != nil {
 			return fmt.Errorf("take over %s: %w", path, err)
 		}
 	}

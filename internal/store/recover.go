@@ -25,7 +25,9 @@ type Recovery struct {
 // good. What it has is kept, also entries of which nobody knows any more
 // whether they were accepted; what only the lost ones had is lost. The
 // incarnation is raised, so that workers do not obey a lost controller that
-// comes back after all. Those must not be started with their old directories.
+// comes back after all, and raft's term, so that what its controllers write is
+// not taken for what is written here. Those must not be started with their old
+// directories.
 func Recover(path string) (*Recovery, error) {
 	d, err := Prepare(path)
 	if err != nil {
@@ -55,6 +57,14 @@ func (d *Dir) rewrite(disk *disk) (*Recovery, error) {
 	before, err := raft.GetConfiguration(&look, d.replayer(), disk, disk, disk.snapshots, addresses)
 	if err != nil {
 		return nil, fmt.Errorf("read raft's configuration: %w", err)
+	}
+	term, err := disk.GetUint64(keyTerm)
+	if err != nil {
+		return nil, fmt.Errorf("read the term: %w", err)
+	}
+	// The term first: a raised term without a recovery is nearly nothing.
+	if err := disk.SetUint64(keyTerm, raisedTerm(term, time.Now())); err != nil {
+		return nil, fmt.Errorf("write the term: %w", err)
 	}
 	fsm := &recoverer{fsm: d.replayer()}
 	if err := raft.RecoverCluster(conf, fsm, disk, disk, disk.snapshots, addresses, voting(self)); err != nil {

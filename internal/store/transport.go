@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,7 +46,7 @@ type transport struct {
 func newTransport(dir *Dir, cfg Config, f *fsm, log *hclogger, watch *diskWatch, moved func()) *transport {
 	l := &layer{
 		Listener: cfg.Listener, dir: dir, dial: cfg.dial, open: make(map[net.Conn]struct{}), ready: make(chan struct{}),
-		incarnation: func() fleet.Incarnation { return f.State().Incarnation }, outlived: f.fail,
+		incarnation: func() fleet.Incarnation { return cmp.Or(f.State().Incarnation, dir.incarnation) }, outlived: f.fail,
 	}
 	if l.dial == nil {
 		l.dial = func(ctx context.Context, addr string) (net.Conn, error) {
@@ -284,8 +285,7 @@ func (r resolver) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 type hello struct {
 	To      fleet.ControllerID `json:"to"`
 	Cluster fleet.ClusterID    `json:"cluster,omitempty"` // "": none yet
-	// Incarnation is 0 until the log is replayed, which is never so after a
-	// restore or a recovery: both leave a snapshot, and so do they to who joins.
+	// Incarnation is 0 while the controller has nothing of a cluster.
 	Incarnation fleet.Incarnation `json:"incarnation,omitempty"`
 }
 
@@ -293,9 +293,9 @@ type hello struct {
 type layer struct {
 	net.Listener
 	dir         *Dir
-	incarnation func() fleet.Incarnation // of the state here; 0: not known yet
+	incarnation func() fleet.Incarnation // of the state here, also before its log is replayed; 0: there is none yet
 	outlived    func(error)              // the cluster was restored or recovered without this controller
-	ready       chan struct{}            // closed once raft has read its snapshot: incarnation tells
+	ready       chan struct{}            // closed once raft is started
 	dial        func(ctx context.Context, addr string) (net.Conn, error)
 
 	mu     sync.Mutex
@@ -358,7 +358,8 @@ func (l *layer) shut() {
 type conn struct {
 	net.Conn
 	layer *layer
-	greet bool // the hello is still to be read; used by the reader only
+	greet bool   // the hello is still to be read; used by the reader only
+	heard *hello // what the other side said first; nil: this side said it
 }
 
 func (c *conn) Read(b []byte) (int, error) {
@@ -371,6 +372,13 @@ func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if errors.Is(err, net.ErrClosed) {
 		err = io.EOF // by shut; raft would log anything else
+	}
+	if err == nil && c.heard != nil {
+		// A controller that had no state when it was called may have got one
+		// since, perhaps from others.
+		if err := c.layer.sameTime(*c.heard); err != nil {
+			return 0, err
+		}
 	}
 	return n, err
 }
@@ -399,6 +407,12 @@ func (c *conn) readHello() error {
 	if own := c.layer.dir.Cluster(); own != "" && h.Cluster != "" && own != h.Cluster {
 		return fmt.Errorf("controller of cluster %s called one of %s: %w", h.Cluster, own, fleet.ErrForeignCluster)
 	}
+	select {
+	case <-c.layer.ready:
+	case <-time.After(helloTimeout):
+		return errors.New("raft is not started yet")
+	}
+	c.heard = &h
 	return c.layer.sameTime(h)
 }
 
@@ -407,14 +421,9 @@ func (c *conn) readHello() error {
 // be the same, so raft would take one for the other, and a majority of those
 // who were left behind could depose the leader that was put in their place.
 func (l *layer) sameTime(h hello) error {
-	select {
-	case <-l.ready:
-	case <-time.After(helloTimeout):
-		return errors.New("raft is not started yet")
-	}
 	own, theirs := l.incarnation(), h.Incarnation
 	switch {
-	case own > 1 && h.Cluster != "" && theirs < own:
+	case own > 1 && theirs < own:
 		return fmt.Errorf("controller of incarnation %d of the cluster called one of %d: the cluster was restored or recovered without it", theirs, own)
 	case own > 0 && theirs > own:
 		err := fmt.Errorf("a controller of incarnation %d of the cluster called, this one is of %d: %s", theirs, own, wayBack)

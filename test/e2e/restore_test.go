@@ -26,7 +26,7 @@ func TestRestoreAndRecover(t *testing.T) {
 	server := fmt.Sprintf(`{ command: [%q], env: { TOKEN: %s }, replicas: `, program("testserver"), p.token)
 	p.Fleet("servers: { kept: %s 2 }, idle: { command: [none], replicas: 0 } }", server)
 	p.Start(2)
-	// So that the restored leader's term is below what the workers have seen.
+	// So that the term is not that of a first start.
 	for range 2 {
 		p.mustCLI("", "controllers", "transfer", p.Node(p.Follower().name))
 	}
