@@ -377,8 +377,8 @@ func (s *Store) hasPeers() bool {
 	return false
 }
 
-// guard logs when a problem comes or goes, and tries the disk when nothing else
-// writes to it.
+// guard logs when a problem comes or goes, and when tenures do not begin, and
+// tries the disk when nothing else writes to it.
 func (s *Store) guard() {
 	tick := time.NewTicker(guardEvery)
 	defer tick.Stop()
@@ -401,6 +401,7 @@ func (s *Store) guard() {
 			}
 			s.moved()
 		}
+		s.lookAtBeginnings()
 		if last, busy := s.disk.watch.idleSince(); busy || time.Since(last) < probeEvery || !s.hasPeers() {
 			continue
 		}

@@ -30,6 +30,7 @@ func (s *Store) Lead(ctx context.Context, tenure func(ctx context.Context, order
 		res, err := s.beginTenure(ctx)
 		if err != nil {
 			s.log.Debug("could not begin a tenure", "term", term, "err", err)
+			s.beginnings.failed(err, term, s.State().Lead.Index, time.Now())
 			// Leadership is gone again, or raft is handing it over.
 			if err := s.pause(ctx, term); err != nil {
 				return s.ended()

@@ -108,6 +108,8 @@ type Store struct {
 	probes   sync.WaitGroup // writes that try the disk
 	pending  pending
 
+	beginnings beginnings
+
 	failure
 	flight
 }
