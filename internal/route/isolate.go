@@ -4,14 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 const (
-	// aloneWithin is how long a suspect waits for a replica of its own. After
-	// that it is sent like any other call: better that than never.
+	// aloneWithin is how long a suspect waits for a replica of its own, while
+	// there are any. After that it is sent like any other call: better that than
+	// never.
 	aloneWithin = 5 * time.Second
 	// lookForReplica is how often a waiting suspect looks again though nothing
 	// was heard.
@@ -113,14 +115,21 @@ func (s *server) died(a *attempt, d *death, c *fleet.Call, before *suspect, deat
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if before != nil && before.death != nil && before.death.solved {
+	amongOthers := false // it was a suspect, and not alone
+	switch {
+	case before == nil || before.death == nil:
+	case before.death.solved:
 		before = nil // another call did that
+	case a.suspect == nil:
+		before, amongOthers = nil, true // another call may have done this
 	}
 	guilty := false
 	switch {
 	case d.outside:
 	case d.solved:
 		guilty = s.blame.guilty(key, now)
+	case amongOthers:
+		d.keys = append(d.keys, key)
 	default:
 		d.keys = append(d.keys, key)
 		if guilty = s.blame.add(key, a.since, now, before != nil); guilty {
@@ -339,9 +348,13 @@ func (i *isolation) pausing(w *waiter, now time.Time) bool {
 // joined it. It reports whether there is another waiter for an ordinary slot.
 func (s *server) reviewSuspects(now time.Time) (moved bool) {
 	var innocent []*waiter
+	usable := slices.ContainsFunc(s.replicas, func(r *replica) bool { return !r.skipped(now) })
 	for w := s.apart.queue.first; w != nil; {
 		next := w.next
 		guilty := s.blame.guilty(w.suspect.key, now)
+		if !usable && w.suspect.death != nil {
+			w.suspect.giveUp = now.Add(aloneWithin) // there is nothing to share either
+		}
 		switch known := w.suspect.death == nil; {
 		case !known && guilty: // an equal call was found out meanwhile
 			s.dequeueSuspect(w)

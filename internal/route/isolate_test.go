@@ -279,6 +279,62 @@ func TestSuspectDoesNotWaitForEver(t *testing.T) {
 	})
 }
 
+// One that was sent so, and was not alone when its replica died, is repeated:
+// the other call may have done it.
+func TestSuspectThatWasNotAlone(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w, gone := &worker{}, &worker{}
+		b := newBench(t, Server{MaxOngoing: 5, Replicas: []Replica{{ID: "gone", Backend: gone}}, CallTimeout: time.Hour, MaxCallDuration: time.Hour})
+		suspect := b.call("suspect", repeatable)
+		b.replicas(Replica{ID: "r1", Backend: w})
+		poison := b.call("poison")
+		gone.next(t).fail(fleet.ErrReplicaLost)
+		b.exited("gone")
+		time.Sleep(aloneWithin + lookForReplica)
+		for _, d := range []*delivery{w.next(t), w.next(t)} {
+			d.fail(fleet.ErrReplicaLost)
+		}
+		b.exited("r1")
+		wantErr(t, poison, fleet.ErrReplicaLost)
+		b.replicas(Replica{ID: "r2", Backend: w})
+		d := w.next(t)
+		other := b.call("other")
+		b.counts(1, 1) // alone
+		d.fail(fleet.ErrReplicaLost)
+		b.exited("r2")
+		wantErr(t, suspect, fleet.ErrReplicaLost, "repeated once, alone")
+		b.replicas(Replica{ID: "r3", Backend: w})
+		w.next(t).ok()
+		wantResult(t, other, "other")
+	})
+}
+
+// While there is no replica at all, being sent like others would gain nothing.
+func TestSuspectsWaitForTheFirstReplica(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := &worker{}
+		b := newBench(t, Server{MaxOngoing: 5, Replicas: []Replica{{ID: "r1", Backend: w}}, CallTimeout: time.Hour, MaxCallDuration: time.Hour})
+		calls := []*pending{b.call("first", repeatable), b.call("second", repeatable)}
+		d := []*delivery{w.next(t), w.next(t)}
+		b.replicas()
+		for _, one := range d {
+			one.fail(fleet.ErrReplicaLost)
+		}
+		b.exited("r1")
+		time.Sleep(3 * aloneWithin)
+		b.replicas(Replica{ID: "r2", Backend: w})
+		for range calls {
+			b.counts(len(calls)-w.total()+2, 1) // one after the other
+			w.next(t).ok()
+		}
+		for _, p := range calls {
+			if _, err := p.wait(t); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // A suspect that leaves frees the replica that was being emptied for it.
 func TestSuspectLeaves(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
