@@ -179,7 +179,7 @@ func TestHints(t *testing.T) {
 		{"su: cannot set groups: Operation not permitted", 1, "cap_add"},
 		{"error: failed switching to \"node\": operation not permitted", 1, "cap_add"},
 		{"crun: executable file `x` not found in $PATH", 127, "no such command"},
-		{"ERROR (catatonit:6): failed to exec pid1: No such file or directory", 1, "no such command"},
+		{"ERROR (catatonit:6): failed to exec pid1: No such file or directory", 1, "no such command: see entrypoint and args; or it is a script with Windows line endings"},
 		{"ERROR (catatonit:6): failed to exec pid1: Permission denied", 1, "cannot be run"},
 		{"permission denied", 126, "not executable"},
 		{"unable to find user node: no matching entries in passwd file", 126, "no such user"},

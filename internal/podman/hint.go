@@ -37,7 +37,7 @@ func hint(t *fleet.Template, said string, code int) string {
 	case has("setting rlimit"):
 		return "the worker may not raise such a limit: see --ulimit"
 	case code == 127, has("executable file not found", "command that was not found"), has("failed to exec pid1") && has("no such file"):
-		return "the image has no such command: see entrypoint and args"
+		return "the image has no such command: see entrypoint and args; or it is a script with Windows line endings"
 	case code == 126, has("failed to exec pid1") && has("permission denied"):
 		return "the image's command cannot be run: not executable, or made for another architecture"
 	case has("exec format error"):
