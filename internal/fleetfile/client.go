@@ -38,10 +38,24 @@ func (p *parser) ofClients(root *yaml.Node) bool {
 }
 
 // allOfVSCode reports whether all entries of servers are in VS Code's form: the
-// file asks its user for inputs, or is .vscode/mcp.json.
+// file asks its user for inputs, has the name that VS Code and Visual Studio
+// give it, or names variables that only editors have.
 func (p *parser) allOfVSCode(root *yaml.Node) bool {
-	dir, file := filepath.Split(p.opts.Filename)
-	return child(root, "inputs") != nil || file == "mcp.json" && filepath.Base(dir) == ".vscode"
+	file := filepath.Base(p.opts.Filename)
+	return child(root, "inputs") != nil || file == "mcp.json" || file == ".mcp.json" || !p.literal && hasEditorVariable(child(root, "servers"), 0)
+}
+
+var editorVariable = regexp.MustCompile(`\$\{(env|input):[^-?+}]|\$\{workspaceFolder\}`)
+
+// hasEditorVariable reports whether a text below a node names such a variable.
+func hasEditorVariable(n *yaml.Node, depth int) bool {
+	if n == nil || depth > maxJSONDepth {
+		return false
+	}
+	if n.Kind == yaml.ScalarNode {
+		return editorVariable.MatchString(n.Value)
+	}
+	return slices.ContainsFunc(n.Content, func(c *yaml.Node) bool { return hasEditorVariable(c, depth+1) })
 }
 
 // settingsOf returns the servers of a VS Code settings file, which are under

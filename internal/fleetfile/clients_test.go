@@ -76,6 +76,20 @@ func TestFilesOfClients(t *testing.T) {
 			[]string{"keys that mean nothing here are ignored: something (My Server)", `names that cannot be a DNS label are changed: "My Server" is served as my-server`},
 		},
 		{
+			"VS Code, a user's own", "mcp.json", `{"servers": {"GitHub": {"command": "docker", "args": ["run", "-i", "mcp/x"]}, "web": {"url": "http://x"}}}`,
+			func(t *testing.T, f *File) { wantNames(t, f, "github") },
+			[]string{"remote servers are left out, since mcpfleet runs stdio servers: web", `names that cannot be a DNS label are changed: "GitHub" is served as github`},
+		},
+		{
+			"VS Code, known by its variables", "some.json", `{"servers": {"A b": {"command": "x", "args": ["a$$b", "${userHome}"]}, "c": {"command": "x", "env": {"K": "${env:KEY}"}}}}`,
+			func(t *testing.T, f *File) {
+				if a := f.Servers["a-b"].Args; !slices.Equal(a, []string{"a$$b", "/home/u"}) || f.Servers["c"].Env["K"] != "s3cret" {
+					t.Errorf("got %+v", f.Servers)
+				}
+			},
+			[]string{`names that cannot be a DNS label are changed: "A b" is served as a-b`},
+		},
+		{
 			"VS Code's settings", "settings.json", `{"editor.fontSize": 12, "mcp": {"inputs": [{"id": "i", "default": 7}], "servers": {"a": {"command": "x", "args": ["${input:i}"]}}}}`,
 			func(t *testing.T, f *File) {
 				if got := f.Servers["a"].Args; !slices.Equal(got, []string{"7"}) {
@@ -386,6 +400,18 @@ func wantNames(t *testing.T, f *File, want ...fleet.ServerName) {
 	t.Helper()
 	if got := f.Names(); !slices.Equal(got, want) {
 		t.Errorf("servers %v, want %v", got, want)
+	}
+}
+
+// Variables of our own form are no editor's, and in the API a $ is just one.
+func TestFilesOfNoClient(t *testing.T) {
+	for _, text := range []string{`{"servers": {"A": {"command": "x", "args": ["${env:-y}", "${input:+y}"]}}}`, `{"servers": {"A": {"command": "x"}}}`} {
+		if _, err := parse(t, "f.json", text); err == nil || !strings.Contains(err.Error(), "rename it, to a for example") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if _, err := ParseLiteral([]byte(`{"servers": {"A": {"command": "x", "args": ["${env:KEY}"]}}}`), Options{}); err == nil || !strings.Contains(err.Error(), "rename it, to a for example") {
+		t.Errorf("in the API: %v", err)
 	}
 }
 
