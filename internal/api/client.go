@@ -119,7 +119,8 @@ func (c *Client) Call(ctx context.Context, server fleet.ServerName, req CallRequ
 type LogOptions struct {
 	Tail   int  // how many of the last lines; 0: all that are kept
 	Follow bool // and those to come, until ctx or the replica ends
-	// Timestamps puts its time before each line, in RFC 3339 and with a space.
+	// Timestamps puts its time before each line, in RFC 3339 and with a space;
+	// "-" where it was not kept, of replicas that have ended.
 	Timestamps bool
 }
 

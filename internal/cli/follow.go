@@ -204,7 +204,7 @@ func (f *follower) stream(ctx context.Context, id fleet.ReplicaID, t *tailed, ta
 	w := &stampedWriter{id: id, to: f.show, tailed: t, before: t.shownUntil()}
 	err := f.client.Logs(ctx, id, api.LogOptions{Tail: tail, Follow: true, Timestamps: true}, w)
 	if err == nil {
-		err = w.flush()
+		err = w.end()
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -254,8 +254,8 @@ func (t *tailed) fail(err error) {
 	t.failed = err
 }
 
-// after returns the lines of an ended replica that were not shown. They have no
-// times: those up to the last one shown count as shown.
+// after returns the kept lines of an ended replica that were not shown. They
+// have no times: those up to the last one shown count as shown.
 func (t *tailed) after(log []string) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -271,14 +271,14 @@ func (t *tailed) after(log []string) []string {
 }
 
 // stampedWriter splits a log whose lines begin with their times, and shows the
-// lines that are later than those of the streams before. Lines of one stream may
-// have the same time: those of a replica that has just ended all have that of
-// its end.
+// lines that are later than those of the streams before. What was kept of a
+// replica that has ended comes without times.
 type stampedWriter struct {
 	id     fleet.ReplicaID
 	to     *lines
 	before time.Time // of the last line that an earlier stream has shown
 	buf    []byte
+	kept   []string // lines without a time
 	*tailed
 }
 
@@ -296,15 +296,28 @@ func (w *stampedWriter) Write(b []byte) (int, error) {
 	}
 }
 
-func (w *stampedWriter) flush() error {
-	if len(w.buf) == 0 {
-		return nil
+// end shows what waited for the end of the stream.
+func (w *stampedWriter) end() error {
+	if len(w.buf) > 0 {
+		if err := w.line(string(w.buf)); err != nil {
+			return err
+		}
 	}
-	return w.line(string(w.buf))
+	for _, text := range w.after(w.kept) {
+		if err := w.to.add(w.id, text); err != nil {
+			w.fail(err)
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *stampedWriter) line(stamped string) error {
 	stamp, text, _ := strings.Cut(stamped, " ")
+	if stamp == "-" {
+		w.kept = append(w.kept, text)
+		return nil
+	}
 	at, err := time.Parse(time.RFC3339Nano, stamp)
 	if err != nil { // a controller of an older version
 		text = stamped

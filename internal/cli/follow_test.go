@@ -236,3 +236,24 @@ func TestFollowLinesOfOneTime(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// A replica that ends before its log is asked for again has only its kept lines
+// there, without times. Those that were shown do not come twice.
+func TestFollowAReplicaThatEndsMeanwhile(t *testing.T) {
+	w, run := newLogWorld(t)
+	w.replicas, w.log["web-1-a"] = []string{"web-1-a"}, []string{"2026-01-01T00:00:01Z one", "2026-01-01T00:00:02Z two"}
+	out, stderr, wait := run("logs", "-f", "web-1-a")
+	out.wants(t, "one", "two")
+	w.change(func() { w.down = true })
+	stderr.wants(t, "mcpfleet: the controllers cannot be asked, still trying: ")
+	w.change(func() {
+		w.down, w.over["web-1-a"], w.log["web-1-a"] = false, true, []string{"- one", "- two", "- three"}
+	})
+	if err := wait(); err != nil {
+		t.Error(err)
+	}
+	out.wants(t, "three")
+	if len(out) > 0 {
+		t.Errorf("%d lines more, the first is %q", len(out), <-out)
+	}
+}

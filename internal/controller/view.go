@@ -278,7 +278,7 @@ func (s *view) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bo
 					lines = lines[len(lines)-tail:]
 				}
 				for _, l := range lines {
-					on(fleet.LogLine{Time: r.EndedAt, Text: l})
+					on(fleet.LogLine{Text: l})
 				}
 				return nil
 			}

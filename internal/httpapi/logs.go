@@ -40,12 +40,8 @@ func (h *Handler) serveLogs(w *response, r *http.Request, arg string) {
 	}
 	if ended := h.endedReplica(id); ended != nil {
 		w.text()
-		at := time.Time{}
-		if ended.EndedAt != nil {
-			at = *ended.EndedAt
-		}
 		for _, line := range ended.Log[max(0, len(ended.Log)-o.tail):] {
-			_, _ = io.WriteString(w, o.line(fleet.LogLine{Time: at, Text: line}))
+			_, _ = io.WriteString(w, o.line(fleet.LogLine{Text: line}))
 		}
 		return
 	}
@@ -119,11 +115,14 @@ func (h *Handler) endedReplica(id fleet.ReplicaID) *api.Ended {
 type logQuery struct {
 	tail       int // math.MaxInt32: all lines
 	follow     bool
-	timestamps bool // each line begins with its time
+	timestamps bool // each line begins with its time, or "-" when that is not known
 }
 
 func (o logQuery) line(l fleet.LogLine) string {
-	if o.timestamps {
+	switch {
+	case o.timestamps && l.Time.IsZero():
+		return "- " + l.Text + "\n"
+	case o.timestamps:
 		return l.Time.UTC().Format(time.RFC3339Nano) + " " + l.Text + "\n"
 	}
 	return l.Text + "\n"
