@@ -32,14 +32,21 @@ func TestCallWakesThroughAFollower(t *testing.T) {
 	follower := c.Controller(others(leader)[0])
 	Eventually(t, func(ctx context.Context) error {
 		ready, err := follower.Ready(ctx)
-		if err != nil || len(ready.Servers) != 1 || ready.Servers[0].State != "IDLE" {
-			return fmt.Errorf("it does not rest: %+v, %v", ready, err)
+		if err != nil {
+			return err
+		}
+		if len(ready.Servers) != 1 || ready.Servers[0].State != "IDLE" {
+			return fmt.Errorf("it does not rest: %+v", ready)
 		}
 		if !ready.Ready {
 			return fmt.Errorf("it rests, and the fleet is not ready: %+v", ready)
 		}
-		if tools, err := follower.Tools(ctx, ""); err != nil || len(tools.Tools) == 0 {
-			return fmt.Errorf("it rests, and its tools are %+v, %v", tools, err)
+		tools, err := follower.Tools(ctx, "")
+		if err != nil {
+			return fmt.Errorf("list its tools while it rests: %w", err)
+		}
+		if len(tools.Tools) == 0 {
+			return errors.New("it rests, and its tools are not listed")
 		}
 		if _, err := follower.Call(ctx, "echo", api.CallRequest{ToolName: "whoami", ToolArgs: args(`{}`)}); err != nil {
 			return fmt.Errorf("call while it rests: %w", err)

@@ -82,12 +82,15 @@ func TestWorkerStopsWithoutALeader(t *testing.T) {
 	}()
 	Eventually(t, func(ctx context.Context) error {
 		nodes, err := c.Controller(last).Nodes(ctx)
+		if err != nil {
+			return err
+		}
 		for _, n := range nodes {
 			if n.Name == "w1" && n.State == api.NodeDraining {
 				return nil
 			}
 		}
-		return fmt.Errorf("w1 does not drain: %+v, %v", nodes, err)
+		return fmt.Errorf("w1 does not drain: %+v", nodes)
 	})
 	if _, err := c.Controller(last).Call(t.Context(), "echo", api.CallRequest{ToolName: "echo", ToolArgs: args(`{"text":"x"}`)}); err != nil {
 		t.Errorf("a call while it drains: %v", err)
