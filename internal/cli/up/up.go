@@ -29,6 +29,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -146,6 +147,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
+	// Whoever read the output may have gone. By default the first line that
+	// cannot be written would end the program, and with it the fleet.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	screen := sink.New(sink.Config{Out: cfg.Out, Buffer: screenBuffer})
 	defer screen.Close(lastLines)
 	out := progress.NewThrough(cfg.Out, screen)

@@ -1,6 +1,7 @@
 package up
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -529,6 +530,59 @@ func TestKilledRunTakesItsChildrenAlong(t *testing.T) {
 	if err := third.ended(); err != nil {
 		t.Errorf("Run: %v", err)
 	}
+}
+
+// Whoever read the output has gone: up goes on, and starts the dead again.
+func TestRunOutlivesItsReader(t *testing.T) {
+	dir, bin := t.TempDir(), programsDir(t)
+	config, err := json.Marshal(map[string]any{"Workers": 1, "Runtime": "process", "HTTP": "127.0.0.1:0", "DataDir": dir, "BinDir": bin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	cmd := exec.Command(filepath.Join(bin, "up"), string(config))
+	cmd.Stdout, cmd.Stderr, cmd.Env = write, write, append(os.Environ(), noSleepAtExit)
+	err = cmd.Start()
+	write.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := cmd.Process.Kill(); err != nil {
+			t.Errorf("up has ended: %v", err)
+		}
+		cmd.Wait()
+		for _, name := range []string{"controller", "worker-1"} {
+			eventually(t, func() string {
+				if end, err := os.ReadFile(filepath.Join(dir, name, "end")); string(end) != "lifeline" {
+					return fmt.Sprintf("%s ended for %q, %v; want the lifeline", name, end, err)
+				}
+				return ""
+			})
+		}
+	}()
+	for lines := bufio.NewScanner(read); ; {
+		if !lines.Scan() {
+			t.Fatalf("up is not ready: %v", lines.Err())
+		}
+		if strings.Contains(lines.Text(), "mcpfleet is ready") {
+			break
+		}
+	}
+	read.Close()
+	if err := syscall.Kill(lives(dir, "worker-1")[0].PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string {
+		if n := len(lives(dir, "worker-1")); n != 2 {
+			return fmt.Sprintf("the worker had %d lives, want 2", n)
+		}
+		return ""
+	})
 }
 
 func TestValidate(t *testing.T) {
