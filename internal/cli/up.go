@@ -7,10 +7,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mcpfleet/mcpfleet/internal/cli/up"
+	"github.com/mcpfleet/mcpfleet/internal/program"
 )
 
 func (a *app) upCommand() *cobra.Command {
@@ -84,10 +86,15 @@ func listen(ctx context.Context, cfg *up.Config) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		defer close(done)
-		for _, next := range []chan struct{}{stopped, force} {
+		var known program.Signals
+		for next := []chan struct{}{stopped, force}; len(next) > 0; {
 			select {
-			case <-c:
-				close(next)
+			case s := <-c:
+				if known.Copy(s, time.Now()) {
+					continue
+				}
+				close(next[0])
+				next = next[1:]
 			case <-ctx.Done():
 				return
 			}

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Context makes a context that the first INT or TERM ends. A second one kills,
@@ -35,6 +36,24 @@ type Haste struct {
 	Now   <-chan struct{} // closed when it shall wait for nothing; after Hurry
 }
 
+// copyWithin is how soon after a signal the same one counts as its copy.
+const copyWithin = 50 * time.Millisecond
+
+// Signals tells signals from their copies: timeout(1), among others, sends a
+// signal to a process and then to its whole group, which is not somebody who
+// asks twice. The zero value is ready for use, by one goroutine at a time.
+type Signals struct {
+	last os.Signal
+	at   time.Time
+}
+
+// Copy reports whether a signal that came now is a copy of the one before.
+func (k *Signals) Copy(s os.Signal, now time.Time) bool {
+	copied := s == k.last && now.Sub(k.at) < copyWithin
+	k.last, k.at = s, now
+	return copied
+}
+
 // Stops is Context for a program that takes its time to stop: the first INT or
 // TERM ends the context, and a second one, or the end of the lifeline, closes
 // Hurry too. A further one kills, or closes Now if there is a lifeline.
@@ -50,11 +69,16 @@ func Stops(ctx context.Context, lifeline int) (_ context.Context, _ Haste, relea
 	}
 	var owned sync.WaitGroup
 	owned.Go(func() {
-		for first := true; ; first = false {
+		var known Signals
+		for first := true; ; {
 			select {
 			case s := <-signals:
+				if known.Copy(s, time.Now()) {
+					continue
+				}
 				if first {
 					cancel(fmt.Errorf("signal: %s", s))
+					first = false
 					continue
 				}
 			case err := <-ended:
@@ -71,10 +95,16 @@ func Stops(ctx context.Context, lifeline int) (_ context.Context, _ Haste, relea
 		if lifeline < 0 {
 			return
 		}
-		select {
-		case <-signals:
-			close(now)
-		case <-released:
+		for {
+			select {
+			case s := <-signals:
+				if known.Copy(s, time.Now()) {
+					continue
+				}
+				close(now)
+			case <-released:
+			}
+			return
 		}
 	})
 	return ctx, Haste{Hurry: rush, Now: now}, sync.OnceFunc(func() {

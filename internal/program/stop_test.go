@@ -113,6 +113,28 @@ func (p *program) ended(want string) {
 	}
 }
 
+func TestSignalsTellsCopies(t *testing.T) {
+	var known Signals
+	now := time.Unix(0, 0)
+	for _, c := range []struct {
+		name  string
+		s     os.Signal
+		after time.Duration // since the signal before
+		want  bool
+	}{
+		{"the first", syscall.SIGINT, 0, false},
+		{"sent to the process and its group", syscall.SIGINT, time.Millisecond, true},
+		{"and by its parent, too", syscall.SIGINT, 40 * time.Millisecond, true},
+		{"another", syscall.SIGTERM, time.Millisecond, false},
+		{"somebody who asks twice", syscall.SIGTERM, 200 * time.Millisecond, false},
+	} {
+		now = now.Add(c.after)
+		if got := known.Copy(c.s, now); got != c.want {
+			t.Errorf("%s: Copy = %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 func TestStops(t *testing.T) {
 	t.Run("a second signal hurries, a third kills", func(t *testing.T) {
 		p := run(t, false)
@@ -130,7 +152,7 @@ func TestStops(t *testing.T) {
 		p.says("stops: signal: interrupt")
 		p.signal(syscall.SIGTERM)
 		p.says("hurries")
-		p.signal(syscall.SIGTERM)
+		p.signal(syscall.SIGINT)
 		p.says("waits for nothing")
 		p.in.Close()
 		p.says("ends")
