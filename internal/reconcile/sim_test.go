@@ -119,6 +119,59 @@ func faultyNetwork(t *testing.T, seed uint64) {
 	}
 }
 
+// Replicas die during a rollout, at its end, and after it, on a bad network. Until
+// the rollout is known to be over, the old revision may come back beside the new
+// one: no more than the surge. Afterwards not even that.
+func TestKillsAroundARollout(t *testing.T) {
+	for seed := range seeds(t) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) { killsAroundARollout(t, seed) })
+		})
+	}
+}
+
+func killsAroundARollout(t *testing.T, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 7))
+	w := newWorld(t, seed)
+	for i := range 3 {
+		w.add(fmt.Sprint("n", i), func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
+			return observetest.Behaviour{ReadyAfter: 200 * time.Millisecond, StopAfter: 300 * time.Millisecond}
+		})
+	}
+	n := 1 + rnd.IntN(5)
+	most := n
+	check := func() {
+		if run := w.running("a"); len(run) > most {
+			t.Fatalf("%d replicas run, want at most %d\n%s", len(run), most, w)
+		}
+	}
+	kill := func() { // for a while, one in half a second
+		w.net.SetFaults(bad)
+		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			check()
+			if run := w.running("a"); len(run) > 0 && rnd.IntN(25) == 0 {
+				victim := run[rnd.IntN(len(run))].ID
+				for _, node := range w.workers {
+					node.End(victim)
+				}
+			}
+		}
+		w.net.SetFaults(observetest.Faults{})
+		w.until(time.Minute, "what is desired, and nothing else", func() bool { check(); return w.converged() })
+	}
+	before := server("a", 1, n)
+	w.desired.set(before)
+	w.control()
+	defer w.stop()
+	kill()
+	most = n + surge(n)
+	w.desired.set(upgraded(before, server("a", 2, n)))
+	kill()
+	w.until(time.Minute, "the end of the rollout", func() bool { check(); return len(w.desired.ended()) > 0 })
+	most = n
+	kill()
+}
+
 // Nodes die, are cut off, come back in the same life and in new ones, with or
 // without gossip noticing. On nodes that the controller can reach there is
 // never one replica too many for long, and in the end exactly what is desired
