@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -30,33 +31,52 @@ func TestPoisonClientAndItsNeighbours(t *testing.T) {
 			c := NewCluster(t, "process")
 			c.Fleet(`servers: { demo: { command: [%q], replicas: 6, env: { TOKEN: %s } } }`, program("testserver"), c.token)
 			c.Start(3)
-			neighbours := call(t, c, 16, "demo", "echo")
-			tick := time.NewTicker(time.Second)
-			defer tick.Stop()
-			for i := range during {
-				if _, err := c.Text("demo", tc.tool, tc.args(i)); err == nil || !strings.Contains(err.Error(), "lost") {
-					t.Errorf("poison: %v, want that its replica was lost", err)
-				}
-				<-tick.C
-			}
-			begin := time.Now()
-			c.AwaitReady(3)
-			back := time.Since(begin)
-			neighbours.stop()
-			failed := 0
-			for _, n := range neighbours.codes {
-				failed += n
-			}
-			restarts := c.Server("demo").Restarts
-			t.Logf("%d poison calls: %d restarts; of %d calls of neighbours %d failed: %v; the slowest took %s; all replicas were back %s after the last",
-				during, restarts, neighbours.calls, failed, neighbours.codes, neighbours.slowest, back.Round(time.Millisecond))
-			if neighbours.calls < 500 || failed*100 >= neighbours.calls {
-				_, err := neighbours.result()
-				t.Errorf("%d of %d calls of neighbours failed: %v", failed, neighbours.calls, err)
-			}
-			if restarts > 2*during {
-				t.Errorf("%d restarts for %d calls, want two for each at most", restarts, during)
-			}
+			poison(t, c, during, tc.tool, tc.args)
 		})
+	}
+}
+
+// The same with containers, which start more slowly, and with fewer of them.
+func TestPoisonClientAmongContainers(t *testing.T) {
+	needPodman(t)
+	t.Parallel()
+	c := NewCluster(t, "podman")
+	c.Fleet(`servers: { demo: { image: docker.io/library/debian:bookworm-slim, entrypoint: [%q], mounts: ["%s:%s:ro"], network: none, pull_policy: never, replicas: 4, env: { TOKEN: %s } } }`,
+		program("testserver"), filepath.Dir(program("testserver")), filepath.Dir(program("testserver")), c.token)
+	c.Start(2)
+	poison(t, c, 8, "poison", func(i int) string { return fmt.Sprintf(`{"text":"%d"}`, i) })
+}
+
+// poison sends a call that ends its replica once a second, so many times, beside
+// neighbours, and judges what became of these.
+func poison(t *testing.T, c *Cluster, during int, tool string, args func(i int) string) {
+	t.Helper()
+	workers := len(c.Workers)
+	neighbours := call(t, c, 16, "demo", "echo")
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for i := range during {
+		if _, err := c.Text("demo", tool, args(i)); err == nil || !strings.Contains(err.Error(), "lost") {
+			t.Errorf("poison: %v, want that its replica was lost", err)
+		}
+		<-tick.C
+	}
+	begin := time.Now()
+	c.AwaitReady(workers)
+	back := time.Since(begin)
+	neighbours.stop()
+	failed := 0
+	for _, n := range neighbours.codes {
+		failed += n
+	}
+	restarts := c.Server("demo").Restarts
+	t.Logf("%d poison calls: %d restarts; of %d calls of neighbours %d failed: %v; the slowest took %s; all replicas were back %s after the last",
+		during, restarts, neighbours.calls, failed, neighbours.codes, neighbours.slowest, back.Round(time.Millisecond))
+	if neighbours.calls < 500 || failed*100 >= neighbours.calls {
+		_, err := neighbours.result()
+		t.Errorf("%d of %d calls of neighbours failed: %v", failed, neighbours.calls, err)
+	}
+	if restarts > 2*during {
+		t.Errorf("%d restarts for %d calls, want two for each at most", restarts, during)
 	}
 }
