@@ -4,7 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -111,8 +111,11 @@ func metricsOf(t *testing.T) map[string]string {
 		}
 		defer resp.Body.Close()
 		text, err := io.ReadAll(resp.Body)
-		if err != nil || !strings.Contains(string(text), "mcpfleet_node_info{") || !strings.Contains(string(text), `server="some"`) {
-			return fmt.Errorf("the worker has not joined, or there is no server: %v", err)
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(string(text), "mcpfleet_node_info{") || !strings.Contains(string(text), `server="some"`) {
+			return errors.New("the worker has not joined, or there is no server")
 		}
 		for _, m := range regexp.MustCompile(`(?m)^# TYPE (mcpfleet_\w+) (\w+)\n\w+(?:\{(.*)\})? `).FindAllStringSubmatch(string(text), -1) {
 			var labels []string
