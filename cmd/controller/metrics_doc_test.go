@@ -114,8 +114,8 @@ func metricsOf(t *testing.T) map[string]string {
 		if err != nil {
 			return err
 		}
-		if !strings.Contains(string(text), "mcpfleet_node_info{") || !strings.Contains(string(text), `server="some"`) {
-			return errors.New("the worker has not joined, or there is no server")
+		if !strings.Contains(string(text), "mcpfleet_node_info{") || !strings.Contains(string(text), `mcpfleet_server_replicas{server="some"`) {
+			return errors.New("the worker has not joined, or the server has no status yet")
 		}
 		for _, m := range regexp.MustCompile(`(?m)^# TYPE (mcpfleet_\w+) (\w+)\n\w+(?:\{(.*)\})? `).FindAllStringSubmatch(string(text), -1) {
 			var labels []string
