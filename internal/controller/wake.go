@@ -71,7 +71,7 @@ func (k *waker) wake(ctx context.Context, name fleet.ServerName) error {
 		k.reconciler.Wake(name)
 		return nil
 	case !ok || http == "":
-		return errors.New("there is none at present")
+		return errors.New("there is no leader at present")
 	}
 	client, err := api.NewClient(http, k.writes.peers)
 	if err != nil {

@@ -27,8 +27,8 @@ type writes struct {
 	mayLack func() string
 }
 
-// Stale implements httpapi.Desired. Beside what the store knows it tells that
-// this controller starts, or was stopped or cut off.
+// Stale implements httpapi.Desired. Beside the store's reasons it gives
+// those of a controller that starts, or was stopped or cut off.
 func (w *writes) Stale() string { return w.mayLack() }
 
 // Propose implements httpapi.Desired.

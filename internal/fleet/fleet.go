@@ -178,7 +178,7 @@ type Exit struct {
 
 // FromOutside reports whether the process was ended by somebody else: told to
 // stop, or killed by a signal that programs do not send to themselves. A kill
-// for want of memory is none: a call may have used it up.
+// for want of memory does not count: a call may have used it up.
 func (e *Exit) FromOutside() bool {
 	switch {
 	case e.Requested:

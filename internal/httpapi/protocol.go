@@ -41,9 +41,9 @@ type jsonConn struct {
 // lineOfHTTP2 is what net/http waits for, to tell HTTP/2 from HTTP/1.
 const lineOfHTTP2 = "PRI * HTTP/2.0"
 
-// Read implements net.Conn. A first line that ends before net/http has what it
-// waits for is none of HTTP, so it is filled up: the client is told at once, not
-// when the time for headers is over.
+// Read implements net.Conn. A first line that is shorter than what
+// net/http waits for cannot be HTTP. Line ends fill it up, so that net/http
+// refuses it at once and not when the time for headers is over.
 func (c *jsonConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.read >= len(lineOfHTTP2) {

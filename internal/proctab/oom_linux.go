@@ -28,7 +28,7 @@ func WatchOOM(pid int) OOMWatch {
 
 // Killed reports whether the kernel may since have killed the process for want
 // of memory: it has killed one in its cgroup, or, when the cgroup is gone or does
-// not count, on the host. It is true as well where nothing is known.
+// not count, on the host. It returns true where nothing is known.
 func (w OOMWatch) Killed() bool {
 	if now := oomKills(w.cgroup); now.known && w.inside.known {
 		return now != w.inside
@@ -37,8 +37,8 @@ func (w OOMWatch) Killed() bool {
 	return now != w.total || !now.known
 }
 
-// oomFile returns the file that counts for the memory cgroup among those that
-// Cgroups tells, of either version of cgroups.
+// oomFile returns the file that counts kills in the memory cgroup. cgroups is
+// what Cgroups returned, of either version of cgroups.
 func oomFile(cgroups string) string {
 	for line := range strings.Lines(cgroups) {
 		// hierarchy-ID:controllers:path; see cgroups(7).
