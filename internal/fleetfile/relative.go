@@ -7,8 +7,9 @@ import (
 
 // resolveRelative makes relative paths in a command independent of the
 // directory that its worker runs in. They are looked for in the server's cwd,
-// then in the directories that the file stands for. A process without a cwd runs in the directory in which an argument is a path.
-// The argument then stays as it is.
+// then in those that the file may mean, see directories. A process without a cwd
+// runs in the directory in which an argument is a path, and the argument then
+// stays as it is.
 func (d *serverDecoder) resolveRelative() {
 	s := &d.spec
 	if d.literal || s.Image != "" || len(s.Command) == 0 {

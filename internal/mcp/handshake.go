@@ -55,7 +55,8 @@ type InitializeResult struct {
 	Instructions    string          `json:"instructions,omitempty"`
 }
 
-// ParseInitializeResult decodes the result of initialize. Instructions that are no string count as none.
+// ParseInitializeResult decodes the result of initialize. Instructions that are
+// not a string are ignored.
 func ParseInitializeResult(raw []byte) (*InitializeResult, error) {
 	members, err := Fields(raw, "protocolVersion", "capabilities", "serverInfo", "instructions")
 	if err != nil {

@@ -1,7 +1,8 @@
 // Package proctab reads the host's process table: which processes live, what
 // their environment and command line say, which worker life they belong to, and
-// whether the kernel may have killed one for want of memory. It kills a process only after it has made sure, through a pidfd, that
-// the pid still means the process that was found.
+// whether the kernel may have killed one for want of memory. It kills a process
+// only after it has made sure, through a pidfd, that the pid still means the
+// process that was found.
 //
 // Runtimes use it to find what must not outlive its reason; what to look for
 // is theirs to say. It needs Linux's /proc: elsewhere the table is empty and
