@@ -2,9 +2,12 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
@@ -77,4 +80,38 @@ func answer(w *bufio.Writer, line []byte) error {
 	}
 	_, err = w.Write(append(b, "}\n"...))
 	return err
+}
+
+// slowServer is an echoServer that answers each call after a delay, calls side
+// by side.
+func slowServer(in io.Reader, out io.Writer, delay time.Duration) error {
+	var (
+		mu  sync.Mutex // guards w and err
+		w   = bufio.NewWriter(out)
+		err error
+		wg  sync.WaitGroup
+	)
+	reply := func(line []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err = errors.Join(err, answer(w, line)); err == nil {
+			err = w.Flush()
+		}
+	}
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := bytes.Clone(lines.Bytes())
+		if m, err := mcp.Scan(line); err != nil || string(m.Method) != mcp.MethodToolsCall {
+			reply(line)
+			continue
+		}
+		wg.Add(1)
+		time.AfterFunc(delay, func() {
+			defer wg.Done()
+			reply(line)
+		})
+	}
+	wg.Wait()
+	return errors.Join(lines.Err(), err)
 }

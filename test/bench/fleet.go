@@ -206,42 +206,51 @@ func startFleet(kind string) func(context.Context, config) (*running, error) {
 		if err != nil {
 			return nil, err
 		}
-		file, err := json.Marshal(map[string]any{"servers": map[string]any{"bench": spec}})
+		addr, procs, err := runFleet(ctx, cfg, dir, kind, spec, &undo)
 		if err != nil {
 			return nil, err
 		}
-		path := filepath.Join(dir, "fleet.json")
-		if err := os.WriteFile(path, file, 0o600); err != nil {
-			return nil, err
-		}
-		front, err := startChild(ctx, filepath.Join(cfg.bin, "controller"), "--name", "bench", "--config", path, "--http", "127.0.0.1:0",
-			"--gossip", "127.0.0.1:0", "--shutdown-delay", "0s", "--data-dir", filepath.Join(dir, "controller"), "--log-level", "warn")
+		pids, err := readyReplicas(ctx, addr, 1)
 		if err != nil {
 			return nil, err
 		}
-		undo.add(front.stop)
-		var bound struct{ HTTP, Gossip string }
-		if err := json.Unmarshal([]byte(front.first), &bound); err != nil {
-			return nil, fmt.Errorf("controller's first line %q: %w", front.first, err)
-		}
-		node, err := startNode(ctx, cfg, dir, kind, "--grpc", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--join", bound.Gossip)
-		if err != nil {
-			return nil, err
-		}
-		undo.add(node.stop)
-		pid, err := readyReplica(ctx, bound.HTTP)
-		if err != nil {
-			return nil, err
-		}
-		call, idle := httpCaller(bound.HTTP)
+		call, idle := httpCaller(addr)
 		undo.add(idle)
-		procs := append([]proc{driver(), {"controller", front.pid()}, {"worker", node.pid()}}, replicaProcs(kind, pid)...)
-		return &running{call, procs, undo.run}, nil
+		return &running{call, append(procs, replicaProcs(kind, pids[0])...), undo.run}, nil
 	}
 }
 
-// readyReplica waits for the one replica and returns its process.
-func readyReplica(ctx context.Context, addr string) (pid int, err error) {
+// runFleet starts a controller and a worker that run one server, and returns
+// the controller's HTTP address. The replicas may not be READY yet.
+func runFleet(ctx context.Context, cfg config, dir, kind string, spec map[string]any, undo *cleanup) (addr string, procs []proc, err error) {
+	file, err := json.Marshal(map[string]any{"servers": map[string]any{"bench": spec}})
+	if err != nil {
+		return "", nil, err
+	}
+	path := filepath.Join(dir, "fleet.json")
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		return "", nil, err
+	}
+	front, err := startChild(ctx, filepath.Join(cfg.bin, "controller"), "--name", "bench", "--config", path, "--http", "127.0.0.1:0",
+		"--gossip", "127.0.0.1:0", "--shutdown-delay", "0s", "--data-dir", filepath.Join(dir, "controller"), "--log-level", "warn")
+	if err != nil {
+		return "", nil, err
+	}
+	undo.add(front.stop)
+	var bound struct{ HTTP, Gossip string }
+	if err := json.Unmarshal([]byte(front.first), &bound); err != nil {
+		return "", nil, fmt.Errorf("controller's first line %q: %w", front.first, err)
+	}
+	node, err := startNode(ctx, cfg, dir, kind, "--grpc", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--join", bound.Gossip)
+	if err != nil {
+		return "", nil, err
+	}
+	undo.add(node.stop)
+	return bound.HTTP, []proc{driver(), {"controller", front.pid()}, {"worker", node.pid()}}, nil
+}
+
+// readyReplicas waits until n replicas are READY and returns their processes.
+func readyReplicas(ctx context.Context, addr string, n int) (pids []int, err error) {
 	err = waitFor(ctx, func() error {
 		resp, err := http.Get("http://" + addr + "/api/v1/replicas")
 		if err != nil {
@@ -252,15 +261,18 @@ func readyReplica(ctx context.Context, addr string) (pid int, err error) {
 		if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
 			return err
 		}
+		pids = nil
 		for _, r := range list.Replicas {
 			if r.Phase == fleet.PhaseReady.String() && r.PID != nil {
-				pid = *r.PID
-				return nil
+				pids = append(pids, *r.PID)
 			}
 		}
-		return fmt.Errorf("no replica is READY: %+v", list.Replicas)
+		if len(pids) < n {
+			return fmt.Errorf("%d of %d replicas are READY: %+v", len(pids), n, list.Replicas)
+		}
+		return nil
 	})
-	return pid, err
+	return pids, err
 }
 
 // cleanup undoes what was done, last first.

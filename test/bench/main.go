@@ -39,6 +39,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		switch args[0] {
 		case "echo":
 			return echoServer(os.Stdin, os.Stdout)
+		case "slow":
+			return slowServer(os.Stdin, os.Stdout, slowDelay)
 		case "http":
 			return bareHTTP(ctx, stdout)
 		case "naive-front":
@@ -59,6 +61,7 @@ type config struct {
 	duration time.Duration
 	callers  []int
 	sizes    []int
+	overload bool
 	only     string
 	bin      string
 	podman   string
@@ -74,6 +77,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	fs.DurationVar(&c.duration, "duration", 2*time.Second, "time for each subject, size and number of callers in a round")
 	fs.StringVar(&callers, "callers", "1,8,64", "numbers of concurrent callers")
 	fs.StringVar(&sizes, "sizes", "1024,1048576", "bytes of text a call echoes")
+	fs.BoolVar(&c.overload, "overload", true, "measure a server that has more callers than it can serve, too")
 	fs.StringVar(&c.only, "only", "", "comma-separated subjects to run instead of all")
 	fs.StringVar(&c.bin, "bin", "bin", "directory of the built programs")
 	fs.StringVar(&c.podman, "podman", "auto", "auto, yes or no: the subjects with containers")

@@ -97,7 +97,18 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 			}
 		}
 	}
-	return report(cfg, order, results, memory, stdout)
+	for name, r := range up {
+		r.stop()
+		delete(up, name)
+	}
+	var overload []overloadRow
+	if cfg.overload {
+		var err error
+		if overload, err = measureOverload(ctx, cfg, stderr); err != nil {
+			return fmt.Errorf("overload: %w", err)
+		}
+	}
+	return report(cfg, order, results, memory, overload, stdout)
 }
 
 // load drives one subject with a number of callers, each waiting for its reply

@@ -12,11 +12,14 @@ import (
 
 // report prints the medians and their ratios, and writes them as Markdown when
 // a file was named.
-func report(cfg config, order []string, results map[point][]result, memory []memoryRow, stdout io.Writer) error {
+func report(cfg config, order []string, results map[point][]result, memory []memoryRow, overload []overloadRow, stdout io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d rounds of %s for each subject, size and number of callers, alternating; medians. %d %s/%s cores shared by client and server.\n",
 		cfg.rounds, cfg.duration, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)
 	for _, size := range cfg.sizes {
+		if len(order) == 0 {
+			break
+		}
 		fmt.Fprintf(&b, "\n### %s echo\n\n", bytesText(size))
 		writeTable(&b, cfg, order, results, size)
 	}
@@ -26,6 +29,7 @@ func report(cfg config, order []string, results map[point][]result, memory []mem
 			fmt.Fprintf(&b, "| %s | %s | %.1f | %.1f |\n", m.subject, m.role, mib(m.rss), mib(m.pss))
 		}
 	}
+	writeOverload(&b, overload)
 	if _, err := io.WriteString(stdout, b.String()); err != nil {
 		return err
 	}
