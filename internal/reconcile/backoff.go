@@ -12,48 +12,48 @@ const (
 	backoffMax   = 30 * time.Second
 	backoffReset = 60 * time.Second // of health
 	// backoffInUse bounds the wait after replicas that served calls before they
-	// died. Starting them works, and it is calls that end them: the longer the
-	// wait, the less is left for all other callers.
+	// died. They start, and calls end them: a longer wait would only leave less
+	// for all other callers.
 	backoffInUse = 250 * time.Millisecond
-	// idleAfter is how long a replica must have been READY for an exit with code
-	// 0 to count as one of a server that ends when nobody needs it.
+	// idleAfter is how long a replica must have been READY before an exit with
+	// code 0 means that it ended because nobody needed it.
 	idleAfter = 2 * time.Second
-	// provenAfter bounds how long a replica must have been READY to count as
-	// one that starts: dying sooner is a failed start.
+	// provenAfter bounds how long a replica must have been READY before its start
+	// counts as a success.
 	provenAfter = 5 * time.Second
-	// startsUnproven is how many of a revision start at once before any of it
-	// has ever been READY.
+	// startsUnproven is how many replicas of a revision start at once before any
+	// of it has been READY.
 	startsUnproven = 4
 )
 
-// backoff is how starting one revision of one server has gone. The zero value
-// is a revision that has not been tried.
+// backoff is how starting one revision of one server has gone. Its zero value is
+// that of a revision that has not been tried.
 type backoff struct {
 	delay     time.Duration
 	notBefore time.Time // next replacement of a failed replica
 	bumpedAt  time.Time
-	// failing: the last start failed and none has succeeded since; one probe is
-	// started per delay, whatever the number of replicas wanted.
+	// failing: the last start failed and none has succeeded since. One probe is
+	// started per delay, however many replicas are wanted.
 	failing   bool
-	unstarted bool // the last failure was a start's, and none has been READY since
+	unstarted bool // the last one that failed never was READY, and none has been since
 	everReady bool
 	owed      int       // failed replicas not yet replaced
-	healthy   time.Time // since when one is READY and none failed
-	failedAt  time.Time // last
-	last      string    // failure, in words
-	// rest is the wait after replicas that ended because nobody needed them; it
-	// grows while none of them is called. 0: the last end was another.
+	healthy   time.Time // since when one has been READY and none has failed
+	failedAt  time.Time // the last time
+	last      string    // the last failure in words
+	// rest is the wait after replicas that ended because nobody needed them. It
+	// grows while none of them is called. 0: the last one ended otherwise.
 	rest     time.Duration
 	restedAt time.Time // when rest last changed
 }
 
-// ending is the end of one replica that nobody asked for.
+// ending is the end of one replica that nobody stopped.
 type ending struct {
 	started time.Time
 	ready   time.Time // zero: it never was
 	at      time.Time
 	served  bool        // it took calls
-	exit    *fleet.Exit // nil: not known, or not yet
+	exit    *fleet.Exit // nil while it is not known
 	why     string
 }
 
@@ -65,16 +65,16 @@ func (e *ending) idle() bool {
 	return clean && !e.ready.IsZero() && e.at.Sub(e.ready) >= idleAfter
 }
 
-// mayBeIdle reports whether idle may prove true once the exit is known.
+// mayBeIdle reports whether idle may become true once the exit is known.
 func (e *ending) mayBeIdle() bool {
 	return e.exit == nil && !e.served && !e.ready.IsZero() && e.at.Sub(e.ready) >= idleAfter
 }
 
-// fail records that a replica ended, or could not be started. Of the failures
-// of one round, replicas that were all started before the delay last grew, only
-// the first makes it grow: twenty replicas that die together are one reason to
-// wait.
-func (b *backoff) fail(e ending, jitter func() float64) {
+// recordFailure records that a replica ended, or could not be started. Replicas
+// that were started before the delay last grew belong to one round, and only the
+// first of a round makes it grow: twenty replicas that die together are one reason
+// to wait.
+func (b *backoff) recordFailure(e ending, jitter func() float64) {
 	now := e.at
 	b.owed++
 	b.last = e.why
@@ -94,7 +94,7 @@ func (b *backoff) fail(e ending, jitter func() float64) {
 		b.failing = true
 	}
 	if e.idle() {
-		b.sleep(e, jitter)
+		b.recordIdleEnd(e, jitter)
 		return
 	}
 	if e.exit != nil {
@@ -112,15 +112,16 @@ func (b *backoff) fail(e ending, jitter func() float64) {
 		b.notBefore = now.Add(spread(b.delay, jitter))
 	}
 	if presumed {
-		// Why it ended is told later. As those before, it was not needed.
+		// The reason is reported later. Until then assume that nobody needed it,
+		// like those before it.
 		b.notBefore = latest(b.notBefore, now.Add(spread(b.rest, jitter)))
 	}
 }
 
-// sleep puts off the next start after a replica that nobody needed. The waits
-// grow as those after failures do, but for a call: that ends them, see wake. Of
-// replicas that end together only the first makes the wait grow.
-func (b *backoff) sleep(e ending, jitter func() float64) {
+// recordIdleEnd puts off the next start after a replica that nobody needed. The
+// waits grow as those after failures do, but a call ends them; see wake. Of replicas
+// that end together only the first makes the wait grow.
+func (b *backoff) recordIdleEnd(e ending, jitter func() float64) {
 	switch {
 	case e.served || b.rest == 0:
 		b.rest, b.restedAt = backoffFirst, e.at
@@ -130,30 +131,30 @@ func (b *backoff) sleep(e ending, jitter func() float64) {
 	b.notBefore = e.at.Add(spread(b.rest, jitter))
 }
 
-// rests reports whether replicas of the revision end when nobody needs them, as
+// resting reports whether replicas of the revision end when nobody needs them, as
 // the last one did.
-func (b *backoff) rests() bool { return b.rest > 0 && !b.failing }
+func (b *backoff) resting() bool { return b.rest > 0 && !b.failing }
 
-// wake ends the wait of a revision that rests: it is called.
+// wake ends the wait of a resting revision, because a call needs it.
 func (b *backoff) wake(now time.Time) {
-	if b.rests() && b.owed > 0 && b.notBefore.After(now) {
+	if b.resting() && b.owed > 0 && b.notBefore.After(now) {
 		b.rest, b.restedAt, b.notBefore = backoffFirst, now, now
 	}
 }
 
-// excuse takes a failure back that turned out to be none: the replica had ended
-// because nobody needed it. before is what there was then.
-func (b *backoff) excuse(e ending, before *backoff, jitter func() float64) {
+// retractFailure turns a recorded failure into the end of a replica that nobody
+// needed. before is the back-off as it was then.
+func (b *backoff) retractFailure(e ending, before *backoff, jitter func() float64) {
 	if !b.failedAt.Equal(before.failedAt) {
-		return // there were others since
+		return // others have failed since
 	}
 	b.delay, b.bumpedAt, b.failing = before.delay, before.bumpedAt, false
-	b.sleep(e, jitter)
+	b.recordIdleEnd(e, jitter)
 }
 
-// accuse takes note that a replica that seemed to have ended because nobody
-// needed it had failed.
-func (b *backoff) accuse(e ending, jitter func() float64) {
+// confirmFailure ends the rest of a revision whose replica was assumed to have
+// ended because nobody needed it, and had failed.
+func (b *backoff) confirmFailure(e ending, jitter func() float64) {
 	if b.rest == 0 || !b.failedAt.Equal(e.at) {
 		return
 	}
@@ -163,8 +164,8 @@ func (b *backoff) accuse(e ending, jitter func() float64) {
 	}
 }
 
-// see records that a replica is READY since readyAt.
-func (b *backoff) see(readyAt, now time.Time) {
+// recordReady records that a replica has been READY since readyAt.
+func (b *backoff) recordReady(readyAt, now time.Time) {
 	b.everReady = true
 	if b.healthy.IsZero() {
 		b.healthy = latest(readyAt, b.failedAt)
@@ -185,19 +186,14 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// hopeless tells whether there is no point in waiting for the next start.
+// hopeless reports whether there is no point in waiting for the next start.
 func (b *backoff) hopeless() bool { return b.unstarted || b.failing && b.delay > time.Second }
 
-// proof is how long a probe must be READY before others follow it.
+// proof returns how long a probe must be READY before others follow it.
 func (b *backoff) proof() time.Duration { return min(b.delay, provenAfter) }
 
-// spread moves d by up to a fifth either way, so that what failed together does
-// not start together. jitter returns numbers in [0, 1).
+// spread changes d by up to a fifth either way, so that replicas that failed
+// together do not start together. jitter returns numbers in [0, 1).
 func spread(d time.Duration, jitter func() float64) time.Duration {
 	return d + time.Duration((jitter()*0.4-0.2)*float64(d))
-}
-
-type revision struct {
-	server fleet.ServerName
-	rev    fleet.Revision
 }

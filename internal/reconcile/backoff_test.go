@@ -9,13 +9,11 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-func middle() float64 { return 0.5 }
-
 func TestBackoffDoublesToTheCap(t *testing.T) {
 	var b backoff
 	now := t0
 	for _, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000} {
-		b.fail(ending{started: now, at: now.Add(time.Millisecond), why: "x"}, middle)
+		b.recordFailure(ending{started: now, at: now.Add(time.Millisecond), why: "x"}, noJitter)
 		if want *= time.Millisecond; b.delay != want || !b.notBefore.Equal(now.Add(time.Millisecond+want)) {
 			t.Fatalf("delay = %v until %v, want %v", b.delay, b.notBefore.Sub(now), want)
 		}
@@ -38,7 +36,7 @@ func TestBackoffJitter(t *testing.T) {
 func TestBackoffCountsARoundOnce(t *testing.T) {
 	var b backoff
 	for i := range 20 {
-		b.fail(ending{started: t0, at: t0.Add(time.Duration(i+1) * time.Millisecond), why: "x"}, middle)
+		b.recordFailure(ending{started: t0, at: t0.Add(time.Duration(i+1) * time.Millisecond), why: "x"}, noJitter)
 	}
 	if b.delay != backoffFirst || b.owed != 20 {
 		t.Errorf("delay = %v, owed = %d; want 100ms and 20", b.delay, b.owed)
@@ -73,7 +71,7 @@ func TestBackoffResets(t *testing.T) {
 			if tt.healthy > 0 {
 				b.healthy = t0.Add(-tt.healthy)
 			}
-			b.fail(ending{started: t0.Add(-2 * time.Minute), ready: ready, at: t0, why: "x"}, middle)
+			b.recordFailure(ending{started: t0.Add(-2 * time.Minute), ready: ready, at: t0, why: "x"}, noJitter)
 			if b.delay != tt.want || b.failing != tt.failing {
 				t.Errorf("delay = %v, failing = %v; want %v, %v", b.delay, b.failing, tt.want, tt.failing)
 			}
@@ -84,16 +82,16 @@ func TestBackoffResets(t *testing.T) {
 // A probe must hold for a while before others follow it.
 func TestBackoffProof(t *testing.T) {
 	b := backoff{delay: 2 * time.Second, bumpedAt: t0, failing: true, unstarted: true}
-	b.see(t0.Add(-time.Minute), t0.Add(time.Hour)) // READY since before the failure: proves nothing
+	b.recordReady(t0.Add(-time.Minute), t0.Add(time.Hour)) // READY since before the failure: proves nothing
 	if !b.failing || !b.unstarted {
 		t.Error("an older replica proved the revision")
 	}
 	ready := t0.Add(3 * time.Second)
-	b.see(ready, ready.Add(time.Second))
+	b.recordReady(ready, ready.Add(time.Second))
 	if !b.failing || b.unstarted {
 		t.Errorf("failing = %v, unstarted = %v; want a start that succeeded and proves nothing yet", b.failing, b.unstarted)
 	}
-	b.see(ready, ready.Add(2*time.Second))
+	b.recordReady(ready, ready.Add(2*time.Second))
 	if b.failing {
 		t.Error("still failing after the proof")
 	}
@@ -104,7 +102,7 @@ func TestBackoffInUse(t *testing.T) {
 	b := backoff{delay: 20 * time.Second, failing: true, unstarted: true}
 	now := t0
 	for _, want := range []time.Duration{250, 250, 250} {
-		b.fail(ending{started: now, ready: now.Add(time.Millisecond), at: now.Add(2 * time.Millisecond), served: true}, middle)
+		b.recordFailure(ending{started: now, ready: now.Add(time.Millisecond), at: now.Add(2 * time.Millisecond), served: true}, noJitter)
 		if want *= time.Millisecond; b.delay != want || b.hopeless() {
 			t.Fatalf("delay = %v, hopeless = %v; want %v and hope", b.delay, b.hopeless(), want)
 		}
@@ -113,7 +111,7 @@ func TestBackoffInUse(t *testing.T) {
 	b = backoff{}
 	for i, want := range []time.Duration{100, 200, 250, 250} {
 		now = b.notBefore.Add(time.Millisecond)
-		b.fail(ending{started: now, ready: now, at: now, served: true}, middle)
+		b.recordFailure(ending{started: now, ready: now, at: now, served: true}, noJitter)
 		if want *= time.Millisecond; b.delay != want || b.failing {
 			t.Errorf("crash %d: delay = %v, failing = %v; want %v and not", i, b.delay, b.failing, want)
 		}
@@ -122,17 +120,17 @@ func TestBackoffInUse(t *testing.T) {
 
 // A replica that was READY, served and died between two looks did start.
 func TestBackoffOfShortLives(t *testing.T) {
-	m := newMemory(slog.New(slog.DiscardHandler), middle, newHistory())
+	a := newAttempts(slog.New(slog.DiscardHandler), noJitter, newHistory())
 	for range 10 {
 		u := &unit{id: "r", server: "s", rev: 1, startedAt: t0}
 		r := &fleet.Replica{ReadyAt: t0.Add(time.Millisecond), Load: fleet.Load{Total: 3}, Reason: "exit code 3"}
 		why := failure(u, r)
-		m.fail(u, r, why, t0.Add(time.Second))
+		a.recordFailure(u, r, why, t0.Add(time.Second))
 		if !strings.Contains(why, "failed") {
 			t.Errorf("reason %q, want that it failed, not that it did not start", why)
 		}
 	}
-	if b := m.backoff("s", 1); b.hopeless() || b.failing || !b.everReady || b.delay > backoffInUse {
+	if b := a.of("s", 1); b.hopeless() || b.failing || !b.everReady || b.delay > backoffInUse {
 		t.Errorf("%+v, want a revision that works", b)
 	}
 }
@@ -171,27 +169,27 @@ func TestBackoffOfIdleServers(t *testing.T) {
 						e.ready = now
 					}
 					if late {
-						m := newMemory(slog.New(slog.DiscardHandler), middle, newHistory())
-						*m.backoff("s", 1) = b
+						a := newAttempts(slog.New(slog.DiscardHandler), noJitter, newHistory())
+						*a.of("s", 1) = b
 						u := &unit{server: "s", rev: 1, startedAt: e.started, readyAt: e.ready}
 						load := fleet.Load{}
 						if tt.served {
 							load.Total = 7
 						}
-						m.fail(u, &fleet.Replica{Load: load}, "x", e.at)
-						m.explain(u, &fleet.Replica{Load: load, Exit: tt.exit})
-						b = *m.backoff("s", 1)
+						a.recordFailure(u, &fleet.Replica{Load: load}, "x", e.at)
+						a.explainFailure(u, &fleet.Replica{Load: load, Exit: tt.exit})
+						b = *a.of("s", 1)
 					} else {
-						b.fail(e, middle)
+						b.recordFailure(e, noJitter)
 					}
 					now = b.notBefore
 				}
 				wait := b.notBefore.Sub(b.failedAt)
-				if tt.excuse && (wait != tt.wait || b.hopeless() || b.failing || !b.rests()) {
+				if tt.excuse && (wait != tt.wait || b.hopeless() || b.failing || !b.resting()) {
 					t.Errorf("told late: %v: waits %v, failing %v; want %v and not", late, wait, b.failing, tt.wait)
 				}
-				if !tt.excuse && (wait < tt.wait || b.rests()) {
-					t.Errorf("told late: %v: waits %v, rests: %v; want a long back-off", late, wait, b.rests())
+				if !tt.excuse && (wait < tt.wait || b.resting()) {
+					t.Errorf("told late: %v: waits %v, rests: %v; want a long back-off", late, wait, b.resting())
 				}
 			}
 		})
@@ -207,7 +205,7 @@ func TestBackoffRests(t *testing.T) {
 		start := now
 		now = now.Add(3 * time.Second)
 		for i := range 3 {
-			b.fail(ending{started: start, ready: start, at: now.Add(time.Duration(i) * time.Millisecond), exit: &fleet.Exit{}, served: served && i == 1}, middle)
+			b.recordFailure(ending{started: start, ready: start, at: now.Add(time.Duration(i) * time.Millisecond), exit: &fleet.Exit{}, served: served && i == 1}, noJitter)
 		}
 		rest := b.notBefore.Sub(b.failedAt)
 		b.owed, now = 3, b.notBefore
@@ -235,7 +233,7 @@ func TestBackoffRests(t *testing.T) {
 func TestBackoffOfFailuresIsNotWoken(t *testing.T) {
 	b := backoff{}
 	for range 5 {
-		b.fail(ending{started: b.notBefore, at: b.notBefore.Add(time.Second), exit: &fleet.Exit{Code: 1}}, middle)
+		b.recordFailure(ending{started: b.notBefore, at: b.notBefore.Add(time.Second), exit: &fleet.Exit{Code: 1}}, noJitter)
 	}
 	before := b
 	if b.wake(b.failedAt); b != before {
@@ -246,18 +244,18 @@ func TestBackoffOfFailuresIsNotWoken(t *testing.T) {
 // Of a server that rests it is not known at once why a replica ended. It is taken
 // to have done what those before it did, until it is known to have failed.
 func TestBackoffPresumesRest(t *testing.T) {
-	m := newMemory(slog.New(slog.DiscardHandler), middle, newHistory())
-	b := m.backoff("s", 1)
+	a := newAttempts(slog.New(slog.DiscardHandler), noJitter, newHistory())
+	b := a.of("s", 1)
 	at := t0
 	end := func(exit *fleet.Exit) (presumed, known time.Duration) {
 		u := &unit{server: "s", rev: 1, startedAt: at, readyAt: at}
 		at = at.Add(3 * time.Second)
-		m.fail(u, &fleet.Replica{}, "x", at)
+		a.recordFailure(u, &fleet.Replica{}, "x", at)
 		presumed = b.notBefore.Sub(at)
 		if b.failing && b.rest > 0 {
 			t.Error("it is taken for one that cannot start")
 		}
-		m.explain(u, &fleet.Replica{Exit: exit})
+		a.explainFailure(u, &fleet.Replica{Exit: exit})
 		known = b.notBefore.Sub(at)
 		at = b.notBefore
 		return presumed, known

@@ -45,7 +45,7 @@ func BenchmarkPass(b *testing.B) {
 	desired.set(servers...)
 	r := New(Config{Desired: desired, View: view, Known: writer{desiredState: desired}, Log: slog.New(slog.DiscardHandler), Settle: time.Nanosecond})
 	p := newPass(r, true)
-	p.hold.over = true
+	p.startup.over = true
 	p.run(time.Now())
 	for b.Loop() {
 		p.run(time.Now())

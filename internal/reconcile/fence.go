@@ -3,108 +3,124 @@ package reconcile
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 )
 
-// fence is the leader's claim on one life of a worker: once it is answered, the
-// worker refuses every leader before, and once a report as new as the answer
-// has come, all that those leaders ordered there is known.
-type fence struct {
-	order
-	refused bool // it obeys a newer leader, or another cluster
-	heeded  bool // such a report had come by the last pass
-}
-
-// fenceOf returns the claim on a life, which is made when first asked for.
-func (m *memory) fenceOf(life fleet.LifeID) *fence {
-	f := m.fences[life]
-	if f == nil {
-		f = new(fence)
-		m.fences[life] = f
-	}
-	return f
-}
-
-// fencePatience is how long a worker may leave the claim unanswered before it
-// gets orders all the same: they carry the claim themselves, and a worker of an
-// older version knows no other.
+// fencePatience is how long a worker may leave a fence unanswered before it is
+// given replicas all the same. Orders carry the leader's epoch themselves, and
+// workers of older versions know no fence.
 const fencePatience = 10 * time.Second
 
-// obeys tells whether a worker may be given replicas.
-func (m *memory) obeys(life fleet.LifeID, now time.Time) bool {
-	if !m.leads {
+// fence is the leader's claim on one life of a worker. Once it is answered, the
+// worker refuses all earlier leaders. Once a report as new as the answer has
+// come, everything that those leaders ordered there is known.
+type fence struct {
+	order
+	refused  bool // the worker obeys a newer leader, or another cluster
+	upToDate bool // such a report had come by the end of the last pass
+}
+
+// fences keeps one fence for each life of a worker. A follower has none, and
+// gives no orders.
+type fences struct {
+	log    *slog.Logger
+	jitter func() float64
+	leads  bool
+	byLife map[fleet.LifeID]*fence
+}
+
+func newFences(log *slog.Logger, jitter func() float64, leads bool) *fences {
+	return &fences{log: log, jitter: jitter, leads: leads, byLife: make(map[fleet.LifeID]*fence)}
+}
+
+// of returns the fence of a life, and makes it when first asked for.
+func (f *fences) of(life fleet.LifeID) *fence {
+	c := f.byLife[life]
+	if c == nil {
+		c = new(fence)
+		f.byLife[life] = c
+	}
+	return c
+}
+
+// acceptsStarts reports whether a worker may be given replicas.
+func (f *fences) acceptsStarts(life fleet.LifeID, now time.Time) bool {
+	if !f.leads {
 		return true
 	}
-	f := m.fences[life]
-	return f != nil && !f.refused && (f.acked || !f.first.IsZero() && now.Sub(f.first) >= fencePatience)
+	c := f.byLife[life]
+	return c != nil && !c.refused && (c.acked || !c.first.IsZero() && now.Sub(c.first) >= fencePatience)
 }
 
-// refuses tells whether a worker takes no orders from here.
-func (m *memory) refuses(life fleet.LifeID) bool {
-	f := m.fences[life]
-	return f != nil && f.refused
+// refusesOrders reports whether a worker has refused this leader.
+func (f *fences) refusesOrders(life fleet.LifeID) bool {
+	c := f.byLife[life]
+	return c != nil && c.refused
 }
 
-// heard tells whether what leaders before ordered from a node is known, or no
-// business of ours.
-func (m *memory) heard(n observe.Node) bool {
-	if !m.leads {
+// hasReported reports whether everything that earlier leaders ordered from a
+// node is known, or of no concern because the node obeys another leader.
+func (f *fences) hasReported(n observe.Node) bool {
+	if !f.leads {
 		return true
 	}
-	f := m.fences[n.Member.Life]
-	return f != nil && (f.refused || f.acked && n.Version >= f.version)
+	c := f.byLife[n.Member.Life]
+	return c != nil && (c.refused || c.shownBy(n.Version))
 }
 
-// heed notes whose later changes are their own, or ordered from here.
-func (m *memory) heed(s *observe.Snapshot) {
-	for _, n := range s.Nodes {
-		if f := m.fences[n.Member.Life]; f != nil && !f.heeded {
-			f.heeded = !f.refused && m.heard(n)
+// observe records, at the end of a pass, which nodes have reported everything.
+// What changes on them later is their own doing, or was ordered from here.
+func (f *fences) observe(nodes map[fleet.NodeID]observe.Node) {
+	for _, n := range nodes {
+		if c := f.byLife[n.Member.Life]; c != nil && !c.upToDate {
+			c.upToDate = !c.refused && f.hasReported(n)
 		}
 	}
 }
 
-func (m *memory) heeds(life fleet.LifeID) bool {
-	f := m.fences[life]
-	return m.leads && f != nil && f.heeded
+// upToDate reports whether the node had reported everything by the last pass.
+func (f *fences) upToDate(life fleet.LifeID) bool {
+	c := f.byLife[life]
+	return f.leads && c != nil && c.upToDate
 }
 
-// fenced records what a worker said to the claim.
-func (m *memory) fenced(a answer, now time.Time) {
-	f := m.fences[a.life]
-	if f == nil || &f.order != a.order {
+// recordAnswer takes in a worker's answer to its fence. Answers to fences that
+// are no longer kept are ignored.
+func (f *fences) recordAnswer(a answer, now time.Time) {
+	c := f.byLife[a.life]
+	if c == nil || &c.order != a.order {
 		return
 	}
-	f.inFlight = false
 	switch {
 	case a.err == nil:
-		f.acked, f.version, f.err = true, a.version, nil
-	case refusal(a.err):
-		m.refuse(a.life, a.node, a.err)
+		c.confirm(a.version)
+	case isRefusal(a.err):
+		c.inFlight = false
+		f.recordRefusal(a.life, a.node, a.err)
 	default:
-		m.again(&f.order, a, now)
+		f.log.Debug("fence unanswered", "node", a.node, "try", c.tries, "err", a.err)
+		c.retryLater(a.err, now, f.jitter)
 	}
 }
 
-// refuse notes that a worker takes no orders from here.
-func (m *memory) refuse(life fleet.LifeID, node fleet.NodeID, err error) {
-	if f := m.fenceOf(life); !f.refused {
-		f.refused = true
-		m.log.Error("node obeys another controller: it gets no more orders from here", "node", node, "err", err)
+// recordRefusal ends all orders to a worker that obeys another leader.
+func (f *fences) recordRefusal(life fleet.LifeID, node fleet.NodeID, err error) {
+	if c := f.of(life); !c.refused {
+		c.refused = true
+		f.log.Error("node obeys another controller: it gets no more orders from here", "node", node, "err", err)
 	}
 }
 
-// again puts off the next try of an order that was not answered.
-func (m *memory) again(o *order, a answer, now time.Time) {
-	o.err = a.err
-	wait := min(orderRetryMin<<min(o.tries, 10), orderRetryMax)
-	o.notBefore = now.Add(spread(wait, m.jitter))
-	m.log.Debug("order unanswered", "node", a.node, "replica", a.id, "try", o.tries, slog.Any("err", a.err))
+// forget drops the fences of lives that are not among these.
+func (f *fences) forget(lives map[fleet.LifeID]bool) {
+	maps.DeleteFunc(f.byLife, func(l fleet.LifeID, _ *fence) bool { return !lives[l] })
 }
 
-func refusal(err error) bool {
+// isRefusal reports whether a worker refused an order because of who gave it.
+func isRefusal(err error) bool {
 	return errors.Is(err, fleet.ErrStaleEpoch) || errors.Is(err, fleet.ErrForeignCluster)
 }

@@ -1,26 +1,33 @@
-// Package reconcile makes what runs equal to what is desired. Each pass has
-// four steps: observe (memory.go takes in the workers' reports), plan (plan.go
-// decides, pure: desired and observed in, actions with reasons out), act
-// (orders.go tells the workers), and back off (backoff.go says how soon what
-// failed is tried again). One controller leads; the others follow: they make
-// the same passes and leave out the act, so that their status is as good.
+// Package reconcile makes what runs equal to what is desired. The leader acts;
+// followers make the same passes without acting, so that their status is as good.
+// Each pass has four steps:
 //
-// It promises: running replicas of wanted revisions are adopted and never
-// restarted, whoever started them; a new leader acts only when every living
-// worker refuses the leaders before and has reported what those ordered
-// (fence.go), and recalls how starts have gone from what workers remember
-// (past.go); an update, a restart, a drain and the replacement of an unhealthy
-// replica start the new before they stop the old, wherever there is room;
-// orders are repeated until answered and counted until a report shows them, so
-// that neither loss nor repetition nor reordering of messages makes one replica
-// too many or too few; a server that cannot start is tried for ever and never
-// hammered, and a revision that does not start never takes the place of the
-// last one that was rolled out; what was lost with its node is replaced without
-// delay, and nothing is while a node may come back, but what a server without
-// any other replica needs to serve. It knows nothing of calls and writes no
-// desired state: that a rollout has ended is told to a callback.
+//   - observe: state.go takes in the workers' reports
+//   - plan: plan.go decides. It is pure: desired and observed state in, actions
+//     with reasons out
+//   - act: dispatch.go sends orders to the workers
+//   - back off: attempts.go and backoff.go say how soon a failed start is repeated
 //
-// Follow and Lead own every goroutine; other methods may be called at any time.
+// The package promises:
+//
+//   - Running replicas of wanted revisions are adopted, whoever started them, and
+//     never restarted.
+//   - A new leader acts only when every living worker refuses earlier leaders and
+//     has reported what they ordered (fence.go). It recalls how starts have gone
+//     from what workers remember (recall.go).
+//   - Updates, restarts, drains and the replacement of unhealthy replicas start the
+//     new before they stop the old, wherever there is room.
+//   - Orders are repeated until answered, and counted until a report shows them. No
+//     loss, repetition or reordering of messages makes one replica too many or too
+//     few.
+//   - A server that cannot start is tried for ever, and ever less often. A revision
+//     that does not start never replaces the last one that was rolled out.
+//   - Replicas that were lost with their node are replaced without delay. While a
+//     node may come back nothing is replaced, except that a server without any
+//     other replica gets one.
+//
+// It knows nothing of calls and writes no desired state: Config.RolledOut does.
+// Follow and Lead own every goroutine. Other methods may be called at any time.
 package reconcile
 
 import (
@@ -36,14 +43,14 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 )
 
-// Desired is what users asked for. Package store has it.
+// Desired is what users asked for. Package store implements it.
 type Desired interface {
 	Servers() []fleet.Server                  // Spec.Replicas is the target in force
 	Nodes() map[fleet.NodeID]fleet.NodeIntent // those with an intent
 	Subscribe() (look <-chan struct{}, cancel func())
 }
 
-// View is what runs. Package observe has it.
+// View is what runs. Package observe implements it.
 type View interface {
 	Snapshot() *observe.Snapshot
 	Subscribe() (look <-chan struct{}, cancel func())
@@ -65,10 +72,9 @@ type Config struct {
 
 	// RolledOut makes it durable that a rollout has ended: all wanted replicas
 	// are of this revision and generation, and serve. Only a leader calls it,
-	// from a goroutine of its own, and again after an error. nil: nobody cares.
+	// from a goroutine of its own, and again after an error. It may be nil.
 	RolledOut func(ctx context.Context, server fleet.ServerName, rev fleet.Revision, generation uint64) error
-	// Record is told what happens, by a leader only. It must not block. nil:
-	// nobody cares.
+	// Record receives the events of a leader. It must not block. It may be nil.
 	Record func(Event)
 
 	// NodeGrace is how long a new controller waits for the nodes that may run
@@ -95,13 +101,13 @@ const (
 )
 
 const (
-	// batch is how long a pass waits for more news before it looks.
+	// batch is how long the loop waits for more news before the next pass.
 	batch = 5 * time.Millisecond
-	// backup is the pass that needs no event.
+	// backup is the longest time between two passes.
 	backup = 2 * time.Second
 )
 
-// Reconciler runs the loop and tells how the servers are doing.
+// Reconciler runs the loop and reports how the servers are doing.
 type Reconciler struct {
 	cfg   Config
 	log   *slog.Logger
@@ -110,12 +116,12 @@ type Reconciler struct {
 	asked chan chan<- scene // by previews
 	*history
 
-	called chan struct{} // look at wanted
+	woken chan struct{} // toWake has changed
 
 	mu      sync.Mutex
-	wanted  []fleet.ServerName // to be woken
-	status  []ServerStatus     // by name; replaced, never edited
-	leading <-chan struct{}    // closed when the tenure ends; nil: there is none
+	toWake  []fleet.ServerName
+	status  []ServerStatus  // by name; replaced, never edited
+	leading <-chan struct{} // closed when the tenure ends; nil without one
 }
 
 // New returns a Reconciler that has not acted yet: all desired servers are
@@ -144,7 +150,7 @@ func New(cfg Config) *Reconciler {
 	}
 	r := &Reconciler{
 		cfg: cfg, log: cfg.Log.With("component", "reconcile"),
-		asked: make(chan chan<- scene), history: newHistory(), called: make(chan struct{}, 1),
+		asked: make(chan chan<- scene), history: newHistory(), woken: make(chan struct{}, 1),
 	}
 	for _, d := range cfg.Desired.Servers() {
 		r.status = append(r.status, ServerStatus{
@@ -163,48 +169,47 @@ func (r *Reconciler) Status() []ServerStatus {
 	return r.status
 }
 
-// Subscribe tells when Status may have changed.
+// Subscribe returns a channel that gets a value when Status may have changed.
 func (r *Reconciler) Subscribe() (look <-chan struct{}, cancel func()) { return r.board.Subscribe() }
 
-// Wake replaces the replicas of a server that have ended because nobody needed
-// them: a call waits. It does so on the leader, and may be repeated.
+// Wake replaces, at once, the replicas of a server that have ended because nobody
+// needed them. It works on the leader only, and may be repeated.
 func (r *Reconciler) Wake(name fleet.ServerName) {
 	r.mu.Lock()
-	if !slices.Contains(r.wanted, name) {
-		r.wanted = append(r.wanted, name)
+	if !slices.Contains(r.toWake, name) {
+		r.toWake = append(r.toWake, name)
 	}
 	r.mu.Unlock()
 	select {
-	case r.called <- struct{}{}:
+	case r.woken <- struct{}{}:
 	default:
 	}
 }
 
-// callers returns the servers that were woken since it was last asked.
-func (r *Reconciler) callers() []fleet.ServerName {
+// takeWoken returns the servers to wake since the last call.
+func (r *Reconciler) takeWoken() []fleet.ServerName {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	names := r.wanted
-	r.wanted = nil
+	names := r.toWake
+	r.toWake = nil
 	return names
 }
 
-// Follow tells how the servers are doing until ctx ends, and orders nothing:
-// another controller leads, or none.
+// Follow keeps Status current until ctx ends, and orders nothing. It is for
+// controllers that do not lead.
 func (r *Reconciler) Follow(ctx context.Context) error {
 	r.loop(ctx, newPass(r, false), nil)
 	return nil
 }
 
-// Lead makes what runs equal to what is desired until ctx ends, under an order
-// that is a new one for each tenure; then it ends its orders and returns nil.
-// What runs goes on running. Before it acts, every living worker has refused
-// whoever led before and has reported all that was ordered by them, or
-// NodeGrace has passed. Follow and Lead are called one after the other, never at
-// once, any number of times.
+// Lead makes what runs equal to what is desired until ctx ends, then ends its
+// orders and returns nil. What runs goes on running. Each tenure needs a new
+// order. Lead acts once every living worker refuses earlier leaders and has
+// reported what they ordered, or NodeGrace has passed. Follow and Lead may be
+// called any number of times, but not at once.
 func (r *Reconciler) Lead(ctx context.Context, order fleet.Order) error {
-	r.lead(ctx.Done())
-	defer r.lead(nil)
+	r.setLeading(ctx.Done())
+	defer r.setLeading(nil)
 	orders := newDispatcher(r.cfg, order)
 	defer orders.sent.Wait()
 	p := newPass(r, true)
@@ -217,14 +222,15 @@ func (r *Reconciler) Lead(ctx context.Context, order fleet.Order) error {
 	return nil
 }
 
-// lead sets what tells the end of the tenure; nil: there is none.
-func (r *Reconciler) lead(over <-chan struct{}) {
+// setLeading sets the channel that is closed when the tenure ends, nil without
+// one.
+func (r *Reconciler) setLeading(over <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.leading = over
 }
 
-// loop makes passes until ctx ends. orders is nil for one who only follows.
+// loop makes passes until ctx ends. orders is nil for a follower.
 func (r *Reconciler) loop(ctx context.Context, p *pass, orders *dispatcher) {
 	desired, cancel := r.cfg.Desired.Subscribe()
 	defer cancel()
@@ -239,7 +245,7 @@ func (r *Reconciler) loop(ctx context.Context, p *pass, orders *dispatcher) {
 		now := time.Now()
 		wake := p.run(now)
 		if orders != nil {
-			wake = earlier(orders.dispatch(ctx, p.mem, p.snap, now), wake)
+			wake = earlier(orders.dispatch(ctx, p.state, p.snap, now), wake)
 			wake = earlier(p.rollouts.dispatch(ctx, now), wake)
 		}
 		timer := time.NewTimer(until(wake, now))
@@ -249,31 +255,31 @@ func (r *Reconciler) loop(ctx context.Context, p *pass, orders *dispatcher) {
 			case <-ctx.Done():
 			case <-desired:
 			case <-observed:
-				// While calls run load changes all the time. That is news only
-				// while a report as new as a fence is waited for.
-				idle = p.held == "" && r.cfg.View.Snapshot().Shape == p.snap.Shape
+				// While calls run, load changes all the time. That matters only
+				// while a report as new as a fence is awaited.
+				idle = p.waitingFor == "" && r.cfg.View.Snapshot().Shape == p.snap.Shape
 			case <-timer.C:
 			case shown := <-asked:
 				shown <- p.scene(time.Now())
 				idle = true
 			case a := <-answers:
-				p.mem.answered(a, time.Now())
-			case <-r.called:
-				for _, name := range r.callers() {
-					p.mem.wake(name, time.Now())
+				p.state.recordAnswer(a, time.Now())
+			case <-r.woken:
+				for _, name := range r.takeWoken() {
+					p.state.attempts.wake(name, time.Now())
 				}
 			case w := <-p.rollouts.done:
 				p.rollouts.written(w, time.Now())
 			}
 		}
 		timer.Stop()
-		if !gather(ctx, p.mem, answers) {
+		if !gather(ctx, p.state, answers) {
 			return
 		}
 	}
 }
 
-// until is how long to sleep: until wake, at most until the backup pass.
+// until returns how long to sleep: until wake, or until the backup pass.
 func until(wake, now time.Time) time.Duration {
 	if wake.IsZero() {
 		return backup

@@ -11,83 +11,79 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 )
 
-// pass is the state of the loop. Only the goroutine in Follow or Lead touches
-// it.
+// pass is what the loop owns. Only the goroutine in Follow or Lead uses it.
 type pass struct {
 	r        *Reconciler
 	leads    bool
 	log      *slog.Logger
-	mem      *memory
-	hold     hold
+	record   func(Event)
+	state    *state
+	startup  startup
 	rollouts rollouts
 	snap     *observe.Snapshot
 	desired  []fleet.Server
 	intents  map[fleet.NodeID]fleet.NodeIntent
 	known    []fleet.NodeID // as on disk
-	held     string         // the last thing waited for
+	// waitingFor is what startup waits for, "" once the pass acts.
+	waitingFor string
 }
 
 func newPass(r *Reconciler, leads bool) *pass {
 	known := r.cfg.Known.KnownNodes()
-	log := r.log
-	if !leads {
-		log = slog.New(slog.DiscardHandler) // the leader tells
+	log, record := r.log, r.cfg.Record
+	if !leads { // the leader logs and records
+		log, record = slog.New(slog.DiscardHandler), func(Event) {}
 	}
 	p := &pass{
-		r: r, leads: leads, log: log, mem: newMemory(log, r.cfg.Jitter, r.history), known: known,
-		rollouts: newRollouts(r.cfg.RolledOut, log),
+		r: r, leads: leads, log: log, record: record, known: known,
+		state: newState(log, r.cfg.Jitter, record, leads, r.history), rollouts: newRollouts(r.cfg.RolledOut, log),
 	}
-	p.mem.leads = leads
-	if leads {
-		p.mem.record = r.cfg.Record
-	}
-	p.hold = hold{
+	p.startup = startup{
 		began: time.Now(), grace: r.cfg.NodeGrace, settle: r.cfg.Settle, expect: r.cfg.ExpectWorkers, known: known,
-		heard: p.mem.heard,
+		hasReported: p.state.fences.hasReported,
 	}
 	return p
 }
 
-// run makes one pass: observe, plan, begin what was planned, tell the status.
-// It returns when time alone calls for the next one.
+// run makes one pass: observe, plan, begin what was planned, publish the status.
+// It returns when time alone requires the next one.
 func (p *pass) run(now time.Time) (wake time.Time) {
 	p.snap = p.r.cfg.View.Snapshot()
 	p.desired, p.intents = p.r.cfg.Desired.Servers(), p.r.cfg.Desired.Nodes()
-	p.mem.watchNodes(p.snap, now)
-	wake = p.mem.absorb(p.snap, p.intents, now)
-	waiting, look := p.hold.waiting(p.snap, now)
+	p.state.nodes.observe(p.snap.Nodes, now, p.record)
+	wake = p.state.observe(p.snap, p.intents, now)
+	waiting, look := p.startup.waitsFor(p.snap, now)
 	wake = earlier(look, wake)
-	p.tellHold(waiting)
+	p.logWaiting(waiting)
 	acts := waiting == ""
 	if acts {
-		p.mem.past.open, p.mem.complete = false, true
+		p.state.attempts.recalling, p.state.complete = false, true
 	}
 
-	servers := p.mem.servers(p.desired)
-	rm := newRoom(p.mem.rooms(p.snap, p.intents, now), p.mem.all())
-	rm.awaited = p.mem.awaited()
+	servers := p.state.servers(p.desired)
+	rm := p.state.room(p.snap, p.intents, now)
 	plans := make([]decision, len(servers))
-	if p.mem.complete {
+	if p.state.complete {
 		plans = plan(now, servers, rm)
 	}
 	if acts {
 		if p.leads {
 			p.begin(servers, plans, now)
 		}
-		p.mem.settle(servers, plans, p.snap)
+		p.state.forget(servers, plans, p.snap)
 		for i := range plans {
 			wake = earlier(plans[i].wake, wake)
 		}
 	}
 	if acts && p.leads {
-		servers = p.mem.servers(p.desired) // with what was begun
+		servers = p.state.servers(p.desired) // with what was begun
 		if !p.remember() {
 			wake = earlier(wake, now.Add(time.Second))
 		}
 	}
 	p.publish(now, servers, plans, rm.workers, waiting)
 	if acts && p.leads {
-		p.rollouts.look(servers)
+		p.rollouts.observe(servers)
 	}
 	return wake
 }
@@ -99,12 +95,12 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-func (p *pass) tellHold(waiting string) {
-	if waiting == p.held {
+func (p *pass) logWaiting(waiting string) {
+	if waiting == p.waitingFor {
 		return
 	}
-	if p.held = waiting; waiting == "" {
-		p.log.Info("the picture is complete: acting from here on", "nodes", len(p.snap.Nodes), "replicas", len(p.snap.Replicas))
+	if p.waitingFor = waiting; waiting == "" {
+		p.log.Info("all nodes have reported: acting", "nodes", len(p.snap.Nodes), "replicas", len(p.snap.Replicas))
 		return
 	}
 	p.log.Info("not acting yet", "reason", waiting)
@@ -121,15 +117,16 @@ func (p *pass) begin(servers []want, plans []decision, now time.Time) {
 				continue
 			}
 			id := p.r.cfg.NewID(servers[i].name, a.rev)
-			p.mem.begin(id, servers[i].desired, a, p.snap.Nodes[a.node].Member.Life, now)
+			p.state.replicas.start(id, servers[i].desired, a, p.snap.Nodes[a.node].Member.Life, now)
 			p.log.Info("start replica", "server", servers[i].name, "revision", a.rev, "replica", id,
 				"node", a.node, "reason", a.reason)
 		}
 	}
 }
 
-// remember keeps the list of nodes that may run replicas. A node is on disk
-// before its first order, and off it once it is gone with all it ran.
+// remember writes the list of nodes that may run replicas. A node is on disk
+// before its first order, until it is lost and nothing of it is left. remember
+// reports whether the list on disk is current.
 func (p *pass) remember() bool {
 	may := make(map[fleet.NodeID]bool)
 	for _, id := range p.known {
@@ -137,7 +134,7 @@ func (p *pass) remember() bool {
 			may[id] = true
 		}
 	}
-	for _, u := range p.mem.units {
+	for _, u := range p.state.replicas.units {
 		may[u.node] = true
 	}
 	next := sortedKeys(may)
@@ -145,15 +142,15 @@ func (p *pass) remember() bool {
 		return true
 	}
 	if err := p.r.cfg.Known.SetKnownNodes(next); err != nil {
-		p.log.Error("the nodes in use cannot be remembered: no replica starts on a new node", "err", err)
-		p.mem.withhold(p.known)
+		p.log.Error("list of nodes in use not written: no replica starts on a new node", "err", err)
+		p.state.replicas.removeUnsent(p.known)
 		return false
 	}
 	p.known = next
 	return true
 }
 
-// publish tells the servers' status, and logs how their states changed.
+// publish sets the servers' status, and logs and records changes of state.
 func (p *pass) publish(now time.Time, servers []want, plans []decision, workers int, waiting string) {
 	list := make([]ServerStatus, len(servers))
 	for i := range servers {
@@ -161,10 +158,10 @@ func (p *pass) publish(now time.Time, servers []want, plans []decision, workers 
 		if w.desired != nil && count(w.units, func(u *unit) bool {
 			return u.serving() && u.rev == w.desired.Revision
 		}) >= max(1, w.desired.Spec.Replicas) {
-			p.mem.deployed[w.name] = true
+			p.state.deployed[w.name] = true
 		}
-		list[i] = status(now, w, &plans[i], outlook{workers, p.mem.deployed[w.name], p.mem.complete, waiting})
-		list[i].Restarts = p.mem.restarts[w.name]
+		list[i] = status(now, w, &plans[i], outlook{workers, p.state.deployed[w.name], p.state.complete, waiting})
+		list[i].Restarts = p.state.restarts[w.name]
 		list[i].LastEnded = p.snap.Ended[w.name]
 	}
 	slices.SortFunc(list, func(a, b ServerStatus) int { return cmp.Compare(a.Name, b.Name) })
@@ -180,20 +177,20 @@ func (p *pass) publish(now time.Time, servers []want, plans []decision, workers 
 	if same {
 		return
 	}
-	p.tellStates(before, list)
+	p.recordStates(before, list)
 	r.board.Post()
 }
 
-func (p *pass) tellStates(before, after []ServerStatus) {
+func (p *pass) recordStates(before, after []ServerStatus) {
 	was := make(map[fleet.ServerName]fleet.State)
 	for _, s := range before {
 		was[s.Name] = s.State
 	}
-	tell := func(s *ServerStatus, message string) {
+	record := func(s *ServerStatus, message string) {
 		if s.Reason != "" {
 			message += ": " + s.Reason
 		}
-		p.mem.record(Event{Kind: ServerState, Server: s.Name, Revision: s.Revision, Message: message})
+		p.record(Event{Kind: ServerState, Server: s.Name, Revision: s.Revision, Message: message})
 	}
 	for i := range after {
 		s := &after[i]
@@ -204,13 +201,13 @@ func (p *pass) tellStates(before, after []ServerStatus) {
 		}
 		p.log.Info("server state", "server", s.Name, "from", from, "to", s.State, "ready", s.Ready, "desired", s.Desired, "reason", s.Reason)
 		if from == "" {
-			tell(s, fmt.Sprintf("server %s is %s", s.Name, s.State))
+			record(s, fmt.Sprintf("server %s is %s", s.Name, s.State))
 		} else {
-			tell(s, fmt.Sprintf("server %s is %s, was %s", s.Name, s.State, from))
+			record(s, fmt.Sprintf("server %s is %s, was %s", s.Name, s.State, from))
 		}
 	}
 	for _, name := range sortedKeys(was) {
 		p.log.Info("server gone", "server", name, "from", was[name])
-		tell(&ServerStatus{Name: name}, fmt.Sprintf("server %s is gone", name))
+		record(&ServerStatus{Name: name}, fmt.Sprintf("server %s is gone", name))
 	}
 }

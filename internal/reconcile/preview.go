@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -17,10 +16,10 @@ const (
 	previewActions = 10_000
 )
 
-// scene is what a plan is made from, apart from the loop's own: it may be
-// looked at from any goroutine.
+// scene is what a plan is made from, apart from the loop's own. Any goroutine
+// may use it.
 type scene struct {
-	mem     *memory
+	state   *state
 	snap    *observe.Snapshot
 	desired []fleet.Server
 	intents map[fleet.NodeID]fleet.NodeIntent
@@ -29,22 +28,12 @@ type scene struct {
 
 // scene copies what the loop has now.
 func (p *pass) scene(now time.Time) scene {
-	return scene{p.mem, p.snap, p.desired, p.intents, now}.copied()
+	return scene{p.state, p.snap, p.desired, p.intents, now}.copied()
 }
 
 // copied returns a scene to act in that leaves this one as it is.
 func (s scene) copied() scene {
-	m := newMemory(s.mem.log, middling, newHistory())
-	m.leads, m.drained, m.unfit, m.left = true, maps.Clone(s.mem.drained), maps.Clone(s.mem.unfit), maps.Clone(s.mem.left)
-	for id, f := range s.mem.fences {
-		m.fences[id] = &fence{order: order{acked: f.acked, first: f.first}, refused: f.refused}
-	}
-	for _, u := range s.mem.units {
-		c := *u
-		c.start = nil
-		m.put(&c)
-	}
-	s.mem = m
+	s.state = s.state.copied()
 	return s
 }
 
@@ -107,25 +96,23 @@ func beyond(plan, other []PlannedAction) (out []PlannedAction) {
 // the replicas that have no room then. Every start succeeds, and every stop is
 // over, by the next plan. A drain's deadline does not pass.
 func (s *scene) play() (out []PlannedAction) {
-	m := s.mem
+	st := s.state
 	for step := 0; step < previewSteps && len(out) < previewActions; step++ {
-		for _, u := range m.all() {
-			m.stand(u, s.snap.Nodes[u.node], s.intents[u.node], s.now)
+		for _, u := range st.replicas.sorted() {
+			st.observeNodeOf(u, s.snap, s.intents, s.now)
 			if u.phase < fleet.PhaseReady && u.reachable {
 				u.phase, u.readyAt = fleet.PhaseReady, s.now
 			}
 			if u.stopping() && u.reachable {
-				m.drop(u.id)
+				st.replicas.remove(u.id)
 			}
 		}
-		servers := m.servers(s.desired)
+		servers := st.servers(s.desired)
 		for i := range servers {
 			servers[i].back, servers[i].stable = backoff{everReady: true}, backoff{everReady: true}
 		}
 		began := len(out)
-		rm := newRoom(m.rooms(s.snap, s.intents, s.now), m.all())
-		rm.awaited = m.awaited()
-		decisions := plan(s.now, servers, rm)
+		decisions := plan(s.now, servers, st.room(s.snap, s.intents, s.now))
 		for i, d := range decisions {
 			for _, a := range d.actions {
 				out = append(out, s.act(&servers[i], a, len(out)))
@@ -158,6 +145,6 @@ func (s *scene) act(w *want, a action, n int) PlannedAction {
 		return PlannedAction{Server: u.server, Replica: u.id, Node: u.node, Revision: u.rev, Reason: a.reason}
 	}
 	id := fleet.ReplicaID(fmt.Sprintf("%s-%d-preview-%06d", w.name, a.rev, n))
-	s.mem.begin(id, w.desired, a, s.snap.Nodes[a.node].Member.Life, s.now)
+	s.state.replicas.start(id, w.desired, a, s.snap.Nodes[a.node].Member.Life, s.now)
 	return PlannedAction{Start: true, Server: w.name, Node: a.node, Revision: a.rev, Reason: a.reason}
 }

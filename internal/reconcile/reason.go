@@ -104,3 +104,24 @@ func cut(s string) string {
 	}
 	return s
 }
+
+// stopped says why a replica ended as it was told to.
+func stopped(u *unit, end *fleet.Replica) string {
+	s := fmt.Sprintf("replica %s on node %s stopped", u.id, u.node)
+	switch {
+	case end != nil && end.Reason != "":
+		s += ": " + end.Reason
+	case u.stop != nil:
+		s += ": " + u.stop.reason
+	}
+	return s
+}
+
+// unhealthiness says why a replica that runs is to be replaced.
+func unhealthiness(r *fleet.Replica) string {
+	s := fmt.Sprintf("replica %s on node %s is unhealthy", r.ID, r.Node)
+	if r.Reason != "" {
+		s += ": " + r.Reason
+	}
+	return s
+}

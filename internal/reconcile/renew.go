@@ -8,13 +8,13 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// renewPeriod is how often a leader shows workers that stop that it is there. A
-// worker that misses it for some seconds waits for nobody to move its replicas.
+// renewPeriod is how often a leader repeats its fence to workers that are
+// stopping. A worker that misses it for some seconds stops without waiting for its
+// replicas to be moved.
 const renewPeriod = time.Second
 
-// renew repeats the leader's fence to nodes whose workers are stopping, until ctx
-// ends. What they answer is of no use: the fences that count are those of the
-// dispatcher.
+// renew repeats the leader's fence to workers that are stopping, until ctx ends.
+// Their answers do not matter: those to the dispatcher's fences count.
 func (r *Reconciler) renew(ctx context.Context, as fleet.Order) {
 	var sent sync.WaitGroup
 	defer sent.Wait()
@@ -31,7 +31,7 @@ func (r *Reconciler) renew(ctx context.Context, as fleet.Order) {
 				continue
 			}
 			sent.Go(func() {
-				ctx, cancel := context.WithTimeout(ctx, renewPeriod) // then comes the next
+				ctx, cancel := context.WithTimeout(ctx, renewPeriod)
 				defer cancel()
 				if _, err := n.Worker.Fence(ctx, as); err != nil {
 					r.log.Debug("fence of a draining node not renewed", "node", id, "err", err)

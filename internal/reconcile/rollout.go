@@ -13,8 +13,8 @@ const (
 	// rolloutTimeout bounds one try to write that a rollout has ended.
 	rolloutTimeout = 10 * time.Second
 	rolloutRetry   = time.Second
-	// rolloutAgain is when an end that was written is written again, should
-	// desired state still not show it.
+	// rolloutAgain is the wait before an end is written again that desired state
+	// does not show although it was written.
 	rolloutAgain = 30 * time.Second
 )
 
@@ -25,8 +25,7 @@ type rolling struct {
 	generation uint64
 }
 
-// rollouts makes the ends of rollouts durable. Only the loop's goroutine
-// touches it.
+// rollouts makes the ends of rollouts durable. Only the loop's goroutine uses it.
 type rollouts struct {
 	write  func(context.Context, fleet.ServerName, fleet.Revision, uint64) error
 	log    *slog.Logger
@@ -44,8 +43,8 @@ func newRollouts(write func(context.Context, fleet.ServerName, fleet.Revision, u
 	return rollouts{write: write, log: log, ended: make(map[rolling]*order), done: make(chan rolloutWritten)}
 }
 
-// look finds the rollouts that have ended.
-func (r *rollouts) look(servers []want) {
+// observe finds the rollouts that have ended.
+func (r *rollouts) observe(servers []want) {
 	current := make(map[rolling]bool)
 	for i := range servers {
 		w := &servers[i]
@@ -65,9 +64,9 @@ func (r *rollouts) look(servers []want) {
 	}
 }
 
-// rolledOut reports whether a rollout that desired state has as going on is
-// over: what is wanted serves, and nothing else does any more. A stop that was
-// ordered is not enough: until a report shows it, calls may still be answered.
+// rolledOut reports whether a rollout that desired state shows as going on has
+// ended: all that is wanted serves, and nothing else does. An ordered stop is not
+// enough, because the replica answers calls until a report shows that it stops.
 func rolledOut(w *want) bool {
 	d := w.desired
 	if d == nil || !d.Rolling && (d.Stable == 0 || d.Stable == d.Revision) {
@@ -87,17 +86,14 @@ func rolledOut(w *want) bool {
 	return serving >= d.Spec.Replicas
 }
 
-// dispatch writes what is due, and returns when the next is.
+// dispatch makes the writes that are due, and returns when the next one is.
 func (r *rollouts) dispatch(ctx context.Context, now time.Time) (wake time.Time) {
 	for k, o := range r.ended {
-		switch {
-		case o.inFlight:
-			continue
-		case now.Before(o.notBefore):
-			wake = earlier(wake, o.notBefore)
+		due, next := o.startTry(now)
+		if !due {
+			wake = earlier(wake, next)
 			continue
 		}
-		o.inFlight = true
 		r.writes.Go(func() {
 			tctx, cancel := context.WithTimeout(ctx, rolloutTimeout)
 			defer cancel()
@@ -120,7 +116,7 @@ func (r *rollouts) written(w rolloutWritten, now time.Time) {
 	o.inFlight, o.notBefore = false, now.Add(rolloutAgain)
 	if w.err != nil {
 		o.notBefore = now.Add(rolloutRetry)
-		r.log.Warn("end of a rollout not written yet", "server", w.rolling.server, "revision", w.rolling.rev, "err", w.err)
+		r.log.Warn("end of rollout not written, retrying", "server", w.rolling.server, "revision", w.rolling.rev, "err", w.err)
 		return
 	}
 	r.log.Info("rolled out", "server", w.rolling.server, "revision", w.rolling.rev, "generation", w.rolling.generation)

@@ -16,8 +16,10 @@ type node = schedule.Node
 type room struct {
 	nodes   []node // by name
 	index   map[fleet.NodeID]int
-	workers int       // connected and not draining
-	awaited time.Time // until then a worker that has stopped may come back; zero: none
+	workers int // connected and not draining
+	// restartsUntil is until when a worker that has stopped may come back. Zero
+	// means that none is expected.
+	restartsUntil time.Time
 }
 
 func newRoom(nodes []node, units []*unit) *room {
@@ -82,8 +84,8 @@ func (r *room) place(req schedule.Request) (fleet.NodeID, string) {
 // on another node than those that are being emptied, and when that has to be
 // asked again though nothing changed.
 func (r *room) mayCome(now time.Time, s *fleet.Server) (may bool, wake time.Time) {
-	if now.Before(r.awaited) {
-		return true, r.awaited
+	if now.Before(r.restartsUntil) {
+		return true, r.restartsUntil
 	}
 	if schedule.CouldPlace(request(&s.Spec.Template, &s.Spec), r.nodes) {
 		return true, time.Time{}

@@ -139,7 +139,7 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 		return st
 	}
 	idle := t.rested // replicas that are missing because nobody needs them
-	if b.rests() {
+	if b.resting() {
 		idle += min(b.owed, d.need) + t.ending
 		st.Resting = b.owed > 0 && d.need > 0
 	}

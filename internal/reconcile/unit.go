@@ -8,8 +8,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// unit is one replica as the reconciler thinks of it: ordered and not yet seen,
-// or seen in a report.
+// unit is one replica as the reconciler knows it: ordered and not yet reported, or
+// reported.
 type unit struct {
 	id        fleet.ReplicaID
 	server    fleet.ServerName
@@ -19,55 +19,40 @@ type unit struct {
 	life      fleet.LifeID
 	resources fleet.Resources
 
-	observed  bool        // a report has shown it
+	observed  bool        // a report has contained it
 	phase     fleet.Phase // PENDING until a report says more
 	unhealthy bool
-	reachable bool      // its node's stream delivers
-	since     time.Time // of reachable
+	reachable bool      // its node is connected
+	since     time.Time // when reachable last changed
 	leaves    bool      // its node is draining
-	expired   bool      // and was to be empty by now
+	expired   bool      // its node should be empty by now
 	ending    bool      // its worker is stopping
 	rested    bool      // it replaces one that nobody needed
 	startedAt time.Time
 	readyAt   time.Time // zero before READY
 
-	// failed: its failure is on the books, under these words until more is
-	// known.
-	failed      string
-	unexplained *unexplained // until it is known how it ended
+	failed      string       // its failure is recorded, with this reason
+	unexplained *unexplained // nil once it is known how it ended
 
-	template *fleet.Template // of an ordered one
-	start    *order          // until it is seen
+	template *fleet.Template // of one that was ordered here
+	start    *order          // nil once a report has contained it
 	stop     *order
-}
-
-// order is one StartReplica or StopReplica on its way: repeated until it is
-// answered, remembered until a report as new as the answer has come.
-type order struct {
-	reason    string
-	acked     bool
-	version   uint64 // of the report in which it shows, once acked
-	inFlight  bool
-	tries     int
-	first     time.Time // try
-	notBefore time.Time // next try
-	err       error     // of the last try
 }
 
 func (u *unit) ready() bool    { return u.phase == fleet.PhaseReady }
 func (u *unit) stopping() bool { return u.stop != nil || u.phase >= fleet.PhaseDraining }
 
-// mayServe reports whether the replica answers calls, or may come to do so, for
-// all that is known: it was told to stop, perhaps, and nothing shows that it
-// has begun to.
+// mayServe reports whether the replica may answer calls, now or later. One that
+// was told to stop may until a report shows that it has begun to.
 func (u *unit) mayServe() bool { return u.phase < fleet.PhaseDraining }
 
+// serving reports whether the replica takes calls and is to go on doing so.
 func (u *unit) serving() bool {
 	return u.ready() && u.reachable && !u.unhealthy && u.stop == nil
 }
 
-// leastUseful returns the one of the units whose end costs the least: one that
-// does not serve, else the one on the most crowded node and zone, else the
+// leastUseful returns the unit that can best be spared: one that does not serve,
+// else one in the most crowded zone, there on the most crowded node, else the
 // youngest.
 func leastUseful(units []*unit, nodes []node) *unit {
 	zone := make(map[fleet.NodeID]string)

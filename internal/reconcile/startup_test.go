@@ -11,14 +11,14 @@ import (
 
 func TestNewClusterWaitsForExpectedWorkers(t *testing.T) {
 	began := time.Now()
-	h := hold{began: began, grace: 10 * time.Second, settle: time.Second, expect: 2, heard: func(observe.Node) bool { return true }}
+	st := startup{began: began, grace: 10 * time.Second, settle: time.Second, expect: 2, hasReported: func(observe.Node) bool { return true }}
 	snap := &observe.Snapshot{Nodes: map[fleet.NodeID]observe.Node{}}
 	join := func(id fleet.NodeID) {
 		snap.Nodes[id] = observe.Node{Alive: true, Connected: true, Info: fleet.NodeInfo{Node: id, Life: "l"}}
 	}
 	wants := func(after time.Duration, want string) {
 		t.Helper()
-		why, _ := h.waiting(snap, began.Add(after))
+		why, _ := st.waitsFor(snap, began.Add(after))
 		if want == "" && why != "" || !strings.Contains(why, want) {
 			t.Errorf("after %v: waiting %q, want %q", after, why, want)
 		}
@@ -30,8 +30,8 @@ func TestNewClusterWaitsForExpectedWorkers(t *testing.T) {
 	wants(6*time.Second, "more workers")
 	wants(7*time.Second, "")
 
-	late := hold{began: began, grace: 10 * time.Second, settle: time.Second, expect: 9, heard: h.heard}
-	if why, _ := late.waiting(snap, began.Add(10*time.Second)); why != "" {
+	late := startup{began: began, grace: 10 * time.Second, settle: time.Second, expect: 9, hasReported: st.hasReported}
+	if why, _ := late.waitsFor(snap, began.Add(10*time.Second)); why != "" {
 		t.Errorf("waiting %q after the grace", why)
 	}
 }

@@ -1,0 +1,79 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+)
+
+// startup keeps a controller that has just begun to lead or follow from acting
+// too early. A worker that has not reported yet may run what seems to be missing.
+// One that does not refuse the earlier leader yet may still get orders from it.
+type startup struct {
+	began       time.Time
+	grace       time.Duration
+	settle      time.Duration
+	expect      int                     // workers of a new cluster
+	known       []fleet.NodeID          // may run replicas, as remembered on disk
+	hasReported func(observe.Node) bool // what earlier leaders ordered there is known
+
+	over    bool
+	workers int       // connected at the last pass
+	arrived time.Time // when the last of them came
+}
+
+// waitsFor returns in words what the controller waits for, "" once it may act,
+// and when to ask again at the latest.
+func (st *startup) waitsFor(s *observe.Snapshot, now time.Time) (why string, wake time.Time) {
+	if st.over {
+		return "", time.Time{}
+	}
+	end := st.began.Add(st.grace)
+	if !now.Before(end) {
+		st.over = true
+		return "", time.Time{}
+	}
+	var missing []string
+	present := func(n observe.Node) bool {
+		return n.Connected && n.Reported() && st.hasReported(n) || n.Refused != nil || n.Lost
+	}
+	for _, id := range st.known {
+		if !present(s.Nodes[id]) {
+			missing = append(missing, string(id))
+		}
+	}
+	workers := 0
+	for _, id := range sortedKeys(s.Nodes) {
+		n := s.Nodes[id]
+		if n.Connected {
+			workers++
+		}
+		if n.Alive && !present(n) && !slices.Contains(missing, string(id)) {
+			missing = append(missing, string(id))
+		}
+	}
+	if workers > st.workers {
+		st.arrived = now
+	}
+	st.workers = workers
+	switch {
+	case len(missing) > 0:
+		return "waiting for " + strings.Join(missing, ", ") + " to report", end
+	case workers == 0:
+		return "waiting for workers: there is none", end
+	case len(st.known) > 0:
+		// All that could run something have reported.
+	case workers < st.expect:
+		return fmt.Sprintf("waiting for workers: %d of %d have joined", workers, st.expect), end
+	case now.Before(st.arrived.Add(st.settle)):
+		// A new cluster: workers that come a moment later should get their
+		// share.
+		return "waiting for more workers", st.arrived.Add(st.settle)
+	}
+	st.over = true
+	return "", time.Time{}
+}

@@ -1,0 +1,220 @@
+package reconcile
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+)
+
+// startPatience is how long a node that reports may leave a start unanswered.
+// Then the start is called off, and another replica takes its place.
+const startPatience = 30 * time.Second
+
+// tracker follows each replica from its start, or from the first report of it,
+// to its end. It records events, and tells attempts how the replica fared.
+type tracker struct {
+	log      *slog.Logger
+	record   func(Event)
+	leads    bool
+	attempts *attempts
+	units    map[fleet.ReplicaID]*unit // changed by add and remove
+	byID     []*unit                   // sorted; nil: to be made anew
+}
+
+func newTracker(log *slog.Logger, record func(Event), leads bool, a *attempts) *tracker {
+	return &tracker{log: log, record: record, leads: leads, attempts: a, units: make(map[fleet.ReplicaID]*unit)}
+}
+
+func (t *tracker) add(u *unit) { t.units[u.id], t.byID = u, nil }
+
+func (t *tracker) remove(id fleet.ReplicaID) {
+	delete(t.units, id)
+	t.byID = nil
+}
+
+func (t *tracker) has(id fleet.ReplicaID) bool { return t.units[id] != nil }
+
+// sorted returns the units by id. The list is shared: do not edit it.
+func (t *tracker) sorted() []*unit {
+	if t.byID == nil {
+		t.byID = slices.SortedFunc(maps.Values(t.units), func(a, b *unit) int { return cmp.Compare(a.id, b.id) })
+	}
+	return t.byID
+}
+
+// revisions returns the revisions that the units are of.
+func (t *tracker) revisions() map[revision]bool {
+	out := make(map[revision]bool)
+	for _, u := range t.units {
+		out[revision{u.server, u.rev}] = true
+	}
+	return out
+}
+
+// start begins a planned start under its new id.
+func (t *tracker) start(id fleet.ReplicaID, srv *fleet.Server, a action, life fleet.LifeID, now time.Time) {
+	u := &unit{
+		id: id, server: srv.Name, rev: a.rev, gen: srv.Generation, node: a.node, life: life, phase: fleet.PhasePending,
+		resources: a.template.Resources, template: a.template, reachable: true, startedAt: now,
+		start: &order{reason: a.reason},
+	}
+	t.add(u)
+	u.rested = t.attempts.recordStart(u.server, u.rev)
+	t.record(u.event(ReplicaStarted, fmt.Sprintf("replica %s starts on node %s: %s", id, a.node, a.reason)))
+}
+
+// observeReplica takes in a report of a replica that has not ended. upToDate
+// says that its node had reported everything by the last pass.
+func (t *tracker) observeReplica(r *fleet.Replica, node observe.Node, upToDate bool, now time.Time) {
+	u := t.units[r.ID]
+	adopted := u == nil
+	if adopted {
+		u = t.adopt(r, now)
+	}
+	beganToEnd := !adopted && u.phase < fleet.PhaseDraining && r.Phase == fleet.PhaseDraining
+	u.life, u.resources, u.phase = node.Member.Life, r.Resources, r.Phase
+	u.observed, u.start = true, nil // the report answers the start
+	t.observeReady(u, r, adopted, now)
+	t.observeHealth(u, r)
+	t.attempts.explainFailure(u, r)
+	if beganToEnd && u.stop == nil && !node.Draining && upToDate {
+		t.attempts.recordFailing(u, r, now)
+	}
+	if u.stop.shownBy(node.Version) && r.Phase < fleet.PhaseDraining {
+		u.stop.repeat(now.Add(orderRetryMax)) // the answer and the report disagree
+	}
+}
+
+// adopt begins to follow a replica that this controller did not start, or has
+// forgotten.
+func (t *tracker) adopt(r *fleet.Replica, now time.Time) *unit {
+	u := &unit{id: r.ID, server: r.Server, rev: r.Revision, gen: r.Generation, node: r.Node, startedAt: now}
+	if r.CreatedAt.Before(now) && !r.CreatedAt.IsZero() {
+		u.startedAt = r.CreatedAt
+	}
+	t.add(u)
+	if r.Phase == fleet.PhaseReady {
+		t.attempts.deployed[r.Server] = true
+	}
+	if t.leads {
+		t.log.Info("adopt replica", "server", r.Server, "replica", r.ID, "node", r.Node, "phase", r.Phase)
+	} else if !t.attempts.recalling {
+		u.rested = t.attempts.recordForeignStart(r)
+	}
+	return u
+}
+
+func (t *tracker) observeReady(u *unit, r *fleet.Replica, adopted bool, now time.Time) {
+	if !u.readyAt.IsZero() || r.Phase != fleet.PhaseReady {
+		return
+	}
+	u.readyAt = now
+	if adopted && r.ReadyAt.Before(now) {
+		u.readyAt = r.ReadyAt // it has proven itself before
+	}
+	if !adopted || !t.attempts.recalling {
+		t.record(u.event(ReplicaReady, fmt.Sprintf("replica %s is ready on node %s", u.id, u.node)))
+	}
+}
+
+func (t *tracker) observeHealth(u *unit, r *fleet.Replica) {
+	if r.Unhealthy && !u.unhealthy && u.stop == nil {
+		why := unhealthiness(r)
+		t.attempts.recordUnhealthy(u, why)
+		t.log.Warn("replica unhealthy", "server", u.server, "replica", u.id, "node", u.node, "reason", r.Reason)
+		t.record(u.event(ReplicaUnhealthy, why))
+	}
+	u.unhealthy = r.Unhealthy
+}
+
+// forgetHealth makes unhealthy replicas count again when they are next reported.
+func (t *tracker) forgetHealth() {
+	for _, u := range t.units {
+		u.unhealthy = false
+	}
+}
+
+// observeMissing decides about a replica that no report shows. It may have ended,
+// its node may be lost, or its start is still on its way. draining says that its
+// worker is stopping.
+func (t *tracker) observeMissing(u *unit, s *observe.Snapshot, draining bool, now time.Time) {
+	node, known := s.Nodes[u.node]
+	if !known || node.Lost || node.Member.Life != u.life {
+		t.lose(u)
+		return
+	}
+	end := endOf(u.id, s.Ended[u.server])
+	if !u.observed && end == nil && !u.start.shownBy(node.Version) && !u.stop.shownBy(node.Version) {
+		return // on its way
+	}
+	t.remove(u.id)
+	if u.failed == "" && (u.stop != nil || stoppedElsewhere(u.phase, end, draining)) {
+		t.log.Info("replica stopped", "server", u.server, "replica", u.id, "node", u.node)
+		t.record(u.event(ReplicaStopped, stopped(u, end)))
+		return
+	}
+	t.attempts.explainFailure(u, end)
+	t.record(u.event(ReplicaFailed, failure(u, end)))
+	switch {
+	case t.attempts.recalling: // it is among the ends that are recalled
+	case u.failed != "":
+		t.attempts.recordEnded(u, end)
+	default:
+		t.attempts.recordFailure(u, end, failure(u, end), now)
+	}
+}
+
+// lose drops a replica whose node is lost, or has a new life.
+func (t *tracker) lose(u *unit) {
+	t.remove(u.id)
+	t.log.Warn("replica lost with its node", "server", u.server, "replica", u.id, "node", u.node)
+	kind := ReplicaFailed
+	if u.stopping() {
+		kind = ReplicaStopped
+	}
+	t.record(u.event(kind, fmt.Sprintf("replica %s was lost with node %s", u.id, u.node)))
+}
+
+func endOf(id fleet.ReplicaID, ended []*fleet.Replica) *fleet.Replica {
+	i := slices.IndexFunc(ended, func(e *fleet.Replica) bool { return e.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return ended[i]
+}
+
+// stoppedElsewhere reports whether a replica that this controller did not stop
+// was stopped by its node or by another controller, and so has not failed.
+func stoppedElsewhere(last fleet.Phase, end *fleet.Replica, draining bool) bool {
+	if end == nil {
+		return last == fleet.PhaseDraining || draining
+	}
+	return end.Phase == fleet.PhaseStopped
+}
+
+// abandonStart calls off a start that a reporting node does not answer.
+func (t *tracker) abandonStart(u *unit, now time.Time) {
+	o := u.start
+	if o == nil || o.acked || u.stop != nil || o.err == nil || now.Sub(o.first) < startPatience {
+		return
+	}
+	u.stop = &order{reason: "the start was not answered"}
+	why := fmt.Sprintf("replica %s: node %s did not take the order: %v", u.id, u.node, o.err)
+	t.attempts.recordFailure(u, nil, why, now)
+}
+
+// removeUnsent takes back starts that were never sent, but for those on these
+// nodes.
+func (t *tracker) removeUnsent(except []fleet.NodeID) {
+	for _, u := range t.sorted() {
+		if u.start != nil && u.start.tries == 0 && !slices.Contains(except, u.node) {
+			t.remove(u.id)
+		}
+	}
+}
