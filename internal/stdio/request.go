@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
@@ -71,37 +70,6 @@ func (c *Conn) initialize(ctx context.Context, version string) (*mcp.InitializeR
 		return nil, err
 	}
 	return mcp.ParseInitializeResult(r.Result)
-}
-
-// Check asks the server whether it lives, and returns nil when it answers within timeout, in whatever
-// way. It asks by ping. Some servers ignore ping: when one never answered a ping, or when last is set
-// because its life depends on it, silence is followed by tools/list, which it has answered before and
-// which gets timeout of its own. A server that answers only that is not asked by ping again.
-func (c *Conn) Check(ctx context.Context, timeout time.Duration, last bool) error {
-	method := c.question()
-	err := c.ask(ctx, timeout, method)
-	if err == nil || method == mcp.MethodToolsList || ctx.Err() != nil || c.answersPing.Load() && !last {
-		return err
-	}
-	if second := c.ask(ctx, timeout, mcp.MethodToolsList); second != nil {
-		return fmt.Errorf("%w; %w", err, second)
-	}
-	if !c.answersPing.Load() && !c.ignoresPing.Swap(true) {
-		c.log.Info("the server ignores ping: it is asked by tools/list instead")
-	}
-	return nil
-}
-
-func (c *Conn) ask(ctx context.Context, timeout time.Duration, method string) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	r := c.request(ctx, method, nil, true)
-	r.Release()
-	c.noteAnswer(method, r)
-	if answered(r) {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", method, r.Err)
 }
 
 // ListTools returns all pages of tools/list, in the server's order. What nobody could call, for want of

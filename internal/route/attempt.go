@@ -1,0 +1,84 @@
+package route
+
+import "time"
+
+// attempt is one slot held for one call.
+type attempt struct {
+	server   *server
+	replica  *replica
+	deadline *deadline
+	view     uint64
+	since    time.Time
+
+	// Guarded by the server's mutex.
+	over     bool
+	returned bool    // of one that ran alone: its outcome is known
+	before   silence // the replica's, when the call was over
+
+	suspect *suspect // if the call has the replica to itself; not changed after acquire
+}
+
+// take gives a call a slot on the replica. It needs s.mu held.
+func (s *server) take(r *replica) *attempt {
+	now := time.Now()
+	if r.ongoing == 0 {
+		r.silence = silence{since: now}
+	}
+	r.ongoing++
+	s.rank(r)
+	if r.ongoing >= silentCalls && !s.watching {
+		s.watch()
+	}
+	return &attempt{server: s, replica: r, view: s.view, since: now}
+}
+
+// released gives the slot back and takes the worker's word for the replica's
+// load: how many calls remain there, -1 if unknown.
+func (a *attempt) released(ongoing int) {
+	s, r := a.server, a.replica
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.over {
+		return
+	}
+	a.over = true
+	now := time.Now()
+	r.ongoing--
+	s.held += (now.Sub(a.since) - s.held) / 8
+	if ongoing >= 0 {
+		r.others = max(0, ongoing-r.ongoing)
+		a.before = r.silence
+		r.heard(now)
+	}
+	isolated := a.returned && s.apart.attempt == a
+	if isolated {
+		s.endIsolation()
+	}
+	if r.index >= 0 {
+		s.rank(r)
+	}
+	if r.index >= 0 || isolated {
+		s.drain()
+	}
+}
+
+// progress is a sign of life, and moves the call's deadline.
+func (a *attempt) progress() {
+	a.deadline.progress()
+	s, r := a.server, a.replica
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.heard(time.Now()) && r.index >= 0 {
+		s.drain()
+	}
+}
+
+// timedOut holds a call's timeout against a replica that answers nothing.
+func (a *attempt) timedOut() {
+	s := a.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !a.over && !a.replica.since.After(a.since) {
+		a.replica.timeouts++
+	}
+}

@@ -1,0 +1,107 @@
+package route
+
+import (
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/schedule"
+)
+
+// replica is one replica in the view. A replica that leaves the view and comes
+// back is another one.
+type replica struct {
+	id      fleet.ReplicaID
+	zone    string
+	backend Backend
+
+	// Guarded by the server's mutex.
+	index     int // in replicas; -1 when it has left the view
+	ongoing   int // slots held by calls from here
+	others    int // by calls from elsewhere, as far as known
+	reported  int // the last Ongoing in the view
+	skipUntil time.Time
+	silence
+	tools *Tools // nil: not known
+	death *death // calls were inside when it died
+}
+
+func (r *replica) skipped(now time.Time) bool { return now.Before(r.skipUntil) }
+
+// The functions below need s.mu held.
+
+// rank brings a replica's candidate up to date. Only own calls count against
+// the limit, so load from elsewhere lifts it as well.
+func (s *server) rank(r *replica) {
+	c := schedule.Candidate{Load: r.ongoing + r.others, Zone: r.zone}
+	switch {
+	case r == s.apart.replica:
+		c.Load, c.Limit = 1, 1 // full, to all but the suspect that it is kept for
+	case s.limits.MaxOngoing > 0:
+		c.Limit = s.limits.MaxOngoing + r.others
+	}
+	s.candidates[r.index] = c
+}
+
+// pick returns the replica for the next call, or nil when there is no slot.
+func (s *server) pick(avoid *replica, tool string) *replica {
+	if !s.uneven && avoid == nil {
+		if i := schedule.Pick(s.candidates, s.zone, s.rnd); i >= 0 {
+			return s.replicas[i]
+		}
+		return nil
+	}
+	return s.pickAround(avoid, tool)
+}
+
+// pickAround passes over replicas that do not list the tool, refuse calls, or
+// answer nothing, and for a call that was refused prefers another worker: its
+// other replicas are likely lost too. Replicas that are only silent are used
+// when the others are full: they may be just slow. Those that refuse or are
+// deaf are tried if they are all there is, but not by a call that was just
+// refused: when a whole worker stops it would use up its tries on all its
+// replicas before the news comes.
+func (s *server) pickAround(avoid *replica, tool string) *replica {
+	now := time.Now()
+	var good, elsewhere, quiet, rest []*replica
+	uneven := s.mixed || avoid != nil
+	for _, r := range s.replicas {
+		bad := r.skipped(now) || r.hush == deaf
+		uneven = uneven || bad || r.hush != answers
+		switch {
+		case r == avoid || !s.offers(r, tool):
+		case bad:
+			rest = append(rest, r)
+		case r.hush == silent:
+			quiet = append(quiet, r)
+		default:
+			good = append(good, r)
+			if avoid != nil && r.backend != avoid.backend {
+				elsewhere = append(elsewhere, r)
+			}
+		}
+	}
+	s.uneven = uneven
+	for _, some := range [][]*replica{elsewhere, good, quiet} {
+		if r := s.pickAmong(some); r != nil {
+			return r
+		}
+	}
+	if len(good)+len(quiet) > 0 || avoid != nil {
+		return nil
+	}
+	return s.pickAmong(rest)
+}
+
+func (s *server) pickAmong(replicas []*replica) *replica {
+	if len(replicas) == 0 {
+		return nil
+	}
+	candidates := make([]schedule.Candidate, len(replicas))
+	for i, r := range replicas {
+		candidates[i] = s.candidates[r.index]
+	}
+	if i := schedule.Pick(candidates, s.zone, s.rnd); i >= 0 {
+		return replicas[i]
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package stdio
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
+
+// ending is a call that was taken off the pending. late says that it was cancelled.
+type ending struct {
+	*Pending
+	late bool
+}
+
+// take marks a call that was taken off the pending as ended: nobody else may end it, though whoever
+// does tells of it later. It needs the lock.
+func (p *Pending) take() ending {
+	late := p.ended
+	p.ended = true
+	return ending{p, late}
+}
+
+func (c *Conn) finishAll(calls []ending, r Reply) {
+	for _, e := range calls {
+		c.finish(e.Pending, r, e.late)
+	}
+}
+
+// finish makes the last two calls of a call's life. late says that it was cancelled, and Cancel calls
+// Done.
+func (c *Conn) finish(p *Pending, r Reply, late bool) {
+	if late {
+		r.Release()
+		c.free(p)
+		return
+	}
+	p.call.Done(r)
+	p.released()
+}
+
+func (p *Pending) released() {
+	if p.call.Released != nil {
+		p.call.Released()
+	}
+}
+
+// endAll ends what the conversation leaves unanswered, oldest first. Reader and writer have ended.
+func (c *Conn) endAll() {
+	c.mu.Lock()
+	left := make([]ending, 0, len(c.pending))
+	pinged, busy := false, false
+	for _, p := range c.pending {
+		isPing := p.call.Method == mcp.MethodPing && p.phase == phaseWritten
+		pinged, busy = pinged || isPing, busy || !isPing
+		left = append(left, p.take())
+	}
+	clear(c.pending)
+	c.held = nil
+	c.mu.Unlock()
+	c.endedByPing.Store(pinged && !busy && !c.answersPing.Load())
+	slices.SortFunc(left, func(a, b ending) int { return cmp.Compare(a.id, b.id) })
+	c.finishAll(left, Reply{Err: ErrLost, Delivered: true})
+	if n := c.strays.suppressed; n > 0 {
+		c.log.Warn("skipped more lines that are not JSON-RPC", "suppressed", n)
+	}
+}
