@@ -185,18 +185,21 @@ func checkAgree(t *testing.T, raw []byte) {
 	}
 }
 
-// Each special byte must be seen wherever it stands in the eight bytes looked at together.
+// Each special byte must be seen wherever it stands in the bytes looked at together, and no other.
 func TestSkipPlainSeesEveryByteEverywhere(t *testing.T) {
-	for c := range 256 {
-		for at := range 24 {
-			text := bytes.Repeat([]byte{'a'}, 24)
-			text[at] = byte(c)
-			want := 24
-			if c < 0x20 || c >= 0x80 || c == '"' || c == '\\' {
-				want = at
-			}
-			if got := skipPlain(text, 0); got != want {
-				t.Fatalf("byte %#x at %d: skipPlain = %d, want %d", c, at, got, want)
+	const size = 90 // some of everything: words of eight, blocks of 32, single bytes
+	for _, around := range []byte("a !#[]~\x7f") {
+		for c := range 256 {
+			for at := range size {
+				text := bytes.Repeat([]byte{around}, size)
+				text[at] = byte(c)
+				want := size
+				if c < 0x20 || c >= 0x80 || c == '"' || c == '\\' {
+					want = at
+				}
+				if got := skipPlain(text, 0); got != want {
+					t.Fatalf("byte %#x at %d among %q: skipPlain = %d, want %d", c, at, around, got, want)
+				}
 			}
 		}
 	}

@@ -60,7 +60,16 @@ const (
 	whyColon      = "a ':' must follow a key"
 )
 
+// skipSpace returns the index of the first byte from i on that is no space. Most calls find one at
+// once, so that part is small enough to be inlined.
 func skipSpace(b []byte, i int) int {
+	if i < len(b) && b[i] > ' ' {
+		return i
+	}
+	return skipSpaces(b, i)
+}
+
+func skipSpaces(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t') {
 		i++
 	}
@@ -72,21 +81,30 @@ const (
 	highBits = 0x8080808080808080
 )
 
-// skipPlain returns the index of the first byte from i on that is special inside a string: a quote,
-// a backslash, a control character or a part of a multi-byte character. It looks at eight bytes at
-// once, because strings are nearly all there is in a large reply. In each term a byte that matches
-// gets its high bit set; a borrow can only add false matches above a true one, so the lowest is
-// right.
+// special sets the high bit of the lowest byte in x that is special inside a string: a quote, a
+// backslash, a control character or a part of a multi-byte character. Bytes above that one may have
+// theirs set too, and other bits mean nothing. Flipping the bit 0x02 swaps the quote (0x22) with the
+// space (0x20) and keeps control characters below both, so one subtraction finds either.
+func special(x uint64) uint64 {
+	return ((x ^ lowBits*0x02) - lowBits*0x21) | ((x ^ lowBits*'\\') - lowBits) | x
+}
+
+// skipPlain returns the index of the first special byte from i on. It looks at eight bytes at once,
+// and at 32 when those hold none, because strings are nearly all there is in a large reply.
 func skipPlain(b []byte, i int) int {
-	for i+8 <= len(b) {
-		x := binary.LittleEndian.Uint64(b[i:])
-		quote := x ^ (lowBits * '"')
-		slash := x ^ (lowBits * '\\')
-		hit := ((quote - lowBits) &^ quote) | ((slash - lowBits) &^ slash) | ((x - lowBits*0x20) &^ x) | x
-		if hit &= highBits; hit != 0 {
+	for ; i+8 <= len(b); i += 8 {
+		if hit := special(binary.LittleEndian.Uint64(b[i:])) & highBits; hit != 0 {
 			return i + bits.TrailingZeros64(hit)>>3
 		}
-		i += 8
+		for i+40 <= len(b) {
+			s := b[i+8 : i+40 : i+40]
+			hit := special(binary.LittleEndian.Uint64(s)) | special(binary.LittleEndian.Uint64(s[8:])) |
+				special(binary.LittleEndian.Uint64(s[16:])) | special(binary.LittleEndian.Uint64(s[24:]))
+			if hit&highBits != 0 {
+				break
+			}
+			i += 32
+		}
 	}
 	for i < len(b) && b[i] >= 0x20 && b[i] < 0x80 && b[i] != '"' && b[i] != '\\' {
 		i++
