@@ -7,10 +7,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/mcpfleet/mcpfleet/internal/datadir"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -257,31 +257,10 @@ func (l *ledger) cluster() fleet.ClusterID {
 	return l.seen.Cluster
 }
 
-// write replaces the file in one step: a power cut at any point leaves the old
-// one or the new one. The new one is begun at a fixed place, so that cuts do
-// not litter; the data directory is ours alone.
 func (l *ledger) write(o fleet.Order) error {
 	b, err := json.Marshal(ledgerFile(o))
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(l.path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), l.path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(l.path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return datadir.Replace(l.path, append(b, '\n'))
 }

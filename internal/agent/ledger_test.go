@@ -74,7 +74,8 @@ func TestLedgerFile(t *testing.T) {
 	})
 	t.Run("power cut before the rename", func(t *testing.T) {
 		l, path := open(t, oldFile)
-		if err := os.WriteFile(path+".new", []byte(`{"cluster":"c","epo`), 0o600); err != nil {
+		unfinished := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"123")
+		if err := os.WriteFile(unfinished, []byte(`{"cluster":"c","epo`), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		l, err := openLedger(l.path, quiet)
@@ -97,9 +98,7 @@ func TestLedgerFile(t *testing.T) {
 		l, path := open(t, oldFile)
 		var told []string
 		l.told = func(cause string) { told = append(told, cause) }
-		if err := os.Mkdir(path+".new", 0o700); err != nil { // in the way
-			t.Fatal(err)
-		}
+		bringBack := takeAway(t, path)
 		next := fleet.Order{Cluster: "c", Epoch: 8}
 		if err := l.listen(next); err != nil {
 			t.Errorf("a newer watch: %v", err)
@@ -112,14 +111,12 @@ func TestLedgerFile(t *testing.T) {
 		if err := obey(l, old); !errors.Is(err, fleet.ErrStaleEpoch) {
 			t.Errorf("an order older than one that was not recorded: %v", err)
 		}
-		if len(told) != 1 || !strings.Contains(told[0], "is a directory") {
+		if len(told) != 1 || !strings.Contains(told[0], "no such file") {
 			t.Errorf("told %q", told)
 		}
+		bringBack()
 		if got := onDisk(t, path); fleet.Order(got) != old {
 			t.Errorf("the file has %+v", got)
-		}
-		if err := os.Remove(path + ".new"); err != nil {
-			t.Fatal(err)
 		}
 		if err := obey(l, next); err != nil {
 			t.Errorf("when it can be recorded again: %v", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -43,6 +44,24 @@ func onDisk(t testing.TB, path string) (f ledgerFile) {
 		t.Fatal(err)
 	}
 	return f
+}
+
+// takeAway moves a file's directory away: the file cannot be written until the
+// directory is brought back.
+func takeAway(t testing.TB, path string) (bringBack func()) {
+	t.Helper()
+	dir := filepath.Dir(path)
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move(dir, dir+".away")
+	return func() {
+		t.Helper()
+		move(dir+".away", dir)
+	}
 }
 
 func TestOrdersOfOthersAreRefused(t *testing.T) {
@@ -185,9 +204,7 @@ func TestOrdersThatCannotBeRecorded(t *testing.T) {
 			}
 			r.until(id, fleet.PhaseReady)
 		}
-		if err := os.Mkdir(path+".new", 0o700); err != nil { // in the way
-			t.Fatal(err)
-		}
+		bringBack := takeAway(t, path)
 		next := fleet.Order{Cluster: cluster, Epoch: order.Epoch + 1}
 		version, err := r.Fence(ctx, next, false)
 		if err != nil {
@@ -209,9 +226,7 @@ func TestOrdersThatCannotBeRecorded(t *testing.T) {
 		r.until("a", fleet.PhaseStopped)
 		r.until("b", fleet.PhaseReady)
 
-		if err := os.Remove(path + ".new"); err != nil {
-			t.Fatal(err)
-		}
+		bringBack()
 		time.Sleep(2 * loadPeriod) // it tries again by itself
 		synctest.Wait()
 		if rep, err = look(ctx, r.Agent, next); err != nil || rep.Unfit != "" {

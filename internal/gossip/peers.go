@@ -8,9 +8,10 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/datadir"
 )
 
 // peers remembers the addresses of members, also of those that are gone: after
@@ -76,23 +77,6 @@ func (p *peers) snapshot(now time.Time) func() error {
 		if err != nil {
 			return err
 		}
-		return replaceFile(file, append(b, '\n'))
+		return datadir.Replace(file, append(b, '\n'))
 	}
-}
-
-// replaceFile writes a file so that a crash leaves the old one or the new one.
-// It is not synced: what it holds is a convenience.
-func replaceFile(file string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".tmp-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/mcpfleet/mcpfleet/internal/datadir"
 )
 
 // Owner names one life of one worker. What a worker starts carries it, so
@@ -56,12 +58,8 @@ func dirID(path string) (string, error) {
 		return "", err
 	}
 	id := randomHex()
-	// Written aside and renamed: half an id would disown what carries the whole.
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, []byte(id+"\n"), 0o600); err != nil {
-		return "", err
-	}
-	return id, os.Rename(tmp, path)
+	// A part of the id would disown the processes and containers that carry it.
+	return id, datadir.Replace(path, []byte(id+"\n"))
 }
 
 func randomHex() string {

@@ -11,6 +11,8 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/bbolt"
+
+	"github.com/mcpfleet/mcpfleet/internal/datadir"
 )
 
 // keepSnapshots is how many snapshots stay: the newest, and one before it while
@@ -51,8 +53,8 @@ func openDisk(dir string, log *hclogger, watch *diskWatch, wrap func(logStore) l
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(syncDir(base), syncDir(dir)); err != nil {
-		return nil, errors.Join(fmt.Errorf("sync data directory: %w", err), bolt.Close())
+	if err := errors.Join(datadir.Sync(base), datadir.Sync(dir)); err != nil {
+		return nil, errors.Join(err, bolt.Close())
 	}
 	var under logStore = sealed{bolt}
 	if wrap != nil {

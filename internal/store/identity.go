@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 
+	"github.com/mcpfleet/mcpfleet/internal/datadir"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -23,7 +25,7 @@ type identity struct {
 // at any time.
 type Dir struct {
 	path      string
-	lock      *os.File
+	lock      io.Closer
 	stateless bool // there was no raft state when it was taken
 	bare      bool // nor anything but a term
 	// incarnation is that of the state in the directory when it was taken; 0:
@@ -100,7 +102,7 @@ func (d *Dir) Stateless() bool { return d.stateless }
 
 // Close gives the directory back. It may be called more than once.
 func (d *Dir) Close() error {
-	if err := d.lock.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := d.lock.Close(); err != nil {
 		return fmt.Errorf("unlock data directory: %w", err)
 	}
 	return nil
@@ -144,7 +146,7 @@ func (d *Dir) write(id identity) error {
 	if err != nil {
 		return fmt.Errorf("encode identity: %w", err)
 	}
-	if err := replaceFile(filepath.Join(d.path, identityFile), append(data, '\n')); err != nil {
+	if err := datadir.Replace(filepath.Join(d.path, identityFile), append(data, '\n')); err != nil {
 		return err
 	}
 	d.id = id

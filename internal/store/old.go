@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mcpfleet/mcpfleet/internal/datadir"
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -52,7 +53,7 @@ func (d *Dir) importOld() error {
 			return fmt.Errorf("take over %s: %w", path, err)
 		}
 	}
-	if err := errors.Join(os.Rename(path, path+".imported"), syncDir(d.path)); err != nil {
+	if err := errors.Join(os.Rename(path, path+".imported"), datadir.Sync(d.path)); err != nil {
 		return fmt.Errorf("rename old state: %w", err)
 	}
 	return nil

@@ -205,7 +205,7 @@ func TestDataDirIsLocked(t *testing.T) {
 		return nil, errors.New("no")
 	}
 	err := Run(t.Context(), second)
-	if want := fmt.Sprintf("process %d", os.Getpid()); err == nil || !strings.Contains(err.Error(), want) {
+	if want := fmt.Sprintf("in use by pid %d", os.Getpid()); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want it to name %s", err, want)
 	}
 	if err := stop(); err != nil {

@@ -5,15 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/mcpfleet/mcpfleet/internal/datadir"
 	"github.com/mcpfleet/mcpfleet/internal/proctab"
 )
 
@@ -29,14 +29,11 @@ const (
 type dataDir struct {
 	path string
 	temp bool
-	lock *os.File
+	lock io.Closer
 
 	mu       sync.Mutex
 	children map[string]proctab.ID
 }
-
-// errInUse is met when another process holds the lock.
-var errInUse = errors.New("in use")
 
 // openDataDir opens the directory named, or a temporary one. The children of
 // an earlier life that was killed stop by themselves, which takes them a
@@ -73,38 +70,12 @@ func openDataDir(ctx context.Context, path string, say func(string)) (*dataDir, 
 	return d, nil
 }
 
-// lockDir takes the lock and writes our pid into it.
 func lockDir(path string) (*dataDir, error) {
-	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := datadir.Lock(filepath.Join(path, lockName))
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(lock); err != nil {
-		holder, _ := os.ReadFile(lock.Name())
-		lock.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w by pid %s", errInUse, strings.TrimSpace(string(holder)))
-		}
-		return nil, err
-	}
-	if err := lock.Truncate(0); err != nil {
-		lock.Close()
-		return nil, err
-	}
-	if _, err := lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil {
-		lock.Close()
-		return nil, err
-	}
 	return &dataDir{path: path, lock: lock, children: map[string]proctab.ID{}}, nil
-}
-
-// flock tries to take the lock. The file is closed on exec: no child holds it.
-func flock(f *os.File) error {
-	for {
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); !errors.Is(err, syscall.EINTR) {
-			return err
-		}
-	}
 }
 
 // close releases the lock, and removes the directory if it is a temporary one.
@@ -132,11 +103,7 @@ func (d *dataDir) started(name string, pid int) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(d.path, childrenName)
-	if err := os.WriteFile(path+".tmp", b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
+	return datadir.Replace(filepath.Join(d.path, childrenName), b)
 }
 
 // lastLife returns the children that an earlier life noted and that live.
@@ -195,19 +162,22 @@ func sweepTemp(root string, now time.Time) {
 			continue
 		}
 		young := now.Sub(info.ModTime()) < youngest
-		lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR, 0)
-		if errors.Is(err, fs.ErrNotExist) && !young {
+		lockInfo, err := os.Stat(filepath.Join(dir, lockName))
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && !young:
 			os.RemoveAll(dir)
 			continue
-		} else if err != nil {
+		case err != nil, lockInfo.Size() == 0 && young: // it is being made
 			continue
 		}
-		// Between the making of a lock and its taking it is empty.
-		held, statErr := lock.Stat()
-		if flock(lock) == nil && statErr == nil && (held.Size() > 0 || !young) && len(lastLife(dir)) == 0 {
+		lock, err := lockDir(dir)
+		if err != nil {
+			continue
+		}
+		if len(lastLife(dir)) == 0 {
 			os.RemoveAll(dir)
 		}
-		lock.Close()
+		lock.lock.Close()
 	}
 }
 

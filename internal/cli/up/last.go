@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mcpfleet/mcpfleet/internal/datadir"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -44,11 +45,7 @@ func (l last) keep(dataDir string) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dataDir, lastName)
-	if err := os.WriteFile(path+".tmp", append(b, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
+	return datadir.Replace(filepath.Join(dataDir, lastName), append(b, '\n'))
 }
 
 // earlier returns the names of the controllers that the directory has state of,

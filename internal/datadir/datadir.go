@@ -1,0 +1,103 @@
+// Package datadir locks a program's data directory, and replaces files in it.
+// A replaced file is on disk when the call returns, and a crash at any point
+// leaves its old or its new content. Each file has one writer, which the lock
+// and the caller see to.
+package datadir
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2"
+)
+
+// InUseError is returned by Lock when another process, or this one, holds the
+// lock.
+type InUseError struct {
+	PID string // of the holder; "" if it is unknown
+}
+
+func (e *InUseError) Error() string {
+	if e.PID == "" {
+		return "in use by another process"
+	}
+	return "in use by pid " + e.PID
+}
+
+// Lock locks the file at path, which it creates if need be, until the returned
+// Closer is closed or the process ends. It does not wait: it returns an
+// *InUseError if the lock is held.
+func Lock(path string) (io.Closer, error) {
+	lock := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
+	locked, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	if !locked {
+		return nil, &InUseError{PID: holder(path)}
+	}
+	// The pid is only for the message: on a full disk the lock counts without it.
+	_ = os.WriteFile(path, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600)
+	return lock, nil
+}
+
+func holder(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b, _ := io.ReadAll(io.LimitReader(f, 20))
+	return strings.TrimSpace(string(b))
+}
+
+// Replace writes data to a new file and moves it to path. Only its owner can
+// read the file. Replace removes what earlier calls left when they were killed.
+func Replace(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	if err := errors.Join(removeUnfinished(dir, filepath.Base(path)), replace(dir, path, data)); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return Sync(dir)
+}
+
+func replace(dir, path string, data []byte) (err error) {
+	f, err := renameio.TempFile(dir, path) // its WriteFile would keep a wide mode
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Cleanup()) }()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
+}
+
+// removeUnfinished removes the temporary files that renameio made for a file:
+// its name with a dot before and digits after it.
+func removeUnfinished(dir, name string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if digits, ok := strings.CutPrefix(e.Name(), "."+name); ok && digits != "" && strings.Trim(digits, "0123456789") == "" {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
+}
+
+// Sync puts the names of the files in a directory on disk.
+func Sync(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	return nil
+}
