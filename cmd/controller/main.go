@@ -1,6 +1,6 @@
-// Command controller holds the desired state of a fleet and serves its HTTP
-// front: it reads the fleet file, finds workers by gossip, places replicas on
-// them, restarts what fails, and routes calls.
+// Command controller runs one controller of a fleet. Controllers store the
+// desired state, serve the HTTP API and route calls to replicas. The one that
+// leads also places replicas on workers and replaces those that fail.
 package main
 
 import (
@@ -29,7 +29,7 @@ import (
 
 var version = "dev" // set by the linker
 
-// maxBodyLimit is the longest line that workers promise to pass on.
+// maxBodyLimit is the longest line that a worker passes on to a server.
 const maxBodyLimit = 64 << 20
 
 func main() { os.Exit(program.Main("controller", run)) }
@@ -45,31 +45,31 @@ type flags struct {
 
 func parse(args []string, help io.Writer) (flags, error) {
 	var f flags
-	host, _ := os.Hostname() // --name says so if there is none
+	host, _ := os.Hostname() // without one, the check of --name fails
 	fs := pflag.NewFlagSet("controller", pflag.ContinueOnError)
 	fs.SetOutput(help)
 	fs.SortFlags = false
 	fs.StringVar(&f.name, "name", host, "name of this node")
-	fs.StringVar(&f.http, "http", "127.0.0.1:8000", "host:port of the HTTP front")
+	fs.StringVar(&f.http, "http", "127.0.0.1:8000", "host:port to serve the HTTP API on")
 	fs.StringVar(&f.gossip, "gossip", "127.0.0.1:7946", "host:port of gossip, TCP and UDP; port 0 takes a free one")
 	fs.StringVar(&f.raft, "raft", "", "host:port where other controllers reach this one; default: gossip's host and a free port")
-	fs.StringVar(&f.advertise, "advertise", "", "host, or host:port of gossip, told to others; default: what is bound")
-	fs.StringSliceVar(&f.join, "join", nil, "host:port of other members to join, tried for ever; comma-separated or repeated")
-	fs.StringVar(&f.dataDir, "data-dir", "", "directory of the desired state; default: $XDG_STATE_HOME/mcpfleet/controller-NAME")
-	fs.StringVar(&f.config, "config", "", "fleet file that fills an empty state, and is applied again on SIGHUP")
+	fs.StringVar(&f.advertise, "advertise", "", "host, or host:port of gossip, at which other members reach this one; default: the address that is bound")
+	fs.StringSliceVar(&f.join, "join", nil, "host:port of members of the cluster to join; retried until one answers; comma-separated or repeated")
+	fs.StringVar(&f.dataDir, "data-dir", "", "directory for the desired state; default: $XDG_STATE_HOME/mcpfleet/controller-NAME")
+	fs.StringVar(&f.config, "config", "", "fleet file to apply if the state is empty, and again on SIGHUP")
 	fs.IntVar(&f.expect, "bootstrap-expect", 0, "found a cluster once this many controllers without any state see each other; "+
-		"default: 1 without --join; with it, wait to be taken into a cluster")
+		"default: 1 without --join; with --join, wait to be added to a cluster")
 	fs.DurationVar(&f.deadAfter, "dead-controller-after", membership.DefaultDeadAfter, "remove a dead controller after this long, if enough others are left")
 	fs.BoolVar(&f.recover, "recover", false, "after most controllers are lost for good: make this one the only voter, keep its state, and exit")
 	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners that other machines can reach: there is no access control yet")
 	fs.StringVar(&f.zone, "zone", "", "zone of this controller; replicas of the same zone are preferred among equals")
-	fs.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "more host names by which clients call this controller, such as a load balancer's, and whose web pages may use it; "+
-		"comma-separated or repeated; *.example.com is all names below, * any")
-	fs.StringVar(&f.bodyLimit, "body-limit", "16m", "how large a request's body may be, at most 64m")
+	fs.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "further host names by which clients call this controller, such as a load balancer's; their web pages may use it, too; "+
+		"comma-separated or repeated; *.example.com stands for all names below, * for any")
+	fs.StringVar(&f.bodyLimit, "body-limit", "16m", "largest body of a request, at most 64m")
 	fs.IntVar(&f.expectWorkers, "expect-workers", 0, "how many workers a new cluster waits for, 10s at most, before it places the first replicas")
-	fs.DurationVar(&f.shutdownDelay, "shutdown-delay", 5*time.Second, "when told to stop, answer 503 on /readyz and serve on for this long, so that load balancers turn away first; a second signal ends at once")
-	fs.DurationVar(&f.drainTimeout, "drain-timeout", 25*time.Second, "after that, how long requests under way may take to end")
-	fs.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when this file descriptor ends")
+	fs.DurationVar(&f.shutdownDelay, "shutdown-delay", 5*time.Second, "on a signal to stop, answer 503 on /readyz and keep serving for this long, so that load balancers stop sending requests; a second signal stops at once")
+	fs.DurationVar(&f.drainTimeout, "drain-timeout", 25*time.Second, "how long running requests may take to end after the shutdown delay")
+	fs.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when the pipe at this file descriptor is closed")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.BoolVar(&f.version, "version", false, "print the version and exit")
@@ -81,7 +81,7 @@ func parse(args []string, help io.Writer) (flags, error) {
 		f.expect = 1
 	}
 	if f.raft == "" {
-		host, _, _ := net.SplitHostPort(f.gossip) // checked
+		host, _, _ := net.SplitHostPort(f.gossip) // check has checked it
 		f.raft = net.JoinHostPort(host, "0")
 	}
 	if f.dataDir == "" {
@@ -90,7 +90,7 @@ func parse(args []string, help io.Writer) (flags, error) {
 	return f, nil
 }
 
-// check returns all that is wrong with the flags.
+// check returns every problem with the flags, joined.
 func (f *flags) check(expectGiven bool) error {
 	var problems []error
 	wrong := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
@@ -121,7 +121,7 @@ func (f *flags) check(expectGiven bool) error {
 	return errors.Join(append(problems, program.CheckLog(f.logFormat, f.logLevel))...)
 }
 
-// hostOf returns the host of a host:port that can be listened on.
+// hostOf returns the host of a valid host:port.
 func hostOf(address string) string {
 	host, _, _ := net.SplitHostPort(address)
 	return host
@@ -156,11 +156,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 		_, err = fmt.Fprintf(stdout, "controller %s is now the only voter of cluster %s, incarnation %d, with %d servers, as of index %d; no longer members: %v\n"+
-			"start it, then add new controllers with empty data directories; never start the lost ones again with their old ones\n",
+			"Start it, then add new controllers with empty data directories. Never start the lost controllers again with their old data directories.\n",
 			report.Controller, report.Cluster, report.Incarnation, report.Servers, report.Index, report.Dropped)
 		return err
 	}
-	if err := program.RefuseIfExposed(f.insecure, "who reaches it can run any command on the workers",
+	const danger = "anyone who can reach it can run any command on the workers"
+	if err := program.RefuseIfExposed(f.insecure, danger,
 		program.Listener{Flag: "--http", Addr: f.http}, program.Listener{Flag: "--gossip", Addr: f.gossip},
 		program.Listener{Flag: "--raft", Addr: f.raft}); err != nil {
 		return err
@@ -174,9 +175,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		front.Close()
 		return fmt.Errorf("--raft: %w", err)
 	}
-	program.WarnIfExposed(log, "who reaches it can run any command on the workers", f.http, f.gossip, f.raft)
+	program.WarnIfExposed(log, danger, f.http, f.gossip, f.raft)
 
-	reload := make(chan os.Signal, 1) // one that waits stands for all that come meanwhile
+	reload := make(chan os.Signal, 1) // one pending signal is enough: the file is read afterwards
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 

@@ -10,7 +10,7 @@ func TestBadFlags(t *testing.T) {
 	for args, want := range map[string]string{
 		"--bogus":   "unknown flag: --bogus for \"controller\"",
 		"--htpp=:1": `unknown flag: --htpp for "controller"; did you mean "--http"?`,
-		"--bogus --log-level=loud --expect-workers=-1 word --body-limit=x": "5 things are wrong:\n  unknown flag: --bogus for \"controller\"\n  " +
+		"--bogus --log-level=loud --expect-workers=-1 word --body-limit=x": "5 problems:\n  unknown flag: --bogus for \"controller\"\n  " +
 			"unexpected argument \"word\": controller takes flags only\n  --expect-workers: -1 is negative\n  --body-limit: must be a size of up to 64m, such as 16m, not \"x\"\n  --log-level: must be debug, info, warn or error, not \"loud\"",
 		"word":                   `unexpected argument "word"`,
 		"--log-level=loud":       `--log-level: must be debug, info, warn or error, not "loud"`,

@@ -25,8 +25,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/worker"
 )
 
-// docs/METRICS.md has exactly the metrics that a controller with a server and a
-// worker serves, each with its type and labels.
+// docs/METRICS.md lists exactly the metrics of a controller with a server and a
+// worker, each with its type and labels.
 func TestMetricsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../docs/METRICS.md")
 	if err != nil {
@@ -43,20 +43,20 @@ func TestMetricsAreDocumented(t *testing.T) {
 	if len(served) < 20 {
 		t.Fatalf("the controller serves %d metrics: %v", len(served), served)
 	}
-	for name, what := range served {
-		if documented[name] != what {
-			t.Errorf("%s is a %q, docs/METRICS.md has %q", name, what, documented[name])
+	for name, typeAndLabels := range served {
+		if documented[name] != typeAndLabels {
+			t.Errorf("%s is a %q, docs/METRICS.md has %q", name, typeAndLabels, documented[name])
 		}
 	}
 	for name := range documented {
 		if served[name] == "" {
-			t.Errorf("docs/METRICS.md has %s, and the controller does not", name)
+			t.Errorf("docs/METRICS.md lists %s, which the controller does not have", name)
 		}
 	}
 }
 
-// metricsOf runs a controller that has a server and a worker, and returns each
-// of its metrics with its type and labels.
+// metricsOf runs a controller with a server and a worker, and returns the type
+// and labels of each of its metrics.
 func metricsOf(t *testing.T) map[string]string {
 	file := filepath.Join(t.TempDir(), "fleet.yaml")
 	if err := os.WriteFile(file, []byte("servers: {some: {command: [x]}}"), 0o600); err != nil {

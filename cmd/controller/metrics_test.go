@@ -14,11 +14,12 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/sink"
 )
 
-// A controller whose log nobody reads says in its metrics how much was dropped.
+// A controller counts the log lines that it dropped for want of a reader in its
+// metrics.
 func TestDroppedLogLinesAreCounted(t *testing.T) {
 	unread, log := io.Pipe()
 	stderr := sink.New(sink.Config{Out: log, Buffer: 1})
-	for range 3 { // one waits for its reader, the others find no room
+	for range 3 { // the first fills the buffer, the others are dropped
 		io.WriteString(stderr, "a line\n")
 	}
 	ctx, stop := context.WithCancel(t.Context())

@@ -1,5 +1,5 @@
-// Command demo-server is an MCP server over stdin and stdout for trying
-// mcpfleet out: a clock, an echo, a slow tool and a flaky one.
+// Command demo-server is an MCP server over stdin and stdout, for trying out
+// mcpfleet. Its tools are a clock, an echo, a slow tool and a flaky one.
 package main
 
 import (
@@ -24,7 +24,7 @@ func main() {
 	}
 }
 
-// run serves until stdin ends or a signal comes.
+// run serves until stdin ends or the process gets INT or TERM.
 func run(stdin io.Reader, stdout, stderr io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -36,8 +36,8 @@ func run(stdin io.Reader, stdout, stderr io.Writer) error {
 	return fmt.Errorf("serve: %w", err)
 }
 
-// The library runs five calls at once by default; a slow tool would block the
-// clock. A hundred is the most that it allows.
+// By default the library runs five calls at once, and five slow calls would
+// block all others. A hundred is its maximum.
 const (
 	callsAtOnce = 100
 	callsQueued = 1000

@@ -128,14 +128,14 @@ func TestTools(t *testing.T) {
 		t.Errorf("flaky with probability 1 returned %q", text)
 	}
 	if c.exited.Load() != 0 {
-		t.Error("flaky ended the process untold")
+		t.Error("flaky ended the process without being asked to")
 	}
 	if c.text("flaky", `{"probability":1,"crash":true}`); c.exited.Load() != 3 {
 		t.Error("flaky did not end the process")
 	}
 }
 
-func TestSlowTellsProgress(t *testing.T) {
+func TestSlowReportsProgress(t *testing.T) {
 	c := start(t)
 	c.call(7, "slow", `{"seconds":0.01}`)
 	var progress float64
@@ -154,11 +154,11 @@ func TestSlowTellsProgress(t *testing.T) {
 	}
 }
 
-// Slow calls must not keep others waiting, and end when they are cancelled.
+// Slow calls do not block others, and end when they are cancelled.
 func TestManyAtOnce(t *testing.T) {
 	c := start(t)
 	const slowCalls = 60
-	go func() { // the pipes hold nothing: write and read must not wait for each other
+	go func() { // the pipes have no buffer: a write must not wait for a read of ours
 		for id := 1; id <= slowCalls; id++ {
 			c.call(id, "slow", `{"seconds":3000}`)
 		}
@@ -171,7 +171,7 @@ func TestManyAtOnce(t *testing.T) {
 		for id := 1; id <= slowCalls; id++ {
 			c.send(fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%d}}`, id))
 		}
-		// All workers are free again, or these would not be answered.
+		// The server answers all of these only if all its workers are free again.
 		for id := range callsAtOnce {
 			c.call(2000+id, "echo", `{"text":"hi"}`)
 		}

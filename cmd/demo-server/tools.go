@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"time"
-	_ "time/tzdata" // an image from scratch has no time zones
+	_ "time/tzdata" // the demo image has no time zone files
 
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
@@ -17,8 +17,8 @@ const (
 	steps      = 10 // progress notifications of one slow call
 )
 
-// newServer returns the server with its four tools. The function exit ends the
-// process, for the tool that crashes.
+// newServer returns the server with its four tools. The tool that crashes calls
+// exit to end the process.
 func newServer(exit func(int)) *server.MCPServer {
 	s := server.NewMCPServer("mcpfleet-demo", version,
 		server.WithToolCapabilities(false),
@@ -26,8 +26,8 @@ func newServer(exit func(int)) *server.MCPServer {
 		server.WithInstructions("Tools to try a fleet out with: time, echo, slow and flaky."))
 
 	s.AddTool(mcp.NewTool("time",
-		mcp.WithDescription("The current time, and the process that tells it."),
-		mcp.WithString("timezone", mcp.Description("IANA name of a time zone, as Europe/Berlin"), mcp.DefaultString("UTC")),
+		mcp.WithDescription("Returns the current time, and the id and host of the process that answers."),
+		mcp.WithString("timezone", mcp.Description("IANA name of a time zone, such as Europe/Berlin"), mcp.DefaultString("UTC")),
 		mcp.WithReadOnlyHintAnnotation(true), mcp.WithDestructiveHintAnnotation(false), mcp.WithOpenWorldHintAnnotation(false),
 	), clock)
 
@@ -39,7 +39,7 @@ func newServer(exit func(int)) *server.MCPServer {
 	), echo)
 
 	s.AddTool(mcp.NewTool("slow",
-		mcp.WithDescription("Takes its time, tells its progress, and can be cancelled."),
+		mcp.WithDescription("Takes a while, reports progress, and can be cancelled."),
 		mcp.WithNumber("seconds", mcp.Description("How long to take"), mcp.DefaultNumber(5), mcp.Min(0), mcp.Max(maxSeconds)),
 		mcp.WithReadOnlyHintAnnotation(true), mcp.WithDestructiveHintAnnotation(false), mcp.WithOpenWorldHintAnnotation(false),
 	), func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
@@ -48,7 +48,7 @@ func newServer(exit func(int)) *server.MCPServer {
 
 	s.AddTool(mcp.NewTool("flaky",
 		mcp.WithDescription("Fails sometimes, or ends the whole process."),
-		mcp.WithNumber("probability", mcp.Description("How probable a failure is, from 0 to 1"), mcp.DefaultNumber(0.5), mcp.Min(0), mcp.Max(1)),
+		mcp.WithNumber("probability", mcp.Description("Probability of a failure, from 0 to 1"), mcp.DefaultNumber(0.5), mcp.Min(0), mcp.Max(1)),
 		mcp.WithBoolean("crash", mcp.Description("Fail by ending the process"), mcp.DefaultBool(false)),
 		mcp.WithReadOnlyHintAnnotation(false), mcp.WithDestructiveHintAnnotation(false), mcp.WithOpenWorldHintAnnotation(false),
 	), func(_ context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) { return flaky(req, exit) })
@@ -95,7 +95,7 @@ func slow(ctx context.Context, s *server.MCPServer, req mcp.CallToolRequest) (*m
 	for done := 1; done <= steps; done++ {
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx) // the caller has gone: nobody reads it
+			return nil, context.Cause(ctx) // the caller has gone, so nothing reads this
 		case <-step.C:
 		}
 		if token == nil {
@@ -105,7 +105,7 @@ func slow(ctx context.Context, s *server.MCPServer, req mcp.CallToolRequest) (*m
 			"progressToken": token, "progress": done, "total": steps, "message": fmt.Sprintf("step %d of %d", done, steps),
 		})
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "demo-server: progress is not told:", err)
+			fmt.Fprintln(os.Stderr, "demo-server: send progress:", err)
 		}
 	}
 	return mcp.NewToolResultText(fmt.Sprintf("took %g seconds", seconds)), nil
@@ -120,8 +120,8 @@ func flaky(req mcp.CallToolRequest, exit func(int)) (*mcp.CallToolResult, error)
 		return mcp.NewToolResultText("it worked"), nil
 	}
 	if req.GetBool("crash", false) {
-		fmt.Fprintln(os.Stderr, "demo-server: crashing as told")
+		fmt.Fprintln(os.Stderr, "demo-server: crashing, as asked")
 		exit(3)
 	}
-	return mcp.NewToolResultError("failed, as it sometimes does"), nil
+	return mcp.NewToolResultError("failed, as this tool sometimes does"), nil
 }

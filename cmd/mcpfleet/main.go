@@ -1,4 +1,5 @@
-// Command mcpfleet asks a fleet of MCP servers and runs one on this machine.
+// Command mcpfleet operates a fleet of MCP servers over its HTTP API, and runs
+// a whole fleet on this machine.
 package main
 
 import (

@@ -20,7 +20,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/worker"
 )
 
-// flags is what the command line and the environment say.
+// flags are the settings from the command line and the environment.
 type flags struct {
 	node      fleet.NodeID
 	grpc      string
@@ -30,7 +30,7 @@ type flags struct {
 	dataDir   string
 	dataGiven bool
 	runtime   string
-	runtimes  []string // as --runtime says; nil: those that work here
+	runtimes  []string // from --runtime; nil for those that work here
 	zone      string
 	labels    map[string]string
 	cpus      float64
@@ -56,28 +56,28 @@ func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer
 	set := pflag.NewFlagSet("worker", pflag.ContinueOnError)
 	set.SortFlags = false
 	set.SetOutput(out)
-	set.StringVar(&name, "name", hostname, "the node's name, unique in the cluster and the same after a restart")
-	set.StringVar(&f.grpc, "grpc", "127.0.0.1:0", "where controllers are served, host:port")
-	set.StringVar(&f.gossip, "gossip", "127.0.0.1:0", "where the ring is served, host:port, TCP and UDP")
-	set.StringSliceVar(&f.join, "join", nil, "addresses of the ring, host:port; repeated or with commas; tried for ever")
-	set.StringVar(&f.advertise, "advertise", "", "host or IP that others reach this worker at (default: the listener's, or this machine's)")
-	set.StringVar(&f.dataDir, "data-dir", "", "where the worker keeps its state (default: $XDG_STATE_HOME/mcpfleet/worker-NAME)")
-	set.StringVar(&f.runtime, "runtime", "auto", "what runs replicas: podman for images, process for commands, or both with a comma; auto is podman where it works, and process")
-	set.StringVar(&f.zone, "zone", "", "the zone that replicas are spread over")
-	set.StringToStringVar(&f.labels, "label", nil, "a label that servers can ask for, key=value; repeated or with commas")
+	set.StringVar(&name, "name", hostname, "name of this node, unique in the cluster and the same after a restart")
+	set.StringVar(&f.grpc, "grpc", "127.0.0.1:0", "host:port of gRPC, for the controllers")
+	set.StringVar(&f.gossip, "gossip", "127.0.0.1:0", "host:port of gossip, TCP and UDP")
+	set.StringSliceVar(&f.join, "join", nil, "host:port of members of the cluster to join; retried until one answers; comma-separated or repeated")
+	set.StringVar(&f.advertise, "advertise", "", "host or IP at which others reach this worker (default: the listener's, or this machine's)")
+	set.StringVar(&f.dataDir, "data-dir", "", "directory for the worker's state (default: $XDG_STATE_HOME/mcpfleet/worker-NAME)")
+	set.StringVar(&f.runtime, "runtime", "auto", "runtimes that this node offers: podman for images, process for commands, or both with a comma; auto is process, and podman where it works")
+	set.StringVar(&f.zone, "zone", "", "zone of this node; replicas are spread over zones")
+	set.StringToStringVar(&f.labels, "label", nil, "label that servers can ask for, as key=value; comma-separated or repeated")
 	set.Float64Var(&f.cpus, "cpus", 0, "how many CPUs replicas may reserve (default: those of the machine or its control group)")
 	set.StringVar(&f.memory, "memory", "", "how much memory replicas may reserve, such as 4g (default: that of the machine or its control group)")
 	set.StringVar(&f.authFile, "registry-authfile", "", "credentials for image registries, as podman login writes them")
 	set.BoolVar(&f.insecure, "insecure", false, "allow listeners that other machines can reach: there is no access control yet")
-	set.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when this file descriptor ends, without waiting for replicas to be moved")
-	set.DurationVar(&f.drainTime, "drain-timeout", agent.DefaultDrainTimeout, "how long a stop of the worker waits for its replicas to be moved; a second signal ends that")
+	set.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when the pipe at this file descriptor is closed, without waiting for replicas to move")
+	set.DurationVar(&f.drainTime, "drain-timeout", agent.DefaultDrainTimeout, "on a signal to stop, how long to wait for replicas to move to other nodes; a second signal ends the wait")
 	set.BoolVar(&f.checkRuntime, "check-runtime", false, "print as JSON which runtimes work here and what the machine has, and exit")
 	set.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	set.BoolVar(&f.version, "version", false, "print the version, and exit")
 	envflag.Document(set)
 	set.Usage = func() {
-		fmt.Fprintf(out, "worker runs the replicas of one node.\n\nFlags, each with its environment variable:\n%s", set.FlagUsages())
+		fmt.Fprintf(out, "worker runs the replicas of one node.\n\nFlags and their environment variables:\n%s", set.FlagUsages())
 	}
 	err = program.Parse(set, args, lookup, func() error {
 		f.node = fleet.NodeID(name)
@@ -93,8 +93,8 @@ func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer
 	return f, nil
 }
 
-// validate returns all that is wrong with what worker.Config does not know of,
-// or knows too late.
+// validate returns every problem with the flags, joined. Flags that only
+// worker.Run can check are left to it.
 func (f *flags) validate() error {
 	var problems []error
 	wrong := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
@@ -113,18 +113,19 @@ func (f *flags) validate() error {
 			wrong("--registry-authfile: %w", err)
 		}
 	}
-	if _, err := f.reserved(fleet.Resources{}); err != nil {
+	if _, err := f.overrideCapacity(fleet.Resources{}); err != nil {
 		problems = append(problems, err)
 	}
 	return errors.Join(append(problems, program.CheckLog(f.logFormat, f.logLevel))...)
 }
 
-// exposure names the listeners and what it means to reach them.
+// exposure returns the listeners, and what anyone who can reach them can do.
 func (f *flags) exposure() (danger string, listeners []program.Listener) {
-	return "who reaches it can run programs here", []program.Listener{{Flag: "--grpc", Addr: f.grpc}, {Flag: "--gossip", Addr: f.gossip}}
+	return "anyone who can reach it can run programs here", []program.Listener{{Flag: "--grpc", Addr: f.grpc}, {Flag: "--gossip", Addr: f.gossip}}
 }
 
-// drain is the patience of a stop. worker.Config takes zero for its default.
+// drain returns the drain timeout for worker.Config, which takes zero for its
+// default.
 func (f *flags) drain() time.Duration {
 	if f.drainTime == 0 {
 		return time.Nanosecond
@@ -132,16 +133,18 @@ func (f *flags) drain() time.Duration {
 	return f.drainTime
 }
 
-// capacity is what the node offers: what there is, unless flags say otherwise.
+// capacity returns what the node offers: --cpus and --memory, or else what the
+// machine has.
 func (f *flags) capacity(root fs.FS) (fleet.Resources, error) {
-	return f.reserved(worker.Capacity(root))
+	return f.overrideCapacity(worker.Capacity(root))
 }
 
-// reserved puts what --cpus and --memory say into a capacity.
-func (f *flags) reserved(r fleet.Resources) (fleet.Resources, error) {
+// overrideCapacity replaces the parts of a capacity that --cpus and --memory
+// set.
+func (f *flags) overrideCapacity(r fleet.Resources) (fleet.Resources, error) {
 	var problems []error
 	if f.cpus < 0 {
-		problems = append(problems, errors.New("--cpus: it is negative"))
+		problems = append(problems, fmt.Errorf("--cpus: must not be negative, not %g", f.cpus))
 	}
 	if f.cpus > 0 {
 		r.CPUs = f.cpus

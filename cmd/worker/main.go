@@ -1,5 +1,5 @@
-// Command worker runs the replicas of one node: it joins the ring, serves
-// controllers over gRPC, and starts and stops replicas as they order.
+// Command worker runs the replicas of one node. It joins the gossip ring, serves
+// the controllers over gRPC, and starts and stops replicas on their orders.
 package main
 
 import (

@@ -43,7 +43,8 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// Nothing is opened where others can reach it, unless that was asked for.
+// The worker refuses listeners that other machines can reach, unless --insecure
+// is given.
 func TestExposedListeners(t *testing.T) {
 	for _, flag := range []string{"--grpc", "--gossip"} {
 		for _, addr := range []string{"0.0.0.0:0", ":0", "192.0.2.1:7947"} {
@@ -61,7 +62,7 @@ func TestExposedListeners(t *testing.T) {
 	if f, err := parseFlags([]string{"--name", "w"}, env, io.Discard); err != nil || !f.insecure {
 		t.Errorf("$MCPFLEET_INSECURE: %v", err)
 	}
-	// With it, the worker starts. Told to stop before it does, it does not stay.
+	// With --insecure the worker starts. Its context has ended, so it stops again.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var log bytes.Buffer
@@ -97,22 +98,22 @@ func TestFlagErrors(t *testing.T) {
 			t.Errorf("--memory %s: got %v", bad, err)
 		}
 	}
-	// One mistake does not hide the others.
+	// All problems are reported together.
 	env := func(name string) (string, bool) { return "soon", name == "MCPFLEET_DRAIN_TIMEOUT" }
 	_, err := parseFlags(strings.Fields("--name a --runtim podman --cpus=-1 --runtime docker --log-format xml extra"), env, io.Discard)
-	want := `6 things are wrong:
+	want := `6 problems:
   unknown flag: --runtim for "worker"; did you mean "--runtime" or "--check-runtime"?
   unexpected argument "extra": worker takes flags only
   environment variable MCPFLEET_DRAIN_TIMEOUT: "soon" is not valid for --drain-timeout (duration)
   --runtime: must be podman, process or auto, not "docker"
-  --cpus: it is negative
+  --cpus: must not be negative, not -1
   --log-format: must be text or json, not "xml"`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
 }
 
-// lines passes on what is written line by line.
+// lines is a writer that sends each line on the channel.
 type lines chan string
 
 func (l lines) Write(b []byte) (int, error) {
@@ -120,8 +121,7 @@ func (l lines) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// The program starts, prints one line of JSON, and stops in order when its
-// lifeline ends.
+// The worker prints one line of JSON, and stops in order when its lifeline ends.
 func TestRunEndsWithItsLifeline(t *testing.T) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -178,7 +178,7 @@ func TestCheckRuntime(t *testing.T) {
 		if err == nil {
 			err = json.Unmarshal(out.Bytes(), &got)
 		} else if out.Len() > 0 {
-			t.Errorf("%v: failed and printed %q", args, &out)
+			t.Errorf("%v: failed, but printed %q", args, &out)
 		}
 		return got, err
 	}
@@ -194,12 +194,12 @@ func TestCheckRuntime(t *testing.T) {
 	}
 	for _, asked := range []string{"podman", "process,podman"} {
 		if _, err := ask("--runtime", asked); err == nil || !strings.Contains(err.Error(), "podman is not installed") {
-			t.Errorf("--runtime %s: got %v; want what was asked for or an error", asked, err)
+			t.Errorf("--runtime %s: got %v, want an error about podman", asked, err)
 		}
 	}
 }
 
-// fdOf returns a descriptor of the file that run may have for itself.
+// fdOf returns a copy of the file's descriptor, which run closes.
 func fdOf(f *os.File) string {
 	defer f.Close()
 	fd, err := syscall.Dup(int(f.Fd()))

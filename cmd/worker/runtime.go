@@ -17,7 +17,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/worker"
 )
 
-// openRuntimes returns what opens the runtimes that --runtime asks for.
+// openRuntimes returns a function that opens the runtimes of --runtime.
 func (f *flags) openRuntimes(log *slog.Logger) func(context.Context) ([]fleet.Runtime, error) {
 	return func(ctx context.Context) ([]fleet.Runtime, error) {
 		offered, _, err := f.open(ctx, log, f.dataDir)
@@ -25,8 +25,8 @@ func (f *flags) openRuntimes(log *slog.Logger) func(context.Context) ([]fleet.Ru
 	}
 }
 
-// open opens the runtimes that are asked for. Asked for auto it leaves out
-// podman where that does not work, and says why. It opens all or none.
+// open opens the runtimes of --runtime, all or none. With auto it leaves podman
+// out where that does not work, and noPodman says why.
 func (f *flags) open(ctx context.Context, log *slog.Logger, dataDir string) (offered []fleet.Runtime, noPodman string, err error) {
 	auto := f.runtimes == nil
 	if auto || slices.Contains(f.runtimes, fleet.RuntimePodman) {
@@ -38,7 +38,7 @@ func (f *flags) open(ctx context.Context, log *slog.Logger, dataDir string) (off
 			return nil, "", fmt.Errorf("podman does not work here: %w", err)
 		default:
 			noPodman = "podman does not work here: " + err.Error()
-			log.Warn("images cannot run on this node", "reason", noPodman)
+			log.Warn("this node cannot run images", "reason", noPodman)
 		}
 	}
 	if auto || slices.Contains(f.runtimes, fleet.RuntimeProcess) {
@@ -61,17 +61,17 @@ func closeAll(ctx context.Context, offered []fleet.Runtime) error {
 	return errors.Join(errs...)
 }
 
-// check is what --check-runtime prints.
+// check is the output of --check-runtime.
 type check struct {
 	Runtimes []string `json:"runtimes"`
-	Reason   string   `json:"reason"` // why podman is left out, if that was not asked for
-	CPUs     float64  `json:"cpus"`   // of the machine, or what flags say
+	Reason   string   `json:"reason"` // why --runtime auto leaves podman out
+	CPUs     float64  `json:"cpus"`   // from --cpus, or else of the machine
 	Memory   int64    `json:"memory"`
 }
 
 // checkRuntime prints which runtimes work here, and what the machine has. It
-// uses the data directory only when that was given: the default one may belong
-// to a worker that runs.
+// uses the data directory only if --data-dir is given, since the default one
+// may belong to a running worker.
 func checkRuntime(ctx context.Context, f *flags, capacity fleet.Resources, log *slog.Logger, stdout io.Writer) (err error) {
 	dir := f.dataDir
 	if f.dataGiven {

@@ -1,8 +1,8 @@
-// Package cmdline finds everything that is wrong with the flags of a command
-// line. The flag library stops at the first mistake; a user wants to hear of
-// all of them, and what an unknown name was probably meant to be.
+// Package cmdline parses command lines and reports every problem with their
+// flags. The flag library alone stops at the first mistake. For an unknown flag
+// the error suggests the flags with similar names.
 //
-// It keeps nothing and starts no goroutine.
+// The package has no state and starts no goroutine.
 package cmdline
 
 import (
@@ -16,11 +16,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/nearest"
 )
 
-// Parse parses arguments into flags and returns what is wrong with them, one
-// error for each flag. What is wrong is left out, so that the flags and the
-// arguments between them are those that were fine. The command is the name that
-// a user knows: "mcpfleet apply". A request for help is the only error that is
-// pflag.ErrHelp.
+// Parse parses arguments into flags and returns one error for each flag that is
+// wrong. It skips wrong flags, so afterwards flags has the valid flags and the
+// arguments between them. command is the name that the user knows, such as
+// "mcpfleet apply". If the user asks for help, pflag.ErrHelp is the only error.
 func Parse(command string, flags *pflag.FlagSet, args []string) []error {
 	var problems []error
 	for {
@@ -43,19 +42,19 @@ func Parse(command string, flags *pflag.FlagSet, args []string) []error {
 // UnknownFlag is the error for a flag that a command does not have.
 type UnknownFlag struct {
 	Name  string
-	Meant bool // the text proposes another one
+	Meant bool // the text suggests a flag with a similar name
 	text  string
 }
 
 func (e *UnknownFlag) Error() string { return e.text }
 
-// Join makes one error of several problems, each on a line of its own. Joined
-// errors among them count one by one, and nil errors not at all.
+// Join returns one error for several problems, each on a line of its own. It
+// takes joined errors apart and leaves out nil errors.
 func Join(problems ...error) error {
 	if problems = flat(problems); len(problems) < 2 {
 		return errors.Join(problems...)
 	}
-	text := fmt.Sprintf("%d things are wrong:", len(problems))
+	text := fmt.Sprintf("%d problems:", len(problems))
 	for _, p := range problems {
 		text += "\n  " + strings.ReplaceAll(p.Error(), "\n", "\n  ")
 	}
@@ -120,31 +119,31 @@ func visible(flags *pflag.FlagSet) (names []string) {
 	return names
 }
 
-// find returns where the arguments that an error of the flag library is about
-// begin, and how many they are. None are 0. A word after an unknown flag is its
-// value when the flag that was probably meant has one.
+// find locates the arguments that caused an error of the flag library: the
+// index of the first, and their number, which is 0 if there are none. A word
+// after an unknown flag belongs to it if the most similar flag takes a value.
 func find(flags *pflag.FlagSet, args []string, err error) (from, n int) {
 	unknown, value, missing, syntax := new(pflag.NotExistError), new(pflag.InvalidValueError), new(pflag.ValueRequiredError), new(pflag.InvalidSyntaxError)
-	is := func(string) bool { return false }
+	matches := func(string) bool { return false }
 	switch {
 	case errors.As(err, &unknown):
-		is = named(unknown.GetSpecifiedName(), unknown.GetSpecifiedShortnames())
+		matches = named(unknown.GetSpecifiedName(), unknown.GetSpecifiedShortnames())
 	case errors.As(err, &missing):
-		is = named(missing.GetSpecifiedName(), missing.GetSpecifiedShortnames())
+		matches = named(missing.GetSpecifiedName(), missing.GetSpecifiedShortnames())
 	case errors.As(err, &syntax):
-		is = func(arg string) bool { return arg == syntax.GetSpecifiedFlag() }
+		matches = func(arg string) bool { return arg == syntax.GetSpecifiedFlag() }
 	case errors.As(err, &value):
 		f, text := value.GetFlag(), value.GetValue()
 		for i, arg := range args {
 			switch {
-			case arg == "--"+f.Name+"="+text, short(arg, f) && strings.HasSuffix(arg, text) && text != "":
+			case arg == "--"+f.Name+"="+text, hasShorthand(arg, f) && strings.HasSuffix(arg, text) && text != "":
 				return i, 1
-			case (arg == "--"+f.Name || short(arg, f)) && i+1 < len(args) && args[i+1] == text:
+			case (arg == "--"+f.Name || hasShorthand(arg, f)) && i+1 < len(args) && args[i+1] == text:
 				return i, 2
 			}
 		}
 	}
-	i := slices.IndexFunc(args, is)
+	i := slices.IndexFunc(args, matches)
 	if i < 0 {
 		return 0, 0
 	}
@@ -156,8 +155,8 @@ func find(flags *pflag.FlagSet, args []string, err error) (from, n int) {
 	return i, 1
 }
 
-// named matches the argument that names a flag by its name, or within a group
-// of shorthands.
+// named returns a function that matches the argument with a flag, by its name
+// or within a group of shorthands.
 func named(name, shorthands string) func(arg string) bool {
 	return func(arg string) bool {
 		if shorthands != "" {
@@ -167,6 +166,6 @@ func named(name, shorthands string) func(arg string) bool {
 	}
 }
 
-func short(arg string, f *pflag.Flag) bool {
+func hasShorthand(arg string, f *pflag.Flag) bool {
 	return f.Shorthand != "" && strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--") && strings.Contains(arg, f.Shorthand)
 }

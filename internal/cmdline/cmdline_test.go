@@ -14,7 +14,7 @@ import (
 func TestParse(t *testing.T) {
 	for name, tt := range map[string]struct {
 		args string
-		want string // the problems, one a line
+		want string // the problems, one per line
 		rest string // the arguments between the flags
 	}{
 		"nothing wrong":           {"--workers 3 a -v b", "", "a b"},
@@ -45,7 +45,7 @@ func TestParse(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), tt.want)
 			}
 			if !slices.Equal(flags.Args(), strings.Fields(tt.rest)) {
-				t.Errorf("left are %q, want %q", flags.Args(), tt.rest)
+				t.Errorf("got the arguments %q, want %q", flags.Args(), tt.rest)
 			}
 		})
 	}
@@ -65,7 +65,7 @@ func TestJoin(t *testing.T) {
 		t.Errorf("got %v and %v", Join(nil), Join(one))
 	}
 	got := Join(nil, errors.Join(one, nil, two))
-	if got.Error() != "2 things are wrong:\n  one\n  two" || !errors.Is(got, one) || !errors.Is(got, two) {
+	if got.Error() != "2 problems:\n  one\n  two" || !errors.Is(got, one) || !errors.Is(got, two) {
 		t.Errorf("got %v", got)
 	}
 }

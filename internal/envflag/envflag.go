@@ -1,9 +1,10 @@
-// Package envflag gives every flag of a program an environment variable: the
-// flag's name in upper case with underscores, after MCPFLEET_. A flag on the
-// command line wins, an empty variable counts as none. Flags that ask for
-// something else than the program's work (help, version, recover) have none.
+// Package envflag gives every flag of a program an environment variable. Its
+// name is the flag's in upper case with underscores, after MCPFLEET_. A flag on
+// the command line takes precedence, and an empty variable counts as not set.
+// The flags help, version and recover replace the program's work by something
+// else and have no variable.
 //
-// It keeps nothing and starts no goroutine.
+// The package has no state and starts no goroutine.
 package envflag
 
 import (
@@ -14,7 +15,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Prefix begins the name of every variable.
+// Prefix is the prefix of all variables.
 const Prefix = "MCPFLEET_"
 
 // Name returns the name of the variable for a flag.
@@ -22,14 +23,14 @@ func Name(flag string) string {
 	return Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// Apply sets the flags that were not given from their variables, after the
-// flags were parsed. The function lookup is os.LookupEnv. Each variable that its
-// flag refuses is an error that names both, joined to the others; flags set so
-// count as changed.
+// Apply sets flags that are not on the command line from their variables. It is
+// called after the flags are parsed. lookup is os.LookupEnv. The error joins one
+// error for each variable with an invalid value. Flags that Apply sets count as
+// changed.
 func Apply(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 	var problems []error
 	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Changed || asks(f) {
+		if f.Changed || hasNoVariable(f) {
 			return
 		}
 		value, found := lookup(Name(f.Name))
@@ -37,22 +38,22 @@ func Apply(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 			return
 		}
 		if setErr := flags.Set(f.Name, value); setErr != nil {
-			// The flag's own error holds only what is said here.
+			// The flag's own error adds nothing to this text.
 			problems = append(problems, fmt.Errorf("environment variable %s: %q is not valid for --%s (%s)", Name(f.Name), value, f.Name, f.Value.Type()))
 		}
 	})
 	return errors.Join(problems...)
 }
 
-// Document adds the names of the variables to the flags' usage.
+// Document adds the names of the variables to the usage of the flags.
 func Document(flags *pflag.FlagSet) {
 	flags.VisitAll(func(f *pflag.Flag) {
-		if !asks(f) && !f.Hidden {
+		if !hasNoVariable(f) && !f.Hidden {
 			f.Usage += " [$" + Name(f.Name) + "]"
 		}
 	})
 }
 
-func asks(f *pflag.Flag) bool {
+func hasNoVariable(f *pflag.Flag) bool {
 	return f.Name == "help" || f.Name == "version" || f.Name == "recover"
 }

@@ -17,15 +17,15 @@ func TestApply(t *testing.T) {
 		wait    time.Duration
 		wantErr string
 	}{
-		{name: "nothing said", want: "default", wait: time.Second},
+		{name: "nothing is set", want: "default", wait: time.Second},
 		{name: "from the environment", env: map[string]string{"MCPFLEET_DATA_DIR": "/e", "MCPFLEET_WAIT": "3s"}, want: "/e", wait: 3 * time.Second},
-		{name: "the command line wins", args: []string{"--data-dir=/c"}, env: map[string]string{"MCPFLEET_DATA_DIR": "/e"}, want: "/c", wait: time.Second},
-		{name: "so it does with the default's own value", args: []string{"--data-dir=default"}, env: map[string]string{"MCPFLEET_DATA_DIR": "/e"}, want: "default", wait: time.Second},
-		{name: "empty is none", env: map[string]string{"MCPFLEET_WAIT": ""}, want: "default", wait: time.Second},
-		{name: "refused", env: map[string]string{"MCPFLEET_WAIT": "soon"}, wantErr: `environment variable MCPFLEET_WAIT: "soon" is not valid for --wait (duration)`},
-		{name: "all that are refused", env: map[string]string{"MCPFLEET_WAIT": "soon", "MCPFLEET_COUNT": "few"},
+		{name: "the command line takes precedence", args: []string{"--data-dir=/c"}, env: map[string]string{"MCPFLEET_DATA_DIR": "/e"}, want: "/c", wait: time.Second},
+		{name: "also with the default value", args: []string{"--data-dir=default"}, env: map[string]string{"MCPFLEET_DATA_DIR": "/e"}, want: "default", wait: time.Second},
+		{name: "an empty variable is not set", env: map[string]string{"MCPFLEET_WAIT": ""}, want: "default", wait: time.Second},
+		{name: "an invalid value", env: map[string]string{"MCPFLEET_WAIT": "soon"}, wantErr: `environment variable MCPFLEET_WAIT: "soon" is not valid for --wait (duration)`},
+		{name: "several invalid values", env: map[string]string{"MCPFLEET_WAIT": "soon", "MCPFLEET_COUNT": "few"},
 			wantErr: "environment variable MCPFLEET_COUNT: \"few\" is not valid for --count (int)\nenvironment variable MCPFLEET_WAIT: \"soon\" is not valid for --wait (duration)"},
-		{name: "help has none", env: map[string]string{"MCPFLEET_HELP": "true"}, want: "default", wait: time.Second},
+		{name: "help has no variable", env: map[string]string{"MCPFLEET_HELP": "true"}, want: "default", wait: time.Second},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

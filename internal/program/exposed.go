@@ -12,15 +12,15 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/cmdline"
 )
 
-// lookupTimeout bounds the question which addresses a name has.
+// lookupTimeout bounds the DNS lookup of a listener's host name.
 const lookupTimeout = 5 * time.Second
 
-// Listener is where a flag makes a program listen.
+// Listener is an address to listen on and the flag that set it.
 type Listener struct{ Flag, Addr string }
 
-// RefuseIfExposed refuses to listen where other machines might reach the
-// program, unless the operator said that this is meant. danger is what who
-// reaches it can do. An address that is none is left to whoever listens there.
+// RefuseIfExposed returns an error if other machines could reach one of the
+// listeners, unless insecure is set. danger says what an attacker could do.
+// Malformed addresses are not reported: listening on them fails anyway.
 func RefuseIfExposed(insecure bool, danger string, listeners ...Listener) error {
 	if insecure {
 		return nil
@@ -29,13 +29,14 @@ func RefuseIfExposed(insecure bool, danger string, listeners ...Listener) error 
 	for _, l := range listeners {
 		if exposed(l.Addr) {
 			problems = append(problems, fmt.Errorf("%s: other machines could reach %s, and there is no access control yet: %s; "+
-				"listen on 127.0.0.1, or say --insecure when only machines that may do so can reach it", l.Flag, l.Addr, danger))
+				"listen on 127.0.0.1, or pass --insecure if only trusted machines can reach it", l.Flag, l.Addr, danger))
 		}
 	}
 	return Usage(cmdline.Join(problems...))
 }
 
-// WarnIfExposed says what listeners mean that other machines can reach.
+// WarnIfExposed logs a warning if other machines can reach one of the
+// addresses. danger says what an attacker could do.
 func WarnIfExposed(log *slog.Logger, danger string, addrs ...string) {
 	var open []string
 	for _, addr := range addrs {
@@ -48,12 +49,12 @@ func WarnIfExposed(log *slog.Logger, danger string, addrs ...string) {
 	}
 }
 
-// exposed tells whether a listener at host:port may be reached from elsewhere.
-// A name is safe only when it resolves, and to loopback addresses alone.
+// exposed reports whether other machines might reach a listener at host:port.
+// A host name is safe only if it resolves to loopback addresses alone.
 func exposed(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return false // nobody can listen there
+		return false // listening there fails
 	}
 	if host == "" {
 		return true

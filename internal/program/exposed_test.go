@@ -20,7 +20,7 @@ func TestExposed(t *testing.T) {
 		"192.0.2.1:80":                  true,
 		"[fe80::1%lo]:80":               true,
 		"no-such-host.invalid:80":       true,
-		"127.0.0.1":                     false, // no listener's address at all
+		"127.0.0.1":                     false, // without a port nothing can listen
 		"127.0.0.1.example.invalid:443": true,
 	} {
 		if got := exposed(addr); got != want {
@@ -31,7 +31,7 @@ func TestExposed(t *testing.T) {
 
 func TestRefuseIfExposed(t *testing.T) {
 	listeners := []Listener{{"--gossip", "127.0.0.1:0"}, {"--grpc", "0.0.0.0:7947"}}
-	err := RefuseIfExposed(false, "who reaches it can run programs here", listeners...)
+	err := RefuseIfExposed(false, "anyone who can reach it can run programs here", listeners...)
 	var usage *usageError
 	if !errors.As(err, &usage) {
 		t.Fatalf("got %v, want bad usage", err)

@@ -10,23 +10,26 @@ import (
 
 const (
 	memoryPeriod = 5 * time.Second
-	// idleBytes allocated in a period are housekeeping (the leader of three idle
-	// controllers allocates half as much, and would keep 16 MiB of garbage),
-	// busyBytes since memory was last given back are worth giving back.
-	idleBytes, busyBytes = 8 << 20, 4 << 20
+	// A process that allocates less than idleBytes in a period is idle. The
+	// leader of three idle controllers allocates half as much, and would keep
+	// 16 MiB of garbage.
+	idleBytes = 8 << 20
+	// Returning memory pays off once busyBytes have been allocated since the
+	// last time.
+	busyBytes = 4 << 20
 )
 
-// ReturnMemory gives memory back to the system whenever the process falls idle
-// after work, until ctx ends: the runtime by itself would take minutes, and
-// with a rare collector keep what the last burst needed. The returned function
-// waits for that end.
+// ReturnMemory returns memory to the operating system whenever the process
+// becomes idle after work. The Go runtime alone would take minutes, and with
+// the high GOGC of TuneGC it would keep the memory of the last burst. It runs
+// until ctx ends; the returned function waits for that.
 func ReturnMemory(ctx context.Context) (wait func()) {
 	var owned sync.WaitGroup
 	owned.Go(func() {
 		tick := time.NewTicker(memoryPeriod)
 		defer tick.Stop()
 		sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-		watch := new(idleness)
+		detector := new(idleDetector)
 		for {
 			select {
 			case <-ctx.Done():
@@ -34,7 +37,7 @@ func ReturnMemory(ctx context.Context) (wait func()) {
 			case <-tick.C:
 			}
 			metrics.Read(sample)
-			if watch.look(sample[0].Value.Uint64()) {
+			if detector.sample(sample[0].Value.Uint64()) {
 				debug.FreeOSMemory()
 			}
 		}
@@ -42,18 +45,20 @@ func ReturnMemory(ctx context.Context) (wait func()) {
 	return owned.Wait
 }
 
-// idleness finds the end of work in the bytes ever allocated.
-type idleness struct {
-	last, given uint64
+// idleDetector detects the end of a burst of work from the total of bytes
+// allocated so far.
+type idleDetector struct {
+	last     uint64 // the total at the last sample
+	returned uint64 // the total when memory was last returned
 }
 
-// look tells whether memory should be given back now.
-func (i *idleness) look(allocated uint64) bool {
-	idle := allocated-i.last < idleBytes
-	i.last = allocated
-	if !idle || allocated-i.given < busyBytes {
+// sample reports whether memory should be returned now.
+func (d *idleDetector) sample(allocated uint64) bool {
+	idle := allocated-d.last < idleBytes
+	d.last = allocated
+	if !idle || allocated-d.returned < busyBytes {
 		return false
 	}
-	i.given = allocated
+	d.returned = allocated
 	return true
 }

@@ -1,9 +1,10 @@
-// Package program holds what the two programs, controller and worker, do alike
-// before and after their work: logger, stop signals and lifeline, listeners that
-// others must not reach, the garbage collector's settings, the first line of
-// output. It is for cmd/ only.
+// Package program is the frame that the controller and worker programs share:
+// flags, logger, stop signals and lifeline, the check for exposed listeners,
+// the garbage collector's settings, and the line on stdout that announces the
+// addresses. It is for cmd/ only.
 //
-// The goroutines of Context and Stops end with the functions that they return.
+// The functions that Context, Stops and ReturnMemory return end the goroutines
+// that these have started.
 package program
 
 import (
@@ -31,25 +32,27 @@ import (
 )
 
 const (
-	// lastLines bounds how long the end of a program waits until its log is written.
-	lastLines = 2 * time.Second
-	// announceWithin is how long the start of a program waits for whoever reads
-	// where it listens.
-	announceWithin = time.Second
+	// flushTimeout bounds how long a program that ends waits for its log to be
+	// written.
+	flushTimeout = 2 * time.Second
+	// announceTimeout bounds how long a program that starts waits for a reader
+	// of its addresses.
+	announceTimeout = time.Second
 )
 
-// Main runs a program and returns its exit code: 0, 1 for an error, 2 for bad
-// usage (an error that Usage made). The error is told on stderr.
+// Main runs a program and returns its exit code: 0 for success, 2 for an error
+// that Usage made, 1 for any other. It prints the error to stderr.
 //
-// What the program and its libraries write to stderr goes through a sink: a
-// reader that does not read makes nobody wait.
+// The program and its libraries write to stderr through a sink, so that a
+// reader that stops reading does not block them.
 func Main(name string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error) int {
-	// A log whose reader is gone must not end a program before it has stopped
-	// in order. Ignoring the signal instead would be inherited by children.
+	// A program whose log has lost its reader must still stop in order, so
+	// SIGPIPE must not kill it. Ignoring the signal would be inherited by
+	// children, so it is caught instead.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	stderr := sink.New(sink.Config{Out: os.Stderr})
-	defer stderr.Close(lastLines)
-	log.SetOutput(stderr) // for libraries that know nothing better
+	defer stderr.Close(flushTimeout)
+	log.SetOutput(stderr) // for libraries that use the standard logger
 	err := run(context.Background(), os.Args[1:], os.Stdout, stderr)
 	var usage *usageError
 	switch {
@@ -69,7 +72,7 @@ type usageError struct{ err error }
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
-// Usage marks an error as one of the command line.
+// Usage marks an error as a mistake on the command line. It returns nil for nil.
 func Usage(err error) error {
 	if err == nil {
 		return nil
@@ -77,9 +80,9 @@ func Usage(err error) error {
 	return &usageError{err}
 }
 
-// Parse parses a program's arguments and the environment into its flags. Its
-// error is one of Usage, or pflag.ErrHelp, and tells all that is wrong with
-// them, together with what check finds: a program's own rules for flags.
+// Parse sets a program's flags from its arguments and the environment, and
+// then calls check, which has the program's own rules. The error lists every
+// problem. It is made by Usage, or is pflag.ErrHelp.
 func Parse(set *pflag.FlagSet, args []string, lookup func(string) (string, bool), check func() error) error {
 	problems := cmdline.Parse(set.Name(), set, args)
 	if len(problems) == 1 && errors.Is(problems[0], pflag.ErrHelp) {
@@ -92,9 +95,9 @@ func Parse(set *pflag.FlagSet, args []string, lookup func(string) (string, bool)
 	return Usage(cmdline.Join(problems...))
 }
 
-// Logger makes a logger of the format (text or json) and level (debug, info,
-// warn or error) that flags asked for. When w is a sink, it reports dropped
-// lines in the same format.
+// Logger returns a logger that writes to w, with a format of text or json and
+// a level of debug, info, warn or error. If w is a sink, dropped lines are
+// reported in the same format.
 func Logger(w io.Writer, format, level string) (*slog.Logger, error) {
 	if err := CheckLog(format, level); err != nil {
 		return nil, err
@@ -118,8 +121,8 @@ func Logger(w io.Writer, format, level string) (*slog.Logger, error) {
 	return slog.New(handler(w, &slog.HandlerOptions{Level: l})), nil
 }
 
-// LogDropped returns what counts the dropped lines of a log; nil if w is no
-// sink.
+// LogDropped returns a function that counts the dropped lines of a log. It
+// returns nil if w is not a sink.
 func LogDropped(w io.Writer) func() uint64 {
 	if s, ok := w.(*sink.Sink); ok {
 		return s.Dropped
@@ -127,7 +130,7 @@ func LogDropped(w io.Writer) func() uint64 {
 	return nil
 }
 
-// CheckLog returns what is wrong with the format and the level of a log.
+// CheckLog checks the values of --log-format and --log-level.
 func CheckLog(format, level string) error {
 	var problems []error
 	if formats := []string{"text", "json"}; !slices.Contains(formats, format) {
@@ -140,19 +143,20 @@ func CheckLog(format, level string) error {
 	return errors.Join(problems...)
 }
 
-// StateHome is where programs keep state of a user.
+// StateHome returns the directory for the state of the user's programs, as the
+// XDG base directories define it.
 func StateHome(lookup func(string) (string, bool)) string {
 	if dir, ok := lookup("XDG_STATE_HOME"); ok && filepath.IsAbs(dir) {
 		return dir
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		home = os.TempDir() // no home: a container's bare user
+		home = os.TempDir() // a user without a home, as in some containers
 	}
 	return filepath.Join(home, ".local", "state")
 }
 
-// PrintLine writes one line of JSON.
+// PrintLine writes v as one line of JSON.
 func PrintLine(w io.Writer, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -164,20 +168,20 @@ func PrintLine(w io.Writer, v any) error {
 	return nil
 }
 
-// Announce writes one line of JSON to stdout: where a program listens, for
-// whoever started it. If that cannot be written, or nobody reads it, the
-// program goes on all the same: stdout may be the log that is stalled.
+// Announce writes v, the addresses of the program, to stdout as one line of
+// JSON for the parent process. A failed write is logged. Announce does not wait
+// longer than a second for a reader: stdout may be a stalled log.
 func Announce(stdout io.Writer, v any, log *slog.Logger) {
 	announced := make(chan error, 1)
 	go func() { announced <- PrintLine(stdout, v) }() // without a reader it lasts as long as the program
-	timer := time.NewTimer(announceWithin)
+	timer := time.NewTimer(announceTimeout)
 	defer timer.Stop()
 	select {
 	case err := <-announced:
 		if err != nil {
-			log.Warn("the addresses cannot be told on stdout", "reason", err, "addresses", v)
+			log.Warn("could not write the addresses to stdout", "err", err, "addresses", v)
 		}
 	case <-timer.C:
-		log.Warn("nobody reads the addresses on stdout: going on", "addresses", v)
+		log.Warn("the addresses on stdout have no reader", "addresses", v)
 	}
 }

@@ -15,7 +15,8 @@ type broken struct{}
 
 func (broken) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
 
-// Where a program listens is told, but it starts whoever reads that.
+// Announce writes the addresses, but neither a broken stdout nor a missing
+// reader stops the program.
 func TestAnnounce(t *testing.T) {
 	var log bytes.Buffer
 	where := map[string]string{"http": "127.0.0.1:1"}
@@ -32,18 +33,18 @@ func TestAnnounce(t *testing.T) {
 	}
 	announce(broken{})
 	if got := log.String(); !strings.Contains(got, "no space left on device") || !strings.Contains(got, "127.0.0.1:1") {
-		t.Errorf("of a stdout that cannot be written the log says %q", got)
+		t.Errorf("stdout cannot be written: got the log %q", got)
 	}
 	synctest.Test(t, func(t *testing.T) {
 		read, write := io.Pipe()
 		announce(write)
-		if got := log.String(); !strings.Contains(got, "nobody reads") || !strings.Contains(got, "127.0.0.1:1") {
-			t.Errorf("of a stdout that nobody reads the log says %q", got)
+		if got := log.String(); !strings.Contains(got, "no reader") || !strings.Contains(got, "127.0.0.1:1") {
+			t.Errorf("stdout has no reader: got the log %q", got)
 		}
 		late := make([]byte, 100)
 		n, err := read.Read(late)
 		if err != nil || string(late[:n]) != out.String() {
-			t.Errorf("a late reader gets %q, %v, want %q", late[:n], err, &out)
+			t.Errorf("a late reader got %q, %v, want %q", late[:n], err, &out)
 		}
 	})
 }

@@ -12,9 +12,12 @@ import (
 	"time"
 )
 
-// Context makes a context that the first INT or TERM ends. A second one kills,
-// unless there is a lifeline (a file descriptor, not negative): then its end
-// ends the context too, and whoever holds it decides.
+// Context returns a context that the first INT or TERM cancels, and a function
+// that releases it. A second signal kills the process.
+//
+// lifeline is the file descriptor of a pipe, or negative for none. With a
+// lifeline, its end cancels the context too, and signals never kill: that is
+// left to the parent process.
 func Context(ctx context.Context, lifeline int) (context.Context, func()) {
 	ctx, restore := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	if lifeline < 0 {
@@ -22,50 +25,51 @@ func Context(ctx context.Context, lifeline int) (context.Context, func()) {
 		return ctx, restore
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	held := hold(lifeline, cancel)
+	watch := watchLifeline(lifeline, cancel)
 	return ctx, func() {
 		cancel(nil)
-		held.release()
+		watch.close()
 		restore()
 	}
 }
 
-// Haste is how a program that stops is told to be quicker.
+// Haste tells a program that is stopping to stop faster.
 type Haste struct {
-	Hurry <-chan struct{} // closed when it shall wait for little
-	Now   <-chan struct{} // closed when it shall wait for nothing; after Hurry
+	Hurry <-chan struct{} // closed to shorten all waits
+	Now   <-chan struct{} // closed to end all waits; after Hurry
 }
 
 // copyWithin is how soon after a signal the same one counts as its copy.
 const copyWithin = 50 * time.Millisecond
 
-// Signals tells signals from their copies: timeout(1), among others, sends a
-// signal to a process and then to its whole group, which is not somebody who
-// asks twice. The zero value is ready for use, by one goroutine at a time.
+// Signals recognizes copies of a signal. timeout(1), for one, signals a process
+// and then its whole process group, which must not count as a second request.
+// The zero value is ready for use, by one goroutine at a time.
 type Signals struct {
 	last os.Signal
 	at   time.Time
 }
 
-// Copy reports whether a signal that came now is a copy of the one before.
+// Copy reports whether s, received now, is a copy of the signal before it.
 func (k *Signals) Copy(s os.Signal, now time.Time) bool {
 	copied := s == k.last && now.Sub(k.at) < copyWithin
 	k.last, k.at = s, now
 	return copied
 }
 
-// Stops is Context for a program that takes its time to stop: the first INT or
-// TERM ends the context, and a second one, or the end of the lifeline, closes
-// Hurry too. A further one kills, or closes Now if there is a lifeline.
+// Stops is like Context, for a program that takes a while to stop. The first
+// INT or TERM cancels the context. A second one closes Hurry. A third one kills
+// the process or, with a lifeline, closes Now. The end of the lifeline cancels
+// the context and closes Hurry.
 func Stops(ctx context.Context, lifeline int) (_ context.Context, _ Haste, release func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	rush, now := make(chan struct{}), make(chan struct{})
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	released, ended := make(chan struct{}), make(chan error, 1)
-	var held *holder
+	var watch *lifelineWatch
 	if lifeline >= 0 {
-		held = hold(lifeline, func(err error) { ended <- err })
+		watch = watchLifeline(lifeline, func(err error) { ended <- err })
 	}
 	var owned sync.WaitGroup
 	owned.Go(func() {
@@ -111,33 +115,35 @@ func Stops(ctx context.Context, lifeline int) (_ context.Context, _ Haste, relea
 		cancel(nil)
 		close(released)
 		owned.Wait()
-		if held != nil {
-			held.release()
+		if watch != nil {
+			watch.close()
 		}
 		signal.Stop(signals)
 	})
 }
 
-// holder waits for the end of a lifeline.
-type holder struct {
+// lifelineWatch waits for the end of a lifeline.
+type lifelineWatch struct {
 	pipe *os.File
 	done sync.WaitGroup
 }
 
-// hold calls ended once: when the lifeline has ended, or is released.
-func hold(fd int, ended func(error)) *holder {
-	// Made non-blocking, or the read would keep a thread and outlive close.
+// watchLifeline calls ended once, when the lifeline has ended or the watch is
+// closed.
+func watchLifeline(fd int, ended func(error)) *lifelineWatch {
+	// Without non-blocking mode the read would occupy a thread, and close would
+	// not end it.
 	_ = syscall.SetNonblock(fd, true)
-	syscall.CloseOnExec(fd) // replicas are no part of it
-	h := &holder{pipe: os.NewFile(uintptr(fd), "lifeline")}
-	h.done.Go(func() {
-		_, err := io.Copy(io.Discard, h.pipe)
+	syscall.CloseOnExec(fd) // replicas must not inherit it
+	w := &lifelineWatch{pipe: os.NewFile(uintptr(fd), "lifeline")}
+	w.done.Go(func() {
+		_, err := io.Copy(io.Discard, w.pipe)
 		ended(errors.Join(errors.New("the lifeline ended"), err))
 	})
-	return h
+	return w
 }
 
-func (h *holder) release() {
-	h.pipe.Close()
-	h.done.Wait()
+func (w *lifelineWatch) close() {
+	w.pipe.Close()
+	w.done.Wait()
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// The test binary is also the program that is told to stop.
+// The test binary also serves as the program that gets the signals.
 func TestMain(m *testing.M) {
 	if how := os.Getenv("PROGRAM_TEST_LIFELINE"); how != "" {
 		os.Exit(stopped(how))
@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// stopped tells on stdout what it is told, until it is killed or hurried.
+// stopped prints each request to stop to stdout. It ends when its stdin does.
 func stopped(how string) int {
 	lifeline := -1
 	if how == "yes" {
@@ -39,7 +39,7 @@ func stopped(how string) int {
 			fmt.Println("waits for nothing")
 		}()
 	}
-	_, _ = io.Copy(io.Discard, os.Stdin) // until the test lets it go
+	_, _ = io.Copy(io.Discard, os.Stdin) // until the test closes it
 	fmt.Println("ends")
 	return 0
 }
@@ -113,7 +113,7 @@ func (p *program) ended(want string) {
 	}
 }
 
-func TestSignalsTellsCopies(t *testing.T) {
+func TestSignalsCopy(t *testing.T) {
 	var known Signals
 	now := time.Unix(0, 0)
 	for _, c := range []struct {
@@ -122,11 +122,11 @@ func TestSignalsTellsCopies(t *testing.T) {
 		after time.Duration // since the signal before
 		want  bool
 	}{
-		{"the first", syscall.SIGINT, 0, false},
-		{"sent to the process and its group", syscall.SIGINT, time.Millisecond, true},
-		{"and by its parent, too", syscall.SIGINT, 40 * time.Millisecond, true},
-		{"another", syscall.SIGTERM, time.Millisecond, false},
-		{"somebody who asks twice", syscall.SIGTERM, 200 * time.Millisecond, false},
+		{"the first signal", syscall.SIGINT, 0, false},
+		{"the copy for the process group", syscall.SIGINT, time.Millisecond, true},
+		{"another copy, from the parent", syscall.SIGINT, 40 * time.Millisecond, true},
+		{"another signal", syscall.SIGTERM, time.Millisecond, false},
+		{"the same signal, later", syscall.SIGTERM, 200 * time.Millisecond, false},
 	} {
 		now = now.Add(c.after)
 		if got := known.Copy(c.s, now); got != c.want {
