@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -27,18 +28,18 @@ const progressPeriod = 100 * time.Millisecond
 func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cancel func(timeout bool)) {
 	r := a.replica(req.Replica)
 	if r == nil {
-		return undelivered(events, 0, errors.New("its node does not run it"))
+		return undelivered(a.log.With("replica", string(req.Replica)), &req, events, 0, errors.New("its node does not run it"))
 	}
 	// Counted before it is asked whether calls are taken: a drain that begins
 	// now sees either the call or nothing.
 	r.running.Add(1)
 	if !r.open.Load() {
 		r.callEnded()
-		return undelivered(events, r.ongoing.Load(), errors.New("it takes no calls"))
+		return undelivered(r.log, &req, events, r.ongoing.Load(), errors.New("it takes no calls"))
 	}
-	c := &call{r: r, events: events}
+	c := &call{r: r, events: events, began: time.Now()}
 	c.msg = stdio.Call{
-		Method: req.Method, Params: req.Params, Progress: true,
+		Method: req.Method, Params: req.Params, Trace: req.Trace, Progress: true,
 		OnProgress: c.progress, Done: c.done, Released: c.released,
 	}
 	r.ongoing.Add(1)
@@ -46,14 +47,17 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 	if err != nil {
 		ongoing := r.ongoing.Add(-1)
 		r.callEnded()
-		return undelivered(events, ongoing, err)
+		return undelivered(r.log, &req, events, ongoing, err)
 	}
 	r.total.Add(1)
 	c.pending = pending
 	return c.cancel
 }
 
-func undelivered(events func(fleet.CallEvent), ongoing int64, why error) func(bool) {
+// undelivered answers a call that the replica does not get. The controller
+// sends it elsewhere, so it is logged at debug level.
+func undelivered(log *slog.Logger, req *fleet.CallRequest, events func(fleet.CallEvent), ongoing int64, why error) func(bool) {
+	log.Debug("call not delivered", req.Trace.Attr(), "method", req.Method, "err", why)
 	events(fleet.CallEvent{
 		Kind:    fleet.CallReply,
 		Err:     fmt.Errorf("%w: %w", fleet.ErrNotDelivered, why),
@@ -66,6 +70,7 @@ func undelivered(events func(fleet.CallEvent), ongoing int64, why error) func(bo
 type call struct {
 	r        *replica
 	events   func(fleet.CallEvent)
+	began    time.Time
 	msg      stdio.Call
 	pending  *stdio.Pending
 	timeout  atomic.Bool  // cancelled because the deadline passed
@@ -106,8 +111,27 @@ func (c *call) done(reply stdio.Reply) {
 	} else {
 		e.Ongoing = int(c.r.ongoing.Add(-1))
 	}
+	c.log(e.Err)
 	c.events(e)
 	c.r.callEnded()
+}
+
+// log logs the end of the call: at debug level, like an HTTP request, unless
+// its caller gets an error of ours.
+func (c *call) log(err error) {
+	level := slog.LevelDebug
+	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, fleet.ErrNotDelivered) {
+		level = slog.LevelInfo
+	}
+	ctx := context.Background()
+	if !c.r.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{c.msg.Trace.Attr(), slog.String("method", c.msg.Method), slog.Duration("took", time.Since(c.began))}
+	if err != nil {
+		attrs = append(attrs, slog.Any("err", err))
+	}
+	c.r.log.LogAttrs(ctx, level, "call ended", attrs...)
 }
 
 // released comes after done.

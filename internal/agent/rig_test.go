@@ -257,6 +257,7 @@ func (r *rig) call(id fleet.ReplicaID, tool, args string) *caller {
 	c.cancel = r.Call(fleet.CallRequest{
 		Replica: id, Method: "tools/call",
 		Params: fmt.Appendf(nil, `{"name":%q,"arguments":%s}`, tool, args),
+		Trace:  fleet.Trace{RequestID: "request-" + tool, Traceparent: "00-" + tool},
 	}, func(e fleet.CallEvent) {
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -5,15 +5,14 @@ import "time"
 // Call is one tool invocation as a front hands it to the router: which server
 // it is for, not yet which replica.
 type Call struct {
-	Server      ServerName
-	Method      string        // "tools/call"
-	Tool        string        // as the server itself calls it
-	Caller      string        // whose call it is, see Anonymous
-	Params      []byte        // raw JSON, one valid value on one line
-	Idempotent  bool          // the tool says that it may run twice
-	Timeout     time.Duration // the client's wish; 0: the server's call timeout
-	RequestID   string
-	Traceparent string
+	Server     ServerName
+	Method     string        // "tools/call"
+	Tool       string        // as the server itself calls it
+	Caller     string        // whose call it is, see Anonymous
+	Params     []byte        // raw JSON, one valid value on one line
+	Idempotent bool          // the tool says that it may run twice
+	Timeout    time.Duration // the client's wish; 0: the server's call timeout
+	Trace      Trace
 }
 
 // Anonymous is the caller of every call as long as nobody has to authenticate.

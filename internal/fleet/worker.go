@@ -46,11 +46,10 @@ type Report struct {
 
 // CallRequest is one call to one replica.
 type CallRequest struct {
-	Replica     ReplicaID
-	Method      string // "tools/call"
-	Params      []byte // raw JSON, one valid value; not changed, not kept after the call
-	RequestID   string
-	Traceparent string
+	Replica ReplicaID
+	Method  string // "tools/call"
+	Params  []byte // raw JSON, one valid value; not changed, not kept after the call
+	Trace   Trace
 }
 
 // CallResult is a server's answer. Exactly one of Result, Error and Stream is

@@ -60,6 +60,7 @@ type Options struct {
 	Raft         store.Timeouts    // zero: production's
 	AllowedHosts []string          // of every controller
 	DialOptions  []grpc.DialOption // of the controller's connections to workers
+	WorkerLog    *slog.Logger      // nil: the test's output
 	// Runtimes makes what a worker offers; nil: agenttest's.
 	Runtimes func(node fleet.NodeID, dataDir string, log *slog.Logger) ([]fleet.Runtime, error)
 }
@@ -130,17 +131,18 @@ func (c *Cluster) StartWorker(name fleet.NodeID) *Worker {
 		w.Data = c.t.TempDir()
 	}
 	bound := make(chan struct{})
+	log := cmp.Or(c.opts.WorkerLog, c.log)
 	w.process = start("worker "+string(name), func(ctx context.Context) error {
 		return worker.Run(ctx, worker.Config{
 			Node: name, Capacity: fleet.Resources{CPUs: 8, Memory: 8 << 30}, DataDir: w.Data,
 			Runtimes: func(context.Context) ([]fleet.Runtime, error) {
 				if c.opts.Runtimes != nil {
-					return c.opts.Runtimes(name, w.Data, c.log)
+					return c.opts.Runtimes(name, w.Data, log)
 				}
 				return []fleet.Runtime{plain{w.Runtime}}, nil
 			},
 			GRPC: w.conns, Gossip: "127.0.0.1:0", Join: c.gossip(),
-			DrainTimeout: cmp.Or(c.opts.DrainTimeout, 5*time.Second), Hurry: c.hurry, Log: c.log,
+			DrainTimeout: cmp.Or(c.opts.DrainTimeout, 5*time.Second), Hurry: c.hurry, Log: log,
 			Bound: func(string, string) error { close(bound); return nil },
 		})
 	})

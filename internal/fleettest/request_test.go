@@ -2,12 +2,61 @@ package fleettest
 
 import (
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 )
+
+// The worker's log has the ids that the client sent, so that one request can be
+// followed through the fleet.
+func TestRequestIDReachesTheWorker(t *testing.T) {
+	lines := make(chan string, 10)
+	about := writerFunc(func(b []byte) {
+		if strings.Contains(string(b), "request_id=") {
+			lines <- string(b)
+		}
+	})
+	log := slog.New(slog.NewTextHandler(about, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	c := Start(t, Options{Workers: 1, File: echoFile(1, ""), WorkerLog: log})
+	c.AwaitReady(1)
+	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.Controller("c1").Addresses.HTTP+"/call",
+		strings.NewReader(`{"tool_name":"echo","tool_args":{}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("X-Request-ID", "the-clients-own")
+	r.Header.Set("traceparent", trace)
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		t.Fatalf("status %s", res.Status)
+	}
+	for {
+		select {
+		case line := <-lines:
+			if strings.Contains(line, "request_id=the-clients-own traceparent="+trace) && strings.Contains(line, `msg="call ended"`) {
+				return
+			}
+		default:
+			t.Fatal("no line of the worker's names the request") // it is written before the answer is
+		}
+	}
+}
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(b []byte) (int, error) {
+	f(b)
+	return len(b), nil
+}
 
 // A call that a server could not digest is refused, and the answer names the
 // key of the fleet file that says so.

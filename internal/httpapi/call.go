@@ -75,15 +75,14 @@ func (h *Handler) takeCall(w *response, r *http.Request, server fleet.ServerName
 		return fleet.Call{}, err
 	}
 	return fleet.Call{
-		Server:      tool.Server,
-		Method:      mcp.MethodToolsCall,
-		Tool:        tool.Name,
-		Caller:      fleet.Anonymous,
-		Params:      oneLine(mcp.CallParams(tool.Name, in.args)), // a copy: the body's buffer goes back
-		Idempotent:  tool.Repeatable(),
-		Timeout:     timeout,
-		RequestID:   w.requestID,
-		Traceparent: traceparent(r),
+		Server:     tool.Server,
+		Method:     mcp.MethodToolsCall,
+		Tool:       tool.Name,
+		Caller:     fleet.Anonymous,
+		Params:     oneLine(mcp.CallParams(tool.Name, in.args)), // a copy: the body's buffer goes back
+		Idempotent: tool.Repeatable(),
+		Timeout:    timeout,
+		Trace:      fleet.Trace{RequestID: w.requestID, Traceparent: traceparent(r)},
 	}, nil
 }
 

@@ -248,11 +248,11 @@ func TestRequestHeaders(t *testing.T) {
 			f := newFixture()
 			w := f.do("POST", "/call", `{"tool_args":{}}`, tc.headers...)
 			got, echoed := f.router.last, w.Header().Get("X-Request-ID")
-			if got.RequestID != echoed || tc.id != "" && echoed != tc.id || tc.id == "" && len(echoed) != 32 {
-				t.Errorf("id %q, echoed %q, want %q", got.RequestID, echoed, tc.id)
+			if got.Trace.RequestID != echoed || tc.id != "" && echoed != tc.id || tc.id == "" && len(echoed) != 32 {
+				t.Errorf("id %q, echoed %q, want %q", got.Trace.RequestID, echoed, tc.id)
 			}
-			if got.Traceparent != tc.trace || got.Timeout != tc.timeout {
-				t.Errorf("got %q and %v, want %q and %v", got.Traceparent, got.Timeout, tc.trace, tc.timeout)
+			if got.Trace.Traceparent != tc.trace || got.Timeout != tc.timeout {
+				t.Errorf("got %q and %v, want %q and %v", got.Trace.Traceparent, got.Timeout, tc.trace, tc.timeout)
 			}
 		})
 	}

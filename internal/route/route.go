@@ -219,7 +219,7 @@ func (s *server) call(ctx context.Context, c *fleet.Call, start time.Time) (flee
 
 // try sends the call until it is answered or must not be sent again.
 func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.CallResult, error) {
-	req := fleet.CallRequest{Method: c.Method, Params: c.Params, RequestID: c.RequestID, Traceparent: c.Traceparent}
+	req := fleet.CallRequest{Method: c.Method, Params: c.Params, Trace: c.Trace}
 	w := want{tool: c.Tool}
 	var key callKey // while any call is blamed
 	blamed := s.blame.any()

@@ -26,7 +26,7 @@ func BenchmarkCall(b *testing.B) {
 			b.Run(fmt.Sprintf("size=%d/C=%d", size, callers), func(b *testing.B) {
 				s := start(b, &fakeWorker{})
 				req := fleet.CallRequest{Replica: "everything-1-0123abcd", Method: "tools/call", Params: payload(size),
-					RequestID: "0123456789abcdef"}
+					Trace: fleet.Trace{RequestID: "0123456789abcdef"}}
 				concurrently(b, callers, func() error {
 					res, err := s.Call(b.Context(), req, fleet.CallHooks{})
 					if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -38,7 +39,7 @@ func TestCallOrderOfEvents(t *testing.T) {
 	s := start(t, sc.worker())
 	rel := newReleased()
 	progressed := make(chan struct{}, 10)
-	want := fleet.CallRequest{Replica: "r-1", Method: "tools/call", Params: []byte(`{"x":1}`), RequestID: "q", Traceparent: "t"}
+	want := fleet.CallRequest{Replica: "r-1", Method: "tools/call", Params: []byte(`{"x":1}`), Trace: fleet.Trace{RequestID: "q", Traceparent: "t"}}
 	got := begin(t.Context(), s, want, fleet.CallHooks{Progress: func() { progressed <- struct{}{} }, Released: rel.hook})
 	c := get(t, sc.calls)
 	if fmt.Sprint(c.req) != fmt.Sprint(want) {
@@ -560,14 +561,14 @@ func TestCloseOfAStuckConnection(t *testing.T) {
 
 func TestLargeResultNotFetched(t *testing.T) {
 	freed := make(chan struct{}, 1)
-	r := newResults(time.Millisecond)
-	token := r.put([]byte("x"), func() { freed <- struct{}{} }, func() {})
+	r := newResults(time.Millisecond, slog.New(slog.DiscardHandler))
+	token := r.put(fleet.Trace{}, []byte("x"), func() { freed <- struct{}{} }, func() {})
 	get(t, freed)
 	if r.take(token) != nil {
 		t.Error("an expired result was taken")
 	}
-	r = newResults(time.Hour)
-	a, b := r.put([]byte("a"), nil, func() {}), r.put([]byte("b"), func() { freed <- struct{}{} }, func() {})
+	r = newResults(time.Hour, slog.New(slog.DiscardHandler))
+	a, b := r.put(fleet.Trace{}, []byte("a"), nil, func() {}), r.put(fleet.Trace{}, []byte("b"), func() { freed <- struct{}{} }, func() {})
 	if h := r.take(a); h == nil || string(h.data) != "a" || r.take(a) != nil || len(a) < 32 || a == b {
 		t.Errorf("tokens %q and %q: a result is there for whoever knows it, once", a, b)
 	}

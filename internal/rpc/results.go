@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -19,29 +20,31 @@ const chunkBytes = 128 << 10
 // result out, for whatever reason, frees it.
 type results struct {
 	keep time.Duration
+	log  *slog.Logger
 
 	mu      sync.Mutex
 	byToken map[string]*heldResult // nil after close
 }
 
 type heldResult struct {
+	trace fleet.Trace // of its call
 	data  []byte
 	free  func() // may be nil
 	gone  func() // it was taken out; called without the lock
 	timer *time.Timer
 }
 
-func newResults(keep time.Duration) *results {
-	return &results{keep: keep, byToken: make(map[string]*heldResult)}
+func newResults(keep time.Duration, log *slog.Logger) *results {
+	return &results{keep: keep, log: log, byToken: make(map[string]*heldResult)}
 }
 
 // put returns the token of a result. The token is all one needs to fetch it,
 // hence unguessable.
-func (r *results) put(data []byte, free, gone func()) string {
+func (r *results) put(trace fleet.Trace, data []byte, free, gone func()) string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails since Go 1.24
 	token := hex.EncodeToString(b[:])
-	h := &heldResult{data: data, free: free, gone: gone}
+	h := &heldResult{trace: trace, data: data, free: free, gone: gone}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.byToken == nil {
@@ -49,7 +52,7 @@ func (r *results) put(data []byte, free, gone func()) string {
 		return token
 	}
 	r.byToken[token] = h
-	h.timer = time.AfterFunc(r.keep, func() { r.drop(token) })
+	h.timer = time.AfterFunc(r.keep, func() { r.expire(token) })
 	return token
 }
 
@@ -64,6 +67,13 @@ func (r *results) take(token string) *heldResult {
 		h.gone()
 	}
 	return h
+}
+
+func (r *results) expire(token string) {
+	if h := r.take(token); h != nil {
+		r.log.Info("large result was not fetched", h.trace.Attr(), "bytes", len(h.data), "waited", r.keep)
+		h.release()
+	}
 }
 
 func (r *results) drop(token string) {

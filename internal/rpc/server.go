@@ -86,7 +86,6 @@ type ServerConfig struct {
 type Server struct {
 	fleetpb.UnimplementedWorkerServiceServer
 	worker   Worker
-	log      *slog.Logger
 	results  *results
 	options  []grpc.ServerOption
 	stopping chan struct{} // closed when Serve's context has ended
@@ -99,8 +98,9 @@ func NewServer(cfg ServerConfig) *Server {
 	if keep == 0 {
 		keep = keepResult
 	}
+	log := cfg.Log.With("component", "rpc")
 	return &Server{
-		worker: cfg.Worker, log: cfg.Log.With("component", "rpc"), results: newResults(keep),
+		worker: cfg.Worker, results: newResults(keep, log),
 		options: cfg.Options, stopping: make(chan struct{}),
 	}
 }

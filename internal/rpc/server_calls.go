@@ -80,6 +80,7 @@ type callServer struct {
 }
 
 type liveCall struct {
+	trace            fleet.Trace
 	cancel           func(timeout bool) // nil until the worker has returned it
 	cancelled        bool
 	timeout          bool
@@ -118,7 +119,7 @@ func (c *callServer) read(stream grpc.ServerStream) error {
 }
 
 func (c *callServer) start(id uint64, req fleet.CallRequest) error {
-	call := new(liveCall)
+	call := &liveCall{trace: req.Trace}
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
@@ -202,7 +203,7 @@ func (c *callServer) setAside(q *queuedEvent, size int) {
 		}
 		return
 	}
-	token := c.results.put(data, free, func() {
+	token := c.results.put(q.call.trace, data, free, func() {
 		c.mu.Lock()
 		delete(c.held, q.id)
 		c.mu.Unlock()

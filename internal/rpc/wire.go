@@ -57,7 +57,7 @@ const (
 // encodeCall returns a command that is a piece of a CallsRequest: pieces one
 // after the other are one message.
 func encodeCall(id uint64, r *fleet.CallRequest) mem.Buffer {
-	requestID, traceparent := text(r.RequestID), text(r.Traceparent)
+	requestID, traceparent := text(r.Trace.RequestID), text(r.Trace.Traceparent)
 	call := sizeVarint(fieldCallID, id) + sizeBytes(fieldCallReplica, len(r.Replica)) + sizeBytes(fieldCallMethod, len(r.Method)) +
 		sizeBytes(fieldCallParams, len(r.Params)) + sizeBytes(fieldCallRequestID, len(requestID)) +
 		sizeBytes(fieldCallTraceparent, len(traceparent))

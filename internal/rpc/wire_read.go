@@ -62,9 +62,9 @@ func (cmd *command) call(m *message, c cursor) {
 		case fieldCallParams:
 			cmd.req.Params = m.keep(c.bytes)
 		case fieldCallRequestID:
-			cmd.req.RequestID = string(c.bytes)
+			cmd.req.Trace.RequestID = string(c.bytes)
 		case fieldCallTraceparent:
-			cmd.req.Traceparent = string(c.bytes)
+			cmd.req.Trace.Traceparent = string(c.bytes)
 		}
 	}
 }

@@ -35,7 +35,7 @@ func split(t *testing.T, m proto.Message) mem.BufferSlice {
 
 // What is written by hand is what the generated code reads.
 func TestWireWrites(t *testing.T) {
-	req := fleet.CallRequest{Replica: "r-1", Method: "tools/call", Params: []byte(`{"a":1}`), RequestID: "id\xff", Traceparent: "00-1"}
+	req := fleet.CallRequest{Replica: "r-1", Method: "tools/call", Params: []byte(`{"a":1}`), Trace: fleet.Trace{RequestID: "id\xff", Traceparent: "00-1"}}
 	got := new(fleetpb.CallsRequest)
 	b := joined(encodeCall(1<<40, &req), encodeCancel(7, true), encodeCancel(8, false), encodeCall(2, &fleet.CallRequest{}))
 	if err := proto.Unmarshal(b, got); err != nil {
@@ -93,7 +93,7 @@ func TestWireReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := commands{
-		{id: 9, req: fleet.CallRequest{Replica: "r", Method: "m", Params: []byte("1"), RequestID: "q", Traceparent: "p"}},
+		{id: 9, req: fleet.CallRequest{Replica: "r", Method: "m", Params: []byte("1"), Trace: fleet.Trace{RequestID: "q", Traceparent: "p"}}},
 		{id: 10, req: fleet.CallRequest{Method: "tools/call"}},
 		{id: 11, cancel: true, timeout: true},
 	}

@@ -1,6 +1,9 @@
 package stdio
 
-import "github.com/mcpfleet/mcpfleet/internal/mcp"
+import (
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
 
 // Call is one request to the server. Its functions are called without any lock held, on the
 // reader's goroutine, at the end of Run or inside Cancel: they must not block, or they stop every
@@ -10,6 +13,8 @@ type Call struct {
 	// Params is a raw object or array, or empty. It may be pretty-printed: it becomes one line. It
 	// must not be changed until Done.
 	Params []byte
+	// Trace is in the log lines about the call.
+	Trace fleet.Trace
 	// Progress asks the server for progress; OnProgress is then called for each notification, with
 	// nothing decoded. It may still be running while Done is called by Cancel.
 	Progress   bool

@@ -239,9 +239,11 @@ func (c *Conn) malformed(l line, env mcp.Envelope, err error) {
 		f.Feed(l.data)
 		id, reply = f.ID(), f.Reply() && !f.Method()
 	}
-	if !l.cut && reply && c.fail(id, fmt.Errorf("%w: %w", ErrBadReply, err)) {
-		c.stray("a reply is malformed", Stray{Kind: StrayBroken}, l.data, err)
-		return
+	if !l.cut && reply {
+		if p := c.fail(id, fmt.Errorf("%w: %w", ErrBadReply, err)); p != nil {
+			c.stray("a reply is malformed", Stray{Kind: StrayBroken}, l.data, err, p.call.Trace.Attr())
+			return
+		}
 	}
 	c.skip(l.data, err)
 }
@@ -252,19 +254,19 @@ func (c *Conn) discarded(l line) {
 	case l.cut:
 	case l.found.Method() && id != nil:
 		c.refuse(id, mcp.CodeInvalidRequest, "request too large")
-	case l.found.Reply() && c.fail(id, l.err):
+	case l.found.Reply() && c.fail(id, l.err) != nil:
 		return
 	}
 	c.skip(nil, l.err)
 }
 
-// fail ends the call that raw names, if there is one.
-func (c *Conn) fail(raw []byte, err error) bool {
+// fail ends the call that raw names, and returns it, or nil if there is none.
+func (c *Conn) fail(raw []byte, err error) *Pending {
 	p, late := c.claim(raw)
 	if p != nil {
 		c.finish(p, Reply{Err: err, Delivered: true}, late)
 	}
-	return p != nil
+	return p
 }
 
 // skip counts and logs a line that is no message.

@@ -41,9 +41,9 @@ type strays struct {
 	suppressed int
 }
 
-// stray tells of a line that is no message: the first ones to OnStray, and one
-// a second to the log.
-func (c *Conn) stray(message string, s Stray, data []byte, err error) {
+// stray reports a line that is no message: the first ones to OnStray, and one
+// a second to the log, with the attributes of the call that it ended.
+func (c *Conn) stray(message string, s Stray, data []byte, err error, call ...any) {
 	if data == nil && err != nil {
 		data = []byte("(" + err.Error() + ")") // it was not kept
 	}
@@ -57,7 +57,7 @@ func (c *Conn) stray(message string, s Stray, data []byte, err error) {
 		c.strays.suppressed++
 		return
 	}
-	c.log.Warn(message, "line", c.cfg.Quote(data, noiseQuote), "bytes", len(data), "error", err, "suppressed", c.strays.suppressed)
+	c.log.With(call...).Warn(message, "line", c.cfg.Quote(data, noiseQuote), "bytes", len(data), "err", err, "suppressed", c.strays.suppressed)
 	c.strays.logged, c.strays.suppressed = now, 0
 }
 
