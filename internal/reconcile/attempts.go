@@ -14,8 +14,8 @@ type revision struct {
 	rev    fleet.Revision
 }
 
-// attempts is how starting each revision has gone: its back-off, its failures
-// that have not been made up for, and the last reason.
+// attempts is how starting each revision has gone: its back-off, how many failed
+// replicas are not replaced yet, and the last reason.
 type attempts struct {
 	log       *slog.Logger
 	jitter    func() float64
@@ -146,7 +146,7 @@ func (a *attempts) explainFailure(u *unit, r *fleet.Replica) {
 // recordUnhealthy records that a replica needs to be replaced though it runs.
 func (a *attempts) recordUnhealthy(u *unit, why string) {
 	b := a.of(u.server, u.rev)
-	b.owed++
+	b.unreplaced++
 	b.last = why
 }
 
@@ -162,15 +162,14 @@ func (a *attempts) recordReady(u *unit, now time.Time) (proven time.Time) {
 	return time.Time{}
 }
 
-// recordStart counts a start against the failures that have not been made up
-// for. It reports whether it replaces a replica that ended because nobody needed
-// it.
+// recordStart counts a start as the replacement of a failed replica, if there is
+// one. It reports whether that had ended because nobody needed it.
 func (a *attempts) recordStart(server fleet.ServerName, rev fleet.Revision) (rested bool) {
 	b := a.of(server, rev)
-	if b.owed == 0 {
+	if b.unreplaced == 0 {
 		return false
 	}
-	b.owed--
+	b.unreplaced--
 	a.restarts[server]++
 	return b.resting()
 }
@@ -212,12 +211,12 @@ func (a *attempts) forget(servers []want, plans []decision, inUse map[revision]b
 			continue
 		}
 		wanted[w.name] = w.desired
-		// A failed replica that need not be replaced is not made up for.
+		// Not every failed replica needs to be replaced.
 		b := a.of(w.name, w.desired.Revision)
-		b.owed = min(b.owed, plans[i].need)
+		b.unreplaced = min(b.unreplaced, plans[i].need)
 		if st := w.desired.Stable; st != 0 && st != w.desired.Revision {
 			b := a.of(w.name, st)
-			b.owed = min(b.owed, plans[i].needStable)
+			b.unreplaced = min(b.unreplaced, plans[i].needStable)
 		}
 	}
 	maps.DeleteFunc(a.backoffs, func(k revision, _ *backoff) bool {

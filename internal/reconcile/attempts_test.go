@@ -35,28 +35,28 @@ func lostWithNode(r *fleet.Replica) {
 func TestRecall(t *testing.T) {
 	const s, ms = time.Second, time.Millisecond
 	tests := []struct {
-		name     string
-		ended    []*fleet.Replica // newest first
-		running  []*fleet.Replica
-		owed     int
-		restarts int
-		delay    time.Duration
-		failing  bool
-		deployed bool
+		name       string
+		ended      []*fleet.Replica // newest first
+		running    []*fleet.Replica
+		unreplaced int
+		restarts   int
+		delay      time.Duration
+		failing    bool
+		deployed   bool
 	}{
 		{name: "nothing has ended"},
 		{name: "stopped, or lost with its node", ended: []*fleet.Replica{
 			ended("r2", fleet.PhaseFailed, 0, s, lostWithNode), ended("r1", fleet.PhaseStopped, 0, s, wasReady)}, deployed: true},
 		{name: "one failed", ended: []*fleet.Replica{ended("r1", fleet.PhaseFailed, 0, 20*s, wasReady)},
-			owed: 1, delay: backoffFirst, deployed: true},
+			unreplaced: 1, delay: backoffFirst, deployed: true},
 		{name: "one failed and was replaced", ended: []*fleet.Replica{ended("r1", fleet.PhaseFailed, 0, 20*s, wasReady)},
 			running: []*fleet.Replica{ended("r2", fleet.PhaseReady, 10*s, 9*s)}, restarts: 1, delay: backoffFirst, deployed: true},
 		{name: "three starts failed", ended: []*fleet.Replica{
 			ended("r3", fleet.PhaseFailed, 900*ms, 10*ms), ended("r2", fleet.PhaseFailed, 500*ms, 10*ms), ended("r1", fleet.PhaseFailed, 0, 10*ms)},
-			owed: 3, restarts: 2, delay: 4 * backoffFirst, failing: true},
+			unreplaced: 3, restarts: 2, delay: 4 * backoffFirst, failing: true},
 		{name: "all was well for long between two failures", ended: []*fleet.Replica{
 			ended("r2", fleet.PhaseFailed, time.Hour, s), ended("r1", fleet.PhaseFailed, 0, s)},
-			owed: 2, restarts: 1, delay: backoffFirst, failing: true},
+			unreplaced: 2, restarts: 1, delay: backoffFirst, failing: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -71,8 +71,8 @@ func TestRecall(t *testing.T) {
 			for range 2 { // anew each time
 				a.recall(snap)
 				b := a.of("a", 1)
-				if b.owed != tt.owed || b.delay != tt.delay || b.failing != tt.failing {
-					t.Errorf("owed %d, delay %v, failing %v; want %d, %v, %v", b.owed, b.delay, b.failing, tt.owed, tt.delay, tt.failing)
+				if b.unreplaced != tt.unreplaced || b.delay != tt.delay || b.failing != tt.failing {
+					t.Errorf("unreplaced %d, delay %v, failing %v; want %d, %v, %v", b.unreplaced, b.delay, b.failing, tt.unreplaced, tt.delay, tt.failing)
 				}
 				if a.restarts["a"] != tt.restarts || a.deployed["a"] != tt.deployed {
 					t.Errorf("restarts %d, deployed %v; want %d, %v", a.restarts["a"], a.deployed["a"], tt.restarts, tt.deployed)
@@ -88,11 +88,11 @@ func TestObserveEnds(t *testing.T) {
 	known := func(id fleet.ReplicaID) bool { return id == "known" }
 	failed := ended("r1", fleet.PhaseFailed, time.Second, time.Second)
 	tests := []struct {
-		name     string
-		ended    []*fleet.Replica
-		leads    bool
-		owed     int
-		restarts int
+		name       string
+		ended      []*fleet.Replica
+		leads      bool
+		unreplaced int
+		restarts   int
 	}{
 		{"a failure", []*fleet.Replica{failed}, true, 2, 0},
 		{"a failure, seen by a follower", []*fleet.Replica{failed}, false, 1, 1},
@@ -111,8 +111,8 @@ func TestObserveEnds(t *testing.T) {
 			a.observeEnds(lists, known, tt.leads, now)
 			lists["a"] = append([]*fleet.Replica{ended("r0", fleet.PhaseStopped, 2*time.Second, 0)}, tt.ended...)
 			a.observeEnds(lists, known, tt.leads, now)
-			if got := a.of("a", 1).owed; got != tt.owed || a.restarts["a"] != tt.restarts {
-				t.Errorf("owed %d, restarts %d; want %d, %d", got, a.restarts["a"], tt.owed, tt.restarts)
+			if got := a.of("a", 1).unreplaced; got != tt.unreplaced || a.restarts["a"] != tt.restarts {
+				t.Errorf("unreplaced %d, restarts %d; want %d, %d", got, a.restarts["a"], tt.unreplaced, tt.restarts)
 			}
 			a.observeEnds(nil, known, tt.leads, now)
 			if len(a.counted) != 0 {
@@ -122,22 +122,22 @@ func TestObserveEnds(t *testing.T) {
 	}
 }
 
-// Starts make up for failures until there are none left. Those of another
-// controller do so only after the failure.
-func TestStartsMakeUpForFailures(t *testing.T) {
+// A start replaces a failed replica while there are any. One of another controller
+// does so only if it was made after the failure.
+func TestStartsReplaceFailedReplicas(t *testing.T) {
 	a := testAttempts()
 	fail := func() {
 		a.recordFailure(&unit{id: "r", server: "a", rev: 1, startedAt: t0, readyAt: t0}, nil, "it broke", t0.Add(time.Second))
 	}
 	fail()
 	a.recordForeignStart(ended("r1", fleet.PhaseReady, 0, 0))
-	if got := a.of("a", 1).owed; got != 1 {
-		t.Errorf("owed %d after a start before the failure, want 1", got)
+	if got := a.of("a", 1).unreplaced; got != 1 {
+		t.Errorf("unreplaced %d after a start before the failure, want 1", got)
 	}
 	a.recordForeignStart(ended("r2", fleet.PhaseReady, time.Second, 0))
 	a.recordStart("a", 1)
-	if got := a.of("a", 1).owed; got != 0 || a.restarts["a"] != 1 {
-		t.Errorf("owed %d, restarts %d after two starts and one failure, want 0 and 1", got, a.restarts["a"])
+	if got := a.of("a", 1).unreplaced; got != 0 || a.restarts["a"] != 1 {
+		t.Errorf("unreplaced %d, restarts %d after two starts and one failure, want 0 and 1", got, a.restarts["a"])
 	}
 }
 
@@ -146,7 +146,7 @@ func TestStartsMakeUpForFailures(t *testing.T) {
 func TestRestartForgivesFailures(t *testing.T) {
 	a := testAttempts()
 	b := a.of("a", 1)
-	b.failing, b.owed = true, 1
+	b.failing, b.unreplaced = true, 1
 	s := server("a", 1, 1)
 	for _, tt := range []struct {
 		generation uint64
@@ -159,24 +159,24 @@ func TestRestartForgivesFailures(t *testing.T) {
 	}
 }
 
-// What belongs to no server any more is dropped, and a failure that need not be
-// made up for is not.
+// What belongs to no server any more is dropped, and no more replicas are to be
+// replaced than are needed.
 func TestForgetAttempts(t *testing.T) {
 	a := testAttempts()
 	for _, k := range []revision{{"a", 1}, {"a", 2}, {"a", 3}, {"a", 4}, {"gone", 1}} {
-		a.of(k.server, k.rev).owed = 5
+		a.of(k.server, k.rev).unreplaced = 5
 		a.restarts[k.server], a.deployed[k.server], a.restarted[k.server] = 1, true, 1
 	}
 	d := server("a", 4, 1)
 	d.Stable = 2
 	servers := []want{{name: "a", desired: &d}, {name: "gone"}}
 	a.forget(servers, []decision{{need: 3, needStable: 1}, {}}, map[revision]bool{{"a", 1}: true})
-	owed := make(map[revision]int)
+	unreplaced := make(map[revision]int)
 	for k, b := range a.backoffs {
-		owed[k] = b.owed
+		unreplaced[k] = b.unreplaced
 	}
-	if len(owed) != 3 || owed[revision{"a", 1}] != 5 || owed[revision{"a", 2}] != 1 || owed[revision{"a", 4}] != 3 {
-		t.Errorf("owed = %v, want those in use, wanted and stable", owed)
+	if len(unreplaced) != 3 || unreplaced[revision{"a", 1}] != 5 || unreplaced[revision{"a", 2}] != 1 || unreplaced[revision{"a", 4}] != 3 {
+		t.Errorf("unreplaced = %v, want those in use, wanted and stable", unreplaced)
 	}
 	if len(a.restarts) != 1 || len(a.deployed) != 1 || len(a.restarted) != 1 {
 		t.Errorf("kept: %v %v %v, want those of server a", a.restarts, a.deployed, a.restarted)

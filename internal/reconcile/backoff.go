@@ -34,13 +34,13 @@ type backoff struct {
 	bumpedAt  time.Time
 	// failing: the last start failed and none has succeeded since. One probe is
 	// started per delay, however many replicas are wanted.
-	failing   bool
-	unstarted bool // the last one that failed never was READY, and none has been since
-	everReady bool
-	owed      int       // failed replicas not yet replaced
-	healthy   time.Time // since when one has been READY and none has failed
-	failedAt  time.Time // the last time
-	last      string    // the last failure in words
+	failing    bool
+	unstarted  bool // the last one that failed never was READY, and none has been since
+	everReady  bool
+	unreplaced int       // failed replicas not yet replaced
+	healthy    time.Time // since when one has been READY and none has failed
+	failedAt   time.Time // the last time
+	last       string    // the last failure in words
 	// rest is the wait after replicas that ended because nobody needed them. It
 	// grows while none of them is called. 0: the last one ended otherwise.
 	rest     time.Duration
@@ -76,7 +76,7 @@ func (e *ending) mayBeIdle() bool {
 // to wait.
 func (b *backoff) recordFailure(e ending, jitter func() float64) {
 	now := e.at
-	b.owed++
+	b.unreplaced++
 	b.last = e.why
 	ran := !e.ready.IsZero() && now.Sub(e.ready) >= backoffReset
 	calm := !b.healthy.IsZero() && now.Sub(b.healthy) >= backoffReset
@@ -137,7 +137,7 @@ func (b *backoff) resting() bool { return b.rest > 0 && !b.failing }
 
 // wake ends the wait of a resting revision, because a call needs it.
 func (b *backoff) wake(now time.Time) {
-	if b.resting() && b.owed > 0 && b.notBefore.After(now) {
+	if b.resting() && b.unreplaced > 0 && b.notBefore.After(now) {
 		b.rest, b.restedAt, b.notBefore = backoffFirst, now, now
 	}
 }

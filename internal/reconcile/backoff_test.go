@@ -38,8 +38,8 @@ func TestBackoffCountsARoundOnce(t *testing.T) {
 	for i := range 20 {
 		b.recordFailure(ending{started: t0, at: t0.Add(time.Duration(i+1) * time.Millisecond), why: "x"}, noJitter)
 	}
-	if b.delay != backoffFirst || b.owed != 20 {
-		t.Errorf("delay = %v, owed = %d; want 100ms and 20", b.delay, b.owed)
+	if b.delay != backoffFirst || b.unreplaced != 20 {
+		t.Errorf("delay = %v, unreplaced = %d; want 100ms and 20", b.delay, b.unreplaced)
 	}
 	if want := t0.Add(120 * time.Millisecond); !b.notBefore.Equal(want) {
 		t.Errorf("not before %v, want 100ms after the last", b.notBefore.Sub(t0))
@@ -208,7 +208,7 @@ func TestBackoffRests(t *testing.T) {
 			b.recordFailure(ending{started: start, ready: start, at: now.Add(time.Duration(i) * time.Millisecond), exit: &fleet.Exit{}, served: served && i == 1}, noJitter)
 		}
 		rest := b.notBefore.Sub(b.failedAt)
-		b.owed, now = 3, b.notBefore
+		b.unreplaced, now = 3, b.notBefore
 		return rest
 	}
 	for _, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000} {

@@ -25,15 +25,8 @@ func TestAllWorkersStop(t *testing.T) {
 	for _, apart := range []time.Duration{0, 50 * time.Millisecond, time.Second} {
 		bubble.Test(t, func(t *testing.T) {
 			w := newWorld(t, 1, "n1", "n2", "n3")
-			for _, n := range w.workers {
-				n.Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
-					return observetest.Behaviour{ReadyAfter: 300 * time.Millisecond, StopAfter: 100 * time.Millisecond}
-				})
-			}
-			w.desired.set(server("a", 1, 6), server("b", 1, 1))
-			w.control()
-			defer w.stop()
-			w.until(5*time.Second, "deployed", w.converged)
+			w.behave(always(observetest.Behaviour{ReadyAfter: 300 * time.Millisecond, StopAfter: 100 * time.Millisecond}))
+			w.deploy(server("a", 1, 6), server("b", 1, 1))
 			for _, n := range w.workers {
 				n.Drain()
 				time.Sleep(apart)
@@ -54,10 +47,7 @@ func TestStoppingWorkerWaitsForRoom(t *testing.T) {
 	t.Run("out of reach", func(t *testing.T) {
 		bubble.Test(t, func(t *testing.T) {
 			w := newWorld(t, 1, "n1", "n2")
-			w.desired.set(server("a", 1, 2))
-			w.control()
-			defer w.stop()
-			w.until(5*time.Second, "deployed", w.converged)
+			w.deploy(server("a", 1, 2))
 			w.workers[1].Cut(true)
 			w.workers[0].Drain()
 			time.Sleep(5 * time.Second)
@@ -75,10 +65,7 @@ func TestStoppingWorkerWaitsForRoom(t *testing.T) {
 		for away, moves := range map[time.Duration]bool{restartTime - time.Second: true, restartTime + 2*time.Second: false} {
 			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(t, 1, "n1", "n2")
-				w.desired.set(server("a", 1, 2))
-				w.control()
-				defer w.stop()
-				w.until(5*time.Second, "deployed", w.converged)
+				w.deploy(server("a", 1, 2))
 				w.workers[0].Drain()
 				w.until(5*time.Second, "its replica has moved", w.empty(w.workers[0]))
 				w.leave(w.workers[0])
@@ -96,10 +83,7 @@ func TestStoppingWorkerWaitsForRoom(t *testing.T) {
 	t.Run("cordoned", func(t *testing.T) {
 		bubble.Test(t, func(t *testing.T) {
 			w := newWorld(t, 1, "n1", "n2")
-			w.desired.set(server("a", 1, 2))
-			w.control()
-			defer w.stop()
-			w.until(5*time.Second, "deployed", w.converged)
+			w.deploy(server("a", 1, 2))
 			w.desired.intend("n2", fleet.NodeIntent{Cordoned: true})
 			w.workers[0].Drain()
 			w.until(time.Second, "its replica has ended", w.empty(w.workers[0]))
@@ -111,10 +95,7 @@ func TestStoppingWorkerWaitsForRoom(t *testing.T) {
 	t.Run("drained by hand", func(t *testing.T) {
 		bubble.Test(t, func(t *testing.T) {
 			w := newWorld(t, 1, "n1")
-			w.desired.set(server("a", 1, 2))
-			w.control()
-			defer w.stop()
-			w.until(5*time.Second, "deployed", w.converged)
+			w.deploy(server("a", 1, 2))
 			w.desired.intend("n1", fleet.NodeIntent{Cordoned: true, DrainUntil: time.Now().Add(time.Minute)})
 			time.Sleep(50 * time.Second)
 			if got := len(w.ready("a")); got != 2 {
@@ -129,10 +110,7 @@ func TestStoppingWorkerWaitsForRoom(t *testing.T) {
 func TestLeaderShowsItself(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
-		w.desired.set(server("a", 1, 3))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 3))
 		w.workers[1].Cut(true) // the replica on n1 waits for room on n2
 		w.desired.intend("n3", fleet.NodeIntent{Cordoned: true})
 		before := []int{w.workers[0].Fences(), w.workers[2].Fences()}

@@ -77,11 +77,7 @@ func TestFailoverKeepsBackoff(t *testing.T) {
 	for _, followed := range []bool{true, false} {
 		bubble.Test(t, func(t *testing.T) {
 			w := newWorld(t, 1, "n1", "n2")
-			for _, n := range w.workers {
-				n.Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
-					return observetest.Behaviour{FailStart: true, ReadyAfter: 10 * time.Millisecond}
-				})
-			}
+			w.behave(always(observetest.Behaviour{FailStart: true, ReadyAfter: 10 * time.Millisecond}))
 			w.desired.set(server("a", 1, 3))
 			w.control()
 			first := w.controller
@@ -122,9 +118,7 @@ func TestFollowerKnowsAsMuch(t *testing.T) {
 			"instant": {FailStart: true},
 			"crashes": {CrashAfter: 70 * time.Second},
 		}
-		for _, n := range w.workers {
-			n.Behave(func(s fleet.ServerName, _ fleet.Revision) observetest.Behaviour { return how[s] })
-		}
+		w.behave(func(s fleet.ServerName, _ fleet.Revision) observetest.Behaviour { return how[s] })
 		unplaced := func(s *fleet.Spec) { s.Labels = map[string]string{"disk": "ssd"} }
 		w.desired.set(server("broken", 1, 2), server("crashes", 1, 2), server("fine", 1, 3), server("idle", 1, 0), server("instant", 1, 1), server("nowhere", 1, 1, unplaced))
 		w.control()
@@ -157,11 +151,9 @@ func TestFollowerKnowsAsMuch(t *testing.T) {
 func TestStatusWhileTheLeaderWaits(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
-		for _, n := range w.workers {
-			n.Behave(func(s fleet.ServerName, _ fleet.Revision) observetest.Behaviour {
-				return observetest.Behaviour{FailStart: s == "broken", ReadyAfter: 10 * time.Millisecond}
-			})
-		}
+		w.behave(func(s fleet.ServerName, _ fleet.Revision) observetest.Behaviour {
+			return observetest.Behaviour{FailStart: s == "broken", ReadyAfter: 10 * time.Millisecond}
+		})
 		w.desired.set(server("a", 1, 2), server("broken", 1, 1))
 		w.control()
 		first, second := w.controller, w.newController()
@@ -188,9 +180,7 @@ func TestStatusWhileTheLeaderWaits(t *testing.T) {
 func TestFollowerMissesTheStart(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1")
-		w.workers[0].Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
-			return observetest.Behaviour{FailStart: true}
-		})
+		w.workers[0].Behave(always(observetest.Behaviour{FailStart: true}))
 		w.net.SetFaults(observetest.Faults{ReportDelay: 2 * time.Second})
 		second := w.newController()
 		defer second.stop()
@@ -212,11 +202,7 @@ func TestFailoverAmongStops(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		for delay := range 12 {
 			w := newWorld(t, uint64(delay), "n1", "n2")
-			for _, n := range w.workers {
-				n.Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
-					return observetest.Behaviour{StopAfter: 3 * time.Second}
-				})
-			}
+			w.behave(always(observetest.Behaviour{StopAfter: 3 * time.Second}))
 			w.net.SetFaults(observetest.Faults{OrderDelay: 100 * time.Millisecond, ReportDelay: 500 * time.Millisecond})
 			w.desired.set(server("a", 1, 8))
 			w.control()

@@ -7,13 +7,13 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// groups are a server's replicas by what is to become of them.
+// groups are a server's replicas, by what is to become of them.
 type groups struct {
 	fresh    []*unit // to stay
-	away     []*unit // to stay, on nodes that cannot be reached for the moment
-	stable   []*unit // of the stable revision: to go once replaced, kept up until then
-	leaving  []*unit // to go once replaced: older still, unhealthy, on a draining node
-	stopping []*unit // going
+	away     []*unit // to stay, on nodes that cannot be reached for now
+	stable   []*unit // of the stable revision: kept up until they are replaced
+	leaving  []*unit // to go once replaced: older still, unhealthy, or on a draining node
+	stopping []*unit
 }
 
 func group(w *want) groups {
@@ -38,8 +38,8 @@ func group(w *want) groups {
 	return g
 }
 
-// outdated tells whether a replica is not of the revision and generation
-// wanted.
+// outdated reports whether a replica is of another revision than the wanted one,
+// or of an earlier generation.
 func outdated(d *fleet.Server, u *unit) bool {
 	return u.rev != d.Revision || u.gen < d.Generation
 }
@@ -50,11 +50,11 @@ func (g *groups) stop(u *unit) {
 	g.stopping = append(g.stopping, u)
 }
 
-// old is what goes once it is replaced.
+// old returns the replicas that go once they are replaced.
 func (g *groups) old() []*unit { return slices.Concat(g.leaving, g.stable) }
 
-// lit tells whether any replica serves.
-func (g *groups) lit() bool {
+// anyServes reports whether any replica serves.
+func (g *groups) anyServes() bool {
 	for _, list := range [][]*unit{g.fresh, g.stable, g.leaving} {
 		if slices.ContainsFunc(list, (*unit).serving) {
 			return true
@@ -63,20 +63,20 @@ func (g *groups) lit() bool {
 	return false
 }
 
-// blip is how long a node may be out of reach before a server without any other
-// replica that serves gets another one: a stream that only broke is back sooner
-// than a replica could start.
-const blip = 500 * time.Millisecond
+// reconnectTime is how long a node may be unreachable before a server that has no
+// other serving replica gets one. A stream that only broke is back sooner than a
+// replica could start.
+const reconnectTime = 500 * time.Millisecond
 
-// dark tells whether nothing serves, and not only for a blip; if only that,
-// when it will have been more.
-func (g *groups) dark(now time.Time) (dark bool, wake time.Time) {
-	if g.lit() {
+// noneServes reports whether no replica serves, and has not for longer than nodes
+// take to reconnect. If it has not been that long, wake is when it will have been.
+func (g *groups) noneServes(now time.Time) (yes bool, wake time.Time) {
+	if g.anyServes() {
 		return false, time.Time{}
 	}
 	for _, list := range [][]*unit{g.away, g.stable} {
 		for _, u := range list {
-			if over := u.since.Add(blip); u.ready() && !u.reachable && over.After(now) {
+			if over := u.since.Add(reconnectTime); u.ready() && !u.reachable && over.After(now) {
 				wake = latest(wake, over)
 			}
 		}
@@ -84,8 +84,8 @@ func (g *groups) dark(now time.Time) (dark bool, wake time.Time) {
 	return wake.IsZero(), wake
 }
 
-// running counts what takes room, but for what moves off a node that is to be
-// emptied: that must not wait.
+// running counts the replicas that limit how many more may start. Those on nodes
+// that drain do not: their replacements must not wait.
 func (g *groups) running() (n int) {
 	for _, list := range [][]*unit{g.fresh, g.away, g.stable, g.leaving, g.stopping} {
 		n += count(list, func(u *unit) bool { return !u.leaves })
@@ -93,7 +93,7 @@ func (g *groups) running() (n int) {
 	return n
 }
 
-// without returns the list without u; the list itself stays as it is.
+// without returns a copy of the list without u.
 func without(list []*unit, u *unit) []*unit {
 	if i := slices.Index(list, u); i >= 0 {
 		return slices.Concat(list[:i], list[i+1:])
@@ -110,5 +110,5 @@ func count(units []*unit, is func(*unit) bool) (n int) {
 	return n
 }
 
-// surge is how many replicas more than desired a change may run.
+// surge returns how many replicas more than desired may run during a change.
 func surge(desired int) int { return max(1, (desired+3)/4) }

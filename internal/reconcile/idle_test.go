@@ -16,9 +16,7 @@ import (
 func TestIdleServerRests(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1)
-		w.add("n1", func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
-			return observetest.Behaviour{ReadyAfter: 300 * time.Millisecond, ExitAfter: 3 * time.Second}
-		})
+		w.add("n1", always(observetest.Behaviour{ReadyAfter: 300 * time.Millisecond, ExitAfter: 3 * time.Second}))
 		w.desired.set(server("a", 1, 1))
 		w.control()
 		leader := w.controller
@@ -71,10 +69,7 @@ func TestIdleReplicasRest(t *testing.T) {
 			}
 			return observetest.Behaviour{ExitAfter: 3 * time.Second}
 		})
-		w.desired.set(server("a", 1, 3))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 3))
 		w.until(time.Minute, "some rest", func() bool { return w.status("a").Resting && w.status("a").Ready > 0 })
 		if s := w.status("a"); s.State != fleet.StateReady || !s.Settled || s.Reason == "" {
 			t.Errorf("%+v", s)

@@ -90,10 +90,7 @@ func TestRestartedControllerGivesUpOnAMissingNode(t *testing.T) {
 func TestCrashRestartsAfter100ms(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1")
-		w.desired.set(server("a", 1, 1))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 1))
 		time.Sleep(10 * time.Second)
 		w.workers[0].End(w.running("a")[0].ID)
 		died := time.Now()
@@ -145,9 +142,7 @@ func TestFailingStartsBackOff(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(t, 1, "n1", "n2", "n3")
-				for _, n := range w.workers {
-					n.Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour { return tt.how })
-				}
+				w.behave(always(tt.how))
 				w.desired.set(server("a", 1, tt.replicas))
 				w.control()
 				defer w.stop()
@@ -168,9 +163,7 @@ func TestFailingStartsBackOff(t *testing.T) {
 					t.Errorf("%d starts in the 10 minutes that follow, want about 20", more)
 				}
 				// It comes back as soon as a probe succeeds.
-				for _, n := range w.workers {
-					n.Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour { return observetest.Behaviour{} })
-				}
+				w.behave(always(observetest.Behaviour{}))
 				w.until(45*time.Second, "recovered", w.converged)
 			})
 		})
@@ -189,10 +182,7 @@ func (w *world) starts() (all []time.Time) {
 func TestLostNodeHasNoBackoff(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
-		w.desired.set(server("a", 1, 6))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 6))
 		w.workers[0].Kill()
 		w.net.List(w.workers[0], false)
 		died := time.Now()
@@ -215,10 +205,7 @@ func TestLostNodeHasNoBackoff(t *testing.T) {
 func TestNodeReturns(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
-		w.desired.set(server("a", 1, 4))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 4))
 		before := w.ready("a")
 
 		w.workers[0].Cut(true)
@@ -250,15 +237,8 @@ func TestNodeReturns(t *testing.T) {
 func TestUpdateIsNewBeforeOld(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
-		for _, n := range w.workers {
-			n.Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
-				return observetest.Behaviour{ReadyAfter: 300 * time.Millisecond, StopAfter: 200 * time.Millisecond}
-			})
-		}
-		w.desired.set(server("a", 1, 6))
-		w.control()
-		defer w.stop()
-		w.until(10*time.Second, "deployed", w.converged)
+		w.slowly()
+		w.deploy(server("a", 1, 6))
 		w.desired.set(server("a", 2, 6))
 		w.until(20*time.Second, "updated", func() bool {
 			if n := len(w.ready("a")); n < 6 {
@@ -280,15 +260,10 @@ func TestUpdateIsNewBeforeOld(t *testing.T) {
 func TestUpdateThatFailsLeavesTheOldServing(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
-		for _, n := range w.workers {
-			n.Behave(func(_ fleet.ServerName, r fleet.Revision) observetest.Behaviour {
-				return observetest.Behaviour{FailStart: r == 2, ReadyAfter: 10 * time.Millisecond}
-			})
-		}
-		w.desired.set(server("a", 1, 3))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.behave(func(_ fleet.ServerName, r fleet.Revision) observetest.Behaviour {
+			return observetest.Behaviour{FailStart: r == 2, ReadyAfter: 10 * time.Millisecond}
+		})
+		w.deploy(server("a", 1, 3))
 		before := w.ready("a")
 		w.desired.set(server("a", 2, 3))
 		time.Sleep(time.Minute)
@@ -309,10 +284,7 @@ func TestUpdateWithoutRoom(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
 		tight := func(s *fleet.Spec) { s.MaxReplicasPerNode = 1 }
-		w.desired.set(server("a", 1, 3, tight))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 3, tight))
 		w.desired.set(server("a", 2, 3, tight))
 		w.until(10*time.Second, "updated", func() bool {
 			if n := len(w.ready("a")); n < 2 {
@@ -326,10 +298,7 @@ func TestUpdateWithoutRoom(t *testing.T) {
 func TestUnhealthyIsReplacedFirst(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
-		w.desired.set(server("a", 1, 2))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 2))
 		sick := w.running("a")[0].ID
 		w.workers[0].Set(sick, func(r *fleet.Replica) { r.Unhealthy, r.Reason = true, "3 pings failed" })
 		w.until(5*time.Second, "replaced", func() bool {
@@ -347,10 +316,7 @@ func TestUnhealthyIsReplacedFirst(t *testing.T) {
 func TestDrainingNodeIsEmptied(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
-		w.desired.set(server("a", 1, 6))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 6))
 		w.workers[0].Drain()
 		w.until(5*time.Second, "moved", func() bool {
 			if n := len(w.ready("a")); n < 6 {
@@ -373,7 +339,7 @@ func TestNoWorkerAndNoRoom(t *testing.T) {
 		}
 		w.add("n1", nil)
 		time.Sleep(5 * time.Second)
-		if s := w.status("a"); s.State != fleet.StateUnavailable || !s.Settled || !s.StartFailed || !strings.Contains(s.Reason, "1 node has not the label disk=ssd") {
+		if s := w.status("a"); s.State != fleet.StateUnavailable || !s.Settled || !s.StartFailed || !strings.Contains(s.Reason, "1 node lacks the label disk=ssd") {
 			t.Errorf("with the wrong worker: %+v", s)
 		}
 		w.workers = append(w.workers, w.net.StartWorker(fleet.NodeInfo{Node: "n2", Labels: map[string]string{"disk": "ssd"}}))
@@ -386,10 +352,7 @@ func TestNoWorkerAndNoRoom(t *testing.T) {
 func TestFencedNode(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
-		w.desired.set(server("a", 1, 2))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 2))
 		w.workers[0].Obey(fleet.Order{Cluster: "c", Epoch: 9})
 		kept := w.workers[0].Running()[0].ID
 		w.desired.set(server("a", 1, 6))

@@ -14,21 +14,14 @@ import (
 
 // slowly makes every replica of all workers take its time.
 func (w *world) slowly() {
-	for _, n := range w.workers {
-		n.Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
-			return observetest.Behaviour{ReadyAfter: 300 * time.Millisecond, StopAfter: 200 * time.Millisecond}
-		})
-	}
+	w.behave(always(observetest.Behaviour{ReadyAfter: 300 * time.Millisecond, StopAfter: 200 * time.Millisecond}))
 }
 
 // A blip of the network replaces nothing, even if gossip calls the node dead.
 func TestBlipReplacesNothing(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
-		w.desired.set(server("a", 1, 4))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 4))
 		before := w.ready("a")
 		for range 3 {
 			w.workers[0].Cut(true)
@@ -55,10 +48,7 @@ func TestBlipReplacesNothing(t *testing.T) {
 func TestBrokenStreamsStartNothing(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
-		w.desired.set(server("a", 1, 1), server("b", 1, 2))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 1), server("b", 1, 2))
 		before := fmt.Sprint(w.ready("a"), w.ready("b"))
 		for range 10 {
 			for _, n := range w.workers {
@@ -78,10 +68,7 @@ func TestBrokenStreamsStartNothing(t *testing.T) {
 func TestOneStandsIn(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1")
-		w.desired.set(server("a", 1, 4))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 4))
 		w.add("n2", nil)
 		time.Sleep(2 * time.Second)
 
@@ -107,10 +94,7 @@ func TestDrainByHand(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
 		w.slowly()
-		w.desired.set(server("a", 1, 6))
-		w.control()
-		defer w.stop()
-		w.until(10*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 6))
 		w.desired.intend("n1", fleet.NodeIntent{Cordoned: true, DrainUntil: time.Now().Add(10 * time.Minute)})
 		w.until(10*time.Second, "moved", func() bool {
 			if n := len(w.ready("a")); n < 6 {
@@ -136,10 +120,7 @@ func TestDrainByHand(t *testing.T) {
 func TestDrainHasADeadline(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1")
-		w.desired.set(server("a", 1, 2))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 2))
 		w.desired.intend("n1", fleet.NodeIntent{Cordoned: true, DrainUntil: time.Now().Add(time.Minute)})
 		time.Sleep(59 * time.Second)
 		s := w.status("a")
@@ -168,10 +149,7 @@ func TestWorkerThatStops(t *testing.T) {
 		full := w.net.StartWorker(fleet.NodeInfo{Node: "n2", Capacity: fleet.Resources{Memory: 150}})
 		w.workers = append(w.workers, full)
 		onFull := server("b", 1, 1, half)
-		w.desired.set(server("a", 1, 2, half), onFull)
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 2, half), onFull)
 		w.workers[0].Drain()
 		time.Sleep(10 * time.Second)
 		if n := len(w.ready("a")) + len(w.ready("b")); n != 3 || len(w.workers[0].Running()) != 2 {
@@ -205,10 +183,7 @@ func TestRestartByHand(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
 		w.slowly()
-		w.desired.set(server("a", 1, 6))
-		w.control()
-		defer w.stop()
-		w.until(10*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 6))
 		before := w.ready("a")
 		w.desired.breaks(fleet.ErrNoLeader)
 		w.desired.set(restarted(server("a", 1, 6), 1))
@@ -243,14 +218,12 @@ func TestRestartByHand(t *testing.T) {
 func TestRestartByHandForgivesFailures(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1")
-		w.workers[0].Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
-			return observetest.Behaviour{FailStart: true, ReadyAfter: time.Millisecond}
-		})
+		w.workers[0].Behave(always(observetest.Behaviour{FailStart: true, ReadyAfter: time.Millisecond}))
 		w.desired.set(server("a", 1, 1))
 		w.control()
 		defer w.stop()
 		time.Sleep(2 * time.Minute)
-		w.workers[0].Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour { return observetest.Behaviour{} })
+		w.workers[0].Behave(always(observetest.Behaviour{}))
 		n := len(w.starts())
 		w.desired.set(restarted(server("a", 1, 1), 1))
 		w.until(500*time.Millisecond, "tried at once", func() bool { return len(w.starts()) == n+1 })
@@ -264,10 +237,7 @@ func TestRolloutEnds(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
 		w.slowly()
 		one := server("a", 1, 3)
-		w.desired.set(one)
-		w.control()
-		defer w.stop()
-		w.until(10*time.Second, "deployed", w.converged)
+		w.deploy(one)
 		w.desired.set(upgraded(one, server("a", 2, 3)))
 		w.until(10*time.Second, "written", func() bool { return len(w.desired.ended()) > 0 })
 		serve := 0
@@ -308,19 +278,14 @@ func TestStableRevisionIsKeptUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(t, 1, "n1", "n2", "n3")
-				for _, n := range w.workers {
-					n.Behave(func(_ fleet.ServerName, r fleet.Revision) observetest.Behaviour {
-						if r == 2 {
-							return how
-						}
-						return observetest.Behaviour{ReadyAfter: 20 * time.Millisecond}
-					})
-				}
+				w.behave(func(_ fleet.ServerName, r fleet.Revision) observetest.Behaviour {
+					if r == 2 {
+						return how
+					}
+					return observetest.Behaviour{ReadyAfter: 20 * time.Millisecond}
+				})
 				one := server("a", 1, 3)
-				w.desired.set(one)
-				w.control()
-				defer w.stop()
-				w.until(5*time.Second, "deployed", w.converged)
+				w.deploy(one)
 				w.desired.set(upgraded(one, server("a", 2, 3)))
 				old := func() (n int) {
 					for _, r := range w.running("a") {
@@ -376,10 +341,7 @@ func TestStableRevisionComesBack(t *testing.T) {
 		})
 		tight := func(s *fleet.Spec) { s.MaxReplicasPerNode = 1 }
 		one := server("a", 1, 1, tight)
-		w.desired.set(one)
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(one)
 		w.desired.set(upgraded(one, server("a", 2, 1, tight)))
 		time.Sleep(10 * time.Second)
 		if run := w.running("a"); len(run) != 1 || run[0].Revision != 1 || run[0].Phase != fleet.PhaseReady {

@@ -9,8 +9,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/schedule"
 )
 
-// want is one server as the plan sees it: what is desired, what there is, and
-// how starting it has gone.
+// want is one server as the plan sees it: what is desired, what there is, and how
+// starting it has gone.
 type want struct {
 	name    fleet.ServerName
 	desired *fleet.Server // nil: not wanted any more
@@ -19,7 +19,7 @@ type want struct {
 	stable  backoff // of the stable one
 }
 
-// action is one thing to do, and why.
+// action is one start or stop, and why.
 type action struct {
 	stop     *unit          // to stop; nil: start one
 	node     fleet.NodeID   // to start it on
@@ -31,14 +31,14 @@ type action struct {
 // decision is the plan for one server.
 type decision struct {
 	actions    []action
-	need       int       // replicas missing, whether or not they may be started now
+	need       int       // missing replicas, whether or not they may start now
 	needStable int       // of the stable revision
-	unplaced   string    // why a replica that may be started has no node
-	wake       time.Time // when time alone may change the decision; zero: never
+	unplaced   string    // why there is no node for a replica that may start
+	wake       time.Time // when the decision may change with time alone; zero: never
 }
 
-// plan decides what to do now for all servers, in their order, which are in
-// the room together. It changes nothing but the room.
+// plan decides what to do now for each server, in their order. They share the
+// room, and plan changes nothing but that.
 func plan(now time.Time, servers []want, rm *room) []decision {
 	out := make([]decision, len(servers))
 	for i := range servers {
@@ -77,7 +77,7 @@ func planServer(now time.Time, w *want, rm *room) decision {
 		case !u.ready():
 			end(u, leavingReason(w, u)+" and it does not serve")
 		case u.ending:
-			may, wake := rm.mayCome(now, w.desired)
+			may, wake := rm.mayAppear(now, w.desired)
 			if !may {
 				end(u, fmt.Sprintf("node %s is stopping, and no other node could ever take the replica", u.node))
 			}
@@ -87,9 +87,9 @@ func planServer(now time.Time, w *want, rm *room) decision {
 	for len(g.fresh) > desired {
 		end(leastUseful(g.fresh, rm.nodes), surplus(len(g.fresh), desired))
 	}
-	// What stands in for replicas that cannot be reached is no surplus before
-	// it serves.
-	for n := len(g.fresh) + len(g.away); g.lit() && len(g.away) > 0 && n > desired; n-- {
+	// A stand-in for replicas that cannot be reached is no surplus before it
+	// serves.
+	for n := len(g.fresh) + len(g.away); g.anyServes() && len(g.away) > 0 && n > desired; n-- {
 		end(leastUseful(slices.Concat(g.fresh, g.away), rm.nodes), surplus(n, desired))
 	}
 	serving := count(g.fresh, (*unit).serving)
@@ -98,7 +98,7 @@ func planServer(now time.Time, w *want, rm *room) decision {
 			end(u, leavingReason(w, u)+" and it does not serve")
 		}
 	}
-	// Every fresh replica that serves lets one that leaves go: new before old.
+	// New before old: each fresh replica that serves lets an old one go.
 	old := slices.DeleteFunc(g.old(), func(u *unit) bool { return !u.ready() })
 	for spare := serving + len(old) - desired; spare > 0 && len(old) > 0; spare-- {
 		u := leastUseful(old, rm.nodes)
@@ -106,11 +106,10 @@ func planServer(now time.Time, w *want, rm *room) decision {
 		old = without(old, u)
 	}
 	d.need = max(0, desired-len(g.fresh)-len(g.away))
-	dark, wake := g.dark(now)
+	noneServes, wake := g.noneServes(now)
 	d.wakeAt(wake)
-	if dark && len(g.away) > 0 {
-		// Nothing serves: one stands in until the others can be reached again
-		// or are given up.
+	if noneServes && len(g.away) > 0 {
+		// One stands in until the others can be reached again, or are lost.
 		d.need = max(d.need, 1-len(g.fresh))
 	}
 	d.start(now, w, &g, rm, end)
@@ -130,9 +129,9 @@ func (d *decision) start(now time.Time, w *want, g *groups, rm *room, end func(*
 	staying := slices.Concat(g.fresh, g.away)
 	room := spec.Replicas + surge(spec.Replicas) - g.running()
 	if len(g.fresh)+len(g.leaving)+len(g.stable) == 0 {
-		room = max(room, 1) // those that drain may take long, and nobody else serves
+		room = max(room, 1) // only stopping ones are left, and they may take long
 	}
-	rm.view(slices.Concat(staying, g.old(), g.stopping), staying)
+	rm.countFor(slices.Concat(staying, g.old(), g.stopping), staying)
 	reserved := d.upkeep(now, w, g)
 	if w.back.everReady {
 		reserved = 0
@@ -155,7 +154,7 @@ func (d *decision) startNew(w *want, g *groups, rm *room, n int, end func(*unit,
 			continue
 		}
 		d.unplaced = no
-		// What is on its way will free room, or show that none is needed.
+		// Replicas that start or stop will free room, or show that none is needed.
 		if began > 0 || starting > 0 || len(g.stopping) > 0 || w.back.failing {
 			break
 		}
@@ -167,9 +166,9 @@ func (d *decision) startNew(w *want, g *groups, rm *room, n int, end func(*unit,
 	return began
 }
 
-// upkeep finds how many replicas of the stable revision are missing, and
-// returns how many of them failed: their places are not for a revision that
-// has never been READY.
+// upkeep sets how many replicas of the stable revision are missing, and returns how
+// many of them failed. Their places are not for a revision that has never been
+// READY.
 func (d *decision) upkeep(now time.Time, w *want, g *groups) (failed int) {
 	s := w.desired
 	if s.StableTemplate == nil || s.Stable == s.Revision {
@@ -177,20 +176,20 @@ func (d *decision) upkeep(now time.Time, w *want, g *groups) (failed int) {
 	}
 	up := count(g.fresh, (*unit).serving) + len(g.away) + len(g.stable)
 	d.needStable = max(0, s.Spec.Replicas-up)
-	if dark, _ := g.dark(now); dark {
+	if noneServes, _ := g.noneServes(now); noneServes {
 		d.needStable = max(d.needStable, 1-count(g.stable, func(u *unit) bool { return u.reachable }))
 	}
-	return min(d.needStable, w.stable.owed)
+	return min(d.needStable, w.stable.unreplaced)
 }
 
-// startStable adds starts of the stable revision: what of it has died is
-// replaced by its like while the desired one does not start, so that a broken
-// revision never takes the place of one that works.
+// startStable adds starts of the stable revision. While the desired revision does
+// not start, replicas of the stable one that died are replaced by the same, so that
+// a broken revision never takes the place of one that works.
 func (d *decision) startStable(now time.Time, w *want, g *groups, rm *room, room int) {
 	s := w.desired
 	n := d.needStable
 	if broken := w.back.failing || d.unplaced != "" && len(g.stopping) == 0; !broken {
-		n = min(n, w.stable.owed) // the desired one may yet serve
+		n = min(n, w.stable.unreplaced) // the desired one may yet serve
 	}
 	if n = min(n, room); n <= 0 {
 		return
@@ -208,8 +207,8 @@ func (d *decision) startStable(now time.Time, w *want, g *groups, rm *room, room
 	}
 }
 
-// makeRoom returns the replica to stop before its replacement starts, where
-// both do not fit. nil: it would not help.
+// makeRoom returns the replica to stop before its replacement starts, where there
+// is no room for both. It returns nil if no stop would help.
 func makeRoom(g *groups, rm *room, req schedule.Request) *unit {
 	for rest := g.old(); len(rest) > 0; {
 		u := leastUseful(rest, rm.nodes)
@@ -221,13 +220,13 @@ func makeRoom(g *groups, rm *room, req schedule.Request) *unit {
 	return nil
 }
 
-// allowed is how many of the starts that are needed the back-off lets through
-// now, beside the replicas of the revision that there are.
+// allowed returns how many of the needed starts the back-off lets through now,
+// beside the replicas of the revision that there are.
 func (d *decision) allowed(now time.Time, need int, b *backoff, fresh []*unit) int {
-	other := need - b.owed // do not replace failed ones: lost with a node, or new
+	other := need - b.unreplaced // starts that replace no failed replica: lost with a node, or new
 	if !b.failing {
 		n := need
-		if b.owed > 0 && now.Before(b.notBefore) {
+		if b.unreplaced > 0 && now.Before(b.notBefore) {
 			d.wakeAt(b.notBefore)
 			n = other
 		}
@@ -238,11 +237,11 @@ func (d *decision) allowed(now time.Time, need int, b *backoff, fresh []*unit) i
 	}
 	since := func(u *unit) bool { return u.startedAt.After(b.bumpedAt) }
 	if count(fresh, func(u *unit) bool { return u.serving() && !since(u) }) == 0 {
-		other = 0 // nothing shows that the revision works
+		other = 0 // no replica shows that the revision works
 	}
 	switch {
 	case count(fresh, func(u *unit) bool { return since(u) || !u.ready() }) > 0:
-		return other // a probe is out
+		return other // a probe is running
 	case now.Before(b.notBefore):
 		d.wakeAt(b.notBefore)
 		return other
@@ -250,7 +249,7 @@ func (d *decision) allowed(now time.Time, need int, b *backoff, fresh []*unit) i
 	return max(other, 1)
 }
 
-// wakeAt asks for another decision at t, unless that is zero.
+// wakeAt asks for another decision at t, unless t is zero.
 func (d *decision) wakeAt(t time.Time) {
 	if sooner(t, d.wake) {
 		d.wake = t

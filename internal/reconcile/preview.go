@@ -37,11 +37,11 @@ func (s scene) copied() scene {
 	return s
 }
 
-// Preview returns what Lead would do, start by start and stop by stop, were
-// these servers and intents desired (nil: as they are) and did every start
-// succeed. What it would do anyhow is left out. A start without a node is of a
-// replica that no node has room for; its reason says why. Preview changes
-// nothing. The error wraps fleet.ErrNotLeader unless Lead runs, or is ctx's.
+// Preview returns the starts and stops that Lead would make if these servers and
+// intents were desired, and every start succeeded. nil means as they are. Actions
+// that Lead would take anyhow are left out. A start without a node is of a replica
+// that no node has room for, and its reason says why. Preview changes nothing. The
+// error wraps fleet.ErrNotLeader unless Lead runs, or is ctx's.
 func (r *Reconciler) Preview(ctx context.Context, servers []fleet.Server, nodes map[fleet.NodeID]fleet.NodeIntent) ([]PlannedAction, error) {
 	r.mu.Lock()
 	leading := r.leading
@@ -65,12 +65,12 @@ func (r *Reconciler) Preview(ctx context.Context, servers []fleet.Server, nodes 
 	if nodes != nil {
 		s.intents = nodes
 	}
-	return beyond(s.play(), anyhow.play()), nil
+	return withoutActions(s.play(), anyhow.play()), nil
 }
 
-// beyond returns the actions of a plan that are not in another one. Where a
-// replica starts may differ.
-func beyond(plan, other []PlannedAction) (out []PlannedAction) {
+// withoutActions returns the actions of a plan that are not in another one. Starts on
+// different nodes count as the same.
+func withoutActions(plan, other []PlannedAction) (out []PlannedAction) {
 	type key struct {
 		start, placed bool
 		server        fleet.ServerName
@@ -92,9 +92,9 @@ func beyond(plan, other []PlannedAction) (out []PlannedAction) {
 	return out
 }
 
-// play plans and acts in thought until there is nothing left to do, and adds
-// the replicas that have no room then. Every start succeeds, and every stop is
-// over, by the next plan. A drain's deadline does not pass.
+// play simulates plans until there is nothing left to do, and adds the replicas
+// that have no room then. By the next plan every start has succeeded, and every stop
+// is over. Time stands still, so no drain deadline passes.
 func (s *scene) play() (out []PlannedAction) {
 	st := s.state
 	for step := 0; step < previewSteps && len(out) < previewActions; step++ {
@@ -119,14 +119,14 @@ func (s *scene) play() (out []PlannedAction) {
 			}
 		}
 		if len(out) == began {
-			return slices.Clip(append(out, homeless(servers, decisions, previewActions-len(out))...))
+			return slices.Clip(append(out, unplacedStarts(servers, decisions, previewActions-len(out))...))
 		}
 	}
 	return slices.Clip(out)
 }
 
-// homeless returns the starts that no node has room for, at most so many.
-func homeless(servers []want, decisions []decision, most int) (out []PlannedAction) {
+// unplacedStarts returns the starts that no node has room for, up to most.
+func unplacedStarts(servers []want, decisions []decision, most int) (out []PlannedAction) {
 	for i, d := range decisions {
 		if d.unplaced == "" {
 			continue
@@ -138,7 +138,7 @@ func homeless(servers []want, decisions []decision, most int) (out []PlannedActi
 	return out
 }
 
-// act carries out one action in thought.
+// act simulates one action.
 func (s *scene) act(w *want, a action, n int) PlannedAction {
 	if u := a.stop; u != nil {
 		u.stop = &order{reason: a.reason}

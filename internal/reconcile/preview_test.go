@@ -30,10 +30,7 @@ func lines(actions []PlannedAction) (out []string) {
 func TestPreview(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
-		w.desired.set(server("a", 1, 2), server("b", 1, 1))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 2), server("b", 1, 1))
 		before := len(w.starts())
 		a1, b1 := server("a", 1, 2), server("b", 1, 1)
 		for _, tt := range []struct {
@@ -90,7 +87,7 @@ func TestPreviewOfWhatHasNoRoom(t *testing.T) {
 			{name: "nothing changes", servers: []fleet.Server{server("a", 1, 1), stuck}},
 			{name: "another one starts", servers: []fleet.Server{server("a", 1, 2), stuck}, want: []string{"start a 1 on n1: 2 replicas wanted, there are 1"}},
 			{name: "one more that has no room", servers: []fleet.Server{server("a", 1, 1), server("b", 1, 2, big), server("stuck", 1, 3, big)}, want: []string{
-				"start b 1 on : no node fits: 1 node has not the label size=big", "start b 1 on : no node fits: 1 node has not the label size=big", "start stuck 1 on : no node fits: 1 node has not the label size=big"}},
+				"start b 1 on : no node fits: 1 node lacks the label size=big", "start b 1 on : no node fits: 1 node lacks the label size=big", "start stuck 1 on : no node fits: 1 node lacks the label size=big"}},
 			{name: "what was stuck has room", servers: []fleet.Server{server("a", 1, 1), server("stuck", 2, 1)}, want: []string{"start stuck 2 on n1: 1 replica wanted, there are 0"}},
 		} {
 			got, err := w.rec.Preview(t.Context(), tt.servers, nil)
@@ -106,10 +103,7 @@ func TestPreviewOfWhatHasNoRoom(t *testing.T) {
 func TestPreviewAwaitsRestartedWorkers(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
-		w.desired.set(server("a", 1, 1), server("b", 1, 1))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 1), server("b", 1, 1))
 		w.workers[0].Drain()
 		w.until(5*time.Second, "its replica has moved", w.empty(w.workers[0]))
 		w.leave(w.workers[0])
@@ -127,9 +121,7 @@ func TestPreviewAwaitsRestartedWorkers(t *testing.T) {
 func TestPreviewIgnoresBackoff(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1")
-		w.workers[0].Behave(func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
-			return observetest.Behaviour{FailStart: true, ReadyAfter: time.Millisecond}
-		})
+		w.workers[0].Behave(always(observetest.Behaviour{FailStart: true, ReadyAfter: time.Millisecond}))
 		w.desired.set(server("a", 1, 1))
 		w.control()
 		defer w.stop()

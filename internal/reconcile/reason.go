@@ -19,7 +19,7 @@ func replicas(n int) string {
 func leavingReason(w *want, u *unit) string {
 	switch {
 	case u.expired:
-		return fmt.Sprintf("node %s was to be empty by now", u.node)
+		return fmt.Sprintf("the time to drain node %s is over", u.node)
 	case u.rev != w.desired.Revision:
 		return fmt.Sprintf("revision %d replaces revision %d", w.desired.Revision, u.rev)
 	case u.gen < w.desired.Generation:
@@ -33,7 +33,7 @@ func leavingReason(w *want, u *unit) string {
 
 // startReason says why replicas are missing.
 func startReason(w *want, g *groups) string {
-	if w.back.owed > 0 {
+	if w.back.unreplaced > 0 {
 		return "replaces one that failed: " + w.back.last
 	}
 	old := g.old()
@@ -44,7 +44,7 @@ func startReason(w *want, g *groups) string {
 	}
 	switch {
 	case len(g.away) > 0 && len(g.fresh)+len(g.away) >= w.desired.Spec.Replicas:
-		return fmt.Sprintf("none serves while node %s cannot be reached", g.away[0].node)
+		return fmt.Sprintf("no replica serves while node %s cannot be reached", g.away[0].node)
 	case len(old) > 0:
 		return leavingReason(w, old[0])
 	default:
@@ -57,8 +57,8 @@ const (
 	quotedRunes = 200
 )
 
-// failure puts the end of a replica in words, with the last it wrote to stderr.
-// The cause comes first: where space is short the end is cut off.
+// failure says why a replica ended, with the last lines of its stderr. The cause
+// comes first, because long reasons are cut.
 func failure(u *unit, e *fleet.Replica) string {
 	return failureOf(u.id, u.node, !u.readyAt.IsZero() || e != nil && e.WasReady(), e)
 }
@@ -77,7 +77,7 @@ func failureOf(id fleet.ReplicaID, node fleet.NodeID, ran bool, e *fleet.Replica
 	}
 	var why, quoted, stderr []string
 	for _, line := range e.Log {
-		if !strings.HasPrefix(line, fleet.StdoutMark) { // the reason has quoted them
+		if !strings.HasPrefix(line, fleet.StdoutMark) { // the reason quotes those
 			stderr = append(stderr, line)
 		}
 	}

@@ -50,13 +50,13 @@ func (a *attempts) recall(s *observe.Snapshot) {
 		for k, n := range waiting {
 			// While it fails all that failed count: rather too slow than too fast.
 			if b := a.of(k.server, k.rev); !b.failing {
-				b.owed = n
+				b.unreplaced = n
 			}
 		}
 	}
 	for k, b := range a.backoffs {
 		if !b.failing && newest[k].After(b.failedAt) {
-			b.owed = 0
+			b.unreplaced = 0
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 
 type node = schedule.Node
 
-// room is what the nodes have left while one plan is made: every start that the
-// plan decides takes its part at once.
+// room is what the nodes have left while a plan is made. Each planned start takes
+// its part at once.
 type room struct {
 	nodes   []node // by name
 	index   map[fleet.NodeID]int
@@ -36,7 +36,7 @@ func newRoom(nodes []node, units []*unit) *room {
 	return r
 }
 
-// take reserves (n = 1) or frees (n = -1) a replica's part of a node.
+// take reserves (n = 1) or frees (n = -1) a replica's resources on a node.
 func (r *room) take(id fleet.NodeID, res fleet.Resources, n int) {
 	i, ok := r.index[id]
 	if !ok {
@@ -50,9 +50,9 @@ func (r *room) take(id fleet.NodeID, res fleet.Resources, n int) {
 	}
 }
 
-// view sets the nodes' counts to those of one server: all that run there, and
-// those that are to stay.
-func (r *room) view(running, staying []*unit) {
+// countFor sets the nodes' counts to those of one server: its replicas that run
+// there, and those of them that are to stay.
+func (r *room) countFor(running, staying []*unit) {
 	for i := range r.nodes {
 		r.nodes[i].OfServer, r.nodes[i].Spread = 0, 0
 	}
@@ -68,7 +68,7 @@ func (r *room) view(running, staying []*unit) {
 	}
 }
 
-// place finds a node for one replica of the server in view and takes the room.
+// place finds a node for one more replica of the counted server, and takes its room.
 func (r *room) place(req schedule.Request) (fleet.NodeID, string) {
 	id, why := schedule.Place(req, r.nodes)
 	if id != "" {
@@ -80,10 +80,10 @@ func (r *room) place(req schedule.Request) (fleet.NodeID, string) {
 	return id, why
 }
 
-// mayCome reports whether there may come to be room for a replica of a server
-// on another node than those that are being emptied, and when that has to be
-// asked again though nothing changed.
-func (r *room) mayCome(now time.Time, s *fleet.Server) (may bool, wake time.Time) {
+// mayAppear reports whether there may yet be room for a replica of a server on a
+// node that is not being emptied. wake is when the answer may change with time
+// alone.
+func (r *room) mayAppear(now time.Time, s *fleet.Server) (may bool, wake time.Time) {
 	if now.Before(r.restartsUntil) {
 		return true, r.restartsUntil
 	}
@@ -93,8 +93,8 @@ func (r *room) mayCome(now time.Time, s *fleet.Server) (may bool, wake time.Time
 	return s.StableTemplate != nil && schedule.CouldPlace(request(s.StableTemplate, &s.Spec), r.nodes), time.Time{}
 }
 
-// fitsWithout tells whether a replica of the server in view would find a node
-// if u were gone.
+// fitsWithout reports whether a replica of the counted server would find a node if
+// u were gone.
 func (r *room) fitsWithout(u *unit, req schedule.Request) bool {
 	i, ok := r.index[u.node]
 	if !ok {

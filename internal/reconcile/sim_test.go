@@ -11,12 +11,45 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe/observetest"
 )
 
-// seeds are those of a simulation's runs; more of them with -timeout=0.
-func seeds(t *testing.T) uint64 {
+// simulate runs a simulation with several seeds, and with many more under
+// -timeout=0.
+func simulate(t *testing.T, run func(t *testing.T, seed uint64)) {
+	seeds := uint64(5)
 	if _, bounded := t.Deadline(); !bounded {
-		return 150
+		seeds = 150
 	}
-	return 5
+	for seed := range seeds {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) { run(t, seed) })
+		})
+	}
+}
+
+// addMany adds workers n0, n1, ... whose replicas go like that.
+func (w *world) addMany(n int, how func(fleet.ServerName, fleet.Revision) observetest.Behaviour) {
+	for i := range n {
+		w.add(fmt.Sprint("n", i), how)
+	}
+}
+
+// crash ends one of the replicas of a server.
+func (w *world) crash(rnd *rand.Rand, server fleet.ServerName) {
+	run := w.running(server)
+	if len(run) == 0 {
+		return
+	}
+	victim := run[rnd.IntN(len(run))].ID
+	for _, n := range w.workers {
+		n.End(victim)
+	}
+}
+
+// noMoreThan fails the test if more replicas of a server run.
+func (w *world) noMoreThan(limit int, server fleet.ServerName) {
+	w.t.Helper()
+	if run := w.running(server); len(run) > limit {
+		w.t.Fatalf("%d replicas of %s run, want at most %d\n%s", len(run), server, limit, w)
+	}
 }
 
 // The network drops, repeats, delays and reorders orders, loses answers, delays
@@ -25,11 +58,7 @@ func seeds(t *testing.T) uint64 {
 // it still led, and are restarted. Never does one replica too many run, and when
 // the network behaves again exactly what is desired runs.
 func TestFaultyNetwork(t *testing.T) {
-	for seed := range seeds(t) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			bubble.Test(t, func(t *testing.T) { faultyNetwork(t, seed) })
-		})
-	}
+	simulate(t, faultyNetwork)
 }
 
 var bad = observetest.Faults{
@@ -40,11 +69,7 @@ var bad = observetest.Faults{
 func faultyNetwork(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 99))
 	w := newWorld(t, seed)
-	for i := range 4 {
-		w.add(fmt.Sprint("n", i), func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
-			return observetest.Behaviour{ReadyAfter: 200 * time.Millisecond, StopAfter: 300 * time.Millisecond}
-		})
-	}
+	w.addMany(4, always(observetest.Behaviour{ReadyAfter: 200 * time.Millisecond, StopAfter: 300 * time.Millisecond}))
 	w.net.SetFaults(bad)
 	most := map[fleet.ServerName]int{}
 	apply := func() {
@@ -62,9 +87,7 @@ func faultyNetwork(t *testing.T, seed uint64) {
 	}
 	check := func() {
 		for name, limit := range most {
-			if run := w.running(name); len(run) > limit {
-				t.Fatalf("%d replicas of %s run, want at most %d\n%s", len(run), name, limit, w)
-			}
+			w.noMoreThan(limit, name)
 		}
 	}
 	pause := func(d time.Duration) {
@@ -95,12 +118,7 @@ func faultyNetwork(t *testing.T, seed uint64) {
 				w.follow(c)
 			}
 		default:
-			if run := w.running("a"); len(run) > 0 {
-				victim := run[rnd.IntN(len(run))].ID
-				for _, n := range w.workers {
-					n.End(victim)
-				}
-			}
+			w.crash(rnd, "a")
 		}
 	}
 	w.desired.set(server("a", 9, 5), server("b", 9, 2))
@@ -123,37 +141,22 @@ func faultyNetwork(t *testing.T, seed uint64) {
 // the rollout is known to be over, the old revision may come back beside the new
 // one: no more than the surge. Afterwards not even that.
 func TestKillsAroundARollout(t *testing.T) {
-	for seed := range seeds(t) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			bubble.Test(t, func(t *testing.T) { killsAroundARollout(t, seed) })
-		})
-	}
+	simulate(t, killsAroundARollout)
 }
 
 func killsAroundARollout(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 7))
 	w := newWorld(t, seed)
-	for i := range 3 {
-		w.add(fmt.Sprint("n", i), func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
-			return observetest.Behaviour{ReadyAfter: 200 * time.Millisecond, StopAfter: 300 * time.Millisecond}
-		})
-	}
+	w.addMany(3, always(observetest.Behaviour{ReadyAfter: 200 * time.Millisecond, StopAfter: 300 * time.Millisecond}))
 	n := 1 + rnd.IntN(5)
 	most := n
-	check := func() {
-		if run := w.running("a"); len(run) > most {
-			t.Fatalf("%d replicas run, want at most %d\n%s", len(run), most, w)
-		}
-	}
+	check := func() { w.noMoreThan(most, "a") }
 	kill := func() { // for a while, one in half a second
 		w.net.SetFaults(bad)
 		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 			check()
-			if run := w.running("a"); len(run) > 0 && rnd.IntN(25) == 0 {
-				victim := run[rnd.IntN(len(run))].ID
-				for _, node := range w.workers {
-					node.End(victim)
-				}
+			if len(w.running("a")) > 0 && rnd.IntN(25) == 0 {
+				w.crash(rnd, "a")
 			}
 		}
 		w.net.SetFaults(observetest.Faults{})
@@ -177,19 +180,13 @@ func killsAroundARollout(t *testing.T, seed uint64) {
 // never one replica too many for long, and in the end exactly what is desired
 // runs.
 func TestNodesComeAndGo(t *testing.T) {
-	for seed := range seeds(t) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			bubble.Test(t, func(t *testing.T) { comeAndGo(t, seed) })
-		})
-	}
+	simulate(t, comeAndGo)
 }
 
 func comeAndGo(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 77))
 	w := newWorld(t, seed)
-	how := func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
-		return observetest.Behaviour{ReadyAfter: 150 * time.Millisecond, StopAfter: 100 * time.Millisecond}
-	}
+	how := always(observetest.Behaviour{ReadyAfter: 150 * time.Millisecond, StopAfter: 100 * time.Millisecond})
 	at := map[int]*observetest.Worker{}
 	for i := range 4 {
 		at[i] = w.add(fmt.Sprint("n", i), how)
@@ -242,11 +239,7 @@ func comeAndGo(t *testing.T, seed uint64) {
 // Leaders change while the network blips, and nothing is lost, started or
 // stopped; old leaders go on giving orders all the while.
 func TestBlipsAndFailovers(t *testing.T) {
-	for seed := range seeds(t) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			bubble.Test(t, func(t *testing.T) { blips(t, seed) })
-		})
-	}
+	simulate(t, blips)
 }
 
 func blips(t *testing.T, seed uint64) {
@@ -302,22 +295,16 @@ func blips(t *testing.T, seed uint64) {
 // than are wanted, though the newest revision may not work: then the one before
 // serves on.
 func TestMovesLoseNothing(t *testing.T) {
-	for seed := range seeds(t) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			bubble.Test(t, func(t *testing.T) { moves(t, seed) })
-		})
-	}
+	simulate(t, moves)
 }
 
 func moves(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 33))
 	w := newWorld(t, seed)
 	broken := func(r fleet.Revision) bool { return r%3 == 2 }
-	for i := range 4 {
-		w.add(fmt.Sprint("n", i), func(_ fleet.ServerName, r fleet.Revision) observetest.Behaviour {
-			return observetest.Behaviour{ReadyAfter: 150 * time.Millisecond, StopAfter: 100 * time.Millisecond, FailStart: broken(r)}
-		})
-	}
+	w.addMany(4, func(_ fleet.ServerName, r fleet.Revision) observetest.Behaviour {
+		return observetest.Behaviour{ReadyAfter: 150 * time.Millisecond, StopAfter: 100 * time.Millisecond, FailStart: broken(r)}
+	})
 	w.net.SetFaults(observetest.Faults{OrderDelay: 100 * time.Millisecond, ReportDelay: 100 * time.Millisecond})
 	const wanted = 5
 	w.desired.set(server("a", 1, wanted))

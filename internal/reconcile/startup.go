@@ -8,6 +8,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
+	"github.com/mcpfleet/mcpfleet/internal/schedule"
 )
 
 // startup keeps a controller that has just begun to lead or follow from acting
@@ -64,13 +65,13 @@ func (st *startup) waitsFor(s *observe.Snapshot, now time.Time) (why string, wak
 	case len(missing) > 0:
 		return "waiting for " + strings.Join(missing, ", ") + " to report", end
 	case workers == 0:
-		return "waiting for workers: there is none", end
+		return schedule.NoNodes, end
 	case len(st.known) > 0:
 		// All that could run something have reported.
 	case workers < st.expect:
 		return fmt.Sprintf("waiting for workers: %d of %d have joined", workers, st.expect), end
 	case now.Before(st.arrived.Add(st.settle)):
-		// A new cluster: workers that come a moment later should get their
+		// In a new cluster, workers that join a moment later should get their
 		// share.
 		return "waiting for more workers", st.arrived.Add(st.settle)
 	}

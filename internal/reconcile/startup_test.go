@@ -23,7 +23,7 @@ func TestNewClusterWaitsForExpectedWorkers(t *testing.T) {
 			t.Errorf("after %v: waiting %q, want %q", after, why, want)
 		}
 	}
-	wants(0, "there is none")
+	wants(0, "none has joined")
 	join("w1")
 	wants(5*time.Second, "1 of 2 have joined") // long after it settled
 	join("w2")

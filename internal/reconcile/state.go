@@ -163,8 +163,8 @@ func (st *state) room(s *observe.Snapshot, intents map[fleet.NodeID]fleet.NodeIn
 	return rm
 }
 
-// copied returns a state to plan with in thought. Every start in it succeeds,
-// and nothing is recorded.
+// copied returns a state for simulated plans: nothing in it is recorded, or waits
+// for an answer.
 func (st *state) copied() *state {
 	c := newState(st.log, noJitter, func(Event) {}, true, newHistory())
 	c.refusals = st.refusals.clone()

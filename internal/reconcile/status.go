@@ -13,29 +13,29 @@ import (
 type ServerStatus struct {
 	Name    fleet.ServerName
 	State   fleet.State
-	Reason  string // in words; "" when there is nothing to say
+	Reason  string // in words; may be empty
 	Desired int    // the target in force
 	Ready   int    // replicas that take calls, of any revision
-	// Restarts counts the replicas started to replace failed ones, since this
-	// controller's start and, of those before, what the workers remember.
+	// Restarts counts the replicas started to replace failed ones since this
+	// controller started, and those before that the workers remember.
 	Restarts int
 	Revision fleet.Revision
 	// Generation counts the restarts by hand.
 	Generation uint64
-	Spec       fleet.Spec // zero for a server that is no longer wanted
+	Spec       fleet.Spec // zero for a server that is being deleted
 
-	// Stopped: by hand, its target is 0. Then it is settled, too.
+	// Stopped: its target is 0. It is settled, too.
 	Stopped bool
-	// Settled: all replicas of the wanted revision are READY, or are known to
-	// be unable to start.
+	// Settled: all replicas of the wanted revision are READY, or are known to be
+	// unable to start.
 	Settled bool
-	// StartFailed: none takes calls and none is on its way, as the last start
-	// failed or no node fits: a call need not wait.
+	// StartFailed: no replica takes calls or is starting, because the last start
+	// failed or no node fits. Calls should not wait.
 	StartFailed bool
 	// Resting: replicas that ended because nobody needed them are not replaced
 	// yet. Wake replaces them at once.
 	Resting bool
-	// NotBefore is when a failed replica is replaced next, if that is later.
+	// NotBefore is when the next failed replica is replaced. Zero means at once.
 	NotBefore time.Time
 	// LastEnded has the last replicas that ended, newest first.
 	LastEnded []*fleet.Replica
@@ -48,31 +48,31 @@ type tally struct {
 	starting  int
 	rested    int // of those, in place of one that nobody needed
 	upholding int // of another revision, starting
-	early     int // starting since before the last failure: its round is not over
+	early     int // started before the last failure: its round is not over
 	pulling   int
 	old       int // of another revision or generation, not stopping
 	moving    int // serving, on a node that is to be emptied
 	stopping  int
-	ending    int    // of those, by themselves for all that is known
-	lingering int    // of old: told to stop, and not known to have begun to
+	ending    int    // of those, by themselves as far as is known
+	lingering int    // of old: told to stop, and not known to have begun
 	away      int    // of the wanted one, on nodes that cannot be reached
-	mute      string // an order that is not answered
+	unheard   string // an order without an answer, in words
 }
 
-func tell(w *want) (t tally) {
+func countUnits(w *want) (t tally) {
 	for _, u := range w.units {
 		if u.serving() {
 			t.serving++
 		}
 		if o := u.start; o != nil && o.err != nil {
-			t.mute = fmt.Sprintf("node %s does not take replica %s: %v", u.node, u.id, o.err)
+			t.unheard = fmt.Sprintf("node %s does not take replica %s: %v", u.node, u.id, o.err)
 		}
 		switch {
 		case u.stopping() && w.desired != nil && outdated(w.desired, u) && u.ready():
 			t.old++
 			t.lingering++
 			if u.stop.err != nil {
-				t.mute = fmt.Sprintf("node %s has not answered the order to stop replica %s: %v", u.node, u.id, u.stop.err)
+				t.unheard = fmt.Sprintf("node %s has not answered the order to stop replica %s: %v", u.node, u.id, u.stop.err)
 			}
 			continue
 		case u.stopping():
@@ -112,15 +112,15 @@ func tell(w *want) (t tally) {
 
 // outlook is what a status depends on beside its server.
 type outlook struct {
-	workers  int    // that answer
+	workers  int    // connected and accepting starts
 	deployed bool   // the server has served in full before
-	complete bool   // all there is has been reported once
-	waiting  string // what the whole controller waits for before it acts
+	complete bool   // all nodes have reported once
+	waiting  string // what the controller waits for before it acts
 }
 
-// status puts the server's condition in words.
+// status returns how a server is doing.
 func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
-	t := tell(w)
+	t := countUnits(w)
 	st := ServerStatus{Name: w.name, Ready: t.serving}
 	if w.desired == nil {
 		st.State = fleet.StateDeleting
@@ -138,22 +138,22 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 		}
 		return st
 	}
-	idle := t.rested // replicas that are missing because nobody needs them
+	idle := t.rested // replicas missing because nobody needs them
 	if b.resting() {
-		idle += min(b.owed, d.need) + t.ending
-		st.Resting = b.owed > 0 && d.need > 0
+		idle += min(b.unreplaced, d.need) + t.ending
+		st.Resting = b.unreplaced > 0 && d.need > 0
 	}
-	full := t.fresh+idle >= st.Desired && t.lingering == 0 // else calls may still be answered by what was replaced
+	full := t.fresh+idle >= st.Desired && t.lingering == 0 // or old ones may still answer calls
 	acting := o.complete
-	if d.need > 0 && b.owed > 0 && b.notBefore.After(now) {
+	if d.need > 0 && b.unreplaced > 0 && b.notBefore.After(now) {
 		st.NotBefore = b.notBefore
 	}
 	stuck := b.hopeless() || d.unplaced != "" && (o.workers > 0 || o.deployed)
-	unplaced := d.unplaced != "" && t.stopping+t.away == 0 // those that end make room, those that return need none
+	unplaced := d.unplaced != "" && t.stopping+t.away == 0 // ending ones make room, returning ones need none
 	soon := b.notBefore.Sub(now) <= 2*time.Second
 	st.Settled = full || acting && (b.hopeless() && t.early == 0 || unplaced && o.workers > 0 && t.starting == 0)
 	st.StartFailed = acting && t.serving+t.starting+t.upholding+t.away == 0 &&
-		(b.hopeless() || unplaced || d.need > 0 && b.owed > 0 && !soon && !st.Resting)
+		(b.hopeless() || unplaced || d.need > 0 && b.unreplaced > 0 && !soon && !st.Resting)
 	switch {
 	case full && t.serving == 0:
 		st.State = fleet.StateIdle
@@ -172,21 +172,21 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 	case !full:
 		st.Reason = condition(w, d, t, o.waiting)
 	case idle > 0:
-		st.Reason = fmt.Sprintf("%s ended with code 0, as nobody called: started again for the next call that has to wait, or after a while", replicas(idle))
+		st.Reason = fmt.Sprintf("%s exited with code 0 because nobody called: started again when a call waits, or after a while", replicas(idle))
 	case t.moving > 0 && d.unplaced != "":
 		st.Reason = fmt.Sprintf("%s should leave the node: %s", replicas(t.moving), d.unplaced)
 	}
 	return st
 }
 
-// condition says why a server is not ready: the causes, then the counts.
+// condition says why a server is not ready: first the causes, then the counts.
 func condition(w *want, d *decision, t tally, waiting string) string {
 	failure := ""
 	if w.back.last != "" {
 		failure = "last failure: " + w.back.last
 	}
 	var parts []string
-	for _, s := range []string{d.unplaced, t.mute, failure, waiting} {
+	for _, s := range []string{d.unplaced, t.unheard, failure, waiting} {
 		if s != "" {
 			parts = append(parts, s)
 		}
@@ -211,8 +211,8 @@ func condition(w *want, d *decision, t tally, waiting string) string {
 	return strings.Join(parts, "; ")
 }
 
-// onlyOlder tells whether all that is to go is of the wanted revision, and of an
-// earlier generation.
+// onlyOlder reports whether all old replicas are of the wanted revision, and only of
+// an earlier generation.
 func onlyOlder(w *want) bool {
 	for _, u := range w.units {
 		if u.rev != w.desired.Revision && u.mayServe() {
@@ -222,5 +222,5 @@ func onlyOlder(w *want) bool {
 	return true
 }
 
-// sameStatus compares what can change without the pass noticing otherwise.
+// sameStatus reports whether nothing has changed that anyone can see.
 func sameStatus(a, b []ServerStatus) bool { return reflect.DeepEqual(a, b) }

@@ -25,23 +25,23 @@ func TestMissingReplica(t *testing.T) {
 	acked := &order{acked: true, version: 5}
 	exit := func(r *fleet.Replica) { r.Exit = &fleet.Exit{Code: 3} }
 	tests := []struct {
-		name     string
-		unit     *unit
-		node     func(*observe.Node)
-		noNode   bool
-		end      *fleet.Replica
-		draining bool
-		kept     bool
-		events   []EventKind
-		owed     int
+		name       string
+		unit       *unit
+		node       func(*observe.Node)
+		noNode     bool
+		end        *fleet.Replica
+		draining   bool
+		kept       bool
+		events     []EventKind
+		unreplaced int
 	}{
 		{name: "ordered, not answered", unit: u("r1", "n1", unseen), kept: true},
 		{name: "ordered and answered, the report is older", unit: u("r1", "n1", unseen, func(u *unit) { u.start = &order{acked: true, version: 9} }), kept: true},
-		{name: "ordered and answered, and not there", unit: u("r1", "n1", unseen, func(u *unit) { u.start = acked }), events: []EventKind{ReplicaFailed}, owed: 1},
+		{name: "ordered and answered, and not there", unit: u("r1", "n1", unseen, func(u *unit) { u.start = acked }), events: []EventKind{ReplicaFailed}, unreplaced: 1},
 		{name: "stopped before it was seen", unit: u("r1", "n1", unseen, func(u *unit) { u.stop = acked }), events: []EventKind{ReplicaStopped}},
-		{name: "failed before it was seen", unit: u("r1", "n1", unseen), end: ended("r1", fleet.PhaseFailed, 0, 0, exit), events: []EventKind{ReplicaFailed}, owed: 1},
-		{name: "it ran, and is forgotten", unit: u("r1", "n1"), events: []EventKind{ReplicaFailed}, owed: 1},
-		{name: "it ran, and failed", unit: u("r1", "n1"), end: ended("r1", fleet.PhaseFailed, 0, 0, exit), events: []EventKind{ReplicaFailed}, owed: 1},
+		{name: "failed before it was seen", unit: u("r1", "n1", unseen), end: ended("r1", fleet.PhaseFailed, 0, 0, exit), events: []EventKind{ReplicaFailed}, unreplaced: 1},
+		{name: "it ran, and is forgotten", unit: u("r1", "n1"), events: []EventKind{ReplicaFailed}, unreplaced: 1},
+		{name: "it ran, and failed", unit: u("r1", "n1"), end: ended("r1", fleet.PhaseFailed, 0, 0, exit), events: []EventKind{ReplicaFailed}, unreplaced: 1},
 		{name: "it was told to stop", unit: u("r1", "n1", told), events: []EventKind{ReplicaStopped}},
 		{name: "another controller stopped it", unit: u("r1", "n1"), end: ended("r1", fleet.PhaseStopped, 0, 0), events: []EventKind{ReplicaStopped}},
 		{name: "it drained, and is forgotten", unit: u("r1", "n1", in(fleet.PhaseDraining)), events: []EventKind{ReplicaStopped}},
@@ -72,8 +72,8 @@ func TestMissingReplica(t *testing.T) {
 			if tr.has("r1") != tt.kept || !slices.Equal(*events, tt.events) {
 				t.Errorf("kept %v, events %v; want %v, %v", tr.has("r1"), *events, tt.kept, tt.events)
 			}
-			if got := tr.attempts.of("a", 1).owed; got != tt.owed {
-				t.Errorf("%d failures to make up for, want %d", got, tt.owed)
+			if got := tr.attempts.of("a", 1).unreplaced; got != tt.unreplaced {
+				t.Errorf("%d not replaced, want %d", got, tt.unreplaced)
 			}
 		})
 	}
@@ -108,11 +108,11 @@ func TestReplicaIsFollowed(t *testing.T) {
 	}
 	report(3*time.Second, func() { r.Unhealthy, r.Reason = true, "3 pings failed" })
 	report(4*time.Second, func() {})
-	if got := tr.attempts.of("a", 1); got.owed != 1 || got.last != "replica r1 on node n1 is unhealthy: 3 pings failed" {
-		t.Errorf("unhealthy: %d to make up for: %s", got.owed, got.last)
+	if got := tr.attempts.of("a", 1); got.unreplaced != 1 || got.last != "replica r1 on node n1 is unhealthy: 3 pings failed" {
+		t.Errorf("unhealthy: %d not replaced: %s", got.unreplaced, got.last)
 	}
 	u = report(5*time.Second, func() { r.Unhealthy, r.Phase, r.Reason = false, fleet.PhaseDraining, "its stdout ended" })
-	if u.failed == "" || tr.attempts.of("a", 1).owed != 2 {
+	if u.failed == "" || tr.attempts.of("a", 1).unreplaced != 2 {
 		t.Errorf("it ends by itself, and that is no failure: %+v", u)
 	}
 	if want := []EventKind{ReplicaStarted, ReplicaReady, ReplicaUnhealthy}; !slices.Equal(*events, want) {
@@ -141,7 +141,7 @@ func TestEndingReplica(t *testing.T) {
 			tr.add(tt.unit)
 			node := observe.Node{Member: fleet.Member{Node: "n1", Life: "l"}, Draining: tt.draining}
 			tr.observeReplica(ended("r1", fleet.PhaseDraining, 0, 0), node, tt.upToDate, t0)
-			if got := tt.unit.failed != ""; got != tt.failed || tr.attempts.of("a", 1).owed > 0 != tt.failed {
+			if got := tt.unit.failed != ""; got != tt.failed || tr.attempts.of("a", 1).unreplaced > 0 != tt.failed {
 				t.Errorf("failed %v (%q), want %v", got, tt.unit.failed, tt.failed)
 			}
 		})
@@ -193,7 +193,7 @@ func TestAbandonStart(t *testing.T) {
 	}
 	tr.abandonStart(x, t0.Add(startPatience))
 	tr.abandonStart(x, t0.Add(startPatience+1))
-	if x.stop == nil || x.failed == "" || tr.attempts.of("a", 1).owed != 1 {
+	if x.stop == nil || x.failed == "" || tr.attempts.of("a", 1).unreplaced != 1 {
 		t.Errorf("not called off once: %+v", x)
 	}
 }

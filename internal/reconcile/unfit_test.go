@@ -14,10 +14,7 @@ import (
 func TestUnfitNodeIsPassedOver(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
-		w.desired.set(server("a", 1, 3))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 3))
 		before := len(w.workers[0].Starts())
 
 		w.workers[0].SetUnfit("its disk is full")
@@ -46,10 +43,7 @@ func TestUnfitNodeIsPassedOver(t *testing.T) {
 func TestRefusedStartGoesElsewhere(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
-		w.desired.set(server("a", 1, 2))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 2))
 		w.workers[0].Mute(3 * time.Second)
 		w.workers[0].SetUnfit("its disk is full")
 		w.desired.set(server("a", 1, 4))
@@ -77,10 +71,7 @@ func TestRefusedStartGoesElsewhere(t *testing.T) {
 func TestRolloutWaitsForStops(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
-		w.desired.set(server("a", 1, 3))
-		w.control()
-		defer w.stop()
-		w.until(5*time.Second, "deployed", w.converged)
+		w.deploy(server("a", 1, 3))
 		w.workers[0].RefuseStops(true)
 		next := server("a", 2, 3)
 		next.Rolling = true

@@ -167,11 +167,32 @@ func (w *world) add(name string, behave func(fleet.ServerName, fleet.Revision) o
 	return n
 }
 
-// control starts a controller that leads; the one before must have been
-// stopped.
+// behave says how replicas on all workers go.
+func (w *world) behave(how func(fleet.ServerName, fleet.Revision) observetest.Behaviour) {
+	for _, n := range w.workers {
+		n.Behave(how)
+	}
+}
+
+// always lets all replicas go alike.
+func always(b observetest.Behaviour) func(fleet.ServerName, fleet.Revision) observetest.Behaviour {
+	return func(fleet.ServerName, fleet.Revision) observetest.Behaviour { return b }
+}
+
+// control starts a controller that leads. The one before must have been stopped.
 func (w *world) control() {
 	w.controller = w.newController()
 	w.lead(w.controller)
+}
+
+// deploy makes a controller lead, until the test ends, and waits until the servers
+// are deployed.
+func (w *world) deploy(servers ...fleet.Server) {
+	w.t.Helper()
+	w.desired.set(servers...)
+	w.control()
+	w.t.Cleanup(w.stop)
+	w.until(5*time.Second, "deployed", w.converged)
 }
 
 // newController starts a controller that neither leads nor follows yet.

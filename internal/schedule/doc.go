@@ -1,6 +1,6 @@
-// Package schedule ranks: which node gets a new replica, and which replica gets
-// a call. It is pure: everything it needs comes as arguments, randomness
-// included, and when nothing fits it says why in words. It keeps no state,
-// does no I/O and starts no goroutine. Acting on its answer, and keeping the
-// counts it is given true, is the business of packages reconcile and route.
+// Package schedule chooses the node for a new replica and the replica for a call.
+// If nothing fits it says why in words. It is pure: everything that it needs comes
+// as arguments, including randomness. It keeps no state, does no I/O and starts no
+// goroutine. Packages reconcile and route act on its answers, and keep the counts
+// that they pass in.
 package schedule

@@ -1,20 +1,19 @@
 package schedule
 
-// Candidate is one READY replica as seen by a router.
+// Candidate is one READY replica as a router sees it.
 type Candidate struct {
 	Load  int    // calls that hold a slot on it
-	Limit int    // how many it may have; 0 or less means no limit
+	Limit int    // how many it may have; 0 or less: no limit
 	Zone  string // of its node
 }
 
 func (c *Candidate) full() bool { return c.Limit > 0 && c.Load >= c.Limit }
 
-// Pick returns the index of the candidate that should get the next call, or -1
-// when all are at their limit (or there are none). The least loaded wins; of
-// equals one in the caller's own zone; of those one at random, for which
-// rnd(n) must return a number in [0, n). An empty zone prefers none. Pick
-// allocates nothing and reads the candidates twice at most: it runs once per
-// call.
+// Pick returns the index of the candidate that should get the next call, or -1 if
+// there is no candidate below its limit. The least loaded wins, of equals one in
+// the caller's own zone, of those a random one. rnd(n) must return a number in
+// [0, n). With an empty zone all zones are equal. Pick runs once per call, so it
+// allocates nothing and reads the candidates twice at most.
 func Pick(c []Candidate, zone string, rnd func(n int) int) int {
 	best, load, near, ties := -1, 0, false, 0
 	for i := range c {

@@ -8,35 +8,35 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Request is one replica that looks for a node.
+// Request is one replica that needs a node.
 type Request struct {
 	Template   *fleet.Template
-	MaxPerNode int // of the server on one node; 0: no bound
+	MaxPerNode int // of the server on one node; 0: no limit
 }
 
-// Node is what placement knows of a node.
+// Node is what placement knows about a node.
 type Node struct {
 	ID        fleet.NodeID
 	Zone      string
 	Labels    map[string]string
 	Runtimes  []string // what it offers; see fleet.CanRun
 	Capacity  fleet.Resources
-	Allocated fleet.Resources // reserved by all that runs or is about to run there
-	Replicas  int             // all that run or are about to run there
+	Allocated fleet.Resources // reserved by replicas that run or are about to
+	Replicas  int             // those replicas
 	OfServer  int             // those of the server in question, for MaxPerNode
 	Spread    int             // those of them that are to stay, for the spread
 	Connected bool
 	Draining  bool   // it is being emptied
 	Cordoned  bool   // an operator wants nothing new there
-	Gone      bool   // not connected, and given up
-	Unfit     string // why it starts no replicas, in words; "": it does
+	Gone      bool   // not connected for so long that it counts as lost
+	Unfit     string // why it starts no replicas, in words; "" if it does
 }
 
-// Place returns the node that should get the replica, or "" and the reason why
-// none can. Among the nodes that fit it takes the zone with the fewest of the
-// server's replicas, there the node with the fewest, then the least allocated
-// one (the largest share of a reserved resource, then the number of replicas),
-// then the first by name: equal input gives equal output.
+// Place returns the node that should get the replica, or "" and the reason why no
+// node can. Among the nodes that fit it takes the zone with the fewest replicas of
+// the server, and there the node with the fewest. Of equals it takes the least
+// allocated one (by the largest share of a resource that is reserved, then by the
+// number of replicas), then the first by name. Equal input gives equal output.
 func Place(req Request, nodes []Node) (fleet.NodeID, string) {
 	zones := make(map[string]int)
 	for i := range nodes {
@@ -60,8 +60,8 @@ func Place(req Request, nodes []Node) (fleet.NodeID, string) {
 	return best.ID, ""
 }
 
-// CouldPlace reports whether any node would take the replica if it were empty
-// and connected. A node that is being emptied, or given up, would not.
+// CouldPlace reports whether any node would take the replica if it were empty and
+// connected. Nodes that drain or are gone would not.
 func CouldPlace(req Request, nodes []Node) bool {
 	for i := range nodes {
 		n := nodes[i]
@@ -86,7 +86,8 @@ func compare(a, b *Node, zones map[string]int) int {
 	)
 }
 
-// share is the largest part of any bounded resource that is reserved.
+// share returns how much of a node is reserved: the largest part of any resource
+// that it limits.
 func share(n *Node) float64 {
 	part := func(used, all float64) float64 {
 		if all <= 0 {
@@ -101,8 +102,8 @@ func share(n *Node) float64 {
 	)
 }
 
-// misfit tells why the node cannot take the replica, "" when it can, and for a
-// scarce resource how much of it is free.
+// misfit returns why the node cannot take the replica, "" if it can. For a scarce
+// resource it also returns how much of it is free.
 func misfit(req Request, n *Node) (why cause, free float64) {
 	t := req.Template
 	switch {
@@ -123,7 +124,7 @@ func misfit(req Request, n *Node) (why cause, free float64) {
 		}
 	}
 	if req.MaxPerNode > 0 && n.OfServer >= req.MaxPerNode {
-		return atBound, 0
+		return atLimit, 0
 	}
 	want, left := t.Resources, n.Capacity.Sub(n.Allocated)
 	const slack = 1e-9 // CPUs are added and subtracted as floats

@@ -10,8 +10,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// cause is why one node cannot take a replica; a label's cause carries the
-// label, and that of an unfit node what is wrong with it.
+// cause is why one node cannot take a replica. A label's cause ends with the label,
+// and that of an unfit node with the reason.
 type cause string
 
 const (
@@ -21,16 +21,16 @@ const (
 	noRuntime   cause = "runtime"
 	label       cause = "label "
 	unfit       cause = "unfit "
-	atBound     cause = "at bound"
+	atLimit     cause = "at limit"
 	noCPUs      cause = "cpus"
 	noMemory    cause = "memory"
 	noPIDs      cause = "pids"
 )
 
-// NoNodes is the reason when there is no node at all.
-const NoNodes = "waiting for workers: there is none"
+// NoNodes is the reason while there is no node.
+const NoNodes = "waiting for workers: none has joined"
 
-// refusals counts the causes and keeps the most that was free.
+// refusals counts the nodes per cause, and keeps the most that any of them had free.
 type refusals struct {
 	count map[cause]int
 	free  map[cause]float64
@@ -44,7 +44,7 @@ func (r *refusals) add(why cause, free float64) {
 	r.free[why] = max(r.free[why], free)
 }
 
-// String puts the refusals in words, the most frequent first.
+// String returns the refusals in words, the most frequent first.
 func (r *refusals) String(req Request) string {
 	if len(r.count) == 0 {
 		return NoNodes
@@ -79,7 +79,7 @@ func (r *refusals) phrase(req Request, why cause, n int, first bool) string {
 		return who + is + "cordoned"
 	case noRuntime:
 		return who + plural(n, " does", " do") + " not offer the " + wantedRuntime(req.Template)
-	case atBound:
+	case atLimit:
 		return fmt.Sprintf("%s%smax_replicas_per_node (%d) already", who, has, req.MaxPerNode)
 	case noCPUs:
 		return fmt.Sprintf("%s%scpus (%s wanted, %s free at most)", who, lacks, cores(want.CPUs), cores(free))
@@ -92,12 +92,12 @@ func (r *refusals) phrase(req Request, why cause, n int, first bool) string {
 	case isUnfit:
 		return fmt.Sprintf("%s%sno replicas (%s)", who, plural(n, " starts ", " start "), what)
 	default:
-		return who + has + "not the label " + strings.TrimPrefix(string(why), string(label))
+		return who + lacks + "the label " + strings.TrimPrefix(string(why), string(label))
 	}
 }
 
-// wantedRuntime says which runtime is missing, what for, and which flag of the
-// worker offers it.
+// wantedRuntime returns in words which runtime is missing, why it is needed, and
+// which flag of the worker offers it.
 func wantedRuntime(t *fleet.Template) string {
 	runtime := t.NeededRuntime()
 	what := "an image"
