@@ -1,18 +1,15 @@
-// Package events keeps the last things that happened in the fleet, for people
-// and programs that follow them. The leader records them and gives them their
-// ids; every other controller copies the leader's log, so that a client finds
-// the same events under the same ids wherever it asks, also after the leader
-// died.
+// Package events keeps the last things that happened in the fleet, for people and
+// programs that follow them. The leader records events and numbers them. All other
+// controllers copy its log, so that clients find the same events under the same ids
+// on each of them, also after the leader has died.
 //
-// It promises that events are in the order of their ids, each at most once,
-// and that whoever asks for what follows an id is told when something may be
-// missing. It promises no more: events live in memory, so those that a leader
-// had recorded and nobody had copied die with it, and a controller that starts
-// begins with what the leader still has. Memory is bounded by the number of
-// events and the length of their messages.
+// Events are in the order of their ids, each at most once. A reader that asks for
+// the events after an id learns if some may be missing. Events live in memory only:
+// those that a leader had recorded and no other controller had copied are lost with
+// it. A controller that starts begins with what the leader still has. Memory is
+// bounded by the number of events and the length of their messages.
 //
-// It starts no goroutine; Follow runs in its caller's. All methods may be
-// called at once.
+// The package starts no goroutine. All methods may be called at once.
 package events
 
 import (
@@ -25,7 +22,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/notice"
 )
 
-// Bounds of what is kept.
+// Limits of what is kept.
 const (
 	MaxEvents  = 10_000
 	MaxMessage = 1 << 10 // bytes; longer messages are cut
@@ -34,7 +31,7 @@ const (
 // Event is one thing that happened.
 type Event = api.Event
 
-// Log is the newest events, oldest first.
+// Log keeps the newest events, oldest first.
 type Log struct {
 	max   int
 	board notice.Board
@@ -54,8 +51,8 @@ type entry struct {
 // New returns an empty log that keeps max events.
 func New(max int) *Log { return &Log{max: max} }
 
-// Lead makes this controller the one that records, in the term of its tenure;
-// the ids of a term begin at 1. The function it returns ends that.
+// Lead makes this controller the one that records, in the term of its tenure. Ids
+// of a term begin at 1. The returned function ends the tenure.
 func (l *Log) Lead(term fleet.Epoch) (end func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,9 +66,9 @@ func (l *Log) Lead(term fleet.Epoch) (end func()) {
 	}
 }
 
-// Record adds an event of this controller's tenure under the next id, and with
-// the present time if it has none. Without a tenure, or once events of a later
-// one have arrived, it is dropped: there is another leader to tell what happens.
+// Record adds an event of this controller's tenure under the next id, and sets its
+// time if it has none. Without a tenure, or after events of a later one have
+// arrived, Record does nothing: another leader records what happens.
 func (l *Log) Record(e Event) {
 	l.mu.Lock()
 	id := ID{l.leading, 1}
@@ -90,8 +87,8 @@ func (l *Log) Record(e Event) {
 	l.board.Post()
 }
 
-// Import adds an event as the leader recorded it. One that is not above the
-// last is dropped, and so is one without a proper id.
+// Import adds an event as the leader recorded it. It ignores events whose id is not
+// above the last, or is not an id.
 func (l *Log) Import(e Event) {
 	id, err := ParseID(e.ID)
 	if err != nil {
@@ -119,8 +116,8 @@ func (l *Log) add(id ID, e Event) {
 	l.start = (l.start + 1) % l.max
 }
 
-// cut shortens a message between two characters. It copies: a part of a long
-// string would keep the whole of it in memory.
+// cut shortens a message between two characters. The result is a copy, because part
+// of a long string would keep all of it in memory.
 func cut(s string) string {
 	if len(s) <= MaxMessage {
 		return s
@@ -129,17 +126,17 @@ func cut(s string) string {
 	return strings.ToValidUTF8(s[:MaxMessage-len(more)], "") + more
 }
 
-// Since returns what is kept and newer than an id; "" returns all that is kept.
-// It reports a gap when there may have been events that it cannot return: the
-// id is unknown, or a part was never copied from the leader. To go on after a
-// gap without any event, take a Last from before the call: an id that this log
-// never reaches would find nothing for ever.
+// Since returns the events that are kept and newer than an id, or all with "". It
+// reports a gap if there may have been events that it cannot return: the id is
+// unknown, or some were never copied from the leader. To continue after a gap
+// without events, use the Last from before the call. An id that this log never
+// reaches would find nothing for ever.
 func (l *Log) Since(id string) (events []Event, gap bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	from, known := 0, false
 	if id != "" {
-		if after, err := ParseID(id); err == nil { // of what is no id, all is newer
+		if after, err := ParseID(id); err == nil { // else return all
 			from, known = l.search(after)
 		}
 		gap = !known
@@ -158,8 +155,8 @@ func (l *Log) Since(id string) (events []Event, gap bool) {
 	return events, gap
 }
 
-// follows tells whether nothing can be missing between two ids: sequences have
-// no holes, and those of a new term begin at 1.
+// follows reports whether no event can be missing between two ids. Sequences have
+// no holes, and begin at 1 in each term.
 func follows(before, after ID) bool {
 	if before.Term == after.Term {
 		return after.Seq == before.Seq+1
@@ -167,7 +164,7 @@ func follows(before, after ID) bool {
 	return after.Seq == 1
 }
 
-// search finds the place of an id among those kept. The caller holds the lock.
+// search returns the place of an id among those kept. The caller holds the lock.
 func (l *Log) search(id ID) (place int, found bool) {
 	low, high := 0, len(l.ring)
 	for low < high {
@@ -194,5 +191,6 @@ func (l *Log) Last() string {
 	return l.last.String()
 }
 
-// Subscribe is told after every new event; see notice.Board.
+// Subscribe returns a channel that gets a value after each new event; see
+// notice.Board.
 func (l *Log) Subscribe() (look <-chan struct{}, cancel func()) { return l.board.Subscribe() }

@@ -12,11 +12,10 @@ const (
 	maxPause   = 2 * time.Second
 )
 
-// Follow copies the leader's events until ctx ends, and then returns nil. It
-// calls fetch again and again, with a pause that grows while nothing comes of
-// it. Fetch finds the leader, calls on with each of its events after the given
-// id as they come, and returns when the stream ends; what went wrong is for
-// fetch to log, here it is only tried again.
+// Follow copies the leader's events until ctx ends, and then returns nil. It calls
+// fetch again and again, with a pause that grows while no event comes. fetch finds
+// the leader, calls on with each event after the given id, and returns when the
+// stream ends. fetch logs its errors itself.
 func (l *Log) Follow(ctx context.Context, fetch func(ctx context.Context, since string, on func(Event)) error) error {
 	pause := firstPause
 	for ctx.Err() == nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// apply takes one report of a life's stream into the picture. It returns false
-// when the report is not from that life: the address was taken over.
+// apply takes in one report of a life's stream. It returns false if the report is
+// from another life, because that has taken over the address.
 func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 	now := time.Now()
 	o.mu.Lock()
@@ -20,7 +20,7 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 		return false
 	}
 	n := o.nodes[l.node]
-	if n == nil || n.lives[l.id] != l || l.superseded || r.Full && o.yields(n, l, r) {
+	if n == nil || n.lives[l.id] != l || l.superseded || r.Full && o.supersede(n, l, r) {
 		o.mu.Unlock()
 		return true
 	}
@@ -30,12 +30,12 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 		came = o.applyFull(n, l, w, r, now)
 	case !l.connected, r.Version < l.version:
 		o.mu.Unlock()
-		return true // nothing holds before the full report, nor older news after newer
+		return true // changes before the full report, or older than the last
 	}
 	l.reports++
 	if !l.timed && !r.Now.IsZero() {
-		// Once for the life: times that moved with each message's delay would
-		// look like news.
+		// Measure once for each life. Times that moved with each message's delay
+		// would look like changes.
 		l.ahead, l.timed = now.Sub(r.Now), true
 	}
 	idle := !r.Full && r.Version == l.version && r.Draining == l.draining && r.Unfit == l.unfit &&
@@ -60,13 +60,13 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 	case shape:
 		o.changed()
 	case !idle:
-		o.loaded()
+		o.loadChanged()
 	}
 	count := len(l.replicas)
 	o.mu.Unlock()
 	if came {
 		o.log.Info("node connected", "node", l.node, "life", l.id, "replicas", count, "version", r.Version)
-		o.lookAgain() // another life may have become superfluous
+		o.lookAgain() // another life may be superseded now
 	}
 	switch {
 	case !unfit:
@@ -81,9 +81,9 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 	return true
 }
 
-// yields tells whether a later life of the same node delivers already: then
-// this one, though its worker answers, counts for nothing. The caller holds mu.
-func (o *Observer) yields(n *nodeState, l *life, r fleet.Report) bool {
+// supersede reports whether a later life of the same node is connected, and marks
+// this one as superseded if so: its reports are ignored. The caller holds mu.
+func (o *Observer) supersede(n *nodeState, l *life, r fleet.Report) bool {
 	for _, other := range n.lives {
 		if other.connected && other.member.Started.After(l.member.Started) {
 			o.log.Error("two workers answer under one node name: the later one counts", "node", l.node,
@@ -99,8 +99,8 @@ func (o *Observer) yields(n *nodeState, l *life, r fleet.Report) bool {
 	return false
 }
 
-// applyFull begins a connection: what the report does not list is gone, and
-// the node's other lives are over. The caller holds mu.
+// applyFull begins a connection. Replicas that the report does not list are gone,
+// and the node's other lives are over. The caller holds mu.
 func (o *Observer) applyFull(n *nodeState, l *life, w Worker, r fleet.Report, now time.Time) (came bool) {
 	if r.Node != nil {
 		info := *r.Node
@@ -127,8 +127,8 @@ func (o *Observer) applyFull(n *nodeState, l *life, w Worker, r fleet.Report, no
 	return came
 }
 
-// applyReplica takes one replica's news, and tells whether more than its load
-// is new. The caller holds mu.
+// applyReplica takes in one replica's report. It reports whether more than its load
+// has changed. The caller holds mu.
 func (o *Observer) applyReplica(l *life, r fleet.Replica) (more bool) {
 	r.Node = l.node
 	for _, t := range []*time.Time{&r.CreatedAt, &r.ReadyAt, &r.EndedAt} {
@@ -148,13 +148,13 @@ func (o *Observer) applyReplica(l *life, r fleet.Replica) (more bool) {
 		same.Load = r.Load
 		return !reflect.DeepEqual(same, r)
 	}
-	o.ended.remove(r.Server, r.ID) // its node was believed lost
+	o.ended.remove(r.Server, r.ID) // its node counted as lost
 	return true
 }
 
-// prune drops the catalogues that no living stream carried and no ended replica
-// names. A stream carries a catalogue once, so what it carried must be kept
-// while it lives. The caller holds mu.
+// prune drops the catalogues that no live stream has carried and no ended replica
+// names. A stream carries a catalogue only once, so it is kept as long as the
+// stream. The caller holds mu.
 func (o *Observer) prune() {
 	used := make(map[string]bool)
 	for _, n := range o.nodes {
@@ -165,6 +165,6 @@ func (o *Observer) prune() {
 			}
 		}
 	}
-	o.ended.catalogues(used)
+	o.ended.addCatalogues(used)
 	maps.DeleteFunc(o.cats, func(hash string, _ *fleet.Catalogue) bool { return !used[hash] })
 }

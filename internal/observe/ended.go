@@ -8,11 +8,11 @@ import (
 
 const (
 	endedPerServer = 10
-	endedServers   = 256 // names come and go; memory stays
+	endedServers   = 256 // bounds memory, as servers come and go
 )
 
-// endedLog keeps the last ended replicas of each server, newest first. Lists
-// are replaced, never edited: snapshots share them.
+// endedLog keeps the last ended replicas of each server, newest first. Snapshots
+// share its lists, so they are replaced and never edited.
 type endedLog struct {
 	byServer map[fleet.ServerName][]*fleet.Replica
 }
@@ -21,11 +21,11 @@ func newEndedLog() *endedLog {
 	return &endedLog{byServer: make(map[fleet.ServerName][]*fleet.Replica)}
 }
 
-// add records an end. Full reports repeat ends, also of those that have
-// dropped off the list since: the time of the end decides its place.
+// add records an end. Full reports repeat ends, also ones that have dropped off the
+// list since, so each is put in its place by time.
 func (e *endedLog) add(r *fleet.Replica) {
 	if r.Server == "" {
-		return // stopped before it was known: it never ran
+		return // stopped before it started
 	}
 	old := e.byServer[r.Server]
 	if slices.ContainsFunc(old, func(o *fleet.Replica) bool { return o.ID == r.ID && o.EndedAt.Equal(r.EndedAt) }) {
@@ -53,6 +53,7 @@ func (e *endedLog) remove(server fleet.ServerName, id fleet.ReplicaID) {
 	}
 }
 
+// stalest returns the server whose last end is the longest ago.
 func (e *endedLog) stalest() (name fleet.ServerName) {
 	var at int64
 	for server, list := range e.byServer {
@@ -66,8 +67,8 @@ func (e *endedLog) stalest() (name fleet.ServerName) {
 	return name
 }
 
-// catalogues adds the hashes that ended replicas name.
-func (e *endedLog) catalogues(used map[string]bool) {
+// addCatalogues adds the hashes of the catalogues that ended replicas name.
+func (e *endedLog) addCatalogues(used map[string]bool) {
 	for _, list := range e.byServer {
 		for _, r := range list {
 			used[r.Catalogue] = true

@@ -13,10 +13,10 @@ import (
 const (
 	redialMin = 50 * time.Millisecond
 	redialMax = time.Second
-	// quietTries to watch a node in vain, some 3 s, are not worth a warning.
+	// quietTries is how many failed tries in a row, some 3 s, cause no warning.
 	quietTries = 7
-	// clearTimeout is short, because the end of Run waits for it.
-	clearTimeout = time.Second
+	// orphanTimeout is short, because the end of Run waits for it.
+	orphanTimeout = time.Second
 )
 
 var (
@@ -37,7 +37,7 @@ func (o *Observer) follow(ctx context.Context, l *life) {
 			return
 		}
 		if tries == quietTries && refusal(err) == nil && !errors.Is(err, errNoCluster) && o.listed(l) {
-			o.log.Warn("node is in the ring and cannot be watched: nothing is placed there, and its replicas get no calls",
+			o.log.Warn("node is in the gossip ring but cannot be watched: no replica is placed there, and none there gets calls",
 				"node", l.node, "life", l.id, "err", err)
 		}
 		o.lookAgain() // gossip may have called it dead already
@@ -60,8 +60,8 @@ func (o *Observer) listed(l *life) bool {
 	return l.alive
 }
 
-// session is one connection: it dials, watches until the stream breaks or falls
-// silent, and fails the calls that are under way on it.
+// session makes one connection: it dials, watches until the stream breaks or falls
+// silent, and fails the calls in flight on it. It reports whether any report came.
 func (o *Observer) session(ctx context.Context, l *life) (heard bool, err error) {
 	order, ok := o.cfg.Order()
 	if !ok {
@@ -105,20 +105,20 @@ func (o *Observer) session(ctx context.Context, l *life) (heard bool, err error)
 	cancel(nil)
 	<-guarded
 	heard = o.disconnect(l, err)
-	w.Fail(fmt.Errorf("the way to node %s was lost: %w", member.Node, err))
-	o.clear(l, w, order)
+	w.Fail(fmt.Errorf("connection to node %s lost: %w", member.Node, err))
+	o.stopOrphans(l, w, order)
 	return heard, err
 }
 
-// clear stops what a worker runs whose node name another worker has taken over:
-// nobody would ever call it. Should the order not arrive, then the worker stops
-// it when it ends, or when it counts again.
-func (o *Observer) clear(l *life, w Worker, order fleet.Order) {
+// stopOrphans stops the replicas of a worker whose node name another worker has taken
+// over, because nobody would ever call them. If the order does not arrive, they stop
+// when the worker ends, or when it counts again.
+func (o *Observer) stopOrphans(l *life, w Worker, order fleet.Order) {
 	o.mu.Lock()
 	orphans := l.orphans
 	l.orphans = nil
 	o.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), clearTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), orphanTimeout)
 	defer cancel()
 	for _, id := range orphans {
 		if _, err := w.StopReplica(ctx, order, id, "another worker has the node's name"); err != nil {
@@ -127,7 +127,7 @@ func (o *Observer) clear(l *life, w Worker, order fleet.Order) {
 	}
 }
 
-// guard breaks a watch that has fallen silent.
+// guard cancels a watch that has been silent for too long.
 func (o *Observer) guard(ctx context.Context, l *life, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(o.cfg.Silence / 10)
 	defer tick.Stop()
@@ -150,7 +150,8 @@ func (o *Observer) guard(ctx context.Context, l *life, cancel context.CancelCaus
 	}
 }
 
-// disconnect takes the life out of rotation.
+// disconnect takes the life out of rotation. It reports whether the connection has
+// carried any report.
 func (o *Observer) disconnect(l *life, err error) (heard bool) {
 	o.mu.Lock()
 	was, refused := l.connected, refusal(err)

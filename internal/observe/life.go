@@ -15,7 +15,7 @@ type nodeState struct {
 	current *life // the one the snapshot shows: the last to report, else the last to appear
 }
 
-// life is one life of one worker. Observer.mu guards it, but for child, which
+// life is one life of one worker. Observer.mu guards it, except for child, which
 // belongs to the Run loop.
 type life struct {
 	node   fleet.NodeID // these two never change
@@ -25,8 +25,8 @@ type life struct {
 
 	alive      bool              // gossip lists it
 	superseded bool              // a newer life of the node has reported
-	orphans    []fleet.ReplicaID // ran when it was superseded: the child stops them
-	lost       bool              // its replicas are believed gone
+	orphans    []fleet.ReplicaID // ran when it was superseded; the child stops them
+	lost       bool              // its replicas count as gone
 	refused    error
 
 	connected  bool
@@ -36,29 +36,29 @@ type life struct {
 	worker     Worker
 	info       *fleet.NodeInfo
 	draining   bool
-	unfit      string // why it starts no replicas; "": it does
+	unfit      string // why it starts no replicas; "" if it does
 	version    uint64
-	ahead      time.Duration                      // of this process's clock before the worker's
+	ahead      time.Duration                      // how far this process's clock is ahead of the worker's
 	timed      bool                               // ahead is known
 	replicas   map[fleet.ReplicaID]*fleet.Replica // not ended ones
-	carried    map[string]bool                    // catalogues this stream has carried
+	carried    map[string]bool                    // the catalogues that this stream has carried
 }
 
 // child is the goroutine that follows one life.
 type child struct {
 	cancel context.CancelFunc
 	done   chan struct{}
-	told   bool // to end; the Run loop's
+	ending bool // cancelled; only the Run loop uses it
 }
 
-// judge brings the lives in line with what gossip lists and with the clock:
-// follows new ones, loses those that are gone, forgets the dead. Only the Run
+// updateLives brings the lives in line with what gossip lists and with the clock. It
+// follows new ones, gives up those that are overdue, and drops the dead. Only the Run
 // loop calls it.
-func (o *Observer) judge(ctx context.Context, members []fleet.Member, now time.Time) {
-	o.leaving = slices.DeleteFunc(o.leaving, (*child).left)
+func (o *Observer) updateLives(ctx context.Context, members []fleet.Member, now time.Time) {
+	o.leaving = slices.DeleteFunc(o.leaving, (*child).ended)
 	_, watch := o.cfg.Order()
 	o.mu.Lock()
-	changed := o.note(members, now)
+	changed := o.observeMembers(members, now)
 	for _, n := range o.nodes {
 		for _, l := range n.lives {
 			if o.overdue(l, now) {
@@ -75,14 +75,14 @@ func (o *Observer) judge(ctx context.Context, members []fleet.Member, now time.T
 			case l.superseded, !l.alive && l.lost:
 				switch c := l.child; {
 				case c == nil:
-				case !c.told:
-					c.told = true
+				case !c.ending:
+					c.ending = true
 					stop = append(stop, c)
-				case c.left():
-					l.child = nil // from now on another may follow
+				case c.ended():
+					l.child = nil // another may follow from now on
 				}
-				// A superseded life is kept while gossip lists it, or it would
-				// be followed again.
+				// A superseded life stays while gossip lists it. Otherwise it
+				// would be followed again.
 				if !l.alive {
 					delete(n.lives, id)
 				}
@@ -91,7 +91,7 @@ func (o *Observer) judge(ctx context.Context, members []fleet.Member, now time.T
 			}
 		}
 		if l := n.heir(); l != nil && watch {
-			o.log.Info("the other worker of the name has gone: this one counts again", "node", name, "life", l.id, "at", l.member.GRPC)
+			o.log.Info("the other worker of this node name has gone, this one counts again", "node", name, "life", l.id, "at", l.member.GRPC)
 			l.superseded, l.orphans, l.since = false, nil, now
 			start = append(start, l)
 		}
@@ -125,8 +125,8 @@ func (o *Observer) judge(ctx context.Context, members []fleet.Member, now time.T
 	o.leaving = append(o.leaving, stop...)
 }
 
-// note records what gossip lists. The caller holds mu.
-func (o *Observer) note(members []fleet.Member, now time.Time) (changed bool) {
+// observeMembers takes in what gossip lists. The caller holds mu.
+func (o *Observer) observeMembers(members []fleet.Member, now time.Time) (changed bool) {
 	listed := make(map[fleet.LifeID]bool, len(members))
 	for _, m := range members {
 		if m.Role != fleet.RoleWorker {
@@ -142,8 +142,8 @@ func (o *Observer) note(members []fleet.Member, now time.Time) (changed bool) {
 		if l == nil {
 			l = &life{node: m.Node, id: m.Life, member: m, alive: true, since: now, replicas: make(map[fleet.ReplicaID]*fleet.Replica)}
 			n.lives[m.Life] = l
-			// It is shown in place of one that does not deliver; replicas of the
-			// old life end when the new one reports.
+			// The new life is shown unless the old one is connected or has replicas.
+			// Those end when the new life reports.
 			if n.current == nil || !n.current.connected && len(n.current.replicas) == 0 {
 				n.current = l
 			}
@@ -163,13 +163,13 @@ func (o *Observer) note(members []fleet.Member, now time.Time) (changed bool) {
 	return changed
 }
 
-// overdue tells whether a life must now be given up. The caller holds mu.
+// overdue reports whether it is time to give a life up. The caller holds mu.
 func (o *Observer) overdue(l *life, now time.Time) bool {
 	if l.connected || l.lost || l.superseded {
 		return false
 	}
 	if !l.alive && (l.draining || l.info == nil) {
-		return true // it said that it would leave; or nothing is known to run there
+		return true // it has left as announced, or has never reported
 	}
 	return now.Sub(l.since) >= o.cfg.NodeGrace
 }
@@ -205,8 +205,8 @@ func (n *nodeState) youngest() *life {
 	return best
 }
 
-// heir returns the superseded life that lives on when all that came after it
-// are gone: two workers had one name, and one of them has ended.
+// heir returns the superseded life that counts again because all later ones are gone.
+// That happens when two workers had one name, and one of them has ended.
 func (n *nodeState) heir() *life {
 	var best *life
 	for _, l := range n.lives {
@@ -220,6 +220,7 @@ func (n *nodeState) heir() *life {
 	return best
 }
 
+// stopAll ends all children and waits for them.
 func (o *Observer) stopAll() {
 	var stop []*child
 	o.mu.Lock()
@@ -239,7 +240,8 @@ func (o *Observer) stopAll() {
 	}
 }
 
-func (c *child) left() bool {
+// ended reports whether the goroutine has ended.
+func (c *child) ended() bool {
 	select {
 	case <-c.done:
 		return true
@@ -248,8 +250,8 @@ func (c *child) left() bool {
 	}
 }
 
-// refusal is the error as far as the worker refuses this controller on
-// principle, else nil.
+// refusal returns the error if it means that the worker refuses this controller, else
+// nil.
 func refusal(err error) error {
 	if errors.Is(err, fleet.ErrStaleEpoch) || errors.Is(err, fleet.ErrForeignCluster) {
 		return err

@@ -1,20 +1,20 @@
-// Package observe knows what runs. It keeps a watch on every worker that
-// gossip names, and rebuilds the picture from their reports: nodes, replicas,
-// catalogues, and how replicas ended. Nothing of it is stored: a controller
-// that starts again has the same picture as soon as the workers have reported.
+// Package observe knows what runs. It watches every worker that gossip lists, and
+// builds a Snapshot from their reports: nodes, replicas, catalogues, and how
+// replicas ended. None of it is stored. A controller that restarts has the same
+// snapshot as soon as the workers have reported.
 //
-// It promises that a node whose stream breaks is out of rotation at once; that
-// its replicas are believed for NodeGrace longer, whatever gossip says, so that
-// a blip of the network changes nothing, unless it had said that it drains and
-// then left the ring; and that a node which returns in a new life has no
-// replicas of the old one. Gossip is the hint, the stream is the truth: a node
-// that gossip calls dead stays while its stream delivers. All times in the
-// picture are on this process's clock, whatever the workers' clocks say.
+// Gossip is the hint, the stream is the truth. A node whose stream breaks is out of
+// rotation at once. Its replicas are believed to run for NodeGrace longer, whatever
+// gossip says, so that a blip of the network changes nothing. Only a node that was
+// draining is gone as soon as it leaves the ring. A node that gossip calls dead
+// stays while its stream delivers. A node that returns in a new life has no replicas
+// of the old one. All times in a snapshot are on this process's clock, whatever the
+// workers' clocks say.
 //
-// Any number of controllers may watch the same workers. Nothing is ordered
-// here, which is the business of package reconcile, but that a worker whose
-// node name another has taken over ends what nobody can call. Run owns every
-// goroutine; other methods may be called at any time.
+// Any number of controllers may watch the same workers. Package reconcile gives the
+// orders, with one exception: if another worker has taken over a node's name, the
+// earlier worker is told here to stop its replicas, because nobody can call them.
+// Run owns every goroutine. Other methods may be called at any time.
 package observe
 
 import (
@@ -27,52 +27,52 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/notice"
 )
 
-// Worker is the way to one worker in one of its lives. All methods may be
-// called at once. An error that a worker answered wraps one of fleet's;
-// anything else means that no answer came.
+// Worker is a connection to one life of a worker. All methods may be called at once.
+// Errors that the worker answered wrap one of fleet's errors. Any other error means
+// that no answer came.
 type Worker interface {
 	// StartReplica and StopReplica return the version of the report in which
 	// the order first shows. They may be repeated.
 	StartReplica(ctx context.Context, order fleet.Order, a fleet.Assignment) (version uint64, err error)
 	StopReplica(ctx context.Context, order fleet.Order, id fleet.ReplicaID, reason string) (version uint64, err error)
-	// Fence makes the worker refuse all older orders from now on, and returns
-	// the version of a report in which all that they did shows.
+	// Fence makes the worker refuse all older orders from now on. It returns the
+	// version of a report that shows everything that they did.
 	Fence(ctx context.Context, order fleet.Order) (version uint64, err error)
 	// Watch calls on, from one goroutine, with a full report and then with
-	// changes and heartbeats, until the stream breaks or ctx ends. After it has
-	// returned, on is not called any more.
+	// changes and heartbeats, until the stream breaks or ctx ends. It does not call
+	// on after it has returned.
 	Watch(ctx context.Context, order fleet.Order, on func(fleet.Report)) error
 	Call(ctx context.Context, req fleet.CallRequest, hooks fleet.CallHooks) (fleet.CallResult, error)
 	Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func([]fleet.LogLine) error) error
-	// Fail ends all calls in flight with err: their replies will not come. It
-	// may leave that to Close, if it knows that they will.
+	// Fail ends all calls in flight with err. It may leave that to Close if their
+	// replies will still come.
 	Fail(err error)
 	Close() error
 }
 
-// Members is where members come from.
+// Members lists the members of the gossip ring.
 type Members interface {
 	Members() []fleet.Member
-	// Changed gets a value, or is closed, when Members may have changed. It is
-	// asked for anew before each look.
+	// Changed returns a channel that gets a value, or is closed, when Members may
+	// have changed. It is called anew before each call of Members.
 	Changed() <-chan struct{}
 }
 
 // Config is what an Observer needs. Zero durations mean the defaults.
 type Config struct {
-	// Order is that of the present leader as far as it is known here; a watch
-	// carries it to show that it comes from the worker's own cluster. While
-	// there is no cluster yet, no worker is watched.
+	// Order returns that of the current leader as far as it is known here. A watch
+	// carries it to prove that it comes from the worker's own cluster. It returns
+	// false while there is no cluster yet, and then no worker is watched.
 	Order   func() (fleet.Order, bool)
 	Members Members
 	Dial    func(fleet.Member) (Worker, error)
 	Log     *slog.Logger
 
-	// NodeGrace is how long the replicas of a node that cannot be reached are
-	// still believed to run, even if gossip calls it dead.
+	// NodeGrace is how long the replicas of an unreachable node are still believed
+	// to run, even if gossip calls it dead.
 	NodeGrace time.Duration
-	// Silence is how long a stream may carry nothing, not even a heartbeat,
-	// before it counts as broken; a node that gossip calls dead gets half.
+	// Silence is how long a stream may carry nothing, not even a heartbeat, before
+	// it counts as broken. For a node that gossip calls dead it is half as long.
 	Silence time.Duration
 }
 
@@ -82,21 +82,21 @@ const (
 	DefaultSilence   = 5 * time.Second
 )
 
-// Observer keeps the picture.
+// Observer keeps the snapshot current.
 type Observer struct {
 	cfg   Config
 	log   *slog.Logger
 	board notice.Board
-	look  chan struct{} // a child asks the Run loop to judge the lives again
-	// leaving are children that were told to end, and take their time. Only the
-	// Run loop touches it, and waits for none: other nodes have news meanwhile.
+	look  chan struct{} // a child asks the Run loop to check the lives again
+	// leaving are children that were cancelled and have not ended yet. Only the Run
+	// loop uses it. It does not wait for them, because other nodes have news.
 	leaving []*child
 
 	mu    sync.Mutex
 	nodes map[fleet.NodeID]*nodeState
 	ended *endedLog
-	// cats has every catalogue that a living stream carried or an ended
-	// replica names.
+	// cats has every catalogue that a live stream has carried or an ended replica
+	// names.
 	cats  map[string]*fleet.Catalogue
 	snap  *Snapshot
 	dirty bool
@@ -104,7 +104,7 @@ type Observer struct {
 	shape uint64
 }
 
-// New returns an Observer that sees nothing yet.
+// New returns an Observer whose snapshot is empty.
 func New(cfg Config) *Observer {
 	if cfg.NodeGrace == 0 {
 		cfg.NodeGrace = DefaultNodeGrace
@@ -123,19 +123,18 @@ func New(cfg Config) *Observer {
 	}
 }
 
-// Subscribe tells when Snapshot may have changed.
+// Subscribe returns a channel that gets a value when Snapshot may have changed.
 func (o *Observer) Subscribe() (look <-chan struct{}, cancel func()) { return o.board.Subscribe() }
 
-// Run follows the members until ctx ends, then ends all streams and returns
-// nil.
+// Run watches the members until ctx ends, then ends all streams and returns nil.
 func (o *Observer) Run(ctx context.Context) error {
 	defer o.stopAll()
-	// Grace and heartbeats are judged by the clock, not by an event.
+	// NodeGrace passes without any event.
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		changed := o.cfg.Members.Changed()
-		o.judge(ctx, o.cfg.Members.Members(), time.Now())
+		o.updateLives(ctx, o.cfg.Members.Members(), time.Now())
 		select {
 		case <-ctx.Done():
 			return nil
@@ -154,11 +153,11 @@ func (o *Observer) lookAgain() {
 	}
 }
 
-// changed marks the snapshot as old. Callers hold mu, and post after it.
+// changed marks the snapshot as old. The caller holds mu, and posts afterwards.
 func (o *Observer) changed() {
 	o.dirty = true
 	o.shape++
 }
 
-// loaded does it for a change of load alone, which is most of them.
-func (o *Observer) loaded() { o.dirty = true }
+// loadChanged does so for a change of load alone, which most changes are.
+func (o *Observer) loadChanged() { o.dirty = true }

@@ -173,8 +173,8 @@ func TestBrokenStreamTakesOutOfRotationAtOnce(t *testing.T) {
 		w.Cut(true)
 		r.expect(t, "cut", "nodes [] serving [] resting [r1] ended []")
 		r.mu.Lock()
-		if len(r.errs) != 1 || !strings.Contains(r.errs[0].Error(), "the way to node n1 was lost") {
-			t.Errorf("calls in flight were failed with %v, want the lost way as the cause", r.errs)
+		if len(r.errs) != 1 || !strings.Contains(r.errs[0].Error(), "connection to node n1 lost") {
+			t.Errorf("calls in flight were failed with %v, want the lost connection as the cause", r.errs)
 		}
 		r.mu.Unlock()
 		time.Sleep(9 * time.Second)

@@ -9,50 +9,48 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Snapshot is the picture at one moment. It never changes: share it freely,
-// and edit nothing in it.
+// Snapshot is what was known at one moment. It never changes: share it freely, and
+// edit nothing in it.
 type Snapshot struct {
-	Seq        uint64 // grows with every snapshot that differs
-	Shape      uint64 // grows when anything but load differs
+	Seq        uint64 // grows with each snapshot
+	Shape      uint64 // grows when anything but load has changed
 	Nodes      map[fleet.NodeID]Node
-	Replicas   map[fleet.ReplicaID]*fleet.Replica // those not ended, believed to run
+	Replicas   map[fleet.ReplicaID]*fleet.Replica // those that have not ended, as far as is known
 	Catalogues map[string]*fleet.Catalogue        // by hash
-	// Ended has the last replicas of each server that ended, newest first.
+	// Ended has the last replicas of each server that have ended, newest first.
 	Ended map[fleet.ServerName][]*fleet.Replica
 
 	once   sync.Once
 	sorted []*fleet.Replica
 }
 
-// Node is one worker in its present life.
+// Node is one worker in its current life.
 type Node struct {
 	Member    fleet.Member
 	Info      fleet.NodeInfo // zero before its first report
-	Connected bool           // its stream delivers: its replicas may get calls
-	Since     time.Time      // of Connected
+	Connected bool           // its stream delivers, so its replicas may get calls
+	Since     time.Time      // when Connected last changed
 	Alive     bool           // gossip lists it
 	Draining  bool           // it is stopping
-	Unfit     string         // why it starts no replicas, in words; "": it does
-	// Lost: given up until it reports again; its replicas are gone from the
-	// snapshot.
+	Unfit     string         // why it starts no replicas, in words; "" if it does
+	// Lost: given up until it reports again. Its replicas are not in the snapshot.
 	Lost    bool
-	Refused error  // why it obeys another controller, if it does
+	Refused error  // why it refuses this controller; nil if it does not
 	Version uint64 // of the last report taken in
 	Worker  Worker // nil unless Connected
 }
 
-// Reported tells whether the node has ever reported in this life.
+// Reported reports whether the node has ever reported in this life.
 func (n *Node) Reported() bool { return n.Info.Life != "" }
 
-// Serving tells whether a replica may get calls: it is READY and the way to it
-// is open.
+// Serving reports whether a replica may get calls: it is READY, and its node is
+// connected.
 func (s *Snapshot) Serving(r *fleet.Replica) bool {
 	return r.Phase == fleet.PhaseReady && s.Nodes[r.Node].Connected
 }
 
-// Snapshot returns the present picture. It is built when it is asked for, and
-// only if something changed: reports that come faster than readers look cost
-// nothing.
+// Snapshot returns what is known now. It is built when asked for, and only if
+// something has changed, so that reports cost little however fast they come.
 func (o *Observer) Snapshot() *Snapshot {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -89,8 +87,7 @@ func (o *Observer) Snapshot() *Snapshot {
 	return s
 }
 
-// Sorted returns the snapshot's replicas by id. The list is shared: do not edit
-// it.
+// Sorted returns the snapshot's replicas by id. The list is shared: do not edit it.
 func (s *Snapshot) Sorted() []*fleet.Replica {
 	s.once.Do(func() {
 		s.sorted = make([]*fleet.Replica, 0, len(s.Replicas))

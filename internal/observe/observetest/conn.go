@@ -30,7 +30,7 @@ func (c *conn) Fence(ctx context.Context, o fleet.Order) (uint64, error) {
 	return c.order(ctx, func() (uint64, error) { return c.worker.barrier(o) })
 }
 
-// order carries one order through the network. Once sent it arrives or not,
+// order carries one order through the network. Once sent it arrives or is lost,
 // whether or not the sender still waits.
 func (c *conn) order(ctx context.Context, obey func() (uint64, error)) (uint64, error) {
 	type answer struct {
@@ -66,7 +66,7 @@ func (c *conn) order(ctx context.Context, obey func() (uint64, error)) (uint64, 
 	}
 }
 
-// Watch delivers in order, late, and breaks as the faults say.
+// Watch delivers reports in order, delayed, and breaks as the faults say.
 func (c *conn) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)) error {
 	w := c.worker
 	wake := make(chan struct{}, 1)
@@ -76,7 +76,7 @@ func (c *conn) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)) 
 		w.mu.Unlock()
 		return ErrUnreachable
 	}
-	if err := w.watched(o); err != nil {
+	if err := w.fenceWatch(o); err != nil {
 		w.mu.Unlock()
 		return err
 	}

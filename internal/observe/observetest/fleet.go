@@ -1,9 +1,8 @@
-// Package observetest is a fleet of workers in memory: the members, the way to
-// each worker, and faults on that way. Workers obey orders as real ones do, are
-// fenced by epoch, know every replica id for good, and report versioned
-// snapshots and changes; what they run are records that move by timers, so a
-// whole fleet lives inside a synctest bubble. All methods may be called at
-// once.
+// Package observetest is a fleet of workers in memory, with a network that has
+// faults. Workers obey orders as real ones do: they are fenced by epoch, remember
+// every replica id, and report versioned snapshots and changes. Their replicas are
+// records that timers move from phase to phase, so that a whole fleet fits into a
+// synctest bubble. All methods may be called at once.
 package observetest
 
 import (
@@ -19,21 +18,21 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 )
 
-// ErrUnreachable is what the network says of a worker that is down or cut off.
+// ErrUnreachable means that a worker is down or cut off.
 var ErrUnreachable = errors.New("unreachable")
 
-// Faults is what the network does to messages. Probabilities are of [0, 1].
+// Faults is what the network does to messages. Probabilities are in [0, 1].
 type Faults struct {
 	DropOrder   float64 // the worker never gets it
-	DropAnswer  float64 // the worker obeys, nobody hears
+	DropAnswer  float64 // the worker obeys, and its answer is lost
 	Duplicate   float64 // the order arrives a second time, much later
 	OrderDelay  time.Duration
 	ReportDelay time.Duration
 	BreakStream float64 // per report
 }
 
-// Fleet is the members and the network between them and a controller. It is
-// the observe.Members of its workers.
+// Fleet is the members and the network between them and a controller. It implements
+// observe.Members.
 type Fleet struct {
 	mu      sync.Mutex
 	rnd     *rand.Rand
@@ -44,7 +43,7 @@ type Fleet struct {
 	lives   int
 }
 
-// New returns a fleet without workers, whose faults follow the seed.
+// New returns a fleet without workers. The seed decides its faults.
 func New(seed uint64) *Fleet {
 	return &Fleet{
 		rnd:     rand.New(rand.NewPCG(seed, 1)),
@@ -88,7 +87,7 @@ func (f *Fleet) Members() []fleet.Member {
 // Changed implements observe.Members.
 func (f *Fleet) Changed() <-chan struct{} { return f.changed }
 
-// List makes gossip list the worker's life, or not.
+// List sets whether gossip lists the worker's life.
 func (f *Fleet) List(w *Worker, listed bool) {
 	f.mu.Lock()
 	if listed {

@@ -12,15 +12,15 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Behaviour is how a replica of a server revision goes. The zero value starts
-// at once and lives.
+// Behaviour is how a replica of a server revision goes. With the zero value it is
+// READY at once and does not end.
 type Behaviour struct {
 	ReadyAfter time.Duration
 	FailStart  bool          // ends instead of becoming READY
-	CrashAfter time.Duration // ends that long after READY; 0: never
+	CrashAfter time.Duration // ends that long after it is READY; 0: never
 	ExitAfter  time.Duration // the same, with code 0
 	Hang       bool          // never becomes READY
-	StopAfter  time.Duration // drains so long
+	StopAfter  time.Duration // drains for that long
 }
 
 // Worker is one life of one worker.
@@ -56,14 +56,14 @@ type entry struct {
 // Life returns the worker's life.
 func (w *Worker) Life() fleet.LifeID { return w.member.Life }
 
-// Behave tells how replicas started or stopped from now on go.
+// Behave sets how replicas go that are started or stopped from now on.
 func (w *Worker) Behave(as func(fleet.ServerName, fleet.Revision) Behaviour) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.behave = as
 }
 
-// Running returns what really runs.
+// Running returns the replicas that really run.
 func (w *Worker) Running() []fleet.Replica {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -84,14 +84,14 @@ func (w *Worker) Starts() []time.Time {
 	return slices.Clone(w.starts)
 }
 
-// Reachable tells whether the network lets messages through to it.
+// Reachable reports whether messages reach the worker.
 func (w *Worker) Reachable() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return !w.dead && !w.cut
 }
 
-// Kill ends the worker and all it runs, without a word.
+// Kill ends the worker and its replicas without notice.
 func (w *Worker) Kill() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -99,7 +99,7 @@ func (w *Worker) Kill() {
 	w.breakStreams()
 }
 
-// Cut cuts the worker off, or joins it again. What it runs goes on.
+// Cut cuts the worker off, or reconnects it. Its replicas run on.
 func (w *Worker) Cut(cut bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -129,7 +129,7 @@ func (w *Worker) Drain() {
 	w.changed(nil)
 }
 
-// SetUnfit makes the worker refuse starts and report why; "": no more.
+// SetUnfit makes the worker refuse starts and report why. "" ends that.
 func (w *Worker) SetUnfit(why string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -137,36 +137,36 @@ func (w *Worker) SetUnfit(why string) {
 	w.changed(nil)
 }
 
-// RefuseStops makes the worker answer stops with an error that nobody knows.
+// RefuseStops makes the worker answer stops with an unknown error.
 func (w *Worker) RefuseStops(refuse bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.deaf = refuse
 }
 
-// Obey makes the worker obey an order and none before, as if its leader had
-// fenced it.
+// Obey makes the worker obey an order and no earlier one, as if its leader had fenced
+// it.
 func (w *Worker) Obey(o fleet.Order) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.highest = o
 }
 
-// Age makes it a worker of a version that knows no fence.
+// Age makes it a worker of an older version, which knows no fence.
 func (w *Worker) Age() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.old = true
 }
 
-// Refused is how many orders the worker has refused.
+// Refused returns how many orders the worker has refused.
 func (w *Worker) Refused() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.refused
 }
 
-// Fences counts the fences that the worker has obeyed.
+// Fences returns how many fences the worker has obeyed.
 func (w *Worker) Fences() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -185,11 +185,11 @@ func (w *Worker) now() time.Time { return time.Now().Add(w.clock) }
 // End ends a replica as a crash would.
 func (w *Worker) End(id fleet.ReplicaID) { w.crash(id, 137) }
 
-// dying is how long a replica that crashed is still being removed.
+// dying is how long it takes to remove a replica that has crashed.
 const dying = 30 * time.Millisecond
 
-// crash ends a replica as a real worker does: it is out of rotation at once,
-// and reported as ended when nothing of it is left.
+// crash ends a replica as a real worker does. It is out of rotation at once, and
+// reported as ended when nothing of it is left.
 func (w *Worker) crash(id fleet.ReplicaID, code int) {
 	w.mu.Lock()
 	e := w.replicas[id]
@@ -213,8 +213,7 @@ func (w *Worker) Set(id fleet.ReplicaID, set func(*fleet.Replica)) {
 	}
 }
 
-// Run adds a replica that runs already, as one does that another controller
-// started.
+// Run adds a running replica, as if another controller had started it.
 func (w *Worker) Run(r fleet.Replica) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -256,9 +255,9 @@ func (w *Worker) fence(o fleet.Order) error {
 	return nil
 }
 
-// watched is fence for a watch, which may come from one who knows an older
-// leader.
-func (w *Worker) watched(o fleet.Order) error {
+// fenceWatch is fence for a watch. That may come from a controller that knows only an
+// older leader.
+func (w *Worker) fenceWatch(o fleet.Order) error {
 	if o.Cluster == w.highest.Cluster && o.Compare(w.highest) < 0 {
 		return nil
 	}
@@ -382,7 +381,7 @@ func (w *Worker) end(id fleet.ReplicaID, as fleet.Phase, exit fleet.Exit) {
 	}
 }
 
-// report is all (since 0) or what changed after a version.
+// report returns a full report if since is 0, else what has changed since.
 func (w *Worker) report(since uint64) fleet.Report {
 	w.mu.Lock()
 	defer w.mu.Unlock()
