@@ -24,10 +24,10 @@ type Config struct {
 	Join      []string // host:port of other members; may be empty
 	DataDir   string
 	Zone      string // replicas in the same zone are preferred among equals
-	MaxBody   int64  // of a request, in bytes; 0: httpapi.DefaultMaxBody
+	MaxBody   int64  // of a request, in bytes; 0: web.DefaultMaxBody
 	// HTTPHost is the host that HTTP was bound by, if that is a name.
 	// AllowedHosts are more names that clients may call this controller by; see
-	// httpapi.Config.
+	// web.Config.
 	HTTPHost     string
 	AllowedHosts []string
 	Version      string

@@ -37,6 +37,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/route"
 	"github.com/mcpfleet/mcpfleet/internal/rpc"
 	"github.com/mcpfleet/mcpfleet/internal/store"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 // Run runs one controller until ctx ends, and returns nil then. It closes
@@ -48,7 +49,7 @@ import (
 //	        │           │ status                       │ snapshot            ^
 //	        │           └────────> publish <───────────┘                     │ calls
 //	        │ reads, writes            v            v                        │
-//	HTTP ── httpapi ───────────> catalogue    route ─────────────────────────┘
+//	HTTP ── web, httpapi ──────> catalogue    route ─────────────────────────┘
 func Run(ctx context.Context, cfg Config) (err error) {
 	if cfg.HTTP != nil {
 		defer cfg.HTTP.Close()
@@ -145,18 +146,21 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	pub.publish() // what is desired is known before the first request
 	registry.MustRegister(front)
 
-	handler := httpapi.New(httpapi.Config{
-		MaxBody: cfg.MaxBody, Catalogue: &starting{Catalogue: offers, incomplete: front.mayLack, empty: front.empty}, Router: router,
-		Fleet: front, Logs: front, Log: log, Registry: registry, Gatherer: registry,
+	rest := httpapi.New(httpapi.Config{
+		Catalogue: &starting{Catalogue: offers, incomplete: front.mayLack, empty: front.empty}, Router: router,
+		Fleet: front, Logs: front, Gatherer: registry,
 		Desired: write, Events: happened, Preview: preview(reconciler), Wake: reconciler.Wake, Controllers: &controllers{writes: write, names: make(map[fleet.ControllerID]fleet.NodeID)},
-		Backup: backup(cfg.Version), Self: cfg.Name, Leaving: leaving, Stopping: stopping,
-		Listener: cfg.HTTP.Addr(), Names: namesOf(cfg), AllowedHosts: cfg.AllowedHosts,
+		Backup: backup(cfg.Version), Self: cfg.Name, Stopping: stopping,
 	})
-	defer handler.Close()
+	defer rest.Close()
+	mux := web.NewMux(web.Config{
+		Listener: cfg.HTTP.Addr(), Names: namesOf(cfg), AllowedHosts: cfg.AllowedHosts,
+		MaxBody: cfg.MaxBody, Leaving: leaving, Log: log, Registry: registry,
+	}, rest.Routes()...)
 	// Requests end with requests, not with ctx: a stop lets them finish first.
 	requests, endRequests := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer endRequests(nil)
-	server := httpapi.NewServer(requests, handler, log)
+	server := web.NewServer(requests, mux, log)
 	ending := &shutdown{
 		server: server, desired: write, leaving: leaving, stopping: stopping, endStreams: front.endStreams, endRequests: endRequests,
 		delay: cfg.ShutdownDelay, drain: cmp.Or(cfg.DrainTimeout, defaultDrain), log: log,

@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/mcpfleet/mcpfleet/internal/httpapi"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 // defaultDrain is how long requests may go on once the controller takes no new
@@ -33,7 +33,7 @@ const handover = 2 * time.Second
 //  3. Requests under way have until drain to end.
 //  4. Those that are left are told that the controller stops.
 type shutdown struct {
-	server       *httpapi.Server
+	server       *web.Server
 	desired      *writes
 	leaving      chan struct{} // closed at step 1
 	stopping     chan struct{} // closed at step 2

@@ -6,7 +6,7 @@ import (
 )
 
 // Errors that cross packages and the wire. Package rpc carries them between
-// processes, package httpapi gives each its HTTP status and code.
+// processes, and package api gives each its HTTP status and code.
 var (
 	// ErrNotDelivered: the message surely did not reach a replica; the call
 	// may be tried on another one.

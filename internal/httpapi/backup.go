@@ -7,12 +7,13 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 // serveBackup answers with a backup of desired state, secrets included. It is
 // made whole before any of it is sent: what cannot be made gives an error.
-func (h *Handler) serveBackup(w *response, r *http.Request, _ string) {
-	h.read(w, r, func(st *desired.State) uint64 { return st.Index }, func(st *desired.State) error {
+func (h *API) serveBackup(w *web.Response, r *http.Request) error {
+	return h.read(w, r, func(st *desired.State) uint64 { return st.Index }, func(st *desired.State) error {
 		var b bytes.Buffer
 		if err := h.cfg.Backup(&b, st); err != nil {
 			return err
@@ -21,15 +22,14 @@ func (h *Handler) serveBackup(w *response, r *http.Request, _ string) {
 		header.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="mcpfleet-%s-%d.backup"`, st.Cluster, st.Applied))
 		header.Set("Cache-Control", "no-store")
 		header.Set("X-Content-Type-Options", "nosniff")
-		w.headOf(http.StatusOK, "application/octet-stream", int64(b.Len()))
-		_ = w.inPieces(b.Bytes())
-		return nil
+		w.Begin(http.StatusOK, "application/octet-stream", int64(b.Len()))
+		return w.WriteAll(b.Bytes())
 	})
 }
 
 // serveSchema answers with the JSON Schema of fleet files.
-func (h *Handler) serveSchema(w *response, _ *http.Request, _ string) {
+func (h *API) serveSchema(w *web.Response, _ *http.Request) error {
 	schema := fleetfile.Schema()
-	w.headOf(http.StatusOK, "application/schema+json", int64(len(schema)))
-	_ = w.inPieces(schema)
+	w.Begin(http.StatusOK, "application/schema+json", int64(len(schema)))
+	return w.WriteAll(schema)
 }

@@ -1,76 +1,76 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 
+	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 // serveCall answers POST /call and POST /{server}/call.
-func (h *Handler) serveCall(w *response, r *http.Request, server string) {
-	call, err := h.takeCall(w, r, fleet.ServerName(server))
+func (h *API) serveCall(w *web.Response, r *http.Request) error {
+	call, err := h.takeCall(w, r)
 	if err != nil {
-		h.refuse(w, r, err)
-		return
+		return err
 	}
 	res, err := h.cfg.Router.Call(r.Context(), call)
-	if err == nil && res.Stream != nil {
-		err = w.stream(res)
-	}
 	switch {
 	case err != nil:
-		w.fail(h.why(r.Context(), err))
-	case w.started:
+		return why(r.Context(), err)
 	case res.Error != nil:
-		w.failTool(res.Error)
-	default:
-		w.result(res.Result)
+		return toolError(res.Error)
+	case res.Stream != nil:
+		defer res.Stream.Close()
+		if err := w.Stream(resultHead, res.Stream, res.StreamSize, resultTail); err != nil {
+			return why(r.Context(), err)
+		}
+		return nil
 	}
+	w.BeginJSON(http.StatusOK, int64(len(resultHead)+len(res.Result)+len(resultTail)))
+	_, _ = w.Write(resultHead)
+	_ = w.WriteAll(res.Result)
+	_, _ = w.Write(resultTail)
+	return nil
 }
 
-// refuse answers a request whose body may not have been read.
-func (h *Handler) refuse(w *response, r *http.Request, err error) {
-	if own := new(requestError); errors.As(err, &own) && !bodyRead(own) {
-		refuse(w, r, err)
-		return
-	}
-	w.fail(err)
-}
+var (
+	resultHead = []byte(`{"result":`)
+	resultTail = []byte(`}`)
+)
 
-// bodyRead tells of an error whether it left nothing of the body unread.
-func bodyRead(e *requestError) bool {
-	switch e.status {
-	case http.StatusForbidden, http.StatusRequestHeaderFieldsTooLarge, http.StatusUnsupportedMediaType, http.StatusRequestEntityTooLarge, http.StatusServiceUnavailable:
-		return false
-	}
-	return true
+// toolError is the JSON-RPC error object with which a server answered.
+type toolError []byte
+
+// Error implements error.
+func (e toolError) Error() string { return mcp.ParseError(e).Error() }
+
+// Answer implements web.Answerer.
+func (e toolError) Answer() api.Error {
+	return api.Error{Status: http.StatusInternalServerError, Code: api.CodeToolError, Detail: "Tool execution error", RPC: json.RawMessage(e)}
 }
 
 // takeCall reads a request to call a tool.
-func (h *Handler) takeCall(w *response, r *http.Request, server fleet.ServerName) (fleet.Call, error) {
-	if err := checkPost(r); err != nil {
-		return fleet.Call{}, err
-	}
-	body, err := h.readBody(w, r)
+func (h *API) takeCall(w *web.Response, r *http.Request) (fleet.Call, error) {
+	body, err := w.ReadJSON(r)
 	if err != nil {
 		return fleet.Call{}, err
 	}
-	defer body.free()
-	if err := checkForm(r, body.bytes); err != nil {
-		return fleet.Call{}, err
-	}
-	timeout, err := clientTimeout(r)
+	defer body.Free()
+	timeout, err := web.ClientTimeout(r)
 	if err != nil {
 		return fleet.Call{}, err
 	}
-	in, err := parseCall(body.bytes)
+	in, err := parseCall(body.Bytes)
 	if err != nil {
 		return fleet.Call{}, err
 	}
-	tool, err := h.resolve(server, in.name)
+	tool, err := h.resolve(serverOf(r), in.name)
 	if err != nil {
 		return fleet.Call{}, err
 	}
@@ -82,26 +82,76 @@ func (h *Handler) takeCall(w *response, r *http.Request, server fleet.ServerName
 		Params:     oneLine(mcp.CallParams(tool.Name, in.args)), // a copy: the body's buffer goes back
 		Idempotent: tool.Repeatable(),
 		Timeout:    timeout,
-		Trace:      fleet.Trace{RequestID: w.requestID, Traceparent: traceparent(r)},
+		Trace:      fleet.Trace{RequestID: w.RequestID(), Traceparent: web.Traceparent(r)},
 	}, nil
 }
 
-func (h *Handler) resolve(server fleet.ServerName, name *string) (fleet.Tool, error) {
+func (h *API) resolve(server fleet.ServerName, name *string) (fleet.Tool, error) {
 	if name != nil {
 		return h.cfg.Catalogue.Resolve(server, *name)
 	}
 	tool, err := h.cfg.Catalogue.Default(server)
 	if errors.Is(err, fleet.ErrNoDefaultTool) {
-		err = badRequest("must include 'tool_name': %v", err)
+		err = web.BadRequest("must include 'tool_name': %v", err)
 	}
 	return tool, err
 }
 
-// why finds the client's departure behind an error: whatever else went wrong
-// then went wrong because of it.
-func (h *Handler) why(ctx context.Context, err error) error {
+// why returns the client's departure if it is behind an error: whatever else went
+// wrong then went wrong because of it.
+func why(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Canceled
 	}
 	return err
+}
+
+// callBody is what POST /call takes. The name is nil when the body has none.
+type callBody struct {
+	name *string
+	args []byte // a part of the body
+}
+
+// parseCall checks the whole body and finds its parts. Other keys mean
+// nothing; of duplicate keys the last one counts.
+func parseCall(raw []byte) (callBody, error) {
+	fields, err := mcp.Fields(raw, "tool_name", "tool_args")
+	if err != nil {
+		var wrong *mcp.TypeError
+		if errors.As(err, &wrong) {
+			return callBody{}, web.BadRequest("the body must be an object, got %s", wrong.Got)
+		}
+		return callBody{}, web.BadRequest("%v", err)
+	}
+	name, args := fields[0], fields[1]
+	if args == nil || mcp.IsNull(args) {
+		return callBody{}, web.BadRequest("must include 'tool_args'")
+	}
+	if t := mcp.TypeOf(args); t != "object" {
+		return callBody{}, web.BadRequest("'tool_args' must be an object, got %s", t)
+	}
+	call := callBody{args: args}
+	if name != nil && !mcp.IsNull(name) {
+		text, err := mcp.String(name)
+		if err != nil {
+			return callBody{}, web.BadRequest("'tool_name' must be a string, got %s", mcp.TypeOf(name))
+		}
+		call.name = &text
+	}
+	return call, nil
+}
+
+// oneLine takes line ends out of params, which are valid JSON and ours to
+// change. Valid strings hold no bare CR or LF; those that there are stand
+// between values, where a space means the same. So no caller can forge a
+// second message.
+func oneLine(params []byte) []byte {
+	for _, end := range [...]byte{'\n', '\r'} {
+		rest := params
+		for i := bytes.IndexByte(rest, end); i >= 0; i = bytes.IndexByte(rest, end) {
+			rest[i] = ' '
+			rest = rest[i+1:]
+		}
+	}
+	return params
 }

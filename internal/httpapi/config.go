@@ -3,8 +3,6 @@ package httpapi
 import (
 	"context"
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -98,24 +96,9 @@ type Logs interface {
 	Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func(fleet.LogLine)) error
 }
 
-const (
-	// DefaultMaxBody is how large a request's body may be.
-	DefaultMaxBody = 16 << 20
-	// DefaultMaxHeld is how large all bodies of calls under way may be together,
-	// not counting those that fit into a buffer of 64 KiB.
-	DefaultMaxHeld = 512 << 20
-)
-
-// Config is what a Handler is made of.
+// Config is what an API is made of.
 type Config struct {
 	Self fleet.NodeID // this controller's name
-	// Listener is where requests come in, and Names are those by which
-	// operators call this controller: together they say which Host headers are
-	// accepted. AllowedHosts has more of them, as --allowed-hosts takes them;
-	// see fleet.CheckAllowedHosts.
-	Listener     net.Addr // nil: loopback
-	Names        []string
-	AllowedHosts []string
 
 	Catalogue   Catalogue
 	Router      Router
@@ -131,19 +114,10 @@ type Config struct {
 	Wake func(server fleet.ServerName)
 	// Backup writes a state in the form of backups, secrets included.
 	Backup func(w io.Writer, st *desired.State) error
-	// Leaving is closed when the controller is told to stop: from then on every
-	// answer closes its connection, so that clients come back elsewhere. Nil:
-	// never.
-	Leaving <-chan struct{}
 	// Stopping is closed when the controller takes no more requests: who waits for
 	// changes, events or a leader is then answered at once. Nil: never.
 	Stopping <-chan struct{}
-	Log      *slog.Logger
-	MaxBody  int64 // 0: DefaultMaxBody
-	MaxHeld  int64 // 0: DefaultMaxHeld
-	// Leader is the way to the HTTP API of the leader. Nil: plain HTTP.
-	Leader http.RoundTripper
-
-	Registry prometheus.Registerer // nil: requests are not counted
-	Gatherer prometheus.Gatherer   // of GET /metrics; nil: there is none
+	// Leader sends requests to the HTTP API of the leader. Nil: plain HTTP.
+	Leader   http.RoundTripper
+	Gatherer prometheus.Gatherer // of GET /metrics; nil: there is none
 }

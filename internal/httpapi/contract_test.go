@@ -12,6 +12,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 // The contract of errors in what clients send.
@@ -84,7 +85,7 @@ func TestBadRequests(t *testing.T) {
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			f := newFixture(func(c *Config) { c.MaxBody = 1000 })
+			f := newFixture(func(c *config) { c.MaxBody = 1000 })
 			f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
 				t.Error("the call was made")
 				return fleet.CallResult{}, nil
@@ -314,7 +315,7 @@ func FuzzParseCall(f *testing.F) {
 			return
 		}
 		if err != nil {
-			if own := new(requestError); !errors.As(err, &own) || own.status != 400 {
+			if own := new(web.Error); !errors.As(err, &own) || own.Status != 400 {
 				t.Fatalf("parseCall(%q): %v", raw, err)
 			}
 			return

@@ -215,7 +215,7 @@ func TestRefusedWrites(t *testing.T) {
 	for _, tc := range cases {
 		for _, dry := range []bool{false, true} {
 			t.Run(fmt.Sprint(tc.name, " dry:", dry), func(t *testing.T) {
-				f := newFixture(func(c *Config) { c.MaxBody = 2000 })
+				f := newFixture(func(c *config) { c.MaxBody = 2000 })
 				f.state.nodes = []api.Node{{Name: "n1", Role: fleet.RoleWorker}, {Name: "ctl1", Role: fleet.RoleController}}
 				wantOK[api.Written](t, f.do("PUT", server, everything), 201)
 				wantOK[api.Written](t, f.do("POST", server+"/restart", "", "Idempotency-Key", "used"), 202)
@@ -407,7 +407,7 @@ func TestDesiredReads(t *testing.T) {
 }
 
 func TestBackupThatFails(t *testing.T) {
-	f := newFixture(func(c *Config) { c.Backup = nil })
+	f := newFixture(func(c *config) { c.Backup = nil })
 	w := f.do("GET", "/api/v1/backup", "")
 	wantError(t, w.Code, w.Header(), w.Body, 500, api.CodeInternal, "internal error")
 }

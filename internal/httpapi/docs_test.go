@@ -1,10 +1,13 @@
 package httpapi
 
 import (
+	"net/http"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 // docs/HTTP.md tells of every route and every code.
@@ -14,22 +17,11 @@ func TestDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc := string(text)
-	f := newFixture()
-	mention := func(r *route) {
-		for method := range strings.SplitSeq(r.allow(), ", ") {
-			if method != "HEAD" && !strings.Contains(doc, method+" "+r.name) {
-				t.Errorf("docs/HTTP.md does not tell of %s %s", method, r.name)
-			}
+	for _, r := range newFixture().api.Routes() {
+		if r.Handle != nil && !strings.Contains(doc, r.Method+" "+r.Pattern) {
+			t.Errorf("docs/HTTP.md does not tell of %s %s", r.Method, r.Pattern)
 		}
 	}
-	for _, r := range f.handler.routes {
-		mention(r)
-	}
-	for _, r := range f.handler.things {
-		mention(r)
-	}
-	mention(f.handler.tools)
-	mention(f.handler.call)
 
 	source, err := os.ReadFile("../api/error.go")
 	if err != nil {
@@ -42,6 +34,17 @@ func TestDocs(t *testing.T) {
 	for _, m := range codes {
 		if code, status := m[1], m[2]; status != "499" && !regexp.MustCompile(`\| `+status+` \|.*`+"`"+code+"`").MatchString(doc) {
 			t.Errorf("docs/HTTP.md does not tell of %s %s", status, code)
+		}
+	}
+}
+
+func TestEveryRouteNeedsAPermission(t *testing.T) {
+	for _, r := range newFixture().api.Routes() {
+		if r.Handle != nil && (r.Needs < web.Open || r.Needs > web.Admin) {
+			t.Errorf("%s %s needs the permission %d", r.Method, r.Pattern, r.Needs)
+		}
+		if reads := r.Method == http.MethodGet; r.Handle != nil && !reads && r.Needs != web.Call && r.Needs < web.Write {
+			t.Errorf("%s %s changes something and needs only %d", r.Method, r.Pattern, r.Needs)
 		}
 	}
 }

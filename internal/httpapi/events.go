@@ -10,6 +10,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 const (
@@ -29,24 +30,24 @@ type eventOptions struct {
 }
 
 func eventOptionsOf(r *http.Request) (eventOptions, error) {
-	p := paramsOf(r)
-	since, _ := p.get("since")
-	server, _ := p.get("server")
-	o := eventOptions{since: since, limit: int(p.number("limit", maxEvents)), server: fleet.ServerName(server)}
-	for _, list := range p.values["kind"] {
+	p := web.ParamsOf(r)
+	since, _ := p.Get("since")
+	server, _ := p.Get("server")
+	o := eventOptions{since: since, limit: int(p.Number("limit", maxEvents)), server: fleet.ServerName(server)}
+	for _, list := range p.All("kind") {
 		o.kinds = append(o.kinds, strings.Split(list, ",")...)
 	}
 	if !eventID(since) {
-		p.wrong("since must be the id of an event, like 7-12, got %s", shorten(since))
+		p.Wrong("since must be the id of an event, like 7-12, got %s", web.Shorten(since))
 	}
 	if o.limit < 0 && o.since == "" {
 		o.limit = defaultEvents
 	}
-	return o, p.end(false)
+	return o, p.End(false)
 }
 
 // eventID tells whether text may be an id: it goes into a stream of lines.
-func eventID(text string) bool { return len(text) <= 64 && printable(text) }
+func eventID(text string) bool { return len(text) <= 64 && web.Printable(text) }
 
 func (o *eventOptions) wants(e *api.Event) bool {
 	return (o.server == "" || e.Server == o.server) && (len(o.kinds) == 0 || slices.Contains(o.kinds, e.Kind))
@@ -64,15 +65,14 @@ func (o *eventOptions) newest(events []api.Event) (wanted []api.Event, cut bool)
 
 // serveEvents answers with a list of what happened, or tells it as it happens
 // to those that accept a stream of events.
-func (h *Handler) serveEvents(w *response, r *http.Request, _ string) {
+func (h *API) serveEvents(w *web.Response, r *http.Request) error {
 	o, err := eventOptionsOf(r)
 	if err != nil {
-		w.fail(err)
-		return
+		return err
 	}
 	if accepts(r, "text/event-stream") {
 		h.streamEvents(w, r, o)
-		return
+		return nil
 	}
 	last := h.cfg.Events.Last() // asked first: what comes now comes again
 	events, gap := h.cfg.Events.Since(o.since)
@@ -81,7 +81,7 @@ func (h *Handler) serveEvents(w *response, r *http.Request, _ string) {
 	}
 	events, cut := o.newest(events)
 	w.Header().Set("Cache-Control", "no-store")
-	w.json(http.StatusOK, api.Events{Events: notNil(events), Gap: gap || cut && o.since != "", Last: last})
+	return w.JSON(http.StatusOK, api.Events{Events: notNil(events), Gap: gap || cut && o.since != "", Last: last})
 }
 
 func accepts(r *http.Request, media string) bool {
@@ -99,22 +99,21 @@ func accepts(r *http.Request, media string) bool {
 // streamEvents tells events until the client leaves or the controller stops.
 // Nothing is queued for a client: one that reads slowly is told what is still
 // kept, and one that stops reading is cut off.
-func (h *Handler) streamEvents(w *response, r *http.Request, o eventOptions) {
+func (h *API) streamEvents(w *web.Response, r *http.Request, o eventOptions) {
 	if id := r.Header.Get("Last-Event-Id"); id != "" {
 		o.since, o.limit = id, -1 // it comes again
 	}
 	look, cancel := h.cfg.Events.Subscribe()
 	defer cancel()
 	header := w.Header()
-	header.Set("Content-Type", "text/event-stream")
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Accel-Buffering", "no")
 	header.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(http.StatusOK)
+	w.Begin(http.StatusOK, "text/event-stream", -1)
 	if r.Method == http.MethodHead {
 		return
 	}
-	s := eventStream{w: w, rc: http.NewResponseController(w.ResponseWriter), o: o, last: o.since}
+	s := eventStream{w: w, o: o, last: o.since}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for s.tell(h.cfg.Events) == nil {
@@ -134,8 +133,7 @@ func (h *Handler) streamEvents(w *response, r *http.Request, o eventOptions) {
 
 // eventStream writes server-sent events.
 type eventStream struct {
-	w    *response
-	rc   *http.ResponseController
+	w    *web.Response
 	o    eventOptions
 	last string // id of the newest event seen
 	sent string // the id that the client has
@@ -178,7 +176,7 @@ func (s *eventStream) beat() error {
 		text = ": heartbeat\nid: " + s.last + "\n\n"
 		s.sent = s.last
 	}
-	s.w.extend()
+	s.w.StartDeadline()
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return err
 	}
@@ -194,13 +192,13 @@ func (s *eventStream) write(head, id string, e *api.Event) error {
 		head += "id: " + id + "\n"
 		s.sent = id
 	}
-	s.w.extend()
+	s.w.StartDeadline()
 	_, err = fmt.Fprintf(s.w, "%sdata: %s\n\n", head, data)
 	return err
 }
 
 // flush is cheap when there is nothing to send, and sends the header at first.
 func (s *eventStream) flush() error {
-	s.w.extend()
-	return s.rc.Flush()
+	s.w.StartDeadline()
+	return s.w.Flush()
 }

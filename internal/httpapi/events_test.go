@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 func TestEventList(t *testing.T) {
@@ -184,7 +185,7 @@ func TestHeartbeat(t *testing.T) {
 	f := newFixture()
 	f.events.record("started", "b")
 	w := &frames{header: http.Header{}}
-	s := eventStream{w: &response{ResponseWriter: w}, rc: http.NewResponseController(w), o: eventOptions{server: "a", limit: -1}}
+	s := eventStream{w: &web.Response{ResponseWriter: w}, o: eventOptions{server: "a", limit: -1}}
 	if err := s.tell(f.events); err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +270,7 @@ func TestFollowEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := NewServer(t.Context(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := web.NewServer(t.Context(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if broken++; broken%2 == 0 {
 			panic(http.ErrAbortHandler)
 		}

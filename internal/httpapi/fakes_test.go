@@ -21,6 +21,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 	"github.com/mcpfleet/mcpfleet/internal/notice"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 // offer is a catalogue of a default server "main" with the tools echo and
@@ -225,7 +226,8 @@ func (m *members) Transfer(_ context.Context, name string) error {
 }
 
 type fixture struct {
-	handler *Handler
+	handler *web.Mux
+	api     *API
 	router  *routed
 	state   *state
 	desired *wanted
@@ -233,8 +235,16 @@ type fixture struct {
 	members *members
 	woken   []fleet.ServerName
 	stop    func()
-	config  Config
+	config  config
 }
+
+// config is that of the API and of the edge that serves it.
+type config struct {
+	Config
+	edge
+}
+
+type edge = web.Config
 
 // happened is a log of events with the ids 3-1, 3-2 and so on, of which the
 // newest are kept.
@@ -273,14 +283,14 @@ func (l *happened) Since(id string) ([]api.Event, bool) {
 	return slices.Clone(kept[i+1:]), i < 0
 }
 
-func newFixture(change ...func(*Config)) *fixture {
+func newFixture(change ...func(*config)) *fixture {
 	f := &fixture{router: &routed{}, state: &state{}, desired: newWanted(), events: &happened{keep: 100}, members: &members{}}
 	reg := prometheus.NewPedanticRegistry()
 	stopping := make(chan struct{})
 	f.stop = sync.OnceFunc(func() { close(stopping) })
-	f.config = Config{
-		Self: "ctl1", Stopping: stopping, AllowedHosts: []string{"*"},
-		Catalogue: offer{}, Router: f.router, Fleet: f.state, Log: slog.New(slog.DiscardHandler),
+	f.config = config{edge: web.Config{AllowedHosts: []string{"*"}, Log: slog.New(slog.DiscardHandler), Registry: reg}, Config: Config{
+		Self: "ctl1", Stopping: stopping,
+		Catalogue: offer{}, Router: f.router, Fleet: f.state,
 		Desired: f.desired, Events: f.events, Controllers: f.members,
 		Wake: func(name fleet.ServerName) { f.woken = append(f.woken, name) },
 		Preview: func(_ context.Context, st *desired.State) ([]api.PlannedAction, error) {
@@ -294,24 +304,30 @@ func newFixture(change ...func(*Config)) *fixture {
 			_, err := fmt.Fprintf(w, "backup at %d", st.Applied)
 			return err
 		},
-		Registry: reg, Gatherer: reg,
+		Gatherer: reg,
 		Logs: logsFunc(func(context.Context, fleet.ReplicaID, int, bool, func(fleet.LogLine)) error {
 			return fleet.ErrUnknownReplica
 		}),
-	}
+	}}
 	for _, c := range change {
 		c(&f.config)
 	}
-	f.handler = New(f.config)
+	f.build()
 	return f
+}
+
+// build makes the handler anew.
+func (f *fixture) build() {
+	f.api = New(f.config.Config)
+	f.handler = web.NewMux(f.config.edge, f.api.Routes()...)
 }
 
 // serve starts a real server, for what a recorder cannot show.
 func (f *fixture) serve(t *testing.T, change ...func(*http.Server)) *httptest.Server {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(nil)
-	srv.Config = NewServer(t.Context(), f.handler, f.config.Log).Server
-	srv.Listener = jsonListener{srv.Listener}
+	server := web.NewServer(t.Context(), f.handler, f.config.Log)
+	srv.Config, srv.Listener = server.Server, server.Listener(srv.Listener)
 	for _, c := range change {
 		c(srv.Config)
 	}
@@ -319,7 +335,7 @@ func (f *fixture) serve(t *testing.T, change ...func(*http.Server)) *httptest.Se
 	t.Cleanup(func() {
 		f.stop()
 		srv.Close()
-		f.handler.Close()
+		f.api.Close()
 	})
 	return srv
 }

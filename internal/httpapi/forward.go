@@ -19,6 +19,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 const (
@@ -109,7 +110,7 @@ func (d *delivery) begun(ctx context.Context) bool {
 
 // forward passes a request on to the leader and its answer back. An error that
 // wraps fleet.ErrNotLeader says that it may be sent again.
-func (h *Handler) forward(w *response, r *http.Request, address string, body []byte) error {
+func (h *API) forward(w *web.Response, r *http.Request, address string, body []byte) error {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	alarm := time.AfterFunc(answerTimeout, func() { cancel(errLateLeader) })
@@ -151,7 +152,7 @@ func (h *Handler) forward(w *response, r *http.Request, address string, body []b
 // whenMoved gives up waiting for the leader at an address once another leads:
 // one that was stopped or cut off may never answer. The function that it
 // returns ends the watch and waits for it; it may be called more than once.
-func (h *Handler) whenMoved(ctx context.Context, r *http.Request, address string, giveUp context.CancelCauseFunc) (stop func()) {
+func (h *API) whenMoved(ctx context.Context, r *http.Request, address string, giveUp context.CancelCauseFunc) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
@@ -177,7 +178,7 @@ func (h *Handler) whenMoved(ctx context.Context, r *http.Request, address string
 
 // awaitMove returns true once a controller leads that is not at the address,
 // false when ctx ends.
-func (h *Handler) awaitMove(ctx context.Context, address string) bool {
+func (h *API) awaitMove(ctx context.Context, address string) bool {
 	look, cancel := h.cfg.Desired.Subscribe()
 	defer cancel()
 	poll := time.NewTicker(leaderPoll)
@@ -205,7 +206,7 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 // outgoing is the request as the leader gets it.
-func (h *Handler) outgoing(ctx context.Context, w *response, r *http.Request, address string, body []byte) *http.Request {
+func (h *API) outgoing(ctx context.Context, w *web.Response, r *http.Request, address string, body []byte) *http.Request {
 	url := *r.URL
 	url.Scheme, url.Host, url.User, url.Fragment = "http", address, nil, ""
 	if q := url.Query(); q.Has("index") || q.Has("wait") {
@@ -226,7 +227,7 @@ func (h *Handler) outgoing(ctx context.Context, w *response, r *http.Request, ad
 	for _, name := range []string{"Expect", "Accept-Encoding", "Content-Length", "Origin", "Sec-Fetch-Site"} {
 		out.Header.Del(name)
 	}
-	out.Header.Set(headerRequestID, w.requestID)
+	out.Header.Set(web.HeaderRequestID, w.RequestID())
 	out.Header.Set(headerForwarded, string(h.cfg.Self))
 	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		out.Header.Set("X-Forwarded-For", strings.Join(append(r.Header.Values("X-Forwarded-For"), ip), ", "))
@@ -266,11 +267,11 @@ func refusedAsFollower(resp *http.Response, body []byte) (why string, ok bool) {
 }
 
 // passBack answers as the leader did.
-func (h *Handler) passBack(w *response, r *http.Request, resp *http.Response, begin []byte, alarm *time.Timer) error {
+func (h *API) passBack(w *web.Response, r *http.Request, resp *http.Response, begin []byte, alarm *time.Timer) error {
 	header := w.Header()
 	endToEnd(resp.Header)
 	for name, values := range resp.Header {
-		if !slices.Contains([]string{"Content-Length", "Date", headerRequestID}, name) {
+		if !slices.Contains([]string{"Content-Length", "Date", web.HeaderRequestID}, name) {
 			header[name] = values
 		}
 	}
@@ -282,21 +283,20 @@ func (h *Handler) passBack(w *response, r *http.Request, resp *http.Response, be
 		header.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
 	}
 	w.WriteHeader(resp.StatusCode)
-	if err := w.inPieces(begin); err != nil || whole {
-		return nil // the client left, or has it all
+	if err := w.WriteAll(begin); err != nil || whole {
+		return err
 	}
-	buf := pieces.Get().(*[piece]byte)
-	defer pieces.Put(buf)
-	for {
-		alarm.Reset(answerTimeout)
-		n, err := resp.Body.Read(buf[:])
-		w.extend() // the time went into reading
-		if w.inPieces(buf[:n]) != nil || err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			w.err = err
-			panic(http.ErrAbortHandler) // it must not be taken for all
-		}
-	}
+	return w.Copy(&inTime{resp.Body, alarm})
+}
+
+// inTime is a body of which each read may take answerTimeout.
+type inTime struct {
+	body  io.Reader
+	alarm *time.Timer
+}
+
+// Read implements io.Reader.
+func (b *inTime) Read(p []byte) (int, error) {
+	b.alarm.Reset(answerTimeout)
+	return b.body.Read(p)
 }

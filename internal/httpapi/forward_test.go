@@ -25,8 +25,8 @@ func following(t *testing.T, leader http.Handler) (*fixture, *httptest.Server) {
 	t.Helper()
 	srv := httptest.NewServer(leader)
 	t.Cleanup(srv.Close)
-	f := newFixture(func(c *Config) { c.Self = "ctl2" })
-	t.Cleanup(f.handler.Close)
+	f := newFixture(func(c *config) { c.Self = "ctl2" })
+	t.Cleanup(f.api.Close)
 	f.desired.become(follows(srv.Listener.Addr().String()))
 	return f, srv
 }
@@ -121,7 +121,7 @@ func TestForwardingReusesConnections(t *testing.T) {
 	srv.Start()
 	defer srv.Close()
 	f := newFixture()
-	defer f.handler.Close()
+	defer f.api.Close()
 	f.desired.become(follows(srv.Listener.Addr().String()))
 	for range 20 {
 		wantOK[api.Servers](t, f.do("GET", "/api/v1/servers", ""), 200)
@@ -210,7 +210,7 @@ func TestLeaderChanges(t *testing.T) {
 	}
 	gone := l.Addr().String()
 	l.Close()
-	f := newFixture(func(c *Config) { c.Self = "ctl2" })
+	f := newFixture(func(c *config) { c.Self = "ctl2" })
 	f.desired.become(follows(gone))
 	time.AfterFunc(100*time.Millisecond, func() { f.desired.become(nobody) })
 	time.AfterFunc(200*time.Millisecond, func() { f.desired.become(follows(second.Listener.Addr().String())) })
@@ -223,7 +223,7 @@ func TestLeaderChanges(t *testing.T) {
 	f.desired.become(nobody)
 	time.AfterFunc(50*time.Millisecond, func() { f.desired.become(leads) })
 	wantOK[api.Written](t, f.do("PUT", "/api/v1/servers/every", everything), 201)
-	f.handler.Close()
+	f.api.Close()
 }
 
 // A controller that no longer leads has written nothing: its refusal is no
@@ -232,7 +232,7 @@ func TestLeaderIsDeposed(t *testing.T) {
 	next := newFixture()
 	second := httptest.NewServer(next.handler)
 	defer second.Close()
-	old := newFixture(func(c *Config) { c.Self = "ctl3" })
+	old := newFixture(func(c *config) { c.Self = "ctl3" })
 	old.desired.become(nobody)
 	var f *fixture
 	f, _ = following(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -256,7 +256,7 @@ func TestNoForwardingLoop(t *testing.T) {
 				return w.Result(), nil
 			}
 		}
-		a.handler.leader, b.handler.leader = to(b), to(a)
+		a.api.leader, b.api.leader = to(b), to(a)
 		a.desired.become(follows("b"))
 		b.desired.become(follows("a"))
 		start := time.Now()
@@ -357,7 +357,7 @@ func TestLeaderHangs(t *testing.T) {
 		code         string
 	}{{"PUT", everything, api.CodeOutcomeUnknown}, {"GET", "", api.CodeNoLeader}} {
 		bubble.Test(t, func(t *testing.T) {
-			f := newFixture(func(c *Config) {
+			f := newFixture(func(c *config) {
 				c.Leader = roundTrip(func(r *http.Request) (*http.Response, error) {
 					<-r.Context().Done()
 					return nil, r.Context().Err()

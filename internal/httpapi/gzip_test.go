@@ -17,17 +17,6 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-func TestAcceptsGzip(t *testing.T) {
-	for header, want := range map[string]bool{
-		"": false, "gzip": true, "GZIP": true, "x-gzip": true, "deflate, gzip;q=1.0, *;q=0.5": true, "*": true, "br , gzip ; q=0.001": true,
-		"identity": false, "gzip;q=0": false, "gzip; q=0.000, *": false, "*;q=0": false, "br": false, "gzip;q=x": false, "gzippy": false,
-	} {
-		if got := acceptsGzip([]string{header}); got != want {
-			t.Errorf("%q: %v, want %v", header, got, want)
-		}
-	}
-}
-
 func gunzip(t *testing.T, body io.Reader) []byte {
 	t.Helper()
 	z, err := gzip.NewReader(body)
@@ -118,7 +107,7 @@ func TestStreamsAreNotCompressed(t *testing.T) {
 		return nil
 	})
 	f.config.Registry = nil
-	f.handler = New(f.config)
+	f.build()
 	srv := f.serve(t)
 	for path, want := range map[string]string{"/api/v1/events": "id: 3-1\n", "/api/v1/replicas/r1/logs?follow": "line\n"} {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -166,7 +155,7 @@ func TestManyGzippedAtOnce(t *testing.T) {
 		return fleet.CallResult{Result: c.Params}, nil
 	})
 	f.config.Registry = nil
-	f.handler = New(f.config)
+	f.build()
 	var wg sync.WaitGroup
 	for c := range 8 {
 		wg.Go(func() {
@@ -200,7 +189,7 @@ func BenchmarkGzip(b *testing.B) {
 					fmt.Fprintf(&text, "line %d of what a tool may well say; ", i*7919)
 				}
 				result := []byte(`{"content":[{"type":"text","text":"` + text.String() + `"}]}`)
-				f := newFixture(func(c *Config) {
+				f := newFixture(func(c *config) {
 					c.Router = routerFunc(func(context.Context, fleet.Call) (fleet.CallResult, error) {
 						return fleet.CallResult{Result: result}, nil
 					})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 const (
@@ -36,10 +37,9 @@ func (e notNow) Unwrap() error { return fleet.ErrNotLeader }
 // controller, else by the one it is, which gets the request with this body. do
 // answers, or returns an error and has answered nothing; it may be called
 // again after one that wraps fleet.ErrNotLeader.
-func (h *Handler) atLeader(w *response, r *http.Request, body []byte, do func(ctx context.Context) error) {
-	client := r.Context()
+func (h *API) atLeader(w *web.Response, r *http.Request, body []byte, do func(ctx context.Context) error) error {
 	if !isRead(r) {
-		ctx, cancel := context.WithTimeoutCause(client, maxWriteTime, errSlowWrite)
+		ctx, cancel := context.WithTimeoutCause(r.Context(), maxWriteTime, errSlowWrite)
 		defer cancel()
 		r = r.WithContext(ctx)
 	}
@@ -48,9 +48,7 @@ func (h *Handler) atLeader(w *response, r *http.Request, body []byte, do func(ct
 		err = h.awaitLeader(w, r, body, do)
 	}
 	switch {
-	case err == nil:
-		return
-	case errors.Is(err, fleet.ErrOutcomeUnknown):
+	case err == nil, w.Started(), errors.Is(err, fleet.ErrOutcomeUnknown):
 	case errors.Is(err, fleet.ErrNotLeader), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		what := "nothing was written: "
 		if isRead(r) {
@@ -58,19 +56,18 @@ func (h *Handler) atLeader(w *response, r *http.Request, body []byte, do func(ct
 		}
 		err = fmt.Errorf("%w: %s%s", fleet.ErrNoLeader, what, err.Error())
 	}
-	w.fail(err)
-	w.gone = w.gone || client.Err() != nil
+	return err
 }
 
 // tryLeader tries it once, with the leader there is now.
-func (h *Handler) tryLeader(w *response, r *http.Request, body []byte, do func(ctx context.Context) error) error {
+func (h *API) tryLeader(w *web.Response, r *http.Request, body []byte, do func(ctx context.Context) error) error {
 	self, address, ok := h.cfg.Desired.Leader()
 	switch by := r.Header.Get(headerForwarded); {
 	case self:
 		return do(r.Context())
 	case by != "":
 		// Two that take each other for the leader would play ping-pong.
-		return notNow(fmt.Sprintf("%s passed the request on to %s, which does not lead", shorten(by), h.cfg.Self))
+		return notNow(fmt.Sprintf("%s passed the request on to %s, which does not lead", web.Shorten(by), h.cfg.Self))
 	case !ok:
 		return h.notNow("no controller leads at present")
 	case address == "":
@@ -81,7 +78,7 @@ func (h *Handler) tryLeader(w *response, r *http.Request, body []byte, do func(c
 
 // notNow says why there is no leader to ask, and what is wrong here, as that may
 // be the cause: a controller whose disk is full cannot become the leader.
-func (h *Handler) notNow(what string) error {
+func (h *API) notNow(what string) error {
 	if p := h.cfg.Desired.Problem(); p != "" {
 		what += "; " + p
 	}
@@ -90,7 +87,7 @@ func (h *Handler) notNow(what string) error {
 
 // awaitLeader tries it again until it was done, or for so long that there seems
 // to be no majority of controllers.
-func (h *Handler) awaitLeader(w *response, r *http.Request, body []byte, do func(ctx context.Context) error) error {
+func (h *API) awaitLeader(w *web.Response, r *http.Request, body []byte, do func(ctx context.Context) error) error {
 	look, cancel := h.cfg.Desired.Subscribe()
 	defer cancel()
 	patience := time.NewTimer(leaderWait)
@@ -129,5 +126,5 @@ func (h *Handler) awaitLeader(w *response, r *http.Request, body []byte, do func
 // isRead tells whether a request changes nothing, so that it may be sent again
 // whatever became of it.
 func isRead(r *http.Request) bool {
-	return r.Method == http.MethodGet || r.Method == http.MethodHead || paramsOf(r).flag("dry_run")
+	return r.Method == http.MethodGet || r.Method == http.MethodHead || web.ParamsOf(r).Flag("dry_run")
 }

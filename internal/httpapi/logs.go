@@ -14,93 +14,88 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 // serveLogs writes a replica's stderr as lines of text. Of a replica that has
 // ended it has the lines that were kept.
-func (h *Handler) serveLogs(w *response, r *http.Request, arg string) {
-	id := fleet.ReplicaID(arg)
+func (h *API) serveLogs(w *web.Response, r *http.Request) error {
+	id := fleet.ReplicaID(r.PathValue("id"))
 	o, err := logOptions(r.URL.RawQuery)
 	if err != nil {
-		w.fail(err)
-		return
+		return err
 	}
 	o.follow = o.follow && r.Method != http.MethodHead
 	running := slices.ContainsFunc(h.cfg.Fleet.Replicas(), func(r api.Replica) bool { return r.ID == id })
-	err = fmt.Errorf("%w %s", fleet.ErrUnknownReplica, shorten(arg))
+	err = fmt.Errorf("%w %s", fleet.ErrUnknownReplica, web.Shorten(string(id)))
 	if running {
 		err = h.followLogs(w, r, id, o)
 	}
-	if err == nil || w.started {
-		if err != nil && r.Context().Err() == nil {
-			w.err = err
-			panic(http.ErrAbortHandler) // the lines are not all there
-		}
-		return
+	if err == nil || w.Started() && r.Context().Err() != nil {
+		return nil
+	}
+	if w.Started() {
+		return err
 	}
 	if ended := h.endedReplica(id); ended != nil {
-		w.text()
+		beginText(w)
 		for _, line := range ended.Log[max(0, len(ended.Log)-o.tail):] {
 			_, _ = io.WriteString(w, o.line(fleet.LogLine{Text: line}))
 		}
-		return
+		return nil
 	}
-	w.fail(h.why(r.Context(), err))
+	return why(r.Context(), err)
 }
 
 // followLogs passes lines on as they come. Unless it returns an error with
 // nothing written, it has answered.
-func (h *Handler) followLogs(w *response, r *http.Request, id fleet.ReplicaID, o logQuery) error {
+func (h *API) followLogs(w *web.Response, r *http.Request, id fleet.ReplicaID, o logQuery) error {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	rc := http.NewResponseController(w.ResponseWriter)
 	tail := o.tail
 	if tail == math.MaxInt32 {
 		tail = 0
 	}
 	if o.follow {
 		// The client shall see at once that it is connected.
-		w.text()
-		if err := rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		beginText(w)
+		if err := w.Flush(); err != nil {
 			return err
 		}
-		w.rest()
+		w.ClearDeadline()
 	}
 	err := h.cfg.Logs.Logs(ctx, id, tail, o.follow, func(l fleet.LogLine) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !w.started {
-			w.text()
+		if !w.Started() {
+			beginText(w)
 		}
-		w.extend()
+		w.StartDeadline()
 		_, err := io.WriteString(w, o.line(l))
 		if err == nil && o.follow {
-			if err = rc.Flush(); errors.Is(err, http.ErrNotSupported) {
-				err = nil
-			}
-			w.rest()
+			err = w.Flush()
+			w.ClearDeadline()
 		}
 		if err != nil {
 			cancel(err)
 		}
 	})
-	w.extend() // the end is still to be written
-	if err == nil && !w.started {
-		w.text()
+	w.StartDeadline() // the end is still to be written
+	if err == nil && !w.Started() {
+		beginText(w)
 	}
 	return err
 }
 
-// text begins an answer of plain text, whatever is in it.
-func (w *response) text() {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+// beginText begins an answer of plain text, whatever is in it.
+func beginText(w *web.Response) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(http.StatusOK)
+	w.Begin(http.StatusOK, "text/plain; charset=utf-8", -1)
 }
 
 // endedReplica returns a replica that has ended and is remembered, or nil.
-func (h *Handler) endedReplica(id fleet.ReplicaID) *api.Ended {
+func (h *API) endedReplica(id fleet.ReplicaID) *api.Ended {
 	for _, s := range h.cfg.Fleet.Servers(h.cfg.Desired.State()) {
 		for i := range s.LastEnded {
 			if s.LastEnded[i].ID == id {
@@ -133,13 +128,13 @@ func (o logQuery) line(l fleet.LogLine) string {
 func logOptions(query string) (o logQuery, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return o, badRequest("query: %v", err)
+		return o, web.BadRequest("query: %v", err)
 	}
 	o.tail = math.MaxInt32
 	if text, ok := values["tail"]; ok {
 		n, err := strconv.ParseUint(text[0], 10, 31)
 		if err != nil && !errors.Is(err, strconv.ErrRange) || text[0] == "0" {
-			return o, badRequest("tail must be a number of lines, 1 or more, got %s", shorten(text[0]))
+			return o, web.BadRequest("tail must be a number of lines, 1 or more, got %s", web.Shorten(text[0]))
 		}
 		if err == nil && n > 0 {
 			o.tail = int(n)
@@ -152,7 +147,7 @@ func logOptions(query string) (o logQuery, err error) {
 		}
 		v, wrong := strconv.ParseBool(text[0])
 		if wrong != nil && err == nil {
-			err = badRequest("%s must be true or false, got %s", name, shorten(text[0]))
+			err = web.BadRequest("%s must be true or false, got %s", name, web.Shorten(text[0]))
 		}
 		return v
 	}

@@ -33,9 +33,9 @@ func TestLeaderStopsAnswering(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				old, next := newFixture(), newFixture()
-				f := newFixture(func(c *Config) { c.Self = "ctl2" })
+				f := newFixture(func(c *config) { c.Self = "ctl2" })
 				f.desired.become(follows("old"))
-				f.handler.leader = roundTrip(func(r *http.Request) (*http.Response, error) {
+				f.api.leader = roundTrip(func(r *http.Request) (*http.Response, error) {
 					to := next
 					if r.URL.Host == "old" {
 						to = old

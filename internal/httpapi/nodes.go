@@ -13,6 +13,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/nearest"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 // How long a drain may take.
@@ -22,11 +23,13 @@ const (
 	maxDrainTime = 24 * time.Hour
 )
 
-func (h *Handler) serveNodes(w *response, _ *http.Request, _ string) {
-	w.json(http.StatusOK, api.Nodes{Nodes: h.nodes()})
+func nodeOf(r *http.Request) fleet.NodeID { return fleet.NodeID(r.PathValue("name")) }
+
+func (h *API) serveNodes(w *web.Response, _ *http.Request) error {
+	return w.JSON(http.StatusOK, api.Nodes{Nodes: h.nodes()})
 }
 
-func (h *Handler) nodes() []api.Node {
+func (h *API) nodes() []api.Node {
 	nodes := notNil(h.cfg.Fleet.Nodes())
 	for i := range nodes {
 		if nodes[i].Labels == nil {
@@ -38,63 +41,59 @@ func (h *Handler) nodes() []api.Node {
 }
 
 // serveDrain moves what runs on a node elsewhere, before a deadline.
-func (h *Handler) serveDrain(w *response, r *http.Request, arg string) {
-	o, fields, ok := h.takeVerb(w, r, "deadline")
-	if !ok {
-		return
+func (h *API) serveDrain(w *web.Response, r *http.Request) error {
+	o, fields, err := takeVerb(w, r, "deadline")
+	if err != nil {
+		return err
 	}
 	text, err := fields.text("deadline")
 	if err != nil {
-		w.fail(err)
-		return
+		return err
 	}
 	deadline, err := time.ParseDuration(cmp.Or(text, defaultDrain.String()))
 	switch {
 	case err != nil:
-		w.fail(badRequest("'deadline' must be a duration like 10m, got %s", shorten(text)))
-		return
+		return web.BadRequest("'deadline' must be a duration like 10m, got %s", web.Shorten(text))
 	case deadline < minDrain || deadline > maxDrainTime:
-		w.fail(&requestError{
-			status: http.StatusUnprocessableEntity, code: api.CodeInvalid,
-			detail: fmt.Sprintf("deadline: must be from %v to %v, got %s", minDrain, maxDrainTime, shorten(text)),
-		})
-		return
+		return &web.Error{
+			Status: http.StatusUnprocessableEntity, Code: api.CodeInvalid,
+			Detail: fmt.Sprintf("deadline: must be from %v to %v, got %s", minDrain, maxDrainTime, web.Shorten(text)),
+		}
 	}
-	h.writeNode(w, r, fields.body, o, func() desired.SetNode {
-		return desired.SetNode{Name: fleet.NodeID(arg), Verb: desired.Drain, DrainUntil: time.Now().Add(deadline)}
+	return h.writeNode(w, r, fields.body, o, func() desired.SetNode {
+		return desired.SetNode{Name: nodeOf(r), Verb: desired.Drain, DrainUntil: time.Now().Add(deadline)}
 	})
 }
 
 // serveCordon lets nothing new be placed on a node. A drain goes on.
-func (h *Handler) serveCordon(w *response, r *http.Request, arg string) {
-	o, fields, ok := h.takeVerb(w, r)
-	if !ok {
-		return
+func (h *API) serveCordon(w *web.Response, r *http.Request) error {
+	o, fields, err := takeVerb(w, r)
+	if err != nil {
+		return err
 	}
-	h.writeNode(w, r, fields.body, o, func() desired.SetNode {
-		return desired.SetNode{Name: fleet.NodeID(arg), Verb: desired.Cordon}
+	return h.writeNode(w, r, fields.body, o, func() desired.SetNode {
+		return desired.SetNode{Name: nodeOf(r), Verb: desired.Cordon}
 	})
 }
 
 // serveUncordon makes a node an ordinary one, and ends a drain.
-func (h *Handler) serveUncordon(w *response, r *http.Request, arg string) {
-	o, fields, ok := h.takeVerb(w, r)
-	if !ok {
-		return
+func (h *API) serveUncordon(w *web.Response, r *http.Request) error {
+	o, fields, err := takeVerb(w, r)
+	if err != nil {
+		return err
 	}
-	h.writeNode(w, r, fields.body, o, func() desired.SetNode {
-		return desired.SetNode{Name: fleet.NodeID(arg), Verb: desired.Uncordon}
+	return h.writeNode(w, r, fields.body, o, func() desired.SetNode {
+		return desired.SetNode{Name: nodeOf(r), Verb: desired.Uncordon}
 	})
 }
 
 // writeNode changes what is intended for a node and answers. The command is
 // made when it is written: a deadline counts from then.
-func (h *Handler) writeNode(w *response, r *http.Request, body []byte, o write, command func() desired.SetNode) {
+func (h *API) writeNode(w *web.Response, r *http.Request, body []byte, o write, command func() desired.SetNode) error {
 	if len(o.match.ETags) > 0 {
-		w.fail(badRequest("If-Match does not go with nodes: they have no ETag"))
-		return
+		return web.BadRequest("If-Match does not go with nodes: they have no ETag")
 	}
-	h.atLeader(w, r, body, func(ctx context.Context) error {
+	return h.atLeader(w, r, body, func(ctx context.Context) error {
 		st, err := h.cfg.Desired.Read(ctx)
 		if err != nil {
 			return err
@@ -108,16 +107,14 @@ func (h *Handler) writeNode(w *response, r *http.Request, body []byte, o write, 
 		case err != nil:
 			return err
 		case o.dry:
-			w.dryRun(d)
-			return nil
+			return dryRun(w, d)
 		}
-		w.written(d.changes, "", d.state.Index, api.NodeWritten{Node: h.node(d.state, c.Name), Changes: changesOf(d.changes)})
-		return nil
+		return written(w, d.changes, "", d.state.Index, api.NodeWritten{Node: h.node(d.state, c.Name), Changes: changesOf(d.changes)})
 	})
 }
 
 // checkNode refuses what is no worker that anybody has heard of.
-func (h *Handler) checkNode(st *desired.State, name fleet.NodeID) error {
+func (h *API) checkNode(st *desired.State, name fleet.NodeID) error {
 	known := map[string]bool{}
 	for _, n := range h.cfg.Fleet.Nodes() {
 		if n.Role == fleet.RoleWorker {
@@ -136,11 +133,11 @@ func (h *Handler) checkNode(st *desired.State, name fleet.NodeID) error {
 	if slices.ContainsFunc(h.cfg.Fleet.Nodes(), func(n api.Node) bool { return n.Name == name }) {
 		return fmt.Errorf("%w: node %s is a controller; only workers have replicas to drain", fleet.ErrConflict, name)
 	}
-	return fmt.Errorf("%w %s%s", fleet.ErrUnknownNode, shorten(string(name)), nearest.Hint(string(name), slices.Sorted(maps.Keys(known)), nil))
+	return fmt.Errorf("%w %s%s", fleet.ErrUnknownNode, web.Shorten(string(name)), nearest.Hint(string(name), slices.Sorted(maps.Keys(known)), nil))
 }
 
 // node is a node with what was just written of it.
-func (h *Handler) node(st *desired.State, name fleet.NodeID) api.Node {
+func (h *API) node(st *desired.State, name fleet.NodeID) api.Node {
 	nodes := h.nodes()
 	n := api.Node{Name: name, Role: fleet.RoleWorker, State: api.NodeLost, Labels: map[string]string{}}
 	if i := slices.IndexFunc(nodes, func(n api.Node) bool { return n.Name == name && n.Role == fleet.RoleWorker }); i >= 0 {

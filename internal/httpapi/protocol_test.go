@@ -13,6 +13,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 // What net/http refuses by itself is told as all errors are.
@@ -43,8 +44,8 @@ func TestRefusalsOfNetHTTP(t *testing.T) {
 		"transfer encoding":       {"POST /call HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501, api.CodeBadRequest, "Transfer-Encoding"},
 		"version":                 {"GET /tools HTTP/3.7\r\nHost: x\r\n\r\n", 505, api.CodeBadRequest, "HTTP/1.1"},
 		"expectation":             {"POST /call HTTP/1.1\r\nHost: x\r\nExpect: more\r\nContent-Length: 2\r\n\r\n", 417, api.CodeBadRequest, "100-continue"},
-		"64 KiB of headers":       {filled(maxHeader), 200, "", ""},
-		"more headers":            {filled(maxHeader + 1), 431, api.CodeHeadersTooLarge, "65536 bytes"},
+		"64 KiB of headers":       {filled(64 << 10), 200, "", ""},
+		"more headers":            {filled(64<<10 + 1), 431, api.CodeHeadersTooLarge, "65536 bytes"},
 		"far more headers":        {filled(1 << 20), 431, api.CodeHeadersTooLarge, "65536 bytes"},
 		"after a good request":    {"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /tools HTTP/1.1\r\n\r\n", 400, api.CodeBadRequest, "Host"},
 		"CONNECT, by the handler": {"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n", 404, api.CodeNotFound, ""},
@@ -97,7 +98,7 @@ func TestHandlersWriteWhatTheyLike(t *testing.T) {
 		return nil
 	})
 	f.config.Registry = nil
-	f.handler = New(f.config)
+	f.build()
 	srv := f.serve(t)
 	for range 3 { // over one connection
 		resp, err := http.Get(srv.URL + "/api/v1/replicas/r1/logs?follow")
@@ -146,7 +147,7 @@ func TestHTTP2WithoutTLS(t *testing.T) {
 	}
 	resp := send("POST", "/call", "text/plain", `{}`)
 	wantError(t, resp.StatusCode, resp.Header, resp.Body, 415, api.CodeMediaType, "text/plain")
-	resp = send("POST", "/call", "application/json", strings.Repeat(" ", DefaultMaxBody+1))
+	resp = send("POST", "/call", "application/json", strings.Repeat(" ", web.DefaultMaxBody+1))
 	wantError(t, resp.StatusCode, resp.Header, resp.Body, 413, api.CodeTooLarge, "")
 	stream := bufio.NewReader(send("GET", "/api/v1/events", "", "").Body)
 	for _, id := range []string{"3-1", "3-2"} {

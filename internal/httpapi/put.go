@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -14,33 +13,30 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 // servePutServers makes exactly the servers of a fleet file desired.
-func (h *Handler) servePutServers(w *response, r *http.Request, _ string) {
-	body, name, err := h.takeDocument(w, r)
+func (h *API) servePutServers(w *web.Response, r *http.Request) error {
+	body, name, err := takeDocument(w, r)
 	if err != nil {
-		h.refuse(w, r, err)
-		return
+		return err
 	}
 	o, err := writeOf(r)
 	if err != nil {
-		w.fail(err)
-		return
+		return err
 	}
 	file, err := fleetfile.ParseLiteral(body, fleetfile.Options{Filename: name})
 	if err != nil {
-		w.fail(specError(err))
-		return
+		return specError(err)
 	}
 	if len(file.Servers) == 0 && len(o.match.ETags) == 0 {
-		w.fail(&requestError{
-			status: http.StatusPreconditionRequired, code: api.CodeNeedsMatch,
-			detail: "no server is listed, so all would go: to say that this is meant, send If-Match with the ETag of GET /api/v1/servers",
-		})
-		return
+		return &web.Error{
+			Status: http.StatusPreconditionRequired, Code: api.CodeNeedsMatch,
+			Detail: "no server is listed, so all would go: to say that this is meant, send If-Match with the ETag of GET /api/v1/servers",
+		}
 	}
-	h.atLeader(w, r, body, func(ctx context.Context) error {
+	return h.atLeader(w, r, body, func(ctx context.Context) error {
 		d, err := h.change(ctx, desired.Command{PutServers: &desired.PutServers{
 			Servers: file.Servers, DefaultServer: file.DefaultServer, Match: o.match,
 		}}, o.dry)
@@ -48,66 +44,51 @@ func (h *Handler) servePutServers(w *response, r *http.Request, _ string) {
 		case err != nil:
 			return err
 		case o.dry:
-			w.dryRun(d, file.Warnings...)
-			return nil
+			return dryRun(w, d, file.Warnings...)
 		}
-		w.written(d.changes, d.state.ETag(), d.state.Index, api.Applied{
+		return written(w, d.changes, d.state.ETag(), d.state.Index, api.Applied{
 			Servers: h.servers(d.state), DefaultServer: d.state.Default(), Changes: changesOf(d.changes), Warnings: warningsOf(file.Warnings),
 			ETag: d.state.ETag(), Index: d.state.Index,
 		})
-		return nil
 	})
 }
 
 // servePutServer adds or replaces one server.
-func (h *Handler) servePutServer(w *response, r *http.Request, arg string) {
-	body, filename, err := h.takeDocument(w, r)
+func (h *API) servePutServer(w *web.Response, r *http.Request) error {
+	body, filename, err := takeDocument(w, r)
 	if err != nil {
-		h.refuse(w, r, err)
-		return
+		return err
 	}
 	o, err := writeOf(r)
 	if err != nil {
-		w.fail(err)
-		return
+		return err
 	}
-	name := fleet.ServerName(arg)
+	name := nameOf(r)
 	spec, warnings, err := fleetfile.ParseServer(name, body, fleetfile.Options{Filename: filename})
 	o.warnings = warnings
 	if err != nil {
-		w.fail(specError(err))
-		return
+		return specError(err)
 	}
-	h.writeServer(w, r, body, name, o, desired.Command{PutServer: &desired.PutServer{Name: name, Spec: spec, Match: o.match}})
+	return h.writeServer(w, r, body, name, o, desired.Command{PutServer: &desired.PutServer{Name: name, Spec: spec, Match: o.match}})
 }
 
 // takeDocument reads a body in JSON or YAML. The name it returns tells package
 // fleetfile which of the two it is.
-func (h *Handler) takeDocument(w *response, r *http.Request) (body []byte, name string, err error) {
+func takeDocument(w *web.Response, r *http.Request) (body []byte, name string, err error) {
 	media, _, err := mime.ParseMediaType(cmp.Or(r.Header.Get("Content-Type"), "none"))
 	switch {
 	case err == nil && (media == "application/yaml" || media == "application/x-yaml" || media == "text/yaml"):
-		name, err = "body.yaml", checkMedia(r, media)
-	case err == nil && media == typeJSON:
-		name, err = "body.json", checkMedia(r, typeJSON)
+		name, err = "body.yaml", web.CheckMedia(r, media)
+	case err == nil && media == "application/json":
+		name, err = "body.json", web.CheckMedia(r, media)
 	default:
-		err = errMediaType("Content-Type must be application/json or application/yaml, got %s", shorten(r.Header.Get("Content-Type")))
+		err = web.UnsupportedMedia("Content-Type must be application/json or application/yaml, got %s", web.Shorten(r.Header.Get("Content-Type")))
 	}
-	if err == nil {
-		body, err = h.takeBody(w, r)
+	if err != nil {
+		return nil, "", w.LeaveBody(err)
 	}
-	return body, name, err
-}
-
-// takeBody reads a body that is kept as long as anybody may want it: http's
-// transport may go on sending it after it has said that it failed.
-func (h *Handler) takeBody(w *response, r *http.Request) ([]byte, error) {
-	b, err := h.readBody(w, r)
-	if err != nil || b.buffer == nil {
-		return b.bytes, err
-	}
-	defer b.free()
-	return bytes.Clone(b.bytes), nil
+	b, err := w.ReadBody(r)
+	return b.Keep(), name, err
 }
 
 const (
@@ -121,14 +102,14 @@ func specError(err error) error {
 	if !errors.As(err, &all) {
 		return err
 	}
-	e := &requestError{status: http.StatusUnprocessableEntity, code: api.CodeInvalid}
+	e := &web.Error{Status: http.StatusUnprocessableEntity, Code: api.CodeInvalid}
 	if all.Malformed() {
-		e.status, e.code = http.StatusBadRequest, api.CodeBadRequest
+		e.Status, e.Code = http.StatusBadRequest, api.CodeBadRequest
 	}
 	var lines []string
 	for i, one := range all {
 		if i < maxFieldErrors {
-			e.fields = append(e.fields, api.FieldError{Path: one.Path, Line: one.Line, Column: one.Column, Message: one.Msg})
+			e.Fields = append(e.Fields, api.FieldError{Path: one.Path, Line: one.Line, Column: one.Column, Message: one.Msg})
 		}
 		switch {
 		case i < maxFieldsNamed:
@@ -137,7 +118,7 @@ func specError(err error) error {
 			lines = append(lines, fmt.Sprintf("and %d more", len(all)-i))
 		}
 	}
-	e.detail = strings.Join(lines, "; ")
+	e.Detail = strings.Join(lines, "; ")
 	return e
 }
 
@@ -163,15 +144,14 @@ func warningsOf(all []fleetfile.Warning) []api.FieldError {
 }
 
 // writeServer does a write to one server and answers.
-func (h *Handler) writeServer(w *response, r *http.Request, body []byte, name fleet.ServerName, o write, c desired.Command) {
-	h.atLeader(w, r, body, func(ctx context.Context) error {
+func (h *API) writeServer(w *web.Response, r *http.Request, body []byte, name fleet.ServerName, o write, c desired.Command) error {
+	return h.atLeader(w, r, body, func(ctx context.Context) error {
 		d, err := h.change(ctx, c, o.dry)
 		switch {
 		case err != nil:
 			return err
 		case o.dry:
-			w.dryRun(d, o.warnings...)
-			return nil
+			return dryRun(w, d, o.warnings...)
 		}
 		s, ok := h.server(d.state, name)
 		if !ok {
@@ -179,8 +159,7 @@ func (h *Handler) writeServer(w *response, r *http.Request, body []byte, name fl
 			s = api.Server{Name: name, State: fleet.StateDeleting, Reason: "the server was deleted", Spec: []byte("{}"), LastEnded: []api.Ended{}}
 			s.Revision = d.state.LastRevision[name]
 		}
-		w.written(d.changes, s.ETag, max(s.Index, indexAfter(d.state, name)), api.Written{Server: s, Changes: changesOf(d.changes), Warnings: warningsOf(o.warnings)})
-		return nil
+		return written(w, d.changes, s.ETag, max(s.Index, indexAfter(d.state, name)), api.Written{Server: s, Changes: changesOf(d.changes), Warnings: warningsOf(o.warnings)})
 	})
 }
 
@@ -192,12 +171,11 @@ func indexAfter(st *desired.State, name fleet.ServerName) uint64 {
 	return st.Index
 }
 
-func (h *Handler) serveDeleteServer(w *response, r *http.Request, arg string) {
+func (h *API) serveDeleteServer(w *web.Response, r *http.Request) error {
 	o, err := writeOf(r)
 	if err != nil {
-		w.fail(err)
-		return
+		return err
 	}
-	name := fleet.ServerName(arg)
-	h.writeServer(w, r, nil, name, o, desired.Command{Delete: &desired.DeleteServer{Name: name, Match: o.match}})
+	name := nameOf(r)
+	return h.writeServer(w, r, nil, name, o, desired.Command{Delete: &desired.DeleteServer{Name: name, Match: o.match}})
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 	"github.com/mcpfleet/mcpfleet/internal/nearest"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 const (
@@ -33,34 +34,30 @@ type readOptions struct {
 }
 
 func readOptionsOf(r *http.Request) (readOptions, error) {
-	p := paramsOf(r)
+	p := web.ParamsOf(r)
 	o := readOptions{
-		stale: p.flag("stale"), index: p.number("index", math.MaxInt64), wait: p.duration("wait", 0, maxWait, defaultWait),
+		stale: p.Flag("stale"), index: p.Number("index", math.MaxInt64), wait: p.Duration("wait", 0, maxWait, defaultWait),
 	}
-	if p.values.Has("wait") && o.index < 0 {
-		p.wrong("wait goes with index: newer than what is to be waited for?")
+	if p.Has("wait") && o.index < 0 {
+		p.Wrong("wait goes with index: newer than what is to be waited for?")
 	}
-	return o, p.end(false)
+	return o, p.End(false)
 }
 
 // read answers from desired state: from the leader's unless the client is
 // content with ours. index is that of what the client asks for.
-func (h *Handler) read(w *response, r *http.Request, index func(*desired.State) uint64, answer func(st *desired.State) error) {
+func (h *API) read(w *web.Response, r *http.Request, index func(*desired.State) uint64, answer func(st *desired.State) error) error {
 	o, err := readOptionsOf(r)
 	if err != nil {
-		w.fail(err)
-		return
+		return err
 	}
 	if o.index >= 0 && r.Header.Get(headerForwarded) == "" {
 		h.await(r.Context(), o, index)
 	}
 	if o.stale {
-		if err := answer(h.cfg.Desired.State()); err != nil {
-			w.fail(h.perhapsUnknown(err))
-		}
-		return
+		return h.perhapsUnknown(answer(h.cfg.Desired.State()))
 	}
-	h.atLeader(w, r, nil, func(ctx context.Context) error {
+	return h.atLeader(w, r, nil, func(ctx context.Context) error {
 		st, err := h.cfg.Desired.Read(ctx)
 		if err != nil {
 			return err
@@ -71,7 +68,7 @@ func (h *Handler) read(w *response, r *http.Request, index func(*desired.State) 
 
 // perhapsUnknown turns what is unknown here into an honest answer: it may exist,
 // if this controller may lack what was written lately.
-func (h *Handler) perhapsUnknown(err error) error {
+func (h *API) perhapsUnknown(err error) error {
 	if !errors.Is(err, fleet.ErrUnknownServer) && !errors.Is(err, fleet.ErrUnknownRevision) {
 		return err
 	}
@@ -84,7 +81,7 @@ func (h *Handler) perhapsUnknown(err error) error {
 // await returns when there is something newer than what the client has, when
 // it has waited long enough, or when this controller stops. It looks at what
 // this controller knows, so that nobody waits on the leader for others.
-func (h *Handler) await(ctx context.Context, o readOptions, index func(*desired.State) uint64) {
+func (h *API) await(ctx context.Context, o readOptions, index func(*desired.State) uint64) {
 	look, cancel := h.cfg.Desired.Subscribe()
 	defer cancel()
 	end := time.NewTimer(o.wait)
@@ -102,23 +99,24 @@ func (h *Handler) await(ctx context.Context, o readOptions, index func(*desired.
 	}
 }
 
-func (h *Handler) serveServers(w *response, r *http.Request, _ string) {
-	h.read(w, r, func(st *desired.State) uint64 { return st.Index }, func(st *desired.State) error {
+// nameOf returns the server in the path.
+func nameOf(r *http.Request) fleet.ServerName { return fleet.ServerName(r.PathValue("name")) }
+
+func (h *API) serveServers(w *web.Response, r *http.Request) error {
+	return h.read(w, r, func(st *desired.State) uint64 { return st.Index }, func(st *desired.State) error {
 		out := api.Servers{Servers: h.servers(st), DefaultServer: st.Default(), ETag: st.ETag(), Index: st.Index}
-		w.tagged(r, st.ETag(), st.Index, out)
-		return nil
+		return tagged(w, r, st.ETag(), st.Index, out)
 	})
 }
 
-func (h *Handler) serveServer(w *response, r *http.Request, arg string) {
-	name := fleet.ServerName(arg)
-	h.read(w, r, indexOf(name), func(st *desired.State) error {
+func (h *API) serveServer(w *web.Response, r *http.Request) error {
+	name := nameOf(r)
+	return h.read(w, r, indexOf(name), func(st *desired.State) error {
 		s, ok := h.server(st, name)
 		if !ok {
 			return unknownServer(st, name)
 		}
-		w.tagged(r, s.ETag, s.Index, s)
-		return nil
+		return tagged(w, r, s.ETag, s.Index, s)
 	})
 }
 
@@ -137,12 +135,12 @@ func unknownServer(st *desired.State, name fleet.ServerName) error {
 	for _, n := range slices.Sorted(maps.Keys(st.Servers)) {
 		names = append(names, string(n))
 	}
-	return fmt.Errorf("%w %s%s", fleet.ErrUnknownServer, shorten(string(name)), nearest.Hint(string(name), names, nil))
+	return fmt.Errorf("%w %s%s", fleet.ErrUnknownServer, web.Shorten(string(name)), nearest.Hint(string(name), names, nil))
 }
 
 // tagged answers with something that has an ETag. What the tag covers is what
 // users wrote, not how it is doing, so nobody may keep the answer.
-func (w *response) tagged(r *http.Request, etag string, index uint64, v any) {
+func tagged(w *web.Response, r *http.Request, etag string, index uint64, v any) error {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
 	header.Set(headerIndex, strconv.FormatUint(index, 10))
@@ -152,14 +150,14 @@ func (w *response) tagged(r *http.Request, etag string, index uint64, v any) {
 	if tags, err := etagsOf(r.Header.Get("If-None-Match")); err == nil && etag != "" {
 		if slices.Contains(tags, etag) || slices.Contains(tags, "*") || slices.Contains(tags, `W/"`+etag+`"`) {
 			w.WriteHeader(http.StatusNotModified)
-			return
+			return nil
 		}
 	}
-	w.json(http.StatusOK, v)
+	return w.JSON(http.StatusOK, v)
 }
 
 // servers are the servers of a state, fit to be shown.
-func (h *Handler) servers(st *desired.State) []api.Server {
+func (h *API) servers(st *desired.State) []api.Server {
 	servers := notNil(h.cfg.Fleet.Servers(st))
 	for i := range servers {
 		s := &servers[i]
@@ -174,7 +172,7 @@ func (h *Handler) servers(st *desired.State) []api.Server {
 	return servers
 }
 
-func (h *Handler) server(st *desired.State, name fleet.ServerName) (api.Server, bool) {
+func (h *API) server(st *desired.State, name fleet.ServerName) (api.Server, bool) {
 	servers := h.servers(st)
 	i := slices.IndexFunc(servers, func(s api.Server) bool { return s.Name == name })
 	if i < 0 {
@@ -183,9 +181,9 @@ func (h *Handler) server(st *desired.State, name fleet.ServerName) (api.Server, 
 	return servers[i], true
 }
 
-func (h *Handler) serveRevisions(w *response, r *http.Request, arg string) {
-	name := fleet.ServerName(arg)
-	h.read(w, r, indexOf(name), func(st *desired.State) error {
+func (h *API) serveRevisions(w *web.Response, r *http.Request) error {
+	name := nameOf(r)
+	return h.read(w, r, indexOf(name), func(st *desired.State) error {
 		sv := st.Servers[name]
 		if sv == nil {
 			return unknownServer(st, name)
@@ -202,8 +200,7 @@ func (h *Handler) serveRevisions(w *response, r *http.Request, arg string) {
 			out.Revisions = append(out.Revisions, one)
 		}
 		w.Header().Set(headerIndex, strconv.FormatUint(out.Index, 10))
-		w.json(http.StatusOK, out)
-		return nil
+		return w.JSON(http.StatusOK, out)
 	})
 }
 

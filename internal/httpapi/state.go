@@ -5,24 +5,27 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
-func (h *Handler) serveTools(w *response, _ *http.Request, server string) {
-	list, err := h.cfg.Catalogue.Tools(fleet.ServerName(server))
+// serverOf returns the server in the path, "" at the root.
+func serverOf(r *http.Request) fleet.ServerName { return fleet.ServerName(r.PathValue("server")) }
+
+func (h *API) serveTools(w *web.Response, r *http.Request) error {
+	list, err := h.cfg.Catalogue.Tools(serverOf(r))
 	if err != nil {
-		w.fail(err)
-		return
+		return err
 	}
-	w.head(http.StatusOK, int64(len(list)))
-	_ = w.inPieces(list)
+	w.BeginJSON(http.StatusOK, int64(len(list)))
+	return w.WriteAll(list)
 }
 
-// serveHealth tells that this process serves HTTP, and nothing else.
-func (h *Handler) serveHealth(w *response, _ *http.Request, _ string) {
-	w.raw(http.StatusOK, []byte(`{"status":"ok"}`+"\n"))
+// serveHealth shows that this process serves HTTP, and nothing else.
+func (h *API) serveHealth(w *web.Response, _ *http.Request) error {
+	return w.JSON(http.StatusOK, map[string]string{"status": "ok"})
 }
 
-func (h *Handler) serveReady(w *response, _ *http.Request, _ string) {
+func (h *API) serveReady(w *web.Response, _ *http.Request) error {
 	ready := h.cfg.Fleet.Ready()
 	if ready.Servers == nil {
 		ready.Servers = []api.ServerReady{}
@@ -31,11 +34,11 @@ func (h *Handler) serveReady(w *response, _ *http.Request, _ string) {
 	if !ready.Ready {
 		status = http.StatusServiceUnavailable
 	}
-	w.json(status, ready)
+	return w.JSON(status, ready)
 }
 
-func (h *Handler) serveReplicas(w *response, _ *http.Request, _ string) {
-	w.json(http.StatusOK, api.Replicas{Replicas: notNil(h.cfg.Fleet.Replicas())})
+func (h *API) serveReplicas(w *web.Response, _ *http.Request) error {
+	return w.JSON(http.StatusOK, api.Replicas{Replicas: notNil(h.cfg.Fleet.Replicas())})
 }
 
 // notNil makes a list that is empty rather than null in JSON.
@@ -44,9 +47,4 @@ func notNil[T any](list []T) []T {
 		return []T{}
 	}
 	return list
-}
-
-func (h *Handler) serveNone(w *response, r *http.Request) {
-	w.fail(&requestError{status: http.StatusNotFound, code: api.CodeNotFound, detail: "there is nothing at " + shorten(r.URL.Path) +
-		"; see /tools, /call, /{server}/tools, /{server}/call, /api/v1/servers, /api/v1/replicas, /api/v1/nodes, /api/v1/events, /api/v1/controllers, /readyz, /healthz, /metrics"})
 }

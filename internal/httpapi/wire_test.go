@@ -16,6 +16,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 func post(t *testing.T, url, body string) *http.Response {
@@ -38,7 +39,7 @@ func TestTooLargeIsRefusedAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "POST /call HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", DefaultMaxBody+1)
+	fmt.Fprintf(conn, "POST /call HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", web.DefaultMaxBody+1)
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -51,8 +52,8 @@ func TestTooLargeIsRefusedAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "POST /call HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", DefaultMaxBody+1)
-	if _, err := conn.Write(make([]byte, DefaultMaxBody+1)); err != nil {
+	fmt.Fprintf(conn, "POST /call HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", web.DefaultMaxBody+1)
+	if _, err := conn.Write(make([]byte, web.DefaultMaxBody+1)); err != nil {
 		t.Fatalf("send the body: %v", err)
 	}
 	resp, err = http.ReadResponse(bufio.NewReader(conn), nil)
@@ -63,8 +64,12 @@ func TestTooLargeIsRefusedAtOnce(t *testing.T) {
 }
 
 func TestBodySizes(t *testing.T) {
-	const limit = 600_000
-	f := newFixture(func(c *Config) { c.MaxBody = limit })
+	const (
+		limit     = 600_000
+		pooled    = 64 << 10  // of web
+		bodyPiece = 256 << 10 // of web
+	)
+	f := newFixture(func(c *config) { c.MaxBody = limit })
 	srv := f.serve(t)
 	for _, size := range []int{100, pooled - 1, pooled, pooled + 1, bodyPiece - 1, bodyPiece, bodyPiece + 1, 500_000, limit, limit + 1, 2 * limit} {
 		for _, chunked := range []bool{false, true} {
@@ -90,10 +95,10 @@ func TestBodySizes(t *testing.T) {
 // What large bodies may take together is bounded, whatever becomes of their
 // requests; small ones always pass.
 func TestLargeBodiesAreBounded(t *testing.T) {
-	f := newFixture(func(c *Config) { c.MaxHeld = 1 << 20 })
+	f := newFixture(func(c *config) { c.MaxHeld = 1 << 20 })
 	began, release := make(chan struct{}), make(chan struct{})
 	f.router.f = func(_ context.Context, c fleet.Call) (fleet.CallResult, error) {
-		if len(c.Params) > pooled {
+		if len(c.Params) > 64<<10 {
 			began <- struct{}{}
 			<-release
 		}
@@ -207,7 +212,7 @@ func TestReadTimeoutDoesNotEndCalls(t *testing.T) {
 		return nil
 	})
 	f.config.Registry = nil
-	f.handler = New(f.config)
+	f.build()
 	const timeout = 100 * time.Millisecond
 	srv := f.serve(t, func(s *http.Server) { s.ReadTimeout = timeout })
 	time.AfterFunc(4*timeout, func() { close(release) })
@@ -352,7 +357,7 @@ func TestLogs(t *testing.T) {
 	f.state.replicas = []api.Replica{{ID: "r1"}, {ID: "forgotten"}, {ID: "cut"}}
 	f.state.servers = []api.Server{{Name: "main", LastEnded: []api.Ended{{ID: "old", EndedAt: new(time.Unix(2, 0)), Log: []string{"a", "b", "c"}}, {ID: "forgotten", Log: []string{"kept"}}}}}
 	f.config.Registry = nil
-	f.handler = New(f.config)
+	f.build()
 	for path, want := range map[string]string{
 		"r1/logs":                     "one\ntwo <&>\n",
 		"r1/logs?tail=7&follow=false": "one\ntwo <&>\n",
@@ -437,7 +442,7 @@ func TestManyBodiesAtOnce(t *testing.T) {
 		return fleet.CallResult{Result: c.Params}, nil
 	})
 	f.config.Registry = nil
-	f.handler = New(f.config)
+	f.build()
 	for c := range 16 {
 		wg.Go(func() {
 			for i := range 100 {
@@ -460,7 +465,7 @@ func (f routerFunc) Call(ctx context.Context, c fleet.Call) (fleet.CallResult, e
 
 func BenchmarkCall(b *testing.B) {
 	result := []byte(`{"content":[{"type":"text","text":"` + strings.Repeat("x", 1024) + `"}]}`)
-	f := newFixture(func(c *Config) {
+	f := newFixture(func(c *config) {
 		c.Router = routerFunc(func(context.Context, fleet.Call) (fleet.CallResult, error) {
 			return fleet.CallResult{Result: result}, nil
 		})

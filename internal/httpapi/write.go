@@ -14,6 +14,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 // write is a request to change desired state: what its query and headers say.
@@ -29,9 +30,9 @@ const maxKey = 255 // of idempotency keys, as package desired keeps them
 
 func writeOf(r *http.Request) (write, error) {
 	var o write
-	p := paramsOf(r)
-	o.dry = p.flag("dry_run")
-	if err := p.end(true); err != nil {
+	p := web.ParamsOf(r)
+	o.dry = p.Flag("dry_run")
+	if err := p.End(true); err != nil {
 		return o, err
 	}
 	var err error
@@ -39,8 +40,8 @@ func writeOf(r *http.Request) (write, error) {
 		return o, err
 	}
 	o.key = r.Header.Get("Idempotency-Key")
-	if len(o.key) > maxKey || !printable(o.key) {
-		return o, badRequest("Idempotency-Key must have at most %d printable characters", maxKey)
+	if len(o.key) > maxKey || !web.Printable(o.key) {
+		return o, web.BadRequest("Idempotency-Key must have at most %d printable characters", maxKey)
 	}
 	return o, nil
 }
@@ -55,7 +56,7 @@ type done struct {
 // change writes a command, or only tries it out. It does so on the leader: else
 // its error wraps fleet.ErrNotLeader. Any error but fleet.ErrOutcomeUnknown
 // means that nothing was written.
-func (h *Handler) change(ctx context.Context, c desired.Command, dry bool) (done, error) {
+func (h *API) change(ctx context.Context, c desired.Command, dry bool) (done, error) {
 	st, err := h.cfg.Desired.Read(ctx)
 	if err != nil {
 		return done{}, err
@@ -85,7 +86,7 @@ func unknownIfGivenUp(err error) error {
 }
 
 // rehearse does to a state in memory what the command would do for real.
-func (h *Handler) rehearse(ctx context.Context, st *desired.State, c desired.Command) (done, error) {
+func (h *API) rehearse(ctx context.Context, st *desired.State, c desired.Command) (done, error) {
 	c.Format, c.Time = desired.Needs(c), time.Now()
 	res := st.Apply(st.Applied+1, uint64(st.Lead.Term), c)
 	if res.Err != nil {
@@ -99,7 +100,7 @@ func (h *Handler) rehearse(ctx context.Context, st *desired.State, c desired.Com
 }
 
 // refused tells the nearest names where a server is unknown.
-func (h *Handler) refused(st *desired.State, c desired.Command, err error) error {
+func (h *API) refused(st *desired.State, c desired.Command, err error) error {
 	if !errors.Is(err, fleet.ErrUnknownServer) {
 		return err
 	}
@@ -117,12 +118,12 @@ func (h *Handler) refused(st *desired.State, c desired.Command, err error) error
 }
 
 // dryRun answers a write that was only tried out.
-func (w *response) dryRun(d done, warnings ...fleetfile.Warning) {
-	w.json(http.StatusOK, api.DryRun{DryRun: true, Changes: changesOf(d.changes), Plan: notNil(d.plan), Warnings: warningsOf(warnings)})
+func dryRun(w *web.Response, d done, warnings ...fleetfile.Warning) error {
+	return w.JSON(http.StatusOK, api.DryRun{DryRun: true, Changes: changesOf(d.changes), Plan: notNil(d.plan), Warnings: warningsOf(warnings)})
 }
 
 // written answers a write.
-func (w *response) written(changes []desired.Change, etag string, index uint64, v any) {
+func written(w *web.Response, changes []desired.Change, etag string, index uint64, v any) error {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
 	if index > 0 {
@@ -131,7 +132,7 @@ func (w *response) written(changes []desired.Change, etag string, index uint64, 
 	if etag != "" {
 		header.Set("Etag", `"`+etag+`"`)
 	}
-	w.json(statusOf(changes), v)
+	return w.JSON(statusOf(changes), v)
 }
 
 // statusOf tells by the status what a write sets going: 201 a server is there

@@ -56,7 +56,7 @@ type Config struct {
 	Memory      string  // likewise; ""
 	HTTP        string  // where the first controller listens; the others take free ports beside it
 	Insecure    bool    // HTTP may be reachable from elsewhere
-	// AllowedHosts are names that the Host header may have; see httpapi.Config.
+	// AllowedHosts are names that the Host header may have; see web.Config.
 	AllowedHosts []string
 	DataDir      string // "" takes a temporary one and removes it at the end
 

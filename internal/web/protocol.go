@@ -1,4 +1,4 @@
-package httpapi
+package web
 
 import (
 	"bytes"
@@ -144,5 +144,5 @@ func jsonAnswer(p []byte) []byte {
 		return nil // cannot be: it is plain text
 	}
 	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\n%s: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s\n",
-		status, http.StatusText(status), headerRequestID, e.RequestID, len(body)+1, body)
+		status, http.StatusText(status), HeaderRequestID, e.RequestID, len(body)+1, body)
 }

@@ -1,4 +1,4 @@
-package httpapi
+package web
 
 import (
 	"context"
@@ -41,4 +41,8 @@ func NewServer(ctx context.Context, handler http.Handler, log *slog.Logger) *Ser
 }
 
 // Serve serves the connections of a listener until the server is shut down.
-func (s *Server) Serve(l net.Listener) error { return s.Server.Serve(jsonListener{l}) }
+func (s *Server) Serve(l net.Listener) error { return s.Server.Serve(s.Listener(l)) }
+
+// Listener returns the listener that Serve makes of another one. It is for tests
+// that serve by themselves.
+func (s *Server) Listener(l net.Listener) net.Listener { return jsonListener{l} }

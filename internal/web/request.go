@@ -1,4 +1,4 @@
-package httpapi
+package web
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 
 // Headers, in net/http's canonical form.
 const (
-	headerRequestID   = "X-Request-Id"
+	HeaderRequestID   = "X-Request-Id"
 	headerTimeout     = "X-Request-Timeout"
 	headerTraceparent = "Traceparent"
 )
@@ -23,7 +23,7 @@ const (
 // requestID takes the client's id if it can be shown in a header and a log
 // line, and else makes one.
 func requestID(r *http.Request) string {
-	if id := r.Header.Get(headerRequestID); id != "" && len(id) <= 128 && printable(id) {
+	if id := r.Header.Get(HeaderRequestID); id != "" && len(id) <= 128 && Printable(id) {
 		return id
 	}
 	return newRequestID()
@@ -35,9 +35,9 @@ func newRequestID() string {
 	return hex.EncodeToString(binary.BigEndian.AppendUint64(b, rand.Uint64()))
 }
 
-// traceparent is passed on as it came; what can be none is dropped.
-func traceparent(r *http.Request) string {
-	if t := r.Header.Get(headerTraceparent); len(t) >= 55 && len(t) <= 256 && printable(t) {
+// Traceparent returns the client's traceparent as it came, or "" if it cannot be one.
+func Traceparent(r *http.Request) string {
+	if t := r.Header.Get(headerTraceparent); len(t) >= 55 && len(t) <= 256 && Printable(t) {
 		return t
 	}
 	return ""
@@ -55,7 +55,8 @@ func headerSize(r *http.Request) int {
 	return n
 }
 
-func printable(s string) bool {
+// Printable reports whether all of s is printable ASCII.
+func Printable(s string) bool {
 	for i := range len(s) {
 		if s[i] < 0x20 || s[i] > 0x7e {
 			return false
@@ -64,9 +65,9 @@ func printable(s string) bool {
 	return true
 }
 
-// clientTimeout reads how long the client wants to wait: a Go duration, or a
+// ClientTimeout reads how long the client wants to wait: a Go duration, or a
 // number of seconds. 0 means that it does not say.
-func clientTimeout(r *http.Request) (time.Duration, error) {
+func ClientTimeout(r *http.Request) (time.Duration, error) {
 	values := r.Header[headerTimeout]
 	if len(values) == 0 {
 		return 0, nil
@@ -76,17 +77,18 @@ func clientTimeout(r *http.Request) (time.Duration, error) {
 	if err != nil {
 		seconds, err := strconv.ParseFloat(text, 64)
 		if err != nil || math.IsNaN(seconds) {
-			return 0, badRequest("header X-Request-Timeout must be a duration like 30s or a number of seconds, got %s", shorten(text))
+			return 0, BadRequest("header X-Request-Timeout must be a duration like 30s or a number of seconds, got %s", Shorten(text))
 		}
 		d = time.Duration(min(seconds, 1e9) * float64(time.Second))
 	}
 	if d <= 0 {
-		return 0, badRequest("header X-Request-Timeout must be more than 0, got %s", shorten(text))
+		return 0, BadRequest("header X-Request-Timeout must be more than 0, got %s", Shorten(text))
 	}
 	return d, nil
 }
 
-func shorten(s string) string {
+// Shorten quotes what a client sent, for an error.
+func Shorten(s string) string {
 	if len(s) > 64 {
 		return strconv.Quote(s[:64]) + "..."
 	}
@@ -98,22 +100,19 @@ const (
 	typeForm = "application/x-www-form-urlencoded" // what curl -d says of any body
 )
 
-// checkPost is checkMedia for the body of a POST, which is JSON whatever curl
-// says of it: without a type, or with that of a form, it is taken if it is an
-// object; see checkForm. Pages of other origins, which can send such requests
-// too, were refused before.
+// checkPost is CheckMedia for the body of a POST; see ReadJSON.
 func checkPost(r *http.Request) error {
 	if text := r.Header.Get("Content-Type"); text == "" || isForm(text) {
 		return checkCoding(r)
 	}
-	return checkMedia(r, typeJSON)
+	return CheckMedia(r, typeJSON)
 }
 
 // checkForm refuses a body that is said to be a form and is no JSON object.
 func checkForm(r *http.Request, body []byte) error {
 	body = bytes.TrimLeft(body, " \t\r\n")
 	if text := r.Header.Get("Content-Type"); text != typeJSON && !bytes.HasPrefix(body, []byte("{")) && isForm(text) {
-		return errMediaType("the body must be a JSON object, of the Content-Type application/json; got %s", shorten(text))
+		return UnsupportedMedia("the body must be a JSON object, of the Content-Type application/json; got %s", Shorten(text))
 	}
 	return nil
 }
@@ -123,16 +122,16 @@ func isForm(text string) bool {
 	return strings.EqualFold(strings.TrimSpace(media), typeForm)
 }
 
-// checkMedia refuses bodies that are not said to be of this type, in UTF-8.
-func checkMedia(r *http.Request, want string) error {
+// CheckMedia refuses bodies that are not said to be of this type, in UTF-8.
+func CheckMedia(r *http.Request, want string) error {
 	text := r.Header.Get("Content-Type")
 	if text != want { // else spare the parser
 		media, params, err := mime.ParseMediaType(text)
 		switch charset := params["charset"]; {
 		case err != nil || media != want:
-			return errMediaType("Content-Type must be %s, got %s", want, shorten(text))
+			return UnsupportedMedia("Content-Type must be %s, got %s", want, Shorten(text))
 		case charset != "" && !strings.EqualFold(charset, "utf-8") && !strings.EqualFold(charset, "utf8"):
-			return errMediaType("charset must be utf-8, got %s", shorten(charset))
+			return UnsupportedMedia("charset must be utf-8, got %s", Shorten(charset))
 		}
 	}
 	return checkCoding(r)
@@ -141,7 +140,7 @@ func checkMedia(r *http.Request, want string) error {
 // checkCoding refuses bodies that are compressed.
 func checkCoding(r *http.Request) error {
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		return errMediaType("Content-Encoding %s is not supported", shorten(coding))
+		return UnsupportedMedia("Content-Encoding %s is not supported", Shorten(coding))
 	}
 	return nil
 }

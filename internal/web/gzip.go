@@ -1,4 +1,4 @@
-package httpapi
+package web
 
 import (
 	"io"
@@ -32,7 +32,7 @@ var (
 // body over gzipFrom, or of unknown size: streams that must not be held back are
 // none. The ETag stays as it is, for it goes into If-Match, and says what is
 // stored rather than how it was sent.
-func (w *response) startGzip(status int) {
+func (w *Response) startGzip(status int) {
 	if status < http.StatusOK || status == http.StatusNoContent || status == http.StatusNotModified {
 		return
 	}
@@ -62,12 +62,12 @@ func isJSON(media string) bool {
 
 // endGzip writes the end of a compressed body. Of one that broke off the client
 // gets what there is, without an end: it must not take that for all.
-func (w *response) endGzip(whole bool) {
+func (w *Response) endGzip() {
 	if w.zip == nil {
 		return
 	}
-	w.extend()
-	if whole {
+	w.StartDeadline()
+	if !w.broken {
 		if w.zip.Close() != nil {
 			w.broken = true
 		}

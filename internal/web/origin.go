@@ -1,4 +1,4 @@
-package httpapi
+package web
 
 import (
 	"fmt"
@@ -61,26 +61,26 @@ func newHostPolicy(listener net.Addr, names, allowed []string) *hostPolicy {
 // ours.
 func (p *hostPolicy) check(r *http.Request) error {
 	if !p.acceptsHost(r.Host) {
-		return forbidden("the Host header names %s, which is not a name of this controller; if clients are meant to use it, add it to --allowed-hosts", shorten(r.Host))
+		return forbidden("the Host header names %s, which is not a name of this controller; if clients are meant to use it, add it to --allowed-hosts", Shorten(r.Host))
 	}
 	allowed := false
 	for _, origin := range r.Header["Origin"] {
 		if allowed = p.allowsOrigin(origin); !allowed && !sameOrigin(origin, r.Host) {
 			return forbidden("the Origin header says that a page of %s sent the request; pages of other origins may not use this API, "+
-				"unless --allowed-hosts has their host", shorten(origin))
+				"unless --allowed-hosts has their host", Shorten(origin))
 		}
 	}
 	for _, site := range r.Header["Sec-Fetch-Site"] {
 		if site != "same-origin" && site != "none" && !allowed {
 			return forbidden("the Sec-Fetch-Site header says that the request is %s; pages of other origins may not use this API, "+
-				"unless --allowed-hosts has their host", shorten(site))
+				"unless --allowed-hosts has their host", Shorten(site))
 		}
 	}
 	return nil
 }
 
 func forbidden(format string, args ...any) error {
-	return &requestError{status: http.StatusForbidden, code: api.CodeForbidden, detail: fmt.Sprintf(format, args...)}
+	return &Error{Status: http.StatusForbidden, Code: api.CodeForbidden, Detail: fmt.Sprintf(format, args...)}
 }
 
 // acceptsHost reports whether a Host header shows that the client meant this

@@ -1,0 +1,131 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Error is an error with a status and a code of its own. A front may also wrap
+// one: as a sentinel, it needs no row in the table of package api, which has
+// the errors of package fleet.
+type Error struct {
+	Status int
+	Code   string
+	Detail string
+	Fields []api.FieldError // of a refused document: all that is wrong
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Detail }
+
+// Answer implements Answerer. The detail is that of the outermost error.
+func (e *Error) Answer() api.Error {
+	return api.Error{Status: e.Status, Code: e.Code, Errors: e.Fields}
+}
+
+// Answerer is an error that knows what a client is told of it.
+type Answerer interface {
+	error
+	// Answer returns the answer. Without a detail it gets the error's text.
+	Answer() api.Error
+}
+
+// BadRequest returns an error that is answered 400.
+func BadRequest(format string, args ...any) error {
+	return &Error{Status: http.StatusBadRequest, Code: api.CodeBadRequest, Detail: fmt.Sprintf(format, args...)}
+}
+
+// UnsupportedMedia returns an error that is answered 415.
+func UnsupportedMedia(format string, args ...any) error {
+	return &Error{Status: http.StatusUnsupportedMediaType, Code: api.CodeMediaType, Detail: fmt.Sprintf(format, args...)}
+}
+
+func errTooLarge(limit int64) error {
+	return &Error{Status: http.StatusRequestEntityTooLarge, Code: api.CodeTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", limit)}
+}
+
+func errHeaders() error {
+	return &Error{
+		Status: http.StatusRequestHeaderFieldsTooLarge, Code: api.CodeHeadersTooLarge,
+		Detail: fmt.Sprintf("the request's line and headers are larger than %d bytes", maxHeader),
+	}
+}
+
+var (
+	errSlowBody = &Error{Status: http.StatusRequestTimeout, Code: api.CodeSlowRequest, Detail: "the body came too slowly"}
+	errCutBody  = &Error{Status: http.StatusBadRequest, Code: api.CodeBadRequest, Detail: "the body ended too soon"}
+	errBusy     = &Error{Status: http.StatusServiceUnavailable, Code: api.CodeOverloaded, Detail: "too many large requests at once"}
+	errInternal = &Error{Status: http.StatusInternalServerError, Code: api.CodeInternal, Detail: "internal error; the controller's log has more under this request id"}
+	// errGivenUp is answered to clients that closed only their half of the
+	// connection, and to all when the controller stops. A tool may have run.
+	errGivenUp = &Error{Status: http.StatusBadGateway, Code: api.CodeReplicaLost, Detail: "the call was given up before it was answered: the client closed its side, or the controller is stopping"}
+)
+
+// answerTo returns what a client is told of an error.
+func answerTo(err error) api.Error {
+	var own Answerer
+	if errors.As(err, &own) {
+		e := own.Answer()
+		if e.Detail == "" {
+			e.Detail = err.Error()
+		}
+		return e
+	}
+	if givenUp(err) {
+		return answerTo(errGivenUp)
+	}
+	status, code := api.Outcome(err)
+	if code == api.CodeInternal {
+		return answerTo(errInternal)
+	}
+	return api.Error{Status: status, Code: code, Detail: err.Error()}
+}
+
+// givenUp reports whether an error says that nobody waits for the answer any more.
+func givenUp(err error) bool {
+	return errors.Is(err, context.Canceled) && !errors.Is(err, fleet.ErrOutcomeUnknown)
+}
+
+// fail answers with an error. It is the only place that does. An answer that has
+// begun cannot become an error any more: it ends the connection.
+func (w *Response) fail(r *http.Request, err error) {
+	w.err = err
+	if w.started {
+		w.broken = true
+		return
+	}
+	e := answerTo(err)
+	w.gone = r.Context().Err() != nil || givenUp(err)
+	e.RequestID = w.requestID
+	if e.Status == http.StatusServiceUnavailable {
+		w.Header()["Retry-After"] = []string{retryAfter(err)}
+	}
+	drain := w.unread && w.beginRefusal()
+	if err := w.JSON(e.Status, e); err != nil {
+		w.err = errors.Join(w.err, err)
+		e = answerTo(errInternal)
+		e.RequestID = w.requestID
+		_ = w.JSON(e.Status, e)
+	}
+	if drain {
+		w.drain(r)
+	}
+}
+
+// retryAfter returns when to come back, in seconds.
+func retryAfter(err error) string {
+	after := time.Second
+	var r interface{ RetryAfter() time.Duration }
+	if errors.As(err, &r) {
+		after = r.RetryAfter()
+	}
+	return strconv.Itoa(max(1, int(math.Ceil(after.Seconds()))))
+}

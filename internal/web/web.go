@@ -1,0 +1,193 @@
+// Package web is the HTTP edge of a controller: what every request needs,
+// whichever front answers it.
+//
+// A front is a list of routes. Each route is data: a method, a pattern of
+// http.ServeMux, the permission that it needs, and a handler that answers or
+// returns an error. Mux serves the routes of all fronts side by side.
+//
+// The package promises that every error is answered as a JSON object with
+// detail, code and request_id, and is written in one place; that requests of
+// web pages of other origins, and headers and bodies that are too large, are
+// refused before a handler acts on them; that large bodies share one budget of
+// memory; that an answer which breaks off ends its connection, so that nobody
+// takes it for a whole one; and that slow or half-open clients hold nothing for
+// ever. It counts and logs every request.
+//
+// It leaves to the fronts what requests mean, and to package api which status
+// and code an error has. Access control will read the permission of the route
+// before its handler runs; see Route.
+//
+// A trailing slash is tolerated, and HEAD is answered like GET without the body.
+// The package starts no goroutines: a request runs in the one that net/http
+// gave it.
+package web
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+)
+
+const (
+	// DefaultMaxBody is how large a request's body may be.
+	DefaultMaxBody = 16 << 20
+	// DefaultMaxHeld is how large the bodies of all requests under way may be
+	// together. Bodies that fit into a buffer of 64 KiB do not count.
+	DefaultMaxHeld = 512 << 20
+)
+
+// Config is what a Mux needs besides its routes.
+type Config struct {
+	// Listener is where requests come in, and Names are the names by which
+	// operators call this controller. Together they decide which Host headers
+	// are accepted. AllowedHosts adds to them, in the form of --allowed-hosts;
+	// see fleet.CheckAllowedHosts.
+	Listener     net.Addr // nil: loopback
+	Names        []string
+	AllowedHosts []string
+
+	MaxBody int64 // 0: DefaultMaxBody
+	MaxHeld int64 // 0: DefaultMaxHeld
+	// Leaving is closed when the controller is told to stop. From then on every
+	// answer closes its connection, so that clients come back elsewhere. Nil:
+	// never.
+	Leaving  <-chan struct{}
+	Log      *slog.Logger
+	Registry prometheus.Registerer // nil: requests are not counted
+}
+
+// Mux serves routes. It implements http.Handler.
+type Mux struct {
+	cfg      Config
+	log      *slog.Logger
+	requests *prometheus.CounterVec
+	hosts    *hostPolicy
+	table    table
+	held     atomic.Int64 // bytes of large bodies
+}
+
+// NewMux returns a handler of all the routes. It panics if they contradict each
+// other, as http.ServeMux does.
+func NewMux(cfg Config, routes ...Route) *Mux {
+	cfg.MaxBody = cmp.Or(cfg.MaxBody, DefaultMaxBody)
+	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, DefaultMaxHeld)
+	m := &Mux{
+		cfg: cfg, log: cfg.Log.With("component", "http"), hosts: newHostPolicy(cfg.Listener, cfg.Names, cfg.AllowedHosts),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mcpfleet_http_requests_total", Help: "HTTP requests by route and status; 499 is a client that left.",
+		}, []string{"route", "status"}),
+	}
+	if cfg.Registry != nil {
+		cfg.Registry.MustRegister(m.requests)
+	}
+	m.table = newTable(routes, func(name string) prometheus.Counter { return m.requests.WithLabelValues(name, "200") })
+	return m
+}
+
+// ServeHTTP implements http.Handler.
+func (m *Mux) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	w := &Response{
+		ResponseWriter: rw, mux: m, path: m.table.none, requestID: requestID(r), accepts: r.Header["Accept-Encoding"],
+		noBody: r.Method == http.MethodHead, status: http.StatusOK,
+	}
+	defer m.finish(w, r, start)
+	w.Header()[HeaderRequestID] = []string{w.requestID}
+	if m.leaving() {
+		w.Header().Set("Connection", "close")
+	}
+	r = m.table.match(w, r)
+	if err := m.serve(w, r); err != nil {
+		w.fail(r, err)
+	}
+}
+
+// serve has a request answered, or returns why it was not.
+func (m *Mux) serve(w *Response, r *http.Request) error {
+	if err := m.hosts.check(r); err != nil {
+		return w.LeaveBody(err)
+	}
+	if headerSize(r) > maxHeader {
+		return w.LeaveBody(errHeaders())
+	}
+	return w.path.serve(w, r)
+}
+
+func (m *Mux) leaving() bool {
+	select {
+	case <-m.cfg.Leaving:
+		return true
+	default:
+		return false
+	}
+}
+
+// finish ends a request however its handler ended. It cuts the connection of an
+// answer that is not whole.
+func (m *Mux) finish(w *Response, r *http.Request, start time.Time) {
+	if p := recover(); p != nil {
+		m.recovered(w, r, p)
+	}
+	w.endGzip()
+	m.held.Add(-w.held)
+	m.record(w, r, start)
+	if w.broken {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// recovered deals with the panic of a handler.
+func (m *Mux) recovered(w *Response, r *http.Request, p any) {
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		w.broken = true
+		return
+	}
+	m.log.Error("request panicked", "request_id", w.requestID, "panic", p, "stack", string(debug.Stack()))
+	w.fail(r, errInternal)
+}
+
+// record counts and logs a request. Successful requests are logged at debug
+// level.
+func (m *Mux) record(w *Response, r *http.Request, start time.Time) {
+	status := w.status
+	if w.gone {
+		status = api.StatusClientGone
+	}
+	if status == http.StatusOK {
+		w.path.ok.Inc()
+	} else {
+		m.requests.WithLabelValues(w.path.name, fmt.Sprint(status)).Inc()
+	}
+	level, ctx := slog.LevelDebug, r.Context()
+	// A 503 without an error is the answer to a probe, not a failure.
+	if status >= http.StatusInternalServerError && w.err != nil || w.broken {
+		level = slog.LevelInfo
+	}
+	if !m.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("request_id", w.requestID), slog.String("method", r.Method), slog.String("path", r.URL.Path),
+		slog.Int("status", status), slog.Duration("took", time.Since(start)),
+	}
+	if w.err != nil {
+		attrs = append(attrs, slog.Any("err", w.err))
+	}
+	if w.broken {
+		attrs = append(attrs, slog.Bool("broken_off", true))
+	}
+	if trace := r.Header.Get(headerTraceparent); trace != "" {
+		attrs = append(attrs, slog.String("traceparent", Traceparent(r)))
+	}
+	m.log.LogAttrs(ctx, level, "request", attrs...)
+}
