@@ -19,7 +19,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe/observetest"
 )
 
-// failing notes what Worker.Fail was told.
+// failing records the errors that Worker.Fail got.
 type failing struct {
 	observe.Worker
 	mu   *sync.Mutex
@@ -256,7 +256,7 @@ func TestNoClusterYet(t *testing.T) {
 	})
 }
 
-// Times are on this process's clock, and stay as they were first told.
+// Times are on this process's clock, and stay as they were first reported.
 func TestClocksDiffer(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := start(t)
@@ -470,7 +470,7 @@ type members []fleet.Member
 func (m members) Members() []fleet.Member  { return m }
 func (m members) Changed() <-chan struct{} { return nil }
 
-// What a stream says is taken in order and for its own life only.
+// Reports of a stream count in order, and for its own life only.
 func TestReportRules(t *testing.T) {
 	info := &fleet.NodeInfo{Node: "n1", Life: "l1"}
 	r1, r2 := replica("r1"), replica("r2")

@@ -159,7 +159,7 @@ func TestRestartForgivesFailures(t *testing.T) {
 	}
 }
 
-// What belongs to no server any more is dropped, and no more replicas are to be
+// Records of servers that are gone are dropped, and no more replicas are to be
 // replaced than are needed.
 func TestForgetAttempts(t *testing.T) {
 	a := testAttempts()

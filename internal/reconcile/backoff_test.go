@@ -135,10 +135,10 @@ func TestBackoffOfShortLives(t *testing.T) {
 	}
 }
 
-// A server that ends with code 0 when it is idle has not failed, whether that is
-// known from the start or later; one that does so as soon as it is READY has.
-// One that served is started again at once, one that nobody needs rests longer
-// each time.
+// A server that exits with code 0 while idle has not failed, whether that is known
+// at once or later. One that does so as soon as it is READY has failed. One that
+// served calls is started again at once, and one that did not rests longer each
+// time.
 func TestBackoffOfIdleServers(t *testing.T) {
 	clean := &fleet.Exit{}
 	tests := []struct {
@@ -229,7 +229,7 @@ func TestBackoffRests(t *testing.T) {
 	}
 }
 
-// A call hurries no server that fails.
+// A call does not end the wait of a server that fails.
 func TestBackoffOfFailuresIsNotWoken(t *testing.T) {
 	b := backoff{}
 	for range 5 {
@@ -241,8 +241,8 @@ func TestBackoffOfFailuresIsNotWoken(t *testing.T) {
 	}
 }
 
-// Of a server that rests it is not known at once why a replica ended. It is taken
-// to have done what those before it did, until it is known to have failed.
+// At first it is not known why a replica ended. One of a resting server is assumed
+// to have ended like those before it, until it is known to have failed.
 func TestBackoffPresumesRest(t *testing.T) {
 	a := newAttempts(slog.New(slog.DiscardHandler), noJitter, newHistory())
 	b := a.of("s", 1)

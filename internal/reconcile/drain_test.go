@@ -9,7 +9,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe/observetest"
 )
 
-// leave ends a worker that has nothing left, as one does that was told to stop.
+// leave ends a worker that has no replica left, like one that was asked to stop.
 func (w *world) leave(n *observetest.Worker) {
 	w.net.List(n, false)
 	n.Kill()
@@ -19,8 +19,8 @@ func (w *world) empty(n *observetest.Worker) func() bool {
 	return func() bool { return len(n.Running()) == 0 }
 }
 
-// When all workers stop, nothing waits for room that cannot come: not even when
-// they hear of it one after the other.
+// When all workers stop, no replica waits for room that cannot appear, not even if
+// they are asked to stop one after the other.
 func TestAllWorkersStop(t *testing.T) {
 	for _, apart := range []time.Duration{0, 50 * time.Millisecond, time.Second} {
 		bubble.Test(t, func(t *testing.T) {
@@ -35,14 +35,14 @@ func TestAllWorkersStop(t *testing.T) {
 				return len(w.running("a"))+len(w.running("b")) == 0
 			})
 			if took > time.Second {
-				t.Errorf("they were empty %s after the last was told to stop", took)
+				t.Errorf("they were empty %s after the last was asked to stop", took)
 			}
 		})
 	}
 }
 
-// A worker waits for room that may come: on a node that is full, or out of
-// reach, and on one that is being restarted.
+// A worker waits for room that may appear: on a node that is full, unreachable, or
+// being restarted.
 func TestStoppingWorkerWaitsForRoom(t *testing.T) {
 	t.Run("out of reach", func(t *testing.T) {
 		bubble.Test(t, func(t *testing.T) {
@@ -105,9 +105,9 @@ func TestStoppingWorkerWaitsForRoom(t *testing.T) {
 	})
 }
 
-// A leader shows a worker that stops every second that it is there. It tells
-// nobody else, and nothing after its tenure.
-func TestLeaderShowsItself(t *testing.T) {
+// A leader fences a worker that is stopping every second. It fences no other worker
+// again, and none after its tenure.
+func TestLeaderRenewsFences(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
 		w.deploy(server("a", 1, 3))

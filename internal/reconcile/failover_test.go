@@ -49,7 +49,8 @@ func TestFailoverAdopts(t *testing.T) {
 	})
 }
 
-// What the old leader ordered a moment before is seen before the new one plans.
+// The new leader plans only after it has seen what the old one ordered a moment
+// before.
 func TestFailoverWaitsForWhatWasOrdered(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		for delay := range 12 {
@@ -109,7 +110,7 @@ func TestFailoverKeepsBackoff(t *testing.T) {
 	}
 }
 
-// A follower tells of a server what the leader tells.
+// A follower reports the same status as the leader.
 func TestFollowerKnowsAsMuch(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
@@ -146,8 +147,8 @@ func TestFollowerKnowsAsMuch(t *testing.T) {
 	})
 }
 
-// While nobody leads, a follower still says what does not work, and a new
-// leader says it before it may act.
+// A follower reports failures while there is no leader, and so does a new leader
+// before it may act.
 func TestStatusWhileTheLeaderWaits(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
@@ -197,7 +198,7 @@ func TestFollowerMissesTheStart(t *testing.T) {
 	})
 }
 
-// What the old leader stopped a moment before has not failed.
+// Replicas that the old leader stopped a moment before have not failed.
 func TestFailoverAmongStops(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		for delay := range 12 {

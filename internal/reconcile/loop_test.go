@@ -65,8 +65,8 @@ func TestRestartedControllerAdopts(t *testing.T) {
 	})
 }
 
-// A controller that finds a remembered node gone for good waits for the grace
-// only.
+// A restarted controller waits for a node that is gone for good no longer than the
+// grace.
 func TestRestartedControllerGivesUpOnAMissingNode(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
@@ -110,7 +110,7 @@ func TestCrashRestartsAfter100ms(t *testing.T) {
 			t.Errorf("after the restart: %+v", s)
 		}
 
-		// While the next one ends nobody knows why yet: the failure before tells more.
+		// While the next one ends its reason is not known: the one before is kept.
 		w.workers[0].End(w.running("a")[0].ID)
 		w.until(time.Second, "noticed", func() bool { return w.status("a").State == fleet.StateUnavailable })
 		if s := w.status("a"); !strings.Contains(s.Reason, "the last words of a-1-e1.1") {
@@ -347,8 +347,8 @@ func TestNoWorkerAndNoRoom(t *testing.T) {
 	})
 }
 
-// A newer leader has taken a node over: it obeys no order from here, what it
-// runs goes on and counts, and the others carry the rest.
+// A newer leader has taken a node over. The node refuses orders from here, its
+// replicas still count, and the others run the rest.
 func TestFencedNode(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
@@ -365,8 +365,8 @@ func TestFencedNode(t *testing.T) {
 	})
 }
 
-// A node that could not be remembered gets no replica: after a restart nobody
-// would wait for it.
+// A node that is not on disk gets no replica, because a restarted controller would
+// not wait for it.
 func TestNodeThatCannotBeRemembered(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1")

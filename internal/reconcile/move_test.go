@@ -12,7 +12,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe/observetest"
 )
 
-// slowly makes every replica of all workers take its time.
+// slowly makes all replicas start and stop slowly.
 func (w *world) slowly() {
 	w.behave(always(observetest.Behaviour{ReadyAfter: 300 * time.Millisecond, StopAfter: 200 * time.Millisecond}))
 }
@@ -63,7 +63,7 @@ func TestBrokenStreamsStartNothing(t *testing.T) {
 	})
 }
 
-// A server none of whose replicas can be reached gets one soon, and no more
+// A server whose replicas are all unreachable gets one more soon, and no others
 // before the grace is over.
 func TestOneStandsIn(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestDrainByHand(t *testing.T) {
 	})
 }
 
-// Where nothing else fits what runs on a drained node stays until the deadline.
+// Without room elsewhere, replicas on a drained node stay until the deadline.
 func TestDrainHasADeadline(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1")
@@ -140,8 +140,8 @@ func TestDrainHasADeadline(t *testing.T) {
 	})
 }
 
-// A worker that stops by itself serves on until its replicas have moved, and
-// keeps them while they cannot but may yet.
+// A worker that stops by itself serves on until its replicas have moved, and keeps
+// them while there may yet be room elsewhere.
 func TestWorkerThatStops(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1")
@@ -231,7 +231,7 @@ func TestRestartByHandForgivesFailures(t *testing.T) {
 	})
 }
 
-// A rollout has ended when what is wanted serves and the old was told to stop.
+// A rollout has ended when the wanted replicas serve and the old ones are stopping.
 func TestRolloutEnds(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2")
@@ -261,7 +261,7 @@ func TestRolloutEnds(t *testing.T) {
 	})
 }
 
-// upgraded is next while what was before is still the stable revision.
+// upgraded returns next, with the revision before it as the stable one.
 func upgraded(before, next fleet.Server) fleet.Server {
 	next.Stable, next.StableTemplate, next.Rolling = before.Revision, &before.Spec.Template, true
 	return next

@@ -53,10 +53,10 @@ func (w *world) noMoreThan(limit int, server fleet.ServerName) {
 }
 
 // The network drops, repeats, delays and reorders orders, loses answers, delays
-// reports and breaks streams, while replicas crash, counts and revisions change,
-// controllers take over from each other, most while the one before goes on as if
-// it still led, and are restarted. Never does one replica too many run, and when
-// the network behaves again exactly what is desired runs.
+// reports and breaks streams. Meanwhile replicas crash, counts and revisions change,
+// and controllers restart and take over from each other, mostly while the one before
+// goes on as if it still led. There is never one replica too many. When the network
+// behaves again, exactly the desired replicas run.
 func TestFaultyNetwork(t *testing.T) {
 	simulate(t, faultyNetwork)
 }
@@ -80,7 +80,7 @@ func faultyNetwork(t *testing.T, seed uint64) {
 				continue // removed
 			}
 			list = append(list, server(name, rev, n))
-			// What drains of an earlier, larger count still runs.
+			// Draining replicas of an earlier, larger count still run.
 			most[fleet.ServerName(name)] = max(most[fleet.ServerName(name)], n+surge(n))
 		}
 		w.desired.set(list...)
@@ -138,8 +138,8 @@ func faultyNetwork(t *testing.T, seed uint64) {
 }
 
 // Replicas die during a rollout, at its end, and after it, on a bad network. Until
-// the rollout is known to be over, the old revision may come back beside the new
-// one: no more than the surge. Afterwards not even that.
+// the rollout is known to be over, the old revision may come back beside the new one,
+// within the surge. Afterwards it may not.
 func TestKillsAroundARollout(t *testing.T) {
 	simulate(t, killsAroundARollout)
 }
@@ -175,10 +175,8 @@ func killsAroundARollout(t *testing.T, seed uint64) {
 	kill()
 }
 
-// Nodes die, are cut off, come back in the same life and in new ones, with or
-// without gossip noticing. On nodes that the controller can reach there is
-// never one replica too many for long, and in the end exactly what is desired
-// runs.
+// Nodes die, are cut off, and come back in the same life and in new ones, with or
+// without gossip noticing. In the end exactly the desired replicas run.
 func TestNodesComeAndGo(t *testing.T) {
 	simulate(t, comeAndGo)
 }
@@ -236,8 +234,8 @@ func comeAndGo(t *testing.T, seed uint64) {
 	}
 }
 
-// Leaders change while the network blips, and nothing is lost, started or
-// stopped; old leaders go on giving orders all the while.
+// Leaders change while the network blips, and old leaders go on giving orders. No
+// replica is lost, started or stopped.
 func TestBlipsAndFailovers(t *testing.T) {
 	simulate(t, blips)
 }
@@ -290,10 +288,9 @@ func blips(t *testing.T, seed uint64) {
 	}
 }
 
-// Nodes are drained and freed, servers restarted, changed and rolled out, and
-// leaders change, on a network that only delays. Never do fewer replicas serve
-// than are wanted, though the newest revision may not work: then the one before
-// serves on.
+// Nodes are drained and freed, servers are restarted and rolled out, and leaders
+// change, on a network that only delays. Never do fewer replicas serve than are
+// wanted. If the newest revision does not work, the one before serves on.
 func TestMovesLoseNothing(t *testing.T) {
 	simulate(t, moves)
 }

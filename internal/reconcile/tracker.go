@@ -17,7 +17,7 @@ import (
 const startPatience = 30 * time.Second
 
 // tracker follows each replica from its start, or from the first report of it,
-// to its end. It records events, and tells attempts how the replica fared.
+// to its end. It records events, and reports to attempts how the start went.
 type tracker struct {
 	log      *slog.Logger
 	record   func(Event)

@@ -19,8 +19,7 @@ func testTracker() (*tracker, *[]EventKind) {
 	return newTracker(slog.New(slog.DiscardHandler), func(e Event) { *events = append(*events, e.Kind) }, true, a), events
 }
 
-// What it means that a replica is in no report depends on what is known of it and
-// of its node.
+// A replica without a report may be on its way, stopped, failed or lost.
 func TestMissingReplica(t *testing.T) {
 	acked := &order{acked: true, version: 5}
 	exit := func(r *fleet.Replica) { r.Exit = &fleet.Exit{Code: 3} }
@@ -84,7 +83,7 @@ func unseen(u *unit) {
 	u.start = &order{}
 }
 
-// A replica from its start to its end, as the reports tell it.
+// One replica is followed from its start to its end.
 func TestReplicaIsFollowed(t *testing.T) {
 	tr, events := testTracker()
 	s := server("a", 1, 1)
@@ -120,7 +119,7 @@ func TestReplicaIsFollowed(t *testing.T) {
 	}
 }
 
-// A replica that begins to end has failed only if nobody can have stopped it.
+// A replica that begins to end has failed only if no controller can have stopped it.
 func TestEndingReplica(t *testing.T) {
 	tests := []struct {
 		name     string
@@ -163,8 +162,8 @@ func TestStopIsRepeated(t *testing.T) {
 	}
 }
 
-// What runs when a tenure begins is adopted. It has proven itself before, and is no
-// news while the workers still report.
+// Replicas that run when a tenure begins are adopted. Their starts have succeeded
+// before, and are no news while the workers still report.
 func TestAdopt(t *testing.T) {
 	for _, recalling := range []bool{true, false} {
 		tr, events := testTracker()

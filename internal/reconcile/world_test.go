@@ -20,7 +20,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe/observetest"
 )
 
-// desiredState is a store without a disk.
+// desiredState is a store in memory.
 type desiredState struct {
 	board   notice.Board
 	mu      sync.Mutex
@@ -58,7 +58,7 @@ func (d *desiredState) intend(node fleet.NodeID, i fleet.NodeIntent) {
 	d.board.Post()
 }
 
-// writer is desired state as one controller can write it: while it leads.
+// writer is the desired state as one controller writes it, while it leads.
 type writer struct {
 	*desiredState
 	by *controller
@@ -99,7 +99,7 @@ func (d *desiredState) ended() []rolling {
 	return slices.Clone(d.rolled)
 }
 
-// breaks makes every write fail; nil: no more.
+// breaks makes every write fail, until it is called with nil.
 func (d *desiredState) breaks(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -230,8 +230,7 @@ func (w *world) newController() *controller {
 	return c
 }
 
-// background runs something until the function it returns is called, which
-// waits for it.
+// background starts run. The returned function ends it and waits for that.
 func (w *world) background(run func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	var wg sync.WaitGroup
@@ -291,7 +290,7 @@ func (w *world) running(server fleet.ServerName) (out []fleet.Replica) {
 	return out
 }
 
-// ready lists what serves, as ids.
+// ready returns the ids of the replicas that are READY.
 func (w *world) ready(server fleet.ServerName) (ids []string) {
 	for _, r := range w.running(server) {
 		if r.Phase == fleet.PhaseReady {
@@ -307,7 +306,7 @@ func (w *world) status(server fleet.ServerName) ServerStatus {
 	return s
 }
 
-// until waits for a condition, polling, and tells how long it took.
+// until polls a condition, and returns how long it took to become true.
 func (w *world) until(limit time.Duration, what string, is func() bool) time.Duration {
 	w.t.Helper()
 	began := time.Now()
@@ -321,8 +320,7 @@ func (w *world) until(limit time.Duration, what string, is func() bool) time.Dur
 	return time.Since(began)
 }
 
-// converged tells whether exactly what is desired runs and serves, and nothing
-// else.
+// converged reports whether exactly the desired replicas run and serve.
 func (w *world) converged() bool {
 	servers := w.desired.Servers()
 	total := 0
