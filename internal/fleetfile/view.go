@@ -2,6 +2,8 @@ package fleetfile
 
 import (
 	"encoding/json"
+	"reflect"
+	"strings"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -127,6 +129,27 @@ func View(s *fleet.Spec) ServerView {
 		}
 	}
 	return v
+}
+
+// TemplateView returns the view of a template as a JSON object. It has no keys
+// for what a spec has beside its template.
+func TemplateView(t *fleet.Template) ([]byte, error) {
+	text, err := json.Marshal(View(&fleet.Spec{Template: *t}))
+	if err != nil {
+		return nil, err
+	}
+	var view map[string]json.RawMessage
+	if err := json.Unmarshal(text, &view); err != nil {
+		return nil, err
+	}
+	spec, of := reflect.TypeFor[fleet.Spec](), reflect.TypeFor[ServerView]()
+	for i := range spec.NumField() {
+		if field, ok := of.FieldByName(spec.Field(i).Name); ok {
+			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			delete(view, key)
+		}
+	}
+	return json.Marshal(view)
 }
 
 // viewOf is the spec as it is, secrets included.

@@ -204,21 +204,11 @@ func (h *API) serveRevisions(w *web.Response, r *http.Request) error {
 	})
 }
 
-// templateView shows a template in the keys of the fleet file: what a spec has
-// besides it is left out.
+// templateView shows a template in the keys of the fleet file.
 func templateView(t *fleet.Template) json.RawMessage {
-	text, err := json.Marshal(fleetfile.View(&fleet.Spec{Template: *t}))
-	var view map[string]json.RawMessage
-	if err != nil || json.Unmarshal(text, &view) != nil {
+	text, err := fleetfile.TemplateView(t)
+	if err != nil {
 		return json.RawMessage("{}") // plain data always encodes
-	}
-	for _, key := range []string{
-		"replicas", "max_replicas_per_node", "max_ongoing_requests", "max_queued_requests", "max_request_bytes", "call_timeout", "max_call_duration", "default_tool",
-	} {
-		delete(view, key)
-	}
-	if text, err = json.Marshal(view); err != nil {
-		return json.RawMessage("{}")
 	}
 	return text
 }
