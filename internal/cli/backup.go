@@ -200,7 +200,7 @@ func (a *app) inspectCommand() *cobra.Command {
 			}
 			for _, name := range slices.Sorted(maps.Keys(b.State.Servers)) {
 				sv := b.State.Servers[name]
-				one := backupServer{Name: name, Revision: sv.Revision, Desired: sv.Target, Revisions: []fleet.Revision{}, Spec: fleetfile.View(&sv.Spec)}
+				one := backupServer{Name: name, Revision: sv.Revision, Desired: sv.Replicas, Revisions: []fleet.Revision{}, Spec: fleetfile.View(&sv.Spec)}
 				for _, r := range sv.Revisions {
 					one.Revisions = append(one.Revisions, r.Number)
 				}

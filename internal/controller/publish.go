@@ -138,7 +138,7 @@ func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Repli
 		Name: d.Name, MaxOngoing: d.Spec.MaxOngoingRequests, MaxQueued: d.Spec.MaxQueuedRequests,
 		MaxRequestBytes: d.Spec.RequestLimit(), CallTimeout: d.Spec.CallTimeout, MaxCallDuration: d.Spec.MaxCallDuration,
 	}
-	if d.Spec.Replicas == 0 {
+	if d.Target.Stopped() {
 		s.Stopped = true
 		return s
 	}
@@ -204,7 +204,7 @@ func endsOf(list []*fleet.Replica) (ends []route.End) {
 func offerOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Replica) catalogue.Server {
 	s := catalogue.Server{
 		Name: d.Name, DefaultTool: d.Spec.DefaultTool, Reason: st.Reason,
-		Failed: st.StartFailed, Stopped: d.Spec.Replicas == 0, EnabledTools: d.Spec.EnabledTools, DisabledTools: d.Spec.DisabledTools,
+		Failed: st.StartFailed, Stopped: d.Target.Stopped(), EnabledTools: d.Spec.EnabledTools, DisabledTools: d.Spec.DisabledTools,
 	}
 	for _, r := range serving {
 		s.Offers = append(s.Offers, catalogue.Offer{Revision: r.Revision, Hash: r.Catalogue})

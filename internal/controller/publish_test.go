@@ -5,6 +5,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
+	"github.com/mcpfleet/mcpfleet/internal/reconcile"
 	"github.com/mcpfleet/mcpfleet/internal/route"
 )
 
@@ -65,6 +66,27 @@ func TestToolsAreShared(t *testing.T) {
 	for i, r := range look() {
 		if r.Tools != got[i].Tools {
 			t.Errorf("the set of %s was made again", r.ID)
+		}
+	}
+}
+
+// The router and the catalogue see the same server as stopped, whatever its spec
+// says.
+func TestStoppedIsTheTarget(t *testing.T) {
+	for _, tt := range []struct {
+		written int
+		target  fleet.Target
+		stopped bool
+	}{
+		{0, fleet.Target{}, true},
+		{2, fleet.Target{By: fleet.ByScale}, true},
+		{2, fleet.Target{Replicas: 2}, false},
+		{0, fleet.Target{Replicas: 2, By: fleet.ByScale}, false},
+	} {
+		d := fleet.Server{Spec: fleet.Spec{Replicas: tt.written}, Target: tt.target}
+		st := &reconcile.ServerStatus{}
+		if r, c := routeOf(&d, st, nil, &observe.Snapshot{}), offerOf(&d, st, nil); r.Stopped != tt.stopped || c.Stopped != tt.stopped {
+			t.Errorf("%d written, target %+v: stopped for the router %t, for the catalogue %t; want %t", tt.written, tt.target, r.Stopped, c.Stopped, tt.stopped)
 		}
 	}
 }

@@ -70,7 +70,7 @@ func serverOf(all *desired.State, name fleet.ServerName, sv *desired.Server, st 
 		spec = []byte("{}")
 	}
 	out := api.Server{
-		Name: name, Desired: sv.Target, Revision: sv.Revision, Generation: sv.Generation, Stable: sv.Stable,
+		Name: name, Desired: sv.Replicas, Revision: sv.Revision, Generation: sv.Generation, Stable: sv.Stable,
 		Spec: spec, ETag: sv.ETag(all.Incarnation), Index: sv.Index,
 	}
 	if r := sv.Rollout; r != nil {
@@ -94,16 +94,16 @@ func stateOf(sv *desired.Server, st *reconcile.ServerStatus) (fleet.State, strin
 		return fleet.StateDeploying, "the server was just deployed"
 	case st.Revision != sv.Revision || st.Generation != sv.Generation:
 		return fleet.StateUpdating, fmt.Sprintf("a change to revision %d was just made", sv.Revision)
-	case st.Desired == sv.Target:
+	case st.Target.Replicas == sv.Replicas:
 		return st.State, st.Reason
-	case sv.Target == 0:
-		return fleet.StateIdle, "it was just stopped by hand"
+	case sv.Target().Stopped():
+		return fleet.StateIdle, sv.Target().StopReason()
 	}
-	reason := fmt.Sprintf("%d of %d replicas ready: it was just scaled", st.Ready, sv.Target)
+	reason := fmt.Sprintf("%d of %d replicas ready: it was just scaled", st.Ready, sv.Replicas)
 	switch {
 	case st.State == fleet.StateIdle:
 		return fleet.StateDeploying, reason
-	case st.State == fleet.StateReady && st.Ready < sv.Target:
+	case st.State == fleet.StateReady && st.Ready < sv.Replicas:
 		return fleet.StateDegraded, reason
 	}
 	return st.State, st.Reason
@@ -155,13 +155,13 @@ func (s *view) Ready() api.Ready {
 	out.Ready = out.Reason == ""
 	for _, name := range slices.Sorted(maps.Keys(all.Servers)) {
 		sv, st := all.Servers[name], status[name]
-		one := api.ServerReady{Name: name, Desired: sv.Target}
+		one := api.ServerReady{Name: name, Desired: sv.Replicas}
 		one.State, one.Reason = stateOf(sv, st)
 		if st != nil {
 			one.Ready = st.Ready
 		}
 		out.Servers = append(out.Servers, one)
-		out.Ready = out.Ready && st != nil && st.Settled && st.Revision == sv.Revision && st.Generation == sv.Generation && st.Desired == sv.Target
+		out.Ready = out.Ready && st != nil && st.Settled && st.Revision == sv.Revision && st.Generation == sv.Generation && st.Target.Replicas == sv.Replicas
 	}
 	return out
 }
@@ -339,7 +339,7 @@ func (s *view) Collect(ch chan<- prometheus.Metric) {
 	p := s.published.Load()
 	for _, st := range p.status {
 		name := string(st.Name)
-		ch <- prometheus.MustNewConstMetric(descReplicas, prometheus.GaugeValue, float64(st.Desired), name, "desired")
+		ch <- prometheus.MustNewConstMetric(descReplicas, prometheus.GaugeValue, float64(st.Target.Replicas), name, "desired")
 		ch <- prometheus.MustNewConstMetric(descReplicas, prometheus.GaugeValue, float64(st.Ready), name, "ready")
 		ch <- prometheus.MustNewConstMetric(descRestarts, prometheus.CounterValue, float64(st.Restarts), name)
 	}

@@ -11,10 +11,10 @@ import (
 // What was told of a server before it was written is not told of it after.
 func TestStateOf(t *testing.T) {
 	ready := func(n int) *reconcile.ServerStatus {
-		return &reconcile.ServerStatus{State: fleet.StateReady, Desired: n, Ready: n, Revision: 2, Generation: 1}
+		return &reconcile.ServerStatus{State: fleet.StateReady, Target: fleet.Target{Replicas: n}, Ready: n, Revision: 2, Generation: 1}
 	}
-	idle := &reconcile.ServerStatus{State: fleet.StateIdle, Revision: 2, Generation: 1, Stopped: true}
-	failed := &reconcile.ServerStatus{State: fleet.StateUnavailable, Reason: "exit code 3", Desired: 2, Revision: 2, Generation: 1}
+	idle := &reconcile.ServerStatus{State: fleet.StateIdle, Revision: 2, Generation: 1}
+	failed := &reconcile.ServerStatus{State: fleet.StateUnavailable, Reason: "exit code 3", Target: fleet.Target{Replicas: 2}, Revision: 2, Generation: 1}
 	for name, tt := range map[string]struct {
 		target     int
 		revision   fleet.Revision
@@ -35,7 +35,7 @@ func TestStateOf(t *testing.T) {
 		"scaled, and cannot start":  {3, 2, 1, failed, fleet.StateUnavailable, true},
 		"stopped, and cannot start": {0, 2, 1, failed, fleet.StateIdle, true},
 	} {
-		got, reason := stateOf(&desired.Server{Target: tt.target, Revision: tt.revision, Generation: tt.generation}, tt.st)
+		got, reason := stateOf(&desired.Server{Replicas: tt.target, Revision: tt.revision, Generation: tt.generation}, tt.st)
 		if got != tt.want || (reason != "") != tt.reason {
 			t.Errorf("%s: %s %q, want %s and a reason: %v", name, got, reason, tt.want, tt.reason)
 		}

@@ -165,7 +165,7 @@ func shown(s *State) string {
 		for _, r := range sv.Revisions {
 			kept = append(kept, fmt.Sprint(r.Number))
 		}
-		line := fmt.Sprintf("%s r%d t%d g%d w%d s%d [%s]", f.Name, sv.Revision, sv.Target, sv.Generation, sv.Written, sv.Stable, strings.Join(kept, " "))
+		line := fmt.Sprintf("%s r%d t%d g%d w%d s%d [%s]", f.Name, sv.Revision, sv.Replicas, sv.Generation, sv.Written, sv.Stable, strings.Join(kept, " "))
 		if sv.Rollout != nil {
 			line += fmt.Sprintf(" %d>%d", sv.Rollout.From, sv.Rollout.To)
 		}
@@ -273,6 +273,30 @@ func TestApply(t *testing.T) {
 				t.Errorf("index is %d, want %d", r.State.Index, want)
 			}
 		})
+	}
+}
+
+// The spec stays as written; the target says how many are wanted and who asked.
+func TestTarget(t *testing.T) {
+	h := newHistory(t)
+	for _, step := range []struct {
+		command Command
+		want    fleet.Target
+		written int
+	}{
+		{put("x", spec("a", 2)), fleet.Target{Replicas: 2}, 2},
+		{scale("x", 5), fleet.Target{Replicas: 5, By: fleet.ByScale}, 2},
+		{put("x", spec("b", 2)), fleet.Target{Replicas: 5, By: fleet.ByScale}, 2},
+		{scale("x", 0), fleet.Target{By: fleet.ByScale}, 2},
+		{scale("x", 2), fleet.Target{Replicas: 2}, 2},
+		{put("x", spec("b", 0)), fleet.Target{}, 0},
+		{scale("x", 1), fleet.Target{Replicas: 1, By: fleet.ByScale}, 0},
+		{put("x", spec("b", 3)), fleet.Target{Replicas: 3}, 3},
+	} {
+		h.do(step.command)
+		if got := h.s.List()[0]; got.Target != step.want || got.Spec.Replicas != step.written {
+			t.Errorf("entry %d: target %+v with %d in the spec, want %+v with %d", h.s.Applied, got.Target, got.Spec.Replicas, step.want, step.written)
+		}
 	}
 }
 

@@ -95,7 +95,7 @@ func (d *draft) putSpec(name fleet.ServerName, spec fleet.Spec) error {
 		return fmt.Errorf("%w: server %s: %w", fleet.ErrInvalid, name, err)
 	}
 	if old == nil {
-		sv := &Server{Spec: spec, Target: spec.Replicas}
+		sv := &Server{Spec: spec, Replicas: spec.Replicas}
 		d.write(sv)
 		d.revise(name, sv)
 		d.put(name, sv, Change{Server: name, Kind: Created, Revision: sv.Revision})
@@ -107,7 +107,7 @@ func (d *draft) putSpec(name fleet.ServerName, spec fleet.Spec) error {
 	sv := *old
 	sv.Spec = spec
 	if spec.Replicas != old.Spec.Replicas {
-		sv.Target = spec.Replicas // else what scale has set stays
+		sv.Replicas = spec.Replicas // else what scale has set stays
 	}
 	d.write(&sv)
 	kind := Tuned

@@ -39,11 +39,11 @@ func (d *draft) scale(c *Scale) error {
 	if err := checkReplicas(c.Name, c.Replicas); err != nil {
 		return err
 	}
-	if sv.Target == c.Replicas {
+	if sv.Replicas == c.Replicas {
 		return nil
 	}
-	from := sv.Target
-	sv.Target = c.Replicas
+	from := sv.Replicas
+	sv.Replicas = c.Replicas
 	d.put(c.Name, sv, Change{Server: c.Name, Kind: Scaled, Revision: sv.Revision, Fields: []Difference{
 		{Field: "replicas", From: strconv.Itoa(from), To: strconv.Itoa(c.Replicas)},
 	}})

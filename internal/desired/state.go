@@ -62,7 +62,7 @@ type Lead struct {
 type Server struct {
 	Spec       fleet.Spec     `json:"spec"` // as written, Spec.Replicas too
 	Revision   fleet.Revision `json:"revision"`
-	Target     int            `json:"target"`     // replicas wanted now
+	Replicas   int            `json:"target"`     // wanted now; see Target
 	Generation uint64         `json:"generation"` // restarts by hand
 	Written    uint64         `json:"written"`    // index of the last write by a user: its ETag
 	Index      uint64         `json:"index"`      // of the last change of any kind

@@ -9,7 +9,7 @@ import (
 )
 
 // List returns all servers by name, as those who run and route to them see
-// them: with the target as their replicas.
+// them.
 func (s *State) List() []fleet.Server {
 	if s == nil {
 		return nil
@@ -23,14 +23,25 @@ func (s *State) List() []fleet.Server {
 
 // Fleet returns the server as those who run it and route to it see it.
 func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
-	out := fleet.Server{Name: name, Revision: sv.Revision, Spec: sv.Spec, Generation: sv.Generation, Rolling: sv.Rollout != nil}
-	out.Spec.Replicas = sv.Target
+	out := fleet.Server{
+		Name: name, Revision: sv.Revision, Spec: sv.Spec, Target: sv.Target(), Generation: sv.Generation, Rolling: sv.Rollout != nil,
+	}
 	if sv.Stable != 0 && sv.Stable != sv.Revision {
 		if rev := sv.Kept(sv.Stable); rev != nil {
 			out.Stable, out.StableTemplate = rev.Number, &rev.Template
 		}
 	}
 	return out
+}
+
+// Target returns how many replicas are wanted now, and who asked for them. Who
+// did is not stored: a scale to the number of the spec is the spec's.
+func (sv *Server) Target() fleet.Target {
+	t := fleet.Target{Replicas: sv.Replicas}
+	if sv.Replicas != sv.Spec.Replicas {
+		t.By = fleet.ByScale
+	}
+	return t
 }
 
 // Default returns the server that bare tool names belong to: the one that was

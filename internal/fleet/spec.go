@@ -129,7 +129,8 @@ const (
 type Server struct {
 	Name     ServerName
 	Revision Revision
-	Spec     Spec // Replicas is the target in force, which may differ from what the user wrote
+	Spec     Spec   // as the user wrote it
+	Target   Target // replicas wanted now
 	// Generation counts the restarts by hand: replicas of an earlier one are
 	// to be replaced.
 	Generation uint64

@@ -115,7 +115,7 @@ func TestJSONWithoutItsType(t *testing.T) {
 		}
 		f := newFixture()
 		f.do("PUT", "/api/v1/servers/main", `{"image":"x"}`)
-		if w := f.do("POST", "/api/v1/servers/main/scale", `{"replicas":2}`, "Content-Type", media); w.Code >= 300 || f.desired.st.Servers["main"].Target != 2 {
+		if w := f.do("POST", "/api/v1/servers/main/scale", `{"replicas":2}`, "Content-Type", media); w.Code >= 300 || f.desired.st.Servers["main"].Replicas != 2 {
 			t.Errorf("scale as %q: %d %s", media, w.Code, w.Body)
 		}
 		if w := f.do("POST", "/api/v1/servers/main/restart", "", "Content-Type", media); w.Code >= 300 {

@@ -89,7 +89,7 @@ func (s *state) Servers(st *desired.State) []api.Server {
 		sv := st.Servers[d.Name]
 		spec, _ := json.Marshal(fleetfile.View(&sv.Spec))
 		out = append(out, api.Server{
-			Name: d.Name, State: fleet.StateDeploying, Desired: sv.Target, Revision: sv.Revision, Generation: sv.Generation,
+			Name: d.Name, State: fleet.StateDeploying, Desired: sv.Replicas, Revision: sv.Revision, Generation: sv.Generation,
 			Spec: spec, ETag: sv.ETag(st.Incarnation), Index: sv.Index,
 		})
 	}

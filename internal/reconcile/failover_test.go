@@ -132,7 +132,7 @@ func TestFollowerKnowsAsMuch(t *testing.T) {
 			theirs := second.rec.Status()
 			for i, ours := range w.rec.Status() {
 				s := theirs[i]
-				if s.State != ours.State || s.Settled != ours.Settled || s.StartFailed != ours.StartFailed || s.Ready != ours.Ready || s.Reason != ours.Reason || s.Stopped != ours.Stopped {
+				if s.State != ours.State || s.Settled != ours.Settled || s.StartFailed != ours.StartFailed || s.Ready != ours.Ready || s.Reason != ours.Reason || s.Target != ours.Target {
 					t.Errorf("follower: %s %s settled=%v startFailed=%v ready=%d: %s\n  leader: %s settled=%v startFailed=%v ready=%d: %s", s.Name,
 						s.State, s.Settled, s.StartFailed, s.Ready, s.Reason, ours.State, ours.Settled, ours.StartFailed, ours.Ready, ours.Reason)
 				}

@@ -45,7 +45,7 @@ import (
 
 // Desired is what users asked for. Package store implements it.
 type Desired interface {
-	Servers() []fleet.Server                  // Spec.Replicas is the target in force
+	Servers() []fleet.Server
 	Nodes() map[fleet.NodeID]fleet.NodeIntent // those with an intent
 	Subscribe() (look <-chan struct{}, cancel func())
 }
@@ -155,7 +155,7 @@ func New(cfg Config) *Reconciler {
 	for _, d := range cfg.Desired.Servers() {
 		r.status = append(r.status, ServerStatus{
 			Name: d.Name, State: fleet.StateDeploying, Reason: "the controller is starting",
-			Desired: d.Spec.Replicas, Revision: d.Revision, Spec: d.Spec,
+			Target: d.Target, Revision: d.Revision,
 		})
 	}
 	return r

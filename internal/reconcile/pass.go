@@ -157,7 +157,7 @@ func (p *pass) publish(now time.Time, servers []want, plans []decision, workers 
 		w := &servers[i]
 		if w.desired != nil && count(w.units, func(u *unit) bool {
 			return u.serving() && u.rev == w.desired.Revision
-		}) >= max(1, w.desired.Spec.Replicas) {
+		}) >= max(1, w.desired.Target.Replicas) {
 			p.state.deployed[w.name] = true
 		}
 		list[i] = status(now, w, &plans[i], outlook{workers, p.state.deployed[w.name], p.state.complete, waiting})
@@ -199,7 +199,7 @@ func (p *pass) recordStates(before, after []ServerStatus) {
 		if from == s.State {
 			continue
 		}
-		p.log.Info("server state", "server", s.Name, "from", from, "to", s.State, "ready", s.Ready, "desired", s.Desired, "reason", s.Reason)
+		p.log.Info("server state", "server", s.Name, "from", from, "to", s.State, "ready", s.Ready, "desired", s.Target.Replicas, "reason", s.Reason)
 		if from == "" {
 			record(s, fmt.Sprintf("server %s is %s", s.Name, s.State))
 		} else {

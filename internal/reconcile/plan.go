@@ -65,10 +65,10 @@ func planServer(now time.Time, w *want, rm *room) decision {
 	switch {
 	case w.desired == nil:
 		return endAll("the server was removed")
-	case w.desired.Spec.Replicas == 0:
-		return endAll("stopped by hand: replicas is 0")
+	case w.desired.Target.Stopped():
+		return endAll(w.desired.Target.StopReason())
 	}
-	desired := w.desired.Spec.Replicas
+	desired := w.desired.Target.Replicas
 
 	for _, u := range slices.Clone(g.leaving) {
 		switch {
@@ -125,9 +125,9 @@ func (d *decision) start(now time.Time, w *want, g *groups, rm *room, end func(*
 	if d.need == 0 && w.desired.StableTemplate == nil {
 		return
 	}
-	spec := &w.desired.Spec
 	staying := slices.Concat(g.fresh, g.away)
-	room := spec.Replicas + surge(spec.Replicas) - g.running()
+	target := w.desired.Target.Replicas
+	room := target + surge(target) - g.running()
 	if len(g.fresh)+len(g.leaving)+len(g.stable) == 0 {
 		room = max(room, 1) // only stopping ones are left, and they may take long
 	}
@@ -175,7 +175,7 @@ func (d *decision) upkeep(now time.Time, w *want, g *groups) (failed int) {
 		return 0
 	}
 	up := count(g.fresh, (*unit).serving) + len(g.away) + len(g.stable)
-	d.needStable = max(0, s.Spec.Replicas-up)
+	d.needStable = max(0, s.Target.Replicas-up)
 	if noneServes, _ := g.noneServes(now); noneServes {
 		d.needStable = max(d.needStable, 1-count(g.stable, func(u *unit) bool { return u.reachable }))
 	}

@@ -43,12 +43,12 @@ func startReason(w *want, g *groups) string {
 		}
 	}
 	switch {
-	case len(g.away) > 0 && len(g.fresh)+len(g.away) >= w.desired.Spec.Replicas:
+	case len(g.away) > 0 && len(g.fresh)+len(g.away) >= w.desired.Target.Replicas:
 		return fmt.Sprintf("no replica serves while node %s cannot be reached", g.away[0].node)
 	case len(old) > 0:
 		return leavingReason(w, old[0])
 	default:
-		return fmt.Sprintf("%s wanted, there are %d", replicas(w.desired.Spec.Replicas), len(g.fresh)+len(g.away))
+		return fmt.Sprintf("%s wanted, there are %d", replicas(w.desired.Target.Replicas), len(g.fresh)+len(g.away))
 	}
 }
 

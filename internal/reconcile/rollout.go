@@ -83,7 +83,7 @@ func rolledOut(w *want) bool {
 			serving++
 		}
 	}
-	return serving >= d.Spec.Replicas
+	return serving >= d.Target.Replicas
 }
 
 // dispatch makes the writes that are due, and returns when the next one is.

@@ -11,23 +11,20 @@ import (
 
 // ServerStatus is how one server is doing.
 type ServerStatus struct {
-	Name    fleet.ServerName
-	State   fleet.State
-	Reason  string // in words; may be empty
-	Desired int    // the target in force
-	Ready   int    // replicas that take calls, of any revision
+	Name   fleet.ServerName
+	State  fleet.State
+	Reason string // in words; may be empty
+	Target fleet.Target
+	Ready  int // replicas that take calls, of any revision
 	// Restarts counts the replicas started to replace failed ones since this
 	// controller started, and those before that the workers remember.
 	Restarts int
 	Revision fleet.Revision
 	// Generation counts the restarts by hand.
 	Generation uint64
-	Spec       fleet.Spec // zero for a server that is being deleted
 
-	// Stopped: its target is 0. It is settled, too.
-	Stopped bool
 	// Settled: all replicas of the wanted revision are READY, or are known to be
-	// unable to start.
+	// unable to start, or the server is stopped.
 	Settled bool
 	// StartFailed: no replica takes calls or is starting, because the last start
 	// failed or no node fits. Calls should not wait.
@@ -128,11 +125,9 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 		return st
 	}
 	b := &w.back
-	st.Revision, st.Spec, st.Desired = w.desired.Revision, w.desired.Spec, w.desired.Spec.Replicas
-	st.Generation = w.desired.Generation
-	if st.Desired == 0 {
-		st.State, st.Settled, st.Stopped = fleet.StateIdle, true, true
-		st.Reason = "stopped by hand: replicas is 0"
+	st.Revision, st.Generation, st.Target = w.desired.Revision, w.desired.Generation, w.desired.Target
+	if st.Target.Stopped() {
+		st.State, st.Settled, st.Reason = fleet.StateIdle, true, st.Target.StopReason()
 		if t.stopping > 0 {
 			st.Reason += fmt.Sprintf(", %s still stopping", replicas(t.stopping))
 		}
@@ -143,7 +138,7 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 		idle += min(b.unreplaced, d.need) + t.ending
 		st.Resting = b.unreplaced > 0 && d.need > 0
 	}
-	full := t.fresh+idle >= st.Desired && t.lingering == 0 // or old ones may still answer calls
+	full := t.fresh+idle >= st.Target.Replicas && t.lingering == 0 // or old ones may still answer calls
 	acting := o.complete
 	if d.need > 0 && b.unreplaced > 0 && b.notBefore.After(now) {
 		st.NotBefore = b.notBefore
@@ -191,7 +186,7 @@ func condition(w *want, d *decision, t tally, waiting string) string {
 			parts = append(parts, s)
 		}
 	}
-	count := fmt.Sprintf("%d of %s ready", t.fresh, replicas(w.desired.Spec.Replicas))
+	count := fmt.Sprintf("%d of %s ready", t.fresh, replicas(w.desired.Target.Replicas))
 	switch {
 	case t.old > 0 && onlyOlder(w):
 		count = fmt.Sprintf("restarting: %s; %d not replaced yet", count, t.old)

@@ -328,9 +328,9 @@ func (w *world) converged() bool {
 		total += len(n.Running())
 	}
 	for _, s := range servers {
-		total -= s.Spec.Replicas
+		total -= s.Target.Replicas
 		run := w.running(s.Name)
-		if len(run) != s.Spec.Replicas {
+		if len(run) != s.Target.Replicas {
 			return false
 		}
 		for _, r := range run {
@@ -338,7 +338,7 @@ func (w *world) converged() bool {
 				return false
 			}
 		}
-		if st := w.status(s.Name); !st.Settled || s.Spec.Replicas > 0 && st.State != fleet.StateReady {
+		if st := w.status(s.Name); !st.Settled || s.Target.Replicas > 0 && st.State != fleet.StateReady {
 			return false
 		}
 	}
@@ -348,7 +348,7 @@ func (w *world) converged() bool {
 func (w *world) String() string {
 	var b strings.Builder
 	for _, s := range w.rec.Status() {
-		fmt.Fprintf(&b, "%s rev %d: %s %d/%d settled=%v startfailed=%v restarts=%d: %s\n", s.Name, s.Revision, s.State, s.Ready, s.Desired, s.Settled, s.StartFailed, s.Restarts, s.Reason)
+		fmt.Fprintf(&b, "%s rev %d: %s %d/%d settled=%v startfailed=%v restarts=%d: %s\n", s.Name, s.Revision, s.State, s.Ready, s.Target.Replicas, s.Settled, s.StartFailed, s.Restarts, s.Reason)
 	}
 	for _, n := range w.workers {
 		fmt.Fprintf(&b, "%s reachable=%v:", n.Life(), n.Reachable())
@@ -361,7 +361,7 @@ func (w *world) String() string {
 }
 
 func server(name string, rev fleet.Revision, replicas int, set ...func(*fleet.Spec)) fleet.Server {
-	s := fleet.Server{Name: fleet.ServerName(name), Revision: rev}
+	s := fleet.Server{Name: fleet.ServerName(name), Revision: rev, Target: fleet.Target{Replicas: replicas}}
 	s.Spec = fleet.Spec{Template: fleet.Template{Image: fmt.Sprintf("%s:%d", name, rev)}, Replicas: replicas}
 	for _, f := range set {
 		f(&s.Spec)

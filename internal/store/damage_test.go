@@ -394,7 +394,7 @@ func TestOldState(t *testing.T) {
 	}
 	st := c.read()
 	sv := st.Servers["a"]
-	if sv == nil || sv.Revision != 3 || sv.Target != 2 || sv.Spec.Image != "x" || st.LastRevision["b"] != 9 || st.DefaultServer != "a" {
+	if sv == nil || sv.Revision != 3 || sv.Replicas != 2 || sv.Spec.Image != "x" || st.LastRevision["b"] != 9 || st.DefaultServer != "a" {
 		t.Errorf("state = %+v, a = %+v", st, sv)
 	}
 	if o := st.Order(); o.Compare(fleet.Order{Epoch: 7}) <= 0 {

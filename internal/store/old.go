@@ -84,7 +84,7 @@ func parseOld(data []byte) (*desired.State, error) {
 			return nil, fmt.Errorf("server %q has no known revision", name)
 		}
 		st.Servers[name] = &desired.Server{
-			Spec: sv.Spec, Revision: sv.Revision, Target: sv.Spec.Replicas, Written: 1, Index: 1, Stable: sv.Revision,
+			Spec: sv.Spec, Revision: sv.Revision, Replicas: sv.Spec.Replicas, Written: 1, Index: 1, Stable: sv.Revision,
 			Revisions: []desired.Revision{{Number: sv.Revision, Template: sv.Spec.Template, Created: time.Time{}}},
 		}
 	}
