@@ -29,28 +29,28 @@ func (a *app) client() (*api.Client, error) {
 	if len(bases) == 1 {
 		return api.NewClient(bases[0], nil)
 	}
-	// A controller whose machine is gone does not even refuse.
+	// A machine that is gone does not refuse connections, so dialing is bounded.
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DialContext = (&net.Dialer{Timeout: 3 * time.Second}).DialContext
 	return api.NewClient(bases[0], &http.Client{Transport: &anyController{bases: bases, next: transport}})
 }
 
 // anyController sends each request to the controller that last answered. It
-// goes on to the next one only when a request surely changed nothing: it could
-// not be sent, or the controller found no leader and said so.
+// tries the next one only if the request certainly changed nothing: it could
+// not be sent, or the controller answered that it found no leader.
 type anyController struct {
-	bases []string // of URLs; requests come for the first
-	next  http.RoundTripper
-	at    atomic.Int64
+	bases   []string // base URLs; requests are addressed to the first
+	next    http.RoundTripper
+	current atomic.Int64
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *anyController) RoundTrip(req *http.Request) (*http.Response, error) {
-	begin := t.at.Load()
+	begin := t.current.Load()
 	var failed []error
 	for i := range t.bases {
 		n := (int(begin) + i) % len(t.bases)
-		one, err := t.addressed(req, n)
+		one, err := t.requestFor(req, n)
 		if err != nil {
 			return nil, err
 		}
@@ -63,17 +63,17 @@ func (t *anyController) RoundTrip(req *http.Request) (*http.Response, error) {
 			continue
 		case !last && noLeader(resp):
 			resp.Body.Close()
-			failed = append(failed, fmt.Errorf("%s: it knows no leader", t.bases[n]))
+			failed = append(failed, fmt.Errorf("%s: no leader", t.bases[n]))
 			continue
 		}
-		t.at.Store(int64(n))
+		t.current.Store(int64(n))
 		return resp, nil
 	}
 	return nil, fmt.Errorf("no controller answers: %w", errors.Join(failed...))
 }
 
-// addressed returns the request for another controller.
-func (t *anyController) addressed(req *http.Request, n int) (*http.Request, error) {
+// requestFor returns a copy of the request for the nth controller.
+func (t *anyController) requestFor(req *http.Request, n int) (*http.Request, error) {
 	u, err := url.Parse(t.bases[n] + strings.TrimPrefix(req.URL.String(), t.bases[0]))
 	if err != nil {
 		return nil, err
@@ -88,14 +88,15 @@ func (t *anyController) addressed(req *http.Request, n int) (*http.Request, erro
 	return one, nil
 }
 
-// unsent tells whether nobody was reached: the request surely changed nothing.
+// unsent reports whether an error means that no controller was reached, so that
+// the request certainly changed nothing.
 func unsent(err error) bool {
 	dial, ok := errors.AsType[*net.OpError](err)
 	return ok && dial.Op == "dial"
 }
 
-// noLeader tells whether the answer is that nothing was done for want of a
-// leader. The body can still be read.
+// noLeader reports whether a controller answered that it did nothing because
+// there is no leader. The body of the response can still be read.
 func noLeader(resp *http.Response) bool {
 	if resp.StatusCode != http.StatusServiceUnavailable {
 		return false

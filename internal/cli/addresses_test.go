@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// refusing is an address at which nobody listens.
+// refusing returns an address on which nothing listens.
 func refusing(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -36,12 +36,12 @@ func TestSeveralAddresses(t *testing.T) {
 		alone := newFakeAPI(t).on("POST /api/v1/servers/web/scale", 503, noLeader)
 		execute(t, alone.URL+","+alone.URL, "", "scale", "web", "3").wants(t, 1, "", "it is alone")
 	})
-	t.Run("never again what may have been done", func(t *testing.T) {
+	t.Run("a write that may have been done is not repeated", func(t *testing.T) {
 		lost := newFakeAPI(t).on("POST /api/v1/servers/web/scale", 0, "")
 		other := newFakeAPI(t)
 		execute(t, lost.URL+","+other.URL, "", "scale", "web", "3").wants(t, exitUnknown, "", "it is unknown whether this was done")
 		if len(other.asked) > 0 {
-			t.Errorf("the other was asked %q", other.asked)
+			t.Errorf("the other controller got %q", other.asked)
 		}
 	})
 	t.Run("nobody", func(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 )
 
 type applyOptions struct {
-	waiting
+	waitFlags
 	file   string
 	prune  bool
 	dryRun bool
@@ -30,15 +30,17 @@ func (a *app) applyCommand() *cobra.Command {
 	var o applyOptions
 	cmd := &cobra.Command{
 		Use:   "apply FILE|-",
-		Short: "Make the servers of a fleet file what is deployed",
-		Long: `Make the servers of a fleet file what is deployed, all at once or not at all. Servers that the file does not list stay as they are;
-with --prune they go. A file in the mcpServers form of MCP clients will do; a server in it that has an error is left out with a warning, stays as it
-is where it is deployed, and makes the exit code 1. Variables in the file are those of this command's environment.
-When somebody else changes the fleet after the plan was made, nothing is applied (exit code 4).`,
+		Short: "Deploy the servers of a fleet file",
+		Long: `Deploy the servers of a fleet file, all at once or not at all. Servers that the file does not list stay as they are;
+with --prune they are removed. Variables in the file are taken from the environment of this command.
+If somebody else changes the fleet after the plan was made, nothing is applied (exit code 4).
+
+FILE may also be the file of an MCP client, with mcpServers. A server with an error is then left out with a warning:
+if it is deployed already it stays as it is, and the exit code is 1.`,
 		Example: `  mcpfleet apply fleet.yaml --wait
   mcpfleet get -o yaml | sed 's/replicas: 3/replicas: 5/' | mcpfleet apply - --dry-run`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
+		RunE: a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
 			if len(args) == 1 {
 				o.file = args[0]
 			}
@@ -48,16 +50,16 @@ When somebody else changes the fleet after the plan was made, nothing is applied
 	a.rules[cmd] = func(args []string) error {
 		switch {
 		case len(args) == 0 && o.file == "":
-			return errors.New("FILE is missing: give a fleet file, or - for stdin, as the argument or with --file")
-		case len(args) == 1 && a.given(cmd, "file"):
+			return errors.New("FILE is missing: pass a fleet file, or - for stdin, as the argument or with --file")
+		case len(args) == 1 && a.onCommandLine(cmd, "file"):
 			return fmt.Errorf("FILE is given twice: --file %s and %s; apply takes one file", o.file, args[0])
 		}
 		return nil
 	}
 	cmd.Flags().StringVarP(&o.file, "file", "f", "", "the same as FILE: a fleet file, YAML or JSON; - is stdin")
 	cmd.Flags().BoolVar(&o.prune, "prune", false, "remove the servers that the file does not list")
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "change nothing, and tell what would happen")
-	o.waiting.flags(cmd, "the servers of the file are ready")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "change nothing, and show what would happen")
+	o.waitFlags.flags(cmd, "the servers of the file are ready")
 	return cmd
 }
 
@@ -69,36 +71,36 @@ func (a *app) apply(ctx context.Context, client *api.Client, o applyOptions) err
 	for _, w := range f.Warnings {
 		fmt.Fprintf(a.Err, "mcpfleet: warning: %s\n", progress.Printable(w.String()))
 	}
-	asking, cancel := reading(ctx)
+	readCtx, cancel := withReadTimeout(ctx)
 	defer cancel()
-	stored, err := client.List(asking, api.ReadOptions{})
+	stored, err := client.List(readCtx, api.ReadOptions{})
 	if err != nil {
 		return err
 	}
-	body, err := f.wanted(stored, o.prune)
+	body, err := f.merged(stored, o.prune)
 	if err != nil {
 		return err
 	}
-	planned, err := client.Apply(asking, body, api.WriteOptions{IfMatch: stored.ETag, DryRun: true})
+	planned, err := client.Apply(readCtx, body, api.WriteOptions{IfMatch: stored.ETag, DryRun: true})
 	if err != nil {
 		return applyError(err)
 	}
 	if o.dryRun {
-		if err := a.outcome(nil, planned.Changes, api.Effect{DryRun: true, Plan: planned.Plan}); err != nil {
+		if err := a.printOutcome(nil, planned.Changes, api.Effect{DryRun: true, Plan: planned.Plan}); err != nil {
 			return err
 		}
 		return f.incomplete("would be applied")
 	}
 	if a.output != formatJSON {
-		a.changes(planned.Changes)
+		a.printChanges(planned.Changes)
 	}
 	done, err := client.Apply(ctx, body, api.WriteOptions{IfMatch: stored.ETag})
 	if err != nil {
-		return applyError(written(err))
+		return applyError(writeError(err))
 	}
 	switch {
 	case a.output == formatJSON:
-		if err := a.json(done); err != nil {
+		if err := a.printJSON(done); err != nil {
 			return err
 		}
 	case len(done.Changes) == 0:
@@ -114,21 +116,21 @@ func (a *app) apply(ctx context.Context, client *api.Client, o applyOptions) err
 	return f.incomplete("is applied")
 }
 
-// applyError says what a refused plan means.
+// applyError explains the refusal of an apply.
 func applyError(err error) error {
 	if isCode(err, api.CodePrecondition) {
-		return fmt.Errorf("the fleet was changed meanwhile, nothing was applied; look and try again: %w", err)
+		return fmt.Errorf("nothing was applied, because somebody changed the fleet meanwhile; check it and try again: %w", err)
 	}
 	return explain(err)
 }
 
-// givenFile is a fleet file as a user gave it.
+// givenFile is the fleet file of the user.
 type givenFile struct {
 	*fleetfile.File
 }
 
-// incomplete is the error of a client's file of which not all could be applied.
-// The warnings have said what is wrong.
+// incomplete returns an error if servers of a client's file are left out. The
+// warnings say why.
 func (f *givenFile) incomplete(done string) error {
 	if len(f.Broken) == 0 {
 		return nil
@@ -137,7 +139,7 @@ func (f *givenFile) incomplete(done string) error {
 	for i, name := range f.Broken {
 		names[i] = string(name)
 	}
-	return fmt.Errorf("the file %s without what is wrong in it: %s", done, strings.Join(names, ", "))
+	return fmt.Errorf("the file %s without the servers that have errors: %s", done, strings.Join(names, ", "))
 }
 
 func (a *app) readFile(path string) (*givenFile, error) {
@@ -148,7 +150,8 @@ func (a *app) readFile(path string) (*givenFile, error) {
 		name = "stdin"
 		data, err = io.ReadAll(a.In)
 	} else {
-		// Mounts are relative to it, and made absolute: workers are elsewhere.
+		// Mounts are relative to the file. They become absolute here, since
+		// workers run in other directories.
 		if path, err = filepath.Abs(path); err == nil {
 			data, err = os.ReadFile(path)
 		}
@@ -156,7 +159,7 @@ func (a *app) readFile(path string) (*givenFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the fleet file: %w", err)
 	}
-	if file, ok := shownFile(data); ok {
+	if file, ok := fileFromGet(data); ok {
 		f, err := fleetfile.ParseLiteral(file, fleetfile.Options{Filename: name})
 		if err != nil {
 			return nil, err
@@ -170,9 +173,9 @@ func (a *app) readFile(path string) (*givenFile, error) {
 	return &givenFile{f}, nil
 }
 
-// shownFile makes a fleet file of what get -o json has printed, of all servers
-// or of one. It reports whether data is that.
-func shownFile(data []byte) ([]byte, bool) {
+// fileFromGet returns the fleet file for the output of get -o json, of all
+// servers or of one. It returns false if data is something else.
+func fileFromGet(data []byte) ([]byte, bool) {
 	var shown struct {
 		api.Servers
 		Name fleet.ServerName `json:"name"`
@@ -188,7 +191,7 @@ func shownFile(data []byte) ([]byte, bool) {
 	if servers == nil {
 		return nil, false
 	}
-	file := wholeFile{DefaultServer: shown.DefaultServer, Servers: map[fleet.ServerName]json.RawMessage{}}
+	file := fileJSON{DefaultServer: shown.DefaultServer, Servers: map[fleet.ServerName]json.RawMessage{}}
 	for _, s := range servers {
 		if s.Name == "" || s.Spec == nil {
 			return nil, false
@@ -201,21 +204,21 @@ func shownFile(data []byte) ([]byte, bool) {
 	return out, err == nil
 }
 
-// wholeFile is a fleet file in JSON.
-type wholeFile struct {
+// fileJSON is the JSON form of a fleet file.
+type fileJSON struct {
 	DefaultServer fleet.ServerName                     `json:"default_server,omitempty"`
 	Servers       map[fleet.ServerName]json.RawMessage `json:"servers"`
 }
 
-// wanted returns the whole fleet file that makes the file deployed: with what
-// is stored beside it, secrets masked, unless that shall go. What the file has
-// in a broken form stays as it is.
-func (f *givenFile) wanted(stored api.Servers, prune bool) ([]byte, error) {
+// merged returns the complete fleet file to send: the servers of the file, and
+// the stored ones that it does not list, with masked secrets. With prune the
+// latter are left out, except those that the file lists with an error.
+func (f *givenFile) merged(stored api.Servers, prune bool) ([]byte, error) {
 	body, err := fleetfile.Encode(f.File)
 	if err != nil || prune && len(f.Broken) == 0 {
 		return body, err
 	}
-	var whole wholeFile
+	var whole fileJSON
 	if err := json.Unmarshal(body, &whole); err != nil {
 		return nil, err
 	}
@@ -224,11 +227,11 @@ func (f *givenFile) wanted(stored api.Servers, prune bool) ([]byte, error) {
 			whole.Servers[s.Name] = s.Spec
 		}
 	}
-	if f.DefaultServer == "" && !prune && len(stored.Servers) > 0 && len(whole.Servers) > 1 { // a lone one is it anyway
+	if f.DefaultServer == "" && !prune && len(stored.Servers) > 0 && len(whole.Servers) > 1 { // a lone server is the default anyway
 		whole.DefaultServer = stored.DefaultServer
 	}
 	return json.Marshal(whole)
 }
 
-// deployed tells whether a server is desired, and not only about to be gone.
+// deployed reports whether a server is desired, rather than being deleted.
 func deployed(s *api.Server) bool { return s.State != fleet.StateDeleting }

@@ -17,7 +17,7 @@ const storedTwo = `{"servers":[
 	{"name":"web","state":"READY","desired":1,"ready":1,"revision":1,"spec":{"image":"w1","replicas":1}}],
 	"default_server":"old","etag":"7.41","index":44}`
 
-// leaving is what was deleted and still has a replica.
+// leaving is a server that was deleted and still has a replica.
 const leaving = `{"name":"gone","state":"DELETING","desired":0,"ready":0,"revision":1,"spec":{}}`
 
 const changesOfWeb = `"changes":[{"server":"web","kind":"updated","revision":2,"fields":[{"field":"image","from":"w1","to":"w2"},{"field":"env.TOKEN","from":null,"to":"***"}]},
@@ -40,7 +40,7 @@ func applying(t *testing.T) *fakeAPI {
 		on("PUT /api/v1/servers", 202, `{"servers":[],`+changesOfWeb+`,"etag":"7.45","index":45}`)
 }
 
-// sent returns what the last write carried.
+// sent returns the last write and its body.
 func sent(t *testing.T, f *fakeAPI) (request string, file map[string]any) {
 	t.Helper()
 	writes := strings.Split(f.writes(), "\n")
@@ -62,8 +62,8 @@ func serversOf(file map[string]any) string {
 	return strings.Join(names, " ")
 }
 
-// Without --prune what is stored beside the file is sent back as it came, in
-// the one write that the plan was made for.
+// Without --prune, stored servers that the file does not list are sent back as
+// they came, in the write that the plan was made for.
 func TestApply(t *testing.T) {
 	f := applying(t)
 	execute(t, f.URL, fileOfWeb, "apply", "-f", "-").wants(t, 0, printedOfWeb+"applied\n", "")
@@ -94,7 +94,7 @@ func TestApplyPrunes(t *testing.T) {
 	}
 }
 
-// What is on its way out does not come back by being sent back.
+// A server that is being deleted is not sent back.
 func TestApplyBesideTheDeleted(t *testing.T) {
 	f := newFakeAPI(t).on("GET /api/v1/servers", 200, strings.Replace(storedTwo, "[", "["+leaving+",", 1)).
 		on("PUT /api/v1/servers?dry_run=1", 200, `{"changes":[]}`).on("PUT /api/v1/servers", 200, `{"changes":[]}`)
@@ -106,8 +106,8 @@ func TestApplyBesideTheDeleted(t *testing.T) {
 	execute(t, f.URL, "", "get", "-o", "yaml").wants(t, 0, "servers: {}\n", "")
 }
 
-// A client's file is applied without what is wrong in it, and nothing goes
-// because of that.
+// A client's file is applied without its servers that have errors. These stay
+// as they are deployed.
 func TestApplyOfAClientsFile(t *testing.T) {
 	const file = `{"mcpServers": {"x": {"command": "docker", "args": ["run", "-p", "1:1", "x"], "icon": "i"}, "web": {"command": 7}, "far": {"url": "http://x"}}}`
 	const said = "mcpfleet: warning: stdin: remote servers are left out, since mcpfleet runs stdio servers: far\n" +
@@ -117,22 +117,22 @@ func TestApplyOfAClientsFile(t *testing.T) {
 	for _, tt := range []struct{ flags, servers string }{{"", "old web x"}, {"--prune", "web x"}} {
 		f := applying(t)
 		r := execute(t, f.URL, file, append([]string{"apply", "-f", "-"}, strings.Fields(tt.flags)...)...)
-		r.wants(t, 1, printedOfWeb+"applied\n", said+"the file is applied without what is wrong in it: web")
+		r.wants(t, 1, printedOfWeb+"applied\n", said+"the file is applied without the servers that have errors: web")
 		if _, body := sent(t, f); serversOf(body) != tt.servers || body["servers"].(map[string]any)["web"].(map[string]any)["image"] != "w1" {
 			t.Errorf("%s: sent %v", tt.flags, body)
 		}
 	}
 	f := applying(t)
-	if r := execute(t, f.URL, file, "apply", "-f", "-", "--dry-run"); r.code != 1 || !strings.Contains(fmt.Sprint(r.err), "the file would be applied without what is wrong in it: web") || strings.Contains(f.writes(), "PUT /api/v1/servers If") {
+	if r := execute(t, f.URL, file, "apply", "-f", "-", "--dry-run"); r.code != 1 || !strings.Contains(fmt.Sprint(r.err), "the file would be applied without the servers that have errors: web") || strings.Contains(f.writes(), "PUT /api/v1/servers If") {
 		t.Errorf("dry run: %+v, sent\n%s", r, f.writes())
 	}
 }
 
 func TestApplyDefaultServer(t *testing.T) {
 	for name, tt := range map[string]struct{ file, want string }{
-		"the stored one stays":       {`{servers: {x: {image: x}}}`, "old"},
-		"unless the file names one":  {`{default_server: x, servers: {x: {image: x}}}`, "x"},
-		"as with clients' own files": {`{"mcpServers": {"x": {"command": "docker", "args": ["run", "-i", "--rm", "x"]}}}`, "old"},
+		"the stored one stays":          {`{servers: {x: {image: x}}}`, "old"},
+		"unless the file names one":     {`{default_server: x, servers: {x: {image: x}}}`, "x"},
+		"it stays with a client's file": {`{"mcpServers": {"x": {"command": "docker", "args": ["run", "-i", "--rm", "x"]}}}`, "old"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := applying(t)
@@ -163,8 +163,8 @@ stop   web     1         web-1-a  n2    revision 1 is not wanted any more
 	}
 }
 
-// What no node has room for is told apart from what would start, with the
-// reason, and a whole count of replicas is one line.
+// Replicas that no node has room for are listed apart from those that would
+// start, with the reason, on one line per server.
 func TestApplyDryRunOfWhatHasNoRoom(t *testing.T) {
 	no := `{"action":"start","server":"web","replica":"","node":"","revision":2,"reason":"no node fits: 2 nodes lack memory"}`
 	f := newFakeAPI(t).on("GET /api/v1/servers", 200, storedTwo).
@@ -183,8 +183,8 @@ cannot be placed: 1 replica of web: no node fits: 2 nodes lack memory
 `, "")
 }
 
-// What get -o json prints can be applied again, all of it or one server: what
-// was written literally stays so, and a mask goes back for the stored secret.
+// The output of get -o json can be applied again, for all servers or one. A $
+// stays a $, and a masked secret is sent back as the mask.
 func TestApplyWhatGetPrinted(t *testing.T) {
 	const stored = `{"servers":[` + leaving + `,
 		{"name":"old","state":"READY","desired":1,"ready":1,"revision":3,"spec":{"image":"o","args":["$HOME","${X}"],"env":{"KEY":"***"},"replicas":1},"last_ended":[]},
@@ -221,20 +221,20 @@ func TestApplyRefused(t *testing.T) {
 	}{
 		{name: "changed before the plan", arrange: func(f *fakeAPI) {
 			f.on("PUT /api/v1/servers?dry_run=1", 412, changed)
-		}, code: exitChanged, err: "the fleet was changed meanwhile, nothing was applied"},
+		}, code: exitChanged, err: "nothing was applied, because somebody changed the fleet meanwhile"},
 		{name: "changed after the plan", arrange: func(f *fakeAPI) {
 			f.on("PUT /api/v1/servers?dry_run=1", 200, `{`+changesOfWeb+`}`).on("PUT /api/v1/servers", 412, changed)
-		}, code: exitChanged, out: printedOfWeb, err: "the fleet was changed meanwhile, nothing was applied"},
+		}, code: exitChanged, out: printedOfWeb, err: "nothing was applied, because somebody changed the fleet meanwhile"},
 		{name: "no leader", arrange: func(f *fakeAPI) {
 			f.on("PUT /api/v1/servers?dry_run=1", 200, `{`+changesOfWeb+`}`).on("PUT /api/v1/servers", 503, `{"detail":"no leader could be reached","code":"no_leader"}`)
 		}, code: 1, out: printedOfWeb, err: "no leader could be reached"},
 		{name: "unknown outcome", arrange: func(f *fakeAPI) {
 			f.on("PUT /api/v1/servers?dry_run=1", 200, `{`+changesOfWeb+`}`).on("PUT /api/v1/servers", 503, `{"detail":"the leader was lost","code":"outcome_unknown"}`)
-		}, code: exitUnknown, out: printedOfWeb, err: "it is unknown whether this was done; look before you try again: the leader was lost"},
+		}, code: exitUnknown, out: printedOfWeb, err: "it is unknown whether this was done; check before you try again: the leader was lost"},
 		{name: "answer lost", arrange: func(f *fakeAPI) {
 			f.on("PUT /api/v1/servers?dry_run=1", 200, `{`+changesOfWeb+`}`).on("PUT /api/v1/servers", 0, "")
 		}, code: exitUnknown, out: printedOfWeb, err: "it is unknown whether this was done"},
-		{name: "several things wrong", arrange: func(f *fakeAPI) {
+		{name: "several errors", arrange: func(f *fakeAPI) {
 			f.on("PUT /api/v1/servers?dry_run=1", 422, `{"detail":"servers.web.replicas: no","code":"invalid","errors":[{"path":"servers.web.replicas","message":"no"},{"path":"servers.x.image","message":"neither"}]}`)
 		}, code: 1, err: "servers.web.replicas: no\n  servers.web.replicas: no\n  servers.x.image: neither"},
 		{name: "nothing to change", arrange: func(f *fakeAPI) {
@@ -243,9 +243,9 @@ func TestApplyRefused(t *testing.T) {
 		{name: "bad file", in: "servers: {x: {imag: y}}", code: 1, err: "stdin:1:15: servers.x.imag: unknown key; did you mean image?"},
 		{name: "missing variable", in: `servers: {x: {image: y, env: {A: "${NOT_THERE}"}}}`, code: 1, err: "NOT_THERE"},
 		{name: "no file", args: "apply -f /does/not/exist", code: 1, err: "read the fleet file: open /does/not/exist"},
-		{name: "none given", args: "apply", code: 2, err: "FILE is missing"},
+		{name: "no argument", args: "apply", code: 2, err: "FILE is missing"},
 		{name: "given twice", args: "apply a.yaml -f b.yaml", code: 2, err: "FILE is given twice: --file b.yaml and a.yaml"},
-		{name: "two of them", args: "apply a.yaml b.yaml", code: 2, err: `unexpected argument "b.yaml"; the command is: mcpfleet apply FILE|-`},
+		{name: "two arguments", args: "apply a.yaml b.yaml", code: 2, err: `unexpected argument "b.yaml"; the command is: mcpfleet apply FILE|-`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFakeAPI(t).on("GET /api/v1/servers", 200, storedTwo)
@@ -264,7 +264,8 @@ func TestApplyRefused(t *testing.T) {
 	}
 }
 
-// The exit code of --wait tells what became of it, with the server's reason.
+// With --wait the exit code says whether the servers became ready. The error
+// has the reasons.
 func TestApplyWaits(t *testing.T) {
 	const (
 		rolling = `{"servers":[{"name":"web","state":"UPDATING","reason":"1 of 2","desired":2,"ready":2,"revision":2,"spec":{},"rollout":{"from":1,"to":2}},{"name":"x","state":"IDLE","desired":0,"ready":0,"revision":1,"spec":{}}]}`
@@ -275,7 +276,7 @@ func TestApplyWaits(t *testing.T) {
 	execute(t, f.URL, fileOfWeb, "apply", "-f", "-", "--wait").wants(t, 0, printedOfWeb+`applied
 web: UPDATING, 2/2 ready, revision 1 -> 2
 x: IDLE, 0/0 ready, revision 1
-fleet: cannot be asked
+fleet: cannot reach a controller
 web: READY, 2/2 ready, revision 2
 `, "")
 

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	patience           = 30 * time.Second // with questions that are answered from memory
-	completionPatience = 2 * time.Second
+	readTimeout       = 30 * time.Second // of requests that are answered from memory
+	completionTimeout = 2 * time.Second
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -30,9 +30,9 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:               "status [SERVER]",
 		Short:             "Show the servers and their replicas",
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completing(false),
-		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
-			ctx, cancel := context.WithTimeout(ctx, patience)
+		ValidArgsFunction: a.completeServer(false),
+		RunE: a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
+			ctx, cancel := context.WithTimeout(ctx, readTimeout)
 			defer cancel()
 			var out struct {
 				Servers  []api.Server  `json:"servers"`
@@ -61,7 +61,7 @@ func (a *app) statusCommand() *cobra.Command {
 				return fmt.Errorf("there is no server named %q%s", args[0], nearServer(args[0], servers))
 			}
 			if a.output == formatJSON {
-				return a.json(out)
+				return a.printJSON(out)
 			}
 			if err := a.statusTable(out.Servers, out.Replicas); err != nil || len(args) == 1 {
 				return err
@@ -75,8 +75,8 @@ func (a *app) statusCommand() *cobra.Command {
 	}
 }
 
-// knownServers returns all servers. Without a leader it is what the controller
-// asked last knew, and says so.
+// knownServers returns all servers. Without a leader it returns the last state
+// that the controller knew, and says so on stderr.
 func (a *app) knownServers(ctx context.Context, client *api.Client) ([]api.Server, error) {
 	servers, err := client.Servers(ctx)
 	if !isCode(err, api.CodeNoLeader) {
@@ -86,11 +86,11 @@ func (a *app) knownServers(ctx context.Context, client *api.Client) ([]api.Serve
 	if staleErr != nil {
 		return nil, err
 	}
-	fmt.Fprintln(a.Err, "mcpfleet: there is no leader now; this is what was known last")
+	fmt.Fprintln(a.Err, "mcpfleet: there is no leader now; this is the last known state")
 	return last.Servers, nil
 }
 
-// controllersTable prints the controllers if they are several.
+// controllersTable prints the controllers if there are several.
 func (a *app) controllersTable(nodes []api.Node) error {
 	nodes = slices.DeleteFunc(slices.Clone(nodes), func(n api.Node) bool { return n.Role != fleet.RoleController })
 	if len(nodes) < 2 {
@@ -112,7 +112,7 @@ func (a *app) statusTable(servers []api.Server, replicas []api.Replica) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	if len(servers) == 1 { // asked for alone, or alone: there is room for all of it
+	if len(servers) == 1 { // there is room for the whole reason
 		if s := strings.Join(strings.Fields(progress.Printable(servers[0].Reason)), " "); s != progress.Shorten(s, widestCell) {
 			fmt.Fprintf(a.Out, "\nREASON  %s\n", s)
 		}
@@ -133,9 +133,9 @@ func (a *app) toolsCommand() *cobra.Command {
 		Use:               "tools [SERVER]",
 		Short:             "List the tools of one server, or of all",
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completing(false),
-		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
-			ctx, cancel := context.WithTimeout(ctx, patience)
+		ValidArgsFunction: a.completeServer(false),
+		RunE: a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
+			ctx, cancel := context.WithTimeout(ctx, readTimeout)
 			defer cancel()
 			var server fleet.ServerName
 			if len(args) == 1 {
@@ -146,7 +146,7 @@ func (a *app) toolsCommand() *cobra.Command {
 				return err
 			}
 			if a.output == formatJSON {
-				return a.json(tools)
+				return a.printJSON(tools)
 			}
 			t := newTable(a.Out, "TOOL", "SERVER", "DESCRIPTION")
 			for _, tool := range tools.Tools {
@@ -160,7 +160,7 @@ func (a *app) toolsCommand() *cobra.Command {
 				return err
 			}
 			for _, u := range tools.Unavailable {
-				fmt.Fprintf(a.Err, "mcpfleet: the tools of %s are not known: %s\n", u.Server, progress.Printable(u.Reason))
+				fmt.Fprintf(a.Err, "mcpfleet: the tools of %s are not known yet: %s\n", u.Server, progress.Printable(u.Reason))
 			}
 			return nil
 		}),
@@ -174,8 +174,8 @@ func (a *app) callCommand() *cobra.Command {
 		Example: `  mcpfleet call demo echo '{"text":"hello"}'
   jq -n '{text: "hello"}' | mcpfleet call demo echo -`,
 		Args:              cobra.RangeArgs(2, 3),
-		ValidArgsFunction: a.completing(true),
-		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
+		ValidArgsFunction: a.completeServer(true),
+		RunE: a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
 			text := "{}"
 			if len(args) == 3 {
 				text = args[2]
@@ -189,18 +189,18 @@ func (a *app) callCommand() *cobra.Command {
 			}
 			toolArgs, err := argumentsOf(text)
 			if err != nil {
-				a.understood = false
+				a.usageOK = false
 				return err
 			}
 			result, err := client.Call(ctx, fleet.ServerName(args[0]), api.CallRequest{ToolName: args[1], ToolArgs: toolArgs})
 			if err != nil {
 				return err
 			}
-			return a.result(result)
+			return a.printResult(result)
 		}),
 	}
 	a.rules[cmd] = func(args []string) error {
-		if len(args) > 1 && strings.HasPrefix(args[1], "{") { // no tool's name
+		if len(args) > 1 && strings.HasPrefix(args[1], "{") { // not the name of a tool
 			return fmt.Errorf("SERVER is missing before the tool %q; the command is: mcpfleet call SERVER TOOL [JSON]", args[0])
 		}
 		return nil
@@ -208,8 +208,8 @@ func (a *app) callCommand() *cobra.Command {
 	return cmd
 }
 
-// argumentsOf checks what is surely refused otherwise, but does not change it:
-// numbers keep their digits.
+// argumentsOf checks that text is a JSON object. It returns it unchanged, so
+// that numbers keep their digits.
 func argumentsOf(text string) (json.RawMessage, error) {
 	raw := json.RawMessage(strings.TrimSpace(text))
 	var valid json.RawMessage
@@ -222,8 +222,9 @@ func argumentsOf(text string) (json.RawMessage, error) {
 	return raw, nil
 }
 
-// result prints a CallToolResult, and returns an error when it is one.
-func (a *app) result(raw json.RawMessage) error {
+// printResult prints a CallToolResult. It returns an error if the result
+// reports one.
+func (a *app) printResult(raw json.RawMessage) error {
 	var result struct {
 		IsError bool              `json:"isError"`
 		Content []json.RawMessage `json:"content"`
@@ -265,7 +266,7 @@ func (a *app) result(raw json.RawMessage) error {
 	return err
 }
 
-// nearServer proposes servers for a name that is none of them.
+// nearServer returns a hint at servers with a similar name, or "".
 func nearServer(name string, servers []api.Server) string {
 	names := make([]string, len(servers))
 	for i, s := range servers {
@@ -312,10 +313,10 @@ func toolNames(ctx context.Context, client *api.Client, server string) []string 
 	return names
 }
 
-// widestCell is how many runes of a cell are shown.
+// widestCell is the most runes of a cell that are printed.
 const widestCell = 160
 
-// table prints aligned columns, one line a row.
+// table prints rows in aligned columns.
 type table struct {
 	w       *tabwriter.Writer
 	columns int
@@ -341,8 +342,8 @@ func (t *table) row(cells ...any) {
 	fmt.Fprintln(t.w)
 }
 
-// below prints more of the last column.
-func (t *table) below(text string) {
+// continueRow prints another line in the last column.
+func (t *table) continueRow(text string) {
 	fmt.Fprintln(t.w, strings.Repeat("\t", t.columns-1)+progress.Printable(text))
 }
 
@@ -362,8 +363,9 @@ func age(t *time.Time) string {
 	}
 }
 
-// used shows what is taken of what there is; a capacity of 0 is not known.
-func used[T comparable](allocated, capacity T, text func(T) string) string {
+// shareText returns "allocated/capacity", or "" if the capacity is 0, which
+// means unknown.
+func shareText[T comparable](allocated, capacity T, text func(T) string) string {
 	var zero T
 	if capacity == zero {
 		return ""

@@ -24,37 +24,37 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
-// backupCommand returns the command, and what gives it its --output: that is a
-// file, and has no variable.
+// backupCommand returns the command, and a function that adds its --output. That
+// flag names a file, and must not get an environment variable.
 func (a *app) backupCommand() (cmd *cobra.Command, addOutput func()) {
 	var file string
 	var stale bool
 	cmd = &cobra.Command{
 		Use:   "backup",
-		Short: "Write all that is deployed, secrets included, into a file",
-		Long: `Write all that is deployed, secrets included, into a file that only its owner can read. What is there already is never overwritten.
-mcpfleet restore puts it into a new cluster.`,
+		Short: "Write the desired state, secrets included, to a file",
+		Long: `Write the desired state of the fleet, secrets included, to a file that only its owner can read. An existing file is never overwritten.
+mcpfleet restore starts a new cluster from it.`,
 		Annotations: map[string]string{ownOutput: "file"},
 		Args:        cobra.NoArgs,
-		RunE: a.asking(func(ctx context.Context, client *api.Client, _ []string) error {
+		RunE: a.withClient(func(ctx context.Context, client *api.Client, _ []string) error {
 			return a.backup(ctx, client, file, stale)
 		}),
 	}
-	cmd.Flags().BoolVar(&stale, "stale", false, "without a leader: what the controller that is asked last knew")
+	cmd.Flags().BoolVar(&stale, "stale", false, "work without a leader: take the last state that the controller knew")
 	cmd.AddCommand(a.inspectCommand())
 	return cmd, func() {
-		cmd.Flags().StringVarP(&file, "output", "o", "", "file to write, - for stdout; without it mcpfleet-CLUSTER-TIME.backup")
+		cmd.Flags().StringVarP(&file, "output", "o", "", "file to write, or - for stdout (default: mcpfleet-CLUSTER-TIME.backup)")
 	}
 }
 
 func (a *app) backup(ctx context.Context, client *api.Client, file string, stale bool) error {
 	if out, ok := a.Out.(*os.File); ok && file == "-" && term.IsTerminal(int(out.Fd())) {
-		a.understood = false
-		return errors.New("a backup is not fit for a terminal, and has secrets: give --output a file")
+		a.usageOK = false
+		return errors.New("a backup is binary and has secrets, so it is not written to a terminal: pass a file to --output")
 	}
 	if file != "" && file != "-" {
-		if _, err := os.Lstat(file); err == nil { // told before anything is fetched
-			return fmt.Errorf("%s is there already; a backup overwrites nothing", file)
+		if _, err := os.Lstat(file); err == nil { // before anything is fetched
+			return fmt.Errorf("%s exists already; a backup overwrites nothing", file)
 		}
 	}
 	var data bytes.Buffer
@@ -63,7 +63,7 @@ func (a *app) backup(ctx context.Context, client *api.Client, file string, stale
 	}
 	b, err := store.ReadBackup(bytes.NewReader(data.Bytes()))
 	if err != nil {
-		return fmt.Errorf("what the controller sent is no whole backup: %w", err)
+		return fmt.Errorf("the controller did not send a complete backup: %w", err)
 	}
 	if file == "-" {
 		_, err := data.WriteTo(a.Out)
@@ -79,8 +79,8 @@ func (a *app) backup(ctx context.Context, client *api.Client, file string, stale
 	return err
 }
 
-// writeNew writes a file that only its owner can read: whole or not at all, and
-// never over another one.
+// writeNew writes a new file that only its owner can read, completely or not at
+// all. It never overwrites a file.
 func writeNew(path string, data []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {
@@ -91,14 +91,14 @@ func writeNew(path string, data []byte) (err error) {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	// Unlike a rename, a link refuses to replace anything.
+	// Unlike a rename, a link never replaces a file.
 	if err := os.Link(f.Name(), path); errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s is there already; a backup overwrites nothing", path)
+		return fmt.Errorf("%s exists already; a backup overwrites nothing", path)
 	} else if err == nil {
 		return nil
 	}
-	// No links on this file system: it is written in place, which a crash could
-	// leave half done.
+	// The file system has no links, so the file is written in place. A crash
+	// could leave it incomplete.
 	empty, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -131,10 +131,10 @@ func (a *app) restoreCommand() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "restore FILE --data-dir DIR",
-		Short: "Put a backup into an empty data directory, of a controller that is to found a new cluster",
-		Long: `Put a backup into an empty data directory, of a controller that is to found a new cluster. It is for the loss of all controllers,
-or of what is deployed: no controller may run meanwhile, and none may come back with its old data directory. Workers may run:
-they obey the new cluster, and refuse what the old one still says.`,
+		Short: "Start a new cluster from a backup",
+		Long: `Write a backup to the empty data directory of a controller, which then founds a new cluster. Use it after the loss of all controllers,
+or of the desired state. No controller may run meanwhile, and none may start again with its old data directory. Workers may run:
+they obey the new cluster and refuse late orders of the old one.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			b, err := a.readBackup(args[0])
@@ -144,11 +144,11 @@ they obey the new cluster, and refuse what the old one still says.`,
 			if err := store.Restore(dir, b); err != nil {
 				return fmt.Errorf("restore: %w", err)
 			}
-			_, err = fmt.Fprintf(a.Out, `restored %d servers of cluster %s, as of %s, into %s
-What to do next:
-  1. Move the old data directories of all controllers away. None may start with one again.
-  2. Start one controller on it, where workers can find it: controller --data-dir %s, with its other flags as before.
-  3. See that all is there: mcpfleet get, mcpfleet status.
+			_, err = fmt.Fprintf(a.Out, `restored %d servers of cluster %s, as of %s, to %s
+Next steps:
+  1. Move the old data directories of all controllers away. No controller may start with one again.
+  2. Start one controller where workers can find it: controller --data-dir %s, with its other flags as before.
+  3. Check the result: mcpfleet get, mcpfleet status.
   4. Start the other controllers with empty data directories and --join.
 `, len(b.State.Servers), b.Cluster, b.TakenAt.Local().Format(time.RFC3339), dir, shell.Quote(dir))
 			return err
@@ -156,11 +156,11 @@ What to do next:
 	}
 	a.rules[cmd] = func([]string) error {
 		if dir == "" {
-			return errors.New("--data-dir is needed: the empty data directory of a controller")
+			return errors.New("--data-dir is missing: pass the empty data directory of a controller")
 		}
 		return nil
 	}
-	cmd.Flags().StringVar(&dir, "data-dir", "", "data directory of the controller; it is made when it is not there")
+	cmd.Flags().StringVar(&dir, "data-dir", "", "data directory of the controller; created if it does not exist")
 	return cmd
 }
 
@@ -187,7 +187,7 @@ type backupServer struct {
 func (a *app) inspectCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "inspect FILE|-",
-		Short: "Show what is in a backup, but for its secrets",
+		Short: "Show what a backup contains, with secrets masked",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			b, err := a.readBackup(args[0])
@@ -207,7 +207,7 @@ func (a *app) inspectCommand() *cobra.Command {
 				v.Servers = append(v.Servers, one)
 			}
 			if a.output == formatJSON {
-				return a.json(v)
+				return a.printJSON(v)
 			}
 			fmt.Fprintf(a.Out, "cluster %s, incarnation %d, index %d, taken %s by version %s\n\n",
 				v.Cluster, v.Incarnation, v.Index, v.TakenAt.Local().Format(time.RFC3339), progress.Printable(v.Version))

@@ -39,7 +39,7 @@ func aBackup(t *testing.T) string {
 func TestBackup(t *testing.T) {
 	whole := aBackup(t)
 	f := newFakeAPI(t).on("GET /api/v1/backup", 200, whole).on("GET /api/v1/backup?stale=1", 200, whole)
-	t.Setenv("MCPFLEET_OUTPUT", "json") // no file's name
+	t.Setenv("MCPFLEET_OUTPUT", "json") // not the name of a file
 	dir := t.TempDir()
 	t.Chdir(dir)
 	execute(t, f.URL, "", "backup", "-o", "a.backup").wants(t, 0, "wrote a.backup: 1 servers of cluster abcd, as of index 2\n", "")
@@ -53,7 +53,7 @@ func TestBackup(t *testing.T) {
 	if err := os.WriteFile("mine", []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	execute(t, f.URL, "", "backup", "-o", "mine").wants(t, 1, "", "mine is there already; a backup overwrites nothing")
+	execute(t, f.URL, "", "backup", "-o", "mine").wants(t, 1, "", "mine exists already; a backup overwrites nothing")
 	if got, _ := os.ReadFile("mine"); string(got) != "precious" {
 		t.Errorf("overwrote it with %q", got)
 	}
@@ -62,7 +62,7 @@ func TestBackup(t *testing.T) {
 	execute(t, f.URL, "", "backup", "-o", "-").wants(t, 0, whole, "")
 
 	cut := newFakeAPI(t).on("GET /api/v1/backup", 200, whole[:len(whole)-20])
-	execute(t, cut.URL, "", "backup", "-o", "cut").wants(t, 1, "", "what the controller sent is no whole backup: backup is cut off")
+	execute(t, cut.URL, "", "backup", "-o", "cut").wants(t, 1, "", "the controller did not send a complete backup: backup is cut off")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestBackup(t *testing.T) {
 	}
 }
 
-// What came to be there meanwhile is not overwritten either.
+// A file that appeared meanwhile is not overwritten.
 func TestWriteNew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x")
 	if err := writeNew(path, []byte("one")); err != nil {
@@ -127,7 +127,7 @@ func TestRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	execute(t, "", "", "restore", path, "--data-dir", dir).wants(t, 1, "", "has state already")
-	execute(t, "", "", "restore", path).wants(t, 2, "", "--data-dir is needed")
+	execute(t, "", "", "restore", path).wants(t, 2, "", "--data-dir is missing")
 	execute(t, "", "", "restore", filepath.Join(dir, "none"), "--data-dir", dir).wants(t, 1, "", "no such file")
 }
 

@@ -1,11 +1,12 @@
-// Package cli is the mcpfleet command: what a person or a script asks a fleet
-// over its HTTP API, and `mcpfleet up`, which runs a whole one here.
+// Package cli implements the mcpfleet command. Most commands ask a fleet over
+// its HTTP API, for a person or a script. `mcpfleet up` runs a whole fleet on
+// this machine.
 //
-// It promises that what goes to stdout is the answer and nothing else, that -o
-// json is the API's own JSON, and that the exit code tells apart what went
-// wrong; see exitCodes. It leaves the API to package api and running a cluster
-// to package up. Commands end when they are done or a signal comes; they leave
-// no goroutine behind.
+// Only the answer goes to stdout; everything else goes to stderr. With -o json
+// the answer is the JSON of the API. The exit code says what went wrong, see
+// exitCodes. The requests are left to package api, and running a cluster to
+// package up. A command ends when it is done or gets a signal, and leaves no
+// goroutine behind.
 package cli
 
 import (
@@ -26,35 +27,35 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/envflag"
 )
 
-// Config is the world around one run of the command.
+// Config is the environment of one run of the command.
 type Config struct {
 	Args    []string // without the program's name
 	In      io.Reader
 	Out     io.Writer
 	Err     io.Writer
 	Env     []string                    // for the programs that up starts
-	Lookup  func(string) (string, bool) // of environment variables
+	Lookup  func(string) (string, bool) // finds environment variables
 	Version string
-	BinDir  string // where the program itself is
-	Called  string // as what the user called it, such as bin/mcpfleet; "" is mcpfleet
+	BinDir  string // directory of the program itself
+	Called  string // the program as the user typed it, such as bin/mcpfleet; "" is mcpfleet
 }
 
-// Execute runs one command. Its error has not been shown yet.
+// Execute runs one command. It does not print the error that it returns.
 func Execute(ctx context.Context, cfg Config) error {
-	a := &app{Config: cfg, counts: map[*cobra.Command]cobra.PositionalArgs{}, rules: map[*cobra.Command]rule{}}
+	a := &app{Config: cfg, argChecks: map[*cobra.Command]cobra.PositionalArgs{}, rules: map[*cobra.Command]rule{}}
 	root := a.root()
 	root.SetArgs(cfg.Args)
 	root.SetIn(cfg.In)
 	root.SetOut(cfg.Out)
 	root.SetErr(cfg.Err)
 	cmd, err := root.ExecuteContextC(ctx)
-	if err != nil && !a.understood {
+	if err != nil && !a.usageOK {
 		return &usageError{err, cmd.CommandPath()}
 	}
 	return err
 }
 
-// ExitCode returns what the process should end with.
+// ExitCode returns the exit code for an error of Execute.
 func ExitCode(err error) int {
 	_, usage := errors.AsType[*usageError](err)
 	_, unready := errors.AsType[*unreadyError](err)
@@ -74,8 +75,8 @@ func ExitCode(err error) int {
 	return exitError
 }
 
-// Text is an error as it is shown: it may quote what servers wrote, which must
-// not steer a terminal.
+// Text returns the text of an error for a terminal. Errors may quote the output
+// of servers, so control characters are replaced.
 func Text(err error) string {
 	lines := strings.Split(err.Error(), "\n")
 	for i, line := range lines {
@@ -87,20 +88,20 @@ func Text(err error) string {
 // app is one run of the command.
 type app struct {
 	Config
-	address    string
-	output     string
-	understood bool // flags and arguments were fine
-	counts     map[*cobra.Command]cobra.PositionalArgs
-	rules      map[*cobra.Command]rule
+	address   string
+	output    string
+	usageOK   bool // flags and arguments are valid
+	argChecks map[*cobra.Command]cobra.PositionalArgs
+	rules     map[*cobra.Command]rule
 }
 
 const (
 	formatTable = "table"
 	formatJSON  = "json"
-	formatYAML  = "yaml" // of some commands
+	formatYAML  = "yaml" // some commands only
 
-	// moreFormats is the annotation of a command with a format of its own;
-	// ownOutput that of one whose --output is something else.
+	// A command with the annotation moreFormats has one more format. The
+	// --output of a command with the annotation ownOutput is not a format.
 	moreFormats = "formats"
 	ownOutput   = "output"
 )
@@ -110,22 +111,22 @@ func (a *app) root() *cobra.Command {
 		Use:   "mcpfleet",
 		Short: "Run stdio MCP servers as a fleet behind one HTTP address",
 		Long: "Run stdio MCP servers as a fleet behind one HTTP address.\n\n" +
-			"--address takes several controllers, with commas between them: the first that answers is asked.\n\n" + exitCodes,
+			"--address takes several controllers, separated by commas. The first one that answers gets the requests.\n\n" + exitCodes,
 		Version:       a.Version,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.wrong(cmd, args); err != nil {
+			if err := a.validate(cmd, args); err != nil {
 				return err
 			}
-			a.understood = true
+			a.usageOK = true
 			return nil
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.address, "address", "http://127.0.0.1:8000", "where a controller listens, or several with commas")
+	flags.StringVar(&a.address, "address", "http://127.0.0.1:8000", "address of a controller, or of several with commas")
 	flags.StringVarP(&a.output, "output", "o", formatTable, "table or json")
 	backup, backupOutput := a.backupCommand()
 	root.AddCommand(a.upCommand(), a.statusCommand(), a.toolsCommand(), a.callCommand(), a.logsCommand(), a.eventsCommand(),
@@ -133,44 +134,45 @@ func (a *app) root() *cobra.Command {
 		a.nodesCommand(), a.drainCommand(), a.cordonCommand(), a.uncordonCommand(), a.controllersCommand(),
 		backup, a.restoreCommand(), a.schemaCommand(), a.versionCommand())
 	root.SetHelpCommand(a.helpCommand())
-	a.checked(root)
+	a.deferArgChecks(root)
 	root.SetFlagErrorFunc(a.flagError)
 	root.SetVersionTemplate("mcpfleet {{.Version}}\n")
 	root.InitDefaultCompletionCmd()
 	envflag.Document(flags)
-	document(root)
-	backupOutput() // a file is no variable's business
+	documentVariables(root)
+	backupOutput() // after documentVariables, because this flag has no variable
 	return root
 }
 
-// document names the variables of the flags of all commands below.
-func document(parent *cobra.Command) {
+// documentVariables adds the names of environment variables to the flags of all
+// commands below parent.
+func documentVariables(parent *cobra.Command) {
 	for _, c := range parent.Commands() {
 		if c.Name() != "completion" {
 			envflag.Document(c.Flags())
-			document(c)
+			documentVariables(c)
 		}
 	}
 }
 
-// asking makes the RunE of a command that asks the controller. A signal ends
-// it; a second one does so at once.
-func (a *app) asking(ask func(ctx context.Context, client *api.Client, args []string) error) func(*cobra.Command, []string) error {
+// withClient returns the RunE of a command that sends requests to a controller.
+// A signal cancels its context, and a second one kills the process.
+func (a *app) withClient(run func(ctx context.Context, client *api.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		defer context.AfterFunc(ctx, stop)()
 		client, err := a.client()
 		if err != nil {
-			a.understood = false
+			a.usageOK = false
 			return err
 		}
-		return ask(ctx, client, args)
+		return run(ctx, client, args)
 	}
 }
 
-// json prints a value of the API.
-func (a *app) json(v any) error {
+// printJSON prints a value of the API as JSON.
+func (a *app) printJSON(v any) error {
 	enc := json.NewEncoder(a.Out)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
@@ -184,7 +186,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if a.output == formatJSON {
-				return a.json(map[string]string{"version": a.Version})
+				return a.printJSON(map[string]string{"version": a.Version})
 			}
 			fmt.Fprintln(a.Out, "mcpfleet", a.Version)
 			return nil
@@ -192,10 +194,10 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 }
 
-// completing offers the names of servers for the first argument, and those of
-// a server's tools for the second.
-func (a *app) completing(withTools bool) cobra.CompletionFunc {
-	return a.offering(func(ctx context.Context, client *api.Client, args []string) []string {
+// completeServer completes the first argument with the names of servers and, if
+// withTools is set, the second one with the names of that server's tools.
+func (a *app) completeServer(withTools bool) cobra.CompletionFunc {
+	return a.completion(func(ctx context.Context, client *api.Client, args []string) []string {
 		switch {
 		case len(args) == 0:
 			return serverNames(ctx, client)
@@ -206,16 +208,16 @@ func (a *app) completing(withTools bool) cobra.CompletionFunc {
 	})
 }
 
-// completingAll offers the names of servers for every argument.
-func (a *app) completingAll() cobra.CompletionFunc {
-	return a.offering(func(ctx context.Context, client *api.Client, args []string) []string {
+// completeServers completes every argument with the names of servers.
+func (a *app) completeServers() cobra.CompletionFunc {
+	return a.completion(func(ctx context.Context, client *api.Client, args []string) []string {
 		return slices.DeleteFunc(serverNames(ctx, client), func(n string) bool { return slices.Contains(args, n) })
 	})
 }
 
-// completingNodes offers the names of workers for the first argument.
-func (a *app) completingNodes() cobra.CompletionFunc {
-	return a.offering(func(ctx context.Context, client *api.Client, args []string) []string {
+// completeNode completes the first argument with the names of workers.
+func (a *app) completeNode() cobra.CompletionFunc {
+	return a.completion(func(ctx context.Context, client *api.Client, args []string) []string {
 		if len(args) > 0 {
 			return nil
 		}
@@ -223,9 +225,9 @@ func (a *app) completingNodes() cobra.CompletionFunc {
 	})
 }
 
-func (a *app) offering(names func(context.Context, *api.Client, []string) []string) cobra.CompletionFunc {
+func (a *app) completion(names func(context.Context, *api.Client, []string) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		ctx, cancel := context.WithTimeout(context.Background(), completionPatience)
+		ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
 		defer cancel()
 		if err := envflag.Apply(cmd.Flags(), a.Lookup); err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp

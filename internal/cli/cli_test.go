@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// controller answers as a small fleet would.
+// controller serves the answers of a small fleet.
 func controller(t *testing.T) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -85,7 +85,7 @@ func TestCommands(t *testing.T) {
 		{name: "nodes", args: "nodes", out: "" +
 			"NODE  ROLE    STATE  RUNTIME  ZONE  REPLICAS  CPUS   MEMORY          ADDRESS      PID\n" +
 			"n1    worker  READY  podman   -     2         0.5/4  512MiB/8192MiB  127.0.0.1:9  7\n"},
-		{name: "tools", args: "tools", err: "the tools of gone are not known: never was ready", out: "" +
+		{name: "tools", args: "tools", err: "the tools of gone are not known yet: never was ready", out: "" +
 			"TOOL  SERVER  DESCRIPTION\n" +
 			"echo  demo    Says it again.\n" +
 			"x__y  x       -\n"},
@@ -134,11 +134,11 @@ func TestCommands(t *testing.T) {
 		{name: "forgotten server to delete", args: "delete", code: 2, err: "SERVER is missing; the command is: mcpfleet delete SERVER..."},
 		{name: "forgotten server of logs", args: "logs -f", code: 2, err: "REPLICA or SERVER is missing; the command is: mcpfleet logs REPLICA|SERVER"},
 		{name: "forgotten file of a restore", args: "restore --data-dir x", code: 2, err: "FILE is missing; the command is: mcpfleet restore FILE --data-dir DIR"},
-		{name: "nothing to restore", args: "restore", code: 2, err: "2 things are wrong:\n  FILE is missing; the command is: mcpfleet restore FILE --data-dir DIR\n  --data-dir is needed"},
-		{name: "the command line wins over a variable", args: "apply /none/a.yaml", env: map[string]string{"MCPFLEET_FILE": "/none/b.yaml"}, code: 1, err: "read the fleet file: open /none/a.yaml"},
+		{name: "nothing to restore", args: "restore", code: 2, err: "2 problems:\n  FILE is missing; the command is: mcpfleet restore FILE --data-dir DIR\n  --data-dir is missing"},
+		{name: "the command line takes precedence over a variable", args: "apply /none/a.yaml", env: map[string]string{"MCPFLEET_FILE": "/none/b.yaml"}, code: 1, err: "read the fleet file: open /none/a.yaml"},
 		{name: "a word too many", args: "status demo gone", code: 2, err: `unexpected argument "gone"; the command is: mcpfleet status [SERVER]`},
 		{name: "a word too many for none", args: "nodes n1", code: 2, err: `unexpected argument "n1"; the command is: mcpfleet nodes`},
-		{name: "all that is wrong", args: "logs demo two --taill 3 --tail x --address ftp://x -o xml", env: map[string]string{"MCPFLEET_FOLLOW": "maybe"}, code: 2, err: `6 things are wrong:
+		{name: "all problems at once", args: "logs demo two --taill 3 --tail x --address ftp://x -o xml", env: map[string]string{"MCPFLEET_FOLLOW": "maybe"}, code: 2, err: `6 problems:
   unknown flag: --taill for "mcpfleet logs"; did you mean "--tail"?
   --tail: "x" is not valid (int)
   environment variable MCPFLEET_FOLLOW: "maybe" is not valid for --follow (bool)
@@ -146,19 +146,19 @@ func TestCommands(t *testing.T) {
   unexpected argument "two"; the command is: mcpfleet logs REPLICA|SERVER
   --address: controller address "ftp://x" is not like http://host:port
 See mcpfleet logs --help.`},
-		{name: "wrong without a wrong flag", args: "events now --limit -1 -o xml", code: 2, err: `3 things are wrong:
+		{name: "problems without a wrong flag", args: "events now --limit -1 -o xml", code: 2, err: `3 problems:
   --output must be table or json, not "xml"
   unexpected argument "now"; the command is: mcpfleet events
   --limit must not be negative`},
 		{name: "unknown format", args: "status -o yaml", code: 2, err: `--output must be table or json, not "yaml"`},
 		{name: "up with a file", args: "up /no/such/fleet.yaml", code: 1, err: "fleet file: open /no/such/fleet.yaml: no such file or directory"},
 		{name: "up with the same file twice", args: "up -c /no/such/fleet.yaml /no/such/fleet.yaml", code: 1, err: "fleet file: open /no/such/fleet.yaml: no such file or directory"},
-		{name: "up with two files", args: "up a.yaml --config b.yaml", code: 2, err: "two fleet files are given, a.yaml and --config b.yaml: take one"},
+		{name: "up with two files", args: "up a.yaml --config b.yaml", code: 2, err: "there are two fleet files, a.yaml and --config b.yaml: pass only one"},
 		{name: "bad variable", args: "up", env: map[string]string{"MCPFLEET_WORKERS": "x"}, code: 2, err: `environment variable MCPFLEET_WORKERS: "x" is not valid for --workers (int)`},
 		{name: "bad address", args: "status --address=ftp://x", code: 2, err: `--address: controller address "ftp://x" is not like http://host:port`},
-		{name: "all that is wrong with up", args: "up a.yaml --config b.yaml --workers 0 --controllers=-1 --http x --memry 4g", code: 2, err: `5 things are wrong:
+		{name: "all problems of up", args: "up a.yaml --config b.yaml --workers 0 --controllers=-1 --http x --memry 4g", code: 2, err: `5 problems:
   unknown flag: --memry for "mcpfleet up"; did you mean "--memory"?
-  two fleet files are given, a.yaml and --config b.yaml: take one
+  there are two fleet files, a.yaml and --config b.yaml: pass only one
   --workers must be between 1 and 64, not 0
   --controllers must be between 1 and 9, not -1
   --http must be host:port: address x: missing port in address
@@ -197,8 +197,8 @@ See mcpfleet up --help.`},
 	}
 }
 
-// The table has the beginning of a long reason and the last line that it
-// quotes; a server that is asked for alone is told whole.
+// The table shows the beginning of a long reason and the last line that it
+// quotes. The status of a single server has the whole reason.
 func TestStatusOfALongReason(t *testing.T) {
 	banner := strings.Repeat("banner ", 40)
 	f := newFakeAPI(t).on("GET /api/v1/replicas", 200, `{"replicas":[]}`).on("GET /api/v1/nodes", 200, `{"nodes":[]}`).
@@ -237,7 +237,7 @@ func TestJSONIsTheAPIs(t *testing.T) {
 }
 
 // A command that waits for an answer ends with its context.
-func TestAskingEnds(t *testing.T) {
+func TestRequestEnds(t *testing.T) {
 	asked, release := make(chan struct{}), make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		close(asked)

@@ -14,17 +14,17 @@ import (
 func (a *app) controllersCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "controllers",
-		Short: "Show and change which controllers the cluster has",
+		Short: "Show and change the controllers of the cluster",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
 		&cobra.Command{
 			Use:   "list",
-			Short: "Show the controllers, and who votes and leads",
+			Short: "List the controllers with their roles and state",
 			Args:  cobra.NoArgs,
-			RunE: a.asking(func(ctx context.Context, client *api.Client, _ []string) error {
-				ctx, cancel := reading(ctx)
+			RunE: a.withClient(func(ctx context.Context, client *api.Client, _ []string) error {
+				ctx, cancel := withReadTimeout(ctx)
 				defer cancel()
 				controllers, err := client.Controllers(ctx)
 				if err != nil {
@@ -35,7 +35,7 @@ func (a *app) controllersCommand() *cobra.Command {
 		},
 		&cobra.Command{
 			Use:   "remove NAME",
-			Short: "Take a controller, by name or id, out of the cluster for good",
+			Short: "Remove a controller, by name or id, from the cluster for good",
 			Args:  cobra.ExactArgs(1),
 			RunE:  a.changeControllers((*api.Client).RemoveController),
 		},
@@ -50,10 +50,10 @@ func (a *app) controllersCommand() *cobra.Command {
 }
 
 func (a *app) changeControllers(do func(*api.Client, context.Context, string) (api.Controllers, error)) func(*cobra.Command, []string) error {
-	return a.asking(func(ctx context.Context, client *api.Client, args []string) error {
+	return a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
 		controllers, err := do(client, ctx, args[0])
 		if err != nil {
-			return written(err)
+			return writeError(err)
 		}
 		return a.showControllers(controllers)
 	})
@@ -61,7 +61,7 @@ func (a *app) changeControllers(do func(*api.Client, context.Context, string) (a
 
 func (a *app) showControllers(c api.Controllers) error {
 	if a.output == formatJSON {
-		return a.json(c)
+		return a.printJSON(c)
 	}
 	t := newTable(a.Out, "CONTROLLER", "ROLE", "STATE", "HTTP", "RAFT", "VERSION", "ID")
 	led := false
@@ -85,7 +85,7 @@ func (a *app) showControllers(c api.Controllers) error {
 	}
 	switch {
 	case c.Cluster == "":
-		fmt.Fprintf(a.Err, "mcpfleet: the cluster is not founded yet\n")
+		fmt.Fprintf(a.Err, "mcpfleet: the cluster has not been founded yet\n")
 	case !led:
 		fmt.Fprintf(a.Err, "mcpfleet: there is no leader now: nothing can be changed until a majority of the voters is back\n")
 	}

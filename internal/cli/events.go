@@ -22,25 +22,25 @@ func (a *app) eventsCommand() *cobra.Command {
 		Use:   "events",
 		Short: "Show what happened in the fleet, oldest first",
 		Args:  cobra.NoArgs,
-		RunE: a.asking(func(ctx context.Context, client *api.Client, _ []string) error {
+		RunE: a.withClient(func(ctx context.Context, client *api.Client, _ []string) error {
 			o.Server = fleet.ServerName(server)
 			if follow {
 				return a.followEvents(ctx, client, o)
 			}
-			ctx, cancel := reading(ctx)
+			ctx, cancel := withReadTimeout(ctx)
 			defer cancel()
 			events, err := client.Events(ctx, o)
 			if err != nil {
 				return err
 			}
 			if a.output == formatJSON {
-				return a.json(events)
+				return a.printJSON(events)
 			}
 			if events.Gap {
-				a.gap()
+				a.warnGap()
 			}
 			for _, e := range events.Events {
-				if err := a.event(e); err != nil {
+				if err := a.printEvent(e); err != nil {
 					return err
 				}
 			}
@@ -53,18 +53,18 @@ func (a *app) eventsCommand() *cobra.Command {
 		}
 		return nil
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the events to come")
-	cmd.Flags().StringVar(&o.Since, "since", "", "only what came after the event with this id")
-	cmd.Flags().StringVar(&server, "server", "", "only what happened to this server")
-	cmd.Flags().StringSliceVar(&o.Kinds, "kind", nil, "only events of this kind; repeated or with commas")
-	cmd.Flags().IntVar(&o.Limit, "limit", 0, "only so many of the newest; 0 for 1000, or for all since an id")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "keep showing new events")
+	cmd.Flags().StringVar(&o.Since, "since", "", "only events after the one with this id")
+	cmd.Flags().StringVar(&server, "server", "", "only events of this server")
+	cmd.Flags().StringSliceVar(&o.Kinds, "kind", nil, "only events of this kind; comma-separated or repeated")
+	cmd.Flags().IntVar(&o.Limit, "limit", 0, "only this many of the newest events; 0 for 1000, or with --since for all")
 	return cmd
 }
 
 func (a *app) followEvents(ctx context.Context, client *api.Client, o api.EventOptions) error {
-	// A controller that never answers is an error; one that is gone for a
-	// while is waited for.
-	first, cancel := reading(ctx)
+	// A controller that never answers is an error. Later on, FollowEvents waits
+	// for one that is gone for a while.
+	first, cancel := withReadTimeout(ctx)
 	defer cancel()
 	if _, err := client.Events(first, api.EventOptions{Limit: 1, Server: o.Server, Kinds: o.Kinds}); err != nil {
 		return err
@@ -73,11 +73,11 @@ func (a *app) followEvents(ctx context.Context, client *api.Client, o api.EventO
 	defer stop(nil)
 	err := client.FollowEvents(ctx, o, func(e api.Event) {
 		if e.Kind == api.EventGap && e.ID == "" && a.output != formatJSON {
-			a.gap()
+			a.warnGap()
 			return
 		}
-		if err := a.event(e); err != nil {
-			stop(err) // nobody reads any more
+		if err := a.printEvent(e); err != nil {
+			stop(err) // stdout has lost its reader
 		}
 	})
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
@@ -86,12 +86,12 @@ func (a *app) followEvents(ctx context.Context, client *api.Client, o api.EventO
 	return err
 }
 
-func (a *app) gap() {
-	fmt.Fprintln(a.Err, "mcpfleet: events may be missing before these: the id asked for is not known here")
+func (a *app) warnGap() {
+	fmt.Fprintln(a.Err, "mcpfleet: events may be missing here: the controller does not know the id to start after")
 }
 
-// event prints one: a line, or a line of JSON.
-func (a *app) event(e api.Event) error {
+// printEvent prints an event as one line of text or JSON.
+func (a *app) printEvent(e api.Event) error {
 	if a.output == formatJSON {
 		enc := json.NewEncoder(a.Out)
 		enc.SetEscapeHTML(false)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// syncedWriter can be read while it is written, and tells of each line.
+// syncedWriter can be read while it is written. It signals each line on lines.
 type syncedWriter struct {
 	mu    sync.Mutex
 	text  strings.Builder
@@ -34,8 +34,7 @@ func (w *syncedWriter) String() string {
 	return w.text.String()
 }
 
-// Following goes on where it was when a controller is gone for a while, until
-// it is told to stop.
+// Following continues where it stopped when a controller was gone for a while.
 func TestEventsFollowed(t *testing.T) {
 	var mu sync.Mutex
 	var since []string
@@ -95,7 +94,8 @@ func TestEventsFollowed(t *testing.T) {
 	}
 }
 
-// A wrong address is an error, not a wait.
+// A wrong address is an error. The command does not wait for a controller there.
+
 func TestEventsOfNobody(t *testing.T) {
 	execute(t, refusing(t), "", "events", "-f").wants(t, 1, "", "connection refused")
 }

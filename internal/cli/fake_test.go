@@ -11,12 +11,12 @@ import (
 	"testing"
 )
 
-// fakeAPI answers what a test has written down, and notes what it was asked.
+// fakeAPI gives the answers that a test has set, and records the requests.
 type fakeAPI struct {
 	URL string
 
 	mu      sync.Mutex
-	answers map[string][]answer // by method, path and query; the last one stays
+	answers map[string][]answer // by method, path and query; the last one is repeated
 	asked   []string
 }
 
@@ -68,7 +68,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"detail":"no answer to %s","code":"not_found"}`, request)
 		return
 	}
-	if list[0].status == 0 { // dies
+	if list[0].status == 0 { // the connection breaks
 		panic(http.ErrAbortHandler)
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -76,7 +76,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, list[0].body)
 }
 
-// writes returns the requests that were no GET.
+// writes returns the requests other than GET.
 func (f *fakeAPI) writes() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -110,7 +110,8 @@ func execute(t *testing.T, at, in string, args ...string) ran {
 	return ran{out.String(), stderr.String(), err, ExitCode(err)}
 }
 
-// wants compares an outcome; err is a part of the error, or of stderr.
+// wants compares an outcome. err is a part of stderr or of the error.
+
 func (r ran) wants(t *testing.T, code int, out, err string) {
 	t.Helper()
 	if r.code != code {

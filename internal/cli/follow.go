@@ -16,36 +16,36 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// followPeriod is how often the replicas that are followed are looked for.
+// followPeriod is how often the list of replicas is read.
 const followPeriod = 500 * time.Millisecond
 
-// follower shows what the replicas of a server write to stderr, for as long as
-// the server exists: replicas that come later join, and a controller that
-// cannot be reached for a while is asked again. With only set it follows one
-// replica until that has ended.
+// follower shows what the replicas of a server write to stderr, as long as the
+// server exists. New replicas are included, and a controller that cannot be
+// reached is asked again. If only is set, the follower shows one replica until
+// that has ended.
 type follower struct {
 	*app
 	client *api.Client
 	server fleet.ServerName
 	only   fleet.ReplicaID
-	tail   int // of the replicas that are there at first
+	tail   int // number of old lines of replicas that exist at the start
 	show   *lines
 
-	began bool
-	known map[fleet.ReplicaID]*tailed
-	said  string // the last thing said about why nothing comes
+	polled   bool
+	known    map[fleet.ReplicaID]*tailed
+	reported string // the last reason reported for showing no lines
 }
 
 // tailed is a replica whose lines are shown.
 type tailed struct {
-	over bool // nothing of it is left to show
+	finished bool // nothing of it is left to show
 
-	mu     sync.Mutex
-	open   bool      // a stream of its lines is
-	whole  bool      // the last stream ended because the replica had
-	last   time.Time // of the last line shown
-	text   string    // that line
-	failed error     // of showing lines: nobody reads any more
+	mu       sync.Mutex
+	open     bool      // a stream of its lines is
+	complete bool      // the last stream ended because the replica had
+	last     time.Time // of the last line shown
+	text     string    // that line
+	failed   error     // of showing lines: nobody reads any more
 }
 
 // run follows until ctx ends, which is no error, or there is nothing left to
@@ -58,14 +58,14 @@ func (f *follower) run(ctx context.Context) error {
 	tick := time.NewTicker(followPeriod)
 	defer tick.Stop()
 	for {
-		done, err := f.look(ctx, &streams)
+		done, err := f.poll(ctx, &streams)
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case err != nil && (!f.began || refused(err)):
+		case err != nil && (!f.polled || refused(err)):
 			return err
 		case err != nil:
-			f.say("the controllers cannot be asked, still trying: " + err.Error())
+			f.report("cannot reach a controller, still trying: " + err.Error())
 		case done:
 			return nil
 		}
@@ -82,22 +82,23 @@ func (f *follower) run(ctx context.Context) error {
 	}
 }
 
-// refused reports whether a controller answered that asking again is no use.
+// refused reports whether a controller refused the request for good, so that
+// repeating it is of no use.
 func refused(err error) bool {
 	answer, ok := errors.AsType[*api.Error](err)
 	return ok && answer.Status < http.StatusInternalServerError
 }
 
-// look opens a stream for each replica that has none, and shows what is left of
-// those that have ended. It reports whether nothing can follow.
-func (f *follower) look(ctx context.Context, streams *sync.WaitGroup) (done bool, err error) {
-	asking, cancel := reading(ctx)
+// poll opens a stream for each replica without one, and shows the remaining
+// lines of replicas that have ended. done means that no more lines can come.
+func (f *follower) poll(ctx context.Context, streams *sync.WaitGroup) (done bool, err error) {
+	readCtx, cancel := withReadTimeout(ctx)
 	defer cancel()
-	replicas, err := f.client.Replicas(asking)
+	replicas, err := f.client.Replicas(readCtx)
 	if err != nil {
 		return false, err
 	}
-	listed, err := f.client.List(asking, api.ReadOptions{Stale: true}) // there may be no leader for a while
+	listed, err := f.client.List(readCtx, api.ReadOptions{Stale: true}) // there may be no leader for a while
 	if err != nil {
 		return false, err
 	}
@@ -105,15 +106,15 @@ func (f *follower) look(ctx context.Context, streams *sync.WaitGroup) (done bool
 	at := slices.IndexFunc(servers, func(s api.Server) bool { return s.Name == f.server })
 	if at < 0 {
 		// A controller that has just started may not know the server yet.
-		_, err := f.client.GetServer(asking, f.server, api.ReadOptions{})
+		_, err := f.client.GetServer(readCtx, f.server, api.ReadOptions{})
 		if !isCode(err, api.CodeUnknownServer) {
 			return false, err
 		}
-		f.say(string(f.server) + " was removed")
+		f.report(string(f.server) + " was removed")
 		return !f.streaming(), nil
 	}
-	first := !f.began
-	f.began = true
+	first := !f.polled
+	f.polled = true
 	running := map[fleet.ReplicaID]bool{}
 	for _, r := range replicas {
 		if r.Server != f.server || f.only != "" && r.ID != f.only {
@@ -125,7 +126,7 @@ func (f *follower) look(ctx context.Context, streams *sync.WaitGroup) (done bool
 			t = &tailed{}
 			f.known[r.ID] = t
 		}
-		if t.begin() {
+		if t.startStream() {
 			tail := 0
 			if first {
 				tail = f.tail
@@ -133,41 +134,42 @@ func (f *follower) look(ctx context.Context, streams *sync.WaitGroup) (done bool
 			streams.Go(func() { f.stream(ctx, r.ID, t, tail) })
 		}
 	}
-	f.ends(&servers[at], running, first)
+	f.showEnded(&servers[at], running, first)
 	if f.only != "" {
 		t := f.known[f.only]
-		return t == nil || t.over || t.ended() || !running[f.only] && !t.streaming(), nil
+		return t == nil || t.finished || t.ended() || !running[f.only] && !t.streaming(), nil
 	}
 	if len(running) == 0 && !f.streaming() {
 		why := fmt.Sprintf("%s has no replica now, waiting for one: it is %s", f.server, servers[at].State)
 		if servers[at].Reason != "" {
 			why += ": " + progress.OneLine(servers[at].Reason)
 		}
-		f.say(why)
+		f.report(why)
 	} else {
-		f.said = ""
+		f.reported = ""
 	}
 	return false, nil
 }
 
-// ends shows what is left of replicas that have ended since the last look, with
-// the reason. At first it shows the last one, if none runs.
-func (f *follower) ends(s *api.Server, running map[fleet.ReplicaID]bool, first bool) {
+// showEnded shows the remaining lines of replicas that have ended since the last
+// poll, and why they ended. On the first poll it shows the last replica that
+// ended, if no replica runs.
+func (f *follower) showEnded(s *api.Server, running map[fleet.ReplicaID]bool, first bool) {
 	for i, e := range slices.Backward(s.LastEnded) { // the oldest first
 		t := f.known[e.ID]
 		switch {
-		case f.only != "" && e.ID != f.only, t != nil && (t.over || t.streaming()):
+		case f.only != "" && e.ID != f.only, t != nil && (t.finished || t.streaming()):
 			continue
 		case t == nil:
 			t = &tailed{}
 			f.known[e.ID] = t
 			if first && (len(running) > 0 || i > 0) && f.only == "" {
-				t.over = true
+				t.finished = true
 				continue
 			}
 		}
-		t.over = true
-		left := t.after(e.Log)
+		t.finished = true
+		left := t.unshown(e.Log)
 		if first && f.tail > 0 {
 			left = left[max(0, len(left)-f.tail):]
 		}
@@ -181,10 +183,10 @@ func (f *follower) ends(s *api.Server, running map[fleet.ReplicaID]bool, first b
 	}
 }
 
-// say tells once on stderr why nothing comes.
-func (f *follower) say(why string) {
-	if kind, _, _ := strings.Cut(why, ": "); f.said != kind {
-		f.said = kind
+// report prints to stderr why there are no lines, once per reason.
+func (f *follower) report(why string) {
+	if kind, _, _ := strings.Cut(why, ": "); f.reported != kind {
+		f.reported = kind
 		fmt.Fprintln(f.Err, "mcpfleet: "+progress.Printable(why))
 	}
 }
@@ -198,32 +200,33 @@ func (f *follower) streaming() bool {
 	return false
 }
 
-// stream shows a replica's lines until it ends or the connection does. Lines
-// that were shown before come again and are dropped.
+// stream shows a replica's lines until the replica or the connection ends. The
+// controller sends old lines again, and those shown before are dropped.
 func (f *follower) stream(ctx context.Context, id fleet.ReplicaID, t *tailed, tail int) {
-	w := &stampedWriter{id: id, to: f.show, tailed: t, before: t.shownUntil()}
+	w := &stampedWriter{id: id, to: f.show, tailed: t, before: t.lastShown()}
 	err := f.client.Logs(ctx, id, api.LogOptions{Tail: tail, Follow: true, Timestamps: true}, w)
 	if err == nil {
 		err = w.end()
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.open, t.whole = false, err == nil
+	t.open, t.complete = false, err == nil
 }
 
-// begin reports whether a stream is to be opened, and counts it as open.
-func (t *tailed) begin() bool {
+// startStream reports whether the caller must open a stream, and marks it as
+// open.
+func (t *tailed) startStream() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.over || t.open || t.whole {
+	if t.finished || t.open || t.complete {
 		return false
 	}
 	t.open = true
 	return true
 }
 
-// shownUntil returns the time of the last line shown.
-func (t *tailed) shownUntil() time.Time {
+// lastShown returns the time of the last line shown.
+func (t *tailed) lastShown() time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.last
@@ -235,11 +238,11 @@ func (t *tailed) streaming() bool {
 	return t.open
 }
 
-// ended reports whether all lines were shown.
+// ended reports whether all lines have been shown.
 func (t *tailed) ended() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.whole
+	return t.complete
 }
 
 func (t *tailed) err() error {
@@ -254,12 +257,13 @@ func (t *tailed) fail(err error) {
 	t.failed = err
 }
 
-// after returns the kept lines of an ended replica that were not shown. They
-// have no times: those up to the last one shown count as shown.
-func (t *tailed) after(log []string) []string {
+// unshown returns the lines in the log of an ended replica that have not been
+// shown. The lines have no times, so those up to the last occurrence of the
+// last line shown count as shown.
+func (t *tailed) unshown(log []string) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.whole {
+	if t.complete {
 		return nil
 	}
 	for i, line := range slices.Backward(log) {
@@ -270,13 +274,13 @@ func (t *tailed) after(log []string) []string {
 	return log
 }
 
-// stampedWriter splits a log whose lines begin with their times, and shows the
-// lines that are later than those of the streams before. What was kept of a
-// replica that has ended comes without times.
+// stampedWriter splits a log into lines that begin with their times, and shows
+// those that are newer than the lines of earlier streams. The log of an ended
+// replica has no times.
 type stampedWriter struct {
 	id     fleet.ReplicaID
 	to     *lines
-	before time.Time // of the last line that an earlier stream has shown
+	before time.Time // of the last line that earlier streams have shown
 	buf    []byte
 	kept   []string // lines without a time
 	*tailed
@@ -296,14 +300,14 @@ func (w *stampedWriter) Write(b []byte) (int, error) {
 	}
 }
 
-// end shows what waited for the end of the stream.
+// end shows the lines that had to wait for the end of the stream.
 func (w *stampedWriter) end() error {
 	if len(w.buf) > 0 {
 		if err := w.line(string(w.buf)); err != nil {
 			return err
 		}
 	}
-	for _, text := range w.after(w.kept) {
+	for _, text := range w.unshown(w.kept) {
 		if err := w.to.add(w.id, text); err != nil {
 			w.fail(err)
 			return err

@@ -16,14 +16,14 @@ import (
 // logWorld is a fleet with the server web, whose replicas come and go.
 type logWorld struct {
 	mu       sync.Mutex
-	down     bool                // nothing is answered
-	replicas []string            // that run
-	ended    []string            // in JSON, newest first
-	forgot   bool                // until it is asked for the server alone
-	removed  bool                // the server is
-	log      map[string][]string // with times, by replica
-	over     map[string]bool     // no line will follow
-	changed  chan struct{}       // closed when something is
+	down     bool                // connections break
+	replicas []string            // running replicas
+	ended    []string            // ended replicas in JSON, newest first
+	forgot   bool                // the list lacks the server until it is requested alone
+	removed  bool                // the server is removed
+	log      map[string][]string // lines with times, by replica
+	over     map[string]bool     // the log is complete
+	changed  chan struct{}       // closed by a change
 }
 
 func (w *logWorld) change(do func()) {
@@ -64,7 +64,7 @@ func (w *logWorld) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveLog follows a log until it is over or the world goes down.
+// serveLog follows a log until it is complete or the world goes down.
 func (w *logWorld) serveLog(rw http.ResponseWriter, r *http.Request, id string) {
 	rw.WriteHeader(http.StatusOK)
 	sent := 0
@@ -90,7 +90,7 @@ func (w *logWorld) serveLog(rw http.ResponseWriter, r *http.Request, id string) 
 	}
 }
 
-// lineChan passes on whole lines.
+// lineChan is a writer that sends whole lines on the channel.
 type lineChan chan string
 
 func (c lineChan) Write(b []byte) (int, error) {
@@ -129,8 +129,8 @@ func newLogWorld(t *testing.T) (*logWorld, func(args ...string) (out, stderr lin
 	}
 }
 
-// A server is followed over restarts, new replicas and a controller that is
-// gone for a while. No line comes twice, and none is missed.
+// A server is followed across restarts, new replicas and a controller that is
+// gone for a while. Every line is shown exactly once.
 func TestFollowServer(t *testing.T) {
 	w, run := newLogWorld(t)
 	w.replicas, w.log["web-1-a"] = []string{"web-1-a"}, []string{"2026-01-01T00:00:01Z one", "2026-01-01T00:00:02Z two"}
@@ -141,7 +141,7 @@ func TestFollowServer(t *testing.T) {
 	w.change(func() { w.log["web-1-a"] = append(w.log["web-1-a"], "2026-01-01T00:00:02.5Z two and a half") })
 	out.wants(t, "web-1-a  two and a half")
 	w.change(func() { w.down = true })
-	stderr.wants(t, "mcpfleet: the controllers cannot be asked, still trying: ")
+	stderr.wants(t, "mcpfleet: cannot reach a controller, still trying: ")
 	w.change(func() {
 		w.down, w.forgot, w.log["web-1-a"] = false, true, append(w.log["web-1-a"], "2026-01-01T00:00:03Z three")
 	})
@@ -152,22 +152,22 @@ func TestFollowServer(t *testing.T) {
 	})
 	out.wants(t, "web-1-b  another")
 
-	// One ends in order; one came and went between two looks.
+	// One replica ends in order. Another one started and ended between two polls.
 	w.change(func() {
 		w.over["web-1-a"], w.replicas = true, []string{"web-1-b"}
 		w.ended = append([]string{`{"id":"web-1-c","phase":"FAILED","reason":"exit code 7","log":["short","life"]}`,
 			`{"id":"web-1-a","phase":"STOPPED","reason":"moved","log":["two","two and a half","three"]}`}, w.ended...)
 	})
 	two := []string{<-stderr, <-stderr}
-	slices.Sort(two) // whose end is seen first is open
+	slices.Sort(two) // in either order
 	if want := []string{"mcpfleet: web-1-a is STOPPED: moved", "mcpfleet: web-1-c is FAILED: exit code 7"}; !slices.Equal(two, want) {
 		t.Errorf("stderr: %q, want %q", two, want)
 	}
 	out.wants(t, "web-1-c  short", "web-1-c  life")
 
-	// One ends while nobody can be asked.
+	// A replica ends while no controller can be reached.
 	w.change(func() { w.down = true })
-	stderr.wants(t, "mcpfleet: the controllers cannot be asked")
+	stderr.wants(t, "mcpfleet: cannot reach a controller")
 	w.change(func() {
 		w.down, w.replicas = false, nil
 		w.ended = append([]string{`{"id":"web-1-b","phase":"FAILED","reason":"gone","log":["another","last words"]}`}, w.ended...)
@@ -187,7 +187,7 @@ func TestFollowServer(t *testing.T) {
 	}
 }
 
-// A replica is followed until it has ended, and its lines are as they are.
+// A replica is followed until it has ended. Its lines have no prefix.
 func TestFollowReplica(t *testing.T) {
 	w, run := newLogWorld(t)
 	w.replicas, w.log["web-1-a"] = []string{"web-1-a", "web-1-b"}, []string{"2026-01-01T00:00:01Z one"}
@@ -202,7 +202,7 @@ func TestFollowReplica(t *testing.T) {
 	}
 }
 
-// Without a replica the end of the last one is shown, and then what comes.
+// Without a running replica, the end of the last one is shown, then new ones.
 func TestFollowServerThatFails(t *testing.T) {
 	w, run := newLogWorld(t)
 	w.ended = []string{`{"id":"web-1-b","phase":"FAILED","reason":"exit code 7","log":["no","key"]}`, `{"id":"web-1-a","phase":"FAILED","reason":"exit code 7","log":["older"]}`}
@@ -217,8 +217,8 @@ func TestFollowServerThatFails(t *testing.T) {
 	}
 }
 
-// A replica that ends just before its log is asked for has its kept lines there,
-// all with the time of its end. None is missed.
+// The log of a replica that ended just before it was read has the time of the
+// end on all lines. All are shown.
 func TestFollowLinesOfOneTime(t *testing.T) {
 	w, run := newLogWorld(t)
 	w.replicas, w.over["web-1-a"] = []string{"web-1-a"}, true
@@ -237,15 +237,15 @@ func TestFollowLinesOfOneTime(t *testing.T) {
 	}
 }
 
-// A replica that ends before its log is asked for again has only its kept lines
-// there, without times. Those that were shown do not come twice.
+// A replica that ended before its log was read again has a log without times.
+// Lines that were shown are not shown twice.
 func TestFollowAReplicaThatEndsMeanwhile(t *testing.T) {
 	w, run := newLogWorld(t)
 	w.replicas, w.log["web-1-a"] = []string{"web-1-a"}, []string{"2026-01-01T00:00:01Z one", "2026-01-01T00:00:02Z two"}
 	out, stderr, wait := run("logs", "-f", "web-1-a")
 	out.wants(t, "one", "two")
 	w.change(func() { w.down = true })
-	stderr.wants(t, "mcpfleet: the controllers cannot be asked, still trying: ")
+	stderr.wants(t, "mcpfleet: cannot reach a controller, still trying: ")
 	w.change(func() {
 		w.down, w.over["web-1-a"], w.log["web-1-a"] = false, true, []string{"- one", "- two", "- three"}
 	})

@@ -20,12 +20,12 @@ func (a *app) logsCommand() *cobra.Command {
 	var opts api.LogOptions
 	cmd := &cobra.Command{
 		Use:   "logs REPLICA|SERVER",
-		Short: "Show what a replica, or all of a server, wrote to stderr",
-		Long: `Show what a replica, or all of a server, wrote to stderr. With --follow a server is followed over restarts, and replicas that
-come later join; a replica is followed until it has ended.`,
+		Short: "Show the stderr of a replica, or of all replicas of a server",
+		Long: `Show the stderr of a replica, or of all replicas of a server. With --follow a server is followed across restarts, new replicas
+included; a replica is followed until it has ended.`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completing(false),
-		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
+		ValidArgsFunction: a.completeServer(false),
+		RunE: a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
 			return a.logs(ctx, client, args[0], opts)
 		}),
 	}
@@ -35,12 +35,12 @@ come later join; a replica is followed until it has ended.`,
 		}
 		return nil
 	}
-	cmd.Flags().BoolVarP(&opts.Follow, "follow", "f", false, "go on with the lines to come")
-	cmd.Flags().IntVar(&opts.Tail, "tail", 0, "only so many of the last lines; 0 for all that are kept")
+	cmd.Flags().BoolVarP(&opts.Follow, "follow", "f", false, "keep showing new lines")
+	cmd.Flags().IntVar(&opts.Tail, "tail", 0, "only this many of the last lines; 0 for all that are kept")
 	return cmd
 }
 
-// logLine is a line in JSON.
+// logLine is the JSON form of a line.
 type logLine struct {
 	Replica fleet.ReplicaID `json:"replica"`
 	Line    string          `json:"line"`
@@ -76,7 +76,7 @@ func (a *app) showLogs(ctx context.Context, client *api.Client, name string, opt
 		show.named = true
 		return logsOf(ctx, client, ofServer, opts, show)
 	}
-	// It has ended, or it is a server of which none is left.
+	// The name is an ended replica, or a server without replicas.
 	servers, err := client.Servers(ctx)
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (a *app) showLogs(ctx context.Context, client *api.Client, name string, opt
 			}
 		}
 		if string(s.Name) == name {
-			return fmt.Errorf("%s has no replica, and had none", name)
+			return fmt.Errorf("%s has no replicas and no logs of earlier ones", name)
 		}
 	}
 	return fmt.Errorf("there is no replica and no server named %q%s", name, nearServer(name, servers))
@@ -113,8 +113,8 @@ func (a *app) follow(ctx context.Context, client *api.Client, f *follower) error
 	return f.run(ctx)
 }
 
-// logsOf shows several replicas one after the other, each line with its
-// replica. One that ends meanwhile is no error.
+// logsOf shows the logs of several replicas, one after the other. A replica that
+// ends meanwhile is skipped.
 func logsOf(ctx context.Context, client *api.Client, ids []fleet.ReplicaID, opts api.LogOptions, show *lines) error {
 	for _, id := range ids {
 		w := &lineWriter{id: id, to: show}
@@ -129,11 +129,11 @@ func logsOf(ctx context.Context, client *api.Client, ids []fleet.ReplicaID, opts
 	return nil
 }
 
-// lines shows the lines of replicas: as they are, or in JSON. That is one
-// document, or one for each line where more may always come.
+// lines shows the lines of replicas as text or JSON. The JSON is one document,
+// or with stream one document per line.
 type lines struct {
 	app    *app
-	named  bool // each line with its replica
+	named  bool // lines begin with the replica
 	stream bool
 
 	mu  sync.Mutex
@@ -163,10 +163,10 @@ func (l *lines) end() error {
 	if l.app.output != formatJSON || l.stream {
 		return nil
 	}
-	return l.app.json(map[string][]logLine{"lines": append([]logLine{}, l.all...)})
+	return l.app.printJSON(map[string][]logLine{"lines": append([]logLine{}, l.all...)})
 }
 
-// lineWriter splits the log of one replica.
+// lineWriter splits the log of one replica into lines.
 type lineWriter struct {
 	id  fleet.ReplicaID
 	to  *lines

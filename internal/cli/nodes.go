@@ -19,15 +19,15 @@ func (a *app) nodesCommand() *cobra.Command {
 		Use:   "nodes",
 		Short: "Show the controllers and workers",
 		Args:  cobra.NoArgs,
-		RunE: a.asking(func(ctx context.Context, client *api.Client, _ []string) error {
-			ctx, cancel := reading(ctx)
+		RunE: a.withClient(func(ctx context.Context, client *api.Client, _ []string) error {
+			ctx, cancel := withReadTimeout(ctx)
 			defer cancel()
 			nodes, err := client.Nodes(ctx)
 			if err != nil {
 				return err
 			}
 			if a.output == formatJSON {
-				return a.json(api.Nodes{Nodes: nodes})
+				return a.printJSON(api.Nodes{Nodes: nodes})
 			}
 			columns := []any{"NODE", "ROLE", "STATE", "RUNTIME", "ZONE", "REPLICAS", "CPUS", "MEMORY", "ADDRESS", "PID"}
 			reasons := slices.ContainsFunc(nodes, func(n api.Node) bool { return n.Reason != "" })
@@ -41,8 +41,8 @@ func (a *app) nodesCommand() *cobra.Command {
 					address = n.HTTP
 				}
 				cells := []any{n.Name, n.Role, stateText(&n), runtimesText(&n), n.Zone, n.Replicas,
-					used(n.Allocated.CPUs, n.Capacity.CPUs, func(f float64) string { return fmt.Sprintf("%g", f) }),
-					used(n.Allocated.Memory, n.Capacity.Memory, bytesText), address, n.PID}
+					shareText(n.Allocated.CPUs, n.Capacity.CPUs, func(f float64) string { return fmt.Sprintf("%g", f) }),
+					shareText(n.Allocated.Memory, n.Capacity.Memory, bytesText), address, n.PID}
 				if reasons {
 					cells = append(cells, n.Reason)
 				}
@@ -53,8 +53,8 @@ func (a *app) nodesCommand() *cobra.Command {
 	}
 }
 
-// runtimesText is what a worker offers, as one word. A controller of the version
-// before tells it in Runtime alone.
+// runtimesText returns the runtimes that a worker offers, as one word. A
+// controller of the previous version sets only Runtime.
 func runtimesText(n *api.Node) string {
 	if len(n.Runtimes) == 0 {
 		return n.Runtime
@@ -62,7 +62,7 @@ func runtimesText(n *api.Node) string {
 	return strings.Join(n.Runtimes, ",")
 }
 
-// stateText is the state of a node, with what operators want of it.
+// stateText returns the state of a node, and whether it is cordoned or drained.
 func stateText(n *api.Node) string {
 	parts := []string{n.State}
 	if n.Leader {
@@ -80,27 +80,27 @@ func stateText(n *api.Node) string {
 }
 
 func (a *app) drainCommand() *cobra.Command {
-	var w waiting
+	var w waitFlags
 	var o api.WriteOptions
 	var deadline time.Duration
 	cmd := &cobra.Command{
 		Use:   "drain NODE",
-		Short: "Move all replicas off a node, new before old, and place no new ones there",
-		Long: `Move all replicas off a node, new before old, and place no new ones there. What still runs there at the deadline is stopped.
-The node stays cordoned until uncordon.`,
+		Short: "Move all replicas off a node, and place no new ones there",
+		Long: `Move all replicas off a node, and place no new ones there. Each replica is stopped once its replacement is ready.
+Replicas that are left at the deadline are stopped. The node stays cordoned until it is uncordoned.`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completingNodes(),
-		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
+		ValidArgsFunction: a.completeNode(),
+		RunE: a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
 			node := fleet.NodeID(args[0])
 			done, err := client.Drain(ctx, node, deadline, o)
 			if err != nil {
-				return written(err)
+				return writeError(err)
 			}
-			if err := a.outcome(done, done.Changes, done.Effect); err != nil || !w.wait || o.DryRun {
+			if err := a.printOutcome(done, done.Changes, done.Effect); err != nil || !w.wait || o.DryRun {
 				return err
 			}
 			timeout := w.timeout
-			if timeout == 0 { // replicas have a while to stop, too
+			if timeout == 0 { // replicas also need a while to stop
 				timeout = time.Minute
 				if done.DrainUntil != nil {
 					timeout += time.Until(*done.DrainUntil)
@@ -115,19 +115,19 @@ The node stays cordoned until uncordon.`,
 		}
 		return nil
 	}
-	cmd.Flags().DurationVar(&deadline, "deadline", 0, "when what still runs there is stopped; 0 for 10m")
+	cmd.Flags().DurationVar(&deadline, "deadline", 0, "stop the replicas that are left after this long; 0 for 10m")
 	dryRunFlag(cmd, &o)
-	cmd.Flags().BoolVar(&w.wait, "wait", false, "wait until nothing runs there")
+	cmd.Flags().BoolVar(&w.wait, "wait", false, "wait until the node runs nothing")
 	cmd.Flags().DurationVar(&w.timeout, "timeout", 0, "how long --wait waits; 0 for a minute longer than the deadline")
 	return cmd
 }
 
 func (a *app) cordonCommand() *cobra.Command {
-	return a.nodeCommand("cordon NODE", "Place nothing new on a node", (*api.Client).Cordon)
+	return a.nodeCommand("cordon NODE", "Place no new replicas on a node", (*api.Client).Cordon)
 }
 
 func (a *app) uncordonCommand() *cobra.Command {
-	return a.nodeCommand("uncordon NODE", "Make a cordoned or drained node an ordinary one again", (*api.Client).Uncordon)
+	return a.nodeCommand("uncordon NODE", "Use a cordoned or drained node again", (*api.Client).Uncordon)
 }
 
 func (a *app) nodeCommand(use, short string, do func(*api.Client, context.Context, fleet.NodeID, api.WriteOptions) (api.NodeWritten, error)) *cobra.Command {
@@ -136,13 +136,13 @@ func (a *app) nodeCommand(use, short string, do func(*api.Client, context.Contex
 		Use:               use,
 		Short:             short,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completingNodes(),
-		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
+		ValidArgsFunction: a.completeNode(),
+		RunE: a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
 			done, err := do(client, ctx, fleet.NodeID(args[0]), o)
 			if err != nil {
-				return written(err)
+				return writeError(err)
 			}
-			return a.outcome(done, done.Changes, done.Effect)
+			return a.printOutcome(done, done.Changes, done.Effect)
 		}),
 	}
 	dryRunFlag(cmd, &o)

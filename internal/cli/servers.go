@@ -21,14 +21,14 @@ import (
 func (a *app) getCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "get [SERVER]",
-		Short: "Show what is deployed",
-		Long: `Show what is deployed, with secrets masked. With -o yaml it is a fleet file for apply, which takes what -o json prints, too:
-a masked secret that is applied keeps the value that is stored.`,
+		Short: "Show the deployed servers",
+		Long: `Show the deployed servers, with secrets masked. apply takes the output of -o yaml, which is a fleet file, and that of -o json.
+Applying a masked secret keeps the stored value.`,
 		Annotations:       map[string]string{moreFormats: formatYAML},
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completing(false),
-		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
-			ctx, cancel := reading(ctx)
+		ValidArgsFunction: a.completeServer(false),
+		RunE: a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
+			ctx, cancel := withReadTimeout(ctx)
 			defer cancel()
 			if len(args) == 1 {
 				s, err := client.GetServer(ctx, fleet.ServerName(args[0]), api.ReadOptions{})
@@ -36,7 +36,7 @@ a masked secret that is applied keeps the value that is stored.`,
 					return err
 				}
 				if a.output == formatJSON {
-					return a.json(s)
+					return a.printJSON(s)
 				}
 				return a.showServers(api.Servers{Servers: []api.Server{s}})
 			}
@@ -45,7 +45,7 @@ a masked secret that is applied keeps the value that is stored.`,
 				return err
 			}
 			if a.output == formatJSON {
-				return a.json(servers)
+				return a.printJSON(servers)
 			}
 			return a.showServers(servers)
 		}),
@@ -62,7 +62,7 @@ func (a *app) showServers(servers api.Servers) error {
 			Image   string   `json:"image"`
 			Command []string `json:"command"`
 		}
-		_ = json.Unmarshal(s.Spec, &spec) // shows nothing of what it does not know
+		_ = json.Unmarshal(s.Spec, &spec) // an unknown form shows as nothing
 		runs, mark := spec.Image, ""
 		if runs == "" {
 			runs = strings.Join(spec.Command, " ")
@@ -75,8 +75,8 @@ func (a *app) showServers(servers api.Servers) error {
 	return t.flush()
 }
 
-// revisionText is a server's revision, and where it comes from while it is
-// being rolled out.
+// revisionText returns the revision of a server, and the previous one during a
+// rollout.
 func revisionText(s *api.Server) string {
 	switch {
 	case s.Rollout != nil && s.Rollout.From == s.Rollout.To:
@@ -87,8 +87,8 @@ func revisionText(s *api.Server) string {
 	return strconv.FormatUint(uint64(s.Revision), 10)
 }
 
-// fleetFile prints servers as a fleet file in YAML, their keys in the API's
-// order. What is not meant as a variable must not become one.
+// fleetFile prints servers as a fleet file in YAML, with keys in the order of
+// the API. A $ becomes $$, so that apply does not take it for a variable.
 func (a *app) fleetFile(servers api.Servers) error {
 	list := &yaml.Node{Kind: yaml.MappingNode}
 	for _, s := range servers.Servers {
@@ -120,8 +120,8 @@ func (a *app) fleetFile(servers api.Servers) error {
 	return err
 }
 
-// text is a string that every reader of YAML takes for one: "yes" and "on" are
-// quoted.
+// text returns a node for a string that every YAML parser reads as a string:
+// words such as "yes" and "on" are quoted.
 func text(s string) *yaml.Node {
 	n := new(yaml.Node)
 	if err := n.Encode(s); err != nil {
@@ -130,7 +130,8 @@ func text(s string) *yaml.Node {
 	return n
 }
 
-// plain drops the style that JSON has. Keys have no variables.
+// plain replaces the JSON style of a node by that of plain YAML, and $ by $$ in
+// values. Keys cannot have variables.
 func plain(n *yaml.Node) {
 	n.Style = 0
 	switch {
@@ -148,18 +149,18 @@ func plain(n *yaml.Node) {
 	}
 }
 
-// change makes the RunE of a command that changes one server and can wait for
-// it.
-func (a *app) change(w *waiting, o *api.WriteOptions, do func(ctx context.Context, client *api.Client, args []string) (api.Written, error)) func(*cobra.Command, []string) error {
-	return a.asking(func(ctx context.Context, client *api.Client, args []string) error {
+// change returns the RunE of a command that changes one server and can wait
+// until it is ready.
+func (a *app) change(w *waitFlags, o *api.WriteOptions, do func(ctx context.Context, client *api.Client, args []string) (api.Written, error)) func(*cobra.Command, []string) error {
+	return a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
 		done, err := do(ctx, client, args)
 		if err != nil {
 			if o.DryRun {
 				return explain(err)
 			}
-			return explain(written(err))
+			return explain(writeError(err))
 		}
-		if err := a.outcome(done, done.Changes, done.Effect); err != nil || !w.wait || o.DryRun {
+		if err := a.printOutcome(done, done.Changes, done.Effect); err != nil || !w.wait || o.DryRun {
 			return err
 		}
 		return a.untilReady(ctx, client, w.timeout, fleet.ServerName(args[0]))
@@ -167,17 +168,17 @@ func (a *app) change(w *waiting, o *api.WriteOptions, do func(ctx context.Contex
 }
 
 func dryRunFlag(cmd *cobra.Command, o *api.WriteOptions) {
-	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "change nothing, and tell what would happen")
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "change nothing, and show what would happen")
 }
 
 func (a *app) scaleCommand() *cobra.Command {
-	var w waiting
+	var w waitFlags
 	var o api.WriteOptions
 	cmd := &cobra.Command{
 		Use:               "scale SERVER N",
-		Short:             "Set how many replicas a server shall have; 0 stops it",
+		Short:             "Set the number of replicas of a server; 0 stops it",
 		Args:              cobra.ExactArgs(2),
-		ValidArgsFunction: a.completing(false),
+		ValidArgsFunction: a.completeServer(false),
 	}
 	cmd.RunE = a.change(&w, &o, func(ctx context.Context, client *api.Client, args []string) (api.Written, error) {
 		n, err := strconv.Atoi(args[1])
@@ -196,18 +197,18 @@ func (a *app) scaleCommand() *cobra.Command {
 		return nil
 	}
 	dryRunFlag(cmd, &o)
-	w.flags(cmd, "the server has as many ready")
+	w.flags(cmd, "the server has that many ready replicas")
 	return cmd
 }
 
 func (a *app) restartCommand() *cobra.Command {
-	var w waiting
+	var w waitFlags
 	o := api.WriteOptions{IdempotencyKey: rand.Text()}
 	cmd := &cobra.Command{
 		Use:               "restart SERVER",
-		Short:             "Replace all replicas of a server by new ones, new before old",
+		Short:             "Replace all replicas of a server, new before old",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completing(false),
+		ValidArgsFunction: a.completeServer(false),
 		RunE: a.change(&w, &o, func(ctx context.Context, client *api.Client, args []string) (api.Written, error) {
 			return client.Restart(ctx, fleet.ServerName(args[0]), o)
 		}),
@@ -218,19 +219,19 @@ func (a *app) restartCommand() *cobra.Command {
 }
 
 func (a *app) rollbackCommand() *cobra.Command {
-	var w waiting
+	var w waitFlags
 	var to uint64
 	o := api.WriteOptions{IdempotencyKey: rand.Text()}
 	cmd := &cobra.Command{
 		Use:               "rollback SERVER",
-		Short:             "Return a server to an earlier revision; counts and limits stay",
+		Short:             "Return a server to an earlier revision; replica count and limits stay",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completing(false),
+		ValidArgsFunction: a.completeServer(false),
 		RunE: a.change(&w, &o, func(ctx context.Context, client *api.Client, args []string) (api.Written, error) {
 			return client.Rollback(ctx, fleet.ServerName(args[0]), fleet.Revision(to), o)
 		}),
 	}
-	cmd.Flags().Uint64Var(&to, "to", 0, "number of the revision, as revisions shows it; 0 for the newest before the present one")
+	cmd.Flags().Uint64Var(&to, "to", 0, "number of the revision, as mcpfleet revisions shows it; 0 for the newest one before the current")
 	dryRunFlag(cmd, &o)
 	w.flags(cmd, "the revision is rolled out and ready")
 	return cmd
@@ -241,16 +242,16 @@ func (a *app) revisionsCommand() *cobra.Command {
 		Use:               "revisions SERVER",
 		Short:             "Show the kept revisions of a server, and what changed with each",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completing(false),
-		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
-			ctx, cancel := reading(ctx)
+		ValidArgsFunction: a.completeServer(false),
+		RunE: a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
+			ctx, cancel := withReadTimeout(ctx)
 			defer cancel()
 			revisions, err := client.Revisions(ctx, fleet.ServerName(args[0]), api.ReadOptions{})
 			if err != nil {
 				return err
 			}
 			if a.output == formatJSON {
-				return a.json(revisions)
+				return a.printJSON(revisions)
 			}
 			t := newTable(a.Out, "REVISION", "AGE", "STATUS", "CHANGES")
 			for _, r := range revisions.Revisions {
@@ -267,7 +268,7 @@ func (a *app) revisionsCommand() *cobra.Command {
 				}
 				t.row(r.Revision, age(&r.CreatedAt), strings.Join(status, ", "), first)
 				for _, more := range r.Changes[min(1, len(r.Changes)):] {
-					t.below(difference(more))
+					t.continueRow(difference(more))
 				}
 			}
 			return t.flush()
@@ -276,28 +277,27 @@ func (a *app) revisionsCommand() *cobra.Command {
 }
 
 func (a *app) deleteCommand() *cobra.Command {
-	var w waiting
+	var w waitFlags
 	var o api.WriteOptions
 	cmd := &cobra.Command{
 		Use:               "delete SERVER...",
 		Short:             "Remove servers",
 		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: a.completingAll(),
-		RunE: a.asking(func(ctx context.Context, client *api.Client, args []string) error {
+		ValidArgsFunction: a.completeServers(),
+		RunE: a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
 			return a.remove(ctx, client, args, w, o)
 		}),
 	}
 	dryRunFlag(cmd, &o)
-	w.flags(cmd, "nothing of them runs any more")
+	w.flags(cmd, "their replicas are gone")
 	return cmd
 }
 
-// remove deletes servers one after the other, once it is known that all are
-// there.
-func (a *app) remove(ctx context.Context, client *api.Client, args []string, w waiting, o api.WriteOptions) error {
-	asking, cancel := reading(ctx)
+// remove deletes servers one after the other, after a check that all exist.
+func (a *app) remove(ctx context.Context, client *api.Client, args []string, w waitFlags, o api.WriteOptions) error {
+	readCtx, cancel := withReadTimeout(ctx)
 	defer cancel()
-	servers, err := client.Servers(asking)
+	servers, err := client.Servers(readCtx)
 	if err != nil {
 		return err
 	}
@@ -317,7 +317,7 @@ func (a *app) remove(ctx context.Context, client *api.Client, args []string, w w
 	for i, name := range names {
 		done, err := client.Delete(ctx, name, o)
 		if err != nil {
-			err = written(err)
+			err = writeError(err)
 			if i > 0 && !o.DryRun {
 				err = fmt.Errorf("deleted so far: %v: %w", names[:i], err)
 			}
@@ -327,7 +327,7 @@ func (a *app) remove(ctx context.Context, client *api.Client, args []string, w w
 		changes = append(changes, done.Changes...)
 		sum.Plan = append(sum.Plan, done.Plan...)
 	}
-	if err := a.outcome(map[string]any{"servers": all}, changes, sum); err != nil || !w.wait || o.DryRun {
+	if err := a.printOutcome(map[string]any{"servers": all}, changes, sum); err != nil || !w.wait || o.DryRun {
 		return err
 	}
 	return a.untilGone(ctx, client, w.timeout, names...)

@@ -20,9 +20,9 @@ func (a *app) upCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up [FILE]",
 		Short: "Run a whole cluster on this machine until Ctrl-C",
-		Long: `Run a whole cluster on this machine until Ctrl-C: a controller or several, some workers, and the servers of a fleet file.
-Without a file it serves the demo server, or in a data directory that was used before what is deployed there. A file is only the beginning of
-a new cluster: one that has state already is changed by mcpfleet apply.`,
+		Long: `Run a whole cluster on this machine until Ctrl-C: one or more controllers, workers, and the servers of a fleet file.
+Without a file it serves a demo server, or with a data directory that was used before, the servers that are deployed there.
+A file is applied to a new cluster only. To change a cluster that has state already, use mcpfleet apply.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Out, cfg.Env, cfg.Lookup, cfg.BinDir = a.Out, a.Env, a.Lookup, a.BinDir
@@ -37,8 +37,8 @@ a new cluster: one that has state already is changed by mcpfleet apply.`,
 	a.rules[cmd] = func(args []string) error {
 		var problems []error
 		if len(args) == 1 {
-			if cfg.File != args[0] && a.given(cmd, "config") {
-				problems = append(problems, fmt.Errorf("two fleet files are given, %s and --config %s: take one", args[0], cfg.File))
+			if cfg.File != args[0] && a.onCommandLine(cmd, "config") {
+				problems = append(problems, fmt.Errorf("there are two fleet files, %s and --config %s: pass only one", args[0], cfg.File))
 			}
 			cfg.File = args[0]
 		}
@@ -58,21 +58,21 @@ a new cluster: one that has state already is changed by mcpfleet apply.`,
 		return errors.Join(append(problems, cfg.Validate())...)
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&cfg.File, "config", "c", "", "fleet file, YAML or JSON, for an empty cluster; without it the demo server is served")
-	flags.IntVar(&cfg.Controllers, "controllers", 1, "how many controllers to run, if the data directory does not have several already; three survive the loss of any one")
-	flags.IntVar(&cfg.Workers, "workers", 3, "how many workers to run, if the data directory did not have another number last; fewer where a server of the file needs the room")
-	flags.StringVar(&cfg.Runtime, "runtime", "auto", "what runs servers: podman for images, process for commands, or both with a comma; auto is podman where it works, and process")
+	flags.StringVarP(&cfg.File, "config", "c", "", "fleet file, YAML or JSON, for an empty cluster; without it the demo server runs")
+	flags.IntVar(&cfg.Controllers, "controllers", 1, "how many controllers to run, unless the data directory has several already; three survive the loss of any one")
+	flags.IntVar(&cfg.Workers, "workers", 3, "how many workers to run, unless the data directory had another number last; fewer where a server of the file needs more room")
+	flags.StringVar(&cfg.Runtime, "runtime", "auto", "runtimes to offer: podman for images, process for commands, or both with a comma; auto is process, and podman where it works")
 	flags.Float64Var(&cfg.CPUs, "cpus", 0, "how many CPUs each worker offers (default: an equal share of the machine's)")
 	flags.StringVar(&cfg.Memory, "memory", "", "how much memory each worker offers, such as 4g (default: an equal share of the machine's)")
-	flags.StringVar(&cfg.HTTP, "http", "127.0.0.1:8000", "where the first controller listens; others take free ports beside it")
-	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow an --http that other machines can reach, without access control")
-	flags.StringSliceVar(&cfg.AllowedHosts, "allowed-hosts", nil, "more host names by which clients call the controllers, and whose web pages may use them; see controller --help")
-	flags.StringVar(&cfg.DataDir, "data-dir", "", "where to keep state; without it nothing is kept")
+	flags.StringVar(&cfg.HTTP, "http", "127.0.0.1:8000", "host:port of the first controller's HTTP API; others use free ports of the same host")
+	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow an --http that other machines can reach: there is no access control yet")
+	flags.StringSliceVar(&cfg.AllowedHosts, "allowed-hosts", nil, "further host names by which clients call the controllers; their web pages may use them, too; see controller --help")
+	flags.StringVar(&cfg.DataDir, "data-dir", "", "directory for the state; without it the state is gone at the end")
 	return cmd
 }
 
-// listen turns the first signal into a stop and the second into a kill. Closing
-// the terminal counts, unless nohup made that be ignored.
+// listen turns the first signal into a stop and the second into a kill. HUP, for
+// a closed terminal, counts unless nohup ignores it.
 func listen(ctx context.Context, cfg *up.Config) (stop func()) {
 	stopped, force := make(chan struct{}), make(chan struct{})
 	cfg.Stop, cfg.Force = stopped, force

@@ -15,10 +15,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/nearest"
 )
 
-// usageError is a command line that makes no sense.
+// usageError is a mistake on the command line.
 type usageError struct {
 	err     error
-	command string // whose help helps; "" for none
+	command string // the command whose help to suggest, or ""
 }
 
 func (e *usageError) Error() string {
@@ -29,49 +29,50 @@ func (e *usageError) Error() string {
 }
 func (e *usageError) Unwrap() error { return e.err }
 
-// rule finds what is wrong with the arguments or the flags of one command. The
-// number of arguments may be wrong, which it leaves to others.
+// rule checks the arguments and flags of one command. It is also called with a
+// wrong number of arguments, which it does not report.
 type rule func(args []string) error
 
-// offline are the commands that do not ask a controller.
+// offline are the commands that send no requests to a controller.
 var offline = map[string]bool{"mcpfleet": true, "up": true, "restore": true, "inspect": true, "schema": true, "version": true, "help": true}
 
-// checked makes all commands below parent, and itself, be checked as a whole.
-func (a *app) checked(parent *cobra.Command) {
-	a.counts[parent] = parent.Args
-	parent.Args = cobra.ArbitraryArgs // the library would check the arguments first, and alone
+// deferArgChecks moves the argument checks of parent and all commands below it
+// from the library to validate, which reports every problem.
+func (a *app) deferArgChecks(parent *cobra.Command) {
+	a.argChecks[parent] = parent.Args
+	parent.Args = cobra.ArbitraryArgs // the library stops after a failed check of the arguments
 	for _, cmd := range parent.Commands() {
 		if cmd.Name() != "completion" {
-			a.checked(cmd)
+			a.deferArgChecks(cmd)
 		}
 	}
 }
 
-// flagError is called with the library's error for a flag, which is only the
-// first. It tells all that is wrong.
+// flagError is called with the library's error for the first wrong flag. It
+// returns an error with every problem.
 func (a *app) flagError(cmd *cobra.Command, err error) error {
 	_, args, findErr := cmd.Root().Find(a.Args)
 	if findErr != nil {
 		return err
 	}
-	args, minus := negative(cmd, args)
+	args, minus := splitNegative(cmd, args)
 	problems := cmdline.Parse(cmd.CommandPath(), cmd.Flags(), args)
 	if help := cmd.Flags().Lookup("help"); help != nil && help.Changed {
 		return pflag.ErrHelp
 	}
 	if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
-		return unknownCommand(cmd, cmd.Flags().Arg(0)) // which is the one that the flags are for
+		return unknownCommand(cmd, cmd.Flags().Arg(0)) // the flags are probably meant for that command
 	}
 	for i, p := range problems {
 		if unknown, ok := errors.AsType[*cmdline.UnknownFlag](p); ok && !unknown.Meant {
-			problems[i] = fmt.Errorf("%w%s", p, elsewhere(cmd, unknown.Name))
+			problems[i] = fmt.Errorf("%w%s", p, otherCommandsHint(cmd, unknown.Name))
 		}
 	}
-	return cmdline.Join(append(problems, a.wrong(cmd, append(cmd.Flags().Args(), minus...)))...)
+	return cmdline.Join(append(problems, a.validate(cmd, append(cmd.Flags().Args(), minus...)))...)
 }
 
-// elsewhere names the commands that have a flag.
-func elsewhere(cmd *cobra.Command, flag string) string {
+// otherCommandsHint returns a hint at the other commands that have a flag.
+func otherCommandsHint(cmd *cobra.Command, flag string) string {
 	var have []string
 	for _, other := range cmd.Root().Commands() {
 		if other.Flags().Lookup(flag) != nil {
@@ -84,9 +85,9 @@ func elsewhere(cmd *cobra.Command, flag string) string {
 	return "; it is one of " + nearest.Or(have)
 }
 
-// wrong returns all that is wrong with a command, apart from its flags'
-// syntax.
-func (a *app) wrong(cmd *cobra.Command, args []string) error {
+// validate returns every problem with a command line, apart from the syntax of
+// its flags.
+func (a *app) validate(cmd *cobra.Command, args []string) error {
 	lookup := a.Lookup
 	if cmd.Annotations[ownOutput] != "" {
 		lookup = func(name string) (string, bool) {
@@ -97,7 +98,7 @@ func (a *app) wrong(cmd *cobra.Command, args []string) error {
 		}
 	}
 	problems := []error{envflag.Apply(cmd.Flags(), lookup), a.formatError(cmd)}
-	if count := a.counts[cmd]; count != nil {
+	if count := a.argChecks[cmd]; count != nil {
 		if err := count(cmd, args); err != nil {
 			problems = append(problems, argumentsError(cmd, args, err))
 		}
@@ -125,8 +126,8 @@ func (a *app) formatError(cmd *cobra.Command) error {
 	return fmt.Errorf("--output must be %s, not %q%s", must, a.output, nearest.Hint(a.output, formats, nil))
 }
 
-// argumentsError names the arguments that are missing or too many, as the usage
-// of the command does.
+// argumentsError names the missing or unexpected arguments by their words in
+// the usage of the command.
 func argumentsError(cmd *cobra.Command, args []string, err error) error {
 	if cmd.HasSubCommands() {
 		if len(args) == 0 {
@@ -145,9 +146,8 @@ func argumentsError(cmd *cobra.Command, args []string, err error) error {
 			missing = append(missing, strings.ReplaceAll(strings.TrimSuffix(w, "..."), "|", " or "))
 		}
 	}
-	// A word that can only be a later argument says that an earlier one was
-	// forgotten.
-	if len(args) > 0 && words[0] == "SERVER" && laterWord(words, args[0]) {
+	// A word that can only be a later argument means that SERVER is missing.
+	if len(args) > 0 && words[0] == "SERVER" && isLaterArgument(words, args[0]) {
 		missing = []string{"SERVER"}
 	}
 	if len(missing) == 0 {
@@ -163,15 +163,16 @@ func missingText(words []string) string {
 	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1] + " are missing"
 }
 
-// laterWord reports whether an argument in the place of the server is a number
-// or JSON, which are no server's name.
-func laterWord(words []string, arg string) bool {
+// isLaterArgument reports whether an argument in the place of the server is a
+// number or JSON, and so cannot be the name of a server.
+func isLaterArgument(words []string, arg string) bool {
 	_, err := strconv.Atoi(arg)
 	last := words[len(words)-1]
 	return err == nil && last == "N" || strings.HasPrefix(arg, "{") && last == "[JSON]"
 }
 
-// usageWords are the arguments in a command's usage: "SERVER", "[JSON]".
+// usageWords returns the arguments in a command's usage, such as "SERVER" and
+// "[JSON]".
 func usageWords(cmd *cobra.Command) (words []string) {
 	for _, w := range strings.Fields(cmd.Use)[1:] {
 		if strings.HasPrefix(w, "-") {
@@ -190,21 +191,21 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 		}
 	}
 	hint := nearest.Hint(name, names, nil)
-	if hint == "" && cmd.Annotations[ownOutput] == "file" { // backup, which also has commands below it
+	if hint == "" && cmd.Annotations[ownOutput] == "file" { // backup, which has subcommands
 		return fmt.Errorf("unexpected argument %q; the command is: %s --output FILE", name, cmd.CommandPath())
 	}
 	return fmt.Errorf("unknown command %q for %q%s", name, cmd.CommandPath(), hint)
 }
 
-// given reports whether a flag is on the command line, and not only in the
-// environment.
-func (a *app) given(cmd *cobra.Command, flag string) bool {
+// onCommandLine reports whether a flag is set on the command line, rather than
+// by the environment.
+func (a *app) onCommandLine(cmd *cobra.Command, flag string) bool {
 	f := cmd.Flags().Lookup(flag)
 	value, _ := a.Lookup(envflag.Name(flag))
 	return f.Changed && f.Value.String() != value
 }
 
-// helpCommand is the library's, but knows what is no command.
+// helpCommand is like the library's, but reports unknown commands.
 func (a *app) helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
@@ -213,7 +214,7 @@ func (a *app) helpCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
 			if err == nil && len(rest) > 0 {
-				a.understood = false
+				a.usageOK = false
 				err = unknownCommand(found, rest[0])
 			}
 			if err != nil {
@@ -224,9 +225,9 @@ func (a *app) helpCommand() *cobra.Command {
 	}
 }
 
-// negative takes negative numbers out of the arguments of a command whose last
-// one is a number: the library takes them for flags.
-func negative(cmd *cobra.Command, args []string) (rest, numbers []string) {
+// splitNegative takes negative numbers out of the arguments of a command whose
+// last argument is a number. The library would take them for flags.
+func splitNegative(cmd *cobra.Command, args []string) (rest, numbers []string) {
 	words := usageWords(cmd)
 	if len(words) == 0 || words[len(words)-1] != "N" {
 		return args, nil

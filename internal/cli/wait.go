@@ -20,19 +20,19 @@ const (
 	waitTimeout = 5 * time.Minute
 )
 
-// waiting are the flags of a command that can wait for what it began.
-type waiting struct {
+// waitFlags are the flags of a command that can wait for its effect.
+type waitFlags struct {
 	wait    bool
 	timeout time.Duration
 }
 
-func (w *waiting) flags(cmd *cobra.Command, until string) {
+func (w *waitFlags) flags(cmd *cobra.Command, until string) {
 	cmd.Flags().BoolVar(&w.wait, "wait", false, "wait until "+until)
 	cmd.Flags().DurationVar(&w.timeout, "timeout", waitTimeout, "how long --wait waits")
 }
 
-// unreadyError is the end of a wait for something that was done, but is not
-// ready.
+// unreadyError means that the command was done, but its effect was not seen
+// before the wait ended.
 type unreadyError struct {
 	why  string // why the wait ended
 	left []progress.Row
@@ -50,9 +50,9 @@ func (e *unreadyError) Error() string {
 	return strings.Join(lines, "\n  ")
 }
 
-// until looks again and again until nothing is left to wait for, and shows
-// what is. That a controller cannot be asked for a while is no end.
-func (a *app) until(ctx context.Context, timeout time.Duration, look func(context.Context) (all, left []progress.Row, err error)) error {
+// waitUntil polls until nothing is left to wait for, and shows the progress. It
+// keeps polling while no controller can be reached.
+func (a *app) waitUntil(ctx context.Context, timeout time.Duration, poll func(context.Context) (all, left []progress.Row, err error)) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	out := a.Out
@@ -65,16 +65,16 @@ func (a *app) until(ctx context.Context, timeout time.Duration, look func(contex
 	defer tick.Stop()
 	var last []progress.Row
 	for {
-		asking, cancel := context.WithTimeout(ctx, patience)
-		all, left, err := look(asking)
+		pollCtx, cancel := context.WithTimeout(ctx, readTimeout)
+		all, left, err := poll(pollCtx)
 		cancel()
 		if refused, ok := errors.AsType[*api.Error](err); ok && refused.Status < 500 {
-			return &unreadyError{why: "cannot tell whether it is ready: " + err.Error(), left: last}
+			return &unreadyError{why: "cannot find out whether it is ready: " + err.Error(), left: last}
 		}
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
-			last = []progress.Row{{Name: "fleet", Key: "gone", Text: "cannot be asked", Detail: err.Error()}}
+			last = []progress.Row{{Name: "fleet", Key: "gone", Text: "cannot reach a controller", Detail: err.Error()}}
 			show.Progress(last)
 		default:
 			show.Progress(all)
@@ -87,16 +87,16 @@ func (a *app) until(ctx context.Context, timeout time.Duration, look func(contex
 		case <-ctx.Done():
 			why := fmt.Sprintf("not ready after %s", timeout)
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				why = "stopped waiting; it was done, but is not ready yet"
+				why = "stopped waiting: it was done, but is not ready yet"
 			}
 			return &unreadyError{why, last}
 		}
 	}
 }
 
-// untilReady waits until all of these servers are ready as they are desired.
+// untilReady waits until the servers are settled.
 func (a *app) untilReady(ctx context.Context, client *api.Client, timeout time.Duration, names ...fleet.ServerName) error {
-	return a.until(ctx, timeout, func(ctx context.Context) (all, left []progress.Row, err error) {
+	return a.waitUntil(ctx, timeout, func(ctx context.Context) (all, left []progress.Row, err error) {
 		servers, err := client.Servers(ctx)
 		if err != nil {
 			return nil, nil, err
@@ -118,8 +118,8 @@ func (a *app) untilReady(ctx context.Context, client *api.Client, timeout time.D
 	})
 }
 
-// settled tells whether a server is all that is wanted of it. One that ends when
-// nobody calls it may have no replica.
+// settled reports whether a server is as desired. A server that exits when idle
+// may have no replicas.
 func settled(s *api.Server) bool {
 	if s.Rollout != nil {
 		return false
@@ -142,9 +142,9 @@ func serverRow(s *api.Server) progress.Row {
 	return r
 }
 
-// untilGone waits until nothing of these servers runs.
+// untilGone waits until the servers and all their replicas are gone.
 func (a *app) untilGone(ctx context.Context, client *api.Client, timeout time.Duration, names ...fleet.ServerName) error {
-	return a.until(ctx, timeout, func(ctx context.Context) (all, left []progress.Row, err error) {
+	return a.waitUntil(ctx, timeout, func(ctx context.Context) (all, left []progress.Row, err error) {
 		servers, err := client.Servers(ctx)
 		if err != nil {
 			return nil, nil, err
@@ -174,9 +174,9 @@ func (a *app) untilGone(ctx context.Context, client *api.Client, timeout time.Du
 	})
 }
 
-// untilEmpty waits until a node runs nothing.
+// untilEmpty waits until a node has no replicas.
 func (a *app) untilEmpty(ctx context.Context, client *api.Client, timeout time.Duration, name fleet.NodeID) error {
-	return a.until(ctx, timeout, func(ctx context.Context) (all, left []progress.Row, err error) {
+	return a.waitUntil(ctx, timeout, func(ctx context.Context) (all, left []progress.Row, err error) {
 		nodes, err := client.Nodes(ctx)
 		if err != nil {
 			return nil, nil, err

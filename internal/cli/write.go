@@ -22,26 +22,26 @@ const (
 	exitUnknown = 5
 )
 
-// exitCodes is what the help says of them.
+// exitCodes describes the exit codes for the help.
 const exitCodes = `Exit codes:
-  0  it was done; with --wait: and has become ready
-  1  an error; of a command that changes something: nothing was changed, or it says what was
-  2  the command makes no sense
-  3  it was done, but --wait did not see it become ready
-  4  nothing was changed, because what it was meant for has changed meanwhile
-  5  whether it was done is unknown: the answer was lost`
+  0  success; with --wait, it has also become ready
+  1  an error: nothing was changed, or the message says what was
+  2  a mistake on the command line
+  3  it was done, but did not become ready while --wait waited
+  4  nothing was changed, because somebody else made a change meanwhile
+  5  unknown whether it was done: the answer was lost`
 
-// unknownError is a write of which nobody knows what became of it.
+// unknownError is a write with an unknown outcome.
 type unknownError struct{ err error }
 
 func (e *unknownError) Error() string {
-	return "it is unknown whether this was done; look before you try again: " + e.err.Error()
+	return "it is unknown whether this was done; check before you try again: " + e.err.Error()
 }
 func (e *unknownError) Unwrap() error { return e.err }
 
-// written tells errors of writes apart: only a controller's own answer, or
-// never having reached one, says that nothing was done.
-func written(err error) error {
+// writeError wraps the error of a write in an unknownError, unless the error
+// proves that nothing was done: no controller was reached, or one refused.
+func writeError(err error) error {
 	if err == nil || unsent(err) {
 		return err
 	}
@@ -51,14 +51,13 @@ func written(err error) error {
 	return &unknownError{err}
 }
 
-// isCode tells whether a controller answered with this code.
+// isCode reports whether a controller answered with this code.
 func isCode(err error, code string) bool {
 	answer, ok := errors.AsType[*api.Error](err)
 	return ok && answer.Code == code
 }
 
-// explain adds all that is wrong with a file or a spec, where one answer told
-// of several things.
+// explain adds the list of problems with a file or a spec, if there are several.
 func explain(err error) error {
 	answer, ok := errors.AsType[*api.Error](err)
 	if !ok || len(answer.Errors) < 2 {
@@ -68,24 +67,24 @@ func explain(err error) error {
 	for _, e := range answer.Errors {
 		lines = append(lines, fmt.Sprintf("  %s: %s", e.Path, e.Message))
 	}
-	return fmt.Errorf("%s%w", strings.Join(lines, "\n"), silent{err})
+	return fmt.Errorf("%s%w", strings.Join(lines, "\n"), hiddenText{err})
 }
 
-// silent keeps an error's identity behind a text that has told it.
-type silent struct{ error }
+// hiddenText wraps an error whose text is already part of the message.
+type hiddenText struct{ error }
 
-func (silent) Error() string   { return "" }
-func (s silent) Unwrap() error { return s.error }
+func (hiddenText) Error() string   { return "" }
+func (s hiddenText) Unwrap() error { return s.error }
 
-// verbs name changes as a plan does, before they are done.
+// verbs are the kinds of changes in the words of a plan.
 var verbs = map[string]string{
 	"created": "create", "updated": "update", "tuned": "tune", "deleted": "delete", "scaled": "scale", "restarted": "restart",
 	"rolled_back": "roll back", "cordoned": "cordon", "uncordoned": "uncordon", "draining": "drain", "default_set": "set default",
 }
 
-// changes prints what a write does, one thing a line, with the fields that
-// differ below.
-func (a *app) changes(changes []api.Change) {
+// printChanges prints one line for each change of a write, followed by the fields
+// that differ.
+func (a *app) printChanges(changes []api.Change) {
 	for _, c := range changes {
 		verb := verbs[c.Kind]
 		if verb == "" {
@@ -110,11 +109,11 @@ func (a *app) changes(changes []api.Change) {
 }
 
 func difference(f api.Difference) string {
-	return progress.Printable(fmt.Sprintf("%s: %s -> %s", f.Field, side(f.From), side(f.To)))
+	return progress.Printable(fmt.Sprintf("%s: %s -> %s", f.Field, valueText(f.From), valueText(f.To)))
 }
 
-// side is a value, on one line, or nothing.
-func side(raw json.RawMessage) string {
+// valueText returns a value on one line, or "(none)".
+func valueText(raw json.RawMessage) string {
 	var b bytes.Buffer
 	if len(raw) == 0 || string(raw) == "null" || json.Compact(&b, raw) != nil {
 		return "(none)"
@@ -126,11 +125,11 @@ func side(raw json.RawMessage) string {
 	return b.String()
 }
 
-// plan prints what would start and stop, and which replicas no node has room
-// for.
-func (a *app) plan(actions []api.PlannedAction) error {
-	homeless := func(p api.PlannedAction) bool { return p.Action == api.PlanStart && p.Node == "" }
-	placed := slices.DeleteFunc(slices.Clone(actions), homeless)
+// printPlan prints the replicas that would start and stop, and those that no
+// node has room for.
+func (a *app) printPlan(actions []api.PlannedAction) error {
+	isUnplaced := func(p api.PlannedAction) bool { return p.Action == api.PlanStart && p.Node == "" }
+	placed := slices.DeleteFunc(slices.Clone(actions), isUnplaced)
 	if len(placed) == 0 {
 		if _, err := fmt.Fprintln(a.Out, "nothing would start or stop"); err != nil {
 			return err
@@ -145,7 +144,7 @@ func (a *app) plan(actions []api.PlannedAction) error {
 			return err
 		}
 	}
-	unplaced := slices.DeleteFunc(slices.Clone(actions), func(p api.PlannedAction) bool { return !homeless(p) })
+	unplaced := slices.DeleteFunc(slices.Clone(actions), func(p api.PlannedAction) bool { return !isUnplaced(p) })
 	if len(unplaced) == 0 {
 		return nil
 	}
@@ -155,11 +154,11 @@ func (a *app) plan(actions []api.PlannedAction) error {
 		for n < len(unplaced) && unplaced[n] == first {
 			n++
 		}
-		what := "1 replica"
+		count := "1 replica"
 		if n > 1 {
-			what = fmt.Sprintf("%d replicas", n)
+			count = fmt.Sprintf("%d replicas", n)
 		}
-		line := fmt.Sprintf("cannot be placed: %s of %s: %s", what, first.Server, first.Reason)
+		line := fmt.Sprintf("cannot be placed: %s of %s: %s", count, first.Server, first.Reason)
 		if _, err := fmt.Fprintln(a.Out, progress.Printable(line)); err != nil {
 			return err
 		}
@@ -168,28 +167,28 @@ func (a *app) plan(actions []api.PlannedAction) error {
 	return nil
 }
 
-// outcome prints the answer of a write other than apply: what it changed, or
-// would change.
-func (a *app) outcome(answer any, changes []api.Change, plan api.Effect) error {
+// printOutcome prints the answer of a write other than apply: the changes that
+// it made or would make.
+func (a *app) printOutcome(answer any, changes []api.Change, plan api.Effect) error {
 	if a.output == formatJSON {
 		if plan.DryRun {
-			return a.json(api.DryRun{DryRun: true, Changes: orEmpty(changes), Plan: orEmpty(plan.Plan)})
+			return a.printJSON(api.DryRun{DryRun: true, Changes: orEmpty(changes), Plan: orEmpty(plan.Plan)})
 		}
-		return a.json(answer)
+		return a.printJSON(answer)
 	}
-	a.changes(changes)
+	a.printChanges(changes)
 	if len(changes) == 0 {
 		fmt.Fprintln(a.Out, "nothing to change")
 	}
 	if plan.DryRun {
-		return a.plan(plan.Plan)
+		return a.printPlan(plan.Plan)
 	}
 	return nil
 }
 
 func orEmpty[T any](list []T) []T { return append([]T{}, list...) }
 
-// reading is a context for questions that are answered from memory.
-func reading(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, patience)
+// withReadTimeout returns a context for requests that are answered from memory.
+func withReadTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, readTimeout)
 }

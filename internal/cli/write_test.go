@@ -26,7 +26,7 @@ func TestChangingCommands(t *testing.T) {
 		}, out: "scale     web\n            replicas: 1 -> 3\nweb: READY, 1/3 ready, revision 2\nweb: READY, 3/3 ready, revision 2\n", writes: `POST /api/v1/servers/web/scale {"replicas":3}`},
 		{name: "scale and wait in vain", args: "scale web 3 --wait", arrange: func(f *fakeAPI) {
 			f.on("POST /api/v1/servers/web/scale", 202, `{"name":"web",`+scaled+`}`).on("GET /api/v1/servers", 403, `{"detail":"not for you","code":"forbidden"}`)
-		}, code: exitUnready, out: "scale     web\n            replicas: 1 -> 3\n", err: "cannot tell whether it is ready: not for you", writes: `POST /api/v1/servers/web/scale {"replicas":3}`},
+		}, code: exitUnready, out: "scale     web\n            replicas: 1 -> 3\n", err: "cannot find out whether it is ready: not for you", writes: `POST /api/v1/servers/web/scale {"replicas":3}`},
 		{name: "scale, tried out", args: "scale web 3 --dry-run --wait", arrange: func(f *fakeAPI) {
 			f.on("POST /api/v1/servers/web/scale?dry_run=1", 200, `{"dry_run":true,`+scaled+`,"plan":[]}`)
 		}, out: "scale     web\n            replicas: 1 -> 3\nnothing would start or stop\n", writes: `POST /api/v1/servers/web/scale?dry_run=1 {"replicas":3}`},
@@ -126,7 +126,7 @@ func TestShowingCommands(t *testing.T) {
 			f.on("GET /api/v1/events?server=web&since=7-1", 200, `{"gap":true,"last":"7-3","events":[
 				{"id":"7-2","time":"2020-01-02T03:04:05Z","kind":"updated","server":"web","revision":2,"message":"revision 2"},
 				{"id":"7-3","time":"2020-01-02T03:04:06Z","kind":"node_lost","node":"n1","message":"gone\u001b[2J"}]}`)
-		}, out: "* 7-2 updated web revision 2\n* 7-3 node_lost n1 gone [2J\n", err: "events may be missing before these"},
+		}, out: "* 7-2 updated web revision 2\n* 7-3 node_lost n1 gone [2J\n", err: "events may be missing here"},
 		{name: "controllers", args: "controllers list", arrange: func(f *fakeAPI) {
 			f.on("GET /api/v1/controllers", 200, `{"cluster":"abc","controllers":[{"name":"c1","id":"11","http":"h:1","raft":"r:1","role":"voter","alive":true,"version":"v1"},{"name":"","id":"33","role":"nonvoter"}]}`)
 		}, out: "CONTROLLER  ROLE      STATE  HTTP  RAFT  VERSION  ID\nc1          voter     alive  h:1   r:1   v1       11\n-           nonvoter  gone   -     -     -        33\n",
@@ -149,7 +149,7 @@ func TestShowingCommands(t *testing.T) {
 			f.on("GET /api/v1/replicas", 200, `{"replicas":[]}`)
 			f.on("GET /api/v1/nodes", 200, `{"nodes":[{"name":"c1","role":"controller","state":"READY","http":"h:1"},{"name":"c2","role":"controller","state":"UNREACHABLE","http":"h:2"}]}`)
 		}, out: "SERVER  STATE  READY  RESTARTS  REVISION  REASON\n\nCONTROLLER  STATE        ADDRESS\nc1          READY        h:1\nc2          UNREACHABLE  h:2\n",
-			err: "there is no leader now; this is what was known last"},
+			err: "there is no leader now; this is the last known state"},
 		{name: "completion of nodes", args: "__complete drain n", arrange: func(f *fakeAPI) {
 			f.on("GET /api/v1/nodes", 200, `{"nodes":[{"name":"n1","role":"worker"},{"name":"nc","role":"controller"}]}`)
 		}, out: "n1\n:4\n", err: "Completion ended"},
@@ -171,8 +171,7 @@ func TestShowingCommands(t *testing.T) {
 	}
 }
 
-// withoutTimes puts a star in the place of times and ages, and single spaces
-// between words.
+// withoutTimes replaces times and ages by a star, and runs of spaces by one.
 func withoutTimes(out string) string {
 	lines := strings.Split(out, "\n")
 	for i, line := range lines {

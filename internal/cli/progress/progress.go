@@ -1,7 +1,7 @@
-// Package progress tells on a terminal or in a log how things come along: lines
-// that stay, and below them a table that is drawn again and again; where there
-// is no terminal, a line for each thing that has changed. What comes from
-// elsewhere cannot steer the terminal.
+// Package progress prints the progress of several things to a terminal or a log.
+// On a terminal it prints event lines, and below them a table that it redraws.
+// Elsewhere it prints one line for each change. Control characters in the text
+// are replaced, so that quoted output cannot control the terminal.
 //
 // It starts no goroutine. The methods of a Printer may be called at any time.
 package progress
@@ -24,28 +24,28 @@ type Printer struct {
 	live bool                     // out is a terminal
 	size func() (cols, lines int) // of the terminal
 
-	mu    sync.Mutex
-	bare  bool              // URLs are shown without their scheme
-	table []string          // what is drawn, on a terminal
-	drawn int               // in so many lines
-	told  map[string]string // keys of rows
+	mu         sync.Mutex
+	hideScheme bool              // URLs are shown without their scheme
+	table      []string          // the table on the terminal
+	drawn      int               // its number of lines
+	reported   map[string]string // the last printed key of each row
 }
 
-// Row is one line of progress. It is news when its key has changed; the rest
-// may change at any time.
+// Row is one line of progress. Away from a terminal it is printed only when its
+// key changes.
 type Row struct {
 	Name, Key string
 	Text      string
-	Detail    string // for terminals, where it can change often
+	Detail    string // on terminals only; may change often
 }
 
 // New returns a printer.
 func New(out io.Writer) *Printer { return NewThrough(out, out) }
 
-// NewThrough returns a printer for out that writes to through, which passes it
-// on. It looks at out only to find out whether it is a terminal, and its size.
+// NewThrough returns a printer for out that writes to through, which must pass
+// the output on. It uses out itself only to detect a terminal and its size.
 func NewThrough(out, through io.Writer) *Printer {
-	p := &Printer{out: through, told: map[string]string{}, size: func() (int, int) { return 80, 24 }}
+	p := &Printer{out: through, reported: map[string]string{}, size: func() (int, int) { return 80, 24 }}
 	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
 		p.live = true
 		p.size = func() (int, int) {
@@ -59,15 +59,15 @@ func NewThrough(out, through io.Writer) *Printer {
 	return p
 }
 
-// HideURLs shows no scheme of a URL until Announce: the first URL in the output
-// is one that was announced.
+// HideURLs removes the scheme from URLs until Announce is called, so that the
+// first URL in the output is an announced one.
 func (p *Printer) HideURLs() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.bare = true
+	p.hideScheme = true
 }
 
-// Event prints a line, or several, for good.
+// Event prints one or more lines that stay.
 func (p *Printer) Event(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,8 +79,8 @@ func (p *Printer) Event(text string) {
 	p.draw(table)
 }
 
-// Progress shows how things are: all of it on a terminal, elsewhere what has
-// changed.
+// Progress shows the rows: all of them on a terminal, elsewhere those whose key
+// has changed.
 func (p *Printer) Progress(rows []Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,14 +92,14 @@ func (p *Printer) Progress(rows []Row) {
 		return
 	}
 	for _, r := range rows {
-		if p.told[r.Name] != r.Key {
-			p.told[r.Name] = r.Key
+		if p.reported[r.Name] != r.Key {
+			p.reported[r.Name] = r.Key
 			fmt.Fprintln(p.out, p.clean(r.Name+": "+r.Text))
 		}
 	}
 }
 
-// tableOf lines up the rows in columns.
+// tableOf aligns the rows in columns.
 func tableOf(rows []Row) []string {
 	widest := 0
 	for _, r := range rows {
@@ -115,28 +115,28 @@ func tableOf(rows []Row) []string {
 	return table
 }
 
-// Note takes rows as told without printing them.
-func (p *Printer) Note(rows []Row) {
+// MarkReported treats rows as printed without printing them.
+func (p *Printer) MarkReported(rows []Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range rows {
-		p.told[r.Name] = r.Key
+		p.reported[r.Name] = r.Key
 	}
 }
 
-// Announce prints lines in place of the table. From here on nothing is drawn,
-// and lines are printed as they are.
+// Announce replaces the table by lines. From then on the printer draws no table,
+// and URLs keep their scheme.
 func (p *Printer) Announce(lines []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.erase()
-	p.bare, p.live = false, false
+	p.hideScheme, p.live = false, false
 	for _, line := range lines {
 		fmt.Fprintln(p.out, Printable(line))
 	}
 }
 
-// Finish leaves the last table standing.
+// Finish leaves the last table on the terminal.
 func (p *Printer) Finish() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -156,7 +156,7 @@ func (p *Printer) draw(table []string) {
 	}
 	cols, lines := p.size()
 	shown := table
-	if most := lines - 2; len(table) > most { // what has scrolled away cannot be erased
+	if most := lines - 2; len(table) > most { // lines that have scrolled away cannot be erased
 		shown = append(table[:most-1:most-1], fmt.Sprintf("... and %d more", len(table)-most+1))
 	}
 	for _, line := range shown {
@@ -166,16 +166,16 @@ func (p *Printer) draw(table []string) {
 	p.table, p.drawn = table, len(shown)
 }
 
-// clean makes text from elsewhere fit for one line.
+// clean makes text fit to print as one line.
 func (p *Printer) clean(line string) string {
-	if p.bare {
+	if p.hideScheme {
 		line = strings.ReplaceAll(line, "http://", "")
 	}
 	return Printable(line)
 }
 
-// Printable makes spaces of what would steer a terminal or end the line: names
-// and reasons come from elsewhere.
+// Printable replaces control characters by spaces. Names and reasons come from
+// elsewhere, and must not control the terminal or break the line.
 func Printable(line string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {
@@ -185,13 +185,13 @@ func Printable(line string) string {
 	}, line)
 }
 
-// OneLine cuts a reason that quotes a log to what fits a line.
+// OneLine shortens a reason that may quote a log to one line.
 func OneLine(s string) string { return Shorten(s, 300) }
 
-// Shorten makes one line of a reason, of about so many runes. The cause is its
-// beginning, and of the log lines that it quotes the last one: where there is
-// not enough room, the replica that is named last goes if that is enough.
-// Otherwise the earlier log lines go first, then the end.
+// Shorten turns a reason into one line of about most runes. The important parts
+// are the beginning and the last of the log lines that it quotes. So the replica
+// named at the end is cut if that suffices. Otherwise the earlier log lines are
+// cut first, and then the end.
 func Shorten(reason string, most int) string {
 	s := strings.Join(strings.Fields(reason), " ")
 	const replica, quotes, next = " (replica ", "stderr: ", " | "

@@ -14,7 +14,7 @@ func TestPlain(t *testing.T) {
 	p.Progress([]Row{{Name: "a", Key: "1", Text: "one again", Detail: "y"}})
 	p.Progress([]Row{{Name: "a", Key: "2", Text: "two"}})
 	p.Announce([]string{"ready: http://me"})
-	p.Note([]Row{{Name: "a", Key: "3"}})
+	p.MarkReported([]Row{{Name: "a", Key: "3"}})
 	p.Progress([]Row{{Name: "a", Key: "3", Text: "three"}})
 	p.Event("see http://other")
 	want := "pulling from registry [2J\na: one\na: two\nready: http://me\nsee http://other\n"
@@ -53,7 +53,7 @@ func TestLive(t *testing.T) {
 	p.live, p.size = true, func() (int, int) { return 20, 5 }
 	rows := []Row{{Name: "a", Text: "one", Detail: "http://x"}, {Name: "long", Text: "a text that is too long"}}
 	p.Progress(rows)
-	p.Progress(rows) // not drawn again
+	p.Progress(rows) // unchanged, so not drawn again
 	p.Event("news")
 	p.Progress([]Row{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}})
 	p.Announce([]string{"ready"})

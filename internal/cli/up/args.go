@@ -20,26 +20,26 @@ type address struct {
 	Raft   string `json:"raft"`
 }
 
-// program is one child, and how it is started.
+// program is a program to run as a child process.
 type program struct {
 	name string
 	path string
-	// args returns the arguments; had is what the last life listened on, or
-	// empty at first.
+	// args returns the arguments. had is the address of the previous process,
+	// empty for the first one.
 	args func(had address) []string
-	// complete says what is missing in an address, or returns "".
+	// complete returns the parts that an address lacks, or "".
 	complete func(address) string
-	// lifeline: it is stopped by the end of its lifeline. A worker that is told
-	// by a signal would first wait for its replicas to move elsewhere.
+	// lifeline is set if the program is stopped by the end of its lifeline. A
+	// worker that gets a signal would first wait for its replicas to move.
 	lifeline bool
-	// known: users were told where its HTTP listens.
+	// known is set if users know its HTTP address.
 	known bool
 }
 
-// again returns which addresses of its last life to ask for after a start that
-// went wrong: a port that others are told of anew may have gone to somebody
-// else meanwhile; one that users know is worth waiting for.
-func (p *program) again(had address) address {
+// addressForRetry returns the parts of the previous address to keep after a
+// failed start. Another program may use a port by now, so ports are chosen anew.
+// The HTTP port that users know is kept, since it may become free again.
+func (p *program) addressForRetry(had address) address {
 	if p.known {
 		return address{HTTP: had.HTTP}
 	}
@@ -48,10 +48,10 @@ func (p *program) again(had address) address {
 
 const anyPort = "127.0.0.1:0"
 
-// controllers is what all controllers of a Run have in common.
+// controllers has the common settings of the controllers of a Run.
 type controllers struct {
 	path, dataDir string
-	config        string // "" for none
+	config        string // may be ""
 	count         int
 	workers       int
 	insecure      bool
@@ -59,8 +59,8 @@ type controllers struct {
 	ring          *ring
 }
 
-// program returns one of them. It keeps its addresses from one life to the
-// next: workers, users and the other controllers know them.
+// program returns the program for one controller. A restarted controller keeps
+// its addresses, which workers, users and the other controllers know.
 func (c *controllers) program(name, http string) program {
 	return program{
 		name: name, path: c.path,
@@ -81,8 +81,8 @@ func (c *controllers) program(name, http string) program {
 			if len(c.allowedHosts) > 0 {
 				args = append(args, "--allowed-hosts", strings.Join(c.allowedHosts, ","))
 			}
-			// Nobody waits for them to say that they are not ready, and what takes
-			// longer than that is killed anyway.
+			// No load balancer watches /readyz here. A controller that takes longer
+			// than this to stop is killed anyway.
 			args = append(args, "--shutdown-delay", "0s", "--drain-timeout", "5s")
 			return append(args, "--data-dir", filepath.Join(c.dataDir, name), "--expect-workers", strconv.Itoa(c.workers), lifelineFlag, lifelineFD)
 		},
@@ -100,15 +100,15 @@ func (c *controllers) program(name, http string) program {
 
 func workerName(i int) string { return fmt.Sprintf("worker-%d", i+1) }
 
-// workers is what all workers of a Run have in common.
+// workers has the common settings of the workers of a Run.
 type workers struct {
 	path, dataDir string
-	runtime       string          // what they offer
-	offered       fleet.Resources // by each; zero: what the worker finds
+	runtime       string          // the value of --runtime
+	offered       fleet.Resources // by each worker; zero for what it finds
 	ring          *ring
 }
 
-// program returns one of them.
+// program returns the program for one worker.
 func (w *workers) program(name string) program {
 	return program{
 		name: name, path: w.path, lifeline: true,
@@ -133,17 +133,17 @@ func (w *workers) program(name string) program {
 	}
 }
 
-// ours are the flags that mean something else, or nothing, to a single child:
-// their variables would reach it through the environment.
-var ours = []string{
+// ownFlags are the flags whose environment variables must not reach a child,
+// since they mean something else there, or nothing.
+var ownFlags = []string{
 	"address", "advertise", "allowed-hosts", "bootstrap-expect", "check-runtime", "config", "controllers", "data-dir", "expect-workers", "gossip", "grpc", "http", "insecure", "join",
 	"lifeline-fd", "name", "output", "raft", "recover", "runtime", "workers",
 }
 
-// childEnv is the environment of a child.
+// childEnv returns the environment of a child.
 func childEnv(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
-		return slices.ContainsFunc(ours, func(flag string) bool { return name == envflag.Name(flag) })
+		return slices.ContainsFunc(ownFlags, func(flag string) bool { return name == envflag.Name(flag) })
 	})
 }

@@ -23,18 +23,18 @@ const (
 	lifelineFlag = "--lifeline-fd"
 	lifelineFD   = "3" // the first of ExtraFiles
 
-	startPatience = 60 * time.Second // from a child's start to its address
-	maxAddress    = 64 << 10         // bytes of the line with the address
-	quotedLines   = 8                // of a dead child's log
+	startTimeout = 60 * time.Second // until a child has printed its address
+	maxAddress   = 64 << 10         // bytes of the line with the address
+	quotedLines  = 8                // lines of a dead child's log to quote
 )
 
-// launcher starts programs as children that cannot outlive this process
-// unnoticed.
+// launcher starts programs as child processes. Each child inherits the lifeline,
+// and so notices the end of this process.
 type launcher struct {
 	dir      *dataDir
 	env      []string
-	lifeline *os.File // what children inherit
-	cut      func()   // ends the lifeline: closes its write end, which is closed on exec
+	lifeline *os.File // the read end, which children inherit
+	cut      func()   // closes the write end, which ends the lifeline
 	force    <-chan struct{}
 }
 
@@ -55,20 +55,20 @@ func (l *launcher) close() {
 	l.lifeline.Close()
 }
 
-// child is one life of a program.
+// child is one process of a program.
 type child struct {
 	name     string
 	cmd      *exec.Cmd
 	log      *logFile
-	lifeline bool // as its program has it
+	lifeline bool // program.lifeline
 	started  time.Time
 	addr     address
-	exited   chan struct{} // closed once it is reaped
-	err      error         // how it ended, once exited is closed
+	exited   chan struct{} // closed once the process is reaped
+	err      error         // result of Wait, once exited is closed
 }
 
-// spawn starts a command in a process group of its own. The function after, if
-// any, is called once the process is over, before exited is closed.
+// spawn starts a command in a process group of its own. When the process has
+// ended it calls after, if that is not nil, and then closes exited.
 func (l *launcher) spawn(name string, cmd *exec.Cmd, after func()) (*child, error) {
 	log, err := openLog(filepath.Join(l.dir.path, "logs", name+".log"))
 	if err != nil {
@@ -83,24 +83,24 @@ func (l *launcher) spawn(name string, cmd *exec.Cmd, after func()) (*child, erro
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	c := &child{name: name, cmd: cmd, log: log, started: time.Now(), exited: make(chan struct{})}
-	go func() { // ends with the process, which whoever has the child waits for
+	go func() { // ends with the process, which the owner of the child waits for
 		c.err = cmd.Wait()
 		if after != nil {
 			after()
 		}
 		close(c.exited)
 	}()
-	if err := l.dir.started(name, cmd.Process.Pid); err != nil {
+	if err := l.dir.recordChild(name, cmd.Process.Pid); err != nil {
 		c.kill()
 		<-c.exited
 		log.close()
-		return nil, fmt.Errorf("note the pid of %s: %w", name, err)
+		return nil, fmt.Errorf("record the pid of %s: %w", name, err)
 	}
 	return c, nil
 }
 
-// start starts a program and waits for its address. When it has none to tell,
-// or ctx ends first, nothing of it is left when start returns.
+// start starts a program and waits for its address. If it fails, or ctx ends
+// first, the process is gone when start returns.
 func (l *launcher) start(ctx context.Context, p program, had address) (*child, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -113,7 +113,7 @@ func (l *launcher) start(ctx context.Context, p program, had address) (*child, e
 		if first, err := r.ReadSlice('\n'); err == nil {
 			line <- bytes.TrimSpace(bytes.Clone(first))
 		}
-		_, _ = io.Copy(io.Discard, r) // until it is closed
+		_, _ = io.Copy(io.Discard, r) // until closeReader
 	})
 	closeReader := func() {
 		read.Close()
@@ -128,12 +128,12 @@ func (l *launcher) start(ctx context.Context, p program, had address) (*child, e
 		return nil, err
 	}
 	c.lifeline = p.lifeline
-	if c.addr, err = c.listens(ctx, p, line); err != nil {
+	if c.addr, err = c.waitForAddress(ctx, p, line); err != nil {
 		l.stop(ctx, c)
 		if ctx.Err() == nil {
 			err = fmt.Errorf("%s did not start: %w", p.name, err)
 			if errors.Is(err, errExited) {
-				err = fmt.Errorf("%s did not start: %s", p.name, c.obituary())
+				err = fmt.Errorf("%s did not start: %s", p.name, c.exitText())
 			}
 		}
 		c.log.close()
@@ -142,55 +142,56 @@ func (l *launcher) start(ctx context.Context, p program, had address) (*child, e
 	return c, nil
 }
 
-// errExited is met when a child is over before it listened.
+// errExited means that a child ended before it printed its address.
 var errExited = errors.New("exited")
 
-// listens waits for the line with the child's address.
-func (c *child) listens(ctx context.Context, p program, line <-chan []byte) (address, error) {
-	patience := time.NewTimer(startPatience)
+// waitForAddress waits for the line with the child's address.
+func (c *child) waitForAddress(ctx context.Context, p program, line <-chan []byte) (address, error) {
+	patience := time.NewTimer(startTimeout)
 	defer patience.Stop()
 	select {
 	case first := <-line:
 		var addr address
 		if err := json.Unmarshal(first, &addr); err != nil {
-			return address{}, fmt.Errorf("it told no address, but %q", first)
+			return address{}, fmt.Errorf("it printed %q instead of its address", first)
 		}
 		if missing := p.complete(addr); missing != "" {
-			return address{}, fmt.Errorf("it told no address of %s, but %q", missing, first)
+			return address{}, fmt.Errorf("it printed no address of %s, but %q", missing, first)
 		}
 		return addr, nil
 	case <-c.exited:
 		return address{}, errExited
 	case <-patience.C:
-		return address{}, fmt.Errorf("it told no address within %s", startPatience)
+		return address{}, fmt.Errorf("it printed no address within %s", startTimeout)
 	case <-ctx.Done():
 		return address{}, context.Cause(ctx)
 	}
 }
 
-// stop stops a child: in the way of its program when ctx is over, which ends
-// for all of its kind at once, and by a signal otherwise.
+// stop stops a child. If ctx has ended, all children of its kind stop, and those
+// with a lifeline stop by its end. Otherwise the child gets a signal.
 func (l *launcher) stop(ctx context.Context, c *child) {
 	if c.lifeline && ctx.Err() != nil {
 		l.cut()
-		c.end(workerPatience, l.force)
+		c.waitOrKill(workerStopTimeout, l.force)
 		return
 	}
-	c.tell()
-	c.end(controllerPatience, l.force)
+	c.terminate()
+	c.waitOrKill(controllerStopTimeout, l.force)
 }
 
-// tell asks the child to stop. The program alone is told: what it has started
-// is its own to end.
-func (c *child) tell() {
+// terminate sends TERM to the child. It does not signal the process group: the
+// child must stop its own children itself.
+func (c *child) terminate() {
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		c.kill()
 	}
 }
 
-// end waits for the end of a child that was told, and kills its group when it
-// does not come, or when force says so. The child is reaped when end returns.
-func (c *child) end(patience time.Duration, force <-chan struct{}) {
+// waitOrKill waits for the end of a child that is stopping. It kills the process
+// group after the timeout, or when force is closed. The child is reaped when
+// waitOrKill returns.
+func (c *child) waitOrKill(patience time.Duration, force <-chan struct{}) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
@@ -199,22 +200,23 @@ func (c *child) end(patience time.Duration, force <-chan struct{}) {
 	case <-timer.C:
 	case <-force:
 		if c.lifeline {
-			c.hasten()
+			c.hurry()
 		}
 	}
 	c.kill()
 	<-c.exited
 }
 
-// hasten tells a child whose lifeline has ended to wait for nothing, and waits
-// shortly for its end: a worker that is killed leaves its replicas behind.
-func (c *child) hasten() {
-	timer := time.NewTimer(forcePatience)
+// hurry sends TERM to a child whose lifeline has ended, so that it stops without
+// waiting, and waits a moment for its end. A killed worker would leave its
+// replicas behind.
+func (c *child) hurry() {
+	timer := time.NewTimer(forceTimeout)
 	defer timer.Stop()
-	again := time.NewTicker(100 * time.Millisecond) // it may not have seen the end of its lifeline before
+	again := time.NewTicker(100 * time.Millisecond) // a TERM before it noticed the end of its lifeline does not count
 	defer again.Stop()
 	for {
-		c.tell()
+		c.terminate()
 		select {
 		case <-c.exited:
 			return
@@ -226,14 +228,14 @@ func (c *child) hasten() {
 }
 
 func (c *child) kill() {
-	// It is not reaped yet, or just now: the id is still its group's own. No
-	// such group is what was wanted.
+	// The process is not reaped, or was just now, so the id still belongs to its
+	// group. An error means that the group is gone already.
 	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
 }
 
-// obituary tells how the child ended and quotes its last words, which say
-// nothing when somebody killed it.
-func (c *child) obituary() string {
+// exitText says how the child ended and quotes the end of its log. After a KILL
+// the log is left out, since it cannot explain that.
+func (c *child) exitText() string {
 	how := "exit code 0"
 	if c.err != nil {
 		how = c.err.Error()
@@ -253,12 +255,12 @@ func (c *child) obituary() string {
 	return how
 }
 
-// output runs a program to its end and returns what it printed.
-func (l *launcher) output(ctx context.Context, name, path string, args ...string) ([]byte, error) {
+// run runs a program to its end and returns its output.
+func (l *launcher) run(ctx context.Context, name, path string, args ...string) ([]byte, error) {
 	var stdout bytes.Buffer
 	cmd := exec.Command(path, args...)
 	cmd.Stdout = &stdout
-	cmd.WaitDelay = time.Second // should something of it keep stdout
+	cmd.WaitDelay = time.Second // in case a process that it started keeps stdout open
 	c, err := l.spawn(name, cmd, nil)
 	if err != nil {
 		return nil, err
@@ -267,12 +269,12 @@ func (l *launcher) output(ctx context.Context, name, path string, args ...string
 	select {
 	case <-c.exited:
 	case <-ctx.Done():
-		c.tell()
-		c.end(stopPatience, l.force) // it may be in the midst of starting a container
+		c.terminate()
+		c.waitOrKill(stopTimeout, l.force) // it may be starting a container
 		return nil, context.Cause(ctx)
 	}
 	if c.err != nil {
-		return nil, errors.New(c.obituary())
+		return nil, errors.New(c.exitText())
 	}
 	return bytes.TrimSpace(stdout.Bytes()), nil
 }

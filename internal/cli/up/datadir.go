@@ -21,11 +21,11 @@ const (
 	tempPrefix   = "mcpfleet-up-"
 	lockName     = "up.lock"
 	childrenName = "up-children.json"
-	// youngest protects a directory that is only just being made.
-	youngest = time.Hour
+	// minTempAge protects a directory that is just being created.
+	minTempAge = time.Hour
 )
 
-// dataDir is the directory of one cluster, locked as long as it is open.
+// dataDir is the data directory of one cluster. It is locked while it is open.
 type dataDir struct {
 	path string
 	temp bool
@@ -35,9 +35,9 @@ type dataDir struct {
 	children map[string]proctab.ID
 }
 
-// openDataDir opens the directory named, or a temporary one. The children of
-// an earlier life that was killed stop by themselves, which takes them a
-// moment: they are waited for.
+// openDataDir opens the directory at path, or a temporary one if path is "". If
+// an earlier up was killed there, its children stop by themselves, and
+// openDataDir waits for that.
 func openDataDir(ctx context.Context, path string, say func(string)) (*dataDir, error) {
 	if path == "" {
 		sweepTemp(os.TempDir(), time.Now())
@@ -64,12 +64,13 @@ func openDataDir(ctx context.Context, path string, say func(string)) (*dataDir, 
 	if err != nil {
 		return nil, fmt.Errorf("--data-dir %s: %w", path, err)
 	}
-	if err := d.waitForLastLife(ctx, say); err != nil {
+	if err := d.waitForLeftovers(ctx, say); err != nil {
 		return nil, errors.Join(err, d.lock.Close())
 	}
 	return d, nil
 }
 
+// lockDir locks the directory.
 func lockDir(path string) (*dataDir, error) {
 	lock, err := datadir.Lock(filepath.Join(path, lockName))
 	if err != nil {
@@ -78,7 +79,7 @@ func lockDir(path string) (*dataDir, error) {
 	return &dataDir{path: path, lock: lock, children: map[string]proctab.ID{}}, nil
 }
 
-// close releases the lock, and removes the directory if it is a temporary one.
+// close unlocks the directory, and removes it if it is temporary.
 func (d *dataDir) close() error {
 	if d.temp {
 		if err := os.RemoveAll(d.path); err != nil {
@@ -90,8 +91,8 @@ func (d *dataDir) close() error {
 	return d.lock.Close()
 }
 
-// started notes a child, for a life after this one.
-func (d *dataDir) started(name string, pid int) error {
+// recordChild records a child on disk, for a later up in the same directory.
+func (d *dataDir) recordChild(name string, pid int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	id := proctab.ID{PID: pid}
@@ -106,8 +107,8 @@ func (d *dataDir) started(name string, pid int) error {
 	return datadir.Replace(filepath.Join(d.path, childrenName), b)
 }
 
-// lastLife returns the children that an earlier life noted and that live.
-func lastLife(path string) []proctab.ID {
+// leftoverChildren returns the recorded children that are still alive.
+func leftoverChildren(path string) []proctab.ID {
 	b, err := os.ReadFile(filepath.Join(path, childrenName))
 	if err != nil {
 		return nil
@@ -125,13 +126,13 @@ func lastLife(path string) []proctab.ID {
 	return alive
 }
 
-func (d *dataDir) waitForLastLife(ctx context.Context, say func(string)) error {
-	alive := lastLife(d.path)
+func (d *dataDir) waitForLeftovers(ctx context.Context, say func(string)) error {
+	alive := leftoverChildren(d.path)
 	if len(alive) == 0 {
 		return nil
 	}
-	say(fmt.Sprintf("waiting for %d programs of an earlier life to stop", len(alive)))
-	wait, cancel := context.WithTimeout(ctx, stopPatience)
+	say(fmt.Sprintf("waiting for %d programs of an earlier run to stop", len(alive)))
+	wait, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
 	for _, id := range alive {
 		if proctab.WaitGone(wait, id) != nil {
@@ -143,14 +144,14 @@ func (d *dataDir) waitForLastLife(ctx context.Context, say func(string)) error {
 	}
 	kill, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if _, err := proctab.KillAll(kill, func() []proctab.ID { return lastLife(d.path) }); err != nil {
-		return fmt.Errorf("programs of an earlier life do not end: %w", err)
+	if _, err := proctab.KillAll(kill, func() []proctab.ID { return leftoverChildren(d.path) }); err != nil {
+		return fmt.Errorf("programs of an earlier run do not end: %w", err)
 	}
 	return nil
 }
 
-// sweepTemp removes the temporary directories of lives that were killed. What
-// is not surely stale is left alone.
+// sweepTemp removes the temporary directories of runs that were killed. It
+// leaves directories alone that might be in use.
 func sweepTemp(root string, now time.Time) {
 	dirs, err := filepath.Glob(filepath.Join(root, tempPrefix+"*"))
 	if err != nil {
@@ -161,20 +162,20 @@ func sweepTemp(root string, now time.Time) {
 		if err != nil || !info.IsDir() || !isMine(info) {
 			continue
 		}
-		young := now.Sub(info.ModTime()) < youngest
+		young := now.Sub(info.ModTime()) < minTempAge
 		lockInfo, err := os.Stat(filepath.Join(dir, lockName))
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && !young:
 			os.RemoveAll(dir)
 			continue
-		case err != nil, lockInfo.Size() == 0 && young: // it is being made
+		case err != nil, lockInfo.Size() == 0 && young: // the directory is being created
 			continue
 		}
 		lock, err := lockDir(dir)
 		if err != nil {
 			continue
 		}
-		if len(lastLife(dir)) == 0 {
+		if len(leftoverChildren(dir)) == 0 {
 			os.RemoveAll(dir)
 		}
 		lock.lock.Close()

@@ -24,16 +24,16 @@ const (
 	demoImage  = "localhost/mcpfleet-demo"
 )
 
-// demoPath is where the fleet file of the demo server is: a directory that has
-// it serves the demo server, unless something else was deployed there since.
+// demoPath returns the path of the fleet file of the demo server. A directory
+// with this file runs the demo server, unless its state has changed since.
 func demoPath(dataDir string) string { return filepath.Join(dataDir, "demo-fleet.json") }
 
-// demoFile writes a fleet file that serves the demo program, and returns its
-// path. Where podman works it is made into an image of nothing but itself,
-// unless only a plain process can run it.
+// demoFile writes a fleet file for the demo server, and returns its path. Where
+// podman works, the server runs as an image of only that program. A dynamically
+// linked program runs as a plain process if possible.
 func demoFile(ctx context.Context, here *machine, demo, dataDir string, replicas int) (string, error) {
 	spec := map[string]any{"default_tool": "echo", "replicas": replicas}
-	if here.offers(fleet.RuntimePodman) && (static(demo) == nil || !here.offers(fleet.RuntimeProcess)) {
+	if here.offers(fleet.RuntimePodman) && (checkStatic(demo) == nil || !here.offers(fleet.RuntimeProcess)) {
 		image, err := demoImageOf(ctx, demo, dataDir)
 		if err != nil {
 			return "", err
@@ -46,7 +46,7 @@ func demoFile(ctx context.Context, here *machine, demo, dataDir string, replicas
 	if err != nil {
 		return "", err
 	}
-	// A dollar sign in a path must not begin a variable.
+	// A dollar sign in the path must not be taken for a variable.
 	b = bytes.ReplaceAll(b, []byte("$"), []byte("$$"))
 	path := demoPath(dataDir)
 	if err := os.WriteFile(path, append(b, '\n'), 0o600); err != nil {
@@ -55,27 +55,28 @@ func demoFile(ctx context.Context, here *machine, demo, dataDir string, replicas
 	return path, nil
 }
 
-// static says why a program cannot run in an image of nothing but itself, or
-// returns nil. What is no ELF file is not judged.
-func static(program string) error {
+// checkStatic returns an error if the program is linked dynamically, and so
+// cannot run in an image of only that program. Files other than ELF pass.
+func checkStatic(program string) error {
 	f, err := elf.Open(program)
 	if _, other := errors.AsType[*elf.FormatError](err); other {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	defer func() { _ = f.Close() }() // was only read
+	defer func() { _ = f.Close() }() // only read
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
-			return fmt.Errorf("%s is linked dynamically, an image needs it static: build it with CGO_ENABLED=0", program)
+			return fmt.Errorf("%s is linked dynamically, but an image needs a static program: build it with CGO_ENABLED=0", program)
 		}
 	}
 	return nil
 }
 
-// demoImageOf imports the program as an image, once for each build of it.
+// demoImageOf imports the program as an image, unless the image of this build
+// exists already.
 func demoImageOf(ctx context.Context, demo, dataDir string) (string, error) {
-	if err := static(demo); err != nil {
+	if err := checkStatic(demo); err != nil {
 		return "", err
 	}
 	program, err := os.ReadFile(demo)
@@ -97,12 +98,12 @@ func demoImageOf(ctx context.Context, demo, dataDir string) (string, error) {
 	}
 	defer os.Remove(path)
 	if err := podman(ctx, "import", "--quiet", "--change", `ENTRYPOINT ["/demo-server"]`, path, image); err != nil {
-		return "", fmt.Errorf("make its image: %w", err)
+		return "", fmt.Errorf("create its image: %w", err)
 	}
 	return image, nil
 }
 
-// layerOf packs one program as the root file system of an image.
+// layerOf returns the root file system of an image with one program.
 func layerOf(name string, program []byte) ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -118,8 +119,9 @@ func layerOf(name string, program []byte) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// podman runs a podman command that starts no container. It is not killed when
-// ctx ends, or its storage might be left half written: it is over in a moment.
+// podman runs a podman command that starts no container. The command takes only
+// a moment, and is not killed when ctx ends, since that could damage podman's
+// storage.
 func podman(ctx context.Context, args ...string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

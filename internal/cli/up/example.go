@@ -12,10 +12,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// exampleTools is what an example of a call can be made of.
+// exampleTools is the tool for the example of a call.
 type exampleTools struct {
 	path fleet.ServerName // "" for the root
-	tool *api.Tool        // nil when none is known to be harmless
+	tool *api.Tool        // nil if no tool is known to be harmless
 }
 
 // pickExample picks the server's default tool, or echo.
@@ -36,7 +36,8 @@ func pickExample(path fleet.ServerName, servers []api.Server, owner fleet.Server
 	return e
 }
 
-// announcement says that all is up, where, and what to try.
+// announcement returns the lines that say that the cluster is ready, its
+// address, and examples to try.
 func announcement(base, called string, s snapshot, example exampleTools) []string {
 	lines := []string{"mcpfleet is ready: " + base}
 	for _, server := range s.ready.Servers {
@@ -45,7 +46,7 @@ func announcement(base, called string, s snapshot, example exampleTools) []strin
 		}
 	}
 	if len(s.ready.Servers) == 0 {
-		return append(lines, "nothing is deployed; to change that: "+called+" --address "+strings.TrimPrefix(base, "http://")+" apply -f FILE")
+		return append(lines, "no server is deployed; deploy some with: "+called+" --address "+strings.TrimPrefix(base, "http://")+" apply -f FILE")
 	}
 	at := base
 	if example.path != "" {
@@ -66,7 +67,7 @@ func announcement(base, called string, s snapshot, example exampleTools) []strin
 	return append(lines, fmt.Sprintf("  curl -s %s/call -H 'Content-Type: application/json' -d %s", at, shell.Quote(string(body))))
 }
 
-// schema is what of a JSON Schema is looked at.
+// schema has the keywords of JSON Schema that sampleArgs uses.
 type schema struct {
 	Type       any               `json:"type"`
 	Enum       []json.RawMessage `json:"enum"`
@@ -76,8 +77,8 @@ type schema struct {
 	Properties map[string]schema `json:"properties"`
 }
 
-// sampleArgs makes up arguments for the properties that a tool requires, or
-// says that it cannot.
+// sampleArgs makes up arguments for the properties that a tool requires. It
+// returns false if it cannot.
 func sampleArgs(raw json.RawMessage) (json.RawMessage, bool) {
 	var s schema
 	if json.Unmarshal(raw, &s) != nil {

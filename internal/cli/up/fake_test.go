@@ -20,11 +20,11 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// TestMain makes the test binary play the programs that Run starts, and Run
-// itself in a process of its own, by the name it is called by.
+// TestMain lets the test binary play the programs that Run starts, and Run in a
+// process of its own. Which one depends on the name it is called by.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
-	case "controller", "worker": // as the real ones do: who read their stdout may be gone
+	case "controller", "worker": // as the real programs do, in case stdout has lost its reader
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	}
 	switch filepath.Base(os.Args[0]) {
@@ -51,23 +51,23 @@ func parseFlags(args []string) map[string]string {
 	return flags
 }
 
-// plays tells whether the test wants the players to misbehave so.
-func plays(what string) bool {
+// plays reports whether the test wants this misbehaviour of the programs.
+func plays(behaviour string) bool {
 	for w := range strings.SplitSeq(os.Getenv("PLAY"), ",") {
-		if w == what {
+		if w == behaviour {
 			return true
 		}
 	}
 	return false
 }
 
-// life is one life of a played program, noted in <data-dir>/lives.
+// life is one process of a played program, recorded in <data-dir>/lives.
 type life struct {
 	PID   int               `json:"pid"`
 	Flags map[string]string `json:"flags"`
 }
 
-func noteLife(flags map[string]string) {
+func recordLife(flags map[string]string) {
 	dir := flags["--data-dir"]
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		panic(err)
@@ -86,8 +86,9 @@ func noteLife(flags map[string]string) {
 	}
 }
 
-// noteAddresses notes where a program listens, for told, after it has said so.
-func noteAddresses(flags, at map[string]string) {
+// recordAddresses records the addresses of a program, for addressesOf, after the
+// program has printed them.
+func recordAddresses(flags, at map[string]string) {
 	b, err := json.Marshal(at)
 	if err != nil {
 		panic(err)
@@ -97,8 +98,8 @@ func noteAddresses(flags, at map[string]string) {
 	}
 }
 
-// told returns the addresses of a program's newest life.
-func told(t *testing.T, dataDir, program string) map[string]string {
+// addressesOf returns the addresses of a program's newest process.
+func addressesOf(t *testing.T, dataDir, program string) map[string]string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(dataDir, program, "at"))
 	if err != nil {
@@ -111,15 +112,16 @@ func told(t *testing.T, dataDir, program string) map[string]string {
 	return at
 }
 
-// listenForEnd tells once TERM comes or the lifeline ends, and which.
+// listenForEnd returns a channel that gets "TERM" for that signal, and
+// "lifeline" for the end of the lifeline.
 func listenForEnd(flags map[string]string) <-chan string {
-	told := make(chan string, 2)
+	ends := make(chan string, 2)
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
 	go func() {
 		for range term {
 			if !plays("deaf") {
-				told <- "TERM"
+				ends <- "TERM"
 			}
 		}
 	}()
@@ -129,16 +131,16 @@ func listenForEnd(flags map[string]string) <-chan string {
 		go func() {
 			io.Copy(io.Discard, os.NewFile(uintptr(n), "lifeline"))
 			if !plays("deaf") && !plays("patient") {
-				told <- "lifeline"
+				ends <- "lifeline"
 			}
 		}()
 	}
-	return told
+	return ends
 }
 
-// end notes why a program ends.
+// end records why a program ends.
 func end(flags map[string]string, why string) int {
-	fmt.Fprintln(os.Stderr, "stopping for", why) // must not kill when nobody reads
+	fmt.Fprintln(os.Stderr, "stopping for", why) // must not kill the program without a reader
 	if err := os.WriteFile(filepath.Join(flags["--data-dir"], "end"), []byte(why), 0o600); err != nil {
 		return 1
 	}
@@ -146,7 +148,7 @@ func end(flags map[string]string, why string) int {
 }
 
 func playController(flags map[string]string) int {
-	noteLife(flags)
+	recordLife(flags)
 	if plays("controller-fails") {
 		fmt.Fprintln(os.Stderr, "see http://example.com\nlisten: address already in use")
 		return 1
@@ -155,7 +157,7 @@ func playController(flags map[string]string) int {
 	nodes := []api.Node{}
 	count := 1
 	fmt.Sscan(flags["--bootstrap-expect"], &count)
-	for i := range count { // as if all were there
+	for i := range count { // as if all had joined
 		nodes = append(nodes, api.Node{Name: fleet.NodeID(fmt.Sprint("c", i)), Role: fleet.RoleController, State: api.NodeReady})
 	}
 	reply := func(v func() any) http.HandlerFunc {
@@ -180,7 +182,7 @@ func playController(flags map[string]string) int {
 			out.Changes = []api.Change{{Server: "x", Kind: "created"}}
 		}
 		if r.URL.Query().Get("dry_run") != "1" || r.Header.Get("If-Match") != `"1.7"` || !strings.Contains(string(body), `"x"`) {
-			fmt.Fprintln(os.Stderr, "a file is to be compared, not written")
+			fmt.Fprintln(os.Stderr, "want a dry run of the file, not a write")
 			os.Exit(1)
 		}
 		json.NewEncoder(w).Encode(out)
@@ -199,7 +201,7 @@ func playController(flags map[string]string) int {
 		nodes = append(nodes, api.Node{Name: fleet.NodeID(r.FormValue("name")), Role: fleet.RoleWorker, State: "READY"})
 	})
 	at := map[string]string{}
-	for _, flag := range []string{"--http", "--gossip", "--raft"} { // workers join at the second, by HTTP as well
+	for _, flag := range []string{"--http", "--gossip", "--raft"} { // workers join at the second, also by HTTP
 		l, err := net.Listen("tcp", flags[flag])
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -208,10 +210,10 @@ func playController(flags map[string]string) int {
 		go http.Serve(l, mux)
 		at[strings.TrimPrefix(flag, "--")] = l.Addr().String()
 	}
-	told := listenForEnd(flags)
+	ends := listenForEnd(flags)
 	json.NewEncoder(os.Stdout).Encode(at)
-	noteAddresses(flags, at)
-	return end(flags, <-told)
+	recordAddresses(flags, at)
+	return end(flags, <-ends)
 }
 
 func playWorker(flags map[string]string) int {
@@ -231,15 +233,15 @@ func playWorker(flags map[string]string) int {
 		fmt.Println(`{"runtimes":["process"],"reason":"podman: not found","cpus":2,"memory":3000}`)
 		return 0
 	}
-	noteLife(flags)
+	recordLife(flags)
 	if plays(flags["--name"] + "-fails") {
 		fmt.Fprintln(os.Stderr, "boom")
 		return 3
 	}
-	told := listenForEnd(flags)
+	ends := listenForEnd(flags)
 	for joined := false; !joined; {
 		select {
-		case why := <-told:
+		case why := <-ends:
 			return end(flags, why)
 		default:
 		}
@@ -254,11 +256,11 @@ func playWorker(flags map[string]string) int {
 		}
 	}
 	fmt.Println(`{"grpc":"127.0.0.1:1","gossip":"127.0.0.1:2"}`)
-	noteAddresses(flags, map[string]string{"grpc": "127.0.0.1:1"})
-	return end(flags, <-told)
+	recordAddresses(flags, map[string]string{"grpc": "127.0.0.1:1"})
+	return end(flags, <-ends)
 }
 
-// playUp runs Run until it is killed, with what is in the JSON given.
+// playUp runs Run until it is killed. text is the Config in JSON.
 func playUp(text string) int {
 	var cfg Config
 	if err := json.Unmarshal([]byte(text), &struct {
@@ -275,7 +277,7 @@ func playUp(text string) int {
 	return 0
 }
 
-// programsDir is a directory with the played programs.
+// programsDir returns a directory with the played programs.
 func programsDir(t *testing.T) string {
 	t.Helper()
 	exe, err := os.Executable()
@@ -291,7 +293,7 @@ func programsDir(t *testing.T) string {
 	return dir
 }
 
-// lives returns the lives of a program so far.
+// lives returns the processes of a program so far.
 func lives(dataDir, program string) []life {
 	b, err := os.ReadFile(filepath.Join(dataDir, program, "lives"))
 	if err != nil {
@@ -307,8 +309,8 @@ func lives(dataDir, program string) []life {
 	return out
 }
 
-// eventually polls until the condition returns "", and fails with its last
-// reason otherwise.
+// eventually polls until condition returns "". After a timeout the test fails
+// with the last reason.
 func eventually(t *testing.T, condition func() string) {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
@@ -327,7 +329,7 @@ func eventually(t *testing.T, condition func() string) {
 	}
 }
 
-// output collects what is printed.
+// output collects the output of Run.
 type output struct {
 	mu   sync.Mutex
 	text strings.Builder

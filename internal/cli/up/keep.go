@@ -16,12 +16,12 @@ import (
 const (
 	firstDelay = 200 * time.Millisecond
 	maxDelay   = 5 * time.Second
-	steadyLife = 30 * time.Second // after such a life the delays begin anew
-	logPeriod  = 10 * time.Second // how often the size of a log is looked at
+	steadyLife = 30 * time.Second // a process that ran this long resets the delay
+	logPeriod  = 10 * time.Second // how often the size of a log is checked
 )
 
-// nextDelay is how long to wait before a child is started again, after the
-// delay before its last life, which lasted so long.
+// nextDelay returns how long to wait before a child is restarted. last is the
+// delay before its previous start, and life is how long it then ran.
 func nextDelay(last, life time.Duration) time.Duration {
 	if last == 0 || life >= steadyLife {
 		return firstDelay
@@ -29,7 +29,7 @@ func nextDelay(last, life time.Duration) time.Duration {
 	return min(2*last, maxDelay)
 }
 
-// cluster is the children of one Run.
+// cluster supervises the children of one Run.
 type cluster struct {
 	launcher *launcher
 	out      *progress.Printer
@@ -37,15 +37,15 @@ type cluster struct {
 	ring     *ring
 }
 
-// kept is a child that is started again when it dies.
-type kept struct {
-	listening chan struct{} // closed once it has told its address
+// supervised is a child that is restarted when it dies.
+type supervised struct {
+	listening chan struct{} // closed once addr is set
 	addr      address
-	failed    chan struct{} // closed when it never will
+	failed    chan struct{} // closed if the first start fails
 }
 
-// address waits until the child listens for the first time.
-func (k *kept) address(ctx context.Context) (address, error) {
+// address waits for the child's first address.
+func (k *supervised) address(ctx context.Context) (address, error) {
 	select {
 	case <-k.listening:
 		return k.addr, nil
@@ -56,11 +56,11 @@ func (k *kept) address(ctx context.Context) (address, error) {
 	}
 }
 
-// keep starts a program and keeps it running until ctx ends. Only a first
-// start that goes wrong is an error of the group. The wait group, if any, knows
-// when nothing of it is left.
-func (c *cluster) keep(ctx context.Context, p program, keepers *sync.WaitGroup) *kept {
-	k := &kept{listening: make(chan struct{}), failed: make(chan struct{})}
+// supervise starts a program and keeps it running until ctx ends. If the first
+// start fails, the group gets the error. keepers, if not nil, counts the
+// children that are not gone yet.
+func (c *cluster) supervise(ctx context.Context, p program, keepers *sync.WaitGroup) *supervised {
+	k := &supervised{listening: make(chan struct{}), failed: make(chan struct{})}
 	if keepers == nil {
 		keepers = new(sync.WaitGroup)
 	}
@@ -75,31 +75,31 @@ func (c *cluster) keep(ctx context.Context, p program, keepers *sync.WaitGroup) 
 			}
 			return err
 		}
-		c.listens(p, one)
+		c.recordAddress(p, one)
 		k.addr = one.addr
 		close(k.listening)
-		c.revive(ctx, p, one)
+		c.keepRunning(ctx, p, one)
 		return nil
 	})
 	return k
 }
 
-// listens notes where a controller listens from now on.
-func (c *cluster) listens(p program, one *child) {
+// recordAddress sets the address of a controller in the ring.
+func (c *cluster) recordAddress(p program, one *child) {
 	if !p.lifeline {
-		c.ring.tell(p.name, one.addr)
+		c.ring.set(p.name, one.addr)
 	}
 }
 
-// revive lives as long as ctx, and has a child running most of that time.
-func (c *cluster) revive(ctx context.Context, p program, one *child) {
+// keepRunning restarts the child whenever it dies, until ctx ends.
+func (c *cluster) keepRunning(ctx context.Context, p program, one *child) {
 	had, delay := one.addr, time.Duration(0)
-	for c.attend(ctx, one) {
+	for c.waitForExit(ctx, one) {
 		delay = nextDelay(delay, time.Since(one.started))
-		c.out.Event(fmt.Sprintf("%s died: %s", p.name, one.obituary()))
+		c.out.Event(fmt.Sprintf("%s died: %s", p.name, one.exitText()))
 		one.log.close()
 		for {
-			c.out.Event(fmt.Sprintf("starting %s again in %s", p.name, delay))
+			c.out.Event(fmt.Sprintf("restarting %s in %s", p.name, delay))
 			if proctab.Sleep(ctx, delay) != nil {
 				return
 			}
@@ -108,22 +108,22 @@ func (c *cluster) revive(ctx context.Context, p program, one *child) {
 				return
 			}
 			if err == nil {
-				c.listens(p, next)
+				c.recordAddress(p, next)
 				one, had = next, next.addr
 				break
 			}
 			c.out.Event(err.Error())
-			had = p.again(had)
+			had = p.addressForRetry(had)
 			delay = nextDelay(delay, 0)
 		}
 	}
 }
 
-// attend waits for the end of a child. It returns true when the child died, and
-// false when ctx ended and it was stopped.
-func (c *cluster) attend(ctx context.Context, one *child) bool {
-	look := time.NewTicker(logPeriod)
-	defer look.Stop()
+// waitForExit waits for the end of a child. It returns true if the child died,
+// and false if ctx ended and the child was stopped.
+func (c *cluster) waitForExit(ctx context.Context, one *child) bool {
+	tick := time.NewTicker(logPeriod)
+	defer tick.Stop()
 	for {
 		select {
 		case <-one.exited:
@@ -136,7 +136,7 @@ func (c *cluster) attend(ctx context.Context, one *child) bool {
 			c.launcher.stop(ctx, one)
 			one.log.close()
 			return false
-		case <-look.C:
+		case <-tick.C:
 			if err := one.log.bound(); err != nil {
 				c.out.Event(fmt.Sprintf("log of %s: %s", one.name, err))
 			}

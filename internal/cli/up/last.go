@@ -14,24 +14,24 @@ import (
 )
 
 const (
-	lastName   = "up.json"
-	aloneName  = "controller" // of one that has no others
-	memberName = "controller-"
+	lastRunName = "up.json"
+	aloneName   = "controller" // the name of a single controller
+	memberName  = "controller-"
 )
 
-// last is what of an earlier Run in the same directory matters to this one.
-type last struct {
-	// Runtime is the --runtime that was asked for, "" for none.
+// lastRun has the settings of an earlier Run in the same directory.
+type lastRun struct {
+	// Runtime is the value of --runtime, or "".
 	Runtime string `json:"asked_runtime,omitempty"`
-	// Workers is how many ran.
+	// Workers is the number of workers.
 	Workers int `json:"workers"`
 }
 
-// lastOf reads what an earlier Run left, if any did.
-func lastOf(dataDir string) last {
-	var l last
-	if b, err := os.ReadFile(filepath.Join(dataDir, lastName)); err == nil {
-		_ = json.Unmarshal(b, &l) // damaged is as good as none
+// loadLastRun reads the settings of an earlier Run, if there was one.
+func loadLastRun(dataDir string) lastRun {
+	var l lastRun
+	if b, err := os.ReadFile(filepath.Join(dataDir, lastRunName)); err == nil {
+		_ = json.Unmarshal(b, &l) // a damaged file counts as missing
 		if _, err := fleet.ParseRuntimes(l.Runtime); err != nil {
 			l.Runtime = ""
 		}
@@ -40,17 +40,17 @@ func lastOf(dataDir string) last {
 	return l
 }
 
-func (l last) keep(dataDir string) error {
+func (l lastRun) save(dataDir string) error {
 	b, err := json.Marshal(l)
 	if err != nil {
 		return err
 	}
-	return datadir.Replace(filepath.Join(dataDir, lastName), append(b, '\n'))
+	return datadir.Replace(filepath.Join(dataDir, lastRunName), append(b, '\n'))
 }
 
-// earlier returns the names of the controllers that the directory has state of,
-// the first one first.
-func earlier(dataDir string) []string {
+// knownControllers returns the names of the controllers whose state is in the
+// directory, in their order.
+func knownControllers(dataDir string) []string {
 	dirs, err := filepath.Glob(filepath.Join(dataDir, aloneName+"*"))
 	if err != nil {
 		return nil
@@ -71,7 +71,8 @@ func earlier(dataDir string) []string {
 	return names
 }
 
-// numberOf returns the place of a controller, or 0 of what is none.
+// numberOf returns the number in the name of a controller, or 0 if the name is
+// not that of a controller.
 func numberOf(name string) int {
 	if name == aloneName {
 		return 1
@@ -83,9 +84,9 @@ func numberOf(name string) int {
 	return n
 }
 
-// controllerNames names so many controllers: those that the directory knows
-// first, then new ones. A lone one has no number, and keeps its name when
-// others join it.
+// controllerNames returns the names of count controllers: first the known ones,
+// then new ones. A single controller has no number, and keeps its name when
+// others are added.
 func controllerNames(had []string, count int) []string {
 	names := slices.Clone(had[:min(count, len(had))])
 	taken := func(n int) bool {
@@ -102,7 +103,7 @@ func controllerNames(had []string, count int) []string {
 	return names
 }
 
-// workersHint says what it means to run fewer workers than before, or "".
+// workersHint returns a hint about running fewer workers than before, or "".
 func workersHint(before, now int) string {
 	if before <= now {
 		return ""
@@ -115,19 +116,19 @@ func workersHint(before, now int) string {
 	default:
 		missing, does = missing+" to "+last, "do"
 	}
-	return fmt.Sprintf("%s ran here before and %s not run now: the controllers wait for what may still run there, 10 s at most, before they start it elsewhere; --workers %d runs all",
+	return fmt.Sprintf("%s ran here before but %s not run now: the controllers wait up to 10 s for replicas that may still run there before they replace them; --workers %d runs all",
 		missing, does, before)
 }
 
-// controllersHint says what is unwise about so many controllers, or "".
+// controllersHint returns a hint about an unwise number of controllers, or "".
 func controllersHint(had, count int) string {
 	survived := func(n int) int { return (n - 1) / 2 }
 	switch {
 	case had > count:
-		return fmt.Sprintf("the data directory has the state of %d controllers, of which %d will run: without a majority of them nothing can be changed; --controllers %d runs them all",
+		return fmt.Sprintf("the data directory has the state of %d controllers, of which %d will run: nothing can be changed without a majority of them; --controllers %d runs all",
 			had, count, had)
 	case count%2 == 0:
-		return fmt.Sprintf("%d controllers survive the loss of %d, as many as %d do: take an odd number", count, survived(count), count-1)
+		return fmt.Sprintf("%d controllers survive the loss of %d, no more than %d would: use an odd number", count, survived(count), count-1)
 	}
 	return ""
 }

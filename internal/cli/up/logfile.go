@@ -10,14 +10,14 @@ import (
 
 const (
 	maxLog  = 16 << 20 // bytes; one older part of this size is kept
-	tailLog = 16 << 10 // bytes looked at for last lines
+	tailLog = 16 << 10 // bytes that tail reads at most
 )
 
-// logFile is what a child writes its stderr to, by itself: a pipe would break
-// with our end and kill it when it next logs.
+// logFile is the file to which a child writes its stderr. A pipe to this process
+// would break at our end, and the child's next log line would kill it.
 type logFile struct {
 	file  *os.File
-	begin int64 // of this child's part
+	begin int64 // offset of this child's part
 }
 
 func openLog(path string) (*logFile, error) {
@@ -35,8 +35,9 @@ func openLog(path string) (*logFile, error) {
 
 func (l *logFile) close() { l.file.Close() }
 
-// bound keeps the file from growing for ever. The child goes on appending to
-// the same file, so that lines written between copy and cut are lost.
+// bound moves the content to a second file once the log is too large. The child
+// keeps appending to the same file, so lines that it writes between the copy and
+// the truncation are lost.
 func (l *logFile) bound() error {
 	info, err := l.file.Stat()
 	if err != nil || info.Size() <= maxLog {

@@ -43,18 +43,18 @@ func TestArguments(t *testing.T) {
 	if want := "--name controller --http 127.0.0.1:8000 --gossip 127.0.0.1:0 --raft 127.0.0.1:0 --bootstrap-expect 1 --config /f.yaml --shutdown-delay 0s --drain-timeout 5s --data-dir /data/controller --expect-workers 3 --lifeline-fd 3"; first != want {
 		t.Errorf("got  %s\nwant %s", first, want)
 	}
-	ring.tell("controller", address{Gossip: "127.0.0.1:777"})
+	ring.set("controller", address{Gossip: "127.0.0.1:777"})
 	again := strings.Join(controller.args(address{HTTP: "127.0.0.1:8000", Gossip: "127.0.0.1:777", Raft: "127.0.0.1:778"}), " ")
 	want := strings.Replace(first, "--gossip 127.0.0.1:0", "--gossip 127.0.0.1:777", 1)
 	if want = strings.Replace(want, "--raft 127.0.0.1:0", "--raft 127.0.0.1:778", 1); again != want {
 		t.Errorf("got  %s\nwant %s", again, want)
 	}
 	had := address{HTTP: "127.0.0.1:8001", Gossip: "127.0.0.1:777", Raft: "127.0.0.1:778"}
-	if got := controller.again(had); got != (address{}) {
+	if got := controller.addressForRetry(had); got != (address{}) {
 		t.Errorf("after a failed start it asks for %v", got)
 	}
 	controller.known = true
-	if got := controller.again(had); got != (address{HTTP: had.HTTP}) {
+	if got := controller.addressForRetry(had); got != (address{HTTP: had.HTTP}) {
 		t.Errorf("after a failed start, the first controller asks for %v", got)
 	}
 	open := *kind
@@ -63,7 +63,7 @@ func TestArguments(t *testing.T) {
 	if want := "--name controller-2 --http :0 --gossip 127.0.0.1:0 --raft 127.0.0.1:0 --bootstrap-expect 3 --join 127.0.0.1:777 --insecure --allowed-hosts a.example,*.b.example --shutdown-delay 0s --drain-timeout 5s --data-dir /data/controller-2 --expect-workers 3 --lifeline-fd 3"; other != want {
 		t.Errorf("got  %s\nwant %s", other, want)
 	}
-	ring.tell("controller-2", address{Gossip: "127.0.0.1:666"})
+	ring.set("controller-2", address{Gossip: "127.0.0.1:666"})
 	worker := strings.Join((&workers{path: "/bin/worker", dataDir: "/data", runtime: "podman,process", offered: fleet.Resources{CPUs: 0.5, Memory: 1 << 30}, ring: ring}).
 		program(workerName(0)).args(address{}), " ")
 	if want := "--name worker-1 --grpc 127.0.0.1:0 --gossip 127.0.0.1:0 --join 127.0.0.1:777,127.0.0.1:666 --runtime podman,process --cpus 0.5 --memory 1073741824 --data-dir /data/worker-1 --lifeline-fd 3"; worker != want {
@@ -80,12 +80,12 @@ func TestControllerNames(t *testing.T) {
 	}{
 		{"", 1, "controller", ""},
 		{"", 3, "controller-1 controller-2 controller-3", ""},
-		{"", 2, "controller-1 controller-2", "2 controllers survive the loss of 0, as many as 1 do: take an odd number"},
+		{"", 2, "controller-1 controller-2", "2 controllers survive the loss of 0, no more than 1 would: use an odd number"},
 		{"controller", 1, "controller", ""},
 		{"controller", 3, "controller controller-2 controller-3", ""},
 		{"controller-1 controller-2 controller-3", 1, "controller-1", "the data directory has the state of 3 controllers, of which 1 will run: " +
-			"without a majority of them nothing can be changed; --controllers 3 runs them all"},
-		{"controller-1 controller-3", 4, "controller-1 controller-3 controller-2 controller-4", "4 controllers survive the loss of 1, as many as 3 do: take an odd number"},
+			"nothing can be changed without a majority of them; --controllers 3 runs all"},
+		{"controller-1 controller-3", 4, "controller-1 controller-3 controller-2 controller-4", "4 controllers survive the loss of 1, no more than 3 would: use an odd number"},
 	} {
 		dir := t.TempDir()
 		for name := range strings.FieldsSeq(tt.had + " controller-0 controller-x controllers worker-1") {
@@ -96,9 +96,9 @@ func TestControllerNames(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(dir, "controller-9"), 0o700); err != nil { // empty: never ran
 			t.Fatal(err)
 		}
-		had := earlier(dir)
+		had := knownControllers(dir)
 		if got := strings.Join(had, " "); got != tt.had {
-			t.Errorf("earlier: got %q, want %q", got, tt.had)
+			t.Errorf("knownControllers: got %q, want %q", got, tt.had)
 		}
 		if got := strings.Join(controllerNames(had, tt.count), " "); got != tt.want {
 			t.Errorf("%q with %d: got %s, want %s", tt.had, tt.count, got, tt.want)
@@ -154,10 +154,10 @@ try:
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	empty := strings.Join(announcement("http://h:1", "bin/mcpfleet", snapshot{}, exampleTools{}), "\n")
-	if want := "mcpfleet is ready: http://h:1\nnothing is deployed; to change that: bin/mcpfleet --address h:1 apply -f FILE"; empty != want {
+	if want := "mcpfleet is ready: http://h:1\nno server is deployed; deploy some with: bin/mcpfleet --address h:1 apply -f FILE"; empty != want {
 		t.Errorf("got\n%s\nwant\n%s", empty, want)
 	}
-	// No tool is called of which nothing is known.
+	// The example calls no tool that might do harm.
 	if e := pickExample("", nil, "good", tools[1:]); e.tool != nil {
 		t.Errorf("picked %+v", e.tool)
 	}
@@ -188,8 +188,8 @@ func TestServerRows(t *testing.T) {
 	}
 }
 
-// Where there is no terminal, each server has one line for each phase, however
-// often it is looked at and whatever its replicas do meanwhile.
+// Away from a terminal, each server has one line per phase, no matter how often
+// it is polled and what its replicas do meanwhile.
 func TestOneLineForEachPhase(t *testing.T) {
 	var out strings.Builder
 	printer := progress.New(&out)
@@ -223,7 +223,8 @@ workers: 3/3 joined
 	}
 }
 
-// While nothing starts although all workers are there, it is said why, once.
+// If no server starts although all workers have joined, the watcher reports the
+// reason once.
 func TestIdle(t *testing.T) {
 	var out strings.Builder
 	w := &watcher{workers: 1, out: progress.New(&out)}
@@ -231,23 +232,23 @@ func TestIdle(t *testing.T) {
 		ready: api.Ready{Servers: []api.ServerReady{{Name: "x", State: fleet.StateDeploying, Desired: 1, Reason: "waiting for worker-3 to report"}}},
 		nodes: []api.Node{{Role: fleet.RoleWorker, State: api.NodeReady}},
 	}
-	for range 5 * idleLooks {
-		w.tellIdle(s)
+	for range 5 * idlePolls {
+		w.reportIdle(s)
 	}
 	if want := "nothing has started yet; x: waiting for worker-3 to report\n"; out.String() != want {
 		t.Errorf("got %q, want %q", &out, want)
 	}
 	out.Reset()
 	w.idle = 0
-	for i := range 5 * idleLooks {
+	for i := range 5 * idlePolls {
 		s.replicas = nil
-		if i%idleLooks == 0 {
+		if i%idlePolls == 0 {
 			s.replicas = []api.Replica{{Server: "x"}}
 		}
-		w.tellIdle(s)
+		w.reportIdle(s)
 	}
 	if out.Len() > 0 {
-		t.Errorf("while something starts it said %q", &out)
+		t.Errorf("reported %q while a server starts", &out)
 	}
 }
 
@@ -257,9 +258,9 @@ func TestWorkersHint(t *testing.T) {
 		want        string
 	}{
 		{0, 3, ""}, {3, 3, ""}, {2, 3, ""},
-		{3, 2, "worker-3 ran here before and does not run now: the controllers wait for what may still run there, 10 s at most, before they start it elsewhere; --workers 3 runs all"},
-		{3, 1, "worker-2 and worker-3 ran here before and do not run now: the controllers wait for what may still run there, 10 s at most, before they start it elsewhere; --workers 3 runs all"},
-		{5, 2, "worker-3 to worker-5 ran here before and do not run now: the controllers wait for what may still run there, 10 s at most, before they start it elsewhere; --workers 5 runs all"},
+		{3, 2, "worker-3 ran here before but does not run now: the controllers wait up to 10 s for replicas that may still run there before they replace them; --workers 3 runs all"},
+		{3, 1, "worker-2 and worker-3 ran here before but do not run now: the controllers wait up to 10 s for replicas that may still run there before they replace them; --workers 3 runs all"},
+		{5, 2, "worker-3 to worker-5 ran here before but do not run now: the controllers wait up to 10 s for replicas that may still run there before they replace them; --workers 5 runs all"},
 	} {
 		if got := workersHint(tt.before, tt.now); got != tt.want {
 			t.Errorf("%d, then %d: got %q, want %q", tt.before, tt.now, got, tt.want)
@@ -267,8 +268,8 @@ func TestWorkersHint(t *testing.T) {
 	}
 }
 
-// The calls of all controllers count, running and queued ones, and one that does
-// not answer holds nobody up.
+// callsUnderWay counts the running and queued calls of all controllers, and does
+// not wait for one that does not answer.
 func TestCallsUnderWay(t *testing.T) {
 	serve := func(text string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -295,8 +296,8 @@ mcpfleet_calls_total{server="a"} 99
 	}
 	for calls, want := range map[int]string{
 		0: "stopping",
-		1: "stopping: 1 call is under way and has 5 s to end; Ctrl-C again ends everything at once",
-		6: "stopping: 6 calls are under way and have 5 s to end; Ctrl-C again ends everything at once",
+		1: "stopping: 1 call is under way and has 5 s to end; press Ctrl-C again to stop at once",
+		6: "stopping: 6 calls are under way and have 5 s to end; press Ctrl-C again to stop at once",
 	} {
 		if got := stopText(calls); got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -315,7 +316,7 @@ func TestLogFile(t *testing.T) {
 	}
 	defer l.close()
 	if got := l.tail(5); len(got) != 0 {
-		t.Errorf("the tail has what an earlier life wrote: %q", got)
+		t.Errorf("the tail has lines of an earlier process: %q", got)
 	}
 	fmt.Fprint(l.file, "one\n\ntwo\nthree\n")
 	if got, want := l.tail(2), []string{"two", "three"}; !reflect.DeepEqual(got, want) {
@@ -359,7 +360,7 @@ func TestSweepTemp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := children.started("me", os.Getpid()); err != nil {
+	if err := children.recordChild("me", os.Getpid()); err != nil {
 		t.Fatal(err)
 	}
 	children.lock.Close()
@@ -384,13 +385,13 @@ func TestSweepTemp(t *testing.T) {
 	if got, want := left(), "children held locking new other"; got != want {
 		t.Errorf("left: %s, want %s", got, want)
 	}
-	sweepTemp(root, time.Now().Add(2*youngest))
+	sweepTemp(root, time.Now().Add(2*minTempAge))
 	if got, want := left(), "children held other"; got != want {
 		t.Errorf("left after long: %s, want %s", got, want)
 	}
 }
 
-// The image holds the program alone, and starts.
+// The image contains only the program, and starts.
 func TestDemoImage(t *testing.T) {
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {
 		t.Skip("containers need Linux and root here")
@@ -405,7 +406,7 @@ func TestDemoImage(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "program")
 	source := filepath.Join(dir, "main.go")
-	// Its own text makes it an image that no other test has.
+	// The text is unique, so that no other test has this image.
 	text := "package main\nfunc main() { println(" + strconv.Quote("hello from "+dir) + ") }\n"
 	if err := os.WriteFile(source, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -433,7 +434,7 @@ func TestDemoImage(t *testing.T) {
 	}
 }
 
-// What a file asks for is compared with what is here.
+// checkRunnable compares a file with the runtimes of the machine.
 func TestRunnable(t *testing.T) {
 	file := func(servers string) *fleetfile.File {
 		f, err := fleetfile.Parse([]byte("servers: "+servers), fleetfile.Options{})
@@ -455,14 +456,14 @@ func TestRunnable(t *testing.T) {
 		"nothing":     {here: machine{Runtimes: []string{"process"}}, file: images, fail: "no server can start: a: an image needs podman (--runtime process leaves it out)"},
 		"no servers":  {here: machine{Runtimes: []string{"process"}}, file: &fleetfile.File{}},
 	} {
-		warning, err := runnable(tt.file, &tt.here)
+		warning, err := checkRunnable(tt.file, &tt.here)
 		if warning != tt.warning || err != nil && err.Error() != tt.fail || err == nil && tt.fail != "" {
 			t.Errorf("%s: got %q, %v\nwant %q, %s", name, warning, err, tt.warning, tt.fail)
 		}
 	}
 }
 
-// All workers together offer what the machine has, and no more.
+// Together the workers offer no more than the machine has.
 func TestShare(t *testing.T) {
 	for _, tt := range []struct {
 		here   machine
@@ -483,7 +484,7 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// Without --workers as many run as leave room for the biggest server.
+// Without --workers, as many workers run as leave room for the biggest server.
 func TestWorkersFor(t *testing.T) {
 	here := machine{CPUs: 2, Memory: 3 << 30}
 	for servers, want := range map[string]int{
@@ -507,7 +508,7 @@ func TestWorkersFor(t *testing.T) {
 	}
 }
 
-// The demo server is an image where podman can run it.
+// The demo server runs as an image where podman can run it.
 func TestDemoFile(t *testing.T) {
 	for name, tt := range map[string]struct {
 		offered string
@@ -515,10 +516,10 @@ func TestDemoFile(t *testing.T) {
 	}{
 		"plain processes":         {"process", "command"},
 		"dynamic, both":           {"podman,process", "command"},
-		"dynamic and images only": {"podman", "is linked dynamically, an image needs it static: build it with CGO_ENABLED=0"},
+		"dynamic and images only": {"podman", "is linked dynamically, but an image needs a static program: build it with CGO_ENABLED=0"},
 	} {
 		if runtime.GOOS != "linux" && name != "plain processes" {
-			continue // its shell is no ELF file
+			continue // the shell is not an ELF file there
 		}
 		here := machine{Runtimes: strings.Split(tt.offered, ",")}
 		path, err := demoFile(t.Context(), &here, "/bin/sh", t.TempDir(), 2)

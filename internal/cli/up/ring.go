@@ -6,8 +6,7 @@ import (
 	"sync"
 )
 
-// ring is where the controllers listen, as they last told. Whoever starts asks
-// it where to join.
+// ring has the current addresses of the controllers. New children join at these.
 type ring struct {
 	mu sync.Mutex
 	at map[string]address // by name
@@ -15,15 +14,15 @@ type ring struct {
 
 func newRing() *ring { return &ring{at: map[string]address{}} }
 
-// tell notes where a controller listens.
-func (r *ring) tell(name string, at address) {
+// set sets the address of a controller.
+func (r *ring) set(name string, at address) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.at[name] = at
 }
 
-// others returns the gossip addresses of all controllers but the one named, by
-// their names.
+// others returns the gossip addresses of all controllers except one, in the
+// order of their names.
 func (r *ring) others(than string) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -36,13 +35,13 @@ func (r *ring) others(than string) []string {
 	return out
 }
 
-// fronts returns where all controllers can be asked.
-func (r *ring) fronts() []string {
+// httpAddresses returns the HTTP addresses of all controllers.
+func (r *ring) httpAddresses() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []string
 	for at := range maps.Values(r.at) {
-		out = append(out, reachable(at.HTTP))
+		out = append(out, dialAddress(at.HTTP))
 	}
 	return out
 }

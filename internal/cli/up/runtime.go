@@ -15,19 +15,19 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
 
-// machine is what `worker --check-runtime` prints, as one line of JSON: what
-// can run here and what there is to share.
+// machine is the output of `worker --check-runtime`, one line of JSON: which
+// runtimes work here, and the resources of the machine.
 type machine struct {
 	Runtimes []string `json:"runtimes"`
-	Reason   string   `json:"reason"` // why podman is not among them, if it was not left out on purpose
+	Reason   string   `json:"reason"` // why --runtime auto leaves podman out
 	CPUs     float64  `json:"cpus"`
 	Memory   int64    `json:"memory"`
 }
 
-// askMachine asks the worker program once what works on this machine, so that
-// all workers do the same.
-func askMachine(ctx context.Context, l *launcher, worker, runtime string) (machine, error) {
-	answer, err := l.output(ctx, "check-runtime", worker,
+// checkMachine runs `worker --check-runtime` once, so that all workers get the
+// same --runtime.
+func checkMachine(ctx context.Context, l *launcher, worker, runtime string) (machine, error) {
+	answer, err := l.run(ctx, "check-runtime", worker,
 		"--check-runtime", "--runtime", runtime, "--data-dir", filepath.Join(l.dir.path, "check-runtime"))
 	if err != nil {
 		return machine{}, fmt.Errorf("--runtime %s: %w", runtime, err)
@@ -43,13 +43,13 @@ func (m *machine) runtime() string { return strings.Join(m.Runtimes, ",") }
 
 func (m *machine) offers(runtime string) bool { return slices.Contains(m.Runtimes, runtime) }
 
-// String tells the user what runs how.
+// String describes the runtimes for the user.
 func (m *machine) String() string {
 	var how []string
 	if m.offers(fleet.RuntimePodman) {
 		how = append(how, "images run in containers")
 	} else if m.Reason != "" {
-		how = append(how, "images cannot run: "+short(m.Reason))
+		how = append(how, "images cannot run: "+shortReason(m.Reason))
 	}
 	if m.offers(fleet.RuntimeProcess) {
 		how = append(how, "commands run as plain processes, without isolation")
@@ -57,12 +57,12 @@ func (m *machine) String() string {
 	return "runtime " + m.runtime() + ": " + strings.Join(how, "; ")
 }
 
-// short cuts a reason that quotes what podman said. The log of the check has all
-// of it.
-func short(reason string) string { return progress.Shorten(reason, 200) }
+// shortReason shortens a reason that quotes podman's output. The log of the check
+// has the full text.
+func shortReason(reason string) string { return progress.Shorten(reason, 200) }
 
-// cannotRun returns the servers of the file that nothing here can run, and says
-// in words which they are and why.
+// cannotRun returns the servers of the file that cannot run here, and the reasons
+// in words.
 func (m *machine) cannotRun(f *fleetfile.File) (servers []fleet.ServerName, why string) {
 	var images, commands []string
 	for _, name := range f.Names() {
@@ -79,7 +79,7 @@ func (m *machine) cannotRun(f *fleetfile.File) (servers []fleet.ServerName, why 
 	}
 	var parts []string
 	if len(images) > 0 {
-		reason := short(m.Reason)
+		reason := shortReason(m.Reason)
 		if reason == "" {
 			reason = "--runtime " + m.runtime() + " leaves it out"
 		}
@@ -91,9 +91,9 @@ func (m *machine) cannotRun(f *fleetfile.File) (servers []fleet.ServerName, why 
 	return servers, strings.Join(parts, "; ")
 }
 
-// runnable refuses a file of which nothing can run here. Of one that can run in
-// part it says what cannot.
-func runnable(f *fleetfile.File, m *machine) (warning string, err error) {
+// checkRunnable returns an error if no server of the file can run here. If some
+// can run, it returns a warning about the others.
+func checkRunnable(f *fleetfile.File, m *machine) (warning string, err error) {
 	cannot, why := m.cannotRun(f)
 	switch {
 	case len(cannot) == 0:
@@ -104,8 +104,8 @@ func runnable(f *fleetfile.File, m *machine) (warning string, err error) {
 	return fmt.Sprintf("%d of %d servers cannot run here: %s", len(cannot), len(f.Servers), why), nil
 }
 
-// share is what each worker offers: what was asked for, or else its part of
-// the machine.
+// share returns what each worker offers: --cpus and --memory, or else an equal
+// part of the machine.
 func (m *machine) share(cfg *Config) fleet.Resources {
 	r := fleet.Resources{CPUs: cfg.CPUs, Memory: cfg.memory()}
 	if r.CPUs == 0 && m.CPUs > 0 {
@@ -117,8 +117,8 @@ func (m *machine) share(cfg *Config) fleet.Resources {
 	return r
 }
 
-// workersFor chooses how many workers to run: three, or fewer where a server of
-// the file wants more than a third of the machine, and then why.
+// workersFor chooses the number of workers: three, or fewer if a server of the
+// file needs more than a third of the machine. In the latter case why says so.
 func (m *machine) workersFor(f *fleetfile.File, cfg Config) (workers int, why string) {
 	if f == nil {
 		return defaultWorkers, ""
@@ -130,13 +130,14 @@ func (m *machine) workersFor(f *fleetfile.File, cfg Config) (workers int, why st
 	}
 	for cfg.Workers--; cfg.Workers > 0; cfg.Workers-- {
 		if tooBig(f, m.share(&cfg), cfg.Workers) == "" {
-			return cfg.Workers, fmt.Sprintf("%d of %d workers run, so that every server of the file has room on one; --workers says how many", cfg.Workers, defaultWorkers)
+			return cfg.Workers, fmt.Sprintf("running %d instead of %d workers, so that every server of the file has room on one; --workers sets the number", cfg.Workers, defaultWorkers)
 		}
 	}
-	return defaultWorkers, "" // nothing helps
+	return defaultWorkers, "" // the server fits nowhere
 }
 
-// tooBig says which servers of the file want more than any worker offers.
+// tooBig names the servers of the file that need more than a worker offers. It
+// returns "" if there are none.
 func tooBig(f *fleetfile.File, offered fleet.Resources, workers int) string {
 	var parts []string
 	for _, name := range f.Names() {
@@ -151,5 +152,5 @@ func tooBig(f *fleetfile.File, offered fleet.Resources, workers int) string {
 	if len(parts) == 0 {
 		return ""
 	}
-	return "no room: " + strings.Join(parts, "; ") + "; take fewer --workers, or say --cpus and --memory"
+	return "no room: " + strings.Join(parts, "; ") + "; use fewer --workers, or set --cpus and --memory"
 }

@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	// askPatience is how long a stop waits to learn how many calls run.
-	askPatience = 500 * time.Millisecond
-	// callPatience is how long a controller that stops gives its calls.
-	callPatience = 5 * time.Second
+	// metricsTimeout bounds the request for the number of running calls.
+	metricsTimeout = 500 * time.Millisecond
+	// callDrain is how long a controller that stops waits for its calls.
+	callDrain = 5 * time.Second
 )
 
-// forceText is said at the second signal. Workers that take too long are killed
-// and leave their containers behind.
-const forceText = "ending everything at once; a container that takes longer than 3 s to end may be left"
+// forceText is printed at the second signal. Workers that take too long are
+// killed, and leave their containers behind.
+const forceText = "stopping everything at once; a container that takes longer than 3 s to stop may be left behind"
 
 // stopText says what a stop waits for.
 func stopText(calls int) string {
@@ -31,18 +31,18 @@ func stopText(calls int) string {
 	if calls > 1 {
 		are = fmt.Sprintf("%d calls are under way and have", calls)
 	}
-	return fmt.Sprintf("stopping: %s %g s to end; Ctrl-C again ends everything at once", are, callPatience.Seconds())
+	return fmt.Sprintf("stopping: %s %g s to end; press Ctrl-C again to stop at once", are, callDrain.Seconds())
 }
 
-// callsUnderWay asks all controllers how many calls they serve now, those in a
-// queue included. One that does not answer soon counts as having none.
-func callsUnderWay(ctx context.Context, fronts []string) int {
-	ctx, cancel := context.WithTimeout(ctx, askPatience)
+// callsUnderWay returns the number of running and queued calls at all
+// controllers. A controller that does not answer in time counts as idle.
+func callsUnderWay(ctx context.Context, httpAddresses []string) int {
+	ctx, cancel := context.WithTimeout(ctx, metricsTimeout)
 	defer cancel()
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	total := 0
-	for _, front := range fronts {
+	for _, front := range httpAddresses {
 		all.Go(func() {
 			n := callsOf(ctx, front)
 			mu.Lock()
@@ -54,7 +54,8 @@ func callsUnderWay(ctx context.Context, fronts []string) int {
 	return total
 }
 
-// callsOf reads one controller's metrics.
+// callsOf returns the number of running and queued calls at one controller, from
+// its metrics.
 func callsOf(ctx context.Context, front string) int {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+front+"/metrics", nil)
 	if err != nil {

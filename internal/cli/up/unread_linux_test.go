@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A terminal that was stopped, or a pipe that nobody reads, keeps no child from
-// being started again, and Run from ending.
+// A stopped terminal, or a pipe without a reader, prevents neither the restart
+// of a child nor the end of Run.
 func TestRunWithoutReader(t *testing.T) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -22,11 +22,11 @@ func TestRunWithoutReader(t *testing.T) {
 	if errno != 0 {
 		t.Fatal(errno)
 	}
-	if _, err := write.Write(make([]byte, size)); err != nil { // from now on writes block
+	if _, err := write.Write(make([]byte, size)); err != nil { // further writes block
 		t.Fatal(err)
 	}
 	r := begin(t, "", func(c *Config) { c.Out = write })
-	for _, name := range []string{"worker-1", "controller"} { // one that dies before it has told its address ends Run
+	for _, name := range []string{"worker-1", "controller"} { // one that dies before it has printed its address ends Run
 		eventually(t, func() string {
 			if _, err := os.Stat(filepath.Join(r.cfg.DataDir, name, "at")); err != nil {
 				return err.Error()

@@ -1,23 +1,23 @@
-// Package up runs a whole cluster on this machine, from the real controller
-// and worker programs: one controller or several, some workers, and the servers
-// of a fleet file or the demo server; or, in a directory that has state
-// already, what is deployed there.
+// Package up runs a whole cluster on this machine, from the real controller and
+// worker programs: one or more controllers, some workers, and the servers of a
+// fleet file or the demo server. In a data directory with state it resumes the
+// servers that are deployed there.
 //
-// It promises that nothing it started outlives it for long. Children run in
-// process groups of their own, so that Ctrl-C reaches only Run, which then
-// tells them to stop and at last kills them. Each also inherits the read end of
-// a pipe, the lifeline, whose write end only Run's process has: its end tells a
-// child to stop when Run was killed and can tell nobody. Children write their
-// logs into files themselves, for a pipe without a reader would kill them in
-// the middle of their clean stop. A child that dies is started again, at the
-// addresses it had; only a child that cannot start at all ends everything.
+// Nothing that it starts outlives it for long. Children run in process groups of
+// their own, so that Ctrl-C reaches only Run. Run then stops them, and kills
+// those that take too long. Each child also inherits the read end of a pipe, the
+// lifeline. Only Run's process has the write end, so the pipe ends if that
+// process is killed, and the children stop. Children write their logs to files
+// themselves, since a pipe without a reader would kill them during their stop.
 //
-// Stopping drains nothing: nobody is left to take replicas over. Controllers
-// stop first, by a signal, and finish the calls they have; then the lifeline of
-// the workers ends.
+// A child that dies is restarted at the addresses that it had. If a child cannot
+// start the first time, Run stops everything.
 //
-// It leaves to the programs what they do. Run owns all goroutines and child
-// processes and waits for them.
+// A stop drains no worker, since no node is left to take its replicas.
+// Controllers get a signal first and finish their running calls. Then the
+// lifeline of the workers ends.
+//
+// Run owns all goroutines and child processes and waits for them.
 package up
 
 import (
@@ -48,25 +48,25 @@ import (
 
 // Config says what to run.
 type Config struct {
-	File        string  // the fleet file; "" serves what is deployed, or else the demo server
-	Controllers int     // 0: as many as the data directory has, or one
-	Workers     int     // 0: as many as the data directory had last, or three, or as few as File needs
-	Runtime     string  // as the worker's --runtime; "" is what was asked for before in DataDir, or auto
-	CPUs        float64 // that each worker offers; 0 shares those of the machine
-	Memory      string  // likewise; ""
-	HTTP        string  // where the first controller listens; the others take free ports beside it
-	Insecure    bool    // HTTP may be reachable from elsewhere
+	File        string  // the fleet file; "" runs the deployed servers, or else the demo server
+	Controllers int     // 0 for as many as the data directory has, or one
+	Workers     int     // 0 for as many as the data directory had last, or three, or fewer if File needs that
+	Runtime     string  // the worker's --runtime; "" for the one used before in DataDir, or auto
+	CPUs        float64 // that each worker offers; 0 for an equal share of the machine's
+	Memory      string  // that each worker offers; "" for an equal share of the machine's
+	HTTP        string  // host:port of the first controller; the others use free ports of the same host
+	Insecure    bool    // HTTP may be reachable from other machines
 	// AllowedHosts are names that the Host header may have; see web.Config.
 	AllowedHosts []string
-	DataDir      string // "" takes a temporary one and removes it at the end
+	DataDir      string // "" for a temporary one, which is removed at the end
 
-	BinDir string // where the programs are; they are looked for in PATH, too
+	BinDir string // directory of the programs; PATH is searched, too
 	Called string // how the user calls mcpfleet, for commands to copy; "" is mcpfleet
 	Out    io.Writer
 	Env    []string
 	Lookup func(string) (string, bool) // of variables in the fleet file
 
-	// Stop ends the cluster when it is closed, Force kills what has not ended.
+	// Closing Stop stops the cluster. Closing Force kills what has not stopped.
 	Stop, Force <-chan struct{}
 }
 
@@ -74,23 +74,23 @@ type Config struct {
 const MaxWorkers = 64
 
 const (
-	// screenBuffer is how much waits for a terminal that was stopped (Ctrl-S) or
-	// a pipe that nobody reads. Nothing else waits for it: children go on being
-	// kept. At the end it gets lastLines to take what is left.
+	// screenBuffer is how much output is buffered for a terminal that was stopped
+	// (Ctrl-S), or a pipe without a reader. Nothing waits for it, so children are
+	// still supervised. At the end it has flushTimeout to accept the rest.
 	screenBuffer = 64 << 10
-	lastLines    = 2 * time.Second
+	flushTimeout = 2 * time.Second
 
 	maxControllers = 9
 	defaultWorkers = 3
-	// How long children have before they are killed: all must be over 15 s
-	// after the signal, workers after controllers.
-	controllerPatience = 6500 * time.Millisecond
-	workerPatience     = 7500 * time.Millisecond
-	forcePatience      = 3 * time.Second  // of workers after a second signal
-	stopPatience       = 12 * time.Second // of those that all see the end of the lifeline
+	// Children are killed after these timeouts. Workers stop after controllers,
+	// and all must be gone 15 s after the signal.
+	controllerStopTimeout = 6500 * time.Millisecond
+	workerStopTimeout     = 7500 * time.Millisecond
+	forceTimeout          = 3 * time.Second  // of workers after a second signal
+	stopTimeout           = 12 * time.Second // of children that stop by the end of the lifeline
 )
 
-// Validate names the flag that cannot be as it is.
+// Validate checks the configuration. Its errors name the flags.
 func (c *Config) Validate() error {
 	var problems []error
 	wrong := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
@@ -122,7 +122,7 @@ func (c *Config) Validate() error {
 	return errors.Join(problems...)
 }
 
-// memory is --memory in bytes, 0 for none.
+// memory returns Memory in bytes. It returns 0 if Memory is empty or invalid.
 func (c *Config) memory() int64 {
 	n, err := fleetfile.ParseSize(strings.TrimSpace(c.Memory))
 	if err != nil {
@@ -131,14 +131,14 @@ func (c *Config) memory() int64 {
 	return n
 }
 
-// Run runs the cluster until Stop is closed or ctx ends, and returns nil then.
-// An error means that something could not start.
+// Run runs the cluster until Stop is closed or ctx ends, and then returns nil.
+// It returns an error if something could not start.
 func Run(ctx context.Context, cfg Config) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
 	var file *fleetfile.File
-	if cfg.File != "" { // what is wrong with the file is told before anything starts
+	if cfg.File != "" { // report errors in the file before anything starts
 		if file, err = readFleetFile(&cfg); err != nil {
 			return err
 		}
@@ -147,11 +147,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	// Whoever read the output may have gone. By default the first line that
-	// cannot be written would end the program, and with it the fleet.
+	// The reader of the output may have gone. By default the next line would kill
+	// this process by SIGPIPE, and with it the fleet.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	screen := sink.New(sink.Config{Out: cfg.Out, Buffer: screenBuffer})
-	defer screen.Close(lastLines)
+	defer screen.Close(flushTimeout)
 	out := progress.NewThrough(cfg.Out, screen)
 	out.HideURLs() // the first one in the output is the cluster's own
 	ring := newRing()
@@ -166,14 +166,14 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		case <-over:
 			return
 		}
-		out.Event(stopText(callsUnderWay(ctx, ring.fronts())))
+		out.Event(stopText(callsUnderWay(ctx, ring.httpAddresses())))
 		cancel(errAskedToStop)
 		select {
 		case <-cfg.Force:
 		case <-finished:
 		}
 		select {
-		case <-cfg.Force: // children are killed by those who wait for them
+		case <-cfg.Force: // the goroutines that stop children kill them
 			out.Event(forceText)
 		default:
 		}
@@ -189,7 +189,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return cleanStop(ctx, err)
 	}
 	defer func() { err = errors.Join(err, dir.close()) }()
-	if err := free(cfg.HTTP); err != nil {
+	if err := checkPortFree(cfg.HTTP); err != nil {
 		return err
 	}
 
@@ -199,7 +199,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer l.close()
 
-	had := earlier(dir.path)
+	had := knownControllers(dir.path)
 	if cfg.Controllers == 0 {
 		cfg.Controllers = max(1, min(len(had), maxControllers))
 	}
@@ -210,9 +210,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if demo && bins.demo == "" {
 		return bins.noDemo
 	}
-	before := lastOf(dir.path)
-	asked := last{Runtime: cmp.Or(cfg.Runtime, before.Runtime)}
-	here, err := askMachine(ctx, l, bins.worker, cmp.Or(asked.Runtime, "auto"))
+	before := loadLastRun(dir.path)
+	asked := lastRun{Runtime: cmp.Or(cfg.Runtime, before.Runtime)}
+	here, err := checkMachine(ctx, l, bins.worker, cmp.Or(asked.Runtime, "auto"))
 	if err != nil {
 		return cleanStop(ctx, err)
 	}
@@ -239,9 +239,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			return cleanStop(ctx, fmt.Errorf("prepare the demo server: %w", err))
 		}
 	case file == nil:
-		out.Event("resuming what is deployed in " + dir.path)
-	case len(had) == 0: // else it may well be that none of it is going to run
-		warning, err := runnable(file, &here)
+		out.Event("resuming the servers deployed in " + dir.path)
+	case len(had) == 0: // otherwise the file may not be applied at all
+		warning, err := checkRunnable(file, &here)
 		if err != nil {
 			return err
 		}
@@ -251,12 +251,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			}
 		}
 	}
-	if err := asked.keep(dir.path); err != nil {
-		return fmt.Errorf("note what runs: %w", err)
+	if err := asked.save(dir.path); err != nil {
+		return fmt.Errorf("save the settings of this run: %w", err)
 	}
 
-	// The group's context ends with a signal and with the first child that
-	// cannot start; then every keeper stops its child.
+	// The group's context ends with a signal, or if a child cannot start. Then
+	// every supervisor stops its child.
 	group, running := errgroup.WithContext(ctx)
 	working, stopWorkers := context.WithCancelCause(context.WithoutCancel(running))
 	defer stopWorkers(nil)
@@ -269,24 +269,24 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	workers := &workers{path: bins.worker, dataDir: dir.path, runtime: here.runtime(), offered: offered, ring: cluster.ring}
 	group.Go(func() error {
 		var keepers sync.WaitGroup
-		defer func() { // the keepers of controllers end with running
+		defer func() { // the supervisors of controllers end with running
 			keepers.Wait()
 			stopWorkers(context.Cause(running))
 		}()
 		front := kind.program(names[0], cfg.HTTP)
 		front.known = true
-		first := cluster.keep(running, front, &keepers)
+		first := cluster.supervise(running, front, &keepers)
 		addr, err := first.address(running)
 		if err != nil {
-			return nil // the keeper has told why
+			return nil // the supervisor returns the error
 		}
 		host, _, err := net.SplitHostPort(addr.HTTP)
 		if err != nil {
 			return fmt.Errorf("controller's address: %w", err)
 		}
-		var others []*kept
+		var others []*supervised
 		for _, name := range names[1:] {
-			others = append(others, cluster.keep(running, kind.program(name, net.JoinHostPort(host, "0")), &keepers))
+			others = append(others, cluster.supervise(running, kind.program(name, net.JoinHostPort(host, "0")), &keepers))
 		}
 		for _, one := range others {
 			if _, err := one.address(running); err != nil {
@@ -294,9 +294,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			}
 		}
 		for i := range cfg.Workers {
-			cluster.keep(working, workers.program(workerName(i)), nil)
+			cluster.supervise(working, workers.program(workerName(i)), nil)
 		}
-		client, err := api.NewClient(reachable(addr.HTTP), &http.Client{Timeout: pollTimeout})
+		client, err := api.NewClient(dialAddress(addr.HTTP), &http.Client{Timeout: pollTimeout})
 		if err != nil {
 			return fmt.Errorf("controller's address: %w", err)
 		}
@@ -311,7 +311,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 
 var errAskedToStop = errors.New("asked to stop")
 
-// cleanStop returns no error for what ended because it was asked to.
+// cleanStop returns nil if Run was asked to stop, and err otherwise.
 func cleanStop(ctx context.Context, err error) error {
 	if errors.Is(context.Cause(ctx), errAskedToStop) {
 		return nil
@@ -319,48 +319,8 @@ func cleanStop(ctx context.Context, err error) error {
 	return err
 }
 
-// programs are the paths of what runs.
-type programs struct {
-	controller, worker, demo string
-	noDemo                   error // why demo is ""
-}
-
-func findPrograms(cfg Config) (programs, error) {
-	var p programs
-	want := map[string]*string{"controller": &p.controller, "worker": &p.worker}
-	for name, path := range want {
-		found, err := findProgram(cfg.BinDir, name, cfg.Env)
-		if err != nil {
-			return programs{}, err
-		}
-		*path = found
-	}
-	p.demo, p.noDemo = findProgram(cfg.BinDir, "demo-server", cfg.Env) // may not be needed
-	return p, nil
-}
-
-// findProgram looks beside our own program first: versions belong together.
-func findProgram(dir, name string, env []string) (string, error) {
-	search := []string{dir}
-	for _, kv := range env {
-		if list, ok := strings.CutPrefix(kv, "PATH="); ok {
-			search = append(search, filepath.SplitList(list)...)
-		}
-	}
-	for _, d := range search {
-		path, err := filepath.Abs(filepath.Join(d, name))
-		if err != nil || d == "" {
-			continue
-		}
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("the program %s is neither beside mcpfleet, in %s, nor in PATH; make build makes it", name, dir)
-}
-
-// readFleetFile reads the fleet file for what is wrong with it. The controller
-// reads it again by itself.
+// readFleetFile reads the fleet file to report its errors. The controller reads
+// it again itself.
 func readFleetFile(cfg *Config) (*fleetfile.File, error) {
 	path, err := filepath.Abs(cfg.File)
 	if err != nil {
@@ -375,11 +335,11 @@ func readFleetFile(cfg *Config) (*fleetfile.File, error) {
 	return f, err
 }
 
-// free says so when another program listens at the address already.
-func free(addr string) error {
+// checkPortFree returns an error if another program listens at the address.
+func checkPortFree(addr string) error {
 	l, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("--http: another program listens at %s (address already in use): stop it, or take another port, such as --http 127.0.0.1:8001", addr)
+		return fmt.Errorf("--http: another program listens at %s (address already in use): stop it, or choose another port, such as --http 127.0.0.1:8001", addr)
 	} else if err != nil {
 		return fmt.Errorf("--http: %w", err)
 	}
@@ -391,8 +351,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// reachable turns a listener's address into one to connect to.
-func reachable(addr string) string {
+// dialAddress returns the address to connect to for a listener's address.
+func dialAddress(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return addr

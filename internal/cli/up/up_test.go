@@ -17,7 +17,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/proctab"
 )
 
-// running is a Run in a goroutine.
+// running is a Run in a goroutine of its own.
 type running struct {
 	t     *testing.T
 	cfg   Config
@@ -27,7 +27,7 @@ type running struct {
 	err   chan error
 }
 
-// noSleepAtExit saves a second at each end of a program with the race detector.
+// noSleepAtExit makes programs with the race detector exit a second faster.
 const noSleepAtExit = "GORACE=atexit_sleep_ms=0"
 
 func begin(t *testing.T, play string, edit func(*Config)) *running {
@@ -55,7 +55,7 @@ func (r *running) untilPrinted(text string) {
 	})
 }
 
-// ended waits for the end of Run, and checks that nobody is left.
+// ended waits for the end of Run, and checks that all children are gone.
 func (r *running) ended() error {
 	r.t.Helper()
 	select {
@@ -119,8 +119,8 @@ func (r *running) endedFor(want string, names ...string) {
 	}
 }
 
-// Controllers, each with its addresses, find each other; a dead one is back at
-// the address that it had, and joins the others.
+// Several controllers find each other. One that dies is restarted at the
+// addresses that it had, and joins the others.
 func TestRunSeveralControllers(t *testing.T) {
 	r := begin(t, "", func(c *Config) { c.Controllers = 3 })
 	r.untilPrinted("mcpfleet is ready")
@@ -129,7 +129,7 @@ func TestRunSeveralControllers(t *testing.T) {
 	gossip := map[string]string{}
 	for i, name := range names {
 		flags := lives(r.cfg.DataDir, name)[0].Flags
-		gossip[name] = told(t, r.cfg.DataDir, name)["gossip"]
+		gossip[name] = addressesOf(t, r.cfg.DataDir, name)["gossip"]
 		if flags["--bootstrap-expect"] != "3" || flags["--http"] != "127.0.0.1:0" {
 			t.Errorf("%s was started with %v", name, flags)
 		}
@@ -137,7 +137,7 @@ func TestRunSeveralControllers(t *testing.T) {
 			t.Errorf("%s joins %q", name, join)
 		}
 	}
-	if want := told(t, r.cfg.DataDir, "controller-1")["http"]; url != "http://"+want {
+	if want := addressesOf(t, r.cfg.DataDir, "controller-1")["http"]; url != "http://"+want {
 		t.Errorf("announced %s, the first controller is at %s", url, want)
 	}
 	join := lives(r.cfg.DataDir, "worker-1")[0].Flags["--join"]
@@ -145,7 +145,7 @@ func TestRunSeveralControllers(t *testing.T) {
 		t.Errorf("workers join %s, want %s", join, want)
 	}
 
-	before := told(t, r.cfg.DataDir, "controller-1")
+	before := addressesOf(t, r.cfg.DataDir, "controller-1")
 	if err := syscall.Kill(lives(r.cfg.DataDir, "controller-1")[0].PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestRunSeveralControllers(t *testing.T) {
 	}
 	r.endedFor("lifeline", "worker-1", "worker-2", "worker-3")
 
-	// Without a file and a number it is what it was.
+	// Without a file and a number, the same controllers run again.
 	again := begin(t, "", func(c *Config) { c.DataDir, c.Controllers = r.cfg.DataDir, 0 })
 	again.untilPrinted("mcpfleet is ready")
 	for _, name := range names {
@@ -186,8 +186,8 @@ func hadLives(dataDir, name string, want int) string {
 	return ""
 }
 
-// Where podman works, workers offer it and plain processes, and the file may
-// have both. What was asked for wins over what is shared.
+// Where podman works, workers offer podman and plain processes, and the file may
+// need both. --memory takes precedence over an equal share.
 func TestRunOffersBothRuntimes(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fleet.yaml")
 	if err := os.WriteFile(file, []byte("servers: {x: {command: [y]}, z: {image: z, resources: {cpus: 5, memory: 1g}}}"), 0o600); err != nil {
@@ -196,7 +196,7 @@ func TestRunOffersBothRuntimes(t *testing.T) {
 	r := begin(t, "podman,same", func(c *Config) { c.File, c.Memory = file, "512m" })
 	r.untilPrinted("mcpfleet is ready")
 	want := "runtime podman,process: images run in containers; commands run as plain processes, without isolation\n" +
-		"no room: z wants 5 cpus and each of 3 workers offers 2.66; z wants 1024 MiB of memory and each of 3 workers offers 512; take fewer --workers, or say --cpus and --memory\n"
+		"no room: z wants 5 cpus and each of 3 workers offers 2.66; z wants 1024 MiB of memory and each of 3 workers offers 512; use fewer --workers, or set --cpus and --memory\n"
 	if !strings.HasPrefix(r.out.String(), want) {
 		t.Errorf("got\n%s\nwant\n%s", r.out, want)
 	}
@@ -210,7 +210,7 @@ func TestRunOffersBothRuntimes(t *testing.T) {
 	}
 }
 
-// Without podman the images of a file are named, and the rest is served.
+// Without podman, up names the servers with images and runs the others.
 func TestRunServesWhatItCan(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fleet.yaml")
 	if err := os.WriteFile(file, []byte("servers: {x: {command: [y]}, w: {image: w}, v: {image: v}}"), 0o600); err != nil {
@@ -229,8 +229,8 @@ func TestRunServesWhatItCan(t *testing.T) {
 	}
 }
 
-// A client's file is served without what is wrong in it, and each warning is
-// printed once.
+// up runs a client's file without the servers that have errors, and prints each
+// warning once.
 func TestRunServesAClientsFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "mcp.json")
 	text := `{"mcpServers": {"x": {"command": "y", "icon": "i"}, "bad": {"command": "npx -y z"}, "far": {"url": "http://x"}}}`
@@ -254,8 +254,8 @@ func TestRunServesAClientsFile(t *testing.T) {
 	}
 }
 
-// What was deployed is resumed as it was: with the demo server only where that
-// was there, and with the runtime that was asked for.
+// up resumes a data directory with the servers and the --runtime that it had.
+// The demo server runs only if it ran there before.
 func TestRunResumes(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fleet.yaml")
 	if err := os.WriteFile(file, []byte("servers: {x: {command: [y]}}"), 0o600); err != nil {
@@ -282,14 +282,14 @@ func TestRunResumes(t *testing.T) {
 	if flags := lives(r.cfg.DataDir, "controller")[1].Flags; flags["--config"] != "" {
 		t.Errorf("resumed with %v", flags)
 	}
-	if text := again.out.String(); !strings.Contains(text, "runtime process: commands run as plain processes, without isolation (--runtime as before in this data directory)\n") || !strings.Contains(text, "resuming what is deployed in "+r.cfg.DataDir) {
+	if text := again.out.String(); !strings.Contains(text, "runtime process: commands run as plain processes, without isolation (--runtime as before in this data directory)\n") || !strings.Contains(text, "resuming the servers deployed in "+r.cfg.DataDir) {
 		t.Errorf("printed\n%s", text)
 	}
 
 	other := begin(t, "", func(c *Config) { c.DataDir, c.Workers, c.File = r.cfg.DataDir, 1, file })
 	other.untilPrinted("mcpfleet is ready")
 	url := strings.TrimPrefix(firstURL.FindString(other.out.String()), "http://")
-	if want := file + " was not applied: the data directory has a fleet already, which differs from it; to apply the file: mcpfleet --address " + url + " apply -f " + file + " --prune\n"; !strings.Contains(other.out.String(), want) {
+	if want := file + " was not applied: the data directory has a fleet already, and the file differs from it; to apply the file: mcpfleet --address " + url + " apply -f " + file + " --prune\n"; !strings.Contains(other.out.String(), want) {
 		t.Errorf("want %s in\n%s", want, other.out)
 	}
 	close(other.stop)
@@ -345,7 +345,7 @@ func TestRunStartsTheDeadAgain(t *testing.T) {
 			return ""
 		})
 	}
-	r.untilPrinted("worker-2 died: killed by SIGKILL\nstarting worker-2 again in 200ms")
+	r.untilPrinted("worker-2 died: killed by SIGKILL\nrestarting worker-2 in 200ms")
 	controllers := lives(r.cfg.DataDir, "controller")
 	if got := "http://" + controllers[1].Flags["--http"]; got != url {
 		t.Errorf("the controller is back at %s, was at %s", got, url)
@@ -360,7 +360,7 @@ func TestRunStartsTheDeadAgain(t *testing.T) {
 	}
 }
 
-func TestRunTellsWhyAChildDoesNotStart(t *testing.T) {
+func TestRunReportsWhyAChildDoesNotStart(t *testing.T) {
 	tests := []struct{ play, want string }{
 		{"controller-fails", "controller did not start: exit code 1\n  see http://example.com\n  listen: address already in use"},
 		{"worker-2-fails", "worker-2 did not start: exit code 3\n  boom"},
@@ -381,8 +381,7 @@ func TestRunTellsWhyAChildDoesNotStart(t *testing.T) {
 	})
 }
 
-// A port that is taken is told before anything starts, with the flag and a way
-// out.
+// A port in use is reported before anything starts, with the flag and a fix.
 func TestRunRefusesATakenPort(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -390,7 +389,7 @@ func TestRunRefusesATakenPort(t *testing.T) {
 	}
 	defer l.Close()
 	r := begin(t, "", func(c *Config) { c.HTTP = l.Addr().String() })
-	want := "--http: another program listens at " + l.Addr().String() + " (address already in use): stop it, or take another port, such as --http 127.0.0.1:8001"
+	want := "--http: another program listens at " + l.Addr().String() + " (address already in use): stop it, or choose another port, such as --http 127.0.0.1:8001"
 	if err := r.ended(); err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
@@ -399,8 +398,8 @@ func TestRunRefusesATakenPort(t *testing.T) {
 	}
 }
 
-// Without a number there are as many workers as before. With fewer it says what
-// the controllers wait for.
+// Without --workers, as many workers run as before. With fewer workers, up says
+// what the controllers wait for.
 func TestRunResumesItsWorkers(t *testing.T) {
 	r := begin(t, "", func(c *Config) { c.Workers = 2 })
 	dir := r.cfg.DataDir
@@ -411,7 +410,7 @@ func TestRunResumesItsWorkers(t *testing.T) {
 	}{
 		{lives: 1},
 		{workers: 0, lives: 2},
-		{workers: 1, lives: 2, want: "worker-2 ran here before and does not run now"},
+		{workers: 1, lives: 2, want: "worker-2 ran here before but does not run now"},
 		{workers: 0, lives: 2},
 	} {
 		if i > 0 {
@@ -454,27 +453,27 @@ func TestRunReadsTheFileFirst(t *testing.T) {
 	}
 }
 
-// A second signal does not wait for children that do not listen to the first.
+// The second signal kills children that ignore the first.
 func TestRunKillsAtTheSecondSignal(t *testing.T) {
 	r := begin(t, "deaf,busy", nil)
 	r.untilPrinted("mcpfleet is ready")
 	began := time.Now()
 	close(r.stop)
-	r.untilPrinted("stopping: 2 calls are under way and have 5 s to end; Ctrl-C again ends everything at once\n")
+	r.untilPrinted("stopping: 2 calls are under way and have 5 s to end; press Ctrl-C again to stop at once\n")
 	close(r.force)
 	if err := r.ended(); err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	if took := time.Since(began); took >= stopPatience {
-		t.Errorf("took %s: not by the second signal", took)
+	if took := time.Since(began); took >= stopTimeout {
+		t.Errorf("took %s: the second signal had no effect", took)
 	}
 	if !strings.HasSuffix(r.out.String(), forceText+"\n") {
-		t.Errorf("it does not say so:\n%s", r.out)
+		t.Errorf("want %q at the end of\n%s", forceText, r.out)
 	}
 }
 
-// Workers are told to wait for nothing at the second signal, and may end what
-// they run.
+// The second signal makes workers stop without waiting, but gives them time to
+// stop what they run.
 func TestRunHastensWorkersAtTheSecondSignal(t *testing.T) {
 	r := begin(t, "patient", nil)
 	r.untilPrinted("mcpfleet is ready")
@@ -488,9 +487,9 @@ func TestRunHastensWorkersAtTheSecondSignal(t *testing.T) {
 	}
 }
 
-// When up itself is killed, its children see the end of the lifeline. A new one
-// with the same directory waits for them.
-func TestKilledRunTakesItsChildrenAlong(t *testing.T) {
+// When up itself is killed, its children stop at the end of the lifeline. A new
+// up in the same directory waits for them.
+func TestChildrenOfAKilledRunStop(t *testing.T) {
 	dir, bin := t.TempDir(), programsDir(t)
 	config, err := json.Marshal(map[string]any{"Workers": 2, "Runtime": "process", "HTTP": "127.0.0.1:0", "DataDir": dir, "BinDir": bin})
 	if err != nil {
@@ -512,7 +511,7 @@ func TestKilledRunTakesItsChildrenAlong(t *testing.T) {
 
 	second := begin(t, "", func(c *Config) { c.DataDir = dir })
 	if err := second.ended(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("in use by pid %d", cmd.Process.Pid)) {
-		t.Errorf("a second one in the same directory: %v", err)
+		t.Errorf("a second up in the same directory: %v", err)
 	}
 
 	if err := cmd.Process.Kill(); err != nil {
@@ -532,7 +531,7 @@ func TestKilledRunTakesItsChildrenAlong(t *testing.T) {
 	}
 }
 
-// Whoever read the output has gone: up goes on, and starts the dead again.
+// up keeps running and restarts children when its output has lost its reader.
 func TestRunOutlivesItsReader(t *testing.T) {
 	dir, bin := t.TempDir(), programsDir(t)
 	config, err := json.Marshal(map[string]any{"Workers": 1, "Runtime": "process", "HTTP": "127.0.0.1:0", "DataDir": dir, "BinDir": bin})
@@ -575,7 +574,7 @@ func TestRunOutlivesItsReader(t *testing.T) {
 	}
 	read.Close()
 	at := filepath.Join(dir, "worker-1", "at")
-	started := func() string { // one that ends before is not started again
+	started := func() string { // a worker that dies before this is not restarted
 		if _, err := os.Stat(at); err != nil {
 			return err.Error()
 		}

@@ -16,21 +16,21 @@ import (
 
 const (
 	pollTimeout = 5 * time.Second
-	pollStart   = 200 * time.Millisecond // while things start
+	pollStart   = 200 * time.Millisecond // until the cluster is ready
 	pollReady   = 2 * time.Second
-	idleLooks   = 10 // after which it is said why nothing happens
+	idlePolls   = 10 // polls without progress after which the reason is reported
 
-	defaultAddress = "127.0.0.1:8000" // of the other commands
+	defaultAddress = "127.0.0.1:8000" // the default --address of the other commands
 )
 
-// snapshot is how the cluster is, as the controller tells it.
+// snapshot is the state of the cluster according to the controller.
 type snapshot struct {
 	ready    api.Ready
 	replicas []api.Replica
 	nodes    []api.Node
 }
 
-func look(ctx context.Context, client *api.Client) (snapshot, error) {
+func takeSnapshot(ctx context.Context, client *api.Client) (snapshot, error) {
 	var s snapshot
 	var err error
 	if s.ready, err = client.Ready(ctx); err != nil {
@@ -43,33 +43,33 @@ func look(ctx context.Context, client *api.Client) (snapshot, error) {
 	return s, err
 }
 
-// watcher tells how a cluster fares.
+// watcher prints the progress of a cluster.
 type watcher struct {
 	client      *api.Client // of the first controller
 	controllers int
 	workers     int
 	out         *progress.Printer
-	file        *fleetfile.File // the fleet file given, or nil
+	file        *fleetfile.File // the user's fleet file, or nil
 	path        string          // its name
 	called      string          // how the user calls mcpfleet
 
-	compared bool // the file with what is deployed
+	compared bool // the file has been compared with the deployed servers
 	phases   phases
-	idle     int // looks at which nothing was under way
+	idle     int // number of polls without progress
 }
 
-// run shows progress until all is ready, says so once, and then tells how
-// servers fare until ctx ends. While the controller cannot be asked there is
-// nothing to tell: its keeper tells why.
+// run shows the progress until everything is ready, announces that, and then
+// shows changes of the servers until ctx ends. It prints nothing while the
+// controller cannot be reached, since its supervisor reports why.
 func (w *watcher) run(ctx context.Context) {
 	tick := time.NewTicker(pollStart)
 	defer tick.Stop()
 	w.phases = phases{}
 	announced := false
 	for {
-		s, err := look(ctx, w.client)
+		s, err := takeSnapshot(ctx, w.client)
 		if err == nil {
-			w.compare(ctx)
+			w.compareFile(ctx)
 		}
 		switch {
 		case err != nil:
@@ -78,13 +78,13 @@ func (w *watcher) run(ctx context.Context) {
 			w.out.Progress(w.startRows(s))
 			w.out.Announce(lines)
 			announced = true
-			w.out.Note(w.phases.serverRows(s, false))
+			w.out.MarkReported(w.phases.serverRows(s, false))
 			tick.Reset(pollReady)
 		case announced:
 			w.out.Progress(w.phases.serverRows(s, false))
 		default:
 			w.out.Progress(w.startRows(s))
-			w.tellIdle(s)
+			w.reportIdle(s)
 		}
 		select {
 		case <-tick.C:
@@ -94,7 +94,7 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
-// startRows tell how far all is while it starts.
+// startRows returns the rows to show during the start.
 func (w *watcher) startRows(s snapshot) []progress.Row {
 	rows := w.phases.serverRows(s, true)
 	if w.controllers > 1 {
@@ -103,28 +103,28 @@ func (w *watcher) startRows(s snapshot) []progress.Row {
 	return append(rows, joinedRow("workers", s.joined(fleet.RoleWorker), w.workers))
 }
 
-// tellIdle says once why nothing happens, when all workers are there and no
-// server has begun to start for some looks.
-func (w *watcher) tellIdle(s snapshot) {
+// reportIdle reports once why nothing happens, if all workers have joined and no
+// server has started for some polls.
+func (w *watcher) reportIdle(s snapshot) {
 	if s.joined(fleet.RoleWorker) < w.workers || len(s.replicas) > 0 || len(s.ready.Servers) == 0 {
 		w.idle = 0
 		return
 	}
-	if w.idle++; w.idle == idleLooks {
+	if w.idle++; w.idle == idlePolls {
 		first := s.ready.Servers[0]
 		w.out.Event(fmt.Sprintf("nothing has started yet; %s: %s", first.Name, progress.OneLine(first.Reason)))
 	}
 }
 
-// compare tells once when the fleet file given is not what is deployed: it is
-// the beginning of a new cluster only.
-func (w *watcher) compare(ctx context.Context) {
+// compareFile prints a hint, once, if the fleet file differs from the deployed
+// servers. The file is applied to new clusters only.
+func (w *watcher) compareFile(ctx context.Context) {
 	if w.compared || w.file == nil {
 		return
 	}
 	stored, err := w.client.List(ctx, api.ReadOptions{})
 	if err != nil || stored.ETag == "" || strings.HasSuffix(stored.ETag, ".0") {
-		return // nobody has written anything yet: the controllers are about to
+		return // nothing is written yet: the controllers will apply the file
 	}
 	body, err := fleetfile.Encode(w.file)
 	if err != nil {
@@ -144,11 +144,11 @@ func (w *watcher) compare(ctx context.Context) {
 	if at != defaultAddress {
 		address = " --address " + at
 	}
-	w.out.Event(fmt.Sprintf("%s was not applied: the data directory has a fleet already, which differs from it; to apply the file: %s%s apply -f %s --prune",
+	w.out.Event(fmt.Sprintf("%s was not applied: the data directory has a fleet already, and the file differs from it; to apply the file: %s%s apply -f %s --prune",
 		w.path, w.called, address, shell.Quote(w.path)))
 }
 
-// joined counts the nodes of a role that do their work.
+// joined returns the number of READY nodes with a role.
 func (s *snapshot) joined(role fleet.Role) int {
 	n := 0
 	for _, node := range s.nodes {
@@ -159,17 +159,18 @@ func (s *snapshot) joined(role fleet.Role) int {
 	return n
 }
 
-// phases are how far each server has come in its present state. They only grow,
-// so that a replica that ends between two looks does not start the story again.
+// phases are the furthest phases that servers have reached in their current
+// state. They only move forward, so that a replica that ends between two polls
+// does not cause the same lines again.
 type phases map[fleet.ServerName]phase
 
 type phase struct {
 	state   fleet.State
-	replica fleet.Phase // the furthest of a replica that is not ready
+	replica fleet.Phase // the furthest phase of a replica that is not ready
 }
 
-// reach notes how far a server is now, and returns how far it has come.
-func (p phases) reach(name fleet.ServerName, state fleet.State, replica fleet.Phase) phase {
+// advance records the current phase of a server, and returns the furthest one.
+func (p phases) advance(name fleet.ServerName, state fleet.State, replica fleet.Phase) phase {
 	now := phase{state, replica}
 	if was := p[name]; was.state == state {
 		now.replica = max(was.replica, replica)
@@ -178,8 +179,8 @@ func (p phases) reach(name fleet.ServerName, state fleet.State, replica fleet.Ph
 	return now
 }
 
-// serverRows tells of each server how far it is. While all is starting, each
-// phase is news. Later only the state is, and how many replicas are wanted.
+// serverRows returns a row for each server. During the start, each phase makes a
+// new key. Later only the state and the number of wanted replicas do.
 func (p phases) serverRows(s snapshot, starting bool) []progress.Row {
 	rows := make([]progress.Row, 0, len(s.ready.Servers))
 	for _, server := range s.ready.Servers {
@@ -205,7 +206,7 @@ func (p phases) serverRows(s snapshot, starting bool) []progress.Row {
 				furthest = p
 			}
 		}
-		reached := p.reach(server.Name, server.State, furthest)
+		reached := p.advance(server.Name, server.State, furthest)
 		r.Key = fmt.Sprintf("%s, %d wanted", server.State, server.Desired)
 		if starting {
 			r.Key = fmt.Sprintf("%s, %s", server.State, reached.replica)
@@ -216,7 +217,7 @@ func (p phases) serverRows(s snapshot, starting bool) []progress.Row {
 			r.Detail = ""
 		case server.State == fleet.StateDeploying && furthest == fleet.PhaseUnknown:
 			if starting && reached.replica == fleet.PhaseUnknown {
-				r.Key = "" // no news: nothing has begun
+				r.Key = "" // nothing has started, so there is nothing to print
 			}
 			r.Detail = server.Reason
 		}
@@ -225,13 +226,14 @@ func (p phases) serverRows(s snapshot, starting bool) []progress.Row {
 	return rows
 }
 
-// joinedRow tells how many have joined. It is news at first, and when it is all.
+// joinedRow returns the row for the number of nodes that have joined. Its key
+// changes when all have.
 func joinedRow(name string, joined, wanted int) progress.Row {
 	return progress.Row{Name: name, Key: fmt.Sprint(joined >= wanted), Text: fmt.Sprintf("%d/%d joined", joined, wanted)}
 }
 
-// toolsOf returns the tools to make an example of: those of the default server,
-// or of the first one that serves, and that server's name in the second case.
+// toolsOf picks the tool for the example: one of the default server, or else one
+// of the first server that is ready, and then with that server's path.
 func toolsOf(ctx context.Context, client *api.Client, s snapshot) exampleTools {
 	servers, err := client.Servers(ctx)
 	if err != nil {
