@@ -14,6 +14,9 @@ import (
 // capacity of a pipe.
 const readSize = 64 << 10
 
+// maxUsual bounds how much room a large line gets before it is known how long it is.
+const maxUsual = 4 << 20
+
 // line is what lineReader found between two line ends.
 type line struct {
 	data []byte // without its end; small lines are valid until the next one is read
@@ -45,6 +48,7 @@ type lineReader struct {
 
 	large    []byte // the line's beginning, once it is large
 	reserved int
+	usual    int   // room that the last large line took, its end included; no more than maxUsual
 	lost     error // why the line is being discarded
 	finder   *mcp.Finder
 }
@@ -67,11 +71,40 @@ func (r *lineReader) next() (line, error) {
 			return r.last()
 		}
 		r.makeRoom()
+		if r.large != nil {
+			if l, ok := r.readLarge(); ok {
+				return l, nil
+			}
+			continue
+		}
 		n, err := r.src.Read(r.buf[r.end:])
 		r.end += n
 		r.bytes.Add(int64(n))
 		r.err = err
 	}
+}
+
+// readLarge reads more of a large line to where it is kept. What follows the line's end goes to buf,
+// which is empty and no smaller than one read.
+func (r *lineReader) readLarge() (line, bool) {
+	if len(r.large) == cap(r.large) {
+		if r.lost = r.grow(len(r.large) + 1); r.lost != nil {
+			r.discard()
+			return line{}, false
+		}
+	}
+	kept := len(r.large)
+	n, err := r.src.Read(r.large[kept:min(kept+readSize, cap(r.large))])
+	r.bytes.Add(int64(n))
+	r.err = err
+	r.large = r.large[:kept+n]
+	i := bytes.IndexByte(r.large[kept:], '\n')
+	if i < 0 {
+		return line{}, false
+	}
+	r.start, r.seen, r.end = 0, 0, copy(r.buf, r.large[kept+i+1:])
+	r.large = r.large[:kept+i]
+	return r.finish(nil), true
 }
 
 // last returns what stands behind the last line end, once.
@@ -105,29 +138,35 @@ func (r *lineReader) makeRoom() {
 // spill keeps a part of a large line, or looks through it when the line is being discarded.
 func (r *lineReader) spill(part []byte) {
 	if r.lost == nil {
-		if r.lost = r.grow(len(part)); r.lost == nil {
+		if r.lost = r.grow(len(r.large) + len(part)); r.lost == nil {
 			r.large = append(r.large, part...)
 			return
 		}
-		r.finder = new(mcp.Finder)
-		r.finder.Feed(r.large)
-		r.budget.release(r.reserved)
-		r.large, r.reserved = nil, 0
+		r.discard()
 	}
 	r.finder.Feed(part)
 }
 
-// grow makes room for n more bytes of a large line, or says why there is none.
-func (r *lineReader) grow(n int) error {
-	need := len(r.large) + n
-	if need > r.maxLine {
+// discard looks through what was kept of a large line, and gives it up.
+func (r *lineReader) discard() {
+	r.finder = new(mcp.Finder)
+	r.finder.Feed(r.large)
+	r.budget.release(r.reserved)
+	r.large, r.reserved = nil, 0
+}
+
+// grow makes the room of a large line hold need bytes, or says why it does not.
+func (r *lineReader) grow(need int) error {
+	if need > r.maxLine+1 { // with its end
 		return ErrReplyTooLarge
 	}
 	if need <= cap(r.large) {
 		return nil
 	}
-	size := min(max(2*cap(r.large), need, 2*readSize), r.maxLine)
-	if !r.budget.reserve(size - r.reserved) {
+	size := min(max(2*cap(r.large), need, 2*readSize), r.maxLine+1)
+	if usual := min(r.usual, r.maxLine+1); r.large != nil && usual > size && r.budget.reserve(usual-r.reserved) {
+		size = usual
+	} else if !r.budget.reserve(size - r.reserved) {
 		return ErrNoBuffer
 	}
 	r.reserved = size
@@ -145,6 +184,11 @@ func (r *lineReader) finish(part []byte) line {
 		}
 	}
 	r.spill(part)
+	if r.lost == nil && len(r.large) > r.maxLine {
+		r.lost = ErrReplyTooLarge
+		r.discard()
+	}
+	r.usual = min(len(r.large)+1, maxUsual)
 	l := line{data: r.large, owned: true, err: r.lost, found: r.finder}
 	if r.lost == nil {
 		l.hold = &hold{budget: r.budget, bytes: r.reserved}
