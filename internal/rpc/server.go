@@ -69,6 +69,10 @@ const (
 	streamWindow = 1 << 20
 	connWindow   = 8 << 20
 
+	// One read or write of a connection. gRPC's own 32 KiB make four times as
+	// many of a large argument or result.
+	ioBytes = 128 << 10
+
 	stopTimeout = 3 * time.Second // for streams to end by themselves
 	keepResult  = time.Minute
 )
@@ -114,6 +118,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
 		grpc.WaitForHandlers(true), // or those of a stopped server would outlive Serve
 		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connWindow),
+		grpc.ReadBufferSize(ioBytes), grpc.WriteBufferSize(ioBytes), grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 	}, s.options...)...)
