@@ -32,7 +32,7 @@ func (h *API) serveTransfer(w *web.Response, r *http.Request) error {
 // changeControllers changes who makes up the cluster, or leads it. There is no
 // trying it out, and no condition.
 func (h *API) changeControllers(w *web.Response, r *http.Request, do func(ctx context.Context, name string) error) error {
-	err := web.ParamsOf(r).End(true)
+	err := web.Query(r)
 	if err == nil && (r.Header["If-Match"] != nil || r.Header["If-None-Match"] != nil) {
 		err = web.BadRequest("If-Match and If-None-Match do not go with controllers: they have no ETag")
 	}

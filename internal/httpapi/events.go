@@ -24,30 +24,25 @@ const (
 // eventOptions say which events are wanted.
 type eventOptions struct {
 	since  string
-	limit  int // of those there are, the newest; -1: all
+	limit  int64 // of those there are, the newest; -1: all
 	server fleet.ServerName
 	kinds  []string
 }
 
 func eventOptionsOf(r *http.Request) (eventOptions, error) {
-	p := web.ParamsOf(r)
-	since, _ := p.Get("since")
-	server, _ := p.Get("server")
-	o := eventOptions{since: since, limit: int(p.Number("limit", maxEvents)), server: fleet.ServerName(server)}
-	for _, list := range p.All("kind") {
-		o.kinds = append(o.kinds, strings.Split(list, ",")...)
-	}
-	if !eventID(since) {
-		p.Wrong("since must be the id of an event, like 7-12, got %s", web.Shorten(since))
+	o := eventOptions{limit: -1}
+	err := web.Query(r, web.Text("since", &o.since), web.Text("server", (*string)(&o.server)), web.List("kind", &o.kinds), web.Number("limit", &o.limit, 0, maxEvents))
+	if err == nil && !isEventID(o.since) {
+		err = web.BadRequest("since must be the id of an event, like 7-12, got %s", web.Shorten(o.since))
 	}
 	if o.limit < 0 && o.since == "" {
 		o.limit = defaultEvents
 	}
-	return o, p.End(false)
+	return o, err
 }
 
-// eventID tells whether text may be an id: it goes into a stream of lines.
-func eventID(text string) bool { return len(text) <= 64 && web.Printable(text) }
+// isEventID reports whether text may be an id: it goes into a stream of lines.
+func isEventID(text string) bool { return len(text) <= 64 && web.Printable(text) }
 
 func (o *eventOptions) wants(e *api.Event) bool {
 	return (o.server == "" || e.Server == o.server) && (len(o.kinds) == 0 || slices.Contains(o.kinds, e.Kind))
@@ -57,8 +52,8 @@ func (o *eventOptions) wants(e *api.Event) bool {
 // for their number.
 func (o *eventOptions) newest(events []api.Event) (wanted []api.Event, cut bool) {
 	wanted = slices.DeleteFunc(events, func(e api.Event) bool { return !o.wants(&e) })
-	if o.limit >= 0 && len(wanted) > o.limit {
-		return wanted[len(wanted)-o.limit:], true
+	if o.limit >= 0 && int64(len(wanted)) > o.limit {
+		return wanted[len(wanted)-int(o.limit):], true
 	}
 	return wanted, false
 }

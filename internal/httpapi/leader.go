@@ -123,8 +123,9 @@ func (h *API) awaitLeader(w *web.Response, r *http.Request, body []byte, do func
 	}
 }
 
-// isRead tells whether a request changes nothing, so that it may be sent again
+// isRead reports whether a request changes nothing, so that it may be sent again
 // whatever became of it.
 func isRead(r *http.Request) bool {
-	return r.Method == http.MethodGet || r.Method == http.MethodHead || web.ParamsOf(r).Flag("dry_run")
+	dry := false
+	return r.Method == http.MethodGet || r.Method == http.MethodHead || web.Query(r, web.Flag("dry_run", &dry)) == nil && dry
 }

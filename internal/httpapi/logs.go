@@ -2,14 +2,11 @@ package httpapi
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
@@ -21,7 +18,7 @@ import (
 // ended it has the lines that were kept.
 func (h *API) serveLogs(w *web.Response, r *http.Request) error {
 	id := fleet.ReplicaID(r.PathValue("id"))
-	o, err := logOptions(r.URL.RawQuery)
+	o, err := logOptions(r)
 	if err != nil {
 		return err
 	}
@@ -125,32 +122,9 @@ func (o logQuery) line(l fleet.LogLine) string {
 
 // logOptions reads tail, follow and timestamps. Without a tail all lines are
 // meant.
-func logOptions(query string) (o logQuery, err error) {
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return o, web.BadRequest("query: %v", err)
-	}
-	o.tail = math.MaxInt32
-	if text, ok := values["tail"]; ok {
-		n, err := strconv.ParseUint(text[0], 10, 31)
-		if err != nil && !errors.Is(err, strconv.ErrRange) || text[0] == "0" {
-			return o, web.BadRequest("tail must be a number of lines, 1 or more, got %s", web.Shorten(text[0]))
-		}
-		if err == nil && n > 0 {
-			o.tail = int(n)
-		}
-	}
-	flag := func(name string) bool {
-		text, given := values[name]
-		if !given || text[0] == "" {
-			return given
-		}
-		v, wrong := strconv.ParseBool(text[0])
-		if wrong != nil && err == nil {
-			err = web.BadRequest("%s must be true or false, got %s", name, web.Shorten(text[0]))
-		}
-		return v
-	}
-	o.follow, o.timestamps = flag("follow"), flag("timestamps")
+func logOptions(r *http.Request) (o logQuery, err error) {
+	tail := int64(math.MaxInt64)
+	err = web.Query(r, web.Number("tail", &tail, 1, math.MaxInt64), web.Flag("follow", &o.follow), web.Flag("timestamps", &o.timestamps))
+	o.tail = int(min(tail, math.MaxInt32))
 	return o, err
 }

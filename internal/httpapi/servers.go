@@ -34,14 +34,17 @@ type readOptions struct {
 }
 
 func readOptionsOf(r *http.Request) (readOptions, error) {
-	p := web.ParamsOf(r)
-	o := readOptions{
-		stale: p.Flag("stale"), index: p.Number("index", math.MaxInt64), wait: p.Duration("wait", 0, maxWait, defaultWait),
+	const notGiven = -1
+	o := readOptions{index: notGiven, wait: notGiven}
+	err := web.Query(r, web.Flag("stale", &o.stale), web.Number("index", &o.index, 0, math.MaxInt64), web.Duration("wait", &o.wait, 0, maxWait))
+	switch {
+	case err != nil || o.wait >= 0 && o.index >= 0:
+	case o.wait >= 0:
+		err = web.BadRequest("wait needs index, as in index=17&wait=30s")
+	default:
+		o.wait = defaultWait
 	}
-	if p.Has("wait") && o.index < 0 {
-		p.Wrong("wait goes with index: newer than what is to be waited for?")
-	}
-	return o, p.End(false)
+	return o, err
 }
 
 // read answers from desired state: from the leader's unless the client is

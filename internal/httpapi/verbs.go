@@ -64,7 +64,7 @@ func (h *API) serveRollback(w *web.Response, r *http.Request) error {
 
 // serveWake starts what rests of a server, as a call that waits does.
 func (h *API) serveWake(w *web.Response, r *http.Request) error {
-	err := web.ParamsOf(r).End(true)
+	err := web.Query(r)
 	if err == nil && (r.Header["If-Match"] != nil || r.Header["If-None-Match"] != nil) {
 		err = web.BadRequest("If-Match and If-None-Match do not go with this: it changes nothing that is stored")
 	}

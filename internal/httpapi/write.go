@@ -30,9 +30,7 @@ const maxKey = 255 // of idempotency keys, as package desired keeps them
 
 func writeOf(r *http.Request) (write, error) {
 	var o write
-	p := web.ParamsOf(r)
-	o.dry = p.Flag("dry_run")
-	if err := p.End(true); err != nil {
+	if err := web.Query(r, web.Flag("dry_run", &o.dry)); err != nil {
 		return o, err
 	}
 	var err error
