@@ -164,7 +164,7 @@ func TestStreamEvents(t *testing.T) {
 	text = "event: gap\ndata: {\"kind\":\"gap\"}\n\nid: 3-1\ndata: {\"id\":\"3-1\",\"kind\":\"started\"}\n\n: heartbeat\nid: 3-4\n\nid: 3-5\ndata: {\"id\""
 	o := EventOptions{Limit: 7, Kinds: []string{"started"}}
 	var got []string
-	on := func(e Event) { got = append(got, e.Kind+" "+e.ID) }
+	on := func(e Event) { got = append(got, string(e.Kind)+" "+e.ID) }
 	if err := c.StreamEvents(t.Context(), &o, on); err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ type Event struct {
 	// count, as "7-12". It is the id of server-sent events, too.
 	ID       string           `json:"id"`
 	Time     time.Time        `json:"time"` // on the leader's clock
-	Kind     string           `json:"kind"` // one word, for programs: "started", "updated", "node_lost"
+	Kind     fleet.EventKind  `json:"kind"`
 	Server   fleet.ServerName `json:"server,omitempty"`
 	Replica  fleet.ReplicaID  `json:"replica,omitempty"`
 	Node     fleet.NodeID     `json:"node,omitempty"`

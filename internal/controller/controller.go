@@ -187,7 +187,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			desired: state, reconciler: reconciler, events: happened, log: log,
 			keeper: membership.New(membership.Config{
 				Store: state, Members: ring.Members, DeadAfter: cfg.DeadAfter, Log: log,
-				Record: func(kind, message string) { happened.Record(events.Event{Kind: kind, Message: message}) },
+				Record: func(kind fleet.EventKind, message string) {
+					happened.Record(events.Event{Kind: kind, Message: message})
+				},
 			}),
 			catalogues: &catalogueKeeper{state, observer, log},
 			toolNames:  &toolNames{desired: state, record: happened.Record, log: log},

@@ -38,7 +38,7 @@ func (p progress) rolledOut(ctx context.Context, server fleet.ServerName, rev fl
 // eventFrom makes one of the reconciler's events everyone's.
 func eventFrom(e reconcile.Event) events.Event {
 	return events.Event{
-		Kind: string(e.Kind), Server: e.Server, Replica: e.Replica, Node: e.Node, Revision: e.Revision, Message: e.Message,
+		Kind: e.Kind, Server: e.Server, Replica: e.Replica, Node: e.Node, Revision: e.Revision, Message: e.Message,
 	}
 }
 

@@ -56,7 +56,7 @@ func (t *toolNames) look(st *desired.State) {
 		}
 		if why := unlisted(s, c); why != "" {
 			t.log.Warn("fleet file names a tool that the server does not list", "server", d.Name, "reason", why)
-			t.record(events.Event{Kind: "unknown_tool", Server: d.Name, Revision: d.Revision, Message: "server " + string(d.Name) + ": " + why})
+			t.record(events.Event{Kind: fleet.EventUnknownTool, Server: d.Name, Revision: d.Revision, Message: "server " + string(d.Name) + ": " + why})
 		}
 	}
 	t.looked = looked

@@ -15,7 +15,7 @@ import (
 func TestUnlistedTools(t *testing.T) {
 	var got []string
 	names := &toolNames{log: slog.New(slog.DiscardHandler), record: func(e events.Event) {
-		if e.Kind != "unknown_tool" || e.Server != "files" {
+		if e.Kind != fleet.EventUnknownTool || e.Server != "files" {
 			t.Errorf("event %+v", e)
 		}
 		got = append(got, e.Message)

@@ -165,15 +165,11 @@ func tellChanges(happened *events.Log) func(desired.Result) {
 
 // eventOf tells a change of desired state.
 func eventOf(c desired.Change) api.Event {
-	e := api.Event{Kind: string(c.Kind), Server: c.Server, Node: c.Node, Revision: c.Revision}
+	e := api.Event{Kind: fleet.EventKind("server_" + c.Kind), Server: c.Server, Node: c.Node, Revision: c.Revision}
 	what := fmt.Sprintf("server %s", c.Server)
 	if c.Node != "" {
+		e.Kind = fleet.EventKind("node_" + c.Kind)
 		what = fmt.Sprintf("node %s", c.Node)
-	} else {
-		e.Kind = "server_" + e.Kind
-	}
-	if c.Node != "" {
-		e.Kind = "node_" + e.Kind
 	}
 	e.Message = what + " " + strings.ReplaceAll(string(c.Kind), "_", " ")
 	if c.Kind == desired.Updated || c.Kind == desired.RolledBack || c.Kind == desired.Rolled {
@@ -192,7 +188,7 @@ func eventOf(c desired.Change) api.Event {
 // leaderEvent tells of a new tenure.
 func leaderEvent(st *desired.State) api.Event {
 	return api.Event{
-		Kind: "leader_elected", Node: st.Lead.Name,
+		Kind: fleet.EventLeaderElected, Node: st.Lead.Name,
 		Message: fmt.Sprintf("controller %s leads in term %d", st.Lead.Name, st.Lead.Term),
 	}
 }

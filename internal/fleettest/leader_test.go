@@ -130,7 +130,7 @@ func TestEventsAreTheSameEverywhere(t *testing.T) {
 	c := Start(t, Options{Controllers: 3, Workers: 1, File: echoFile(1, "")})
 	c.AwaitReady(1)
 	leader := c.Leader()
-	same := func(names []fleet.NodeID, kinds ...string) {
+	same := func(names []fleet.NodeID, kinds ...fleet.EventKind) {
 		t.Helper()
 		Eventually(t, func(ctx context.Context) error {
 			var first []api.Event
@@ -154,19 +154,19 @@ func TestEventsAreTheSameEverywhere(t *testing.T) {
 			return nil
 		})
 	}
-	same([]fleet.NodeID{"c1", "c2", "c3"}, "leader_elected", "server_created", "replica_started", "replica_ready", "node_joined")
+	same([]fleet.NodeID{"c1", "c2", "c3"}, fleet.EventLeaderElected, fleet.EventServerCreated, fleet.EventReplicaStarted, fleet.EventReplicaReady, fleet.EventNodeJoined)
 	c.StopController(leader)
 	c.Leader()
 	c.Client = c.Controller(others(leader)[0]).Client
 	if _, err := c.Scale(t.Context(), "echo", 2, api.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	same(others(leader), "server_scaled")
+	same(others(leader), fleet.EventServerScaled)
 }
 
 func idsOf(list []api.Event) (out []string) {
 	for _, e := range list {
-		out = append(out, e.ID+" "+e.Kind)
+		out = append(out, e.ID+" "+string(e.Kind))
 	}
 	return out
 }

@@ -45,7 +45,7 @@ func eventOptionsOf(r *http.Request) (eventOptions, error) {
 func isEventID(text string) bool { return len(text) <= 64 && web.Printable(text) }
 
 func (o *eventOptions) wants(e *api.Event) bool {
-	return (o.server == "" || e.Server == o.server) && (len(o.kinds) == 0 || slices.Contains(o.kinds, e.Kind))
+	return (o.server == "" || e.Server == o.server) && (len(o.kinds) == 0 || slices.Contains(o.kinds, string(e.Kind)))
 }
 
 // newest returns the events that are wanted, and whether some were left out

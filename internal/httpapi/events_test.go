@@ -114,7 +114,7 @@ func wantFrame(t *testing.T, frame, id, kind string) {
 	}
 	rest, ok := strings.CutPrefix(frame, "id: "+id+"\ndata: ")
 	var e api.Event
-	if !ok || json.Unmarshal([]byte(rest), &e) != nil || e.ID != id || e.Kind != kind {
+	if !ok || json.Unmarshal([]byte(rest), &e) != nil || e.ID != id || string(e.Kind) != kind {
 		t.Fatalf("got %q, want %s %s", frame, id, kind)
 	}
 }

@@ -258,7 +258,7 @@ type happened struct {
 
 func (l *happened) record(kind, server string) {
 	l.mu.Lock()
-	l.all = append(l.all, api.Event{ID: fmt.Sprintf("3-%d", len(l.all)+1), Kind: kind, Server: fleet.ServerName(server), Message: kind + " of " + server})
+	l.all = append(l.all, api.Event{ID: fmt.Sprintf("3-%d", len(l.all)+1), Kind: fleet.EventKind(kind), Server: fleet.ServerName(server), Message: kind + " of " + server})
 	l.mu.Unlock()
 	l.Post()
 }

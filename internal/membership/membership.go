@@ -53,19 +53,8 @@ type Config struct {
 	DeadAfter time.Duration         // when a dead voter is removed for good; 0: DefaultDeadAfter
 	Log       *slog.Logger
 	// Record is told what happened, for those who follow events. Nil: nobody.
-	Record func(kind, message string)
+	Record func(kind fleet.EventKind, message string)
 }
-
-// The kinds of events.
-const (
-	EventAdded    = "controller_added"
-	EventPromoted = "controller_promoted"
-	EventRemoved  = "controller_removed"
-	EventLost     = "controller_lost"
-	EventBack     = "controller_back"
-	EventLagging  = "controller_lagging"
-	EventCaughtUp = "controller_caught_up"
-)
 
 // Keeper keeps the membership of a cluster while its controller leads.
 type Keeper struct {
@@ -79,7 +68,7 @@ func New(cfg Config) *Keeper {
 		cfg.DeadAfter = DefaultDeadAfter
 	}
 	if cfg.Record == nil {
-		cfg.Record = func(string, string) {}
+		cfg.Record = func(fleet.EventKind, string) {}
 	}
 	return &Keeper{cfg: cfg, names: map[fleet.ControllerID]fleet.NodeID{}}
 }
@@ -148,10 +137,10 @@ func (k *Keeper) world(memory *memory) (*world, error) {
 	w.memory = *memory
 	k.tellLagging(w)
 	for _, id := range lost {
-		k.tell(EventLost, "lost", id, "gossip does not see it any more")
+		k.tell(fleet.EventControllerLost, "lost", id, "gossip does not see it any more")
 	}
 	for _, id := range back {
-		k.tell(EventBack, "back", id, "gossip sees it again")
+		k.tell(fleet.EventControllerBack, "back", id, "gossip sees it again")
 	}
 	return w, nil
 }
@@ -168,11 +157,11 @@ func (k *Keeper) tellLagging(w *world) {
 		switch lagged := w.memory.lagging[v.ID]; {
 		case problem != "" && !lagged:
 			w.memory.lagging[v.ID] = true
-			k.tell(EventLagging, "lags", v.ID, problem)
+			k.tell(fleet.EventControllerLagging, "lags", v.ID, problem)
 		case problem == "" && lagged:
 			delete(w.memory.lagging, v.ID)
 			if lives {
-				k.tell(EventCaughtUp, "has caught up", v.ID, "it stores what it is sent")
+				k.tell(fleet.EventControllerCaughtUp, "has caught up", v.ID, "it stores what it is sent")
 			}
 		}
 	}
@@ -185,28 +174,28 @@ func (k *Keeper) do(w *world, a action) error {
 		if err := k.cfg.Store.AddNonvoter(a.id); err != nil {
 			return err
 		}
-		k.tell(EventAdded, string(a.verb), a.id, a.reason)
+		k.tell(fleet.EventControllerAdded, string(a.verb), a.id, a.reason)
 	case promote:
 		if err := k.cfg.Store.AddVoter(a.id); err != nil {
 			return err
 		}
 		w.memory.promoted[a.id] = time.Now()
-		k.tell(EventPromoted, string(a.verb), a.id, a.reason)
+		k.tell(fleet.EventControllerPromoted, string(a.verb), a.id, a.reason)
 	case remove:
 		if err := k.cfg.Store.Remove(a.id); err != nil {
 			return err
 		}
 		delete(w.memory.promoted, a.replaced) // it replaces nobody else
-		k.tell(EventRemoved, string(a.verb), a.id, a.reason)
+		k.tell(fleet.EventControllerRemoved, string(a.verb), a.id, a.reason)
 		delete(k.names, a.id)
 	}
 	return nil
 }
 
 // tell logs and records what happened to a controller, and why.
-func (k *Keeper) tell(kind, what string, id fleet.ControllerID, reason string) {
+func (k *Keeper) tell(kind fleet.EventKind, what string, id fleet.ControllerID, reason string) {
 	level := slog.LevelInfo
-	if kind == EventLagging {
+	if kind == fleet.EventControllerLagging {
 		level = slog.LevelWarn
 	}
 	k.cfg.Log.Log(context.Background(), level, "controller "+what, "controller", id, "node", k.names[id], "reason", reason)

@@ -118,7 +118,7 @@ func run(t *testing.T, c *cluster, test func(after func(time.Duration, string)))
 		done := make(chan error, 1)
 		k := New(Config{
 			Store: c, Members: c.ring, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-			Record: func(kind, message string) { c.told = append(c.told, kind+": "+message) },
+			Record: func(kind fleet.EventKind, message string) { c.told = append(c.told, string(kind)+": "+message) },
 		})
 		go func() { done <- k.Run(ctx) }()
 		time.Sleep(time.Millisecond) // between two looks

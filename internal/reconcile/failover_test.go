@@ -214,8 +214,8 @@ func TestFailoverAmongStops(t *testing.T) {
 			time.Sleep(time.Duration(delay) * 40 * time.Millisecond)
 			w.lead(second)
 			w.until(20*time.Second, "smaller", w.converged)
-			if s := w.status("a"); s.Restarts != 0 || second.happened(ReplicaFailed) != 0 || len(w.starts()) != 8 {
-				t.Errorf("restarts = %d, failures = %d, starts = %d; want 0, 0 and 8", s.Restarts, second.happened(ReplicaFailed), len(w.starts()))
+			if s := w.status("a"); s.Restarts != 0 || second.happened(fleet.EventReplicaFailed) != 0 || len(w.starts()) != 8 {
+				t.Errorf("restarts = %d, failures = %d, starts = %d; want 0, 0 and 8", s.Restarts, second.happened(fleet.EventReplicaFailed), len(w.starts()))
 			}
 			first.stop()
 			second.stop()

@@ -37,7 +37,7 @@ func TestBlipReplacesNothing(t *testing.T) {
 		if got := w.ready("a"); !slices.Equal(got, before) || len(w.starts()) != 4 {
 			t.Errorf("replicas = %v after %d starts, want %v", got, len(w.starts()), before)
 		}
-		if a, b := w.happened(NodeSilent), w.happened(NodeReturned); a != 3 || b != 3 || w.happened(NodeLost) != 0 {
+		if a, b := w.happened(fleet.EventNodeSilent), w.happened(fleet.EventNodeReturned); a != 3 || b != 3 || w.happened(fleet.EventNodeLost) != 0 {
 			t.Errorf("events: silent %d times, returned %d, want 3 and 3", a, b)
 		}
 	})
@@ -132,8 +132,8 @@ func TestDrainHasADeadline(t *testing.T) {
 		if len(w.running("a")) != 0 || s.State != fleet.StateUnavailable || !strings.Contains(s.Reason, "no node fits: 1 node is cordoned") {
 			t.Errorf("after the deadline %d run: %+v", len(w.running("a")), s)
 		}
-		if s.Restarts != 0 || w.happened(ReplicaFailed) != 0 {
-			t.Errorf("restarts = %d, failures %d: nothing failed", s.Restarts, w.happened(ReplicaFailed))
+		if s.Restarts != 0 || w.happened(fleet.EventReplicaFailed) != 0 {
+			t.Errorf("restarts = %d, failures %d: nothing failed", s.Restarts, w.happened(fleet.EventReplicaFailed))
 		}
 		w.desired.intend("n1", fleet.NodeIntent{})
 		w.until(time.Second, "uncordoned", w.converged)
@@ -165,8 +165,8 @@ func TestWorkerThatStops(t *testing.T) {
 		time.Sleep(time.Second)
 		w.workers[0].Kill()
 		w.net.List(w.workers[0], false)
-		w.until(time.Second, "left", func() bool { return w.happened(NodeLeft) == 1 })
-		if n := w.happened(NodeDraining); n != 1 || w.happened(ReplicaFailed)+w.happened(NodeSilent) != 0 {
+		w.until(time.Second, "left", func() bool { return w.happened(fleet.EventNodeLeft) == 1 })
+		if n := w.happened(fleet.EventNodeDraining); n != 1 || w.happened(fleet.EventReplicaFailed)+w.happened(fleet.EventNodeSilent) != 0 {
 			t.Errorf("events: %v", w.events)
 		}
 	})

@@ -31,7 +31,7 @@ func newNodeWatch() *nodeWatch {
 
 // observe records what has changed since it was last called.
 func (w *nodeWatch) observe(nodes map[fleet.NodeID]observe.Node, now time.Time, record func(Event)) {
-	event := func(kind EventKind, id fleet.NodeID, message string) {
+	event := func(kind fleet.EventKind, id fleet.NodeID, message string) {
 		record(Event{Kind: kind, Node: id, Message: "node " + string(id) + " " + message})
 	}
 	for _, id := range sortedKeys(nodes) {
@@ -44,18 +44,18 @@ func (w *nodeWatch) observe(nodes map[fleet.NodeID]observe.Node, now time.Time, 
 		w.seen[id] = is
 		switch {
 		case !known:
-			event(NodeJoined, id, "joined")
+			event(fleet.EventNodeJoined, id, "joined")
 		case was.life != is.life:
-			event(NodeJoined, id, "came back as a new process")
+			event(fleet.EventNodeJoined, id, "came back as a new process")
 		case is.lost && !was.lost:
-			event(NodeLost, id, "could not be reached for too long: its replicas are replaced")
+			event(fleet.EventNodeLost, id, "could not be reached for too long: its replicas are replaced")
 		case is.connected && !was.connected:
-			event(NodeReturned, id, "can be reached again")
+			event(fleet.EventNodeReturned, id, "can be reached again")
 		case !is.connected && was.connected && !is.draining:
-			event(NodeSilent, id, "cannot be reached")
+			event(fleet.EventNodeSilent, id, "cannot be reached")
 		}
 		if is.draining && !(was.draining && was.life == is.life) {
-			event(NodeDraining, id, "is stopping: its replicas move to other nodes")
+			event(fleet.EventNodeDraining, id, "is stopping: its replicas move to other nodes")
 		}
 	}
 	for _, id := range sortedKeys(w.seen) {
@@ -65,9 +65,9 @@ func (w *nodeWatch) observe(nodes map[fleet.NodeID]observe.Node, now time.Time, 
 		switch was := w.seen[id]; {
 		case was.draining:
 			w.left[id] = now
-			event(NodeLeft, id, "left")
+			event(fleet.EventNodeLeft, id, "left")
 		case !was.lost:
-			event(NodeLost, id, "is gone: its replicas are replaced")
+			event(fleet.EventNodeLost, id, "is gone: its replicas are replaced")
 		}
 		delete(w.seen, id)
 	}

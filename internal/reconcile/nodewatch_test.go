@@ -25,21 +25,21 @@ func TestNodeWatch(t *testing.T) {
 	tests := []struct {
 		name   string
 		passes []nodes
-		want   []EventKind
+		want   []fleet.EventKind
 	}{
 		{"nothing is known of it", []nodes{{"n1": node("a", unreported)}}, nil},
-		{"it stays", []nodes{{"n1": node("a")}, {"n1": node("a")}}, []EventKind{NodeJoined}},
-		{"a blip", []nodes{{"n1": node("a")}, {"n1": node("a", silent)}, {"n1": node("a")}}, []EventKind{NodeJoined, NodeSilent, NodeReturned}},
-		{"restarted", []nodes{{"n1": node("a")}, {"n1": node("b", unreported)}, {"n1": node("b")}}, []EventKind{NodeJoined, NodeJoined}},
-		{"lost", []nodes{{"n1": node("a")}, {"n1": node("a", silent)}, {"n1": node("a", lost)}, {}}, []EventKind{NodeJoined, NodeSilent, NodeLost}},
-		{"gone", []nodes{{"n1": node("a")}, {}}, []EventKind{NodeJoined, NodeLost}},
-		{"leaves", []nodes{{"n1": node("a")}, {"n1": node("a", draining)}, {"n1": node("a", draining, silent)}, {}}, []EventKind{NodeJoined, NodeDraining, NodeLeft}},
-		{"drains, restarts and drains", []nodes{{"n1": node("a", draining)}, {"n1": node("b", draining)}}, []EventKind{NodeJoined, NodeDraining, NodeJoined, NodeDraining}},
+		{"it stays", []nodes{{"n1": node("a")}, {"n1": node("a")}}, []fleet.EventKind{fleet.EventNodeJoined}},
+		{"a blip", []nodes{{"n1": node("a")}, {"n1": node("a", silent)}, {"n1": node("a")}}, []fleet.EventKind{fleet.EventNodeJoined, fleet.EventNodeSilent, fleet.EventNodeReturned}},
+		{"restarted", []nodes{{"n1": node("a")}, {"n1": node("b", unreported)}, {"n1": node("b")}}, []fleet.EventKind{fleet.EventNodeJoined, fleet.EventNodeJoined}},
+		{"lost", []nodes{{"n1": node("a")}, {"n1": node("a", silent)}, {"n1": node("a", lost)}, {}}, []fleet.EventKind{fleet.EventNodeJoined, fleet.EventNodeSilent, fleet.EventNodeLost}},
+		{"gone", []nodes{{"n1": node("a")}, {}}, []fleet.EventKind{fleet.EventNodeJoined, fleet.EventNodeLost}},
+		{"leaves", []nodes{{"n1": node("a")}, {"n1": node("a", draining)}, {"n1": node("a", draining, silent)}, {}}, []fleet.EventKind{fleet.EventNodeJoined, fleet.EventNodeDraining, fleet.EventNodeLeft}},
+		{"drains, restarts and drains", []nodes{{"n1": node("a", draining)}, {"n1": node("b", draining)}}, []fleet.EventKind{fleet.EventNodeJoined, fleet.EventNodeDraining, fleet.EventNodeJoined, fleet.EventNodeDraining}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newNodeWatch()
-			var got []EventKind
+			var got []fleet.EventKind
 			for i, nodes := range tt.passes {
 				w.observe(nodes, t0.Add(time.Duration(i)*time.Second), func(e Event) { got = append(got, e.Kind) })
 			}

@@ -190,7 +190,7 @@ func (p *pass) recordStates(before, after []ServerStatus) {
 		if s.Reason != "" {
 			message += ": " + s.Reason
 		}
-		p.record(Event{Kind: ServerState, Server: s.Name, Revision: s.Revision, Message: message})
+		p.record(Event{Kind: fleet.EventServerState, Server: s.Name, Revision: s.Revision, Message: message})
 	}
 	for i := range after {
 		s := &after[i]

@@ -66,7 +66,7 @@ func (t *tracker) start(id fleet.ReplicaID, srv *fleet.Server, a action, life fl
 	}
 	t.add(u)
 	u.rested = t.attempts.recordStart(u.server, u.rev)
-	t.record(u.event(ReplicaStarted, fmt.Sprintf("replica %s starts on node %s: %s", id, a.node, a.reason)))
+	t.record(u.event(fleet.EventReplicaStarted, fmt.Sprintf("replica %s starts on node %s: %s", id, a.node, a.reason)))
 }
 
 // observeReplica takes in a report of a replica that has not ended. upToDate
@@ -119,7 +119,7 @@ func (t *tracker) observeReady(u *unit, r *fleet.Replica, adopted bool, now time
 		u.readyAt = r.ReadyAt // it has proven itself before
 	}
 	if !adopted || !t.attempts.recalling {
-		t.record(u.event(ReplicaReady, fmt.Sprintf("replica %s is ready on node %s", u.id, u.node)))
+		t.record(u.event(fleet.EventReplicaReady, fmt.Sprintf("replica %s is ready on node %s", u.id, u.node)))
 	}
 }
 
@@ -128,7 +128,7 @@ func (t *tracker) observeHealth(u *unit, r *fleet.Replica) {
 		why := unhealthiness(r)
 		t.attempts.recordUnhealthy(u, why)
 		t.log.Warn("replica unhealthy", "server", u.server, "replica", u.id, "node", u.node, "reason", r.Reason)
-		t.record(u.event(ReplicaUnhealthy, why))
+		t.record(u.event(fleet.EventReplicaUnhealthy, why))
 	}
 	u.unhealthy = r.Unhealthy
 }
@@ -156,11 +156,11 @@ func (t *tracker) observeMissing(u *unit, s *observe.Snapshot, draining bool, no
 	t.remove(u.id)
 	if u.failed == "" && (u.stop != nil || stoppedElsewhere(u.phase, end, draining)) {
 		t.log.Info("replica stopped", "server", u.server, "replica", u.id, "node", u.node)
-		t.record(u.event(ReplicaStopped, stopped(u, end)))
+		t.record(u.event(fleet.EventReplicaStopped, stopped(u, end)))
 		return
 	}
 	t.attempts.explainFailure(u, end)
-	t.record(u.event(ReplicaFailed, failure(u, end)))
+	t.record(u.event(fleet.EventReplicaFailed, failure(u, end)))
 	switch {
 	case t.attempts.recalling: // it is among the ends that are recalled
 	case u.failed != "":
@@ -174,9 +174,9 @@ func (t *tracker) observeMissing(u *unit, s *observe.Snapshot, draining bool, no
 func (t *tracker) lose(u *unit) {
 	t.remove(u.id)
 	t.log.Warn("replica lost with its node", "server", u.server, "replica", u.id, "node", u.node)
-	kind := ReplicaFailed
+	kind := fleet.EventReplicaFailed
 	if u.stopping() {
-		kind = ReplicaStopped
+		kind = fleet.EventReplicaStopped
 	}
 	t.record(u.event(kind, fmt.Sprintf("replica %s was lost with node %s", u.id, u.node)))
 }

@@ -12,10 +12,10 @@ import (
 
 // testTracker returns the tracker of a leader that has recalled everything, and
 // the events that it records.
-func testTracker() (*tracker, *[]EventKind) {
+func testTracker() (*tracker, *[]fleet.EventKind) {
 	a := testAttempts()
 	a.recalling = false
-	events := new([]EventKind)
+	events := new([]fleet.EventKind)
 	return newTracker(slog.New(slog.DiscardHandler), func(e Event) { *events = append(*events, e.Kind) }, true, a), events
 }
 
@@ -31,25 +31,25 @@ func TestMissingReplica(t *testing.T) {
 		end        *fleet.Replica
 		draining   bool
 		kept       bool
-		events     []EventKind
+		events     []fleet.EventKind
 		unreplaced int
 	}{
 		{name: "ordered, not answered", unit: u("r1", "n1", unseen), kept: true},
 		{name: "ordered and answered, the report is older", unit: u("r1", "n1", unseen, func(u *unit) { u.start = &order{acked: true, version: 9} }), kept: true},
-		{name: "ordered and answered, and not there", unit: u("r1", "n1", unseen, func(u *unit) { u.start = acked }), events: []EventKind{ReplicaFailed}, unreplaced: 1},
-		{name: "stopped before it was seen", unit: u("r1", "n1", unseen, func(u *unit) { u.stop = acked }), events: []EventKind{ReplicaStopped}},
-		{name: "failed before it was seen", unit: u("r1", "n1", unseen), end: ended("r1", fleet.PhaseFailed, 0, 0, exit), events: []EventKind{ReplicaFailed}, unreplaced: 1},
-		{name: "it ran, and is forgotten", unit: u("r1", "n1"), events: []EventKind{ReplicaFailed}, unreplaced: 1},
-		{name: "it ran, and failed", unit: u("r1", "n1"), end: ended("r1", fleet.PhaseFailed, 0, 0, exit), events: []EventKind{ReplicaFailed}, unreplaced: 1},
-		{name: "it was told to stop", unit: u("r1", "n1", told), events: []EventKind{ReplicaStopped}},
-		{name: "another controller stopped it", unit: u("r1", "n1"), end: ended("r1", fleet.PhaseStopped, 0, 0), events: []EventKind{ReplicaStopped}},
-		{name: "it drained, and is forgotten", unit: u("r1", "n1", in(fleet.PhaseDraining)), events: []EventKind{ReplicaStopped}},
-		{name: "its worker is stopping", unit: u("r1", "n1"), draining: true, events: []EventKind{ReplicaStopped}},
-		{name: "its failure is recorded already", unit: u("r1", "n1", func(u *unit) { u.failed = "it broke" }), end: ended("r1", fleet.PhaseFailed, 0, 0, exit), events: []EventKind{ReplicaFailed}},
-		{name: "its node is unknown", unit: u("r1", "n1"), noNode: true, events: []EventKind{ReplicaFailed}},
-		{name: "its node is lost", unit: u("r1", "n1"), node: func(n *observe.Node) { n.Lost = true }, events: []EventKind{ReplicaFailed}},
-		{name: "its node has a new life", unit: u("r1", "n1"), node: func(n *observe.Node) { n.Member.Life = "new" }, events: []EventKind{ReplicaFailed}},
-		{name: "stopping, and its node is lost", unit: u("r1", "n1", told), node: func(n *observe.Node) { n.Lost = true }, events: []EventKind{ReplicaStopped}},
+		{name: "ordered and answered, and not there", unit: u("r1", "n1", unseen, func(u *unit) { u.start = acked }), events: []fleet.EventKind{fleet.EventReplicaFailed}, unreplaced: 1},
+		{name: "stopped before it was seen", unit: u("r1", "n1", unseen, func(u *unit) { u.stop = acked }), events: []fleet.EventKind{fleet.EventReplicaStopped}},
+		{name: "failed before it was seen", unit: u("r1", "n1", unseen), end: ended("r1", fleet.PhaseFailed, 0, 0, exit), events: []fleet.EventKind{fleet.EventReplicaFailed}, unreplaced: 1},
+		{name: "it ran, and is forgotten", unit: u("r1", "n1"), events: []fleet.EventKind{fleet.EventReplicaFailed}, unreplaced: 1},
+		{name: "it ran, and failed", unit: u("r1", "n1"), end: ended("r1", fleet.PhaseFailed, 0, 0, exit), events: []fleet.EventKind{fleet.EventReplicaFailed}, unreplaced: 1},
+		{name: "it was told to stop", unit: u("r1", "n1", told), events: []fleet.EventKind{fleet.EventReplicaStopped}},
+		{name: "another controller stopped it", unit: u("r1", "n1"), end: ended("r1", fleet.PhaseStopped, 0, 0), events: []fleet.EventKind{fleet.EventReplicaStopped}},
+		{name: "it drained, and is forgotten", unit: u("r1", "n1", in(fleet.PhaseDraining)), events: []fleet.EventKind{fleet.EventReplicaStopped}},
+		{name: "its worker is stopping", unit: u("r1", "n1"), draining: true, events: []fleet.EventKind{fleet.EventReplicaStopped}},
+		{name: "its failure is recorded already", unit: u("r1", "n1", func(u *unit) { u.failed = "it broke" }), end: ended("r1", fleet.PhaseFailed, 0, 0, exit), events: []fleet.EventKind{fleet.EventReplicaFailed}},
+		{name: "its node is unknown", unit: u("r1", "n1"), noNode: true, events: []fleet.EventKind{fleet.EventReplicaFailed}},
+		{name: "its node is lost", unit: u("r1", "n1"), node: func(n *observe.Node) { n.Lost = true }, events: []fleet.EventKind{fleet.EventReplicaFailed}},
+		{name: "its node has a new life", unit: u("r1", "n1"), node: func(n *observe.Node) { n.Member.Life = "new" }, events: []fleet.EventKind{fleet.EventReplicaFailed}},
+		{name: "stopping, and its node is lost", unit: u("r1", "n1", told), node: func(n *observe.Node) { n.Lost = true }, events: []fleet.EventKind{fleet.EventReplicaStopped}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestReplicaIsFollowed(t *testing.T) {
 	if u.failed == "" || tr.attempts.of("a", 1).unreplaced != 2 {
 		t.Errorf("it ends by itself, and that is no failure: %+v", u)
 	}
-	if want := []EventKind{ReplicaStarted, ReplicaReady, ReplicaUnhealthy}; !slices.Equal(*events, want) {
+	if want := []fleet.EventKind{fleet.EventReplicaStarted, fleet.EventReplicaReady, fleet.EventReplicaUnhealthy}; !slices.Equal(*events, want) {
 		t.Errorf("events = %v, want %v", *events, want)
 	}
 }

@@ -268,7 +268,7 @@ func (w *world) follow(c *controller) {
 }
 
 // happened counts the events of a kind that the controller recorded.
-func (c *controller) happened(kind EventKind) (n int) {
+func (c *controller) happened(kind fleet.EventKind) (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, e := range c.events {

@@ -1,0 +1,53 @@
+package fleet
+
+// EventKind is the kind of an event: one word, for programs. docs/HTTP.md
+// lists all of them.
+type EventKind string
+
+// Events of replicas.
+const (
+	EventReplicaStarted   EventKind = "replica_started" // ordered, by the leader
+	EventReplicaReady     EventKind = "replica_ready"
+	EventReplicaUnhealthy EventKind = "replica_unhealthy"
+	EventReplicaFailed    EventKind = "replica_failed"  // ended by itself, or with its node
+	EventReplicaStopped   EventKind = "replica_stopped" // ended as it was told to
+)
+
+// Events of servers. Those of writes are made of the kind of change.
+const (
+	EventServerState      EventKind = "server_state"
+	EventServerCreated    EventKind = "server_created"
+	EventServerUpdated    EventKind = "server_updated"
+	EventServerTuned      EventKind = "server_tuned"
+	EventServerDeleted    EventKind = "server_deleted"
+	EventServerScaled     EventKind = "server_scaled"
+	EventServerRestarted  EventKind = "server_restarted"
+	EventServerRolledBack EventKind = "server_rolled_back"
+	EventServerRolledOut  EventKind = "server_rolled_out"
+	EventServerDefaultSet EventKind = "server_default_set"
+	EventUnknownTool      EventKind = "unknown_tool" // a spec names a tool that its server does not list
+)
+
+// Events of nodes.
+const (
+	EventNodeJoined     EventKind = "node_joined"   // in a new life
+	EventNodeSilent     EventKind = "node_silent"   // cannot be reached: out of rotation
+	EventNodeReturned   EventKind = "node_returned" // can be reached again
+	EventNodeLost       EventKind = "node_lost"     // given up, with its replicas
+	EventNodeLeft       EventKind = "node_left"     // after it had said so
+	EventNodeDraining   EventKind = "node_draining" // its worker is stopping, or an operator drains it
+	EventNodeCordoned   EventKind = "node_cordoned"
+	EventNodeUncordoned EventKind = "node_uncordoned"
+)
+
+// Events of controllers.
+const (
+	EventLeaderElected      EventKind = "leader_elected"
+	EventControllerAdded    EventKind = "controller_added"
+	EventControllerPromoted EventKind = "controller_promoted"
+	EventControllerRemoved  EventKind = "controller_removed"
+	EventControllerLost     EventKind = "controller_lost"
+	EventControllerBack     EventKind = "controller_back"
+	EventControllerLagging  EventKind = "controller_lagging" // it does not store what the leader sends
+	EventControllerCaughtUp EventKind = "controller_caught_up"
+)
