@@ -76,7 +76,6 @@ func (h *API) Routes() []web.Route {
 		web.Delete("/api/v1/controllers/{name}", web.Admin, h.serveRemoveController),
 		web.Post("/api/v1/controllers/{name}/transfer", web.Admin, h.serveTransfer),
 		web.Get("/api/v1/backup", web.Admin, h.serveBackup),
-		{Pattern: "/api/{path...}"}, // nothing else: api is no server
 
 		web.Get("/readyz", web.Open, h.serveReady),
 		web.Get("/healthz", web.Open, h.serveHealth),

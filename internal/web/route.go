@@ -18,14 +18,13 @@ type Handler func(w *Response, r *http.Request) error
 type Route struct {
 	Method string // GET is HEAD's too
 	// Pattern is one of http.ServeMux without method and host. It is also the
-	// route's name in metrics. Patterns that begin with a wildcard, such as
-	// /{server}/tools, match what no other pattern does.
+	// route's name in metrics. A pattern that begins with a wildcard, such as
+	// /{server}/tools, matches nothing below a name that other patterns have
+	// wildcards below: /api/tools is not found.
 	Pattern string
 	// Needs is what the caller must be allowed to do. Nothing enforces it yet:
 	// access control will, in Mux.serve.
-	Needs Permission
-	// Handle is nil where there is nothing: /api/{path...} without a handler
-	// keeps api from being taken for a server.
+	Needs  Permission
 	Handle Handler
 }
 
@@ -64,12 +63,15 @@ const (
 
 // table finds the route of a request.
 type table struct {
-	// fixed has the patterns that begin with a name, and perServer those that
-	// begin with a wildcard. In one http.ServeMux the pattern of a subtree, such
-	// as /ui/{path...}, would contradict /{server}/tools.
-	fixed, perServer *http.ServeMux
-	none             *path  // of requests without a route
-	places           string // where a lost client may look
+	// literal has the patterns without a wildcard, by path, with and without a
+	// slash at the end.
+	literal map[string]*path
+	// muxes have all others, by the name that they begin with, "" for those that
+	// begin with a wildcard. In one mux the pattern of a subtree, such as
+	// /ui/{path...}, would contradict /{server}/tools.
+	muxes  map[string]*http.ServeMux
+	none   *path  // of requests without a route
+	places string // where a lost client may look
 }
 
 // path is all that is at one pattern.
@@ -80,57 +82,75 @@ type path struct {
 }
 
 func newTable(routes []Route, ok func(name string) prometheus.Counter) table {
-	t := table{fixed: http.NewServeMux(), perServer: http.NewServeMux(), none: &path{name: "none", ok: ok("none")}}
+	t := table{literal: map[string]*path{}, muxes: map[string]*http.ServeMux{}, none: &path{name: "none", ok: ok("none")}}
+	t.mux("")
 	paths := map[string]*path{}
 	var places []string
 	for _, route := range routes {
 		p := paths[route.Pattern]
-		switch {
-		case route.Handle == nil:
-			t.add(route.Pattern, t.none)
-			continue
-		case p == nil:
+		if p == nil {
 			p = &path{name: route.Pattern, ok: ok(route.Pattern)}
 			paths[route.Pattern] = p
-			t.add(route.Pattern, p)
-			if strings.LastIndexByte(route.Pattern, '{') <= 1 { // not of one thing among many
+			t.add(p)
+			if strings.LastIndexByte(route.Pattern, '{') <= 1 { // not one of many
 				places = append(places, route.Pattern)
 			}
 		}
 		p.routes = append(p.routes, route)
 	}
 	t.places = strings.Join(places, ", ")
-	t.fixed.Handle("/", t.perServer)
-	t.perServer.Handle("/", t.none)
 	return t
 }
 
 // add registers a path with and without a trailing slash, so that http.ServeMux
 // never redirects from one to the other.
-func (t *table) add(pattern string, p *path) {
-	mux := t.fixed
-	if strings.HasPrefix(pattern, "/{") {
-		mux = t.perServer
+func (t *table) add(p *path) {
+	name, _, _ := strings.Cut(p.name[1:], "/")
+	base, _, isTree := strings.Cut(p.name, "/{path...}")
+	switch {
+	case isTree:
+		t.mux(name).Handle(base, p)
+		t.mux(name).Handle(p.name, p)
+	case !strings.Contains(p.name, "{"):
+		t.literal[p.name], t.literal[p.name+"/"] = p, p
+	default:
+		if strings.HasPrefix(name, "{") {
+			name = ""
+		}
+		t.mux(name).Handle(p.name, p)
+		t.mux(name).Handle(p.name+"/{$}", p)
 	}
-	mux.Handle(pattern, p)
-	if base, _, isTree := strings.Cut(pattern, "/{path...}"); isTree {
-		mux.Handle(base, p)
-	} else {
-		mux.Handle(pattern+"/{$}", p)
+}
+
+// mux returns the mux of a name, and makes it if there is none.
+func (t *table) mux(name string) *http.ServeMux {
+	if t.muxes[name] == nil {
+		t.muxes[name] = http.NewServeMux()
+		t.muxes[name].Handle("/", t.none)
 	}
+	return t.muxes[name]
 }
 
 // match finds the path of a request and its values, which r.PathValue returns.
 // The values are in the request that it returns.
 func (t *table) match(w *Response, r *http.Request) *http.Request {
 	p := r.URL.Path
+	if found := t.literal[p]; found != nil {
+		w.path = found
+		return r
+	}
 	if !strings.HasPrefix(p, "/") || strings.Contains(p, "//") {
 		return r // OPTIONS *, or a path that http.ServeMux would redirect
 	}
 	if r.URL.RawPath != "" || strings.Contains(p, "/.") {
 		r = spelledOut(r)
 	}
-	t.fixed.ServeHTTP(w, r)
+	name, _, _ := strings.Cut(p[1:], "/")
+	mux := t.muxes[name]
+	if mux == nil {
+		mux = t.muxes[""]
+	}
+	mux.ServeHTTP(w, r)
 	return r
 }
 
