@@ -48,7 +48,7 @@ type Report struct {
 type CallRequest struct {
 	Replica ReplicaID
 	Method  string // "tools/call"
-	Params  []byte // raw JSON, one valid value; not changed, not kept after the call
+	Params  []byte // raw JSON, one valid value; nobody may change it any more
 	Trace   Trace
 }
 

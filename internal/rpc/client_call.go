@@ -74,7 +74,7 @@ func (c *Client) submit(ctx context.Context, p *pending, req *fleet.CallRequest)
 			return s, nil
 		}
 	}
-	p.buf.Free()
+	p.buf.free()
 	p.buf = nil
 	if err == nil {
 		err = errors.New("the stream to worker " + c.addr + " broke")

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/mem"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -43,7 +42,7 @@ type callStream struct {
 type pending struct {
 	id    uint64
 	hooks fleet.CallHooks
-	buf   mem.Buffer    // the command, until it is sent
+	buf   parts         // the command, until it is sent
 	done  chan outcome  // capacity 1: exactly one outcome, none once abandoned
 	state deliveryState // guarded by the stream's mutex, as is mark
 	mark  uint64        // where in the stream the command ended
@@ -66,7 +65,7 @@ type outcome struct {
 
 type queuedCommand struct {
 	id  uint64 // of the call; 0 for a cancel
-	buf mem.Buffer
+	buf parts
 }
 
 func newPending() *pending { return &pending{done: make(chan outcome, 1)} }
@@ -155,8 +154,8 @@ func (s *callStream) take(ids []uint64) (parts, []uint64) {
 	for n < len(s.queue) && size < batchBytes {
 		q := s.queue[n]
 		n++
-		size += q.buf.Len()
-		msg = append(msg, q.buf)
+		size += q.buf.size()
+		msg = append(msg, q.buf...)
 		if p := s.calls[q.id]; p != nil {
 			p.state, p.buf, p.mark = handed, nil, s.sent+uint64(size)
 			ids = append(ids, q.id)
@@ -203,7 +202,7 @@ func (s *callStream) submit(p *pending) bool {
 		return false
 	}
 	s.calls[p.id] = p
-	size := uint64(p.buf.Len())
+	size := uint64(p.buf.size())
 	if s.cs == nil || s.sending || len(s.queue) > 0 || s.sent-s.acked+size > directBytes {
 		p.state = queued
 		s.queue = append(s.queue, queuedCommand{p.id, p.buf})
@@ -211,7 +210,7 @@ func (s *callStream) submit(p *pending) bool {
 		s.look()
 		return true
 	}
-	id, msg, cs := p.id, parts{p.buf}, s.cs
+	id, msg, cs := p.id, p.buf, s.cs
 	s.sending = true
 	s.sent += size
 	p.state, p.buf, p.mark = handed, nil, s.sent
@@ -248,7 +247,7 @@ func (s *callStream) abandon(p *pending, timeout bool) (resolved bool) {
 func (s *callStream) unqueue(id uint64) {
 	for i, q := range s.queue {
 		if q.id == id {
-			q.buf.Free()
+			q.buf.free()
 			s.queue = append(s.queue[:i], s.queue[i+1:]...)
 			return
 		}
@@ -348,7 +347,7 @@ func (s *callStream) finish() {
 	s.calls, s.queue = make(map[uint64]*pending), nil
 	s.mu.Unlock()
 	for _, q := range queue {
-		q.buf.Free()
+		q.buf.free()
 	}
 	if cause == nil {
 		cause = errClosed

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -119,6 +120,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.WaitForHandlers(true), // or those of a stopped server would outlive Serve
 		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connWindow),
 		grpc.ReadBufferSize(ioBytes), grpc.WriteBufferSize(ioBytes), grpc.SharedWriteBuffer(true),
+		experimental.BufferPool(&buffers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 	}, s.options...)...)

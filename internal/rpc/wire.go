@@ -24,6 +24,10 @@ func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
 // parts is an encoded message in pieces. Sending it gives the pieces away.
 type parts mem.BufferSlice
 
+func (p parts) size() int { return mem.BufferSlice(p).Len() }
+
+func (p parts) free() { mem.BufferSlice(p).Free() }
+
 // parser is a message that reads itself. data is only lent.
 type parser interface {
 	parse(data mem.BufferSlice) error
@@ -54,9 +58,9 @@ const (
 	fieldReplyResult, fieldReplyError, fieldReplyFailure, fieldReplyLarge, fieldFetchResponse = 1, 2, 3, 4, 1
 )
 
-// encodeCall returns a command that is a piece of a CallsRequest: pieces one
-// after the other are one message.
-func encodeCall(id uint64, r *fleet.CallRequest) mem.Buffer {
+// encodeCall returns a command, which is one or two pieces of a CallsRequest:
+// commands one after the other are one message. Long params are not copied.
+func encodeCall(id uint64, r *fleet.CallRequest) parts {
 	requestID, traceparent := text(r.Trace.RequestID), text(r.Trace.Traceparent)
 	call := sizeVarint(fieldCallID, id) + sizeBytes(fieldCallReplica, len(r.Replica)) + sizeBytes(fieldCallMethod, len(r.Method)) +
 		sizeBytes(fieldCallParams, len(r.Params)) + sizeBytes(fieldCallRequestID, len(requestID)) +
@@ -64,8 +68,11 @@ func encodeCall(id uint64, r *fleet.CallRequest) mem.Buffer {
 	command := protowire.SizeTag(fieldCommandCall) + protowire.SizeBytes(call)
 	size := protowire.SizeTag(fieldCommands) + protowire.SizeBytes(command)
 
-	pool := mem.DefaultBufferPool()
-	buf := pool.Get(size)
+	copied := len(r.Params) < keepFrom
+	if !copied {
+		size -= len(r.Params)
+	}
+	buf := buffers.Get(size)
 	b := (*buf)[:0]
 	b = appendHead(b, fieldCommands, command)
 	b = appendHead(b, fieldCommandCall, call)
@@ -75,13 +82,17 @@ func encodeCall(id uint64, r *fleet.CallRequest) mem.Buffer {
 	b = appendString(b, fieldCallRequestID, requestID)
 	b = appendString(b, fieldCallTraceparent, traceparent)
 	if len(r.Params) > 0 {
-		b = append(appendHead(b, fieldCallParams, len(r.Params)), r.Params...)
+		b = appendHead(b, fieldCallParams, len(r.Params))
+	}
+	if copied {
+		*buf = append(b, r.Params...)
+		return parts{mem.NewBuffer(buf, &buffers)}
 	}
 	*buf = b
-	return mem.NewBuffer(buf, pool)
+	return parts{mem.NewBuffer(buf, &buffers), mem.SliceBuffer(r.Params)}
 }
 
-func encodeCancel(id uint64, timeout bool) mem.Buffer {
+func encodeCancel(id uint64, timeout bool) parts {
 	var inner [24]byte
 	cancel := appendVarint(inner[:0], fieldCancelID, id)
 	if timeout {
@@ -89,7 +100,7 @@ func encodeCancel(id uint64, timeout bool) mem.Buffer {
 	}
 	command := protowire.SizeTag(fieldCommandCancel) + protowire.SizeBytes(len(cancel))
 	b := appendHead(make([]byte, 0, 32), fieldCommands, command)
-	return mem.SliceBuffer(append(appendHead(b, fieldCommandCancel, len(cancel)), cancel...))
+	return parts{mem.SliceBuffer(append(appendHead(b, fieldCommandCancel, len(cancel)), cancel...))}
 }
 
 // appendEvent appends an event to a CallsResponse's pieces. The bytes of a

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -211,9 +212,13 @@ const keepFrom = 32 << 10
 
 func read(data mem.BufferSlice) message {
 	if len(data) > 1 && data.Len() >= keepFrom {
-		return message{bytes: data.Materialize()}
+		pieces := make([][]byte, len(data))
+		for i, piece := range data {
+			pieces[i] = piece.ReadOnlyData()
+		}
+		return message{bytes: bytes.Join(pieces, nil)} // unlike Materialize it clears nothing first
 	}
-	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	buf := data.MaterializeToBuffer(&buffers)
 	return message{buf: buf, bytes: buf.ReadOnlyData()}
 }
 

@@ -37,7 +37,8 @@ func split(t *testing.T, m proto.Message) mem.BufferSlice {
 func TestWireWrites(t *testing.T) {
 	req := fleet.CallRequest{Replica: "r-1", Method: "tools/call", Params: []byte(`{"a":1}`), Trace: fleet.Trace{RequestID: "id\xff", Traceparent: "00-1"}}
 	got := new(fleetpb.CallsRequest)
-	b := joined(encodeCall(1<<40, &req), encodeCancel(7, true), encodeCancel(8, false), encodeCall(2, &fleet.CallRequest{}))
+	long := fleet.CallRequest{Params: payload(keepFrom)}
+	b := joined(slices.Concat(encodeCall(1<<40, &req), encodeCancel(7, true), encodeCancel(8, false), encodeCall(2, &fleet.CallRequest{}), encodeCall(3, &long))...)
 	if err := proto.Unmarshal(b, got); err != nil {
 		t.Fatal(err)
 	}
@@ -47,6 +48,7 @@ func TestWireWrites(t *testing.T) {
 		{Msg: &fleetpb.CallCommand_Cancel{Cancel: &fleetpb.Cancel{Id: 7, Timeout: true}}},
 		{Msg: &fleetpb.CallCommand_Cancel{Cancel: &fleetpb.Cancel{Id: 8}}},
 		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 2}}},
+		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 3, Params: long.Params}}},
 	}}
 	if !proto.Equal(got, want) {
 		t.Errorf("commands are %v, want %v", got, want)
@@ -141,7 +143,7 @@ func TestWireChunk(t *testing.T) {
 
 // Broken messages are errors, never panics, and unknown fields are skipped.
 func TestWireBroken(t *testing.T) {
-	whole := joined(encodeCall(5, &fleet.CallRequest{Replica: "r", Params: []byte("{}")}))
+	whole := joined(encodeCall(5, &fleet.CallRequest{Replica: "r", Params: []byte("{}")})...)
 	for n := 1; n < len(whole); n++ {
 		var cmds commands
 		if err := cmds.parse(mem.BufferSlice{mem.SliceBuffer(whole[:n])}); err == nil {
