@@ -110,10 +110,7 @@ func TestTenureThatCannotBegin(t *testing.T) {
 		calm(cfg)
 		cfg.Log = slog.New(slog.NewTextHandler(log, nil))
 	}
-	disk := faulty(c)
-	startThree(c)
-	c.must(put("a", "x"))
-	c.agree()
+	disk := startFaulty(c)
 	full := c.followers()[0]
 	disk(full).refuse(errFull)
 	c.kill(c.leader()) // the one that is left leads, and needs the full one's word

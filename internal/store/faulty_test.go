@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -16,101 +15,6 @@ import (
 )
 
 // Most tests of this file wait most of the time, so they run at once.
-
-// faultyDisk is a log whose writes hang or fail while they are told to.
-type faultyDisk struct {
-	logStore
-
-	mu   sync.Mutex
-	hang chan struct{} // closed when the hang is over; nil: writes go on
-	err  error         // of new entries
-}
-
-func (d *faultyDisk) wait() error {
-	d.mu.Lock()
-	hang, err := d.hang, d.err
-	d.mu.Unlock()
-	if hang != nil {
-		<-hang
-	}
-	return err
-}
-
-func (d *faultyDisk) StoreLogs(entries []*raft.Log) error {
-	if err := d.wait(); err != nil {
-		return err
-	}
-	return d.logStore.StoreLogs(entries)
-}
-
-func (d *faultyDisk) Set(key, value []byte) error {
-	_ = d.wait()
-	return d.logStore.Set(key, value)
-}
-
-func (d *faultyDisk) SetUint64(key []byte, value uint64) error {
-	_ = d.wait()
-	return d.logStore.SetUint64(key, value)
-}
-
-// freeze makes all writes hang until thaw.
-func (d *faultyDisk) freeze() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.hang == nil {
-		d.hang = make(chan struct{})
-	}
-}
-
-func (d *faultyDisk) thaw() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.hang != nil {
-		close(d.hang)
-		d.hang = nil
-	}
-}
-
-// refuse makes new entries fail, nil lets them succeed.
-func (d *faultyDisk) refuse(err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.err = err
-}
-
-// calm has raft's timeouts, and that of the disk, so long that a busy machine
-// does not look like a fault.
-func calm(cfg *Config) {
-	cfg.DiskTimeout = 2 * time.Second
-	cfg.Timeouts = Timeouts{Heartbeat: 2 * time.Second, Election: 2 * time.Second, Lease: time.Second}
-}
-
-// faulty makes the disks of a cluster faulty, and returns the disk of each.
-func faulty(c *cluster) func(*Store) *faultyDisk {
-	var mu sync.Mutex
-	disks := make(map[fleet.ControllerID]*faultyDisk)
-	c.wrap = func(id fleet.ControllerID) func(logStore) logStore {
-		return func(under logStore) logStore {
-			mu.Lock()
-			defer mu.Unlock()
-			disks[id] = &faultyDisk{logStore: under}
-			return disks[id]
-		}
-	}
-	c.t.Cleanup(func() { // before the cluster's own
-		mu.Lock()
-		defer mu.Unlock()
-		for _, d := range disks {
-			d.thaw()
-			d.refuse(nil)
-		}
-	})
-	return func(s *Store) *faultyDisk {
-		mu.Lock()
-		defer mu.Unlock()
-		return disks[s.ID()]
-	}
-}
 
 // otherLeader waits for a leader that is not the given one.
 func (c *cluster) otherLeader(not *Store) (leader *Store) {
@@ -134,10 +38,7 @@ func TestLeaderWithHungDiskGivesUp(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.tune = calm
-	disk := faulty(c)
-	startThree(c)
-	c.must(put("a", "x"))
-	c.agree()
+	disk := startFaulty(c)
 	old := c.leader()
 	term, _ := old.tenure()
 	disk(old).freeze()
@@ -156,8 +57,8 @@ func TestLeaderWithHungDiskGivesUp(t *testing.T) {
 	if _, err := old.Read(t.Context()); !errors.Is(err, fleet.ErrNotLeader) {
 		t.Errorf("a read at the old leader: %v, want ErrNotLeader", err)
 	}
-	if p := old.Problem(); !contains(errors.New(p), "does not answer") {
-		t.Errorf("its problem is %q", p)
+	if err := problemIs(old.Problem(), "does not answer"); err != nil {
+		t.Error(err)
 	}
 	eventually(t, "the old leader knows the next", func() error {
 		if id, now, _ := old.Leader(); id != next.ID() || uint64(now) <= term {
@@ -183,25 +84,13 @@ func TestLeaderWithHungDiskGivesUp(t *testing.T) {
 	c.agree()
 }
 
-func errorOf(problem string) error {
-	if problem == "" {
-		return nil
-	}
-	return errors.New(problem)
-}
-
 // A leader that is alone has nobody to hand leadership to: it goes on reading,
 // its writes end, and it says what is wrong.
 func TestHungDiskOfOne(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.tune = func(cfg *Config) { cfg.DiskTimeout, cfg.WriteTimeout = 200*time.Millisecond, time.Second }
-	disk := faulty(c)
-	s := c.add()
-	if err := s.Bootstrap(ids(s)); err != nil {
-		t.Fatal(err)
-	}
-	c.leader()
+	s, disk := startFaultyOne(c)
 	c.must(put("a", "x"))
 	disk(s).freeze()
 	_, err := s.Propose(t.Context(), put("b", "y"))
@@ -223,12 +112,7 @@ func TestCloseWithHungDisk(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.tune = func(cfg *Config) { cfg.DiskTimeout = 300 * time.Millisecond }
-	disk := faulty(c)
-	s := c.add()
-	if err := s.Bootstrap(ids(s)); err != nil {
-		t.Fatal(err)
-	}
-	c.leader()
+	s, disk := startFaultyOne(c)
 	frozen := disk(s)
 	frozen.freeze()
 	go s.Propose(context.Background(), put("a", "x")) //nolint:errcheck // it hangs
@@ -274,27 +158,14 @@ func TestFollowerThatStoresNothing(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
 			c.tune = calm
-			disk := faulty(c)
-			startThree(c)
-			c.must(put("a", "x"))
-			c.agree()
+			disk := startFaulty(c)
 			bad := c.followers()[0]
 			tt.breaks(disk(bad))
 			for i := range 5 {
 				c.must(put("b", fmt.Sprint(i)))
 			}
-			eventually(t, "it says so", func() error {
-				if p := bad.Problem(); !contains(errors.New(p), tt.cause) {
-					return fmt.Errorf("its problem is %q", p)
-				}
-				return nil
-			})
-			eventually(t, "the leader names it", func() error {
-				if p := c.leader().PeerProblem(bad.ID()); !contains(errors.New(p), tt.cause) {
-					return fmt.Errorf("its problem is %q", p)
-				}
-				return nil
-			})
+			eventually(t, "it says so", func() error { return problemIs(bad.Problem(), tt.cause) })
+			eventually(t, "the leader names it", func() error { return problemIs(c.leader().PeerProblem(bad.ID()), tt.cause) })
 			for _, s := range c.stores() {
 				if s != bad {
 					eventually(t, "no other has a problem", func() error { return errorOf(s.Problem()) })
@@ -313,14 +184,8 @@ func TestFollowerThatStoresNothing(t *testing.T) {
 func TestWritesThatNoMajorityStores(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.tune = func(cfg *Config) {
-		calm(cfg)
-		cfg.WriteTimeout = 2 * time.Second
-	}
-	disk := faulty(c)
-	startThree(c)
-	c.must(put("a", "x"))
-	c.agree()
+	c.tune = calmWrites(2 * time.Second)
+	disk := startFaulty(c)
 	lead := c.leader()
 	for _, s := range c.followers() {
 		disk(s).refuse(errFull)
@@ -372,10 +237,7 @@ func TestLostLeadershipNamesTheCause(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t)
 		c.net.under = newPipes()
-		disk := faulty(c)
-		startThree(c)
-		c.must(put("a", "x"))
-		c.agree()
+		disk := startFaulty(c)
 		lead := c.leader()
 		for _, s := range c.followers() {
 			disk(s).refuse(errFull)
@@ -402,10 +264,7 @@ func TestElectedInVainNamesTheCause(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t)
 		c.net.under = newPipes()
-		disk := faulty(c)
-		startThree(c)
-		c.must(put("a", "x"))
-		c.agree()
+		disk := startFaulty(c)
 		lead, rest := c.leader(), c.followers()
 		for _, s := range rest {
 			disk(s).refuse(errFull)
@@ -440,167 +299,6 @@ func TestElectedInVainNamesTheCause(t *testing.T) {
 	})
 }
 
-// A leader that cannot append steps down, and another one leads and writes,
-// though the first could win an election.
-func TestLeaderWithFullDisk(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
-	c.tune = calm
-	disk := faulty(c)
-	startThree(c)
-	c.must(put("a", "x"))
-	c.agree()
-	old := c.leader()
-	disk(old).refuse(errFull)
-	if _, err := old.Propose(t.Context(), put("a", "perhaps")); !errors.Is(err, fleet.ErrOutcomeUnknown) || !contains(err, errFull.Error()) {
-		t.Errorf("a write: %v, want an unknown outcome and the cause", err)
-	}
-	c.otherLeader(old)
-	for i := range 20 {
-		c.must(put("b", fmt.Sprint(i)))
-		if _, leads := old.tenure(); leads {
-			t.Errorf("before write %d the leader with the full disk leads again", i)
-		}
-	}
-	if p := old.Problem(); !contains(errors.New(p), errFull.Error()) {
-		t.Errorf("its problem is %q", p)
-	}
-	disk(old).refuse(nil)
-	c.agree()
-	eventually(t, "its problem is gone", func() error { return errorOf(old.Problem()) })
-}
-
-// A leader that is elected while the disks of its followers are full must send
-// them older entries than its last one. They tell it so, though an append has
-// failed before, and all go on when the disks have room again.
-func TestElectionWhileDisksAreFull(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
-	c.tune = func(cfg *Config) {
-		calm(cfg)
-		cfg.WriteTimeout = time.Second
-	}
-	disk := faulty(c)
-	startThree(c)
-	c.must(put("a", "x"))
-	c.agree()
-	lead, rest := c.leader(), c.followers()
-	before, _ := lead.tenure()
-	for _, s := range rest {
-		disk(s).refuse(errFull)
-	}
-	if _, err := lead.Propose(t.Context(), put("b", "x")); !errors.Is(err, fleet.ErrOutcomeUnknown) {
-		t.Errorf("a write that nobody else stores: %v, want an unknown outcome", err)
-	}
-	for _, s := range rest {
-		eventually(t, "an append has failed", func() error {
-			if p := s.Problem(); !contains(errors.New(p), errFull.Error()) {
-				return fmt.Errorf("its problem is %q", p)
-			}
-			return nil
-		})
-	}
-	c.net.separate(ids(lead), ids(rest...))
-	eventually(t, "leadership is lost", func() error {
-		if _, leads := lead.leaderTerm(); leads {
-			return errors.New("it leads")
-		}
-		return nil
-	})
-	c.net.heal()
-	eventually(t, "the next leader says why the others store nothing", func() error {
-		for _, s := range c.stores() { // the longest log wins: that of the first leader
-			if term, leads := s.leaderTerm(); !leads || term <= before {
-				continue
-			}
-			for _, other := range c.stores() {
-				if p := s.PeerProblem(other.ID()); contains(errors.New(p), errFull.Error()) {
-					return nil
-				} else if p != "" {
-					return fmt.Errorf("the problem of one is %q", p)
-				}
-			}
-		}
-		return errors.New("there is none, or it sees no problem")
-	})
-	for _, s := range rest {
-		disk(s).refuse(nil)
-	}
-	c.must(put("c", "x"))
-	c.agree()
-	for _, s := range c.stores() {
-		eventually(t, "its problem is gone", func() error { return errorOf(s.Problem()) })
-	}
-}
-
-// A disk that is full when entries which nobody else has are to make room for
-// those of the next leader takes them when it has room again.
-func TestFullDiskWhileEntriesAreReplaced(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
-	c.tune = func(cfg *Config) {
-		calm(cfg)
-		cfg.WriteTimeout = time.Second
-	}
-	disk := faulty(c)
-	startThree(c)
-	c.must(put("a", "x"))
-	c.agree()
-	old, rest := c.leader(), c.followers()
-	c.net.separate(ids(old), ids(rest...))
-	for i := range 3 {
-		if _, err := old.Propose(t.Context(), put(fmt.Sprint("lost", i), "x")); err == nil {
-			t.Error("a leader that is cut off wrote")
-		}
-	}
-	c.otherLeader(old)
-	c.must(put("b", "x"))
-	disk(old).refuse(errFull)
-	c.net.heal()
-	eventually(t, "an append has failed", func() error {
-		if p := old.Problem(); !contains(errors.New(p), errFull.Error()) {
-			return fmt.Errorf("its problem is %q", p)
-		}
-		return nil
-	})
-	disk(old).refuse(nil)
-	c.must(put("c", "x"))
-	c.agree()
-	eventually(t, "its problem is gone", func() error { return errorOf(old.Problem()) })
-}
-
-// The first cause stays in the answers after it, which fail for what follows
-// from it.
-func TestFirstCauseStays(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
-	disk := faulty(c)
-	s := c.add()
-	if err := s.Bootstrap(ids(s)); err != nil {
-		t.Fatal(err)
-	}
-	c.leader()
-	c.must(put("a", "x"))
-	disk(s).refuse(errFull)
-	var seen []string
-	for i := range 10 {
-		_, err := s.Propose(t.Context(), put("a", fmt.Sprint(i)))
-		if err == nil || !contains(err, errFull.Error()) {
-			t.Errorf("write %d: %v, want the first cause", i, err)
-		}
-		seen = append(seen, fmt.Sprint(err))
-	}
-	if p := s.Problem(); !contains(errors.New(p), errFull.Error()) {
-		t.Errorf("its problem is %q", p)
-	}
-	disk(s).refuse(nil)
-	c.must(put("a", "y"))
-	if p := s.Problem(); p != "" {
-		t.Errorf("its problem afterwards is %q", p)
-	}
-	t.Log(slices.Compact(seen))
-}
-
 // A disk that nobody writes to is tried now and then, in a cluster of several.
 func TestIdleDiskIsTried(t *testing.T) {
 	t.Parallel()
@@ -611,12 +309,7 @@ func TestIdleDiskIsTried(t *testing.T) {
 	c.agree()
 	bad := c.followers()[0]
 	disk(bad).freeze()
-	eventually(t, "it is found hung", func() error {
-		if p := bad.Problem(); !contains(errors.New(p), string(opProbe)) {
-			return fmt.Errorf("its problem is %q", p)
-		}
-		return nil
-	})
+	eventually(t, "it is found hung", func() error { return problemIs(bad.Problem(), string(opProbe)) })
 	disk(bad).thaw()
 	eventually(t, "its problem is gone", func() error { return errorOf(bad.Problem()) })
 }

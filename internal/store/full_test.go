@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -109,4 +110,135 @@ func TestRemovedEntries(t *testing.T) {
 			t.Errorf("%s: it may stand: %v, want %v", tt.name, got, want)
 		}
 	}
+}
+
+// A leader that cannot append steps down, and another one leads and writes,
+// though the first could win an election.
+func TestLeaderWithFullDisk(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.tune = calm
+	disk := startFaulty(c)
+	old := c.leader()
+	disk(old).refuse(errFull)
+	if _, err := old.Propose(t.Context(), put("a", "perhaps")); !errors.Is(err, fleet.ErrOutcomeUnknown) || !contains(err, errFull.Error()) {
+		t.Errorf("a write: %v, want an unknown outcome and the cause", err)
+	}
+	c.otherLeader(old)
+	for i := range 20 {
+		c.must(put("b", fmt.Sprint(i)))
+		if _, leads := old.tenure(); leads {
+			t.Errorf("before write %d the leader with the full disk leads again", i)
+		}
+	}
+	if err := problemIs(old.Problem(), errFull.Error()); err != nil {
+		t.Error(err)
+	}
+	disk(old).refuse(nil)
+	c.agree()
+	eventually(t, "its problem is gone", func() error { return errorOf(old.Problem()) })
+}
+
+// A leader that is elected while the disks of its followers are full must send
+// them older entries than its last one. They tell it so, though an append has
+// failed before, and all go on when the disks have room again.
+func TestElectionWhileDisksAreFull(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.tune = calmWrites(time.Second)
+	disk := startFaulty(c)
+	lead, rest := c.leader(), c.followers()
+	before, _ := lead.tenure()
+	for _, s := range rest {
+		disk(s).refuse(errFull)
+	}
+	if _, err := lead.Propose(t.Context(), put("b", "x")); !errors.Is(err, fleet.ErrOutcomeUnknown) {
+		t.Errorf("a write that nobody else stores: %v, want an unknown outcome", err)
+	}
+	for _, s := range rest {
+		eventually(t, "an append has failed", func() error { return problemIs(s.Problem(), errFull.Error()) })
+	}
+	c.net.separate(ids(lead), ids(rest...))
+	eventually(t, "leadership is lost", func() error {
+		if _, leads := lead.leaderTerm(); leads {
+			return errors.New("it leads")
+		}
+		return nil
+	})
+	c.net.heal()
+	eventually(t, "the next leader says why the others store nothing", func() error {
+		for _, s := range c.stores() { // the longest log wins: that of the first leader
+			if term, leads := s.leaderTerm(); !leads || term <= before {
+				continue
+			}
+			for _, other := range c.stores() {
+				if p := s.PeerProblem(other.ID()); contains(errors.New(p), errFull.Error()) {
+					return nil
+				} else if p != "" {
+					return fmt.Errorf("the problem of one is %q", p)
+				}
+			}
+		}
+		return errors.New("there is none, or it sees no problem")
+	})
+	for _, s := range rest {
+		disk(s).refuse(nil)
+	}
+	c.must(put("c", "x"))
+	c.agree()
+	for _, s := range c.stores() {
+		eventually(t, "its problem is gone", func() error { return errorOf(s.Problem()) })
+	}
+}
+
+// A disk that is full when entries which nobody else has are to make room for
+// those of the next leader takes them when it has room again.
+func TestFullDiskWhileEntriesAreReplaced(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.tune = calmWrites(time.Second)
+	disk := startFaulty(c)
+	old, rest := c.leader(), c.followers()
+	c.net.separate(ids(old), ids(rest...))
+	for i := range 3 {
+		if _, err := old.Propose(t.Context(), put(fmt.Sprint("lost", i), "x")); err == nil {
+			t.Error("a leader that is cut off wrote")
+		}
+	}
+	c.otherLeader(old)
+	c.must(put("b", "x"))
+	disk(old).refuse(errFull)
+	c.net.heal()
+	eventually(t, "an append has failed", func() error { return problemIs(old.Problem(), errFull.Error()) })
+	disk(old).refuse(nil)
+	c.must(put("c", "x"))
+	c.agree()
+	eventually(t, "its problem is gone", func() error { return errorOf(old.Problem()) })
+}
+
+// The first cause stays in the answers after it, which fail for what follows
+// from it.
+func TestFirstCauseStays(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	s, disk := startFaultyOne(c)
+	c.must(put("a", "x"))
+	disk(s).refuse(errFull)
+	var seen []string
+	for i := range 10 {
+		_, err := s.Propose(t.Context(), put("a", fmt.Sprint(i)))
+		if err == nil || !contains(err, errFull.Error()) {
+			t.Errorf("write %d: %v, want the first cause", i, err)
+		}
+		seen = append(seen, fmt.Sprint(err))
+	}
+	if err := problemIs(s.Problem(), errFull.Error()); err != nil {
+		t.Error(err)
+	}
+	disk(s).refuse(nil)
+	c.must(put("a", "y"))
+	if p := s.Problem(); p != "" {
+		t.Errorf("its problem afterwards is %q", p)
+	}
+	t.Log(slices.Compact(seen))
 }
