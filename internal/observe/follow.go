@@ -76,7 +76,7 @@ func (o *Observer) session(ctx context.Context, l *life) (heard bool, err error)
 	}
 	defer func() {
 		if err := w.Close(); err != nil {
-			o.log.Debug("close connection", "node", member.Node, "err", err)
+			o.log.Debug("connection not closed", "node", member.Node, "err", err)
 		}
 	}()
 	wctx, cancel := context.WithCancelCause(ctx)

@@ -100,7 +100,7 @@ func (p *pass) logWaiting(waiting string) {
 		return
 	}
 	if p.waitingFor = waiting; waiting == "" {
-		p.log.Info("all nodes have reported: acting", "nodes", len(p.snap.Nodes), "replicas", len(p.snap.Replicas))
+		p.log.Info("acting from now on", "nodes", len(p.snap.Nodes), "replicas", len(p.snap.Replicas))
 		return
 	}
 	p.log.Info("not acting yet", "reason", waiting)
@@ -112,13 +112,13 @@ func (p *pass) begin(servers []want, plans []decision, now time.Time) {
 		for _, a := range d.actions {
 			if a.stop != nil {
 				a.stop.stop = &order{reason: a.reason}
-				p.log.Info("stop replica", "server", a.stop.server, "revision", a.stop.rev, "replica", a.stop.id,
+				p.log.Info("stopping replica", "server", a.stop.server, "revision", a.stop.rev, "replica", a.stop.id,
 					"node", a.stop.node, "reason", a.reason)
 				continue
 			}
 			id := p.r.cfg.NewID(servers[i].name, a.rev)
 			p.state.replicas.start(id, servers[i].desired, a, p.snap.Nodes[a.node].Member.Life, now)
-			p.log.Info("start replica", "server", servers[i].name, "revision", a.rev, "replica", id,
+			p.log.Info("starting replica", "server", servers[i].name, "revision", a.rev, "replica", id,
 				"node", a.node, "reason", a.reason)
 		}
 	}
@@ -199,7 +199,7 @@ func (p *pass) recordStates(before, after []ServerStatus) {
 		if from == s.State {
 			continue
 		}
-		p.log.Info("server state", "server", s.Name, "from", from, "to", s.State, "ready", s.Ready, "desired", s.Target.Replicas, "reason", s.Reason)
+		p.log.Info("server state changed", "server", s.Name, "from", from, "to", s.State, "ready", s.Ready, "desired", s.Target.Replicas, "reason", s.Reason)
 		if from == "" {
 			record(s, fmt.Sprintf("server %s is %s", s.Name, s.State))
 		} else {

@@ -97,11 +97,11 @@ func (st *state) recordAnswer(a answer, now time.Time) {
 	case isStart && errors.Is(a.err, fleet.ErrDraining):
 		st.refusals.recordDraining(u.life)
 		st.replicas.remove(u.id)
-		st.log.Info("node is draining and takes no replica", "node", u.node, "replica", u.id)
+		st.log.Info("draining node refused a replica", "node", u.node, "replica", u.id)
 	case isStart && errors.Is(a.err, fleet.ErrNotRecorded):
 		st.refusals.recordUnfit(u.life, a.err.Error(), now)
 		st.replicas.remove(u.id)
-		st.log.Warn("node does not take a replica: it is placed elsewhere", "node", u.node, "replica", u.id, "err", a.err)
+		st.log.Warn("node refused a replica, placing it elsewhere", "node", u.node, "replica", u.id, "err", a.err)
 	default:
 		st.log.Debug("order unanswered", "node", a.node, "replica", a.id, "try", o.tries, "err", a.err)
 		o.retryLater(a.err, now, st.jitter)

@@ -103,7 +103,7 @@ func (t *tracker) adopt(r *fleet.Replica, now time.Time) *unit {
 		t.attempts.deployed[r.Server] = true
 	}
 	if t.leads {
-		t.log.Info("adopt replica", "server", r.Server, "replica", r.ID, "node", r.Node, "phase", r.Phase)
+		t.log.Info("replica adopted", "server", r.Server, "replica", r.ID, "node", r.Node, "phase", r.Phase)
 	} else if !t.attempts.recalling {
 		u.rested = t.attempts.recordForeignStart(r)
 	}
