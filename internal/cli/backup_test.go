@@ -19,11 +19,10 @@ func aBackup(t *testing.T) string {
 	t.Helper()
 	var st *desired.State
 	for i, c := range []desired.Command{
-		{Lead: &desired.LeadCommand{Controller: "c", Name: "c", Cluster: "abcd", Expect: 1}},
-		{PutServer: &desired.PutServer{Name: "web", Spec: fleet.Spec{Template: fleet.Template{Image: "w:1", Env: map[string]string{"KEY": "s3cret"}}, Replicas: 2}}},
+		desired.BeginTenure{Controller: "c", Name: "c", Cluster: "abcd", Expect: 1},
+		desired.PutServer{Name: "web", Spec: fleet.Spec{Template: fleet.Template{Image: "w:1", Env: map[string]string{"KEY": "s3cret"}}, Replicas: 2}},
 	} {
-		c.Format, c.Time = desired.Needs(c), time.Unix(1e9, 0)
-		r := st.Apply(uint64(i+1), 1, c)
+		r := st.Apply(uint64(i+1), 1, desired.Entry{Time: time.Unix(1e9, 0), Command: c})
 		if r.Err != nil {
 			t.Fatal(r.Err)
 		}

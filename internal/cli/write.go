@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
+	"github.com/mcpfleet/mcpfleet/internal/desired"
 )
 
 // The exit codes, beside 0.
@@ -76,29 +77,20 @@ type hiddenText struct{ error }
 func (hiddenText) Error() string   { return "" }
 func (s hiddenText) Unwrap() error { return s.error }
 
-// verbs are the kinds of changes in the words of a plan.
-var verbs = map[string]string{
-	"created": "create", "updated": "update", "tuned": "tune", "deleted": "delete", "scaled": "scale", "restarted": "restart",
-	"rolled_back": "roll back", "cordoned": "cordon", "uncordoned": "uncordon", "draining": "drain", "default_set": "set default",
-}
-
 // printChanges prints one line for each change of a write, followed by the fields
 // that differ.
 func (a *app) printChanges(changes []api.Change) {
 	for _, c := range changes {
-		verb := verbs[c.Kind]
-		if verb == "" {
-			verb = c.Kind
-		}
+		kind := desired.ChangeKind(c.Kind)
 		subject := string(c.Server)
 		if subject == "" {
 			subject = string(c.Node)
 		}
-		line := fmt.Sprintf("%-9s %s", verb, subject)
-		switch c.Kind {
-		case "created", "updated", "rolled_back", "restarted":
+		line := fmt.Sprintf("%-9s %s", kind.Verb(), subject)
+		switch kind {
+		case desired.Created, desired.Updated, desired.RolledBack, desired.Restarted:
 			line += fmt.Sprintf("  (revision %d)", c.Revision)
-		case "tuned":
+		case desired.Tuned:
 			line += "  (in place)"
 		}
 		fmt.Fprintln(a.Out, strings.TrimRight(progress.Printable(line), " "))

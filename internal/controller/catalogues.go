@@ -47,7 +47,7 @@ func (k *catalogueKeeper) Run(ctx context.Context) error {
 					}
 					continue
 				}
-				if _, err := k.desired.Propose(ctx, desired.Command{Catalogue: &c}); err != nil && !errors.Is(err, context.Canceled) {
+				if _, err := k.desired.Propose(ctx, c); err != nil && !errors.Is(err, context.Canceled) {
 					k.log.Warn("catalogue not kept", "server", c.Name, "err", err)
 					first, retry = true, time.After(keepRetry)
 				}

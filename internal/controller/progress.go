@@ -31,7 +31,7 @@ func (p progress) SetKnownNodes(nodes []fleet.NodeID) error {
 }
 
 func (p progress) rolledOut(ctx context.Context, server fleet.ServerName, rev fleet.Revision, generation uint64) error {
-	_, err := p.Propose(ctx, desired.Command{RolledOut: &desired.RolledOut{Name: server, Revision: rev, Generation: generation}})
+	_, err := p.Propose(ctx, desired.EndRollout{Name: server, Revision: rev, Generation: generation})
 	return err
 }
 

@@ -125,9 +125,9 @@ func (s *seeder) put(ctx context.Context, file *fleetfile.File, match desired.Ma
 	case !ok || !self && http == "":
 		return fleet.ErrNoLeader
 	case self:
-		_, err := s.writes.Propose(ctx, desired.Command{PutServers: &desired.PutServers{
+		_, err := s.writes.Propose(ctx, desired.PutServers{
 			Servers: file.Servers, DefaultServer: file.DefaultServer, Match: match,
-		}})
+		})
 		return err
 	}
 	client, err := api.NewClient(http, s.writes.peers)

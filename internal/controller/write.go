@@ -163,16 +163,17 @@ func tellChanges(happened *events.Log) func(desired.Result) {
 	}
 }
 
-// eventOf tells a change of desired state.
+// eventOf returns the event of a change of desired state.
 func eventOf(c desired.Change) api.Event {
-	e := api.Event{Kind: fleet.EventKind("server_" + c.Kind), Server: c.Server, Node: c.Node, Revision: c.Revision}
-	what := fmt.Sprintf("server %s", c.Server)
+	kind := "server_" + c.Kind
 	if c.Node != "" {
-		e.Kind = fleet.EventKind("node_" + c.Kind)
-		what = fmt.Sprintf("node %s", c.Node)
+		kind = "node_" + c.Kind
 	}
-	e.Message = what + " " + strings.ReplaceAll(string(c.Kind), "_", " ")
-	if c.Kind == desired.Updated || c.Kind == desired.RolledBack || c.Kind == desired.Rolled {
+	e := api.Event{
+		Kind: fleet.EventKind(kind), Server: c.Server, Node: c.Node, Revision: c.Revision,
+		Message: c.Subject().String() + " " + strings.ReplaceAll(string(c.Kind), "_", " "),
+	}
+	if c.Kind == desired.Updated || c.Kind == desired.RolledBack || c.Kind == desired.RolledOut {
 		e.Message += fmt.Sprintf(": revision %d", c.Revision)
 	}
 	if len(c.Fields) > 0 {

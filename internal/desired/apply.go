@@ -8,19 +8,18 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Apply is what the command of the entry at index, written in term, does to s,
-// which may be nil: the empty state. It changes nothing of s. An entry that s
-// has seen already does nothing. A refused command changes nothing but
-// Applied.
-func (s *State) Apply(index, term uint64, c Command) Result {
+// Apply applies the entry at index, written in term, to s. It changes nothing of
+// s, which may be nil: the empty state. An entry that s contains already does
+// nothing. A refused command changes nothing but Applied.
+func (s *State) Apply(index, term uint64, e Entry) Result {
 	if s == nil {
 		s = &State{}
 	}
 	if index <= s.Applied {
 		return Result{Index: index, Term: term, State: s}
 	}
-	d := s.draft(index, term, c)
-	err := d.do(c)
+	d := s.draft(index, term, e)
+	err := e.Command.apply(d)
 	r := Result{Index: index, Term: term, Err: err}
 	if err != nil || !d.touched {
 		r.State = s.SkipTo(index)
@@ -33,7 +32,16 @@ func (s *State) Apply(index, term uint64, c Command) Result {
 	return r
 }
 
-// SkipTo is s after an entry that is no command.
+// DryRun returns what applying a command as the next entry of the present term
+// would do.
+func (s *State) DryRun(now time.Time, c Command) Result {
+	if s == nil {
+		s = &State{}
+	}
+	return s.Apply(s.Applied+1, uint64(s.Lead.Term), Entry{now, c})
+}
+
+// SkipTo returns s after an entry that holds no command.
 func (s *State) SkipTo(index uint64) *State {
 	if s == nil {
 		s = &State{}
@@ -46,25 +54,25 @@ func (s *State) SkipTo(index uint64) *State {
 	return &next
 }
 
-// Changes tells whether a command should be written: false when applying it to
-// s succeeds and leaves all as it is, as a PUT of the stored spec does. It is
-// true also of what s refuses, and of a repeated idempotency key: only the log
-// can say so, since s may be behind it.
-func (c Command) Changes(s *State) bool {
+// NeedsEntry reports whether a command must be written to the log. A command
+// that s accepts and that changes nothing, such as a PUT of the stored spec,
+// need not. One that s refuses must, and a repeated idempotency key too: s may
+// be behind the log, which decides.
+func (s *State) NeedsEntry(c Command) bool {
 	if s == nil {
 		s = &State{}
 	}
-	d := s.draft(s.Applied+1, uint64(s.Lead.Term), c)
-	return d.do(c) != nil || d.touched || d.repeated
+	d := s.draft(s.Applied+1, uint64(s.Lead.Term), Entry{Command: c})
+	return c.apply(d) != nil || d.touched || d.repeated
 }
 
-// draft is a state in the making. What it does not change it shares with the
+// draft is a state that a command is changing. It shares unchanged parts with the
 // state it comes from, so maps and servers are copied before the first write.
 type draft struct {
 	next    *State
 	index   uint64
 	term    uint64
-	now     time.Time // the command's
+	now     time.Time // the entry's
 	changes []Change
 
 	touched  bool // next differs from the old state in more than Applied
@@ -73,69 +81,23 @@ type draft struct {
 	ownServers, ownRevisions, ownNodes bool // the map is the draft's own
 }
 
-func (s *State) draft(index, term uint64, c Command) *draft {
+func (s *State) draft(index, term uint64, e Entry) *draft {
 	next := *s
-	// Not this version's Format: versions that apply the same log shall write
-	// the same snapshot, and the oldest shall be able to read it.
-	next.Format = max(s.Format, Needs(c))
+	// Not this version's Format: versions that apply the same log must write
+	// the same snapshot, and the oldest must be able to read it.
+	next.Format = max(s.Format, Needs(e.Command))
 	next.Applied = index
-	return &draft{next: &next, index: index, term: term, now: plainTime(c.Time)}
+	return &draft{next: &next, index: index, term: term, now: plainTime(e.Time)}
 }
 
-// do carries out one command. After an error the draft is worth nothing.
-func (d *draft) do(c Command) error {
-	if n := c.kinds(); n != 1 {
-		return fmt.Errorf("%w: an entry holds one command, not %d", fleet.ErrInvalid, n)
-	}
-	switch {
-	case c.Lead != nil:
-		return d.lead(c.Lead)
-	case c.PutServers != nil:
-		return d.putServers(c.PutServers)
-	case c.PutServer != nil:
-		return d.putServer(c.PutServer)
-	case c.Delete != nil:
-		return d.deleteServer(c.Delete)
-	case c.Scale != nil:
-		return d.scale(c.Scale)
-	case c.Restart != nil:
-		return d.restart(c.Restart)
-	case c.Rollback != nil:
-		return d.rollback(c.Rollback)
-	case c.Node != nil:
-		return d.setNode(c.Node)
-	case c.RolledOut != nil:
-		d.rolledOut(c.RolledOut)
-	case c.Catalogue != nil:
-		d.setCatalogue(c.Catalogue)
-	case c.Known != nil:
-		d.setKnown(c.Known)
-	}
-	return nil
-}
-
-// kinds counts the pointers that are set.
-func (c Command) kinds() int {
-	n := 0
-	for _, set := range []bool{
-		c.Lead != nil, c.PutServers != nil, c.PutServer != nil, c.Delete != nil, c.Scale != nil, c.Restart != nil,
-		c.Rollback != nil, c.Node != nil, c.RolledOut != nil, c.Catalogue != nil, c.Known != nil,
-	} {
-		if set {
-			n++
-		}
-	}
-	return n
-}
-
-// seen notes a change that readers see.
-func (d *draft) seen(changes ...Change) {
+// changed records a change that readers see.
+func (d *draft) changed(changes ...Change) {
 	d.touched = true
 	d.next.Index = d.index
 	d.changes = append(d.changes, changes...)
 }
 
-// edit returns a copy of the stored server, to be changed and given to put.
+// edit returns a copy of the stored server, to be changed and passed to put.
 func (d *draft) edit(name fleet.ServerName) (*Server, error) {
 	old, err := d.stored(name)
 	if err != nil {
@@ -153,14 +115,15 @@ func (d *draft) stored(name fleet.ServerName) (*Server, error) {
 	return sv, nil
 }
 
-// put stores a server, new or a changed copy of the one that was stored.
+// put stores a new server, or a changed copy of a stored one.
 func (d *draft) put(name fleet.ServerName, sv *Server, changes ...Change) {
 	sv.Index = d.index
 	own(&d.next.Servers, &d.ownServers)[name] = sv
-	d.seen(changes...)
+	d.changed(changes...)
 }
 
-// own makes a map of the old state, or none, the draft's own.
+// own replaces a map that is shared with the old state by a copy, once, and
+// returns it. It is never nil.
 func own[K comparable, V any](m *map[K]V, owned *bool) map[K]V {
 	if !*owned {
 		*m = maps.Clone(*m)

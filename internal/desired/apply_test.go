@@ -25,7 +25,7 @@ type history struct {
 func newHistory(t *testing.T) *history {
 	t.Helper()
 	h := &history{t: t}
-	h.do(Command{Lead: &LeadCommand{Controller: "c1", Name: "n1", Cluster: "cl", Expect: 3}})
+	h.do(BeginTenure{Controller: "c1", Name: "n1", Cluster: "cl", Expect: 3})
 	return h
 }
 
@@ -36,16 +36,16 @@ func (h *history) try(c Command) Result {
 	if h.s != nil {
 		index = h.s.Applied + 1
 	}
-	c.Time = noon.Add(time.Duration(index) * time.Second)
-	b, err := EncodeCommand(c)
+	b, err := EncodeEntry(Entry{noon.Add(time.Duration(index) * time.Second), c})
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if c, err = DecodeCommand(b); err != nil {
+	e, err := DecodeEntry(b)
+	if err != nil {
 		h.t.Fatal(err)
 	}
 	before := encoded(h.t, h.s)
-	r := h.s.Apply(index, 7, c)
+	r := h.s.Apply(index, 7, e)
 	if after := encoded(h.t, h.s); !bytes.Equal(before, after) {
 		h.t.Fatalf("entry %d changed the state it was applied to:\n%s\n%s", index, before, after)
 	}
@@ -56,21 +56,21 @@ func (h *history) try(c Command) Result {
 		h.t.Fatalf("a refused command changed the state: %v", r.Err)
 	}
 	same := bytes.Equal(encoded(h.t, r.State), encoded(h.t, h.s.SkipTo(index)))
-	if changes := c.Changes(h.s); r.Err == nil && changes != (!same || repeats(h.s, c)) {
-		h.t.Fatalf("Changes says %t of entry %d, which leaves the state the same: %t", changes, index, same)
+	if needed := h.s.NeedsEntry(c); r.Err == nil && needed != (!same || repeats(h.s, c)) {
+		h.t.Fatalf("NeedsEntry says %t of entry %d, which leaves the state the same: %t", needed, index, same)
 	}
 	h.s = r.State
 	return r
 }
 
-// repeats tells whether a command's idempotency key was used before.
+// repeats reports whether a command's idempotency key was used before.
 func repeats(s *State, c Command) bool {
 	key := ""
-	switch {
-	case c.Restart != nil:
-		key = c.Restart.Key
-	case c.Rollback != nil:
-		key = c.Rollback.Key
+	switch c := c.(type) {
+	case Restart:
+		key = c.Key
+	case Rollback:
+		key = c.Key
 	}
 	return s != nil && key != "" && slices.ContainsFunc(s.Keys, func(k Key) bool { return k.Key == key })
 }
@@ -102,29 +102,29 @@ func spec(image string, replicas int) fleet.Spec {
 }
 
 func put(name fleet.ServerName, s fleet.Spec, etags ...string) Command {
-	return Command{PutServer: &PutServer{Name: name, Spec: s, Match: Match{ETags: etags}}}
+	return PutServer{Name: name, Spec: s, Match: Match{ETags: etags}}
 }
 
 func putAll(def fleet.ServerName, servers map[fleet.ServerName]fleet.Spec, etags ...string) Command {
-	return Command{PutServers: &PutServers{Servers: servers, DefaultServer: def, Match: Match{ETags: etags}}}
+	return PutServers{Servers: servers, DefaultServer: def, Match: Match{ETags: etags}}
 }
 
-func del(name fleet.ServerName) Command { return Command{Delete: &DeleteServer{Name: name}} }
+func del(name fleet.ServerName) Command { return DeleteServer{Name: name} }
 
 func scale(name fleet.ServerName, n int) Command {
-	return Command{Scale: &Scale{Name: name, Replicas: n}}
+	return Scale{Name: name, Replicas: n}
 }
 
 func restart(name fleet.ServerName, key string) Command {
-	return Command{Restart: &Restart{Name: name, Key: key}}
+	return Restart{Name: name, Key: key}
 }
 
 func rollback(name fleet.ServerName, n fleet.Revision, key string) Command {
-	return Command{Rollback: &Rollback{Name: name, Revision: n, Key: key}}
+	return Rollback{Name: name, Revision: n, Key: key}
 }
 
 func rolledOut(name fleet.ServerName, n fleet.Revision, generation uint64) Command {
-	return Command{RolledOut: &RolledOut{Name: name, Revision: n, Generation: generation}}
+	return EndRollout{Name: name, Revision: n, Generation: generation}
 }
 
 // node is the command that brings an ordinary node to what is intended.
@@ -136,7 +136,7 @@ func node(name fleet.NodeID, i fleet.NodeIntent) Command {
 	case i.Cordoned:
 		c.Verb = Cordon
 	}
-	return Command{Node: &c}
+	return c
 }
 
 // told shows what was done in short.
@@ -315,7 +315,7 @@ func TestRefused(t *testing.T) {
 		{"scale of nothing", scale("y", 1), fleet.ErrUnknownServer, "y"},
 		{"restart of nothing", restart("y", "k"), fleet.ErrUnknownServer, "y"},
 		{"rollback of nothing", rollback("y", 0, ""), fleet.ErrUnknownServer, "y"},
-		{"delete of nothing with If-Match", Command{Delete: &DeleteServer{Name: "y", Match: Match{ETags: []string{"*"}}}}, fleet.ErrUnknownServer, "y"},
+		{"delete of nothing with If-Match", DeleteServer{Name: "y", Match: Match{ETags: []string{"*"}}}, fleet.ErrUnknownServer, "y"},
 		{"scale below 0", scale("x", -1), fleet.ErrInvalid, "-1"},
 		{"scale too far", scale("x", MaxReplicas+1), fleet.ErrInvalid, "10001"},
 		{"replicas below 0", put("y", spec("a", -1)), fleet.ErrInvalid, "replicas"},
@@ -331,17 +331,17 @@ func TestRefused(t *testing.T) {
 		{"ETag of another incarnation", put("x", spec("b", 1), "0.2"), fleet.ErrPrecondition, "1.2"},
 		{"If-Match on nothing", put("y", spec("b", 1), "*"), fleet.ErrPrecondition, "does not exist"},
 		{"If-Match on nothing, empty", put("y", spec("b", 1), ""), fleet.ErrPrecondition, "does not exist"},
-		{"create only", Command{PutServer: &PutServer{Name: "x", Spec: spec("b", 1), Match: Match{New: true}}}, fleet.ErrPrecondition, "exists already"},
-		{"create the set only", Command{PutServers: &PutServers{Match: Match{New: true}}}, fleet.ErrPrecondition, "exists already"},
+		{"create only", PutServer{Name: "x", Spec: spec("b", 1), Match: Match{New: true}}, fleet.ErrPrecondition, "exists already"},
+		{"create the set only", PutServers{Match: Match{New: true}}, fleet.ErrPrecondition, "exists already"},
 		{"old ETag of the set", putAll("", nil, "1.0"), fleet.ErrPrecondition, "1.2"},
-		{"old ETag at delete", Command{Delete: &DeleteServer{Name: "x", Match: Match{ETags: []string{"1.1"}}}}, fleet.ErrPrecondition, "1.2"},
-		{"old ETag at scale", Command{Scale: &Scale{Name: "x", Replicas: 2, Match: Match{ETags: []string{"1.1"}}}}, fleet.ErrPrecondition, "1.2"},
-		{"old ETag at restart", Command{Restart: &Restart{Name: "x", Match: Match{ETags: []string{"1.1"}}}}, fleet.ErrPrecondition, "1.2"},
-		{"old ETag at rollback", Command{Rollback: &Rollback{Name: "x", Revision: 1, Match: Match{ETags: []string{"1.1"}}}}, fleet.ErrPrecondition, "1.2"},
+		{"old ETag at delete", DeleteServer{Name: "x", Match: Match{ETags: []string{"1.1"}}}, fleet.ErrPrecondition, "1.2"},
+		{"old ETag at scale", Scale{Name: "x", Replicas: 2, Match: Match{ETags: []string{"1.1"}}}, fleet.ErrPrecondition, "1.2"},
+		{"old ETag at restart", Restart{Name: "x", Match: Match{ETags: []string{"1.1"}}}, fleet.ErrPrecondition, "1.2"},
+		{"old ETag at rollback", Rollback{Name: "x", Revision: 1, Match: Match{ETags: []string{"1.1"}}}, fleet.ErrPrecondition, "1.2"},
 		{"a node without a name", node("", fleet.NodeIntent{Cordoned: true}), fleet.ErrInvalid, "name"},
 		{"a drain past all calendars", node("n", fleet.NodeIntent{DrainUntil: noon.AddDate(7969, 0, 0)}), fleet.ErrInvalid, "year"},
-		{"a drain without a deadline", Command{Node: &SetNode{Name: "n", Verb: Drain}}, fleet.ErrInvalid, "deadline"},
-		{"a verb that is none", Command{Node: &SetNode{Name: "n", Verb: "paint"}}, fleet.ErrInvalid, "paint"},
+		{"a drain without a deadline", SetNode{Name: "n", Verb: Drain}, fleet.ErrInvalid, "deadline"},
+		{"a verb that is none", SetNode{Name: "n", Verb: "paint"}, fleet.ErrInvalid, "paint"},
 		{"a key too long", restart("x", strings.Repeat("k", 256)), fleet.ErrInvalid, "255"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -354,8 +354,8 @@ func TestRefused(t *testing.T) {
 			if r.Changes != nil {
 				t.Errorf("a refused command tells of changes: %s", told(r.Changes))
 			}
-			if !tc.command.Changes(h.s) {
-				t.Error("Changes says false of a refused command: nobody would learn of the refusal")
+			if !h.s.NeedsEntry(tc.command) {
+				t.Error("NeedsEntry says false of a refused command: nobody would learn of the refusal")
 			}
 		})
 	}
@@ -370,7 +370,7 @@ func TestMatchAccepted(t *testing.T) {
 	h.do(scale("x", 4))
 	h.do(put("x", spec("d", 1), "1.4")) // scale does not change it
 	h.do(putAll("", nil, h.s.ETag()))
-	h.do(Command{PutServer: &PutServer{Name: "x", Spec: spec("a", 1), Match: Match{New: true}}})
+	h.do(PutServer{Name: "x", Spec: spec("a", 1), Match: Match{New: true}})
 	if got, want := h.s.ETag(), fmt.Sprintf("1.%d", h.s.Applied); got != want {
 		t.Errorf("etag of the set is %s, want %s", got, want)
 	}
@@ -380,7 +380,7 @@ func TestMatchAccepted(t *testing.T) {
 }
 
 func TestSeedOnlyOnce(t *testing.T) {
-	seed := Command{PutServers: &PutServers{Servers: map[fleet.ServerName]fleet.Spec{"x": spec("a", 1)}, Match: Match{New: true}}}
+	seed := PutServers{Servers: map[fleet.ServerName]fleet.Spec{"x": spec("a", 1)}, Match: Match{New: true}}
 	h := newHistory(t)
 	h.do(seed, del("x"))
 	if r := h.try(seed); !errors.Is(r.Err, fleet.ErrPrecondition) {
@@ -452,16 +452,16 @@ func TestRolloutTimes(t *testing.T) {
 
 func TestLead(t *testing.T) {
 	var s *State
-	r := s.Apply(1, 3, Command{Lead: &LeadCommand{Controller: "c", Name: "n"}})
+	r := s.Apply(1, 3, Entry{Command: BeginTenure{Controller: "c", Name: "n"}})
 	if !errors.Is(r.Err, fleet.ErrInvalid) {
 		t.Errorf("a cluster without an id was founded: %v", r.Err)
 	}
-	s = r.State.Apply(2, 4, Command{Lead: &LeadCommand{Controller: "c", Name: "n", Cluster: "cl"}}).State
+	s = r.State.Apply(2, 4, Entry{Command: BeginTenure{Controller: "c", Name: "n", Cluster: "cl"}}).State
 	if s.Cluster != "cl" || s.Incarnation != 1 || s.Expect != 1 || s.Lead != (Lead{"c", "n", 4, 2}) {
 		t.Errorf("founded: %+v", s)
 	}
-	s = s.Apply(3, 4, put("x", spec("a", 1))).State
-	s = s.Apply(4, 9, Command{Lead: &LeadCommand{Controller: "d", Name: "m", Cluster: "other", Expect: 5}}).State
+	s = s.Apply(3, 4, Entry{Command: put("x", spec("a", 1))}).State
+	s = s.Apply(4, 9, Entry{Command: BeginTenure{Controller: "d", Name: "m", Cluster: "other", Expect: 5}}).State
 	if s.Cluster != "cl" || s.Incarnation != 1 || s.Expect != 1 || s.Lead != (Lead{"d", "m", 9, 4}) {
 		t.Errorf("second tenure: %+v", s)
 	}
@@ -475,7 +475,7 @@ func TestLead(t *testing.T) {
 
 func TestCatalogue(t *testing.T) {
 	set := func(rev fleet.Revision, hash string) Command {
-		return Command{Catalogue: &SetCatalogue{Name: "x", Revision: rev, Catalogue: &fleet.Catalogue{Hash: hash, Tools: [][]byte{[]byte(`{"name":"t"}`)}}}}
+		return SetCatalogue{Name: "x", Revision: rev, Catalogue: &fleet.Catalogue{Hash: hash, Tools: [][]byte{[]byte(`{"name":"t"}`)}}}
 	}
 	h := newHistory(t)
 	h.do(set(1, "h"), put("x", spec("a", 1)), set(1, "h"))
@@ -486,7 +486,7 @@ func TestCatalogue(t *testing.T) {
 		t.Error("a catalogue counts as a user's write")
 	}
 	index := h.s.Index
-	h.do(set(1, "h"), set(2, "h"), Command{Catalogue: &SetCatalogue{Name: "x", Revision: 1}})
+	h.do(set(1, "h"), set(2, "h"), SetCatalogue{Name: "x", Revision: 1})
 	if h.s.Index != index || h.s.Servers["x"].Catalogue(1) == nil || h.s.Servers["x"].Catalogue(2) != nil {
 		t.Error("a catalogue that is known, nil, or of no kept revision changed something")
 	}
@@ -499,14 +499,14 @@ func TestCatalogue(t *testing.T) {
 func TestKnown(t *testing.T) {
 	h := newHistory(t)
 	index := h.s.Index
-	h.do(Command{Known: &SetKnown{Nodes: []fleet.NodeID{"b", "a", "b"}}})
+	h.do(SetKnown{Nodes: []fleet.NodeID{"b", "a", "b"}})
 	if !slices.Equal(h.s.Known, []fleet.NodeID{"a", "b"}) {
 		t.Errorf("known are %v", h.s.Known)
 	}
-	if (Command{Known: &SetKnown{Nodes: []fleet.NodeID{"a", "b"}}}).Changes(h.s) {
+	if h.s.NeedsEntry(SetKnown{Nodes: []fleet.NodeID{"a", "b"}}) {
 		t.Error("the same list in another order would change something")
 	}
-	h.do(Command{Known: &SetKnown{}})
+	h.do(SetKnown{})
 	if h.s.Known != nil || h.s.Index != index {
 		t.Errorf("known are %v, index went from %d to %d", h.s.Known, index, h.s.Index)
 	}
@@ -527,7 +527,7 @@ func TestIdempotencyKeys(t *testing.T) {
 	if told(again.Changes) != told(first.Changes) || told(again.Changes) != "restarted x@2" {
 		t.Errorf("the repeated request was told %q, the first %q", told(again.Changes), told(first.Changes))
 	}
-	if !restart("x", "k1").Changes(h.s) {
+	if !h.s.NeedsEntry(restart("x", "k1")) {
 		t.Error("a repeated request would not reach the log, and not be told what it did")
 	}
 
@@ -573,7 +573,7 @@ func TestIdempotencyKeysAreBounded(t *testing.T) {
 	h.do(put("x", spec("a", 1)))
 	for i := range MaxKeys + 2 {
 		c := restart("x", fmt.Sprint("k", i))
-		h.s = h.s.Apply(h.s.Applied+1, 7, c).State
+		h.s = h.s.Apply(h.s.Applied+1, 7, Entry{Command: c}).State
 	}
 	if len(h.s.Keys) != MaxKeys || h.s.Keys[0].Key != "k2" || h.s.Keys[MaxKeys-1].Key != fmt.Sprint("k", MaxKeys+1) {
 		t.Fatalf("%d keys, from %s", len(h.s.Keys), h.s.Keys[0].Key)
@@ -589,7 +589,7 @@ func TestReplayDoesNothing(t *testing.T) {
 	h := newHistory(t)
 	h.do(put("x", spec("a", 1)), scale("x", 3))
 	for index := range h.s.Applied + 1 {
-		r := h.s.Apply(index, 9, restart("x", ""))
+		r := h.s.Apply(index, 9, Entry{Command: restart("x", "")})
 		if r.State != h.s || r.Err != nil || r.Changes != nil {
 			t.Errorf("entry %d applied again: %s, %v", index, told(r.Changes), r.Err)
 		}
@@ -614,9 +614,9 @@ func TestTwoFuturesOfOneState(t *testing.T) {
 			{restart("x", fmt.Sprint("this", index)), restart("x", "that")},
 			{node("this", fleet.NodeIntent{Cordoned: true}), node("that", fleet.NodeIntent{Cordoned: true})},
 		} {
-			one := h.s.Apply(index, 7, pair[0]).State
+			one := h.s.Apply(index, 7, Entry{Command: pair[0]}).State
 			text := encoded(t, one)
-			other := h.s.Apply(index, 7, pair[1]).State
+			other := h.s.Apply(index, 7, Entry{Command: pair[1]}).State
 			if !bytes.Equal(encoded(t, one), text) {
 				t.Fatalf("one future disturbed the other:\n%s\n%s\n%s", text, encoded(t, one), encoded(t, other))
 			}
@@ -636,14 +636,7 @@ func TestEmptyState(t *testing.T) {
 	if s := none.SkipTo(4); s.Applied != 4 {
 		t.Errorf("applied %d", s.Applied)
 	}
-	if r := none.Apply(1, 1, Command{}); !errors.Is(r.Err, fleet.ErrInvalid) {
-		t.Errorf("no command: %v", r.Err)
-	}
-	two := Command{Scale: &Scale{}, Restart: &Restart{}}
-	if r := none.Apply(1, 1, two); !errors.Is(r.Err, fleet.ErrInvalid) {
-		t.Errorf("two commands: %v", r.Err)
-	}
-	if !put("x", spec("a", 1)).Changes(none) {
+	if !none.NeedsEntry(put("x", spec("a", 1))) {
 		t.Error("a first server would change nothing")
 	}
 }

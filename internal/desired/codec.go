@@ -6,70 +6,112 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"reflect"
 	"slices"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// ErrTooNew means that a command or state was written by a newer version of mcpfleet
-// than this one, and cannot be understood without it.
+// ErrTooNew means that an entry or state was written by a newer version of
+// mcpfleet, and this one cannot understand it.
 var ErrTooNew = errors.New("written by a newer version")
 
-// Needs returns the lowest format that understands the command. Every command
-// there is has been there from the first, but not every field of a spec.
+// Needs returns the lowest format that understands the command.
 func Needs(c Command) int {
-	newer := c.PutServer != nil && newSpec(&c.PutServer.Spec)
-	if c.PutServers != nil {
-		for _, spec := range c.PutServers.Servers {
-			newer = newer || newSpec(&spec)
-		}
+	if c, ok := c.(interface{ needs() int }); ok {
+		return c.needs()
 	}
-	if newer {
+	return 1
+}
+
+// specNeeds returns the lowest format that knows all fields that are set in a
+// spec.
+func specNeeds(s *fleet.Spec) int {
+	if len(s.RunOptions) > 0 || len(s.EnabledTools) > 0 || len(s.DisabledTools) > 0 || s.MaxRequestBytes != 0 || s.Health.Off ||
+		slices.ContainsFunc(s.Mounts, func(m fleet.Mount) bool { return m.SELinux != "" }) {
 		return 2
 	}
 	return 1
 }
 
-// newSpec reports whether a spec has what format 1 does not know.
-func newSpec(s *fleet.Spec) bool {
-	return len(s.RunOptions) > 0 || len(s.EnabledTools) > 0 || len(s.DisabledTools) > 0 || s.MaxRequestBytes != 0 || s.Health.Off ||
-		slices.ContainsFunc(s.Mounts, func(m fleet.Mount) bool { return m.SELinux != "" })
+// header is what all entries have. The command follows it under its tag:
+//
+//	{"format":1,"time":"2030-01-02T12:00:00Z","restart":{"name":"x"}}
+type header struct {
+	Format int       `json:"format"` // the lowest that understands the entry; see Needs
+	Time   time.Time `json:"time"`
 }
 
-// EncodeCommand returns the command as the log holds it.
-func EncodeCommand(c Command) ([]byte, error) {
-	c.Format = Needs(c)
-	if err := c.check(); err != nil {
-		return nil, fmt.Errorf("encode command: %w", err)
+// EncodeEntry returns the entry as the log holds it.
+func EncodeEntry(e Entry) ([]byte, error) {
+	if err := checkTime(e.Time); err != nil {
+		return nil, fmt.Errorf("encode entry: %w", err)
 	}
-	c.Time = plainTime(c.Time)
-	b, err := json.Marshal(c)
+	head, err := json.Marshal(header{Needs(e.Command), plainTime(e.Time)})
 	if err != nil {
-		return nil, fmt.Errorf("encode command: %w", err)
+		return nil, fmt.Errorf("encode entry: %w", err)
 	}
-	return b, nil
+	body, err := json.Marshal(e.Command)
+	if err != nil {
+		return nil, fmt.Errorf("encode entry: %w", err)
+	}
+	return slices.Concat(head[:len(head)-1], []byte(`,"`+e.Command.Tag()+`":`), body, []byte("}")), nil
 }
 
-// DecodeCommand reads an entry of the log. The error is ErrTooNew when only a
-// newer version can.
-func DecodeCommand(b []byte) (Command, error) {
-	var c Command
-	if err := decode(b, &c); err != nil {
-		return Command{}, fmt.Errorf("decode command: %w", err)
+// DecodeEntry reads an entry of the log. The error wraps ErrTooNew when only a
+// newer version can read it.
+func DecodeEntry(b []byte) (Entry, error) {
+	e, err := decodeEntry(b)
+	if err != nil {
+		return Entry{}, fmt.Errorf("decode entry: %w", err)
 	}
-	if err := c.check(); err != nil {
-		return Command{}, fmt.Errorf("decode command: %w", err)
-	}
-	c.Time = plainTime(c.Time)
-	return c, nil
+	return e, nil
 }
 
-func (c Command) check() error {
-	if n := c.kinds(); n != 1 {
-		return fmt.Errorf("an entry holds one command, not %d", n)
+func decodeEntry(b []byte) (e Entry, err error) {
+	var parts map[string]json.RawMessage
+	if err := json.Unmarshal(b, &parts); err != nil {
+		return e, fmt.Errorf("damaged: %w", err)
 	}
-	return checkTime(c.Time)
+	if err := checkFormat(parts["format"]); err != nil {
+		return e, err
+	}
+	n := 0
+	for _, key := range slices.Sorted(maps.Keys(parts)) {
+		text := parts[key]
+		switch {
+		case key == "format":
+			continue
+		case key == "time":
+			err = decodeStrictly(text, &e.Time)
+		case string(text) == "null":
+			continue
+		default:
+			n++
+			e.Command, err = decodeCommand(key, text)
+		}
+		if err != nil {
+			return e, err
+		}
+	}
+	if n != 1 {
+		return e, fmt.Errorf("an entry holds one command, not %d", n)
+	}
+	e.Time = plainTime(e.Time)
+	return e, checkTime(e.Time)
+}
+
+func decodeCommand(tag string, text []byte) (Command, error) {
+	for _, c := range commands() {
+		if c.Tag() == tag {
+			v := reflect.New(reflect.TypeOf(c))
+			err := decodeStrictly(text, v.Interface())
+			return v.Elem().Interface().(Command), err
+		}
+	}
+	return nil, fmt.Errorf("%w: unknown command %q", ErrTooNew, tag)
 }
 
 // Encode returns the state as snapshots and backups hold it. Equal states give
@@ -87,11 +129,20 @@ func (s *State) Encode() ([]byte, error) {
 	return b, nil
 }
 
-// Decode reads what Encode wrote. The error is ErrTooNew when only a newer
-// version can.
+// Decode reads what Encode wrote. The error wraps ErrTooNew when only a newer
+// version can read it.
 func Decode(b []byte) (*State, error) {
+	var head struct {
+		Format json.RawMessage `json:"format"`
+	}
+	if err := json.Unmarshal(b, &head); err != nil {
+		return nil, fmt.Errorf("decode state: damaged: %w", err)
+	}
 	s := &State{}
-	if err := decode(b, s); err != nil {
+	if err := checkFormat(head.Format); err != nil {
+		return nil, fmt.Errorf("decode state: %w", err)
+	}
+	if err := decodeStrictly(b, s); err != nil {
 		return nil, fmt.Errorf("decode state: %w", err)
 	}
 	if err := s.check(); err != nil {
@@ -100,7 +151,7 @@ func Decode(b []byte) (*State, error) {
 	return s, nil
 }
 
-// check tells whether a state is one that Apply can have made, as far as Apply
+// check returns an error if Apply cannot have made the state, as far as Apply
 // relies on it.
 func (s *State) check() error {
 	for name, sv := range s.Servers {
@@ -126,27 +177,33 @@ func (s *State) check() error {
 	return nil
 }
 
-// decode reads one JSON value into v, which has a format. Fields that v does
-// not have are as new as a newer format: leaving them out would lose them.
-func decode(b []byte, v any) error {
-	var head struct {
-		Format int `json:"format"`
-	}
-	if err := json.Unmarshal(b, &head); err != nil {
-		return fmt.Errorf("damaged: %w", err)
+// checkFormat refuses the format, in JSON, of something that this version cannot
+// understand.
+func checkFormat(text json.RawMessage) error {
+	format := 0
+	if text != nil {
+		if err := json.Unmarshal(text, &format); err != nil {
+			return fmt.Errorf("damaged: %w", err)
+		}
 	}
 	switch {
-	case head.Format > Format:
-		return fmt.Errorf("%w: format %d; this one understands up to %d", ErrTooNew, head.Format, Format)
-	case head.Format < 1:
+	case format > Format:
+		return fmt.Errorf("%w: format %d; this one understands up to %d", ErrTooNew, format, Format)
+	case format < 1:
 		return errors.New("damaged: it has no format")
 	}
+	return nil
+}
+
+// decodeStrictly reads one JSON value into v. Unknown fields belong to a newer
+// version: ignoring them would lose them.
+func decodeStrictly(b []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	strict := dec.Decode(v)
 	if strict == nil {
 		if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-			return errors.New("damaged: there is something behind its end")
+			return errors.New("damaged: there is something after its end")
 		}
 		return nil
 	}
@@ -157,11 +214,11 @@ func decode(b []byte, v any) error {
 	return fmt.Errorf("%w: %w", ErrTooNew, strict)
 }
 
-// plainTime is t as JSON gives it back everywhere.
+// plainTime returns t as it is after a round trip through JSON.
 func plainTime(t time.Time) time.Time { return t.Round(0).UTC() }
 
-// checkTime refuses times that, shifted by a deadline or a zone, JSON cannot
-// hold: a state with one could not be written any more.
+// checkTime refuses times that JSON cannot hold once they are shifted by a
+// deadline or a zone: a state with such a time could not be written any more.
 func checkTime(t time.Time) error {
 	if y := t.UTC().Year(); y < 1 || y > 9998 {
 		return fmt.Errorf("the time is in the year %d", y)

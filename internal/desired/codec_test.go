@@ -13,7 +13,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-func TestDecodeCommandRefuses(t *testing.T) {
+func TestDecodeEntryRefuses(t *testing.T) {
 	for _, tc := range []struct {
 		name, text, says string
 		tooNew           bool
@@ -33,7 +33,7 @@ func TestDecodeCommandRefuses(t *testing.T) {
 		{"past all calendars", `{"format":1,"time":"9999-12-31T23:59:59Z","restart":{"name":"x"}}`, "year", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := DecodeCommand([]byte(tc.text))
+			_, err := DecodeEntry([]byte(tc.text))
 			if err == nil || errors.Is(err, ErrTooNew) != tc.tooNew || !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("got %v; want too new %t, saying %q", err, tc.tooNew, tc.says)
 			}
@@ -41,25 +41,21 @@ func TestDecodeCommandRefuses(t *testing.T) {
 	}
 }
 
-func TestEncodeCommand(t *testing.T) {
-	c := restart("x", "k")
-	c.Format = 77
-	c.Time = time.Date(2030, 1, 2, 13, 0, 0, 5, time.FixedZone("", 3600))
-	b, err := EncodeCommand(c)
+func TestEncodeEntry(t *testing.T) {
+	e := Entry{time.Date(2030, 1, 2, 13, 0, 0, 5, time.FixedZone("", 3600)), restart("x", "k")}
+	b, err := EncodeEntry(e)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := `{"format":1,"time":"2030-01-02T12:00:00.000000005Z","restart":{"name":"x","key":"k"}}`; string(b) != want {
 		t.Errorf("encoded as %s, want %s", b, want)
 	}
-	got, err := DecodeCommand(b)
-	if err != nil || got.Format != Needs(c) || !got.Time.Equal(c.Time) || got.Restart.Name != "x" || got.Restart.Key != "k" {
+	got, err := DecodeEntry(b)
+	if err != nil || !got.Time.Equal(e.Time) || !reflect.DeepEqual(got.Command, e.Command) {
 		t.Errorf("decoded %+v, %v", got, err)
 	}
-	for _, bad := range []Command{{}, {Restart: &Restart{}, Delete: &DeleteServer{}}, {Restart: &Restart{}, Time: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}} {
-		if b, err := EncodeCommand(bad); err == nil {
-			t.Errorf("encoded as %s", b)
-		}
+	if b, err := EncodeEntry(Entry{time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), restart("x", "k")}); err == nil {
+		t.Errorf("encoded as %s", b)
 	}
 }
 
@@ -110,33 +106,33 @@ func TestEmptyStateEncodes(t *testing.T) {
 	}
 }
 
-// FuzzDecodeCommand applies whatever decodes to a state with something in it.
+// FuzzDecodeEntry applies whatever decodes to a state with something in it.
 // Every state that comes of it must be one that can be written and read back.
-func FuzzDecodeCommand(f *testing.F) {
+func FuzzDecodeEntry(f *testing.F) {
 	var base *State
 	for i, c := range []Command{
-		{Lead: &LeadCommand{Controller: "c", Name: "n", Cluster: "cl", Expect: 3}},
+		BeginTenure{Controller: "c", Name: "n", Cluster: "cl", Expect: 3},
 		putAll("x", map[fleet.ServerName]fleet.Spec{"x": {Template: fleet.Template{Image: "a", Env: map[string]string{"T": "s"}}, Replicas: 1}, "y": spec("a", 2)}),
 		rolledOut("x", 1, 0),
 		put("x", spec("b", 3), "1.2", "*"),
 		scale("x", 4), restart("x", "k"), rollback("x", 0, "l"), del("y"),
 		node("n", fleet.NodeIntent{DrainUntil: noon}),
-		{Catalogue: &SetCatalogue{Name: "x", Revision: 1, Catalogue: &fleet.Catalogue{Hash: "h", Tools: [][]byte{nil, []byte("{}")}}}},
-		{Known: &SetKnown{Nodes: []fleet.NodeID{"n"}}},
-		{PutServer: &PutServer{Name: "z", Spec: fleet.Spec{Template: fleet.Template{Env: map[string]string{"T": fleet.Masked}}}, Match: Match{New: true}}},
+		SetCatalogue{Name: "x", Revision: 1, Catalogue: &fleet.Catalogue{Hash: "h", Tools: [][]byte{nil, []byte("{}")}}},
+		SetKnown{Nodes: []fleet.NodeID{"n"}},
+		PutServer{Name: "z", Spec: fleet.Spec{Template: fleet.Template{Env: map[string]string{"T": fleet.Masked}}}, Match: Match{New: true}},
 	} {
-		c.Time = noon
-		b, err := EncodeCommand(c)
+		e := Entry{noon, c}
+		b, err := EncodeEntry(e)
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(b)
-		base = base.Apply(uint64(i+1), 2, c).State
+		base = base.Apply(uint64(i+1), 2, e).State
 	}
 	f.Add([]byte(`{"format":1,"time":"9998-12-31T23:59:59-23:59","put_servers":null,"restart":{}}`))
 	f.Add([]byte(fmt.Sprintf(`{"format":1,"time":"2030-01-02T12:00:00Z","rollback":{"name":"x","revision":%d}}`, ^uint64(0))))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := DecodeCommand(b)
+		e, err := DecodeEntry(b)
 		if err != nil {
 			return
 		}
@@ -146,9 +142,9 @@ func FuzzDecodeCommand(f *testing.F) {
 			if s != nil {
 				index = s.Applied + 1
 			}
-			c.Changes(s)
-			r := s.Apply(index, 3, c)
-			r = r.State.Apply(index+1, 3, c)
+			s.NeedsEntry(e.Command)
+			r := s.Apply(index, 3, e)
+			r = r.State.Apply(index+1, 3, e)
 			if after := encoded(t, s); !bytes.Equal(before, after) {
 				t.Fatalf("%s changed the state it was applied to", b)
 			}
@@ -184,8 +180,8 @@ func TestNeeds(t *testing.T) {
 	} {
 		spec := fleet.Spec{Template: fleet.Template{Image: "x", Mounts: []fleet.Mount{{Source: "a", Target: "/b"}}}}
 		tt.edit(&spec)
-		one := Command{PutServer: &PutServer{Name: "x", Spec: spec}}
-		all := Command{PutServers: &PutServers{Servers: map[fleet.ServerName]fleet.Spec{"a": {}, "x": spec}}}
+		one := PutServer{Name: "x", Spec: spec}
+		all := PutServers{Servers: map[fleet.ServerName]fleet.Spec{"a": {}, "x": spec}}
 		if got, both := Needs(one), Needs(all); got != tt.want || both != tt.want {
 			t.Errorf("%s: format %d for one, %d for all, want %d", tt.name, got, both, tt.want)
 		}
@@ -228,7 +224,7 @@ func TestNeedsKnowsEveryNewField(t *testing.T) {
 			default:
 				t.Fatalf("this test cannot set %s.%s, a %s", all.Type(), name, field.Kind())
 			}
-			if got := Needs(Command{PutServer: &PutServer{Name: "x", Spec: spec}}); got < 2 {
+			if got := Needs(PutServer{Name: "x", Spec: spec}); got < 2 {
 				t.Errorf("a spec with %s.%s needs format %d, want a newer one", all.Type(), name, got)
 			}
 			field.SetZero()

@@ -53,20 +53,20 @@ func randomLog(t *testing.T, seed uint64, n int) [][]byte {
 			for range r.IntN(5) {
 				all[server()] = random()
 			}
-			c := &PutServers{Servers: all, Match: match()}
+			c := PutServers{Servers: all, Match: match()}
 			if r.IntN(2) == 0 {
 				c.DefaultServer = server()
 			}
-			return Command{PutServers: c}
+			return c
 		case 1:
-			return Command{Delete: &DeleteServer{Name: server(), Match: match()}}
+			return DeleteServer{Name: server(), Match: match()}
 		case 2, 3:
-			return Command{Scale: &Scale{Name: server(), Replicas: r.IntN(5) - 1, Match: match()}}
+			return Scale{Name: server(), Replicas: r.IntN(5) - 1, Match: match()}
 		case 4, 5:
-			return Command{Restart: &Restart{Name: server(), Key: key(), Match: match()}}
+			return Restart{Name: server(), Key: key(), Match: match()}
 		case 6, 7, 8:
 			name := server()
-			return Command{Rollback: &Rollback{Name: name, Revision: revision(name), Key: key(), Match: match()}}
+			return Rollback{Name: name, Revision: revision(name), Key: key(), Match: match()}
 		case 9, 10, 11, 12, 13:
 			name := server()
 			if sv := s.Servers[name]; sv != nil && r.IntN(2) == 0 {
@@ -81,28 +81,27 @@ func randomLog(t *testing.T, seed uint64, n int) [][]byte {
 			return node(fleet.NodeID(fmt.Sprint("n", r.IntN(3))), i)
 		case 15:
 			name := server()
-			return Command{Catalogue: &SetCatalogue{Name: name, Revision: revision(name), Catalogue: &fleet.Catalogue{Hash: fmt.Sprint(r.IntN(3))}}}
+			return SetCatalogue{Name: name, Revision: revision(name), Catalogue: &fleet.Catalogue{Hash: fmt.Sprint(r.IntN(3))}}
 		case 16:
-			return Command{Known: &SetKnown{Nodes: []fleet.NodeID{fleet.NodeID(fmt.Sprint("n", r.IntN(3))), "n0"}}}
+			return SetKnown{Nodes: []fleet.NodeID{fleet.NodeID(fmt.Sprint("n", r.IntN(3))), "n0"}}
 		case 17:
-			return Command{Lead: &LeadCommand{Controller: "c", Name: "n", Cluster: "cl", Expect: r.IntN(4)}}
+			return BeginTenure{Controller: "c", Name: "n", Cluster: "cl", Expect: r.IntN(4)}
 		default:
-			return Command{PutServer: &PutServer{Name: server(), Spec: random(), Match: match()}}
+			return PutServer{Name: server(), Spec: random(), Match: match()}
 		}
 	}
 	log := make([][]byte, n)
 	for i := range log {
 		var c Command
 		if i == 0 {
-			c = Command{Lead: &LeadCommand{Controller: "c", Name: "n", Cluster: "cl", Expect: 3}}
+			c = BeginTenure{Controller: "c", Name: "n", Cluster: "cl", Expect: 3}
 		} else if r.IntN(30) == 0 {
 			s = s.SkipTo(uint64(i + 1))
 			continue
 		} else {
 			c = command()
 		}
-		c.Time = noon.Add(time.Duration(i) * time.Second)
-		b, err := EncodeCommand(c)
+		b, err := EncodeEntry(Entry{noon.Add(time.Duration(i) * time.Second), c})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,11 +117,11 @@ func apply(t *testing.T, s *State, index uint64, entry []byte) Result {
 	if entry == nil {
 		return Result{State: s.SkipTo(index)}
 	}
-	c, err := DecodeCommand(entry)
+	e, err := DecodeEntry(entry)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.Apply(index, index/100, c)
+	return s.Apply(index, index/100, e)
 }
 
 func TestRandomHistories(t *testing.T) {
@@ -135,7 +134,7 @@ func TestRandomHistories(t *testing.T) {
 			published := []*State{nil}
 			texts := [][]byte{encoded(t, nil)}
 			numbers := map[fleet.ServerName]fleet.Revision{}
-			accepted := map[string]int{}
+			accepted := map[ChangeKind]int{}
 			for i, entry := range log {
 				index := uint64(i + 1)
 				r := apply(t, s, index, entry)
@@ -156,7 +155,7 @@ func TestRandomHistories(t *testing.T) {
 				if entry != nil {
 					checkStep(t, s, r, numbers, entry)
 					for _, c := range r.Changes {
-						accepted[string(c.Kind)]++
+						accepted[c.Kind]++
 					}
 				}
 				s = next
@@ -174,10 +173,14 @@ func TestRandomHistories(t *testing.T) {
 					t.Fatalf("the state after entry %d was changed later:\n%s\n%s", i, texts[i], got)
 				}
 			}
-			for _, kind := range []ChangeKind{Created, Updated, Tuned, Deleted, Scaled, Restarted, RolledBack, Rolled, Cordoned, Uncordoned, Draining, DefaultSet} {
-				if accepted[string(kind)] == 0 {
+			for kind := range kinds {
+				if accepted[kind] == 0 {
 					t.Errorf("no command had the effect %s: this history shows too little", kind)
 				}
+				delete(accepted, kind)
+			}
+			for kind := range accepted {
+				t.Errorf("a change of kind %q is not described in kinds", kind)
 			}
 		})
 	}
@@ -196,8 +199,8 @@ func checkStep(t *testing.T, before *State, r Result, numbers map[fleet.ServerNa
 	}
 	if len(r.Changes) > 0 && r.Err == nil && after.Index != r.Index && before.Index == after.Index {
 		// Only a repeated key tells of changes that are not of this entry.
-		c, _ := DecodeCommand(entry)
-		if !repeats(before, c) {
+		e, _ := DecodeEntry(entry)
+		if !repeats(before, e.Command) {
 			t.Fatalf("%s tells of changes and none is to be seen", entry)
 		}
 	}

@@ -6,19 +6,22 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Foreign tells why a command cannot be one of the log that s comes from: the
-// leader's state was put back from a backup or from one survivor, and s is
-// still of the time before. What they have in common ends there, and the log
-// alone does not show it.
-func (s *State) Foreign(c Command) error {
-	if s == nil || c.Lead == nil || c.Lead.Incarnation == 0 || s.Incarnation == 0 || c.Lead.Incarnation == s.Incarnation {
-		return nil
-	}
-	return fmt.Errorf("the leader's state is of incarnation %d of the cluster, this one of %d", c.Lead.Incarnation, s.Incarnation)
+// BeginTenure makes a controller the leader. The first one founds the cluster.
+type BeginTenure struct {
+	Controller fleet.ControllerID `json:"controller"`
+	Name       fleet.NodeID       `json:"name"`
+	Cluster    fleet.ClusterID    `json:"cluster"` // fresh and random; used only to found the cluster
+	Expect     int                `json:"expect"`  // used only to found the cluster
+	// Incarnation is that of the leader's state; 0 before the cluster is founded.
+	// A state of another incarnation does not belong to this log: see Foreign.
+	Incarnation fleet.Incarnation `json:"incarnation,omitempty"`
 }
 
-// lead begins a tenure; the first one founds the cluster.
-func (d *draft) lead(c *LeadCommand) error {
+func (BeginTenure) Tag() string      { return "lead" }
+func (BeginTenure) Subject() Subject { return Subject{} }
+func (c BeginTenure) String() string { return "begin the tenure of controller " + string(c.Name) }
+
+func (c BeginTenure) apply(d *draft) error {
 	if d.next.Cluster == "" {
 		if c.Cluster == "" {
 			return fmt.Errorf("%w: the cluster to found has no id", fleet.ErrInvalid)
@@ -28,6 +31,17 @@ func (d *draft) lead(c *LeadCommand) error {
 		d.next.Expect = max(1, c.Expect)
 	}
 	d.next.Lead = Lead{Controller: c.Controller, Name: c.Name, Term: fleet.Epoch(d.term), Index: d.index}
-	d.seen()
+	d.changed()
 	return nil
+}
+
+// Foreign returns an error if a command cannot belong to the log that s was made
+// from: the leader's state was restored from a backup or recovered from one
+// survivor, and s is from before that. The log alone does not show it.
+func (s *State) Foreign(c Command) error {
+	lead, ok := c.(BeginTenure)
+	if s == nil || !ok || lead.Incarnation == 0 || s.Incarnation == 0 || lead.Incarnation == s.Incarnation {
+		return nil
+	}
+	return fmt.Errorf("the leader's state is of incarnation %d of the cluster, this one of %d", lead.Incarnation, s.Incarnation)
 }

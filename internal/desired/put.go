@@ -13,7 +13,27 @@ import (
 // MaxReplicas is the most replicas that a server may have.
 const MaxReplicas = 10_000
 
-func (d *draft) putServers(c *PutServers) error {
+// PutServers replaces the whole set of servers. Servers that are not listed are
+// removed. With Match.New it is refused once a user has written any server.
+type PutServers struct {
+	Servers       map[fleet.ServerName]fleet.Spec `json:"servers"`
+	DefaultServer fleet.ServerName                `json:"default_server,omitempty"`
+	Match         Match                           `json:"match,omitzero"`
+}
+
+func (PutServers) Tag() string      { return "put_servers" }
+func (PutServers) Subject() Subject { return Subject{} }
+func (PutServers) String() string   { return "put all servers" }
+
+func (c PutServers) needs() int {
+	format := 1
+	for _, spec := range c.Servers {
+		format = max(format, specNeeds(&spec))
+	}
+	return format
+}
+
+func (c PutServers) apply(d *draft) error {
 	if err := d.matchAll(c.Match); err != nil {
 		return err
 	}
@@ -41,21 +61,44 @@ func (d *draft) putServers(c *PutServers) error {
 	if from := d.next.DefaultServer; from != c.DefaultServer {
 		d.next.DefaultServer = c.DefaultServer
 		d.next.Written = d.index
-		d.seen(Change{Server: c.DefaultServer, Kind: DefaultSet, Fields: []Difference{{
+		d.changed(Change{Server: c.DefaultServer, Kind: DefaultSet, Fields: []Difference{{
 			Field: "default_server", From: jsonUnless(from == "", from), To: jsonUnless(c.DefaultServer == "", c.DefaultServer),
 		}}})
 	}
 	return nil
 }
 
-func (d *draft) putServer(c *PutServer) error {
+// PutServer adds or replaces one server. An env value that is the mask keeps
+// the stored value of its name. It is ErrInvalid if there is no such value.
+type PutServer struct {
+	Name  fleet.ServerName `json:"name"`
+	Spec  fleet.Spec       `json:"spec"`
+	Match Match            `json:"match,omitzero"`
+}
+
+func (PutServer) Tag() string        { return "put_server" }
+func (c PutServer) Subject() Subject { return Subject{Server: c.Name} }
+func (c PutServer) String() string   { return "put " + c.Subject().String() }
+func (c PutServer) needs() int       { return specNeeds(&c.Spec) }
+
+func (c PutServer) apply(d *draft) error {
 	if err := d.matchServer(c.Match, c.Name, d.next.Servers[c.Name]); err != nil {
 		return err
 	}
 	return d.putSpec(c.Name, c.Spec)
 }
 
-func (d *draft) deleteServer(c *DeleteServer) error {
+// DeleteServer removes one server.
+type DeleteServer struct {
+	Name  fleet.ServerName `json:"name"`
+	Match Match            `json:"match,omitzero"`
+}
+
+func (DeleteServer) Tag() string        { return "delete" }
+func (c DeleteServer) Subject() Subject { return Subject{Server: c.Name} }
+func (c DeleteServer) String() string   { return "delete " + c.Subject().String() }
+
+func (c DeleteServer) apply(d *draft) error {
 	sv, err := d.stored(c.Name)
 	if err != nil {
 		return err
@@ -67,7 +110,7 @@ func (d *draft) deleteServer(c *DeleteServer) error {
 	return nil
 }
 
-// remove takes out a server. The number of its last revision stays.
+// remove removes a server. The number of its last revision is kept.
 func (d *draft) remove(name fleet.ServerName) {
 	last := d.next.Servers[name].Revision
 	delete(own(&d.next.Servers, &d.ownServers), name)
@@ -75,7 +118,7 @@ func (d *draft) remove(name fleet.ServerName) {
 		d.next.DefaultServer = ""
 	}
 	d.next.Written = d.index
-	d.seen(Change{Server: name, Kind: Deleted, Revision: last})
+	d.changed(Change{Server: name, Kind: Deleted, Revision: last})
 }
 
 // putSpec makes a spec the desired one of a server.

@@ -48,7 +48,20 @@ func prune(revs []Revision, present, stable fleet.Revision) []Revision {
 	return revs
 }
 
-func (d *draft) rollback(c *Rollback) error {
+// Rollback returns a server to the template of a kept revision, under that
+// revision's number. Counts and limits stay as they are.
+type Rollback struct {
+	Name     fleet.ServerName `json:"name"`
+	Revision fleet.Revision   `json:"revision,omitempty"` // 0: the newest kept one below the present
+	Key      string           `json:"key,omitempty"`
+	Match    Match            `json:"match,omitzero"`
+}
+
+func (Rollback) Tag() string        { return "rollback" }
+func (c Rollback) Subject() Subject { return Subject{Server: c.Name} }
+func (c Rollback) String() string   { return "roll back " + c.Subject().String() }
+
+func (c Rollback) apply(d *draft) error {
 	request := fmt.Sprintf("rollback %s", c.Name)
 	if c.Revision != 0 {
 		request = fmt.Sprintf("rollback %s %d", c.Name, c.Revision)
@@ -105,20 +118,33 @@ func (sv *Server) numbers() string {
 	return strings.Join(list, ", ")
 }
 
-func (d *draft) setCatalogue(c *SetCatalogue) {
+// SetCatalogue keeps what a revision offers. It is ignored for a revision that is
+// not kept any more.
+type SetCatalogue struct {
+	Name      fleet.ServerName `json:"name"`
+	Revision  fleet.Revision   `json:"revision"`
+	Catalogue *fleet.Catalogue `json:"catalogue"`
+}
+
+func (SetCatalogue) Tag() string        { return "catalogue" }
+func (c SetCatalogue) Subject() Subject { return Subject{Server: c.Name} }
+func (c SetCatalogue) String() string   { return "keep the catalogue of " + c.Subject().String() }
+
+func (c SetCatalogue) apply(d *draft) error {
 	sv := d.next.Servers[c.Name]
 	if sv == nil || c.Catalogue == nil {
-		return
+		return nil
 	}
 	i := slices.IndexFunc(sv.Revisions, func(r Revision) bool { return r.Number == c.Revision })
 	if i < 0 {
-		return
+		return nil
 	}
 	if had := sv.Revisions[i].Catalogue; had != nil && had.Hash == c.Catalogue.Hash {
-		return
+		return nil
 	}
 	next := *sv
 	next.Revisions = slices.Clone(sv.Revisions)
 	next.Revisions[i].Catalogue = c.Catalogue
 	d.put(c.Name, &next)
+	return nil
 }

@@ -311,6 +311,38 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
+// A write is proposed once, and the store reads for it. A dry run reads once.
+func TestReadsOfWrites(t *testing.T) {
+	f := newFixture()
+	f.state.nodes = []api.Node{{Name: "n1", Role: fleet.RoleWorker}}
+	server := "/api/v1/servers/every"
+	for _, tt := range []struct {
+		name, method, path, body string
+		match                    bool
+		reads, proposals         int
+	}{
+		{"create", "PUT", server, everything, false, 0, 1},
+		{"the same again", "PUT", server, everything, false, 0, 1},
+		{"with its ETag", "PUT", server, newer, true, 0, 1},
+		{"dry run", "PUT", server + "?dry_run", everything, true, 1, 0},
+		{"scale", "POST", server + "/scale", `{"replicas":2}`, true, 0, 1},
+		{"cordon", "POST", "/api/v1/nodes/n1/cordon", "", false, 0, 1},
+		{"cordon, dry run", "POST", "/api/v1/nodes/n1/cordon?dry_run", "", false, 1, 0},
+		{"cordon of a node that is unknown here", "POST", "/api/v1/nodes/n2/cordon", "", false, 1, 0},
+		{"delete", "DELETE", server, "", true, 0, 1},
+	} {
+		headers := []string{}
+		if tt.match {
+			headers = append(headers, "If-Match", `"`+f.desired.State().Servers["every"].ETag(1)+`"`)
+		}
+		f.desired.reads, f.desired.proposals = 0, 0
+		w := f.do(tt.method, tt.path, tt.body, headers...)
+		if f.desired.reads != tt.reads || f.desired.proposals != tt.proposals {
+			t.Errorf("%s (%d): read %d times and proposed %d times, want %d and %d", tt.name, w.Code, f.desired.reads, f.desired.proposals, tt.reads, tt.proposals)
+		}
+	}
+}
+
 func TestETags(t *testing.T) {
 	f := newFixture()
 	w := f.do("PUT", "/api/v1/servers/every", everything)
@@ -476,7 +508,7 @@ func TestNodes(t *testing.T) {
 	}
 	w := f.do("POST", "/api/v1/nodes/n1/uncordon", "")
 	wantError(t, w.Code, w.Header(), w.Body, 404, api.CodeUnknownNode, "n1")
-	if _, err := f.desired.Propose(t.Context(), desired.Command{Known: &desired.SetKnown{Nodes: []fleet.NodeID{"n1"}}}); err != nil {
+	if _, err := f.desired.Propose(t.Context(), desired.SetKnown{Nodes: []fleet.NodeID{"n1"}}); err != nil {
 		t.Fatal(err)
 	}
 	wantOK[api.NodeWritten](t, f.do("POST", "/api/v1/nodes/n1/cordon", ""), 200)
@@ -575,9 +607,9 @@ func TestAllow(t *testing.T) {
 func TestStatusOf(t *testing.T) {
 	all := []desired.ChangeKind{
 		desired.Created, desired.Updated, desired.Tuned, desired.Deleted, desired.Scaled, desired.Restarted, desired.RolledBack,
-		desired.Rolled, desired.Cordoned, desired.Uncordoned, desired.Draining, desired.DefaultSet,
+		desired.RolledOut, desired.Cordoned, desired.Uncordoned, desired.Draining, desired.DefaultSet,
 	}
-	still := []desired.ChangeKind{desired.Tuned, desired.Rolled, desired.Cordoned, desired.Uncordoned, desired.DefaultSet}
+	still := []desired.ChangeKind{desired.Tuned, desired.RolledOut, desired.Cordoned, desired.Uncordoned, desired.DefaultSet}
 	for _, k := range all {
 		want := http.StatusAccepted
 		switch {

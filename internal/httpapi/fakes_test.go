@@ -114,7 +114,9 @@ type wanted struct {
 	mu        sync.Mutex
 	st        *desired.State
 	role      role
-	proposed  int
+	reads     int
+	proposals int          // that were asked for
+	proposed  int          // of those, that changed something or were refused
 	problem   string       // what is wrong here
 	stale     string       // why the state may be old
 	onRead    func() error // before a read
@@ -136,8 +138,8 @@ var (
 func follows(address string) role { return role{http: address, ok: true} }
 
 func newWanted() *wanted {
-	return &wanted{role: leads, st: (*desired.State)(nil).Apply(1, 3, desired.Command{
-		Lead: &desired.LeadCommand{Controller: "c1", Name: "ctl1", Cluster: "abcd", Expect: 1},
+	return &wanted{role: leads, st: (*desired.State)(nil).Apply(1, 3, desired.Entry{
+		Command: desired.BeginTenure{Controller: "c1", Name: "ctl1", Cluster: "abcd", Expect: 1},
 	}).State}
 }
 
@@ -178,6 +180,7 @@ func (d *wanted) Read(context.Context) (*desired.State, error) {
 	if !d.role.self {
 		return nil, fmt.Errorf("read: %w", fleet.ErrNotLeader)
 	}
+	d.reads++
 	if d.onRead != nil {
 		if err := d.onRead(); err != nil {
 			return nil, err
@@ -193,14 +196,17 @@ func (d *wanted) Propose(_ context.Context, c desired.Command) (desired.Result, 
 	if !d.role.self {
 		return desired.Result{}, fmt.Errorf("propose: %w", fleet.ErrNotLeader)
 	}
+	d.proposals++
 	if d.onPropose != nil {
 		if err := d.onPropose(); err != nil {
 			return desired.Result{}, err
 		}
 	}
+	if !d.st.NeedsEntry(c) {
+		return desired.Result{State: d.st}, nil
+	}
 	d.proposed++
-	c.Format, c.Time = desired.Needs(c), time.Now()
-	res := d.st.Apply(d.st.Applied+1, uint64(d.st.Lead.Term), c)
+	res := d.st.DryRun(time.Now(), c)
 	d.st = res.State
 	return res, res.Err
 }

@@ -94,15 +94,11 @@ func (h *API) writeNode(w *web.Response, r *http.Request, body []byte, o write, 
 		return web.BadRequest("If-Match does not go with nodes: they have no ETag")
 	}
 	return h.atLeader(w, r, body, func(ctx context.Context) error {
-		st, err := h.cfg.Desired.Read(ctx)
-		if err != nil {
-			return err
-		}
 		c := command()
-		if err := h.checkNode(st, c.Name); err != nil {
+		if err := h.checkNode(ctx, c.Name); err != nil {
 			return err
 		}
-		d, err := h.change(ctx, desired.Command{Node: &c}, o.dry)
+		d, err := h.change(ctx, c, o.dry)
 		switch {
 		case err != nil:
 			return err
@@ -113,8 +109,21 @@ func (h *API) writeNode(w *web.Response, r *http.Request, body []byte, o write, 
 	})
 }
 
-// checkNode refuses what is no worker that anybody has heard of.
-func (h *API) checkNode(st *desired.State, name fleet.NodeID) error {
+// checkNode refuses the name of a node that is not a worker, or of which nobody
+// has heard. What is unknown here may have been written lately: only then is the
+// leader's state read.
+func (h *API) checkNode(ctx context.Context, name fleet.NodeID) error {
+	if h.checkNodeIn(h.cfg.Desired.State(), name) == nil {
+		return nil
+	}
+	st, err := h.cfg.Desired.Read(ctx)
+	if err != nil {
+		return err
+	}
+	return h.checkNodeIn(st, name)
+}
+
+func (h *API) checkNodeIn(st *desired.State, name fleet.NodeID) error {
 	known := map[string]bool{}
 	for _, n := range h.cfg.Fleet.Nodes() {
 		if n.Role == fleet.RoleWorker {

@@ -37,9 +37,9 @@ func (h *API) servePutServers(w *web.Response, r *http.Request) error {
 		}
 	}
 	return h.atLeader(w, r, body, func(ctx context.Context) error {
-		d, err := h.change(ctx, desired.Command{PutServers: &desired.PutServers{
+		d, err := h.change(ctx, desired.PutServers{
 			Servers: file.Servers, DefaultServer: file.DefaultServer, Match: o.match,
-		}}, o.dry)
+		}, o.dry)
 		switch {
 		case err != nil:
 			return err
@@ -69,7 +69,7 @@ func (h *API) servePutServer(w *web.Response, r *http.Request) error {
 	if err != nil {
 		return specError(err)
 	}
-	return h.writeServer(w, r, body, name, o, desired.Command{PutServer: &desired.PutServer{Name: name, Spec: spec, Match: o.match}})
+	return h.writeServer(w, r, body, name, o, desired.PutServer{Name: name, Spec: spec, Match: o.match})
 }
 
 // takeDocument reads a body in JSON or YAML. The name it returns tells package
@@ -177,5 +177,5 @@ func (h *API) serveDeleteServer(w *web.Response, r *http.Request) error {
 		return err
 	}
 	name := nameOf(r)
-	return h.writeServer(w, r, nil, name, o, desired.Command{Delete: &desired.DeleteServer{Name: name, Match: o.match}})
+	return h.writeServer(w, r, nil, name, o, desired.DeleteServer{Name: name, Match: o.match})
 }

@@ -32,7 +32,7 @@ func (h *API) serveScale(w *web.Response, r *http.Request) error {
 	name := nameOf(r)
 	// Whether a server may be scaled by hand is for its spec to say: package
 	// desired refuses, with fleet.ErrConflict.
-	return h.writeServer(w, r, fields.body, name, o, desired.Command{Scale: &desired.Scale{Name: name, Replicas: replicas, Match: o.match}})
+	return h.writeServer(w, r, fields.body, name, o, desired.Scale{Name: name, Replicas: replicas, Match: o.match})
 }
 
 // serveRestart replaces all replicas of a server.
@@ -42,7 +42,7 @@ func (h *API) serveRestart(w *web.Response, r *http.Request) error {
 		return err
 	}
 	name := nameOf(r)
-	return h.writeServer(w, r, fields.body, name, o, desired.Command{Restart: &desired.Restart{Name: name, Key: o.key, Match: o.match}})
+	return h.writeServer(w, r, fields.body, name, o, desired.Restart{Name: name, Key: o.key, Match: o.match})
 }
 
 // serveRollback returns a server to an earlier revision.
@@ -59,7 +59,7 @@ func (h *API) serveRollback(w *web.Response, r *http.Request) error {
 		return web.BadRequest("'revision' must be 1 or more; leave it out for the one before the present")
 	}
 	name := nameOf(r)
-	return h.writeServer(w, r, fields.body, name, o, desired.Command{Rollback: &desired.Rollback{Name: name, Revision: revision, Key: o.key, Match: o.match}})
+	return h.writeServer(w, r, fields.body, name, o, desired.Rollback{Name: name, Revision: revision, Key: o.key, Match: o.match})
 }
 
 // serveWake starts what rests of a server, as a call that waits does.

@@ -55,40 +55,35 @@ type done struct {
 // its error wraps fleet.ErrNotLeader. Any error but fleet.ErrOutcomeUnknown
 // means that nothing was written.
 func (h *API) change(ctx context.Context, c desired.Command, dry bool) (done, error) {
-	st, err := h.cfg.Desired.Read(ctx)
-	if err != nil {
-		return done{}, err
-	}
 	if dry {
-		return h.rehearse(ctx, st, c)
-	}
-	if !c.Changes(st) {
-		return done{state: st}, nil // it is so already: nothing to keep
+		return h.rehearse(ctx, c)
 	}
 	res, err := h.cfg.Desired.Propose(ctx, c)
-	if err == nil {
-		err = res.Err
-	}
 	if err != nil {
-		return done{}, h.refused(st, c, unknownIfGivenUp(err))
+		return done{}, withHint(h.cfg.Desired.State(), c, unknownIfGivenUp(err))
 	}
 	return done{state: res.State, changes: res.Changes}, nil
 }
 
-// unknownIfGivenUp says of a write that nobody waited for what that means.
+// unknownIfGivenUp returns the error of a write that nobody waited for: its
+// outcome is unknown, unless nothing was written.
 func unknownIfGivenUp(err error) error {
-	if !errors.Is(err, fleet.ErrOutcomeUnknown) && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
-		return fmt.Errorf("%w: it was not waited for: %w", fleet.ErrOutcomeUnknown, err)
+	if errors.Is(err, fleet.ErrOutcomeUnknown) || errors.Is(err, fleet.ErrNotLeader) ||
+		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
 	}
-	return err
+	return fmt.Errorf("%w: it was not waited for: %w", fleet.ErrOutcomeUnknown, err)
 }
 
-// rehearse does to a state in memory what the command would do for real.
-func (h *API) rehearse(ctx context.Context, st *desired.State, c desired.Command) (done, error) {
-	c.Format, c.Time = desired.Needs(c), time.Now()
-	res := st.Apply(st.Applied+1, uint64(st.Lead.Term), c)
+// rehearse applies the command to a state in memory only.
+func (h *API) rehearse(ctx context.Context, c desired.Command) (done, error) {
+	st, err := h.cfg.Desired.Read(ctx)
+	if err != nil {
+		return done{}, err
+	}
+	res := st.DryRun(time.Now(), c)
 	if res.Err != nil {
-		return done{}, h.refused(st, c, res.Err)
+		return done{}, withHint(st, c, res.Err)
 	}
 	plan, err := h.cfg.Preview(ctx, res.State)
 	if err != nil {
@@ -97,20 +92,11 @@ func (h *API) rehearse(ctx context.Context, st *desired.State, c desired.Command
 	return done{state: res.State, changes: res.Changes, plan: plan}, nil
 }
 
-// refused tells the nearest names where a server is unknown.
-func (h *API) refused(st *desired.State, c desired.Command, err error) error {
-	if !errors.Is(err, fleet.ErrUnknownServer) {
-		return err
-	}
-	switch {
-	case c.Delete != nil:
-		return unknownServer(st, c.Delete.Name)
-	case c.Scale != nil:
-		return unknownServer(st, c.Scale.Name)
-	case c.Restart != nil:
-		return unknownServer(st, c.Restart.Name)
-	case c.Rollback != nil:
-		return unknownServer(st, c.Rollback.Name)
+// withHint adds the nearest names to the refusal of a command about a server
+// that does not exist.
+func withHint(st *desired.State, c desired.Command, err error) error {
+	if errors.Is(err, fleet.ErrUnknownServer) {
+		return unknownServer(st, c.Subject().Server)
 	}
 	return err
 }
@@ -133,26 +119,17 @@ func written(w *web.Response, changes []desired.Change, etag string, index uint6
 	return w.JSON(statusOf(changes), v)
 }
 
-// statusOf tells by the status what a write sets going: 201 a server is there
-// that was not, 202 replicas start or stop, 200 neither.
+// statusOf returns the status of a write: 201 if it created one server and did
+// nothing else, 202 if replicas start or stop because of it, else 200.
 func statusOf(changes []desired.Change) int {
-	status := http.StatusOK
-	for _, c := range changes {
-		switch c.Kind {
-		case desired.Created:
-			if len(changes) == 1 {
-				return http.StatusCreated
-			}
-			status = http.StatusAccepted
-		case desired.Updated, desired.Deleted, desired.Scaled, desired.Restarted, desired.RolledBack, desired.Draining:
-			status = http.StatusAccepted
-		case desired.Tuned:
-			if slices.ContainsFunc(c.Fields, func(d desired.Difference) bool { return d.Field == "replicas" }) {
-				status = http.StatusAccepted
-			}
-		}
+	switch {
+	case len(changes) == 1 && changes[0].Kind == desired.Created:
+		return http.StatusCreated
+	case slices.ContainsFunc(changes, func(c desired.Change) bool { return c.MovesReplicas() }):
+		return http.StatusAccepted
+	default:
+		return http.StatusOK
 	}
-	return status
 }
 
 func changesOf(changes []desired.Change) []api.Change {

@@ -85,7 +85,7 @@ func TestBackupAndRestore(t *testing.T) {
 }
 
 func TestDamagedBackup(t *testing.T) {
-	st := (*desired.State)(nil).Apply(1, 1, desired.Command{Time: time.Now(), Lead: &desired.LeadCommand{Controller: "c", Cluster: "k", Expect: 1}}).State
+	st := (*desired.State)(nil).Apply(1, 1, desired.Entry{Time: time.Now(), Command: desired.BeginTenure{Controller: "c", Cluster: "k", Expect: 1}}).State
 	good := backupOf(t, st)
 	if _, err := ReadBackup(bytes.NewReader(good)); err != nil {
 		t.Fatal(err)

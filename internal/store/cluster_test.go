@@ -484,8 +484,8 @@ func spec(image string, replicas int) fleet.Spec {
 	}
 }
 
-func put(name, image string) desired.Command {
-	return desired.Command{PutServer: &desired.PutServer{Name: fleet.ServerName(name), Spec: spec(image, 1)}}
+func put(name, image string) desired.PutServer {
+	return desired.PutServer{Name: fleet.ServerName(name), Spec: spec(image, 1)}
 }
 
 func has(st *desired.State, name, image string) error {

@@ -98,12 +98,12 @@ func (f *found) readLog(log logStore) (err error) {
 	}
 	for i := f.first; i <= f.last && i > 0; i++ {
 		var l raft.Log
-		c, err := readEntry(log, i, &l)
+		e, err := readEntry(log, i, &l)
 		if err != nil {
 			return fmt.Errorf("entry %d: %w", i, err)
 		}
-		if c.Lead != nil && f.incarnation == 0 { // the state takes no other after it
-			f.incarnation = max(1, c.Lead.Incarnation)
+		if lead, ok := e.Command.(desired.BeginTenure); ok && f.incarnation == 0 { // the state takes no other after it
+			f.incarnation = max(1, lead.Incarnation)
 		}
 		if l.Term < lastTerm || l.Term > f.term {
 			return fmt.Errorf("entry %d has term %d, after term %d and with %d the present one", i, l.Term, lastTerm, f.term)
@@ -113,23 +113,23 @@ func (f *found) readLog(log logStore) (err error) {
 	return nil
 }
 
-// readEntry returns the command of an entry that has one.
-func readEntry(log logStore, i uint64, l *raft.Log) (c desired.Command, err error) {
+// readEntry reads an entry. The command of one that is of raft itself is nil.
+func readEntry(log logStore, i uint64, l *raft.Log) (e desired.Entry, err error) {
 	defer func() {
 		if p := recover(); p != nil { // raft's decoder of configurations panics
 			err = fmt.Errorf("does not decode: %v", p)
 		}
 	}()
 	if err := log.GetLog(i, l); err != nil {
-		return c, err
+		return e, err
 	}
 	switch l.Type {
 	case raft.LogCommand:
-		return desired.DecodeCommand(l.Data)
+		return desired.DecodeEntry(l.Data)
 	case raft.LogConfiguration:
 		raft.DecodeConfiguration(l.Data)
 	}
-	return c, nil
+	return e, nil
 }
 
 // inspectSnapshots checks the newest snapshot. An older one is of no use when

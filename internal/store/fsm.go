@@ -42,14 +42,14 @@ func (f *fsm) Apply(l *raft.Log) any {
 		return f.err
 	}
 	begin := time.Now()
-	c, err := desired.DecodeCommand(l.Data)
+	e, err := desired.DecodeEntry(l.Data)
 	if err != nil {
 		return f.broke(fmt.Errorf("entry %d of the log: %w", l.Index, err))
 	}
-	if err := f.State().Foreign(c); err != nil {
+	if err := f.State().Foreign(e.Command); err != nil {
 		return f.broke(fmt.Errorf("entry %d of the log: %w: %s", l.Index, err, wayBack))
 	}
-	result := f.State().Apply(l.Index, l.Term, c)
+	result := f.State().Apply(l.Index, l.Term, e)
 	if err := f.put(result.State); err != nil {
 		return err
 	}

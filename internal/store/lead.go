@@ -50,10 +50,10 @@ func (s *Store) beginTenure(ctx context.Context) (desired.Result, error) {
 	if cluster == "" {
 		cluster = fleet.NewClusterID()
 	}
-	return s.commit(ctx, desired.Command{Time: time.Now().UTC(), Lead: &desired.LeadCommand{
+	return s.commit(ctx, desired.BeginTenure{
 		Controller: s.ID(), Name: s.cfg.Name, Cluster: cluster, Expect: max(s.cfg.Expect, 1),
 		Incarnation: s.net.layer.incarnation(),
-	}})
+	})
 }
 
 // runTenure returns when leadership ended, or with the error that ends Lead.

@@ -219,7 +219,7 @@ func TestProposeBounds(t *testing.T) {
 		t.Errorf("with a context that has ended: %v, want ErrNotLeader and nothing written", err)
 	}
 	big := put("a", "x")
-	big.PutServer.Spec.Args = []string{strings.Repeat("x", maxEntry)}
+	big.Spec.Args = []string{strings.Repeat("x", maxEntry)}
 	if _, err := s.Propose(t.Context(), big); !errors.Is(err, fleet.ErrInvalid) {
 		t.Errorf("an entry too large: %v, want ErrInvalid", err)
 	}

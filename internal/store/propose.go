@@ -38,28 +38,19 @@ const (
 //   - fleet.ErrUnsupported: a living controller would not understand it;
 //   - what the result's Err says: the command was refused.
 //
-// A command that changes nothing is answered from a linearizable read, without
-// an entry.
+// Leadership is confirmed first, by a linearizable read: a leader that has lost
+// its majority says ErrNotLeader rather than ErrOutcomeUnknown. A command that
+// changes nothing is answered from that read, without an entry.
 func (s *Store) Propose(ctx context.Context, c desired.Command) (desired.Result, error) {
 	if err := s.understood(c); err != nil {
 		return desired.Result{}, err
 	}
-	if _, ok := s.tenure(); !ok {
-		return desired.Result{}, s.notLeader()
+	st, err := s.Read(ctx)
+	if err != nil {
+		return desired.Result{}, err
 	}
-	c.Time = time.Now().UTC()
-	// The state here may be behind, and then "changes nothing" may be wrong, or
-	// the condition that the command demands may not hold any more: only a
-	// linearizable read can tell. What changes something or is refused goes
-	// through the log, where everything is decided in order.
-	if !c.Changes(s.State()) {
-		st, err := s.Read(ctx)
-		if err != nil {
-			return desired.Result{}, err
-		}
-		if !c.Changes(st) {
-			return desired.Result{Index: st.Applied, Term: uint64(st.Lead.Term), State: st}, nil
-		}
+	if !st.NeedsEntry(c) {
+		return desired.Result{Index: st.Applied, Term: uint64(st.Lead.Term), State: st}, nil
 	}
 	return s.commit(ctx, c)
 }
@@ -67,7 +58,7 @@ func (s *Store) Propose(ctx context.Context, c desired.Command) (desired.Result,
 // SetKnownNodes remembers the nodes that may be running replicas: a new leader
 // waits for them before it believes their replicas to be gone.
 func (s *Store) SetKnownNodes(ctx context.Context, nodes []fleet.NodeID) error {
-	_, err := s.Propose(ctx, desired.Command{Known: &desired.SetKnown{Nodes: slices.Sorted(slices.Values(nodes))}})
+	_, err := s.Propose(ctx, desired.SetKnown{Nodes: slices.Sorted(slices.Values(nodes))})
 	return err
 }
 
@@ -78,20 +69,20 @@ func (s *Store) understood(c desired.Command) error {
 		have = min(have, s.cfg.Formats())
 	}
 	if need := desired.Needs(c); need > have {
-		return fmt.Errorf("%s needs commands of format %d, and a living controller understands only %d, upgrade it first: %w",
-			kind(c), need, have, fleet.ErrUnsupported)
+		return fmt.Errorf("%s: it needs format %d, and a living controller understands only %d, upgrade it first: %w",
+			c, need, have, fleet.ErrUnsupported)
 	}
 	return nil
 }
 
 // commit writes one entry.
 func (s *Store) commit(ctx context.Context, c desired.Command) (desired.Result, error) {
-	data, err := desired.EncodeCommand(c)
+	data, err := desired.EncodeEntry(desired.Entry{Time: time.Now(), Command: c})
 	if err != nil {
-		return desired.Result{}, fmt.Errorf("encode %s: %w", kind(c), err)
+		return desired.Result{}, fmt.Errorf("%s: %w", c, err)
 	}
 	if len(data) > maxEntry {
-		return desired.Result{}, fmt.Errorf("%s has %d bytes, at most %d can be stored at once: %w", kind(c), len(data), maxEntry, fleet.ErrInvalid)
+		return desired.Result{}, fmt.Errorf("%s: %d bytes are more than the %d that can be stored at once: %w", c, len(data), maxEntry, fleet.ErrInvalid)
 	}
 	if err := ctx.Err(); err != nil {
 		return desired.Result{}, fmt.Errorf("%w: %w", fleet.ErrNotLeader, err) // nothing was written
@@ -233,31 +224,5 @@ func writeError(err error) error {
 		// leader keeps or drops it. ErrRaftShutdown: also said of entries that
 		// were committed. Anything else comes from the disk, which may have it.
 		return fmt.Errorf("%w: %w", fleet.ErrOutcomeUnknown, err)
-	}
-}
-
-// kind names a command for messages.
-func kind(c desired.Command) string {
-	switch {
-	case c.Lead != nil:
-		return "the beginning of a tenure"
-	case c.PutServers != nil:
-		return "a whole fleet"
-	case c.PutServer != nil:
-		return "server " + string(c.PutServer.Name)
-	case c.Delete != nil:
-		return "deletion of server " + string(c.Delete.Name)
-	case c.Scale != nil:
-		return "scaling of server " + string(c.Scale.Name)
-	case c.Restart != nil:
-		return "restart of server " + string(c.Restart.Name)
-	case c.Rollback != nil:
-		return "rollback of server " + string(c.Rollback.Name)
-	case c.Node != nil:
-		return "intent for node " + string(c.Node.Name)
-	case c.Catalogue != nil:
-		return "catalogue of server " + string(c.Catalogue.Name)
-	default:
-		return "command"
 	}
 }

@@ -100,7 +100,7 @@ func TestTermIsRaised(t *testing.T) {
 		before = after
 	}
 
-	st := (*desired.State)(nil).Apply(1, 1, desired.Command{Time: time.Now(), Lead: &desired.LeadCommand{Controller: "c", Cluster: "k", Expect: 1}}).State
+	st := (*desired.State)(nil).Apply(1, 1, desired.Entry{Time: time.Now(), Command: desired.BeginTenure{Controller: "c", Cluster: "k", Expect: 1}}).State
 	b, err := ReadBackup(bytes.NewReader(backupOf(t, st)))
 	if err != nil {
 		t.Fatal(err)

@@ -91,11 +91,11 @@ func TestUnchangedWritesNothing(t *testing.T) {
 		t.Errorf("equal PUT: %+v, %v, log %d -> %d; want nothing written", res, err, before, s.raft.LastIndex())
 	}
 	cmd := put("a", "x")
-	cmd.PutServer.Match.ETags = []string{res.State.Servers["a"].ETag(res.State.Incarnation)}
+	cmd.Match.ETags = []string{res.State.Servers["a"].ETag(res.State.Incarnation)}
 	if _, err := s.Propose(t.Context(), cmd); err != nil || s.raft.LastIndex() != before {
 		t.Errorf("equal PUT with its ETag: %v", err)
 	}
-	cmd.PutServer.Match.ETags = []string{"1.999"}
+	cmd.Match.ETags = []string{"1.999"}
 	if _, err := s.Propose(t.Context(), cmd); !errors.Is(err, fleet.ErrPrecondition) {
 		t.Errorf("equal PUT with another ETag: %v, want ErrPrecondition", err)
 	}
@@ -413,7 +413,7 @@ func TestApplied(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.must(put("a", "x"))
-	if _, err := c.leader().Propose(t.Context(), desired.Command{Delete: &desired.DeleteServer{Name: "none"}}); !errors.Is(err, fleet.ErrUnknownServer) {
+	if _, err := c.leader().Propose(t.Context(), desired.DeleteServer{Name: "none"}); !errors.Is(err, fleet.ErrUnknownServer) {
 		t.Fatal(err)
 	}
 	c.must(put("b", "y"))

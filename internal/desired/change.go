@@ -1,0 +1,78 @@
+package desired
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Change is what a command did to one server or node.
+type Change struct {
+	Server   fleet.ServerName `json:"server,omitempty"`
+	Node     fleet.NodeID     `json:"node,omitempty"`
+	Kind     ChangeKind       `json:"kind"`
+	Revision fleet.Revision   `json:"revision,omitempty"` // after the change; of a removed server its last
+	Fields   []Difference     `json:"fields,omitempty"`   // what differs in the spec, secrets masked; empty when created or deleted
+}
+
+// Subject returns the server or node that was changed.
+func (c *Change) Subject() Subject { return Subject{Server: c.Server, Node: c.Node} }
+
+// ChangeKind says what was done.
+type ChangeKind string
+
+// The kinds of change.
+const (
+	Created    ChangeKind = "created"
+	Updated    ChangeKind = "updated" // new template, new revision
+	Tuned      ChangeKind = "tuned"   // counts, limits, timeouts: applied in place
+	Deleted    ChangeKind = "deleted"
+	Scaled     ChangeKind = "scaled"
+	Restarted  ChangeKind = "restarted"
+	RolledBack ChangeKind = "rolled_back"
+	RolledOut  ChangeKind = "rolled_out"
+	Cordoned   ChangeKind = "cordoned"
+	Uncordoned ChangeKind = "uncordoned"
+	Draining   ChangeKind = "draining"
+	DefaultSet ChangeKind = "default_set" // Server is the new default server or ""; its one field has both
+)
+
+// kinds describes every kind of change.
+var kinds = map[ChangeKind]struct {
+	verb  string // as in a plan, before it is done
+	moves bool   // replicas start or stop
+}{
+	Created:    {"create", true},
+	Updated:    {"update", true},
+	Tuned:      {"tune", false}, // but see MovesReplicas
+	Deleted:    {"delete", true},
+	Scaled:     {"scale", true},
+	Restarted:  {"restart", true},
+	RolledBack: {"roll back", true},
+	RolledOut:  {"end rollout", false},
+	Cordoned:   {"cordon", false},
+	Uncordoned: {"uncordon", false},
+	Draining:   {"drain", true},
+	DefaultSet: {"set default", false},
+}
+
+// Verb names the kind as a plan does, before it is done: "roll back". A kind of a
+// newer version names itself.
+func (k ChangeKind) Verb() string { return cmp.Or(kinds[k].verb, string(k)) }
+
+// MovesReplicas reports whether replicas start or stop because of the change.
+func (c *Change) MovesReplicas() bool {
+	if c.Kind == Tuned {
+		return slices.ContainsFunc(c.Fields, func(d Difference) bool { return d.Field == "replicas" })
+	}
+	return kinds[c.Kind].moves
+}
+
+// Difference is one field in which two specs differ, as the fleet file names
+// and writes it. A secret shows as the mask on both sides.
+type Difference struct {
+	Field string `json:"field"` // "env.TOKEN", "replicas"
+	From  string `json:"from"`  // JSON; "" when it was absent
+	To    string `json:"to"`
+}

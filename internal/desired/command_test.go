@@ -1,0 +1,163 @@
+package desired
+
+import (
+	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Every command has its place here, with a value in every field.
+func TestCommands(t *testing.T) {
+	match := Match{ETags: []string{"1.2"}, New: true}
+	x, n := Subject{Server: "x"}, Subject{Node: "n"}
+	examples := []struct {
+		command Command
+		tag     string
+		subject Subject
+		text    string
+	}{
+		{BeginTenure{"c", "n", "cl", 3, 7}, "lead", Subject{}, "begin the tenure of controller n"},
+		{PutServers{map[fleet.ServerName]fleet.Spec{"x": fullSpec()}, "x", match}, "put_servers", Subject{}, "put all servers"},
+		{PutServer{"x", fullSpec(), match}, "put_server", x, "put server x"},
+		{DeleteServer{"x", match}, "delete", x, "delete server x"},
+		{Scale{"x", 4, match}, "scale", x, "scale server x"},
+		{Restart{"x", "k", match}, "restart", x, "restart server x"},
+		{Rollback{"x", 2, "k", match}, "rollback", x, "roll back server x"},
+		{SetNode{"n", Drain, noon}, "node", n, "drain node n"},
+		{EndRollout{"x", 2, 3}, "rolled_out", x, "end the rollout of server x"},
+		{SetCatalogue{"x", 2, &fleet.Catalogue{Hash: "h", Tools: [][]byte{[]byte("{}")}}}, "catalogue", x, "keep the catalogue of server x"},
+		{SetKnown{[]fleet.NodeID{"n"}}, "known", Subject{}, "remember the nodes in use"},
+	}
+	first := []string{"lead", "put_servers", "put_server", "delete", "scale", "restart", "rollback", "node", "rolled_out", "catalogue", "known"} // of format 1
+	all := commands()
+	for _, tt := range examples {
+		c := tt.command
+		i := slices.IndexFunc(all, func(o Command) bool { return reflect.TypeOf(o) == reflect.TypeOf(c) })
+		if i < 0 {
+			t.Errorf("%T is not in commands", c)
+			continue
+		}
+		all = slices.Delete(all, i, i+1)
+		if c.Tag() != tt.tag || c.Subject() != tt.subject || c.String() != tt.text {
+			t.Errorf("%T: tag %q, subject %q, %q; want %q, %q, %q", c, c.Tag(), c.Subject(), c, tt.tag, tt.subject, tt.text)
+		}
+		if !slices.Contains(first, c.Tag()) && Needs(c) < 2 {
+			t.Errorf("%T needs format %d, which does not know it", c, Needs(c))
+		}
+		v := reflect.ValueOf(c)
+		for i := range v.NumField() {
+			if v.Field(i).IsZero() {
+				t.Errorf("%T.%s is zero", c, v.Type().Field(i).Name)
+			}
+		}
+		b, err := EncodeEntry(Entry{noon, c})
+		if err != nil {
+			t.Errorf("%T: %v", c, err)
+			continue
+		}
+		if e, err := DecodeEntry(b); err != nil || !e.Time.Equal(noon) || !reflect.DeepEqual(e.Command, c) {
+			t.Errorf("%s became %+v, %v", b, e, err)
+		}
+	}
+	for _, c := range all {
+		t.Errorf("%T has no example here", c)
+	}
+}
+
+// Every type with a method apply is decoded from the log.
+func TestEveryCommandIsListed(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]bool{}
+	for _, c := range commands() {
+		listed[reflect.TypeOf(c).Name()] = true
+	}
+	found := 0
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Recv == nil || f.Name.Name != "apply" || len(f.Type.Params.List) != 1 {
+				continue
+			}
+			of, ok := f.Recv.List[0].Type.(*ast.Ident)
+			if !ok {
+				t.Errorf("%s: a command is a value, not a pointer", name)
+				continue
+			}
+			found++
+			if !listed[of.Name] {
+				t.Errorf("%s is not in commands: the log could not be read back", of.Name)
+			}
+		}
+	}
+	if found != len(listed) {
+		t.Errorf("found %d commands, %d are listed", found, len(listed))
+	}
+}
+
+// The log and the snapshots of the last release are read, and written the same
+// byte for byte: controllers are upgraded one after the other.
+func TestReleasedFormat(t *testing.T) {
+	log, err := os.ReadFile("testdata/released.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := os.ReadFile("testdata/released.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s *State
+	tags := map[string]bool{}
+	for i, line := range bytes.Split(bytes.TrimSpace(log), []byte("\n")) {
+		e, err := DecodeEntry(line)
+		if err != nil {
+			t.Fatalf("entry %d: %v", i+1, err)
+		}
+		if b, err := EncodeEntry(e); err != nil || !bytes.Equal(b, line) {
+			t.Errorf("entry %d is written as %s, %v; want %s", i+1, b, err, line)
+		}
+		if want := noon.Add(time.Duration(i) * time.Second); !e.Time.Equal(want) {
+			t.Errorf("entry %d is of %s, want %s", i+1, e.Time, want)
+		}
+		tags[e.Command.Tag()] = true
+		s = s.Apply(uint64(i+1), 2, e).State
+	}
+	if len(tags) != len(commands()) {
+		t.Errorf("the log has %d of %d commands", len(tags), len(commands()))
+	}
+	if got := encoded(t, s); !bytes.Equal(got, bytes.TrimSpace(snapshot)) {
+		t.Errorf("the log gives\n%s, want\n%s", got, snapshot)
+	}
+	restored, err := Decode(bytes.TrimSpace(snapshot))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := encoded(t, restored); !bytes.Equal(got, bytes.TrimSpace(snapshot)) {
+		t.Errorf("read and written again, the snapshot is\n%s, want\n%s", got, snapshot)
+	}
+}
+
+// Messages about a command give no secret away.
+func TestCommandTextsHideSecrets(t *testing.T) {
+	for _, c := range []Command{put("x", fullSpec()), putAll("x", map[fleet.ServerName]fleet.Spec{"x": fullSpec()})} {
+		if strings.Contains(c.String(), fullSpec().Env["TOKEN"]) {
+			t.Errorf("%T shows a secret: %s", c, c)
+		}
+	}
+}
