@@ -192,13 +192,6 @@ func TestToolError(t *testing.T) {
 	}
 }
 
-func TestPanicIsAnswered(t *testing.T) {
-	f := newFixture()
-	f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) { panic("oh") }
-	w := f.do("POST", "/call", `{"tool_args":{}}`)
-	wantError(t, w.Code, w.Header(), w.Body, 500, api.CodeInternal, "internal error")
-}
-
 func TestCall(t *testing.T) {
 	cases := []struct {
 		name, path, body string

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
-	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
 func post(t *testing.T, url, body string) *http.Response {
@@ -27,125 +25,6 @@ func post(t *testing.T, url, body string) *http.Response {
 	}
 	t.Cleanup(func() { resp.Body.Close() })
 	return resp
-}
-
-// A body that is announced as too large is refused before any of it is read,
-// and a client that sends it all the same can still read why.
-func TestTooLargeIsRefusedAtOnce(t *testing.T) {
-	f := newFixture()
-	srv := f.serve(t)
-	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "POST /call HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", web.DefaultMaxBody+1)
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantError(t, resp.StatusCode, resp.Header, resp.Body, 413, api.CodeTooLarge, "16777216 bytes")
-
-	// Sent whole, before anything is read.
-	conn, err = net.Dial("tcp", srv.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "POST /call HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", web.DefaultMaxBody+1)
-	if _, err := conn.Write(make([]byte, web.DefaultMaxBody+1)); err != nil {
-		t.Fatalf("send the body: %v", err)
-	}
-	resp, err = http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantError(t, resp.StatusCode, resp.Header, resp.Body, 413, api.CodeTooLarge, "")
-}
-
-func TestBodySizes(t *testing.T) {
-	const (
-		limit     = 600_000
-		pooled    = 64 << 10  // of web
-		bodyPiece = 256 << 10 // of web
-	)
-	f := newFixture(func(c *config) { c.MaxBody = limit })
-	srv := f.serve(t)
-	for _, size := range []int{100, pooled - 1, pooled, pooled + 1, bodyPiece - 1, bodyPiece, bodyPiece + 1, 500_000, limit, limit + 1, 2 * limit} {
-		for _, chunked := range []bool{false, true} {
-			text := strings.Repeat("x", size-len(`{"tool_args":{"a":""}}`))
-			body := io.Reader(strings.NewReader(`{"tool_args":{"a":"` + text + `"}}`))
-			if chunked {
-				body = io.MultiReader(body) // of unknown length
-			}
-			resp, err := http.Post(srv.URL+"/call", "application/json", body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if size > limit {
-				wantError(t, resp.StatusCode, resp.Header, resp.Body, 413, api.CodeTooLarge, "")
-			} else if got, err := io.ReadAll(resp.Body); err != nil || string(got) != `{"result":{"name":"echo","arguments":{"a":"`+text+`"}}}` {
-				t.Errorf("size %d, chunked %v: %d bytes, %v", size, chunked, len(got), err)
-			}
-			resp.Body.Close()
-		}
-	}
-}
-
-// What large bodies may take together is bounded, whatever becomes of their
-// requests; small ones always pass.
-func TestLargeBodiesAreBounded(t *testing.T) {
-	f := newFixture(func(c *config) { c.MaxHeld = 1 << 20 })
-	began, release := make(chan struct{}), make(chan struct{})
-	f.router.f = func(_ context.Context, c fleet.Call) (fleet.CallResult, error) {
-		if len(c.Params) > 64<<10 {
-			began <- struct{}{}
-			<-release
-		}
-		return fleet.CallResult{Result: []byte("{}")}, nil
-	}
-	srv := f.serve(t)
-	large := `{"tool_args":{"a":"` + strings.Repeat("x", 600<<10) + `"}}`
-	for range 2 { // the second time shows that all was given back
-		done := make(chan *http.Response)
-		go func() { done <- post(t, srv.URL+"/call", large) }()
-		<-began
-		for range 3 {
-			resp := post(t, srv.URL+"/call", large)
-			wantError(t, resp.StatusCode, resp.Header, resp.Body, 503, api.CodeOverloaded, "large")
-			if resp.Header.Get("Retry-After") == "" {
-				t.Error("no Retry-After")
-			}
-		}
-		if resp := post(t, srv.URL+"/call", `{"tool_args":{}}`); resp.StatusCode != 200 {
-			t.Errorf("a small call gave %s", resp.Status)
-		}
-		release <- struct{}{}
-		if resp := <-done; resp.StatusCode != 200 {
-			t.Errorf("the first large call gave %s", resp.Status)
-		}
-	}
-}
-
-func TestCutBody(t *testing.T) {
-	f := newFixture()
-	f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
-		t.Error("the call was made")
-		return fleet.CallResult{}, nil
-	}
-	srv := f.serve(t)
-	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "POST /call HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"+`{"tool_args":{}}`)
-	_ = conn.(*net.TCPConn).CloseWrite()
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantError(t, resp.StatusCode, resp.Header, resp.Body, 400, api.CodeBadRequest, "ended too soon")
 }
 
 // The body's deadline must not end the call that follows it, and a client that
@@ -237,25 +116,6 @@ func TestReadTimeoutDoesNotEndCalls(t *testing.T) {
 	wg.Wait()
 }
 
-func TestSlowBody(t *testing.T) {
-	f := newFixture()
-	srv := f.serve(t, func(s *http.Server) { s.ReadTimeout = 50 * time.Millisecond })
-	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "POST /call HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantError(t, resp.StatusCode, resp.Header, resp.Body, 408, api.CodeSlowRequest, "slowly")
-	if _, err := io.ReadAll(conn); err != nil {
-		t.Errorf("the connection stays open: %v", err)
-	}
-}
-
 // breaking is a large result that breaks off.
 type breaking struct {
 	io.Reader
@@ -274,59 +134,6 @@ func (b *breaking) Read(p []byte) (int, error) {
 func (b *breaking) Close() error {
 	b.closed = true
 	return nil
-}
-
-func TestLargeResults(t *testing.T) {
-	large := `{"content":"` + strings.Repeat("0123456789", 300_000) + `"}`
-	cases := []struct {
-		name   string
-		text   string
-		size   int64
-		err    error
-		status int
-		whole  bool
-	}{
-		{"whole", large, int64(len(large)), io.EOF, 200, true},
-		{"unknown size", large, 0, io.EOF, 200, true},
-		{"breaks half way", large[:1_000_000], int64(len(large)), fleet.ErrReplicaLost, 200, false},
-		{"breaks, unknown size", large[:1_000_000], 0, fleet.ErrReplicaLost, 200, false},
-		{"ends early", large[:1_000_000], int64(len(large)), io.EOF, 200, false},
-		{"too long", large, int64(len(large)) - 1, io.EOF, 200, false},
-		{"never begins", "", int64(len(large)), fleet.ErrReplicaLost, 502, true},
-		{"empty", "", int64(len(large)), io.EOF, 500, true},
-	}
-	for _, tc := range cases {
-		t.Run(tc.name, func(t *testing.T) {
-			f := newFixture()
-			b := &breaking{Reader: strings.NewReader(tc.text), err: tc.err}
-			f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
-				return fleet.CallResult{Stream: b, StreamSize: tc.size}, nil
-			}
-			srv := f.serve(t)
-			resp, err := http.Post(srv.URL+"/call", "application/json", strings.NewReader(`{"tool_args":{}}`))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer resp.Body.Close()
-			got, err := io.ReadAll(resp.Body)
-			if resp.StatusCode != tc.status {
-				t.Errorf("status %d, want %d", resp.StatusCode, tc.status)
-			}
-			if tc.whole && (err != nil || tc.status == 200 && string(got) != `{"result":`+large+`}`) {
-				t.Errorf("got %d bytes, %v", len(got), err)
-			}
-			if !tc.whole && err == nil {
-				t.Errorf("a broken result looks whole: %d bytes", len(got))
-			}
-			if tc.status != 200 && !bytes.Contains(got, []byte(`"code"`)) {
-				t.Errorf("got %s", got)
-			}
-			srv.Close()
-			if !b.closed {
-				t.Error("the result's stream was not closed")
-			}
-		})
-	}
 }
 
 func TestLogs(t *testing.T) {
@@ -405,33 +212,6 @@ func TestLogs(t *testing.T) {
 	}
 }
 
-// Requests that come before the last one is answered are answered in order.
-func TestPipelining(t *testing.T) {
-	f := newFixture()
-	srv := f.serve(t)
-	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	const n = 20
-	for i := range n {
-		body := fmt.Sprintf(`{"tool_args":{"i":%d}}`, i)
-		fmt.Fprintf(conn, "POST /call HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-	}
-	r := bufio.NewReader(conn)
-	for i := range n {
-		resp, err := http.ReadResponse(r, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := io.ReadAll(resp.Body)
-		if want := fmt.Sprintf(`{"result":{"name":"echo","arguments":{"i":%d}}}`, i); err != nil || string(got) != want {
-			t.Errorf("got %s, %v; want %s", got, err, want)
-		}
-	}
-}
-
 // The pooled buffers of bodies must never show in another call.
 func TestManyBodiesAtOnce(t *testing.T) {
 	f := newFixture()
@@ -498,4 +278,38 @@ func (s *sink) WriteHeader(int)     {}
 func (s *sink) Write(p []byte) (int, error) {
 	s.n += len(p)
 	return len(p), nil
+}
+
+// A large result is passed on while it comes, and its stream is closed.
+func TestStreamedResults(t *testing.T) {
+	large := `{"content":"` + strings.Repeat("0123456789", 300_000) + `"}`
+	for _, tc := range []struct {
+		name   string
+		text   string
+		err    error
+		status int
+		whole  bool
+	}{
+		{"whole", large, io.EOF, 200, true},
+		{"breaks half way", large[:1_000_000], fleet.ErrReplicaLost, 200, false},
+		{"never begins", "", fleet.ErrReplicaLost, 502, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFixture()
+			b := &breaking{Reader: strings.NewReader(tc.text), err: tc.err}
+			f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
+				return fleet.CallResult{Stream: b, StreamSize: int64(len(large))}, nil
+			}
+			srv := f.serve(t)
+			resp := post(t, srv.URL+"/call", `{"tool_args":{}}`)
+			got, err := io.ReadAll(resp.Body)
+			if whole := err == nil && string(got) == `{"result":`+large+`}`; resp.StatusCode != tc.status || whole != tc.whole || tc.status == 200 && (err == nil) != tc.whole {
+				t.Errorf("got %d, %d bytes, %v", resp.StatusCode, len(got), err)
+			}
+			srv.Close()
+			if !b.closed {
+				t.Error("the result's stream was not closed")
+			}
+		})
+	}
 }

@@ -112,7 +112,10 @@ func (t *table) add(p *path) {
 		t.mux(name).Handle(base, p)
 		t.mux(name).Handle(p.name, p)
 	case !strings.Contains(p.name, "{"):
-		t.literal[p.name], t.literal[p.name+"/"] = p, p
+		t.literal[p.name] = p
+		if p.name != "/" {
+			t.literal[p.name+"/"] = p
+		}
 	default:
 		if strings.HasPrefix(name, "{") {
 			name = ""
