@@ -87,14 +87,15 @@ func bytesText(n int) string {
 
 const preamble = `# Benchmarks
 
-Written by ` + "`make bench`" + `. Machines and their moods differ: read the ratios, not the absolute figures.
+This page is for people who want to know what mcpfleet costs per call. ` + "`make bench`" + ` writes it.
+Machines differ, and so do runs on one machine: compare the ratios, not the absolute figures.
 
 | subject | what it is |
 |---|---|
 | pipe | the stdio server driven directly over its pipes by one client |
-| http | a bare net/http server that sends the body back: the floor of any HTTP service |
+| http | a bare net/http server that returns the body: the minimum cost of any HTTP service |
 | naive | HTTP -> unary gRPC -> pipe with encoding/json at each hop, in three processes |
-| worker | one mcpfleet worker called by gRPC, its replica a plain process |
+| worker | one mcpfleet worker, called over gRPC; its replica is a plain process |
 | mcpfleet | the whole path: HTTP -> controller -> worker -> replica |
 | ...+podman | the same with the replica in a container |
 
