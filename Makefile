@@ -1,4 +1,4 @@
-# Targets for people and for CI, which calls the same ones. `make` alone lists them.
+# Targets for people and for CI. `make` alone lists them.
 
 GO      ?= go
 TOOL    := $(GO) tool -modfile=tools/go.mod
@@ -6,7 +6,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 WORKERS ?= 3
 
-# Containers can be made on Linux by root only; elsewhere the tests that need them skip and say so.
+# Only root on Linux can run containers. Elsewhere the tests that need them skip and say so.
 CAN_CONTAIN := $(shell [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ] && echo yes)
 
 .DEFAULT_GOAL := help
@@ -20,7 +20,7 @@ build: ## build bin/controller, bin/worker, bin/mcpfleet and bin/demo-server, st
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/controller ./cmd/worker ./cmd/mcpfleet ./cmd/demo-server
 
 .PHONY: run
-run: build ## a local cluster with the demo server and 3 workers, until Ctrl-C
+run: build ## run a local cluster with the demo server and 3 workers, until Ctrl-C
 	bin/mcpfleet up --workers $(WORKERS)
 
 .PHONY: host
@@ -30,9 +30,9 @@ ifeq ($(CAN_CONTAIN),yes)
 	deploy/images/build.sh
 endif
 
-# Packages two at a time, and not more on bigger machines: many tests start clusters and containers, and all share one podman.
+# Two packages at a time, also on bigger machines: many tests start clusters and containers, and all share one podman.
 .PHONY: test
-test: host ## every test that can run here, with -race
+test: host ## run every test that can run here, with -race
 ifeq ($(CAN_CONTAIN),yes)
 	CONTAINERS_CONF="$${CONTAINERS_CONF:-$(CURDIR)/deploy/images/containers.conf}" $(GO) test -race -count=1 -p 2 -timeout 20m ./...
 else
@@ -44,7 +44,7 @@ interop: ## compare the fleet with the official TypeScript client over some 35 r
 	$(GO) test -count=1 -timeout 30m -v ./test/interop -servers=all
 
 .PHONY: lint
-lint: ## gofmt, vet, golangci-lint, buf lint, the wire fits the last version, and generated code is up to date
+lint: ## gofmt, vet, golangci-lint, buf lint, a compatible wire format, and generated code up to date
 	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
 		if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
 	$(GO) vet ./...
@@ -59,12 +59,12 @@ generate: ## regenerate internal/fleetpb from proto/ with the tools that tools/g
 	$(TOOL) buf generate
 
 .PHONY: bench
-bench: build ## ratios of the call path against a naive chain; writes docs/BENCHMARKS.md
+bench: build ## measure the call path against a naive chain; writes docs/BENCHMARKS.md
 	CGO_ENABLED=0 $(GO) run ./test/bench -report docs/BENCHMARKS.md
 
 .PHONY: images
-images: host ## the images that tests and the Compose file run, without any registry
+images: host ## build the images that tests and the Compose file run, without any registry
 
 .PHONY: clean
-clean: ## remove what build made
+clean: ## remove what build has built
 	rm -rf bin

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# build.sh makes, without any image registry, the images that mcpfleet's tests and its Compose file need: bases from Debian's
-# packages, a node runtime and unmodified MCP servers from npm's. It can also serve them from Debian's docker-registry. It needs
-# root and what setup-host.sh installs; a second run finds everything in place and takes a second or two.
+# build.sh builds the images that mcpfleet's tests and its Compose file need, without any image registry: base images from Debian's
+# packages, and a node runtime and unmodified MCP servers from npm's. It can also serve them from Debian's docker-registry. It needs
+# root and what setup-host.sh installs. A second run finds everything in place and takes a second or two.
 #
-#   build.sh [all]            every image below, servers in podman, bases in Docker too
-#   build.sh base|go|servers  only these (and what they are made from)
+#   build.sh [all]            every image below; servers in podman, base images in Docker, too
+#   build.sh base|go|servers  only these, and what they are built from
 #   build.sh haproxy          only the load balancer of docker-compose.ha.yml, which all leaves out; it needs apt's network
 #   build.sh registry start   serve the images at 127.0.0.1:PORT, and print how to pull from there
-#   build.sh registry stop    end it
-#   build.sh registry fill    only write the images into the registry's directory, for the Compose service that serves it
+#   build.sh registry stop    stop serving them
+#   build.sh registry fill    only write the images to the registry's directory, for the Compose service that serves it
 #   build.sh list             names of the server images
 #   build.sh clean            remove the images and the cache
 #
@@ -34,7 +34,7 @@ node=localhost/mcpfleet/node:22
 registry=localhost/mcpfleet/registry:2
 haproxy=docker.io/library/haproxy:2.6
 registry_data=$cache/registry
-# The label by which an image tells what it was made from.
+# The label of an image with the digest of its inputs.
 inputs_label=org.mcpfleet.inputs
 
 export CONTAINERS_CONF=${CONTAINERS_CONF:-$here/containers.conf}
@@ -42,28 +42,28 @@ export CONTAINERS_CONF=${CONTAINERS_CONF:-$here/containers.conf}
 say() { echo "images: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# quiet runs a command and shows its output only when it goes wrong.
+# quiet runs a command and shows its output only if it fails.
 quiet() {
   local out
   out=$("$@" 2>&1) || { echo "$out" >&2; die "$1 ${2:-} did not succeed"; }
 }
 
-# digest of files and words: what an image was made from.
+# digest prints a digest of files and words, the inputs of an image.
 digest() { sha256sum | cut -c1-16; }
 
-# current IMAGE INPUTS: is the image here, made from these inputs?
+# current IMAGE INPUTS succeeds if the image exists and was built from these inputs.
 current() {
   [[ $(podman image inspect --format "{{index .Labels \"$inputs_label\"}}" "$1" 2>/dev/null) == "$2" ]]
 }
 
-# wanted ARG: the default that the Compose Dockerfile gives to a base image, as a full name.
+# wanted ARG prints the Compose Dockerfile's default for a base image, as a full name.
 wanted() {
   local ref
   ref=$(sed -n "s/^ARG $1=//p" "$dockerfile" | head -n 1)
   [[ $ref == */*/* ]] && echo "$ref" || echo "docker.io/library/${ref##*/}"
 }
 
-# mirror that this machine's apt uses for Debian itself, in either form of its sources.
+# mirror prints the mirror that this machine's apt uses for Debian itself, from either form of its sources.
 mirror() {
   if [[ -n ${DEBIAN_MIRROR:-} ]]; then echo "$DEBIAN_MIRROR"; return; fi
   # shellcheck disable=SC2016  # these are apt's
@@ -85,7 +85,7 @@ build_base() {
       # shellcheck disable=SC2064  # the name is wanted as it is now
       trap "rm -rf --one-file-system '$root'" EXIT
       quiet debootstrap --variant=minbase "$suite" "$root" "$uri"
-      # As Debian's slim images: no documents, locales or package caches, and no services started by packages.
+      # Like Debian's slim images: no documents, locales or package caches, and packages start no services.
       rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/*.log "$root"/var/log/apt \
         "$root"/usr/share/{doc,man,info,locale,lintian,groff,linda} "${root:?}"/dev/*
       printf 'path-exclude /usr/share/%s/*\n' doc man info locale lintian >"$root/etc/dpkg/dpkg.cfg.d/slim"
@@ -160,7 +160,7 @@ build_servers() {
     dir=$(npm_ci "servers/$name")
     inputs=$({ cat "$here/Containerfile.server" "$dir/.inputs"; declare -f build_servers; echo "$node_inputs"; } | digest)
     current "docker.io/mcp/$name:latest" "$inputs" && continue
-    # The authors' images have the package itself at /app and what it depends on below it; npm put it among the others.
+    # The authors' images have the package itself at /app, and its dependencies below it. npm installs it beside them.
     package=$(echo "$dir"/node_modules/@modelcontextprotocol/server-*)
     app=$(mktemp -d "$cache/app.XXXXXX")
     # shellcheck disable=SC2064  # the name is wanted as it is now
@@ -198,7 +198,7 @@ to_docker() {
   quiet bash -c 'set -o pipefail; podman save --format docker-archive "$0" | docker load' "$image"
 }
 
-# build_haproxy installs Debian's package in a container, which has the machine's way to Debian's mirror as apt has it.
+# build_haproxy installs Debian's package in a container, which uses the mirror of the machine's apt.
 build_haproxy() {
   local inputs name=${haproxy#docker.io/library/}
   inputs=$({ cat "$here/Containerfile.haproxy"; echo "$base_inputs"; } | digest)
@@ -209,7 +209,7 @@ build_haproxy() {
     -t "$name" -f "$here/Containerfile.haproxy" "$here/node"
 }
 
-# prune removes what newer builds have replaced: images of ours that have no name any more.
+# prune removes images that newer builds have replaced, and that have no name any more.
 prune() {
   podman image prune -f --filter "label=$inputs_label" >/dev/null 2>&1 || true
   docker image prune -f --filter "label=$inputs_label" >/dev/null 2>&1 || true
@@ -235,7 +235,7 @@ http: {addr: "$1"}
 YML
 }
 
-# registries_conf HOST:PORT: docker.io/mcp/* comes from there, so that a fleet file need not know of it.
+# registries_conf HOST:PORT prints a configuration that takes docker.io/mcp/* from there, so that fleet files need no change.
 registries_conf() {
   cat <<TOML
 unqualified-search-registries = ["docker.io"]
@@ -250,7 +250,7 @@ insecure = true
 TOML
 }
 
-registry_pid() { # of a live registry of ours, or nothing
+registry_pid() { # prints the pid of our registry if it is alive
   local pid
   pid=$(cat "$cache/registry.pid" 2>/dev/null) || return 0
   if [[ $(cat "/proc/$pid/comm" 2>/dev/null) == docker-registry ]]; then echo "$pid"; fi
@@ -263,7 +263,7 @@ registry_start() { # [read-write]
   local pid=$!
   echo "$pid" >"$cache/registry.pid"
   for _ in $(seq 100); do
-    # Both: another program's registry may hold the port, while ours died of that.
+    # Check both: another program may use the port, and ours may have died of that.
     if ! kill -0 "$pid" 2>/dev/null; then tail -n 5 "$cache/registry.log" >&2; die "docker-registry did not start on port $port"; fi
     if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then return 0; fi
     sleep 0.1
@@ -281,7 +281,7 @@ registry_stop() {
   rm -f "$cache/registry.pid"
 }
 
-# registry_fill pushes every server image over HTTP, as anyone would; what the registry has already is not pushed again.
+# registry_fill pushes every server image over HTTP. Images that the registry has already are skipped.
 registry_fill() {
   local name pushed
   pushed=$(for name in "${servers[@]}"; do podman image inspect --format '{{.Id}}' "docker.io/mcp/$name:latest"; done | digest)
@@ -307,7 +307,7 @@ build_all() {
   build_registry
   all_to_docker
   prune
-  # A container that really runs is the only proof that the machine can run containers.
+  # Only a container that has run proves that the machine can run containers.
   quiet podman run --rm --pull=never --network none docker.io/mcp/everything:latest </dev/null
 }
 
@@ -329,7 +329,7 @@ for tool in podman docker docker-registry debootstrap npm; do
 done
 umask 022
 mkdir -p "$cache"
-# Two runs at once would build the same things into the same places.
+# Two runs at once would build the same images in the same directories.
 exec 9>"$cache/lock"
 flock 9
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# setup-host.sh makes a Debian machine able to run mcpfleet's container tests: it installs podman, runc, a Docker engine with
-# docker-compose, debootstrap, and docker-registry from the machine's own package sources, and starts dockerd when nothing else has.
-# It needs root, may be run any number of times, and does nothing (in about a tenth of a second) when all is there.
+# setup-host.sh prepares a Debian machine for mcpfleet's container tests. It installs podman, runc, a Docker engine with
+# docker-compose, debootstrap, and docker-registry from the machine's own package sources, and starts dockerd if it is not running.
+# It needs root, may be run any number of times, and does nothing (in about a tenth of a second) if everything is in place.
 #
 #   setup-host.sh          install what is missing, start dockerd
 #   setup-host.sh stop     stop the dockerd that this script started, and no other
@@ -14,7 +14,7 @@ log=$state/dockerd.log
 say() { echo "setup-host: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# catatonit is podman's --init; iptables and netavark make its networks; runc, because crun 1.8 refuses some hosts.
+# catatonit is podman's --init. iptables and netavark are for its networks. runc is there because crun 1.8 refuses some hosts.
 packages=(
   podman runc conmon catatonit netavark aardvark-dns iptables fuse-overlayfs uidmap
   docker.io docker-compose docker-registry
@@ -34,7 +34,7 @@ install_packages() {
   say "installing ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq
-  # Services are not started by the packages: docker-registry would listen on every address.
+  # Packages must not start services: docker-registry would listen on every address.
   local policy=/usr/sbin/policy-rc.d
   if [[ ! -e $policy ]]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -46,7 +46,7 @@ install_packages() {
     { tail -n 30 "$state/apt.log" >&2; die "apt-get install did not succeed"; }
 }
 
-# lives NAME PIDFILE tells whether the process that the file names is a NAME, and no zombie.
+# lives NAME PIDFILE succeeds if the process in the file is called NAME and is not a zombie.
 lives() {
   local pid
   [[ -s $2 ]] && pid=$(<"$2") || return 1
@@ -56,8 +56,8 @@ lives() {
 start_dockerd() {
   docker info >/dev/null 2>&1 && return 0
   say "starting dockerd (log: $log)"
-  # A dockerd that was told to end answers no more and is still there for a while; the containerd of one that was killed dies a moment
-  # after it. Their files make a new one refuse to start, or wait for the dead, as long as anybody has the number.
+  # A dockerd that is stopping does not answer, but is still there for a while. The containerd of a killed one dies a moment later.
+  # Their pid files make a new dockerd refuse to start, or wait, as long as a process has that pid.
   for _ in $(seq 120); do lives dockerd /run/docker.pid || break; sleep 0.25; done
   lives dockerd /run/docker.pid && die "dockerd runs as process $(</run/docker.pid) and does not answer"
   rm -f /run/docker.pid
