@@ -1,5 +1,5 @@
-// Package bubble runs synctest bubbles so that the race detector can stand
-// them. It is for tests only.
+// Package bubble runs synctest bubbles in a way that works with the race
+// detector. It is for tests only.
 package bubble
 
 import (
@@ -8,11 +8,11 @@ import (
 	"testing/synctest"
 )
 
-// Test is synctest.Test on one processor. In Go 1.26 all timers of a bubble
-// share one context of the race detector, and two threads that run such timers
-// at the same moment corrupt it: the test binary dies of SIGSEGV, once in ten
-// runs of a simulation (golang/go#78156 looks like it). Races are found all the
-// same, since they are told from the order of events, not from their timing.
+// Test is synctest.Test on one processor. In Go 1.26 all timers of a bubble share
+// one context of the race detector, and two threads that run such timers at the
+// same moment corrupt it. The test binary then dies of SIGSEGV, in about one of
+// ten runs of a simulation (golang/go#78156 may be the same bug). Races are still
+// found: the detector goes by the order of events, not by their timing.
 func Test(t *testing.T, f func(*testing.T)) {
 	t.Helper()
 	before := runtime.GOMAXPROCS(1)

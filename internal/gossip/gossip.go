@@ -1,14 +1,13 @@
-// Package gossip knows who exists: which controllers and workers, at which
-// addresses, in which life. It is the only importer of memberlist.
+// Package gossip finds the controllers and workers of the cluster: their
+// addresses and their lives. It is the only importer of memberlist.
 //
-// It promises that every process that can be reached from one of its join
-// addresses is found and found again, however often either side restarts or
-// the network parts, and that a process that was killed is missed within a few
-// seconds. It is a hint, not the truth: whether a worker can be used is for its
-// gRPC connection to say.
+// A process that can be reached from one of the join addresses is found, and
+// found again after restarts and partitions. A killed process disappears within
+// a few seconds. Gossip is a hint: the gRPC connection to a worker decides whether
+// it can be used.
 //
-// New binds and starts memberlist's own goroutines; Run joins, and stops them
-// all when its context ends. Every other method may be called at any time.
+// New binds and starts memberlist's own goroutines. Run joins, and stops them all
+// when its context ends. All other methods may be called at any time.
 package gossip
 
 import (
@@ -30,28 +29,29 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/notice"
 )
 
-// Config says who this process is and whom it joins.
+// Config is the configuration of a Ring.
 type Config struct {
-	// Member is what the others shall know. Gossip is filled in by New, and
-	// Started, when zero, is now.
+	// Member describes this process to the others. New sets Gossip, and sets
+	// Started to now if it is zero.
 	Member fleet.Member
-	// Bind is the host:port to listen on, TCP and UDP; port 0 takes a free one.
+	// Bind is the host:port to listen on, for TCP and UDP. Port 0 means any free
+	// one.
 	Bind string
-	// Advertise is the host or host:port where others reach us; "" is what is
-	// bound, and the host's private address when that is 0.0.0.0.
+	// Advertise is the host or host:port where others reach us. "" means the
+	// bound address, or the host's private address if that is 0.0.0.0.
 	Advertise string
-	// Join are host:port addresses to join, tried for ever; names are looked
-	// up again each time, and all their addresses are tried.
+	// Join lists host:port addresses to join. They are tried for ever, and names
+	// are looked up again each time. All addresses of a name are tried.
 	Join []string
-	// PeersFile remembers the addresses of other members across restarts; ""
-	// remembers them in memory only.
+	// PeersFile keeps the addresses of other members across restarts. "" keeps
+	// them in memory only.
 	PeersFile string
 	Log       *slog.Logger
 }
 
-// Timing. A killed process is missed after a probe round (as many intervals as
-// there are members, at most a few seconds for tens of nodes), one timeout and
-// the suspicion: 1.5 s, or up to 4.5 s while nobody else confirms it.
+// Timing. A killed process is declared dead after a probe round, one timeout and
+// the suspicion. A round takes one interval per member, a few seconds for tens of
+// nodes. The suspicion takes 1.5 s, or up to 4.5 s while nobody else confirms it.
 const (
 	probeInterval     = 500 * time.Millisecond
 	probeTimeout      = 250 * time.Millisecond
@@ -62,8 +62,8 @@ const (
 	updateTimeout     = time.Second
 	minRetry          = 100 * time.Millisecond // while alone
 	maxRetry          = 3 * time.Second
-	rejoinInterval    = 5 * time.Second // in company; memberlist never rejoins by itself
-	goneQuiet         = leaveTimeout    // a member that is gone is not joined: one that left answers so long
+	rejoinInterval    = 5 * time.Second // while not alone; memberlist never rejoins by itself
+	goneQuiet         = leaveTimeout    // a member that has gone is not joined; one that left answers this long
 	resolveTimeout    = 3 * time.Second
 	rememberedPeers   = 64
 	peersTriedAtOnce  = 8
@@ -77,25 +77,25 @@ type Ring struct {
 	list    *memberlist.Memberlist
 	log     *slog.Logger
 	join    []string
-	addr    string // what others reach us at
+	addr    string // where others reach us
 	self    string // our name in the ring
 	changed chan struct{}
-	wake    chan struct{} // same as changed, for Run itself
-	board   notice.Board  // same, for any number
+	wake    chan struct{} // the same for Run
+	board   notice.Board  // the same for any number of receivers
 	closed  chan struct{}
 	stop    func() // shuts memberlist down, once
-	hangUp  func() // ends the connections to others, and all that come
+	hangUp  func() // ends connections to others, also those made later
 	meta    metaDelegate
 
-	telling sync.Mutex   // one Update at a time
-	member  fleet.Member // as last told
-	mu      sync.Mutex
-	members map[string]fleet.Member // by name in the ring
-	gone    map[string]time.Time    // when members left or died, by address
-	peers   *peers
+	updating sync.Mutex   // one Update at a time
+	member   fleet.Member // as last published
+	mu       sync.Mutex
+	members  map[string]fleet.Member // by name in the ring
+	gone     map[string]time.Time    // when members left or died, by address
+	peers    *peers
 }
 
-// New binds cfg.Bind and starts to answer others; Run joins them.
+// New binds cfg.Bind and starts to answer others. Run joins them.
 func New(cfg Config) (*Ring, error) {
 	log := cfg.Log.With("component", "gossip")
 	member := cfg.Member
@@ -113,7 +113,7 @@ func New(cfg Config) (*Ring, error) {
 	}
 	remembered, err := loadPeers(cfg.PeersFile)
 	if err != nil {
-		log.Warn("remembered peers cannot be used", "file", cfg.PeersFile, "error", err)
+		log.Warn("remembered peers ignored", "file", cfg.PeersFile, "err", err)
 	}
 	mc, err := listConfig(cfg)
 	if err != nil {
@@ -148,14 +148,15 @@ func New(cfg Config) (*Ring, error) {
 		close(r.closed)
 		r.hangUp()
 		if err := r.list.Shutdown(); err != nil {
-			log.Warn("gossip did not shut down cleanly", "error", err)
+			log.Warn("gossip did not shut down cleanly", "err", err)
 		}
 		ll.mute()
 	})
 	return r, nil
 }
 
-// listConfig is memberlist's configuration without what ties it to a Ring.
+// listConfig returns the part of memberlist's configuration that does not depend on
+// the Ring.
 func listConfig(cfg Config) (*memberlist.Config, error) {
 	mc := memberlist.DefaultLANConfig()
 	host, port, err := splitHostPort(cfg.Bind)
@@ -186,19 +187,19 @@ func listConfig(cfg Config) (*memberlist.Config, error) {
 	return mc, nil
 }
 
-// Addr is the host:port where others reach this ring.
+// Addr returns the host:port where others reach this process.
 func (r *Ring) Addr() string { return r.addr }
 
-// Changed is sent to, without blocking, whenever Members may have changed:
-// look again. One receiver.
+// Changed returns a channel that receives a value when Members may have changed.
+// It serves one receiver.
 func (r *Ring) Changed() <-chan struct{} { return r.changed }
 
-// Subscribe tells any number of receivers when Members may have changed.
+// Subscribe is Changed for any number of receivers.
 func (r *Ring) Subscribe() (look <-chan struct{}, cancel func()) { return r.board.Subscribe() }
 
-// Members returns all that are thought alive, this process included, ordered
-// by node name. A node that was killed and came back may be there in two
-// lives for a few seconds: the newer one comes first, and it wins.
+// Members returns the members that are believed alive, with this process, ordered
+// by node name. A node that was killed and has come back may have two lives for a
+// few seconds. The newer one comes first.
 func (r *Ring) Members() []fleet.Member {
 	r.mu.Lock()
 	all := slices.Collect(maps.Values(r.members))
@@ -209,12 +210,12 @@ func (r *Ring) Members() []fleet.Member {
 	return all
 }
 
-// Update changes what the others know of this process, all but its name, and
-// tells them. It returns when memberlist has taken it in; others hear of it in
-// gossip's own time.
+// Update changes how this process is described to the others. Its node, life and
+// role stay. Update returns when memberlist has the change. It reaches the others
+// later.
 func (r *Ring) Update(change func(*fleet.Member)) error {
-	r.telling.Lock()
-	defer r.telling.Unlock()
+	r.updating.Lock()
+	defer r.updating.Unlock()
 	next := r.member
 	change(&next)
 	next.Node, next.Life, next.Role = r.member.Node, r.member.Life, r.member.Role
@@ -227,20 +228,20 @@ func (r *Ring) Update(change func(*fleet.Member)) error {
 	}
 	r.member = next
 	r.meta.meta.Store(&meta)
-	// A ring of one has nobody to hear it, and memberlist says so after the
-	// timeout.
+	// In a ring of one nobody receives it, and memberlist returns an error after
+	// the timeout.
 	if err := r.list.UpdateNode(updateTimeout); err != nil {
-		r.log.Debug("nobody has confirmed what changed about this member yet", "error", err)
+		r.log.Debug("change of this member not confirmed yet", "err", err)
 	}
 	return nil
 }
 
-// Close drops out of the ring without a word, as a killed process would, and
-// makes Run return. It is for a Ring that never ran, and for tests.
+// Close leaves the ring without notice, as a killed process would, and makes Run
+// return. It is for a Ring that never ran, and for tests.
 func (r *Ring) Close() { r.stop() }
 
-// note wakes whoever looks at the members.
-func (r *Ring) note() {
+// notify wakes all receivers of changes.
+func (r *Ring) notify() {
 	for _, c := range []chan struct{}{r.changed, r.wake} {
 		select {
 		case c <- struct{}{}:
@@ -250,14 +251,14 @@ func (r *Ring) note() {
 	r.board.Post()
 }
 
-// events is memberlist's view of a Ring. Its methods run in memberlist's
-// receive path, under its lock: they copy, note and return.
+// events receives memberlist's events for a Ring. Its methods run in memberlist's
+// receive path, under its lock, so they only copy and notify.
 type events Ring
 
 func (e *events) NotifyJoin(n *memberlist.Node) {
 	m, err := decodeMember(n.Name, n.Meta)
 	if err != nil {
-		e.log.Warn("a stranger in the ring is ignored", "name", n.Name, "address", n.Address(), "error", err)
+		e.log.Warn("unknown kind of member ignored", "name", n.Name, "address", n.Address(), "err", err)
 		return
 	}
 	m.Gossip = n.Address()
@@ -268,7 +269,7 @@ func (e *events) NotifyJoin(n *memberlist.Node) {
 		e.peers.seen(m.Gossip, time.Now())
 	}
 	e.mu.Unlock()
-	(*Ring)(e).note()
+	(*Ring)(e).notify()
 }
 
 func (e *events) NotifyUpdate(n *memberlist.Node) { e.NotifyJoin(n) }
@@ -279,13 +280,13 @@ func (e *events) NotifyLeave(n *memberlist.Node) {
 		e.peers.seen(m.Gossip, time.Now())
 	}
 	delete(e.members, n.Name)
-	e.gone[n.Address()] = time.Now() // memberlist does not tell which
+	e.gone[n.Address()] = time.Now() // whether it left or died, which memberlist does not report
 	e.mu.Unlock()
-	(*Ring)(e).note()
+	(*Ring)(e).notify()
 }
 
-// resolveOne returns one IP address for a host; IPv4 is preferred, as
-// memberlist's default binding is.
+// resolveOne returns one IP address of a host. It prefers IPv4, like memberlist's
+// default binding.
 func resolveOne(host string) (string, error) {
 	if ip := net.ParseIP(host); ip != nil {
 		return ip.String(), nil

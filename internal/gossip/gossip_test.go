@@ -57,8 +57,7 @@ func joining(addrs ...string) func(*Config) {
 	return func(c *Config) { c.Join = addrs }
 }
 
-// await waits until the ring's members are the wanted node/life names, in
-// order, looking again when the ring says so.
+// await waits until the ring's members are the wanted node/life names, in order.
 func await(t *testing.T, r *Ring, within time.Duration, want ...string) {
 	t.Helper()
 	var got []string
@@ -107,7 +106,7 @@ func TestJoinKillReturn(t *testing.T) {
 	await(t, b, 10*time.Second, "a/1", "b/1", "c/2")
 }
 
-// lines is a log that is read while it is written.
+// lines is a log that may be read while it is written.
 type lines struct {
 	mu  sync.Mutex
 	all strings.Builder
@@ -132,14 +131,14 @@ func TestLeave(t *testing.T) {
 	await(t, a, 10*time.Second, "a/1", "b/1")
 	await(t, b, 10*time.Second, "a/1", "b/1")
 	stopB()
-	// Sooner than a probe and a suspicion could tell.
+	// This is sooner than a probe and a suspicion could find out.
 	await(t, a, time.Second, "a/1")
 	if log := told.String(); strings.Contains(log, "msg=joined") {
 		t.Errorf("a joined b while that left:\n%s", log)
 	}
 }
 
-// A join that is not answered holds up no stop.
+// A join that gets no answer does not delay the stop.
 func TestStopWhileJoining(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -220,8 +219,8 @@ func TestJoinAddressNotYetUp(t *testing.T) {
 	await(t, b, 15*time.Second, "a/1", "b/1")
 }
 
-// A controller that returns at another address, with no one to join, is found
-// again because it remembers whom it knew.
+// A controller that returns at another address and has nothing to join is found
+// again, because it remembers its peers.
 func TestPeersFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "peers.json")
 	remembering := func(c *Config) { c.PeersFile = file }
@@ -316,7 +315,7 @@ func TestPeersBounded(t *testing.T) {
 	}
 }
 
-// eventually polls what nothing announces.
+// eventually polls conditions that no event announces.
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
 	var err error
@@ -334,8 +333,8 @@ func eventually(t *testing.T, check func() error) {
 	}
 }
 
-// What a controller tells of itself changes when it comes to belong to a
-// cluster; whoever joins later knows it too.
+// The description of a controller changes when it becomes part of a cluster.
+// Members that join later see the change too.
 func TestUpdate(t *testing.T) {
 	a, _ := startRing(t, "a", "1", func(c *Config) {
 		c.Member.Role, c.Member.Controller, c.Member.Raft = fleet.RoleController, "0123456789abcdef", "127.0.0.1:7000"

@@ -10,11 +10,12 @@ import (
 	"time"
 )
 
-// Run joins and keeps joined until ctx ends, then leaves, within a bound, and
-// stops everything. It returns nil then, and also after Close.
+// Run joins, and joins again whenever members are missing, until ctx ends. Then it
+// leaves and stops everything, within leaveTimeout. It returns nil, also after
+// Close.
 func (r *Ring) Run(ctx context.Context) error {
 	defer r.stop()
-	defer context.AfterFunc(ctx, r.hangUp)() // a join under way would be waited for
+	defer context.AfterFunc(ctx, r.hangUp)() // ends joins under way
 	retry := minRetry
 	tick := time.NewTimer(0)
 	defer tick.Stop()
@@ -35,9 +36,9 @@ func (r *Ring) Run(ctx context.Context) error {
 			}
 			alone = !alone
 			if !alone {
-				continue // the tick that is set may find us in company: harmless
+				continue // the next tick joins once more, which is harmless
 			}
-			retry = minRetry // just lost everyone: look for them at once
+			retry = minRetry // all others are gone: join again at once
 		case <-tick.C:
 			r.joinMissing(ctx)
 			alone = r.alone()
@@ -50,10 +51,9 @@ func (r *Ring) Run(ctx context.Context) error {
 	}
 }
 
-// saver starts the goroutine that writes the peers down, apart from Run, which
-// must go on when the disk does not answer. The first function that it returns
-// has them written; the second ends the goroutine, and waits for it unless the
-// disk hangs.
+// saver starts a goroutine that saves the peers, so that Run goes on when the
+// disk hangs. save makes it save them. end ends it and waits for it, at most a
+// second.
 func (r *Ring) saver() (save, end func()) {
 	look, done := make(chan struct{}, 1), make(chan struct{})
 	go func() {
@@ -65,7 +65,7 @@ func (r *Ring) saver() (save, end func()) {
 	save = func() {
 		select {
 		case look <- struct{}{}:
-		default: // it looks soon
+		default: // one is due already
 		}
 	}
 	end = func() {
@@ -78,7 +78,7 @@ func (r *Ring) saver() (save, end func()) {
 	return save, end
 }
 
-// leave says goodbye, unless the ring was closed already.
+// leave leaves the ring in order, unless the ring is closed.
 func (r *Ring) leave() {
 	select {
 	case <-r.closed:
@@ -86,7 +86,7 @@ func (r *Ring) leave() {
 	default:
 	}
 	if err := r.list.Leave(leaveTimeout); err != nil {
-		r.log.Info("left the ring unheard", "error", err)
+		r.log.Info("left the ring without confirmation", "err", err)
 	}
 }
 
@@ -96,9 +96,9 @@ func (r *Ring) alone() bool {
 	return len(r.members) <= 1
 }
 
-// joinMissing tries every join address, and some remembered peers, that are
-// not the address of a member: all at once, since an address that swallows
-// packets takes its whole timeout.
+// joinMissing joins every join address, and some remembered peers, that are not
+// the address of a member. It joins all at once, because an address that drops
+// packets takes the whole timeout.
 func (r *Ring) joinMissing(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, addr := range r.missing(ctx, time.Now()) {
@@ -107,7 +107,7 @@ func (r *Ring) joinMissing(ctx context.Context) {
 				return
 			}
 			if _, err := r.list.Join([]string{addr}); err != nil {
-				r.log.Debug("cannot join yet", "address", addr, "error", err)
+				r.log.Debug("join failed", "address", addr, "err", err)
 				return
 			}
 			r.log.Info("joined", "address", addr)
@@ -116,9 +116,8 @@ func (r *Ring) joinMissing(ctx context.Context) {
 	wg.Wait()
 }
 
-// missing lists the addresses to join: ip:port, each once. A member that has
-// just gone may have left in order, and answer while it ends: it is not joined
-// then.
+// missing returns the addresses to join, as ip:port. It leaves out members that
+// have just gone: one that left in order still answers while it ends.
 func (r *Ring) missing(ctx context.Context, now time.Time) []string {
 	var wanted []string
 	for _, a := range r.join {
@@ -145,7 +144,7 @@ func (r *Ring) missing(ctx context.Context, now time.Time) []string {
 	return out
 }
 
-// resolve returns every ip:port a join address stands for now.
+// resolve returns every ip:port that a join address stands for now.
 func (r *Ring) resolve(ctx context.Context, addr string) []string {
 	host, port, err := splitHostPort(addr)
 	if err != nil {
@@ -155,7 +154,7 @@ func (r *Ring) resolve(ctx context.Context, addr string) []string {
 	defer cancel()
 	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		r.log.Debug("cannot look up a join address yet", "address", addr, "error", err)
+		r.log.Debug("look-up of a join address failed", "address", addr, "err", err)
 		return nil
 	}
 	out := make([]string, len(ips))
@@ -176,6 +175,6 @@ func (r *Ring) savePeers() {
 	save := r.peers.snapshot(now)
 	r.mu.Unlock()
 	if err := save(); err != nil {
-		r.log.Warn("peers cannot be remembered", "error", err)
+		r.log.Warn("peers not saved", "err", err)
 	}
 }

@@ -8,27 +8,27 @@ import (
 	"sync"
 )
 
-// listLog routes memberlist's lines to slog until it is muted: memberlist's
-// shutdown does not wait for a probe that is under way, and nobody should hear
-// of that one's end. Its errors become warnings: in a ring whose members come
-// and go they are the network's weather, and none asks for anything to be done.
+// listLog passes memberlist's lines on to slog until it is muted. It is muted at
+// shutdown, because memberlist does not wait for a probe under way, whose failure
+// should not be logged. Errors become warnings: in a ring whose members come and
+// go they are normal, and nobody has to act on them.
 type listLog struct {
 	log *slog.Logger
 
-	mu    sync.Mutex // package log holds one of its own around Write in any case
+	mu    sync.Mutex // costs nothing: package log locks around Write anyway
 	muted bool
 }
 
 func (w *listLog) logger() *log.Logger { return log.New(w, "", 0) }
 
-// mute returns once no line is being written, and none will be.
+// mute drops all later lines. It waits for a line that is being written.
 func (w *listLog) mute() {
 	w.mu.Lock()
 	w.muted = true
 	w.mu.Unlock()
 }
 
-// Write takes one line, as package log promises.
+// Write implements io.Writer. Package log calls it once per line.
 func (w *listLog) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

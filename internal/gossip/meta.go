@@ -13,8 +13,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// meta is what a member tells of itself besides its name. Its keys are short
-// because memberlist gives it 512 bytes, and panics past them.
+// meta describes a member besides its name. Its keys are short because memberlist
+// allows 512 bytes, and panics beyond that.
 type meta struct {
 	Role    fleet.Role `json:"r"`
 	GRPC    string     `json:"g,omitempty"`
@@ -30,7 +30,7 @@ type meta struct {
 	Version    string             `json:"v,omitempty"`
 }
 
-// ringName is a member's name in the ring. The life is part of it because
+// ringName returns a member's name in the ring. The life is part of it because
 // memberlist refuses a name that it knows at another address.
 func ringName(m fleet.Member) string { return string(m.Node) + "/" + string(m.Life) }
 
@@ -51,7 +51,7 @@ func encodeMeta(m fleet.Member) ([]byte, error) {
 		return nil, err
 	}
 	if len(b) > memberlist.MetaMaxSize {
-		return nil, fmt.Errorf("what node %s says of itself is %d bytes long, %d are allowed: use shorter addresses (grpc %q, http %q, raft %q)",
+		return nil, fmt.Errorf("description of node %s is %d bytes long, %d are allowed: use shorter addresses (grpc %q, http %q, raft %q)",
 			m.Node, len(b), memberlist.MetaMaxSize, m.GRPC, m.HTTP, m.Raft)
 	}
 	return b, nil
@@ -64,7 +64,7 @@ func decodeMember(name string, b []byte) (fleet.Member, error) {
 	}
 	var d meta
 	if err := json.Unmarshal(b, &d); err != nil {
-		return fleet.Member{}, fmt.Errorf("decode what it says of itself: %w", err)
+		return fleet.Member{}, fmt.Errorf("decode description: %w", err)
 	}
 	return fleet.Member{
 		Node: fleet.NodeID(name[:i]), Life: fleet.LifeID(name[i+1:]), Role: d.Role,
@@ -73,7 +73,7 @@ func decodeMember(name string, b []byte) (fleet.Member, error) {
 	}, nil
 }
 
-// metaDelegate gives memberlist our meta and wants nothing else from it.
+// metaDelegate gives memberlist our meta, and uses nothing else of Delegate.
 type metaDelegate struct{ meta atomic.Pointer[[]byte] }
 
 func (d *metaDelegate) NodeMeta(int) []byte           { return *d.meta.Load() }

@@ -14,16 +14,16 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/datadir"
 )
 
-// peers remembers the addresses of members, also of those that are gone: after
-// a partition both sides think the other dead, and somebody has to ask again.
-// Its owner guards it.
+// peers remembers the addresses of members, including those that are gone: after
+// a partition each side believes the other dead, and one has to ask again. Its
+// owner guards it.
 type peers struct {
 	file string
 	last map[string]time.Time // when each was last known to be a member
 }
 
-// loadPeers reads the file. Whatever is wrong with it, the peers returned can
-// be used.
+// loadPeers reads the file. The returned peers can be used even if there is an
+// error.
 func loadPeers(file string) (*peers, error) {
 	p := &peers{file: file, last: make(map[string]time.Time)}
 	if file == "" {
@@ -50,16 +50,16 @@ func loadPeers(file string) (*peers, error) {
 
 func (p *peers) seen(addr string, now time.Time) { p.last[addr] = now }
 
-// some returns up to n addresses, at random, so that many dead ones cannot
-// hide a living one for long.
+// some returns up to n random addresses, so that many dead ones cannot hide a
+// living one for long.
 func (p *peers) some(n int) []string {
 	all := slices.Sorted(maps.Keys(p.last))
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all[:min(n, len(all))]
 }
 
-// snapshot forgets what is too old or too much, and returns what writes the
-// rest to the file, to be called without the owner's lock.
+// snapshot forgets addresses that are too old or too many. It returns a function
+// that saves the rest, to be called without the owner's lock.
 func (p *peers) snapshot(now time.Time) func() error {
 	maps.DeleteFunc(p.last, func(_ string, t time.Time) bool { return now.Sub(t) > forgetPeersAfter })
 	if extra := len(p.last) - rememberedPeers; extra > 0 {

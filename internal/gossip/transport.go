@@ -10,18 +10,19 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// transport is memberlist's own, but for connections to others. Those end when
-// the ring does: memberlist would wait out a member whose machine is gone.
+// transport is memberlist's transport with connections that end when the ring
+// does. Without it memberlist would wait for the timeout of a member whose machine
+// is gone.
 type transport struct {
 	*memberlist.NetTransport
 	dial func(address string, timeout time.Duration) (net.Conn, error)
 }
 
-// bindTries is how often a port is looked for that is free for TCP and UDP.
+// bindTries is how many ports are tried to find one that is free for TCP and UDP.
 const bindTries = 10
 
-// newTransport binds what mc says, and tells mc the port where that is 0. The
-// end of ctx ends its connections.
+// newTransport binds the address of mc, and sets the port in mc if it is 0. Its
+// connections end when ctx does.
 func newTransport(ctx context.Context, mc *memberlist.Config, l *log.Logger) (*transport, error) {
 	tries := 1
 	if mc.BindPort == 0 {
@@ -60,7 +61,7 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 	return t.dial(a.Addr, timeout)
 }
 
-// conn is a connection that something else may close.
+// conn is a connection that is closed when a context ends.
 type conn struct {
 	net.Conn
 	forget func() bool

@@ -1,5 +1,5 @@
-// Package nearest finds what somebody may have meant by a name that does not
-// exist. It is pure, and its functions may be called at any time.
+// Package nearest suggests names for a mistyped one. It is pure, and its
+// functions may be called at any time.
 package nearest
 
 import (
@@ -9,13 +9,14 @@ import (
 	"strings"
 )
 
-// MaxName is how long a name may be to be looked for: names come from callers.
+// MaxName is the length of the longest name that is compared. Callers choose names,
+// and long ones would cost too much.
 const MaxName = 128
 
-// maxNames is how many names a hint proposes.
+// maxNames is how many names a hint suggests.
 const maxNames = 3
 
-// Find returns the indices of the names that are near a word, the nearest
+// Find returns the indices of the names that are similar to word, the nearest
 // first.
 func Find(word string, names []string) []int {
 	type near struct{ index, rank int }
@@ -42,9 +43,9 @@ func Find(word string, names []string) []int {
 	return best
 }
 
-// Hint proposes the names nearest to a word, as the end of a sentence, or
-// returns "". It compares with names and shows the string at the same index of
-// shown; nil shown means names.
+// Hint returns a suggestion of the names nearest to word, as the end of a
+// sentence, or "" if no name is similar. It compares word with names, and shows
+// the strings at the same indices of shown; nil shown means names.
 func Hint(word string, names, shown []string) string {
 	if shown == nil {
 		shown = names
@@ -61,7 +62,7 @@ func Hint(word string, names, shown []string) string {
 	return "; did you mean " + Or(best) + "?"
 }
 
-// Or lists names as alternatives.
+// Or returns names as a list of alternatives.
 func Or(names []string) string {
 	quoted := make([]string, len(names))
 	for i, n := range names {
@@ -74,8 +75,9 @@ func Or(names []string) string {
 	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
 }
 
-// distance counts the letters to add, drop, change or swap with their
-// neighbour to make b of a. Beyond limit any larger number will do.
+// distance returns how many letters to add, drop, change or swap with their
+// neighbour to turn a into b. It may return any number above limit if the
+// distance is above limit.
 func distance(a, b string, limit int) int {
 	x, y := []rune(a), []rune(b)
 	if d := len(x) - len(y); d > limit || -d > limit {

@@ -12,8 +12,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// The labels of a container; the annotations of the same names reach the
-// runtime's state, where no label is.
+// The labels of a container. Some are set as annotations too, because the OCI
+// runtime keeps annotations in its state and labels nowhere.
 const (
 	labelCluster  = "mcpfleet.cluster"
 	labelNode     = "mcpfleet.node"
@@ -23,14 +23,14 @@ const (
 	labelOwner    = "mcpfleet.owner"
 )
 
-// creation is a podman run in the making.
+// creation is the command of one podman run.
 type creation struct {
 	args    []string // after "run"
-	env     []string // for the client's environment: values of -e NAME
-	envFile []byte   // lines for --env-file, nil for none
+	env     []string // of the client, for its --env=NAME
+	envFile []byte   // content of the --env-file; nil: there is no such file
 }
 
-// containerName is the name of a replica's container.
+// containerName returns the name of a replica's container.
 func containerName(l fleet.Launch) string {
 	return "mcpfleet-" + nameable(string(l.Cluster)) + "-" + nameable(string(l.Node)) + "-" + nameable(string(l.Replica))
 }
@@ -48,12 +48,12 @@ func nameable(s string) string {
 	}, s)
 }
 
-// leastCPUs is the smallest share of the CPUs that Linux can limit to. Less can
-// be reserved.
+// leastCPUs is the smallest CPU limit that Linux accepts. A replica may reserve
+// less.
 const leastCPUs = 0.01
 
-// create turns a launch into podman's words. Values are always given as
-// --option=value, so that none can become an option of its own.
+// create returns the podman command of a launch. Values are always written as
+// --option=value, so that no value is taken for an option.
 func (r *Runtime) create(l fleet.Launch, rec record, rootfs string) (creation, error) {
 	t := l.Template
 	var c creation
@@ -85,13 +85,13 @@ func (r *Runtime) create(l fleet.Launch, rec record, rootfs string) (creation, e
 	add("annotation", labelNode+"="+string(l.Node))
 	add("annotation", labelOwner+"="+r.owner.String())
 
-	add("pull", "never") // done before, cancellably
+	add("pull", "never") // ensure has pulled it, in a way that can be cancelled
 	add("http-proxy", "false")
-	c.args = append(c.args, "--no-healthcheck") // pings are ours
+	c.args = append(c.args, "--no-healthcheck") // we ping the server instead
 	if r.mode.init {
 		c.args = append(c.args, "--init")
 	}
-	if !slices.Contains(t.CapAdd, "ALL") { // podman refuses both
+	if !slices.Contains(t.CapAdd, "ALL") { // podman refuses the combination
 		add("cap-drop", "all")
 	}
 	for _, name := range t.CapAdd {
@@ -101,7 +101,7 @@ func (r *Runtime) create(l fleet.Launch, rec record, rootfs string) (creation, e
 		add("security-opt", "no-new-privileges")
 	}
 	if t.Resources.Memory > 0 {
-		// Equal: swap would let a replica use twice its memory.
+		// Equal limits allow no swap, with which a replica could use twice its memory.
 		bytes := strconv.FormatInt(t.Resources.Memory, 10) + "b"
 		add("memory", bytes)
 		add("memory-swap", bytes)
@@ -163,7 +163,8 @@ func (r *Runtime) create(l fleet.Launch, rec record, rootfs string) (creation, e
 	return c, nil
 }
 
-// checkImage refuses what podman would not read as an image's name.
+// checkImage returns an error unless podman would read the template's image as
+// the name of an image.
 func checkImage(t *fleet.Template) error {
 	switch {
 	case t.Image == "" && len(t.Command) > 0:
@@ -177,8 +178,9 @@ func checkImage(t *fleet.Template) error {
 	return nil
 }
 
-// mountArg writes a mount. A source without a slash is a volume's name: podman
-// makes the volume where it is not there yet, and nothing here removes it.
+// mountArg returns a mount as an argument of podman. A source without a slash
+// names a volume. Podman makes a missing volume, and this package never removes
+// one.
 func mountArg(m fleet.Mount) (string, error) {
 	if err := m.Check(); err != nil {
 		return "", fmt.Errorf("mount %s on %s: %w", m.Source, m.Target, err)
@@ -197,9 +199,10 @@ func mountArg(m fleet.Mount) (string, error) {
 	return arg, nil
 }
 
-// setEnv hands over the server's env. Values are secrets, so they go through
-// the client's environment (-e NAME), never its command line; names that
-// podman itself would act on go through a file that is deleted at once.
+// setEnv passes on the server's env. Values are secrets, so they never appear on
+// the command line: they go through the client's environment (--env=NAME).
+// Variables that podman itself would act on go through a file, which is deleted
+// as soon as the client has ended.
 func (c *creation) setEnv(env map[string]string, rec record) error {
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		value := env[name]

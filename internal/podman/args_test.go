@@ -70,7 +70,7 @@ func TestCreateLeavesOutWhatIsNotAsked(t *testing.T) {
 	}
 }
 
-// Podman refuses to drop all capabilities and to add all.
+// Podman refuses to drop all capabilities and add all at once.
 func TestAllCapabilities(t *testing.T) {
 	r, l := plain()
 	l.Template.CapAdd = []string{"ALL"}
@@ -80,7 +80,7 @@ func TestAllCapabilities(t *testing.T) {
 	}
 }
 
-// What a fleet file may say of a server, its container can be given.
+// Every option that a fleet file may set can be passed to podman.
 func FuzzCreateTakesWhatFleetfileAccepts(f *testing.F) {
 	for _, seed := range []string{
 		`{"image": "x", "mounts": ["notes:/data", "/a:/b:ro,z", {"source": "v", "target": "/c", "selinux": "Z"}]}`,
@@ -108,7 +108,7 @@ func FuzzCreateTakesWhatFleetfileAccepts(f *testing.F) {
 	})
 }
 
-// Podman refuses quotas under a millisecond; less can be reserved.
+// Podman refuses quotas under a millisecond. A replica may reserve less.
 func TestLeastCPUs(t *testing.T) {
 	r, l := plain()
 	l.Template.Resources.CPUs = 0.0001
@@ -179,7 +179,7 @@ func TestHints(t *testing.T) {
 		{"su: cannot set groups: Operation not permitted", 1, "cap_add"},
 		{"error: failed switching to \"node\": operation not permitted", 1, "cap_add"},
 		{"crun: executable file `x` not found in $PATH", 127, "no such command"},
-		{"ERROR (catatonit:6): failed to exec pid1: No such file or directory", 1, "no such command: see entrypoint and args; or it is a script with Windows line endings"},
+		{"ERROR (catatonit:6): failed to exec pid1: No such file or directory", 1, "no such command: see entrypoint and args; it may also be a script with Windows line endings"},
 		{"ERROR (catatonit:6): failed to exec pid1: Permission denied", 1, "cannot be run"},
 		{"permission denied", 126, "not executable"},
 		{"unable to find user node: no matching entries in passwd file", 126, "no such user"},
@@ -210,7 +210,7 @@ func TestHintAtMounts(t *testing.T) {
 		{"EACCES: permission denied, scandir '/data'", nil, "other users' files (perhaps those under /data), as it can with docker run; set cap_add: [DAC_OVERRIDE], or user: to their owner"},
 		{"EACCES: permission denied, scandir '/data'", []string{"DAC_OVERRIDE"}, ""},
 		{"EACCES: permission denied, scandir '/data'", []string{"ALL"}, ""},
-		{"Error: statfs /a: no such file or directory", nil, "the source of a mount is not on this node"},
+		{"Error: statfs /a: no such file or directory", nil, "the source of a mount does not exist on this node"},
 	} {
 		got := hint(&fleet.Template{Mounts: mounts, CapAdd: c.caps}, c.said, 1)
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// slots bounds how many of something run at once.
+// slots bounds how many clients of one sort run at once.
 type slots chan struct{}
 
 func (s slots) take(ctx context.Context) error {
@@ -25,12 +25,12 @@ func (s slots) take(ctx context.Context) error {
 
 func (s slots) free() { <-s }
 
-// clientError is a podman client that did not succeed.
+// clientError is returned when a podman client failed.
 type clientError struct {
 	verb   string // "run", "rm", ...
 	code   int    // exit code, -1 when a signal ended it
 	signal string
-	reason string // podman's own words, cut
+	reason string // podman's message, shortened
 }
 
 func (e *clientError) Error() string {
@@ -44,8 +44,8 @@ func (e *clientError) Error() string {
 	}
 }
 
-// newClientError turns the end of a client into an error; nil when it ended
-// well. stderr is what it said.
+// newClientError returns the error of a client that ended with err and wrote
+// stderr; nil if err is nil.
 func newClientError(verb string, err error, stderr []byte) error {
 	if err == nil {
 		return nil
@@ -61,8 +61,8 @@ func newClientError(verb string, err error, stderr []byte) error {
 	return ce
 }
 
-// command prepares a podman client in a process group of its own: the
-// terminal's Ctrl-C must not reach a starting podman.
+// command returns a podman client that will run in its own process group, so
+// that Ctrl-C in a terminal does not reach a podman that starts a container.
 func (r *Runtime) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, r.bin, args...)
 	cmd.Env = append([]string(nil), r.environ...)
@@ -92,8 +92,8 @@ func (r *Runtime) query(ctx context.Context, verb string, args ...string) ([]byt
 	return stdout.Bytes(), newClientError(verb, err, stderr.Bytes())
 }
 
-// reason cuts podman's stderr to what an operator needs: the lines that begin
-// with "Error:", else the last ones.
+// reason returns the part of podman's stderr that an operator needs: the lines
+// that begin with "Error:", or else the last three.
 func reason(stderr []byte) string {
 	const most = 600
 	var all, errs []string

@@ -25,24 +25,24 @@ type container struct {
 	rec                   record
 	template              *fleet.Template
 	stdin, stdout, stderr *os.File
-	client                <-chan struct{} // end of a relaying client; nil with passthrough
+	client                <-chan struct{} // closed when a relaying client ends; nil with passthrough
 
 	id         string
-	pid        int // of its PID 1, on this host; 0 when unknown
+	pid        int // of the container's PID 1, on this host; 0 if unknown
 	monitorPID int
-	main       proctab.ID // pid's process, zero when it was gone already
+	main       proctab.ID // the process with that pid; zero if it had ended already
 	monitor    proctab.ID
 	oom        proctab.OOMWatch
-	broken     bool // its start was cut off
+	broken     bool // podman was killed while it started the container
 
-	requested, killed atomic.Bool // told to stop; told by KILL
+	requested, killed atomic.Bool // we sent TERM or KILL; we sent KILL
 
 	mu      sync.Mutex
 	exit    *fleet.Exit
 	removal *removal
 }
 
-// started reads what podman left of the start.
+// started reads the files that podman wrote during the start.
 func (c *container) started() {
 	c.id = c.rec.id()
 	c.rec.cid = c.id
@@ -83,8 +83,8 @@ func (c *container) Stderr() io.ReadCloser { return c.stderr }
 // Done implements fleet.Process.
 func (c *container) Done() <-chan struct{} { return c.client }
 
-// Ended implements fleet.Process. It looks at PID 1 itself: podman may take
-// seconds to notice that a container has ended, and to say so.
+// Ended implements fleet.Process. It checks PID 1 itself, because podman may
+// take seconds to notice the end of a container.
 func (c *container) Ended() bool {
 	if c.main.PID != 0 {
 		return !c.main.Alive()
@@ -92,12 +92,12 @@ func (c *container) Ended() bool {
 	if c.pid == 0 {
 		return false
 	}
-	_, there := proctab.Find(c.pid) // it was gone already when it was looked for
+	_, there := proctab.Find(c.pid) // started did not find it
 	return !there
 }
 
-// Signal implements fleet.Process. On this host the signal goes to the
-// container's PID 1 directly, which costs nothing; else podman passes it on.
+// Signal implements fleet.Process. On this host it signals the container's PID 1
+// directly, which is much faster than through podman.
 func (c *container) Signal(ctx context.Context, kill bool) error {
 	c.requested.Store(true)
 	sig, name := syscall.SIGTERM, "TERM"
@@ -117,8 +117,8 @@ func (c *container) Signal(ctx context.Context, kill bool) error {
 	return fmt.Errorf("signal container %s: %w", c.rec.name, err)
 }
 
-// saysOneOf tells whether podman refused in one of these words: it has no
-// exit codes for them.
+// saysOneOf reports whether podman's message has one of these texts. Podman has
+// no exit codes for them.
 func saysOneOf(err error, words ...string) bool {
 	ce := (*clientError)(nil)
 	return errors.As(err, &ce) && slices.ContainsFunc(words, func(w string) bool { return strings.Contains(ce.reason, w) })
@@ -132,7 +132,7 @@ func isNotRunning(err error) bool {
 	return saysOneOf(err, "is not running", "can only kill running containers", "container state improper")
 }
 
-// state is what podman knows of a container.
+// state is podman's state of a container.
 type state struct {
 	Status    string
 	ExitCode  int
@@ -173,20 +173,21 @@ func (c *container) Exit(ctx context.Context) fleet.Exit {
 	return e
 }
 
-// askExit waits for the end of PID 1 by itself and then asks podman how it
-// was. final is false when only ctx ended.
+// askExit waits until PID 1 has ended and then asks podman for its exit. final
+// is false if ctx ended first.
 func (c *container) askExit(ctx context.Context) (e fleet.Exit, final bool) {
 	unknown := func(format string, args ...any) fleet.Exit {
 		return fleet.Exit{Code: -1, Err: fmt.Sprintf(format, args...)}
 	}
 	if c.main.PID != 0 {
 		if err := proctab.WaitGone(ctx, c.main); err != nil {
-			return unknown("its first process still runs: %v", context.Cause(ctx)), false
+			return unknown("its first process is still running: %v", context.Cause(ctx)), false
 		}
 	}
-	oom := c.oom.Killed() // before podman removes the cgroup
+	oom := c.oom.Killed() // podman will remove the cgroup
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		// Looked at first: a monitor that ended just now has told podman all.
+		// Checked before podman is asked: a monitor that ends in between has
+		// written the exit already.
 		monitored := c.monitor.PID == 0 || c.monitor.Alive()
 		s, err := c.r.inspect(ctx, c.rec.name)
 		switch {
@@ -195,8 +196,8 @@ func (c *container) askExit(ctx context.Context) (e fleet.Exit, final bool) {
 		case err != nil && ctx.Err() == nil && isGone(err):
 			return unknown("somebody else removed the container"), true
 		case err == nil && !monitored:
-			// Podman would say "running" for ever.
-			return unknown("conmon, which watches the container for podman, is gone"), true
+			// Podman would report "running" for ever.
+			return unknown("conmon, the container's monitor, is gone"), true
 		}
 		if proctab.Sleep(ctx, wait) != nil {
 			if err == nil {
@@ -207,19 +208,19 @@ func (c *container) askExit(ctx context.Context) (e fleet.Exit, final bool) {
 	}
 }
 
-// exitOf reads podman's exit code, which is 128 + n for signal n.
+// exitOf converts podman's exit code, which is 128 + n for signal n.
 func (c *container) exitOf(s state, oom bool) fleet.Exit {
 	e := fleet.Exit{Code: s.ExitCode, OOM: s.OOMKilled}
 	if sig := syscall.Signal(s.ExitCode - 128); s.ExitCode > 128 && fatal[sig] {
 		e.Code, e.Signal = -1, unix.SignalName(sig)
-		// Podman rarely notices: OOMKilled stays false.
+		// Podman rarely notices, and leaves OOMKilled false.
 		e.OOM = e.OOM || oom && sig == syscall.SIGKILL && !c.killed.Load()
 	}
 	return e
 }
 
-// fatal are the signals that end a process by themselves; other codes above
-// 128 are a program's own.
+// fatal holds the signals that end a process by default. Other codes above 128
+// are a program's own.
 var fatal = map[syscall.Signal]bool{
 	syscall.SIGHUP: true, syscall.SIGINT: true, syscall.SIGQUIT: true, syscall.SIGILL: true, syscall.SIGTRAP: true,
 	syscall.SIGABRT: true, syscall.SIGBUS: true, syscall.SIGFPE: true, syscall.SIGKILL: true, syscall.SIGSEGV: true,

@@ -225,7 +225,7 @@ func TestContainers(t *testing.T) {
 			{func(t *fleet.Template) { t.Image = "localhost/no-such-image:1" }, `localhost/no-such-image:1 is not on this node, and its pull policy is "never"`},
 			{func(t *fleet.Template) { t.Image = "-v" }, `image "-v": must be the name of an image`},
 			{func(t *fleet.Template) { t.Image, t.Command = "", []string{"npx"} }, `command "npx" needs the process runtime`},
-			{func(t *fleet.Template) { t.Mounts = []fleet.Mount{{Source: "/no/such", Target: "/x"}} }, "/no/such: no such file or directory (the source of a mount is not on this node"},
+			{func(t *fleet.Template) { t.Mounts = []fleet.Mount{{Source: "/no/such", Target: "/x"}} }, "/no/such: no such file or directory (the source of a mount does not exist on this node"},
 			{func(t *fleet.Template) { t.Mounts = []fleet.Mount{{Source: "a/b", Target: "/x"}} }, "absolute path, or the name of a volume"},
 			{func(t *fleet.Template) { t.Env = map[string]string{"PATH": "a\nb"} }, "\"PATH\": the value must not contain line breaks"},
 			{func(t *fleet.Template) { t.Env = map[string]string{"A*": "b"} }, `"A*": not a name`},
@@ -248,7 +248,7 @@ func TestContainers(t *testing.T) {
 		l := launchOf(t, r)
 		l.Template.Entrypoint = []string{"/no/such/command"}
 		c, err := r.start(within(t, 20*time.Second), l, "")
-		if err == nil { // with an init the container itself finds out
+		if err == nil { // with an init, the container finds out by itself
 			defer release(t, c)
 			said := readAll(t, c.stderr)
 			e := c.Exit(within(t, 10*time.Second))
@@ -347,8 +347,8 @@ func TestRelayed(t *testing.T) {
 	}
 }
 
-// On a busy machine podman answers late. Whether the container runs is seen all
-// the same, and how it ended is what podman says at last.
+// On a busy machine podman answers late. Ended is right all the same, and Exit
+// returns what podman reports in the end.
 func TestExitWithASlowPodman(t *testing.T) {
 	needPodman(t)
 	podman, err := exec.LookPath("podman")

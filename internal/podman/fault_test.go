@@ -20,8 +20,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/proctab"
 )
 
-// Somebody kills podman's clients, monitors, containers or the worker while
-// containers start. Whatever Start then says, nothing may be left.
+// Podman's clients, monitors or containers are killed while containers start.
+// Nothing may be left, whatever Start returns.
 
 func TestKilledDuringStart(t *testing.T) {
 	r := open(t, nil)
@@ -79,8 +79,8 @@ func TestKilledDuringStart(t *testing.T) {
 	before.mustReturn(t, r)
 }
 
-// killAt kills what find finds, that long after it was first to be found;
-// false when it never was before ended was closed.
+// killAt kills the processes that find returns, a while after it first returned
+// any. It returns false if ended was closed before that.
 func killAt(at time.Duration, ended <-chan struct{}, find func() []proctab.ID) bool {
 	for len(find()) == 0 {
 		select {
@@ -89,7 +89,7 @@ func killAt(at time.Duration, ended <-chan struct{}, find func() []proctab.ID) b
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
-	time.Sleep(at) // the moment of the blow is what is varied
+	time.Sleep(at) // the test varies the moment of the kill
 	ids := find()
 	for _, id := range ids {
 		proctab.Signal(id, syscall.SIGKILL)
@@ -129,8 +129,8 @@ func processes(match func(words []string) bool) []proctab.ID {
 	return ids
 }
 
-// host is what this host shows of one node. Other tests use the same podman
-// at once, so it is what names the node that counts, and what has no name.
+// host is everything on this host that names one node, or that has no name.
+// Other tests use the same podman at the same time.
 type host struct {
 	containers []string // of podman's database and storage
 	processes  []string
@@ -194,7 +194,8 @@ func hostOf(t *testing.T, r *Runtime) host {
 	return h
 }
 
-// mustReturn waits until the host is as it was: others' starts come and go.
+// mustReturn waits until the host is as it was before. Starts of other tests come
+// and go.
 func (h host) mustReturn(t *testing.T, r *Runtime) {
 	t.Helper()
 	ctx := within(t, 15*time.Second)
@@ -223,8 +224,9 @@ func (h host) mustReturn(t *testing.T, r *Runtime) {
 	}
 }
 
-// doomed is the worker of TestSweepAfterKilledWorker: the test binary itself,
-// which opens a runtime, starts a container per line of its stdin, and tells.
+// doomed is the worker that TestSweepAfterKilledWorker kills. It is the test
+// binary itself, which opens a runtime, starts a container for each line of its
+// stdin, and reports it.
 func doomed(dir, node, image string) error {
 	r, err := Open(context.Background(), Config{Node: fleet.NodeID(node), DataDir: dir, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -276,13 +278,14 @@ func TestSweepAfterKilledWorker(t *testing.T) {
 		if _, err := fmt.Fprint(stdin, "\n\n"); err != nil { // two containers
 			t.Fatal(err)
 		}
-		time.Sleep(at) // the moment of the blow is what is varied
+		time.Sleep(at) // the test varies the moment of the kill
 		worker.Process.Kill()
 		worker.Wait()
 		stdin.Close()
 		if i%2 == 1 {
-			// The same data directory, as after a crash; else another worker
-			// of the node finds what is left by labels and markers alone.
+			// With the same data directory, as after a crash. Without it,
+			// another worker of the node finds the containers by labels and
+			// markers alone.
 			sweep(t, nextLife(t, r, dir))
 		} else {
 			sweep(t, r)
@@ -295,8 +298,8 @@ func TestSweepAfterKilledWorker(t *testing.T) {
 	before.mustReturn(t, r)
 }
 
-// nextLife is the runtime of the node's next life with that data directory; it
-// runs podman as r does, without trying again.
+// nextLife returns the runtime of the node's next life with that data directory.
+// It uses podman as r does, without a probe.
 func nextLife(t *testing.T, r *Runtime, dataDir string) *Runtime {
 	t.Helper()
 	owner, err := proctab.NewOwner(dataDir)
@@ -325,7 +328,7 @@ func TestSweepFindsWhatPodmanForgot(t *testing.T) {
 	before := hostOf(t, r)
 	c := startOf(t, r, launchOf(t, r, "deaf"))
 	waitUp(t, c)
-	// What a killed start leaves: no row, no record, but all the rest.
+	// A killed start leaves everything but a row in podman's database and a record.
 	later := nextLife(t, r, filepath.Dir(r.dir))
 	if err := os.RemoveAll(c.rec.dir); err != nil {
 		t.Fatal(err)
@@ -333,14 +336,14 @@ func TestSweepFindsWhatPodmanForgot(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(r.tmpDir(), "pull-1"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// Conmon and its child die with no chance to tell podman; the row goes.
+	// Conmon and its child die before they can report to podman, and the row goes.
 	for _, id := range append([]proctab.ID{c.monitor}, c.main) {
 		if err := proctab.Signal(id, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := r.podmanRemove(t.Context(), c.rec.name); err != nil {
-		t.Log(err) // it may not have understood yet
+		t.Log(err) // podman may not have noticed yet
 	}
 	if len(stateDirs(c.id)) == 0 {
 		t.Log("podman removed the runtime's state itself")

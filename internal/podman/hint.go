@@ -7,8 +7,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// hint says what may help against a failure that is known, in words for the
-// operator, or "". code is podman's or the container's exit code.
+// hint returns advice for the operator about a failure, or "" if the failure is
+// unknown. said is what podman or the container wrote, and code its exit code.
 func hint(t *fleet.Template, said string, code int) string {
 	low := strings.ToLower(said)
 	has := func(words ...string) bool {
@@ -21,33 +21,33 @@ func hint(t *fleet.Template, said string, code int) string {
 	}
 	switch {
 	case has("no logs from conmon"):
-		return "the container's monitor was killed while it started"
+		return "the container's monitor (conmon) was killed during the start"
 	case has("failed to find plugin"):
 		return "podman lacks its network plugins: install netavark, or containernetworking-plugins"
 	case has("could not find slirp4netns"):
 		return "podman lacks slirp4netns, which gives ordinary users a network: install it"
 	case has("statfs ") && has("no such file or directory") && len(t.Mounts) > 0:
-		return "the source of a mount is not on this node: make it on every node that the server may run on, or place the server with labels"
+		return "the source of a mount does not exist on this node: create it on every node that the server may run on, or place the server with labels"
 	case has("short-name", "unqualified-search registries"):
 		return "write the image's name in full, as docker.io/..."
 	case has("unauthorized", "authentication required", "access denied", "denied: requested"):
-		return "the registry wants credentials: see the worker's registry authfile"
+		return "the registry asks for credentials: see the worker's registry authfile"
 	case has("unable to find user", "unable to find group", "no matching entries in passwd", "no matching entries in group"):
-		return "the image has no such user or group: see user, and write numbers, as 1000:1000"
+		return "the image has no such user or group: set user to numbers, such as 1000:1000"
 	case has("setting rlimit"):
-		return "the worker may not raise such a limit: see --ulimit"
+		return "the worker is not allowed to raise this limit: see --ulimit"
 	case code == 127, has("executable file not found", "command that was not found"), has("failed to exec pid1") && has("no such file"):
-		return "the image has no such command: see entrypoint and args; or it is a script with Windows line endings"
+		return "the image has no such command: see entrypoint and args; it may also be a script with Windows line endings"
 	case code == 126, has("failed to exec pid1") && has("permission denied"):
-		return "the image's command cannot be run: not executable, or made for another architecture"
+		return "the image's command cannot be run: it is not executable, or built for another architecture"
 	case has("exec format error"):
-		return "the image is made for another architecture"
+		return "the image is built for another architecture"
 	case has("apply caps", "apply capabilities"):
-		return "the worker itself lacks a capability that the server asks for: see cap_add; a docker run line asks for docker's defaults"
+		return "the worker itself lacks a capability that the server asks for: see cap_add; a docker run line asks for docker's default capabilities"
 	case has("read-only file system") && t.ReadOnly:
 		return "read_only is set and the server writes"
 	case has("no new privileges", "must be setuid root", "effective uid is not 0"):
-		return "the image's command wants to gain privileges, which no-new-privileges forbids"
+		return "the image's command tries to gain privileges, which no-new-privileges forbids"
 	case has("operation not permitted", "cannot set groups", "setgroups", "setresuid", "setuid:", "setgid:", "su-exec", "gosu", "su: ", "chown") &&
 		has("permitted", "denied", "cannot set", "failed"):
 		return "all capabilities are dropped; an entrypoint that uses su or chown needs cap_add, e.g. [CHOWN, SETUID, SETGID]"
@@ -58,8 +58,8 @@ func hint(t *fleet.Template, said string, code int) string {
 	return ""
 }
 
-// mounted names the mounts of a server: they are what it most likely cannot
-// read.
+// mounted names the mounts of a server, which are the files that it most likely
+// cannot read.
 func mounted(t *fleet.Template) string {
 	if len(t.Mounts) == 0 {
 		return ""

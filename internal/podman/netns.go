@@ -18,15 +18,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// netnsDir is where podman, as root, binds the network namespaces of
-// containers to names. The names say nothing of the container.
+// netnsDir is where podman, as root, keeps the network namespaces of containers.
+// Their names do not identify the containers.
 const netnsDir = "/run/netns"
 
 var netnsName = regexp.MustCompile(`^netns-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// dropNetworks removes network namespaces that a podman made about that time,
-// killed before it could note whose they are. With them go their ends of the
-// bridge. It waits a little for podmans that may just be filling theirs.
+// dropNetworks removes network namespaces that were made around that time by a
+// podman that was killed before it recorded whose they are. Their ends of the
+// bridge go with them. It waits a few seconds for running podmans that may be
+// about to use such a namespace.
 func (r *Runtime) dropNetworks(ctx context.Context, about time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -47,10 +48,10 @@ func (r *Runtime) dropNetworks(ctx context.Context, about time.Time) error {
 	}
 }
 
-// orphanedNetworks returns namespaces made about that time that nothing is in
-// and that no living podman can be about to fill: all clients that are older
-// than the namespace have ended. doubtful counts those of which only the
-// latter is not known yet.
+// orphanedNetworks returns the namespaces made around that time that no process
+// is in and no podman is about to use: all clients that are older than the
+// namespace have ended. doubtful counts the empty namespaces that a client may
+// still use.
 func orphanedNetworks(about time.Time) (orphans []string, doubtful int) {
 	entries, err := os.ReadDir(netnsDir)
 	if err != nil {
@@ -73,8 +74,8 @@ func orphanedNetworks(about time.Time) (orphans []string, doubtful int) {
 	if len(candidates) == 0 {
 		return nil, 0
 	}
-	// The clients are looked at before the inhabitants: one that ends between
-	// the two looks has filled its namespace by then, or never will.
+	// Clients are listed before the processes in the namespaces: a client that
+	// ends between the two has used its namespace by then, or never will.
 	var clients []time.Time
 	for _, p := range proctab.Table() {
 		if w := proctab.Cmdline(p.PID); len(w) > 0 && slices.Contains([]string{"podman", "netavark", "conmon", "runc", "crun"}, filepath.Base(w[0])) {
@@ -101,16 +102,16 @@ func orphanedNetworks(about time.Time) (orphans []string, doubtful int) {
 	return orphans, doubtful
 }
 
-// recent tells of a process less than a few seconds old: a conmon may then
-// still be waiting for its container to be made.
+// recent reports whether a process is less than a few seconds old. A conmon of
+// that age may still be waiting for its container.
 func recent(start uint64) bool { return time.Since(startTime(start)) < 5*time.Second }
 
-// startTime turns ticks since boot into a time. The kernel shows ticks of
-// 1/100 s to programs everywhere.
+// startTime converts ticks since boot to a time. A tick is 1/100 s on every
+// architecture, as far as programs see.
 func startTime(ticks uint64) time.Time {
 	b, err := os.ReadFile("/proc/uptime")
 	if err != nil {
-		return time.Time{} // older than everything: in doubt nothing is removed
+		return time.Time{} // older than every namespace: nothing is removed
 	}
 	up, _, _ := strings.Cut(string(b), " ")
 	seconds, err := strconv.ParseFloat(up, 64)

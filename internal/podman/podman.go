@@ -1,20 +1,20 @@
-// Package podman runs replicas as containers: it is the only place that knows
-// podman. A container gets the worker's own pipes (log driver passthrough), so
-// no process stands between worker and server and nothing is logged to disk;
-// where podman refuses that (remote podman, old versions) a resident client
-// relays the pipes. Open decides this once, by running a container.
+// Package podman runs replicas as containers. No other package knows podman. A
+// container gets the worker's own pipes (log driver passthrough), so that no
+// process stands between worker and server and nothing is logged to disk. Where
+// podman refuses that (remote podman, old versions), a podman client stays and
+// relays the pipes. Open finds out which works by running a container.
 //
-// It promises that nothing of a replica is left after Remove, nor of a start
-// that was given up once Close has returned: no container, monitor (conmon),
+// After Remove, nothing of a replica is left: no container, monitor (conmon),
 // half-started runtime process, state directory, cgroup, anonymous volume or
-// file; and that Sweep removes what earlier lives of the node left of these.
-// A starting podman is never signalled, because a killed one leaves parts that
-// its database does not know; when somebody else kills it, the parts are found
-// by the container's name and id.
+// file. The same holds for an abandoned start once Close has returned, and Sweep
+// removes these things of earlier lives of the node. A podman that starts a
+// container is never signalled, because a killed one leaves parts that its
+// database does not know. If something else kills it, the parts are found by the
+// container's name and id.
 //
-// It restarts nothing, and leaves the steps of a stop, timing and restarts to
-// its caller. Goroutines: one per running podman client, and one per removal
-// or abandoned start; Close waits for all of them.
+// The caller decides about the steps of a stop, timeouts and restarts. There is
+// one goroutine per running podman client, and one per removal or abandoned
+// start. Close waits for all of them.
 package podman
 
 import (
@@ -35,7 +35,7 @@ import (
 // Config is what Open needs.
 type Config struct {
 	Node     fleet.NodeID
-	DataDir  string // held by this worker alone
+	DataDir  string // locked by this worker
 	Log      *slog.Logger
 	AuthFile string   // registry credentials; "" for podman's default
 	Environ  []string // the worker's environment; nil: os.Environ()
@@ -60,16 +60,16 @@ type Runtime struct {
 	background sync.WaitGroup
 }
 
-// mode is what Open found out about this host's podman.
+// mode is how this host's podman can be used. Open finds it out.
 type mode struct {
-	conf   string // generated containers.conf in use; "" for the host's own
+	conf   string // path of a generated containers.conf; "": the host's own is used
 	init   bool   // --init works
-	relay  bool   // no passthrough: a resident client relays the pipes
-	remote bool   // containers run elsewhere: /proc does not show them
+	relay  bool   // passthrough does not work: a client relays the pipes
+	remote bool   // containers run on another host, so /proc does not show them
 }
 
-// Open finds a way to run containers with this host's podman and proves it by
-// running one. The error says why podman cannot be used here.
+// Open finds out how to run containers with this host's podman, and runs one to
+// be sure. The error says why podman cannot be used.
 func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	bin, err := exec.LookPath("podman")
 	if err != nil {
@@ -90,8 +90,8 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	if environ == nil {
 		environ = os.Environ()
 	}
-	// A few clients at once use both cores of a small machine and hold up
-	// nobody; more only wait for podman's locks.
+	// A few clients at once keep the cores of a small machine busy. More would
+	// only wait for podman's locks.
 	atOnce := min(max(2*runtime.NumCPU(), 4), 8)
 	r := &Runtime{
 		node:     cfg.Node,
@@ -116,8 +116,9 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	return r, nil
 }
 
-// clientEnviron drops what systemd gave the worker alone: podman would act on
-// it, too. Files of podman's configuration are named as seen from everywhere.
+// clientEnviron returns the environment of podman clients. It leaves out the
+// variables that systemd sets for the worker alone, which podman would act on,
+// and makes the paths of podman's configuration absolute.
 func clientEnviron(environ []string) []string {
 	var kept []string
 	for _, kv := range environ {
@@ -135,8 +136,8 @@ func clientEnviron(environ []string) []string {
 	return kept
 }
 
-// recordsDir has one directory per container that exists or is being started:
-// made before podman is told, removed when nothing of it is left.
+// recordsDir has one directory per container. It is made before podman is
+// called, and removed when nothing of the container is left.
 func (r *Runtime) recordsDir() string { return filepath.Join(r.dir, "containers") }
 
 func (r *Runtime) tmpDir() string { return filepath.Join(r.dir, "tmp") }

@@ -20,7 +20,7 @@ import (
 
 var _ fleet.Runtime = (*Runtime)(nil)
 
-// needPodman fails where podman is to be expected, and skips elsewhere.
+// needPodman fails on Linux as root if podman is missing, and skips elsewhere.
 func needPodman(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("podman"); err == nil && runtime.GOOS == "linux" && os.Getuid() == 0 {
@@ -32,7 +32,7 @@ func needPodman(t *testing.T) {
 	t.Skip("needs podman on Linux, as root")
 }
 
-// image is the tests' own, made once: no registry is needed.
+// image makes the image of the tests once, without a registry.
 var image = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "mcpfleet-podman-test-")
 	if err != nil {
@@ -138,7 +138,7 @@ func startOf(t *testing.T, r *Runtime, l fleet.Launch) *container {
 	return c
 }
 
-// release removes a container as its owner would.
+// release removes a container as the agent does.
 func release(t *testing.T, c *container) {
 	t.Helper()
 	closeAll([]*os.File{c.stdin, c.stdout, c.stderr})

@@ -19,8 +19,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// findMode tries the host's own configuration first, then ones of our own
-// that ask for less, and keeps the first in which a container runs.
+// findMode tries the host's own configuration first, then generated ones that
+// ask for less, and keeps the first with which a container runs.
 func (r *Runtime) findMode(ctx context.Context, relay bool) error {
 	begin := time.Now()
 	remote, arch := r.isRemote(ctx)
@@ -36,9 +36,9 @@ func (r *Runtime) findMode(ctx context.Context, relay bool) error {
 		config := own
 		if try.runtime != "" {
 			if remote {
-				break // the other side's configuration is not ours to write
+				break // a generated file has no effect on the other host
 			}
-			// Without the plugins of CNI only netavark can help.
+			// If CNI's plugins are missing, only netavark can help.
 			needsNetavark := why.mention("failed to find plugin") && netavarkInstalled()
 			if !installed(try.runtime) || try.netavark != needsNetavark {
 				continue
@@ -56,7 +56,7 @@ func (r *Runtime) findMode(ctx context.Context, relay bool) error {
 			r.log.Info("podman runs containers on this host", "configuration", config, "file", m.conf, "init", m.init,
 				"stdio", stdioWord(m), "remote", m.remote, "took", time.Since(begin).Round(time.Millisecond))
 			if m.relay && !relay && !remote {
-				r.log.Warn("podman refuses passthrough pipes; a resident podman client relays each replica's stdio")
+				r.log.Warn("podman refuses passthrough pipes: a podman client relays the stdio of each replica")
 			}
 			return nil
 		}
@@ -68,7 +68,7 @@ func (r *Runtime) findMode(ctx context.Context, relay bool) error {
 	return fmt.Errorf("podman cannot run a container on this host: %s", why.String())
 }
 
-// generated says what is in a configuration that we write; the zero value is
+// generated describes a configuration that we write. The zero value stands for
 // the host's own.
 type generated struct {
 	runtime  string
@@ -83,10 +83,10 @@ func (g generated) String() string {
 	return s
 }
 
-// failures are why no container ran, by the configurations that were tried.
+// failures lists why no container ran, by configuration.
 type failures []struct{ config, why string }
 
-// add notes a failure. Configurations that failed for the same reason share it.
+// add adds a failure. Neighbours with the same reason become one entry.
 func (f *failures) add(config string, err error) {
 	if n := len(*f); n > 0 && (*f)[n-1].why == err.Error() {
 		(*f)[n-1].config += " and with " + config
@@ -107,9 +107,9 @@ func (f failures) String() string {
 	return strings.Join(parts, "; ")
 }
 
-// removeProbes removes, now that podman works, what of earlier tries it could
-// not remove under a configuration that does not. What remains all the same
-// has a record, which the next sweep sees.
+// removeProbes removes containers of failed probes, which podman could not remove
+// under the configuration that failed. Those that remain have a record, so the
+// next sweep finds them.
 func (r *Runtime) removeProbes(m mode) {
 	if m.conf == "" {
 		return
@@ -117,7 +117,7 @@ func (r *Runtime) removeProbes(m mode) {
 	for _, name := range r.recorded() {
 		if strings.HasPrefix(name, "mcpfleet-probe-") {
 			if err := r.remove(r.record(name), true); err != nil {
-				r.log.Warn("a container of a failed try is left", "container", name, "err", err)
+				r.log.Warn("container of a failed probe not removed", "container", name, "err", err)
 			}
 		}
 	}
@@ -134,22 +134,22 @@ func installed(program string) bool {
 	if _, err := exec.LookPath(program); err == nil {
 		return true
 	}
-	// Where podman looks, which an ordinary user's PATH may lack.
+	// Podman searches these, and an ordinary user's PATH may lack them.
 	return slices.ContainsFunc([]string{"/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin"}, func(dir string) bool {
 		return exists(filepath.Join(dir, program))
 	})
 }
 
-// netavarkInstalled reports whether podman has netavark for its networks, in
-// one of the places where it looks for its helpers.
+// netavarkInstalled reports whether netavark is in one of the directories that
+// podman searches for its helpers.
 func netavarkInstalled() bool {
 	return slices.ContainsFunc([]string{"/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman"}, func(dir string) bool {
 		return exists(filepath.Join(dir, "netavark"))
 	})
 }
 
-// tryMode runs a container, and again with less where podman says what it
-// lacks.
+// tryMode runs a container. If podman reports that it lacks an init or
+// passthrough, tryMode tries again without, and returns the mode that worked.
 func (r *Runtime) tryMode(ctx context.Context, m mode, arch string) (mode, error) {
 	for {
 		r.mode = m
@@ -160,7 +160,7 @@ func (r *Runtime) tryMode(ctx context.Context, m mode, arch string) (mode, error
 		switch said := err.Error(); {
 		case m.init && (strings.Contains(said, "catatonit") || strings.Contains(said, "init binary") || strings.Contains(said, "container-init")):
 			m.init = false
-			r.log.Info("podman has no init for containers; a server without a handler ignores TERM and is killed", "reason", said)
+			r.log.Info("podman has no init for containers: a server that does not handle TERM ignores it and is killed", "reason", said)
 		case !m.relay && strings.Contains(said, "passthrough"):
 			m.relay = true
 		default:
@@ -169,7 +169,7 @@ func (r *Runtime) tryMode(ctx context.Context, m mode, arch string) (mode, error
 	}
 }
 
-// probe runs one container the way replicas run and talks with it.
+// probe runs one container in the way replicas run, and talks to it.
 func (r *Runtime) probe(ctx context.Context, arch string) (err error) {
 	program := echoProgram(arch)
 	if program == nil {
@@ -206,7 +206,7 @@ func (r *Runtime) probe(ctx context.Context, arch string) (err error) {
 		return err
 	}
 	defer closeAll([]*os.File{c.stdin, c.stdout, c.stderr})
-	ctx, cancel := context.WithTimeoutCause(ctx, 15*time.Second, errors.New("the container does not answer"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 15*time.Second, errors.New("the container did not answer"))
 	defer cancel()
 	err = converse(ctx, c)
 	if rerr := c.Remove(context.WithoutCancel(ctx)); rerr != nil && err == nil {
@@ -215,11 +215,11 @@ func (r *Runtime) probe(ctx context.Context, arch string) (err error) {
 	return err
 }
 
-// converse wants back what it says, and an orderly end.
+// converse checks that the container echoes a line and then exits with code 0.
 func converse(ctx context.Context, c *container) error {
 	const word = "mcpfleet\n"
 	deadline, _ := ctx.Deadline()
-	_ = c.stdin.SetWriteDeadline(deadline) // a pipe of ours can
+	_ = c.stdin.SetWriteDeadline(deadline) // works: these are pipes
 	_ = c.stdout.SetReadDeadline(deadline)
 	if _, err := io.WriteString(c.stdin, word); err != nil {
 		return fmt.Errorf("write to the container: %w", err)
@@ -240,9 +240,9 @@ func converse(ctx context.Context, c *container) error {
 	return nil
 }
 
-// isRemote tells whether podman only passes orders on to another host, and
-// that host's architecture. On Linux without a sign of it nobody is asked: it
-// costs as much as a start.
+// isRemote reports whether podman runs containers on another host, and returns
+// that host's architecture. It asks podman only if something suggests a remote
+// one, because the question takes as long as a start.
 func (r *Runtime) isRemote(ctx context.Context) (bool, string) {
 	sign := runtime.GOOS != "linux" || strings.Contains(filepath.Base(r.bin), "remote")
 	for _, kv := range r.environ {
@@ -262,12 +262,12 @@ func (r *Runtime) isRemote(ctx context.Context) (bool, string) {
 	}
 	out, err := r.query(ctx, "info", "--format=json")
 	if err != nil || json.Unmarshal(out, &info) != nil {
-		return true, runtime.GOARCH // the probe will say what is wrong
+		return true, runtime.GOARCH // the probe will report what is wrong
 	}
 	return info.Host.ServiceIsRemote, info.Host.Arch
 }
 
-// importImage makes an image of the program alone.
+// importImage makes an image that holds only the program.
 func (r *Runtime) importImage(ctx context.Context, program []byte) (string, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -298,11 +298,11 @@ func (r *Runtime) importImage(ctx context.Context, program []byte) (string, erro
 	return image, err
 }
 
-// writeConf writes a containers.conf for hosts that lack CAP_SYS_RESOURCE,
-// where podman's default limits are refused, or whose cgroups the default
-// runtime does not take. Podman takes CNI for its networks where it finds a
-// configuration of it, which its Debian package has, also when only netavark is
-// installed: then netavark says so.
+// writeConf writes a containers.conf for hosts where podman's defaults fail. One
+// that lacks CAP_SYS_RESOURCE refuses the default limits, and some cgroups do not
+// work with the default runtime. Podman uses CNI wherever it finds a CNI
+// configuration, which Debian's package installs even without the plugins, so
+// g.netavark asks for netavark.
 func (r *Runtime) writeConf(g generated) (string, error) {
 	path := filepath.Join(r.dir, "containers-"+g.runtime+".conf")
 	text := fmt.Sprintf(`[containers]

@@ -24,8 +24,8 @@ func TestOpenFallsBackToAConfigurationOfItsOwn(t *testing.T) {
 	}
 }
 
-// Podman that takes CNI for its networks without having its plugins, as Debian's
-// may, is told to take netavark.
+// A podman that uses CNI and lacks its plugins, as Debian's may, is configured to
+// use netavark.
 func TestOpenFindsNetavark(t *testing.T) {
 	needPodman(t)
 	if !netavarkInstalled() {

@@ -4,10 +4,10 @@ import (
 	"encoding/binary"
 )
 
-// echoProgram returns a Linux executable of a few hundred bytes that copies
-// stdin to stdout and exits with 0 at the end: a container that needs no
-// image, no registry and nothing of the host. nil for an architecture that we
-// have no code for.
+// echoProgram returns a Linux executable of a few hundred bytes that copies stdin
+// to stdout and then exits with 0. A container that runs it needs no image, no
+// registry and nothing of the host. echoProgram returns nil for an architecture
+// that it has no code for.
 func echoProgram(arch string) []byte {
 	var code []byte
 	var machine uint16
@@ -57,8 +57,8 @@ func echoProgram(arch string) []byte {
 	return elf(machine, code)
 }
 
-// elf wraps code in the smallest 64-bit executable there is: a file header,
-// one segment that maps the whole file, the code.
+// elf returns code as a minimal 64-bit executable: a file header, one segment
+// that maps the whole file, and the code.
 func elf(machine uint16, code []byte) []byte {
 	const base, headers = 0x400000, 64 + 56
 	le := binary.LittleEndian

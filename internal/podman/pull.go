@@ -13,19 +13,19 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// pulls makes images present, each by one client at a time however many
-// replicas wait for it. A pull ends with its last waiter.
+// pulls pulls images. One client at a time pulls an image, however many replicas
+// wait for it. A pull is cancelled when nobody waits for it any more.
 type pulls struct {
 	r     *Runtime
 	slots slots
 
 	mu      sync.Mutex
-	present map[string]bool // seen on this node; podman run finds out when no longer
+	present map[string]bool // seen on this node; podman run fails if one has gone since
 	running map[string]*pull
 }
 
 type pull struct {
-	done    chan struct{} // closed when err is final
+	done    chan struct{} // closed when err is set
 	err     error
 	cancel  context.CancelCauseFunc
 	waiting map[int]func(string) // each waiter's progress, under pulls.mu
@@ -38,7 +38,7 @@ func newPulls(r *Runtime) *pulls {
 
 var errNobodyWaits = errors.New("nobody waits for the image any more")
 
-// ensure makes the image present as the policy says.
+// ensure pulls the image if the policy asks for that.
 func (p *pulls) ensure(ctx context.Context, image string, policy fleet.PullPolicy, progress func(string)) error {
 	if policy != fleet.PullAlways {
 		there, err := p.has(ctx, image)
@@ -127,7 +127,7 @@ func (p *pulls) pull(ctx context.Context, image string, progress func(string)) e
 	p.mu.Lock()
 	delete(one.waiting, me)
 	if len(one.waiting) == 0 {
-		// Who comes now begins a new one; this one is on its way out.
+		// From now on a new waiter begins a new pull.
 		if p.running[image] == one {
 			delete(p.running, image)
 		}
@@ -142,8 +142,8 @@ func (p *pulls) run(ctx context.Context, image string, one *pull) error {
 		return err
 	}
 	defer p.slots.free()
-	// Podman's downloads go to a directory of this pull: a cancelled podman
-	// leaves them behind.
+	// Podman downloads to a directory of this pull, because a cancelled podman
+	// leaves its downloads behind.
 	tmp, err := os.MkdirTemp(p.r.tmpDir(), "pull-")
 	if err != nil {
 		return err
@@ -157,8 +157,8 @@ func (p *pulls) run(ctx context.Context, image string, one *pull) error {
 	return err
 }
 
-// dockerName is the full name of an image that docker means by a short one.
-// Podman knows it by the short one, too, once it is there.
+// dockerName returns the full name of the image that docker means by a short
+// name. Once it is pulled, podman finds it by the short name too.
 func dockerName(image string) string {
 	first, _, path := strings.Cut(image, "/")
 	switch {
@@ -197,8 +197,8 @@ func (p *pulls) client(ctx context.Context, image, tmp string, one *pull) error 
 	return newClientError("pull", err, said)
 }
 
-// relayProgress tells the waiters each line as it comes and returns the last
-// of what was said.
+// relayProgress passes each line on to the waiters as it comes, and returns the
+// last part of the output.
 func (p *pulls) relayProgress(r io.Reader, one *pull) []byte {
 	const keep = 8 << 10
 	var said []byte
@@ -218,10 +218,10 @@ func (p *pulls) relayProgress(r io.Reader, one *pull) []byte {
 			waiting = append(waiting, f)
 		}
 		p.mu.Unlock()
-		for _, tell := range waiting {
-			tell(lines.Text())
+		for _, progress := range waiting {
+			progress(lines.Text())
 		}
 	}
-	_, _ = io.Copy(io.Discard, r) // after an endless line: podman must not wait for a reader
+	_, _ = io.Copy(io.Discard, r) // after a line that is too long: podman must not block
 	return said
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// fake is a runtime whose podman is a script: pulls are about clients, and no
-// registry can be reached from everywhere.
+// fake returns a runtime whose podman is a script, so that pulls need no
+// registry.
 func fake(t *testing.T, script string) (r *Runtime, log func() string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -29,7 +29,7 @@ func fake(t *testing.T, script string) (r *Runtime, log func() string) {
 	}
 	r.pulls = newPulls(r)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // t's own is over
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // t.Context() has ended
 		defer cancel()
 		if err := r.Close(ctx); err != nil {
 			t.Error(err)
@@ -58,7 +58,7 @@ func TestPullPolicies(t *testing.T) {
 		name   string
 		script string
 		policy fleet.PullPolicy
-		log    string // the clients, twice asked
+		log    string // the clients of two calls
 		err    string
 	}{
 		{"missing and there", "exit 0", fleet.PullMissing, "image exists img\n", ""},

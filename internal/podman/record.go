@@ -11,13 +11,13 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/proctab"
 )
 
-// record is what the data directory knows of one container. It is made before
-// podman hears of the container and removed when nothing of it is left, so a
-// later life finds even what podman's database has lost.
+// record is a container's directory below the data directory. It is made before
+// podman is called and removed when nothing of the container is left, so that a
+// later life finds even containers that podman's database has lost.
 type record struct {
 	name string // the container's
 	dir  string
-	cid  string // the container's id once it was read; "" before
+	cid  string // the container's id; "" until it was read
 }
 
 func (r *Runtime) record(name string) record {
@@ -29,7 +29,7 @@ func (rec record) pidFile() string    { return filepath.Join(rec.dir, "pid") }
 func (rec record) conmonFile() string { return filepath.Join(rec.dir, "conmon") }
 func (rec record) envFile() string    { return filepath.Join(rec.dir, "env") }
 
-// id returns the container's id, "" before podman has made one.
+// id returns the container's id, or "" if podman has made none yet.
 func (rec record) id() string {
 	if rec.cid != "" {
 		return rec.cid
@@ -41,8 +41,8 @@ func (rec record) id() string {
 	return ""
 }
 
-// isID tells a full container id from anything else: directories are removed
-// by it.
+// isID reports whether s is a full container id. It guards the removal of
+// directories that are named by an id.
 func isID(s string) bool {
 	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
 }
@@ -59,11 +59,11 @@ func pidIn(file string) int {
 	return pid
 }
 
-// markerName is a variable of the podman clients that start or pull. Podman
-// hands variables LC_* down to conmon, and no others.
+// markerName is an environment variable of podman clients that start a container
+// or pull. Podman passes LC_* variables on to conmon, and no others.
 const markerName = "LC_MCPFLEET"
 
-// marker says on whose behalf a client or conmon runs.
+// marker names the node and life that a client or conmon runs for.
 type marker struct {
 	node  fleet.NodeID
 	owner proctab.Owner

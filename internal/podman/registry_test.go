@@ -23,8 +23,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// registry serves one image, made of the echo program alone, to whoever knows
-// the password.
+// registry serves one image, which holds only the echo program, to clients that
+// send the password.
 func registry(t *testing.T) *httptest.Server {
 	t.Helper()
 	var layer, packed bytes.Buffer
@@ -50,7 +50,7 @@ func registry(t *testing.T) *httptest.Server {
 	}
 	config := encode(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Entrypoint": []string{"/echo"}, "Labels": map[string]string{"test": t.TempDir()}}, // an image of its own
+		"config": map[string]any{"Entrypoint": []string{"/echo"}, "Labels": map[string]string{"test": t.TempDir()}}, // makes the image unique
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{digest(layer.Bytes())}},
 	})
 	const kind = "application/vnd.docker.distribution.manifest.v2+json"
@@ -135,7 +135,7 @@ func TestPullFromPrivateRegistry(t *testing.T) {
 		t.Errorf("Exit = %+v", e)
 	}
 
-	// Somebody removes the image: it is pulled again, though it was seen.
+	// The image is removed, and pulled again although it had been present.
 	must(t, c.Remove(t.Context()))
 	if _, err := r.query(t.Context(), "rmi", "--force", l.Template.Image); err != nil {
 		t.Fatal(err)

@@ -12,12 +12,12 @@ import (
 
 // removal is one attempt to remove a container.
 type removal struct {
-	done chan struct{} // closed when err is final
+	done chan struct{} // closed when err is set
 	err  error
 }
 
-// Remove implements fleet.Process. The work goes on in the background when
-// ctx ends early: an interrupted podman rm would leave the worst of both.
+// Remove implements fleet.Process. If ctx ends early, the removal goes on in the
+// background, because an interrupted podman rm leaves half a container.
 func (c *container) Remove(ctx context.Context) error {
 	c.killed.Store(true)
 	c.requested.Store(true)
@@ -52,8 +52,9 @@ func (rm *removal) failed() bool {
 	}
 }
 
-// remove removes the container and makes sure of it. broken says that its
-// start was cut off, so that nothing of it will go by itself.
+// remove removes the container and checks that nothing of it is left. broken
+// means that podman was killed during its start, so that nothing of it will go by
+// itself.
 func (r *Runtime) remove(rec record, broken bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -70,7 +71,7 @@ func (r *Runtime) remove(rec record, broken bool) error {
 		if t.none() && err == nil {
 			break
 		}
-		// What the end of a container sets off may still be on its way out.
+		// Processes that clean up after the container may still be at work.
 		if err == nil && !broken && t.settled(ctx) {
 			break
 		}
@@ -78,7 +79,7 @@ func (r *Runtime) remove(rec record, broken bool) error {
 			err = serr
 			continue
 		}
-		// Podman, if it failed, may now see that the container is dead.
+		// If podman failed, it may succeed now that the container is dead.
 		if err == nil {
 			break
 		}
@@ -89,7 +90,7 @@ func (r *Runtime) remove(rec record, broken bool) error {
 	if broken && !r.mode.remote {
 		if fi, err := os.Stat(rec.dir); err == nil {
 			if err := r.dropNetworks(ctx, fi.ModTime()); err != nil {
-				r.log.Warn("a killed podman left a network namespace", "container", rec.name, "err", err)
+				r.log.Warn("network namespace of a killed podman not removed", "container", rec.name, "err", err)
 			}
 		}
 	}
@@ -99,10 +100,10 @@ func (r *Runtime) remove(rec record, broken bool) error {
 	return nil
 }
 
-// podmanRemove removes what podman's database knows: container, anonymous
-// volumes, and storage of which there is no container any more.
+// podmanRemove removes what podman's database knows: the container, its
+// anonymous volumes, and storage that has lost its container.
 func (r *Runtime) podmanRemove(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("podman rm takes too long"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("podman rm took too long"))
 	defer cancel()
 	_, err := r.query(ctx, "rm", "--force", "--time=0", "--volumes", "--ignore", name)
 	if isGone(err) {
@@ -111,8 +112,8 @@ func (r *Runtime) podmanRemove(ctx context.Context, name string) error {
 	return err
 }
 
-// settled waits a moment for the traces to go by themselves, as long as there
-// are processes at work.
+// settled waits for the traces to go by themselves: 100 ms after the last
+// process, 1 s at most. It reports whether they have.
 func (t *traces) settled(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

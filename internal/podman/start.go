@@ -12,8 +12,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// patience is how long a starting podman is waited for in the background
-// before it counts as hung; only then is it killed.
+// patience is how long podman may take to start a container. After that it
+// counts as hung and is killed.
 const patience = 3 * time.Minute
 
 // Start implements fleet.Runtime.
@@ -24,7 +24,7 @@ func (r *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, err
 	}
 	rec := r.record(containerName(l))
 	if _, err := r.create(l, rec, ""); err != nil {
-		return nil, err // before anything is pulled for it
+		return nil, err // checked before the pull
 	}
 	if err := r.pulls.ensure(ctx, t.Image, t.PullPolicy, l.Pulling); err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func (r *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, err
 	l.Starting()
 	c, err := r.start(ctx, l, "")
 	if isImageUnknown(err) && t.PullPolicy != fleet.PullNever {
-		// Removed behind our back since it was last seen.
+		// Somebody has removed the image since it was last seen.
 		r.pulls.remember(t.Image, false)
 		if err := r.pulls.ensure(ctx, t.Image, t.PullPolicy, l.Pulling); err != nil {
 			return nil, err
@@ -50,16 +50,16 @@ func isImageUnknown(err error) bool {
 	return errors.As(err, &ce) && ce.code == 125 && saysOneOf(err, "image not known", "no such image")
 }
 
-// starting is a container between podman's start and its own.
+// starting is a container whose podman client has been started.
 type starting struct {
 	rec   record
 	ours  [3]*os.File // stdin, stdout, stderr
 	ended chan struct{}
-	err   error // of the client, once ended is closed
+	err   error // of the client; set before ended is closed
 }
 
-// start runs podman. On failure, and when ctx ends first, what there is of the
-// container is removed; in the latter case in the background.
+// start runs podman. If that fails, it removes what there is of the container. If
+// ctx ends first, it does so in the background.
 func (r *Runtime) start(ctx context.Context, l fleet.Launch, rootfs string) (*container, error) {
 	rec := r.record(containerName(l))
 	s, err := r.launch(ctx, l, rec, rootfs)
@@ -89,18 +89,19 @@ func (r *Runtime) start(ctx context.Context, l fleet.Launch, rootfs string) (*co
 		ce := (*clientError)(nil)
 		c.broken = errors.As(err, &ce) && ce.signal != ""
 		if rerr := c.Remove(ctx); rerr != nil {
-			r.log.Warn("a container that did not start could not be removed yet", "container", rec.name, "err", rerr)
+			r.log.Warn("container that did not start not removed yet", "container", rec.name, "err", rerr)
 		}
 	default:
-		r.log.Info("start given up; its end is awaited and the container removed", "container", rec.name, "reason", err)
+		r.log.Info("start abandoned: the container is removed when podman ends", "container", rec.name, "reason", err)
 		closeAll(s.ours[:])
 		r.background.Go(func() { r.abandon(c, s) })
 	}
 	return nil, err
 }
 
-// abandon waits for the client of a start that nobody wants any more: a
-// podman that is killed half-way leaves parts that it cannot find again.
+// abandon waits for the client of an abandoned start and removes the container.
+// The client is not killed: a killed podman leaves parts that it cannot find
+// again.
 func (r *Runtime) abandon(c *container, s *starting) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -112,7 +113,7 @@ func (r *Runtime) abandon(c *container, s *starting) {
 		}
 	}
 	if err := c.Remove(ctx); err != nil {
-		r.log.Error("a container that was given up could not be removed", "container", c.rec.name, "err", err)
+		r.log.Error("abandoned container not removed", "container", c.rec.name, "err", err)
 	}
 }
 
@@ -156,7 +157,7 @@ func (r *Runtime) launch(ctx context.Context, l fleet.Launch, rec record, rootfs
 		close(s.ended)
 	})
 	if r.mode.relay {
-		r.starts.free() // the client stays; only its beginning is work
+		r.starts.free() // the client stays, but only its start is work
 	}
 	return s, nil
 }
@@ -176,7 +177,7 @@ func (r *Runtime) runClient(s *starting, args, env []string) (*exec.Cmd, error) 
 	}
 	cmd := r.command(context.Background(), args...) // never cancelled
 	cmd.Env = append(append(cmd.Env, env...), marker{r.node, r.owner}.String())
-	cmd.Dir = s.rec.dir // conmon inherits it, and makes a file there when memory ran out
+	cmd.Dir = s.rec.dir // conmon inherits it, and creates a file there when out of memory
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs[0], theirs[1], theirs[2]
 	err := cmd.Start()
 	closeAll(theirs[:])
@@ -187,8 +188,8 @@ func (r *Runtime) runClient(s *starting, args, env []string) (*exec.Cmd, error) 
 	return cmd, nil
 }
 
-// waitClient waits for a client that starts a container, and kills it when it
-// surely hangs. A relaying client lives as long as its container.
+// waitClient waits for a client that starts a container, and kills it if it
+// hangs. A relaying client lives as long as its container.
 func (r *Runtime) waitClient(cmd *exec.Cmd) error {
 	if r.mode.relay {
 		return cmd.Wait()
@@ -198,15 +199,17 @@ func (r *Runtime) waitClient(cmd *exec.Cmd) error {
 	return cmd.Wait()
 }
 
-// explain makes an operator's error from a client that failed. The client
-// shares stderr with the container, so its words are in that pipe.
+// explain returns the error of a failed client, with podman's message and a
+// hint. The client shares stderr with the container, so its message is in that
+// pipe.
 func (s *starting) explain(t *fleet.Template) error {
-	// What it said is in the pipe by now; conmon may still hold the other end.
+	// The message is in the pipe by now. The deadline is for a conmon that still
+	// has the other end open.
 	_ = s.ours[2].SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	said, _ := io.ReadAll(io.LimitReader(s.ours[2], 64<<10))
 	ce := (*clientError)(nil)
 	if s.err == nil {
-		// A relaying client that ended well before it was seen running.
+		// A relaying client whose container exited with 0 before it was seen running.
 		return fmt.Errorf("container ended at once: %s", withHint(reason(said), hint(t, string(said), 0)))
 	}
 	if !errors.As(s.err, &ce) {
@@ -219,7 +222,8 @@ func (s *starting) explain(t *fleet.Template) error {
 	return fmt.Errorf("start container: %w", ce)
 }
 
-// awaitRelayed waits until the container runs: the client does not tell.
+// awaitRelayed waits until the container runs, which a relaying client does not
+// report.
 func (r *Runtime) awaitRelayed(ctx context.Context, c *container, s *starting) error {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		select {

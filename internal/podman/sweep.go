@@ -15,9 +15,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/proctab"
 )
 
-// Sweep implements fleet.Runtime. What is left of an earlier life is known
-// from four sources, none of which knows all: this data directory's records,
-// podman's database, living conmons, and the state of the OCI runtimes.
+// Sweep implements fleet.Runtime. It finds what is left of earlier lives in four
+// places, none of which is complete: the records in the data directory, podman's
+// database, running conmons, and the state of the OCI runtimes.
 func (r *Runtime) Sweep(ctx context.Context) ([]string, error) {
 	lives := r.lives()
 	var errs []error
@@ -26,7 +26,7 @@ func (r *Runtime) Sweep(ctx context.Context) ([]string, error) {
 			errs = append(errs, err)
 		}
 	}
-	found := make(map[string]string) // container name -> id, "" when unknown
+	found := make(map[string]string) // container name -> id; "": unknown
 	for _, name := range r.recorded() {
 		found[name] = r.record(name).id()
 	}
@@ -79,8 +79,7 @@ func (r *Runtime) Sweep(ctx context.Context) ([]string, error) {
 	return removed, nil
 }
 
-// lives judges whose things are left over; asked about one life many times,
-// it looks once.
+// lives finds out which lives of this node are over, and remembers it.
 type lives struct {
 	r       *Runtime
 	verdict map[string]bool
@@ -88,7 +87,7 @@ type lives struct {
 
 func (r *Runtime) lives() *lives { return &lives{r, make(map[string]bool)} }
 
-// over tells whether something belongs to this node and a life that is over.
+// over reports whether owner is a life of this node that is over.
 func (l *lives) over(node, owner string) bool {
 	if node != string(l.r.node) {
 		return false
@@ -102,8 +101,9 @@ func (l *lives) over(node, owner string) bool {
 	return dead
 }
 
-// awaitClients lets podman clients of an earlier life finish: they outlive
-// their worker, and a start must not be interrupted. Pulls are.
+// awaitClients waits for podman clients of earlier lives that start containers:
+// they outlive their worker, and a start must not be interrupted. It kills those
+// that pull.
 func (r *Runtime) awaitClients(ctx context.Context, lives *lives) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("a podman client of an earlier life hangs"))
 	defer cancel()
@@ -125,10 +125,10 @@ func (r *Runtime) awaitClients(ctx context.Context, lives *lives) error {
 	}
 	for _, id := range clients("run") {
 		if words := proctab.Cmdline(id.PID); !slices.Contains(words, "--detach") {
-			continue // relays a running container, and ends with it
+			continue // it relays a running container, and ends with it
 		}
 		if err := proctab.WaitGone(ctx, id); err != nil {
-			r.log.Warn("a podman client of an earlier life hangs; killing it", "pid", id.PID)
+			r.log.Warn("killing a podman client of an earlier life that hangs", "pid", id.PID)
 			if err := proctab.Signal(id, 9); err != nil {
 				return err
 			}
@@ -149,9 +149,9 @@ func (r *Runtime) recorded() []string {
 	return names
 }
 
-// listed adds what podman's database has of this node's earlier lives.
+// listed adds the containers of earlier lives in podman's database.
 func (r *Runtime) listed(ctx context.Context, lives *lives, found map[string]string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("podman ps takes too long"))
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("podman ps took too long"))
 	defer cancel()
 	out, err := r.query(ctx, "ps", "--all", "--filter=label="+labelNode+"="+string(r.node), "--format=json")
 	if err != nil {
@@ -173,7 +173,7 @@ func (r *Runtime) listed(ctx context.Context, lives *lives, found map[string]str
 	return nil
 }
 
-// watched adds the containers of living conmons, which podman may not know.
+// watched adds the containers of running conmons, which podman may not know.
 func (r *Runtime) watched(lives *lives, found map[string]string) {
 	for _, p := range proctab.Table() {
 		name, id := conmonOf(proctab.Cmdline(p.PID))
@@ -186,7 +186,7 @@ func (r *Runtime) watched(lives *lives, found map[string]string) {
 	}
 }
 
-// adopt makes a record of a container that only others know.
+// adopt makes a record of a container that has none.
 func (r *Runtime) adopt(rec record, id string) error {
 	if err := os.MkdirAll(rec.dir, 0o700); err != nil {
 		return fmt.Errorf("record container: %w", err)
@@ -197,8 +197,8 @@ func (r *Runtime) adopt(rec record, id string) error {
 	return os.WriteFile(rec.cidFile(), []byte(id), 0o600)
 }
 
-// orphanedStates returns the ids of containers that only the OCI runtime has
-// a state of, by the annotations that it keeps there.
+// orphanedStates returns the ids of containers that only the OCI runtime knows.
+// Their annotations are in its state.
 func orphanedStates(lives *lives) []string {
 	var ids []string
 	for _, root := range stateRoots() {
@@ -215,7 +215,8 @@ func orphanedStates(lives *lives) []string {
 	return ids
 }
 
-// ownState reads runc's state.json; crun keeps no annotations.
+// ownState reports whether runc's state.json is of a life that is over. crun
+// keeps no annotations there.
 func (l *lives) ownState(dir string) bool {
 	b, err := os.ReadFile(filepath.Join(dir, "state.json"))
 	if err != nil {
@@ -252,7 +253,7 @@ func (r *Runtime) scrubID(ctx context.Context, id string) error {
 	return os.RemoveAll(rec.dir)
 }
 
-// emptyTmp removes what interrupted pulls and probes left.
+// emptyTmp removes the files of interrupted pulls and probes.
 func (r *Runtime) emptyTmp() error {
 	entries, err := os.ReadDir(r.tmpDir())
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/proctab"
 )
 
-// traces is what this host shows of a container without podman's help: a
-// podman that was killed half-way through a start leaves these, and forgets
-// them.
+// traces are the parts of a container that can be found on this host without
+// podman. A podman that is killed during a start leaves them and does not know
+// of them.
 type traces struct {
 	r         *Runtime
 	rec       record
@@ -35,8 +35,8 @@ func (t *traces) again() *traces { return t.r.findTraces(t.rec, t.id) }
 
 func (r *Runtime) traces(rec record) *traces { return r.findTraces(rec, rec.id()) }
 
-// findTraces looks for the container by its name, and by its id if there is
-// one or a conmon tells it.
+// findTraces finds the parts of a container by its name, and by its id if that is
+// known or on the command line of a conmon.
 func (r *Runtime) findTraces(rec record, id string) *traces {
 	t := &traces{r: r, rec: rec, id: id}
 	table := proctab.Table()
@@ -61,13 +61,14 @@ func (r *Runtime) findTraces(rec record, id string) *traces {
 		t.stateDirs = stateDirs(t.id)
 		t.cgroups = cgroups(t.id)
 	}
-	// Everything below conmon is the container's, "runc init" before it has a
-	// cgroup included.
+	// All descendants of conmon belong to the container, even a "runc init" that
+	// has no cgroup yet.
 	t.processes = proctab.Family(table, roots)
 	return t
 }
 
-// conmonOf returns name and id of the container that a conmon watches.
+// conmonOf returns the name and id of the container that a conmon monitors, from
+// its command line.
 func conmonOf(words []string) (name, id string) {
 	if len(words) == 0 || filepath.Base(words[0]) != "conmon" {
 		return "", ""
@@ -75,7 +76,7 @@ func conmonOf(words []string) (name, id string) {
 	for i, w := range words[:len(words)-1] {
 		switch {
 		case w == "--exit-command":
-			return name, id // what follows is another program's
+			return name, id // arguments of another program follow
 		case w == "-n" || w == "--name":
 			name = words[i+1]
 		case (w == "-c" || w == "--cid") && isID(words[i+1]):
@@ -85,8 +86,8 @@ func conmonOf(words []string) (name, id string) {
 	return name, id
 }
 
-// isRuntimeFor tells whether a process is the OCI runtime, or podman's
-// clean-up after conmon, at work on the container.
+// isRuntimeFor reports whether a process is the OCI runtime at work on the
+// container, or podman's clean-up after it.
 func isRuntimeFor(words []string, id string) bool {
 	if len(words) == 0 || !slices.Contains(words, id) {
 		return false
@@ -100,7 +101,8 @@ func isRuntimeFor(words []string, id string) bool {
 	return false
 }
 
-// stateRoots are where the OCI runtimes keep one directory per container.
+// stateRoots returns the directories in which OCI runtimes keep one directory per
+// container.
 func stateRoots() []string {
 	roots := []string{"/run/runc", "/run/crun"}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
@@ -129,8 +131,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// cgroups returns the container's cgroups, in every hierarchy and under each
-// of podman's two managers.
+// cgroups returns the container's cgroups in all hierarchies, as either of
+// podman's cgroup managers names them.
 func cgroups(id string) []string {
 	var found []string
 	for _, parent := range cgroupParents() {
@@ -142,9 +144,9 @@ func cgroups(id string) []string {
 	return found
 }
 
-// cgroupParents are patterns of where podman makes cgroups: its own places, and
-// for a worker that runs in a container itself, the one below the worker's
-// cgroup that the image of deploy/compose tells podman to use.
+// cgroupParents returns patterns of the directories in which podman makes
+// cgroups. One is below the worker's own cgroup: the image of deploy/compose, in
+// which the worker itself runs in a container, tells podman to use that.
 func cgroupParents() []string {
 	places := []string{"libpod_parent", "machine.slice", "user.slice"}
 	if own, err := os.ReadFile("/proc/self/cgroup"); err == nil {
@@ -163,14 +165,15 @@ func cgroupParents() []string {
 	return parents
 }
 
-// scrub removes the traces, conmon first: it would tell podman of an end that
-// is none, and the runtime cannot delete what still runs.
+// scrub removes the traces. It kills the processes first, conmon before the
+// others: conmon would report a spurious exit to podman, and the runtime cannot
+// delete a container that runs.
 func (r *Runtime) scrub(ctx context.Context, rec record) error {
 	t := r.traces(rec)
 	if t.none() {
 		return nil
 	}
-	r.log.Warn("podman has left parts of a container; removing them", "container", rec.name, "id", t.id,
+	r.log.Warn("removing parts of a container that podman has left", "container", rec.name, "id", t.id,
 		"processes", len(t.processes), "state", t.stateDirs, "cgroups", len(t.cgroups))
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -179,7 +182,8 @@ func (r *Runtime) scrub(ctx context.Context, rec record) error {
 	}
 	for _, dir := range t.again().stateDirs {
 		root, runtime := filepath.Dir(dir), filepath.Base(filepath.Dir(dir))
-		// It may not know half a container; then the directory is all there is.
+		// A runtime that does not know the container fails, and only the directory
+		// is left to remove.
 		_ = exec.CommandContext(ctx, runtime, "--root", root, "delete", "--force", t.id).Run()
 		if err := os.RemoveAll(dir); err != nil {
 			return err
@@ -199,15 +203,15 @@ func removeCgroups(ctx context.Context, id string) error {
 		if left == nil {
 			return nil
 		}
-		// The kernel empties a cgroup a little after its last process.
+		// A cgroup stays busy for a moment after its last process has ended.
 		if err := proctab.Sleep(ctx, 20*time.Millisecond); err != nil {
 			return fmt.Errorf("remove cgroup: %w", left)
 		}
 	}
 }
 
-// removeCgroup removes a cgroup with those below it. Only directories can be
-// removed there; the files are the kernel's.
+// removeCgroup removes a cgroup and those below it. Only directories can be
+// removed there: the files belong to the kernel.
 func removeCgroup(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -20,13 +20,13 @@ type child struct {
 	marker                marker
 	cmd                   *exec.Cmd
 	stdin, stdout, stderr *os.File
-	done                  chan struct{} // closed when the first process was waited for
+	done                  chan struct{} // closed when the first process has been waited for
 	oom                   proctab.OOMWatch
 
 	mu        sync.Mutex
-	reaped    bool // the pid, and with it the group's number, may be another's
+	reaped    bool // the kernel may have given the pid, and the group's number, to another
 	requested bool
-	exit      fleet.Exit // final when done is closed
+	exit      fleet.Exit // set before done is closed
 }
 
 // spawn starts cmd with three pipes and the goroutine that waits for it.
@@ -48,7 +48,7 @@ func spawn(cmd *exec.Cmd, m marker) (*child, error) {
 	closeAll(theirs[:])
 	if err != nil {
 		closeAll(ours[:])
-		// The path was checked and is in the message of the caller.
+		// The caller's message has the path.
 		if pe := (*os.PathError)(nil); errors.As(err, &pe) {
 			err = pe.Err
 		}
@@ -80,9 +80,9 @@ func (c *child) wait() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// The first process is a zombie (see awaitExit), so the group's number is
-	// still ours. Who is left in the group has lost the one it worked for.
+	// still ours. The rest of the group must not outlive it.
 	_ = unix.Kill(-c.cmd.Process.Pid, unix.SIGKILL)
-	_ = c.cmd.Wait() // the state says more than the error
+	_ = c.cmd.Wait() // exitOf reads the state instead of the error
 	c.reaped = true
 	c.exit = exitOf(c.cmd.ProcessState)
 	c.exit.Requested = c.requested
@@ -91,7 +91,7 @@ func (c *child) wait() {
 
 func exitOf(state *os.ProcessState) fleet.Exit {
 	if state == nil {
-		return fleet.Exit{Code: -1, Err: "its state could not be read"}
+		return fleet.Exit{Code: -1, Err: "the state of the process could not be read"}
 	}
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		return fleet.Exit{Code: -1, Signal: unix.SignalName(ws.Signal())}
@@ -156,14 +156,14 @@ func (c *child) Exit(ctx context.Context) fleet.Exit {
 	case <-c.done:
 		return c.exit
 	case <-ctx.Done():
-		return fleet.Exit{Code: -1, Err: "it still runs: " + context.Cause(ctx).Error()}
+		return fleet.Exit{Code: -1, Err: "the process is still running: " + context.Cause(ctx).Error()}
 	}
 }
 
 // Remove implements fleet.Process.
 func (c *child) Remove(ctx context.Context) error {
-	// Whoever the kill orphans can be found by its marker only, and a process
-	// may have cleared its environment: look at the family before.
+	// The family is read before the kill. Afterwards, orphans can be found only
+	// by their markers, and a process may have cleared its environment.
 	known := proctab.Family(proctab.Table(), c.root())
 	if err := c.Signal(ctx, true); err != nil {
 		return err

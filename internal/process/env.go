@@ -12,17 +12,17 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/proctab"
 )
 
-// inherited are the only variables of the worker that a replica sees: the
-// worker's environment may hold secrets of other servers. They are what the
-// official TypeScript client passes on, and the two by which programs find
-// their language and a place for temporary files.
+// inherited lists the variables of the worker that a replica gets. It gets no
+// others, because the worker's environment may hold secrets of other servers.
+// These are the ones that the official TypeScript client passes on, and LANG and
+// TMPDIR.
 var inherited = []string{"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "USER"}
 
 // childEnv returns the environment of a replica.
 func (r *Runtime) childEnv(l fleet.Launch) ([]string, error) {
 	vars := make(map[string]string)
 	for _, kv := range r.environ {
-		// A value that begins so is a function of a shell, as that client sees it.
+		// A value with this prefix is a shell function, which that client skips too.
 		if name, value, ok := strings.Cut(kv, "="); ok && slices.Contains(inherited, name) && !strings.HasPrefix(value, "()") {
 			vars[name] = value
 		}
@@ -45,7 +45,7 @@ func (r *Runtime) childEnv(l fleet.Launch) ([]string, error) {
 	return env, nil
 }
 
-// about says which command an error is about, unless it begins with its path.
+// about adds the command to an error that does not begin with its path.
 func about(command string, err error) error {
 	if strings.HasPrefix(err.Error(), command+" ") {
 		return err
@@ -53,7 +53,7 @@ func about(command string, err error) error {
 	return fmt.Errorf("command %q: %w", command, err)
 }
 
-// lookPath finds the command as a shell in cwd with that environment would.
+// lookPath finds a command as a shell in cwd with that environment would.
 func lookPath(name, cwd string, env []string) (string, error) {
 	if strings.Contains(name, "/") {
 		path := name
@@ -66,7 +66,7 @@ func lookPath(name, cwd string, env []string) (string, error) {
 		}
 		if err := executable(path); err != nil {
 			if program, args, spaces := strings.Cut(path, " "); spaces && executable(program) == nil {
-				return "", fmt.Errorf("command %q: %w: a command is one program; move what follows %q to args, as %q", name, err, program, strings.Fields(args))
+				return "", fmt.Errorf("command %q: %w: a command is one program; move the words after %q to args, as %q", name, err, program, strings.Fields(args))
 			}
 			return "", about(name, err)
 		}
@@ -79,13 +79,13 @@ func lookPath(name, cwd string, env []string) (string, error) {
 		}
 	}
 	for _, dir := range filepath.SplitList(search) {
-		// A relative entry would mean another directory to the child.
+		// Relative entries are skipped: the child has another working directory.
 		if path := filepath.Join(dir, name); filepath.IsAbs(path) && executable(path) == nil {
 			return path, nil
 		}
 	}
 	if program, args, spaces := strings.Cut(name, " "); spaces {
-		return "", fmt.Errorf("command %q not found in PATH %q: a command is one program; move what follows %q to args, as %q", name, search, program, strings.Fields(args))
+		return "", fmt.Errorf("command %q not found in PATH %q: a command is one program; move the words after %q to args, as %q", name, search, program, strings.Fields(args))
 	}
 	return "", fmt.Errorf("command %q not found in PATH %q", name, search)
 }
@@ -99,7 +99,7 @@ func executable(path string) error {
 		return err
 	case fi.IsDir():
 		return fmt.Errorf("%s is a directory", path)
-	case !fi.Mode().IsRegular(): // opening a named pipe to look at it would wait for a writer
+	case !fi.Mode().IsRegular(): // opening a named pipe would block
 		return fmt.Errorf("%s is not a regular file", path)
 	case fi.Mode()&0o111 == 0:
 		return fmt.Errorf("%s is not executable", path)
@@ -107,10 +107,10 @@ func executable(path string) error {
 	return nil
 }
 
-// markerName is the variable that every process of a replica carries.
+// markerName is the environment variable that identifies processes of replicas.
 const markerName = "MCPFLEET_REPLICA"
 
-// marker says whose a process is.
+// marker names the replica that a process belongs to, and who started it.
 type marker struct {
 	cluster fleet.ClusterID
 	node    fleet.NodeID
@@ -126,7 +126,7 @@ func (m marker) String() string {
 	return fmt.Sprintf("%s/%s/%s/%s", m.cluster, m.node, m.replica, m.owner)
 }
 
-// readMarker returns the marker of a process, if it carries one.
+// readMarker returns the marker of a process, if it has one.
 func readMarker(pid int) (marker, bool) {
 	s, ok := proctab.Getenv(pid, markerName)
 	if !ok {

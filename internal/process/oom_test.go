@@ -45,8 +45,9 @@ func memoryCgroup(t *testing.T, limit int) string {
 	return ""
 }
 
-// glutton is the worker of TestKilledForWantOfMemory: the test binary itself, in
-// a cgroup with little memory. It prints how its two replicas ended.
+// glutton is the worker of TestKilledForWantOfMemory. It is the test binary
+// itself, in a cgroup with little memory, and prints the exits of its two
+// replicas.
 func glutton(dir string) error {
 	r, err := New(Config{Node: "n1", DataDir: dir, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -62,7 +63,7 @@ func glutton(dir string) error {
 		if _, err := bufio.NewReader(p.Stdout()).ReadString('\n'); err != nil {
 			return err
 		}
-		if kill { // somebody does, who is not the worker
+		if kill { // as an operator would
 			err = syscall.Kill(p.PID(), syscall.SIGKILL)
 		} else {
 			_, err = io.WriteString(p.Stdin(), "go\n")
@@ -81,8 +82,8 @@ func glutton(dir string) error {
 	return nil
 }
 
-// A kill for want of memory is a plain SIGKILL: that it was none of a person's
-// only the kernel can tell.
+// A kill for want of memory is a plain SIGKILL. Only the kernel's counters tell
+// it from an operator's.
 func TestKilledForWantOfMemory(t *testing.T) {
 	cgroup := memoryCgroup(t, 256<<20)
 	self, err := os.Executable()

@@ -1,17 +1,17 @@
-// Package process runs replicas as plain child processes: for a laptop
-// without podman, and for tests. Each replica is a process group of its own
-// that sees only a few variables of the worker's environment, and its own env.
-// There is no isolation and no resource limit; the package says so in the log.
+// Package process runs replicas as plain child processes. It serves laptops
+// without podman, and tests. Each replica is a process group of its own, which
+// gets its env and a few variables of the worker's environment. There is no
+// isolation and no resource limit, which New logs.
 //
-// It promises that nothing of a replica is left after Remove, daemonised
-// grandchildren included, and that Sweep finds what an earlier life of the
-// node left: every process inherits the variable MCPFLEET_REPLICA, which
-// names cluster, node, replica and the life of the worker that started it.
-// Both need Linux's /proc; elsewhere only the process group is killed.
+// After Remove, nothing of a replica is left, not even daemonised grandchildren.
+// Sweep kills the processes that earlier lives of the node left. Both find
+// processes by the inherited variable MCPFLEET_REPLICA, which names the cluster,
+// the node, the replica, and the life of the worker that started it. They need
+// Linux's /proc: elsewhere only the process group is killed.
 //
-// When a replica's first process ends, its group is killed at once, as the
-// end of PID 1 ends a container. One goroutine per replica waits for that end
-// and is joined by Remove.
+// When the first process of a replica ends, its group is killed at once, as the
+// end of PID 1 ends a container. One goroutine per replica waits for that, and
+// Remove joins it.
 package process
 
 import (
@@ -32,7 +32,7 @@ import (
 // Config is what a Runtime needs.
 type Config struct {
 	Node    fleet.NodeID
-	DataDir string // held by this worker alone
+	DataDir string // locked by this worker
 	Log     *slog.Logger
 	Environ []string // the worker's environment; nil: os.Environ()
 }
@@ -45,10 +45,10 @@ type Runtime struct {
 	environ []string
 
 	mu     sync.Mutex
-	warned map[string]bool // revisions whose unkept wishes were logged
+	warned map[string]bool // revisions whose ignored keys were logged
 }
 
-// New returns a runtime and logs that it isolates nothing.
+// New returns a Runtime. It logs a warning that nothing is isolated.
 func New(cfg Config) (*Runtime, error) {
 	owner, err := proctab.NewOwner(cfg.DataDir)
 	if err != nil {
@@ -65,7 +65,7 @@ func New(cfg Config) (*Runtime, error) {
 		environ: environ,
 		warned:  make(map[string]bool),
 	}
-	r.log.Warn("commands run as plain processes here: no isolation, no resource limits; --runtime podman takes images only")
+	r.log.Warn("commands run as plain processes, without isolation or resource limits; --runtime podman accepts images only")
 	return r, nil
 }
 
@@ -106,9 +106,9 @@ func (r *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, err
 		return nil, about(t.Command[0], err)
 	}
 	if len(t.Mounts) > 0 {
-		return nil, fmt.Errorf("mount %s on %s: a plain process has no mounts; it needs an image, and podman", t.Mounts[0].Source, t.Mounts[0].Target)
+		return nil, fmt.Errorf("mount %s on %s: a plain process has no mounts: use an image, and podman", t.Mounts[0].Source, t.Mounts[0].Target)
 	}
-	r.warnUnkept(l)
+	r.warnIgnored(l)
 	l.Starting()
 
 	run := func(path string, argv []string) (*child, error) {
@@ -131,9 +131,9 @@ func (r *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, err
 	return c, nil
 }
 
-// warnUnkept says once for each revision which of its wishes a plain process
-// cannot be given.
-func (r *Runtime) warnUnkept(l fleet.Launch) {
+// warnIgnored logs, once for each revision, the keys of its spec that have no
+// effect on a plain process.
+func (r *Runtime) warnIgnored(l fleet.Launch) {
 	t := l.Template
 	var keys []string
 	for _, k := range []struct {
@@ -162,7 +162,7 @@ func (r *Runtime) warnUnkept(l fleet.Launch) {
 	r.warned[id] = true
 	r.mu.Unlock()
 	if !seen {
-		r.log.Warn("a plain process cannot be held to some keys; they are ignored",
+		r.log.Warn("keys ignored: they have no effect on a plain process",
 			"server", l.Server, "revision", l.Revision, "keys", strings.Join(keys, " "))
 	}
 }

@@ -40,10 +40,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// workers are the parts, by the variable that names their data directory.
+// workers are the workers to play, by the variable that names their data directory.
 var workers = map[string]func(dir string) error{"LOST_WORKER": loseWorker, "GLUTTON": glutton}
 
-// loseWorker starts one replica, tells its pids and waits to be killed.
+// loseWorker starts one replica, prints its pids and waits to be killed.
 func loseWorker(dir string) error {
 	node := fleet.NodeID(os.Getenv("LOST_NODE"))
 	r, err := New(Config{Node: node, DataDir: dir, Log: slog.New(slog.DiscardHandler)})
@@ -65,8 +65,8 @@ func loseWorker(dir string) error {
 	return err
 }
 
-// daemonising is a replica with a grandchild in a session of its own, whose
-// pid it prints, and which both ignore TERM and the end of stdin.
+// daemonising is a replica with a grandchild in a session of its own, whose pid
+// it prints. Both ignore TERM and the end of stdin.
 var daemonising = []string{"sh", "-c",
 	`trap "" TERM; setsid sh -c 'trap "" TERM; while :; do sleep 1; done' >/dev/null 2>&1 & echo $!; while :; do sleep 1; done`}
 
@@ -133,7 +133,7 @@ func TestPipesAndExit(t *testing.T) {
 	if err := p.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// What was said last is there after the removal, too.
+	// The last output can still be read after the removal.
 	if errs, err := io.ReadAll(p.Stderr()); err != nil || string(errs) != "bye\n" {
 		t.Fatalf("stderr = %q, %v", errs, err)
 	}
@@ -180,8 +180,8 @@ func TestEnvironmentIsThePromisedOne(t *testing.T) {
 	}
 }
 
-// The C library gives a script that names no interpreter to the shell, and so
-// do clients that start programs by it.
+// The C library runs a script that names no interpreter with the shell, and so
+// do clients that start programs with it.
 func TestScriptWithoutInterpreter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "server")
 	if err := os.WriteFile(path, []byte("echo \"$1\"\n"), 0o700); err != nil {
@@ -224,12 +224,12 @@ func TestStartSaysWhyNot(t *testing.T) {
 		tmpl fleet.Template
 		want string
 	}{
-		{"script with Windows line endings", fleet.Template{Command: []string{windows}}, `windows has Windows line endings (CR LF), so the program that its first line names, "/bin/sh\r", is not found: convert the file`},
+		{"script with Windows line endings", fleet.Template{Command: []string{windows}}, `windows has Windows line endings (CR LF), so the interpreter in its first line, "/bin/sh\r", is not found: convert the file`},
 		{"script of Windows by way of env", fleet.Template{Command: []string{windowsEnv}}, `"/usr/bin/env node\r", is not found: convert the file`},
 		{"no interpreter", fleet.Template{Command: []string{orphan}}, "orphan names an interpreter in its first line that cannot be run: /no/such/interpreter not found"},
 		{"interpreter that is not executable", fleet.Template{Command: []string{locked}}, "plain is not executable"},
-		{"arguments in the command", fleet.Template{Command: []string{"npx -y pkg"}}, `a command is one program; move what follows "npx" to args, as ["-y" "pkg"]`},
-		{"arguments behind a path", fleet.Template{Command: []string{"/bin/sh -c true"}}, `move what follows "/bin/sh" to args, as ["-c" "true"]`},
+		{"arguments in the command", fleet.Template{Command: []string{"npx -y pkg"}}, `a command is one program; move the words after "npx" to args, as ["-y" "pkg"]`},
+		{"arguments behind a path", fleet.Template{Command: []string{"/bin/sh -c true"}}, `move the words after "/bin/sh" to args, as ["-c" "true"]`},
 		{"mounts", fleet.Template{Command: []string{"cat"}, Mounts: []fleet.Mount{{Source: "notes", Target: "/data"}}}, "mount notes on /data: a plain process has no mounts"},
 		{"image", fleet.Template{Image: "docker.io/mcp/time"}, `image "docker.io/mcp/time" needs podman`},
 		{"nothing", fleet.Template{}, "no command"},
@@ -420,7 +420,7 @@ func TestSweepAfterTheWorkerWasKilled(t *testing.T) {
 	}
 	l := launch("sleep", "60")
 	l.Node = node
-	own := start(t, r, l) // of this life: must stay
+	own := start(t, r, l) // of this life, so it must stay
 	removed, err := r.Sweep(within(t, 10*time.Second))
 	if err != nil || len(removed) < 2 {
 		t.Fatalf("sweep = %q, %v; want both processes", removed, err)
@@ -435,7 +435,7 @@ func TestSweepAfterTheWorkerWasKilled(t *testing.T) {
 	}
 }
 
-func TestUnkeptKeysAreLoggedOnce(t *testing.T) {
+func TestIgnoredKeysAreLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
 	r := newRuntime(t, &log)
 	for range 2 {
@@ -445,9 +445,9 @@ func TestUnkeptKeysAreLoggedOnce(t *testing.T) {
 		start(t, r, l)
 	}
 	if n := strings.Count(log.String(), `keys="resources.memory user"`); n != 1 {
-		t.Errorf("unkept keys logged %d times, want once:\n%s", n, &log)
+		t.Errorf("ignored keys logged %d times, want once:\n%s", n, &log)
 	}
-	if n := strings.Count(log.String(), "no isolation"); n != 1 {
+	if n := strings.Count(log.String(), "without isolation"); n != 1 {
 		t.Errorf("missing isolation logged %d times, want once:\n%s", n, &log)
 	}
 }

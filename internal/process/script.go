@@ -14,19 +14,20 @@ import (
 // maxShebang is how much of a script's first line the kernel reads.
 const maxShebang = 256
 
-// windowsScript returns an error for a script with Windows line endings: the
-// name of its interpreter ends with a carriage return, so it is never found.
+// windowsScript returns an error for a script with Windows line endings. Its
+// interpreter's name ends with a carriage return, so it is never found.
 func windowsScript(path string) error {
 	line, ok := shebang(path)
 	if !ok || !strings.HasSuffix(line, "\r") {
 		return nil
 	}
-	return fmt.Errorf("%s has Windows line endings (CR LF), so the program that its first line names, %q, is not found: convert the file, with dos2unix for example",
+	return fmt.Errorf("%s has Windows line endings (CR LF), so the interpreter in its first line, %q, is not found: convert the file, for example with dos2unix",
 		path, strings.TrimPrefix(line, "#!"))
 }
 
-// forShell reports whether the kernel has refused a script because it names no
-// interpreter. The C library, and with it other clients, gives it to the shell.
+// forShell reports whether the kernel refused a script because it names no
+// interpreter. The C library runs such a script with the shell, and so do other
+// clients.
 func forShell(err error, path string) bool {
 	if !errors.Is(err, syscall.ENOEXEC) {
 		return false
@@ -40,8 +41,9 @@ func forShell(err error, path string) bool {
 	return err == nil && !bytes.ContainsRune(head, 0) // programs have zeros in their headers
 }
 
-// explain says why a program that exists does not start. The kernel reports a
-// missing interpreter or loader as if the program itself were missing.
+// explain returns a better error for a program that exists and does not start.
+// The kernel reports a missing interpreter or loader as if the program itself
+// were missing.
 func explain(err error, path string) error {
 	line, script := shebang(path)
 	words := strings.Fields(strings.TrimPrefix(line, "#!"))
@@ -55,7 +57,7 @@ func explain(err error, path string) error {
 			return fmt.Errorf("%s names an interpreter in its first line that cannot be run: %w", path, missing)
 		}
 	case !script && errors.Is(err, syscall.ENOENT):
-		return fmt.Errorf("%s needs a loader that is not there, since it was made for another system or C library: %w", path, err)
+		return fmt.Errorf("%s needs a loader that does not exist here: it was built for another system or C library: %w", path, err)
 	}
 	return err
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/proctab"
 )
 
-// Sweep implements fleet.Runtime: it kills what carries this node's marker
-// and belongs to a worker life that is over.
+// Sweep implements fleet.Runtime. It kills the processes that have a marker of
+// this node and of a worker life that is over.
 func (r *Runtime) Sweep(ctx context.Context) ([]string, error) {
 	verdicts := make(map[proctab.Owner]bool)
 	over := func(m marker) bool {
@@ -51,8 +51,8 @@ func (r *Runtime) Sweep(ctx context.Context) ([]string, error) {
 	return removed, nil
 }
 
-// leftovers returns the living among known, and whatever carries a marker
-// that match approves, with all descendants.
+// leftovers returns the processes of known that still live, those whose marker
+// matches, and all their descendants.
 func leftovers(known []proctab.ID, match func(marker) bool) []proctab.ID {
 	table := proctab.Table()
 	roots := make(map[int]bool)

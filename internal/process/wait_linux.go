@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// awaitExit returns when the child has ended and leaves it a zombie, so that
-// neither its pid nor its group's number is given to another yet.
+// awaitExit waits until the child has ended and leaves it a zombie, so that its
+// pid and its group's number are not given to another process yet.
 func awaitExit(cmd *exec.Cmd) {
 	for {
 		err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)

@@ -4,6 +4,6 @@ package process
 
 import "os/exec"
 
-// awaitExit waits for the child for good. The number of its group may then,
-// in theory, be given away before the group is killed.
+// awaitExit waits for the child and reaps it. In theory its group's number may
+// be given to others before the group is killed.
 func awaitExit(cmd *exec.Cmd) { cmd.Wait() }

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// OOMWatch remembers how many processes the kernel had killed for want of
-// memory, in the memory cgroup of one process and on the whole host.
+// OOMWatch holds how many processes the kernel had killed for want of memory when
+// the watch began, in the memory cgroup of one process and on the whole host.
 type OOMWatch struct {
-	cgroup        string // file that counts them, "" where there is none
+	cgroup        string // file that counts them; "": there is no such file
 	inside, total counter
 }
 
@@ -26,9 +26,10 @@ func WatchOOM(pid int) OOMWatch {
 	return w
 }
 
-// Killed reports whether the kernel may since have killed the process for want
-// of memory: it has killed one in its cgroup, or, when the cgroup is gone or does
-// not count, on the host. It returns true where nothing is known.
+// Killed reports whether the kernel may have killed the process for want of
+// memory since then. That is so if it has killed one in its cgroup, or, when the
+// cgroup is gone or does not count, on the host. Killed returns true if nothing
+// is known.
 func (w OOMWatch) Killed() bool {
 	if now := oomKills(w.cgroup); now.known && w.inside.known {
 		return now != w.inside
@@ -37,8 +38,8 @@ func (w OOMWatch) Killed() bool {
 	return now != w.total || !now.known
 }
 
-// oomFile returns the file that counts kills in the memory cgroup. cgroups is
-// what Cgroups returned, of either version of cgroups.
+// oomFile returns the file that counts kills in the memory cgroup. cgroups is the
+// result of Cgroups, of either version of cgroups.
 func oomFile(cgroups string) string {
 	for line := range strings.Lines(cgroups) {
 		// hierarchy-ID:controllers:path; see cgroups(7).

@@ -14,26 +14,26 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/datadir"
 )
 
-// Owner names one life of one worker. What a worker starts carries it, so
-// that a later life can tell what its dead forerunner left from what another,
-// living worker of the same name runs on the same host.
+// Owner identifies one life of one worker. Everything that a worker starts
+// carries it. A later life can then distinguish what a dead life left from what
+// another, living worker of the same name runs on the same host.
 type Owner struct {
 	Dir  string // random id of the worker's data directory
 	Life string // random
 	Proc ID     // the worker's process
-	Boot string // the boot of the host
-	NS   uint64 // inode of its pid namespace, 0 when unknown
+	Boot string // id of the host's boot
+	NS   uint64 // inode of its pid namespace; 0 if unknown
 }
 
-// initNS is the inode of the host's own pid namespace, from where every
-// process is visible.
+// initNS is the inode of the host's own pid namespace, in which every process is
+// visible.
 const initNS = 0xEFFFFFFC
 
 // ownerFile holds the data directory's random id.
 const ownerFile = "owner-id"
 
-// NewOwner makes the identity of this process's life with a data directory,
-// which the caller holds for itself alone: who owned it before is over.
+// NewOwner returns the identity of this process's life with a data directory. The
+// caller has locked the directory, so the lives that used it before are over.
 func NewOwner(dataDir string) (Owner, error) {
 	dir, err := dirID(filepath.Join(dataDir, ownerFile))
 	if err != nil {
@@ -58,7 +58,7 @@ func dirID(path string) (string, error) {
 		return "", err
 	}
 	id := randomHex()
-	// A part of the id would disown the processes and containers that carry it.
+	// With half an id, a later life would not recognise what carries the whole.
 	return id, datadir.Replace(path, []byte(id+"\n"))
 }
 
@@ -68,12 +68,12 @@ func randomHex() string {
 	return hex.EncodeToString(b)
 }
 
-// String is the owner as labels and environments carry it.
+// String returns the owner as it is written in labels and environments.
 func (o Owner) String() string {
 	return fmt.Sprintf("%s.%s.%d.%d.%s.%d", o.Dir, o.Life, o.Proc.PID, o.Proc.Start, o.Boot, o.NS)
 }
 
-// ParseOwner reads what String wrote.
+// ParseOwner parses the result of String.
 func ParseOwner(s string) (Owner, bool) {
 	f := strings.Split(s, ".")
 	if len(f) != 6 || f[0] == "" || f[1] == "" {
@@ -87,8 +87,8 @@ func ParseOwner(s string) (Owner, bool) {
 	return o, errors.Join(errs[:]...) == nil
 }
 
-// Outlived tells whether the other life is surely over, seen from o. In doubt
-// it is not: a process in a pid namespace that cannot be seen may live.
+// Outlived reports whether the other life is over for certain. It returns false
+// in doubt: a process in a pid namespace that is not visible may live.
 func (o Owner) Outlived(other Owner) bool {
 	switch {
 	case other.Dir == o.Dir:

@@ -1,13 +1,12 @@
-// Package proctab reads the host's process table: which processes live, what
-// their environment and command line say, which worker life they belong to, and
-// whether the kernel may have killed one for want of memory. It kills a process
-// only after it has made sure, through a pidfd, that the pid still means the
-// process that was found.
+// Package proctab reads the host's process table: which processes live, their
+// environment and command line, the worker life that they belong to, and whether
+// the kernel may have killed one for want of memory. Before it kills a process it
+// makes sure, through a pidfd, that the pid still belongs to that process.
 //
-// Runtimes use it to find what must not outlive its reason; what to look for
-// is theirs to say. It needs Linux's /proc: elsewhere the table is empty and
-// only Owner works, by pid alone. It starts no goroutine, and all functions
-// may be called at once.
+// Runtimes use it to find processes that must not be left, and decide which
+// these are. It needs Linux's /proc. Elsewhere the table is empty and only Owner
+// works, by pid alone. It starts no goroutine, and all functions may be called at
+// once.
 package proctab
 
 import (
@@ -18,14 +17,14 @@ import (
 	"time"
 )
 
-// ID is one process for good: a pid may be used again, with its start time it
-// is not. Start is in clock ticks since boot.
+// ID identifies a process. A pid may be used again, but not with the same start
+// time. Start is in clock ticks since boot.
 type ID struct {
 	PID   int
 	Start uint64
 }
 
-// Alive tells whether the process still runs. A zombie does not.
+// Alive reports whether the process still runs. A zombie does not.
 func (id ID) Alive() bool {
 	p, ok := Find(id.PID)
 	return ok && p.ID == id
@@ -38,8 +37,8 @@ type Process struct {
 	Group  int
 }
 
-// Family returns those of roots that live and all their descendants, as far
-// as the table still shows the descent.
+// Family returns the roots that live and all their descendants, as far as the
+// table shows the descent.
 func Family(table []Process, roots map[int]bool) []ID {
 	in := make(map[int]bool, len(roots))
 	for _, p := range table {
@@ -64,10 +63,11 @@ func Family(table []Process, roots map[int]bool) []ID {
 	return ids
 }
 
-// KillAll kills what find finds until it finds nothing twice in a row, or ctx
-// ends: a process may have forked while it died, or forked and ended while the
-// table was read. It returns the pids it killed, in order. find must return only
-// what lives; its own process is left out.
+// KillAll kills the processes that find returns, until find returns nothing twice
+// in a row or ctx ends. Once is not enough: a process may have forked while it
+// died, or forked and ended while the table was read. find must return only
+// living processes, and KillAll spares its own. It returns the killed pids in
+// order.
 func KillAll(ctx context.Context, find func() []ID) ([]int, error) {
 	self := syscall.Getpid()
 	var killed []int
@@ -95,18 +95,17 @@ func KillAll(ctx context.Context, find func() []ID) ([]int, error) {
 	}
 }
 
-// WaitGone waits until the process is gone or a zombie, at most until ctx
-// ends.
+// WaitGone waits until the process is gone or a zombie, or until ctx ends.
 func WaitGone(ctx context.Context, id ID) error {
 	for wait := time.Millisecond; id.Alive(); wait = min(2*wait, 20*time.Millisecond) {
 		if err := Sleep(ctx, wait); err != nil {
-			return fmt.Errorf("process %d still runs: %w", id.PID, err)
+			return fmt.Errorf("process %d is still running: %w", id.PID, err)
 		}
 	}
 	return nil
 }
 
-// Sleep waits for d, or returns ctx's cause when ctx ends first.
+// Sleep waits for d. It returns ctx's cause if ctx ends first.
 func Sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Table returns every living process that is visible; zombies are not living.
+// Table returns all living processes that are visible, without zombies.
 func Table() []Process {
 	dir, err := os.Open("/proc")
 	if err != nil {
@@ -53,7 +53,7 @@ func Find(pid int) (Process, bool) {
 	return p, true
 }
 
-// stat returns the fields of a living process that follow its name: number n of
+// stat returns the fields of a living process that follow its name. Field n of
 // proc_pid_stat(5) is at n-3.
 func stat(pid int) ([]string, bool) {
 	b, err := os.ReadFile(file(pid, "stat"))
@@ -69,10 +69,10 @@ func stat(pid int) ([]string, bool) {
 	return f, len(f) >= 20 && f[0] != "Z" && f[0] != "X"
 }
 
-// Getenv returns a variable of the environment the process was started with.
-// A process that is within exec is waited for, at most for execPatience.
+// Getenv returns a variable of the environment that the process was started with.
+// If the process is within exec, Getenv waits for that, at most execPatience.
 func Getenv(pid int, name string) (string, bool) {
-	for kv := range bytes.SplitSeq(handedOver(pid, "environ"), []byte{0}) {
+	for kv := range bytes.SplitSeq(startFile(pid, "environ"), []byte{0}) {
 		if v, ok := bytes.CutPrefix(kv, []byte(name+"=")); ok {
 			return string(v), true
 		}
@@ -80,26 +80,25 @@ func Getenv(pid int, name string) (string, bool) {
 	return "", false
 }
 
-// Cmdline returns the words of the process's command line. A process that is
-// within exec is waited for, at most for execPatience.
+// Cmdline returns the words of the process's command line. If the process is
+// within exec, Cmdline waits for that, at most execPatience.
 func Cmdline(pid int) []string {
-	b := handedOver(pid, "cmdline")
+	b := startFile(pid, "cmdline")
 	if len(b) == 0 {
 		return nil
 	}
 	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 }
 
-// execPatience bounds the wait for a process that is within exec. That takes
-// less than a millisecond, unless the process gets no CPU or its program is
-// read from a slow disk.
+// execPatience bounds the wait for a process that is within exec. An exec takes
+// less than a millisecond, unless the process gets no CPU or its program is read
+// from a slow disk.
 const execPatience = time.Second
 
-// handedOver returns what a program was given when it was started: "environ" or
-// "cmdline". Both are empty for a moment within exec, when the old program is
-// gone and the new one does not know them yet. Whose such a process is must not
-// be answered with "nobody's".
-func handedOver(pid int, name string) []byte {
+// startFile returns the file "environ" or "cmdline" of a process. Both are empty
+// for a moment within exec, after the old program has gone. startFile waits then,
+// because such a process must not be taken for one without a marker.
+func startFile(pid int, name string) []byte {
 	for began := time.Now(); ; time.Sleep(time.Millisecond) {
 		b, err := os.ReadFile(file(pid, name))
 		if err != nil || len(b) > 0 || time.Since(began) > execPatience || !mayFill(pid, name) {
@@ -108,8 +107,8 @@ func handedOver(pid int, name string) []byte {
 	}
 }
 
-// mayFill reports whether a file of handedOver that was read as empty may be
-// filled a moment later.
+// mayFill reports whether a file of startFile that was empty may have content a
+// moment later.
 func mayFill(pid int, name string) bool {
 	f, ok := stat(pid)
 	if !ok || len(f) < 49 {
@@ -120,11 +119,11 @@ func mayFill(pid int, name string) bool {
 	if number(6)&(exiting|kernelThread) != 0 {
 		return false
 	}
-	switch number(23) { // where its code starts: set last
+	switch number(23) { // where its code starts, which the kernel sets last
 	case 0:
 		return true // still within exec
 	case 1:
-		return false // this user may not know
+		return false // the kernel does not show it to this user
 	}
 	if name == "cmdline" {
 		return number(45) != number(46)
@@ -139,16 +138,16 @@ func Cgroups(pid int) string {
 	return string(b)
 }
 
-// Signal sends sig to the process, and to no other that may have come to its
-// pid since. A process that is gone is no error.
+// Signal sends sig to the process, and never to another that got its pid. It
+// returns nil if the process is gone.
 func Signal(id ID, sig syscall.Signal) error {
 	fd, err := unix.PidfdOpen(id.PID, 0)
 	switch {
 	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL):
 		return nil
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
-		// No pidfd in this kernel or sandbox: check and send, as close
-		// together as can be.
+		// This kernel or sandbox has no pidfd. Check and send right after each
+		// other.
 		if !id.Alive() {
 			return nil
 		}
@@ -170,7 +169,7 @@ func Signal(id ID, sig syscall.Signal) error {
 
 func file(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
 
-// namespace returns the inode of a process's pid namespace, 0 when unknown.
+// namespace returns the inode of a process's pid namespace, or 0 if unknown.
 func namespace(pid string) uint64 {
 	link, err := os.Readlink("/proc/" + pid + "/ns/pid")
 	if err != nil {

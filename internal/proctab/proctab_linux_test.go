@@ -41,7 +41,7 @@ func TestKnowsWhatIsWithinExec(t *testing.T) {
 	}
 }
 
-// A program that was given nothing is known to have nothing.
+// A program without arguments and environment is not waited for.
 func TestEmptyEnvironmentIsNotWaitedFor(t *testing.T) {
 	cmd := exec.Command("cat")
 	cmd.Env = []string{}
@@ -64,13 +64,13 @@ func TestEmptyEnvironmentIsNotWaitedFor(t *testing.T) {
 	if mayFill(cmd.Process.Pid, "environ") {
 		t.Error("an empty environment is waited for")
 	}
-	const kthreadd = 2 // where it is visible
+	const kthreadd = 2 // if it is visible
 	if p, ok := Find(kthreadd); ok && p.Parent == 0 && mayFill(kthreadd, "cmdline") {
 		t.Error("a kernel thread is waited for")
 	}
 }
 
-// What is not known clears no call.
+// Killed returns true if nothing is known, so that no call is cleared.
 func TestOOMWatch(t *testing.T) {
 	if !(OOMWatch{}).Killed() {
 		t.Error("nothing is known, and the kernel has killed nothing")

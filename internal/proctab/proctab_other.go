@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// Table is empty: there is no /proc to read.
+// Table returns nothing without /proc.
 func Table() []Process { return nil }
 
-// Find knows only whether the pid is in use.
+// Find only checks whether the pid is in use.
 func Find(pid int) (Process, bool) {
 	if pid <= 0 {
 		return Process{}, false
@@ -37,10 +37,10 @@ type OOMWatch struct{}
 // WatchOOM watches nothing without /proc.
 func WatchOOM(int) OOMWatch { return OOMWatch{} }
 
-// Killed is true: nothing is known.
+// Killed returns true, because nothing is known.
 func (OOMWatch) Killed() bool { return true }
 
-// Signal sends sig to the process. A process that is gone is no error.
+// Signal sends sig to the process. It returns nil if the process is gone.
 func Signal(id ID, sig syscall.Signal) error {
 	if err := syscall.Kill(id.PID, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("signal process %d: %w", id.PID, err)

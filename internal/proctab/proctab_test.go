@@ -43,7 +43,7 @@ func TestOutlived(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone := stranger
-	gone.Proc.Start++ // the pid is in use, by a later process
+	gone.Proc.Start++ // another process has the pid
 	oldBoot := stranger
 	oldBoot.Boot = "another"
 	elsewhere := stranger
@@ -115,8 +115,8 @@ func TestSignalSparesAnotherProcessWithThePid(t *testing.T) {
 	}
 }
 
-// A process may fork and end while the table is read: then neither it nor its
-// child is found, though another look would find the child.
+// A process may fork and end while the table is read. Then neither it nor its
+// child is found, and the next read finds the child.
 func TestKillAllLooksTwice(t *testing.T) {
 	cmd := exec.Command("sleep", "60")
 	if err := cmd.Start(); err != nil {

@@ -1,12 +1,10 @@
-// Package sink writes a program's log without ever making the program wait for
-// whoever reads it. A Sink takes lines at once and one goroutine writes them. A
-// reader that stops reading (a full pipe, a stopped terminal, a hung disk) costs
-// lines, and nothing else: what does not fit the buffer is dropped and counted,
-// and the count is written when the reader is back.
+// Package sink writes a program's log without blocking the program. A Sink takes
+// lines at once, and one goroutine writes them. When the reader stops (a full
+// pipe, a stopped terminal, a hung disk), lines that do not fit the buffer are
+// dropped and counted. The count is written when the reader is back.
 //
-// In normal operation nothing is dropped: the buffer is there for bursts, and
-// Close writes what is left. A panic is written by the Go runtime itself, past
-// the sink.
+// In normal operation nothing is dropped: the buffer absorbs bursts, and Close
+// writes the rest. The Go runtime writes panics directly, not through the sink.
 package sink
 
 import (
@@ -19,49 +17,49 @@ import (
 )
 
 const (
-	// DefaultBuffer is how many bytes wait for a reader that does not read.
+	// DefaultBuffer is how many bytes are buffered while the reader does not read.
 	DefaultBuffer = 4 << 20
-	// atomicWrite is the most that is written at once. Lines of several
-	// programs that share a pipe do not mix up to this size (PIPE_BUF).
+	// atomicWrite bounds one write. Up to this size (PIPE_BUF), lines of several
+	// programs that share a pipe do not mix.
 	atomicWrite = 4096
 )
 
 // Config is what a Sink needs.
 type Config struct {
 	Out io.Writer
-	// Buffer bounds the bytes that wait; 0 means DefaultBuffer.
+	// Buffer bounds the buffered bytes; 0 means DefaultBuffer.
 	Buffer int
-	// Dropped makes the line that says how many were dropped. nil means a plain
-	// line of text.
+	// Dropped returns the line that reports how many lines were dropped. nil
+	// means a plain line of text.
 	Dropped func(lines int) []byte
 }
 
-// Sink is an io.Writer whose Write never blocks and never fails. One Write is
-// one line, or several; it is kept or dropped as a whole. Its methods may be
-// called at any time.
+// Sink is an io.Writer whose Write never blocks and never fails. One Write is one
+// or several lines, which are kept or dropped together. Its methods may be called
+// at any time.
 type Sink struct {
 	out     io.Writer
 	buffer  int
-	look    chan struct{} // capacity 1: there is something to write, or Close was called
+	look    chan struct{} // wakes the writer; capacity 1
 	written chan struct{} // closed when the writer has ended
 
 	mu      sync.Mutex
 	report  func(lines int) []byte
 	queue   []line
-	bytes   int // in the queue and in the write under way
-	dropped int // and not reported yet
-	total   uint64
+	bytes   int    // in the queue and in the write under way
+	dropped int    // lines dropped and not reported yet
+	total   uint64 // lines ever dropped
 	closed  bool
 }
 
-// line is what one Write wrote, or a report.
+// line is the text of one Write, or a report.
 type line struct {
 	text   []byte
-	count  int // lines that are lost with it: of a report, those that it reports
+	count  int // lines that are lost with it; for a report, the lines that it reports
 	report bool
 }
 
-// New returns a sink and starts its writer, which Close ends.
+// New returns a Sink and starts its writer, which Close ends.
 func New(cfg Config) *Sink {
 	s := &Sink{
 		out: cfg.Out, buffer: cfg.Buffer, report: cfg.Dropped,
@@ -77,21 +75,21 @@ func New(cfg Config) *Sink {
 	return s
 }
 
-// ReportDropped replaces what makes the line about dropped lines.
+// ReportDropped replaces Config.Dropped.
 func (s *Sink) ReportDropped(report func(lines int) []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.report = report
 }
 
-// Dropped returns how many lines were dropped so far.
+// Dropped returns how many lines have been dropped so far.
 func (s *Sink) Dropped() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.total
 }
 
-// Write takes p, or drops it. It always returns len(p) and no error.
+// Write queues p or drops it. It always returns len(p), nil.
 func (s *Sink) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,8 +103,8 @@ func (s *Sink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close waits until all is written, but no longer than patience, and ends the
-// writer. What is written to the sink from now on is dropped.
+// Close ends the writer. It waits until all lines are written, at most for
+// patience. Later writes are dropped.
 func (s *Sink) Close(patience time.Duration) {
 	s.mu.Lock()
 	if !s.closed {
@@ -138,7 +136,7 @@ func (s *Sink) add(l line) {
 	s.wake()
 }
 
-// wake makes the writer look again. The caller holds mu.
+// wake wakes the writer. The caller holds mu.
 func (s *Sink) wake() {
 	select {
 	case s.look <- struct{}{}:
@@ -149,7 +147,7 @@ func (s *Sink) wake() {
 // run writes until the sink is closed and its queue is empty.
 func (s *Sink) run() {
 	defer close(s.written)
-	torn := false // the last line was written in part
+	torn := false // only a part of the last line was written
 	for {
 		lines, over := s.next()
 		if over {
@@ -175,8 +173,8 @@ func (s *Sink) run() {
 	}
 }
 
-// next takes up to atomicWrite bytes of whole lines off the queue. over: there
-// is nothing left to write, and nothing will come.
+// next removes up to atomicWrite bytes of whole lines from the queue. It returns
+// over if the queue is empty and the sink is closed.
 func (s *Sink) next() (lines []line, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,8 +187,8 @@ func (s *Sink) next() (lines []line, over bool) {
 	return lines, n == 0 && s.closed
 }
 
-// wrote takes lines that were written off the books, and counts those that
-// were not: the last unwritten bytes.
+// wrote records that lines were written, but for their last unwritten bytes. It
+// counts the lines that were lost.
 func (s *Sink) wrote(lines []line, unwritten int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,13 +196,13 @@ func (s *Sink) wrote(lines []line, unwritten int, err error) {
 		s.bytes -= len(l.text)
 		if err != nil && unwritten > 0 {
 			s.dropped += l.count
-			if !l.report { // what it reports was counted before
+			if !l.report { // the lines that it reports have been counted
 				s.total++
 			}
 			unwritten -= len(l.text)
 		}
 	}
 	if err == nil && len(s.queue) == 0 && !s.closed {
-		s.reportDropped() // nobody may ever write again
+		s.reportDropped() // there may be no further Write to do it
 	}
 }

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// reader is a writer's other end, which can stop reading.
+// reader is the other end of a writer. It can stop reading.
 type reader struct {
 	mu   sync.Mutex
 	got  strings.Builder
-	stop chan struct{} // writes wait for it; nil: they do not
+	stop chan struct{} // writes wait until it is closed; nil: they do not wait
 	fail error
-	part int // bytes that a failing write takes
+	part int // bytes that a failing write accepts
 }
 
 func (r *reader) Write(p []byte) (int, error) {
@@ -90,7 +90,7 @@ func TestReaderThatStops(t *testing.T) {
 		for i := range 10 {
 			fmt.Fprintf(&want, "line %04d\n", i)
 		}
-		want.WriteString("lost=40\n") // though nobody wrote again
+		want.WriteString("lost=40\n") // without a further Write
 		if got := r.text(); got != want.String() {
 			t.Errorf("got:\n%swant:\n%s", got, want.String())
 		}
@@ -111,7 +111,7 @@ func TestReaderThatStops(t *testing.T) {
 	})
 }
 
-// A line that is larger than the buffer is written when nothing waits.
+// A line that is larger than the buffer is written if the buffer is empty.
 func TestLongLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &reader{}
@@ -125,8 +125,8 @@ func TestLongLine(t *testing.T) {
 	})
 }
 
-// A full disk: what could not be written is counted, and the next line begins
-// on a line of its own.
+// On a full disk, lines that could not be written are counted, and the next line
+// begins on a line of its own.
 func TestWritesThatFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &reader{}
@@ -138,7 +138,7 @@ func TestWritesThatFail(t *testing.T) {
 		synctest.Wait()
 		r.set(func() { r.part = 0 })
 		fmt.Fprintln(s, "third")
-		fmt.Fprintln(s, "fourth") // behind a report that is lost, too
+		fmt.Fprintln(s, "fourth") // follows a report that is lost too
 		synctest.Wait()
 		r.set(func() { r.fail = nil })
 		fmt.Fprintln(s, "fifth")
