@@ -11,12 +11,12 @@ import (
 )
 
 // Diff returns all fields in which two specs differ, named and written as in
-// the fleet file. Either may be nil: it has no fields.
+// the fleet file. A nil spec has no fields.
 func Diff(old, new *fleet.Spec) []Difference {
 	return compare(specFields(old), specFields(new))
 }
 
-// DiffTemplates is Diff of the part of specs that revisions are made of.
+// DiffTemplates returns all fields in which two templates differ, as Diff does.
 func DiffTemplates(old, new *fleet.Template) []Difference {
 	return compare(templateFields(old), templateFields(new))
 }
@@ -29,8 +29,8 @@ type field struct {
 	secret bool
 }
 
-// compare goes through the fields of both in the order in which they are
-// written, so the result does too.
+// compare returns the differences in the order of the fields: first those that
+// the new spec has, then those that are gone.
 func compare(old, new []field) []Difference {
 	var out []Difference
 	had := make(map[string]field, len(old))
@@ -141,7 +141,7 @@ func mounts(all []fleet.Mount) string {
 	return jsonUnless(len(out) == 0, out)
 }
 
-// jsonUnless returns v as JSON to be read by people, or "" if it is absent.
+// jsonUnless returns v as JSON for people to read, or "" if it is absent.
 func jsonUnless(absent bool, v any) string {
 	if absent {
 		return ""
@@ -150,7 +150,7 @@ func jsonUnless(absent bool, v any) string {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		return "" // a number that is none; Apply refuses such a spec
+		return "" // NaN or infinite; Apply refuses such a spec
 	}
 	return string(bytes.TrimSpace(b.Bytes()))
 }

@@ -7,18 +7,18 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// maxKey bounds the length of an idempotency key: what is kept is bounded.
-const maxKey = 255
+// MaxKeyLength is the most bytes that an idempotency key may have.
+const MaxKeyLength = 255
 
-// once does what a request asks for unless its key was used before. A key is
-// kept also when there was nothing to do: the request repeated later, when
-// there would be, must still do nothing. A refused request keeps none.
+// once calls do unless the request's key was used before. A key is kept even if
+// there was nothing to do: the same request repeated later must still do nothing.
+// The key of a refused request is not kept.
 func (d *draft) once(key, request string, server fleet.ServerName, do func() error) error {
 	if key == "" {
 		return do()
 	}
-	if len(key) > maxKey {
-		return fmt.Errorf("%w: an idempotency key has at most %d bytes, not %d", fleet.ErrInvalid, maxKey, len(key))
+	if len(key) > MaxKeyLength {
+		return fmt.Errorf("%w: an idempotency key has at most %d bytes, not %d", fleet.ErrInvalid, MaxKeyLength, len(key))
 	}
 	if i := slices.IndexFunc(d.next.Keys, func(k Key) bool { return k.Key == key }); i >= 0 {
 		used := d.next.Keys[i]

@@ -57,7 +57,7 @@ func (c PutServers) apply(d *draft) error {
 			return err
 		}
 	}
-	// Compared after the removals, which take the default with them.
+	// Compare after the removals: removing a server unsets it as the default.
 	if from := d.next.DefaultServer; from != c.DefaultServer {
 		d.next.DefaultServer = c.DefaultServer
 		d.next.Written = d.index
@@ -121,7 +121,7 @@ func (d *draft) remove(name fleet.ServerName) {
 	d.changed(Change{Server: name, Kind: Deleted, Revision: last})
 }
 
-// putSpec makes a spec the desired one of a server.
+// putSpec stores the spec of a new server or of one that exists.
 func (d *draft) putSpec(name fleet.ServerName, spec fleet.Spec) error {
 	old := d.next.Servers[name]
 	if name == "" {
@@ -150,7 +150,7 @@ func (d *draft) putSpec(name fleet.ServerName, spec fleet.Spec) error {
 	sv := *old
 	sv.Spec = spec
 	if spec.Replicas != old.Spec.Replicas {
-		sv.Replicas = spec.Replicas // else what scale has set stays
+		sv.Replicas = spec.Replicas // else a scale stays in force
 	}
 	d.write(&sv)
 	kind := Tuned
@@ -162,7 +162,7 @@ func (d *draft) putSpec(name fleet.ServerName, spec fleet.Spec) error {
 	return nil
 }
 
-// write notes that a user writes what the server's ETag covers.
+// write records that a user writes something that the server's ETag covers.
 func (d *draft) write(sv *Server) {
 	sv.Written = d.index
 	d.next.Written = d.index
@@ -175,8 +175,8 @@ func checkReplicas(name fleet.ServerName, n int) error {
 	return nil
 }
 
-// unmask puts stored secrets in the place of their masks. It is done here, not
-// where the request came in, because what is stored then may differ by now.
+// unmask replaces masks by the stored secrets. This happens here rather than where
+// the request came in, because the stored secrets may have changed since.
 func unmask(name fleet.ServerName, spec *fleet.Spec, old *Server) error {
 	var env map[string]string
 	for _, key := range slices.Sorted(maps.Keys(spec.Env)) {
@@ -202,8 +202,8 @@ func unmask(name fleet.ServerName, spec *fleet.Spec, old *Server) error {
 	return nil
 }
 
-// equalJSON and equalTemplates compare as stored, where an empty list and none
-// are the same, and cover every field there will be.
+// equalJSON and equalTemplates compare values as they are stored. An empty and an
+// absent list are equal, and new fields are compared without a change here.
 func equalJSON(text []byte, v any) bool {
 	other, err := json.Marshal(v)
 	return err == nil && bytes.Equal(text, other)

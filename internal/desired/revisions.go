@@ -8,8 +8,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Kept returns a revision of the server, or nil if it is not kept. It is not
-// to be changed.
+// Kept returns a revision of the server, or nil if it is not kept. Callers must
+// not change it.
 func (sv *Server) Kept(n fleet.Revision) *Revision {
 	for i := range sv.Revisions {
 		if sv.Revisions[i].Number == n {
@@ -19,7 +19,7 @@ func (sv *Server) Kept(n fleet.Revision) *Revision {
 	return nil
 }
 
-// Catalogue returns what a revision is known to offer, or nil.
+// Catalogue returns the last known catalogue of a revision, or nil.
 func (sv *Server) Catalogue(n fleet.Revision) *fleet.Catalogue {
 	if rev := sv.Kept(n); rev != nil {
 		return rev.Catalogue
@@ -28,18 +28,18 @@ func (sv *Server) Catalogue(n fleet.Revision) *fleet.Catalogue {
 }
 
 // revise makes the server's template its next revision and begins its rollout.
-// Numbers go on where any earlier server of this name had got to.
+// Numbers continue from those of an earlier server of the same name.
 func (d *draft) revise(name fleet.ServerName, sv *Server) {
 	n := d.next.LastRevision[name] + 1
 	own(&d.next.LastRevision, &d.ownRevisions)[name] = n
 	sv.Revision = n
-	// The old array is shared with states that are read right now.
+	// Older states share the array.
 	sv.Revisions = append(slices.Clip(sv.Revisions), Revision{Number: n, Template: sv.Spec.Template, Created: d.now})
 	sv.Revisions = prune(sv.Revisions, sv.Revision, sv.Stable)
 	d.rollOut(sv)
 }
 
-// prune drops the oldest revisions that are neither present nor stable.
+// prune drops the oldest revisions, except the present and the stable one.
 func prune(revs []Revision, present, stable fleet.Revision) []Revision {
 	for len(revs) > MaxRevisions {
 		i := slices.IndexFunc(revs, func(r Revision) bool { return r.Number != present && r.Number != stable })
@@ -93,7 +93,8 @@ func (c Rollback) apply(d *draft) error {
 	})
 }
 
-// rollbackTo finds the revision that a rollback means.
+// rollbackTo returns the revision that a rollback names, or by default the one
+// before the present.
 func (sv *Server) rollbackTo(name fleet.ServerName, n fleet.Revision) (*Revision, error) {
 	if n == 0 {
 		for i := len(sv.Revisions) - 1; i >= 0; i-- {
@@ -101,7 +102,7 @@ func (sv *Server) rollbackTo(name fleet.ServerName, n fleet.Revision) (*Revision
 				return &sv.Revisions[i], nil
 			}
 		}
-		return nil, fmt.Errorf("%w: server %s has none before %d, its present one; there are %s", fleet.ErrUnknownRevision, name, sv.Revision, sv.numbers())
+		return nil, fmt.Errorf("%w: server %s has no revision before %d, its present one; there are %s", fleet.ErrUnknownRevision, name, sv.Revision, sv.numbers())
 	}
 	if rev := sv.Kept(n); rev != nil {
 		return rev, nil

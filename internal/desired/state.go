@@ -1,16 +1,16 @@
-// Package desired is desired state as plain values: the state that users,
-// operators and the leader write, the commands that change it, and what each
-// command does. Package store replicates the commands through raft; nothing
-// here knows of it, so a log can be replayed, tried out (a dry run) and tested
-// without any cluster.
+// Package desired has desired state as plain values: the state that users,
+// operators and the leader write, and the commands that change it. Package store
+// replicates the commands through raft. Nothing here depends on raft, so a log
+// can be replayed, dry-run and tested without a cluster.
 //
-// It promises that applying is deterministic: the same commands give the same
-// state, byte for byte, on every controller and in every replay. No clock, no
-// random number and no map order takes part; times and ids come in commands. A
-// State is never changed once made: Apply returns a new one that shares what
-// stayed the same, so states may be read from anywhere without a lock.
+// Applying is deterministic: the same commands give the same state, byte for
+// byte, on every controller and in every replay. No clock, random number or map
+// order takes part; times and ids come in commands. A State is never changed
+// once it is made: Apply returns a new one that shares the unchanged parts, so
+// states may be read from anywhere without a lock.
 //
-// What runs is never part of it. It does no I/O and starts no goroutine.
+// Observed state is never part of it. The package does no I/O and starts no
+// goroutine.
 package desired
 
 import (
@@ -20,12 +20,12 @@ import (
 )
 
 // Format is the newest format of commands and snapshots that this version
-// understands and writes. Format 2 has more fields of a spec; see newSpec.
+// understands and writes. Format 2 has more fields of a spec; see specNeeds.
 const Format = 2
 
-// Bounds of what is kept.
+// Bounds of the state.
 const (
-	MaxRevisions = 10  // of a server, the present and the stable one among them
+	MaxRevisions = 10  // of a server, including the present and the stable one
 	MaxKeys      = 512 // idempotency keys
 )
 
@@ -33,14 +33,14 @@ const (
 // snapshots and backups.
 type State struct {
 	Format      int               `json:"format"`  // the lowest that understands it
-	Cluster     fleet.ClusterID   `json:"cluster"` // "" before the first Lead
+	Cluster     fleet.ClusterID   `json:"cluster"` // "" before the first tenure
 	Incarnation fleet.Incarnation `json:"incarnation"`
-	Expect      int               `json:"expect"` // how many voters the cluster shall not fall below
+	Expect      int               `json:"expect"` // the least number of voters of the cluster
 	Lead        Lead              `json:"lead"`   // of the present or last tenure
 
 	Applied uint64 `json:"applied"` // index of the last entry applied, of any kind
 	Index   uint64 `json:"index"`   // of the last entry that changed what readers see
-	Written uint64 `json:"written"` // of the last write by a user to servers; 0: none ever
+	Written uint64 `json:"written"` // of the last write by a user to servers; 0: there was no write
 
 	DefaultServer fleet.ServerName                    `json:"default_server,omitempty"` // as written; see Default
 	Servers       map[fleet.ServerName]*Server        `json:"servers,omitempty"`
@@ -66,14 +66,14 @@ type Server struct {
 	Generation uint64         `json:"generation"` // restarts by hand
 	Written    uint64         `json:"written"`    // index of the last write by a user: its ETag
 	Index      uint64         `json:"index"`      // of the last change of any kind
-	Stable     fleet.Revision `json:"stable"`     // last rolled out whole; 0: none yet
+	Stable     fleet.Revision `json:"stable"`     // last fully rolled out; 0: no rollout has ended yet
 	Rollout    *Rollout       `json:"rollout,omitempty"`
 	Revisions  []Revision     `json:"revisions"` // oldest first, at most MaxRevisions
 }
 
-// Rollout is the way from one revision, or generation, to the next.
+// Rollout is the replacement of one revision, or generation, by the next.
 type Rollout struct {
-	From     fleet.Revision `json:"from"` // 0: the first
+	From     fleet.Revision `json:"from"` // 0: this is the first one
 	To       fleet.Revision `json:"to"`
 	Started  time.Time      `json:"started"`
 	Deadline time.Time      `json:"deadline"` // when it counts as stuck
@@ -84,13 +84,13 @@ type Revision struct {
 	Number    fleet.Revision   `json:"number"`
 	Template  fleet.Template   `json:"template"`
 	Created   time.Time        `json:"created"`
-	Catalogue *fleet.Catalogue `json:"catalogue,omitempty"` // the last known
+	Catalogue *fleet.Catalogue `json:"catalogue,omitempty"` // the last known one
 }
 
 // Key is an idempotency key that was used.
 type Key struct {
 	Key     string           `json:"key"`
-	Request string           `json:"request"` // what it was used for, in one line
+	Request string           `json:"request"` // the request it was used for, in one line
 	Server  fleet.ServerName `json:"server"`
-	Changes []Change         `json:"changes,omitempty"` // what it did, told again to whoever repeats it
+	Changes []Change         `json:"changes,omitempty"` // of the first request; a repeated one gets the same answer
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// List returns all servers by name, as those who run and route to them see
-// them.
+// List returns all servers, sorted by name, in the form that running them and
+// routing to them needs.
 func (s *State) List() []fleet.Server {
 	if s == nil {
 		return nil
@@ -21,7 +21,7 @@ func (s *State) List() []fleet.Server {
 	return list
 }
 
-// Fleet returns the server as those who run it and route to it see it.
+// Fleet returns the server in the form that List returns.
 func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
 	out := fleet.Server{
 		Name: name, Revision: sv.Revision, Spec: sv.Spec, Target: sv.Target(), Generation: sv.Generation, Rolling: sv.Rollout != nil,
@@ -45,7 +45,7 @@ func (sv *Server) Target() fleet.Target {
 }
 
 // Default returns the server that bare tool names belong to: the one that was
-// written, or the only one; "" if there is none.
+// written, or the only one, or "".
 func (s *State) Default() fleet.ServerName {
 	if s == nil {
 		return ""
@@ -72,7 +72,7 @@ func (sv *Server) ETag(inc fleet.Incarnation) string { return etag(inc, sv.Writt
 
 func etag(inc fleet.Incarnation, written uint64) string { return fmt.Sprintf("%d.%d", inc, written) }
 
-// Order is that of the present or last tenure.
+// Order returns the order of the present or last tenure.
 func (s *State) Order() fleet.Order {
 	if s == nil {
 		return fleet.Order{}

@@ -40,7 +40,7 @@ func (h *API) nodes() []api.Node {
 	return nodes
 }
 
-// serveDrain moves what runs on a node elsewhere, before a deadline.
+// serveDrain moves the replicas of a node elsewhere, before a deadline.
 func (h *API) serveDrain(w *web.Response, r *http.Request) error {
 	o, fields, err := takeVerb(w, r, "deadline")
 	if err != nil {
@@ -65,7 +65,7 @@ func (h *API) serveDrain(w *web.Response, r *http.Request) error {
 	})
 }
 
-// serveCordon lets nothing new be placed on a node. A drain goes on.
+// serveCordon stops placing replicas on a node. A drain goes on.
 func (h *API) serveCordon(w *web.Response, r *http.Request) error {
 	o, fields, err := takeVerb(w, r)
 	if err != nil {
@@ -87,8 +87,8 @@ func (h *API) serveUncordon(w *web.Response, r *http.Request) error {
 	})
 }
 
-// writeNode changes what is intended for a node and answers. The command is
-// made when it is written: a deadline counts from then.
+// writeNode changes what operators intend for a node, and answers. The command is
+// made when it is written, because a deadline counts from then.
 func (h *API) writeNode(w *web.Response, r *http.Request, body []byte, o write, command func() desired.SetNode) error {
 	if len(o.match.ETags) > 0 {
 		return web.BadRequest("If-Match does not go with nodes: they have no ETag")
@@ -109,9 +109,9 @@ func (h *API) writeNode(w *web.Response, r *http.Request, body []byte, o write, 
 	})
 }
 
-// checkNode refuses the name of a node that is not a worker, or of which nobody
-// has heard. What is unknown here may have been written lately: only then is the
-// leader's state read.
+// checkNode refuses a node that is not a worker, or that is unknown. The leader's
+// state is read only for a node that this controller does not know, since it may
+// lack recent writes.
 func (h *API) checkNode(ctx context.Context, name fleet.NodeID) error {
 	if h.checkNodeIn(h.cfg.Desired.State(), name) == nil {
 		return nil
@@ -145,7 +145,7 @@ func (h *API) checkNodeIn(st *desired.State, name fleet.NodeID) error {
 	return fmt.Errorf("%w %s%s", fleet.ErrUnknownNode, web.Shorten(string(name)), nearest.Hint(string(name), slices.Sorted(maps.Keys(known)), nil))
 }
 
-// node is a node with what was just written of it.
+// node returns a node as it is shown after a write.
 func (h *API) node(st *desired.State, name fleet.NodeID) api.Node {
 	nodes := h.nodes()
 	n := api.Node{Name: name, Role: fleet.RoleWorker, State: api.NodeLost, Labels: map[string]string{}}

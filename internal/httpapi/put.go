@@ -16,7 +16,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
-// servePutServers makes exactly the servers of a fleet file desired.
+// servePutServers replaces the whole set of servers by that of a fleet file.
 func (h *API) servePutServers(w *web.Response, r *http.Request) error {
 	body, name, err := takeDocument(w, r)
 	if err != nil {
@@ -33,7 +33,7 @@ func (h *API) servePutServers(w *web.Response, r *http.Request) error {
 	if len(file.Servers) == 0 && len(o.match.ETags) == 0 {
 		return &web.Error{
 			Status: http.StatusPreconditionRequired, Code: api.CodeNeedsMatch,
-			Detail: "no server is listed, so all would go: to say that this is meant, send If-Match with the ETag of GET /api/v1/servers",
+			Detail: "no server is listed, so all would be deleted: to confirm, send If-Match with the ETag of GET /api/v1/servers",
 		}
 	}
 	return h.atLeader(w, r, body, func(ctx context.Context) error {
@@ -72,8 +72,8 @@ func (h *API) servePutServer(w *web.Response, r *http.Request) error {
 	return h.writeServer(w, r, body, name, o, desired.PutServer{Name: name, Spec: spec, Match: o.match})
 }
 
-// takeDocument reads a body in JSON or YAML. The name it returns tells package
-// fleetfile which of the two it is.
+// takeDocument reads a body in JSON or YAML. It returns the body with a file name
+// from which package fleetfile knows which of the two it is.
 func takeDocument(w *web.Response, r *http.Request) (body []byte, name string, err error) {
 	media, _, err := mime.ParseMediaType(cmp.Or(r.Header.Get("Content-Type"), "none"))
 	switch {
@@ -96,7 +96,7 @@ const (
 	maxFieldsNamed = 5   // in its detail
 )
 
-// specError is the answer to a spec or fleet file that was refused.
+// specError returns the answer to a spec or fleet file that was refused.
 func specError(err error) error {
 	var all fleetfile.Errors
 	if !errors.As(err, &all) {
@@ -122,7 +122,7 @@ func specError(err error) error {
 	return e
 }
 
-// inWords tells a problem without the name of a file: there is none.
+// inWords returns the text of a problem without a file name: the file is a body.
 func inWords(e *fleetfile.Error) string {
 	text := e.Msg
 	if e.Path != "" {
@@ -134,7 +134,7 @@ func inWords(e *fleetfile.Error) string {
 	return text
 }
 
-// warningsOf writes what is to be known about a document that was taken.
+// warningsOf returns the warnings about a document that was accepted.
 func warningsOf(all []fleetfile.Warning) []api.FieldError {
 	var out []api.FieldError
 	for _, one := range all {
@@ -143,7 +143,7 @@ func warningsOf(all []fleetfile.Warning) []api.FieldError {
 	return out
 }
 
-// writeServer does a write to one server and answers.
+// writeServer carries out a write to one server and answers.
 func (h *API) writeServer(w *web.Response, r *http.Request, body []byte, name fleet.ServerName, o write, c desired.Command) error {
 	return h.atLeader(w, r, body, func(ctx context.Context) error {
 		d, err := h.change(ctx, c, o.dry)
@@ -155,15 +155,15 @@ func (h *API) writeServer(w *web.Response, r *http.Request, body []byte, name fl
 		}
 		s, ok := h.server(d.state, name)
 		if !ok {
-			// It was deleted, and nothing of it runs.
+			// It was deleted, and no replica of it runs.
 			s = api.Server{Name: name, State: fleet.StateDeleting, Reason: "the server was deleted", Spec: []byte("{}"), LastEnded: []api.Ended{}}
 			s.Revision = d.state.LastRevision[name]
 		}
-		return written(w, d.changes, s.ETag, max(s.Index, indexAfter(d.state, name)), api.Written{Server: s, Changes: changesOf(d.changes), Warnings: warningsOf(o.warnings)})
+		return written(w, d.changes, s.ETag, indexAfter(d.state, name), api.Written{Server: s, Changes: changesOf(d.changes), Warnings: warningsOf(o.warnings)})
 	})
 }
 
-// indexAfter is the index of a server, or of all when it is gone.
+// indexAfter returns the index of a server, or that of the state if it is gone.
 func indexAfter(st *desired.State, name fleet.ServerName) uint64 {
 	if sv := st.Servers[name]; sv != nil {
 		return sv.Index

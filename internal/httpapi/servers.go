@@ -26,7 +26,7 @@ const (
 	maxWait     = 10 * time.Minute
 )
 
-// readOptions say how desired state is to be read.
+// readOptions are the options of a read of desired state.
 type readOptions struct {
 	stale bool
 	index int64 // wait for something newer; -1: do not wait
@@ -47,8 +47,8 @@ func readOptionsOf(r *http.Request) (readOptions, error) {
 	return o, err
 }
 
-// read answers from desired state: from the leader's unless the client is
-// content with ours. index is that of what the client asks for.
+// read answers from the leader's desired state, or from that of this controller
+// for a stale read. index returns the index of what the client asks for.
 func (h *API) read(w *web.Response, r *http.Request, index func(*desired.State) uint64, answer func(st *desired.State) error) error {
 	o, err := readOptionsOf(r)
 	if err != nil {
@@ -69,8 +69,8 @@ func (h *API) read(w *web.Response, r *http.Request, index func(*desired.State) 
 	})
 }
 
-// perhapsUnknown turns what is unknown here into an honest answer: it may exist,
-// if this controller may lack what was written lately.
+// perhapsUnknown replaces an error that says that something is unknown if this
+// controller may lack recent writes: it may exist.
 func (h *API) perhapsUnknown(err error) error {
 	if !errors.Is(err, fleet.ErrUnknownServer) && !errors.Is(err, fleet.ErrUnknownRevision) {
 		return err
@@ -81,9 +81,9 @@ func (h *API) perhapsUnknown(err error) error {
 	return err
 }
 
-// await returns when there is something newer than what the client has, when
-// it has waited long enough, or when this controller stops. It looks at what
-// this controller knows, so that nobody waits on the leader for others.
+// await returns when there is something newer than what the client has, when it
+// has waited long enough, or when this controller stops. It waits for the state of
+// this controller, so that waiting clients do not burden the leader.
 func (h *API) await(ctx context.Context, o readOptions, index func(*desired.State) uint64) {
 	look, cancel := h.cfg.Desired.Subscribe()
 	defer cancel()
@@ -123,7 +123,8 @@ func (h *API) serveServer(w *web.Response, r *http.Request) error {
 	})
 }
 
-// indexOf is the index of a server. One that is not there is news at once.
+// indexOf returns the index of a server. A server that does not exist is newer
+// than anything.
 func indexOf(name fleet.ServerName) func(*desired.State) uint64 {
 	return func(st *desired.State) uint64 {
 		if sv := st.Servers[name]; sv != nil {
@@ -141,8 +142,8 @@ func unknownServer(st *desired.State, name fleet.ServerName) error {
 	return fmt.Errorf("%w %s%s", fleet.ErrUnknownServer, web.Shorten(string(name)), nearest.Hint(string(name), names, nil))
 }
 
-// tagged answers with something that has an ETag. What the tag covers is what
-// users wrote, not how it is doing, so nobody may keep the answer.
+// tagged answers with something that has an ETag. The tag covers the spec and not
+// the status beside it, so the answer must not be cached.
 func tagged(w *web.Response, r *http.Request, etag string, index uint64, v any) error {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
@@ -159,7 +160,7 @@ func tagged(w *web.Response, r *http.Request, etag string, index uint64, v any) 
 	return w.JSON(http.StatusOK, v)
 }
 
-// servers are the servers of a state, fit to be shown.
+// servers returns the servers of a state as they are shown.
 func (h *API) servers(st *desired.State) []api.Server {
 	servers := notNil(h.cfg.Fleet.Servers(st))
 	for i := range servers {

@@ -30,8 +30,6 @@ func (h *API) serveScale(w *web.Response, r *http.Request) error {
 		return err
 	}
 	name := nameOf(r)
-	// Whether a server may be scaled by hand is for its spec to say: package
-	// desired refuses, with fleet.ErrConflict.
 	return h.writeServer(w, r, fields.body, name, o, desired.Scale{Name: name, Replicas: replicas, Match: o.match})
 }
 
@@ -62,7 +60,8 @@ func (h *API) serveRollback(w *web.Response, r *http.Request) error {
 	return h.writeServer(w, r, fields.body, name, o, desired.Rollback{Name: name, Revision: revision, Key: o.key, Match: o.match})
 }
 
-// serveWake starts what rests of a server, as a call that waits does.
+// serveWake starts the replicas of a server that ended idle, as a waiting call
+// does.
 func (h *API) serveWake(w *web.Response, r *http.Request) error {
 	err := web.Query(r)
 	if err == nil && (r.Header["If-Match"] != nil || r.Header["If-None-Match"] != nil) {
@@ -81,15 +80,13 @@ func (h *API) serveWake(w *web.Response, r *http.Request) error {
 	})
 }
 
-// fields are the values of a small JSON object. Those that are null are left
-// out.
+// fields are the values of a small JSON object, except those that are null.
 type fields struct {
 	body   []byte
 	values map[string]json.RawMessage
 }
 
-// takeVerb reads a POST whose body may be left out, and which may have no keys
-// but these.
+// takeVerb reads a POST whose body is optional and may have only these keys.
 func takeVerb(w *web.Response, r *http.Request, keys ...string) (write, fields, error) {
 	f := fields{values: map[string]json.RawMessage{}}
 	if r.ContentLength != 0 {
@@ -134,7 +131,7 @@ func (f *fields) parse(keys []string) error {
 	return nil
 }
 
-// integer returns 0 for a key that is not there.
+// integer returns 0 for a key that is absent.
 func integer[T int | fleet.Revision](f fields, key string) (T, error) {
 	raw, given := f.values[key]
 	if !given {
@@ -147,7 +144,7 @@ func integer[T int | fleet.Revision](f fields, key string) (T, error) {
 	return n, nil
 }
 
-// text returns "" for a key that is not there.
+// text returns "" for a key that is absent.
 func (f *fields) text(key string) (string, error) {
 	raw, given := f.values[key]
 	if !given {

@@ -17,16 +17,13 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
-// write is a request to change desired state: what its query and headers say.
+// write has the options of a write to desired state, from its query and headers.
 type write struct {
-	match desired.Match
-	dry   bool
-	key   string
-	// warnings are about the document that was sent.
-	warnings []fleetfile.Warning
+	match    desired.Match
+	dry      bool
+	key      string
+	warnings []fleetfile.Warning // about the document that was sent
 }
-
-const maxKey = 255 // of idempotency keys, as package desired keeps them
 
 func writeOf(r *http.Request) (write, error) {
 	var o write
@@ -38,21 +35,21 @@ func writeOf(r *http.Request) (write, error) {
 		return o, err
 	}
 	o.key = r.Header.Get("Idempotency-Key")
-	if len(o.key) > maxKey || !web.Printable(o.key) {
-		return o, web.BadRequest("Idempotency-Key must have at most %d printable characters", maxKey)
+	if len(o.key) > desired.MaxKeyLength || !web.Printable(o.key) {
+		return o, web.BadRequest("Idempotency-Key must have at most %d printable characters", desired.MaxKeyLength)
 	}
 	return o, nil
 }
 
-// done is what became of a write.
+// done is the outcome of a write.
 type done struct {
 	state   *desired.State // after it
 	changes []desired.Change
 	plan    []api.PlannedAction // of a dry run
 }
 
-// change writes a command, or only tries it out. It does so on the leader: else
-// its error wraps fleet.ErrNotLeader. Any error but fleet.ErrOutcomeUnknown
+// change carries out a command, or a dry run of it. On any controller but the
+// leader its error wraps fleet.ErrNotLeader. Any error but fleet.ErrOutcomeUnknown
 // means that nothing was written.
 func (h *API) change(ctx context.Context, c desired.Command, dry bool) (done, error) {
 	if dry {
@@ -101,7 +98,7 @@ func withHint(st *desired.State, c desired.Command, err error) error {
 	return err
 }
 
-// dryRun answers a write that was only tried out.
+// dryRun answers a dry run.
 func dryRun(w *web.Response, d done, warnings ...fleetfile.Warning) error {
 	return w.JSON(http.StatusOK, api.DryRun{DryRun: true, Changes: changesOf(d.changes), Plan: notNil(d.plan), Warnings: warningsOf(warnings)})
 }
