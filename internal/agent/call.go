@@ -19,7 +19,7 @@ const progressPeriod = 100 * time.Millisecond
 // Call sends one call to a replica and tells events what becomes of it. events
 // is called from the replica's reader, from within Call, or from within
 // cancel, and must not block; for one call it is never called twice at once
-// but for progress. The returned function gives the call up, with timeout when
+// but for progress and notifications. The returned function gives the call up, with timeout when
 // its deadline passed; it may be called at any time, and more than once. A
 // replica that is unknown, not ready, or draining is a reply with
 // fleet.ErrNotDelivered. Errors do not name the replica: who sent the call does.
@@ -41,6 +41,9 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 	c.msg = stdio.Call{
 		Method: req.Method, Params: req.Params, Trace: req.Trace, Progress: true,
 		OnProgress: c.progress, Done: c.done, Released: c.released,
+	}
+	if req.Notifications {
+		c.msg.OnNotification = c.notification
 	}
 	r.ongoing.Add(1)
 	pending, err := r.conn.Start(&c.msg)
@@ -97,6 +100,10 @@ func (c *call) progress() {
 		return
 	}
 	c.events(fleet.CallEvent{Kind: fleet.CallProgress, Ongoing: int(c.r.ongoing.Load())})
+}
+
+func (c *call) notification(method string, params []byte) {
+	c.events(fleet.CallEvent{Kind: fleet.CallNotification, Method: method, Params: params, Ongoing: int(c.r.ongoing.Load())})
 }
 
 func (c *call) done(reply stdio.Reply) {

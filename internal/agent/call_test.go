@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -41,6 +42,34 @@ func TestCallEvents(t *testing.T) {
 			t.Errorf("slow: %q with %d progress events", got, slow.count(fleet.CallProgress))
 		}
 
+	})
+}
+
+// A call that asks for notifications gets each one. Others only see that there
+// was progress.
+func TestCallNotifications(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.ready("a", nil)
+		for _, wanted := range []bool{true, false} {
+			var notes []string
+			done := make(chan struct{})
+			r.Call(fleet.CallRequest{
+				Replica: "a", Method: "tools/call", Notifications: wanted,
+				Params: []byte(`{"name":"slow","arguments":{"ms":3000},"_meta":{"progressToken":"t"}}`),
+			}, func(e fleet.CallEvent) {
+				switch e.Kind {
+				case fleet.CallNotification:
+					notes = append(notes, e.Method+string(e.Params))
+				case fleet.CallReply:
+					close(done)
+				}
+			})
+			<-done
+			if wanted != (len(notes) == 2) || wanted && !strings.Contains(notes[1], `notifications/progress{"progressToken":"t",`) {
+				t.Errorf("wanted %v: got %q", wanted, notes)
+			}
+		}
 	})
 }
 

@@ -267,7 +267,7 @@ func (r *rig) call(id fleet.ReplicaID, tool, args string) *caller {
 			close(c.replied) // a second reply panics
 		case fleet.CallReleased:
 			close(c.released)
-		case fleet.CallProgress:
+		case fleet.CallProgress, fleet.CallNotification:
 		}
 	})
 	return c

@@ -13,6 +13,8 @@ type Call struct {
 	Idempotent bool          // the tool says that it may run twice
 	Timeout    time.Duration // the client's wish; 0: the server's call timeout
 	Trace      Trace
+	// Notification is CallHooks.Notification; nil if the caller wants none.
+	Notification func(method string, params []byte)
 }
 
 // Anonymous is the caller of every call as long as nobody has to authenticate.

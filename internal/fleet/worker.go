@@ -50,6 +50,8 @@ type CallRequest struct {
 	Method  string // "tools/call"
 	Params  []byte // raw JSON, one valid value; nobody may change it any more
 	Trace   Trace
+	// Notifications asks for CallNotification events.
+	Notifications bool
 }
 
 // CallResult is a server's answer. Exactly one of Result, Error and Stream is
@@ -64,11 +66,23 @@ type CallResult struct {
 	StreamSize int64
 }
 
-// CallHooks are told what happens during a call. They must not block. Nil
-// hooks are not called.
+// CallHooks are called while a call runs. They must not block. Nil hooks are
+// not called. One may still be running when the call returns early, because its
+// context ended or its worker was lost.
 type CallHooks struct {
-	// Progress: the server reported progress; the deadline may move.
+	// Progress is called when the server reports progress, so that the deadline
+	// may move: not for each report, but several times a second.
 	Progress func()
+	// Notification is called with each notification of the server that belongs
+	// to the call, and owns params. These are the notifications/progress, if
+	// the call's params ask for them with a token, which they then carry.
+	//
+	// A slow connection does not get all of them: of those that wait at the
+	// worker, the last is replaced by a newer one once there are more than 32
+	// of a call or 256 KiB. One that is larger than that is dropped.
+	//
+	// Without this hook notifications do not leave the worker.
+	Notification func(method string, params []byte)
 	// Released: the call no longer holds its slot on the replica, of which
 	// ongoing calls remain there (-1: unknown, the way to it is lost). Called
 	// exactly once: before the call returns when it was answered, perhaps long
@@ -76,11 +90,13 @@ type CallHooks struct {
 	Released func(ongoing int)
 }
 
-// CallEvent is what a worker's replica tells of a call: any number of
-// Progress, then one Reply, then, only if that reply was a cancellation that
-// left the slot held, one Released.
+// CallEvent is an event in the life of a call at its replica: any number of
+// Progress and Notification, then one Reply, then, only if that reply was a
+// cancellation that left the slot held, one Released.
 type CallEvent struct {
 	Kind    CallEventKind
+	Method  string // Notification
+	Params  []byte // Notification: raw JSON; owned by the receiver
 	Result  []byte // Reply: raw JSON; owned by the receiver
 	Error   []byte // Reply: raw JSON-RPC error object; owned by the receiver
 	Err     error  // Reply: no answer: one of this package's errors, wrapped
@@ -101,6 +117,7 @@ const (
 	CallReply CallEventKind = iota + 1
 	CallProgress
 	CallReleased
+	CallNotification
 )
 
 // StdoutMark begins the lines of a replica's log that stood on its stdout,

@@ -1721,9 +1721,11 @@ type Call struct {
 	ReplicaId string `protobuf:"bytes,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
 	Method    string `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
 	// Raw JSON, one value, valid.
-	Params        []byte `protobuf:"bytes,4,opt,name=params,proto3" json:"params,omitempty"`
-	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	Traceparent   string `protobuf:"bytes,6,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Params      []byte `protobuf:"bytes,4,opt,name=params,proto3" json:"params,omitempty"`
+	RequestId   string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Traceparent string `protobuf:"bytes,6,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	// The caller wants the server's notifications about the call.
+	Notifications bool `protobuf:"varint,7,opt,name=notifications,proto3" json:"notifications,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1798,6 +1800,13 @@ func (x *Call) GetTraceparent() string {
 		return x.Traceparent
 	}
 	return ""
+}
+
+func (x *Call) GetNotifications() bool {
+	if x != nil {
+		return x.Notifications
+	}
+	return false
 }
 
 type Cancel struct {
@@ -1905,6 +1914,7 @@ type CallEvent struct {
 	//	*CallEvent_Reply
 	//	*CallEvent_Progress
 	//	*CallEvent_Released
+	//	*CallEvent_Notification
 	Msg isCallEvent_Msg `protobuf_oneof:"msg"`
 	// The replica's ongoing calls after this message.
 	Ongoing int64 `protobuf:"varint,5,opt,name=ongoing,proto3" json:"ongoing,omitempty"`
@@ -1986,6 +1996,15 @@ func (x *CallEvent) GetReleased() *Released {
 	return nil
 }
 
+func (x *CallEvent) GetNotification() *Notification {
+	if x != nil {
+		if x, ok := x.Msg.(*CallEvent_Notification); ok {
+			return x.Notification
+		}
+	}
+	return nil
+}
+
 func (x *CallEvent) GetOngoing() int64 {
 	if x != nil {
 		return x.Ongoing
@@ -2018,11 +2037,18 @@ type CallEvent_Released struct {
 	Released *Released `protobuf:"bytes,4,opt,name=released,proto3,oneof"`
 }
 
+type CallEvent_Notification struct {
+	// Only if the call asked for notifications.
+	Notification *Notification `protobuf:"bytes,7,opt,name=notification,proto3,oneof"`
+}
+
 func (*CallEvent_Reply) isCallEvent_Msg() {}
 
 func (*CallEvent_Progress) isCallEvent_Msg() {}
 
 func (*CallEvent_Released) isCallEvent_Msg() {}
+
+func (*CallEvent_Notification) isCallEvent_Msg() {}
 
 type Reply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2274,6 +2300,61 @@ func (*Released) Descriptor() ([]byte, []int) {
 	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{26}
 }
 
+// Notification is one that the server sent about the call.
+type Notification struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Method string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	// Raw JSON, as the server sent it, but for the progress token, which is the
+	// caller's own.
+	Params        []byte `protobuf:"bytes,2,opt,name=params,proto3" json:"params,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notification) Reset() {
+	*x = Notification{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notification) ProtoMessage() {}
+
+func (x *Notification) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notification.ProtoReflect.Descriptor instead.
+func (*Notification) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Notification) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Notification) GetParams() []byte {
+	if x != nil {
+		return x.Params
+	}
+	return nil
+}
+
 // Failure is a call that got no reply from the server.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2287,7 +2368,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2380,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2393,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{27}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Failure) GetKinds() []FailureKind {
@@ -2338,7 +2419,7 @@ type FetchResultRequest struct {
 
 func (x *FetchResultRequest) Reset() {
 	*x = FetchResultRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2350,7 +2431,7 @@ func (x *FetchResultRequest) String() string {
 func (*FetchResultRequest) ProtoMessage() {}
 
 func (x *FetchResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2363,7 +2444,7 @@ func (x *FetchResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResultRequest.ProtoReflect.Descriptor instead.
 func (*FetchResultRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{28}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FetchResultRequest) GetToken() string {
@@ -2382,7 +2463,7 @@ type FetchResultResponse struct {
 
 func (x *FetchResultResponse) Reset() {
 	*x = FetchResultResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2394,7 +2475,7 @@ func (x *FetchResultResponse) String() string {
 func (*FetchResultResponse) ProtoMessage() {}
 
 func (x *FetchResultResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2407,7 +2488,7 @@ func (x *FetchResultResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResultResponse.ProtoReflect.Descriptor instead.
 func (*FetchResultResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{29}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *FetchResultResponse) GetChunk() []byte {
@@ -2429,7 +2510,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2441,7 +2522,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2454,7 +2535,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{30}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LogsRequest) GetReplicaId() string {
@@ -2487,7 +2568,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2499,7 +2580,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2512,7 +2593,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{31}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LogsResponse) GetLines() []*LogLine {
@@ -2532,7 +2613,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2544,7 +2625,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,7 +2638,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{32}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LogLine) GetTime() *timestamppb.Timestamp {
@@ -2728,7 +2809,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\vCallCommand\x12'\n" +
 	"\x04call\x18\x01 \x01(\v2\x11.mcpfleet.v1.CallH\x00R\x04call\x12-\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x13.mcpfleet.v1.CancelH\x00R\x06cancelB\x05\n" +
-	"\x03msg\"\xa6\x01\n" +
+	"\x03msg\"\xcc\x01\n" +
 	"\x04Call\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1d\n" +
 	"\n" +
@@ -2737,17 +2818,19 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x06params\x18\x04 \x01(\fR\x06params\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x05 \x01(\tR\trequestId\x12 \n" +
-	"\vtraceparent\x18\x06 \x01(\tR\vtraceparent\"2\n" +
+	"\vtraceparent\x18\x06 \x01(\tR\vtraceparent\x12$\n" +
+	"\rnotifications\x18\a \x01(\bR\rnotifications\"2\n" +
 	"\x06Cancel\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\atimeout\x18\x02 \x01(\bR\atimeout\"?\n" +
 	"\rCallsResponse\x12.\n" +
-	"\x06events\x18\x01 \x03(\v2\x16.mcpfleet.v1.CallEventR\x06events\"\xec\x01\n" +
+	"\x06events\x18\x01 \x03(\v2\x16.mcpfleet.v1.CallEventR\x06events\"\xad\x02\n" +
 	"\tCallEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
 	"\x05reply\x18\x02 \x01(\v2\x12.mcpfleet.v1.ReplyH\x00R\x05reply\x123\n" +
 	"\bprogress\x18\x03 \x01(\v2\x15.mcpfleet.v1.ProgressH\x00R\bprogress\x123\n" +
-	"\breleased\x18\x04 \x01(\v2\x15.mcpfleet.v1.ReleasedH\x00R\breleased\x12\x18\n" +
+	"\breleased\x18\x04 \x01(\v2\x15.mcpfleet.v1.ReleasedH\x00R\breleased\x12?\n" +
+	"\fnotification\x18\a \x01(\v2\x19.mcpfleet.v1.NotificationH\x00R\fnotification\x12\x18\n" +
 	"\aongoing\x18\x05 \x01(\x03R\aongoing\x12\x18\n" +
 	"\aholding\x18\x06 \x01(\bR\aholdingB\x05\n" +
 	"\x03msg\"\xa2\x01\n" +
@@ -2764,7 +2847,10 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"\bProgress\"\n" +
 	"\n" +
-	"\bReleased\"Q\n" +
+	"\bReleased\">\n" +
+	"\fNotification\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x16\n" +
+	"\x06params\x18\x02 \x01(\fR\x06params\"Q\n" +
 	"\aFailure\x12.\n" +
 	"\x05kinds\x18\x01 \x03(\x0e2\x18.mcpfleet.v1.FailureKindR\x05kinds\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\"*\n" +
@@ -2824,7 +2910,7 @@ func file_mcpfleet_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_mcpfleet_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_mcpfleet_v1_worker_proto_goTypes = []any{
 	(Phase)(0),                    // 0: mcpfleet.v1.Phase
 	(FailureKind)(0),              // 1: mcpfleet.v1.FailureKind
@@ -2855,44 +2941,45 @@ var file_mcpfleet_v1_worker_proto_goTypes = []any{
 	(*Large)(nil),                 // 26: mcpfleet.v1.Large
 	(*Progress)(nil),              // 27: mcpfleet.v1.Progress
 	(*Released)(nil),              // 28: mcpfleet.v1.Released
-	(*Failure)(nil),               // 29: mcpfleet.v1.Failure
-	(*FetchResultRequest)(nil),    // 30: mcpfleet.v1.FetchResultRequest
-	(*FetchResultResponse)(nil),   // 31: mcpfleet.v1.FetchResultResponse
-	(*LogsRequest)(nil),           // 32: mcpfleet.v1.LogsRequest
-	(*LogsResponse)(nil),          // 33: mcpfleet.v1.LogsResponse
-	(*LogLine)(nil),               // 34: mcpfleet.v1.LogLine
-	nil,                           // 35: mcpfleet.v1.Template.EnvEntry
-	nil,                           // 36: mcpfleet.v1.Template.LabelsEntry
-	nil,                           // 37: mcpfleet.v1.Node.LabelsEntry
-	(*durationpb.Duration)(nil),   // 38: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 39: google.protobuf.Timestamp
+	(*Notification)(nil),          // 29: mcpfleet.v1.Notification
+	(*Failure)(nil),               // 30: mcpfleet.v1.Failure
+	(*FetchResultRequest)(nil),    // 31: mcpfleet.v1.FetchResultRequest
+	(*FetchResultResponse)(nil),   // 32: mcpfleet.v1.FetchResultResponse
+	(*LogsRequest)(nil),           // 33: mcpfleet.v1.LogsRequest
+	(*LogsResponse)(nil),          // 34: mcpfleet.v1.LogsResponse
+	(*LogLine)(nil),               // 35: mcpfleet.v1.LogLine
+	nil,                           // 36: mcpfleet.v1.Template.EnvEntry
+	nil,                           // 37: mcpfleet.v1.Template.LabelsEntry
+	nil,                           // 38: mcpfleet.v1.Node.LabelsEntry
+	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
 }
 var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	2,  // 0: mcpfleet.v1.StartReplicaRequest.order:type_name -> mcpfleet.v1.Order
 	9,  // 1: mcpfleet.v1.StartReplicaRequest.template:type_name -> mcpfleet.v1.Template
 	2,  // 2: mcpfleet.v1.FenceRequest.order:type_name -> mcpfleet.v1.Order
 	2,  // 3: mcpfleet.v1.StopReplicaRequest.order:type_name -> mcpfleet.v1.Order
-	35, // 4: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
+	36, // 4: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
 	10, // 5: mcpfleet.v1.Template.mounts:type_name -> mcpfleet.v1.Mount
 	11, // 6: mcpfleet.v1.Template.resources:type_name -> mcpfleet.v1.Resources
-	36, // 7: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
+	37, // 7: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
 	12, // 8: mcpfleet.v1.Template.health:type_name -> mcpfleet.v1.Health
-	38, // 9: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
-	38, // 10: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
-	38, // 11: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
-	38, // 12: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
-	38, // 13: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
+	39, // 9: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
+	39, // 10: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
+	39, // 11: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
+	39, // 12: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
+	39, // 13: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
 	2,  // 14: mcpfleet.v1.WatchRequest.order:type_name -> mcpfleet.v1.Order
 	15, // 15: mcpfleet.v1.WatchResponse.node:type_name -> mcpfleet.v1.Node
 	16, // 16: mcpfleet.v1.WatchResponse.replicas:type_name -> mcpfleet.v1.Replica
 	18, // 17: mcpfleet.v1.WatchResponse.catalogues:type_name -> mcpfleet.v1.Catalogue
-	39, // 18: mcpfleet.v1.WatchResponse.now:type_name -> google.protobuf.Timestamp
-	37, // 19: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
+	40, // 18: mcpfleet.v1.WatchResponse.now:type_name -> google.protobuf.Timestamp
+	38, // 19: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
 	11, // 20: mcpfleet.v1.Node.capacity:type_name -> mcpfleet.v1.Resources
 	0,  // 21: mcpfleet.v1.Replica.phase:type_name -> mcpfleet.v1.Phase
-	39, // 22: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
-	39, // 23: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
-	39, // 24: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
+	40, // 22: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
+	40, // 23: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
+	40, // 24: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
 	17, // 25: mcpfleet.v1.Replica.exit:type_name -> mcpfleet.v1.Exit
 	11, // 26: mcpfleet.v1.Replica.resources:type_name -> mcpfleet.v1.Resources
 	20, // 27: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
@@ -2902,30 +2989,31 @@ var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	25, // 31: mcpfleet.v1.CallEvent.reply:type_name -> mcpfleet.v1.Reply
 	27, // 32: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
 	28, // 33: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
-	29, // 34: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
-	26, // 35: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
-	1,  // 36: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
-	34, // 37: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
-	39, // 38: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	3,  // 39: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
-	5,  // 40: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
-	7,  // 41: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
-	13, // 42: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
-	19, // 43: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
-	30, // 44: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
-	32, // 45: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
-	4,  // 46: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
-	6,  // 47: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
-	8,  // 48: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
-	14, // 49: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
-	23, // 50: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
-	31, // 51: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
-	33, // 52: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
-	46, // [46:53] is the sub-list for method output_type
-	39, // [39:46] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	29, // 34: mcpfleet.v1.CallEvent.notification:type_name -> mcpfleet.v1.Notification
+	30, // 35: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
+	26, // 36: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
+	1,  // 37: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
+	35, // 38: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
+	40, // 39: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	3,  // 40: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
+	5,  // 41: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
+	7,  // 42: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
+	13, // 43: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
+	19, // 44: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
+	31, // 45: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
+	33, // 46: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
+	4,  // 47: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
+	6,  // 48: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
+	8,  // 49: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
+	14, // 50: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
+	23, // 51: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
+	32, // 52: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
+	34, // 53: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
+	47, // [47:54] is the sub-list for method output_type
+	40, // [40:47] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_mcpfleet_v1_worker_proto_init() }
@@ -2941,6 +3029,7 @@ func file_mcpfleet_v1_worker_proto_init() {
 		(*CallEvent_Reply)(nil),
 		(*CallEvent_Progress)(nil),
 		(*CallEvent_Released)(nil),
+		(*CallEvent_Notification)(nil),
 	}
 	file_mcpfleet_v1_worker_proto_msgTypes[23].OneofWrappers = []any{
 		(*Reply_Result)(nil),
@@ -2954,7 +3043,7 @@ func file_mcpfleet_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mcpfleet_v1_worker_proto_rawDesc), len(file_mcpfleet_v1_worker_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

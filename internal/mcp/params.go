@@ -58,6 +58,23 @@ func WithProgressToken(params, token []byte) (s Spliced, original []byte, err er
 	return Spliced{Before: params[:start], Insert: token, After: params[end:]}, params[start:end:end], nil
 }
 
+// SplitProgressToken takes the params of a notifications/progress apart around
+// the token, which is Insert: whoever made up the token for another's call puts
+// back the caller's. Insert is nil if there is no token.
+func SplitProgressToken(params []byte) (Spliced, error) {
+	if skipSpace(params, 0) == len(params) {
+		return Spliced{Before: params}, nil
+	}
+	start, end, rest, err := field(params, 0, "progressToken")
+	if err == nil && skipSpace(params, rest) < len(params) {
+		err = syntaxError(params, skipSpace(params, rest), whyTrailing)
+	}
+	if err != nil || end == 0 {
+		return Spliced{Before: params}, err
+	}
+	return Spliced{Before: params[:start], Insert: params[start:end:end], After: params[end:]}, nil
+}
+
 // field finds the last member of that name in the object that begins at or behind at, and ends at
 // rest. It checks the object in the same pass. end is 0 when there is no such member.
 func field(b []byte, at int, name string) (start, end, rest int, err error) {

@@ -184,6 +184,31 @@ func TestWithProgressToken(t *testing.T) {
 	}
 }
 
+func TestSplitProgressToken(t *testing.T) {
+	for _, c := range []struct{ params, token, restored string }{
+		{`{"progressToken":7,"progress":0.50}`, `7`, `{"progressToken":"x","progress":0.50}`},
+		{` {"progress":1, "progressToken" : "7" } `, `"7"`, ` {"progress":1, "progressToken" : "x" } `},
+		{`{"a":{"progressToken":1},"progressToken":[1]}`, `[1]`, `{"a":{"progressToken":1},"progressToken":"x"}`},
+	} {
+		s, err := SplitProgressToken([]byte(c.params))
+		token := string(s.Insert)
+		s.Insert = []byte(`"x"`)
+		if got := string(s.AppendTo(nil)); err != nil || token != c.token || got != c.restored {
+			t.Errorf("%s: token %s, restored %s, %v", c.params, token, got, err)
+		}
+	}
+	for _, params := range []string{``, ` `, `{}`, `{"a":1}`} {
+		if s, err := SplitProgressToken([]byte(params)); err != nil || s.Insert != nil || string(s.AppendTo(nil)) != params {
+			t.Errorf("%q: %q, %v", params, s.Insert, err)
+		}
+	}
+	for _, params := range []string{`[]`, `1`, `{`, `{} {}`} {
+		if _, err := SplitProgressToken([]byte(params)); err == nil {
+			t.Errorf("%s accepted", params)
+		}
+	}
+}
+
 func FuzzWithProgressToken(f *testing.F) {
 	f.Add([]byte(`{"a":1,"_meta":{"progressToken":3,"b":[]}}`))
 	f.Add([]byte(` { "_meta" : { } } `))

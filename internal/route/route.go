@@ -238,7 +238,7 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 			return fleet.CallResult{}, err
 		}
 		req.Replica, a.deadline = a.replica.id, d
-		res, err := a.replica.backend.Call(ctx, req, fleet.CallHooks{Progress: a.progress, Released: a.released})
+		res, err := a.replica.backend.Call(ctx, req, fleet.CallHooks{Progress: a.progress, Notification: c.Notification, Released: a.released})
 		if a.suspect != nil && (ctx.Err() != nil || !isDeath(err)) {
 			s.returned(a)
 		}

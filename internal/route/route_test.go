@@ -370,6 +370,24 @@ func TestSlotComesAsTheCallerLeaves(t *testing.T) {
 	})
 }
 
+func TestNotificationsReachTheCaller(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := &worker{}
+		b := newBench(t, Server{Replicas: one(w)})
+		var got string
+		p := b.call("x", func(c *fleet.Call) {
+			c.Notification = func(method string, params []byte) { got = method + string(params) }
+		})
+		d := w.next(t)
+		d.hooks.Notification("m", []byte("1"))
+		d.ok()
+		wantResult(t, p, "x")
+		if got != "m1" {
+			t.Errorf("the caller was notified of %q", got)
+		}
+	})
+}
+
 func TestProgressMovesTheDeadline(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}

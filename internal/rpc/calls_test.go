@@ -59,6 +59,35 @@ func TestCallOrderOfEvents(t *testing.T) {
 	get(t, freed)
 }
 
+// Notifications are sent to callers that have a hook for them, in order with the
+// other events.
+func TestNotifications(t *testing.T) {
+	sc := newScript()
+	s := start(t, sc.worker())
+	var notes []string
+	got := begin(t.Context(), s, fleet.CallRequest{}, fleet.CallHooks{Notification: func(method string, params []byte) {
+		notes = append(notes, method+string(params))
+	}})
+	c := get(t, sc.calls)
+	if !c.req.Notifications {
+		t.Error("the worker was not asked for notifications")
+	}
+	large := string(payload(100 << 10)) // more than a message takes of others
+	for _, params := range []string{"1", large, "2"} {
+		c.events(fleet.CallEvent{Kind: fleet.CallNotification, Method: "m", Params: []byte(params)})
+	}
+	c.reply("{}")
+	if a := get(t, got); a.err != nil || fmt.Sprint(notes) != fmt.Sprint([]string{"m1", "m" + large, "m2"}) {
+		t.Errorf("%.200s, %v", notes, a.err)
+	}
+	got = begin(t.Context(), s, fleet.CallRequest{}, fleet.CallHooks{})
+	if c = get(t, sc.calls); c.req.Notifications {
+		t.Error("the worker was asked for notifications that nobody takes")
+	}
+	c.reply("{}")
+	get(t, got)
+}
+
 func TestCallError(t *testing.T) {
 	sc := newScript()
 	s := start(t, sc.worker())
@@ -588,6 +617,37 @@ func TestProgressIsBounded(t *testing.T) {
 	again, _ := c.take(nil)
 	if len(batch) != 1 || len(again) != 1 {
 		t.Errorf("%d, then %d progress events are queued, want 1 each time", len(batch), len(again))
+	}
+}
+
+// Nor does one that sends notifications without end, be they many or large.
+func TestNotificationsAreBounded(t *testing.T) {
+	c := &callServer{live: map[uint64]*liveCall{}, wake: make(chan struct{}, 1)}
+	for name, tc := range map[string]struct{ size, kept int }{
+		"many":      {10, maxNotes},
+		"large":     {maxNotesSize/4 - 1, 4},
+		"too large": {maxNotesSize + 1, 0},
+	} {
+		call := new(liveCall)
+		pad := strings.Repeat("x", tc.size-5)
+		for i := range 100 {
+			c.event(1, call, fleet.CallEvent{Kind: fleet.CallNotification, Method: "m", Params: fmt.Appendf(nil, "%04d%s", i, pad)})
+		}
+		if len(c.queue) > 1 {
+			t.Errorf("%s: %d events are queued", name, len(c.queue))
+		}
+		c.event(1, call, fleet.CallEvent{Kind: fleet.CallReply})
+		var batch []queuedEvent
+		for more, _ := c.take(nil); len(more) > 0; more, _ = c.take(nil) {
+			batch = append(batch, more...)
+		}
+		notes := batch[:len(batch)-1]
+		if batch[len(notes)].Kind != fleet.CallReply || len(notes) != tc.kept || call.notes != nil || call.notesSize != 0 {
+			t.Errorf("%s: %d notifications before the reply, want %d", name, len(notes), tc.kept)
+		}
+		if len(notes) > 1 && (string(notes[0].Params[:4]) != "0000" || string(notes[len(notes)-1].Params[:4]) != "0099") {
+			t.Errorf("%s: neither the first nor the newest was kept", name)
+		}
 	}
 }
 

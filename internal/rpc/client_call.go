@@ -23,6 +23,7 @@ func (c *Client) Call(ctx context.Context, req fleet.CallRequest, hooks fleet.Ca
 	defer c.calls.Add(-1)
 	p := c.waiting.Get().(*pending)
 	p.id, p.hooks = c.lastID.Add(1), hooks
+	req.Notifications = hooks.Notification != nil
 	s, err := c.submit(ctx, p, &req)
 	if err != nil {
 		if hooks.Released != nil {

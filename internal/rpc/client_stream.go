@@ -301,9 +301,15 @@ func (s *callStream) handle(e *event) {
 	}
 	s.mu.Unlock()
 
-	if e.kind == fleet.CallProgress {
+	switch e.kind {
+	case fleet.CallProgress:
 		if waited && hooks.Progress != nil {
 			hooks.Progress()
+		}
+		return
+	case fleet.CallNotification:
+		if waited && hooks.Notification != nil {
+			hooks.Notification(e.note.method, e.note.params)
 		}
 		return
 	}

@@ -16,6 +16,13 @@ import (
 // answers is not kept waiting for the last to be copied.
 const batchBytes = 64 << 10
 
+// maxNotes and maxNotesSize bound the notifications of one call that wait to be
+// sent.
+const (
+	maxNotes     = 32
+	maxNotesSize = 256 << 10
+)
+
 // Calls implements the service. One goroutine reads commands, this one sends
 // events; the worker's goroutines only put events in the queue between.
 func (s *Server) Calls(stream grpc.BidiStreamingServer[fleetpb.CallsRequest, fleetpb.CallsResponse]) error {
@@ -84,7 +91,36 @@ type liveCall struct {
 	cancel           func(timeout bool) // nil until the worker has returned it
 	cancelled        bool
 	timeout          bool
-	progressIsQueued bool // one at a time: a chatty server fills no memory
+	progressIsQueued bool   // one at a time: a chatty server fills no memory
+	notes            []note // one event in the queue stands for all of them
+	notesSize        int
+}
+
+// addNote keeps a notification until it is sent. What one call may keep is
+// bounded: then the newest takes the place of the last one.
+func (c *liveCall) addNote(n note) {
+	last := len(c.notes) - 1
+	switch {
+	case n.size() > maxNotesSize:
+		return
+	case last >= 0 && (len(c.notes) == maxNotes || c.notesSize+n.size() > maxNotesSize):
+		c.notesSize += n.size() - c.notes[last].size()
+		c.notes[last] = n
+	default:
+		c.notesSize += n.size()
+		c.notes = append(c.notes, n)
+	}
+}
+
+// appendNotes moves the notifications to batch, in place of the event that
+// stands for them.
+func (c *liveCall) appendNotes(batch []queuedEvent, e *queuedEvent) []queuedEvent {
+	for _, n := range c.notes {
+		e.Method, e.Params = n.method, n.params
+		batch = append(batch, *e)
+	}
+	c.notes, c.notesSize = nil, 0
+	return batch
 }
 
 type queuedEvent struct {
@@ -172,13 +208,23 @@ func (c *callServer) event(id uint64, call *liveCall, e fleet.CallEvent) {
 		q.release()
 		return
 	}
-	if e.Kind == fleet.CallProgress {
+	switch {
+	case e.Kind == fleet.CallProgress:
 		if call.progressIsQueued || call.cancelled {
 			c.mu.Unlock()
 			return
 		}
 		call.progressIsQueued = true
-	} else if !e.Holding {
+	case e.Kind == fleet.CallNotification:
+		queued := len(call.notes) > 0
+		if !call.cancelled {
+			call.addNote(note{e.Method, e.Params})
+		}
+		if queued || len(call.notes) == 0 {
+			c.mu.Unlock()
+			return
+		}
+	case !e.Holding:
 		delete(c.live, id)
 	}
 	if n := max(len(e.Result), len(e.Error)); n > largeBytes && e.Err == nil {
@@ -221,13 +267,18 @@ func (c *callServer) take(batch []queuedEvent) (_ []queuedEvent, idle bool) {
 	n, size := 0, 0
 	for n < len(c.queue) && size < batchBytes {
 		e := &c.queue[n]
-		size += len(e.Result) + len(e.Error) + 32
-		if e.Kind == fleet.CallProgress {
-			e.call.progressIsQueued = false
-		}
 		n++
+		switch e.Kind {
+		case fleet.CallProgress:
+			e.call.progressIsQueued = false
+		case fleet.CallNotification:
+			size += e.call.notesSize
+			batch = e.call.appendNotes(batch, e)
+			continue
+		}
+		size += len(e.Result) + len(e.Error) + 32
+		batch = append(batch, *e)
 	}
-	batch = append(batch, c.queue[:n]...)
 	left := copy(c.queue, c.queue[n:])
 	clear(c.queue[left:])
 	if c.queue = c.queue[:left]; left == 0 && cap(c.queue) > 1024 {

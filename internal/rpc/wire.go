@@ -51,20 +51,25 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 const (
 	fieldCommands, fieldCommandCall, fieldCommandCancel                                       = 1, 1, 2
 	fieldCallID, fieldCallReplica, fieldCallMethod, fieldCallParams                           = 1, 2, 3, 4
-	fieldCallRequestID, fieldCallTraceparent                                                  = 5, 6
+	fieldCallRequestID, fieldCallTraceparent, fieldCallNotifications                          = 5, 6, 7
 	fieldCancelID, fieldCancelTimeout                                                         = 1, 2
 	fieldEvents, fieldEventID, fieldEventReply, fieldEventProgress                            = 1, 1, 2, 3
-	fieldEventReleased, fieldEventOngoing, fieldEventHolding                                  = 4, 5, 6
+	fieldEventReleased, fieldEventOngoing, fieldEventHolding, fieldEventNotification          = 4, 5, 6, 7
+	fieldNotificationMethod, fieldNotificationParams                                          = 1, 2
 	fieldReplyResult, fieldReplyError, fieldReplyFailure, fieldReplyLarge, fieldFetchResponse = 1, 2, 3, 4, 1
 )
 
 // encodeCall returns a command, which is one or two pieces of a CallsRequest:
 // commands one after the other are one message. Long params are not copied.
 func encodeCall(id uint64, r *fleet.CallRequest) parts {
+	notifications := uint64(0)
+	if r.Notifications {
+		notifications = 1
+	}
 	requestID, traceparent := text(r.Trace.RequestID), text(r.Trace.Traceparent)
 	call := sizeVarint(fieldCallID, id) + sizeBytes(fieldCallReplica, len(r.Replica)) + sizeBytes(fieldCallMethod, len(r.Method)) +
 		sizeBytes(fieldCallParams, len(r.Params)) + sizeBytes(fieldCallRequestID, len(requestID)) +
-		sizeBytes(fieldCallTraceparent, len(traceparent))
+		sizeBytes(fieldCallTraceparent, len(traceparent)) + sizeVarint(fieldCallNotifications, notifications)
 	command := protowire.SizeTag(fieldCommandCall) + protowire.SizeBytes(call)
 	size := protowire.SizeTag(fieldCommands) + protowire.SizeBytes(command)
 
@@ -81,6 +86,7 @@ func encodeCall(id uint64, r *fleet.CallRequest) parts {
 	b = appendString(b, fieldCallMethod, r.Method)
 	b = appendString(b, fieldCallRequestID, requestID)
 	b = appendString(b, fieldCallTraceparent, traceparent)
+	b = appendVarint(b, fieldCallNotifications, notifications)
 	if len(r.Params) > 0 {
 		b = appendHead(b, fieldCallParams, len(r.Params))
 	}
@@ -104,40 +110,45 @@ func encodeCancel(id uint64, timeout bool) parts {
 }
 
 // appendEvent appends an event to a CallsResponse's pieces. The bytes of a
-// result are not copied. large, if set, stands for the event's result.
+// result, and of a notification's params, are not copied. large, if set, stands
+// for the event's result.
 func appendEvent(p parts, id uint64, e *fleet.CallEvent, large *fleetpb.Large) parts {
-	field, reply, body := protowire.Number(fieldEventReleased), []byte(nil), []byte(nil)
+	// The event's message is head, and then body as its last field, if there is one.
+	field, head, body := protowire.Number(fieldEventReleased), []byte(nil), []byte(nil)
 	bodyField := protowire.Number(0)
 	switch {
 	case e.Kind == fleet.CallProgress:
 		field = fieldEventProgress
+	case e.Kind == fleet.CallNotification:
+		field, bodyField, body = fieldEventNotification, fieldNotificationParams, e.Params
+		head = appendString(nil, fieldNotificationMethod, text(e.Method))
 	case e.Kind == fleet.CallReleased:
 	case large != nil:
-		field, reply = fieldEventReply, mustMarshal(&fleetpb.Reply{Outcome: &fleetpb.Reply_Large{Large: large}})
+		field, head = fieldEventReply, mustMarshal(&fleetpb.Reply{Outcome: &fleetpb.Reply_Large{Large: large}})
 	case e.Err != nil:
-		field, reply = fieldEventReply, mustMarshal(&fleetpb.Reply{Outcome: &fleetpb.Reply_Failure{Failure: toFailure(e.Err)}})
+		field, head = fieldEventReply, mustMarshal(&fleetpb.Reply{Outcome: &fleetpb.Reply_Failure{Failure: toFailure(e.Err)}})
 	case e.Error != nil:
 		field, bodyField, body = fieldEventReply, fieldReplyError, e.Error
 	default:
 		field, bodyField, body = fieldEventReply, fieldReplyResult, e.Result
 	}
-	msg := len(reply)
+	msg := len(head)
 	if bodyField != 0 {
-		msg = protowire.SizeTag(bodyField) + protowire.SizeBytes(len(body))
+		msg += protowire.SizeTag(bodyField) + protowire.SizeBytes(len(body))
 	}
 	event := sizeVarint(fieldEventID, id) + sizeVarint(fieldEventOngoing, uint64(e.Ongoing)) +
 		protowire.SizeTag(field) + protowire.SizeBytes(msg)
 	if e.Holding {
 		event += sizeVarint(fieldEventHolding, 1)
 	}
-	b := make([]byte, 0, 48+len(reply))
+	b := make([]byte, 0, 48+len(head))
 	b = appendHead(b, fieldEvents, event)
 	b = appendVarint(b, fieldEventID, id)
 	b = appendVarint(b, fieldEventOngoing, uint64(e.Ongoing))
 	if e.Holding {
 		b = appendVarint(b, fieldEventHolding, 1)
 	}
-	b = append(appendHead(b, field, msg), reply...)
+	b = append(appendHead(b, field, msg), head...)
 	if bodyField == 0 {
 		return append(p, mem.SliceBuffer(b))
 	}

@@ -66,6 +66,8 @@ func (cmd *command) call(m *message, c cursor) {
 			cmd.req.Trace.RequestID = string(c.bytes)
 		case fieldCallTraceparent:
 			cmd.req.Trace.Traceparent = string(c.bytes)
+		case fieldCallNotifications:
+			cmd.req.Notifications = c.varint != 0
 		}
 	}
 }
@@ -92,7 +94,16 @@ type event struct {
 	errObj  []byte
 	failure *fleetpb.Failure
 	large   *fleetpb.Large
+	note    *note
 }
+
+// note is a notification that belongs to a call.
+type note struct {
+	method string
+	params []byte
+}
+
+func (n *note) size() int { return len(n.method) + len(n.params) }
 
 // events is a CallsResponse, as commands is a CallsRequest.
 type events []event
@@ -118,6 +129,8 @@ func (es *events) parse(data mem.BufferSlice) error {
 				e.kind = fleet.CallProgress
 			case fieldEventReleased:
 				e.kind = fleet.CallReleased
+			case fieldEventNotification:
+				e.notification(&m, c.inside())
 			case fieldEventReply:
 				e.reply(&m, c.inside())
 			}
@@ -141,6 +154,18 @@ func (e *event) reply(m *message, c cursor) {
 		case fieldReplyLarge:
 			e.large = new(fleetpb.Large)
 			m.fail(proto.Unmarshal(c.bytes, e.large))
+		}
+	}
+}
+
+func (e *event) notification(m *message, c cursor) {
+	e.kind, e.note = fleet.CallNotification, new(note)
+	for c.next(m) {
+		switch c.num {
+		case fieldNotificationMethod:
+			e.note.method = string(c.bytes)
+		case fieldNotificationParams:
+			e.note.params = m.keep(c.bytes)
 		}
 	}
 }

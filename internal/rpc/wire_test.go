@@ -35,7 +35,7 @@ func split(t *testing.T, m proto.Message) mem.BufferSlice {
 
 // What is written by hand is what the generated code reads.
 func TestWireWrites(t *testing.T) {
-	req := fleet.CallRequest{Replica: "r-1", Method: "tools/call", Params: []byte(`{"a":1}`), Trace: fleet.Trace{RequestID: "id\xff", Traceparent: "00-1"}}
+	req := fleet.CallRequest{Replica: "r-1", Method: "tools/call", Params: []byte(`{"a":1}`), Trace: fleet.Trace{RequestID: "id\xff", Traceparent: "00-1"}, Notifications: true}
 	got := new(fleetpb.CallsRequest)
 	long := fleet.CallRequest{Params: payload(keepFrom)}
 	b := joined(slices.Concat(encodeCall(1<<40, &req), encodeCancel(7, true), encodeCancel(8, false), encodeCall(2, &fleet.CallRequest{}), encodeCall(3, &long))...)
@@ -44,7 +44,7 @@ func TestWireWrites(t *testing.T) {
 	}
 	want := &fleetpb.CallsRequest{Commands: []*fleetpb.CallCommand{
 		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 1 << 40, ReplicaId: "r-1", Method: "tools/call",
-			Params: []byte(`{"a":1}`), RequestId: "id\uFFFD", Traceparent: "00-1"}}},
+			Params: []byte(`{"a":1}`), RequestId: "id\uFFFD", Traceparent: "00-1", Notifications: true}}},
 		{Msg: &fleetpb.CallCommand_Cancel{Cancel: &fleetpb.Cancel{Id: 7, Timeout: true}}},
 		{Msg: &fleetpb.CallCommand_Cancel{Cancel: &fleetpb.Cancel{Id: 8}}},
 		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 2}}},
@@ -61,6 +61,7 @@ func TestWireWrites(t *testing.T) {
 	msg = appendEvent(msg, 4, &fleet.CallEvent{Kind: fleet.CallReply}, &fleetpb.Large{Token: "t", Size: 9, Error: true})
 	msg = appendEvent(msg, 5, &fleet.CallEvent{Kind: fleet.CallProgress, Ongoing: 1}, nil)
 	msg = appendEvent(msg, 6, &fleet.CallEvent{Kind: fleet.CallReleased}, nil)
+	msg = appendEvent(msg, 7, &fleet.CallEvent{Kind: fleet.CallNotification, Method: "n/x\xff", Params: []byte("{}"), Ongoing: 2}, nil)
 	gotE := new(fleetpb.CallsResponse)
 	if err := proto.Unmarshal(joined(msg...), gotE); err != nil {
 		t.Fatal(err)
@@ -81,6 +82,7 @@ func someEvents() *fleetpb.CallsResponse {
 		{Id: 4, Msg: reply(&fleetpb.Reply{Outcome: &fleetpb.Reply_Large{Large: &fleetpb.Large{Token: "t", Size: 9, Error: true}}})},
 		{Id: 5, Ongoing: 1, Msg: &fleetpb.CallEvent_Progress{Progress: &fleetpb.Progress{}}},
 		{Id: 6, Msg: &fleetpb.CallEvent_Released{Released: &fleetpb.Released{}}},
+		{Id: 7, Ongoing: 2, Msg: &fleetpb.CallEvent_Notification{Notification: &fleetpb.Notification{Method: "n/x\uFFFD", Params: []byte("{}")}}},
 	}}
 }
 
@@ -88,14 +90,14 @@ func someEvents() *fleetpb.CallsResponse {
 func TestWireReads(t *testing.T) {
 	var cmds commands
 	if err := cmds.parse(split(t, &fleetpb.CallsRequest{Commands: []*fleetpb.CallCommand{
-		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 9, ReplicaId: "r", Method: "m", Params: []byte("1"), RequestId: "q", Traceparent: "p"}}},
+		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 9, ReplicaId: "r", Method: "m", Params: []byte("1"), RequestId: "q", Traceparent: "p", Notifications: true}}},
 		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 10, Method: "tools/call"}}},
 		{Msg: &fleetpb.CallCommand_Cancel{Cancel: &fleetpb.Cancel{Id: 11, Timeout: true}}},
 	}})); err != nil {
 		t.Fatal(err)
 	}
 	want := commands{
-		{id: 9, req: fleet.CallRequest{Replica: "r", Method: "m", Params: []byte("1"), Trace: fleet.Trace{RequestID: "q", Traceparent: "p"}}},
+		{id: 9, req: fleet.CallRequest{Replica: "r", Method: "m", Params: []byte("1"), Trace: fleet.Trace{RequestID: "q", Traceparent: "p"}, Notifications: true}},
 		{id: 10, req: fleet.CallRequest{Method: "tools/call"}},
 		{id: 11, cancel: true, timeout: true},
 	}
@@ -107,8 +109,8 @@ func TestWireReads(t *testing.T) {
 	if err := es.parse(split(t, someEvents())); err != nil {
 		t.Fatal(err)
 	}
-	if len(es) != 6 {
-		t.Fatalf("%d events, want 6", len(es))
+	if len(es) != 7 {
+		t.Fatalf("%d events, want 7", len(es))
 	}
 	for i, check := range []func(e event) bool{
 		func(e event) bool { return e.kind == fleet.CallReply && string(e.result) == "{}" && e.ongoing == 300 },
@@ -119,6 +121,9 @@ func TestWireReads(t *testing.T) {
 		func(e event) bool { return e.large.Token == "t" && e.large.Size == 9 && e.large.Error },
 		func(e event) bool { return e.kind == fleet.CallProgress && e.ongoing == 1 },
 		func(e event) bool { return e.kind == fleet.CallReleased },
+		func(e event) bool {
+			return e.kind == fleet.CallNotification && e.note.method == "n/x\uFFFD" && string(e.note.params) == "{}"
+		},
 	} {
 		if e := es[i]; e.id != uint64(i+1) || !check(e) {
 			t.Errorf("event %d is %+v", i+1, e)

@@ -15,10 +15,12 @@ type Call struct {
 	Params []byte
 	// Trace is in the log lines about the call.
 	Trace fleet.Trace
-	// Progress asks the server for progress; OnProgress is then called for each notification, with
-	// nothing decoded. It may still be running while Done is called by Cancel.
-	Progress   bool
-	OnProgress func()
+	// Progress asks the server for progress. OnProgress is then called for each notification, and
+	// OnNotification too if the caller asked with a token of its own. It owns params, which have that
+	// token. Either may be nil, and may still be running while Done is called by Cancel.
+	Progress       bool
+	OnProgress     func()
+	OnNotification func(method string, params []byte)
 	// Done is called exactly once for a call that Start accepted, maybe before Start returns.
 	Done func(Reply)
 	// Released is called exactly once, after Done, when the server no longer works on the call: at
@@ -67,6 +69,8 @@ type Pending struct {
 	// quiet calls are given up without a word to the server: initialize, which must not be
 	// cancelled, and pings, which are themselves the question whether it listens.
 	quiet bool
+	// token is the caller's own progress token, raw; nil if it has none.
+	token []byte
 	// answer marks a reply to the server's own request; they are counted against a bound.
 	answer bool
 

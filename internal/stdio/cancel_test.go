@@ -289,6 +289,31 @@ func TestProgressReachesItsCall(t *testing.T) {
 	})
 }
 
+// A caller that asked for progress gets the notifications whole, with its own token.
+func TestProgressCarriesTheCallersToken(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c, server := withPeer(t, stdio.Config{})
+		var with, without record
+		var got []string
+		call := with.call("slow", `{"_meta":{"progressToken":"mine"}}`)
+		call.Progress = true
+		call.OnNotification = func(method string, params []byte) { got = append(got, method+" "+string(params)) }
+		start(t, c, call)
+		second := without.call("slow", `{}`)
+		second.Progress = true
+		second.OnNotification = func(string, []byte) { t.Error("a caller that has no token was notified") }
+		start(t, c, second)
+		server.gets(`{"jsonrpc":"2.0","id":1,"method":"slow","params":{"_meta":{"progressToken":1}}}`)
+		server.gets(`{"jsonrpc":"2.0","id":2,"method":"slow","params":{"_meta":{"progressToken":2}}}`)
+		server.says(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":0.50,"progressToken":1,"message":"\u00fc"}}`)
+		server.says(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":2}}`)
+		want := `notifications/progress {"progress":0.50,"progressToken":"mine","message":"\u00fc"}`
+		if len(got) != 1 || got[0] != want || with.progress != 1 || without.progress != 1 {
+			t.Errorf("got %q, want %q; progress %d and %d, want 1 and 1", got, want, with.progress, without.progress)
+		}
+	})
+}
+
 // A server cannot answer what it was not yet asked.
 func TestReplyAheadOfItsCallIsNoReply(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

@@ -15,6 +15,7 @@
 package stdio
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -187,9 +188,12 @@ func (c *Conn) start(call *Call, quiet bool) (*Pending, error) {
 	// An id that a failure below leaves unused does no harm.
 	p := &Pending{id: c.lastID.Add(1), call: call, quiet: quiet}
 	if call.Progress {
-		s, _, err := mcp.WithProgressToken(params, strconv.AppendUint(nil, p.id, 10))
+		s, token, err := mcp.WithProgressToken(params, strconv.AppendUint(nil, p.id, 10))
 		if err != nil {
 			return nil, fmt.Errorf("params: %w", err)
+		}
+		if call.OnNotification != nil {
+			p.token = bytes.Clone(token) // params are the caller's again when the call has ended
 		}
 		p.line = [3][]byte{s.Before, s.Insert, s.After}
 	} else {

@@ -138,22 +138,29 @@ func (c *Conn) answer(id []byte, rest string) {
 	c.signal()
 }
 
-// progress tells the call that the notification names. Our tokens are the calls' ids.
+// progress passes progress on to the call that the notification names. Our tokens are the calls' ids.
 func (c *Conn) progress(params []byte) {
-	found, err := mcp.Fields(params, "progressToken")
+	s, err := mcp.SplitProgressToken(params)
 	if err != nil {
 		return
 	}
-	id, ok := parseID(found[0])
+	id, ok := parseID(s.Insert)
 	if !ok {
 		return
 	}
 	c.mu.Lock()
 	p := c.pending[id]
-	wanted := p != nil && !p.ended && p.phase != phaseQueued && p.call.Progress && p.call.OnProgress != nil
+	wanted := p != nil && !p.ended && p.phase != phaseQueued && p.call.Progress
 	c.mu.Unlock()
-	if wanted {
+	if !wanted {
+		return
+	}
+	if p.call.OnProgress != nil {
 		p.call.OnProgress()
+	}
+	if p.call.OnNotification != nil && p.token != nil {
+		s.Insert = p.token
+		p.call.OnNotification(mcp.MethodProgress, s.AppendTo(nil))
 	}
 }
 
