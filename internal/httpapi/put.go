@@ -85,7 +85,7 @@ func takeDocument(w *web.Response, r *http.Request) (body []byte, name string, e
 		err = web.UnsupportedMedia("Content-Type must be application/json or application/yaml, got %s", web.Shorten(r.Header.Get("Content-Type")))
 	}
 	if err != nil {
-		return nil, "", w.LeaveBody(err)
+		return nil, "", w.RefuseBody(err)
 	}
 	b, err := w.ReadBody(r)
 	return b.Keep(), name, err

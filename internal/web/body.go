@@ -11,15 +11,16 @@ import (
 )
 
 const (
-	// pooled bodies are read into buffers that are used again; those of
-	// unusual size are left to the collector.
+	// pooled is the size of the buffers that are reused. A larger body gets
+	// memory of its own.
 	pooled = 64 << 10
-	// bodyPiece of a large body must come within bodyTimeout. No more than
-	// that is allocated before it came: a header alone costs us nothing.
+	// bodyPiece is how much of a large body must arrive within bodyTimeout. It
+	// is also all that is allocated before the client has sent as much: a
+	// Content-Length alone reserves nothing.
 	bodyPiece   = 256 << 10
 	bodyTimeout = 30 * time.Second
-	// After a refusal this much of the body is still read, so that a client
-	// that sends first and reads later gets to see it.
+	// maxDrain is how much of a refused body is still read, so that a client
+	// that sends all of it before it reads sees the answer.
 	maxDrain     = 64 << 20
 	drainTimeout = 10 * time.Second
 	drainIdle    = time.Second
@@ -27,13 +28,13 @@ const (
 
 var bodies = sync.Pool{New: func() any { return new([pooled]byte) }}
 
-// Body is a request's body, whole.
+// Body is the whole body of a request.
 type Body struct {
 	Bytes  []byte
-	buffer *[pooled]byte // where the bytes are, if it is to be used again
+	buffer *[pooled]byte // that Bytes is a part of; nil: Bytes has its own memory
 }
 
-// Free gives the buffer back: nothing may refer to the bytes any more.
+// Free returns the buffer to its pool. Nothing may refer to the bytes any more.
 func (b *Body) Free() {
 	if b.buffer != nil {
 		bodies.Put(b.buffer)
@@ -41,8 +42,7 @@ func (b *Body) Free() {
 	}
 }
 
-// Keep returns the bytes for as long as anybody may want them. The body is empty
-// then.
+// Keep returns bytes that stay valid, and frees the body.
 func (b *Body) Keep() []byte {
 	kept := b.Bytes
 	if b.buffer != nil {
@@ -53,12 +53,12 @@ func (b *Body) Keep() []byte {
 	return kept
 }
 
-// ReadBody reads the whole body. It refuses one that is too large by itself, or
-// together with those of other requests.
+// ReadBody reads the whole body. It refuses a body that is too large by itself or
+// together with the bodies of other requests.
 func (w *Response) ReadBody(r *http.Request) (Body, error) {
 	size, limit := r.ContentLength, w.mux.cfg.MaxBody
 	if size > limit {
-		return Body{}, w.LeaveBody(errTooLarge(limit))
+		return Body{}, w.RefuseBody(errTooLarge(limit))
 	}
 	buffer := bodies.Get().(*[pooled]byte)
 	b, err := w.fill(r.Body, buffer[:0], size, limit)
@@ -73,12 +73,12 @@ func (w *Response) ReadBody(r *http.Request) (Body, error) {
 	return Body{Bytes: b, buffer: buffer}, nil
 }
 
-// ReadJSON reads the body of a POST, which is JSON whatever curl says of it:
-// without a type, or with that of a form, it is taken if it is an object. Pages
-// of other origins, which can send such requests too, were refused before.
+// ReadJSON reads the body of a POST. It accepts JSON, and also an object without
+// a Content-Type or with that of a form, which is what curl -d sends. Web pages
+// of other origins can send such requests too; they were refused before.
 func (w *Response) ReadJSON(r *http.Request) (Body, error) {
 	if err := checkPost(r); err != nil {
-		return Body{}, w.LeaveBody(err)
+		return Body{}, w.RefuseBody(err)
 	}
 	b, err := w.ReadBody(r)
 	if err == nil {
@@ -90,16 +90,16 @@ func (w *Response) ReadJSON(r *http.Request) (Body, error) {
 	return b, err
 }
 
-// fill reads until the end into b, or into something larger. size is -1 when
-// nobody has said how much will come. At the end net/http itself lifts the
-// deadline, and reads on to see the client leave.
+// fill reads r to its end, into b or into something larger. The size is -1 if it
+// was not announced. At the end of the body net/http lifts the read deadline
+// itself and goes on reading, to see the client leave.
 func (w *Response) fill(r io.Reader, b []byte, size, limit int64) ([]byte, error) {
 	due := bodyPiece
 	for {
 		if len(b) == cap(b) {
 			room := roomFor(b, size, limit)
-			if !w.hold(room) {
-				return nil, w.LeaveBody(errBusy)
+			if !w.reserve(room) {
+				return nil, w.RefuseBody(errBusy)
 			}
 			b = append(make([]byte, 0, room), b...)
 		}
@@ -107,7 +107,7 @@ func (w *Response) fill(r io.Reader, b []byte, size, limit int64) ([]byte, error
 		b = b[:len(b)+n]
 		switch {
 		case int64(len(b)) > limit:
-			return nil, w.LeaveBody(errTooLarge(limit))
+			return nil, w.RefuseBody(errTooLarge(limit))
 		case err == io.EOF:
 			return b, nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -122,9 +122,9 @@ func (w *Response) fill(r io.Reader, b []byte, size, limit int64) ([]byte, error
 	}
 }
 
-// roomFor is how large b should become: for all that was promised once a part
-// of it has come, else twice as much. One byte more than there may be shows
-// that there is more.
+// roomFor returns the next capacity of b: the announced size once a part of it
+// has arrived, else twice the present one. One byte more than allowed is enough
+// to see that a body is too large.
 func roomFor(b []byte, size, limit int64) int64 {
 	room := int64(2 * cap(b))
 	if size >= 0 && len(b) >= pooled {
@@ -136,16 +136,16 @@ func roomFor(b []byte, size, limit int64) int64 {
 	return max(min(room, limit+1), int64(len(b))+1)
 }
 
-// hold reserves room for a body of n bytes, until the request ends: the
-// arguments in it are needed as long as the call may be sent again. It reports
-// false when large bodies take too much memory already.
-func (w *Response) hold(n int64) bool {
-	more := n - w.held
-	if w.mux.held.Add(more) > w.mux.cfg.MaxHeld {
-		w.mux.held.Add(-more)
+// reserve counts n bytes for this body until the request ends: a call may need
+// its arguments again as long as it may be repeated. It reports whether the
+// bodies of all requests stay within their limit.
+func (w *Response) reserve(n int64) bool {
+	more := n - w.bodyMemory
+	if w.mux.bodyMemory.Add(more) > w.mux.cfg.MaxBodyMemory {
+		w.mux.bodyMemory.Add(-more)
 		return false
 	}
-	w.held = n
+	w.bodyMemory = n
 	return true
 }
 
@@ -155,15 +155,16 @@ func (w *Response) setReadDeadline(t time.Time) {
 	}
 }
 
-// LeaveBody returns err, and remembers that the body was not read. The client
-// may be sending it: it will be answered at once, and the connection closed.
-func (w *Response) LeaveBody(err error) error {
-	w.unread = true
+// RefuseBody returns err, and records that the body was not read to its end. The
+// error is then answered at once, while the client may still be sending, and the
+// connection is closed.
+func (w *Response) RefuseBody(err error) error {
+	w.bodyUnread = true
 	return err
 }
 
 // beginRefusal prepares an answer that is sent before the body was read. It
-// reports false if net/http will read a part of the body first.
+// reports whether that is possible: else net/http reads a part of the body first.
 func (w *Response) beginRefusal() bool {
 	if http.NewResponseController(w.ResponseWriter).EnableFullDuplex() != nil {
 		return false
@@ -172,11 +173,11 @@ func (w *Response) beginRefusal() bool {
 	return true
 }
 
-// drain sends the answer and then reads some of the body that was refused:
-// closing a connection on which bytes still come would destroy the answer.
+// drain sends the answer and then reads some of the refused body. Closing a
+// connection while bytes still arrive would discard the answer.
 func (w *Response) drain(r *http.Request) {
 	if http.NewResponseController(w.ResponseWriter).Flush() != nil || r.Header.Get("Expect") != "" {
-		return // a client that expects to be asked sends nothing now
+		return // with Expect: 100-continue the client sends nothing now
 	}
 	buf := pieces.Get().(*[piece]byte)
 	defer pieces.Put(buf)

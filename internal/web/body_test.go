@@ -41,7 +41,7 @@ func TestTooLargeIsRefusedAtOnce(t *testing.T) {
 // first, and ends the connection.
 func TestUnreadBodies(t *testing.T) {
 	large := strings.Repeat(" ", 4<<20)
-	m := newMux(Config{MaxBody: 1 << 20, MaxHeld: 1})
+	m := newMux(Config{MaxBody: 1 << 20, MaxBodyMemory: 1})
 	m.hosts = newHostPolicy(nil, nil, nil)
 	srv := serve(t, m)
 	for name, tt := range map[string]struct {
@@ -102,7 +102,7 @@ func TestBodySizes(t *testing.T) {
 // requests; small ones always pass.
 func TestLargeBodiesAreBounded(t *testing.T) {
 	began, release := make(chan struct{}), make(chan struct{})
-	srv := serve(t, newMux(Config{MaxHeld: 1 << 20}, Post("/hold", Call, func(w *Response, r *http.Request) error {
+	srv := serve(t, newMux(Config{MaxBodyMemory: 1 << 20}, Post("/hold", Call, func(w *Response, r *http.Request) error {
 		body, err := w.ReadJSON(r)
 		if err != nil {
 			return err

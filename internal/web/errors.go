@@ -13,28 +13,29 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Error is an error with a status and a code of its own. A front may also wrap
-// one: as a sentinel, it needs no row in the table of package api, which has
-// the errors of package fleet.
+// Error is an error with a status and a code of its own. A front that has
+// sentinel errors makes them of this type, and wraps them: they need no row in
+// api.Outcome, which has those of package fleet.
 type Error struct {
 	Status int
 	Code   string
 	Detail string
-	Fields []api.FieldError // of a refused document: all that is wrong
+	Fields []api.FieldError // of a refused document: everything that is wrong
 }
 
 // Error implements error.
 func (e *Error) Error() string { return e.Detail }
 
-// Answer implements Answerer. The detail is that of the outermost error.
+// Answer implements Answerer. It leaves the detail to the error that wraps e.
 func (e *Error) Answer() api.Error {
 	return api.Error{Status: e.Status, Code: e.Code, Errors: e.Fields}
 }
 
-// Answerer is an error that knows what a client is told of it.
+// Answerer is an error that has an answer of its own.
 type Answerer interface {
 	error
-	// Answer returns the answer. Without a detail it gets the error's text.
+	// Answer returns the body and status of the answer. If the detail is empty,
+	// it becomes the text of the error.
 	Answer() api.Error
 }
 
@@ -64,12 +65,13 @@ var (
 	errCutBody  = &Error{Status: http.StatusBadRequest, Code: api.CodeBadRequest, Detail: "the body ended too soon"}
 	errBusy     = &Error{Status: http.StatusServiceUnavailable, Code: api.CodeOverloaded, Detail: "too many large requests at once"}
 	errInternal = &Error{Status: http.StatusInternalServerError, Code: api.CodeInternal, Detail: "internal error; the controller's log has more under this request id"}
-	// errGivenUp is answered to clients that closed only their half of the
-	// connection, and to all when the controller stops. A tool may have run.
+	// errGivenUp answers calls whose context has ended. Clients that closed only
+	// their half of the connection read it, and all do when the controller stops.
+	// The tool may have run.
 	errGivenUp = &Error{Status: http.StatusBadGateway, Code: api.CodeReplicaLost, Detail: "the call was given up before it was answered: the client closed its side, or the controller is stopping"}
 )
 
-// answerTo returns what a client is told of an error.
+// answerTo returns the body and status of the answer to an error.
 func answerTo(err error) api.Error {
 	var own Answerer
 	if errors.As(err, &own) {
@@ -89,13 +91,14 @@ func answerTo(err error) api.Error {
 	return api.Error{Status: status, Code: code, Detail: err.Error()}
 }
 
-// givenUp reports whether an error says that nobody waits for the answer any more.
+// givenUp reports whether err says that the request was cancelled. The outcome of
+// a write matters more than that.
 func givenUp(err error) bool {
 	return errors.Is(err, context.Canceled) && !errors.Is(err, fleet.ErrOutcomeUnknown)
 }
 
-// fail answers with an error. It is the only place that does. An answer that has
-// begun cannot become an error any more: it ends the connection.
+// fail answers with an error. It is the only function that does. If the answer has
+// begun, it marks it as broken, which ends the connection.
 func (w *Response) fail(r *http.Request, err error) {
 	w.err = err
 	if w.started {
@@ -103,12 +106,12 @@ func (w *Response) fail(r *http.Request, err error) {
 		return
 	}
 	e := answerTo(err)
-	w.gone = r.Context().Err() != nil || givenUp(err)
+	w.clientGone = r.Context().Err() != nil || givenUp(err)
 	e.RequestID = w.requestID
 	if e.Status == http.StatusServiceUnavailable {
 		w.Header()["Retry-After"] = []string{retryAfter(err)}
 	}
-	drain := w.unread && w.beginRefusal()
+	drain := w.bodyUnread && w.beginRefusal()
 	if err := w.JSON(e.Status, e); err != nil {
 		w.err = errors.Join(w.err, err)
 		e = answerTo(errInternal)
@@ -120,7 +123,7 @@ func (w *Response) fail(r *http.Request, err error) {
 	}
 }
 
-// retryAfter returns when to come back, in seconds.
+// retryAfter returns after how many seconds the client may try again.
 func retryAfter(err error) string {
 	after := time.Second
 	var r interface{ RetryAfter() time.Duration }

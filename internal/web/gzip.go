@@ -10,11 +10,11 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// gzipFrom is how large an answer must be to be worth compressing, in bytes.
-// What is smaller fits into one packet anyway.
+// gzipFrom is the size from which answers are compressed. Smaller ones fit into
+// one packet anyway.
 const gzipFrom = 1024
 
-// zippers are kept, for each has hundreds of KiB of tables.
+// zippers are reused, as each has hundreds of KiB of tables.
 var zippers = sync.Pool{New: func() any {
 	z, err := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
 	if err != nil {
@@ -28,10 +28,10 @@ var (
 	encodedGzip  = []string{"gzip"}
 )
 
-// startGzip has the body compressed if the client takes that and it is a JSON
-// body over gzipFrom, or of unknown size: streams that must not be held back are
-// none. The ETag stays as it is, for it goes into If-Match, and says what is
-// stored rather than how it was sent.
+// startGzip compresses the body if the client accepts that and the body is JSON
+// and larger than gzipFrom or of unknown size. Streams of events and logs, which
+// must not be delayed, are not JSON. The ETag stays as it is: clients send it in
+// If-Match, and it names what is stored rather than how it was sent.
 func (w *Response) startGzip(status int) {
 	if status < http.StatusOK || status == http.StatusNoContent || status == http.StatusNotModified {
 		return
@@ -60,8 +60,8 @@ func isJSON(media string) bool {
 	return media == "application/json" || strings.HasSuffix(media, "+json")
 }
 
-// endGzip writes the end of a compressed body. Of one that broke off the client
-// gets what there is, without an end: it must not take that for all.
+// endGzip writes the end of a compressed body. If the body broke off, it sends
+// what there is without an end, so that the client does not take it for all.
 func (w *Response) endGzip() {
 	if w.zip == nil {
 		return
@@ -81,7 +81,7 @@ func (w *Response) endGzip() {
 
 // acceptsGzip reports whether Accept-Encoding headers allow gzip.
 func acceptsGzip(headers []string) bool {
-	any := false // what "*" says
+	any := false // from "*"
 	for _, header := range headers {
 		for item := range strings.SplitSeq(header, ",") {
 			name, params, _ := strings.Cut(item, ";")
@@ -96,7 +96,7 @@ func acceptsGzip(headers []string) bool {
 	return any
 }
 
-// hasWeight reports whether the parameters of an encoding leave it any weight.
+// hasWeight reports whether the parameters of an encoding allow it: q is not 0.
 func hasWeight(params string) bool {
 	for param := range strings.SplitSeq(params, ";") {
 		key, value, _ := strings.Cut(param, "=")

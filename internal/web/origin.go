@@ -12,8 +12,8 @@ import (
 )
 
 // A web page can make its visitor's browser send requests to any address that
-// the browser reaches, loopback included. hostPolicy tells such requests from
-// those of other clients by three headers that no page can forge:
+// the browser reaches, loopback included. hostPolicy recognises such requests by
+// three headers that no page can forge:
 //
 //   - Host. A page whose own name was pointed at this controller (DNS
 //     rebinding) is of the same origin as its answers, but its requests carry
@@ -22,17 +22,17 @@ import (
 //   - Sec-Fetch-Site. Browsers send it with all requests to loopback addresses
 //     and to https.
 //
-// A request without these headers comes from no browser and passes.
+// A request without these headers does not come from a browser and passes.
 type hostPolicy struct {
 	loopback bool            // only this machine can reach the listener
 	names    map[string]bool // by which operators call this controller
-	allowed  map[string]bool // by --allowed-hosts
-	below    []string        // by --allowed-hosts: suffixes such as .example.com
-	any      bool            // by --allowed-hosts: any Host
+	allowed  map[string]bool // hosts of --allowed-hosts
+	suffixes []string        // of --allowed-hosts, such as .example.com
+	any      bool            // --allowed-hosts has "*"
 }
 
-// newHostPolicy returns the policy for a listener. The address nil counts as
-// loopback, the strictest.
+// newHostPolicy returns the policy for a listener. The strictest one is that for
+// loopback, which a nil address gets.
 func newHostPolicy(listener net.Addr, names, allowed []string) *hostPolicy {
 	p := &hostPolicy{loopback: true, names: map[string]bool{}, allowed: map[string]bool{}}
 	if tcp, ok := listener.(*net.TCPAddr); ok {
@@ -49,7 +49,7 @@ func newHostPolicy(listener net.Addr, names, allowed []string) *hostPolicy {
 			p.any = true
 		case host == "":
 		case strings.HasPrefix(h, "*."):
-			p.below = append(p.below, "."+host)
+			p.suffixes = append(p.suffixes, "."+host)
 		default:
 			p.allowed[host] = true
 		}
@@ -57,8 +57,7 @@ func newHostPolicy(listener net.Addr, names, allowed []string) *hostPolicy {
 	return p
 }
 
-// check returns an error if the request comes from a web page that is none of
-// ours.
+// check returns an error if a web page of another origin sent the request.
 func (p *hostPolicy) check(r *http.Request) error {
 	if !p.acceptsHost(r.Host) {
 		return forbidden("the Host header names %s, which is not a name of this controller; if clients are meant to use it, add it to --allowed-hosts", Shorten(r.Host))
@@ -83,26 +82,26 @@ func forbidden(format string, args ...any) error {
 	return &Error{Status: http.StatusForbidden, Code: api.CodeForbidden, Detail: fmt.Sprintf(format, args...)}
 }
 
-// acceptsHost reports whether a Host header shows that the client meant this
-// controller. Requests of HTTP/1.0 may have none; browsers always send one.
+// acceptsHost reports whether a Host header names this controller. Requests of
+// HTTP/1.0 may lack it; browsers always send one.
 func (p *hostPolicy) acceptsHost(header string) bool {
 	if header == "" || p.any {
 		return true
 	}
 	host := bareHost(header)
 	if ip, err := netip.ParseAddr(host); err == nil {
-		// Nobody can point a number at another address.
+		// An address, unlike a name, cannot be pointed elsewhere.
 		return !p.loopback || ip.Unmap().IsLoopback() || p.allowed[host]
 	}
 	return host == "localhost" || p.names[host] || p.allows(host) || !p.loopback && isLocalName(host)
 }
 
-// localSuffixes end names that cannot be registered by anybody.
+// localSuffixes are domains in which nobody can register a name.
 var localSuffixes = [...]string{".local", ".internal", ".localhost", ".home.arpa"}
 
-// isLocalName reports whether a name means something only within a network,
-// such as a service of Compose or Kubernetes. Whoever decides what it means is
-// inside that network and needs no browser to reach this controller.
+// isLocalName reports whether a name can only be resolved within a network, such
+// as that of a service of Compose or Kubernetes. Somebody who controls such a name
+// is inside the network and needs no browser to reach this controller.
 func isLocalName(host string) bool {
 	if !fleet.IsHostName(host) {
 		return false
@@ -118,12 +117,12 @@ func isLocalName(host string) bool {
 	return false
 }
 
-// allows reports whether --allowed-hosts has the host, not counting "*".
+// allows reports whether --allowed-hosts has the host. "*" does not count.
 func (p *hostPolicy) allows(host string) bool {
 	if p.allowed[host] {
 		return true
 	}
-	for _, suffix := range p.below {
+	for _, suffix := range p.suffixes {
 		if strings.HasSuffix(host, suffix) {
 			return true
 		}
@@ -136,8 +135,8 @@ func (p *hostPolicy) allowsOrigin(origin string) bool {
 	return ok && p.allows(bareHost(host))
 }
 
-// sameOrigin reports whether a page of this origin got it from us. Whether
-// clients reach us by https is for a load balancer to know.
+// sameOrigin reports whether an origin is that of this controller. The scheme is
+// not compared: only a load balancer knows whether clients use https.
 func sameOrigin(origin, host string) bool {
 	scheme, from, ok := strings.Cut(origin, "://")
 	if !ok || host == "" {
@@ -153,8 +152,8 @@ func sameOrigin(origin, host string) bool {
 	return port != "" && strings.EqualFold(strings.TrimSuffix(from, port), strings.TrimSuffix(host, port))
 }
 
-// bareHost returns the host of a header in one spelling: lower case, without
-// port, brackets, zone and final dot.
+// bareHost returns the host of a header in lower case, without port, brackets,
+// zone and final dot.
 func bareHost(header string) string {
 	host := header
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && (strings.HasPrefix(host, "[") || strings.IndexByte(host, ':') == i) {

@@ -14,13 +14,13 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/api"
 )
 
-// net/http itself answers requests that it cannot read: as plain text, and
-// without asking any handler. Here such answers become what all errors are. They
-// are recognised by two things: no handler has been asked, and what is written
-// begins like an answer with an error status. net/http writes each of them at
-// once, and closes the connection after it.
+// net/http answers requests that it cannot read by itself, in plain text, and
+// calls no handler. Here such answers are replaced by the JSON of all errors. They
+// are recognised by two signs: no handler has been called, and what is written
+// begins like an answer with an error status. net/http writes each of them in one
+// piece and then closes the connection.
 
-// jsonListener makes connections whose every error is JSON.
+// jsonListener returns connections on which all errors are JSON.
 type jsonListener struct{ net.Listener }
 
 // Accept implements net.Listener.
@@ -34,16 +34,16 @@ func (l jsonListener) Accept() (net.Conn, error) {
 
 type jsonConn struct {
 	net.Conn
-	handled atomic.Bool // a handler has the request, or had the last one
-	read    int         // bytes so far, as long as they are few
+	handled atomic.Bool // a handler was called since the connection was idle
+	read    int         // bytes so far, up to len(lineOfHTTP2)
 }
 
-// lineOfHTTP2 is what net/http waits for, to tell HTTP/2 from HTTP/1.
+// lineOfHTTP2 is what net/http waits for before it takes a connection for HTTP/1.
 const lineOfHTTP2 = "PRI * HTTP/2.0"
 
-// Read implements net.Conn. A first line that is shorter than what
-// net/http waits for cannot be HTTP. Line ends fill it up, so that net/http
-// refuses it at once and not when the time for headers is over.
+// Read implements net.Conn. A first line that is shorter than lineOfHTTP2 cannot
+// be HTTP. Read appends line ends to it, so that net/http refuses it at once
+// instead of waiting until ReadHeaderTimeout.
 func (c *jsonConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.read >= len(lineOfHTTP2) {
@@ -69,15 +69,15 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// connState is the server's ConnState: an idle connection has answered in full.
+// connState is the server's ConnState. An idle connection has answered in full.
 func connState(c net.Conn, state http.ConnState) {
 	if c, ok := c.(*jsonConn); ok && state == http.StateIdle {
 		c.handled.Store(false)
 	}
 }
 
-// markHandled tells the connection of a request that what is written now comes
-// from a handler.
+// markHandled marks the connection of each request: what is written from now on
+// comes from a handler.
 func markHandled(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, ok := r.Context().Value(connKey{}).(*jsonConn); ok {
@@ -100,7 +100,8 @@ func (c *jsonConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// CloseWrite lets a client that still sends read what it was answered.
+// CloseWrite lets net/http close its half first, so that a client that is still
+// sending can read the answer.
 func (c *jsonConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -108,8 +109,8 @@ func (c *jsonConn) CloseWrite() error {
 	return nil
 }
 
-// jsonAnswer returns what is sent in place of an answer of net/http itself, nil
-// if p is none.
+// jsonAnswer returns the replacement for an answer of net/http itself, or nil if p
+// is not one.
 func jsonAnswer(p []byte) []byte {
 	head, text, ok := bytes.Cut(p, []byte("\r\n\r\n"))
 	line, _, _ := bytes.Cut(head, []byte("\r\n"))
@@ -128,20 +129,20 @@ func jsonAnswer(p []byte) []byte {
 	case http.StatusRequestHeaderFieldsTooLarge:
 		e.Code, e.Detail = api.CodeHeadersTooLarge, errHeaders().Error()
 	case http.StatusExpectationFailed:
-		e.Detail = "the only Expect that is understood is 100-continue"
+		e.Detail = "Expect must be 100-continue"
 	case http.StatusNotImplemented:
-		e.Detail = "the only Transfer-Encoding that is understood is chunked"
+		e.Detail = "Transfer-Encoding must be chunked"
 	case http.StatusHTTPVersionNotSupported:
 		e.Detail = "the protocol must be HTTP/1.1, HTTP/1.0 or HTTP/2"
 	default:
-		e.Detail = "the request is no valid HTTP"
+		e.Detail = "the request is not valid HTTP"
 		if detail != "" {
 			e.Detail += ": " + detail
 		}
 	}
 	body, err := json.Marshal(e)
 	if err != nil {
-		return nil // cannot be: it is plain text
+		return nil // cannot happen: all fields are text
 	}
 	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\n%s: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s\n",
 		status, http.StatusText(status), HeaderRequestID, e.RequestID, len(body)+1, body)

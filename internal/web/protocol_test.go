@@ -12,7 +12,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/api"
 )
 
-// What net/http refuses by itself is told as all errors are.
+// Refusals by net/http itself have the form of all errors.
 func TestRefusalsOfNetHTTP(t *testing.T) {
 	// No refusal waits for the end of this time.
 	srv := serve(t, newMux(Config{}), func(s *http.Server) { s.ReadHeaderTimeout = time.Hour })
@@ -26,14 +26,14 @@ func TestRefusalsOfNetHTTP(t *testing.T) {
 		status       int
 		code, detail string
 	}{
-		"no HTTP":                 {"hello, who is there?\r\n\r\n", 400, api.CodeBadRequest, "no valid HTTP"},
-		"a line and no more":      {"GET /\r\n", 400, api.CodeBadRequest, "no valid HTTP"},
-		"one letter":              {"?\n", 400, api.CodeBadRequest, "no valid HTTP"},
-		"TLS":                     {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\x01\r\n\r\n", 400, api.CodeBadRequest, "no valid HTTP"},
+		"not HTTP":                {"hello, who is there?\r\n\r\n", 400, api.CodeBadRequest, "not valid HTTP"},
+		"a line and no more":      {"GET /\r\n", 400, api.CodeBadRequest, "not valid HTTP"},
+		"one letter":              {"?\n", 400, api.CodeBadRequest, "not valid HTTP"},
+		"TLS":                     {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\x01\r\n\r\n", 400, api.CodeBadRequest, "not valid HTTP"},
 		"no Host":                 {"GET /well HTTP/1.1\r\n\r\n", 400, api.CodeBadRequest, "missing required Host header"},
 		"two Hosts":               {"GET /well HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, api.CodeBadRequest, ""},
 		"malformed Host":          {"GET /well HTTP/1.1\r\nHost: a b\r\n\r\n", 400, api.CodeBadRequest, "malformed Host header"},
-		"bad path":                {"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n", 400, api.CodeBadRequest, "no valid HTTP"},
+		"bad path":                {"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n", 400, api.CodeBadRequest, "not valid HTTP"},
 		"bad header name":         {"GET /well HTTP/1.1\r\nHost: x\r\nA b: c\r\n\r\n", 400, api.CodeBadRequest, ""},
 		"bad header value":        {"GET /well HTTP/1.1\r\nHost: x\r\nA: \x01\r\n\r\n", 400, api.CodeBadRequest, ""},
 		"bad length":              {"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n", 400, api.CodeBadRequest, ""},

@@ -13,16 +13,17 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/nearest"
 )
 
-// Param is a query parameter: its name, and how its text becomes a value. A
-// parameter that is not given leaves the value as it is.
+// Param is a query parameter: its name, and how to read it. A parameter that is
+// not given leaves its variable as it is.
 type Param struct {
 	name  string
 	parse func(texts []string) error
 }
 
-// Query reads the query of a request. It returns the first error, in the order
-// of the parameters. A write is refused if it has an unknown parameter:
-// ?dryrun=1 must not be done for real.
+// Query reads the query of a request. It returns the first error, in the order of
+// the parameters. Unknown parameters are ignored, but not those of a write:
+// ?dryrun=1 must not change anything. Of a repeated parameter the first value
+// counts.
 func Query(r *http.Request, params ...Param) error {
 	if r.URL.RawQuery == "" {
 		return nil
@@ -51,7 +52,7 @@ func Query(r *http.Request, params ...Param) error {
 	return nil
 }
 
-// Text is a parameter that is taken as it is.
+// Text is a parameter that is any text.
 func Text(name string, to *string) Param {
 	return Param{name, func(texts []string) error {
 		*to = texts[0]
@@ -86,7 +87,7 @@ func Number(name string, to *int64, least, most int64) Param {
 	return Param{name, func(texts []string) error {
 		n, err := strconv.ParseUint(texts[0], 10, 63)
 		if errors.Is(err, strconv.ErrRange) {
-			err = nil // n is the largest number that there is
+			err = nil // n is then the largest possible number
 		}
 		if err != nil || int64(n) < least || int64(n) > most {
 			return BadRequest("%s must be a number from %d to %d, got %s", name, least, most, Shorten(texts[0]))

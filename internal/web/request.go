@@ -13,15 +13,16 @@ import (
 	"time"
 )
 
-// Headers, in net/http's canonical form.
+// HeaderRequestID is the header with the id of a request. Like the other names
+// here it has net/http's canonical form.
 const (
 	HeaderRequestID   = "X-Request-Id"
 	headerTimeout     = "X-Request-Timeout"
 	headerTraceparent = "Traceparent"
 )
 
-// requestID takes the client's id if it can be shown in a header and a log
-// line, and else makes one.
+// requestID returns the client's id if it fits in a header and a log line, else a
+// new one.
 func requestID(r *http.Request) string {
 	if id := r.Header.Get(HeaderRequestID); id != "" && len(id) <= 128 && Printable(id) {
 		return id
@@ -30,7 +31,7 @@ func requestID(r *http.Request) string {
 }
 
 func newRequestID() string {
-	// It tells requests apart and guards nothing.
+	// It need not be hard to guess: it protects nothing.
 	b := binary.BigEndian.AppendUint64(nil, rand.Uint64())
 	return hex.EncodeToString(binary.BigEndian.AppendUint64(b, rand.Uint64()))
 }
@@ -43,8 +44,8 @@ func Traceparent(r *http.Request) string {
 	return ""
 }
 
-// headerSize is how many bytes the request's line and headers took, as clients
-// commonly write them.
+// headerSize returns the size of the request's line and headers, in the form in
+// which clients commonly send them.
 func headerSize(r *http.Request) int {
 	n := len(r.Method) + len(" ") + len(r.RequestURI) + len(" HTTP/1.1\r\n") + len("Host: \r\n") + len(r.Host) + len("\r\n")
 	for name, values := range r.Header {
@@ -65,8 +66,8 @@ func Printable(s string) bool {
 	return true
 }
 
-// ClientTimeout reads how long the client wants to wait: a Go duration, or a
-// number of seconds. 0 means that it does not say.
+// ClientTimeout returns how long the client wants to wait: X-Request-Timeout is a
+// Go duration or a number of seconds. It returns 0 without that header.
 func ClientTimeout(r *http.Request) (time.Duration, error) {
 	values := r.Header[headerTimeout]
 	if len(values) == 0 {
@@ -87,7 +88,7 @@ func ClientTimeout(r *http.Request) (time.Duration, error) {
 	return d, nil
 }
 
-// Shorten quotes what a client sent, for an error.
+// Shorten quotes text of a client for an error message, at most 64 bytes of it.
 func Shorten(s string) string {
 	if len(s) > 64 {
 		return strconv.Quote(s[:64]) + "..."
@@ -97,7 +98,7 @@ func Shorten(s string) string {
 
 const (
 	typeJSON = "application/json"
-	typeForm = "application/x-www-form-urlencoded" // what curl -d says of any body
+	typeForm = "application/x-www-form-urlencoded" // sent by curl -d with any body
 )
 
 // checkPost is CheckMedia for the body of a POST; see ReadJSON.
@@ -108,7 +109,7 @@ func checkPost(r *http.Request) error {
 	return CheckMedia(r, typeJSON)
 }
 
-// checkForm refuses a body that is said to be a form and is no JSON object.
+// checkForm refuses a body with the type of a form that is not a JSON object.
 func checkForm(r *http.Request, body []byte) error {
 	body = bytes.TrimLeft(body, " \t\r\n")
 	if text := r.Header.Get("Content-Type"); text != typeJSON && !bytes.HasPrefix(body, []byte("{")) && isForm(text) {
@@ -122,10 +123,10 @@ func isForm(text string) bool {
 	return strings.EqualFold(strings.TrimSpace(media), typeForm)
 }
 
-// CheckMedia refuses bodies that are not said to be of this type, in UTF-8.
+// CheckMedia refuses bodies of another media type or character set than UTF-8.
 func CheckMedia(r *http.Request, want string) error {
 	text := r.Header.Get("Content-Type")
-	if text != want { // else spare the parser
+	if text != want { // the usual case needs no parser
 		media, params, err := mime.ParseMediaType(text)
 		switch charset := params["charset"]; {
 		case err != nil || media != want:
@@ -137,7 +138,7 @@ func CheckMedia(r *http.Request, want string) error {
 	return checkCoding(r)
 }
 
-// checkCoding refuses bodies that are compressed.
+// checkCoding refuses compressed bodies.
 func checkCoding(r *http.Request) error {
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return UnsupportedMedia("Content-Encoding %s is not supported", Shorten(coding))

@@ -14,37 +14,37 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// writeTimeout is how long a client may take no byte of its answer.
+// writeTimeout is how long a client may take to accept one write.
 const writeTimeout = 30 * time.Second
 
-// Response is a ResponseWriter that remembers what was answered, and that gives
-// every write its own deadline. (One for the whole answer would end large
-// results for slow clients; one set earlier would be over before a slow tool
-// has answered.)
+// Response is an http.ResponseWriter that records what was answered, and gives
+// every write its own deadline. One deadline for the whole answer would end large
+// results for slow clients, and one that is set when the request arrives would
+// pass before a slow tool has answered.
 type Response struct {
 	http.ResponseWriter
-	mux       *Mux
-	path      *path // that was asked for
-	requestID string
-	accepts   []string // the client's Accept-Encoding
-	noBody    bool     // the request is a HEAD
-	zip       *gzip.Writer
-	status    int
-	started   bool  // the header is written
-	broken    bool  // the answer broke off
-	gone      bool  // the client left before there was one
-	unread    bool  // the request's body was refused
-	err       error // what was answered, if it is an error
-	held      int64 // bytes reserved for the request's body
+	mux        *Mux
+	path       *path // of the request
+	requestID  string
+	accepts    []string // the client's Accept-Encoding
+	noBody     bool     // the request is a HEAD
+	zip        *gzip.Writer
+	status     int
+	started    bool  // the header is written
+	broken     bool  // the answer broke off: its connection must end
+	clientGone bool  // the client left before the answer began
+	bodyUnread bool  // the request's body was not read to its end
+	err        error // that was answered
+	bodyMemory int64 // reserved for the request's body
 }
 
-// RequestID returns the id of the request: the client's own, or a new one.
+// RequestID returns the id of the request.
 func (w *Response) RequestID() string { return w.requestID }
 
 // Started reports whether the answer has begun.
 func (w *Response) Started() bool { return w.started }
 
-// Unwrap is for http.ResponseController.
+// Unwrap lets http.ResponseController find the connection.
 func (w *Response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
@@ -72,7 +72,7 @@ func (w *Response) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Flush sends what was written, if the connection can.
+// Flush sends what was written so far.
 func (w *Response) Flush() error {
 	if err := http.NewResponseController(w.ResponseWriter).Flush(); !errors.Is(err, http.ErrNotSupported) {
 		return err
@@ -80,22 +80,22 @@ func (w *Response) Flush() error {
 	return nil
 }
 
-// StartDeadline gives the next write its time.
+// StartDeadline gives the next write writeTimeout from now.
 func (w *Response) StartDeadline() { w.setWriteDeadline(time.Now().Add(writeTimeout)) }
 
-// ClearDeadline lifts the deadline while there is nothing to write. In HTTP/2 a
-// deadline that passes ends the stream even if nothing is written.
+// ClearDeadline removes the deadline while there is nothing to write. In HTTP/2 a
+// deadline that passes ends the stream even if nothing is being written.
 func (w *Response) ClearDeadline() { w.setWriteDeadline(time.Time{}) }
 
-// setWriteDeadline does nothing to writers in tests that have no deadlines.
+// setWriteDeadline ignores writers without deadlines, as tests have them.
 func (w *Response) setWriteDeadline(t time.Time) {
 	if d, ok := w.ResponseWriter.(interface{ SetWriteDeadline(time.Time) error }); ok {
 		_ = d.SetWriteDeadline(t)
 	}
 }
 
-// JSON answers with a value. It returns an error, and has answered nothing, if
-// the value holds raw JSON that is not valid.
+// JSON answers with a value. If the value cannot be encoded, it returns an error
+// and has answered nothing.
 func (w *Response) JSON(status int, v any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -127,12 +127,12 @@ func (w *Response) begin(status int, media []string, length int64) {
 	w.WriteHeader(status)
 }
 
-// piece is how much is written under one deadline.
+// piece is how much is written within one deadline.
 const piece = 256 << 10
 
 var pieces = sync.Pool{New: func() any { return new([piece]byte) }}
 
-// WriteAll writes any amount, each piece of it under its own deadline.
+// WriteAll writes b, each piece within its own deadline.
 func (w *Response) WriteAll(b []byte) error {
 	for len(b) > 0 {
 		n := min(len(b), piece)
@@ -148,7 +148,8 @@ func (w *Response) WriteAll(b []byte) error {
 	return nil
 }
 
-// Copy writes what r has, as it comes. It returns the first error of either side.
+// Copy reads r to its end and writes what it reads. It returns the first error of
+// either side.
 func (w *Response) Copy(r io.Reader) error {
 	buf := pieces.Get().(*[piece]byte)
 	defer pieces.Put(buf)
@@ -167,14 +168,14 @@ func (w *Response) Copy(r io.Reader) error {
 	}
 }
 
-// Stream answers 200 with JSON as it comes: head, what r has, and tail. The size
-// is how much r has, 0 when that is not known. Until r has a first byte nothing
-// is answered.
+// Stream answers 200 with JSON: head, all of r, and tail. It writes while it
+// reads, and answers nothing before r has a first byte. The size is the length of
+// r, or 0 if it is not known.
 func (w *Response) Stream(head []byte, r io.Reader, size int64, tail []byte) error {
 	buf := pieces.Get().(*[piece]byte)
 	defer pieces.Put(buf)
 	n, err := readSome(r, buf[:])
-	//nolint:errorlint // Only a bare EOF is the end: an error that wraps one is a loss.
+	//nolint:errorlint // Only a bare EOF is the end. An error that wraps it is a loss.
 	if n == 0 && err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
@@ -188,9 +189,9 @@ func (w *Response) Stream(head []byte, r io.Reader, size int64, tail []byte) err
 	w.BeginJSON(http.StatusOK, length)
 	_, _ = w.Write(head)
 	for sent := int64(0); ; {
-		// Checked before the write: a part of too much must not look whole.
+		// Before the write: the announced length, once written, looks whole.
 		if sent += int64(n); size > 0 && sent > size {
-			return fmt.Errorf("more came than the %d bytes that were announced", size)
+			return fmt.Errorf("result is longer than the announced %d bytes", size)
 		}
 		if err := w.WriteAll(buf[:n]); err != nil {
 			return err
@@ -208,14 +209,14 @@ func (w *Response) Stream(head []byte, r io.Reader, size int64, tail []byte) err
 	return nil
 }
 
-// readNext reads what comes next, while no write is due.
+// readNext reads without a write deadline.
 func (w *Response) readNext(r io.Reader, b []byte) (int, error) {
 	w.ClearDeadline()
 	defer w.StartDeadline()
 	return readSome(r, b)
 }
 
-// readSome reads at least a byte, or returns why not.
+// readSome reads at least one byte, or returns an error.
 func readSome(r io.Reader, b []byte) (int, error) {
 	for {
 		if n, err := r.Read(b); n > 0 || err != nil {

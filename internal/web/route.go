@@ -10,20 +10,20 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/api"
 )
 
-// Handler answers a request, or returns an error and has answered nothing. If
-// it returns an error after it began to answer, the connection is cut.
+// Handler answers a request, or returns an error, which is then the answer. An
+// error that it returns after it began to answer ends the connection.
 type Handler func(w *Response, r *http.Request) error
 
-// Route is one thing that can be asked for.
+// Route is one method of one path.
 type Route struct {
-	Method string // GET is HEAD's too
+	Method string // GET also serves HEAD
 	// Pattern is one of http.ServeMux without method and host. It is also the
 	// route's name in metrics. A pattern that begins with a wildcard, such as
 	// /{server}/tools, matches nothing below a name that other patterns have
 	// wildcards below: /api/tools is not found.
 	Pattern string
-	// Needs is what the caller must be allowed to do. Nothing enforces it yet:
-	// access control will, in Mux.serve.
+	// Needs is what the caller must be allowed to do. Access control will
+	// enforce it in Mux.serve; nothing does yet.
 	Needs  Permission
 	Handle Handler
 }
@@ -51,38 +51,38 @@ func Delete(pattern string, needs Permission, handle Handler) Route {
 // Permission is what a caller must be allowed to do.
 type Permission int
 
-// The permissions, each for more than the one before.
+// The zero Permission is invalid, so that no route forgets to name one.
 const (
-	_     Permission = iota // no route may forget its permission
-	Open                    // ask whether the controller is well
-	Call                    // list and call tools
-	Read                    // see what is desired and what runs
-	Write                   // change servers
-	Admin                   // change nodes and controllers, and read secrets
+	_     Permission = iota
+	Open             // needs no permission: health
+	Call             // list and call tools
+	Read             // see what is desired and what runs
+	Write            // change servers
+	Admin            // change nodes and controllers, read secrets
 )
 
 // table finds the route of a request.
 type table struct {
-	// literal has the patterns without a wildcard, by path, with and without a
-	// slash at the end.
+	// literal has the patterns without wildcards, by path, with and without a
+	// trailing slash.
 	literal map[string]*path
-	// muxes have all others, by the name that they begin with, "" for those that
-	// begin with a wildcard. In one mux the pattern of a subtree, such as
-	// /ui/{path...}, would contradict /{server}/tools.
-	muxes  map[string]*http.ServeMux
-	none   *path  // of requests without a route
-	places string // where a lost client may look
+	// muxes have all other patterns, by their first segment, "" if that is a
+	// wildcard. In a single mux the pattern of a subtree, such as /ui/{path...},
+	// would conflict with /{server}/tools.
+	muxes    map[string]*http.ServeMux
+	notFound *path  // of requests without a route
+	places   string // that a 404 suggests
 }
 
-// path is all that is at one pattern.
+// path is the routes of one pattern.
 type path struct {
 	name   string // in metrics
 	routes []Route
-	ok     prometheus.Counter // of answers with status 200
+	ok     prometheus.Counter // answers with status 200
 }
 
 func newTable(routes []Route, ok func(name string) prometheus.Counter) table {
-	t := table{literal: map[string]*path{}, muxes: map[string]*http.ServeMux{}, none: &path{name: "none", ok: ok("none")}}
+	t := table{literal: map[string]*path{}, muxes: map[string]*http.ServeMux{}, notFound: &path{name: "none", ok: ok("none")}}
 	t.mux("")
 	paths := map[string]*path{}
 	var places []string
@@ -92,7 +92,7 @@ func newTable(routes []Route, ok func(name string) prometheus.Counter) table {
 			p = &path{name: route.Pattern, ok: ok(route.Pattern)}
 			paths[route.Pattern] = p
 			t.add(p)
-			if strings.LastIndexByte(route.Pattern, '{') <= 1 { // not one of many
+			if strings.LastIndexByte(route.Pattern, '{') <= 1 { // not one item of a list
 				places = append(places, route.Pattern)
 			}
 		}
@@ -102,8 +102,8 @@ func newTable(routes []Route, ok func(name string) prometheus.Counter) table {
 	return t
 }
 
-// add registers a path with and without a trailing slash, so that http.ServeMux
-// never redirects from one to the other.
+// add registers a path with and without a trailing slash: else http.ServeMux would
+// redirect from one to the other.
 func (t *table) add(p *path) {
 	name, _, _ := strings.Cut(p.name[1:], "/")
 	base, _, isTree := strings.Cut(p.name, "/{path...}")
@@ -125,17 +125,17 @@ func (t *table) add(p *path) {
 	}
 }
 
-// mux returns the mux of a name, and makes it if there is none.
+// mux returns the mux of a first segment, which it makes if necessary.
 func (t *table) mux(name string) *http.ServeMux {
 	if t.muxes[name] == nil {
 		t.muxes[name] = http.NewServeMux()
-		t.muxes[name].Handle("/", t.none)
+		t.muxes[name].Handle("/", t.notFound)
 	}
 	return t.muxes[name]
 }
 
-// match finds the path of a request and its values, which r.PathValue returns.
-// The values are in the request that it returns.
+// match sets w.path, and returns the request with the values that r.PathValue
+// returns.
 func (t *table) match(w *Response, r *http.Request) *http.Request {
 	p := r.URL.Path
 	if found := t.literal[p]; found != nil {
@@ -157,8 +157,8 @@ func (t *table) match(w *Response, r *http.Request) *http.Request {
 	return r
 }
 
-// spelledOut returns a request whose path http.ServeMux takes as it is: an
-// escaped slash separates segments, and a segment of dots is a name.
+// spelledOut returns a request whose path http.ServeMux matches as it is: an
+// escaped slash separates segments, and segments of dots are ordinary names.
 func spelledOut(r *http.Request) *http.Request {
 	u := *r.URL
 	u.RawPath = ""
@@ -168,7 +168,7 @@ func spelledOut(r *http.Request) *http.Request {
 	return r
 }
 
-// ServeHTTP makes a path what http.ServeMux can find. It answers nothing.
+// ServeHTTP is called by http.ServeMux. It records the path and answers nothing.
 func (p *path) ServeHTTP(rw http.ResponseWriter, _ *http.Request) { rw.(*Response).path = p }
 
 // serve answers a request for this path.

@@ -8,18 +8,16 @@ import (
 	"time"
 )
 
-// maxHeader is how large a request's line and headers may be together. The
-// handler checks it to the byte; net/http stops reading at up to 4 KiB more than
-// it is told, plus what it had read ahead.
+// maxHeader limits a request's line and headers together. Mux checks it to the
+// byte: net/http reads up to 4 KiB more than its limit, and what it read ahead.
 const maxHeader = 64 << 10
 
-// Server serves a Handler within limits that no slow, silent or half-open client
-// can pass. It speaks HTTP/1.1, and HTTP/2 without TLS to clients that begin
-// with it.
+// Server serves a Mux, with time limits for slow, silent and half-open clients. It
+// speaks HTTP/1.1, and HTTP/2 without TLS with clients that begin with it.
 type Server struct{ *http.Server }
 
-// NewServer returns a server for the handler. Writing has no limit here: the
-// handler gives every write its own. When ctx ends all requests do, streams too.
+// NewServer returns a server for the handler. It sets no limit for writing, as
+// Response gives every write its own. The end of ctx ends all requests.
 func NewServer(ctx context.Context, handler http.Handler, log *slog.Logger) *Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -34,7 +32,7 @@ func NewServer(ctx context.Context, handler http.Handler, log *slog.Logger) *Ser
 		ReadTimeout:       60 * time.Second, // of header and body; large bodies that keep coming get more
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    maxHeader,
-		// OPTIONS * is a route that we do not have.
+		// Mux answers OPTIONS *, with 404.
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(log.With("component", "http").Handler(), slog.LevelDebug),
 	}}
@@ -43,6 +41,5 @@ func NewServer(ctx context.Context, handler http.Handler, log *slog.Logger) *Ser
 // Serve serves the connections of a listener until the server is shut down.
 func (s *Server) Serve(l net.Listener) error { return s.Server.Serve(s.Listener(l)) }
 
-// Listener returns the listener that Serve makes of another one. It is for tests
-// that serve by themselves.
+// Listener returns l as Serve uses it, for tests that serve by themselves.
 func (s *Server) Listener(l net.Listener) net.Listener { return jsonListener{l} }

@@ -1,25 +1,28 @@
-// Package web is the HTTP edge of a controller: what every request needs,
-// whichever front answers it.
+// Package web is the HTTP edge of a controller. It does for every request what
+// does not depend on its route.
 //
-// A front is a list of routes. Each route is data: a method, a pattern of
-// http.ServeMux, the permission that it needs, and a handler that answers or
-// returns an error. Mux serves the routes of all fronts side by side.
+// A front, such as package httpapi, is a list of routes. A route is a method, a
+// pattern, the permission that it needs, and a handler that answers or returns an
+// error. Mux serves the routes of all fronts side by side. It matches paths with
+// http.ServeMux, but never redirects: a trailing slash is ignored, and a path that
+// is not clean is not found. HEAD is answered like GET, without the body.
 //
-// The package promises that every error is answered as a JSON object with
-// detail, code and request_id, and is written in one place; that requests of
-// web pages of other origins, and headers and bodies that are too large, are
-// refused before a handler acts on them; that large bodies share one budget of
-// memory; that an answer which breaks off ends its connection, so that nobody
-// takes it for a whole one; and that slow or half-open clients hold nothing for
-// ever. It counts and logs every request.
+// The package guarantees:
 //
-// It leaves to the fronts what requests mean, and to package api which status
-// and code an error has. Access control will read the permission of the route
-// before its handler runs; see Route.
+//   - Every error is answered as a JSON object with detail, code and request_id.
+//     Response.fail is the only place that writes one.
+//   - A request is refused before its handler runs if a web page of another origin
+//     sent it, or if its headers are too large.
+//   - A body is bounded, and all large bodies together are. A refused body is
+//     drained for a while, so that the client can read why.
+//   - A client that sends or reads too slowly is cut off.
+//   - An answer that breaks off ends its connection, so that nobody takes it for a
+//     whole one.
+//   - Every request has an id, is counted, and is logged.
 //
-// A trailing slash is tolerated, and HEAD is answered like GET without the body.
-// The package starts no goroutines: a request runs in the one that net/http
-// gave it.
+// Fronts decide what requests mean, and package api which status and code an
+// error has. The package starts no goroutines: a request runs in the one that
+// net/http gave it.
 package web
 
 import (
@@ -39,25 +42,25 @@ import (
 )
 
 const (
-	// DefaultMaxBody is how large a request's body may be.
+	// DefaultMaxBody limits the body of one request.
 	DefaultMaxBody = 16 << 20
-	// DefaultMaxHeld is how large the bodies of all requests under way may be
-	// together. Bodies that fit into a buffer of 64 KiB do not count.
-	DefaultMaxHeld = 512 << 20
+	// DefaultMaxBodyMemory limits the bodies of all requests together. Bodies of
+	// up to 64 KiB do not count.
+	DefaultMaxBodyMemory = 512 << 20
 )
 
 // Config is what a Mux needs besides its routes.
 type Config struct {
-	// Listener is where requests come in, and Names are the names by which
+	// Listener is where requests arrive, and Names are the names by which
 	// operators call this controller. Together they decide which Host headers
-	// are accepted. AllowedHosts adds to them, in the form of --allowed-hosts;
-	// see fleet.CheckAllowedHosts.
+	// are accepted. AllowedHosts, in the form of --allowed-hosts, are accepted
+	// besides; see fleet.CheckAllowedHosts.
 	Listener     net.Addr // nil: loopback
 	Names        []string
 	AllowedHosts []string
 
-	MaxBody int64 // 0: DefaultMaxBody
-	MaxHeld int64 // 0: DefaultMaxHeld
+	MaxBody       int64 // 0: DefaultMaxBody
+	MaxBodyMemory int64 // 0: DefaultMaxBodyMemory
 	// Leaving is closed when the controller is told to stop. From then on every
 	// answer closes its connection, so that clients come back elsewhere. Nil:
 	// never.
@@ -68,19 +71,19 @@ type Config struct {
 
 // Mux serves routes. It implements http.Handler.
 type Mux struct {
-	cfg      Config
-	log      *slog.Logger
-	requests *prometheus.CounterVec
-	hosts    *hostPolicy
-	table    table
-	held     atomic.Int64 // bytes of large bodies
+	cfg        Config
+	log        *slog.Logger
+	requests   *prometheus.CounterVec
+	hosts      *hostPolicy
+	table      table
+	bodyMemory atomic.Int64 // bytes of the large bodies of all requests
 }
 
-// NewMux returns a handler of all the routes. It panics if they contradict each
-// other, as http.ServeMux does.
+// NewMux returns a handler of the routes. It panics if their patterns conflict, as
+// http.ServeMux does.
 func NewMux(cfg Config, routes ...Route) *Mux {
 	cfg.MaxBody = cmp.Or(cfg.MaxBody, DefaultMaxBody)
-	cfg.MaxHeld = cmp.Or(cfg.MaxHeld, DefaultMaxHeld)
+	cfg.MaxBodyMemory = cmp.Or(cfg.MaxBodyMemory, DefaultMaxBodyMemory)
 	m := &Mux{
 		cfg: cfg, log: cfg.Log.With("component", "http"), hosts: newHostPolicy(cfg.Listener, cfg.Names, cfg.AllowedHosts),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -98,7 +101,7 @@ func NewMux(cfg Config, routes ...Route) *Mux {
 func (m *Mux) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	w := &Response{
-		ResponseWriter: rw, mux: m, path: m.table.none, requestID: requestID(r), accepts: r.Header["Accept-Encoding"],
+		ResponseWriter: rw, mux: m, path: m.table.notFound, requestID: requestID(r), accepts: r.Header["Accept-Encoding"],
 		noBody: r.Method == http.MethodHead, status: http.StatusOK,
 	}
 	defer m.finish(w, r, start)
@@ -112,13 +115,13 @@ func (m *Mux) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serve has a request answered, or returns why it was not.
+// serve checks a request and runs the handler of its route.
 func (m *Mux) serve(w *Response, r *http.Request) error {
 	if err := m.hosts.check(r); err != nil {
-		return w.LeaveBody(err)
+		return w.RefuseBody(err)
 	}
 	if headerSize(r) > maxHeader {
-		return w.LeaveBody(errHeaders())
+		return w.RefuseBody(errHeaders())
 	}
 	return w.path.serve(w, r)
 }
@@ -132,21 +135,21 @@ func (m *Mux) leaving() bool {
 	}
 }
 
-// finish ends a request however its handler ended. It cuts the connection of an
-// answer that is not whole.
+// finish ends a request, also after a panic. If the answer broke off it panics
+// with http.ErrAbortHandler, which ends the connection.
 func (m *Mux) finish(w *Response, r *http.Request, start time.Time) {
 	if p := recover(); p != nil {
 		m.recovered(w, r, p)
 	}
 	w.endGzip()
-	m.held.Add(-w.held)
+	m.bodyMemory.Add(-w.bodyMemory)
 	m.record(w, r, start)
 	if w.broken {
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// recovered deals with the panic of a handler.
+// recovered answers a request whose handler panicked.
 func (m *Mux) recovered(w *Response, r *http.Request, p any) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		w.broken = true
@@ -160,7 +163,7 @@ func (m *Mux) recovered(w *Response, r *http.Request, p any) {
 // level.
 func (m *Mux) record(w *Response, r *http.Request, start time.Time) {
 	status := w.status
-	if w.gone {
+	if w.clientGone {
 		status = api.StatusClientGone
 	}
 	if status == http.StatusOK {
