@@ -10,8 +10,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
-// serveBackup answers with a backup of desired state, secrets included. It is
-// made whole before any of it is sent: what cannot be made gives an error.
+// serveBackup answers with a backup of desired state, secrets included. The backup
+// is complete before any of it is sent, so that a failure is answered as an error.
 func (h *API) serveBackup(w *web.Response, r *http.Request) error {
 	return h.read(w, r, func(st *desired.State) uint64 { return st.Index }, func(st *desired.State) error {
 		var b bytes.Buffer

@@ -22,13 +22,13 @@ func (h *API) serveCall(w *web.Response, r *http.Request) error {
 	res, err := h.cfg.Router.Call(r.Context(), call)
 	switch {
 	case err != nil:
-		return why(r.Context(), err)
+		return cause(r.Context(), err)
 	case res.Error != nil:
 		return toolError(res.Error)
 	case res.Stream != nil:
 		defer res.Stream.Close()
 		if err := w.Stream(resultHead, res.Stream, res.StreamSize, resultTail); err != nil {
-			return why(r.Context(), err)
+			return cause(r.Context(), err)
 		}
 		return nil
 	}
@@ -44,7 +44,7 @@ var (
 	resultTail = []byte(`}`)
 )
 
-// toolError is the JSON-RPC error object with which a server answered.
+// toolError is a JSON-RPC error object, as the server sent it.
 type toolError []byte
 
 // Error implements error.
@@ -79,7 +79,7 @@ func (h *API) takeCall(w *web.Response, r *http.Request) (fleet.Call, error) {
 		Method:     mcp.MethodToolsCall,
 		Tool:       tool.Name,
 		Caller:     fleet.Anonymous,
-		Params:     oneLine(mcp.CallParams(tool.Name, in.args)), // a copy: the body's buffer goes back
+		Params:     oneLine(mcp.CallParams(tool.Name, in.args)), // a copy: the body's buffer is reused
 		Idempotent: tool.Repeatable(),
 		Timeout:    timeout,
 		Trace:      fleet.Trace{RequestID: w.RequestID(), Traceparent: web.Traceparent(r)},
@@ -97,23 +97,23 @@ func (h *API) resolve(server fleet.ServerName, name *string) (fleet.Tool, error)
 	return tool, err
 }
 
-// why returns the client's departure if it is behind an error: whatever else went
-// wrong then went wrong because of it.
-func why(ctx context.Context, err error) error {
+// cause returns context.Canceled if the request was cancelled, else err: an error
+// after that is a consequence.
+func cause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Canceled
 	}
 	return err
 }
 
-// callBody is what POST /call takes. The name is nil when the body has none.
+// callBody is the body of POST /call.
 type callBody struct {
-	name *string
-	args []byte // a part of the body
+	name *string // nil if the body has no tool_name
+	args []byte  // a part of the body
 }
 
-// parseCall checks the whole body and finds its parts. Other keys mean
-// nothing; of duplicate keys the last one counts.
+// parseCall checks the whole body and finds its parts. It ignores other keys. Of
+// duplicate keys the last one counts.
 func parseCall(raw []byte) (callBody, error) {
 	fields, err := mcp.Fields(raw, "tool_name", "tool_args")
 	if err != nil {

@@ -29,8 +29,8 @@ func (h *API) serveTransfer(w *web.Response, r *http.Request) error {
 	return h.changeControllers(w, r, h.cfg.Controllers.Transfer)
 }
 
-// changeControllers changes who makes up the cluster, or leads it. There is no
-// trying it out, and no condition.
+// changeControllers removes a controller or moves leadership. Neither has a dry
+// run or a condition.
 func (h *API) changeControllers(w *web.Response, r *http.Request, do func(ctx context.Context, name string) error) error {
 	err := web.Query(r)
 	if err == nil && (r.Header["If-Match"] != nil || r.Header["If-None-Match"] != nil) {
@@ -44,7 +44,7 @@ func (h *API) changeControllers(w *web.Response, r *http.Request, do func(ctx co
 			return unknownIfGivenUp(err)
 		}
 		if err := h.listControllers(ctx, w); err != nil {
-			// It is done all the same.
+			// The change was made: only the list is missing.
 			return w.JSON(http.StatusOK, api.Controllers{Controllers: []api.Controller{}})
 		}
 		return nil

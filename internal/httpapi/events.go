@@ -14,17 +14,17 @@ import (
 )
 
 const (
-	maxEvents     = 10_000 // that a controller keeps, and so the highest limit
+	maxEvents     = 10_000 // a controller keeps no more
 	defaultEvents = 1000
-	// heartbeat keeps proxies from closing a quiet stream, and finds readers
+	// heartbeat keeps proxies from closing a quiet stream, and detects readers
 	// that are gone.
 	heartbeat = 15 * time.Second
 )
 
-// eventOptions say which events are wanted.
+// eventOptions select events.
 type eventOptions struct {
 	since  string
-	limit  int64 // of those there are, the newest; -1: all
+	limit  int64 // how many of the existing ones, newest last; -1: all
 	server fleet.ServerName
 	kinds  []string
 }
@@ -41,15 +41,14 @@ func eventOptionsOf(r *http.Request) (eventOptions, error) {
 	return o, err
 }
 
-// isEventID reports whether text may be an id: it goes into a stream of lines.
+// isEventID reports whether text may be an id, which must fit in a line.
 func isEventID(text string) bool { return len(text) <= 64 && web.Printable(text) }
 
 func (o *eventOptions) wants(e *api.Event) bool {
 	return (o.server == "" || e.Server == o.server) && (len(o.kinds) == 0 || slices.Contains(o.kinds, string(e.Kind)))
 }
 
-// newest returns the events that are wanted, and whether some were left out
-// for their number.
+// newest returns the selected events. cut reports whether the limit left some out.
 func (o *eventOptions) newest(events []api.Event) (wanted []api.Event, cut bool) {
 	wanted = slices.DeleteFunc(events, func(e api.Event) bool { return !o.wants(&e) })
 	if o.limit >= 0 && int64(len(wanted)) > o.limit {
@@ -58,8 +57,8 @@ func (o *eventOptions) newest(events []api.Event) (wanted []api.Event, cut bool)
 	return wanted, false
 }
 
-// serveEvents answers with a list of what happened, or tells it as it happens
-// to those that accept a stream of events.
+// serveEvents answers with a list of events, or with a stream if the client accepts
+// text/event-stream.
 func (h *API) serveEvents(w *web.Response, r *http.Request) error {
 	o, err := eventOptionsOf(r)
 	if err != nil {
@@ -69,7 +68,7 @@ func (h *API) serveEvents(w *web.Response, r *http.Request) error {
 		h.streamEvents(w, r, o)
 		return nil
 	}
-	last := h.cfg.Events.Last() // asked first: what comes now comes again
+	last := h.cfg.Events.Last() // before Since: the client may get an event twice, but misses none
 	events, gap := h.cfg.Events.Since(o.since)
 	if n := len(events); n > 0 {
 		last = events[n-1].ID
@@ -91,12 +90,12 @@ func accepts(r *http.Request, media string) bool {
 	return false
 }
 
-// streamEvents tells events until the client leaves or the controller stops.
-// Nothing is queued for a client: one that reads slowly is told what is still
-// kept, and one that stops reading is cut off.
+// streamEvents writes events until the client leaves or the controller stops.
+// Nothing is queued for a client. A slow reader gets the events that are still
+// kept, and a client that stops reading is cut off.
 func (h *API) streamEvents(w *web.Response, r *http.Request, o eventOptions) {
 	if id := r.Header.Get("Last-Event-Id"); id != "" {
-		o.since, o.limit = id, -1 // it comes again
+		o.since, o.limit = id, -1 // the client reconnects
 	}
 	look, cancel := h.cfg.Events.Subscribe()
 	defer cancel()
@@ -111,7 +110,7 @@ func (h *API) streamEvents(w *web.Response, r *http.Request, o eventOptions) {
 	s := eventStream{w: w, o: o, last: o.since}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
-	for s.tell(h.cfg.Events) == nil {
+	for s.writeNew(h.cfg.Events) == nil {
 		select {
 		case <-look:
 			continue
@@ -130,24 +129,24 @@ func (h *API) streamEvents(w *web.Response, r *http.Request, o eventOptions) {
 type eventStream struct {
 	w    *web.Response
 	o    eventOptions
-	last string // id of the newest event seen
-	sent string // the id that the client has
+	last string // id of the newest event that was read from the log
+	sent string // id of the last event that the client knows
 }
 
-// tell writes what is new.
-func (s *eventStream) tell(log Events) error {
+// writeNew writes the new events.
+func (s *eventStream) writeNew(log Events) error {
 	mark := log.Last()
 	events, gap := log.Since(s.last)
 	switch n := len(events); {
 	case n > 0:
 		s.last = events[n-1].ID
 	case gap:
-		s.last = mark // else the gap would be told for ever
+		s.last = mark // else the gap would be reported for ever
 	}
 	if gap {
 		e := api.Event{
 			Time: time.Now(), Kind: api.EventGap,
-			Message: "events may have been missed: the one that was asked for is unknown here, or too old to be kept",
+			Message: "events may be missing: the event that was asked for is unknown to this controller, or too old to be kept",
 		}
 		if err := s.write("event: "+api.EventGap+"\n", "", &e); err != nil {
 			return err
@@ -163,8 +162,8 @@ func (s *eventStream) tell(log Events) error {
 	return s.flush()
 }
 
-// beat shows that there is still somebody here, and how far the client has
-// come: events that it does not want pass by, too.
+// beat shows that the stream is alive. It includes the id of the newest event if
+// that was not sent, because the client did not select it.
 func (s *eventStream) beat() error {
 	text := ": heartbeat\n\n"
 	if s.sent != s.last && s.last != "" {
@@ -192,7 +191,7 @@ func (s *eventStream) write(head, id string, e *api.Event) error {
 	return err
 }
 
-// flush is cheap when there is nothing to send, and sends the header at first.
+// flush sends what was written, the header too.
 func (s *eventStream) flush() error {
 	s.w.StartDeadline()
 	return s.w.Flush()

@@ -186,7 +186,7 @@ func TestHeartbeat(t *testing.T) {
 	f.events.record("started", "b")
 	w := &frames{header: http.Header{}}
 	s := eventStream{w: &web.Response{ResponseWriter: w}, o: eventOptions{server: "a", limit: -1}}
-	if err := s.tell(f.events); err != nil {
+	if err := s.writeNew(f.events); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{": heartbeat\nid: 3-1\n\n", ": heartbeat\n\n"} {

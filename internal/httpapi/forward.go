@@ -26,34 +26,33 @@ const (
 	// headerForwarded names the controller that passed a request on. Such a
 	// request is never passed on again.
 	headerForwarded = "Mcpfleet-Forwarded-By"
-	// answerTimeout is how long the leader may let us wait for a byte.
+	// answerTimeout is how long the leader may send nothing.
 	answerTimeout = 10 * time.Second
 	dialTimeout   = time.Second
-	// keptIdle is less than the leader's IdleTimeout: a request must not meet
-	// a connection that is being closed.
+	// keptIdle is less than the leader's IdleTimeout, so that no request is sent
+	// on a connection that the leader is closing.
 	keptIdle = 30 * time.Second
-	// wholeAnswer is how much of an answer is read before any of it is passed
-	// on: most answers are whole then, or known to be lost.
+	// wholeAnswer is how much of an answer is read before any of it is passed on.
+	// Most answers have arrived in full by then, or are known to be lost.
 	wholeAnswer = 1 << 20
 )
 
 var (
-	errLateLeader  = errors.New("it takes too long")
+	errLateLeader  = errors.New("it took too long")
 	errLeaderMoved = errors.New("another controller leads now")
 )
 
 const (
-	// movedGrace is how long the answer to a write may still come once another
-	// controller leads: one that handed leadership over lives, and knows what
-	// became of its writes.
+	// movedGrace is how long the answer to a write may still arrive once another
+	// controller leads. A controller that handed leadership over is alive and
+	// knows the outcome of its writes.
 	movedGrace = 250 * time.Millisecond
-	// transferGrace is movedGrace for the request that moves leadership: its
-	// answer waits until the old leader knows the new one.
+	// transferGrace is movedGrace for the request that moves leadership. The old
+	// leader answers it when it knows the new one.
 	transferGrace = leaderWait
 )
 
-// newTransport returns the way to leaders: direct, whatever proxies the
-// environment names.
+// newTransport returns a transport that ignores the proxies of the environment.
 func newTransport() *http.Transport {
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	return &http.Transport{
@@ -70,14 +69,14 @@ func newTransport() *http.Transport {
 	}
 }
 
-// countedConn knows whether the other side can have seen any of a request.
+// countedConn counts the writes that may have reached the other side.
 type countedConn struct {
 	net.Conn
 	writes atomic.Int64
 }
 
-// Write counts before it writes: the answer may come, and the connection be
-// lost, before it returns.
+// Write counts before it writes: the answer may arrive, or the connection break,
+// before it returns.
 func (c *countedConn) Write(p []byte) (int, error) {
 	c.writes.Add(1)
 	n, err := c.Conn.Write(p)
@@ -87,11 +86,11 @@ func (c *countedConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// delivery follows one request on its way.
+// delivery records whether a request may have reached the leader.
 type delivery struct {
 	conn   *countedConn
-	before int64 // writes to conn until then
-	sure   bool  // it was, or the connection does not count
+	before int64 // writes to conn before the request
+	sure   bool  // the leader answered, or the connection does not count writes
 }
 
 func (d *delivery) gotConn(info httptrace.GotConnInfo) {
@@ -102,33 +101,33 @@ func (d *delivery) gotConn(info httptrace.GotConnInfo) {
 	}
 }
 
-// begun tells whether any of the request may have reached the leader. When ctx
-// has ended the transport may still be writing.
+// begun reports whether any part of the request may have reached the leader. Once
+// ctx has ended the transport may still be writing.
 func (d *delivery) begun(ctx context.Context) bool {
 	return d.sure || d.conn != nil && (ctx.Err() != nil || d.conn.writes.Load() > d.before)
 }
 
-// forward passes a request on to the leader and its answer back. An error that
-// wraps fleet.ErrNotLeader says that it may be sent again.
+// forward passes a request on to the leader, and the answer back. After an error
+// that wraps fleet.ErrNotLeader the request may be sent again.
 func (h *API) forward(w *web.Response, r *http.Request, address string, body []byte) error {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	alarm := time.AfterFunc(answerTimeout, func() { cancel(errLateLeader) })
 	defer alarm.Stop()
-	var way delivery
-	out := h.outgoing(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: way.gotConn}), w, r, address, body)
+	var sent delivery
+	out := h.outgoing(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: sent.gotConn}), w, r, address, body)
 
 	lost := func(err error) error {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
 		switch {
-		case !way.begun(ctx):
+		case !sent.begun(ctx):
 			return notNow(fmt.Sprintf("the leader at %s cannot be reached: %v", address, err))
 		case isRead(r):
 			return notNow(fmt.Sprintf("the leader at %s did not answer: %v", address, err))
 		}
-		return fmt.Errorf("%w: the leader at %s did not answer: %v", fleet.ErrOutcomeUnknown, address, err) //nolint:errorlint // nobody shall find another kind
+		return fmt.Errorf("%w: the leader at %s did not answer: %v", fleet.ErrOutcomeUnknown, address, err) //nolint:errorlint // Format, don't wrap: callers must not match the cause.
 	}
 	stopWatching := h.whenMoved(ctx, r, address, cancel)
 	defer stopWatching()
@@ -137,21 +136,21 @@ func (h *API) forward(w *web.Response, r *http.Request, address string, body []b
 		return lost(err)
 	}
 	defer resp.Body.Close()
-	way.sure = true
+	sent.sure = true
 	begin, err := io.ReadAll(io.LimitReader(resp.Body, wholeAnswer))
 	if err != nil {
 		return lost(err)
 	}
-	stopWatching() // it does answer
+	stopWatching() // the leader has answered
 	if why, ok := refusedAsFollower(resp, begin); ok {
 		return notNow(why)
 	}
 	return h.passBack(w, r, resp, begin, alarm)
 }
 
-// whenMoved gives up waiting for the leader at an address once another leads:
-// one that was stopped or cut off may never answer. The function that it
-// returns ends the watch and waits for it; it may be called more than once.
+// whenMoved calls giveUp once another controller leads than the one at the address,
+// which may have been stopped or cut off and never answer. The function that it
+// returns ends the watch and waits for it. It may be called more than once.
 func (h *API) whenMoved(ctx context.Context, r *http.Request, address string, giveUp context.CancelCauseFunc) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
@@ -176,8 +175,8 @@ func (h *API) whenMoved(ctx context.Context, r *http.Request, address string, gi
 	}
 }
 
-// awaitMove returns true once a controller leads that is not at the address,
-// false when ctx ends.
+// awaitMove returns true once a controller at another address leads, and false when
+// ctx ends.
 func (h *API) awaitMove(ctx context.Context, address string) bool {
 	look, cancel := h.cfg.Desired.Subscribe()
 	defer cancel()
@@ -205,12 +204,12 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// outgoing is the request as the leader gets it.
+// outgoing returns the request that the leader gets.
 func (h *API) outgoing(ctx context.Context, w *web.Response, r *http.Request, address string, body []byte) *http.Request {
 	url := *r.URL
 	url.Scheme, url.Host, url.User, url.Fragment = "http", address, nil, ""
 	if q := url.Query(); q.Has("index") || q.Has("wait") {
-		// We have waited; the leader needs not.
+		// This controller has waited already.
 		q.Del("index")
 		q.Del("wait")
 		url.RawQuery = q.Encode()
@@ -223,7 +222,8 @@ func (h *API) outgoing(ctx context.Context, w *web.Response, r *http.Request, ad
 		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	}
 	endToEnd(out.Header)
-	// Origin and Sec-Fetch-Site are checked here: they speak of our Host.
+	// Origin and Sec-Fetch-Site refer to the Host of this controller, which has
+	// checked them.
 	for _, name := range []string{"Expect", "Accept-Encoding", "Content-Length", "Origin", "Sec-Fetch-Site"} {
 		out.Header.Del(name)
 	}
@@ -232,9 +232,9 @@ func (h *API) outgoing(ctx context.Context, w *web.Response, r *http.Request, ad
 	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		out.Header.Set("X-Forwarded-For", strings.Join(append(r.Header.Values("X-Forwarded-For"), ip), ", "))
 	}
-	// http.Transport itself sends a request a second time if it finds one of
-	// these headers, under this very spelling, and the connection was lost.
-	// Whether it was done cannot be known then, and is for the client to decide.
+	// With one of these headers, in this spelling, http.Transport sends a request
+	// again after the connection was lost. But its outcome is unknown then, and
+	// the client decides. In lower case the leader still finds the header.
 	for _, key := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
 		if values, given := out.Header[key]; given {
 			delete(out.Header, key)
@@ -244,7 +244,7 @@ func (h *API) outgoing(ctx context.Context, w *web.Response, r *http.Request, ad
 	return out
 }
 
-// endToEnd removes what is meant for one connection only.
+// endToEnd removes the headers that are about one connection.
 func endToEnd(h http.Header) {
 	for _, list := range h["Connection"] {
 		for name := range strings.SplitSeq(list, ",") {
@@ -256,8 +256,8 @@ func endToEnd(h http.Header) {
 	}
 }
 
-// refusedAsFollower recognises the answer of a controller that does not lead,
-// and has written nothing.
+// refusedAsFollower returns the reason in the answer of a controller that does not
+// lead and has written nothing. ok reports whether it is such an answer.
 func refusedAsFollower(resp *http.Response, body []byte) (why string, ok bool) {
 	var e api.Error
 	if resp.StatusCode != http.StatusServiceUnavailable || json.Unmarshal(body, &e) != nil || e.Code != api.CodeNoLeader {
@@ -266,7 +266,8 @@ func refusedAsFollower(resp *http.Response, body []byte) (why string, ok bool) {
 	return e.Detail, true
 }
 
-// passBack answers as the leader did.
+// passBack answers with the answer of the leader. begin is the part of its body
+// that was read.
 func (h *API) passBack(w *web.Response, r *http.Request, resp *http.Response, begin []byte, alarm *time.Timer) error {
 	header := w.Header()
 	endToEnd(resp.Header)
@@ -289,7 +290,7 @@ func (h *API) passBack(w *web.Response, r *http.Request, resp *http.Response, be
 	return w.Copy(&inTime{resp.Body, alarm})
 }
 
-// inTime is a body of which each read may take answerTimeout.
+// inTime is a body that may take answerTimeout for each read.
 type inTime struct {
 	body  io.Reader
 	alarm *time.Timer

@@ -1,25 +1,22 @@
-// Package httpapi is a front of the controller: tools and calls, desired state,
-// what runs, events, logs, health and metrics. Its routes are served by package
-// web.
+// Package httpapi has the routes of the REST API: tools and calls, desired state,
+// what runs, events, logs, health and metrics. Package web serves them.
 //
-// It promises that bad input is refused before anything is done, and that
-// arguments and results pass through byte for byte.
+// Bad input is refused before anything is done. Arguments and results pass through
+// byte for byte. When a client disconnects its context ends, and with it its call.
 //
-// Calls, and what runs, are answered by any controller from what it knows.
-// What is desired is read and written on the leader: any other controller
-// passes such a request on, so every controller gives the same answer. A write
-// reaches a leader at most once, and whoever asked is told which of three is
-// true: it is done, nothing was written (no_leader, and all refusals), or
-// nobody knows (outcome_unknown).
+// Any controller answers calls and reports what runs, from what it knows itself.
+// Desired state is read and written on the leader. The other controllers pass such
+// requests on, so that all give the same answer. A write reaches a leader at most
+// once, and the answer is one of three: it is done; nothing was written (no_leader
+// and all refusals); or the outcome is unknown (outcome_unknown).
 //
-// It leaves to others what servers offer (Catalogue), where calls go (Router),
-// how the fleet is doing (Fleet, Logs, Events), and how writes are made safe
-// and what they do (Desired, package desired). A disconnected client's context
-// ends, and with it its call.
+// The package leaves to others what servers offer (Catalogue), where calls go
+// (Router), the status of the fleet (Fleet, Logs, Events), and what writes do and
+// how they are stored (Desired, package desired).
 //
-// While a request waits for the leader's answer, a goroutine of its own watches
-// who leads, and ends with it. Those of kept connections to the leader end with
-// Close, or half a minute after their last use.
+// A request that waits for the leader's answer has a goroutine that watches who
+// leads, and ends with it. The goroutines of idle connections to the leader end
+// with Close, or half a minute after their last use.
 package httpapi
 
 import (
@@ -30,13 +27,13 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
-// API answers the requests of its routes.
+// API is the REST API of one controller.
 type API struct {
 	cfg    Config
 	leader http.RoundTripper
 }
 
-// New returns the API.
+// New returns the API of a controller.
 func New(cfg Config) *API {
 	h := &API{cfg: cfg, leader: cfg.Leader}
 	if h.leader == nil {
@@ -90,7 +87,7 @@ func (h *API) Routes() []web.Route {
 	return routes
 }
 
-// Close closes the connections to other controllers that are kept for later.
+// Close closes the idle connections to other controllers.
 func (h *API) Close() {
 	if c, ok := h.leader.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()

@@ -12,31 +12,32 @@ import (
 )
 
 const (
-	// leaderWait is how long a request waits for somebody to lead: an election
-	// takes less.
+	// leaderWait is how long a request waits for a leader. An election takes less.
 	leaderWait = 3 * time.Second
-	// leaderPoll backs up the notices: that gossip has found the leader's
-	// address is none.
+	// leaderPoll is a fallback: gossip learning the leader's address posts no
+	// notice.
 	leaderPoll = 50 * time.Millisecond
-	// maxWriteTime bounds a write, wherever it waits: for a leader, for the
-	// leader's answer, for a majority.
+	// maxWriteTime bounds a write. It includes waiting for a leader, for the
+	// leader's answer and for a majority.
 	maxWriteTime = 10 * time.Second
 )
 
-var errSlowWrite = fmt.Errorf("it takes too long: more than %s", maxWriteTime)
+var errSlowWrite = fmt.Errorf("it took too long: more than %s", maxWriteTime)
 
-// notNow says why nobody could answer at this moment. Nothing was written, so
-// it may be tried again.
+// notNow is the reason why no controller could answer. Nothing was written, so the
+// request may be sent again.
 type notNow string
 
+// Error implements error.
 func (e notNow) Error() string { return string(e) }
 
+// Unwrap makes it a fleet.ErrNotLeader.
 func (e notNow) Unwrap() error { return fleet.ErrNotLeader }
 
-// atLeader has a request answered by the leader: by do if that is this
-// controller, else by the one it is, which gets the request with this body. do
-// answers, or returns an error and has answered nothing; it may be called
-// again after one that wraps fleet.ErrNotLeader.
+// atLeader answers a request on the leader. If this controller leads it calls do,
+// else it passes the request on with this body. do answers, or returns an error and
+// has answered nothing. It is called again after an error that wraps
+// fleet.ErrNotLeader.
 func (h *API) atLeader(w *web.Response, r *http.Request, body []byte, do func(ctx context.Context) error) error {
 	if !isRead(r) {
 		ctx, cancel := context.WithTimeoutCause(r.Context(), maxWriteTime, errSlowWrite)
@@ -50,43 +51,43 @@ func (h *API) atLeader(w *web.Response, r *http.Request, body []byte, do func(ct
 	switch {
 	case err == nil, w.Started(), errors.Is(err, fleet.ErrOutcomeUnknown):
 	case errors.Is(err, fleet.ErrNotLeader), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		what := "nothing was written: "
+		outcome := "nothing was written: "
 		if isRead(r) {
-			what = ""
+			outcome = ""
 		}
-		err = fmt.Errorf("%w: %s%s", fleet.ErrNoLeader, what, err.Error())
+		err = fmt.Errorf("%w: %s%s", fleet.ErrNoLeader, outcome, err.Error())
 	}
 	return err
 }
 
-// tryLeader tries it once, with the leader there is now.
+// tryLeader is one attempt of atLeader, with the present leader.
 func (h *API) tryLeader(w *web.Response, r *http.Request, body []byte, do func(ctx context.Context) error) error {
 	self, address, ok := h.cfg.Desired.Leader()
 	switch by := r.Header.Get(headerForwarded); {
 	case self:
 		return do(r.Context())
 	case by != "":
-		// Two that take each other for the leader would play ping-pong.
+		// Two controllers that take each other for the leader must not loop.
 		return notNow(fmt.Sprintf("%s passed the request on to %s, which does not lead", web.Shorten(by), h.cfg.Self))
 	case !ok:
-		return h.notNow("no controller leads at present")
+		return h.notNow("no controller leads at the moment")
 	case address == "":
 		return h.notNow("the leader's address is not known yet")
 	}
 	return h.forward(w, r, address, body)
 }
 
-// notNow says why there is no leader to ask, and what is wrong here, as that may
-// be the cause: a controller whose disk is full cannot become the leader.
-func (h *API) notNow(what string) error {
+// notNow adds the problem of this controller to a reason, since it may be the
+// cause: a controller whose disk is full cannot become the leader.
+func (h *API) notNow(reason string) error {
 	if p := h.cfg.Desired.Problem(); p != "" {
-		what += "; " + p
+		reason += "; " + p
 	}
-	return notNow(what)
+	return notNow(reason)
 }
 
-// awaitLeader tries it again until it was done, or for so long that there seems
-// to be no majority of controllers.
+// awaitLeader repeats the attempt until a leader has answered, for leaderWait at
+// most.
 func (h *API) awaitLeader(w *web.Response, r *http.Request, body []byte, do func(ctx context.Context) error) error {
 	look, cancel := h.cfg.Desired.Subscribe()
 	defer cancel()
@@ -106,7 +107,7 @@ func (h *API) awaitLeader(w *web.Response, r *http.Request, body []byte, do func
 		}
 		select {
 		case <-look:
-			// A commit is a notice, too: they come faster than is of use.
+			// Commits post notices too, far more often than an attempt is worth.
 			select {
 			case <-poll.C:
 			case <-patience.C:
@@ -123,8 +124,7 @@ func (h *API) awaitLeader(w *web.Response, r *http.Request, body []byte, do func
 	}
 }
 
-// isRead reports whether a request changes nothing, so that it may be sent again
-// whatever became of it.
+// isRead reports whether a request changes nothing, and so may always be repeated.
 func isRead(r *http.Request) bool {
 	dry := false
 	return r.Method == http.MethodGet || r.Method == http.MethodHead || web.Query(r, web.Flag("dry_run", &dry)) == nil && dry

@@ -14,8 +14,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
-// serveLogs writes a replica's stderr as lines of text. Of a replica that has
-// ended it has the lines that were kept.
+// serveLogs answers with the stderr of a replica as lines of text. For a replica
+// that has ended these are the lines that were kept.
 func (h *API) serveLogs(w *web.Response, r *http.Request) error {
 	id := fleet.ReplicaID(r.PathValue("id"))
 	o, err := logOptions(r)
@@ -41,11 +41,10 @@ func (h *API) serveLogs(w *web.Response, r *http.Request) error {
 		}
 		return nil
 	}
-	return why(r.Context(), err)
+	return cause(r.Context(), err)
 }
 
-// followLogs passes lines on as they come. Unless it returns an error with
-// nothing written, it has answered.
+// followLogs writes the lines of a running replica as they arrive.
 func (h *API) followLogs(w *web.Response, r *http.Request, id fleet.ReplicaID, o logQuery) error {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
@@ -54,7 +53,7 @@ func (h *API) followLogs(w *web.Response, r *http.Request, id fleet.ReplicaID, o
 		tail = 0
 	}
 	if o.follow {
-		// The client shall see at once that it is connected.
+		// The client sees at once that it is connected.
 		beginText(w)
 		if err := w.Flush(); err != nil {
 			return err
@@ -85,13 +84,13 @@ func (h *API) followLogs(w *web.Response, r *http.Request, id fleet.ReplicaID, o
 	return err
 }
 
-// beginText begins an answer of plain text, whatever is in it.
+// beginText begins an answer of plain text. Browsers must not guess another type.
 func beginText(w *web.Response) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Begin(http.StatusOK, "text/plain; charset=utf-8", -1)
 }
 
-// endedReplica returns a replica that has ended and is remembered, or nil.
+// endedReplica returns what is kept of a replica that has ended, or nil.
 func (h *API) endedReplica(id fleet.ReplicaID) *api.Ended {
 	for _, s := range h.cfg.Fleet.Servers(h.cfg.Desired.State()) {
 		for i := range s.LastEnded {
@@ -103,7 +102,7 @@ func (h *API) endedReplica(id fleet.ReplicaID) *api.Ended {
 	return nil
 }
 
-// logQuery is what a request for logs asks for.
+// logQuery has the parameters of a request for logs.
 type logQuery struct {
 	tail       int // math.MaxInt32: all lines
 	follow     bool
@@ -120,8 +119,8 @@ func (o logQuery) line(l fleet.LogLine) string {
 	return l.Text + "\n"
 }
 
-// logOptions reads tail, follow and timestamps. Without a tail all lines are
-// meant.
+// logOptions reads the parameters of a request for logs. Without a tail it asks
+// for all lines.
 func logOptions(r *http.Request) (o logQuery, err error) {
 	tail := int64(math.MaxInt64)
 	err = web.Query(r, web.Number("tail", &tail, 1, math.MaxInt64), web.Flag("follow", &o.follow), web.Flag("timestamps", &o.timestamps))

@@ -9,8 +9,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
-// matchOf reads under which condition a write is wanted. Only a PUT can demand
-// that there is nothing yet.
+// matchOf reads the condition of a write. Only a PUT can demand that nothing is
+// stored yet.
 func matchOf(r *http.Request) (desired.Match, error) {
 	var m desired.Match
 	if values, given := r.Header["If-None-Match"]; given {
@@ -33,8 +33,8 @@ func matchOf(r *http.Request) (desired.Match, error) {
 
 const maxETags = 100
 
-// etagsOf reads a list of ETags, or *. Those without quotes are taken too, as
-// the bodies of answers show them. Weak ones match nothing: they keep their W.
+// etagsOf reads a list of ETags, or *. It accepts them without quotes too, as they
+// stand in bodies. Weak ones keep their prefix W/, and so match nothing.
 func etagsOf(list string) ([]string, error) {
 	var tags []string
 	for item := range strings.SplitSeq(list, ",") {
@@ -48,7 +48,7 @@ func etagsOf(list string) ([]string, error) {
 		case item == "":
 			continue
 		case !weak && (strings.Contains(tag, `"`) || strings.HasPrefix(item, `"`) && !quoted), strings.ContainsAny(item, " \t"):
-			return nil, fmt.Errorf("%s is no ETag, which is like \"1.17\"", web.Shorten(item))
+			return nil, fmt.Errorf("%s is not an ETag, such as \"1.17\"", web.Shorten(item))
 		case len(tags) == maxETags:
 			return nil, fmt.Errorf("more than %d ETags", maxETags)
 		case weak:
@@ -57,7 +57,7 @@ func etagsOf(list string) ([]string, error) {
 		tags = append(tags, tag)
 	}
 	if len(tags) == 0 {
-		return nil, fmt.Errorf("there is no ETag in it")
+		return nil, fmt.Errorf("it has no ETag")
 	}
 	return tags, nil
 }

@@ -20,7 +20,7 @@ func (h *API) serveTools(w *web.Response, r *http.Request) error {
 	return w.WriteAll(list)
 }
 
-// serveHealth shows that this process serves HTTP, and nothing else.
+// serveHealth shows that this process serves HTTP. It checks nothing else.
 func (h *API) serveHealth(w *web.Response, _ *http.Request) error {
 	return w.JSON(http.StatusOK, map[string]string{"status": "ok"})
 }
@@ -41,7 +41,7 @@ func (h *API) serveReplicas(w *web.Response, _ *http.Request) error {
 	return w.JSON(http.StatusOK, api.Replicas{Replicas: notNil(h.cfg.Fleet.Replicas())})
 }
 
-// notNil makes a list that is empty rather than null in JSON.
+// notNil makes a nil list empty, so that it is not null in JSON.
 func notNil[T any](list []T) []T {
 	if list == nil {
 		return []T{}
