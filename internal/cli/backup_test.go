@@ -102,7 +102,7 @@ func TestInspect(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.out), &v); err != nil || len(v.Servers) != 1 || v.Servers[0].Spec.Env["KEY"] != fleet.Masked || strings.Contains(r.out, "s3cret") {
 		t.Errorf("%v: %s", err, r.out)
 	}
-	execute(t, "", "x", "backup", "inspect", "-").wants(t, 1, "", "-: this is no backup of mcpfleet")
+	execute(t, "", "x", "backup", "inspect", "-").wants(t, 1, "", "-: not a backup of mcpfleet")
 }
 
 func TestRestore(t *testing.T) {

@@ -14,11 +14,11 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// BackupFormat is the newest format of backup files that this version reads,
-// and the one it writes.
+// BackupFormat is the format of backup files that this version writes, and the
+// newest that it reads.
 const BackupFormat = 1
 
-// Backup is desired state in a file of its own. It holds secrets.
+// Backup is desired state in a separate file. It contains secrets.
 type Backup struct {
 	Format      int
 	Cluster     fleet.ClusterID
@@ -30,14 +30,14 @@ type Backup struct {
 	State       *desired.State
 }
 
-// BackupMeta is what a backup says of itself besides the state.
+// BackupMeta is recorded in a backup beside the state.
 type BackupMeta struct {
 	TakenAt time.Time
 	Version string
 }
 
-// backupFile is the JSON form, compressed by gzip. SHA256 is that of the same
-// JSON with an empty SHA256.
+// backupFile is the JSON form, which is compressed with gzip. SHA256 is computed
+// over the same JSON with an empty SHA256.
 type backupFile struct {
 	Format      int               `json:"mcpfleet_backup"`
 	Cluster     fleet.ClusterID   `json:"cluster"`
@@ -60,8 +60,8 @@ func (f backupFile) sum() (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// WriteBackup writes a state, from Read, as a backup. Who keeps it in a file
-// makes that mode 0600.
+// WriteBackup writes a state as a backup. The state should come from Read, and a
+// file that keeps the backup should have mode 0600.
 func WriteBackup(w io.Writer, st *desired.State, meta BackupMeta) error {
 	state, err := st.Encode()
 	if err != nil {
@@ -81,13 +81,13 @@ func WriteBackup(w io.Writer, st *desired.State, meta BackupMeta) error {
 	return nil
 }
 
-// ReadBackup reads a backup and checks it whole.
+// ReadBackup reads a backup and checks all of it.
 func ReadBackup(r io.Reader) (*Backup, error) {
 	z, err := gzip.NewReader(r)
 	if err != nil {
-		return nil, fmt.Errorf("this is no backup of mcpfleet: %w", err)
+		return nil, fmt.Errorf("not a backup of mcpfleet: %w", err)
 	}
-	data, err := io.ReadAll(z) // to the end: that is where gzip's checksum is
+	data, err := io.ReadAll(z) // gzip checks its checksum at the end
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, errors.New("backup is cut off: its end is missing")
 	}
@@ -98,7 +98,7 @@ func ReadBackup(r io.Reader) (*Backup, error) {
 		Format int `json:"mcpfleet_backup"`
 	}
 	if err := json.Unmarshal(data, &head); err != nil || head.Format < 1 {
-		return nil, errors.New("this is no backup of mcpfleet")
+		return nil, errors.New("not a backup of mcpfleet")
 	}
 	if head.Format > BackupFormat {
 		return nil, fmt.Errorf("backup has format %d, this version knows up to %d: use a version of mcpfleet at least as new as the one that took it",

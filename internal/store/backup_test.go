@@ -103,7 +103,7 @@ func TestDamagedBackup(t *testing.T) {
 			t.Fatalf("byte %d was flipped and nothing noticed", i)
 		}
 	}
-	if _, err := ReadBackup(strings.NewReader("no backup at all")); !contains(err, "no backup of mcpfleet") {
+	if _, err := ReadBackup(strings.NewReader("no backup at all")); !contains(err, "not a backup of mcpfleet") {
 		t.Errorf("another file: %v", err)
 	}
 	if _, err := ReadBackup(bytes.NewReader(good[:len(good)/2])); !contains(err, "cut off") {

@@ -25,14 +25,14 @@ func TestBeginnings(t *testing.T) {
 			case 6, 66, 126, 186:
 				want = beginReport{failing: true, after: seconds(i), term: 3}
 			}
-			if got := b.look(true, 3, 7, at(i)); got != want {
+			if got := b.report(true, 3, 7, at(i)); got != want {
 				t.Errorf("after %d s: %+v, want %+v", i, got, want)
 			}
 		}
-		if got, want := b.look(false, 3, 9, at(200)), (beginReport{began: true, after: seconds(200)}); got != want {
+		if got, want := b.report(false, 3, 9, at(200)), (beginReport{began: true, after: seconds(200)}); got != want {
 			t.Errorf("when one began: %+v, want %+v", got, want)
 		}
-		if got := b.look(false, 3, 9, at(201)); got != (beginReport{}) {
+		if got := b.report(false, 3, 9, at(201)); got != (beginReport{}) {
 			t.Errorf("after that: %+v", got)
 		}
 	})
@@ -43,7 +43,7 @@ func TestBeginnings(t *testing.T) {
 			if i%4 == 0 {
 				b.failed(cause, uint64(i), 7, at(i))
 			}
-			if got := b.look(false, uint64(i), 7, at(i)); got.failing {
+			if got := b.report(false, uint64(i), 7, at(i)); got.failing {
 				said = append(said, i)
 				if want := (beginReport{failing: true, after: seconds(i), term: uint64(i) / 4 * 4, err: cause}); got != want {
 					t.Errorf("after %d s: %+v, want %+v", i, got, want)
@@ -57,7 +57,7 @@ func TestBeginnings(t *testing.T) {
 	t.Run("soon over", func(t *testing.T) {
 		var b beginnings
 		for i, lead := range []uint64{7, 7, 7, 7, 9, 9, 9, 9, 9, 9} { // another tenure begins in between
-			if got := b.look(i < 4 || i > 5, 3, lead, at(i)); got != (beginReport{}) {
+			if got := b.report(i < 4 || i > 5, 3, lead, at(i)); got != (beginReport{}) {
 				t.Errorf("after %d s: %+v, want nothing", i, got)
 			}
 		}
@@ -66,11 +66,11 @@ func TestBeginnings(t *testing.T) {
 		var b beginnings
 		b.failed(cause, 3, 7, at(0))
 		for i := 60; i < 66; i++ {
-			if got := b.look(true, 5, 7, at(i)); got != (beginReport{}) {
+			if got := b.report(true, 5, 7, at(i)); got != (beginReport{}) {
 				t.Errorf("after %d s: %+v, want nothing", i, got)
 			}
 		}
-		if got, want := b.look(true, 5, 7, at(66)), (beginReport{failing: true, after: seconds(6), term: 5}); got != want {
+		if got, want := b.report(true, 5, 7, at(66)), (beginReport{failing: true, after: seconds(6), term: 5}); got != want {
 			t.Errorf("after 66 s: %+v, want %+v", got, want)
 		}
 	})
@@ -122,12 +122,12 @@ func TestTenureThatCannotBegin(t *testing.T) {
 		}
 		return fmt.Errorf("said: %q", log.with("its tenure cannot begin"))
 	})
-	if n := len(log.with("a tenure began at last")); n > 0 {
+	if n := len(log.with("tenure began after failures")); n > 0 {
 		t.Errorf("said %d times that one began", n)
 	}
 	disk(full).refuse(nil)
 	eventually(t, "it is said that one began", func() error {
-		if len(log.with("a tenure began at last")) == 0 {
+		if len(log.with("tenure began after failures")) == 0 {
 			return errors.New("not said")
 		}
 		return nil

@@ -19,30 +19,30 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// damaged is the error of a file that cannot be used, with the ways out.
+// damaged returns the error of a file that cannot be used, with what to do.
 func damaged(dir, path string, err error) error {
 	return fmt.Errorf("%s is damaged: %w; if other controllers of the cluster live, move %s away and start this controller again, it rejoins them empty; "+
 		"if it was the only one, move it away and restore a backup (mcpfleet restore); see docs/OPERATIONS.md", path, err, dir)
 }
 
-// found is what raft's files of a directory hold.
+// found describes raft's files in a directory.
 type found struct {
 	term        uint64
-	first, last uint64            // of the log; 0: it is empty
-	snapshot    uint64            // index of the newest; 0: none
+	first, last uint64            // entries of the log; 0: it is empty
+	snapshot    uint64            // index of the newest one; 0: there is none
 	at          uint64            // its term
-	incarnation fleet.Incarnation // that the state will have once the log is replayed; 0: it belongs to no cluster yet
+	incarnation fleet.Incarnation // of the state once the log is replayed; 0: it belongs to no cluster yet
 }
 
-// empty tells that raft never did anything here; bare, that there is nothing
-// but perhaps a term, as after a vote or a crash in the middle of seed.
+// empty reports whether raft never did anything here. bare reports whether there is
+// nothing except perhaps a term, as after a vote or a crash in the middle of seed.
 func (f found) empty() bool { return f == found{} }
 func (f found) bare() bool  { return f.last == 0 && f.snapshot == 0 }
 
-// inspect reads all that raft will read and returns an error if any of it is
-// damaged. Raft and bbolt would find out later, if at all: bbolt maps the file
-// and dies of a bad page (a panic, or SIGBUS past the end of the file), raft
-// skips a snapshot that it cannot read and goes on without it.
+// inspect reads everything that raft will read, and returns an error if any of it
+// is damaged. Raft and bbolt would find out later, if at all. Bbolt maps the file
+// and a bad page ends the process, by a panic or by SIGBUS past the end of the file.
+// Raft skips a snapshot that it cannot read, and continues without it.
 func inspect(dir string) (found, error) {
 	f, err := inspectSnapshots(dir)
 	if err != nil {
@@ -73,10 +73,10 @@ func inspect(dir string) (found, error) {
 	return f, nil
 }
 
-// readLog reads every entry. f has what is known of snapshots.
+// readLog reads every entry. f has the newest snapshot already.
 func (f *found) readLog(log logStore) (err error) {
 	var lastTerm uint64
-	if f.term, err = log.GetUint64(keyTerm); err != nil && err.Error() != "not found" { // raft-boltdb has no sentinel that raft knows
+	if f.term, err = log.GetUint64(keyTerm); err != nil && err.Error() != "not found" { // raft knows raft-boltdb's error by its text
 		return fmt.Errorf("read the term: %w", err)
 	}
 	if f.first, err = log.FirstIndex(); err != nil {
@@ -102,7 +102,7 @@ func (f *found) readLog(log logStore) (err error) {
 		if err != nil {
 			return fmt.Errorf("entry %d: %w", i, err)
 		}
-		if lead, ok := e.Command.(desired.BeginTenure); ok && f.incarnation == 0 { // the state takes no other after it
+		if lead, ok := e.Command.(desired.BeginTenure); ok && f.incarnation == 0 { // the state keeps the first one
 			f.incarnation = max(1, lead.Incarnation)
 		}
 		if l.Term < lastTerm || l.Term > f.term {
@@ -113,7 +113,7 @@ func (f *found) readLog(log logStore) (err error) {
 	return nil
 }
 
-// readEntry reads an entry. The command of one that is of raft itself is nil.
+// readEntry reads an entry. Entries of raft itself have no command.
 func readEntry(log logStore, i uint64, l *raft.Log) (e desired.Entry, err error) {
 	defer func() {
 		if p := recover(); p != nil { // raft's decoder of configurations panics
@@ -132,8 +132,8 @@ func readEntry(log logStore, i uint64, l *raft.Log) (e desired.Entry, err error)
 	return e, nil
 }
 
-// inspectSnapshots checks the newest snapshot. An older one is of no use when
-// the newest is damaged: the entries between them may have left the log.
+// inspectSnapshots checks the newest snapshot. When it is damaged an older one is
+// useless: the log may not have the entries between them any more.
 func inspectSnapshots(dir string) (found, error) {
 	path := snapshotPath(dir)
 	entries, err := os.ReadDir(path)
@@ -146,7 +146,7 @@ func inspectSnapshots(dir string) (found, error) {
 	var newest string
 	var order [3]uint64
 	for _, e := range entries {
-		// A name is term-index-milliseconds; one that ends in .tmp was never finished.
+		// A name is term-index-milliseconds. A name that ends in .tmp was never finished.
 		parts := strings.Split(e.Name(), "-")
 		var at [3]uint64
 		ok := e.IsDir() && len(parts) == len(at)
@@ -173,8 +173,8 @@ func inspectSnapshots(dir string) (found, error) {
 	return found{snapshot: order[1], at: order[0], incarnation: st.Incarnation}, nil
 }
 
-// checkSnapshot returns the snapshot's state, and the file that an error is
-// about.
+// checkSnapshot returns the snapshot's state. With an error it returns the file that
+// is damaged.
 func checkSnapshot(dir string, term, index uint64) (st *desired.State, file string, err error) {
 	file = filepath.Join(dir, "meta.json")
 	data, err := os.ReadFile(file)
@@ -189,7 +189,7 @@ func checkSnapshot(dir string, term, index uint64) (st *desired.State, file stri
 		return nil, file, err
 	}
 	if meta.Term != term || meta.Index != index || len(meta.Configuration.Servers) == 0 {
-		return nil, file, errors.New("it is not of this snapshot")
+		return nil, file, errors.New("it belongs to another snapshot")
 	}
 	file = filepath.Join(dir, "state.bin")
 	if data, err = os.ReadFile(file); err != nil {

@@ -15,14 +15,14 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/datadir"
 )
 
-// keepSnapshots is how many snapshots stay: the newest, and one before it while
-// the newest is being written.
+// keepSnapshots is how many snapshots are kept: the newest, and the one before it
+// while the newest is being written.
 const keepSnapshots = 2
 
 // keyTerm is raft's key of the current term in its stable store.
 var keyTerm = []byte("CurrentTerm")
 
-// disk is raft's files, open.
+// disk has raft's open files.
 type disk struct {
 	watchedLog // raft's log, term and vote
 	bolt       *raftboltdb.BoltStore
@@ -32,8 +32,8 @@ type disk struct {
 func logPath(dir string) string      { return filepath.Join(dir, raftDir, logFile) }
 func snapshotPath(dir string) string { return filepath.Join(dir, raftDir, snapshotsDir) }
 
-// openDisk opens raft's files. Writes are timed by watch; wrap, if not nil,
-// stands between it and the log.
+// openDisk opens raft's files. watch times the writes. wrap, if not nil, replaces
+// the log below watch.
 func openDisk(dir string, log *hclogger, watch *diskWatch, wrap func(logStore) logStore) (*disk, error) {
 	base := filepath.Join(dir, raftDir)
 	if err := makeDir(base); err != nil {
@@ -66,8 +66,8 @@ func openDisk(dir string, log *hclogger, watch *diskWatch, wrap func(logStore) l
 	}, nil
 }
 
-// removeUnfinished removes snapshots whose writing a crash interrupted: raft
-// leaves them for ever.
+// removeUnfinished removes snapshots that a crash left unfinished. Raft never
+// removes them.
 func removeUnfinished(dir string) error {
 	left, err := filepath.Glob(filepath.Join(dir, "*.tmp"))
 	for _, path := range left {
@@ -79,8 +79,8 @@ func removeUnfinished(dir string) error {
 	return nil
 }
 
-// openBolt opens the log. The directory is locked by us; bbolt's own lock is
-// only ever taken by an operator's tool, which must not hang us.
+// openBolt opens the log. This process has locked the directory. Only an operator's
+// tool can have bbolt's own lock, and waiting for that must end.
 func openBolt(path string) (*raftboltdb.BoltStore, error) {
 	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, NoSync: false, BoltOptions: &bbolt.Options{Timeout: 2 * time.Second}})
 	if err != nil {
@@ -89,18 +89,17 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 	return bolt, nil
 }
 
-// patientTerm is where raft keeps its term and vote. Raft panics if the term
-// cannot be written, as on a full disk: the process would die, and its calls
-// with it. Here raft waits until the term can be written.
+// patientTerm is raft's store for its term and vote. Raft panics if it cannot write
+// the term, for example on a full disk, which would end the process and its calls.
+// With patientTerm raft waits until the term can be written.
 type patientTerm struct {
 	*disk
 	flight *flight
 }
 
-// SetUint64 implements raft.StableStore. When the store is closed while it waits
-// raft goes on as if the term were written. All that it could do with a term
-// that it would forget is to vote, and the vote is written to the same disk
-// first.
+// SetUint64 implements raft.StableStore. If the store is closed while it waits, raft
+// continues as if the term had been written. It could only vote in a term that it
+// will have forgotten, and the vote is written to the same disk first.
 func (p patientTerm) SetUint64(key []byte, value uint64) error {
 	err := p.disk.SetUint64(key, value)
 	if err == nil || string(key) != string(keyTerm) {
@@ -113,7 +112,7 @@ func (p patientTerm) SetUint64(key []byte, value uint64) error {
 			case <-p.flight.shut:
 				return nil
 			}
-			if p.disk.SetUint64(key, value) == nil { // the watch keeps the error
+			if p.disk.SetUint64(key, value) == nil { // watch records the error
 				return nil
 			}
 		}
@@ -132,7 +131,7 @@ func (d *disk) Close() error {
 	return nil
 }
 
-// snapshots is raft's snapshot store with files that only their owner reads.
+// snapshots is raft's snapshot store with files that only their owner can read.
 type snapshots struct {
 	*raft.FileSnapshotStore
 	dir   string

@@ -16,11 +16,11 @@ const (
 	oldStateFile = "state.json"
 	raftDir      = "raft"
 	logFile      = "log.db"
-	snapshotsDir = "snapshots" // the name that raft's snapshot store gives it
+	snapshotsDir = "snapshots" // raft's snapshot store gives it this name
 )
 
-// makeDir makes a directory that only its owner reads: it holds secrets, and
-// may have existed before with a wider mode.
+// makeDir makes a directory that only its owner can read, since it contains
+// secrets. It narrows the mode of one that exists.
 func makeDir(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return fmt.Errorf("make directory: %w", err)
@@ -31,7 +31,7 @@ func makeDir(path string) error {
 	return nil
 }
 
-// lockDir locks the directory for this process, however that ends.
+// lockDir locks the directory until this process ends, in whatever way.
 func lockDir(dir string) (io.Closer, error) {
 	lock, err := datadir.Lock(filepath.Join(dir, lockFile))
 	if inUse := new(datadir.InUseError); errors.As(err, &inUse) {

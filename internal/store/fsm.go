@@ -14,15 +14,15 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// fsm is the bridge from raft to desired.State. Raft calls its methods one at a
-// time; State may be called at any time.
+// fsm connects raft to desired.State. Raft calls its methods one at a time. State
+// may be called at any time.
 type fsm struct {
 	state   atomic.Pointer[desired.State]
 	cluster func() fleet.ClusterID // that this controller belongs to
 	fail    func(error)
 	moved   func()
 	applied func(desired.Result)
-	founded chan struct{} // the cluster's id is in the state: look
+	founded chan struct{} // one value: the cluster's id is in the state
 	err     error         // once set, nothing is applied any more
 	took    prometheus.Histogram
 }
@@ -35,8 +35,8 @@ func newFSM(cluster func() fleet.ClusterID, fail func(error), moved func()) *fsm
 
 func (f *fsm) State() *desired.State { return f.state.Load() }
 
-// Apply applies a command. What it returns is a desired.Result, or an error
-// when the store cannot go on.
+// Apply applies an entry. It returns a desired.Result, or an error if the store
+// cannot continue.
 func (f *fsm) Apply(l *raft.Log) any {
 	if f.err != nil {
 		return f.err
@@ -47,7 +47,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 		return f.broke(fmt.Errorf("entry %d of the log: %w", l.Index, err))
 	}
 	if err := f.State().Foreign(e.Command); err != nil {
-		return f.broke(fmt.Errorf("entry %d of the log: %w: %s", l.Index, err, wayBack))
+		return f.broke(fmt.Errorf("entry %d of the log: %w: %s", l.Index, err, rejoinHint))
 	}
 	result := f.State().Apply(l.Index, l.Term, e)
 	if err := f.put(result.State); err != nil {
@@ -58,17 +58,17 @@ func (f *fsm) Apply(l *raft.Log) any {
 	return result
 }
 
-// StoreConfiguration makes members' changes move Applied too, so that a reader
-// can wait for the index of any entry that follows a leader's first.
+// StoreConfiguration advances Applied for changes of the members too, so that a
+// reader can wait for the index of any entry after a leader's first.
 func (f *fsm) StoreConfiguration(index uint64, _ raft.Configuration) {
 	if f.err == nil {
-		_ = f.put(f.State().SkipTo(index)) // it has told the store
+		_ = f.put(f.State().SkipTo(index)) // put has reported the error
 	}
 }
 
 func (f *fsm) put(next *desired.State) error {
 	if own := f.cluster(); own != "" && next.Cluster != "" && own != next.Cluster {
-		return f.broke(fmt.Errorf("this controller belongs to cluster %s, but raft brings the state of %s: "+
+		return f.broke(fmt.Errorf("this controller belongs to cluster %s, but raft received the state of %s: "+
 			"move its data directory away to let it join the other", own, next.Cluster))
 	}
 	unknown := f.State().Cluster == ""
@@ -83,8 +83,8 @@ func (f *fsm) put(next *desired.State) error {
 	return nil
 }
 
-// broke stops applying for good: going on after an entry that could not be
-// applied would let this state differ from the others'.
+// broke stops applying for good. Without an entry that could not be applied this
+// state would differ from that of the others.
 func (f *fsm) broke(err error) error {
 	f.err = err
 	if errors.Is(err, desired.ErrTooNew) {
@@ -97,7 +97,7 @@ func (f *fsm) broke(err error) error {
 
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if f.err != nil {
-		return nil, f.err // raft would count the entries that were not applied
+		return nil, f.err // a snapshot would claim to have the entries that were not applied
 	}
 	return snapshot{f.State()}, nil
 }
@@ -114,8 +114,8 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	return f.put(st)
 }
 
-// snapshot is a state on its way to a file. States do not change, so it can be
-// written while others are applied.
+// snapshot writes a state to a file. States do not change, so entries can be
+// applied meanwhile.
 type snapshot struct{ state *desired.State }
 
 func (s snapshot) Persist(sink raft.SnapshotSink) error {

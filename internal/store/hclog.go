@@ -11,13 +11,12 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// hclogger passes raft's log on to ours: errors as warnings, since raft tries
-// again by itself, all else at debug level: what matters of it we say ourselves,
-// in our words. An error is repeated for the same peer only every ten minutes,
-// and at debug level else: raft reports a dead peer several times a second for
-// as long as it is dead.
+// hclogger passes raft's log messages on to our log. Errors become warnings, since
+// raft tries again by itself. Everything else is logged at debug level: this package
+// logs the important events itself. Raft reports a dead peer several times a second,
+// so a repeated error about the same peer is a warning only every ten minutes.
 type hclogger struct {
-	hclog.Logger // does nothing: what is not overridden below
+	hclog.Logger // a null logger, for methods that are not overridden below
 	log          *slog.Logger
 	recent       *recent
 }
@@ -41,7 +40,7 @@ func (l *hclogger) Log(level hclog.Level, msg string, args ...any) {
 				args[i] = fmt.Sprintf(fmt.Sprint(v[0]), v[1:]...)
 			}
 		case raft.Server:
-			args[i] = v.ID // its address is a placeholder
+			args[i] = v.ID // the address is a placeholder
 		}
 	}
 	l.log.Log(context.Background(), to, "raft: "+msg, args...)
@@ -75,7 +74,7 @@ func (l *hclogger) ResetNamed(string) hclog.Logger { return l }
 
 const repeatAfter = 10 * time.Minute
 
-// recent remembers what was said lately.
+// recent remembers which messages were logged lately.
 type recent struct {
 	mu   sync.Mutex
 	said map[string]time.Time
@@ -88,12 +87,12 @@ func (r *recent) repeats(what string, now time.Time) bool {
 		return true
 	}
 	if len(r.said) > 256 {
-		clear(r.said) // peers come and go
+		clear(r.said) // peers change
 	}
 	r.said[what] = now
 	return false
 }
 
-// quiet is for raft's functions that run while nothing else does: their errors
-// say it all.
+// quiet returns a logger that discards everything. It is for functions of raft whose
+// errors are reported by their callers.
 func quiet() *hclogger { return newHCLog(slog.New(slog.DiscardHandler)) }

@@ -15,30 +15,30 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// identity is who a controller is and where it belongs.
+// identity is a controller's id and cluster.
 type identity struct {
 	Controller fleet.ControllerID `json:"controller"`
-	Cluster    fleet.ClusterID    `json:"cluster,omitempty"` // "" before it belongs to one
+	Cluster    fleet.ClusterID    `json:"cluster,omitempty"` // "" before it belongs to a cluster
 }
 
-// Dir is a data directory, taken for this process. Its methods may be called
-// at any time.
+// Dir is a data directory, locked for this process. Its methods may be called at
+// any time.
 type Dir struct {
 	path      string
 	lock      io.Closer
-	stateless bool // there was no raft state when it was taken
-	bare      bool // nor anything but a term
-	// incarnation is that of the state in the directory when it was taken; 0:
-	// there was none.
+	stateless bool // there was no raft state when it was prepared
+	bare      bool // nor anything except perhaps a term
+	// incarnation is that of the state in the directory when it was prepared, or 0
+	// if there was no state.
 	incarnation fleet.Incarnation
 
 	mu sync.Mutex
 	id identity
 }
 
-// Prepare takes the directory: it makes it if need be, locks it, reads or makes
-// the controller's identity, and checks raft's files, so that damage is told
-// before anything is started. State of the version before raft is taken over.
+// Prepare makes the directory if it does not exist, and locks it. It reads or makes
+// the controller's identity, and checks raft's files, so that damage is reported
+// before anything starts. It imports the state of the version before raft.
 func Prepare(path string) (*Dir, error) {
 	if err := makeDir(path); err != nil {
 		return nil, err
@@ -64,9 +64,9 @@ func (d *Dir) prepare() error {
 	}
 	d.stateless, d.bare, d.incarnation = found.empty(), found.bare(), found.incarnation
 	if d.ID() == "" && !d.stateless {
-		// The log is that of a member with another id, which would be missed for
-		// ever; a new one would vote nowhere.
-		return damaged(d.path, filepath.Join(d.path, identityFile), errors.New("it is missing, and the log that belongs to it is there"))
+		// The log belongs to a member with another id, which would be missing
+		// forever. A controller with a new id would have no vote.
+		return damaged(d.path, filepath.Join(d.path, identityFile), errors.New("it is missing, but its log is there"))
 	}
 	if d.ID() == "" {
 		if err := d.write(identity{Controller: fleet.NewControllerID()}); err != nil {
@@ -74,9 +74,9 @@ func (d *Dir) prepare() error {
 		}
 	}
 	if cluster := d.Cluster(); cluster != "" && d.bare {
-		// It voted, and acknowledged entries. With an empty log it would do so
-		// a second time, against its own word.
-		return damaged(d.path, logPath(d.path), fmt.Errorf("this controller belongs to cluster %s, and nothing of it is there", cluster))
+		// The controller has voted and acknowledged entries. With an empty log it
+		// could do so again, and contradict itself.
+		return damaged(d.path, logPath(d.path), fmt.Errorf("this controller belongs to cluster %s, but the log is empty", cluster))
 	}
 	return d.importOld()
 }
@@ -88,19 +88,18 @@ func (d *Dir) ID() fleet.ControllerID {
 	return d.id.Controller
 }
 
-// Cluster returns the id of the cluster that the controller belongs to, "" for
-// none yet.
+// Cluster returns the id of the cluster that the controller belongs to, or "" if it
+// belongs to no cluster yet.
 func (d *Dir) Cluster() fleet.ClusterID {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.id.Cluster
 }
 
-// Stateless tells whether there was any raft state when the directory was
-// taken.
+// Stateless reports whether there was no raft state when the directory was prepared.
 func (d *Dir) Stateless() bool { return d.stateless }
 
-// Close gives the directory back. It may be called more than once.
+// Close unlocks the directory. It may be called more than once.
 func (d *Dir) Close() error {
 	if err := d.lock.Close(); err != nil {
 		return fmt.Errorf("unlock data directory: %w", err)
@@ -119,7 +118,7 @@ func (d *Dir) setCluster(c fleet.ClusterID) error {
 	return d.write(id)
 }
 
-// readIdentity leaves the id empty where there is none yet.
+// readIdentity leaves the id empty if there is no identity yet.
 func (d *Dir) readIdentity() error {
 	path := filepath.Join(d.path, identityFile)
 	data, err := os.ReadFile(path)
@@ -140,7 +139,8 @@ func (d *Dir) readIdentity() error {
 	return nil
 }
 
-// write makes id durable, then current. Callers hold mu or are alone.
+// write writes id to the file, then makes it current. Callers hold mu, or the
+// directory is not shared yet.
 func (d *Dir) write(id identity) error {
 	data, err := json.Marshal(id)
 	if err != nil {

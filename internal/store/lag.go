@@ -9,44 +9,44 @@ import (
 )
 
 const (
-	// lagAfter is when a follower counts as lagging that hears from the leader
-	// and stores nothing of its log. The leader sends its position many times a
-	// second, also when there is nothing new.
+	// lagAfter is how long a follower may hear from the leader and store nothing
+	// before it counts as lagging. The leader sends its position many times a
+	// second, even when there is nothing new.
 	lagAfter = 5 * time.Second
-	// lagEntries is how far behind the leader a follower may be at any time.
+	// lagEntries is how many entries a follower may be behind the leader.
 	lagEntries = 1000
-	// silentAfter is when a leader counts as not heard of any more.
+	// silentAfter is how long a leader may be silent before it counts as lost.
 	silentAfter = 3 * time.Second
-	// guardEvery is how often a store looks after itself.
+	// guardEvery is how often a store checks itself.
 	guardEvery = time.Second
-	// probeEvery is how often the disk is written to if nothing else does. A
-	// controller that is alone in its cluster does not: it has nobody to hand
-	// leadership to, and laptops' disks may sleep.
+	// probeEvery is how often the disk is tested if nothing else writes to it. A
+	// controller that is alone in its cluster does not test its disk: nobody could
+	// take over, and the disk of a laptop may sleep.
 	probeEvery = 5 * time.Second
 )
 
-// intake is what this controller, as a follower, gets from a leader.
+// intake records what this controller, as a follower, receives from a leader.
 type intake struct {
 	mu     sync.Mutex
 	term   uint64
 	since  time.Time // when it first heard of a leader in this term
-	stored time.Time // when it last had all that the leader sent on disk
-	commit uint64    // the leader's commit index as last told
+	stored time.Time // when it last had everything that the leader sent on disk
+	commit uint64    // the last known commit index of the leader
 	refuse refusedLeader
 
-	contact time.Time // when a leader was last heard, or this controller led
-	looked  time.Time // when this controller last looked after itself
+	contact time.Time // when a leader was last heard from, or this controller led
+	looked  time.Time // when this controller last checked itself
 	returns uint64    // how often it came back after a silence
 }
 
-// refusedLeader is a leader whose term cannot be written down here.
+// refusedLeader is a leader whose term cannot be written to the disk.
 type refusedLeader struct {
 	id   raft.ServerID
 	term uint64
 }
 
-// heard notes a leader's word. Stored reports whether all that it sent is on
-// disk now.
+// heard records a request of a leader. stored is true if everything that it sent is
+// on disk now.
 func (i *intake) heard(term, commit uint64, stored bool, now time.Time) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -56,26 +56,26 @@ func (i *intake) heard(term, commit uint64, stored bool, now time.Time) {
 	if term > i.term {
 		i.term, i.since = term, now
 	}
-	i.meet(now)
+	i.noteContact(now)
 	i.commit = max(i.commit, commit)
 	if stored {
 		i.stored = now
 	}
 }
 
-// meet notes contact with a leader. A controller that was without it for a
-// while, since it was cut off, came back: others may have written meanwhile.
-// The lock is held.
-func (i *intake) meet(now time.Time) {
+// noteContact records contact with a leader. A controller that had none for a while
+// was cut off and came back, and others may have written meanwhile. The lock is
+// held.
+func (i *intake) noteContact(now time.Time) {
 	if !i.contact.IsZero() && now.Sub(i.contact) > silentAfter {
 		i.returns++
 	}
 	i.contact = now
 }
 
-// look notes that this controller looked after itself, as it does every second.
-// If it did not for a while it was stopped itself, and came back.
-func (i *intake) look(leads bool, now time.Time) {
+// noteCheck records that this controller checked itself, as it does every second. If
+// the last check is long ago, the process was stopped and came back.
+func (i *intake) noteCheck(leads bool, now time.Time) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	stopped := i.stopped(now)
@@ -83,17 +83,17 @@ func (i *intake) look(leads bool, now time.Time) {
 	switch {
 	case stopped:
 		i.returns++
-		i.contact = now // one return is not counted twice
+		i.contact = now // do not count this return twice
 	case leads:
 		i.contact = now
 	}
 	if leads {
-		i.stored = now // all that it sent itself
+		i.stored = now // a leader has everything that it sent
 	}
 }
 
-// stopped reports whether this controller has not looked after itself for a
-// while. The lock is held.
+// stopped reports whether this controller has not checked itself for a while. The
+// lock is held.
 func (i *intake) stopped(now time.Time) bool {
 	return !i.looked.IsZero() && now.Sub(i.looked) > silentAfter
 }
@@ -102,12 +102,12 @@ func (i *intake) returned(now time.Time) uint64 {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.stopped(now) {
-		return i.returns + 1 // look is about to count it
+		return i.returns + 1 // noteCheck is about to count it
 	}
 	return i.returns
 }
 
-// refused notes a leader that was not answered, since its term could not be
+// refused records a leader that was not answered because its term could not be
 // written to a hung disk.
 func (i *intake) refused(id raft.ServerID, term uint64) {
 	i.mu.Lock()
@@ -123,13 +123,13 @@ func (i *intake) refusedLeader() refusedLeader {
 	return i.refuse
 }
 
-// problem says how a follower lags, "" if it does not. It has applied the
-// entries up to an index, and last heard of the leader at a time.
+// problem says how a follower lags, or returns "" if it does not. applied is the
+// last entry that it has applied, and contact when it last heard from the leader.
 func (i *intake) problem(applied uint64, contact, now time.Time) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.term == 0 || now.Sub(contact) > silentAfter {
-		return "" // there is no leader to lag behind
+		return "" // no leader to lag behind
 	}
 	behind := uint64(0)
 	if i.commit > applied {
@@ -148,9 +148,8 @@ func (i *intake) problem(applied uint64, contact, now time.Time) string {
 	return ""
 }
 
-// Problem says why this controller's own copy of desired state is not what it
-// should be: its disk does not work, or it lags behind the leader. It returns
-// "" if all is well.
+// Problem says what is wrong with this controller's copy of desired state: its disk
+// does not work, or it lags behind the leader. It returns "" if nothing is wrong.
 func (s *Store) Problem() string {
 	if p := s.disk.watch.problem(); p != "" {
 		return p
@@ -161,9 +160,8 @@ func (s *Store) Problem() string {
 	return s.net.intake.problem(s.AppliedIndex(), s.raft.LastContact(), time.Now())
 }
 
-// Stale says why this controller may lack what was written lately: it has a
-// problem, or has not heard of a leader for a while. It returns "" if it does
-// not.
+// Stale says why this controller may lack recent writes: it has a problem, or has
+// not heard from a leader for a while. It returns "" if it has them all.
 func (s *Store) Stale() string {
 	if p := s.Problem(); p != "" {
 		return p
@@ -177,21 +175,21 @@ func (s *Store) Stale() string {
 	return ""
 }
 
-// Returns counts how often this controller came back after it had been stopped
-// or cut off for a while. Each time it may lack what was written meanwhile, and
-// only the leader knows.
+// Returns counts how often this controller came back after it was stopped or cut
+// off for a while. Each time it may lack what was written meanwhile, which only the
+// leader knows.
 func (s *Store) Returns() uint64 {
 	return s.net.intake.returned(time.Now())
 }
 
-// giveUp gives leadership up when the disk hangs. Raft's main loop waits for
-// the disk, so raft itself cannot: its heartbeats would keep the others from
-// electing a leader that can write. From now on the others hear nothing more
-// of this term, and elect one; raft finds its lease lost when the disk is back.
+// giveUp gives up leadership when the disk hangs. Raft cannot do so itself, because
+// its main loop waits for the disk while its heartbeats keep the others from
+// electing a leader that can write. From now on nothing more of this term is sent,
+// so the others elect a leader. When the disk is back raft finds its lease lost.
 func (s *Store) giveUp() {
 	term, leads := s.leaderTerm()
 	if !leads || !s.hasPeers() {
-		return // alone there is nobody to take over
+		return // nobody could take over
 	}
 	s.net.gaveUp.Store(term)
 	s.log.Error("leadership is given up", "term", term, "reason", "the disk does not answer")
@@ -207,8 +205,8 @@ func (s *Store) hasPeers() bool {
 	return false
 }
 
-// guard logs when a problem comes or goes, and when tenures do not begin, and
-// tries the disk when nothing else writes to it.
+// guard logs when a problem begins or ends and when no tenure begins, and tests the
+// disk when nothing else writes to it.
 func (s *Store) guard() {
 	tick := time.NewTicker(guardEvery)
 	defer tick.Stop()
@@ -221,23 +219,23 @@ func (s *Store) guard() {
 			return
 		}
 		_, leads := s.leaderTerm()
-		s.net.intake.look(leads, time.Now())
+		s.net.intake.noteCheck(leads, time.Now())
 		if p := s.Problem(); (p != "") != lagging {
 			lagging = p != ""
 			if lagging {
-				s.log.Warn("desired state is not kept up to date here", "reason", p)
+				s.log.Warn("desired state not kept up to date", "reason", p)
 			} else {
-				s.log.Info("desired state is up to date here")
+				s.log.Info("desired state up to date")
 			}
 			s.moved()
 		}
-		s.lookAtBeginnings()
+		s.logBeginnings()
 		if last, busy := s.disk.watch.idleSince(); busy || time.Since(last) < probeEvery || !s.hasPeers() {
 			continue
 		}
 		select {
 		case probing <- struct{}{}:
-			// On a hung disk it does not return, and Close does not wait for it.
+			// On a hung disk the probe does not return, and Close does not wait for it.
 			s.probes.Go(func() {
 				s.disk.probe()
 				<-probing

@@ -35,7 +35,7 @@ func TestFollowerLags(t *testing.T) {
 		}, 10, 22, 22, ""},
 		"it led itself until now": {func(i *intake) {
 			i.heard(2, 10, true, at(1))
-			i.look(true, at(20))
+			i.noteCheck(true, at(20))
 		}, 10, 20.5, 20.5, ""},
 		"the leader is gone": {func(i *intake) {
 			i.heard(2, 10, true, at(1))
@@ -66,12 +66,12 @@ func TestReturns(t *testing.T) {
 	at := func(seconds float64) time.Time { return begin.Add(time.Duration(seconds * float64(time.Second))) }
 	looks := func(i *intake, from, to float64, leads bool) {
 		for s := from; s <= to; s++ {
-			i.look(leads, at(s))
+			i.noteCheck(leads, at(s))
 		}
 	}
 	hears := func(i *intake, from, to float64) {
 		for s := from; s <= to; s++ {
-			i.look(false, at(s))
+			i.noteCheck(false, at(s))
 			i.heard(2, 0, false, at(s))
 		}
 	}

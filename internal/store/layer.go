@@ -17,26 +17,26 @@ import (
 )
 
 const (
-	dialTimeout  = 2 * time.Second // a dead host must not hold an election up
+	dialTimeout  = 2 * time.Second // a dead host must not delay an election
 	helloTimeout = 5 * time.Second
 	maxHello     = 512
 )
 
-// hello is the first line on a connection. An address may have passed to
-// another controller, or to another cluster: raft would take its word for that
-// of the one it meant, and count it as a majority's.
+// hello is the first line on a connection. An address may belong to another
+// controller or cluster by now, and raft would count its answers as those of the
+// controller that was meant.
 type hello struct {
 	To      fleet.ControllerID `json:"to"`
-	Cluster fleet.ClusterID    `json:"cluster,omitempty"` // "": none yet
-	// Incarnation is 0 while the controller has nothing of a cluster.
+	Cluster fleet.ClusterID    `json:"cluster,omitempty"` // "": it belongs to none yet
+	// Incarnation is 0 while the controller has no state of a cluster.
 	Incarnation fleet.Incarnation `json:"incarnation,omitempty"`
 }
 
-// layer makes raft's connections and keeps them, to close them in the end.
+// layer makes raft's connections, and keeps track of them to close them all.
 type layer struct {
 	net.Listener
 	dir         *Dir
-	incarnation func() fleet.Incarnation // of the state here, also before its log is replayed; 0: there is none yet
+	incarnation func() fleet.Incarnation // of the local state, even before its log is replayed; 0: there is no state yet
 	outlived    func(error)              // the cluster was restored or recovered without this controller
 	ready       chan struct{}            // closed once raft is started
 	dial        func(ctx context.Context, addr string) (net.Conn, error)
@@ -96,13 +96,13 @@ func (l *layer) shut() {
 	}
 }
 
-// conn is one connection. An accepted one reads the hello first, on the
-// goroutine of the connection, so that a silent peer holds nobody up.
+// conn is one connection. An accepted one reads the hello first, on the goroutine
+// of the connection, so that a silent peer delays nobody else.
 type conn struct {
 	net.Conn
 	layer *layer
 	greet bool   // the hello is still to be read; used by the reader only
-	heard *hello // what the other side said first; nil: this side said it
+	heard *hello // of the other side; nil: this side made the connection
 }
 
 func (c *conn) Read(b []byte) (int, error) {
@@ -114,12 +114,12 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b)
 	if errors.Is(err, net.ErrClosed) {
-		err = io.EOF // by shut; raft would log anything else
+		err = io.EOF // shut closed it; raft would log any other error
 	}
 	if err == nil && c.heard != nil {
-		// A controller that had no state when it was called may have got one
-		// since, perhaps from others.
-		if err := c.layer.sameTime(*c.heard); err != nil {
+		// A controller that had no state when the connection was made may have
+		// received one since, perhaps from others.
+		if err := c.layer.checkIncarnation(*c.heard); err != nil {
 			return 0, err
 		}
 	}
@@ -130,14 +130,14 @@ func (c *conn) readHello() error {
 	if err := c.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return err
 	}
-	defer func() { _ = c.SetReadDeadline(time.Time{}) }() // the next read tells
+	defer func() { _ = c.SetReadDeadline(time.Time{}) }() // the next read reports the error
 	var line []byte
 	for one := make([]byte, 1); len(line) == 0 || line[len(line)-1] != '\n'; line = append(line, one[0]) {
 		if len(line) == maxHello {
 			return errors.New("not a controller: first line too long")
 		}
 		if _, err := io.ReadFull(c.Conn, one); err != nil {
-			return io.EOF // a port scan, or the peer gave up: not worth a word
+			return io.EOF // a port scan, or the peer gave up: raft logs nothing
 		}
 	}
 	var h hello
@@ -156,29 +156,29 @@ func (c *conn) readHello() error {
 		return errors.New("raft is not started yet")
 	}
 	c.heard = &h
-	return c.layer.sameTime(h)
+	return c.layer.checkIncarnation(h)
 }
 
-// sameTime keeps controllers apart that remember the cluster before and after
-// it was restored or recovered. Their logs differ where indexes and terms may
-// be the same, so raft would take one for the other, and a majority of those
-// who were left behind could depose the leader that was put in their place.
-func (l *layer) sameTime(h hello) error {
+// checkIncarnation separates controllers with state from before and after the
+// cluster was restored or recovered. Their logs may have different entries under
+// the same indexes and terms, which raft would take for the same. A majority of
+// those that were left behind could even depose the new leader.
+func (l *layer) checkIncarnation(h hello) error {
 	own, theirs := l.incarnation(), h.Incarnation
 	switch {
 	case own > 1 && theirs < own:
 		return fmt.Errorf("controller of incarnation %d of the cluster called one of %d: the cluster was restored or recovered without it", theirs, own)
 	case own > 0 && theirs > own:
-		err := fmt.Errorf("a controller of incarnation %d of the cluster called, this one is of %d: %s", theirs, own, wayBack)
+		err := fmt.Errorf("a controller of incarnation %d of the cluster called, this one is of %d: %s", theirs, own, rejoinHint)
 		l.outlived(err)
 		return err
 	}
 	return nil
 }
 
-// wayBack is what to do with a controller that the cluster was restored or
-// recovered without.
-const wayBack = "the cluster was restored or recovered without this controller: " +
+// rejoinHint says what to do with a controller without which the cluster was
+// restored or recovered.
+const rejoinHint = "the cluster was restored or recovered without this controller: " +
 	"move its data directory away and start it again, it joins the cluster empty"
 
 func (c *conn) Close() error {

@@ -15,12 +15,12 @@ var (
 	errPaused         = errors.New("paused long enough")
 )
 
-// Lead runs tenure each time this controller has become the leader and its
-// first entry is applied. The tenure's context ends when leadership does; its
-// order stays good to compare with until the next leader gives one. Lead waits
-// for the tenure before it looks for the next, so two never overlap. A tenure
-// that returns early is not run again in its term. Lead returns when ctx ends
-// or the store is closed (nil), or has failed.
+// Lead calls tenure each time this controller has become the leader and its first
+// entry is applied. The tenure's context ends when leadership does. Workers accept
+// its order until the next leader's. Lead waits for the tenure to return before
+// it begins the next, so two never overlap. A tenure that returns early is not
+// called again in its term. Lead returns nil when ctx ends or the store is closed,
+// and an error when the store has failed.
 func (s *Store) Lead(ctx context.Context, tenure func(ctx context.Context, order fleet.Order)) error {
 	for {
 		term, err := s.waitRole(ctx, func(term uint64, leads bool) bool { return leads })
@@ -29,7 +29,7 @@ func (s *Store) Lead(ctx context.Context, tenure func(ctx context.Context, order
 		}
 		res, err := s.beginTenure(ctx)
 		if err != nil {
-			s.log.Debug("could not begin a tenure", "term", term, "err", err)
+			s.log.Debug("tenure did not begin", "term", term, "err", err)
 			s.beginnings.failed(err, term, s.State().Lead.Index, time.Now())
 			// Leadership is gone again, or raft is handing it over.
 			if err := s.pause(ctx, term); err != nil {
@@ -43,8 +43,8 @@ func (s *Store) Lead(ctx context.Context, tenure func(ctx context.Context, order
 	}
 }
 
-// beginTenure writes the entry that begins a tenure, and founds the cluster if
-// it is the first one ever.
+// beginTenure writes the entry that begins a tenure. The first one founds the
+// cluster.
 func (s *Store) beginTenure(ctx context.Context) (desired.Result, error) {
 	cluster := s.Cluster()
 	if cluster == "" {
@@ -56,7 +56,7 @@ func (s *Store) beginTenure(ctx context.Context) (desired.Result, error) {
 	})
 }
 
-// runTenure returns when leadership ended, or with the error that ends Lead.
+// runTenure returns nil when leadership has ended, or the error that ends Lead.
 func (s *Store) runTenure(ctx context.Context, res desired.Result, tenure func(context.Context, fleet.Order)) error {
 	order := res.State.Order()
 	s.log.Info("leading", "term", res.Term, "cluster", order.Cluster, "incarnation", uint64(order.Incarnation))
@@ -77,7 +77,7 @@ func (s *Store) runTenure(ctx context.Context, res desired.Result, tenure func(c
 	return err
 }
 
-// pause waits until leadership of the term is lost, but not long.
+// pause waits until leadership of the term is lost, for a short time at most.
 func (s *Store) pause(ctx context.Context, term uint64) error {
 	short, cancel := context.WithTimeoutCause(ctx, 100*time.Millisecond, errPaused)
 	defer cancel()
@@ -88,7 +88,7 @@ func (s *Store) pause(ctx context.Context, term uint64) error {
 	return err
 }
 
-// waitRole waits until the role is as asked.
+// waitRole waits until the condition holds for the term and the role.
 func (s *Store) waitRole(ctx context.Context, is func(term uint64, leads bool) bool) (term uint64, err error) {
 	for {
 		moved := s.pulse.wait()
@@ -108,7 +108,7 @@ func (s *Store) waitRole(ctx context.Context, is func(term uint64, leads bool) b
 	}
 }
 
-// ended tells how Lead ends: only a store that failed is an error.
+// ended returns the result of Lead: an error only if the store has failed.
 func (s *Store) ended() error {
 	select {
 	case <-s.broken:

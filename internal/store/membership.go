@@ -15,8 +15,8 @@ import (
 // Voter is a controller in raft's configuration.
 type Voter = fleet.Voter
 
-// voting is a configuration in which all have a vote. The address is a
-// placeholder: the transport asks Config.Resolve for the real one.
+// voting returns a configuration in which all have a vote. The addresses are
+// placeholders: the transport gets the real ones from Config.Resolve.
 func voting(ids ...fleet.ControllerID) raft.Configuration {
 	var c raft.Configuration
 	for _, id := range ids {
@@ -42,8 +42,8 @@ func members(c raft.Configuration) []Voter {
 	return out
 }
 
-// AddNonvoter adds a controller that gets the log and does not count; to a
-// voter it does nothing. Errors are those of Propose.
+// AddNonvoter adds a controller that receives the log and has no vote. It does
+// nothing to a voter. Errors are those of Propose.
 func (s *Store) AddNonvoter(id fleet.ControllerID) error {
 	return s.change("add", id, func() raft.IndexFuture {
 		return s.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(id), 0, enqueueTimeout)
@@ -57,15 +57,15 @@ func (s *Store) AddVoter(id fleet.ControllerID) error {
 	})
 }
 
-// Remove takes a controller out. If it is this one, another becomes leader.
+// Remove removes a controller. If it is this one, another becomes the leader.
 func (s *Store) Remove(id fleet.ControllerID) error {
 	return s.change("remove", id, func() raft.IndexFuture {
 		return s.raft.RemoveServer(raft.ServerID(id), 0, enqueueTimeout)
 	})
 }
 
-// change waits until the change is committed or leadership is lost, but no
-// longer than for any write.
+// change waits until the change is committed or leadership is lost, at most as long
+// as for any write.
 func (s *Store) change(verb string, id fleet.ControllerID, do func() raft.IndexFuture) error {
 	term, ok := s.tenure()
 	if !ok {
@@ -76,7 +76,7 @@ func (s *Store) change(verb string, id fleet.ControllerID, do func() raft.IndexF
 		return err
 	}
 	done := make(chan error, 1)
-	go func() { // raft cannot be told to give up
+	go func() { // raft cannot cancel an operation
 		defer leave()
 		done <- do().Error()
 	}()
@@ -87,13 +87,13 @@ func (s *Store) change(verb string, id fleet.ControllerID, do func() raft.IndexF
 	return nil
 }
 
-// Answered returns when a controller last answered a request of this one, which
-// asks while it leads; the zero time for never.
+// Answered returns when a controller last answered a request that this one sent as
+// the leader. The zero time means never.
 func (s *Store) Answered(id fleet.ControllerID) time.Time { return s.net.acks.at(raft.ServerID(id)) }
 
-// Leader returns the leader and the term, as raft knows them now. A leader that
-// died is named until the next election begins. While the disk hangs raft
-// learns of no new one: it is the one whose term could not be written down.
+// Leader returns the leader and the term as raft knows them. A leader that died is
+// returned until the next election begins. While the disk hangs raft learns of no
+// new leader. Leader then returns the one whose term could not be written.
 func (s *Store) Leader() (id fleet.ControllerID, term fleet.Epoch, ok bool) {
 	_, leader := s.raft.LeaderWithID()
 	now := s.raft.CurrentTerm()
@@ -106,17 +106,17 @@ func (s *Store) Leader() (id fleet.ControllerID, term fleet.Epoch, ok bool) {
 	return fleet.ControllerID(leader), fleet.Epoch(now), leader != ""
 }
 
-// CommitIndex returns the index of the last entry that this controller knows a
-// majority to have.
+// CommitIndex returns the index of the last entry that a majority has, as far as
+// this controller knows.
 func (s *Store) CommitIndex() uint64 { return s.raft.CommitIndex() }
 
 // AppliedIndex returns the index of the last entry in the state. It reaches the
-// commit index as soon as the leader's first entry is applied: what raft writes
-// before that never reaches the state.
+// commit index only once the leader's first entry is applied: earlier entries of
+// raft itself never reach the state.
 func (s *Store) AppliedIndex() uint64 { return s.State().Applied }
 
-// LastContact returns when the leader was last heard of: now, if this is it;
-// the zero time for never.
+// LastContact returns when the leader was last heard from, which is now if this
+// controller leads. The zero time means never.
 func (s *Store) LastContact() time.Time {
 	if _, leads := s.leaderTerm(); leads {
 		return time.Now()
@@ -124,10 +124,9 @@ func (s *Store) LastContact() time.Time {
 	return s.raft.LastContact()
 }
 
-// Transfer hands leadership to a voter, "" for whichever is ready. It waits
-// until this controller does not lead any more. The error wraps
-// fleet.ErrConflict when nobody took it, fleet.ErrOutcomeUnknown when ctx ended
-// first.
+// Transfer hands leadership to a voter, or to any that is ready if id is "". It
+// waits until this controller no longer leads. The error wraps fleet.ErrConflict if
+// no voter took over, and fleet.ErrOutcomeUnknown if ctx ended first.
 func (s *Store) Transfer(ctx context.Context, to fleet.ControllerID) error {
 	if _, leads := s.leaderTerm(); !leads {
 		return fleet.ErrNotLeader
@@ -144,8 +143,8 @@ func (s *Store) Transfer(ctx context.Context, to fleet.ControllerID) error {
 	return s.transfer(ctx, targets)
 }
 
-// successors returns the voters that may take over, those that answered last
-// first.
+// successors returns the voters that may take over, starting with the one that
+// answered last.
 func (s *Store) successors(to fleet.ControllerID) ([]fleet.ControllerID, error) {
 	if to == s.ID() {
 		return nil, fmt.Errorf("controller %s leads already: %w", to, fleet.ErrConflict)
@@ -177,8 +176,8 @@ func (s *Store) successors(to fleet.ControllerID) ([]fleet.ControllerID, error) 
 }
 
 // transfer tries the targets in turn. Raft bounds each attempt by an election
-// timeout. It would choose a target itself, but looks only at how much of the
-// log a peer has, and may choose a dead one.
+// timeout. Raft could choose a target itself, but it only compares how much of the
+// log the peers have, and may choose a dead one.
 func (s *Store) transfer(ctx context.Context, targets []fleet.ControllerID) error {
 	var errs []error
 	for _, id := range targets {
@@ -192,7 +191,7 @@ func (s *Store) transfer(ctx context.Context, targets []fleet.ControllerID) erro
 		}
 		done := make(chan error, 1)
 		leave := s.reenter()
-		go func() { // raft cannot be told to give up
+		go func() { // raft cannot cancel an operation
 			defer leave()
 			done <- s.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id)).Error()
 		}()
@@ -213,8 +212,8 @@ func (s *Store) transfer(ctx context.Context, targets []fleet.ControllerID) erro
 	return fmt.Errorf("%w: %w", fleet.ErrConflict, errors.Join(errs...))
 }
 
-// handOver is Close's transfer. If it comes to nothing the others elect a
-// leader by themselves, a little later.
+// handOver hands leadership over for Close. If it fails the others elect a leader
+// by themselves, a little later.
 func (s *Store) handOver(ctx context.Context) {
 	if _, leads := s.leaderTerm(); !leads || ctx.Err() != nil {
 		return
@@ -226,6 +225,6 @@ func (s *Store) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if err := s.transfer(ctx, targets); err != nil {
-		s.log.Info("leadership was not handed over", "err", err)
+		s.log.Info("leadership not handed over", "err", err)
 	}
 }

@@ -9,8 +9,8 @@ import (
 
 var _ prometheus.Collector = (*collector)(nil)
 
-// Collectors returns this store's metrics. Raft's own go to a global sink, which
-// is left off.
+// Collectors returns this store's metrics. Raft's own metrics go to a global sink,
+// which is not used.
 func (s *Store) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{newCollector(s), s.fsm.took, s.disk.snapshots.taken}
 }

@@ -33,8 +33,8 @@ type oldServer struct {
 	Spec     fleet.Spec     `json:"spec"`
 }
 
-// importOld takes over the old file, if there is one and no raft state yet, and
-// renames it. A crash in between leaves both: then the file was taken over.
+// importOld imports the old file, if there is one and no raft state yet, and renames
+// it. After a crash in between both exist, and the file has been imported.
 func (d *Dir) importOld() error {
 	path := filepath.Join(d.path, oldStateFile)
 	data, err := os.ReadFile(path)
@@ -50,7 +50,7 @@ func (d *Dir) importOld() error {
 			return damaged(d.path, path, err)
 		}
 		if err := d.seed(st, st.Applied, 1, 1); err != nil {
-			return fmt.Errorf("take over %s: %w", path, err)
+			return fmt.Errorf("import %s: %w", path, err)
 		}
 	}
 	if err := errors.Join(os.Rename(path, path+".imported"), datadir.Sync(d.path)); err != nil {
@@ -71,8 +71,8 @@ func parseOld(data []byte) (*desired.State, error) {
 	}
 	st := &desired.State{
 		Format: desired.Format, Cluster: old.Cluster, Expect: 1,
-		// Orders of that version had no incarnation, and an epoch that grew with
-		// each start: any incarnation is above them.
+		// Orders of that version had no incarnation, and their epoch grew with each
+		// start. Any incarnation is higher.
 		Incarnation: 1,
 		Applied:     1, Index: 1, Written: 1,
 		DefaultServer: old.DefaultServer, LastRevision: old.LastRevision,

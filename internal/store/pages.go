@@ -9,8 +9,8 @@ import (
 	"os"
 )
 
-// What bbolt's file looks like (version 2 of its format, which has not changed
-// since 2013). All numbers are in the machine's order.
+// The layout of bbolt's file (version 2 of its format, which has not changed since
+// 2013). All numbers are in the machine's byte order.
 const (
 	boltMagic      = 0xED0CDAED
 	boltVersion    = 2
@@ -33,23 +33,22 @@ const (
 type pages struct {
 	data   []byte
 	size   int    // of a page
-	end    uint64 // pages in use, the high water mark
+	end    uint64 // number of pages in use, the high water mark
 	used   map[uint64]bool
 	number binary.ByteOrder
 }
 
-// checkPages walks all pages that the newest complete transaction uses, with
-// ordinary reads: bbolt's own check works on the mapped file in a goroutine of
-// its own, where a page past the file's end kills the process. A page that was
-// being written when the machine died belongs to no complete transaction, and
-// does not matter.
+// checkPages checks all pages that the newest complete transaction uses, with
+// ordinary reads. Bbolt's own check reads the mapped file in another goroutine,
+// where a page past the file's end kills the process. A page that was being written
+// when the machine died belongs to no complete transaction, and does not matter.
 func checkPages(path string) error {
-	data, err := os.ReadFile(path) // a log of state this small has some MiB
+	data, err := os.ReadFile(path) // the log is a few MiB
 	if err != nil {
 		return err
 	}
 	if len(data) == 0 {
-		return nil // made and not begun: bbolt begins it
+		return nil // created and still empty: bbolt initializes it
 	}
 	p := &pages{data: data, used: map[uint64]bool{0: true, 1: true}, number: binary.NativeEndian}
 	root, freelist, err := p.meta()
@@ -65,7 +64,7 @@ func checkPages(path string) error {
 	return p.free(freelist)
 }
 
-// meta reads the two meta pages and takes the newer one that is whole.
+// meta reads the two meta pages and uses the newer one that is intact.
 func (p *pages) meta() (root, freelist uint64, err error) {
 	if len(p.data) < smallestBolt {
 		return 0, 0, fmt.Errorf("it has only %d bytes", len(p.data))
@@ -89,7 +88,7 @@ func (p *pages) meta() (root, freelist uint64, err error) {
 		root, freelist, p.end = p.number.Uint64(m[16:]), p.number.Uint64(m[32:]), p.number.Uint64(m[40:])
 	}
 	read(0)
-	// The second page's place is told by the first one, if that is whole.
+	// The first page, if it is intact, says where the second one is.
 	if found {
 		read(p.size)
 	} else {
@@ -98,7 +97,7 @@ func (p *pages) meta() (root, freelist uint64, err error) {
 		}
 	}
 	if !found {
-		return 0, 0, errors.New("neither of its two meta pages is whole")
+		return 0, 0, errors.New("both of its meta pages are damaged")
 	}
 	if p.end > uint64(len(p.data)) { // each page has at least 512 bytes; the sum must not overflow
 		return 0, 0, fmt.Errorf("it has %d bytes, for %d pages", len(p.data), p.end)
@@ -106,7 +105,7 @@ func (p *pages) meta() (root, freelist uint64, err error) {
 	return root, freelist, nil
 }
 
-// page returns a page with its overflow, once.
+// page returns a page with its overflow. It returns each page once.
 func (p *pages) page(id uint64) ([]byte, error) {
 	if id < 2 || id >= p.end {
 		return nil, fmt.Errorf("page %d does not exist", id)
@@ -128,8 +127,8 @@ func (p *pages) page(id uint64) ([]byte, error) {
 	return data[:n*uint64(p.size)], nil
 }
 
-// tree checks the page and what is below it: its keys are in order, from
-// lowest, below ceiling (nil: no bound).
+// tree checks a page and the pages below it. Their keys must be in order, at least
+// lowest, and below ceiling unless that is nil.
 func (p *pages) tree(id uint64, lowest, ceiling []byte, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("page %d is too deep", id)
@@ -147,7 +146,7 @@ func (p *pages) tree(id uint64, lowest, ceiling []byte, depth int) error {
 func (p *pages) node(page, lowest, ceiling []byte, depth int) error {
 	flags, count := p.number.Uint16(page[8:]), int(p.number.Uint16(page[10:]))
 	if flags != flagBranch && flags != flagLeaf {
-		return fmt.Errorf("is no page of a tree (%#x)", flags)
+		return fmt.Errorf("is not a page of a tree (%#x)", flags)
 	}
 	if pageHeader+count*elementSize > len(page) || flags == flagBranch && count == 0 {
 		return fmt.Errorf("has %d elements", count)
@@ -197,13 +196,13 @@ func (p *pages) bucket(value []byte, depth int) error {
 	if root := p.number.Uint64(value); root != 0 {
 		return p.tree(root, nil, nil, depth+1)
 	}
-	if depth > maxDepth || len(value) < bucketHeader+pageHeader { // a small one is kept in place
+	if depth > maxDepth || len(value) < bucketHeader+pageHeader { // a small bucket is stored inline
 		return errors.New("has no page")
 	}
 	return p.node(value[bucketHeader:], nil, nil, depth+1)
 }
 
-// free checks the list of free pages: with those in use they are all.
+// free checks that each page is either in use or in the list of free pages.
 func (p *pages) free(id uint64) error {
 	if id == noFreelist {
 		return nil
@@ -213,10 +212,10 @@ func (p *pages) free(id uint64) error {
 		return fmt.Errorf("free list: %w", err)
 	}
 	if p.number.Uint16(page[8:]) != flagFreelist {
-		return fmt.Errorf("page %d is no free list", id)
+		return fmt.Errorf("page %d is not a free list", id)
 	}
 	list, count := page[pageHeader:], uint64(p.number.Uint16(page[10:]))
-	if count == manyFreePages { // then the number comes first
+	if count == manyFreePages { // the number is in the first element then
 		count, list = p.number.Uint64(list), list[8:]
 	}
 	if count > uint64(len(list)/8) {

@@ -14,7 +14,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// progress is how far the leader got with each of its peers.
+// progress records how much of the log each peer has stored, while this controller
+// leads.
 type progress struct {
 	mu    sync.Mutex
 	peers map[raft.ServerID]*peerProgress
@@ -23,15 +24,15 @@ type progress struct {
 type peerProgress struct {
 	term   uint64
 	since  time.Time // of the first request in the term
-	stored time.Time // when it last had all that was sent
+	stored time.Time // when it last had everything that was sent
 	index  uint64    // of the last entry that it has
-	cause  string    // why the last request failed; "" if it did not
+	cause  string    // why the last request failed, or ""
 	busy   bool      // a request is under way
-	asked  bool      // it was asked to take over leadership, and has stored nothing since
+	asked  bool      // it was asked to take over, and has stored nothing since
 }
 
-// of returns what is known of a peer in a term; what is noted of an earlier one
-// is lost. The lock is held.
+// of returns the record of a peer in a term. That of an earlier term is discarded.
+// The lock is held.
 func (p *progress) of(id raft.ServerID, term uint64, now time.Time) *peerProgress {
 	if p.peers == nil {
 		p.peers = make(map[raft.ServerID]*peerProgress)
@@ -47,7 +48,7 @@ func (p *progress) of(id raft.ServerID, term uint64, now time.Time) *peerProgres
 	return one
 }
 
-// begin notes that a request with part of the log is under way until end.
+// begin records that a request with a part of the log is under way until end.
 func (p *progress) begin(id raft.ServerID, term uint64, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,10 +61,10 @@ func (p *progress) end(id raft.ServerID, term uint64, now time.Time) {
 	p.of(id, term, now).busy = false
 }
 
-// ask notes that a peer is asked to take over leadership. Raft sends it the rest
-// of the log first. A second such order would wait until the request under way
-// has ended, which it may never do, and raft takes no entries meanwhile (1.8:
-// leadershipTransfer, triggerDeferErrorCh): ask refuses it.
+// ask records that a peer is asked to take over leadership. Raft sends it the rest of
+// the log first. ask refuses a second request before the peer has stored something:
+// it would wait for the one under way, which may never end, and raft takes no
+// entries meanwhile (raft 1.8: leadershipTransfer, triggerDeferErrorCh).
 func (p *progress) ask(id raft.ServerID, term uint64, now time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,7 +76,7 @@ func (p *progress) ask(id raft.ServerID, term uint64, now time.Time) error {
 	return nil
 }
 
-// note notes how an attempt to send a part of the log ended.
+// note records how an attempt to send a part of the log ended.
 func (p *progress) note(id raft.ServerID, req *raft.AppendEntriesRequest, success bool, err error, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,8 +92,8 @@ func (p *progress) note(id raft.ServerID, req *raft.AppendEntriesRequest, succes
 	}
 }
 
-// problem says what keeps a peer from storing the log of a term, whose last
-// entry is given; "" if nothing does. The peer last answered at a time.
+// problem says why a peer does not store the log of a term, or returns "" if it
+// does. last is the last entry of the log, and answered when the peer last answered.
 func (p *progress) problem(id raft.ServerID, term, last uint64, answered, now time.Time) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -122,8 +123,8 @@ func (p *progress) problem(id raft.ServerID, term, last uint64, answered, now ti
 	return text + one.because()
 }
 
-// failed says why a peer did not store what it was last sent in a term; "" if it
-// did.
+// failed says why a peer did not store what it was last sent in a term, or returns ""
+// if it did.
 func (p *progress) failed(id raft.ServerID, term uint64) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,8 +141,8 @@ func (p *peerProgress) because() string {
 	return ": " + p.cause
 }
 
-// PeerProblem says what keeps another controller from storing what this one,
-// the leader, sends to it; "" if nothing does, or if this one does not lead.
+// PeerProblem says why another controller does not store what this one sends to it
+// as the leader. It returns "" if the other one does, or if this one does not lead.
 func (s *Store) PeerProblem(id fleet.ControllerID) string {
 	term, leads := s.leaderTerm()
 	if !leads || id == s.ID() {
@@ -154,8 +155,8 @@ func (s *Store) peerProblem(id raft.ServerID, term uint64) string {
 	return s.net.progress.problem(id, term, s.raft.LastIndex(), s.net.acks.at(id), time.Now())
 }
 
-// peersProblem says why other voters do not store what this controller sends to
-// them as the leader of a term, or did not at the term's end; "" if they do.
+// peersProblem says why other voters do not store what this controller sends to them
+// as the leader of a term, or did not when the term ended. It returns "" if they do.
 func (s *Store) peersProblem(term uint64) string {
 	var all []string
 	for _, m := range s.raft.GetConfiguration().Configuration().Servers {
@@ -169,8 +170,8 @@ func (s *Store) peersProblem(term uint64) string {
 	return strings.Join(all, "; ")
 }
 
-// replicates reports whether this controller leads in a term and sends its log
-// to another one.
+// replicates reports whether this controller leads in a term and sends its log to
+// another one.
 func (s *Store) replicates(id raft.ServerID, term uint64) bool {
 	if now, leads := s.leaderTerm(); !leads || now != term {
 		return false

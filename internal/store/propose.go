@@ -15,28 +15,28 @@ import (
 )
 
 const (
-	// maxEntry bounds one entry: followers store it in one transaction, between
-	// two heartbeats if possible.
+	// maxEntry bounds one entry. Followers store it in one transaction, which
+	// should fit between two heartbeats.
 	maxEntry = 8 << 20
-	// enqueueTimeout bounds how long an entry waits for raft's main loop, which
-	// waits for the disk.
+	// enqueueTimeout bounds how long an entry waits for raft's main loop, which may
+	// be waiting for the disk.
 	enqueueTimeout = 3 * time.Second
 	// DefaultWriteTimeout is how long a write waits for a majority.
 	DefaultWriteTimeout = 10 * time.Second
-	// maxPending and maxPendingBytes bound the entries that no majority has yet,
-	// also those for which nobody waits any more: raft keeps them in memory.
+	// maxPending and maxPendingBytes bound the entries that no majority has stored
+	// yet. Raft keeps them in memory, even those for which nobody waits any more.
 	maxPending      = 256
 	maxPendingBytes = 64 << 20
 )
 
-// Propose writes a command and returns what became of it once a majority has it
+// Propose writes a command. It returns the outcome once a majority has the command
 // on disk and it is applied here. The error wraps
 //   - fleet.ErrNotLeader: nothing was written, and will not be;
-//   - fleet.ErrOutcomeUnknown: it was perhaps written, or will be;
-//   - fleet.ErrOverloaded: too many writes wait for a majority already, and
-//     nothing was written;
+//   - fleet.ErrOutcomeUnknown: it may have been written, or may be later;
+//   - fleet.ErrOverloaded: too many writes wait for a majority, and nothing was
+//     written;
 //   - fleet.ErrUnsupported: a living controller would not understand it;
-//   - what the result's Err says: the command was refused.
+//   - the result's Err: the command was refused.
 //
 // Leadership is confirmed first, by a linearizable read: a leader that has lost
 // its majority says ErrNotLeader rather than ErrOutcomeUnknown. A command that
@@ -55,14 +55,15 @@ func (s *Store) Propose(ctx context.Context, c desired.Command) (desired.Result,
 	return s.commit(ctx, c)
 }
 
-// SetKnownNodes remembers the nodes that may be running replicas: a new leader
-// waits for them before it believes their replicas to be gone.
+// SetKnownNodes remembers the nodes that may be running replicas. A new leader
+// waits for their reports before it considers their replicas gone.
 func (s *Store) SetKnownNodes(ctx context.Context, nodes []fleet.NodeID) error {
 	_, err := s.Propose(ctx, desired.SetKnown{Nodes: slices.Sorted(slices.Values(nodes))})
 	return err
 }
 
-// understood refuses what the oldest living controller would stop at.
+// understood returns an error if the oldest living controller does not know the
+// command, and would stop.
 func (s *Store) understood(c desired.Command) error {
 	have := desired.Format
 	if s.cfg.Formats != nil {
@@ -103,8 +104,8 @@ func (s *Store) commit(ctx context.Context, c desired.Command) (desired.Result, 
 	term, _ := s.leaderTerm()
 	var response any // read after done
 	done := make(chan error, 1)
-	// Raft cannot be told to give up, so someone must wait as long as it takes:
-	// until the entry is applied or leadership is lost. Close waits for it.
+	// Raft cannot cancel an operation, so a goroutine waits until the entry is
+	// applied or leadership is lost. Close waits for the goroutine.
 	go func() {
 		defer leave()
 		defer release()
@@ -117,15 +118,15 @@ func (s *Store) commit(ctx context.Context, c desired.Command) (desired.Result, 
 		return desired.Result{}, err
 	}
 	if err, ok := response.(error); ok {
-		// It is in the log and this controller cannot apply it.
+		// The entry is in the log, and this controller cannot apply it.
 		return desired.Result{}, fmt.Errorf("%w: %w", fleet.ErrOutcomeUnknown, err)
 	}
 	res := response.(desired.Result)
 	return res, res.Err
 }
 
-// await waits for the end of something that raft does in a term, but not for
-// ever. Its error says whether anything may have been written, and why.
+// await waits, within WriteTimeout, until an operation of raft in a term has
+// ended. Its error says whether anything may have been written, and why.
 func (s *Store) await(ctx context.Context, term uint64, done <-chan error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.WriteTimeout, fmt.Errorf("it takes more than %s", s.cfg.WriteTimeout))
 	defer cancel()
@@ -141,7 +142,7 @@ func (s *Store) await(ctx context.Context, term uint64, done <-chan error) error
 			}
 			return s.explained(writeError(err))
 		case <-hung:
-			hung = nil // said once
+			hung = nil // handled once
 			if _, leads := s.leaderTerm(); !leads {
 				return s.explained(fmt.Errorf("%w: leadership was given up", fleet.ErrOutcomeUnknown))
 			}
@@ -152,9 +153,9 @@ func (s *Store) await(ctx context.Context, term uint64, done <-chan error) error
 	}
 }
 
-// explained adds what is wrong here to the error of a write. On a full disk the
-// first write fails for want of space, and those after it for what follows from
-// that, as that nobody leads.
+// explained adds the problem of this controller's disk to the error of a write. On
+// a full disk the first write fails for lack of space, and later ones because of
+// the consequences, such as a missing leader.
 func (s *Store) explained(err error) error {
 	if p := s.disk.watch.problem(); p != "" {
 		return fmt.Errorf("%w; %s", err, p)
@@ -162,8 +163,8 @@ func (s *Store) explained(err error) error {
 	return err
 }
 
-// hindered adds to the error of a write in a term what keeps others from storing
-// it, or did when leadership was lost.
+// hindered adds to the error of a write in a term why other controllers do not
+// store it, or did not when leadership was lost.
 func (s *Store) hindered(err error, term uint64) error {
 	if p := s.peersProblem(term); p != "" {
 		return fmt.Errorf("%w; %s", err, p)
@@ -171,8 +172,9 @@ func (s *Store) hindered(err error, term uint64) error {
 	return err
 }
 
-// notLeader is the error of what only a leader can do. One that is elected and
-// whose tenure cannot begin, since no majority stores an entry, says why.
+// notLeader returns the error of operations that only a leader can do. If this
+// controller is elected and its tenure cannot begin, since no majority stores an
+// entry, the error says why.
 func (s *Store) notLeader() error {
 	err := error(fleet.ErrNotLeader)
 	if term, leads := s.leaderTerm(); leads {
@@ -181,7 +183,7 @@ func (s *Store) notLeader() error {
 	return s.explained(err)
 }
 
-// pending counts the entries on their way to a majority.
+// pending counts the entries that no majority has stored yet.
 type pending struct {
 	mu    sync.Mutex
 	n     int
@@ -194,7 +196,7 @@ func (p *pending) count() int {
 	return p.n
 }
 
-// add makes room for one more. Its error wraps fleet.ErrOverloaded.
+// add counts one more entry. The error wraps fleet.ErrOverloaded.
 func (p *pending) add(bytes int) (release func(), err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -212,17 +214,17 @@ func (p *pending) add(bytes int) (release func(), err error) {
 	}, nil
 }
 
-// writeError tells from raft's error whether anything may have been written.
+// writeError returns raft's error with whether anything may have been written.
 func writeError(err error) error {
 	switch {
-	case errors.Is(err, raft.ErrNotLeader), // refused by the main loop before it was given an index
+	case errors.Is(err, raft.ErrNotLeader), // the main loop refused it before it had an index
 		errors.Is(err, raft.ErrLeadershipTransferInProgress), // the same
-		errors.Is(err, raft.ErrEnqueueTimeout):               // the main loop never took it: the channel to it holds nothing
+		errors.Is(err, raft.ErrEnqueueTimeout):               // the main loop never took it: the channel has no buffer
 		return fmt.Errorf("%w: %w", fleet.ErrNotLeader, err)
 	default:
-		// ErrLeadershipLost: it has an index, perhaps on a majority; the next
-		// leader keeps or drops it. ErrRaftShutdown: also said of entries that
-		// were committed. Anything else comes from the disk, which may have it.
+		// ErrLeadershipLost: the entry has an index, and a majority may have it. The
+		// next leader keeps or drops it. ErrRaftShutdown: committed entries get it
+		// too. Any other error comes from the disk, which may have the entry.
 		return fmt.Errorf("%w: %w", fleet.ErrOutcomeUnknown, err)
 	}
 }

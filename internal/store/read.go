@@ -12,22 +12,24 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Read returns desired state with every write in it that was acknowledged
-// before Read was called. Only the leader can; else the error wraps
-// fleet.ErrNotLeader.
+// Read returns desired state with every write that was acknowledged before Read
+// was called. On any controller but the leader the error wraps fleet.ErrNotLeader.
 //
-// It is the read index of raft's thesis: an entry of this term must be
-// committed (the tenure's first is applied here, so the commit index covers all
-// that earlier leaders acknowledged); take the commit index; have a majority
-// say that they still follow; wait until that index is applied.
+// It is the read index of raft's thesis, in four steps:
+//  1. An entry of this term must be committed. The tenure's first entry is applied
+//     here, so the commit index covers all that earlier leaders acknowledged.
+//  2. Take the commit index.
+//  3. Have a majority confirm that they still follow.
+//  4. Wait until that index is applied.
 //
-// Raft's VerifyLeader alone is not enough for the third step. It counts the
-// word of non-voters, and of answers to requests sent before the index was
-// taken: on a slow network those can be older than the next leader's first
-// write. It is used to make heartbeats go out at once; whose answer counts is
-// decided by acks. Raft's AppliedIndex is not used either: it is set before the
-// entry is applied. The state's Applied is moved by commands and members'
-// changes, and no other kind of entry follows a tenure's first.
+// Raft's VerifyLeader alone is not enough for the third step. It counts
+// non-voters, and answers to requests that were sent before the index was taken:
+// on a slow network those can be older than the next leader's first write. It only
+// makes raft send heartbeats at once, and acks decides whose answer counts.
+//
+// Raft's AppliedIndex is not used either: it is set before the entry is applied.
+// Commands and changes of the members advance the state's Applied, and no other
+// kind of entry follows a tenure's first.
 func (s *Store) Read(ctx context.Context) (*desired.State, error) {
 	term, ok := s.tenure()
 	if !ok {
@@ -42,7 +44,7 @@ func (s *Store) Read(ctx context.Context) (*desired.State, error) {
 	asked := time.Now()
 	select {
 	case s.verify <- struct{}{}:
-	default: // it has not begun yet
+	default: // one that has not begun yet will do
 	}
 	for {
 		moved := s.pulse.wait()
@@ -64,9 +66,9 @@ func (s *Store) Read(ctx context.Context) (*desired.State, error) {
 	}
 }
 
-// confirmed tells whether a majority of the voters answered, in this term, a
-// request that was sent after the given time. Then no later leader was elected
-// before it.
+// confirmed reports whether a majority of the voters has answered, in this term, a
+// request that was sent after the given time. If so, no later leader was elected
+// before that time.
 func (s *Store) confirmed(term uint64, after time.Time) bool {
 	voters, yes := 0, 0
 	for _, m := range s.raft.GetConfiguration().Configuration().Servers {
@@ -83,15 +85,14 @@ func (s *Store) confirmed(term uint64, after time.Time) bool {
 
 // leaderTerm returns the term in which this controller leads.
 func (s *Store) leaderTerm() (term uint64, ok bool) {
-	// A term that is the same before and after belongs to the role between.
+	// If the term is the same before and after, the role belongs to it.
 	before := s.raft.CurrentTerm()
 	leads := s.raft.State() == raft.Leader && before > s.net.gaveUp.Load()
 	return before, leads && s.raft.CurrentTerm() == before
 }
 
-// verifyLeader makes heartbeats go out when a read asks for it. It has a
-// goroutine of its own because raft's main loop, when it waits for the disk,
-// holds up whoever calls VerifyLeader.
+// verifyLeader makes raft send heartbeats when a read asks for it. It has its own
+// goroutine because VerifyLeader blocks while raft's main loop waits for the disk.
 func (s *Store) verifyLeader() {
 	for {
 		select {
@@ -115,8 +116,8 @@ func (s *Store) tenure() (term uint64, ok bool) {
 	return term, ok && lead.Controller == s.ID() && uint64(lead.Term) == term
 }
 
-// acks remembers, for each peer, when the last request was sent that it
-// answered with success.
+// acks remembers when the last request was sent that each peer answered with
+// success.
 type acks struct {
 	mu   sync.Mutex
 	last map[raft.ServerID]ack

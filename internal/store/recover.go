@@ -11,23 +11,23 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Recovery is what Recover did.
+// Recovery is the result of Recover.
 type Recovery struct {
 	Controller  fleet.ControllerID // the only voter now
 	Cluster     fleet.ClusterID
 	Incarnation fleet.Incarnation
 	Index       uint64 // of the last entry kept
 	Servers     int
-	Dropped     []fleet.ControllerID // who was a member before
+	Dropped     []fleet.ControllerID // the other members before
 }
 
-// Recover makes this controller the only voter, after the majority is lost for
-// good. What it has is kept, also entries of which nobody knows any more
-// whether they were accepted; what only the lost ones had is lost. The
-// incarnation is raised, so that workers do not obey a lost controller that
-// comes back after all, and raft's term, so that what its controllers write is
-// not taken for what is written here. Those must not be started with their old
-// directories.
+// Recover makes this controller the only voter, after the majority is lost for good.
+// It keeps all entries that this controller has, even if nobody knows whether they
+// were accepted. Entries that only the lost controllers had are lost.
+//
+// Recover raises the incarnation, so that workers do not obey a lost controller that
+// returns. It raises raft's term, so that the entries of such controllers are not
+// taken for new ones. They must not be started with their old directories.
 func Recover(path string) (*Recovery, error) {
 	d, err := Prepare(path)
 	if err != nil {
@@ -62,7 +62,7 @@ func (d *Dir) rewrite(disk *disk) (*Recovery, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the term: %w", err)
 	}
-	// The term first: a raised term without a recovery is nearly nothing.
+	// Write the term first: a raised term without a recovery does little harm.
 	if err := disk.SetUint64(keyTerm, raisedTerm(term, time.Now())); err != nil {
 		return nil, fmt.Errorf("write the term: %w", err)
 	}
@@ -82,8 +82,8 @@ func (d *Dir) rewrite(disk *disk) (*Recovery, error) {
 
 func (d *Dir) replayer() *fsm { return newFSM(d.Cluster, func(error) {}, func() {}) }
 
-// recoverer replays the log as fsm does, and raises the incarnation in the
-// snapshot of it all.
+// recoverer replays the log as fsm does, and raises the incarnation in the final
+// snapshot.
 type recoverer struct {
 	*fsm
 	kept *desired.State

@@ -11,11 +11,11 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Restore puts a backup into a directory that has no state: the controller that
-// is started with it is a raft of one, which others may join. Its incarnation
-// is above any that a worker may have seen, so that workers which served the
-// lost cluster obey the new leader, whatever its term is. Raft's term is above
-// any that the lost cluster may reach, should controllers of it come back.
+// Restore writes a backup to a directory that has no state. The controller that is
+// started with it is a cluster of one, which others may join. Its incarnation is
+// higher than any that a worker has seen, so that workers of the lost cluster obey
+// the new leader whatever its term is. Raft's term is higher than any that the lost
+// cluster may reach if controllers of it return.
 func Restore(path string, b *Backup) error {
 	d, err := Prepare(path)
 	if err != nil {
@@ -34,22 +34,23 @@ func (d *Dir) restore(b *Backup) error {
 	return d.seed(&st, max(b.Index, st.Applied, 1), at, raisedTerm(at, time.Now()))
 }
 
-// raised returns the incarnation that follows: seconds since 1970, so that it
-// also tops one that the backup does not know of, made after it was taken.
+// raised returns the next incarnation. It is in seconds since 1970, so that it is
+// also higher than one that was made after the backup was taken.
 func raised(old fleet.Incarnation, now time.Time) fleet.Incarnation {
 	return max(old+1, fleet.Incarnation(now.Unix()))
 }
 
-// raisedTerm returns the term that raft goes on with: seconds since 1970. Those
-// who were left behind elect leaders of their own, in terms that follow the old
-// one. In the same term as the leader that was put in their place, raft would
-// take their entries for its entries. They do not hold an election every second.
+// raisedTerm returns the term with which raft continues, in seconds since 1970.
+// Controllers that were left behind may elect their own leaders, in the terms after
+// the old one. If one had the term of the new leader, raft would take its entries
+// for those of the new leader. They do not hold an election every second.
 func raisedTerm(old uint64, now time.Time) uint64 {
 	return max(old+1, uint64(now.Unix()))
 }
 
-// seed makes the state, as of an entry of the log and its term, this directory's
-// raft state, with this controller the only voter. Raft goes on after term now.
+// seed makes a state the raft state of this directory, with this controller as the
+// only voter. The state is as of an entry of the log and that entry's term at. Raft
+// continues after term now.
 func (d *Dir) seed(st *desired.State, index, at, now uint64) error {
 	disk, err := openDisk(d.path, quiet(), unwatched(), nil)
 	if err != nil {
@@ -66,12 +67,12 @@ func (d *Dir) seed(st *desired.State, index, at, now uint64) error {
 }
 
 func (d *disk) seed(st *desired.State, index, at, now uint64, self fleet.ControllerID) error {
-	// The term first: a term without a snapshot is nearly nothing, a snapshot
-	// without its term would let new entries have lower terms than old ones.
+	// Write the term first: a term without a snapshot does little harm. With a
+	// snapshot and no term, new entries could have lower terms than old ones.
 	if err := d.SetUint64(keyTerm, now); err != nil {
 		return fmt.Errorf("write the term: %w", err)
 	}
-	_, addresses := raft.NewInmemTransport(raft.ServerAddress(self)) // only says how addresses are written
+	_, addresses := raft.NewInmemTransport(raft.ServerAddress(self)) // only encodes addresses
 	sink, err := d.snapshots.Create(1, index, at, voting(self), 1, addresses)
 	if err != nil {
 		return fmt.Errorf("write snapshot: %w", err)

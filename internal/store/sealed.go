@@ -11,9 +11,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 )
 
-// sealed is a log whose entries and values each carry a checksum: neither raft
-// nor bbolt keeps one, so a flipped bit would go unnoticed until controllers
-// differ. A seal is one byte that tells how it is made, and CRC-32C.
+// sealed is a log with a checksum in each entry and value. Neither raft nor bbolt has
+// one, so a flipped bit would stay unnoticed until controllers differ. A seal is one
+// byte for its kind, and a CRC-32C.
 type sealed struct{ under logStore }
 
 const (
@@ -64,7 +64,7 @@ func (s sealed) GetLog(index uint64, l *raft.Log) error {
 
 func (s sealed) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
-// StoreLogs seals copies: raft shares the entries with its other goroutines.
+// StoreLogs seals copies, because raft shares the entries with other goroutines.
 func (s sealed) StoreLogs(logs []*raft.Log) error {
 	copies := make([]*raft.Log, len(logs))
 	for i, l := range logs {
@@ -79,7 +79,7 @@ func (s sealed) Set(key, value []byte) error {
 	return s.under.Set(key, append(seal(key, value), value...))
 }
 
-// Get passes the error of an unknown key on as it is: raft knows it by its text.
+// Get returns the error of an unknown key unchanged, because raft compares its text.
 func (s sealed) Get(key []byte) ([]byte, error) {
 	data, err := s.under.Get(key)
 	if err != nil {

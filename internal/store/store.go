@@ -1,19 +1,21 @@
-// Package store keeps desired state in raft: the commands of package desired
-// go into a replicated log, and each controller applies them to a state of its
-// own. It is the only importer of hashicorp/raft, raft-boltdb and bbolt.
+// Package store keeps desired state in raft. The commands of package desired are
+// written to a replicated log, and each controller applies them to its own state.
+// It is the only importer of hashicorp/raft, raft-boltdb and bbolt.
 //
-// It promises that a write was fsynced by a majority of the voters before
-// Propose returned; that Read sees every write acknowledged before it was
-// called; that a write of which it says "not the leader" did not happen; that
-// two tenures of Lead never overlap on one controller; and that only one
-// process at a time uses a directory. What cannot be kept (a damaged log, a
-// command of a later version) stops the store with an error that names the file
-// or entry and the way out: it never goes on with a state that differs from the
-// others'.
+// It promises:
+//   - a majority of the voters has fsynced a write before Propose returns;
+//   - Read sees every write that was acknowledged before it was called;
+//   - a write that fails with fleet.ErrNotLeader did not happen;
+//   - two tenures of Lead never overlap on one controller;
+//   - only one process at a time uses a directory.
 //
-// Who should be a member is left to package membership, what runs to package
-// observe. Prepare takes the directory, Open starts raft's goroutines and one of
-// its own; Close ends them all. All other methods may be called at any time.
+// A damaged log, or a command of a later version, stops the store with an error
+// that names the file or entry and what to do. The store never continues with a
+// state that differs from that of the others.
+//
+// Package membership decides who is a member, and package observe knows what runs.
+// Prepare takes the directory. Open starts raft's goroutines and three of its own,
+// and Close ends them all. All other methods may be called at any time.
 package store
 
 import (
@@ -39,41 +41,40 @@ type Config struct {
 	Name     fleet.NodeID // this controller's name, recorded with its tenures
 	Log      *slog.Logger
 	Listener net.Listener // raft's; the store closes it
-	// Resolve finds a controller's raft address. It is asked at every dial, so
-	// a controller may come back elsewhere.
+	// Resolve finds a controller's raft address. It is called for every dial, so a
+	// controller may return under another address.
 	Resolve func(fleet.ControllerID) (addr string, ok bool)
 	Expect  int // recorded when this controller founds the cluster; at least 1
 	// Formats returns the lowest format that all living controllers
 	// understand. Nil: they all understand desired.Format.
 	Formats func() int
-	// Applied is told what became of each command, here as on every controller,
-	// in order, also when whoever proposed it does not wait any more; after a
-	// start that of old ones, too. It must not block. Nil: nobody.
+	// Applied is called with the outcome of each command, in order, on every
+	// controller, even if its proposer no longer waits. After a start it is called
+	// for old commands too. It must not block. It may be nil.
 	Applied  func(desired.Result)
 	Timeouts Timeouts
 	// DiskTimeout is how long a write to raft's log may take before the disk
-	// counts as hung: then a leader gives leadership up. 0: DefaultDiskTimeout.
+	// counts as hung. A leader then gives up leadership. 0: DefaultDiskTimeout.
 	DiskTimeout time.Duration
 	// WriteTimeout is how long Propose waits for a majority.
 	// 0: DefaultWriteTimeout.
 	WriteTimeout time.Duration
 
-	// For tests: how connections are made, and what stands between raft and
-	// its log.
+	// For tests: dial makes connections, and wrap replaces raft's log.
 	dial func(ctx context.Context, addr string) (net.Conn, error)
 	wrap func(logStore) logStore
 }
 
 // Timeouts are raft's. A zero field means its default.
 type Timeouts struct {
-	Heartbeat time.Duration // without a leader's word, after which a follower stands for election
+	Heartbeat time.Duration // silence of the leader after which a follower stands for election
 	Election  time.Duration // of a round of votes
-	Lease     time.Duration // without a majority's word, after which a leader steps down
-	Commit    time.Duration // after which followers learn of a commit that nothing follows
+	Lease     time.Duration // silence of the majority after which a leader steps down
+	Commit    time.Duration // until followers learn of a commit when no entry follows
 }
 
-// With these a follower stands 0.4-0.8 s after its leader's death, and an
-// election that nobody disturbs takes milliseconds: a second attempt still ends
+// With these timeouts a follower stands for election 0.4-0.8 s after its leader's
+// death. An undisturbed election takes milliseconds, so even a second attempt ends
 // within 2 s.
 var defaultTimeouts = Timeouts{
 	Heartbeat: 400 * time.Millisecond,
@@ -98,14 +99,14 @@ type Store struct {
 	raft  *raft.Raft
 	fsm   *fsm
 	board notice.Board // for subscribers: state or leader changed
-	pulse pulse        // for waiters inside: anything moved
+	pulse pulse        // for waiters in this package: anything changed
 
-	roles    chan bool             // from raft: leadership came or went
+	roles    chan bool             // from raft: leadership was won or lost
 	observed chan raft.Observation // from raft: another leader, another role
-	stop     chan struct{}         // ends watch
+	stop     chan struct{}         // closed to end the goroutines
 	verify   chan struct{}         // one value: have the followers confirm leadership
 	watched  sync.WaitGroup
-	probes   sync.WaitGroup // writes that try the disk
+	probes   sync.WaitGroup // writes that test the disk
 	pending  pending
 
 	beginnings beginnings
@@ -114,8 +115,8 @@ type Store struct {
 	flight
 }
 
-// Open starts raft with what the prepared directory has. It takes over the
-// directory and the listener, also when it fails.
+// Open starts raft in the prepared directory. It owns the directory and the
+// listener from then on, even if it fails.
 func Open(cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, dir: cfg.Dir, log: cfg.Log.With("component", "store"),
@@ -166,7 +167,7 @@ func (s *Store) open() error {
 	return nil
 }
 
-// raftConfig is raft's configuration, without channels.
+// raftConfig returns raft's configuration, without channels.
 func raftConfig(id fleet.ControllerID, t Timeouts, log *hclogger) *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(id)
@@ -182,23 +183,23 @@ func raftConfig(id fleet.ControllerID, t Timeouts, log *hclogger) *raft.Config {
 	c.ElectionTimeout = pick(t.Election, defaultTimeouts.Election)
 	c.LeaderLeaseTimeout = pick(t.Lease, defaultTimeouts.Lease)
 	c.CommitTimeout = pick(t.Commit, defaultTimeouts.Commit)
-	// A removed controller stays up as a follower that nobody talks to: it is
-	// the operator who stops it, and its local view still serves calls.
+	// A removed controller keeps running as a follower without a leader. Its local
+	// view still serves calls until the operator stops it.
 	c.ShutdownOnRemove = false
-	// State is small (a few KiB a server) and entries may be as large as all of
-	// it (a whole fleet file), so a snapshot every few hundred entries costs
-	// little and keeps a restart and the check of the log short.
+	// The state is small, a few KiB per server, and one entry may be as large as
+	// the state (a whole fleet file). A snapshot every few hundred entries costs
+	// little, and keeps the replay and the check of the log at a start short.
 	c.SnapshotThreshold = 512
 	c.SnapshotInterval = 30 * time.Second
-	// What stays in the log after a snapshot: a controller that was away for
-	// fewer entries catches up without a snapshot.
+	// Entries that stay in the log after a snapshot. A controller that missed fewer
+	// catches up without a snapshot.
 	c.TrailingLogs = 512
 	return c
 }
 
-// watch says "look again" when raft's leader or role changes, and writes the
-// cluster's id down once it is known. It must not dawdle: raft's main loop
-// waits for it when the channel of roles is full.
+// watch notifies waiters and subscribers when raft's leader or role changes, and
+// writes the cluster's id to the directory once it is known. It must be fast: raft's
+// main loop waits for it when the channel of roles is full.
 func (s *Store) watch() {
 	var leader fleet.ControllerID
 	for {
@@ -208,7 +209,7 @@ func (s *Store) watch() {
 		case <-s.fsm.founded:
 			if err := s.dir.setCluster(s.State().Cluster); err != nil {
 				// Raft has the cluster's id too; the next start writes it again.
-				s.log.Warn("cannot write the cluster's id down", "err", err)
+				s.log.Warn("cluster id not written", "err", err)
 			}
 		case <-s.stop:
 			return
@@ -221,7 +222,7 @@ func (s *Store) watch() {
 	}
 }
 
-// moved tells everyone that state or leader may have changed.
+// moved notifies waiters and subscribers that state or leader may have changed.
 func (s *Store) moved() {
 	s.pulse.post()
 	s.board.Post()
@@ -230,8 +231,8 @@ func (s *Store) moved() {
 // ID returns this controller's id.
 func (s *Store) ID() fleet.ControllerID { return s.dir.ID() }
 
-// Cluster returns the id of the cluster that this controller belongs to, "" for
-// none yet.
+// Cluster returns the id of the cluster that this controller belongs to, or "" if
+// it belongs to no cluster yet.
 func (s *Store) Cluster() fleet.ClusterID {
 	if c := s.State().Cluster; c != "" {
 		return c
@@ -239,8 +240,8 @@ func (s *Store) Cluster() fleet.ClusterID {
 	return s.dir.Cluster()
 }
 
-// Stateless tells that there is no raft state at all: this controller may found
-// a cluster or be joined to one.
+// Stateless reports whether there is no raft state at all. Such a controller may
+// found a cluster or join one.
 func (s *Store) Stateless() bool {
 	return s.raft.LastIndex() == 0 && s.raft.CurrentTerm() == 0
 }
@@ -260,21 +261,21 @@ func (s *Store) Bootstrap(voters []fleet.ControllerID) error {
 	return nil
 }
 
-// State returns desired state as this controller knows it: what a majority
-// accepted, perhaps not the latest of it. It is never nil.
+// State returns desired state as this controller knows it. A majority has accepted
+// all of it, but the latest writes may be missing. It is never nil.
 func (s *Store) State() *desired.State { return s.fsm.State() }
 
-// Servers returns what is desired, by name, as this controller knows it. The
+// Servers returns the desired servers, by name, as this controller knows them. The
 // specs are shared: do not edit them.
 func (s *Store) Servers() []fleet.Server { return s.State().List() }
 
 // KnownNodes returns the nodes that may be running replicas, as last set.
 func (s *Store) KnownNodes() []fleet.NodeID { return s.State().Known }
 
-// Nodes returns what operators want of nodes. The map is shared: do not edit it.
+// Nodes returns what operators intend for nodes. The map is shared: do not edit it.
 func (s *Store) Nodes() map[fleet.NodeID]fleet.NodeIntent { return s.State().Nodes }
 
-// Subscribe tells when the state or the leader may have changed.
+// Subscribe reports when the state or the leader may have changed.
 func (s *Store) Subscribe() (look <-chan struct{}, cancel func()) { return s.board.Subscribe() }
 
 // Close hands leadership over if it can within a second, and shuts raft down.
@@ -284,11 +285,11 @@ func (s *Store) Close(ctx context.Context) error {
 		return nil // closed before
 	}
 	s.handOver(ctx)
-	// Raft forgets the operations it holds when it shuts down, and whoever
-	// waits for one would wait for ever. Without leadership, or in a cluster of
-	// one, they end by themselves, and soon.
+	// When raft shuts down it drops its pending operations, and whoever waits for
+	// one would wait forever. Without leadership, or in a cluster of one, they end
+	// soon by themselves.
 	s.drain(time.Second)
-	s.net.shut() // peers' calls end too: raft does not wait for them
+	s.net.shut() // ends the requests of peers too: raft does not wait for them
 	err := s.shutdown()
 	s.pulse.post()
 	return errors.Join(err, s.dir.Close())
@@ -297,8 +298,8 @@ func (s *Store) Close(ctx context.Context) error {
 // hungGrace is how long a store that closes waits for a disk that hangs.
 const hungGrace = time.Second
 
-// shutdown ends raft and closes its files. A disk that hangs holds raft's main
-// loop and the files: then it leaves them as they are, for the process to end.
+// shutdown ends raft and closes its files. A hung disk blocks raft's main loop and
+// the files. They are left open then, until the process ends.
 func (s *Store) shutdown() error {
 	stopped := make(chan error, 1)
 	go func() {

@@ -11,8 +11,8 @@ import (
 
 var errClosed = errors.New("store is closed")
 
-// pulse wakes everyone who waits for anything to move: take the channel, look,
-// and if what you wait for is not there, wait for the channel to close.
+// pulse wakes everyone who waits for a change. Get the channel, check the condition,
+// and if it does not hold wait for the channel to close.
 type pulse struct {
 	mu   sync.Mutex
 	next chan struct{}
@@ -36,7 +36,7 @@ func (p *pulse) post() {
 	}
 }
 
-// failure is why the store cannot go on. It happens once.
+// failure is why the store cannot continue. It is set once.
 type failure struct {
 	once   sync.Once
 	err    error // set before broken is closed
@@ -60,14 +60,14 @@ type flight struct {
 	closing bool
 	n       int
 	shut    chan struct{} // closed when Close began
-	idle    chan struct{} // one value: look whether anything is in flight
+	idle    chan struct{} // one value: check again whether anything is in flight
 }
 
 func (f *flight) init() {
 	f.shut, f.idle = make(chan struct{}), make(chan struct{}, 1)
 }
 
-// enter begins an operation. Once Close has begun nothing new is written.
+// enter begins an operation. It fails once Close has begun.
 func (f *flight) enter() (leave func(), err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -77,14 +77,14 @@ func (f *flight) enter() (leave func(), err error) {
 	return f.add(), nil
 }
 
-// reenter is enter for what Close itself does.
+// reenter is enter for operations of Close itself.
 func (f *flight) reenter() (leave func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.add()
 }
 
-// add counts one more. Callers hold mu.
+// add counts one more operation. Callers hold mu.
 func (f *flight) add() (leave func()) {
 	f.n++
 	return func() {
@@ -92,7 +92,7 @@ func (f *flight) add() (leave func()) {
 		defer f.mu.Unlock()
 		if f.n--; f.n == 0 {
 			select {
-			case f.idle <- struct{}{}: // to drain, if it waits
+			case f.idle <- struct{}{}: // for drain, if it waits
 			default:
 			}
 		}
@@ -110,7 +110,7 @@ func (f *flight) beginClosing() bool {
 	return true
 }
 
-// drain waits, within bounds, until nothing is in flight.
+// drain waits until nothing is in flight, within a time limit.
 func (f *flight) drain(atMost time.Duration) {
 	timeout := time.NewTimer(atMost)
 	defer timeout.Stop()

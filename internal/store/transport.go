@@ -14,7 +14,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// transport is raft's network transport, which knows peers by id.
+// transport is raft's network transport. It addresses peers by id.
 type transport struct {
 	*raft.NetworkTransport
 	layer    *layer
@@ -50,11 +50,11 @@ func newTransport(dir *Dir, cfg Config, f *fsm, log *hclogger, watch *diskWatch,
 			Stream:                l,
 			MaxPool:               3,
 			Timeout:               dialTimeout,
-			// No pipeline: when a follower refuses one entry of it while the
-			// next is on its way, its sender waits for its reader and the
-			// reader is gone (raft 1.8: netPipeline.AppendEntries,
-			// pipelineDecode). Nothing is replicated to that follower any more,
-			// and Shutdown waits for ever: seen on a network that lost 30 %.
+			// No pipeline: if a follower refuses one entry while the next is on
+			// its way, the sender waits for the reader, which has ended (raft 1.8:
+			// netPipeline.AppendEntries, pipelineDecode). Nothing more is
+			// replicated to that follower, and Shutdown waits forever. This was
+			// seen on a network that lost 30 %.
 			MaxRPCsInFlight: 1,
 			Logger:          log,
 		}),
@@ -68,10 +68,10 @@ const (
 	maxResend = 500 * time.Millisecond
 )
 
-// AppendEntries sends a part of the log again until it is stored, as long as
-// this controller leads and the other one is a member. Raft would do so itself,
-// but waits up to 10 s when a few attempts have failed: a controller that comes
-// back would hear heartbeats meanwhile, and know nothing of what was written.
+// AppendEntries sends a part of the log until it is stored, as long as this
+// controller leads and the other one is a member. Raft repeats it too, but waits up
+// to 10 s after a few failures. A controller that comes back would receive
+// heartbeats meanwhile, and not know what was written.
 func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if isHeartbeat(req) {
 		return t.appendOnce(id, addr, req, resp)
@@ -89,8 +89,7 @@ func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, req
 	}
 }
 
-// again waits a while, and reports whether a request that failed is to be sent
-// again then.
+// again waits, and reports whether a failed request should be sent again.
 func (t *transport) again(id raft.ServerID, term uint64, wait time.Duration) bool {
 	select {
 	case <-time.After(wait):
@@ -105,8 +104,8 @@ func (t *transport) again(id raft.ServerID, term uint64, wait time.Duration) boo
 	}
 }
 
-// appendOnce sends a request once and notes whether it was answered: Read needs
-// answers to requests that were sent after it began.
+// appendOnce sends a request once and records the answer. Read needs answers to
+// requests that were sent after it began.
 func (t *transport) appendOnce(id raft.ServerID, addr raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if req.Term <= t.gaveUp.Load() {
 		return errGaveUp
@@ -124,7 +123,7 @@ func (t *transport) appendOnce(id raft.ServerID, addr raft.ServerAddress, req *r
 
 var errGaveUp = errors.New("leadership of this term was given up")
 
-var errUnfit = errors.New("this controller does not stand for election: its disk refused an entry a moment ago")
+var errUnfit = errors.New("this controller does not stand for election: its disk just refused an entry")
 
 // RequestPreVote asks another controller whether it would vote for this one.
 func (t *transport) RequestPreVote(id raft.ServerID, addr raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
@@ -142,8 +141,8 @@ func (t *transport) RequestVote(id raft.ServerID, addr raft.ServerAddress, req *
 	return t.NetworkTransport.RequestVote(id, addr, req, resp)
 }
 
-// isHeartbeat reports whether a request carries nothing of the log. Raft sends
-// such requests apart from the others, and answers them without its main loop.
+// isHeartbeat reports whether a request has no entries. Raft sends such requests
+// separately, and answers them outside its main loop.
 func isHeartbeat(req *raft.AppendEntriesRequest) bool {
 	return req.PrevLogEntry == 0 && len(req.Entries) == 0 && req.LeaderCommitIndex == 0
 }
@@ -163,13 +162,13 @@ func (t *transport) receive() {
 	}
 }
 
-// pass has raft's main loop answer a request. While the disk hangs the main
-// loop waits for it; then the other side is told so at once, and no request
-// waits here: there would be more and more of them.
+// pass lets raft's main loop answer a request. While the disk hangs, the main loop
+// waits for it. The request is then refused at once with the cause, because waiting
+// requests would pile up.
 func (t *transport) pass(rpc raft.RPC) {
 	hung := t.watch.hangs()
 	if _, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok {
-		hung = nil // raft reads its connection, which an answer would free
+		hung = nil // raft still reads the connection, which a refusal would release
 	}
 	answers := make(chan raft.RPCResponse, 1)
 	inner := rpc
@@ -194,14 +193,14 @@ func (t *transport) pass(rpc raft.RPC) {
 	}
 }
 
-// stored notes what became of entries that a leader sent. If they could not be
-// stored the leader is told why. If they do not fit the log here it gets raft's
-// own answer, whatever is wrong with the disk: the answer says which entries fit,
-// and without it the leader sends the same ones for ever.
+// stored records the outcome of entries that a leader sent, and returns the answer.
+// If they could not be stored the answer says why. If they do not fit the local log
+// raft's own answer is kept, whatever is wrong with the disk: it says which entries
+// fit, and without it the leader would send the same entries forever.
 func (t *transport) stored(req *raft.AppendEntriesRequest, a raft.RPCResponse) raft.RPCResponse {
 	resp, ok := a.Response.(*raft.AppendEntriesResponse)
 	if !ok || resp.Term > req.Term {
-		return a // it is no leader any more
+		return a // it no longer leads
 	}
 	success := a.Error == nil && resp.Success
 	t.intake.heard(req.Term, req.LeaderCommitIndex, success, time.Now())
@@ -209,7 +208,7 @@ func (t *transport) stored(req *raft.AppendEntriesRequest, a raft.RPCResponse) r
 		t.watch.upToDate()
 		return a
 	}
-	if a.Error != nil || resp.NoRetryBackoff { // raft sets the latter if they do not fit
+	if a.Error != nil || resp.NoRetryBackoff { // NoRetryBackoff: they do not fit
 		return a
 	}
 	if p := t.watch.problem(); p != "" {
@@ -218,7 +217,7 @@ func (t *transport) stored(req *raft.AppendEntriesRequest, a raft.RPCResponse) r
 	return a
 }
 
-// refuse answers a request that the disk keeps raft from answering.
+// refuse answers a request that raft cannot answer because of the disk.
 func (t *transport) refuse(rpc raft.RPC) {
 	if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok && req.Term > t.term() {
 		t.intake.refused(raft.ServerID(req.ID), req.Term)
@@ -231,9 +230,9 @@ func (t *transport) refuse(rpc raft.RPC) {
 	rpc.Respond(nil, errors.New(p))
 }
 
-// SetHeartbeatHandler has raft answer heartbeats, apart from its main loop. A
-// new leader's term would have to be written down first, which a hung disk
-// does not do.
+// SetHeartbeatHandler lets raft answer heartbeats outside its main loop. A heartbeat
+// of a new leader is refused while the disk hangs, because raft would have to write
+// the term first.
 func (t *transport) SetHeartbeatHandler(answer func(raft.RPC)) {
 	t.NetworkTransport.SetHeartbeatHandler(func(rpc raft.RPC) {
 		req, ok := rpc.Command.(*raft.AppendEntriesRequest)
@@ -248,8 +247,8 @@ func (t *transport) SetHeartbeatHandler(answer func(raft.RPC)) {
 	})
 }
 
-// shut closes the listener and all connections, both ways: raft waits for
-// neither when it shuts down.
+// shut closes the listener and all connections, in both directions. Raft does not
+// wait for them when it shuts down.
 func (t *transport) shut() {
 	t.layer.shut()
 	t.CloseStreams()
@@ -258,13 +257,13 @@ func (t *transport) shut() {
 	t.passing.Wait()
 }
 
-// resolver makes an address of a controller's id: the id itself is part of it,
-// for the connection to say whom it is meant for.
+// resolver returns the address of a controller. It contains the controller's id,
+// which is sent first on a connection.
 type resolver func(fleet.ControllerID) (string, bool)
 
 func (r resolver) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
-	// Unknown is not an error here: raft would log it at each attempt and dial
-	// a placeholder. Dial says it once more, and better.
+	// An unknown address is not an error here: raft would log it at each attempt
+	// and dial the placeholder. Dial returns a better error.
 	addr, _ := r(fleet.ControllerID(id))
 	return raft.ServerAddress(string(id) + "@" + addr), nil
 }

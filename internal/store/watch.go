@@ -14,8 +14,8 @@ import (
 // disk counts as hung.
 const DefaultDiskTimeout = 5 * time.Second
 
-// standAgain is how long a controller does not stand for election after its disk
-// refused an entry.
+// standAgain is how long a controller waits, after its disk refused an entry, before
+// it stands for election again.
 const standAgain = 10 * time.Second
 
 // operation is a kind of write to raft's disk.
@@ -29,24 +29,24 @@ const (
 	opRetry  operation = "write raft's term until it succeeds"
 )
 
-// diskWatch times the writes to raft's disk and remembers which of them fail.
-// A write on a hung disk does not return, and neither does raft's main loop,
-// while the heartbeats go on: nobody else would notice.
+// diskWatch times the writes to raft's disk and remembers which of them fail. On a
+// hung disk neither the write nor raft's main loop returns, and the heartbeats go
+// on: nobody else would notice.
 type diskWatch struct {
 	limit time.Duration
 	log   *slog.Logger
 	// onHang is called when the disk begins to hang, before hung is closed.
 	onHang func()
-	moved  func() // the disk's condition changed
+	moved  func() // called when the disk's condition has changed
 
 	mu      sync.Mutex
 	writes  map[*diskWrite]struct{} // under way
-	late    int                     // how many of them are over the limit
+	late    int                     // the number of them over the limit
 	hung    chan struct{}           // closed while late > 0
 	ended   time.Time               // when the last write succeeded
 	failed  time.Time               // when an append last failed
 	failing map[operation]diskFailure
-	removed indexRange // entries that were removed from the log's end, and not replaced yet
+	removed indexRange // entries removed from the log's end and not replaced yet
 }
 
 // indexRange is a range of the log, both ends included. The zero value is empty.
@@ -86,7 +86,7 @@ func (w *diskWatch) do(op operation, write func() error) error {
 	return err
 }
 
-// overdue notes that a write has not returned within the limit.
+// overdue records that a write has not returned within the limit.
 func (w *diskWatch) overdue(d *diskWrite) {
 	w.mu.Lock()
 	if _, running := w.writes[d]; !running || d.late {
@@ -103,7 +103,7 @@ func (w *diskWatch) overdue(d *diskWrite) {
 	w.log.Error("disk does not answer", "operation", string(d.op), "for", time.Since(d.begun).Round(time.Millisecond))
 	w.onHang()
 	w.mu.Lock()
-	if w.late > 0 && !closed(w.hung) { // it may have answered meanwhile
+	if w.late > 0 && !closed(w.hung) { // the disk may have answered meanwhile
 		close(w.hung)
 	}
 	w.mu.Unlock()
@@ -156,8 +156,8 @@ func (w *diskWatch) end(d *diskWrite, err error) {
 	}
 }
 
-// upToDate notes that this controller has stored all that the leader sent: an
-// entry that could not be appended before is not wanted any more.
+// upToDate records that this controller has stored everything that the leader sent.
+// An entry that could not be appended before no longer matters.
 func (w *diskWatch) upToDate() {
 	w.mu.Lock()
 	_, failed := w.failing[opAppend]
@@ -178,17 +178,16 @@ func (w *diskWatch) hangs() <-chan struct{} {
 
 func (w *diskWatch) isHung() bool { return closed(w.hangs()) }
 
-// mayStand reports whether this controller may stand for election. One whose
-// disk just refused an entry would be elected, and refuse the next: it leaves
-// the others some time to elect one that can write. One whose log lacks its end
-// would claim to have it.
+// mayStand reports whether this controller may stand for election. If its disk just
+// refused an entry it might be elected and refuse the next, so it lets the others
+// elect one that can write. If its log lacks its end it would claim to have it.
 func (w *diskWatch) mayStand() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.removed == indexRange{} && (w.failed.IsZero() || time.Since(w.failed) > standAgain)
 }
 
-// setRemoved notes which entries are removed and not replaced yet.
+// setRemoved records which entries are removed and not replaced yet.
 func (w *diskWatch) setRemoved(r indexRange) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -201,16 +200,15 @@ func (w *diskWatch) isRemoved(index uint64) bool {
 	return index > 0 && w.removed.from <= index && index <= w.removed.to
 }
 
-// idleSince returns when the last write succeeded; busy reports whether one is
-// under way.
+// idleSince returns when the last write succeeded, and whether one is under way.
 func (w *diskWatch) idleSince() (last time.Time, busy bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.ended, len(w.writes) > 0
 }
 
-// problem says what is wrong with the disk, "" if nothing is. Of several
-// failures it is the first: the others often follow from it.
+// problem says what is wrong with the disk, or returns "". Of several failures it
+// returns the first, because the others often follow from it.
 func (w *diskWatch) problem() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -236,7 +234,7 @@ func (w *diskWatch) problem() string {
 	return ""
 }
 
-// watchedLog is raft's log with every write under watch.
+// watchedLog is raft's log with every write timed by a diskWatch.
 type watchedLog struct {
 	logStore
 	watch *diskWatch
@@ -252,8 +250,8 @@ func (l watchedLog) StoreLogs(entries []*raft.Log) error {
 	return err
 }
 
-// DeleteRange removes entries. Raft removes them from the log's end when a leader
-// sends others in their place, which it stores next.
+// DeleteRange removes entries. Raft removes entries from the log's end when a leader
+// sends others in their place, which raft stores next.
 func (l watchedLog) DeleteRange(from, to uint64) error {
 	last, err := l.LastIndex()
 	if err != nil {
@@ -266,15 +264,15 @@ func (l watchedLog) DeleteRange(from, to uint64) error {
 	return err
 }
 
-// removedType is the type of an entry that is not there. Raft applies no such
-// entry: it panics.
+// removedType is the type of an entry that was removed. Raft would panic rather than
+// apply it.
 const removedType = raft.LogType(255)
 
-// GetLog reads an entry. When the disk is full after raft has removed entries,
-// and before it has stored those in their place, raft still believes that they
-// are there (raft 1.8: the TODO in appendEntries). It would look them up to
-// compare their terms with the leader's, fail, and store nothing any more. Here
-// it finds a term that no leader has, and replaces them.
+// GetLog reads an entry. If the disk is full after raft has removed entries and
+// before it has stored their replacements, raft still believes that the old ones
+// exist (raft 1.8: the TODO in appendEntries). It would fail to compare their terms
+// with the leader's, and store nothing any more. GetLog returns such entries with a
+// term that no leader has, so that raft replaces them.
 func (l watchedLog) GetLog(index uint64, entry *raft.Log) error {
 	err := l.logStore.GetLog(index, entry)
 	if errors.Is(err, raft.ErrLogNotFound) && l.watch.isRemoved(index) {
@@ -292,16 +290,16 @@ func (l watchedLog) SetUint64(key []byte, value uint64) error {
 	return l.watch.do(opTerm, func() error { return l.logStore.SetUint64(key, value) })
 }
 
-// keyProbe is our own key in raft's stable store. Its value is of no use.
+// keyProbe is our own key in raft's stable store. Its value has no meaning.
 var keyProbe = []byte("mcpfleetProbe")
 
-// probe writes a value to the disk, to learn whether it works.
+// probe tests the disk with a write.
 func (l watchedLog) probe() {
-	// The error is kept by the watch.
+	// The watch records the error.
 	_ = l.watch.do(opProbe, func() error { return l.logStore.SetUint64(keyProbe, uint64(time.Now().Unix())) })
 }
 
-// unwatched is the watch of a disk that nothing depends on but its own writer.
+// unwatched returns a diskWatch for a disk on which only its own writer depends.
 func unwatched() *diskWatch {
 	return newDiskWatch(time.Hour, slog.New(slog.DiscardHandler), func() {}, func() {})
 }
