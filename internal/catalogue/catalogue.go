@@ -29,6 +29,8 @@ package catalogue
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -71,13 +73,22 @@ type Offer struct {
 
 // Catalogue answers lookups from the last view.
 type Catalogue struct {
+	incomplete func() string
+
 	mu   sync.Mutex // serialises Update
 	snap atomic.Pointer[snapshot]
 }
 
 // New returns a catalogue that knows nothing: until the first Update all
-// lookups fail with fleet.ErrCatalogueUnknown.
-func New() *Catalogue { return &Catalogue{} }
+// lookups fail with fleet.ErrCatalogueUnknown. incomplete says, in words, why
+// servers may be missing from the view, "" if none is; nil if none ever is.
+// While some may be missing, no lookup denies that a server or tool exists.
+func New(incomplete func() string) *Catalogue {
+	if incomplete == nil {
+		incomplete = func() string { return "" }
+	}
+	return &Catalogue{incomplete: incomplete}
+}
 
 // Update replaces the view. It costs little when nothing in it has changed, so
 // it may be called on every report.
@@ -112,20 +123,30 @@ func (c *Catalogue) Tools(name fleet.ServerName) ([]byte, error) {
 	if snap == nil {
 		return nil, errStarting
 	}
-	if name == "" {
-		return snap.list, snap.listErr
+	if name != "" {
+		s, err := snap.known(name)
+		if err != nil {
+			return nil, c.unlessIncomplete(err)
+		}
+		return s.list, nil
 	}
-	s, err := snap.known(name)
-	if err != nil {
-		return nil, err
+	if len(snap.servers) == 0 {
+		if why := c.incomplete(); why != "" {
+			return nil, notYet(why)
+		}
 	}
-	return s.list, nil
+	return snap.list, snap.listErr
 }
 
 // Resolve finds the tool that a caller means by a name, at one server's own
 // path or with server "" at the root. An error wraps fleet.ErrUnknownServer,
 // fleet.ErrUnknownTool, fleet.ErrCatalogueUnknown or fleet.ErrNoReplica.
 func (c *Catalogue) Resolve(name fleet.ServerName, tool string) (fleet.Tool, error) {
+	t, err := c.resolve(name, tool)
+	return t, c.unlessIncomplete(err)
+}
+
+func (c *Catalogue) resolve(name fleet.ServerName, tool string) (fleet.Tool, error) {
 	snap := c.snap.Load()
 	if snap == nil {
 		return fleet.Tool{}, errStarting
@@ -153,6 +174,11 @@ func (c *Catalogue) Resolve(name fleet.ServerName, tool string) (fleet.Tool, err
 // server, or with "" of the default server. Besides Resolve's errors it gives
 // fleet.ErrNoDefaultTool.
 func (c *Catalogue) Default(name fleet.ServerName) (fleet.Tool, error) {
+	t, err := c.defaultTool(name)
+	return t, c.unlessIncomplete(err)
+}
+
+func (c *Catalogue) defaultTool(name fleet.ServerName) (fleet.Tool, error) {
 	snap := c.snap.Load()
 	if snap == nil {
 		return fleet.Tool{}, errStarting
@@ -176,6 +202,20 @@ func (c *Catalogue) Default(name fleet.ServerName) (fleet.Tool, error) {
 	}
 	return t.Tool, nil
 }
+
+// unlessIncomplete replaces an error that denies that something exists while
+// servers may be missing: callers shall come back.
+func (c *Catalogue) unlessIncomplete(err error) error {
+	if err == nil || !errors.Is(err, fleet.ErrUnknownServer) && !errors.Is(err, fleet.ErrUnknownTool) && !errors.Is(err, fleet.ErrNoDefaultTool) {
+		return err
+	}
+	if why := c.incomplete(); why != "" {
+		return notYet(why)
+	}
+	return err
+}
+
+func notYet(why string) error { return fmt.Errorf("%w: %s", fleet.ErrCatalogueUnknown, why) }
 
 // server is one server in a snapshot. It is never changed once made.
 type server struct {

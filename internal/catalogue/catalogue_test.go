@@ -31,7 +31,7 @@ func (w world) offer(hash string, tools ...string) []Offer {
 
 func threeServers() *Catalogue {
 	w := world{}
-	c := New()
+	c := New(nil)
 	c.Update(View{Default: "main", Lookup: w.lookup, Servers: []Server{
 		{Name: "zoo", Offers: w.offer("z", "feed", "count")},
 		{Name: "main", DefaultTool: "search", Offers: w.offer("m", "search", "zeta", "alpha", "zoo__count")},
@@ -73,7 +73,7 @@ func TestRawValuesArePassedOn(t *testing.T) {
 		`"icons":[ {"src":"data:,\/"} ],"execution":{"taskSupport":"optional"},"x-größe":[1,  2.0],"null":null`
 	raw := `{"_first":0,"name":"t\"x","description":null,` + own + `} `
 	w := world{}
-	c := New()
+	c := New(nil)
 	c.Update(View{Lookup: w.lookup, Servers: []Server{{Name: "one", Offers: w.offer("h", raw, `{"name":"plain"}`, `{"no":"name"}`, `[]`, `{"name":"plain","description":"second"}`)}}})
 	want := `{"tools":[{"name":"t\"x","description":null,"input_schema":` + schema + `,"output_schema":{"x": 1},"server":"one","_first":0,` + own +
 		`},{"name":"plain","description":null,"input_schema":{"type":"object"},"server":"one"}]}`
@@ -100,7 +100,7 @@ func TestMembersOfOurs(t *testing.T) {
 		"a description that is none": {`{"name":"x","description":7}`, `"description":7,"input_schema":` + none + `,"server":"two"`},
 	} {
 		w := world{}
-		c := New()
+		c := New(nil)
 		c.Update(View{Default: "one", Lookup: w.lookup, Servers: []Server{{Name: "one", Offers: w.offer("1")}, {Name: "two", Offers: w.offer("2", tt.raw)}}})
 		if got, err := c.Tools(""); err != nil || string(got) != `{"tools":[{"name":"two__x",`+tt.want+`}]}` {
 			t.Errorf("%s: got %s, %v\nwant %s", name, got, err, tt.want)
@@ -155,7 +155,7 @@ func TestResolve(t *testing.T) {
 
 func TestHints(t *testing.T) {
 	w := world{}
-	c := New()
+	c := New(nil)
 	c.Update(View{Lookup: w.lookup, Servers: []Server{{Name: "one", Offers: w.offer("h",
 		`{"name":"ro","annotations":{"readOnlyHint":true}}`,
 		`{"name":"idem","annotations":{"idempotentHint":true,"readOnlyHint":false}}`,
@@ -196,7 +196,7 @@ func TestDefault(t *testing.T) {
 }
 
 func TestUnknownIsNeverEmptyNorNotFound(t *testing.T) {
-	c := New()
+	c := New(nil)
 	if _, err := c.Tools(""); !errors.Is(err, fleet.ErrCatalogueUnknown) {
 		t.Errorf("before the first view: %v", err)
 	}
@@ -264,7 +264,7 @@ func TestMistypedWhileAServerCannotStart(t *testing.T) {
 	for _, def := range []fleet.ServerName{"", "good"} {
 		for _, starting := range []bool{false, true} {
 			bad.Failed = !starting
-			c := New()
+			c := New(nil)
 			c.Update(View{Default: def, Lookup: w.lookup, Servers: []Server{bad, {Name: "good", Offers: w.offer("g", "read_file", "search")}}})
 			shown := map[fleet.ServerName]string{"": "good__search", "good": "search"}[def]
 			for name, want := range map[string]string{
@@ -297,7 +297,7 @@ func TestReasonsAreShort(t *testing.T) {
 	for i := range 20 {
 		view.Servers = append(view.Servers, Server{Name: fleet.ServerName(fmt.Sprintf("bad-%02d", i)), Failed: true, Reason: "exit code 3:\n" + strings.Repeat("wörter  ", 1000)})
 	}
-	c := New()
+	c := New(nil)
 	c.Update(view)
 	_, err := c.Resolve("", "zzz")
 	if !errors.Is(err, fleet.ErrNoReplica) {
@@ -321,7 +321,7 @@ func TestReasonsAreShort(t *testing.T) {
 
 func TestUpdates(t *testing.T) {
 	w := world{}
-	c := New()
+	c := New(nil)
 	update := func(servers ...Server) { c.Update(View{Default: "s", Lookup: w.lookup, Servers: servers}) }
 	names := func() string {
 		list, err := c.Tools("s")
@@ -367,7 +367,7 @@ func TestUpdates(t *testing.T) {
 func TestReadersDuringUpdates(t *testing.T) {
 	w := world{}
 	one, two := w.offer("1", "x"), w.offer("2", "x", "y")
-	c := New()
+	c := New(nil)
 	c.Update(View{Lookup: w.lookup, Servers: []Server{{Name: "s", Offers: one}}})
 	var wg sync.WaitGroup
 	for range 4 {
@@ -407,7 +407,7 @@ func TestStopped(t *testing.T) {
 		{Name: "bee", Offers: w.offer("b", "count", "fly")},
 		{Name: "cow"}, // never ran
 	}
-	c := New()
+	c := New(nil)
 	c.Update(View{Lookup: w.lookup, Servers: servers})
 	servers[1].Stopped, servers[1].Offers = true, nil
 	servers[2].Stopped = true
@@ -451,7 +451,7 @@ func TestStopped(t *testing.T) {
 // Nobody knows the tools of a default server that never ran: a bare name may be
 // one of them, so the answer is that it is stopped.
 func TestStoppedDefaultThatNeverRan(t *testing.T) {
-	c := New()
+	c := New(nil)
 	c.Update(View{Servers: []Server{{Name: "z", Stopped: true}}})
 	if _, err := c.Resolve("", "echo"); !errors.Is(err, fleet.ErrStopped) {
 		t.Errorf("got %v, want that it is stopped", err)
@@ -462,7 +462,7 @@ func TestStoppedDefaultThatNeverRan(t *testing.T) {
 // when it says so, with the same replicas.
 func TestSwitchedOff(t *testing.T) {
 	w := world{}
-	c := New()
+	c := New(nil)
 	offers := map[fleet.ServerName][]Offer{"main": w.offer("m", "search", "delete", "zeta"), "ant": w.offer("a", "dig", "drop")}
 	update := func(main, ant fleet.Spec) {
 		c.Update(View{Default: "main", Lookup: w.lookup, Servers: []Server{
@@ -507,7 +507,7 @@ func TestSwitchedOff(t *testing.T) {
 // told its tools. What another server might have is not denied.
 func TestSwitchedOffBeforeItIsKnown(t *testing.T) {
 	w := world{}
-	c := New()
+	c := New(nil)
 	main := Server{Name: "main", DefaultTool: "search", Reason: "it starts", DisabledTools: []string{"delete"}}
 	ant := Server{Name: "ant", Offers: w.offer("a", "dig"), EnabledTools: []string{"dig"}}
 	check := func(server fleet.ServerName, tool string, kind error, want string) {
@@ -550,7 +550,7 @@ func TestToolsOfSomeReplicas(t *testing.T) {
 	w := world{}
 	most, old := w.offer("most", "a", "b"), w.offer("old", "a", "gone", "off")
 	zoo := w.offer("z", "feed")
-	c := New()
+	c := New(nil)
 	show := func(off string, offers ...Offer) {
 		c.Update(View{Default: "main", Lookup: w.lookup, Servers: []Server{
 			{Name: "main", Offers: offers, DisabledTools: []string{off}},

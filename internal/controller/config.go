@@ -8,9 +8,8 @@ import (
 	"os"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/rpc"
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
@@ -62,10 +61,10 @@ type Config struct {
 	// most, before it places the first replicas.
 	ExpectWorkers int
 
-	Timeouts    store.Timeouts    // of raft; zero: the defaults
-	DiskTimeout time.Duration     // of a write to raft's log; 0: store.DefaultDiskTimeout
-	NodeGrace   time.Duration     // 0: observe.DefaultNodeGrace
-	DialOptions []grpc.DialOption // of connections to workers; tests disturb them
+	Timeouts    store.Timeouts   // of raft; zero: the defaults
+	DiskTimeout time.Duration    // of a write to raft's log; 0: store.DefaultDiskTimeout
+	NodeGrace   time.Duration    // 0: observe.DefaultNodeGrace
+	Workers     rpc.ClientConfig // of connections to workers; zero: the defaults
 }
 
 // Addresses are where a controller can be reached.
@@ -73,6 +72,15 @@ type Addresses struct {
 	HTTP   string `json:"http"`
 	Gossip string `json:"gossip"`
 	Raft   string `json:"raft"`
+}
+
+// closeListeners is for a start that failed: what serves them closes them, too.
+func (c *Config) closeListeners() {
+	for _, l := range []net.Listener{c.HTTP, c.Raft} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
 }
 
 func (c *Config) validate() error {

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mcpfleet/mcpfleet/internal/catalogue"
 	"github.com/mcpfleet/mcpfleet/internal/events"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/membership"
@@ -19,10 +20,10 @@ type leadership struct {
 	desired    *store.Store
 	reconciler *reconcile.Reconciler
 	keeper     *membership.Keeper
-	catalogues *catalogueKeeper
-	toolNames  *toolNames
+	catalogues *catalogue.Keeper
+	toolNames  *catalogue.NameCheck
 	events     *events.Log
-	copier     *eventCopier
+	copier     *events.Copier
 	log        *slog.Logger
 }
 
@@ -55,7 +56,7 @@ func (l *leadership) follow(ctx context.Context) (stop func()) {
 // lead is one tenure.
 func (l *leadership) lead(ctx context.Context, order fleet.Order) {
 	defer l.events.Lead(order.Epoch)()
-	l.events.Record(leaderEvent(l.desired.State()))
+	l.events.Record(events.LeaderElected(l.desired.State()))
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { return l.reconciler.Lead(ctx, order) })
 	parts.Go(func() error { return l.keeper.Run(ctx) })

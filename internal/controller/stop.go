@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/mcpfleet/mcpfleet/internal/store"
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
@@ -34,10 +35,9 @@ const handover = 2 * time.Second
 //  4. Those that are left are told that the controller stops.
 type shutdown struct {
 	server       *web.Server
-	desired      *writes
+	store        *store.Store
 	leaving      chan struct{} // closed at step 1
 	stopping     chan struct{} // closed at step 2
-	endStreams   func()        // of logs, which last as long as their readers
 	endRequests  context.CancelCauseFunc
 	delay, drain time.Duration
 	log          *slog.Logger
@@ -47,7 +47,6 @@ type shutdown struct {
 func (s *shutdown) run(ctx context.Context, hurry <-chan struct{}) {
 	s.leave(ctx, hurry)
 	close(s.stopping)
-	s.endStreams()
 	bounded, cancel := context.WithTimeout(ctx, s.drain)
 	defer cancel()
 	quick, cancelQuick := context.WithTimeout(bounded, writeGrace)
@@ -85,7 +84,7 @@ func (s *shutdown) leave(ctx context.Context, hurry <-chan struct{}) {
 }
 
 func (s *shutdown) handOver(ctx context.Context) {
-	if err := s.desired.Transfer(ctx, ""); err != nil {
+	if err := s.store.Transfer(ctx, ""); err != nil {
 		s.log.Debug("leadership is not handed over", "reason", err)
 	}
 }

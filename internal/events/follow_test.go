@@ -12,8 +12,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/bubble"
 )
 
-// leader serves its log as the events stream of a controller does.
-type leader struct {
+// source serves its log as the events stream of a controller does.
+type source struct {
 	log *Log
 
 	mu     sync.Mutex
@@ -22,28 +22,28 @@ type leader struct {
 	sinces []string
 }
 
-func (f *leader) comesUp() {
+func (f *source) comesUp() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.down = false
 }
 
 // requests are when it was asked, and for what follows which ids.
-func (f *leader) requests() ([]time.Time, []string) {
+func (f *source) requests() ([]time.Time, []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.asked), slices.Clone(f.sinces)
 }
 
 // ask notes a request.
-func (f *leader) ask(since string) (down bool) {
+func (f *source) ask(since string) (down bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked, f.sinces = append(f.asked, time.Now()), append(f.sinces, since)
 	return f.down
 }
 
-func (f *leader) fetch(ctx context.Context, since string, on func(Event)) error {
+func (f *source) fetch(ctx context.Context, since string, on func(Event)) error {
 	if f.ask(since) {
 		return errors.New("connection refused")
 	}
@@ -65,7 +65,7 @@ func (f *leader) fetch(ctx context.Context, since string, on func(Event)) error 
 
 func TestFollow(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		up := &leader{log: New(10)}
+		up := &source{log: New(10)}
 		up.log.Lead(2)
 		up.log.Record(Event{Message: "before"})
 		l := New(10)
@@ -89,7 +89,7 @@ func TestFollow(t *testing.T) {
 
 func TestFollowBacksOff(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		up := &leader{log: New(10), down: true}
+		up := &source{log: New(10), down: true}
 		l := New(10)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)

@@ -86,6 +86,17 @@ type Member struct {
 	Version    string
 }
 
+// FindController returns the member that is a controller. Of several lives of
+// it, that is the newest.
+func FindController(members []Member, id ControllerID) (found Member, ok bool) {
+	for _, m := range members {
+		if m.Controller == id && (!ok || m.Started.After(found.Started)) {
+			found, ok = m, true
+		}
+	}
+	return found, ok
+}
+
 // Voter is a controller in raft's configuration.
 type Voter struct {
 	ID     ControllerID

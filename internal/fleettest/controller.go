@@ -44,7 +44,7 @@ func (c *Cluster) StartController(name fleet.NodeID) *Controller {
 	cfg := controller.Config{
 		Name: name, HTTP: c.listen(addrs.HTTP), Raft: c.listen(addrs.Raft), Gossip: addrs.Gossip, Join: join,
 		DataDir: one.data, Log: c.log, Expect: c.opts.Controllers, Lookup: os.LookupEnv,
-		AllowedHosts: c.opts.AllowedHosts, ShutdownDelay: c.opts.ShutdownDelay, Timeouts: c.opts.Raft, NodeGrace: c.opts.NodeGrace, DialOptions: c.opts.DialOptions,
+		AllowedHosts: c.opts.AllowedHosts, ShutdownDelay: c.opts.ShutdownDelay, Timeouts: c.opts.Raft, NodeGrace: c.opts.NodeGrace, Workers: c.opts.Dial,
 	}
 	if name == "c1" {
 		cfg.File, cfg.Reload = c.file, c.reload

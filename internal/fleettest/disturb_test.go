@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/rpc/rpctest"
 )
 
 // TestDisturbedOrders deploys, scales, updates and kills while orders and
@@ -16,8 +18,8 @@ func TestDisturbedOrders(t *testing.T) {
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			t.Parallel()
-			d := Disturb(seed)
-			c := Start(t, Options{Workers: 3, File: echoFile(3, ""), DialOptions: d.DialOptions()})
+			d := rpctest.Disturb(seed)
+			c := Start(t, Options{Workers: 3, File: echoFile(3, ""), Dial: d.Client()})
 
 			// The bound of each stage: what is wanted, of the old revision too
 			// while it is being replaced.

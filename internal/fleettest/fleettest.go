@@ -21,11 +21,10 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/rpc"
 	"github.com/mcpfleet/mcpfleet/internal/store"
 	"github.com/mcpfleet/mcpfleet/internal/worker"
 )
@@ -57,10 +56,10 @@ type Options struct {
 	// DrainTimeout is how long workers that are stopped wait for their replicas to
 	// be moved; 0: 5 s.
 	DrainTimeout time.Duration
-	Raft         store.Timeouts    // zero: production's
-	AllowedHosts []string          // of every controller
-	DialOptions  []grpc.DialOption // of the controller's connections to workers
-	WorkerLog    *slog.Logger      // nil: the test's output
+	Raft         store.Timeouts   // zero: production's
+	AllowedHosts []string         // of every controller
+	Dial         rpc.ClientConfig // of the controllers' connections to workers
+	WorkerLog    *slog.Logger     // nil: the test's output
 	// Runtimes makes what a worker offers; nil: agenttest's.
 	Runtimes func(node fleet.NodeID, dataDir string, log *slog.Logger) ([]fleet.Runtime, error)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -85,4 +86,16 @@ func nodes(members []fleet.Member) string {
 	}
 	slices.Sort(names)
 	return strings.Join(names, ", ")
+}
+
+// OldestFormat returns the newest format of commands and snapshots that every
+// living controller of a cluster understands, and those that may be taken in.
+func OldestFormat(members []fleet.Member, cluster fleet.ClusterID) int {
+	oldest := desired.Format
+	for _, m := range members {
+		if m.Role == fleet.RoleController && (m.Cluster == "" || m.Cluster == cluster) {
+			oldest = min(oldest, m.Format)
+		}
+	}
+	return oldest
 }

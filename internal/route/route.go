@@ -21,8 +21,9 @@
 // nothing, since it is known only roughly. How bytes get to a replica is
 // behind Backend.
 //
-// The package starts no goroutine; a call runs in its caller's. All methods
-// may be called at any time.
+// The package starts no goroutine; a call runs in its caller's, and so does Run,
+// which has servers woken that rest while calls wait for them. All methods may
+// be called at any time.
 package route
 
 import (
@@ -103,9 +104,6 @@ type End struct {
 type Config struct {
 	Zone     string                // of this controller: preferred among equals
 	Registry prometheus.Registerer // nil: no metrics
-	// Wanted is told that Wanted has something to tell. It must not block, nor
-	// call the Router. nil: nobody cares.
-	Wanted func()
 }
 
 // Router routes the calls of all servers.
@@ -113,7 +111,7 @@ type Router struct {
 	zone    string
 	rnd     func(n int) int
 	metrics *metrics
-	wanted  func()
+	look    chan struct{} // Wanted may list more: see Run
 
 	mu      sync.Mutex // serialises Update
 	servers atomic.Pointer[map[fleet.ServerName]*server]
@@ -121,10 +119,7 @@ type Router struct {
 
 // New returns a router that knows no server yet.
 func New(cfg Config) *Router {
-	r := &Router{zone: cfg.Zone, rnd: rand.IntN, wanted: cfg.Wanted}
-	if r.wanted == nil {
-		r.wanted = func() {}
-	}
+	r := &Router{zone: cfg.Zone, rnd: rand.IntN, look: make(chan struct{}, 1)}
 	r.servers.Store(&map[fleet.ServerName]*server{})
 	r.metrics = newMetrics(cfg.Registry, r)
 	return r

@@ -40,7 +40,7 @@ type server struct {
 }
 
 func newServer(name fleet.ServerName, r *Router) *server {
-	return &server{name: name, zone: r.zone, rnd: r.rnd, metrics: r.metrics.server(name), wanted: r.wanted}
+	return &server{name: name, zone: r.zone, rnd: r.rnd, metrics: r.metrics.server(name), wanted: r.postWanted}
 }
 
 // update takes a new view.

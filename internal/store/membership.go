@@ -124,9 +124,16 @@ func (s *Store) LastContact() time.Time {
 	return s.raft.LastContact()
 }
 
+// transferGrace is how long a transfer waits for writes under way. They take
+// milliseconds.
+const transferGrace = 500 * time.Millisecond
+
 // Transfer hands leadership to a voter, or to any that is ready if id is "". It
 // waits until this controller no longer leads. The error wraps fleet.ErrConflict if
 // no voter took over, and fleet.ErrOutcomeUnknown if ctx ended first.
+//
+// A transfer would cut off writes under way, whose outcome nobody would know. It
+// lets them end first, and Propose refuses new ones meanwhile.
 func (s *Store) Transfer(ctx context.Context, to fleet.ControllerID) error {
 	if _, leads := s.leaderTerm(); !leads {
 		return fleet.ErrNotLeader
@@ -139,6 +146,15 @@ func (s *Store) Transfer(ctx context.Context, to fleet.ControllerID) error {
 	targets, err := s.successors(to)
 	if err != nil {
 		return err
+	}
+	empty := s.gate.shut()
+	defer s.gate.open()
+	grace := time.NewTimer(transferGrace)
+	defer grace.Stop()
+	select {
+	case <-empty:
+	case <-grace.C:
+	case <-ctx.Done():
 	}
 	return s.transfer(ctx, targets)
 }

@@ -151,6 +151,15 @@ func (s *Store) PeerProblem(id fleet.ControllerID) string {
 	return s.peerProblem(raft.ServerID(id), term)
 }
 
+// ProblemOf says what keeps a controller from storing desired state, "" if
+// nothing is known to. Each controller knows it of itself, the leader of all.
+func (s *Store) ProblemOf(id fleet.ControllerID) string {
+	if id == s.ID() {
+		return s.Problem()
+	}
+	return s.PeerProblem(id)
+}
+
 func (s *Store) peerProblem(id raft.ServerID, term uint64) string {
 	return s.net.progress.problem(id, term, s.raft.LastIndex(), s.net.acks.at(id), time.Now())
 }

@@ -42,6 +42,10 @@ const (
 // its majority says ErrNotLeader rather than ErrOutcomeUnknown. A command that
 // changes nothing is answered from that read, without an entry.
 func (s *Store) Propose(ctx context.Context, c desired.Command) (desired.Result, error) {
+	if !s.gate.enter() {
+		return desired.Result{}, fmt.Errorf("leadership is being handed over: %w", fleet.ErrNotLeader)
+	}
+	defer s.gate.leave()
 	if err := s.understood(c); err != nil {
 		return desired.Result{}, err
 	}

@@ -108,6 +108,7 @@ type Store struct {
 	watched  sync.WaitGroup
 	probes   sync.WaitGroup // writes that test the disk
 	pending  pending
+	gate     writeGate // of Propose; a transfer of leadership shuts it
 
 	beginnings beginnings
 

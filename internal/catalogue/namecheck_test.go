@@ -1,4 +1,4 @@
-package controller
+package catalogue
 
 import (
 	"log/slog"
@@ -6,23 +6,22 @@ import (
 	"testing"
 
 	"github.com/mcpfleet/mcpfleet/internal/desired"
-	"github.com/mcpfleet/mcpfleet/internal/events"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 // A tool that a spec names and the server does not list is most likely
-// mistyped. It is told once, with the nearest name.
+// mistyped. It is reported once, with the nearest name.
 func TestUnlistedTools(t *testing.T) {
 	var got []string
-	names := &toolNames{log: slog.New(slog.DiscardHandler), record: func(e events.Event) {
-		if e.Kind != fleet.EventUnknownTool || e.Server != "files" {
-			t.Errorf("event %+v", e)
+	names := &NameCheck{Log: slog.New(slog.DiscardHandler), Record: func(server fleet.ServerName, revision fleet.Revision, message string) {
+		if server != "files" || revision != 1 {
+			t.Errorf("event of server %s, revision %d", server, revision)
 		}
-		got = append(got, e.Message)
+		got = append(got, message)
 	}}
 	catalogue := &fleet.Catalogue{Hash: "1", Tools: [][]byte{[]byte(`{"name":"read_file"}`), []byte(`{"name":"delete_file"}`)}}
 	look := func(c *fleet.Catalogue, spec fleet.Spec) {
-		names.look(&desired.State{Servers: map[fleet.ServerName]*desired.Server{
+		names.check(&desired.State{Servers: map[fleet.ServerName]*desired.Server{
 			"files": {Spec: spec, Revision: 1, Revisions: []desired.Revision{{Number: 1, Catalogue: c}}},
 		}})
 	}

@@ -1,4 +1,6 @@
-package fleettest
+// Package rpctest disturbs the connections of an rpc.Client. It is for tests
+// only.
+package rpctest
 
 import (
 	"context"
@@ -11,6 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/mcpfleet/mcpfleet/internal/rpc"
 )
 
 // Disturbance loses, repeats and delays control RPCs between a controller and
@@ -22,7 +26,7 @@ type Disturbance struct {
 	off bool
 }
 
-// Disturb makes a Disturbance whose choices follow from the seed.
+// Disturb returns a Disturbance whose choices follow from the seed.
 func Disturb(seed uint64) *Disturbance {
 	return &Disturbance{rnd: rand.New(rand.NewPCG(seed, seed))}
 }
@@ -34,9 +38,11 @@ func (d *Disturbance) Stop() {
 	d.off = true
 }
 
-// DialOptions put the Disturbance into a controller's connections.
-func (d *Disturbance) DialOptions() []grpc.DialOption {
-	return []grpc.DialOption{grpc.WithChainUnaryInterceptor(d.unary), grpc.WithChainStreamInterceptor(d.stream)}
+// Client returns the configuration of a client that is disturbed.
+func (d *Disturbance) Client() rpc.ClientConfig {
+	return rpc.ClientConfig{DialOptions: []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(d.unary), grpc.WithChainStreamInterceptor(d.stream),
+	}}
 }
 
 func (d *Disturbance) roll() (dice float64, delay time.Duration) {

@@ -1,4 +1,4 @@
-package controller
+package catalogue
 
 import (
 	"context"
@@ -8,30 +8,31 @@ import (
 	"strings"
 
 	"github.com/mcpfleet/mcpfleet/internal/desired"
-	"github.com/mcpfleet/mcpfleet/internal/events"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 	"github.com/mcpfleet/mcpfleet/internal/nearest"
-	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
-// toolNames warns of tools that a spec names and its server does not list: a
-// mistyped one in disabled_tools would stay callable, and nobody would know.
-type toolNames struct {
-	desired *store.Store
-	record  func(events.Event)
-	log     *slog.Logger
+// NameCheck warns of tools that a spec names and its server does not list. A
+// mistyped name in disabled_tools would leave the tool callable, and nobody
+// would know. Only the leader runs it.
+type NameCheck struct {
+	Desired Desired
+	// Record records an event about a server.
+	Record func(server fleet.ServerName, revision fleet.Revision, message string)
+	Log    *slog.Logger
 
-	looked map[fleet.ServerName]string // at which names and catalogue
+	checked map[fleet.ServerName]string // which names against which catalogue
 }
 
-// Run warns until ctx, the leader's tenure, ends: once of each state of things.
-func (t *toolNames) Run(ctx context.Context) error {
-	look, cancel := t.desired.Subscribe()
+// Run checks after every change of desired state, and warns once of each
+// mismatch. It ends with ctx, the leader's tenure, and returns nil.
+func (n *NameCheck) Run(ctx context.Context) error {
+	look, cancel := n.Desired.Subscribe()
 	defer cancel()
-	t.looked = nil
+	n.checked = nil
 	for {
-		t.look(t.desired.State())
+		n.check(n.Desired.State())
 		select {
 		case <-ctx.Done():
 			return nil
@@ -40,9 +41,10 @@ func (t *toolNames) Run(ctx context.Context) error {
 	}
 }
 
-// look warns of what is new.
-func (t *toolNames) look(st *desired.State) {
-	looked := make(map[fleet.ServerName]string)
+// check warns about servers whose names or catalogue changed since the last
+// check.
+func (n *NameCheck) check(st *desired.State) {
+	checked := make(map[fleet.ServerName]string)
 	for _, d := range st.List() {
 		c := st.Servers[d.Name].Catalogue(d.Revision)
 		s := &d.Spec
@@ -50,20 +52,20 @@ func (t *toolNames) look(st *desired.State) {
 			continue
 		}
 		key := fmt.Sprintf("%s %q %q %q", c.Hash, s.DefaultTool, s.EnabledTools, s.DisabledTools)
-		looked[d.Name] = key
-		if t.looked[d.Name] == key {
+		checked[d.Name] = key
+		if n.checked[d.Name] == key {
 			continue
 		}
-		if why := unlisted(s, c); why != "" {
-			t.log.Warn("fleet file names a tool that the server does not list", "server", d.Name, "reason", why)
-			t.record(events.Event{Kind: fleet.EventUnknownTool, Server: d.Name, Revision: d.Revision, Message: "server " + string(d.Name) + ": " + why})
+		if problem := unlisted(s, c); problem != "" {
+			n.Log.Warn("fleet file names a tool that the server does not list", "server", d.Name, "reason", problem)
+			n.Record(d.Name, d.Revision, "server "+string(d.Name)+": "+problem)
 		}
 	}
-	t.looked = looked
+	n.checked = checked
 }
 
 // unlisted says in words which tools a spec names that the catalogue does not
-// have, and what may be meant. It returns "" if there are none.
+// have, and which may be meant. It returns "" if the catalogue has them all.
 func unlisted(s *fleet.Spec, c *fleet.Catalogue) string {
 	var listed []string
 	for _, raw := range c.Tools {

@@ -1,18 +1,18 @@
-package controller
+package catalogue
 
 import (
 	"errors"
 	"testing"
 
-	"github.com/mcpfleet/mcpfleet/internal/catalogue"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-func TestStartingKnowsNotWhatIsMissing(t *testing.T) {
-	offers := catalogue.New()
-	offers.Update(catalogue.View{})
+// A controller that may not know all servers denies nothing that it does not
+// know.
+func TestIncompleteDeniesNothing(t *testing.T) {
 	why := "not caught up"
-	c := &starting{Catalogue: offers, incomplete: func() string { return why }, empty: func() bool { return true }}
+	c := New(func() string { return why })
+	c.Update(View{})
 	ask := map[string]func() error{
 		"tools":             func() error { _, err := c.Tools(""); return err },
 		"tools of a server": func() error { _, err := c.Tools("a"); return err },

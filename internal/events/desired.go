@@ -1,0 +1,51 @@
+package events
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Applied records what a command did to desired state. A refused or repeated
+// command did nothing.
+func (l *Log) Applied(r desired.Result) {
+	if r.Err != nil || r.Repeated {
+		return
+	}
+	for _, change := range r.Changes {
+		l.Record(ofChange(change))
+	}
+}
+
+// ofChange returns the event of one change of desired state.
+func ofChange(c desired.Change) Event {
+	kind := "server_" + c.Kind
+	if c.Node != "" {
+		kind = "node_" + c.Kind
+	}
+	e := Event{
+		Kind: fleet.EventKind(kind), Server: c.Server, Node: c.Node, Revision: c.Revision,
+		Message: c.Subject().String() + " " + strings.ReplaceAll(string(c.Kind), "_", " "),
+	}
+	if c.Kind == desired.Updated || c.Kind == desired.RolledBack || c.Kind == desired.RolledOut {
+		e.Message += fmt.Sprintf(": revision %d", c.Revision)
+	}
+	if len(c.Fields) > 0 {
+		fields := make([]string, len(c.Fields))
+		for i, f := range c.Fields {
+			fields[i] = f.Field
+		}
+		e.Message += " (" + strings.Join(fields, ", ") + ")"
+	}
+	return e
+}
+
+// LeaderElected returns the event of the tenure that a state is in.
+func LeaderElected(st *desired.State) Event {
+	return Event{
+		Kind: fleet.EventLeaderElected, Node: st.Lead.Name,
+		Message: fmt.Sprintf("controller %s leads in term %d", st.Lead.Name, st.Lead.Term),
+	}
+}

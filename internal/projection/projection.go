@@ -1,0 +1,160 @@
+// Package projection turns what is desired, what the reconciler decided and what
+// runs into what answers requests: the servers that the router routes to, the
+// servers whose tools the catalogue lists, and the picture that the HTTP API
+// shows.
+//
+// The projection itself is a pure function. Publisher makes it anew after every
+// change and hands its parts out. Publisher.Run is the only goroutine.
+package projection
+
+import (
+	"slices"
+
+	"github.com/mcpfleet/mcpfleet/internal/catalogue"
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+	"github.com/mcpfleet/mcpfleet/internal/reconcile"
+	"github.com/mcpfleet/mcpfleet/internal/route"
+)
+
+// projection is what router and catalogue work with.
+type projection struct {
+	routes  []route.Server
+	offered catalogue.View
+	tools   toolSets // for the next projection
+}
+
+// project makes a projection. known has the sets of tools of the one before.
+func project(state *desired.State, status map[fleet.ServerName]*reconcile.ServerStatus, snap *observe.Snapshot, known toolSets) projection {
+	serving, ended := byServer(snap)
+	kept := make(map[string]*fleet.Catalogue) // of servers without a replica
+	out := projection{
+		offered: catalogue.View{Default: state.Default(), Lookup: func(hash string) *fleet.Catalogue {
+			if c := snap.Catalogues[hash]; c != nil {
+				return c
+			}
+			return kept[hash]
+		}},
+		tools: make(toolSets, len(known)),
+	}
+	for _, d := range state.List() {
+		sv, st := state.Servers[d.Name], status[d.Name]
+		if st == nil {
+			st = &reconcile.ServerStatus{Reason: "the server was just deployed"}
+		}
+		newest := newestRevision(sv)
+		wanted := slices.DeleteFunc(serving[d.Name], func(r *fleet.Replica) bool {
+			return r.Revision <= newest && superseded(&d, r)
+		})
+		to := routeOf(&d, st, wanted, snap)
+		for i := range to.Replicas {
+			to.Replicas[i].Tools = out.tools.of(snap, to.Replicas[:i], to.Replicas[i].ID, known)
+		}
+		to.Ends = endsOf(slices.Concat(ended[d.Name], snap.Ended[d.Name]))
+		out.routes = append(out.routes, to)
+
+		offer := offerOf(&d, st, wanted)
+		if c := lastKnown(sv); len(offer.Offers) == 0 && c != nil {
+			kept[c.Hash] = c
+			offer.Offers = []catalogue.Offer{{Revision: d.Revision, Hash: c.Hash}}
+		}
+		out.offered.Servers = append(out.offered.Servers, offer)
+	}
+	return out
+}
+
+// byServer returns the replicas that serve, and those that have ended and are
+// still reported, by id.
+func byServer(snap *observe.Snapshot) (serving, ended map[fleet.ServerName][]*fleet.Replica) {
+	serving, ended = make(map[fleet.ServerName][]*fleet.Replica), make(map[fleet.ServerName][]*fleet.Replica)
+	for _, r := range snap.Sorted() {
+		switch {
+		case snap.Serving(r):
+			serving[r.Server] = append(serving[r.Server], r)
+		case r.Exit != nil:
+			ended[r.Server] = append(ended[r.Server], r)
+		}
+	}
+	return serving, ended
+}
+
+// newestRevision returns the newest revision that this controller knows of. A
+// replica of a later one shows that this controller is behind, not that the
+// replica is unwanted.
+func newestRevision(sv *desired.Server) fleet.Revision {
+	newest := sv.Revision
+	for _, r := range sv.Revisions {
+		newest = max(newest, r.Number)
+	}
+	return newest
+}
+
+// superseded reports whether a replica is of a revision or generation that is
+// no longer wanted, since the rollout of another has ended. The replica may
+// still serve: its worker takes no orders, or the order is on its way.
+func superseded(d *fleet.Server, r *fleet.Replica) bool {
+	ended := !d.Rolling && (d.Stable == 0 || d.Stable == d.Revision)
+	return ended && (r.Revision != d.Revision || r.Generation < d.Generation)
+}
+
+// lastKnown returns what a server offered when it last ran: the catalogue of its
+// present revision, else of the newest revision that has one.
+func lastKnown(sv *desired.Server) *fleet.Catalogue {
+	if c := sv.Catalogue(sv.Revision); c != nil {
+		return c
+	}
+	for _, r := range slices.Backward(sv.Revisions) {
+		if r.Catalogue != nil {
+			return r.Catalogue
+		}
+	}
+	return nil
+}
+
+// routeOf returns a server as the router needs it. Unhealthy replicas are left
+// out: their replacements are on their way.
+func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Replica, snap *observe.Snapshot) route.Server {
+	s := route.Server{
+		Name: d.Name, MaxOngoing: d.Spec.MaxOngoingRequests, MaxQueued: d.Spec.MaxQueuedRequests,
+		MaxRequestBytes: d.Spec.RequestLimit(), CallTimeout: d.Spec.CallTimeout, MaxCallDuration: d.Spec.MaxCallDuration,
+	}
+	if d.Target.Stopped() {
+		s.Stopped = true
+		return s
+	}
+	for _, r := range serving {
+		if r.Unhealthy {
+			continue
+		}
+		n := snap.Nodes[r.Node]
+		s.Replicas = append(s.Replicas, route.Replica{ID: r.ID, Zone: n.Info.Zone, Backend: n.Worker, Ongoing: r.Load.Ongoing})
+	}
+	if st.StartFailed {
+		s.Down = st.Reason
+	}
+	s.Resting = st.Resting
+	return s
+}
+
+// endsOf returns how replicas ended, as far as that is known.
+func endsOf(list []*fleet.Replica) (ends []route.End) {
+	for _, r := range list {
+		if r.Exit != nil {
+			ends = append(ends, route.End{ID: r.ID, FromOutside: r.Exit.FromOutside()})
+		}
+	}
+	return ends
+}
+
+// offerOf returns a server as the catalogue needs it.
+func offerOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Replica) catalogue.Server {
+	s := catalogue.Server{
+		Name: d.Name, DefaultTool: d.Spec.DefaultTool, Reason: st.Reason,
+		Failed: st.StartFailed, Stopped: d.Target.Stopped(), EnabledTools: d.Spec.EnabledTools, DisabledTools: d.Spec.DisabledTools,
+	}
+	for _, r := range serving {
+		s.Offers = append(s.Offers, catalogue.Offer{Revision: r.Revision, Hash: r.Catalogue})
+	}
+	return s
+}

@@ -1,0 +1,294 @@
+package projection
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
+	"github.com/mcpfleet/mcpfleet/internal/catalogue"
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/notice"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+	"github.com/mcpfleet/mcpfleet/internal/reconcile"
+	"github.com/mcpfleet/mcpfleet/internal/route"
+)
+
+// Once a rollout is over nothing is routed to replicas of another revision or
+// of an earlier restart, even if they still serve.
+func TestSuperseded(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		desired fleet.Server
+		replica fleet.Replica
+		want    bool
+	}{
+		{"wanted", fleet.Server{Revision: 2, Stable: 2}, fleet.Replica{Revision: 2}, false},
+		{"of the revision before, rolling", fleet.Server{Revision: 2, Stable: 1, Rolling: true}, fleet.Replica{Revision: 1}, false},
+		{"of the stable revision, which is kept up", fleet.Server{Revision: 2, Stable: 1}, fleet.Replica{Revision: 1}, false},
+		{"of the revision before, over", fleet.Server{Revision: 2}, fleet.Replica{Revision: 1}, true},
+		{"of a later revision, after a rollback", fleet.Server{Revision: 3, Stable: 3}, fleet.Replica{Revision: 2}, true},
+		{"not restarted yet", fleet.Server{Revision: 2, Generation: 1, Rolling: true}, fleet.Replica{Revision: 2}, false},
+		{"not restarted, over", fleet.Server{Revision: 2, Generation: 1}, fleet.Replica{Revision: 2}, true},
+		{"restarted", fleet.Server{Revision: 2, Generation: 1}, fleet.Replica{Revision: 2, Generation: 1}, false},
+	} {
+		if got := superseded(&tc.desired, &tc.replica); got != tc.want {
+			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}
+
+// Replicas that list the same tools share one set, whatever else differs, and
+// the set of a catalogue is made once.
+func TestToolsAreShared(t *testing.T) {
+	tool := func(name string) []byte { return []byte(`{"name":"` + name + `"}`) }
+	snap := &observe.Snapshot{
+		Replicas: map[fleet.ReplicaID]*fleet.Replica{
+			"r1": {ID: "r1", Catalogue: "a"}, "r2": {ID: "r2", Catalogue: "b"}, "r3": {ID: "r3", Catalogue: "c"}, "r4": {ID: "r4", Catalogue: "none"},
+		},
+		Catalogues: map[string]*fleet.Catalogue{
+			"a": {Tools: [][]byte{tool("x"), tool("y")}},
+			"b": {Tools: [][]byte{tool("y"), tool("x")}, Instructions: "others"},
+			"c": {Tools: [][]byte{tool("x")}},
+		},
+	}
+	var known toolSets
+	look := func() (out []route.Replica) {
+		next := make(toolSets)
+		for _, id := range []fleet.ReplicaID{"r1", "r2", "r3", "r4"} {
+			out = append(out, route.Replica{ID: id, Tools: next.of(snap, out, id, known)})
+		}
+		known = next
+		return out
+	}
+	got := look()
+	if got[0].Tools != got[1].Tools || got[0].Tools == got[2].Tools || got[3].Tools != nil {
+		t.Errorf("sets %v", got)
+	}
+	if !got[0].Tools.Has("y") || got[2].Tools.Has("y") {
+		t.Error("sets hold other names than the catalogues")
+	}
+	for i, r := range look() {
+		if r.Tools != got[i].Tools {
+			t.Errorf("the set of %s was made again", r.ID)
+		}
+	}
+}
+
+// The router and the catalogue see the same server as stopped, whatever its spec
+// says.
+func TestStoppedIsTheTarget(t *testing.T) {
+	for _, tt := range []struct {
+		written int
+		target  fleet.Target
+		stopped bool
+	}{
+		{0, fleet.Target{}, true},
+		{2, fleet.Target{By: fleet.ByScale}, true},
+		{2, fleet.Target{Replicas: 2}, false},
+		{0, fleet.Target{Replicas: 2, By: fleet.ByScale}, false},
+	} {
+		d := fleet.Server{Spec: fleet.Spec{Replicas: tt.written}, Target: tt.target}
+		st := &reconcile.ServerStatus{}
+		if r, c := routeOf(&d, st, nil, &observe.Snapshot{}), offerOf(&d, st, nil); r.Stopped != tt.stopped || c.Stopped != tt.stopped {
+			t.Errorf("%d written, target %+v: stopped for the router %t, for the catalogue %t; want %t", tt.written, tt.target, r.Stopped, c.Stopped, tt.stopped)
+		}
+	}
+}
+
+// worker is a Worker that is never asked anything.
+type worker struct {
+	observe.Worker
+	name string
+}
+
+// serving returns a snapshot of nodes n1, which is connected, and n2, which is
+// not.
+func serving(replicas ...fleet.Replica) *observe.Snapshot {
+	s := &observe.Snapshot{
+		Nodes: map[fleet.NodeID]observe.Node{
+			"n1": {Connected: true, Worker: &worker{name: "n1"}, Info: fleet.NodeInfo{Zone: "z1"}}, "n2": {},
+		},
+		Replicas:   map[fleet.ReplicaID]*fleet.Replica{},
+		Catalogues: map[string]*fleet.Catalogue{"seen": {Hash: "seen", Tools: [][]byte{[]byte(`{"name":"x"}`)}}},
+	}
+	for _, r := range replicas {
+		r.Server, r.Phase, r.Catalogue = "s", fleet.PhaseReady, "seen"
+		if r.Node == "" {
+			r.Node = "n1"
+		}
+		if r.Exit != nil {
+			r.Phase = fleet.PhaseDraining
+		}
+		s.Replicas[r.ID] = &r
+	}
+	return s
+}
+
+// What a server's replicas, status and target make of it, for the router and
+// for the catalogue.
+func TestProject(t *testing.T) {
+	kept := &fleet.Catalogue{Hash: "kept"}
+	revisions := []desired.Revision{{Number: 1, Catalogue: kept}, {Number: 2}}
+	killed := &fleet.Exit{Signal: "killed"}
+	for _, tt := range []struct {
+		name     string
+		server   desired.Server
+		status   *reconcile.ServerStatus
+		replicas []fleet.Replica
+		routes   string // replicas, then what else there is to say
+		offers   string // revision and catalogue
+	}{
+		{"ready", desired.Server{Replicas: 1}, &reconcile.ServerStatus{}, []fleet.Replica{{ID: "r1", Revision: 2}}, "r1", "2 seen"},
+		{"just deployed", desired.Server{Replicas: 1}, nil, nil, "", "2 kept"},
+		{"its node is not connected", desired.Server{Replicas: 1}, nil, []fleet.Replica{{ID: "r1", Revision: 2, Node: "n2"}}, "", "2 kept"},
+		{"unhealthy", desired.Server{Replicas: 2}, nil, []fleet.Replica{{ID: "r1", Revision: 2, Unhealthy: true}, {ID: "r2", Revision: 2}}, "r2", "2 seen, 2 seen"},
+		{"rolling", desired.Server{Replicas: 1, Rollout: &desired.Rollout{}}, nil, []fleet.Replica{{ID: "r1", Revision: 1}}, "r1", "1 seen"},
+		{"superseded", desired.Server{Replicas: 1}, nil, []fleet.Replica{{ID: "r1", Revision: 1}}, "", "2 kept"},
+		{"of a revision not heard of", desired.Server{Replicas: 1}, nil, []fleet.Replica{{ID: "r1", Revision: 3}}, "r1", "3 seen"},
+		{"stopped", desired.Server{}, nil, []fleet.Replica{{ID: "r1", Revision: 2}}, "stopped", "2 seen, stopped"},
+		{"cannot start", desired.Server{Replicas: 1}, &reconcile.ServerStatus{StartFailed: true, Reason: "exit 3"}, nil, "down: exit 3", "2 kept, failed: exit 3"},
+		{"resting", desired.Server{Replicas: 1}, &reconcile.ServerStatus{Resting: true}, nil, "resting", "2 kept"},
+		{"ending", desired.Server{Replicas: 1}, nil, []fleet.Replica{{ID: "r1", Revision: 2, Exit: killed}}, "r1 ended", "2 kept"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			sv := tt.server
+			sv.Revision, sv.Revisions = 2, revisions
+			status := map[fleet.ServerName]*reconcile.ServerStatus{}
+			if tt.status != nil {
+				status["s"] = tt.status
+			}
+			state := &desired.State{Servers: map[fleet.ServerName]*desired.Server{"s": &sv}}
+			got := project(state, status, serving(tt.replicas...), nil)
+			if routes := describeRoute(&got.routes[0]); routes != tt.routes {
+				t.Errorf("route %q, want %q", routes, tt.routes)
+			}
+			if offers := describeOffers(&got.offered.Servers[0]); offers != tt.offers {
+				t.Errorf("offers %q, want %q", offers, tt.offers)
+			}
+			if got.offered.Default != "s" {
+				t.Errorf("default server %q", got.offered.Default)
+			}
+			if got.offered.Lookup("seen") == nil || strings.Contains(tt.offers, "kept") != (got.offered.Lookup("kept") == kept) {
+				t.Error("a catalogue is not found, or one that nobody offers is")
+			}
+		})
+	}
+}
+
+func describeRoute(s *route.Server) string {
+	var parts []string
+	for _, r := range s.Replicas {
+		if r.Zone != "z1" || r.Backend.(*worker).name != "n1" || r.Tools == nil {
+			parts = append(parts, "not as its node is:")
+		}
+		parts = append(parts, string(r.ID))
+	}
+	for _, e := range s.Ends {
+		parts = append(parts, string(e.ID)+" ended")
+	}
+	if s.Stopped {
+		parts = append(parts, "stopped")
+	}
+	if s.Down != "" {
+		parts = append(parts, "down: "+s.Down)
+	}
+	if s.Resting {
+		parts = append(parts, "resting")
+	}
+	return strings.Join(parts, ", ")
+}
+
+func describeOffers(s *catalogue.Server) string {
+	var parts []string
+	for _, o := range s.Offers {
+		parts = append(parts, fmt.Sprintf("%d %s", o.Revision, o.Hash))
+	}
+	if s.Stopped {
+		parts = append(parts, "stopped")
+	}
+	if s.Failed {
+		parts = append(parts, "failed: "+s.Reason)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// world is all that a Publisher reads, and all that it updates.
+type world struct {
+	notice.Board
+	state  *desired.State
+	status []reconcile.ServerStatus
+	snap   *observe.Snapshot
+
+	mu      sync.Mutex
+	updated []string
+}
+
+func (w *world) State() *desired.State            { return w.state }
+func (w *world) Status() []reconcile.ServerStatus { return w.status }
+func (w *world) Snapshot() *observe.Snapshot      { return w.snap }
+
+func (w *world) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.updated = append(w.updated, fmt.Sprintf(format, args...))
+}
+
+type routerOf struct{ *world }
+
+func (r routerOf) Update(servers []route.Server) { r.note("router %d", len(servers)) }
+
+type catalogueOf struct{ *world }
+
+func (c catalogueOf) Update(v catalogue.View) { c.note("catalogue %d", len(v.Servers)) }
+
+type viewOf struct{ *world }
+
+func (v viewOf) Publish(status map[fleet.ServerName]*reconcile.ServerStatus, snap *observe.Snapshot) {
+	v.note("view %s %d", slices.Collect(maps.Keys(status)), snap.Seq)
+}
+
+// A Publisher publishes before its first Run, and after each change, the view
+// last.
+func TestPublisher(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := &world{
+			state:  &desired.State{Servers: map[fleet.ServerName]*desired.Server{"s": {}}},
+			status: []reconcile.ServerStatus{{Name: "s"}}, snap: &observe.Snapshot{Seq: 1},
+		}
+		p := New(Config{Desired: w, Observed: w, Decided: w, Router: routerOf{w}, Catalogue: catalogueOf{w}, View: viewOf{w}})
+		expect := func(when string, want ...string) {
+			t.Helper()
+			synctest.Wait()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if !reflect.DeepEqual(w.updated, want) {
+				t.Errorf("%s: updated %q, want %q", when, w.updated, want)
+			}
+			w.updated = nil
+		}
+		once := []string{"router 1", "catalogue 1", "view [s] 1"}
+		expect("made", once...)
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer cancel()
+		running.Go(func() { _ = p.Run(ctx) })
+		expect("started", once...)
+		w.snap = &observe.Snapshot{Seq: 2}
+		w.Post()
+		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if last := w.updated[len(w.updated)-1]; last != "view [s] 2" {
+			t.Errorf("after a change the last update was %q", last)
+		}
+	})
+}

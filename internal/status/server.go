@@ -1,0 +1,78 @@
+package status
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+	"github.com/mcpfleet/mcpfleet/internal/reconcile"
+)
+
+// serverOf returns one server of a state. st is nil if the reconciler has not
+// seen it yet.
+func serverOf(all *desired.State, name fleet.ServerName, sv *desired.Server, st *reconcile.ServerStatus) api.Server {
+	spec, err := json.Marshal(fleetfile.View(&sv.Spec))
+	if err != nil { // plain data always encodes
+		spec = []byte("{}")
+	}
+	out := api.Server{
+		Name: name, Desired: sv.Replicas, Revision: sv.Revision, Generation: sv.Generation, Stable: sv.Stable,
+		Spec: spec, ETag: sv.ETag(all.Incarnation), Index: sv.Index,
+	}
+	if r := sv.Rollout; r != nil {
+		out.Rollout = &api.Rollout{From: r.From, To: r.To, StartedAt: r.Started, Deadline: r.Deadline}
+	}
+	out.State, out.Reason = stateOf(sv, st)
+	if st != nil {
+		out.Ready, out.Restarts = st.Ready, st.Restarts
+		out.LastEnded = endedOf(st)
+	}
+	return out
+}
+
+// deletedOf returns a server that is no longer desired and still runs.
+func deletedOf(st *reconcile.ServerStatus) api.Server {
+	return api.Server{
+		Name: st.Name, State: fleet.StateDeleting, Reason: st.Reason, Ready: st.Ready, Restarts: st.Restarts,
+		Spec: []byte("{}"), LastEnded: endedOf(st),
+	}
+}
+
+func endedOf(st *reconcile.ServerStatus) (out []api.Ended) {
+	for _, r := range st.LastEnded {
+		out = append(out, api.EndedOf(r))
+	}
+	return out
+}
+
+// current reports whether the reconciler has seen the last write to a server,
+// apart from its target.
+func current(sv *desired.Server, st *reconcile.ServerStatus) bool {
+	return st.Revision == sv.Revision && st.Generation == sv.Generation
+}
+
+// stateOf returns a server's state and its reason in words. st may be older
+// than the last write to the server, or nil.
+func stateOf(sv *desired.Server, st *reconcile.ServerStatus) (fleet.State, string) {
+	switch {
+	case st == nil || st.State == fleet.StateDeleting:
+		return fleet.StateDeploying, "the server was just deployed"
+	case !current(sv, st):
+		return fleet.StateUpdating, fmt.Sprintf("a change to revision %d was just made", sv.Revision)
+	case st.Target.Replicas == sv.Replicas:
+		return st.State, st.Reason
+	case sv.Target().Stopped():
+		return fleet.StateIdle, sv.Target().StopReason()
+	}
+	reason := fmt.Sprintf("%d of %d replicas ready: it was just scaled", st.Ready, sv.Replicas)
+	switch {
+	case st.State == fleet.StateIdle:
+		return fleet.StateDeploying, reason
+	case st.State == fleet.StateReady && st.Ready < sv.Replicas:
+		return fleet.StateDegraded, reason
+	}
+	return st.State, st.Reason
+}

@@ -1,0 +1,137 @@
+// Package status says how the fleet is doing, in the words of the HTTP API:
+// the state and reason of each server, whether this controller is ready, which
+// replicas and nodes there are, and the metrics of all that.
+//
+// It joins three things that change on their own: what is desired, what the
+// reconciler said of each server, and what runs. What was said of a server
+// before it was written is never shown as the state of what was written: the
+// server is DEPLOYING or UPDATING until the reconciler has seen the write.
+//
+// The package starts no goroutine. All methods may be called at any time.
+package status
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync/atomic"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+	"github.com/mcpfleet/mcpfleet/internal/reconcile"
+)
+
+// Store is desired state and the election. Package store implements it.
+type Store interface {
+	State() *desired.State
+	Leader() (id fleet.ControllerID, term fleet.Epoch, ok bool)
+	// ProblemOf says what keeps a controller from storing desired state, "" if
+	// nothing is known to.
+	ProblemOf(id fleet.ControllerID) string
+}
+
+// Config says what a View shows.
+type Config struct {
+	Store   Store
+	Members func() []fleet.Member // the members of the ring
+	Self    fleet.LifeID          // of this controller
+	Zone    string                // its zone
+	// Unready says why this controller is not ready, in words, "" if it is.
+	Unready func() string
+}
+
+// View shows the fleet.
+type View struct {
+	cfg     Config
+	picture atomic.Pointer[picture]
+}
+
+// picture is what was last published.
+type picture struct {
+	servers map[fleet.ServerName]*reconcile.ServerStatus
+	snap    *observe.Snapshot
+}
+
+// New returns a View of a fleet of which nothing is known.
+func New(cfg Config) *View {
+	v := &View{cfg: cfg}
+	v.Publish(nil, &observe.Snapshot{})
+	return v
+}
+
+// Publish replaces what is shown. The caller edits neither argument afterwards.
+func (v *View) Publish(servers map[fleet.ServerName]*reconcile.ServerStatus, snap *observe.Snapshot) {
+	v.picture.Store(&picture{servers, snap})
+}
+
+// Servers returns the servers of a state, and those that are being deleted, by
+// name.
+func (v *View) Servers(st *desired.State) []api.Server {
+	status := v.picture.Load().servers
+	out := make([]api.Server, 0, len(st.Servers))
+	for name, sv := range st.Servers {
+		out = append(out, serverOf(st, name, sv, status[name]))
+	}
+	for name, s := range status {
+		if st.Servers[name] == nil {
+			out = append(out, deletedOf(s))
+		}
+	}
+	slices.SortFunc(out, func(a, b api.Server) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Ready reports whether this controller is ready, and every server settled.
+func (v *View) Ready() api.Ready {
+	out := ready(v.cfg.Store.State(), v.picture.Load().servers)
+	out.Reason = v.cfg.Unready()
+	out.Ready = out.Ready && out.Reason == ""
+	return out
+}
+
+// ready is Ready without this controller's own reasons.
+func ready(st *desired.State, status map[fleet.ServerName]*reconcile.ServerStatus) api.Ready {
+	out := api.Ready{Ready: true}
+	for _, name := range slices.Sorted(maps.Keys(st.Servers)) {
+		sv, s := st.Servers[name], status[name]
+		one := api.ServerReady{Name: name, Desired: sv.Replicas}
+		one.State, one.Reason = stateOf(sv, s)
+		if s != nil {
+			one.Ready = s.Ready
+		}
+		out.Servers = append(out.Servers, one)
+		out.Ready = out.Ready && s != nil && s.Settled && current(sv, s) && s.Target.Replicas == sv.Replicas
+	}
+	return out
+}
+
+// Replicas returns the replicas that have not ended, by id.
+func (v *View) Replicas() []api.Replica {
+	var out []api.Replica
+	for _, r := range v.picture.Load().snap.Sorted() {
+		out = append(out, api.ReplicaOf(r))
+	}
+	return out
+}
+
+// Nodes returns the controllers, then the workers, each by name.
+func (v *View) Nodes() []api.Node {
+	return append(v.controllers(), workers(v.picture.Load().snap, v.cfg.Store.State().Nodes)...)
+}
+
+// Planned returns a preview of the reconciler's as the API shows it.
+func Planned(plan []reconcile.PlannedAction) []api.PlannedAction {
+	out := make([]api.PlannedAction, 0, len(plan))
+	for _, a := range plan {
+		one := api.PlannedAction{
+			Action: api.PlanStop, Server: a.Server, Replica: a.Replica, Node: a.Node, Revision: a.Revision, Reason: a.Reason,
+		}
+		if a.Start {
+			one.Action = api.PlanStart
+		}
+		out = append(out, one)
+	}
+	return out
+}

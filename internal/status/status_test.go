@@ -1,0 +1,194 @@
+package status
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/desired"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+	"github.com/mcpfleet/mcpfleet/internal/reconcile"
+)
+
+// store is a Store of controller c1.
+type store struct {
+	state    *desired.State
+	leader   fleet.ControllerID
+	problems map[fleet.ControllerID]string
+}
+
+func (s *store) State() *desired.State { return s.state }
+
+func (s *store) Leader() (fleet.ControllerID, fleet.Epoch, bool) {
+	return s.leader, 1, s.leader != ""
+}
+
+func (s *store) ProblemOf(id fleet.ControllerID) string { return s.problems[id] }
+
+type servers = map[fleet.ServerName]*desired.Server
+
+type statuses = map[fleet.ServerName]*reconcile.ServerStatus
+
+// A controller is ready when nothing is wrong with it and each server has
+// settled as it was last written.
+func TestReady(t *testing.T) {
+	server := &desired.Server{Replicas: 2, Revision: 3, Generation: 1}
+	settled := func(change func(*reconcile.ServerStatus)) statuses {
+		st := &reconcile.ServerStatus{State: fleet.StateReady, Settled: true, Target: fleet.Target{Replicas: 2}, Ready: 2, Revision: 3, Generation: 1}
+		change(st)
+		return statuses{"s": st}
+	}
+	same := func(*reconcile.ServerStatus) {}
+	for _, tt := range []struct {
+		name    string
+		servers servers
+		status  statuses
+		unready string
+		want    bool
+	}{
+		{"no servers", nil, nil, "", true},
+		{"settled", servers{"s": server}, settled(same), "", true},
+		{"something is wrong here", servers{"s": server}, settled(same), "its disk is full", false},
+		{"not seen yet", servers{"s": server}, nil, "", false},
+		{"not settled", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Settled = false }), "", false},
+		{"another revision", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Revision = 2 }), "", false},
+		{"restarted", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Generation = 0 }), "", false},
+		{"just scaled", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Target.Replicas = 1 }), "", false},
+		{"one being deleted", nil, settled(func(s *reconcile.ServerStatus) { s.Settled = false }), "", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := New(Config{Store: &store{state: &desired.State{Servers: tt.servers}}, Unready: func() string { return tt.unready }})
+			v.Publish(tt.status, &observe.Snapshot{})
+			got := v.Ready()
+			if got.Ready != tt.want || got.Reason != tt.unready || len(got.Servers) != len(tt.servers) {
+				t.Errorf("got %+v, want ready: %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// Servers lists what is desired and what is being deleted, by name.
+func TestServers(t *testing.T) {
+	v := New(Config{})
+	v.Publish(statuses{
+		"b": {Name: "b", State: fleet.StateReady, Target: fleet.Target{Replicas: 1}, Ready: 1, Restarts: 4, Revision: 1, LastEnded: []*fleet.Replica{{ID: "b-1"}}},
+		"a": {Name: "a", State: fleet.StateDeleting, Reason: "1 replica still stopping", Ready: 1},
+	}, &observe.Snapshot{})
+	started := time.Unix(5, 0)
+	got := v.Servers(&desired.State{Incarnation: 2, Servers: servers{
+		"c": {Replicas: 1, Revision: 1},
+		"b": {Replicas: 1, Revision: 1, Written: 7, Rollout: &desired.Rollout{To: 1, Started: started}},
+	}})
+	var lines []string
+	for _, s := range got {
+		lines = append(lines, fmt.Sprintf("%s %s %q", s.Name, s.State, s.ETag))
+	}
+	if text, want := strings.Join(lines, "; "), `a DELETING ""; b READY "2.7"; c DEPLOYING "2.0"`; text != want {
+		t.Fatalf("got %s, want %s", text, want)
+	}
+	if a := got[0]; a.Reason == "" || a.Ready != 1 || string(a.Spec) != "{}" {
+		t.Errorf("being deleted: %+v", a)
+	}
+	if b := got[1]; b.Restarts != 4 || len(b.LastEnded) != 1 || b.Rollout == nil || b.Rollout.StartedAt != started {
+		t.Errorf("running: %+v", b)
+	}
+}
+
+func TestNodes(t *testing.T) {
+	until := time.Unix(9, 0)
+	reported := fleet.NodeInfo{Life: "l"}
+	snap := &observe.Snapshot{
+		Nodes: map[fleet.NodeID]observe.Node{
+			"ready": {Connected: true, Info: reported}, "drained": {Connected: true, Info: reported}, "stops": {Connected: true, Draining: true, Info: reported},
+			"unfit": {Connected: true, Unfit: "podman hangs", Info: reported}, "silent": {Info: reported}, "new": {}, "lost": {Lost: true, Info: reported},
+		},
+		Replicas: map[fleet.ReplicaID]*fleet.Replica{
+			"r1": {Node: "ready", Resources: fleet.Resources{CPUs: 1}}, "r2": {Node: "ready", Resources: fleet.Resources{CPUs: 2}},
+		},
+	}
+	v := New(Config{
+		Store: &store{
+			state: &desired.State{Nodes: map[fleet.NodeID]fleet.NodeIntent{
+				"drained": {DrainUntil: until}, "gone": {Cordoned: true}, "lost": {DrainUntil: until},
+			}},
+			leader: "c1", problems: map[fleet.ControllerID]string{"c2": "its disk is full"},
+		},
+		Members: func() []fleet.Member {
+			return []fleet.Member{
+				{Node: "m1", Role: fleet.RoleController, Controller: "c1", Life: "l1"}, {Node: "ready", Role: fleet.RoleWorker},
+				{Node: "m2", Role: fleet.RoleController, Controller: "c2", Life: "l2"},
+			}
+		},
+		Self: "l2", Zone: "z2",
+	})
+	v.Publish(nil, snap)
+	var got []string
+	for _, n := range v.Nodes() {
+		got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s", n.Name, n.State, n.Reason)))
+		switch n.Name {
+		case "m1":
+			if !n.Leader || n.Zone != "" {
+				t.Errorf("m1 leads, and its zone is not known: %+v", n)
+			}
+		case "m2":
+			if n.Leader || n.Zone != "z2" {
+				t.Errorf("m2 is this controller, and does not lead: %+v", n)
+			}
+		case "ready":
+			if n.Replicas != 2 || n.Allocated.CPUs != 3 {
+				t.Errorf("two replicas of 3 CPUs: %+v", n)
+			}
+		case "gone":
+			if !n.Cordoned {
+				t.Errorf("cordoned: %+v", n)
+			}
+		case "drained", "lost":
+			if n.DrainUntil == nil || !n.DrainUntil.Equal(until) {
+				t.Errorf("drained: %+v", n)
+			}
+		}
+	}
+	want := "m1 READY, m2 DEGRADED its disk is full, drained DRAINING, gone LOST, lost LOST, new JOINING, " +
+		"ready READY, silent UNREACHABLE, stops DRAINING, unfit DEGRADED podman hangs"
+	if text := strings.Join(got, ", "); text != want {
+		t.Errorf("got  %s\nwant %s", text, want)
+	}
+}
+
+func TestCollect(t *testing.T) {
+	v := New(Config{})
+	v.Publish(statuses{"s": {Name: "s", Target: fleet.Target{Replicas: 3}, Ready: 2, Restarts: 5}}, &observe.Snapshot{Nodes: map[fleet.NodeID]observe.Node{
+		"n1": {Connected: true, Info: fleet.NodeInfo{Life: "l", Runtimes: []string{"podman", "process"}, Version: "v1"}}, "n2": {},
+	}})
+	want := `
+# HELP mcpfleet_node_info A worker that has reported, with the runtimes that it offers; always 1.
+# TYPE mcpfleet_node_info gauge
+mcpfleet_node_info{node="n1",runtimes="podman,process",version="v1"} 1
+# HELP mcpfleet_nodes Workers by state.
+# TYPE mcpfleet_nodes gauge
+mcpfleet_nodes{state="JOINING"} 1
+mcpfleet_nodes{state="READY"} 1
+# HELP mcpfleet_server_replicas Replicas of a server, wanted and ready.
+# TYPE mcpfleet_server_replicas gauge
+mcpfleet_server_replicas{server="s",which="desired"} 3
+mcpfleet_server_replicas{server="s",which="ready"} 2
+# HELP mcpfleet_server_restarts_total Replicas started to replace failed ones.
+# TYPE mcpfleet_server_restarts_total counter
+mcpfleet_server_restarts_total{server="s"} 5
+`
+	if err := testutil.CollectAndCompare(v, strings.NewReader(want)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPlanned(t *testing.T) {
+	got := Planned([]reconcile.PlannedAction{{Start: true, Server: "s", Node: "n"}, {Server: "s", Replica: "r", Reason: "one too many"}})
+	if len(got) != 2 || got[0].Action != api.PlanStart || got[0].Node != "n" || got[1].Action != api.PlanStop || got[1].Replica != "r" || got[1].Reason == "" {
+		t.Errorf("got %+v", got)
+	}
+}
