@@ -15,7 +15,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
-// The contract of errors in what clients send.
+// The errors of what clients send are a contract.
 func TestBadRequests(t *testing.T) {
 	const args = `{"tool_args":{}}`
 	cases := []struct {
@@ -103,7 +103,7 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// What curl and scripts send without saying what it is.
+// curl and scripts send JSON under another Content-Type, or none.
 func TestJSONWithoutItsType(t *testing.T) {
 	for _, media := range []string{"", "application/x-www-form-urlencoded", "Application/X-WWW-Form-URLencoded; charset=UTF-8"} {
 		for _, path := range []string{"/call", "/main/call"} {
@@ -127,7 +127,7 @@ func TestJSONWithoutItsType(t *testing.T) {
 	wantError(t, w.Code, w.Header(), w.Body, 415, api.CodeMediaType, "must be a JSON object")
 }
 
-// The seed's contract, to the byte.
+// This answer is fixed to the byte.
 func TestMissingArgsToTheByte(t *testing.T) {
 	w := newFixture().do("POST", "/call", `{"tool_name":"echo"}`, "X-Request-ID", "r-1")
 	if got, want := w.Body.String(), `{"detail":"must include 'tool_args'","code":"bad_request","request_id":"r-1"}`+"\n"; w.Code != 400 || got != want {
@@ -140,7 +140,7 @@ type busyError struct{ error }
 func (busyError) RetryAfter() time.Duration { return 2100 * time.Millisecond }
 func (e busyError) Unwrap() error           { return e.error }
 
-// The contract of what can become of a call.
+// The outcomes of a call are a contract.
 func TestCallOutcomes(t *testing.T) {
 	wrap := func(err error) error { return fmt.Errorf("server \"main\": %w: told why", err) }
 	cases := []struct {

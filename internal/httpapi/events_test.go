@@ -170,7 +170,7 @@ func TestEventStreamResumes(t *testing.T) {
 	}
 }
 
-// A gap in a log without events is told once, not for ever.
+// A gap in a log without events is reported once.
 func TestGapOfAnEmptyLog(t *testing.T) {
 	f := newFixture()
 	next := stream(t, f, "/api/v1/events", "Last-Event-ID", "9-9")
@@ -179,8 +179,7 @@ func TestGapOfAnEmptyLog(t *testing.T) {
 	wantFrame(t, next(), "3-1", "started")
 }
 
-// A quiet stream shows that it lives, and how far a reader has come that did
-// not want what passed by.
+// A heartbeat has the id of the newest event, if the client did not select that.
 func TestHeartbeat(t *testing.T) {
 	f := newFixture()
 	f.events.record("started", "b")
@@ -207,8 +206,7 @@ func (f *frames) WriteHeader(int)             {}
 func (f *frames) Write(p []byte) (int, error) { return f.text.Write(p) }
 func (f *frames) Flush()                      {}
 
-// A reader that does not read is cut off, whatever happens meanwhile, and
-// nothing is kept for it.
+// A client that stops reading is cut off, however many events come.
 func TestSlowEventReader(t *testing.T) {
 	f := newFixture()
 	f.events.keep = 10
@@ -249,7 +247,7 @@ func TestSlowEventReader(t *testing.T) {
 	}
 }
 
-// hasty gives every write a short time only.
+// hasty gives every write a short deadline.
 type hasty struct{ http.ResponseWriter }
 
 func (h hasty) Unwrap() http.ResponseWriter { return h.ResponseWriter }

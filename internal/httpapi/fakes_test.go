@@ -62,7 +62,7 @@ func (o offer) Default(server fleet.ServerName) (fleet.Tool, error) {
 	return o.Resolve(server, "echo")
 }
 
-// routed is a router that runs a function, and remembers the last call.
+// routed is a router that runs a function and records the last call.
 type routed struct {
 	last fleet.Call
 	f    func(ctx context.Context, c fleet.Call) (fleet.CallResult, error)
@@ -76,7 +76,7 @@ func (r *routed) Call(ctx context.Context, c fleet.Call) (fleet.CallResult, erro
 	return r.f(ctx, c)
 }
 
-// state is a fixed fleet, which has what is desired besides.
+// state is a fixed fleet. It adds the desired servers to its own.
 type state struct {
 	servers  []api.Server
 	replicas []api.Replica
@@ -107,8 +107,7 @@ func (f logsFunc) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow
 	return f(ctx, id, tail, follow, on)
 }
 
-// wanted is desired state without any raft: what is proposed is applied at
-// once.
+// wanted is desired state without raft. It applies proposals at once.
 type wanted struct {
 	notice.Board
 
@@ -124,7 +123,7 @@ type wanted struct {
 	onPropose func() error // before a proposal is applied
 }
 
-// role is who leads: this controller, the one at an address, or nobody.
+// role says who leads: this controller, the one at an address, or nobody.
 type role struct {
 	self bool
 	http string
@@ -212,7 +211,7 @@ func (d *wanted) Propose(_ context.Context, c desired.Command) (desired.Result, 
 	return res, res.Err
 }
 
-// members are controllers by name, of which two verbs are remembered.
+// members are the controllers. It records what is done to them.
 type members struct {
 	err  error
 	done []string
@@ -245,7 +244,7 @@ type fixture struct {
 	config  config
 }
 
-// config is that of the API and of the edge that serves it.
+// config is the configuration of the API and of the mux that serves it.
 type config struct {
 	Config
 	edge
@@ -253,8 +252,7 @@ type config struct {
 
 type edge = web.Config
 
-// happened is a log of events with the ids 3-1, 3-2 and so on, of which the
-// newest are kept.
+// happened is a log of events with the ids 3-1, 3-2 and so on. It keeps the newest.
 type happened struct {
 	notice.Board
 
@@ -323,7 +321,7 @@ func newFixture(change ...func(*config)) *fixture {
 	return f
 }
 
-// build makes the handler anew.
+// build makes the handler, also after a change of the config.
 func (f *fixture) build() {
 	f.api = New(f.config.Config)
 	f.handler = web.NewMux(f.config.edge, f.api.Routes()...)

@@ -27,7 +27,7 @@ func gunzip(t *testing.T, body io.Reader) []byte {
 	return b
 }
 
-// Streams come at once, as they are; a 304 has no body to compress.
+// Streams are not compressed, so that nothing delays them. A 304 has no body.
 func TestStreamsAreNotCompressed(t *testing.T) {
 	f := newFixture()
 	f.events.record("started", "main")
@@ -68,7 +68,7 @@ func TestStreamsAreNotCompressed(t *testing.T) {
 	}
 }
 
-// What a follower passes on is compressed for its client.
+// A follower compresses the leader's answer for its client.
 func TestGzipOfForwarded(t *testing.T) {
 	leader := newFixture()
 	for i := range 10 {

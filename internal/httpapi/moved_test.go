@@ -10,9 +10,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/bubble"
 )
 
-// A leader that was stopped keeps its connections and answers nothing. Once
-// another leads, reads are asked again there, and writes end with an unknown
-// outcome.
+// A leader that was stopped by a signal keeps its connections and answers nothing.
+// Once another controller leads, reads are repeated there, and writes end with an
+// unknown outcome.
 func TestLeaderStopsAnswering(t *testing.T) {
 	const moves = 1200 * time.Millisecond
 	for _, tc := range []struct {
@@ -70,9 +70,8 @@ func TestLeaderStopsAnswering(t *testing.T) {
 	}
 }
 
-// What is wrong with this controller is told with the refusals that may follow
-// from it.
-func TestProblemIsTold(t *testing.T) {
+// A refusal names the problem of this controller, which may be its cause.
+func TestRefusalsNameTheProblem(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		f := newFixture()
 		f.desired.problem = "the disk is full"
@@ -82,7 +81,7 @@ func TestProblemIsTold(t *testing.T) {
 	})
 }
 
-// A server that this controller may lack is not said to be unknown.
+// A controller that may lack recent writes does not call a server unknown.
 func TestStaleControllerDeniesNothing(t *testing.T) {
 	f := newFixture()
 	w := f.do("GET", "/api/v1/servers/none?stale=1", "")

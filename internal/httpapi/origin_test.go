@@ -11,7 +11,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// A page of another origin gets nothing from any route, and does nothing.
+// A page of another origin can read and change nothing on any route.
 func TestPagesAreRefusedOnEveryRoute(t *testing.T) {
 	f := newFixture(func(c *config) { c.AllowedHosts = nil })
 	f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
@@ -49,7 +49,7 @@ func TestPagesAreRefusedOnEveryRoute(t *testing.T) {
 	}
 }
 
-// What a follower has let in it passes on under the leader's address.
+// A follower checks the origin, and forwards the request under the leader's address.
 func TestForwardedWithoutOrigin(t *testing.T) {
 	leader := newFixture(func(c *config) { c.AllowedHosts = nil })
 	at := leader.serve(t).Listener.Addr().String()

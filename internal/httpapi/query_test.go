@@ -7,7 +7,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/api"
 )
 
-// Of several things that are wrong always the same one is told.
+// Of several errors always the same one is reported.
 func TestFirstThingWrong(t *testing.T) {
 	f := newFixture()
 	f.state.replicas = []api.Replica{{ID: "r1"}}

@@ -27,8 +27,7 @@ func post(t *testing.T, url, body string) *http.Response {
 	return resp
 }
 
-// The body's deadline must not end the call that follows it, and a client that
-// leaves ends its call.
+// A client that leaves ends its call.
 func TestClientLeaves(t *testing.T) {
 	f := newFixture()
 	began, ended := make(chan struct{}), make(chan error, 1)
@@ -116,7 +115,7 @@ func TestReadTimeoutDoesNotEndCalls(t *testing.T) {
 	wg.Wait()
 }
 
-// breaking is a large result that breaks off.
+// breaking is a result that breaks off.
 type breaking struct {
 	io.Reader
 	err    error
@@ -212,7 +211,7 @@ func TestLogs(t *testing.T) {
 	}
 }
 
-// The pooled buffers of bodies must never show in another call.
+// The pooled buffers of bodies are never mixed up.
 func TestManyBodiesAtOnce(t *testing.T) {
 	f := newFixture()
 	var wg sync.WaitGroup
@@ -280,7 +279,7 @@ func (s *sink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A large result is passed on while it comes, and its stream is closed.
+// A large result is passed on while it arrives, and its stream is closed.
 func TestStreamedResults(t *testing.T) {
 	large := `{"content":"` + strings.Repeat("0123456789", 300_000) + `"}`
 	for _, tc := range []struct {

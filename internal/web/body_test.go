@@ -12,8 +12,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/api"
 )
 
-// A body that is announced as too large is refused before any of it is read,
-// and a client that sends it all the same can still read why.
+// A body that is announced as too large is refused before any of it is read. A
+// client that sends it all the same can read why.
 func TestTooLargeIsRefusedAtOnce(t *testing.T) {
 	srv := serve(t, newMux(Config{}))
 	conn := dial(t, srv)
@@ -37,8 +37,8 @@ func TestTooLargeIsRefusedAtOnce(t *testing.T) {
 	wantError(t, resp.StatusCode, resp.Header, resp.Body, 413, api.CodeTooLarge, "")
 }
 
-// Any refusal that leaves the body unread can be read by a client that sends
-// first, and ends the connection.
+// A client that sends all of a refused body before it reads gets the answer. The
+// connection is then closed.
 func TestUnreadBodies(t *testing.T) {
 	large := strings.Repeat(" ", 4<<20)
 	m := newMux(Config{MaxBody: 1 << 20, MaxBodyMemory: 1})
@@ -98,8 +98,8 @@ func TestBodySizes(t *testing.T) {
 	}
 }
 
-// What large bodies may take together is bounded, whatever becomes of their
-// requests; small ones always pass.
+// Large bodies are bounded together, whatever their requests end with. Small ones
+// always pass.
 func TestLargeBodiesAreBounded(t *testing.T) {
 	began, release := make(chan struct{}), make(chan struct{})
 	srv := serve(t, newMux(Config{MaxBodyMemory: 1 << 20}, Post("/hold", Call, func(w *Response, r *http.Request) error {
@@ -159,7 +159,7 @@ func TestSlowBody(t *testing.T) {
 	}
 }
 
-// A body is kept whole, whatever its buffer is used for later.
+// The bytes that Keep returns stay valid when the buffer is reused.
 func TestKeep(t *testing.T) {
 	for _, size := range []int{0, 10, pooled, pooled + 1} {
 		var kept [2][]byte
@@ -177,7 +177,7 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// Requests that come before the last one is answered are answered in order.
+// Pipelined requests are answered in order.
 func TestPipelining(t *testing.T) {
 	conn := dial(t, serve(t, newMux(Config{})))
 	const n = 20

@@ -85,7 +85,7 @@ func TestGzip(t *testing.T) {
 	}
 }
 
-// A compressed result that breaks off does not look whole.
+// A compressed answer that breaks off does not look whole.
 func TestGzipBroken(t *testing.T) {
 	srv := serve(t, newMux(Config{}, Get("/x", Read, func(w *Response, _ *http.Request) error {
 		text := strings.Repeat("0123456789", 100_000)
@@ -101,7 +101,7 @@ func TestGzipBroken(t *testing.T) {
 	}
 }
 
-// The kept compressors never mix answers up.
+// The pooled compressors never mix answers up.
 func TestManyGzippedAtOnce(t *testing.T) {
 	m := newMux(Config{}, Post("/break", Read, func(w *Response, r *http.Request) error {
 		return w.Stream(streamHead, &breaking{r.Body, errors.New("lost")}, 0, streamTail)

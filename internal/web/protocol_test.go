@@ -81,8 +81,7 @@ func TestRefusalsOfNetHTTP(t *testing.T) {
 	}
 }
 
-// What a handler writes is never taken for an answer of net/http, whatever it
-// looks like.
+// The answer of a handler is never replaced, even if it looks like one of net/http.
 func TestHandlersWriteWhatTheyLike(t *testing.T) {
 	const like = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request"
 	srv := serve(t, newMux(Config{}, Get("/x", Read, func(w *Response, _ *http.Request) error {

@@ -91,8 +91,8 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// A value that cannot be rendered is an error, not half an answer.
-func TestJSONThatIsNone(t *testing.T) {
+// A value that cannot be encoded is an error, not half an answer.
+func TestJSONThatIsInvalid(t *testing.T) {
 	m := newMux(Config{}, Get("/x", Read, func(w *Response, _ *http.Request) error {
 		return w.JSON(http.StatusOK, api.Server{Spec: []byte("{")})
 	}))

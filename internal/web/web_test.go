@@ -34,7 +34,7 @@ func echo(w *Response, r *http.Request) error {
 	return w.WriteAll(body.Bytes)
 }
 
-// well answers that all is well.
+// well answers 200.
 func well(w *Response, _ *http.Request) error {
 	return w.JSON(http.StatusOK, map[string]string{"status": "ok"})
 }
@@ -94,7 +94,7 @@ func do(handler http.Handler, method, path, body string, headers ...string) *htt
 	return w
 }
 
-// A handler's error becomes the answer, whatever it is.
+// Any error of a handler becomes the answer.
 func TestErrors(t *testing.T) {
 	sentinel := &Error{Status: http.StatusTeapot, Code: "teapot", Detail: "short and stout"}
 	for _, tt := range []struct {
@@ -110,7 +110,7 @@ func TestErrors(t *testing.T) {
 		{"of nobody", errors.New("secret of ours"), 500, api.CodeInternal, "internal error", "500"},
 		{"of a client that left", fmt.Errorf("%w: %w", fleet.ErrReplicaLost, context.Canceled), 502, api.CodeReplicaLost, "given up", "499"},
 		{"of a write that nobody waited for", fmt.Errorf("%w: %w", fleet.ErrOutcomeUnknown, context.Canceled), 503, api.CodeOutcomeUnknown, "outcome", "503"},
-		{"that knows its answer", answering{}, 500, api.CodeToolError, "told apart", "500"},
+		{"with an answer of its own", answering{}, 500, api.CodeToolError, "told apart", "500"},
 		{"whose answer is not JSON", answering{rpc: "{"}, 500, api.CodeInternal, "internal error", "500"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -132,8 +132,8 @@ func (a answering) Answer() api.Error {
 	return api.Error{Status: 500, Code: api.CodeToolError, Detail: "told apart", RPC: []byte(a.rpc)}
 }
 
-// What happens after an answer has begun cannot be told in it any more. The
-// connection ends, so that nobody takes the answer for a whole one.
+// An error after an answer has begun ends the connection, so that nobody takes the
+// answer for a whole one.
 func TestErrorsAfterTheAnswerBegan(t *testing.T) {
 	for name, then := range map[string]func() error{
 		"error": func() error { return errors.New("lost") },

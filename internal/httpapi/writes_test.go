@@ -8,10 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
-	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -43,7 +41,7 @@ func kinds(changes []api.Change) string {
 	return strings.Join(out, " ")
 }
 
-// The life of a server, one write after the other.
+// One write after the other is made to a server and a node.
 func TestWrites(t *testing.T) {
 	f := newFixture()
 	f.state.nodes = []api.Node{{Name: "n1", Role: fleet.RoleWorker, State: api.NodeReady}, {Name: "ctl1", Role: fleet.RoleController}}
@@ -105,7 +103,7 @@ func TestWrites(t *testing.T) {
 	}
 }
 
-// Files of clients are taken with a word about what is not taken of them.
+// Files in the form of MCP clients are accepted, with warnings about what is ignored.
 func TestWarningsOfWrites(t *testing.T) {
 	f := newFixture()
 	const file = `{"mcpServers": {"Every": {"command": "x", "icon": "i"}, "far": {"url": "http://x"}}}`
@@ -137,8 +135,7 @@ func TestWarningsOfWrites(t *testing.T) {
 	}
 }
 
-// Every write refuses for reasons of its own, tried out or for real, and
-// changes nothing.
+// A refused write changes nothing, and its dry run is refused alike.
 func TestRefusedWrites(t *testing.T) {
 	const server, node = "/api/v1/servers/every", "/api/v1/nodes/n1"
 	cases := []struct {
@@ -248,7 +245,7 @@ func TestRefusedWrites(t *testing.T) {
 	}
 }
 
-// All that is wrong with a spec is told, each with its place.
+// All errors of a spec are reported, each with its position.
 func TestSpecErrors(t *testing.T) {
 	f := newFixture()
 	w := f.do("PUT", "/api/v1/servers", "servers:\n  a:\n    image: x\n    replicas: -1\n  b:\n    image: x\n    call_timeout: 0s\n", "Content-Type", "application/yaml")
@@ -343,267 +340,7 @@ func TestReadsOfWrites(t *testing.T) {
 	}
 }
 
-func TestETags(t *testing.T) {
-	f := newFixture()
-	w := f.do("PUT", "/api/v1/servers/every", everything)
-	first := w.Header().Get("ETag")
-	if first == "" || first != f.do("GET", "/api/v1/servers/every", "").Header().Get("ETag") {
-		t.Fatalf("ETag %q", first)
-	}
-	// What users did not write does not show in it.
-	wantOK[api.Written](t, f.do("POST", "/api/v1/servers/every/scale", `{"replicas":4}`, "If-Match", first), 202)
-	wantOK[api.Written](t, f.do("POST", "/api/v1/servers/every/restart", ``, "If-Match", strings.Trim(first, `"`)), 202)
-	w = f.do("PUT", "/api/v1/servers/every", newer, "If-Match", `"0.0", `+first)
-	second := w.Header().Get("ETag")
-	if wantOK[api.Written](t, w, 202); second == first {
-		t.Errorf("ETag is still %s", second)
-	}
-	w = f.do("DELETE", "/api/v1/servers/every", "", "If-Match", first)
-	wantError(t, w.Code, w.Header(), w.Body, 412, api.CodePrecondition, strings.Trim(second, `"`))
-
-	for _, tc := range []struct {
-		path, tags string
-		status     int
-	}{
-		{"/api/v1/servers/every", second, 304},
-		{"/api/v1/servers/every", `W/` + second, 304},
-		{"/api/v1/servers/every", first, 200},
-		{"/api/v1/servers/every", `*`, 304},
-		{"/api/v1/servers", second, 304}, // the last write to any of them
-		{"/api/v1/servers", first, 200},
-	} {
-		w := f.do("GET", tc.path, "", "If-None-Match", tc.tags)
-		if w.Code != tc.status || w.Header().Get("ETag") != second || (w.Body.Len() == 0) != (tc.status == 304) || w.Header().Get("Cache-Control") != "no-store" {
-			t.Errorf("GET %s If-None-Match %s: got %d %q %v", tc.path, tc.tags, w.Code, w.Body, w.Header())
-		}
-	}
-	w = f.do("PUT", "/api/v1/servers", `{"servers":{"other":{"image":"x"}}}`, "If-Match", second)
-	if got := wantOK[api.Applied](t, w, 202); got.ETag == "" || `"`+got.ETag+`"` != w.Header().Get("ETag") || len(got.Servers) != 1 || got.DefaultServer != "other" {
-		t.Errorf("got %+v", got)
-	}
-	w = f.do("PUT", "/api/v1/servers", `{"servers":{"other":{"image":"x"}}}`, "If-None-Match", "*")
-	wantError(t, w.Code, w.Header(), w.Body, 412, api.CodePrecondition, "exist")
-}
-
-func TestDesiredReads(t *testing.T) {
-	f := newFixture()
-	for _, body := range []string{everything, newer} {
-		f.do("PUT", "/api/v1/servers/every", body)
-	}
-	s := wantOK[api.Server](t, f.do("GET", "/api/v1/servers/every/", ""), 200)
-	if s.Name != "every" || s.Revision != 2 || s.Desired != 2 || s.State != fleet.StateDeploying || !strings.Contains(string(s.Spec), `"TOKEN":"***"`) || s.Index != f.desired.State().Index {
-		t.Errorf("got %+v", s)
-	}
-	if body := f.do("GET", "/api/v1/servers/every", "").Body.String(); !strings.Contains(body, `"rollout":`) || !strings.Contains(body, `"last_ended":[]`) {
-		t.Errorf("got %s", body)
-	}
-	w := f.do("GET", "/api/v1/servers/evry", "")
-	wantError(t, w.Code, w.Header(), w.Body, 404, api.CodeUnknownServer, `did you mean "every"?`)
-	w = f.do("GET", "/api/v1/servers/evry/revisions", "")
-	wantError(t, w.Code, w.Header(), w.Body, 404, api.CodeUnknownServer, `did you mean "every"?`)
-
-	list := wantOK[api.Servers](t, f.do("GET", "/api/v1/servers", ""), 200)
-	if len(list.Servers) != 1 || list.DefaultServer != "every" || list.ETag != f.desired.State().ETag() || list.Index != f.desired.State().Index {
-		t.Errorf("got %+v", list)
-	}
-
-	revs := wantOK[api.Revisions](t, f.do("GET", "/api/v1/servers/every/revisions", ""), 200)
-	if len(revs.Revisions) != 2 || revs.Revisions[0].Revision != 2 || !revs.Revisions[0].Current || revs.Revisions[1].Current || revs.Revisions[0].CreatedAt.IsZero() {
-		t.Fatalf("got %+v", revs)
-	}
-	if d := revs.Revisions[0].Changes; len(d) != 1 || d[0].Field != "image" || string(d[0].From) != `"docker.io/x/everything:1"` {
-		t.Errorf("diff %+v", d)
-	}
-	if len(revs.Revisions[1].Changes) != 0 || strings.Contains(string(revs.Revisions[1].Spec), "replicas") || !strings.Contains(string(revs.Revisions[1].Spec), `"image":"docker.io/x/everything:1"`) {
-		t.Errorf("got %+v %s", revs.Revisions[1].Changes, revs.Revisions[1].Spec)
-	}
-
-	for _, q := range []string{"stale=maybe", "index=-1", "index=x", "index=1&wait=abc", "index=1&wait=11m", "index=1&wait=-1s", "wait=1s", "a=%zz"} {
-		name, _, _ := strings.Cut(q[strings.LastIndex(q, "&")+1:], "=")
-		if name == "a" {
-			name = "query"
-		}
-		for _, path := range []string{"/api/v1/servers", "/api/v1/servers/every", "/api/v1/servers/every/revisions", "/api/v1/backup"} {
-			w := f.do("GET", path+"?"+q, "")
-			wantError(t, w.Code, w.Header(), w.Body, 400, api.CodeBadRequest, name)
-		}
-	}
-	w = f.do("GET", "/api/v1/backup", "")
-	if w.Code != 200 || w.Body.String() != fmt.Sprintf("backup at %d", f.desired.State().Applied) || !strings.Contains(w.Header().Get("Content-Disposition"), "attachment") {
-		t.Errorf("backup: got %d %s %v", w.Code, w.Body, w.Header())
-	}
-	w = f.do("GET", "/api/v1/schema", "")
-	if w.Code != 200 || !json.Valid(w.Body.Bytes()) || w.Header().Get("Content-Type") != "application/schema+json" {
-		t.Errorf("schema: got %d %v", w.Code, w.Header())
-	}
-}
-
-func TestBackupThatFails(t *testing.T) {
-	f := newFixture(func(c *config) { c.Backup = nil })
-	w := f.do("GET", "/api/v1/backup", "")
-	wantError(t, w.Code, w.Header(), w.Body, 500, api.CodeInternal, "internal error")
-}
-
-// Whoever asks for something newer gets it when it comes, and what there is
-// when it does not.
-func TestBlockingReads(t *testing.T) {
-	cases := []struct {
-		name, path, query string
-		change            func(f *fixture)
-		took              time.Duration
-	}{
-		{"the set changes", "", "&wait=1m", func(f *fixture) { f.do("PUT", "/api/v1/servers/other", `{"image":"x"}`) }, time.Second},
-		{"by default", "", "", func(*fixture) {}, time.Minute},
-		{"nothing changes", "", "&wait=10m", func(*fixture) {}, 10 * time.Minute},
-		{"not at all", "", "&wait=0s", func(*fixture) {}, 0},
-		{"another server", "/every", "&wait=20s", func(f *fixture) { f.do("PUT", "/api/v1/servers/other", `{"image":"x"}`) }, 20 * time.Second},
-		{"the server", "/every", "", func(f *fixture) { f.do("POST", "/api/v1/servers/every/scale", `{"replicas":9}`) }, time.Second},
-		{"it goes", "/every", "", func(f *fixture) { f.do("DELETE", "/api/v1/servers/every", "") }, time.Second},
-		{"its revisions", "/every/revisions", "", func(f *fixture) { f.do("PUT", "/api/v1/servers/every", newer) }, time.Second},
-		{"stale", "/every", "&stale=1", func(f *fixture) { f.do("PUT", "/api/v1/servers/every", newer) }, time.Second},
-		{"the controller stops", "", "", func(f *fixture) { f.stop() }, time.Second},
-	}
-	for _, tc := range cases {
-		t.Run(tc.name, func(t *testing.T) {
-			bubble.Test(t, func(t *testing.T) {
-				f := newFixture()
-				f.do("PUT", "/api/v1/servers/every", everything)
-				index := f.desired.State().Index
-				start := time.Now()
-				time.AfterFunc(time.Second, func() { tc.change(f) })
-				w := f.do("GET", fmt.Sprintf("/api/v1/servers%s?index=%d%s", tc.path, index, tc.query), "")
-				if took := time.Since(start); took != tc.took {
-					t.Errorf("answered after %v, want %v", took, tc.took)
-				}
-				if tc.name == "it goes" {
-					wantError(t, w.Code, w.Header(), w.Body, 404, api.CodeUnknownServer, "")
-					return
-				}
-				got := wantOK[struct{ Index uint64 }](t, w, 200)
-				if changed := tc.took == time.Second && tc.name != "the controller stops"; (got.Index > index) != changed || w.Header().Get("Mcpfleet-Index") != fmt.Sprint(got.Index) {
-					t.Errorf("index %d after %d, header %s", got.Index, index, w.Header().Get("Mcpfleet-Index"))
-				}
-				time.Sleep(time.Minute) // the timer of the change
-			})
-		})
-	}
-	f := newFixture()
-	w := f.do("GET", "/api/v1/servers/none?index=7", "")
-	wantError(t, w.Code, w.Header(), w.Body, 404, api.CodeUnknownServer, "")
-}
-
-func TestNodes(t *testing.T) {
-	f := newFixture()
-	f.state.nodes = []api.Node{{Name: "n1", Role: fleet.RoleWorker, State: api.NodeReady, Replicas: 3}}
-	before := time.Now()
-	got := wantOK[api.NodeWritten](t, f.do("POST", "/api/v1/nodes/n1/drain", ""), 202)
-	if !got.Cordoned || got.DrainUntil == nil || got.DrainUntil.Before(before.Add(10*time.Minute)) || got.DrainUntil.After(time.Now().Add(10*time.Minute)) || got.Replicas != 3 {
-		t.Errorf("got %+v", got)
-	}
-	// A node that is gone can still be uncordoned.
-	f.state.nodes = nil
-	got = wantOK[api.NodeWritten](t, f.do("POST", "/api/v1/nodes/n1/uncordon", ""), 200)
-	if got.Cordoned || got.DrainUntil != nil || got.State != api.NodeLost {
-		t.Errorf("got %+v", got)
-	}
-	w := f.do("POST", "/api/v1/nodes/n1/uncordon", "")
-	wantError(t, w.Code, w.Header(), w.Body, 404, api.CodeUnknownNode, "n1")
-	if _, err := f.desired.Propose(t.Context(), desired.SetKnown{Nodes: []fleet.NodeID{"n1"}}); err != nil {
-		t.Fatal(err)
-	}
-	wantOK[api.NodeWritten](t, f.do("POST", "/api/v1/nodes/n1/cordon", ""), 200)
-}
-
-func TestWake(t *testing.T) {
-	f := newFixture()
-	wantOK[api.Written](t, f.do("PUT", "/api/v1/servers/x", `{"command":["x"]}`), 201)
-	got := wantOK[api.Woken](t, f.do("POST", "/api/v1/servers/x/wake", "", "Content-Type", ""), 202)
-	if got.Server != "x" || !slices.Equal(f.woken, []fleet.ServerName{"x"}) {
-		t.Errorf("answered %+v, woken are %v", got, f.woken)
-	}
-	for path, want := range map[string]int{"/api/v1/servers/xx/wake": 404, "/api/v1/servers/x/wake?dry_run=1": 400} {
-		if w := f.do("POST", path, "", "Content-Type", ""); w.Code != want {
-			t.Errorf("%s: %d %s, want %d", path, w.Code, w.Body, want)
-		}
-	}
-	if len(f.woken) != 1 {
-		t.Errorf("woken are %v", f.woken)
-	}
-}
-
-func TestControllers(t *testing.T) {
-	f := newFixture()
-	list := wantOK[api.Controllers](t, f.do("GET", "/api/v1/controllers", ""), 200)
-	if len(list.Controllers) != 1 || list.Cluster != "abcd" {
-		t.Errorf("got %+v", list)
-	}
-	wantOK[api.Controllers](t, f.do("DELETE", "/api/v1/controllers/ctl2", ""), 200)
-	wantOK[api.Controllers](t, f.do("POST", "/api/v1/controllers/ctl3/transfer", "", "Content-Type", ""), 200)
-	if got := strings.Join(f.members.done, ", "); got != "remove ctl2, transfer ctl3" {
-		t.Errorf("did %s", got)
-	}
-	for err, want := range map[error]string{
-		fleet.ErrUnknownController: "404 unknown_controller", fleet.ErrConflict: "409 conflict", fleet.ErrOutcomeUnknown: "503 outcome_unknown",
-	} {
-		f.members.err = fmt.Errorf("controller ctl9: %w", err)
-		w := f.do("DELETE", "/api/v1/controllers/ctl9", "")
-		var status int
-		var code string
-		fmt.Sscan(want, &status, &code)
-		wantError(t, w.Code, w.Header(), w.Body, status, code, "ctl9")
-	}
-	w := f.do("DELETE", "/api/v1/controllers/ctl2?dry_run=1", "")
-	wantError(t, w.Code, w.Header(), w.Body, 400, api.CodeBadRequest, "dry_run")
-	w = f.do("DELETE", "/api/v1/controllers/ctl2", "", "If-Match", "*")
-	wantError(t, w.Code, w.Header(), w.Body, 400, api.CodeBadRequest, "If-Match")
-}
-
-// A 405 lists all methods of the route.
-func TestAllow(t *testing.T) {
-	f := newFixture()
-	for path, want := range map[string]string{
-		"/api/v1/servers":                      "GET, HEAD, PUT",
-		"/api/v1/servers/x":                    "GET, HEAD, PUT, DELETE",
-		"/api/v1/servers/x/scale":              "POST",
-		"/api/v1/servers/x/restart":            "POST",
-		"/api/v1/servers/x/rollback":           "POST",
-		"/api/v1/servers/x/wake":               "POST",
-		"/api/v1/servers/x/revisions":          "GET, HEAD",
-		"/api/v1/nodes":                        "GET, HEAD",
-		"/api/v1/nodes/x/drain":                "POST",
-		"/api/v1/nodes/x/cordon":               "POST",
-		"/api/v1/nodes/x/uncordon":             "POST",
-		"/api/v1/events":                       "GET, HEAD",
-		"/api/v1/controllers":                  "GET, HEAD",
-		"/api/v1/controllers/x":                "DELETE",
-		"/api/v1/controllers/x/transfer":       "POST",
-		"/api/v1/backup":                       "GET, HEAD",
-		"/api/v1/schema":                       "GET, HEAD",
-		"/api/v1/replicas":                     "GET, HEAD",
-		"/api/v1/replicas/every-1-abcd/logs":   "GET, HEAD",
-		"/api/v1/servers/x/y":                  "",
-		"/api/v1/servers/x/scale/y":            "",
-		"/api/v1/servers//scale":               "",
-		"/api/v1/nodes/x":                      "",
-		"/api/servers/x/scale":                 "",
-		"/api/v1/controllers/x/cordon":         "",
-		"/api/v1/v1/servers/x":                 "",
-		"/{server}/call":                       "POST", // of a server of that name
-		"/api/v1/servers/x/revisions/1/rollba": "",
-	} {
-		w := f.do("PATCH", path, "")
-		if want == "" {
-			wantError(t, w.Code, w.Header(), w.Body, 404, api.CodeNotFound, "")
-			continue
-		}
-		wantError(t, w.Code, w.Header(), w.Body, 405, api.CodeMethodNotAllowed, "PATCH")
-		if got := w.Header().Get("Allow"); got != want {
-			t.Errorf("%s: Allow %q, want %q", path, got, want)
-		}
-	}
-}
-
-// 202 is promised for what starts or stops replicas.
+// The status is 202 if replicas start or stop.
 func TestStatusOf(t *testing.T) {
 	all := []desired.ChangeKind{
 		desired.Created, desired.Updated, desired.Tuned, desired.Deleted, desired.Scaled, desired.Restarted, desired.RolledBack,
