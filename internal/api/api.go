@@ -1,12 +1,11 @@
-// Package api is the HTTP API as Go sees it: the JSON types that controllers
-// answer with, the error codes, and a client for other programs, first of all
-// the mcpfleet command.
+// Package api has the Go types of the HTTP API: the JSON types that controllers
+// answer with, the error codes, and a client for other programs, such as the
+// mcpfleet command.
 //
-// It promises that the types here and the bytes on the wire are one thing:
-// package httpapi answers with these types and the client decodes into them.
-// Times are RFC 3339 with fractions of a second, and null where there is none;
-// lists and maps are never null. It leaves to others where the values come
-// from, and starts no goroutine.
+// Package httpapi answers with these types and the client decodes into them, so
+// they are what is on the wire. Times are RFC 3339 with fractions of a second, and
+// null if there is no time. Lists and maps are never null. The package starts no
+// goroutine.
 package api
 
 import (
@@ -21,35 +20,35 @@ import (
 // Servers is the answer of GET /api/v1/servers.
 type Servers struct {
 	Servers       []Server         `json:"servers"`        // by name
-	DefaultServer fleet.ServerName `json:"default_server"` // as written, or the only one; "" for none
+	DefaultServer fleet.ServerName `json:"default_server"` // as written, or the only one, or ""
 	ETag          string           `json:"etag"`           // of all that users wrote, without quotes
-	Index         uint64           `json:"index"`          // goes into ?index= of the next read
+	Index         uint64           `json:"index"`          // for ?index= of the next read
 }
 
-// Server is a deployed server and how it is doing.
+// Server is a deployed server and its status.
 type Server struct {
 	Name     fleet.ServerName `json:"name"`
 	State    fleet.State      `json:"state"`
 	Reason   string           `json:"reason"`  // the state in words; after a failure with its last stderr
-	Desired  int              `json:"desired"` // replicas wanted now: as scaled, else as in the spec
+	Desired  int              `json:"desired"` // replicas wanted now: as last scaled, else as in the spec
 	Ready    int              `json:"ready"`
 	Restarts int              `json:"restarts"`
 	Revision fleet.Revision   `json:"revision"`
 	// Generation counts the restarts by hand.
 	Generation uint64 `json:"generation"`
-	// Stable is the last revision that was rolled out whole; 0: none yet.
+	// Stable is the last revision that was fully rolled out. 0: there is none yet.
 	Stable  fleet.Revision  `json:"stable"`
-	Rollout *Rollout        `json:"rollout"` // null when none is under way
+	Rollout *Rollout        `json:"rollout"` // null if no rollout is under way
 	Spec    json.RawMessage `json:"spec"`    // as written, an object, every env value masked
 	// LastEnded are the last ended replicas, newest first, at most ten.
 	LastEnded []Ended `json:"last_ended"`
 	ETag      string  `json:"etag"`  // of what users wrote, without quotes; "" once it is deleted
-	Index     uint64  `json:"index"` // of the last change of what is desired; goes into ?index=
+	Index     uint64  `json:"index"` // of the last change of its desired state; for ?index=
 }
 
-// Rollout is the way from one revision, or generation, to the next.
+// Rollout is the replacement of one revision, or generation, by the next.
 type Rollout struct {
-	From      fleet.Revision `json:"from"` // 0: the first
+	From      fleet.Revision `json:"from"` // 0: this is the first one
 	To        fleet.Revision `json:"to"`
 	StartedAt time.Time      `json:"started_at"`
 	Deadline  time.Time      `json:"deadline"`
@@ -62,7 +61,7 @@ type Ended struct {
 	Node      fleet.NodeID    `json:"node"`
 	Phase     string          `json:"phase"` // STOPPED or FAILED
 	Reason    string          `json:"reason"`
-	Exit      *Exit           `json:"exit"` // null when no process ever ran
+	Exit      *Exit           `json:"exit"` // null if no process ran
 	StartedAt *time.Time      `json:"started_at"`
 	ReadyAt   *time.Time      `json:"ready_at"`
 	EndedAt   *time.Time      `json:"ended_at"`
@@ -73,7 +72,7 @@ type Ended struct {
 type Exit struct {
 	Code      int    `json:"code"`   // -1 when a signal ended it
 	Signal    string `json:"signal"` // "SIGKILL", or ""
-	OOM       bool   `json:"oom"`    // probably killed for want of memory
+	OOM       bool   `json:"oom"`    // probably killed because memory ran out
 	Requested bool   `json:"requested"`
 }
 
@@ -116,14 +115,14 @@ type Node struct {
 	Gossip   string            `json:"gossip"`
 	Life     fleet.LifeID      `json:"life"`
 	State    string            `json:"state"`    // one of the Node constants
-	Reason   string            `json:"reason"`   // of the state, in words; "" when there is nothing to say
+	Reason   string            `json:"reason"`   // of the state, in words; may be empty
 	Leader   bool              `json:"leader"`   // the controller that leads
-	Cordoned bool              `json:"cordoned"` // gets nothing new, by hand
-	// DrainUntil is when what still runs on a drained node is stopped; null
-	// when it is not drained.
+	Cordoned bool              `json:"cordoned"` // an operator lets no new replicas start there
+	// DrainUntil is when the remaining replicas of a drained node are stopped. It
+	// is null if the node is not drained.
 	DrainUntil *time.Time `json:"drain_until"`
-	// Runtimes are what a worker offers: podman, process or both. A controller
-	// has none.
+	// Runtimes are those that a worker offers: podman, process or both. They are
+	// empty for a controller.
 	Runtimes  []string  `json:"runtimes"`
 	Runtime   string    `json:"runtime"` // the runtimes with commas between them
 	Version   string    `json:"version"`
@@ -136,9 +135,9 @@ type Node struct {
 const (
 	NodeReady       = "READY"
 	NodeJoining     = "JOINING"     // has not reported yet
-	NodeDegraded    = "DEGRADED"    // a worker that starts nothing, a controller whose disk fails or that lags: see its reason
-	NodeDraining    = "DRAINING"    // is stopping, or drained by hand: gets nothing new
-	NodeUnreachable = "UNREACHABLE" // its replicas get no calls; soon it is lost
+	NodeDegraded    = "DEGRADED"    // a worker that starts no replicas, or a controller whose disk fails or that lags; see its reason
+	NodeDraining    = "DRAINING"    // is stopping, or was drained by an operator; gets no new replicas
+	NodeUnreachable = "UNREACHABLE" // its replicas get no calls; it will soon be lost
 	NodeLost        = "LOST"        // its replicas are replaced elsewhere
 )
 
@@ -152,12 +151,12 @@ type Resources struct {
 // Ready is the answer of GET /readyz, with status 200 or 503.
 type Ready struct {
 	Ready bool `json:"ready"`
-	// Reason says why the controller itself is not ready, "" if it is.
+	// Reason says why the controller itself is not ready. It is "" if it is ready.
 	Reason  string        `json:"reason,omitempty"`
 	Servers []ServerReady `json:"servers"`
 }
 
-// ServerReady is how far one server has come.
+// ServerReady is the readiness of one server.
 type ServerReady struct {
 	Name    fleet.ServerName `json:"name"`
 	State   fleet.State      `json:"state"`
@@ -169,14 +168,14 @@ type ServerReady struct {
 // Tools is the answer of GET /tools and GET /{server}/tools.
 type Tools struct {
 	Tools []Tool `json:"tools"`
-	// Unavailable are the servers whose tools are missing from the list, as
-	// they are not known yet.
+	// Unavailable are the servers whose tools are not known yet, and missing from
+	// the list.
 	Unavailable []Unavailable `json:"unavailable,omitempty"`
 }
 
-// Tool is one tool, with those of its members that have a meaning here. The raw
-// values are as the server sent them, and so are all other members on the wire:
-// its inputSchema, _meta, icons, execution and whatever else there is.
+// Tool is one tool, with the members that mcpfleet uses. Raw values, and all other
+// members on the wire, are as the server sent them: inputSchema, _meta, icons,
+// execution and others.
 type Tool struct {
 	Name         string           `json:"name"` // as POST /call on the same path takes it
 	Title        string           `json:"title,omitempty"`
@@ -186,12 +185,12 @@ type Tool struct {
 	Annotations  json.RawMessage  `json:"annotations,omitempty"`
 	Server       fleet.ServerName `json:"server"`
 
-	raw json.RawMessage // the whole of it, with members that have no field here
+	raw json.RawMessage // all of it, with members that have no field here
 }
 
-// UnmarshalJSON implements json.Unmarshaler. The name and the server are the
-// controller's. All else is the MCP server's own: a title or a description of
-// another type counts as none.
+// UnmarshalJSON implements json.Unmarshaler. The name and the server are set by the
+// controller. Everything else is set by the MCP server: a title or description of
+// the wrong type is ignored.
 func (t *Tool) UnmarshalJSON(raw []byte) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &members); err != nil {
@@ -215,7 +214,7 @@ func (t *Tool) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// text returns a JSON string. The second result is false for anything else.
+// text returns the value of a JSON string, and whether raw is one.
 func text(raw json.RawMessage) (string, bool) {
 	var value *string
 	if json.Unmarshal(raw, &value) != nil || value == nil {
@@ -224,8 +223,8 @@ func text(raw json.RawMessage) (string, bool) {
 	return *value, true
 }
 
-// MarshalJSON implements json.Marshaler. A tool that was decoded is encoded with
-// all that it came with.
+// MarshalJSON implements json.Marshaler. A decoded tool is encoded with all members
+// that it had.
 func (t Tool) MarshalJSON() ([]byte, error) {
 	if t.raw != nil {
 		return t.raw, nil

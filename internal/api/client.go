@@ -16,15 +16,15 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Client asks a controller. Its methods may be called at any time and from
-// anywhere; an answer that is no success is an *Error.
+// Client sends requests to a controller. Its methods may be called at any time. An
+// answer that is not a success is returned as an *Error.
 type Client struct {
 	base string // without a slash at its end
 	http *http.Client
 }
 
 // NewClient returns a client for the controller at address, which is a URL or
-// host:port. Without an http client it takes one that has no timeout: contexts
+// host:port. If client is nil it uses an HTTP client without a timeout: contexts
 // bound the requests.
 func NewClient(address string, client *http.Client) (*Client, error) {
 	if !strings.Contains(address, "://") {
@@ -73,7 +73,7 @@ func (c *Client) Tools(ctx context.Context, server fleet.ServerName) (Tools, err
 	return out, err
 }
 
-// Ready tells whether all servers have come up. That they have not is no error.
+// Ready returns which servers are ready. It returns no error if some are not.
 func (c *Client) Ready(ctx context.Context) (Ready, error) {
 	var out Ready
 	resp, err := c.do(ctx, http.MethodGet, "/readyz", nil)
@@ -90,8 +90,8 @@ func (c *Client) Ready(ctx context.Context) (Ready, error) {
 	return out, nil
 }
 
-// Call calls a tool and returns the MCP CallToolResult, raw. With server "" it
-// asks at the root, where a tool's name says whose it is.
+// Call calls a tool and returns the raw MCP CallToolResult. With server "" it calls
+// the root, where names of tools include their server.
 func (c *Client) Call(ctx context.Context, server fleet.ServerName, req CallRequest) (json.RawMessage, error) {
 	if len(req.ToolArgs) == 0 {
 		req.ToolArgs = json.RawMessage("{}")
@@ -115,17 +115,17 @@ func (c *Client) Call(ctx context.Context, server fleet.ServerName, req CallRequ
 	return out.Result, nil
 }
 
-// LogOptions say how much of a replica's stderr is wanted.
+// LogOptions select lines of a replica's stderr.
 type LogOptions struct {
-	Tail   int  // how many of the last lines; 0: all that are kept
-	Follow bool // and those to come, until ctx or the replica ends
-	// Timestamps puts its time before each line, in RFC 3339 and with a space;
-	// "-" where it was not kept, of replicas that have ended.
+	Tail   int  // number of last lines; 0: all that are kept
+	Follow bool // and new lines, until ctx or the replica ends
+	// Timestamps puts the time and a space before each line, in RFC 3339. Replicas
+	// that have ended have no times, and "-" instead.
 	Timestamps bool
 }
 
-// Logs writes a replica's stderr lines to w. With Follow it ends without an
-// error when ctx does.
+// Logs writes a replica's stderr lines to w. With Follow it returns nil when ctx
+// ends.
 func (c *Client) Logs(ctx context.Context, id fleet.ReplicaID, opts LogOptions, w io.Writer) error {
 	query := url.Values{}
 	if opts.Tail > 0 {
@@ -194,7 +194,7 @@ func (c *Client) send(ctx context.Context, method, path string, body []byte, hea
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		// The url.Error around it repeats method and URL.
+		// The enclosing url.Error repeats method and URL.
 		if inner := new(url.Error); errors.As(err, &inner) {
 			err = inner.Err
 		}
@@ -203,14 +203,14 @@ func (c *Client) send(ctx context.Context, method, path string, body []byte, hea
 	return resp, nil
 }
 
-// maxErrorBody bounds what is read of an answer that is no success.
+// maxErrorBody bounds how much is read of an answer that is not a success.
 const maxErrorBody = 1 << 20
 
 func errorOf(resp *http.Response) error {
 	e := &Error{}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	if err != nil || json.Unmarshal(body, e) != nil || e.Detail == "" {
-		// Not ours: a proxy between, or another program at this address.
+		// Not from a controller: a proxy, or another program at this address.
 		e.Detail = fmt.Sprintf("answer %q without a reason", resp.Status)
 		if text := strings.TrimSpace(string(body)); text != "" && len(text) <= 200 {
 			e.Detail = fmt.Sprintf("answer %q: %s", resp.Status, text)

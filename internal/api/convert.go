@@ -6,7 +6,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// ReplicaOf shows a replica's report.
+// ReplicaOf converts the report of a replica.
 func ReplicaOf(r *fleet.Replica) Replica {
 	out := Replica{
 		ID: r.ID, Server: r.Server, Revision: r.Revision, Node: r.Node,
@@ -23,7 +23,7 @@ func ReplicaOf(r *fleet.Replica) Replica {
 	return out
 }
 
-// EndedOf shows the report of a replica that ended.
+// EndedOf converts the report of a replica that ended.
 func EndedOf(r *fleet.Replica) Ended {
 	out := Ended{
 		ID: r.ID, Revision: r.Revision, Node: r.Node, Phase: r.Phase.String(), Reason: r.Reason,
@@ -36,7 +36,7 @@ func EndedOf(r *fleet.Replica) Ended {
 	return out
 }
 
-// ResourcesOf shows an amount of resources.
+// ResourcesOf converts an amount of resources.
 func ResourcesOf(r fleet.Resources) Resources {
 	return Resources{CPUs: r.CPUs, Memory: r.Memory, PIDs: r.PIDs}
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// ReadOptions say how desired state is read. The zero value asks for what is
-// true now, of the leader.
+// ReadOptions are the options of reads of desired state. The zero value reads the
+// current state from the leader.
 type ReadOptions struct {
-	// Stale takes what the controller asked knows by itself, without a leader.
+	// Stale reads the state that the controller itself knows, without a leader.
 	Stale bool
 	// Index waits for something newer than this index of an earlier answer,
 	// for at most Wait. 0: do not wait.
@@ -38,16 +38,15 @@ func (o ReadOptions) query() url.Values {
 	return q
 }
 
-// WriteOptions say under which conditions something is written. The zero value
-// writes whatever is stored.
+// WriteOptions are the options of writes. The zero value writes unconditionally.
 type WriteOptions struct {
 	IfMatch        string // an ETag of an earlier answer, or "*" for anything that is stored
 	New            bool   // of PUT: nothing may be stored yet
-	DryRun         bool   // write nothing, and tell what would happen
-	IdempotencyKey string // of restarts and rollbacks: repeated with the same key they are done once
+	DryRun         bool   // write nothing, and return what would happen
+	IdempotencyKey string // of restarts and rollbacks: requests with the same key take effect once
 }
 
-// List returns all servers, with what they were written as.
+// List returns all servers with their specs.
 func (c *Client) List(ctx context.Context, o ReadOptions) (Servers, error) {
 	var out Servers
 	err := c.get(ctx, withQuery("/api/v1/servers", o.query()), &out)
@@ -68,8 +67,8 @@ func (c *Client) Revisions(ctx context.Context, name fleet.ServerName, o ReadOpt
 	return out, err
 }
 
-// Apply makes exactly the servers of a fleet file desired; what the file does
-// not list goes. The file is JSON with nothing left to interpolate.
+// Apply replaces the whole set of servers by that of a fleet file. Servers that the
+// file does not list are removed. The file is JSON without variables.
 func (c *Client) Apply(ctx context.Context, file []byte, o WriteOptions) (Applied, error) {
 	var out Applied
 	status, err := c.write(ctx, http.MethodPut, "/api/v1/servers", file, o, &out)
@@ -77,8 +76,7 @@ func (c *Client) Apply(ctx context.Context, file []byte, o WriteOptions) (Applie
 	return out, err
 }
 
-// PutServer adds or replaces one server. The spec is JSON, as under the
-// server's name in a fleet file.
+// PutServer adds or replaces one server. The spec is JSON, as in a fleet file.
 func (c *Client) PutServer(ctx context.Context, name fleet.ServerName, spec []byte, o WriteOptions) (Written, error) {
 	return c.writeServer(ctx, http.MethodPut, serverRoute(name, ""), spec, o)
 }
@@ -88,7 +86,7 @@ func (c *Client) Delete(ctx context.Context, name fleet.ServerName, o WriteOptio
 	return c.writeServer(ctx, http.MethodDelete, serverRoute(name, ""), nil, o)
 }
 
-// Scale sets how many replicas a server shall have; 0 stops it.
+// Scale sets how many replicas of a server are wanted. 0 stops it.
 func (c *Client) Scale(ctx context.Context, name fleet.ServerName, replicas int, o WriteOptions) (Written, error) {
 	return c.writeServer(ctx, http.MethodPost, serverRoute(name, "/scale"), encode(ScaleRequest{replicas}), o)
 }
@@ -99,20 +97,20 @@ func (c *Client) Restart(ctx context.Context, name fleet.ServerName, o WriteOpti
 }
 
 // Wake starts the replicas of a server that ended because nobody called it, as a
-// call that waits does.
+// waiting call does.
 func (c *Client) Wake(ctx context.Context, name fleet.ServerName) error {
 	_, err := c.write(ctx, http.MethodPost, serverRoute(name, "/wake"), nil, WriteOptions{}, new(Woken))
 	return err
 }
 
-// Rollback returns a server to a kept revision; 0 is the newest kept one below
-// the present.
+// Rollback returns a server to a kept revision. 0 is the newest kept one below the
+// present.
 func (c *Client) Rollback(ctx context.Context, name fleet.ServerName, rev fleet.Revision, o WriteOptions) (Written, error) {
 	return c.writeServer(ctx, http.MethodPost, serverRoute(name, "/rollback"), encode(RollbackRequest{rev}), o)
 }
 
-// Drain moves all replicas off a node and places no new ones there. What still
-// runs there after the deadline is stopped; 0 means ten minutes.
+// Drain moves all replicas off a node and places no new ones there. Replicas that
+// are still there after the deadline are stopped. 0 means ten minutes.
 func (c *Client) Drain(ctx context.Context, node fleet.NodeID, deadline time.Duration, o WriteOptions) (NodeWritten, error) {
 	var body DrainRequest
 	if deadline > 0 {
@@ -121,7 +119,7 @@ func (c *Client) Drain(ctx context.Context, node fleet.NodeID, deadline time.Dur
 	return c.writeNode(ctx, node, "drain", encode(body), o)
 }
 
-// Cordon lets nothing new be placed on a node.
+// Cordon stops the placing of replicas on a node.
 func (c *Client) Cordon(ctx context.Context, node fleet.NodeID, o WriteOptions) (NodeWritten, error) {
 	return c.writeNode(ctx, node, "cordon", nil, o)
 }
@@ -131,7 +129,7 @@ func (c *Client) Uncordon(ctx context.Context, node fleet.NodeID, o WriteOptions
 	return c.writeNode(ctx, node, "uncordon", nil, o)
 }
 
-// Controllers returns the controllers of the cluster, as the one asked knows
+// Controllers returns the controllers of the cluster, as the one that answers knows
 // them.
 func (c *Client) Controllers(ctx context.Context) (Controllers, error) {
 	var out Controllers
@@ -139,7 +137,7 @@ func (c *Client) Controllers(ctx context.Context) (Controllers, error) {
 	return out, err
 }
 
-// RemoveController takes a controller, by name or id, out of the cluster.
+// RemoveController removes a controller, by name or id, from the cluster.
 func (c *Client) RemoveController(ctx context.Context, name string) (Controllers, error) {
 	var out Controllers
 	_, err := c.write(ctx, http.MethodDelete, "/api/v1/controllers/"+url.PathEscape(name), nil, WriteOptions{}, &out)
@@ -153,8 +151,8 @@ func (c *Client) Transfer(ctx context.Context, name string) (Controllers, error)
 	return out, err
 }
 
-// Backup writes a backup of desired state to w, secrets included. Stale takes
-// that of the controller asked, which may lack the last writes.
+// Backup writes a backup of desired state to w, including secrets. With Stale it is
+// that of the controller that answers, which may lack the last writes.
 func (c *Client) Backup(ctx context.Context, w io.Writer, o ReadOptions) error {
 	resp, err := c.do(ctx, http.MethodGet, withQuery("/api/v1/backup", o.query()), nil)
 	if err != nil {
@@ -191,8 +189,8 @@ func (c *Client) writeNode(ctx context.Context, node fleet.NodeID, verb string, 
 	return out, err
 }
 
-// write sends a write and decodes its answer. An answer that got lost, or
-// cannot be understood, leaves open what became of the write.
+// write sends a write and decodes its answer. If the answer is lost, or cannot be
+// decoded, the outcome of the write is unknown.
 func (c *Client) write(ctx context.Context, method, path string, body []byte, o WriteOptions, out any) (status int, err error) {
 	header := http.Header{}
 	if o.IfMatch != "" {

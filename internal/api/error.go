@@ -11,15 +11,15 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// The codes of errors: what went wrong, for programs. The detail beside it is
-// for people and may change.
+// The codes of errors. They are for programs. The detail beside a code is for people
+// and may change.
 const (
-	CodeBadRequest        = "bad_request"            // 400: the request says something that cannot be
-	CodeForbidden         = "forbidden"              // 403: a web page sent it that may not
+	CodeBadRequest        = "bad_request"            // 400: the request is malformed
+	CodeForbidden         = "forbidden"              // 403: a web page of another origin sent it
 	CodeUnknownServer     = "unknown_server"         // 404
 	CodeUnknownTool       = "unknown_tool"           // 404
 	CodeUnknownReplica    = "unknown_replica"        // 404
-	CodeUnknownRevision   = "unknown_revision"       // 404: never was, or is too old to be kept
+	CodeUnknownRevision   = "unknown_revision"       // 404: it never existed, or is not kept any more
 	CodeUnknownNode       = "unknown_node"           // 404
 	CodeUnknownController = "unknown_controller"     // 404
 	CodeNotFound          = "not_found"              // 404: no such route
@@ -31,33 +31,32 @@ const (
 	CodeTooLarge          = "body_too_large"         // 413
 	CodeMediaType         = "unsupported_media_type" // 415
 	CodeHeadersTooLarge   = "headers_too_large"      // 431
-	CodeInvalid           = "invalid"                // 422: well said, but cannot be
+	CodeInvalid           = "invalid"                // 422: well-formed, with values that are not allowed
 	CodeNeedsMatch        = "precondition_required"  // 428: too dangerous without If-Match
-	CodeClientGone        = "client_gone"            // 499: in metrics and logs only, nobody reads it
+	CodeClientGone        = "client_gone"            // 499: only in metrics and logs
 	CodeToolError         = "tool_error"             // 500: the server answered with a JSON-RPC error
 	CodeInternal          = "internal"               // 500
 	CodeReplicaLost       = "replica_lost"           // 502
 	CodeBadReply          = "bad_reply"              // 502
 	CodeNoReplica         = "no_replica"             // 503
-	CodeStopped           = "stopped"                // 503: replicas is 0, by hand
+	CodeStopped           = "stopped"                // 503: a user has stopped the server
 	CodeOverloaded        = "overloaded"             // 503
 	CodeNoLeader          = "no_leader"              // 503: nothing was written
-	CodeOutcomeUnknown    = "outcome_unknown"        // 503: perhaps written
+	CodeOutcomeUnknown    = "outcome_unknown"        // 503: it may have been written
 	CodeTimeout           = "timeout"                // 504
 )
 
-// StatusClientGone is the status of what nobody waits for any more. It is seen
-// in logs and metrics only.
+// StatusClientGone is the status of requests whose client has left. Only logs and
+// metrics have it.
 const StatusClientGone = 499
 
-// outcomes is the one table from errors to what a caller is told. The first
-// that matches counts.
+// outcomes maps errors to the status and code of the answer. The first match counts.
 var outcomes = []struct {
 	err    error
 	status int
 	code   string
 }{
-	{fleet.ErrOutcomeUnknown, http.StatusServiceUnavailable, CodeOutcomeUnknown}, // whatever led to it
+	{fleet.ErrOutcomeUnknown, http.StatusServiceUnavailable, CodeOutcomeUnknown}, // whatever the cause
 	{fleet.ErrTimeout, http.StatusGatewayTimeout, CodeTimeout},
 	{fleet.ErrOverloaded, http.StatusServiceUnavailable, CodeOverloaded},
 	{fleet.ErrReplicaLost, http.StatusBadGateway, CodeReplicaLost},
@@ -66,9 +65,9 @@ var outcomes = []struct {
 	{fleet.ErrReplyTooLarge, http.StatusBadGateway, CodeBadReply},
 	{fleet.ErrStopped, http.StatusServiceUnavailable, CodeStopped},
 	{fleet.ErrNoReplica, http.StatusServiceUnavailable, CodeNoReplica},
-	{fleet.ErrNotDelivered, http.StatusServiceUnavailable, CodeNoReplica}, // every replica tried refused it
+	{fleet.ErrNotDelivered, http.StatusServiceUnavailable, CodeNoReplica}, // every replica that was tried refused it
 	{fleet.ErrDraining, http.StatusServiceUnavailable, CodeNoReplica},
-	{fleet.ErrCatalogueUnknown, http.StatusServiceUnavailable, CodeNoReplica}, // nor has one ever been READY
+	{fleet.ErrCatalogueUnknown, http.StatusServiceUnavailable, CodeNoReplica}, // no replica was ever READY
 	{fleet.ErrUnknownServer, http.StatusNotFound, CodeUnknownServer},
 	{fleet.ErrUnknownTool, http.StatusNotFound, CodeUnknownTool},
 	{fleet.ErrUnknownReplica, http.StatusNotFound, CodeUnknownReplica},
@@ -85,7 +84,7 @@ var outcomes = []struct {
 	{context.Canceled, StatusClientGone, CodeClientGone},
 }
 
-// Outcome tells the HTTP status and the code of an error.
+// Outcome returns the HTTP status and the code of an error.
 func Outcome(err error) (status int, code string) {
 	for _, o := range outcomes {
 		if errors.Is(err, o.err) {
@@ -95,30 +94,30 @@ func Outcome(err error) (status int, code string) {
 	return http.StatusInternalServerError, CodeInternal
 }
 
-// Error is the body of every answer that is no success, and what the client
-// returns for it.
+// Error is the body of every answer that is not a success, and the error that the
+// client returns for it.
 type Error struct {
 	Detail    string          `json:"detail"`
 	Code      string          `json:"code"`
 	RequestID string          `json:"request_id"`
 	RPC       json.RawMessage `json:"error,omitempty"`  // with CodeToolError: the server's JSON-RPC error
-	Errors    []FieldError    `json:"errors,omitempty"` // of a refused spec or fleet file: all that is wrong
+	Errors    []FieldError    `json:"errors,omitempty"` // all errors of a refused spec or fleet file
 
 	Status     int           `json:"-"` // of HTTP
-	RetryAfter time.Duration `json:"-"` // 0: not said
+	RetryAfter time.Duration `json:"-"` // 0: not given
 }
 
-// FieldError is one thing that is wrong with a spec or a fleet file.
+// FieldError is one error of a spec or a fleet file.
 type FieldError struct {
-	Path    string `json:"path"`   // of the key, as servers.brave-search.resources.memory; "" for the whole
-	Line    int    `json:"line"`   // of the body, from 1; 0 when unknown
-	Column  int    `json:"column"` // from 1; 0 when unknown
+	Path    string `json:"path"`   // of the key, such as servers.brave-search.resources.memory; "" for all of it
+	Line    int    `json:"line"`   // of the body, from 1; 0: unknown
+	Column  int    `json:"column"` // from 1; 0: unknown
 	Message string `json:"message"`
 }
 
-// Is tells whether the answer's code is that of one of fleet's errors, so that
-// errors.Is finds it on this side of the wire too. A bad request may be bad for
-// other reasons than fleet knows.
+// Is reports whether the answer's code belongs to one of fleet's errors, so that
+// errors.Is works for clients too. CodeBadRequest is left out, because it has causes
+// that fleet has no errors for.
 func (e *Error) Is(target error) bool {
 	for _, o := range outcomes {
 		if o.code == e.Code && o.err == target && o.code != CodeBadRequest { //nolint:errorlint // the sentinels themselves
@@ -128,7 +127,7 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// Error tells all that is known, the server's own words too.
+// Error returns the detail, and the message of the MCP server if there is one.
 func (e *Error) Error() string {
 	msg := e.Detail
 	if msg == "" {

@@ -6,18 +6,18 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Events is the answer of GET /api/v1/events: oldest first.
+// Events is the answer of GET /api/v1/events, oldest first.
 type Events struct {
 	Events []Event `json:"events"`
-	// Gap: the id asked for is unknown, or some are missing among these.
+	// Gap: the requested id is unknown, or events are missing from the list.
 	Gap  bool   `json:"gap"`
-	Last string `json:"last"` // id of the newest event there is; "" if there is none. Goes into ?since=
+	Last string `json:"last"` // id of the newest event, or ""; for ?since=
 }
 
-// Event is one thing that happened in the fleet, as the leader saw it.
+// Event is something that happened in the fleet, as the leader saw it.
 type Event struct {
-	// ID is unique in the cluster and grows: term of the leader, then its
-	// count, as "7-12". It is the id of server-sent events, too.
+	// ID is unique in the cluster and grows: the leader's term and a count, such as
+	// "7-12". It is also the id of the server-sent event.
 	ID       string           `json:"id"`
 	Time     time.Time        `json:"time"` // on the leader's clock
 	Kind     fleet.EventKind  `json:"kind"`
@@ -28,7 +28,7 @@ type Event struct {
 	Message  string           `json:"message"` // for people, with the reason; at most 1 KiB
 }
 
-// EventGap is the name of the server-sent event that comes before all others
-// when the id asked for is unknown: events may have been missed. Its data is
-// an Event without id. Events themselves have no name.
+// EventGap is the name of the server-sent event that comes first when the requested
+// id is unknown, so that events may have been missed. Its data is an Event without
+// an id. Other server-sent events have no name.
 const EventGap = "gap"

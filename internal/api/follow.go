@@ -17,12 +17,12 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// EventOptions say which events are wanted.
+// EventOptions select events.
 type EventOptions struct {
-	Since  string           // id of the last event known; "": none
-	Limit  int              // only so many of the newest of those there are; 0: 1000, or all since Since
-	Server fleet.ServerName // "": of all
-	Kinds  []string         // empty: all
+	Since  string           // id of the last known event, or ""
+	Limit  int              // at most this many, the newest; 0: 1000, or all after Since
+	Server fleet.ServerName // "": of all servers
+	Kinds  []string         // empty: all kinds
 }
 
 func (o EventOptions) query() url.Values {
@@ -42,18 +42,18 @@ func (o EventOptions) query() url.Values {
 	return q
 }
 
-// Events returns events that the controller asked still has, oldest first.
+// Events returns the events that the controller still has, oldest first.
 func (c *Client) Events(ctx context.Context, o EventOptions) (Events, error) {
 	var out Events
 	err := c.get(ctx, withQuery("/api/v1/events", o.query()), &out)
 	return out, err
 }
 
-// FollowEvents calls on for every event there is, and for those to come, until
-// ctx ends, which is no error. It goes on where it was when the controller is
-// gone for a while. An event of kind EventGap without an id says that events
-// may have been missed before the next. It ends early only when the controller
-// refuses the request.
+// FollowEvents calls on for all past and future events until ctx ends, and then
+// returns nil. If the controller is away for a while it continues after the last
+// event. An event of kind EventGap without an id means that events before the next
+// one may have been missed. It returns an error only if the controller refuses the
+// request.
 func (c *Client) FollowEvents(ctx context.Context, o EventOptions, on func(Event)) error {
 	const first, most = 100 * time.Millisecond, 5 * time.Second
 	delay := first
@@ -76,12 +76,12 @@ func (c *Client) FollowEvents(ctx context.Context, o EventOptions, on func(Event
 	}
 }
 
-// silence is how long a stream may be silent: a controller sends something at
-// least every 15 seconds.
+// silence is how long a stream may be silent. A controller sends something at least
+// every 15 seconds.
 const silence = 60 * time.Second
 
-// StreamEvents is FollowEvents over one connection: it returns when that ends,
-// and leaves in o.Since where to go on. An orderly end is no error.
+// StreamEvents is FollowEvents over one connection. It returns when that ends, nil
+// if it ended in order, and sets o.Since to the last event.
 func (c *Client) StreamEvents(ctx context.Context, o *EventOptions, on func(Event)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -89,7 +89,7 @@ func (c *Client) StreamEvents(ctx context.Context, o *EventOptions, on func(Even
 	defer alarm.Stop()
 	ask := *o
 	if ask.Since != "" {
-		ask.Limit = 0 // it has had the newest
+		ask.Limit = 0 // the newest ones have been read
 	}
 	resp, err := c.send(ctx, http.MethodGet, withQuery("/api/v1/events", ask.query()), nil, http.Header{"Accept": {"text/event-stream"}})
 	if err != nil {
@@ -120,7 +120,7 @@ func (c *Client) StreamEvents(ctx context.Context, o *EventOptions, on func(Even
 				data = data[:0]
 				on(e)
 			}
-			// Also without data, when events passed by that are not wanted.
+			// There may be an id without data, for events that are filtered out.
 			o.Since = id
 		case string(field) == "id":
 			id = string(value)

@@ -11,7 +11,7 @@ import (
 type Applied struct {
 	Servers       []Server         `json:"servers"`
 	DefaultServer fleet.ServerName `json:"default_server"`
-	Changes       []Change         `json:"changes"` // empty: it was so already
+	Changes       []Change         `json:"changes"` // empty: nothing had to change
 	Warnings      []FieldError     `json:"warnings,omitempty"`
 	ETag          string           `json:"etag"`
 	Index         uint64           `json:"index"`
@@ -20,8 +20,8 @@ type Applied struct {
 
 // Written is the answer of writes to one server.
 type Written struct {
-	Server                // as it is after the write
-	Changes  []Change     `json:"changes"`            // empty: it was so already
+	Server                // after the write
+	Changes  []Change     `json:"changes"`            // empty: nothing had to change
 	Warnings []FieldError `json:"warnings,omitempty"` // about the spec that was sent
 	Effect
 }
@@ -33,12 +33,12 @@ type NodeWritten struct {
 	Effect
 }
 
-// Effect is what a write tells of its consequences. Status is that of the HTTP
-// answer: 200: nothing starts or stops, 201: a server was created, 202:
-// replicas will start or stop.
+// Effect describes the consequences of a write. Status is that of the HTTP answer:
+// 200 if no replica starts or stops, 201 if a server was created, 202 if replicas
+// start or stop.
 type Effect struct {
 	Status int             `json:"-"`
-	DryRun bool            `json:"dry_run,omitempty"` // nothing was written; there is nothing else but changes and plan
+	DryRun bool            `json:"dry_run,omitempty"` // nothing was written; only changes and plan are set
 	Plan   []PlannedAction `json:"plan,omitempty"`    // of a dry run
 }
 
@@ -55,7 +55,7 @@ type Change struct {
 	Server   fleet.ServerName `json:"server,omitempty"`
 	Node     fleet.NodeID     `json:"node,omitempty"`
 	Kind     string           `json:"kind"`               // created, updated, tuned, deleted, scaled, restarted, rolled_back, cordoned, uncordoned, draining
-	Revision fleet.Revision   `json:"revision,omitempty"` // after it; of a deleted server its last
+	Revision fleet.Revision   `json:"revision,omitempty"` // after the change; of a deleted server its last
 	Fields   []Difference     `json:"fields"`
 }
 
@@ -67,17 +67,17 @@ type Difference struct {
 	To    json.RawMessage `json:"to"`
 }
 
-// PlannedAction is what the leader would do, and why.
+// PlannedAction is an action that the leader would take, and why.
 type PlannedAction struct {
 	Action   string           `json:"action"` // one of the Plan constants
 	Server   fleet.ServerName `json:"server"`
-	Replica  fleet.ReplicaID  `json:"replica"` // "" for one to be started
-	Node     fleet.NodeID     `json:"node"`    // "" when there is no room for it
+	Replica  fleet.ReplicaID  `json:"replica"` // "" for a start
+	Node     fleet.NodeID     `json:"node"`    // "" if no node has room for it
 	Revision fleet.Revision   `json:"revision"`
 	Reason   string           `json:"reason"`
 }
 
-// What a planned action does.
+// The actions.
 const (
 	PlanStart = "start"
 	PlanStop  = "stop"
@@ -114,10 +114,10 @@ type Revision struct {
 	Revision  fleet.Revision  `json:"revision"`
 	CreatedAt time.Time       `json:"created_at"`
 	Current   bool            `json:"current"`
-	Stable    bool            `json:"stable"` // the last that was rolled out whole
+	Stable    bool            `json:"stable"` // the last that was fully rolled out
 	Spec      json.RawMessage `json:"spec"`   // the part of the spec that a replica is made from
-	// Changes is what differs from the kept revision before it; empty for the
-	// oldest.
+	// Changes are the differences from the kept revision before it. It is empty for
+	// the oldest.
 	Changes []Difference `json:"changes"`
 }
 
@@ -127,21 +127,21 @@ type Controllers struct {
 	Cluster     fleet.ClusterID   `json:"cluster"`     // "" before the cluster is founded
 	Incarnation fleet.Incarnation `json:"incarnation"`
 	Term        fleet.Epoch       `json:"term"`   // of the present or last leader
-	Expect      int               `json:"expect"` // below how many voters the cluster shall not fall
+	Expect      int               `json:"expect"` // the least number of voters of the cluster
 }
 
 // Controller is one controller of the cluster, alive or not.
 type Controller struct {
-	Name    fleet.NodeID       `json:"name"` // "" when only its id is known
+	Name    fleet.NodeID       `json:"name"` // "" if only its id is known
 	ID      fleet.ControllerID `json:"id"`
-	HTTP    string             `json:"http"` // host:port; "" when it is not alive
+	HTTP    string             `json:"http"` // host:port; "" if it is not alive
 	Raft    string             `json:"raft"`
 	Role    string             `json:"role"` // one of the Controller constants
 	Leader  bool               `json:"leader"`
-	Alive   bool               `json:"alive"` // as gossip knows it here
+	Alive   bool               `json:"alive"` // as the answering controller's gossip knows it
 	Version string             `json:"version"`
-	// Problem says why it does not keep desired state as it should, as a disk
-	// that is full. Each controller knows it of itself, the leader of all.
+	// Problem says why the controller does not store desired state, such as a full
+	// disk. Each controller knows its own problem, and the leader knows all.
 	Problem string `json:"problem"`
 }
 
