@@ -1,18 +1,19 @@
 package mcp
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+)
 
 // CallParams builds the params of tools/call. args is raw JSON, put in as it is; without it the
 // member is left out.
 func CallParams(name string, args []byte) []byte {
-	p := make([]byte, 0, len(name)+len(args)+32)
-	p = append(p, `{"name":`...)
-	p = AppendString(p, name)
+	var short [128]byte
+	head := AppendString(append(short[:0], `{"name":`...), name)
 	if len(args) > 0 {
-		p = append(p, `,"arguments":`...)
-		p = append(p, args...)
+		head = append(head, `,"arguments":`...)
 	}
-	return append(p, '}')
+	return bytes.Join([][]byte{head, args, []byte("}")}, nil) // clears no memory first, as make would
 }
 
 // Spliced is a text with a part put in: the three parts in order. Before and After are spans of
