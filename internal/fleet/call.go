@@ -13,9 +13,14 @@ type Call struct {
 	Idempotent bool          // the tool says that it may run twice
 	Timeout    time.Duration // the client's wish; 0: the server's call timeout
 	Trace      Trace
+	Session    SessionID // whose replica it must go to; "": any replica will do
 	// Notification is CallHooks.Notification; nil if the caller wants none.
 	Notification func(method string, params []byte)
 }
+
+// SessionID identifies a client's conversation with one server. All calls of a
+// session go to the same replica.
+type SessionID string
 
 // Anonymous is the caller of every call as long as nobody has to authenticate.
 // An address or a header that a client may choose is not used instead: it

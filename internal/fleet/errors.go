@@ -18,6 +18,10 @@ var (
 	// died: the connection to its worker broke, or the result broke off on
 	// its way.
 	ErrWorkerLost = fmt.Errorf("%w: connection to its worker lost", ErrReplicaLost)
+	// ErrSessionLost: the replica that the call's session is pinned to takes no
+	// calls any more. The call was not delivered, and no other replica knows the
+	// session.
+	ErrSessionLost = errors.New("the session's replica is gone")
 	// ErrBadReply: the server's reply was not valid JSON or UTF-8.
 	ErrBadReply = errors.New("server sent an invalid reply")
 	// ErrReplyTooLarge: the server's reply is longer than a line may be. It

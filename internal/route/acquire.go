@@ -21,6 +21,7 @@ const (
 // want is what a call asks of the replica that it is sent to.
 type want struct {
 	tool    string
+	session fleet.SessionID
 	last    refusal
 	front   bool     // it goes before those that wait
 	suspect *suspect // it must have the replica to itself; nil for most
@@ -39,13 +40,18 @@ type refusal struct {
 func (s *server) acquire(ctx context.Context, c *want) (*attempt, error) {
 	s.mu.Lock()
 	retry, avoid := c.last.by != nil, s.refused(c.last)
-	if err := s.down(); err != nil {
+	err := s.checkSession(c.session)
+	if err == nil {
+		err = s.down()
+	}
+	if err != nil {
 		s.mu.Unlock()
 		return nil, err
 	}
 	if c.suspect == nil && (c.front || s.queue.length == 0) {
-		if r := s.pick(avoid, c.tool); r != nil {
+		if r := s.pick(avoid, c.tool, c.session); r != nil {
 			a := s.take(r)
+			s.pinFirst(c.session, a)
 			s.mu.Unlock()
 			return a, nil
 		}
@@ -55,7 +61,7 @@ func (s *server) acquire(ctx context.Context, c *want) (*attempt, error) {
 		s.mu.Unlock()
 		return nil, err
 	}
-	w := &waiter{ready: make(chan struct{}), avoid: avoid, tool: c.tool, suspect: c.suspect}
+	w := &waiter{ready: make(chan struct{}), avoid: avoid, tool: c.tool, session: c.session, suspect: c.suspect}
 	again := time.Duration(0) // when to look again though nothing was heard
 	switch {
 	case c.suspect != nil:
@@ -94,8 +100,11 @@ func (s *server) refused(last refusal) (avoid *replica) {
 	if r == nil {
 		return nil
 	}
-	if a := last.undelivered; a != nil && r.since.After(a.before.since) && a.before.hush != answers {
-		r.silence = a.before // its worker answered, not the replica itself
+	if a := last.undelivered; a != nil {
+		s.unpinFirst(a)
+		if r.since.After(a.before.since) && a.before.hush != answers {
+			r.silence = a.before // its worker answered, not the replica itself
+		}
 	}
 	if last.view != s.view {
 		return nil

@@ -1,6 +1,10 @@
 package route
 
-import "time"
+import (
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
 
 // attempt is one slot held for one call.
 type attempt struct {
@@ -15,7 +19,8 @@ type attempt struct {
 	returned bool    // of one that ran alone: its outcome is known
 	before   silence // the replica's, when the call was over
 
-	suspect *suspect // if the call has the replica to itself; not changed after acquire
+	pinned  fleet.SessionID // the session whose first call this is
+	suspect *suspect        // if the call has the replica to itself; not changed after acquire
 }
 
 // take gives a call a slot on the replica. It needs s.mu held.

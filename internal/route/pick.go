@@ -43,7 +43,12 @@ func (s *server) rank(r *replica) {
 }
 
 // pick returns the replica for the next call, or nil when there is no slot.
-func (s *server) pick(avoid *replica, tool string) *replica {
+func (s *server) pick(avoid *replica, tool string, session fleet.SessionID) *replica {
+	if session != "" {
+		if id, pinned := s.sessions[session]; pinned {
+			return s.pickPinned(id, avoid)
+		}
+	}
 	if !s.uneven && avoid == nil {
 		if i := schedule.Pick(s.candidates, s.zone, s.rnd); i >= 0 {
 			return s.replicas[i]

@@ -1,5 +1,7 @@
 package route
 
+import "github.com/mcpfleet/mcpfleet/internal/fleet"
+
 // waiter is a call without a slot. Its fields belong to the server's mutex
 // until ready is closed; then attempt or err is set.
 type waiter struct {
@@ -8,6 +10,7 @@ type waiter struct {
 	seq        uint64   // grows from call to call; 0: goes before all others
 	avoid      *replica // the replica that just refused it, nil for none
 	tool       string
+	session    fleet.SessionID
 	suspect    *suspect // it must have a replica to itself; nil for most
 
 	ready   chan struct{}

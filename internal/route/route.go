@@ -21,6 +21,9 @@
 // nothing, since it is known only roughly. How bytes get to a replica is
 // behind Backend.
 //
+// Calls of a session go to the replica that it is pinned to, wait for a slot
+// there, and are sent to no other.
+//
 // The package starts no goroutine; a call runs in its caller's, and so does Run,
 // which has servers woken that rest while calls wait for them. All methods may
 // be called at any time.
@@ -175,6 +178,9 @@ func (r *Router) Call(ctx context.Context, c fleet.Call) (fleet.CallResult, erro
 	if s == nil {
 		return fleet.CallResult{}, fmt.Errorf("%w %q", fleet.ErrUnknownServer, c.Server)
 	}
+	if c.Session != "" {
+		c.Idempotent = false // other replicas do not know the session
+	}
 	start := time.Now()
 	if err := s.tooLarge(&c); err != nil {
 		s.metrics.ended(nil, err, 0)
@@ -215,12 +221,14 @@ func (s *server) call(ctx context.Context, c *fleet.Call, start time.Time) (flee
 // try sends the call until it is answered or must not be sent again.
 func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.CallResult, error) {
 	req := fleet.CallRequest{Method: c.Method, Params: c.Params, Trace: c.Trace}
-	w := want{tool: c.Tool}
+	w := want{tool: c.Tool, session: c.Session}
 	var key callKey // while any call is blamed
 	blamed := s.blame.any()
 	if blamed {
 		key = keyOf(c)
-		w.suspect = s.known(key)
+		if c.Session == "" { // else it has no other replica to be alone on
+			w.suspect = s.known(key)
+		}
 	}
 	repeats, reroutes := 0, 0
 	var deaths []*death // that it was inside of

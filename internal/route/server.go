@@ -37,6 +37,7 @@ type server struct {
 	apart      isolation
 	deaths     map[fleet.ReplicaID]*death // of which it is not known yet how they came
 	blame      blame
+	sessions   map[fleet.SessionID]fleet.ReplicaID // where they are pinned
 }
 
 func newServer(name fleet.ServerName, r *Router) *server {
@@ -98,6 +99,7 @@ func (s *server) update(v *Server) {
 			}
 		}
 	}
+	s.failLostSessions()
 	s.drain()
 	s.tellWanted()
 }
@@ -141,7 +143,7 @@ func (s *server) tellWanted() {
 }
 
 // drain gives free slots to those that wait, in order. One that avoids a
-// replica, or needs a tool, lets others pass.
+// replica, needs a tool, or is pinned lets others pass.
 func (s *server) drain() {
 	if s.queue.length == 0 && s.apart.queue.length == 0 && s.apart.replica == nil {
 		return
@@ -168,11 +170,12 @@ func (s *server) drain() {
 func (s *server) drainQueue() {
 	for w := s.queue.first; w != nil; {
 		next := w.next
-		if r := s.pick(w.avoid, w.tool); r != nil {
+		if r := s.pick(w.avoid, w.tool, w.session); r != nil {
 			s.queue.remove(w)
 			w.attempt = s.take(r)
+			s.pinFirst(w.session, w.attempt)
 			close(w.ready)
-		} else if w.avoid == nil && !s.mixed {
+		} else if w.avoid == nil && !s.mixed && w.session == "" {
 			return
 		}
 		w = next
