@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // Workers that all stop at once do not wait for room elsewhere: each ends as
@@ -26,7 +28,7 @@ func TestAllWorkersStopAtOnce(t *testing.T) {
 			}
 		})
 	}
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		ongoing := 0
 		for _, r := range c.ReplicasOf("demo", "READY") {
 			ongoing += r.Ongoing
@@ -42,9 +44,9 @@ func TestAllWorkersStopAtOnce(t *testing.T) {
 	}
 	for name, w := range c.Workers {
 		select {
-		case <-w.exited:
-			if w.err != nil {
-				t.Errorf("%s ended with %v", name, w.err)
+		case <-w.Exited():
+			if w.Err() != nil {
+				t.Errorf("%s ended with %v", name, w.Err())
 			}
 		case <-time.After(patience):
 			t.Fatalf("%s goes on %s after SIGTERM", name, patience)

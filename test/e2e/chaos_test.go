@@ -3,8 +3,6 @@
 package e2e
 
 import (
-	"bufio"
-	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -57,44 +55,37 @@ func TestCallsWhileReplicasAndAWorkerDie(t *testing.T) {
 			workerBack = true
 		}
 	}
-	readers.stop()
-	counters.stop()
+	readers.Stop()
+	counters.Stop()
+	read, counted := readers.Results(), counters.Results()
 	t.Logf("%d replicas killed and a worker; %d read-only calls, the slowest took %s; %d others, with errors %v",
-		kills, readers.calls, readers.slowest, counters.calls, counters.codes)
+		kills, read.Calls, read.Slowest, counted.Calls, counted.Refused)
 	if n, err := readers.result(); err != nil || n < 1000 {
 		t.Errorf("of %d read-only calls: %v", n, err)
 	}
 	if n, err := counters.result(); err != nil || n < 100 {
 		t.Errorf("of %d counted calls: %v", n, err)
 	}
-	for code := range counters.codes {
+	for code := range counted.Refused {
 		if code != "replica_lost" && code != "no_replica" {
-			t.Errorf("counted calls ended with %v", counters.codes)
+			t.Errorf("counted calls ended with %v", counted.Refused)
 		}
 	}
 	if kills < 5 || !workerBack {
 		t.Errorf("only %d replicas were killed, worker back: %v", kills, workerBack)
 	}
 
-	f, err := os.Open(journal)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	executed := map[string]int{}
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		executed[lines.Text()]++
-	}
+	executed := executions(t, journal)
 	for id, n := range executed {
 		if n > 1 {
 			t.Errorf("call %s was executed %d times", id, n)
 		}
 	}
 	done := 0
-	for _, n := range counters.codes {
+	for _, n := range counted.Refused {
 		done -= n
 	}
-	if done += counters.calls; len(executed) < done {
+	if done += counted.Calls; len(executed) < done {
 		t.Errorf("%d calls were answered, %d executed", done, len(executed))
 	}
 	c.AwaitReady(3)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,22 +19,23 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // Cluster is one controller and its workers.
 type Cluster struct {
 	*api.Client // of the controller
-	Controller  *Process
-	Workers     map[string]*Process // by short name
+	Controller  *harness.Process
+	Workers     map[string]*harness.Process // by short name
 
 	t       testing.TB
 	token   string
 	dir     string
 	file    string
 	runtime string
-	join    func() []string // gossip addresses that workers join
-	plain   bool            // no CONTAINERS_CONF for workers
-	prepare func(*Process)  // changes each program before it starts; nil: none
+	join    func() []string        // gossip addresses that workers join
+	plain   bool                   // no CONTAINERS_CONF for workers
+	prepare func(*harness.Process) // changes each program before it starts; nil: none
 	traces  *traces
 }
 
@@ -41,7 +43,7 @@ type Cluster struct {
 // the test it is stopped, and nothing of it may be left.
 func NewCluster(t testing.TB, runtime string) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, token: newToken(t), dir: t.TempDir(), runtime: runtime, Workers: map[string]*Process{}}
+	c := &Cluster{t: t, token: newToken(t), dir: t.TempDir(), runtime: runtime, Workers: map[string]*harness.Process{}}
 	c.file = filepath.Join(c.dir, "fleet.yaml")
 	c.join = func() []string { return []string{c.Controller.Addr.Gossip} }
 	c.traces = follow(t, c.token)
@@ -49,7 +51,7 @@ func NewCluster(t testing.TB, runtime string) *Cluster {
 		c.stop()
 		c.traces.mustVanish(t, patience)
 		if t.Failed() {
-			c.showLogs()
+			harness.ShowLogs(t, c.dir, 150)
 		}
 	})
 	return c
@@ -94,7 +96,7 @@ func (c *Cluster) StartController(flags ...string) {
 }
 
 // StartWorker starts a worker, or a new life of one that is over.
-func (c *Cluster) StartWorker(name string, flags ...string) *Process {
+func (c *Cluster) StartWorker(name string, flags ...string) *harness.Process {
 	c.t.Helper()
 	args := append([]string{
 		"--name", c.Node(name), "--join", strings.Join(c.join(), ","), "--runtime", c.runtime,
@@ -102,15 +104,15 @@ func (c *Cluster) StartWorker(name string, flags ...string) *Process {
 	}, flags...)
 	w := command(c.t, "worker", filepath.Join(c.dir, name+".log"), args...)
 	if c.plain {
-		w.cmd.Env = slices.DeleteFunc(w.cmd.Env, func(kv string) bool { return strings.HasPrefix(kv, "CONTAINERS_CONF=") })
+		w.Cmd.Env = slices.DeleteFunc(w.Cmd.Env, func(kv string) bool { return strings.HasPrefix(kv, "CONTAINERS_CONF=") })
 	}
 	c.prepared(w)
-	w.start()
+	w.Start()
 	c.Workers[name] = w
 	return w
 }
 
-func (c *Cluster) prepared(p *Process) {
+func (c *Cluster) prepared(p *harness.Process) {
 	if c.prepare != nil {
 		c.prepare(p)
 	}
@@ -132,7 +134,7 @@ func (c *Cluster) Start(workers int) {
 	c.AwaitReady(workers)
 	c.Fleet("%s", wanted)
 	c.Reload()
-	Eventually(c.t, patience, func() error {
+	harness.Eventually(c.t, patience, func() error {
 		ready, err := c.Ready(c.t.Context())
 		if err == nil && len(ready.Servers) == 0 {
 			err = errors.New("the controller has not read the fleet file")
@@ -153,7 +155,7 @@ func (c *Cluster) Reload() { c.Controller.Signal(syscall.SIGHUP) }
 // its replicas.
 func (c *Cluster) AwaitReady(workers int) {
 	c.t.Helper()
-	Eventually(c.t, 2*patience, func() error {
+	harness.Eventually(c.t, 2*patience, func() error {
 		ctx := c.t.Context()
 		nodes, err := c.Nodes(ctx)
 		if err != nil {
@@ -264,29 +266,8 @@ func (c *Cluster) stop() {
 	if c.Controller != nil {
 		c.Controller.Stop()
 	}
-	var all []*Process
-	for _, w := range c.Workers {
-		all = append(all, w)
-	}
-	done := make(chan struct{}, len(all))
-	for _, w := range all {
-		go func() { w.Stop(); done <- struct{}{} }()
-	}
-	for range all {
-		<-done
-	}
+	harness.StopAll(slices.Collect(maps.Values(c.Workers))...)
 }
 
-// showLogs prints the end of every program's log.
-func (c *Cluster) showLogs() {
-	logs, err := filepath.Glob(filepath.Join(c.dir, "*.log"))
-	if err != nil {
-		c.t.Error(err)
-	}
-	for _, l := range logs {
-		c.t.Log(tail(l, 150))
-	}
-}
-
-// since tells how long ago, for messages.
+// since returns how long ago t was, for messages.
 func since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // The leader is killed every five seconds, under calls and writes: calls
@@ -214,7 +215,7 @@ func (w *writer) read() {
 // check reads once more, and fails the test for whatever was wrong.
 func (w *writer) check(t testing.TB) {
 	t.Helper()
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		before := w.unread
 		if w.read(); w.unread != before {
 			return errors.New("there is no leader to read from")

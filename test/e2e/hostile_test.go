@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // Whatever a caller writes as arguments reaches the server as one message on
@@ -108,7 +110,7 @@ func TestArgumentsReachTheServerAsOneMessage(t *testing.T) {
 	if !maps.Equal(seen, want) {
 		t.Errorf("the server saw %v, want %v", seen, want)
 	}
-	Eventually(t, patience, func() error { // it is told with the next report
+	harness.Eventually(t, patience, func() error { // it is told with the next report
 		if r := c.ReplicasOf("demo", "READY"); len(r) != 1 || r[0].TotalCalls != 13 {
 			return fmt.Errorf("replicas after 13 calls: %+v", r)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // What operators do, with the command, asking a controller that does not lead.
@@ -280,7 +281,7 @@ func TestUpWithThreeControllers(t *testing.T) {
 		if err := syscall.Kill(n.PID, syscall.SIGKILL); err != nil {
 			t.Fatalf("kill %s: %v", name, err)
 		}
-		Eventually(t, patience, func() error {
+		harness.Eventually(t, patience, func() error {
 			nodes, err := up.client.Nodes(t.Context())
 			if err != nil {
 				return err

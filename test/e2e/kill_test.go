@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // containersOn returns the containers of a worker's replicas.
@@ -33,7 +34,7 @@ func (c *Cluster) containersOn(worker string) []string {
 // gone wants nothing to be left of containers soon.
 func gone(t testing.TB, what string, ids []string) {
 	t.Helper()
-	err := eventually(patience, func() error {
+	err := harness.Poll(patience, func() error {
 		if left := leftOf(ids, ""); len(left) > 0 {
 			return fmt.Errorf("%s: left behind:\n  %s", what, strings.Join(left, "\n  "))
 		}
@@ -58,7 +59,7 @@ func TestWorkerKilledWithContainers(t *testing.T) {
 	}
 	calls := call(t, c, 8, "everything", "echo")
 	c.Workers["w1"].Kill9()
-	Eventually(t, 2*patience, func() error {
+	harness.Eventually(t, 2*patience, func() error {
 		var elsewhere int
 		for _, r := range c.ReplicasOf("everything", "READY") {
 			if string(r.Node) == c.Node("w2") {
@@ -73,7 +74,7 @@ func TestWorkerKilledWithContainers(t *testing.T) {
 	c.StartWorker("w1")
 	gone(t, "after the sweep", orphans)
 	c.AwaitReady(2)
-	calls.stop()
+	calls.Stop()
 	if n, err := calls.result(); err != nil || n < 20 {
 		t.Errorf("of %d calls: %v", n, err)
 	}
@@ -132,7 +133,7 @@ func TestContainerAndConmonKilled(t *testing.T) {
 func (c *Cluster) awaitEnded(server string, r api.Replica) api.Ended {
 	c.t.Helper()
 	var ended api.Ended
-	Eventually(c.t, patience, func() error {
+	harness.Eventually(c.t, patience, func() error {
 		s := c.Server(server)
 		for _, e := range s.LastEnded {
 			if e.ID == r.ID {
@@ -168,7 +169,7 @@ func TestContainersThatCannotStart(t *testing.T) {
 `)
 	c.StartController()
 	c.StartWorker("w1")
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		ready, err := c.Ready(t.Context())
 		if err != nil {
 			return err
@@ -215,14 +216,14 @@ func TestServerThatEndsAtOnceIsNotHammered(t *testing.T) {
 		}
 		return strings.Count(string(b), "start\n")
 	}
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		if starts() == 0 {
 			return errors.New("it was not started")
 		}
 		return nil
 	})
 	first := time.Now()
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		if s := c.Server("bad"); s.State != "UNAVAILABLE" || !strings.Contains(s.Reason, "exit code 7") || !strings.Contains(s.Reason, "the license has expired") {
 			return fmt.Errorf("state %s, reason %q", s.State, s.Reason)
 		}
@@ -233,7 +234,7 @@ func TestServerThatEndsAtOnceIsNotHammered(t *testing.T) {
 	if e, ok := errors.AsType[*api.Error](err); !ok || e.Status != 503 || time.Since(begin) > 5*time.Second {
 		t.Errorf("a call after %s: %v", since(begin), err)
 	}
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		if left := 30*time.Second - time.Since(first); left > 0 {
 			return fmt.Errorf("%s more to wait", left)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // All controllers are killed at once, at random points of 200 writes and with
@@ -43,7 +44,7 @@ func TestEverythingKilled(t *testing.T) {
 			workersKilled := false
 			for round, total := 0, 0; round < try.rounds || total < writes; round++ {
 				total += writeUntil(p, books, try.bounds[0]+rand.IntN(try.bounds[1]-try.bounds[0]), func() {
-					var more []*Process
+					var more []*harness.Process
 					if round == 1 { // replicas live and die with workers, writes do not
 						for _, w := range p.Workers {
 							more = append(more, w)
@@ -203,7 +204,7 @@ func (b *book) check() {
 	t.Helper()
 	var found api.Server
 	exists := true
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		var err error
 		found, err = b.p.GetServer(t.Context(), b.server, readNow)
 		if exists = !errors.Is(err, fleet.ErrUnknownServer); !exists {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // The first signal lets a controller serve on, unready, for its delay; a second
@@ -31,7 +32,7 @@ func TestControllerServesOnUntilTheSecondSignal(t *testing.T) {
 	}
 	want := func(status int, reason string) {
 		t.Helper()
-		Eventually(t, patience, func() error {
+		harness.Eventually(t, patience, func() error {
 			got, body, err := get("/readyz")
 			var ready api.Ready
 			if err != nil || json.Unmarshal(body, &ready) != nil || got != status || ready.Reason != reason {
@@ -50,7 +51,7 @@ func TestControllerServesOnUntilTheSecondSignal(t *testing.T) {
 	}
 	c.Signal(syscall.SIGINT) // another one: the same would be a copy so soon
 	select {
-	case <-c.exited:
+	case <-c.Exited():
 	case <-time.After(patience):
 		t.Fatal("it goes on after a second signal")
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // mount mounts at the directory, until the returned function is called or the
@@ -100,7 +101,7 @@ func TestLedgersThatCannotBeWritten(t *testing.T) {
 	}
 	degraded := func(name, cause string) {
 		t.Helper()
-		Eventually(t, patience, func() error {
+		harness.Eventually(t, patience, func() error {
 			nodes, err := p.Nodes(t.Context())
 			if err != nil {
 				return err
@@ -137,7 +138,7 @@ func TestLedgersThatCannotBeWritten(t *testing.T) {
 	}
 	t.Logf("three more replicas elsewhere after %s", since(begin))
 	p.put("demo", demo(2, 6))
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		s := p.Server("demo")
 		if s.Rollout != nil || s.Stable != 2 {
 			return fmt.Errorf("the rollout goes on: %+v", s)
@@ -158,7 +159,7 @@ func TestLedgersThatCannotBeWritten(t *testing.T) {
 		t.Errorf("w1 still has %d replicas", n)
 	}
 	repair1()
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		nodes, err := p.Nodes(t.Context())
 		for _, n := range nodes {
 			if n.State != api.NodeReady || n.Reason != "" {
@@ -186,7 +187,7 @@ func TestLedgersThatCannotBeWritten(t *testing.T) {
 		p.Restart(name)
 	}
 	p.Leader()
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		if n := len(p.ReplicasOf("demo", "READY")); n != 12 {
 			return fmt.Errorf("%d replicas are READY, want 12", n)
 		}

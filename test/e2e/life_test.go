@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // running counts the processes of a program that belong to the test.
@@ -42,11 +43,11 @@ func TestStoppingAWorkerFailsNoCall(t *testing.T) {
 		c.StartWorker("w2")
 		c.AwaitReady(2)
 	}
-	readers.stop()
-	counters.stop()
-	for _, k := range []*callers{readers, counters} {
-		if n, err := k.result(); err != nil || n < 50 || len(k.codes) > 0 {
-			t.Errorf("of %d calls of %s: %v, errors %v", n, k.tool, err, k.codes)
+	readers.Stop()
+	counters.Stop()
+	for _, k := range []callers{readers, counters} {
+		if n, err := k.result(); err != nil || n < 50 || len(k.Results().Refused) > 0 {
+			t.Errorf("of %d calls of %s: %v, errors %v", n, k.Tool, err, k.Results().Refused)
 		}
 	}
 }
@@ -60,7 +61,7 @@ func TestFrozenWorker(t *testing.T) {
 	c.Start(2)
 	readers := callFor(t, c, 8, "demo", "echo", 30*time.Second)
 	c.Workers["w1"].Signal(syscall.SIGSTOP)
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		n := 0
 		for _, r := range c.ReplicasOf("demo", "READY") {
 			if string(r.Node) == c.Node("w2") {
@@ -73,18 +74,18 @@ func TestFrozenWorker(t *testing.T) {
 		return nil
 	})
 	c.Workers["w1"].Signal(syscall.SIGCONT)
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		if n, m := len(c.ReplicasOf("demo", "")), c.running("testserver"); n != 4 || m != 4 {
 			return fmt.Errorf("%d replicas and %d processes, want 4", n, m)
 		}
 		return nil
 	})
 	c.AwaitReady(2)
-	readers.stop()
+	readers.Stop()
 	if n, err := readers.result(); err != nil || n < 50 {
 		t.Errorf("of %d calls: %v", n, err)
 	}
-	if r := readers.slowest; r > 15*time.Second {
+	if r := readers.Results().Slowest; r > 15*time.Second {
 		t.Errorf("a call took %s: the frozen worker was waited for too long", r)
 	}
 }
@@ -106,7 +107,7 @@ func TestSweepOfProcesses(t *testing.T) {
 	}
 	c.StartWorker("w1")
 	c.AwaitReady(1)
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		if n, m := c.running("sleep"), c.running("testserver"); n != 4 || m != 2 {
 			return fmt.Errorf("%d and %d processes, want 4 and 2", n, m)
 		}
@@ -116,7 +117,7 @@ func TestSweepOfProcesses(t *testing.T) {
 	if err := syscall.Kill(*c.ReplicasOf("demo", "READY")[0].PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		if s, n := c.Server("demo"), c.running("sleep"); s.Restarts < 1 || s.Ready != 2 || n != 4 {
 			return fmt.Errorf("%d processes run beside the replicas, want 4; server: %+v", n, s)
 		}
@@ -138,13 +139,13 @@ func TestHungReplicaIsReplaced(t *testing.T) {
 	if _, err := c.Call(ctx, "demo", api.CallRequest{ToolName: "slow", ToolArgs: json.RawMessage(`{"ms":600000}`)}); err == nil {
 		t.Error("a call of ten minutes was answered")
 	}
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		if seen := c.MustText("demo", "seen", `{}`); !strings.Contains(seen, `"notifications/cancelled":1`) {
 			return fmt.Errorf("the server saw %s", seen)
 		}
 		return nil
 	})
-	Eventually(t, patience, func() error { // its slot is free, though the call goes on
+	harness.Eventually(t, patience, func() error { // its slot is free, though the call goes on
 		if r := c.ReplicasOf("demo", "READY"); len(r) != 1 || r[0].Ongoing != 0 {
 			return fmt.Errorf("replicas: %+v", r)
 		}

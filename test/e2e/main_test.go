@@ -4,13 +4,17 @@ package e2e
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
+
+// patience is how long anything is waited for that the test says nothing else
+// about.
+const patience = harness.Patience
 
 // bin is where TestMain has built the programs, and root the repository.
 var bin, root string
@@ -26,38 +30,48 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// build makes the programs as make does: static, and without the race
-// detector, whatever the tests are built with.
-func build() error {
-	var err error
-	if root, err = filepath.Abs("../.."); err != nil {
+func build() (err error) {
+	if root, err = harness.Root(); err != nil {
 		return err
 	}
 	if bin, err = os.MkdirTemp("", "mcpfleet-e2e-"); err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-o", bin+"/", "./cmd/...", "./test/e2e/testserver", "./test/e2e/load")
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if err = harness.Build(bin, "./cmd/...", "./test/e2e/testserver", "./test/e2e/load"); err != nil {
 		os.RemoveAll(bin)
-		return fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
-	return nil
+	return err
 }
 
-// sources looks at every source of the programs once, in the course of a test:
-// so go test takes them for what the tests depend on, and does not show cached
-// results of other programs.
+// sources makes the tests depend on what they run.
 var sources = sync.OnceValue(func() error {
-	for _, dir := range []string{"cmd", "internal", "test/e2e", "test/tsclient", "deploy/images"} {
-		err := filepath.WalkDir(filepath.Join(root, dir), func(_ string, _ fs.DirEntry, err error) error { return err })
-		if err != nil {
-			return err
-		}
-	}
-	_, err := os.Stat(filepath.Join(root, "go.mod"))
-	return err
+	return harness.DependOn("cmd", "internal", "test/e2e", "test/tsclient", "deploy/images")
 })
 
 func program(name string) string { return filepath.Join(bin, name) }
+
+// command prepares a program. Its stderr is added to the file log.
+func command(t testing.TB, name, log string, args ...string) *harness.Process {
+	t.Helper()
+	p := harness.Command(t, name, program(name), log, args...)
+	p.Cmd.Env = environ()
+	return p
+}
+
+// start runs a program until it has printed its addresses.
+func start(t testing.TB, name, log string, args ...string) *harness.Process {
+	t.Helper()
+	p := command(t, name, log, args...)
+	p.Start()
+	return p
+}
+
+// environ is the environment of programs, with the podman settings of this
+// repository unless the caller has some.
+func environ() []string {
+	env := os.Environ()
+	if os.Getenv("CONTAINERS_CONF") == "" {
+		env = append(env, "CONTAINERS_CONF="+filepath.Join(root, "deploy/images/containers.conf"))
+	}
+	return env
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // ids are the members of the cluster as one controller knows them, with the
@@ -71,7 +72,7 @@ func TestControllersComeAndGo(t *testing.T) {
 		if !strings.Contains(out, p.Node(name)) {
 			t.Errorf("transfer to %s: %s", name, out)
 		}
-		Eventually(t, patience, func() error {
+		harness.Eventually(t, patience, func() error {
 			if l := p.Leader(); l.name != name {
 				return fmt.Errorf("%s leads, not %s", l.name, name)
 			}
@@ -87,7 +88,7 @@ func TestControllersComeAndGo(t *testing.T) {
 	}
 	removed := p.Follower().name
 	p.Kill(removed)
-	Eventually(t, patience, func() error { // gossip takes a moment
+	harness.Eventually(t, patience, func() error { // gossip takes a moment
 		for _, c := range list().Controllers {
 			if string(c.Name) == p.Node(removed) && c.Alive {
 				return fmt.Errorf("%s is still said to be alive", removed)

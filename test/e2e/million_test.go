@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 var logOptions = api.LogOptions{}
@@ -116,7 +117,7 @@ func TestAMillionCallsLeaveNothing(t *testing.T) {
 	var controllerBefore, workerBefore use
 	var err error
 	// Not until the connections of the load are gone.
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		last := controllerBefore
 		if controllerBefore, err = c.useOfController(); err != nil {
 			return err
@@ -133,7 +134,7 @@ func TestAMillionCallsLeaveNothing(t *testing.T) {
 	r := c.load("reader", "-calls", strconv.Itoa(calls))
 	t.Logf("%d calls in %.0f s: %.0f/s, p50 %.1f ms, p99 %.1f ms, max %.0f ms", r.Calls, r.Seconds, float64(r.Calls)/r.Seconds, r.P50, r.P99, r.Max)
 	var controllerAfter, workerAfter use
-	err = eventually(patience, func() error {
+	err = harness.Poll(patience, func() error {
 		if controllerAfter, err = c.useOfController(); err != nil {
 			return err
 		}
@@ -159,7 +160,7 @@ func TestAMillionCallsLeaveNothing(t *testing.T) {
 
 	// A worker tells nobody how many goroutines it has, but its last words do.
 	worker.Signal(syscall.SIGQUIT)
-	<-worker.exited
+	<-worker.Exited()
 	b, err := os.ReadFile(worker.Log)
 	if err != nil {
 		t.Fatal(err)

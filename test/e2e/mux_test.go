@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // loadReport is what the program load prints.
@@ -120,7 +122,7 @@ func (c *Cluster) hang(server string) (end func()) {
 		})
 	}
 	send("hang", "")
-	Eventually(c.t, patience, func() error {
+	harness.Eventually(c.t, patience, func() error {
 		lines := new(strings.Builder)
 		if err := c.Logs(c.t.Context(), replica.ID, logOptions, lines); err != nil {
 			return err
@@ -133,7 +135,7 @@ func (c *Cluster) hang(server string) (end func()) {
 	for range 7 {
 		send("echo", strings.Repeat("y", 1<<20))
 	}
-	Eventually(c.t, patience, func() error { // all are on their way
+	harness.Eventually(c.t, patience, func() error { // all are on their way
 		if r := c.ReplicasOf(server, "READY"); len(r) != 1 || r[0].Ongoing != 8 {
 			return fmt.Errorf("replicas: %+v", r)
 		}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // Plane is a cluster of several controllers. Its client sends each request to
@@ -38,7 +39,7 @@ type Plane struct {
 
 // life is one life of a controller.
 type life struct {
-	*Process
+	*harness.Process
 	name   string
 	client *api.Client // of this controller alone
 	http   *http.Client
@@ -78,12 +79,12 @@ func (p *Plane) stopControllers() {
 	p.mu.Lock()
 	lives := slices.Collect(maps.Values(p.lives))
 	p.mu.Unlock()
-	var stopping sync.WaitGroup
+	var processes []*harness.Process
 	for _, l := range lives {
 		p.retire(l)
-		stopping.Go(l.Stop)
+		processes = append(processes, l.Process)
 	}
-	stopping.Wait()
+	harness.StopAll(processes...)
 }
 
 // Start starts controllers c1, c2, ... and workers w1, w2, ... The servers of the
@@ -133,7 +134,7 @@ func (p *Plane) dataDir(name string) string {
 }
 
 // flags are those of every controller. Each tells the others which to join.
-func (p *Plane) flags(name string, at Address) []string {
+func (p *Plane) flags(name string, at harness.Address) []string {
 	args := []string{
 		"--name", p.Node(name), "--http", at.HTTP, "--gossip", at.Gossip, "--raft", at.Raft,
 		"--data-dir", p.dataDir(name), "--config", p.file, "--bootstrap-expect", strconv.Itoa(p.expect), "--shutdown-delay", "0s",
@@ -144,7 +145,7 @@ func (p *Plane) flags(name string, at Address) []string {
 	return args
 }
 
-var anywhere = Address{HTTP: "127.0.0.1:0", Gossip: "127.0.0.1:0", Raft: "127.0.0.1:0"}
+var anywhere = harness.Address{HTTP: "127.0.0.1:0", Gossip: "127.0.0.1:0", Raft: "127.0.0.1:0"}
 
 // StartNew starts a controller for the first time, or one that comes back at
 // other addresses.
@@ -170,10 +171,10 @@ func (p *Plane) Restart(name string) *life {
 	return l
 }
 
-func (p *Plane) try(name string, at Address) (*life, error) {
+func (p *Plane) try(name string, at harness.Address) (*life, error) {
 	process := command(p.t, "controller", filepath.Join(p.dir, name+".log"), p.flags(name, at)...)
 	p.prepared(process)
-	if err := process.tryStart(); err != nil {
+	if err := process.TryStart(); err != nil {
 		return nil, err
 	}
 	l := &life{Process: process, name: name, over: make(chan struct{})}
@@ -241,7 +242,7 @@ func (p *Plane) Kill(name string) time.Time {
 }
 
 // KillAll kills all of them at once.
-func (p *Plane) KillAll(more ...*Process) {
+func (p *Plane) KillAll(more ...*harness.Process) {
 	all := more
 	for _, l := range p.living() {
 		p.retire(l)
@@ -367,7 +368,7 @@ func (b *excused) Read(buf []byte) (int, error) {
 func (p *Plane) Leader() *life {
 	p.t.Helper()
 	var leader *life
-	Eventually(p.t, patience, func() (err error) {
+	harness.Eventually(p.t, patience, func() (err error) {
 		leader, err = p.leads(0)
 		return err
 	})
@@ -420,7 +421,7 @@ func (p *Plane) Follower() *life {
 // a vote: that is forgotten a minute later.
 func (p *Plane) AwaitVoters(names ...string) {
 	p.t.Helper()
-	Eventually(p.t, 2*patience, func() error {
+	harness.Eventually(p.t, 2*patience, func() error {
 		for _, l := range p.living() {
 			list, err := l.client.Controllers(p.t.Context())
 			if err != nil {

@@ -64,17 +64,17 @@ func poison(t *testing.T, c *Cluster, during int, tool string, args func(i int) 
 	begin := time.Now()
 	c.AwaitReady(workers)
 	back := time.Since(begin)
-	neighbours.stop()
-	failed := 0
-	for _, n := range neighbours.codes {
+	neighbours.Stop()
+	failed, r := 0, neighbours.Results()
+	for _, n := range r.Refused {
 		failed += n
 	}
 	restarts := c.Server("demo").Restarts
 	t.Logf("%d poison calls: %d restarts; of %d calls of neighbours %d failed: %v; the slowest took %s; all replicas were back %s after the last",
-		during, restarts, neighbours.calls, failed, neighbours.codes, neighbours.slowest, back.Round(time.Millisecond))
-	if neighbours.calls < 500 || failed*100 >= neighbours.calls {
+		during, restarts, r.Calls, failed, r.Refused, r.Slowest, back.Round(time.Millisecond))
+	if r.Calls < 500 || failed*100 >= r.Calls {
 		_, err := neighbours.result()
-		t.Errorf("%d of %d calls of neighbours failed: %v", failed, neighbours.calls, err)
+		t.Errorf("%d of %d calls of neighbours failed: %v", failed, r.Calls, err)
 	}
 	if restarts > 2*during {
 		t.Errorf("%d restarts for %d calls, want two for each at most", restarts, during)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // alive maps the replicas of a server that are READY to their processes.
@@ -88,7 +89,7 @@ func TestReload(t *testing.T) {
 		logged := logSize(t, c.Controller.Log)
 		fleetOf(1, bad)
 		c.Reload()
-		Eventually(t, patience, func() error {
+		harness.Eventually(t, patience, func() error {
 			b, err := os.ReadFile(c.Controller.Log)
 			if err != nil {
 				return err
@@ -112,7 +113,7 @@ func TestReload(t *testing.T) {
 	fleetOf(3, "    args: [-exit, \"-1\"]\n    default_tool: echo")
 	c.Reload()
 	c.awaitCount("demo", 3, 2)
-	calls.stop()
+	calls.Stop()
 	if n, bad := calls.result(); bad != nil {
 		t.Errorf("of %d calls during the update one ended with %v", n, bad)
 	}
@@ -125,7 +126,7 @@ func TestReload(t *testing.T) {
 	// A server that is taken out of the file ends.
 	c.Fleet(`servers: { other: { command: [%q], env: { TOKEN: %s } } }`, program("testserver"), c.token)
 	c.Reload()
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		servers, err := c.Servers(t.Context())
 		if err != nil {
 			return err
@@ -143,7 +144,7 @@ func TestReload(t *testing.T) {
 // revision.
 func (c *Cluster) awaitCount(server string, count int, revision fleet.Revision) {
 	c.t.Helper()
-	Eventually(c.t, patience, func() error {
+	harness.Eventually(c.t, patience, func() error {
 		all := c.ReplicasOf(server, "")
 		bad := slices.ContainsFunc(all, func(r api.Replica) bool { return r.Phase != "READY" || r.Revision != revision })
 		if len(all) != count || bad {

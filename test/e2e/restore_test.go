@@ -15,6 +15,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // All controllers and their disks are lost; a backup is restored against the
@@ -59,7 +60,7 @@ func TestRestoreAndRecover(t *testing.T) {
 		t.Errorf("restored into a directory with state: %+v", again)
 	}
 	p.StartNew("c4")
-	Eventually(t, 2*patience, func() error {
+	harness.Eventually(t, 2*patience, func() error {
 		servers, err := p.Servers(t.Context())
 		if err != nil {
 			return err
@@ -106,7 +107,7 @@ func TestRestoreAndRecover(t *testing.T) {
 	p.wipe("c4")
 	p.wipe("c5")
 	last := p.life("c6")
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		_, err := last.client.PutServer(t.Context(), "idle", []byte(`{"command": ["none"], "replicas": 0, "max_queued_requests": 78}`), writeAny)
 		if !errors.Is(err, fleet.ErrNoLeader) {
 			return fmt.Errorf("a write without a quorum: %w", err)
@@ -143,7 +144,7 @@ func TestRestoreAndRecover(t *testing.T) {
 	}
 	for name, w := range p.Workers {
 		if !w.Running() {
-			t.Errorf("%s did not last: %v", name, w.err)
+			t.Errorf("%s did not last: %v", name, w.Err())
 		}
 	}
 }
@@ -324,7 +325,7 @@ func TestExposedListeners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		_, err := client.Ready(t.Context())
 		return err
 	})
@@ -336,10 +337,10 @@ func runsOut(t testing.TB, name string, args ...string) said {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "log")
 	p := command(t, name, log, args...)
-	if err := p.run(); err != nil {
+	if err := p.Run(); err != nil {
 		t.Fatal(err)
 	}
-	err := eventually(patience, func() error {
+	err := harness.Poll(patience, func() error {
 		if p.Running() {
 			return errors.New("it runs")
 		}
@@ -347,8 +348,8 @@ func runsOut(t testing.TB, name string, args ...string) said {
 	})
 	if err != nil {
 		p.Signal(syscall.SIGTERM)
-		<-p.exited
-		return said{err: tail(log, 50), code: -1}
+		<-p.Exited()
+		return said{err: harness.Tail(log, 50), code: -1}
 	}
-	return said{err: tail(log, 50), code: p.cmd.ProcessState.ExitCode()}
+	return said{err: harness.Tail(log, 50), code: p.Cmd.ProcessState.ExitCode()}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // newStoragePlane starts three controllers, each on a disk of its own, and a
@@ -77,7 +78,7 @@ func (l *load) grow(t *testing.T, calls, writes int) {
 	answered := func() int { l.calls.mu.Lock(); defer l.calls.mu.Unlock(); return l.calls.good }
 	acknowledged := func() int { l.mu.Lock(); defer l.mu.Unlock(); return l.writer.acknowledged }
 	calls, writes = calls+answered(), writes+acknowledged()
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		if c, w := answered(), acknowledged(); c < calls || w < writes {
 			return fmt.Errorf("%d calls of %d and %d writes of %d", c, calls, w, writes)
 		}
@@ -109,7 +110,7 @@ func large(value int) string {
 // awaitUnready waits until a controller says that it is not ready, for a reason.
 func (l *life) awaitUnready(t *testing.T, reason string) {
 	t.Helper()
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		got, err := l.client.Ready(t.Context())
 		if err == nil && (got.Ready || !strings.Contains(got.Reason, reason)) {
 			err = fmt.Errorf("%s answers %v, %q", l.name, got.Ready, got.Reason)
@@ -120,7 +121,7 @@ func (l *life) awaitUnready(t *testing.T, reason string) {
 
 func (l *life) awaitReady(t *testing.T) {
 	t.Helper()
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		got, err := l.client.Ready(t.Context())
 		if err == nil && !got.Ready {
 			err = fmt.Errorf("%s is not ready: %q %+v", l.name, got.Reason, got.Servers)
@@ -133,7 +134,7 @@ func (l *life) awaitReady(t *testing.T) {
 // it, both in its list of controllers and in that of nodes.
 func (l *life) names(t *testing.T, p *Plane, other, problem string) {
 	t.Helper()
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		list, err := l.client.Controllers(t.Context())
 		if err != nil {
 			return err
@@ -162,7 +163,7 @@ func (l *life) names(t *testing.T, p *Plane, other, problem string) {
 // tells how long it took since then.
 func (l *life) awaitWrite(t *testing.T, spec string, since time.Time) time.Duration {
 	t.Helper()
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		_, err := l.client.PutServer(t.Context(), "other", []byte(spec), writeAny)
 		return err
 	})
@@ -193,7 +194,7 @@ func TestLeaderDiskHangs(t *testing.T) {
 	p.Leader().names(t, p, leader.name, "disk does not answer")
 	load.grow(t, 100, 5)
 	// It passes on to the next leader what it cannot answer itself.
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		got, err := leader.client.GetServer(t.Context(), "idle", readNow)
 		if err == nil && got.Name != "idle" {
 			err = fmt.Errorf("got %+v", got)
@@ -205,7 +206,7 @@ func TestLeaderDiskHangs(t *testing.T) {
 	leader.awaitReady(t)
 	t.Logf("it is ready %s after the disk is back", time.Since(thawed).Round(10*time.Millisecond))
 	load.check(t)
-	if log := tail(leader.Log, 10000); !strings.Contains(log, "leadership is given up") {
+	if log := harness.Tail(leader.Log, 10000); !strings.Contains(log, "leadership is given up") {
 		t.Error("its log does not say that leadership was given up")
 	}
 }
@@ -258,7 +259,7 @@ func TestLeaderStops(t *testing.T) {
 	leader.Signal(syscall.SIGCONT)
 	// It denies nothing that was written meanwhile, and is not ready before it
 	// knows that.
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		ready, err := leader.client.Ready(t.Context())
 		if err != nil {
 			return err
@@ -312,7 +313,7 @@ func TestFollowerDiskFull(t *testing.T) {
 	leader, bad := p.Leader(), p.Follower()
 	d.fill(bad.name)
 	const full = "no space left on device"
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		for i := range 3 {
 			if _, err := leader.client.PutServer(t.Context(), "large", []byte(large(i)), writeAny); err != nil {
 				return err
@@ -326,7 +327,7 @@ func TestFollowerDiskFull(t *testing.T) {
 	})
 	bad.awaitUnready(t, full)
 	leader.names(t, p, bad.name, full)
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		_, err := leader.client.PutServer(t.Context(), "late", []byte(idle(0)), writeAny)
 		return err
 	})
@@ -347,7 +348,7 @@ func TestFollowerDiskFull(t *testing.T) {
 		}
 	}
 	d.fill(other.name)
-	Eventually(t, patience, func() error { // until its log needs more room
+	harness.Eventually(t, patience, func() error { // until its log needs more room
 		begun := time.Now()
 		_, err := leader.client.PutServer(t.Context(), "large", []byte(large(time.Now().Nanosecond()%1000)), writeAny)
 		took := time.Since(begun).Round(10 * time.Millisecond)
@@ -441,7 +442,7 @@ func TestOnlyDiskFull(t *testing.T) {
 		t.Errorf("a call: %v", err)
 	}
 	d.free(only.name)
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		_, err := only.client.PutServer(t.Context(), "large", []byte(large(0)), writeAny)
 		return err
 	})

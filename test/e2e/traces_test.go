@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // traces knows what a test has made outside its own directory, so that it can
@@ -81,7 +83,7 @@ func (tr *traces) look(known map[string]bool) {
 // mustVanish wants no trace to be left soon.
 func (tr *traces) mustVanish(t testing.TB, within time.Duration) {
 	t.Helper()
-	err := eventually(within, func() error {
+	err := harness.Poll(within, func() error {
 		if left := tr.left(); len(left) > 0 {
 			return fmt.Errorf("left behind:\n  %s", strings.Join(left, "\n  "))
 		}

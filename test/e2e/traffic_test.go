@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -134,18 +133,25 @@ func (k *traffic) call(n int) {
 // that were answered exactly once.
 func (k *traffic) check(t testing.TB, journal string) {
 	t.Helper()
-	f, err := os.Open(journal)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	executed := map[string]int{}
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		executed[strings.TrimSpace(lines.Text())]++
-	}
+	executed := executions(t, journal)
 	for id, answered := range k.counted {
 		if n := executed[id]; n > 1 || answered && n != 1 {
 			t.Errorf("call %s was executed %d times, answered: %v", id, n, answered)
 		}
 	}
+}
+
+// executions returns how often the test server has executed each call that it wrote
+// to its journal.
+func executions(t testing.TB, journal string) map[string]int {
+	t.Helper()
+	b, err := os.ReadFile(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	executed := make(map[string]int)
+	for line := range strings.Lines(string(b)) {
+		executed[strings.TrimSpace(line)]++
+	}
+	return executed
 }

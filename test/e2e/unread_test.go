@@ -16,11 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // unread makes a program's stderr a pipe that is full and that nobody reads. It
 // returns the end to read from.
-func unread(t testing.TB, p *Process) *os.File {
+func unread(t testing.TB, p *harness.Process) *os.File {
 	t.Helper()
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -34,8 +35,8 @@ func unread(t testing.TB, p *Process) *os.File {
 	if _, err := write.Write([]byte(strings.Repeat("x", size-1) + "\n")); err != nil {
 		t.Fatal(err)
 	}
-	p.cmd.Stderr.(*os.File).Close()
-	p.cmd.Stderr = write
+	p.Cmd.Stderr.(*os.File).Close()
+	p.Cmd.Stderr = write
 	return read
 }
 
@@ -45,12 +46,12 @@ func TestLogsThatNobodyReads(t *testing.T) {
 	const calls, callers = 10_000, 20
 	p := NewPlane(t, 3)
 	var mu sync.Mutex
-	pipes := map[*Process]*os.File{}
-	p.prepare = func(one *Process) {
+	pipes := map[*harness.Process]*os.File{}
+	p.prepare = func(one *harness.Process) {
 		mu.Lock()
 		defer mu.Unlock()
 		pipes[one] = unread(t, one)
-		one.cmd.Env = append(one.cmd.Env, "MCPFLEET_LOG_LEVEL=debug")
+		one.Cmd.Env = append(one.Cmd.Env, "MCPFLEET_LOG_LEVEL=debug")
 	}
 	journal := filepath.Join(p.dir, "journal")
 	p.Fleet(`servers: {demo: {command: [%q, -chatty, -journal, %q], replicas: 4, env: {TOKEN: %q}}, broken: {command: [%q, -exit, "3"], env: {TOKEN: %q}}}`,
@@ -65,7 +66,7 @@ func TestLogsThatNobodyReads(t *testing.T) {
 	p.mustCLI("", "apply", "-f", p.file)
 	demoHas := func(n int) {
 		t.Helper()
-		Eventually(t, patience, func() error {
+		harness.Eventually(t, patience, func() error {
 			if ready := len(p.ReplicasOf("demo", "READY")); ready != n {
 				return fmt.Errorf("%d replicas are READY, want %d", ready, n)
 			}
@@ -120,7 +121,7 @@ func TestLogsThatNobodyReads(t *testing.T) {
 
 	// The reader is back: what was kept comes, and what follows.
 	last := p.Leader()
-	for _, one := range []*Process{p.Workers["w1"], last.Process} {
+	for _, one := range []*harness.Process{p.Workers["w1"], last.Process} {
 		from := map[string]string{"worker": "replica ordered", "controller": "controller is up"}[one.Name]
 		mu.Lock()
 		pipe := pipes[one]

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 func TestUpWithProcesses(t *testing.T) {
@@ -38,7 +39,7 @@ func TestUpWithProcesses(t *testing.T) {
 			t.Fatalf("kill %s: %v", n.Name, err)
 		}
 	}
-	Eventually(t, patience, func() error {
+	harness.Eventually(t, patience, func() error {
 		again, err := up.client.Nodes(t.Context())
 		if err != nil {
 			return err
@@ -122,7 +123,7 @@ func TestUpStoppedWhileItStarts(t *testing.T) {
 	}
 	for _, try := range tries {
 		up := u.begin(try.args...)
-		Eventually(t, patience, func() error {
+		harness.Eventually(t, patience, func() error {
 			if !strings.Contains(up.output(), try.word) {
 				return fmt.Errorf("no %q in the output %q", try.word, up.output())
 			}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // User is a person with the mcpfleet command, and a directory for temporary
@@ -47,7 +48,8 @@ const upGone = 15 * time.Second
 
 // Up is a running `mcpfleet up`.
 type Up struct {
-	*Process
+	*harness.Process
+	t      testing.TB
 	Base   string // the first URL in its output
 	client *api.Client
 	user   *User
@@ -59,12 +61,12 @@ func (u *User) up(args ...string) *Up {
 	t := u.t
 	t.Helper()
 	up := u.begin(args...)
-	Eventually(t, 2*patience, func() error {
+	harness.Eventually(t, 2*patience, func() error {
 		if !up.Running() {
-			t.Fatalf("up ended with %v\n%s\n%s", up.err, tail(up.out, 50), tail(up.Log, 50))
+			t.Fatalf("up ended with %v\n%s\n%s", up.Err(), harness.Tail(up.out, 50), harness.Tail(up.Log, 50))
 		}
 		if !strings.Contains(up.output(), "mcpfleet is ready") {
-			return fmt.Errorf("it is not ready\n%s\n%s", tail(up.out, 50), tail(up.Log, 50))
+			return fmt.Errorf("it is not ready\n%s\n%s", harness.Tail(up.out, 50), harness.Tail(up.Log, 50))
 		}
 		return nil
 	})
@@ -95,25 +97,25 @@ func (u *User) begin(args ...string) *Up {
 		t.Fatal(err)
 	}
 	base := filepath.Join(u.dir, fmt.Sprintf("up%d", len(n)))
-	up := &Up{Process: command(t, "mcpfleet", base+".log", append([]string{"up"}, args...)...), user: u, out: base + ".out"}
+	up := &Up{t: t, Process: command(t, "mcpfleet", base+".log", append([]string{"up"}, args...)...), user: u, out: base + ".out"}
 	out, err := os.Create(up.out)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	up.cmd.Stdout = out
-	up.cmd.Env = append(up.cmd.Env, "TMPDIR="+u.temp)
+	up.Cmd.Stdout = out
+	up.Cmd.Env = append(up.Cmd.Env, "TMPDIR="+u.temp)
 	if u.path != "" {
-		up.cmd.Env = append(up.cmd.Env, "PATH="+u.path)
+		up.Cmd.Env = append(up.Cmd.Env, "PATH="+u.path)
 	}
-	if err := up.run(); err != nil {
+	if err := up.Run(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		up.Stop()
 		u.traces.mustVanish(t, patience)
 		if t.Failed() {
-			t.Log(tail(up.out, 100), "\n", tail(up.Log, 100))
+			t.Log(harness.Tail(up.out, 100), "\n", harness.Tail(up.Log, 100))
 		}
 	})
 	return up
@@ -147,12 +149,12 @@ func (up *Up) mustGo(sig syscall.Signal) {
 	begin := time.Now()
 	up.Signal(sig)
 	select {
-	case <-up.exited:
+	case <-up.Exited():
 	case <-time.After(upGone):
 		t.Errorf("up goes on %s after %s", upGone, sig)
 		up.Kill9()
 	}
-	if err := up.err; sig != syscall.SIGKILL && err != nil {
+	if err := up.Err(); sig != syscall.SIGKILL && err != nil {
 		t.Errorf("up ended with %v after %s", err, sig)
 	}
 	up.user.traces.mustVanish(t, upGone-time.Since(begin))

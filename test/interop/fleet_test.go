@@ -3,91 +3,50 @@
 package interop
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // startFleet starts a controller and a worker that runs plain processes, until
 // the end of the test.
 func startFleet(t *testing.T) *api.Client {
 	t.Helper()
-	bin, dir := buildPrograms(t), t.TempDir()
-	type address struct{ HTTP, Gossip string }
-	var at address
-	start := func(name string, args ...string) address {
-		t.Helper()
-		log, err := os.Create(filepath.Join(dir, name+".log"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer log.Close()
-		cmd := exec.Command(filepath.Join(bin, name), append(args, "--data-dir", filepath.Join(dir, name))...)
-		cmd.Stderr = log
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		// The programs stop in order when this test is gone, however it ends.
-		lifeline, held, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer lifeline.Close()
-		cmd.ExtraFiles = []*os.File{lifeline}
-		cmd.Args = append(cmd.Args, "--lifeline-fd", "3")
-		stdout, err := cmd.StdoutPipe()
-		if err == nil {
-			err = cmd.Start()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			held.Close()
-			late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
-			if err := cmd.Wait(); err != nil || !late.Stop() {
-				t.Errorf("%s did not stop in order: %v", name, err)
-			}
-			if text, _ := os.ReadFile(log.Name()); t.Failed() && len(text) > 0 {
-				t.Logf("end of the log of %s:\n%s", name, text[max(0, len(text)-3000):])
-			}
-		})
-		line, err := bufio.NewReader(stdout).ReadBytes('\n')
-		if err != nil {
-			t.Fatalf("%s said nothing: %v", name, err)
-		}
-		if err := json.Unmarshal(line, &at); err != nil {
-			t.Fatalf("%s said %s: %v", name, line, err)
-		}
-		return at
+	bin, dir := t.TempDir(), t.TempDir()
+	if err := harness.Build(bin, "./cmd/controller", "./cmd/worker"); err != nil {
+		t.Fatal(err)
 	}
-	controller := start("controller", "--name", "c", "--http", "127.0.0.1:0", "--gossip", "127.0.0.1:0")
-	start("worker", "--name", "w", "--runtime", "process", "--join", controller.Gossip)
-	client, err := api.NewClient(controller.HTTP, nil)
+	start := func(name string, args ...string) *harness.Process {
+		t.Helper()
+		args = append(args, "--data-dir", filepath.Join(dir, name))
+		p := harness.Command(t, name, filepath.Join(bin, name), filepath.Join(dir, name+".log"), args...)
+		p.Start()
+		return p
+	}
+	var worker *harness.Process
+	controller := start("controller", "--name", "c", "--http", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--shutdown-delay", "0s")
+	t.Cleanup(func() {
+		controller.Stop() // first, so that the worker does not wait for it
+		if worker != nil {
+			worker.Stop()
+		}
+		if t.Failed() {
+			harness.ShowLogs(t, dir, 50)
+		}
+	})
+	worker = start("worker", "--name", "w", "--runtime", "process", "--join", controller.Addr.Gossip)
+	client, err := api.NewClient(controller.Addr.HTTP, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return client
-}
-
-func buildPrograms(t *testing.T) string {
-	t.Helper()
-	bin := t.TempDir()
-	cmd := exec.Command("go", "build", "-trimpath", "-o", bin+"/", "./cmd/controller", "./cmd/worker")
-	cmd.Dir = "../.."
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the programs: %v\n%s", err, out)
-	}
-	return bin
 }
 
 // command is how a user's client would start a package's program.

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -18,6 +16,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleettest"
 	"github.com/mcpfleet/mcpfleet/internal/process"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 	"github.com/mcpfleet/mcpfleet/test/odd"
 	"github.com/mcpfleet/mcpfleet/test/tsclient"
 )
@@ -36,12 +35,11 @@ type outcome struct {
 // Where the official TypeScript client works with a server over stdio, the
 // fleet works with it, and has the same tools and the same result.
 func TestOddServers(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "server")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./server")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the servers: %v\n%s", err, out)
+	bin := t.TempDir()
+	if err := harness.Build(bin, "./test/odd/server"); err != nil {
+		t.Fatal(err)
 	}
+	program := filepath.Join(bin, "server")
 	c := startFleet(t, program)
 	official := askOfficial(t, program)
 	fleets := askFleet(t, c)

@@ -10,15 +10,15 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 const (
@@ -43,14 +43,14 @@ type Cluster struct {
 
 	t     testing.TB
 	dir   string
-	procs map[string]*Process
+	procs map[string]*harness.Process
 }
 
 // NewCluster starts a cluster and waits until it has a leader and all workers.
 // At the end of the test it is stopped, and nothing of it may be left.
 func NewCluster(t testing.TB, workers int) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, dir: t.TempDir(), Clients: map[string]*api.Client{}, procs: map[string]*Process{}, Controllers: []string{"c1", "c2", "c3"}}
+	c := &Cluster{t: t, dir: t.TempDir(), Clients: map[string]*api.Client{}, procs: map[string]*harness.Process{}, Controllers: []string{"c1", "c2", "c3"}}
 	for i := range workers {
 		c.Workers = append(c.Workers, fmt.Sprintf("w%d", i+1))
 	}
@@ -112,9 +112,11 @@ func (c *Cluster) start(name, prog string, flags ...string) {
 			args = append(args, "--join", c.hosts[other]+":"+gossipPort)
 		}
 	}
-	cmd := exec.Command(program(c.t, prog), args...)
-	cmd.Env = os.Environ()
-	c.procs[name] = start(c.t, c.ns(name), name, filepath.Join(c.dir, name+".log"), cmd)
+	p := harness.Command(c.t, name, program(c.t, prog), filepath.Join(c.dir, name+".log"), args...)
+	p.Thread = func(f func() error) error { return inside(c.ns(name), f) }
+	p.Cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL // nobody is left to heal the network
+	p.Start()
+	c.procs[name] = p
 }
 
 // Kill9 kills what runs on a host.
@@ -128,20 +130,14 @@ func (c *Cluster) stop() {
 	c.Heal()
 	// All at once: workers wait for their replicas to be moved as long as there
 	// is a controller, and nobody waits for them here.
-	var group sync.WaitGroup
-	for _, p := range c.procs {
-		group.Go(p.Stop)
-	}
-	group.Wait()
+	harness.StopAll(slices.Collect(maps.Values(c.procs))...)
 	for host := range c.hosts {
 		if pids, err := inhabitants(c.ns(host)); err != nil || len(pids) > 0 {
 			c.t.Errorf("on %s processes %v are left (%v)", host, pids, err)
 		}
 	}
 	if c.t.Failed() {
-		for _, name := range slices.Sorted(maps.Keys(c.procs)) {
-			c.t.Log(tail(c.procs[name].log, 250))
-		}
+		harness.ShowLogs(c.t, c.dir, 250)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 // Clients write and read a few servers through any controller while leaders
@@ -267,7 +268,7 @@ func (h *history) check() {
 			h.t.Errorf("%s only %d times", kind, h.count[kind])
 		}
 	}
-	result, info := porcupine.CheckOperationsVerbose(register(), h.ops, patience)
+	result, info := porcupine.CheckOperationsVerbose(register(), h.ops, harness.Patience)
 	if result == porcupine.Ok {
 		return
 	}
@@ -275,7 +276,7 @@ func (h *history) check() {
 	err := porcupine.VisualizePath(register(), info, picture)
 	h.t.Errorf("the history is not linearizable (%s); go test -artifacts keeps %s (%v)", result, picture, err)
 	for _, part := range register().Partition(h.ops) {
-		if porcupine.CheckOperationsTimeout(register(), part, patience) == porcupine.Ok {
+		if porcupine.CheckOperationsTimeout(register(), part, harness.Patience) == porcupine.Ok {
 			continue
 		}
 		for _, o := range part {

@@ -87,9 +87,9 @@ func TestLoss(t *testing.T) {
 	}
 	c.AwaitReplicas(4, c.Controllers...)
 	throughout(t, 5*time.Second, "it stays so", func() error { return differ("replicas that run", len(c.running()), 4) })
-	answered := callers.Answered()
+	answered := callers.Results().Answered
 	eventually(t, "calls succeed again", func() error {
-		if n := callers.Answered() - answered; n < 10 {
+		if n := callers.Results().Answered - answered; n < 10 {
 			return fmt.Errorf("%d calls have succeeded", n)
 		}
 		return nil

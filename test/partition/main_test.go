@@ -3,13 +3,12 @@
 package partition
 
 import (
-	"fmt"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 func TestMain(m *testing.M) {
@@ -25,31 +24,16 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// programs builds the programs once, as make does: static, and without the
-// race detector, whatever the tests are built with. It returns their directory.
+// programs builds the programs once, and returns their directory.
 var programs = sync.OnceValues(func() (string, error) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
+	if err := harness.DependOn("cmd", "internal"); err != nil {
 		return "", err
-	}
-	for _, sources := range []string{"cmd", "internal"} {
-		err := filepath.WalkDir(filepath.Join(root, sources), func(_ string, _ fs.DirEntry, err error) error { return err })
-		if err != nil {
-			return "", err
-		}
 	}
 	dir, err := os.MkdirTemp("", owned(self())+"*")
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/", "./cmd/controller", "./cmd/worker", "./cmd/demo-server")
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		os.RemoveAll(dir)
-		return "", fmt.Errorf("build the programs: %w\n%s", err, out)
-	}
-	return dir, nil
+	return dir, harness.Build(dir, "./cmd/controller", "./cmd/worker", "./cmd/demo-server")
 })
 
 // program is the path of one of the programs.
