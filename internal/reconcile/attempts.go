@@ -29,22 +29,6 @@ type attempts struct {
 	counted   map[fleet.ServerName][]*fleet.Replica // the ends taken in so far
 }
 
-// history is what outlives a tenure, because no report contains it.
-type history struct {
-	restarts map[fleet.ServerName]int
-	deployed map[fleet.ServerName]bool // has served in full, or did when first seen
-	nodes    *nodeWatch
-	complete bool // all nodes have reported once
-}
-
-func newHistory() *history {
-	return &history{
-		restarts: make(map[fleet.ServerName]int),
-		deployed: make(map[fleet.ServerName]bool),
-		nodes:    newNodeWatch(),
-	}
-}
-
 func newAttempts(log *slog.Logger, jitter func() float64, h *history) *attempts {
 	return &attempts{
 		log: log, jitter: jitter, history: h, recalling: true,

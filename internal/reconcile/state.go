@@ -10,9 +10,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 )
 
-// state is what the loop carries from one pass to the next. It is not stored,
-// and each tenure begins with a new one: what matters of it comes back with the
-// workers' reports.
+// state is what the loop carries from one pass to the next. Only the loop's
+// goroutine uses it and its parts. It is not stored, and each tenure begins with a
+// new one: what matters of it comes back with the workers' reports.
 type state struct {
 	log      *slog.Logger
 	jitter   func() float64
@@ -21,6 +21,22 @@ type state struct {
 	fences   *fences
 	refusals *startRefusals
 	*history
+}
+
+// history is what outlives a tenure, because no report contains it.
+type history struct {
+	restarts map[fleet.ServerName]int
+	deployed map[fleet.ServerName]bool // has served in full, or did when first seen
+	nodes    *nodeWatch
+	complete bool // all nodes have reported once
+}
+
+func newHistory() *history {
+	return &history{
+		restarts: make(map[fleet.ServerName]int),
+		deployed: make(map[fleet.ServerName]bool),
+		nodes:    newNodeWatch(),
+	}
 }
 
 func newState(log *slog.Logger, jitter func() float64, record func(Event), leads bool, h *history) *state {
