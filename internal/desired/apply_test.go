@@ -92,7 +92,7 @@ func TestApply(t *testing.T) {
 			h.do(tc.before...)
 			before := h.s.Index
 			r := h.do(tc.command)
-			if got := told(r.Changes); got != tc.changes {
+			if got := summary(r.Changes); got != tc.changes {
 				t.Errorf("changes\n got %s\nwant %s", got, tc.changes)
 			}
 			if got := shown(r.State); got != tc.servers {
@@ -177,7 +177,7 @@ func TestRefused(t *testing.T) {
 		{"a node without a name", node("", fleet.NodeIntent{Cordoned: true}), fleet.ErrInvalid, "name"},
 		{"a drain past all calendars", node("n", fleet.NodeIntent{DrainUntil: noon.AddDate(7969, 0, 0)}), fleet.ErrInvalid, "year"},
 		{"a drain without a deadline", SetNode{Name: "n", Verb: Drain}, fleet.ErrInvalid, "deadline"},
-		{"a verb that is none", SetNode{Name: "n", Verb: "paint"}, fleet.ErrInvalid, "paint"},
+		{"an unknown verb", SetNode{Name: "n", Verb: "paint"}, fleet.ErrInvalid, "paint"},
 		{"a key too long", restart("x", strings.Repeat("k", 256)), fleet.ErrInvalid, "255"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -188,7 +188,7 @@ func TestRefused(t *testing.T) {
 				t.Errorf("got %v; want %v that says %q", r.Err, tc.is, tc.says)
 			}
 			if r.Changes != nil {
-				t.Errorf("a refused command tells of changes: %s", told(r.Changes))
+				t.Errorf("a refused command has changes: %s", summary(r.Changes))
 			}
 			if !h.s.NeedsEntry(tc.command) {
 				t.Error("NeedsEntry says false of a refused command: nobody would learn of the refusal")

@@ -106,8 +106,8 @@ func TestEmptyStateEncodes(t *testing.T) {
 	}
 }
 
-// FuzzDecodeEntry applies whatever decodes to a state with something in it.
-// Every state that comes of it must be one that can be written and read back.
+// FuzzDecodeEntry applies every input that decodes to a state that is not empty. The
+// resulting states can be written and read back.
 func FuzzDecodeEntry(f *testing.F) {
 	var base *State
 	for i, c := range []Command{
@@ -162,8 +162,8 @@ func FuzzDecodeEntry(f *testing.F) {
 	})
 }
 
-// What an older version would not understand says so, and all else is written
-// as before.
+// Specs with fields that an older version does not know need a newer format. All
+// others are written as before.
 func TestNeeds(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -188,7 +188,7 @@ func TestNeeds(t *testing.T) {
 	}
 }
 
-// Every field that a spec has got since format 1 needs a newer format: a
+// Every field that was added to a spec after format 1 needs a newer format: a
 // controller that does not know the field stops at it.
 func TestNeedsKnowsEveryNewField(t *testing.T) {
 	var spec fleet.Spec

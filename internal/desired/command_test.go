@@ -16,7 +16,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Every command has its place here, with a value in every field.
+// Every command has an example here, with a value in every field.
 func TestCommands(t *testing.T) {
 	match := Match{ETags: []string{"1.2"}, New: true}
 	x, n := Subject{Server: "x"}, Subject{Node: "n"}
@@ -153,7 +153,7 @@ func TestReleasedFormat(t *testing.T) {
 	}
 }
 
-// Messages about a command give no secret away.
+// Messages about a command contain no secret.
 func TestCommandTextsHideSecrets(t *testing.T) {
 	for _, c := range []Command{put("x", fullSpec()), putAll("x", map[fleet.ServerName]fleet.Spec{"x": fullSpec()})} {
 		if strings.Contains(c.String(), fullSpec().Env["TOKEN"]) {

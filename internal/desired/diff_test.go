@@ -65,8 +65,8 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-// Whatever is added to a spec must be in the differences: else a new revision
-// would show no reason.
+// Diff knows every field of a spec. Without one, a new revision would have no visible
+// cause.
 func TestDiffKnowsEveryField(t *testing.T) {
 	var walk func(v reflect.Value, path string, try func(path string))
 	walk = func(v reflect.Value, path string, try func(string)) {
@@ -102,7 +102,7 @@ func TestDiffKnowsEveryField(t *testing.T) {
 	})
 }
 
-// The names and values are those in which the fleet file shows a spec.
+// Names and values are written as in the fleet file.
 func TestDiffSpeaksAsTheFleetFile(t *testing.T) {
 	full := fullSpec()
 	text, err := json.Marshal(fleetfile.View(&full))

@@ -10,9 +10,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// randomLog makes the entries of a log out of a seed. Nil entries are no
-// commands. It follows the state, so that about half of what refers to a
-// revision, a generation or an ETag refers to the present one.
+// randomLog makes the entries of a log from a seed. Nil entries have no command. It
+// follows the state, so that about half of all revisions, generations and ETags are
+// the present ones.
 func randomLog(t *testing.T, seed uint64, n int) [][]byte {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -111,7 +111,7 @@ func randomLog(t *testing.T, seed uint64, n int) [][]byte {
 	return log
 }
 
-// apply applies the entry with this index, decoding it afresh.
+// apply decodes and applies the entry with this index.
 func apply(t *testing.T, s *State, index uint64, entry []byte) Result {
 	t.Helper()
 	if entry == nil {
@@ -141,9 +141,9 @@ func TestRandomHistories(t *testing.T) {
 				next := r.State
 				text := encoded(t, next)
 
-				// Put back from its snapshot at this point, it goes on as the
-				// state that was never away. By induction that holds for a
-				// snapshot at any point and all that follows.
+				// Restored from its snapshot, the state continues as the one that
+				// was never restored. By induction that holds for a snapshot at
+				// any point and all entries after it.
 				restored, err := Decode(texts[i])
 				if err != nil {
 					t.Fatalf("entry %d: %v", index, err)
@@ -175,7 +175,7 @@ func TestRandomHistories(t *testing.T) {
 			}
 			for kind := range kinds {
 				if accepted[kind] == 0 {
-					t.Errorf("no command had the effect %s: this history shows too little", kind)
+					t.Errorf("no command had the effect %s: the history is too short", kind)
 				}
 				delete(accepted, kind)
 			}
@@ -186,8 +186,8 @@ func TestRandomHistories(t *testing.T) {
 	}
 }
 
-// checkStep checks what holds for every step from one state to the next.
-// Numbers are the highest revisions seen so far.
+// checkStep checks the invariants of a step from one state to the next. numbers are
+// the highest revisions so far.
 func checkStep(t *testing.T, before *State, r Result, numbers map[fleet.ServerName]fleet.Revision, entry []byte) {
 	t.Helper()
 	if before == nil {
@@ -198,10 +198,10 @@ func checkStep(t *testing.T, before *State, r Result, numbers map[fleet.ServerNa
 		t.Fatalf("%s was refused and changed the state: %v", entry, r.Err)
 	}
 	if len(r.Changes) > 0 && r.Err == nil && after.Index != r.Index && before.Index == after.Index {
-		// Only a repeated key tells of changes that are not of this entry.
+		// Only a repeated key has changes of another entry.
 		e, _ := DecodeEntry(entry)
 		if !repeats(before, e.Command) {
-			t.Fatalf("%s tells of changes and none is to be seen", entry)
+			t.Fatalf("%s has changes, but the state is the same", entry)
 		}
 	}
 	same := before.DefaultServer == after.DefaultServer && len(before.Servers) == len(after.Servers)

@@ -20,17 +20,17 @@ func TestIdempotencyKeys(t *testing.T) {
 	if first.Repeated || !again.Repeated {
 		t.Errorf("repeated: the first %v, the second %v", first.Repeated, again.Repeated)
 	}
-	if told(again.Changes) != told(first.Changes) || told(again.Changes) != "restarted x@2" {
-		t.Errorf("the repeated request was told %q, the first %q", told(again.Changes), told(first.Changes))
+	if summary(again.Changes) != summary(first.Changes) || summary(again.Changes) != "restarted x@2" {
+		t.Errorf("the repeated request got %q, the first %q", summary(again.Changes), summary(first.Changes))
 	}
 	if !h.s.NeedsEntry(restart("x", "k1")) {
-		t.Error("a repeated request would not reach the log, and not be told what it did")
+		t.Error("a repeated request would not reach the log, and not get its first answer")
 	}
 
 	back := h.do(rollback("x", 0, "k2"))
 	again = h.do(rollback("x", 0, "k2")) // without the key it would find no earlier one
-	if told(again.Changes) != told(back.Changes) || h.s.Servers["x"].Revision != 1 {
-		t.Errorf("told %q and %q, revision %d", told(back.Changes), told(again.Changes), h.s.Servers["x"].Revision)
+	if summary(again.Changes) != summary(back.Changes) || h.s.Servers["x"].Revision != 1 {
+		t.Errorf("got %q and %q, revision %d", summary(back.Changes), summary(again.Changes), h.s.Servers["x"].Revision)
 	}
 	for name, other := range map[string]Command{
 		"other revision": rollback("x", 2, "k2"), "other verb": restart("x", "k2"), "other server": rollback("y", 0, "k2"),
@@ -40,11 +40,11 @@ func TestIdempotencyKeys(t *testing.T) {
 		}
 	}
 
-	// There is nothing to do, and there shall be nothing to do at the repetition.
+	// There is nothing to do, and a repetition must do nothing either.
 	h.do(rolledOut("x", 1, 1))
 	index := h.s.Index
 	if r := h.do(rollback("x", 1, "k3")); r.Changes != nil || r.State.Index != index {
-		t.Errorf("rollback to the present revision: %s, index %d", told(r.Changes), r.State.Index)
+		t.Errorf("rollback to the present revision: %s, index %d", summary(r.Changes), r.State.Index)
 	}
 	h.do(put("x", spec("c", 1)), rollback("x", 1, "k3"))
 	if got := h.s.Servers["x"].Revision; got != 3 {
@@ -57,10 +57,10 @@ func TestIdempotencyKeys(t *testing.T) {
 	if h.s.Servers["y"].Generation != 1 {
 		t.Error("the key of a refused request was kept")
 	}
-	// An answer outlives its server.
+	// The answer is kept after its server is deleted.
 	h.do(del("y"))
-	if r := h.do(restart("y", "k4")); told(r.Changes) != "restarted y@1" {
-		t.Errorf("told %q", told(r.Changes))
+	if r := h.do(restart("y", "k4")); summary(r.Changes) != "restarted y@1" {
+		t.Errorf("got %q", summary(r.Changes))
 	}
 }
 

@@ -20,7 +20,7 @@ type history struct {
 	s *State
 }
 
-// newHistory is the log of a founded cluster: its first entry is a Lead.
+// newHistory returns the log of a founded cluster. Its first entry begins a tenure.
 func newHistory(t *testing.T) *history {
 	t.Helper()
 	h := &history{t: t}
@@ -28,7 +28,7 @@ func newHistory(t *testing.T) *history {
 	return h
 }
 
-// try applies a command by way of its encoding.
+// try applies a command after it was encoded and decoded.
 func (h *history) try(c Command) Result {
 	h.t.Helper()
 	index := uint64(1)
@@ -95,7 +95,7 @@ func encoded(t testing.TB, s *State) []byte {
 	return b
 }
 
-// spec is a small one; its template differs by image.
+// spec returns a small spec. Its template differs by image.
 func spec(image string, replicas int) fleet.Spec {
 	return fleet.Spec{Template: fleet.Template{Image: image}, Replicas: replicas}
 }
@@ -126,7 +126,7 @@ func rolledOut(name fleet.ServerName, n fleet.Revision, generation uint64) Comma
 	return EndRollout{Name: name, Revision: n, Generation: generation}
 }
 
-// node is the command that brings an ordinary node to what is intended.
+// node returns the command that gives an ordinary node this intent.
 func node(name fleet.NodeID, i fleet.NodeIntent) Command {
 	c := SetNode{Name: name, Verb: Uncordon, DrainUntil: i.DrainUntil}
 	switch {
@@ -138,8 +138,8 @@ func node(name fleet.NodeID, i fleet.NodeIntent) Command {
 	return c
 }
 
-// told shows what was done in short.
-func told(changes []Change) string {
+// summary shows changes in short.
+func summary(changes []Change) string {
 	var out []string
 	for _, c := range changes {
 		s := fmt.Sprintf("%s %s%s", c.Kind, c.Server, c.Node)

@@ -14,7 +14,7 @@ import (
 
 func TestMatchAccepted(t *testing.T) {
 	h := newHistory(t)
-	// The set that nobody has written has an ETag, too.
+	// The set has an ETag before its first write.
 	h.do(putAll("", map[fleet.ServerName]fleet.Spec{"x": spec("a", 1)}, "1.0"))
 	h.do(put("x", spec("b", 1), "9.9", "1.2"))
 	h.do(put("x", spec("c", 1), "*"))
@@ -50,8 +50,8 @@ func TestMaskKeepsSecret(t *testing.T) {
 	if got := h.s.Servers["x"].Spec.Env; got["TOKEN"] != "s3cret" || got["MODE"] != "y" {
 		t.Errorf("env is %v", got)
 	}
-	if text := told(r.Changes); strings.Contains(text, "s3cret") || strings.Contains(text, "TOKEN") {
-		t.Errorf("changes tell of a secret that stayed: %s", text)
+	if text := summary(r.Changes); strings.Contains(text, "s3cret") || strings.Contains(text, "TOKEN") {
+		t.Errorf("the changes name a secret that is the same: %s", text)
 	}
 	if second.Env["TOKEN"] != fleet.Masked {
 		t.Error("the caller's spec was changed")
@@ -73,11 +73,11 @@ func TestRevisionsKept(t *testing.T) {
 	}
 	list := h.s.List()
 	if list[0].Stable != 2 || list[0].StableTemplate == nil || list[0].StableTemplate.Image != "1" {
-		t.Errorf("the list does not tell the stable revision: %+v", list[0])
+		t.Errorf("the list lacks the stable revision: %+v", list[0])
 	}
 	h.do(rolledOut("x", 32, 0))
 	if list := h.s.List(); list[0].Stable != 0 || list[0].StableTemplate != nil {
-		t.Errorf("the present revision is told as an older stable one: %+v", list[0])
+		t.Errorf("the list has the present revision as an older stable one: %+v", list[0])
 	}
 	if r := h.try(rollback("x", 5, "")); !errors.Is(r.Err, fleet.ErrUnknownRevision) || !strings.Contains(r.Err.Error(), "2, 24, 25") {
 		t.Errorf("rollback to a dropped revision: %v", r.Err)
@@ -169,7 +169,7 @@ func TestReplayDoesNothing(t *testing.T) {
 	for index := range h.s.Applied + 1 {
 		r := h.s.Apply(index, 9, Entry{Command: restart("x", "")})
 		if r.State != h.s || r.Err != nil || r.Changes != nil {
-			t.Errorf("entry %d applied again: %s, %v", index, told(r.Changes), r.Err)
+			t.Errorf("entry %d applied again: %s, %v", index, summary(r.Changes), r.Err)
 		}
 		if h.s.SkipTo(index) != h.s {
 			t.Errorf("entry %d skipped again", index)
@@ -181,7 +181,7 @@ func TestReplayDoesNothing(t *testing.T) {
 	}
 }
 
-// A dry run and the log may go on from one state in two ways, at once.
+// A dry run and the log may continue from one state in two ways, at the same time.
 func TestTwoFuturesOfOneState(t *testing.T) {
 	h := newHistory(t)
 	h.do(put("x", spec("a", 1)))
@@ -219,7 +219,8 @@ func TestEmptyState(t *testing.T) {
 	}
 }
 
-// Two operators at once: whatever the order, none undoes the other's word.
+// Of two operators at the same time, neither undoes what the other did, whatever the
+// order.
 func TestNodeVerbsRace(t *testing.T) {
 	drain := node("n", fleet.NodeIntent{DrainUntil: noon.Add(time.Hour)})
 	cordon := node("n", fleet.NodeIntent{Cordoned: true})
