@@ -168,13 +168,6 @@ func (c *Client) Backup(ctx context.Context, w io.Writer, o ReadOptions) error {
 	return nil
 }
 
-// Schema returns the JSON Schema of fleet files.
-func (c *Client) Schema(ctx context.Context) (json.RawMessage, error) {
-	var out json.RawMessage
-	err := c.get(ctx, "/api/v1/schema", &out)
-	return out, err
-}
-
 func (c *Client) writeServer(ctx context.Context, method, path string, body []byte, o WriteOptions) (Written, error) {
 	var out Written
 	status, err := c.write(ctx, method, path, body, o, &out)

@@ -94,13 +94,6 @@ func TestRequests(t *testing.T) {
 			}
 			return err
 		}, "GET", "/api/v1/backup?stale=1", "", ""},
-		{"Schema", func() error {
-			got, err := c.Schema(ctx)
-			if string(got) != a.body {
-				t.Errorf("Schema: %s", got)
-			}
-			return err
-		}, "GET", "/api/v1/schema", "", ""},
 		{"Events", func() error {
 			got, err := c.Events(ctx, EventOptions{Since: "3-0", Limit: 5, Server: "s", Kinds: []string{"a", "b"}})
 			if len(got.Events) != 1 || got.Last != "3-1" {

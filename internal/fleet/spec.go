@@ -2,9 +2,6 @@ package fleet
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"slices"
 	"time"
 )
@@ -93,16 +90,6 @@ const (
 	PullAlways  PullPolicy = "always"
 	PullNever   PullPolicy = "never"
 )
-
-// Hash identifies a template: equal templates have equal hashes.
-func (t *Template) Hash() string {
-	b, err := json.Marshal(t) // map keys are sorted
-	if err != nil {
-		panic("fleet: template does not encode: " + err.Error()) // plain data only
-	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
-}
 
 // Masked stands where a secret is not shown. Written back, it keeps the secret
 // that is stored.

@@ -98,13 +98,6 @@ func (r *InitializeResult) Has(capability string) bool {
 	return err == nil && found[0] != nil && !IsNull(found[0])
 }
 
-// Server decodes who the server says it is; empty fields for what it does not say.
-func (r *InitializeResult) Server() Implementation {
-	var i Implementation
-	_ = json.Unmarshal(r.ServerInfo, &i) // a server without a usable name is still a server
-	return i
-}
-
 // Tool is one tool as its server describes it, with the little of it that mcpfleet acts on.
 type Tool struct {
 	Raw        []byte // the whole description, byte for byte
@@ -112,9 +105,6 @@ type Tool struct {
 	ReadOnly   bool // annotations.readOnlyHint
 	Idempotent bool // annotations.idempotentHint
 }
-
-// Repeatable reports whether the tool declares that calling it twice does no harm.
-func (t Tool) Repeatable() bool { return t.ReadOnly || t.Idempotent }
 
 // ParseTool reads one element of tools/list. Hints of a wrong type count as absent; a missing name
 // is an error, because nobody could call the tool. The tool keeps raw.

@@ -236,7 +236,7 @@ func FuzzWithProgressToken(f *testing.F) {
 
 func TestTool(t *testing.T) {
 	tool, err := ParseTool([]byte(`{"name":"a\u0062","annotations":{"readOnlyHint":"yes","idempotentHint":true}}`))
-	if err != nil || tool.Name != "ab" || tool.ReadOnly || !tool.Idempotent || !tool.Repeatable() {
+	if err != nil || tool.Name != "ab" || tool.ReadOnly || !tool.Idempotent {
 		t.Errorf("tool %+v, %v", tool, err)
 	}
 	for _, raw := range []string{`{"name":""}`, `{"name":3}`, `{}`, `3`} {
@@ -244,7 +244,7 @@ func TestTool(t *testing.T) {
 			t.Errorf("ParseTool(%s) accepted", raw)
 		}
 	}
-	if tool, err := ParseTool([]byte(`{"name":"x","annotations":null}`)); err != nil || tool.Repeatable() {
+	if tool, err := ParseTool([]byte(`{"name":"x","annotations":null}`)); err != nil || tool.ReadOnly || tool.Idempotent {
 		t.Errorf("tool with null annotations: %+v, %v", tool, err)
 	}
 }

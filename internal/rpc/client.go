@@ -126,9 +126,6 @@ func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
 	return conn, err
 }
 
-// Addr is the address that was dialled.
-func (c *Client) Addr() string { return c.addr }
-
 // StartReplica gives the order and returns the version of the worker's report
 // in which the replica first appears.
 func (c *Client) StartReplica(ctx context.Context, o fleet.Order, a fleet.Assignment) (uint64, error) {

@@ -13,14 +13,6 @@ type Budget struct {
 // NewBudget returns a budget of limit bytes.
 func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
 
-// Used returns how many bytes are reserved now.
-func (b *Budget) Used() int64 {
-	if b == nil {
-		return 0
-	}
-	return b.used.Load()
-}
-
 func (b *Budget) reserve(n int) bool {
 	if b == nil {
 		return true

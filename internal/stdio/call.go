@@ -113,6 +113,3 @@ func (q *queue) remove(p *Pending) {
 	}
 	p.next, p.prev = nil, nil
 }
-
-// ID is the id that the server knows the call by.
-func (p *Pending) ID() uint64 { return p.id }
