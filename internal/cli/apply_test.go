@@ -113,7 +113,7 @@ func TestApplyOfAClientsFile(t *testing.T) {
 	const said = "mcpfleet: warning: stdin: remote servers are left out, since mcpfleet runs stdio servers: far\n" +
 		"mcpfleet: warning: stdin: keys that mean nothing here are ignored: icon (x)\n" +
 		"mcpfleet: warning: stdin: options of docker run that mean nothing here are ignored: -p (x)\n" +
-		"mcpfleet: warning: stdin:1:112: mcpServers.web: this server is left out: command: must be a string, not 7; put it in quotes if it is meant so\n"
+		"mcpfleet: warning: stdin:1:112: mcpServers.web: this server is left out: command: must be a string, not 7; quote it if a string is meant\n"
 	for _, tt := range []struct{ flags, servers string }{{"", "old web x"}, {"--prune", "web x"}} {
 		f := applying(t)
 		r := execute(t, f.URL, file, append([]string{"apply", "-f", "-"}, strings.Fields(tt.flags)...)...)

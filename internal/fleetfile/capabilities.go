@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// capabilityNames are Linux's capabilities, sorted. Podman refuses others.
+// capabilityNames are the capabilities of Linux, sorted. Podman refuses others.
 var capabilityNames = []string{
 	"AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER",
 	"FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE",
@@ -13,16 +13,17 @@ var capabilityNames = []string{
 	"SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM",
 }
 
-// dockerCapabilities are what docker run gives a container by default, sorted.
+// dockerCapabilities are those that docker run gives a container by default,
+// sorted.
 var dockerCapabilities = []string{
 	"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID",
 	"SYS_CHROOT",
 }
 
-// allCapabilities stands for all of them.
+// allCapabilities stands for all capabilities.
 const allCapabilities = "ALL"
 
-// parseCapability reads CHOWN, cap_chown and the like, and ALL.
+// parseCapability parses CHOWN, cap_chown and the like, and ALL.
 func parseCapability(s string) (string, bool) {
 	name := strings.TrimPrefix(strings.ToUpper(s), "CAP_")
 	if name == allCapabilities {

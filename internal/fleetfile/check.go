@@ -10,7 +10,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// commandOrImage checks what excludes what.
+// commandOrImage checks that there is either a command or an image, and no key
+// that the other one needs.
 func (d *serverDecoder) commandOrImage() {
 	_, image := d.given["image"]
 	_, command := d.given["command"]
@@ -20,7 +21,7 @@ func (d *serverDecoder) commandOrImage() {
 	case !image && !command:
 		for _, key := range []string{"url", "serverUrl", "http"} {
 			if _, remote := d.given[key]; remote && !d.foreign {
-				return // refused as not supported yet, which is enough
+				return // that key is refused as not supported yet, which is enough
 			}
 		}
 		d.malformed(d.node, d.path, "needs an image or a command")
@@ -33,7 +34,7 @@ func (d *serverDecoder) commandOrImage() {
 	}
 }
 
-// finish fills in what depends on several keys, and checks it.
+// finish fills in and checks the settings that depend on several keys.
 func (d *serverDecoder) finish() {
 	s := &d.spec
 	if s.Image != "" && s.PullPolicy == "" {
@@ -43,7 +44,7 @@ func (d *serverDecoder) finish() {
 		if n, given := d.given["max_call_duration"]; given {
 			d.errorf(n, join(d.path, "max_call_duration"), "must not be shorter than call_timeout, which is %s", s.CallTimeout)
 		}
-		s.MaxCallDuration = s.CallTimeout // the default, for a long timeout
+		s.MaxCallDuration = s.CallTimeout // the default for a long timeout
 	}
 	if s.Cwd != "" && !filepath.IsAbs(s.Cwd) {
 		if s.Image != "" {
@@ -62,22 +63,23 @@ func (d *serverDecoder) finish() {
 	d.checkRunOptions()
 }
 
-// checkRunOptions refuses options that do not go together, or with other keys.
-// Docker takes some of those that podman does not, and ignores one.
+// checkRunOptions refuses options that contradict each other or other keys. In a
+// docker run line it drops those that docker accepts without effect, and that
+// podman refuses.
 func (d *serverDecoder) checkRunOptions() {
 	if d.fromRun {
 		d.spec.RunOptions = slices.DeleteFunc(d.spec.RunOptions, func(option string) bool {
 			name, _, _ := strings.Cut(option, "=")
-			idle := name == "--shm-size" && d.spec.OwnsNoSharedMemory() || strings.HasPrefix(name, "--dns") && d.spec.Network == "none"
-			if idle {
+			noEffect := name == "--shm-size" && d.spec.OwnsNoSharedMemory() || strings.HasPrefix(name, "--dns") && d.spec.Network == "none"
+			if noEffect {
 				d.drop(strings.TrimLeft(name, "-"))
 			}
-			return idle
+			return noEffect
 		})
 	}
 	for _, option := range d.spec.RunOptions {
 		if fleet.CheckRunOption(option) != nil {
-			return // was told where it stands
+			return // reported already, with its position
 		}
 	}
 	if err := d.spec.CheckRunOptions(); err != nil {
@@ -89,7 +91,7 @@ func (d *serverDecoder) checkRunOptions() {
 	}
 }
 
-// checkContainerEnv refuses what podman cannot give to a container.
+// checkContainerEnv refuses variables that podman cannot pass to a container.
 func (d *serverDecoder) checkContainerEnv() {
 	if d.spec.Image == "" {
 		return

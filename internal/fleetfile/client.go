@@ -12,15 +12,16 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// clientSections are the keys under which clients keep their servers. VS Code
+// clientSections are the keys under which clients have their servers. VS Code
 // uses servers, as mcpfleet itself does.
 var clientSections = []string{"mcpServers", "context_servers"}
 
-// clientSigns are keys by which an entry of servers is known to be a client's.
+// clientSigns are keys that only clients have. An entry of servers with one of
+// them is a client's.
 var clientSigns = []string{"type", "envFile", "dev", "gallery", "sandbox", "sandboxEnabled", "alwaysAllow", "autoApprove", "disabledTools", "isActive"}
 
-// clientKeys are keys of clients that mcpfleet ignores. The list only keeps
-// them from being taken for mistyped keys.
+// clientKeys are keys of clients that mcpfleet ignores. Without the list they
+// would be reported as mistyped keys.
 var clientKeys = []string{
 	"alwaysAllow", "auth", "authentication", "authProviderType", "autoApprove", "autostart", "baseUrl", "chatMenu", "configSample", "description", "dev",
 	"disabledAutoApproveTools", "dxtPath", "dxtVersion", "exclude_tags", "gallery", "headers", "httpUrl", "icon", "iconPath", "id", "include_tags", "installedAt",
@@ -28,7 +29,7 @@ var clientKeys = []string{
 	"sandboxEnabled", "searchKey", "shouldConfig", "source", "startupTimeout", "tags", "transportType", "trust", "trustedAt", "url", "version", "watchPaths",
 }
 
-// ofClients reports whether a file is in the form of an MCP client.
+// ofClients reports whether a file has the form of an MCP client's.
 func (p *parser) ofClients(root *yaml.Node) bool {
 	if slices.ContainsFunc(clientSections, func(key string) bool { return child(root, key) != nil }) || settingsOf(root) != nil {
 		return true
@@ -37,9 +38,9 @@ func (p *parser) ofClients(root *yaml.Node) bool {
 	return servers != nil && (p.allOfVSCode(root) || slices.ContainsFunc(values(servers), p.ofVSCode))
 }
 
-// allOfVSCode reports whether all entries of servers are in VS Code's form: the
-// file asks its user for inputs, has the name that VS Code and Visual Studio
-// give it, or names variables that only editors have.
+// allOfVSCode reports whether all entries of servers have VS Code's form. That is
+// so if the file has inputs, has the name that VS Code and Visual Studio use, or
+// has variables that only editors know.
 func (p *parser) allOfVSCode(root *yaml.Node) bool {
 	file := filepath.Base(p.opts.Filename)
 	return child(root, "inputs") != nil || file == "mcp.json" || file == ".mcp.json" || !p.literal && hasEditorVariable(child(root, "servers"), 0)
@@ -47,7 +48,7 @@ func (p *parser) allOfVSCode(root *yaml.Node) bool {
 
 var editorVariable = regexp.MustCompile(`\$\{(env|input):[^-?+}]|\$\{workspaceFolder\}`)
 
-// hasEditorVariable reports whether a text below a node names such a variable.
+// hasEditorVariable reports whether a text below a node has such a variable.
 func hasEditorVariable(n *yaml.Node, depth int) bool {
 	if n == nil || depth > maxJSONDepth {
 		return false
@@ -58,8 +59,8 @@ func hasEditorVariable(n *yaml.Node, depth int) bool {
 	return slices.ContainsFunc(n.Content, func(c *yaml.Node) bool { return hasEditorVariable(c, depth+1) })
 }
 
-// settingsOf returns the servers of a VS Code settings file, which are under
-// mcp.servers, or nil.
+// settingsOf returns the value of mcp.servers, where VS Code's settings have the
+// servers, or nil.
 func settingsOf(root *yaml.Node) *yaml.Node {
 	if mcp := child(root, "mcp"); mcp != nil && child(root, "servers") == nil {
 		return child(mcp, "servers")
@@ -67,8 +68,8 @@ func settingsOf(root *yaml.Node) *yaml.Node {
 	return nil
 }
 
-// ofVSCode reports whether an entry of servers is in VS Code's form. It is
-// known by the keys that only clients have.
+// ofVSCode reports whether an entry of servers has VS Code's form, which it does
+// if it has a key that only clients have.
 func (p *parser) ofVSCode(n *yaml.Node) bool {
 	return slices.ContainsFunc(clientSigns, func(key string) bool { return child(n, key) != nil })
 }
@@ -94,8 +95,8 @@ func values(n *yaml.Node) []*yaml.Node {
 	return out
 }
 
-// readInputs remembers the default values of the inputs of VS Code. The node is
-// nil where there are none.
+// readInputs collects the default values of VS Code's inputs. The node is nil if
+// there are none.
 func (p *parser) readInputs(n *yaml.Node) {
 	if n == nil {
 		return
@@ -109,20 +110,20 @@ func (p *parser) readInputs(n *yaml.Node) {
 	}
 }
 
-// expandEditor returns the value of a variable that only editors have. The
-// second result is false for other variables.
+// expandEditor returns the value of a variable that only editors know. It returns
+// false for other variables.
 func (p *parser) expandEditor(body string) (string, bool, error) {
 	dir := p.workspaceFolder()
 	if id, ok := strings.CutPrefix(body, "input:"); ok && (id == "" || !strings.ContainsAny(id[:1], "-?+")) {
 		if value, given := p.inputs[id]; given {
 			return value, true, nil
 		}
-		return "", true, fmt.Errorf("${%s} asks a user of an editor, there is none here: name an environment variable instead", body)
+		return "", true, fmt.Errorf("${%s} asks the user of an editor, and there is no editor here: use an environment variable instead", body)
 	}
 	switch kind, _, _ := strings.Cut(body, ":"); kind {
 	case "command", "config":
 		if strings.Contains(body, ":") {
-			return "", true, fmt.Errorf("${%s} needs an editor, there is none here: write the value, or name an environment variable", body)
+			return "", true, fmt.Errorf("${%s} needs an editor, and there is no editor here: write the value, or use an environment variable", body)
 		}
 	}
 	switch body {
@@ -141,14 +142,14 @@ func (p *parser) expandEditor(body string) (string, bool, error) {
 	return "", false, nil
 }
 
-// withValue returns the entries that are not null: in a client's file, null
-// means that the key is not set.
+// withValue returns the entries that are not null. In a client's file, null means
+// that the key is not set.
 func withValue(entries []entry) []entry {
 	return slices.DeleteFunc(slices.Clone(entries), func(e entry) bool { return isNull(e.value) })
 }
 
-// projectServers returns the names of servers that Claude Code keeps for single
-// projects.
+// projectServers returns the names of the servers that Claude Code has under
+// single projects.
 func projectServers(root *yaml.Node) (names []string) {
 	projects := child(root, "projects")
 	if projects == nil {
@@ -168,8 +169,8 @@ func projectServers(root *yaml.Node) (names []string) {
 	return names
 }
 
-// readSwitches remembers which servers the settings of gemini-cli switch off:
-// those in mcp.excluded, and if mcp.allowed has any, all others.
+// readSwitches reads which servers the settings of gemini-cli switch off: those
+// in mcp.excluded, and if mcp.allowed is not empty, all that are not in it.
 func (p *parser) readSwitches(root *yaml.Node) {
 	mcp := child(root, "mcp")
 	if mcp == nil {
@@ -188,17 +189,17 @@ func (p *parser) readSwitches(root *yaml.Node) {
 	p.allowed, p.excluded = names("allowed"), names("excluded")
 }
 
-// switchedOff reports whether the file's settings switch a server off.
+// switchedOff reports whether the settings in the file switch a server off.
 func (p *parser) switchedOff(name string) bool {
 	return slices.Contains(p.excluded, name) || len(p.allowed) > 0 && !slices.Contains(p.allowed, name)
 }
 
 // wholeVariable matches a value that gemini-cli and Copilot CLI take for a
-// variable. Others take it as it is, but hardly anybody means it so.
+// variable. Other clients take it literally, but that is hardly ever meant.
 var wholeVariable = regexp.MustCompile(`^\$([A-Za-z_][A-Za-z0-9_]*)$`)
 
-// wholeVariables replaces the values of env that are one variable without
-// braces, as far as there is such a variable.
+// wholeVariables replaces the values of env that consist of one variable without
+// braces, if the variable exists.
 func (d *serverDecoder) wholeVariables(n *yaml.Node, at string, env map[string]string) {
 	m := resolve(n)
 	for i := 0; m.Kind == yaml.MappingNode && i+1 < len(m.Content); i += 2 {
@@ -229,10 +230,10 @@ func (d *serverDecoder) off() bool {
 	return false
 }
 
-// remoteKinds are the words by which clients tell remote servers.
+// remoteKinds are the words by which clients mark remote servers.
 var remoteKinds = []string{"http", "https", "sse", "streamable-http", "streamableHttp", "streamable_http", "http-stream", "remote", "ws", "websocket"}
 
-// isRemote reports whether the entry is a server that is reached over HTTP.
+// isRemote reports whether the entry is a server to reach over HTTP.
 func (d *serverDecoder) isRemote() bool {
 	for _, key := range []string{"type", "transport", "transportType"} {
 		if n, given := d.given[key]; given && slices.ContainsFunc(remoteKinds, func(kind string) bool { return strings.EqualFold(kind, resolve(n).Value) }) {
@@ -264,8 +265,8 @@ func meansNothing(n *yaml.Node) bool {
 	return false
 }
 
-// commandMapping takes apart a command that has its arguments and environment
-// below it, as in older files of Zed.
+// commandMapping splits a command that is a mapping with arguments and
+// environment, as in older files of Zed.
 func (d *serverDecoder) commandMapping(entries []entry) []entry {
 	n, given := d.given["command"]
 	if !given || child(n, "path") == nil {
@@ -283,8 +284,8 @@ func (d *serverDecoder) commandMapping(entries []entry) []entry {
 	return out
 }
 
-// clientKey decodes a key that only clients have. What means nothing here is
-// named in a warning.
+// clientKey decodes a key that only clients have. A key that means nothing here
+// is reported in a warning.
 func (d *serverDecoder) clientKey(e entry) {
 	n, at := e.value, join(d.path, e.key)
 	switch e.key {
@@ -310,25 +311,25 @@ func (d *serverDecoder) clientKey(e entry) {
 	}
 }
 
-// ignore names a key in the warning about those that mean nothing here.
+// ignore adds a key to the warning about keys that mean nothing here.
 func (d *serverDecoder) ignore(e entry) {
 	if meansNothing(e.value) {
 		return
 	}
-	what := e.key
+	key := e.key
 	if !slices.Contains(clientKeys, e.key) && !clientShape.has(e.key) {
 		if hint := didYouMean(e.key, clientShape.order); hint != "" {
-			what += strings.Replace(hint, "; did", ", did", 1)
+			key += strings.Replace(hint, "; did", ", did", 1)
 		}
 	}
-	d.ignored = addNamed(d.ignored, what, d.shown)
+	d.ignored = addNamed(d.ignored, key, d.shown)
 }
 
-// serverKinds are the words by which clients tell stdio servers. A server that
-// has a command is one, whatever it is called.
+// serverKinds are the words by which clients mark stdio servers. A server with a
+// command is one, whatever the word is.
 var serverKinds = []string{"stdio", "local", "custom", "command"}
 
-// transport looks at the keys by which clients tell stdio from HTTP; see
+// transport decodes the keys by which clients distinguish stdio from HTTP. See
 // isRemote for the latter.
 func (d *serverDecoder) transport(e entry, at string) {
 	if meansNothing(e.value) {
@@ -339,11 +340,11 @@ func (d *serverDecoder) transport(e entry, at string) {
 	}
 }
 
-// maxSeconds is the longest timeout that clients count in seconds allow. A
-// larger number counts milliseconds.
+// maxSeconds is the longest timeout that clients with seconds allow. A larger
+// number is in milliseconds.
 const maxSeconds = 3600
 
-// clientTimeout takes a client's timeout of calls, which is in seconds or in
+// clientTimeout decodes a client's timeout for calls, in seconds or
 // milliseconds.
 func (d *serverDecoder) clientTimeout(e entry, at string) {
 	if _, ours := d.given["call_timeout"]; ours || meansNothing(e.value) {
@@ -363,7 +364,8 @@ func (d *serverDecoder) clientTimeout(e entry, at string) {
 	d.spec.CallTimeout = time.Duration(timeout)
 }
 
-// clientTools takes the only tools that a client uses; "*" stands for all.
+// clientTools decodes the list of the only tools that a client uses. "*" stands
+// for all.
 func (d *serverDecoder) clientTools(n *yaml.Node, at string) {
 	r := resolve(n)
 	if r.Kind == yaml.ScalarNode && r.Value == "*" {

@@ -13,8 +13,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Files as the clients have them. Whatever they contain, what can run is
-// served, and what means nothing here is named once.
+// The files of clients. Servers that can run are served, whatever else the file
+// contains, and each key that means nothing here is reported once.
 func TestFilesOfClients(t *testing.T) {
 	dir := t.TempDir()
 	for _, sub := range []string{".vscode", "here"} {
@@ -61,8 +61,8 @@ func TestFilesOfClients(t *testing.T) {
 			[]string{
 				"remote servers are left out, since mcpfleet runs stdio servers: web",
 				"keys that mean nothing here are ignored: dev (Local Files), sandboxEnabled (Local Files)",
-				`names that cannot be a DNS label are changed: "Local Files" is served as local-files`,
-				`7:61: servers.asks: this server is left out: env.K: ${input:key} asks a user of an editor, there is none here: name an environment variable instead`,
+				`names that are not DNS labels are changed: "Local Files" is served as local-files`,
+				`7:61: servers.asks: this server is left out: env.K: ${input:key} asks the user of an editor, and there is no editor here: use an environment variable instead`,
 			},
 		},
 		{
@@ -73,12 +73,12 @@ func TestFilesOfClients(t *testing.T) {
 		{
 			"VS Code, known by its place alone", ".vscode/mcp.json", `{"servers": {"My Server": {"command": "npx", "args": ["-y", "x"], "something": 1}}}`,
 			func(t *testing.T, f *File) { wantNames(t, f, "my-server") },
-			[]string{"keys that mean nothing here are ignored: something (My Server)", `names that cannot be a DNS label are changed: "My Server" is served as my-server`},
+			[]string{"keys that mean nothing here are ignored: something (My Server)", `names that are not DNS labels are changed: "My Server" is served as my-server`},
 		},
 		{
 			"VS Code, a user's own", "mcp.json", `{"servers": {"GitHub": {"command": "docker", "args": ["run", "-i", "mcp/x"]}, "web": {"url": "http://x"}}}`,
 			func(t *testing.T, f *File) { wantNames(t, f, "github") },
-			[]string{"remote servers are left out, since mcpfleet runs stdio servers: web", `names that cannot be a DNS label are changed: "GitHub" is served as github`},
+			[]string{"remote servers are left out, since mcpfleet runs stdio servers: web", `names that are not DNS labels are changed: "GitHub" is served as github`},
 		},
 		{
 			"VS Code, known by its variables", "some.json", `{"servers": {"A b": {"command": "x", "args": ["a$$b", "${userHome}"]}, "c": {"command": "x", "env": {"K": "${env:KEY}"}}}}`,
@@ -87,7 +87,7 @@ func TestFilesOfClients(t *testing.T) {
 					t.Errorf("got %+v", f.Servers)
 				}
 			},
-			[]string{`names that cannot be a DNS label are changed: "A b" is served as a-b`},
+			[]string{`names that are not DNS labels are changed: "A b" is served as a-b`},
 		},
 		{
 			"VS Code's settings", "settings.json", `{"editor.fontSize": 12, "mcp": {"inputs": [{"id": "i", "default": 7}], "servers": {"a": {"command": "x", "args": ["${input:i}"]}}}}`,
@@ -167,7 +167,7 @@ func TestFilesOfClients(t *testing.T) {
 			"Claude Code, which keeps some for single projects", ".claude.json", `{"mcpServers": {"a": {"type": "stdio", "command": "x"}},
 				"projects": {"/p": {"mcpServers": {"b": {"command": "x"}, "c": {}}}, "/q": {"mcpServers": {"b": {}}}, "/r": {"mcpServers": {}}, "/s": {}}}`,
 			func(t *testing.T, f *File) { wantNames(t, f, "a") },
-			[]string{"servers under projects are left out: b, c; mcpServers at the top holds those that are taken"},
+			[]string{"servers under projects are left out: b, c; only those of mcpServers at the top are taken"},
 		},
 		{
 			"a directory that docker would make", "mcp.json", `{"mcpServers": {"a": {"command": "docker", "args": ["run", "-v", "./here:/h", "-v", "./nowhere:/n", "-v", "vol:/v", "--pids-limit", "0", "img"]},
@@ -178,7 +178,7 @@ func TestFilesOfClients(t *testing.T) {
 				}
 			},
 			[]string{
-				`docker would make these directories, which are not on this machine; podman does not, so make them on the nodes: "./nowhere:/n" (a)`,
+				`these directories do not exist on this machine, and podman does not create them as docker would; create them on the nodes: "./nowhere:/n" (a)`,
 				"2:70: mcpServers.b: this server is left out: args[3]: the run option --privileged is not supported",
 			},
 		},
@@ -238,8 +238,8 @@ func TestFilesOfClients(t *testing.T) {
 				}
 			},
 			[]string{
-				`docker would make these directories, which are not on this machine; podman does not, so make them on the nodes: "/home/me/private:/data:ro" (private)`,
-				"5:27: mcpServers.broken: this server is left out: command: must be a string, not 7; put it in quotes if it is meant so",
+				`these directories do not exist on this machine, and podman does not create them as docker would; create them on the nodes: "/home/me/private:/data:ro" (private)`,
+				"5:27: mcpServers.broken: this server is left out: command: must be a string, not 7; quote it if a string is meant",
 				"6:52: mcpServers.worse: this server is left out: args[1]: the run option --privileged is not supported",
 				`7:14: mcpServers.worst: this server is left out: must be a mapping of keys to values, not "npx"`,
 			},
@@ -273,7 +273,7 @@ func TestFilesOfClients(t *testing.T) {
 			},
 			[]string{
 				"options of docker run that mean nothing here are ignored: docker --context (a), -p (a), --platform (a), --gpus (a), --add-host NAME:host-gateway, as podman calls the host host.containers.internal (a), -v ...:cached (a), -v ...:delegated (a), -v PATH, a volume without a name (a), --mount volume-nocopy (a)",
-				`docker would make these directories, which are not on this machine; podman does not, so make them on the nodes: "/a:/a:z" (a), "/b:/b:ro,Z" (a), "/c:/c:cached" (a), "/d:/d:delegated" (a)`,
+				`these directories do not exist on this machine, and podman does not create them as docker would; create them on the nodes: "/a:/a:z" (a), "/b:/b:ro,Z" (a), "/c:/c:cached" (a), "/d:/d:delegated" (a)`,
 				"1:136: mcpServers.a.args[9]: neither env nor the environment has a variable UNSET, so the container gets none",
 			},
 		},
@@ -307,7 +307,7 @@ func TestFilesOfClients(t *testing.T) {
 			func(t *testing.T, f *File) {
 				wantNames(t, f, "brave-search", "brave-search-2", "brave-search-3", "brave-search-4", "cafe-united", "mcp-server", "pogoda", "server", "server-2", "tian-qi")
 			},
-			[]string{`names that cannot be a DNS label are changed: "天气" is served as tian-qi, "Café Ünïted" is served as cafe-united, "погода" is served as pogoda, "🚀" is served as server, "!" is served as server-2, ` +
+			[]string{`names that are not DNS labels are changed: "天气" is served as tian-qi, "Café Ünïted" is served as cafe-united, "погода" is served as pogoda, "🚀" is served as server, "!" is served as server-2, ` +
 				`"brave_search" is served as brave-search-2, "Brave Search" is served as brave-search-3, "BRAVE-search" is served as brave-search-4, "mcp" is served as mcp-server`},
 		},
 		{
@@ -346,8 +346,8 @@ func TestFilesOfClients(t *testing.T) {
 				"f": {"command": "docker", "args": ["run", "-v", "/a:/p:ro", "mcp/filesystem", "/p"]}}}`,
 			func(t *testing.T, f *File) { wantNames(t, f, "a", "b", "c", "d", "e", "f") },
 			[]string{
-				`docker would make these directories, which are not on this machine; podman does not, so make them on the nodes: "/a:/p:ro" (f)`,
-				"servers that lose changes when calls run at once need max_ongoing_requests: 1 to keep them all: @modelcontextprotocol/server-memory (a), docker.io/mcp/memory (b, d)",
+				`these directories do not exist on this machine, and podman does not create them as docker would; create them on the nodes: "/a:/p:ro" (f)`,
+				"these servers lose changes if calls run at once; set max_ongoing_requests: 1 for them: @modelcontextprotocol/server-memory (a), docker.io/mcp/memory (b, d)",
 			},
 		},
 		{
@@ -357,7 +357,7 @@ func TestFilesOfClients(t *testing.T) {
 			[]string{
 				"remote servers are left out, since mcpfleet runs stdio servers: G H",
 				`1:102: mcpServers.a: this server is left out: replicas: must be a whole number, not "0.5"`,
-				"2:24: mcpServers.C D: this server is left out: command: must be a string, not 7; put it in quotes if it is meant so",
+				"2:24: mcpServers.C D: this server is left out: command: must be a string, not 7; quote it if a string is meant",
 			},
 		},
 		{
@@ -369,7 +369,7 @@ func TestFilesOfClients(t *testing.T) {
 			},
 			[]string{
 				`1:20: default_server: there is no server named "b", or it is left out`,
-				"1:80: mcpServers.b: this server is left out: command: must be a string, not 7; put it in quotes if it is meant so",
+				"1:80: mcpServers.b: this server is left out: command: must be a string, not 7; quote it if a string is meant",
 			},
 		},
 	}
@@ -403,24 +403,25 @@ func wantNames(t *testing.T, f *File, want ...fleet.ServerName) {
 	}
 }
 
-// Variables of our own form are no editor's, and in the API a $ is just one.
+// Files of mcpfleet's own form have no variables of editors, and in the API a $ is
+// literal.
 func TestFilesOfNoClient(t *testing.T) {
 	for _, text := range []string{`{"servers": {"A": {"command": "x", "args": ["${env:-y}", "${input:+y}"]}}}`, `{"servers": {"A": {"command": "x"}}}`} {
-		if _, err := parse(t, "f.json", text); err == nil || !strings.Contains(err.Error(), "rename it, to a for example") {
+		if _, err := parse(t, "f.json", text); err == nil || !strings.Contains(err.Error(), "rename it, for example to a") {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
-	if _, err := ParseLiteral([]byte(`{"servers": {"A": {"command": "x", "args": ["${env:KEY}"]}}}`), Options{}); err == nil || !strings.Contains(err.Error(), "rename it, to a for example") {
+	if _, err := ParseLiteral([]byte(`{"servers": {"A": {"command": "x", "args": ["${env:KEY}"]}}}`), Options{}); err == nil || !strings.Contains(err.Error(), "rename it, for example to a") {
 		t.Errorf("in the API: %v", err)
 	}
 }
 
-// A file of which nothing is left is refused, and so is a broken one that came
-// through the API: whoever sent it cannot see warnings in time.
+// A file is refused if no server is left. In the API, a file with any error is
+// refused, since the sender would see warnings too late.
 func TestFilesOfClientsRefused(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"nothing left", `{"mcpServers": {"a": {"command": 7}, "b": {"url": "http://x"}}}`,
-			"f.json:1:34: mcpServers.a.command: must be a string, not 7; put it in quotes if it is meant so\n" +
+			"f.json:1:34: mcpServers.a.command: must be a string, not 7; quote it if a string is meant\n" +
 				"f.json:1:38: mcpServers.b: is a remote server; mcpfleet runs stdio servers, from a command or an image"},
 		{"no name", `{"mcpServers": {"a": {"command": "x"}}, "default_server": "b"}`, `f.json:1:59: default_server: there is no server named "b"; did you mean a?`},
 	} {
@@ -437,7 +438,7 @@ func TestFilesOfClientsRefused(t *testing.T) {
 	}
 }
 
-// Fleet files of mcpfleet's own stay strict.
+// Fleet files of mcpfleet's own form are strict.
 func TestOwnFilesStayStrict(t *testing.T) {
 	for _, text := range []string{
 		"servers: {a: {command: [x]}, b: {command: 7}}",
@@ -457,8 +458,8 @@ func TestOwnFilesStayStrict(t *testing.T) {
 	}
 }
 
-// What a command and its arguments name by relative paths is found from the
-// file's directory, as cwd and mounts are.
+// Relative paths in a command and its arguments are relative to the file's
+// directory, like cwd and mounts.
 func TestRelativeCommands(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"server.py", "conf/app.json", "docs/a", "sub/server.py", "sub/only.py", "bin/tool"} {
@@ -500,7 +501,7 @@ func TestRelativeCommands(t *testing.T) {
 			}
 		}
 	}
-	// Clients whose file is in .vscode or the like run in the folder around that.
+	// Clients whose file is in .vscode or the like run in the parent folder.
 	for path, text := range map[string]string{".vscode/only.py": "", ".cursor.env": "A=1"} {
 		if err := os.MkdirAll(filepath.Dir(in(path)), 0o755); err != nil {
 			t.Fatal(err)
@@ -529,13 +530,13 @@ func TestRelativeCommands(t *testing.T) {
 			t.Errorf("%s: got %q in %q, want %q in %q", tt.server, s.Command, s.Cwd, tt.command, tt.cwd)
 		}
 	}
-	// Whoever sends a file to the API has made its paths absolute.
+	// The sender of a file to the API has made its paths absolute.
 	if f, err := ParseLiteral([]byte(`{"servers": {"x": {"command": "./x"}}}`), Options{}); err != nil || f.Servers["x"].Command[0] != "./x" {
 		t.Errorf("got %+v, %v", f, err)
 	}
 }
 
-// Podman cannot give a container every variable.
+// Podman cannot pass every variable to a container.
 func TestContainerEnv(t *testing.T) {
 	if _, err := parse(t, "f.yaml", "servers: {x: {image: x, env: {DOCKER_CERT: \"a\\nb\"}}}"); err == nil ||
 		!strings.Contains(err.Error(), "servers.x.env.DOCKER_CERT: the value must not contain line breaks") {
@@ -544,7 +545,7 @@ func TestContainerEnv(t *testing.T) {
 	mustParse(t, "f.yaml", "servers: {x: {image: x, env: {GOOGLE_KEY: \"a\\nb\"}}, y: {command: [y], env: {DOCKER_CERT: \"a\\nb\"}}}")
 }
 
-// A warning stays readable however much there is to name.
+// A warning stays readable, however many subjects and servers it has.
 func TestWarningsAreBounded(t *testing.T) {
 	var b strings.Builder
 	for i := range 30 {
@@ -559,8 +560,8 @@ func TestWarningsAreBounded(t *testing.T) {
 	}
 }
 
-// Every option of docker run (28.2) and podman run (4.3) is known, or refused
-// on purpose; and each is told from those that take a value as they do.
+// Every option of docker run (28.2) and podman run (4.3) is known, or refused on
+// purpose. The parser agrees with both on which options take a value.
 func TestRunOptionsAreComplete(t *testing.T) {
 	const docker = "" +
 		"add-host attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent cgroupns cidfile cpu-period cpu-quota cpu-rt-period cpu-rt-runtime " +

@@ -7,22 +7,22 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// oneAtATime are servers that lose data when calls run at once, as seen in a
-// run of 60 changes, 8 at a time: they read a file, change it and write it back
-// without a lock. docs/FLEETFILE.md has the figures.
+// oneAtATime are servers that lose data if calls run concurrently: they read a
+// file, change it and write it back without a lock. This was seen with 60
+// changes, 8 at a time; docs/FLEETFILE.md has the figures.
 var oneAtATime = []struct{ npm, image string }{
 	{"@modelcontextprotocol/server-memory", "docker.io/mcp/memory"},
 	{"@modelcontextprotocol/server-filesystem", "docker.io/mcp/filesystem"},
 }
 
-// checkConcurrency names a server in a warning if it is known to lose data when
-// calls run at once, and the file does not say how many may.
+// checkConcurrency adds a server to a warning if it is known to lose data with
+// concurrent calls, and the file does not set their number.
 func (d *serverDecoder) checkConcurrency() {
 	if _, given := d.given["max_ongoing_requests"]; given {
 		return
 	}
 	if len(d.spec.Mounts) > 0 && !slices.ContainsFunc(d.spec.Mounts, func(m fleet.Mount) bool { return !m.ReadOnly }) {
-		return // there is nothing that it could change
+		return // it cannot change anything
 	}
 	words := append(slices.Clone(d.spec.Command), d.spec.Args...)
 	for _, known := range oneAtATime {
@@ -35,7 +35,7 @@ func (d *serverDecoder) checkConcurrency() {
 	}
 }
 
-// imageName is an image's name in full, without its tag and digest.
+// imageName returns the full name of an image, without tag and digest.
 func imageName(image string) string {
 	image, _, _ = strings.Cut(image, "@")
 	if i := strings.LastIndexByte(image, ':'); i > strings.LastIndexByte(image, '/') {

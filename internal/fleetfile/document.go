@@ -14,9 +14,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// document turns the file's text into its root node, or notes why it cannot.
-// JSON has a reader of its own: YAML parsers refuse some of it (tabs between
-// tokens, surrogate escapes), and clients allow comments in theirs.
+// document parses the text of the file and returns its root node. It records an
+// error and returns nil if it cannot. JSON has a parser of its own, since YAML
+// parsers refuse parts of it (tabs between tokens, surrogate escapes), and
+// clients allow comments in their JSON.
 func (p *parser) document(data []byte) *yaml.Node {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	onlyJSON := strings.HasSuffix(p.opts.Filename, ".json") || strings.HasSuffix(p.opts.Filename, ".jsonc")
@@ -65,13 +66,13 @@ func (p *parser) yamlDocument(data []byte) *yaml.Node {
 	return doc.Content[0]
 }
 
-// fromParser matches the errors whose lines the yaml package counts from 0,
-// and leaves out when that is 0; those of its scanner count from 1.
+// fromParser matches errors whose line the yaml package counts from 0, and omits
+// if it is 0. The errors of its scanner count lines from 1.
 var fromParser = regexp.MustCompile(`did not find expected (<|node content|key|'-' indicator|',' or)`)
 
 func (p *parser) yamlError(err error) {
 	m := yamlErrorLine.FindStringSubmatch(err.Error())
-	line, _ := strconv.Atoi(m[1]) // "" is 0: unknown
+	line, _ := strconv.Atoi(m[1]) // 0 for "", which means unknown
 	if fromParser.MatchString(m[2]) {
 		line++
 	}
@@ -86,11 +87,11 @@ type jsonError struct {
 // maxJSONDepth is far more than any fleet file needs, and bounds recursion.
 const maxJSONDepth = 64
 
-// parseJSON reads JSON, with the comments and trailing commas that editors
-// allow, into nodes with positions.
+// parseJSON parses JSON into nodes with positions. It allows comments and
+// trailing commas, as editors do.
 func parseJSON(data []byte) (*yaml.Node, *jsonError) {
 	r := &jsonReader{data: blankComments(data)}
-	if at := firstInvalid(data); at >= 0 { // encoding/json would put U+FFFD there, and say nothing
+	if at := firstInvalid(data); at >= 0 { // encoding/json would silently replace it by U+FFFD
 		return nil, r.fail(at, "not valid JSON: not UTF-8")
 	}
 	var all json.RawMessage
@@ -106,7 +107,7 @@ func parseJSON(data []byte) (*yaml.Node, *jsonError) {
 	return r.value(0)
 }
 
-// firstInvalid is where data stops being UTF-8, or -1.
+// firstInvalid returns the offset of the first byte that is not UTF-8, or -1.
 func firstInvalid(data []byte) int {
 	if utf8.Valid(data) {
 		return -1
@@ -124,7 +125,8 @@ func firstInvalid(data []byte) int {
 type jsonReader struct {
 	data []byte
 	dec  *json.Decoder
-	// line and its start, kept up to offset: positions are asked in order.
+	// line and lineStart belong to offset. Positions are requested in order, so
+	// they only move forward.
 	offset, line, lineStart int
 }
 
@@ -201,11 +203,11 @@ func (r *jsonReader) fill(n *yaml.Node, tok json.Token, depth int) *jsonError {
 	return nil
 }
 
-// blankComments overwrites comments and trailing commas with spaces, so that
-// every position stays what it was.
+// blankComments replaces comments and trailing commas by spaces, which preserves
+// all positions.
 func blankComments(data []byte) []byte {
 	out := bytes.Clone(data)
-	comma := -1 // a comma that nothing but space and comments has followed
+	comma := -1 // the last comma, if only space and comments have followed it
 	blank := func(from, to int) {
 		for ; from < to; from++ {
 			if out[from] != '\n' {

@@ -7,9 +7,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Encode writes a fleet file as JSON with every default spelled out: always
-// the same bytes for the same file, and ParseLiteral reads the same file from
-// them. Secrets are in it.
+// Encode returns a fleet file as JSON, with every default written out. The bytes
+// are always the same for the same file, and ParseLiteral parses them to the
+// same file. They contain secrets.
 func Encode(f *File) ([]byte, error) {
 	doc := document{DefaultServer: f.DefaultServer, Servers: make(map[fleet.ServerName]ServerView, len(f.Servers))}
 	for name, spec := range f.Servers {

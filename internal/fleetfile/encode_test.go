@@ -124,18 +124,18 @@ func TestParseServer(t *testing.T) {
 	}{
 		{"tools", "image: x", `: the name "tools" is reserved`, false},
 		{"X", "image: x", `: a server's name consists of lower case letters, digits and inner hyphens`, false},
-		{"x", "", ": nothing is there; a server needs an image or a command", true},
-		{"x", "null", ": nothing is there; a server needs an image or a command", true},
+		{"x", "", ": the spec is empty; a server needs an image or a command", true},
+		{"x", "null", ": the spec is empty; a server needs an image or a command", true},
 		{"x", "{", ": not valid YAML: did not find expected node content", true},
 		{"x", "[]", ": must be a mapping of keys to values, not a list", true},
 		{"x", "{}", ": needs an image or a command", true},
 		{"x", "servers: {}", "servers: unknown key", true},
 		{"x", "image: x\nreplcas: 1", "replcas: unknown key; did you mean replicas?", true},
 		{"x", "image: x\nimage: y", "image: duplicate key, first seen in line 1", true},
-		{"x", "image: 7", "image: must be a string, not 7; put it in quotes if it is meant so", true},
-		{"x", "image: x\nresources: {memory: lots}", `resources.memory: must be an amount of memory, as 512m or 1GiB, not "lots"`, true},
+		{"x", "image: 7", "image: must be a string, not 7; quote it if a string is meant", true},
+		{"x", "image: x\nresources: {memory: lots}", `resources.memory: must be an amount of memory, such as 512m or 1GiB, not "lots"`, true},
 		{"x", "image: x\nreplicas: -1", `replicas: must be between 0 and 10000, not "-1"`, false},
-		{"x", "image: x\nenv: {A B: y}", "env.A B: not a name that a variable can have", false},
+		{"x", "image: x\nenv: {A B: y}", "env.A B: not a valid name for a variable", false},
 		{"x", "image: x\ncommand: [y]", "command: a server has either an image or a command; to replace the image's own, use entrypoint and args", false},
 		{"x", "command: x\ntype: stdio\ndisabled: true", "disabled: a server cannot be switched off; replicas: 0 stops it", false},
 	}
@@ -153,7 +153,7 @@ func TestParseServer(t *testing.T) {
 	}
 }
 
-// Specs travel as JSON, which would make other bytes of what is no UTF-8.
+// Specs are sent as JSON, which would change bytes that are not UTF-8.
 func TestNotUTF8(t *testing.T) {
 	bad := func(string) (string, bool) { return "a\xff", true }
 	for _, text := range []string{

@@ -8,8 +8,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// readEnvFile takes the variables of a file in the form that shells and editors
-// read: NAME=VALUE lines, comments, quotes. Those of env count more.
+// readEnvFile reads the variables of a file in the form of shells and editors:
+// NAME=VALUE lines, comments, quotes. Variables of env take precedence.
 func (d *serverDecoder) readEnvFile(n *yaml.Node, at string) {
 	name, ok := d.str(n, at)
 	if !ok {
@@ -30,7 +30,7 @@ func (d *serverDecoder) readEnvFile(n *yaml.Node, at string) {
 	}
 }
 
-// dotenvValue takes the quotes off a value, or the comment behind it.
+// dotenvValue removes the quotes around a value, or the comment after it.
 func dotenvValue(s string) string {
 	if len(s) > 1 && (s[0] == '"' || s[0] == '\'') {
 		if end := strings.LastIndexByte(s, s[0]); end > 0 {
@@ -47,8 +47,8 @@ func dotenvValue(s string) string {
 	return s
 }
 
-// runEnvFile takes the variables of a file as `docker run --env-file` does: it
-// keeps quotes, and looks a name without a value up in the environment.
+// runEnvFile reads the variables of a file as `docker run --env-file` does. It
+// keeps quotes, and takes the value of a bare name from the environment.
 func (d *serverDecoder) runEnvFile(it item, name string) {
 	text, ok := d.readNamed(it.node, it.path, name)
 	if !ok {
@@ -61,7 +61,7 @@ func (d *serverDecoder) runEnvFile(it item, name string) {
 		}
 		name, value, has := strings.Cut(line, "=")
 		if badEnvName(name) != "" {
-			d.errorf(it.node, it.path, "the file has a line that does not begin with a name that a variable can have")
+			d.errorf(it.node, it.path, "the file has a line that does not begin with a valid name for a variable")
 			return
 		}
 		if !has {
@@ -76,13 +76,13 @@ func (d *serverDecoder) runEnvFile(it item, name string) {
 // readNamed reads a file that the fleet file names.
 func (d *serverDecoder) readNamed(n *yaml.Node, at, name string) (string, bool) {
 	if d.opts.ReadFile == nil {
-		d.errorf(n, at, "names a file, and there are none here: write its variables into env")
+		d.errorf(n, at, "names a file, but a controller cannot read the files of the sender: put its variables into env")
 		return "", false
 	}
 	data, err := d.opts.ReadFile(d.absolute(name))
 	if err != nil {
 		if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
-			err = pe.Err // the file names the path, perhaps by a variable
+			err = pe.Err // without the path, which may come from a variable
 		}
 		d.errorf(n, at, "the file %s cannot be read: %s", describe(resolve(n)), err)
 		return "", false
@@ -94,7 +94,7 @@ func (d *serverDecoder) readNamed(n *yaml.Node, at, name string) (string, bool) 
 	return strings.TrimPrefix(string(data), "\ufeff"), true
 }
 
-// fileEnv remembers a variable of a file. The last one of a name counts.
+// fileEnv sets a variable of a file. The last one of a name counts.
 func (d *serverDecoder) fileEnv(name, value string) {
 	if d.envOfFiles == nil {
 		d.envOfFiles = map[string]string{}
@@ -102,7 +102,7 @@ func (d *serverDecoder) fileEnv(name, value string) {
 	d.envOfFiles[name] = value
 }
 
-// addFileEnv adds the variables of files to those of env, which count more.
+// addFileEnv adds the variables of files to env. Those of env take precedence.
 func (d *serverDecoder) addFileEnv() {
 	for name, value := range d.envOfFiles {
 		if _, has := d.spec.Env[name]; has {

@@ -14,7 +14,8 @@ import (
 // maxShown bounds how many problems one message lists.
 const maxShown = 10
 
-// maxErrors bounds how many problems are noted, each compared with all others.
+// maxErrors bounds how many problems are recorded. Each one is compared with all
+// others.
 const maxErrors = 1000
 
 // Error is one problem in a fleet file.
@@ -22,11 +23,11 @@ type Error struct {
 	File   string
 	Line   int    // from 1; 0 when unknown
 	Column int    // from 1; 0 when unknown
-	Path   string // of the key, as servers.brave-search.resources.memory; may be ""
+	Path   string // of the key, such as servers.brave-search.resources.memory; may be ""
 	Msg    string
-	// Malformed: the text has not the form of a fleet file: it is no YAML or
-	// JSON, a key is unknown, missing or there twice, a value is of another type. Else the form
-	// is right, and what it says cannot be.
+	// Malformed is set if the text does not have the form of a fleet file: it is
+	// not YAML or JSON, a key is unknown, missing or duplicate, or a value has
+	// the wrong type. Otherwise the form is right, but a value is impossible.
 	Malformed bool
 }
 
@@ -55,7 +56,7 @@ func located(file string, line, column int, path, msg string) string {
 // Errors are all problems of a fleet file, in the order of their lines.
 type Errors []*Error
 
-// Error lists the problems, one a line, and counts those past the tenth.
+// Error lists the problems, one per line. It lists ten, and counts the rest.
 func (e Errors) Error() string {
 	lines := make([]string, 0, maxShown+1)
 	for i, one := range e {
@@ -68,7 +69,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Malformed tells whether any of the problems is one of form.
+// Malformed reports whether any of the problems is malformed text.
 func (e Errors) Malformed() bool {
 	return slices.ContainsFunc(e, func(one *Error) bool { return one.Malformed })
 }
@@ -83,19 +84,19 @@ func (e Errors) orNil() error {
 	return e
 }
 
-// errorf notes a problem with what a node says.
+// errorf records a problem with the value of a node.
 func (p *parser) errorf(n *yaml.Node, path, format string, args ...any) {
-	p.note(n, &Error{Path: path, Msg: fmt.Sprintf(format, args...)})
+	p.record(n, &Error{Path: path, Msg: fmt.Sprintf(format, args...)})
 }
 
-// malformed notes a problem with a node's form.
+// malformed records a problem with the form of a node.
 func (p *parser) malformed(n *yaml.Node, path, format string, args ...any) {
-	p.note(n, &Error{Path: path, Msg: fmt.Sprintf(format, args...), Malformed: true})
+	p.record(n, &Error{Path: path, Msg: fmt.Sprintf(format, args...), Malformed: true})
 }
 
-// note adds a problem at a node. A problem that is seen again through another
-// alias of the node is noted once.
-func (p *parser) note(n *yaml.Node, e *Error) {
+// record adds a problem at a node. If the parser meets the same problem again
+// through another alias of the node, it is recorded once.
+func (p *parser) record(n *yaml.Node, e *Error) {
 	if len(p.errs) == maxErrors {
 		return
 	}
@@ -111,7 +112,8 @@ func (p *parser) note(n *yaml.Node, e *Error) {
 	p.errs = append(p.errs, e)
 }
 
-// unknownKey refuses a key: as not supported yet, or with the nearest one.
+// unknownKey refuses a key as not supported yet, or as unknown with the nearest
+// known key.
 func (p *parser) unknownKey(e entry, path string, known, later []string) {
 	if path != "" {
 		path += "."
@@ -123,7 +125,7 @@ func (p *parser) unknownKey(e entry, path string, known, later []string) {
 	p.malformed(e.keyNode, path+e.key, "unknown key%s", didYouMean(e.key, known))
 }
 
-// didYouMean returns a hint at the candidate nearest to word, or "".
+// didYouMean returns a hint at the candidate most similar to word, or "".
 func didYouMean(word string, candidates []string) string {
 	near := nearest.Find(word, candidates)
 	if len(near) == 0 {

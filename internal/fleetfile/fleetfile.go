@@ -1,21 +1,20 @@
-// Package fleetfile reads the fleet file: the servers a fleet shall run, in
-// YAML or JSON, in mcpfleet's own form or in the mcpServers form of MCP
-// clients. It replaces variables, fills in defaults, validates, and tells
-// every problem with its line and the path of its key, so that what Parse
-// returns can be run as it is. It promises that a value from the environment
-// stays one value, whatever it contains, and that no message shows one.
+// Package fleetfile parses fleet files, which list the servers of a fleet. A
+// file is YAML or JSON, in mcpfleet's own form or in the mcpServers form of MCP
+// clients. Parse replaces variables, fills in defaults and validates the file,
+// so that its result can be run unchanged. It reports every problem with its
+// line and the path of its key. A value from the environment stays one value,
+// whatever it contains, and no message shows one.
 //
-// A file in a client's form belongs to that client, so nothing in it refuses
-// the whole of it: an entry that cannot be run is left out, keys that mean
-// nothing here are ignored, and File.Warnings says so.
+// A file in a client's form belongs to that client, so no part of it makes Parse
+// refuse the whole file. An entry that cannot run is left out, and keys that
+// mean nothing here are ignored. File.Warnings lists these.
 //
-// It reads files and the environment only through Options, starts no
-// goroutine, and leaves to others to store, compare and run the specs. All
-// functions may be called at any time.
+// The keys and their allowed values are defined once: by the struct types in
+// view.go and their tags. The parser, View, Encode and Schema follow them.
 //
-// What the keys are, and which values they take, is told once: by the struct
-// types in view.go and their tags. The parser, View, Encode and Schema follow
-// them.
+// The package reads files and the environment only through Options, and starts
+// no goroutine. All functions may be called at any time. Storing, comparing and
+// running the specs is left to others.
 package fleetfile
 
 import (
@@ -31,17 +30,16 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// File is a fleet file that was read and found valid.
+// File is a valid fleet file.
 type File struct {
-	// DefaultServer is the server that bare tool names belong to, as the file
-	// names it; "" if it names none. As long as a server is the only one it is
-	// the default one anyway.
+	// DefaultServer is the default_server of the file, or "". A lone server is
+	// the default anyway.
 	DefaultServer fleet.ServerName
 	Servers       map[fleet.ServerName]fleet.Spec
-	// Warnings are to be shown to whoever gave the file, each once.
+	// Warnings should be shown to the author of the file, each once.
 	Warnings []Warning
-	// Broken are the servers of a client's file that are left out because of
-	// an error, sorted. One that is deployed already is meant to stay.
+	// Broken are the servers of a client's file that are left out because of an
+	// error, sorted. Those that are deployed already should stay.
 	Broken []fleet.ServerName
 }
 
@@ -50,27 +48,27 @@ func (f *File) Names() []fleet.ServerName {
 	return slices.Sorted(maps.Keys(f.Servers))
 }
 
-// Options say where a fleet file comes from.
+// Options describe where a fleet file comes from.
 type Options struct {
-	// Filename is shown in errors; relative paths in the file are relative to
-	// its directory. A name that ends in .json allows JSON only.
+	// Filename is shown in errors. Relative paths in the file are relative to
+	// its directory. If it ends in .json, only JSON is allowed.
 	Filename string
-	// Lookup finds a variable, as os.LookupEnv does. Nil finds none.
+	// Lookup finds a variable, as os.LookupEnv does. With nil there are none.
 	Lookup func(name string) (string, bool)
 	// ReadFile reads a file of variables that the fleet file names, as
-	// os.ReadFile does. Nil reads none.
+	// os.ReadFile does. With nil such files are refused.
 	ReadFile func(name string) ([]byte, error)
-	// Stat looks at paths that arguments may mean, as os.Stat does. Nil sees
-	// none.
+	// Stat checks whether an argument is an existing path, as os.Stat does. With
+	// nil no path exists.
 	Stat func(name string) (fs.FileInfo, error)
 }
 
-// OnDisk returns the options of a fleet file that is a file of this machine.
+// OnDisk returns the options for a fleet file on this machine.
 func OnDisk(filename string, lookup func(string) (string, bool)) Options {
 	return Options{Filename: filename, Lookup: lookup, ReadFile: os.ReadFile, Stat: os.Stat}
 }
 
-// Parse reads a fleet file. Its error is an Errors, with all that is wrong.
+// Parse parses a fleet file. Its error is an Errors with every problem.
 func Parse(data []byte, opts Options) (*File, error) {
 	return newParser(opts).file(data)
 }
@@ -93,37 +91,38 @@ func (p *parser) file(data []byte) (*File, error) {
 	return f, nil
 }
 
-// parser collects the errors of one file.
+// parser parses one file and collects its errors.
 type parser struct {
 	opts    Options
 	errs    Errors
-	literal bool              // a dollar sign is just one, there is no environment and no directory
-	body    bool              // the document is one server, not a file of them
-	clients bool              // the file is in the form of an MCP client, at least in parts
-	foreign bool              // reading an entry in that form
-	visited int               // nodes of mappings seen, a bound for merge bombs
-	renamed map[string]string // names in a client's file that are no labels
-	inputs  map[string]string // defaults of the questions that VS Code asks
+	literal bool              // no variables: a $ is a $, and there is no environment and no directory
+	body    bool              // the document is one server, not a whole file
+	clients bool              // the file has the form of an MCP client's, at least in parts
+	foreign bool              // the current entry has that form
+	visited int               // entries of mappings so far, to stop files that multiply their merges
+	renamed map[string]string // names in a client's file that are not labels
+	inputs  map[string]string // defaults of VS Code's inputs
 
-	allowed, excluded []string // servers, in the settings of gemini-cli
+	allowed, excluded []string // servers in the settings of gemini-cli
 
-	// What warnings are made of.
+	// These make up the warnings.
 	warnings         []Warning
 	broken           []leftOut
 	remote           []remoteEntry
 	ignored, dropped []named // keys, and options of docker run
-	absent           []named // mounts of docker run lines that are not on this machine
-	losing           []named // servers that lose data when calls run at once
+	absent           []named // mounts of docker run lines that do not exist on this machine
+	losing           []named // servers that lose data with concurrent calls
 	renames          []string
 }
 
-// remoteEntry is a server of a client's file that is reached over HTTP.
+// remoteEntry is a server of a client's file to reach over HTTP.
 type remoteEntry struct {
 	name, path string
 	node       *yaml.Node
 }
 
-// laterTopKeys are keys of coming versions, told from typing errors.
+// laterTopKeys are keys of coming versions, which are not reported as typing
+// errors.
 var laterTopKeys = []string{
 	"access", "admission", "audit", "auth", "autoscaling", "catalogue", "cluster", "controllers", "limits", "nodes", "oauth", "policies",
 	"rate_limit", "rate_limits", "secrets", "tenants", "tls", "tokens", "tracing", "users",
@@ -171,7 +170,7 @@ func (p *parser) fileOf(root *yaml.Node) *File {
 		p.checkTopKeys(entries)
 		p.readSwitches(root)
 		if names := projectServers(root); len(names) > 0 {
-			p.warnf(nil, "", "servers under projects are left out: %s; mcpServers at the top holds those that are taken", strings.Join(names, ", "))
+			p.warnf(nil, "", "servers under projects are left out: %s; only those of mcpServers at the top are taken", strings.Join(names, ", "))
 		}
 		p.servers(f, foreign, true)
 	} else {
@@ -183,12 +182,11 @@ func (p *parser) fileOf(root *yaml.Node) *File {
 	return f
 }
 
-// knownTopKeys are those to propose for a misspelt one.
+// knownTopKeys are the suggestions for a mistyped key at the top.
 var knownTopKeys = []string{"default_server", "servers", "mcpServers"}
 
-// checkTopKeys refuses what does not belong at the top. The rest of a client's
-// file is the client's own: only what may be a mistyped key is named in a
-// warning.
+// checkTopKeys refuses unknown keys at the top. In a client's file they belong to
+// the client, so only those that may be mistyped are listed in a warning.
 func (p *parser) checkTopKeys(entries []entry) {
 	for _, e := range entries {
 		switch {
@@ -212,7 +210,7 @@ func (p *parser) servers(f *File, section *entry, foreign bool) {
 	if !ok {
 		return
 	}
-	names := map[string]bool{} // those that the file has as they are
+	names := map[string]bool{} // names in the file that are valid
 	for _, e := range entries {
 		names[e.key] = badName(e.key) == ""
 	}
@@ -230,7 +228,7 @@ func (p *parser) servers(f *File, section *entry, foreign bool) {
 		}
 		if why := badName(e.key); why != "" {
 			if proposal := proposeName(e.key); proposal != "" {
-				why += "; rename it, to " + proposal + " for example"
+				why += "; rename it, for example to " + proposal
 			}
 			p.errorf(e.keyNode, path, "%s", why)
 			continue
@@ -262,7 +260,7 @@ func (p *parser) defaultServer(f *File, def *entry) {
 	}
 	f.DefaultServer = fleet.ServerName(name)
 	if _, known := f.Servers[f.DefaultServer]; known || len(p.errs) > 0 {
-		return // with errors, the server may just have been left out
+		return // if there are errors, the server may have been left out
 	}
 	names := make([]string, 0, len(f.Servers))
 	for _, n := range f.Names() {

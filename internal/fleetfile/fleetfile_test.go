@@ -14,7 +14,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// environment is what variables have in these tests.
+// environment has the variables of these tests.
 var environment = map[string]string{
 	"KEY": "s3cret", "DOLLAR": "$KEY", "EMPTY": "", "EVIL": "x\nreplicas: 9\n\"{[", "N": "4", "HOME": "/home/u", "BAD": "not-a-number",
 }
@@ -38,7 +38,7 @@ func mustParse(t *testing.T, name, text string) *File {
 	return f
 }
 
-// withDefaults is the spec of an image with nothing else said.
+// withDefaults returns the spec of an image without other keys.
 func withDefaults(edit func(*fleet.Spec)) fleet.Spec {
 	s := fleet.Spec{
 		Template: fleet.Template{
@@ -206,11 +206,11 @@ func TestParseErrors(t *testing.T) {
 		{"both forms", "", "servers: {}\nmcpServers: {}", "f.yaml:2:1: a file has either servers or mcpServers, not both"},
 		{"unknown default server", "", "servers: {brave: {image: x}}\ndefault_server: brafe", `f.yaml:2:17: default_server: there is no server named "brafe"; did you mean brave?`},
 
-		{"reserved name", "", "servers: {tools: {image: x}}", `f.yaml:1:11: servers.tools: the name "tools" is reserved; rename it, to tools-server for example`},
+		{"reserved name", "", "servers: {tools: {image: x}}", `f.yaml:1:11: servers.tools: the name "tools" is reserved; rename it, for example to tools-server`},
 		{"name that is no label", "", "servers: {Brave_Search: {image: x}}",
-			"f.yaml:1:11: servers.Brave_Search: a server's name consists of lower case letters, digits and inner hyphens; rename it, to brave-search for example"},
+			"f.yaml:1:11: servers.Brave_Search: a server's name consists of lower case letters, digits and inner hyphens; rename it, for example to brave-search"},
 		{"long name", "", "servers: {" + strings.Repeat("a", 64) + ": {image: x}}",
-			"f.yaml:1:11: servers." + strings.Repeat("a", 64) + ": a server's name has at most 63 characters, not 64; rename it, to " + strings.Repeat("a", 63) + " for example"},
+			"f.yaml:1:11: servers." + strings.Repeat("a", 64) + ": a server's name has at most 63 characters, not 64; rename it, for example to " + strings.Repeat("a", 63)},
 		{"hopeless name", "", "servers: {\"!\": {image: x}}", "f.yaml:1:11: servers.!: a server's name consists of lower case letters, digits and inner hyphens"},
 
 		{"unknown key", "", image("replcas: 3"), "f.yaml:4:5: servers.x.replcas: unknown key; did you mean replicas?"},
@@ -224,26 +224,26 @@ func TestParseErrors(t *testing.T) {
 			"f.yaml:4:14: servers.x.command: a server has either an image or a command; to replace the image's own, use entrypoint and args"},
 		{"container's key with a command", "", "servers: {x: {command: [y], user: me}}", "f.yaml:1:35: servers.x.user: is for images; a command runs as a plain process"},
 		{"shell words", "", "servers: {x: {command: npx -y y}}",
-			`f.yaml:1:24: servers.x.command: must be a list of strings when it has arguments, as ["npx", "-y", "package"]`},
+			`f.yaml:1:24: servers.x.command: must be a list of strings when it has arguments, such as ["npx", "-y", "package"]`},
 		{"empty command", "", "servers: {x: {command: []}}", "f.yaml:1:24: servers.x.command: must not be empty"},
 		{"image that is an option", "", "servers: {x: {image: --privileged}}", "f.yaml:1:22: servers.x.image: must not begin with a hyphen"},
 		{"image with a space", "", "servers: {x: {image: a b}}", "f.yaml:1:22: servers.x.image: must not contain white space"},
 		{"image without value", "", "servers: {x: {image: }}", "f.yaml:1:22: servers.x.image: has no value; it must be a string"},
 		{"image that is empty", "", "servers: {x: {image: \"\"}}", "f.yaml:1:22: servers.x.image: must not be empty"},
-		{"number for a string", "", image("default_tool: 7"), "f.yaml:4:19: servers.x.default_tool: must be a string, not 7; put it in quotes if it is meant so"},
+		{"number for a string", "", image("default_tool: 7"), "f.yaml:4:19: servers.x.default_tool: must be a string, not 7; quote it if a string is meant"},
 		{"string for a number", "", image("replicas: three"), `f.yaml:4:15: servers.x.replicas: must be a whole number, not "three"`},
 		{"fraction", "", image("replicas: 1.5"), `f.yaml:4:15: servers.x.replicas: must be a whole number, not "1.5"`},
 		{"negative", "", image("replicas: -1"), `f.yaml:4:15: servers.x.replicas: must be between 0 and 10000, not "-1"`},
 		{"map for a number", "", image("replicas: {}"), "f.yaml:4:15: servers.x.replicas: must be a whole number, not a mapping"},
 		{"not a boolean", "", image("read_only: yes"), `f.yaml:4:16: servers.x.read_only: must be true or false, not "yes"`},
-		{"no cpus", "", image("resources: {cpus: 0}"), `f.yaml:4:23: servers.x.resources.cpus: must be a number of cores above 0, as 0.5, not "0"`},
-		{"bad memory", "", image("resources: {memory: 5x}"), `f.yaml:4:25: servers.x.resources.memory: must be an amount of memory, as 512m or 1GiB, not "5x"`},
+		{"no cpus", "", image("resources: {cpus: 0}"), `f.yaml:4:23: servers.x.resources.cpus: must be a number of cores above 0, such as 0.5, not "0"`},
+		{"bad memory", "", image("resources: {memory: 5x}"), `f.yaml:4:25: servers.x.resources.memory: must be an amount of memory, such as 512m or 1GiB, not "5x"`},
 		{"memory without unit", "", image("resources: {memory: 512}"), `f.yaml:4:25: servers.x.resources.memory: must be at least 6m, not "512": no container starts in less`},
-		{"huge memory", "", image("resources: {memory: 9999999999t}"), `f.yaml:4:25: servers.x.resources.memory: must be an amount of memory, as 512m or 1GiB, not "9999999999t"`},
+		{"huge memory", "", image("resources: {memory: 9999999999t}"), `f.yaml:4:25: servers.x.resources.memory: must be an amount of memory, such as 512m or 1GiB, not "9999999999t"`},
 		{"no size of calls", "", image("max_request_bytes: 0"), `f.yaml:4:24: servers.x.max_request_bytes: must be between 1024 and 67108864 bytes, not "0"`},
-		{"bad size of calls", "", image("max_request_bytes: big"), `f.yaml:4:24: servers.x.max_request_bytes: must be an amount of bytes, as 8m or 8388608, not "big"`},
-		{"bad duration", "", image("call_timeout: soon"), `f.yaml:4:19: servers.x.call_timeout: must be a duration, as 30s or 1m30s, not "soon"`},
-		{"duration NaN", "", image("call_timeout: \"NaN\""), `f.yaml:4:19: servers.x.call_timeout: must be a duration, as 30s or 1m30s, not "NaN"`},
+		{"bad size of calls", "", image("max_request_bytes: big"), `f.yaml:4:24: servers.x.max_request_bytes: must be an amount of bytes, such as 8m or 8388608, not "big"`},
+		{"bad duration", "", image("call_timeout: soon"), `f.yaml:4:19: servers.x.call_timeout: must be a duration, such as 30s or 1m30s, not "soon"`},
+		{"duration NaN", "", image("call_timeout: \"NaN\""), `f.yaml:4:19: servers.x.call_timeout: must be a duration, such as 30s or 1m30s, not "NaN"`},
 		{"no duration", "", image("call_timeout: 0"), `f.yaml:4:19: servers.x.call_timeout: must be between 1ms and 720h0m0s, not "0"`},
 		{"maximum below the timeout", "", image("max_call_duration: 5s"), "f.yaml:4:24: servers.x.max_call_duration: must not be shorter than call_timeout, which is 1m0s"},
 		{"health is a word", "", image("health: never"), "f.yaml:4:13: servers.x.health: must be a mapping of period, timeout and failures, or the word off, not \"never\""},
@@ -251,28 +251,28 @@ func TestParseErrors(t *testing.T) {
 		{"later session mode", "", image("sessions: principal"), "f.yaml:4:15: servers.x.sessions: principal is not supported yet; only shared is"},
 		{"unknown session mode", "", image("sessions: all"), `f.yaml:4:15: servers.x.sessions: must be shared, not "all"`},
 		{"pull policy", "", image("pull_policy: sometimes"), `f.yaml:4:18: servers.x.pull_policy: must be missing, always or never, not "sometimes"`},
-		{"bad name of a variable", "", image("env: {\"A B\": 1}"), "f.yaml:4:11: servers.x.env.A B: not a name that a variable can have"},
+		{"bad name of a variable", "", image("env: {\"A B\": 1}"), "f.yaml:4:11: servers.x.env.A B: not a valid name for a variable"},
 		{"our own variable", "", image("env: {MCPFLEET_REPLICA: 1}"), "f.yaml:4:11: servers.x.env.MCPFLEET_REPLICA: MCPFLEET_REPLICA is set by mcpfleet itself"},
 		{"env twice", "", image("env: [A=1, A=2]"), "f.yaml:4:16: servers.x.env[1]: has the name of an earlier item"},
 		{"NUL", "", image(`args: ["a\0b"]`), "f.yaml:4:12: servers.x.args[0]: must not contain a NUL byte"},
 		{"args as a string", "", image("args: --verbose"), `f.yaml:4:11: servers.x.args: must be a list of strings, not "--verbose"`},
 		{"list in args", "", image("args: [[a]]"), "f.yaml:4:12: servers.x.args[0]: must be a string, not a list"},
 		{"tag", "", image("args: [!!binary aGk=]"), "f.yaml:4:12: servers.x.args[0]: must be a string, not a value with the tag !!binary"},
-		{"capability", "", image("cap_add: [\"-x\"]"), `f.yaml:4:15: servers.x.cap_add[0]: must be a capability, as CHOWN, or ALL, not "-x"`},
-		{"unknown capability", "", image("cap_add: [CHWON]"), `f.yaml:4:15: servers.x.cap_add[0]: must be a capability, as CHOWN, or ALL, not "CHWON"`},
+		{"capability", "", image("cap_add: [\"-x\"]"), `f.yaml:4:15: servers.x.cap_add[0]: must be a capability, such as CHOWN, or ALL, not "-x"`},
+		{"unknown capability", "", image("cap_add: [CHWON]"), `f.yaml:4:15: servers.x.cap_add[0]: must be a capability, such as CHOWN, or ALL, not "CHWON"`},
 		{"option that is not passed on", "", image("run_options: [--privileged=true]"), "f.yaml:4:19: servers.x.run_options[0]: --privileged is not one of the options that can be passed on: " + strings.Join(fleet.RunOptionNames(), " ")},
 		{"option out of a variable", "", image(`run_options: ["--${KEY}=x"]`), "f.yaml:4:19: servers.x.run_options[0]: \"--${KEY}=x\" is not an option that can be passed on"},
 		{"option without a value", "", image("run_options: [--ipc]"), "f.yaml:4:19: servers.x.run_options[0]: must be --name=value, as --shm-size=1g"},
 		{"no tool", "", image("enabled_tools: []"), "f.yaml:4:20: servers.x.enabled_tools: must name a tool; leave it out to offer all of them"},
 		{"default tool that is off", "", image("default_tool: a\n    disabled_tools: [b, a]"), "f.yaml:4:19: servers.x.default_tool: the tool is switched off by disabled_tools"},
 		{"default tool that is not on", "", image("default_tool: a\n    enabled_tools: [b]"), "f.yaml:4:19: servers.x.default_tool: the tool is switched off by enabled_tools"},
-		{"label", "", image("labels: {disk: }"), "f.yaml:4:14: servers.x.labels.disk: needs a value, as disk=value"},
-		{"mount without target", "", image("mounts: [/a]"), "f.yaml:4:14: servers.x.mounts: must be a mount, as /source:/target:ro"},
+		{"label", "", image("labels: {disk: }"), "f.yaml:4:14: servers.x.labels.disk: needs a value, such as disk=value"},
+		{"mount without target", "", image("mounts: [/a]"), "f.yaml:4:14: servers.x.mounts: must be a mount, such as /source:/target:ro"},
 		{"mount option", "", image("mounts: [/a:/b:zz]"), "f.yaml:4:14: servers.x.mounts: the only options of a mount are ro, rw, z and Z"},
 		{"mount target", "", image("mounts: [/a:b]"), "f.yaml:4:14: servers.x.mounts: a mount needs an absolute path as its target"},
 		{"mount from home", "", image("mounts: [~/a:/b]"), "f.yaml:4:14: servers.x.mounts: the source of a mount cannot begin with ~; use ${HOME}"},
 		{"mount on the root", "", image("mounts: [/a:/]"), "f.yaml:4:14: servers.x.mounts: the target of a mount cannot be /, which is the image's own"},
-		{"mount of Windows", "", image(`mounts: ['C:\Users\me:/data']`), "f.yaml:4:14: servers.x.mounts: the source of the mount is a path of Windows, and replicas run on Linux; write it as the node has it, as /mnt/c/..."},
+		{"mount of Windows", "", image(`mounts: ['C:\Users\me:/data']`), "f.yaml:4:14: servers.x.mounts: the source of the mount is a Windows path, but replicas run on Linux; write the path of the node, such as /mnt/c/..."},
 		{"mount twice, written in two ways", "", image("mounts: [/a:/c, v:/c/]"), "f.yaml:4:21: servers.x.mounts: two mounts have the target /c/"},
 		{"mount twice", "", image("mounts: [/a:/c, /b:/c]"), "f.yaml:4:21: servers.x.mounts: two mounts have the target /c"},
 		{"cwd in an image", "", image("cwd: a"), "f.yaml:4:10: servers.x.cwd: must be an absolute path in the image"},
@@ -289,7 +289,7 @@ func TestParseErrors(t *testing.T) {
 		{"a value is not shown", "", image("replicas: ${BAD}"), `f.yaml:4:15: servers.x.replicas: must be a whole number, not "${BAD}"`},
 
 		{"several", "", "servers:\n  x: {image: 1, replicas: a}\n  y: {}",
-			"f.yaml:2:14: servers.x.image: must be a string, not 1; put it in quotes if it is meant so\n" +
+			"f.yaml:2:14: servers.x.image: must be a string, not 1; quote it if a string is meant\n" +
 				"f.yaml:2:27: servers.x.replicas: must be a whole number, not \"a\"\n" +
 				"f.yaml:3:6: servers.y: needs an image or a command"},
 	}
@@ -323,7 +323,7 @@ func TestErrorsAreCapped(t *testing.T) {
 	}
 }
 
-// A file that doubles its merges at each step would take for ever.
+// A file that doubles its merges at each level would take for ever to parse.
 func TestMergeBomb(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("servers:\n  m0: &m0 {image: x}\n")

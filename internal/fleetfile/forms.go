@@ -12,9 +12,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// The forms of values in JSON Schema. Wherever a scalar stands, a string with a
-// dollar sign may stand, too: what its variables hold is not known. Regular
-// expressions keep to what Go and ECMAScript both understand.
+// The patterns of values in JSON Schema. In place of any scalar, a string with a
+// dollar sign is allowed, since the values of its variables are unknown. The
+// regular expressions use only what both Go and ECMAScript understand.
 const (
 	orVariable = `|\$`
 
@@ -38,8 +38,8 @@ const (
 	labelPattern  = `^[^-\s\x00-\x1f\x7f=][^\s\x00-\x1f\x7f=]*=`
 )
 
-// form returns how a value of this kind is written. What reflection told of
-// its type serves where it refers to another one.
+// form returns the schema of a value of this kind. reflected is the schema that
+// reflection has made of its type, for references to other types.
 func (k keyShape) form(reflected *jsonschema.Schema) *jsonschema.Schema {
 	switch k.kind {
 	case kindString:
@@ -103,22 +103,23 @@ func (k keyShape) form(reflected *jsonschema.Schema) *jsonschema.Schema {
 	case kindIgnored:
 		return &jsonschema.Schema{}
 	}
-	panic(fmt.Sprintf("fleetfile: no form of the kind %q", k.kind)) // a tag with a typing error
+	panic(fmt.Sprintf("fleetfile: no form of the kind %q", k.kind)) // a mistyped tag
 }
 
-// text is a string of a form, or one with a variable.
+// text returns the schema of a string with a pattern, or with a variable.
 func text(pattern string) *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", Pattern: pattern + orVariable}
 }
 
 func withVariable() *jsonschema.Schema { return &jsonschema.Schema{Type: "string", Pattern: `\$`} }
 
-// scalar is an item of a list: a string, or what is taken as it is written.
+// scalar returns the schema of a list item: a string, number or boolean.
 func scalar() *jsonschema.Schema {
 	return &jsonschema.Schema{Pattern: textPattern, Extras: types("string", "number", "boolean")}
 }
 
-// pairs is a mapping of names to strings, or a list of NAME=VALUE.
+// pairs returns the schema of a mapping of names to strings, or a list of
+// NAME=VALUE.
 func pairs(name, item *jsonschema.Schema, null bool) *jsonschema.Schema {
 	value := scalar()
 	if null {
@@ -132,7 +133,7 @@ func pairs(name, item *jsonschema.Schema, null bool) *jsonschema.Schema {
 	}
 }
 
-// orNothing is a value that may be left out behind its key.
+// orNothing allows a key without a value.
 func orNothing(kind string, s *jsonschema.Schema) *jsonschema.Schema {
 	s.Extras = types(kind, "null")
 	return s
@@ -140,8 +141,8 @@ func orNothing(kind string, s *jsonschema.Schema) *jsonschema.Schema {
 
 func anyOf(forms ...*jsonschema.Schema) *jsonschema.Schema { return &jsonschema.Schema{AnyOf: forms} }
 
-// types is the keyword of a value with several types, which package jsonschema
-// has only one for.
+// types returns the keyword for a value of several types. Package jsonschema
+// itself allows only one.
 func types(names ...string) map[string]any { return map[string]any{"type": names} }
 
 func integer(n int64) json.Number { return json.Number(strconv.FormatInt(n, 10)) }

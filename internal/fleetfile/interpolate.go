@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// maxDefaults bounds how deeply defaults hold variables with defaults.
+// maxDefaults bounds how deeply variables in defaults are nested.
 const maxDefaults = 8
 
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*`)
 
 // interpolate replaces variables as Compose does: $VAR, ${VAR}, ${VAR:-default},
 // ${VAR-default}, ${VAR:?message}, ${VAR?message}, ${VAR:+other}, ${VAR+other},
-// and $$ for a dollar sign; other than there, a missing variable is an error.
-// In the mcpServers form, whose readers mostly know no variables at all, only
-// the forms with braces count and every other dollar sign is itself.
+// and $$ for a dollar sign. Unlike in Compose, a missing variable is an error. In
+// the mcpServers form, whose clients mostly know no variables, only the forms
+// with braces count, and every other dollar sign is literal.
 func (p *parser) interpolate(s string) (string, error) {
 	if p.literal {
 		return s, nil
@@ -87,7 +87,7 @@ func cutBraces(s string) (body, after string, err error) {
 	return "", "", errors.New("${ without its }; write $$ for a dollar sign")
 }
 
-// expand evaluates what stands between ${ and }.
+// expand evaluates the text between ${ and }.
 func (p *parser) expand(body string, depth int) (string, error) {
 	if p.foreign {
 		if value, ok, err := p.expandEditor(body); ok {
@@ -107,7 +107,7 @@ func (p *parser) expand(body string, depth int) (string, error) {
 		}
 		return value, nil
 	}
-	if strings.HasPrefix(op, ":") { // an empty variable counts as none
+	if strings.HasPrefix(op, ":") { // an empty variable counts as not set
 		op = op[1:]
 		set = set && value != ""
 	}

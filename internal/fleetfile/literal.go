@@ -6,16 +6,15 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// ParseLiteral reads a fleet file in which nothing stands for anything else: a
-// dollar sign is just that, and there is no environment to take variables from
-// and no directory for relative paths. It is for files that came from another
-// machine; whoever sent them has replaced the variables by then.
+// ParseLiteral parses a fleet file without variables: a dollar sign is literal,
+// and there is no environment and no directory for relative paths. It is for
+// files from another machine, whose sender has replaced the variables.
 func ParseLiteral(data []byte, opts Options) (*File, error) {
 	return newLiteralParser(opts).file(data)
 }
 
-// ParseServer reads the mapping of one server as ParseLiteral does. Paths in
-// its Errors and warnings begin with the keys of that mapping.
+// ParseServer parses the mapping of one server as ParseLiteral does. Paths in its
+// Errors and warnings begin with the keys of that mapping.
 func ParseServer(name fleet.ServerName, data []byte, opts Options) (fleet.Spec, []Warning, error) {
 	p := newLiteralParser(opts)
 	p.body = true
@@ -47,15 +46,15 @@ func newLiteralParser(opts Options) *parser {
 	return p
 }
 
-// emptyMsg says what a document without content lacks.
+// emptyMsg returns the message for an empty document.
 func (p *parser) emptyMsg() string {
 	if p.body {
-		return "nothing is there; a server needs an image or a command"
+		return "the spec is empty; a server needs an image or a command"
 	}
 	return "the file is empty; it needs a key named servers"
 }
 
-// missing is the error of a variable that is not there.
+// missing returns the error for a variable that does not exist.
 func (p *parser) missing(name string) error {
 	if p.literal {
 		return errors.New("needs a value: there is no environment to take it from")

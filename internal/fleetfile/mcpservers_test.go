@@ -77,16 +77,16 @@ func TestMCPServersFormErrors(t *testing.T) {
 		{"option from a variable", run(`"${KEY:+--x}${KEY}", "img"`), `args[1]: the run option "${KEY:+--x}${KEY}" is not supported`},
 		{"no image", run(`"-i"`), "args: run is not given an image"},
 		{"no value", run(`"-e"`), "args[1]: the run option -e needs a value"},
-		{"missing file of variables", run(`"--env-file", "nope.env", "img"`), `args[2]: names a file, and there are none here: write its variables into env`},
-		{"unknown capability", run(`"--cap-add", "CHWON", "img"`), "args[2]: --cap-add must name a capability, as CHOWN"},
+		{"missing file of variables", run(`"--env-file", "nope.env", "img"`), `args[2]: names a file, but a controller cannot read the files of the sender: put its variables into env`},
+		{"unknown capability", run(`"--cap-add", "CHWON", "img"`), "args[2]: --cap-add must name a capability, such as CHOWN"},
 		{"bad image", run(`"a b"`), "args[1]: must be the name of an image, as docker.io/mcp/time:latest"},
 		{"bad mount", run(`"--mount", "type=npipe,dst=/x", "img"`), "args[2]: --mount understands type=bind, type=volume, type=tmpfs, source, target and readonly"},
-		{"bad memory", run(`"-m", "12", "img"`), "args[2]: --memory must be an amount of memory, as 512m or 1GiB, and at least 6m"},
-		{"arguments in the command", `{"command": "npx -y pkg"}`, `command: has the arguments in the same string; move them to args, as "command": "npx", "args": ["-y", "pkg"]`},
-		{"some of the arguments in the command", `{"command": "npx -y", "args": ["pkg"]}`, `command: has the arguments in the same string; move them to args, as "command": "npx", "args": ["-y", "pkg"]`},
-		{"editor's settings", `{"command": "x", "env": {"K": "${config:a.b}"}}`, "env.K: ${config:a.b} needs an editor, there is none here: write the value, or name an environment variable"},
+		{"bad memory", run(`"-m", "12", "img"`), "args[2]: --memory must be an amount of memory, such as 512m or 1GiB, and at least 6m"},
+		{"arguments in the command", `{"command": "npx -y pkg"}`, `command: has the arguments in the same string; move them to args: "command": "npx", "args": ["-y", "pkg"]`},
+		{"some of the arguments in the command", `{"command": "npx -y", "args": ["pkg"]}`, `command: has the arguments in the same string; move them to args: "command": "npx", "args": ["-y", "pkg"]`},
+		{"editor's settings", `{"command": "x", "env": {"K": "${config:a.b}"}}`, "env.K: ${config:a.b} needs an editor, and there is no editor here: write the value, or use an environment variable"},
 		{"no tools", `{"command": "x", "tools": []}`, "tools: is empty, so the client would use none of its tools"},
-		{"editor's input", `{"command": "x", "env": {"K": "${input:api-key}"}}`, "env.K: ${input:api-key} asks a user of an editor, there is none here: name an environment variable instead"},
+		{"editor's input", `{"command": "x", "env": {"K": "${input:api-key}"}}`, "env.K: ${input:api-key} asks the user of an editor, and there is no editor here: use an environment variable instead"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -107,7 +107,7 @@ func TestMCPServersFormErrors(t *testing.T) {
 	}
 }
 
-// Clients allow any name, and their files are accepted as they are.
+// Clients allow any name, and their files are accepted unchanged.
 func TestMCPServersFormNames(t *testing.T) {
 	for _, file := range []string{
 		`{"default_server": "Brave_Search", "mcpServers": {"Brave_Search": {"command": "x"}, "perplexityAsk": {"command": "y"}, "mcp": {"command": "z"}}}`,

@@ -17,13 +17,13 @@ func (d *serverDecoder) mounts(n *yaml.Node, at string) {
 		return
 	}
 	if list.Kind != yaml.SequenceNode {
-		d.malformed(n, at, "must be a list of mounts, as /source:/target:ro, not %s", describe(list))
+		d.malformed(n, at, "must be a list of mounts, such as /source:/target:ro, not %s", describe(list))
 		return
 	}
 	for _, c := range list.Content {
 		var m fleet.Mount
 		if resolve(c).Kind != yaml.MappingNode {
-			if s, ok := d.text(c, at, "a mount, as /source:/target:ro"); ok {
+			if s, ok := d.text(c, at, "a mount, such as /source:/target:ro"); ok {
 				d.addVolume(c, at, s)
 			}
 			continue
@@ -47,15 +47,15 @@ func (d *serverDecoder) mounts(n *yaml.Node, at string) {
 	}
 }
 
-// addVolume takes a mount in the short form of docker and Compose.
+// addVolume adds a mount in the short form of docker and Compose.
 func (d *serverDecoder) addVolume(n *yaml.Node, at, volume string) {
 	parts := strings.Split(volume, ":")
 	if len(parts) >= 3 && len(parts[0]) == 1 && strings.HasPrefix(parts[2], "/") {
-		d.errorf(n, at, "the source of the mount is a path of Windows, and replicas run on Linux; write it as the node has it, as /mnt/c/...")
+		d.errorf(n, at, "the source of the mount is a Windows path, but replicas run on Linux; write the path of the node, such as /mnt/c/...")
 		return
 	}
 	if len(parts) < 2 || len(parts) > 3 {
-		d.errorf(n, at, "must be a mount, as /source:/target:ro")
+		d.errorf(n, at, "must be a mount, such as /source:/target:ro")
 		return
 	}
 	m := fleet.Mount{Source: parts[0], Target: parts[1]}
@@ -78,14 +78,15 @@ func (d *serverDecoder) addVolume(n *yaml.Node, at, volume string) {
 	d.addMount(n, at, m)
 }
 
-// idleMountOptions are options of docker's and podman's mounts that change
-// nothing for a server here, or nothing on Linux.
+// idleMountOptions are options of docker's and podman's mounts that have no
+// effect on a server here, or none on Linux.
 var idleMountOptions = []string{
 	"bind", "cached", "consistent", "copy", "delegated", "dev", "exec", "nocopy", "nodev", "noexec", "nosuid", "private", "rbind", "rprivate", "rshared",
 	"rslave", "shared", "slave", "suid", "U",
 }
 
-// addMount checks a mount. Its source is a path, or the name of a volume.
+// addMount checks and adds a mount. Its source is a path, or the name of a
+// volume.
 func (d *serverDecoder) addMount(n *yaml.Node, at string, m fleet.Mount) {
 	switch {
 	case strings.HasPrefix(m.Source, "~"):

@@ -13,14 +13,14 @@ import (
 	"github.com/mozillazg/go-unidecode"
 )
 
-// reserved are the names that paths of the HTTP API begin with.
+// reserved are the first segments of the HTTP API's paths.
 var reserved = []string{"-", "api", "call", "docs", "g", "healthz", "mcp", "metrics", "openapi.json", "readyz", "sse", "tools", "ui"}
 
 const maxName = 63 // of a DNS label
 
 var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
 
-// badName says what is wrong with a server's name, or returns "".
+// badName returns the problem with a server's name, or "".
 func badName(name string) string {
 	switch {
 	case slices.Contains(reserved, name):
@@ -35,8 +35,8 @@ func badName(name string) string {
 
 var notInLabel = regexp.MustCompile(`[^a-z0-9]+`)
 
-// proposeName makes a valid name from a bad one, or returns "". Letters of
-// other scripts are written in Latin ones.
+// proposeName makes a valid name from a bad one, or returns "". It transliterates
+// other scripts to Latin letters.
 func proposeName(name string) string {
 	s := strings.ToLower(unidecode.Unidecode(name))
 	if slices.Contains(reserved, s) {
@@ -50,7 +50,7 @@ func proposeName(name string) string {
 	return s
 }
 
-// labelFor makes a name for a server of a client's file that is not taken yet.
+// labelFor makes an unused valid name for a server of a client's file.
 func labelFor(name string, taken map[string]bool) string {
 	label := cmp.Or(proposeName(name), "server")
 	for i, base := 2, label; taken[label]; i++ {
@@ -60,8 +60,8 @@ func labelFor(name string, taken map[string]bool) string {
 	return label
 }
 
-// badText says why s cannot be passed on, or returns "". Specs are kept and sent
-// as JSON, which would change what is no UTF-8.
+// badText returns why s cannot be passed on, or "". Specs are stored and sent as
+// JSON, which would change text that is not UTF-8.
 func badText(s string) string {
 	switch {
 	case strings.ContainsRune(s, 0):
@@ -72,7 +72,7 @@ func badText(s string) string {
 	return ""
 }
 
-// badWord says why s cannot be one word of a command line, or returns "".
+// badWord returns why s cannot be one word of a command line, or "".
 func badWord(s string) string {
 	switch {
 	case strings.HasPrefix(s, "-"):
@@ -85,16 +85,16 @@ func badWord(s string) string {
 
 var envName = regexp.MustCompile(`^` + envPattern + `$`)
 
-// replicaVariable marks the processes of a replica; the sweep finds them by it.
+// replicaVariable marks the processes of a replica, so that the sweep finds them.
 const replicaVariable = "MCPFLEET_REPLICA"
 
-// badEnvName says what is wrong with the name of a variable, or returns "".
+// badEnvName returns the problem with the name of a variable, or "".
 func badEnvName(name string) string {
 	switch {
 	case name == replicaVariable:
 		return replicaVariable + " is set by mcpfleet itself"
 	case !envName.MatchString(name):
-		return "not a name that a variable can have"
+		return "not a valid name for a variable"
 	}
 	return ""
 }

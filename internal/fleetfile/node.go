@@ -22,8 +22,8 @@ const (
 	maxMergeDepth = 8
 )
 
-// mapping returns the entries of a mapping in their order, merge keys (<<)
-// resolved. It refuses duplicates.
+// mapping returns the entries of a mapping in their order, with merge keys (<<)
+// resolved. It refuses duplicate keys.
 func (p *parser) mapping(n *yaml.Node, path string) ([]entry, bool) {
 	return p.mergedMapping(n, path, 0)
 }
@@ -36,7 +36,7 @@ func (p *parser) mergedMapping(n *yaml.Node, path string, depth int) ([]entry, b
 	}
 	var own []entry
 	var merges []*yaml.Node
-	index := map[string]int{} // line of the first
+	index := map[string]int{} // key to the line of its first use
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if p.visited++; p.visited > maxVisited {
 			p.errorf(n, "", "the file has too many keys")
@@ -87,8 +87,8 @@ func (p *parser) mergedMapping(n *yaml.Node, path string, depth int) ([]entry, b
 	return own, true
 }
 
-// resolve follows aliases. YAML cannot make an alias of an alias, yet a chain
-// of some length costs nothing to follow.
+// resolve follows aliases. YAML has no alias of an alias, but following a short
+// chain costs nothing.
 func resolve(n *yaml.Node) *yaml.Node {
 	for range 8 {
 		if n.Kind != yaml.AliasNode || n.Alias == nil {
@@ -111,8 +111,8 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// describe names what a node is, and shows the text of a scalar as the file
-// has it: before variables are replaced, so that no secret is shown.
+// describe describes a node for an error. It shows the text of a scalar as in the
+// file, before variables are replaced, so that no secret is shown.
 func describe(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -132,8 +132,8 @@ func describe(n *yaml.Node) string {
 	return "this"
 }
 
-// text returns a scalar's text with variables replaced; numbers and booleans
-// count as they are written.
+// text returns the text of a scalar with variables replaced. Numbers and booleans
+// are allowed, and returned as written.
 func (p *parser) text(n *yaml.Node, path, want string) (string, bool) {
 	n = resolve(n)
 	if n.Kind != yaml.ScalarNode {
@@ -161,13 +161,13 @@ func (p *parser) text(n *yaml.Node, path, want string) (string, bool) {
 	return s, true
 }
 
-// str is text that must be a string in the file, too.
+// str is like text, but the scalar must be a string in the file.
 func (p *parser) str(n *yaml.Node, path string) (string, bool) {
 	r := resolve(n)
 	if r.Kind == yaml.ScalarNode {
 		switch r.ShortTag() {
 		case "!!int", "!!float", "!!bool":
-			p.malformed(n, path, "must be a string, not %s; put it in quotes if it is meant so", r.Value)
+			p.malformed(n, path, "must be a string, not %s; quote it if a string is meant", r.Value)
 			return "", false
 		}
 	}
@@ -179,8 +179,8 @@ func (p *parser) str(n *yaml.Node, path string) (string, bool) {
 	return s, ok
 }
 
-// word is a str without white space that is no option when it is passed on
-// a command line.
+// word is like str, but refuses white space and a leading hyphen, so that the
+// string can be an argument on a command line.
 func (p *parser) word(n *yaml.Node, path string) (string, bool) {
 	s, ok := p.str(n, path)
 	if !ok {
@@ -227,7 +227,7 @@ func (p *parser) integer(n *yaml.Node, path string, k keyShape) (int64, bool) {
 	return i, true
 }
 
-// scalarAs decodes a scalar by a function that says what is wrong.
+// scalarAs decodes a scalar with a parse function.
 func scalarAs[T any](p *parser, n *yaml.Node, path, want string, parse func(string) (T, error)) (T, bool) {
 	var zero T
 	s, ok := p.text(n, path, want)
@@ -243,9 +243,9 @@ func scalarAs[T any](p *parser, n *yaml.Node, path, want string, parse func(stri
 }
 
 const (
-	wantCPUs     = "a number of cores above 0, as 0.5"
-	wantSize     = "an amount of memory, as 512m or 1GiB"
-	wantDuration = "a duration, as 30s or 1m30s"
+	wantCPUs     = "a number of cores above 0, such as 0.5"
+	wantSize     = "an amount of memory, such as 512m or 1GiB"
+	wantDuration = "a duration, such as 30s or 1m30s"
 )
 
 func (p *parser) cpus(n *yaml.Node, path string) (float64, bool) {
@@ -263,7 +263,7 @@ func (p *parser) memory(n *yaml.Node, path string) (int64, bool) {
 
 // size decodes an amount of bytes within the key's bounds.
 func (p *parser) size(n *yaml.Node, path string, k keyShape) (int64, bool) {
-	size, ok := scalarAs(p, n, path, "an amount of bytes, as 8m or 8388608", ParseSize)
+	size, ok := scalarAs(p, n, path, "an amount of bytes, such as 8m or 8388608", ParseSize)
 	if ok && (size < k.low || size > k.high) {
 		p.errorf(n, path, "must be between %d and %d bytes, not %s", k.low, k.high, describe(resolve(n)))
 		return 0, false
@@ -281,14 +281,14 @@ func (p *parser) duration(n *yaml.Node, path string, k keyShape) (time.Duration,
 	return d, ok
 }
 
-// item is one string of a list with its place.
+// item is one string of a list with its position.
 type item struct {
 	text string
 	node *yaml.Node
 	path string
 }
 
-// items decodes a list of strings. No value is an empty list.
+// items decodes a list of strings. A key without a value is an empty list.
 func (p *parser) items(n *yaml.Node, path string) ([]item, bool) {
 	n = resolve(n)
 	if isNull(n) {
@@ -325,8 +325,8 @@ func texts(list []item) []string {
 	return out
 }
 
-// pairs decodes a mapping of names to strings, or a list of NAME=VALUE. The
-// function bare gives the value of a name that comes without one.
+// pairs decodes a mapping of names to strings, or a list of NAME=VALUE. bare
+// returns the value for a name without one.
 func (p *parser) pairs(n *yaml.Node, path string, bare func(name string) (string, error)) (map[string]string, bool) {
 	n = resolve(n)
 	if isNull(n) {
@@ -350,7 +350,7 @@ func (p *parser) pairs(n *yaml.Node, path string, bare func(name string) (string
 		for _, it := range list {
 			name, value, has := strings.Cut(it.text, "=")
 			if _, twice := out[name]; twice {
-				// The name may come out of a variable: it is not shown.
+				// The name is not shown, since it may come from a variable.
 				p.errorf(it.node, it.path, "has the name of an earlier item")
 				ok = false
 			} else if has {
@@ -390,7 +390,7 @@ func parseCPUs(s string) (float64, error) {
 	return f, err
 }
 
-// choice is a str that must be one of a few words.
+// choice is like str, but the string must be one of the key's words.
 func (p *parser) choice(n *yaml.Node, path string, k keyShape) (string, bool) {
 	s, ok := p.str(n, path)
 	if !ok || slices.Contains(k.choices, s) {

@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// resolveRelative makes relative paths in a command independent of the
-// directory that its worker runs in. They are looked for in the server's cwd,
-// then in those that the file may mean, see directories. A process without a cwd
-// runs in the directory in which an argument is a path, and the argument then
-// stays as it is.
+// resolveRelative makes relative paths in a command independent of the worker's
+// directory. It looks for them in the server's cwd, then in the directories that
+// the file may mean; see directories. If an argument is a path there and the
+// server has no cwd, the directory becomes its cwd and the argument stays
+// unchanged.
 func (d *serverDecoder) resolveRelative() {
 	s := &d.spec
 	if d.literal || s.Image != "" || len(s.Command) == 0 {
 		return
 	}
-	// where returns the directory in which a path is found, or "".
-	where := func(path string, in func(dir, path string) bool) string {
+	// find returns the first directory that has the path, or "".
+	find := func(path string, in func(dir, path string) bool) string {
 		for _, dir := range d.directories() {
 			if in(dir, path) {
 				return dir
@@ -25,7 +25,7 @@ func (d *serverDecoder) resolveRelative() {
 		return ""
 	}
 	if program := s.Command[0]; isRelativePath(program) {
-		dir := where(program, d.exists)
+		dir := find(program, d.exists)
 		switch {
 		case s.Cwd != "" && (dir == "" || d.exists(s.Cwd, program)):
 			dir = s.Cwd
@@ -45,7 +45,7 @@ func (d *serverDecoder) resolveRelative() {
 				}
 				option, path = name+"=", value
 			}
-			dir := where(path, d.meansFile)
+			dir := find(path, d.meansFile)
 			switch {
 			case dir == "" || d.exists(s.Cwd, path):
 			case s.Cwd == "" && (runIn == "" || runIn == dir):
@@ -60,8 +60,8 @@ func (d *serverDecoder) resolveRelative() {
 	}
 }
 
-// exists reports whether there is such a path in a directory; in "" there is
-// none.
+// exists reports whether a path exists in a directory. It returns false for the
+// directory "".
 func (p *parser) exists(dir, path string) bool {
 	if p.opts.Stat == nil || dir == "" {
 		return false
@@ -70,8 +70,9 @@ func (p *parser) exists(dir, path string) bool {
 	return err == nil
 }
 
-// absolute takes a relative path as Compose does: from the file's directory. A
-// client takes it from the workspace folder, if the file is in .vscode or so.
+// absolute makes a path absolute. A relative path is relative to the file's
+// directory, as in Compose. In a client's file in .vscode or the like, it is
+// relative to the workspace folder.
 func (p *parser) absolute(path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)
@@ -84,8 +85,8 @@ func (p *parser) absolute(path string) string {
 	return filepath.Join(p.directories()[0], path)
 }
 
-// directories are those that relative paths may be meant from, the most likely
-// one first.
+// directories returns the directories that relative paths may refer to, the most
+// likely one first.
 func (p *parser) directories() []string {
 	dir, folder := p.directory(), p.workspaceFolder()
 	if p.foreign && folder != dir {
@@ -94,7 +95,7 @@ func (p *parser) directories() []string {
 	return []string{dir}
 }
 
-// directory is that of the file.
+// directory returns the directory of the file.
 func (p *parser) directory() string {
 	dir := filepath.Dir(p.opts.Filename)
 	if abs, err := filepath.Abs(dir); err == nil {
@@ -103,8 +104,8 @@ func (p *parser) directory() string {
 	return dir
 }
 
-// workspaceFolder is the folder that .vscode, .cursor, .roo and the like are
-// in, if the file is in one of those; else it is the file's directory.
+// workspaceFolder returns the parent of .vscode, .cursor, .roo and the like if
+// the file is in one of those, and otherwise the file's directory.
 func (p *parser) workspaceFolder() string {
 	dir := p.directory()
 	if parent := filepath.Dir(dir); strings.HasPrefix(filepath.Base(dir), ".") && parent != dir {
@@ -114,8 +115,8 @@ func (p *parser) workspaceFolder() string {
 }
 
 // meansFile reports whether an argument is a relative path that exists in a
-// directory. A single word is one only if it is a file: many programs take the
-// names of things that may also be directories.
+// directory. A word without a slash must be a regular file: many programs take
+// words that happen to be the names of directories.
 func (d *serverDecoder) meansFile(dir, path string) bool {
 	if d.opts.Stat == nil || path == "" || filepath.IsAbs(path) || strings.Contains(path, "://") || strings.ContainsRune(path, 0) {
 		return false
@@ -124,7 +125,7 @@ func (d *serverDecoder) meansFile(dir, path string) bool {
 	return err == nil && (isRelativePath(path) || path == "." || path == ".." || info.Mode().IsRegular())
 }
 
-// isRelativePath reports whether a word can only be a path, and a relative one.
+// isRelativePath reports whether a word can only be a relative path.
 func isRelativePath(word string) bool {
 	return strings.Contains(word, "/") && !filepath.IsAbs(word) && !strings.Contains(word, "://")
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// runArguments returns what follows `docker run` in an entry that starts a
-// container by itself, as the files of MCP clients do. `docker container run`
-// and options of docker before the word run are the same.
+// runArguments returns the arguments after `docker run` in an entry of an MCP
+// client's file. It accepts `docker container run`, and options of docker before
+// the word run.
 func (d *serverDecoder) runArguments() ([]item, bool) {
 	if len(d.spec.Command) != 1 {
 		return nil, false
@@ -47,15 +47,14 @@ func (d *serverDecoder) runArguments() ([]item, bool) {
 	return rest[1:], true
 }
 
-// valuesBeforeRun are the options of docker and podman themselves that take a
-// value.
+// valuesBeforeRun are the global options of docker and podman that take a value.
 var valuesBeforeRun = []string{
 	"-c", "--context", "--config", "-H", "--host", "-l", "--log-level", "--tlscacert", "--tlscert", "--tlskey",
 	"--cgroup-manager", "--conmon", "--connection", "--events-backend", "--hooks-dir", "--identity", "--module", "--network-cmd-path", "--root", "--runroot",
 	"--runtime", "--runtime-flag", "--ssh", "--storage-driver", "--storage-opt", "--tmpdir", "--url", "--volumepath",
 }
 
-// drop names an option in the warning about those that mean nothing here.
+// drop adds an option to the warning about options that mean nothing here.
 func (d *serverDecoder) drop(option string) {
 	if !strings.Contains(option, " ") {
 		option = "-" + option
@@ -66,18 +65,17 @@ func (d *serverDecoder) drop(option string) {
 	d.dropped = addNamed(d.dropped, option, d.shown)
 }
 
-// containerFromRun turns the arguments of `docker run` into an image with its
+// containerFromRun converts the arguments of `docker run` to an image with its
 // settings. The container gets the capabilities that docker would give it, so
-// that what works with docker works here. Options that cannot be honoured are
-// errors.
+// that servers that work with docker work here. Unsupported options are errors.
 func (d *serverDecoder) containerFromRun(rest []item) {
 	at := join(d.path, "args")
 	if _, both := d.given["image"]; both {
 		d.errorf(d.given["image"], join(d.path, "image"), "the image is named in args already")
 		return
 	}
-	// The keys env and cwd are those of the client's own `docker`: of the
-	// first, what -e names reaches the container.
+	// The keys env and cwd apply to the client's docker command itself. Only the
+	// variables that -e names reach the container.
 	env := d.spec.Env
 	d.spec.Command, d.spec.Args, d.spec.Env, d.spec.Cwd = nil, nil, nil, ""
 	d.runEnvironment = func(name string) (string, bool) {
@@ -117,11 +115,12 @@ func (d *serverDecoder) containerFromRun(rest []item) {
 	if len(rest) > 1 {
 		d.spec.Args = texts(rest[1:])
 	}
-	d.given["cwd"] = d.given["args"] // where an error about --workdir points
+	d.given["cwd"] = d.given["args"] // the position of errors about --workdir
 }
 
-// runArgument takes one argument that begins with a hyphen, and the value that
-// may follow it. Short options can be run together, the last one's value too.
+// runArgument decodes one argument that begins with a hyphen, and the value that
+// may follow it. Short options can be combined, including the value of the last
+// one.
 func (d *serverDecoder) runArgument(options []runOption, it item, rest []item) ([]item, bool) {
 	find := func(name string) (runOption, bool) {
 		i := slices.IndexFunc(options, func(o runOption) bool { return slices.Contains(o.names, name) })
@@ -130,7 +129,7 @@ func (d *serverDecoder) runArgument(options []runOption, it item, rest []item) (
 		}
 		return options[i], true
 	}
-	// value gives an option the next argument.
+	// value applies an option with the next argument as its value.
 	value := func(opt runOption, name, shown string) bool {
 		if len(rest) == 0 {
 			d.errorf(it.node, it.path, "the run option %s needs a value", shown)
@@ -178,8 +177,8 @@ func (d *serverDecoder) runArgument(options []runOption, it item, rest []item) (
 	return rest, true
 }
 
-// shownOption names an option in an error, but shows no text that came out of
-// a variable.
+// shownOption returns the text for an option in an error. It does not show text
+// that may come from a variable.
 func (d *serverDecoder) shownOption(it item, name string) string {
 	if raw := resolve(it.node).Value; strings.Contains(raw, "$") && !strings.HasPrefix(raw, name) {
 		return describe(resolve(it.node))
@@ -195,19 +194,19 @@ func (d *serverDecoder) runWord(it item, value string, field *string) {
 	*field = value
 }
 
-// runCapability takes one or several capabilities.
+// runCapability decodes one or more capabilities.
 func (d *serverDecoder) runCapability(it item, option, value string, list *[]string) {
 	for part := range strings.SplitSeq(value, ",") {
 		name, ok := parseCapability(part)
 		if !ok {
-			d.errorf(it.node, it.path, "%s must name a capability, as CHOWN", option)
+			d.errorf(it.node, it.path, "%s must name a capability, such as CHOWN", option)
 			return
 		}
 		*list = append(*list, name)
 	}
 }
 
-// runPassed takes an option that podman gets as it is.
+// runPassed adds an option that podman gets unchanged.
 func (d *serverDecoder) runPassed(it item, name, value string) {
 	d.addRunOption(it.node, it.path, "--"+name+"="+value)
 }
@@ -223,7 +222,7 @@ func (d *serverDecoder) runOptions(n *yaml.Node, at string) {
 func (d *serverDecoder) addRunOption(n *yaml.Node, at, option string) {
 	switch err := fleet.CheckRunOption(option); {
 	case err == nil:
-	case strings.Contains(resolve(n).Value, "$"): // what came out of a variable is not shown
+	case strings.Contains(resolve(n).Value, "$"): // err would show the value of the variable
 		d.errorf(n, at, "%s is not an option that can be passed on", describe(resolve(n)))
 		return
 	default:
@@ -233,12 +232,12 @@ func (d *serverDecoder) addRunOption(n *yaml.Node, at, option string) {
 	d.spec.RunOptions = append(d.spec.RunOptions, option)
 }
 
-// runEnv takes -e NAME=VALUE, or -e NAME with the value from the environment. A
-// name that is not found there is not set, as with docker.
+// runEnv decodes -e NAME=VALUE, or -e NAME with the value from the environment. A
+// variable that is not found is not set, as with docker.
 func (d *serverDecoder) runEnv(it item, arg string) {
 	name, value, has := strings.Cut(arg, "=")
 	if badEnvName(name) != "" {
-		d.errorf(it.node, it.path, "-e does not begin with a name that a variable can have")
+		d.errorf(it.node, it.path, "-e does not begin with a valid name for a variable")
 		return
 	}
 	if !has {
@@ -262,10 +261,10 @@ func (d *serverDecoder) runEnv(it item, arg string) {
 	d.spec.Env[name] = value // the last one counts, as with docker
 }
 
-// runVolume takes -v SOURCE:TARGET[:OPTIONS].
+// runVolume decodes -v SOURCE:TARGET[:OPTIONS].
 func (d *serverDecoder) runVolume(it item, arg string) {
 	if path.IsAbs(arg) && !strings.Contains(arg, ":") {
-		d.drop("-v PATH, a volume without a name") // it would go with the container
+		d.drop("-v PATH, a volume without a name") // it would be removed with the container
 		return
 	}
 	before := len(d.spec.Mounts)
@@ -275,14 +274,14 @@ func (d *serverDecoder) runVolume(it item, arg string) {
 	}
 }
 
-// boundVolume is a -v of a run command, and how the file has it: a variable in
-// it may be secret.
+// boundVolume is a -v of a run command. shown is its text in the file, since the
+// value of a variable in it may be secret.
 type boundVolume struct {
 	mount fleet.Mount
 	shown string
 }
 
-// checkVolumes looks for directories that docker would make.
+// checkVolumes adds directories that docker would create to a warning.
 func (d *serverDecoder) checkVolumes() {
 	for _, v := range d.volumes {
 		if d.opts.Stat == nil || v.mount.IsVolume() {
@@ -294,7 +293,7 @@ func (d *serverDecoder) checkVolumes() {
 	}
 }
 
-// runMount takes --mount type=bind,source=/a,target=/b,readonly.
+// runMount decodes --mount type=bind,source=/a,target=/b,readonly.
 func (d *serverDecoder) runMount(it item, arg string) {
 	var m fleet.Mount
 	kind := "volume" // docker's default

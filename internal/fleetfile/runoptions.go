@@ -7,10 +7,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// runOption is one option of `docker run` or `podman run` that is understood.
+// runOption is a supported option of `docker run` or `podman run`.
 type runOption struct {
 	names []string // without hyphens
-	flag  bool     // takes no value, or a boolean one after "="
+	flag  bool     // takes no value, or a boolean after "="
 	apply func(d *serverDecoder, it item, name, value string)
 }
 
@@ -30,10 +30,10 @@ func runOptions() []runOption {
 		o.flag = true
 		return o
 	}
-	// About the client's own container: how it is named and logged, attached
-	// and removed. mcpfleet decides that for its replicas.
+	// Options about names, logs, attaching and removal of the client's own
+	// container. mcpfleet decides these for its replicas.
 	ours := func(*serverDecoder, item, string) {}
-	// These have no effect here, and the user is told so.
+	// Options without effect here are listed in a warning.
 	idle := func(d *serverDecoder, _ item, name, _ string) { d.drop(name) }
 	return []runOption{
 		take((*serverDecoder).runEnv, "e", "env"),
@@ -74,7 +74,7 @@ func runOptions() []runOption {
 			if n > resourcesShape.keys["pids"].high {
 				n = 0
 			}
-			d.spec.Resources.PIDs = max(n, 0) // -1, 0, and what Linux cannot count, is no limit
+			d.spec.Resources.PIDs = max(n, 0) // -1, 0, and numbers beyond Linux's maximum mean no limit
 		}, "pids-limit"),
 		take(func(d *serverDecoder, it item, v string) { d.runCapability(it, "--cap-add", v, &d.capAdd) }, "cap-add"),
 		take(func(d *serverDecoder, it item, v string) { d.runCapability(it, "--cap-drop", v, &d.capDrop) }, "cap-drop"),
@@ -100,7 +100,7 @@ func runOptions() []runOption {
 			}
 		}, "security-opt"),
 		take(func(d *serverDecoder, it item, v string) {
-			// Docker also takes an equals sign between the two, and brackets.
+			// Docker also accepts an equals sign between the two, and brackets.
 			if name, address, ok := strings.Cut(v, "="); ok && !strings.Contains(name, ":") {
 				v = name + ":" + address
 			}

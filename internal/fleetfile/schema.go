@@ -9,10 +9,10 @@ import (
 	"github.com/invopop/jsonschema"
 )
 
-// Schema returns the JSON Schema of fleet files, indented. It accepts what
-// Parse accepts and refuses what it refuses, as far as a schema can tell: it
-// does not know the values of variables, compares no two values, and reads no
-// units. It is for editors; Parse has the last word.
+// Schema returns the JSON Schema of fleet files, indented, for editors. It
+// accepts and refuses the same files as Parse, as far as a schema can: it does
+// not know the values of variables, cannot compare two values, and does not
+// understand units. Parse decides.
 func Schema() []byte {
 	r := jsonschema.Reflector{
 		Anonymous:                  true,
@@ -29,12 +29,12 @@ func Schema() []byte {
 		err = json.Indent(&indented, out, "", "  ")
 	}
 	if err != nil {
-		panic("fleetfile: the schema does not encode: " + err.Error()) // it is a constant
+		panic("fleetfile: the schema does not encode: " + err.Error()) // cannot happen: it is constant
 	}
 	return append(indented.Bytes(), '\n')
 }
 
-// definitionName is what a type is called in $defs.
+// definitionName returns the name of a type in $defs.
 func definitionName(t reflect.Type) string {
 	if t == reflect.TypeFor[clientServer]() {
 		return "client_server"
@@ -42,10 +42,10 @@ func definitionName(t reflect.Type) string {
 	return strings.ToLower(strings.TrimSuffix(t.Name(), "View"))
 }
 
-// JSONSchemaExtend completes what reflection told of the file as a whole.
+// JSONSchemaExtend completes the reflected schema of the whole file.
 func (document) JSONSchemaExtend(s *jsonschema.Schema) {
 	complete(s, documentShape, nil)
-	// The rest of a file in the clients' form belongs to the client.
+	// Other keys of a file in a client's form belong to the client.
 	own := make([]any, 0, len(documentShape.order))
 	for _, key := range documentShape.order {
 		if key != "mcpServers" {
@@ -61,7 +61,7 @@ func (document) JSONSchemaExtend(s *jsonschema.Schema) {
 	server := servers.AdditionalProperties
 	clients, _ := s.Properties.Get("mcpServers")
 	client := clients.AdditionalProperties
-	// A server with a type is in the form of VS Code.
+	// A server with a type has VS Code's form.
 	servers.AdditionalProperties = &jsonschema.Schema{
 		Type: "object",
 		If:   &jsonschema.Schema{Required: []string{"type"}}, Then: client, Else: server,
@@ -73,17 +73,17 @@ func (document) JSONSchemaExtend(s *jsonschema.Schema) {
 	servers.PropertyNames = &jsonschema.Schema{Pattern: dnsLabel.String(), MaxLength: new(uint64(maxName)), Not: &jsonschema.Schema{Enum: names}}
 }
 
-// JSONSchemaExtend completes what reflection told of a server.
+// JSONSchemaExtend completes the reflected schema of a server.
 func (ServerView) JSONSchemaExtend(s *jsonschema.Schema) {
 	complete(s, serverShape, serverDefaults())
 	s.AllOf = append(imageOrCommand(present), absoluteInImage(present))
 }
 
-// JSONSchemaExtend completes what reflection told of a client's server.
+// JSONSchemaExtend completes the reflected schema of a client's server.
 func (clientServer) JSONSchemaExtend(s *jsonschema.Schema) {
 	complete(s, clientShape, nil)
-	s.AdditionalProperties = nil // keys of the client's own
-	// Clients have the program's path here, spaces and all.
+	s.AdditionalProperties = nil // other keys belong to the client
+	// In a client's file this is the program's path, which may have spaces.
 	for _, key := range []string{"command", "entrypoint"} {
 		p, _ := s.Properties.Get(key)
 		p.AnyOf[0] = &jsonschema.Schema{Type: "string", MinLength: new(uint64(1))}
@@ -105,23 +105,23 @@ func (clientServer) JSONSchemaExtend(s *jsonschema.Schema) {
 	}
 }
 
-// JSONSchemaExtend completes what reflection told of a mount.
+// JSONSchemaExtend completes the reflected schema of a mount.
 func (MountView) JSONSchemaExtend(s *jsonschema.Schema) { complete(s, mountShape, nil) }
 
-// JSONSchemaExtend completes what reflection told of resources.
+// JSONSchemaExtend completes the reflected schema of resources.
 func (ResourcesView) JSONSchemaExtend(s *jsonschema.Schema) { complete(s, resourcesShape, nil) }
 
-// JSONSchemaExtend completes what reflection told of pings.
+// JSONSchemaExtend completes the reflected schema of health checks.
 func (HealthView) JSONSchemaExtend(s *jsonschema.Schema) {
 	complete(s, healthShape, defaultsOf(viewOf(new(defaults())).Health))
 }
 
-// complete gives each property the form of its kind, and its default.
+// complete sets the form and the default of each property.
 func complete(s *jsonschema.Schema, known shape, defaults map[string]any) {
 	for _, key := range known.order {
 		reflected, ok := s.Properties.Get(key)
 		if !ok {
-			panic("fleetfile: no property " + key + " in the schema") // one set of types makes both
+			panic("fleetfile: no property " + key + " in the schema") // cannot happen: both come from the same types
 		}
 		form := known.keys[key].form(reflected)
 		form.Description = reflected.Description
@@ -130,15 +130,15 @@ func complete(s *jsonschema.Schema, known shape, defaults map[string]any) {
 	}
 }
 
-// serverDefaults are the values that keys of a server have when they are not
-// there, as the parser fills them in.
+// serverDefaults returns the values that the parser fills in for missing keys of
+// a server.
 func serverDefaults() map[string]any {
 	d := &serverDecoder{parser: newParser(Options{}), spec: defaults()}
 	d.spec.Image = "x"
 	d.finish()
 	all := defaultsOf(viewOf(&d.spec))
 	delete(all, "image")
-	delete(all, "health") // its keys have their own
+	delete(all, "health") // its keys have their own defaults
 	all["read_only"] = d.spec.ReadOnly
 	all["no_new_privileges"] = !d.spec.NewPrivileges
 	return all
@@ -152,31 +152,32 @@ func defaultsOf(view any) map[string]any {
 		err = json.Unmarshal(data, &all)
 	}
 	if err != nil {
-		panic("fleetfile: a view does not encode: " + err.Error()) // plain data only
+		panic("fleetfile: a view does not encode: " + err.Error()) // cannot happen: it is plain data
 	}
 	return all
 }
 
-// present is the condition that a key is there.
+// present returns the condition that a key is present.
 func present(key string) *jsonschema.Schema { return &jsonschema.Schema{Required: []string{key}} }
 
-// notNull is the condition that a key is there and not null, which is how it
-// counts in the file of a client.
+// notNull returns the condition that a key is present and not null. In a client's
+// file only such a key counts.
 func notNull(key string) *jsonschema.Schema {
 	keys := jsonschema.NewProperties()
 	keys.Set(key, &jsonschema.Schema{Not: &jsonschema.Schema{Type: "null"}})
 	return &jsonschema.Schema{Required: []string{key}, Properties: keys}
 }
 
-// orNull allows null as well, and keeps what is told of the key.
+// orNull allows null as well, and keeps the description of the key.
 func orNull(form *jsonschema.Schema) *jsonschema.Schema {
 	out := anyOf(form, &jsonschema.Schema{Type: "null"})
 	out.Description, form.Description = form.Description, ""
 	return out
 }
 
-// imageOrCommand is what the keys of a server exclude and demand. The function
-// given is the condition under which a key counts.
+// imageOrCommand returns the conditions that a server has either an image or a
+// command, and no key that needs the other. given returns the condition under
+// which a key counts.
 func imageOrCommand(given func(key string) *jsonschema.Schema) []*jsonschema.Schema {
 	var forbidden []*jsonschema.Schema
 	for _, key := range serverShape.order {
@@ -193,8 +194,8 @@ func imageOrCommand(given func(key string) *jsonschema.Schema) []*jsonschema.Sch
 	}
 }
 
-// runsContainer is a command that becomes an image: docker, with arguments
-// that begin with run. A variable may become anything.
+// runsContainer returns the condition that a command becomes an image: it is
+// docker or podman, and the arguments begin with run. A variable may be either.
 func runsContainer() *jsonschema.Schema {
 	word := &jsonschema.Schema{Type: "string", Pattern: `(^|[/\\])(docker|podman)(\.exe)?$|\$`}
 	one := new(uint64(1))
@@ -204,7 +205,7 @@ func runsContainer() *jsonschema.Schema {
 	return &jsonschema.Schema{Required: []string{"command", "args"}, Properties: keys}
 }
 
-// absoluteInImage is what cwd must be next to an image.
+// absoluteInImage returns the condition that cwd is absolute next to an image.
 func absoluteInImage(given func(key string) *jsonschema.Schema) *jsonschema.Schema {
 	cwd := jsonschema.NewProperties()
 	cwd.Set("cwd", &jsonschema.Schema{Pattern: `^/|\$`})

@@ -53,7 +53,7 @@ func compiled(t *testing.T) *jsonschema.Schema {
 	return s
 }
 
-// validate tells what an editor with the schema would say of a text.
+// validate checks a text with the schema, as an editor does.
 func validate(s *jsonschema.Schema, name, text string) error {
 	p := newParser(Options{Filename: name})
 	root := p.document([]byte(text))
@@ -75,7 +75,7 @@ func validate(s *jsonschema.Schema, name, text string) error {
 	return s.Validate(instance)
 }
 
-// plain turns a node into what JSON has for it.
+// plain converts a node to the values of encoding/json.
 func (p *parser) plain(n *yaml.Node) (any, error) {
 	n = resolve(n)
 	switch n.Kind {
@@ -117,7 +117,7 @@ func (p *parser) plain(n *yaml.Node) (any, error) {
 // A server with an image and more lines.
 func imageWith(lines string) string { return "servers:\n  x:\n    image: x\n    " + lines }
 
-// verdicts are documents of which Parse and the schema must say the same.
+// verdicts are documents on which Parse and the schema must agree.
 var verdicts = []struct {
 	text  string
 	valid bool
@@ -293,8 +293,8 @@ var verdicts = []struct {
 	{"servers: {x: {type: http, url: \"http://x\"}}", false},
 }
 
-// beyondSchema are documents of which the schema says something else than
-// Parse, because it cannot know better.
+// beyondSchema are documents on which Parse and the schema disagree, since the
+// schema cannot express the rule.
 var beyondSchema = []struct {
 	reason string
 	text   string
@@ -354,7 +354,7 @@ func TestSchemaSaysWhatParseSays(t *testing.T) {
 	}
 }
 
-// What Encode writes is valid, too.
+// The output of Encode is valid.
 func TestSchemaOfEncoded(t *testing.T) {
 	s := compiled(t)
 	data, err := Encode(mustParse(t, "conf/f.yaml", everything))
@@ -366,7 +366,7 @@ func TestSchemaOfEncoded(t *testing.T) {
 	}
 }
 
-// A value that is the schema's default changes nothing.
+// Writing the schema's default for a key changes nothing.
 func TestSchemaDefaults(t *testing.T) {
 	var schema struct {
 		Defs map[string]struct {
@@ -430,7 +430,7 @@ func TestKeys(t *testing.T) {
 		name       string
 		shape      shape
 		properties map[string]any
-		text       func(key string) string // a file with the key, of a value that cannot be
+		text       func(key string) string // a file with an impossible value for the key
 	}{
 		{"document", documentShape, schema.Properties, nil},
 		{"server", serverShape, schema.Defs["server"].Properties, func(key string) string { return "servers: {x: {" + key + ": !!binary aGk=}}" }},
@@ -450,7 +450,7 @@ func TestKeys(t *testing.T) {
 			if tt.text == nil || tt.shape.keys[key].kind == kindIgnored {
 				continue
 			}
-			// It is decoded: its value is complained of, the key is not.
+			// The key is decoded if the error is about its value.
 			_, err := Parse([]byte(tt.text(key)), Options{})
 			if err == nil || strings.Contains(err.Error(), "unknown key") || !strings.Contains(err.Error(), key) {
 				t.Errorf("%s: %s is not decoded: %v", tt.name, key, err)

@@ -6,7 +6,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The keys of a server that are mappings themselves.
+// This file decodes the keys of a server that are mappings.
 
 func (d *serverDecoder) resources(n *yaml.Node, at string) {
 	d.section(n, at, resourcesShape, []string{"devices", "gpus", "limits", "reservations"}, func(e entry, at string, k keyShape) {
@@ -47,14 +47,15 @@ func (d *serverDecoder) health(n *yaml.Node, at string) {
 		if timeoutNode != nil {
 			d.errorf(timeoutNode, at+".timeout", "must not be longer than the period, which is %s", h.Period)
 		}
-		h.Timeout = h.Period // the default, for a short period
+		h.Timeout = h.Period // the default for a short period
 	}
 }
 
-// switches are the words that health may be in place of a mapping.
+// switches are the words that health accepts in place of a mapping.
 var switches = map[string]bool{"off": false, "false": false, "on": true, "true": true}
 
-// section decodes a mapping with known keys. No value is an empty mapping.
+// section decodes a mapping with known keys. A key without a value is an empty
+// mapping.
 func (d *serverDecoder) section(n *yaml.Node, at string, known shape, later []string, decode func(e entry, at string, k keyShape)) {
 	if isNull(n) {
 		return

@@ -12,7 +12,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// laterServerKeys are keys of coming versions, told from typing errors.
+// laterServerKeys are keys of coming versions, which are not reported as typing
+// errors.
 var laterServerKeys = []string{
 	"access", "allow", "auth", "autoscaling", "canary", "cap_drop", "deny", "env_file", "envFile", "era", "headers", "idle_timeout",
 	"max_replicas", "min_replicas", "oauth", "placement", "privileged", "rate_limit", "rate_limits", "retry", "revision", "rollback", "rolling_update",
@@ -20,8 +21,8 @@ var laterServerKeys = []string{
 	"url", "http", "serverUrl", "warm_pool", "zones",
 }
 
-// server decodes one entry. It returns false for one that is switched off or
-// remote; a spec with errors may be incomplete, as nobody will see it.
+// server decodes one entry. It returns false for a server that is switched off or
+// remote. If there are errors, the spec may be incomplete; it is not used then.
 func (p *parser) server(e entry, path, shown string, foreign bool) (fleet.Spec, bool) {
 	entries, ok := p.mapping(e.value, path)
 	if !ok {
@@ -58,7 +59,7 @@ func (p *parser) server(e entry, path, shown string, foreign bool) (fleet.Spec, 
 		d.commandOrImage()
 	}
 	d.finish()
-	if len(p.errs) == before { // else it is left out
+	if len(p.errs) == before { // otherwise the server is left out
 		d.checkConcurrency()
 		d.checkVolumes()
 	}
@@ -70,20 +71,20 @@ type serverDecoder struct {
 	*parser
 	node  *yaml.Node
 	path  string
-	shown string                // the server's name as the file has it
-	given map[string]*yaml.Node // the keys that are there
+	shown string                // the server's name in the file
+	given map[string]*yaml.Node // the keys that are present
 	spec  fleet.Spec
 	args  []item
-	// envOfFiles are variables that files which the file names have.
+	// envOfFiles are the variables of files that the fleet file names.
 	envOfFiles map[string]string
-	// runEnvironment is where -e NAME of a run command finds its value.
+	// runEnvironment returns the value for -e NAME of a run command.
 	runEnvironment  func(name string) (string, bool)
-	fromRun         bool     // reading a run command
+	fromRun         bool     // the server is a run command
 	capAdd, capDrop []string // of a run command
 	volumes         []boundVolume
 }
 
-// defaults is what a spec says of which the file says nothing.
+// defaults returns the spec for which the file sets no keys.
 func defaults() fleet.Spec {
 	return fleet.Spec{
 		Replicas:           fleet.DefaultReplicas,
@@ -105,7 +106,7 @@ func defaults() fleet.Spec {
 	}
 }
 
-// set stores a decoded value, if it was valid.
+// set returns a function that stores a decoded value if it is valid.
 func set[T any](field *T) func(T, bool) {
 	return func(v T, ok bool) {
 		if ok {
@@ -226,10 +227,10 @@ func (d *serverDecoder) command(n *yaml.Node, at string) ([]string, bool) {
 		switch first, _, spaces := strings.Cut(s, " "); {
 		case !ok || !spaces && !strings.ContainsAny(s, "\t\n"):
 		case !d.foreign:
-			d.malformed(n, at, "must be a list of strings when it has arguments, as [\"npx\", \"-y\", \"package\"]")
+			d.malformed(n, at, "must be a list of strings when it has arguments, such as [\"npx\", \"-y\", \"package\"]")
 			return nil, false
-		case !strings.ContainsAny(first, `/\:`): // else it may be a path with spaces, as clients have them
-			d.malformed(n, at, "has the arguments in the same string; move them to args, as %s", d.splitCommand(r.Value))
+		case !strings.ContainsAny(first, `/\:`): // otherwise it may be a path with spaces
+			d.malformed(n, at, "has the arguments in the same string; move them to args: %s", d.splitCommand(r.Value))
 			return nil, false
 		}
 		return []string{s}, ok
@@ -242,8 +243,8 @@ func (d *serverDecoder) command(n *yaml.Node, at string) ([]string, bool) {
 	return list, ok
 }
 
-// splitCommand writes a command and its arguments as they should stand in a
-// client's file. The text is the file's own, so variables are not replaced.
+// splitCommand returns a command and its arguments as a client's file should have
+// them. Variables are not replaced.
 func (d *serverDecoder) splitCommand(text string) string {
 	words := strings.Fields(text)
 	for _, it := range d.argsGiven() {
@@ -254,7 +255,7 @@ func (d *serverDecoder) splitCommand(text string) string {
 	return fmt.Sprintf(`"command": %s, "args": %s`, program, strings.ReplaceAll(string(args), `","`, `", "`))
 }
 
-// argsGiven returns the nodes of args, as far as they are scalars.
+// argsGiven returns those nodes of args that are scalars.
 func (d *serverDecoder) argsGiven() []*yaml.Node {
 	n, given := d.given["args"]
 	if !given || resolve(n).Kind != yaml.SequenceNode {
@@ -286,18 +287,19 @@ func (d *serverDecoder) env(n *yaml.Node, at string) map[string]string {
 	return env
 }
 
-// checkEnvName shows no name that is not one: it may be a value gone astray.
+// checkEnvName refuses an invalid name. In a list it does not show the name, which
+// may be a misplaced value.
 func (d *serverDecoder) checkEnvName(n *yaml.Node, at, name string) {
 	switch why := badEnvName(name); {
 	case why == "":
 	case resolve(n).Kind == yaml.MappingNode:
 		d.errorf(keyNode(n, name), join(at, name), "%s", why)
 	default:
-		d.errorf(n, at, "an item does not begin with a name that a variable can have")
+		d.errorf(n, at, "an item does not begin with a valid name for a variable")
 	}
 }
 
-// keyNode finds a key of a mapping, or returns the mapping.
+// keyNode returns the node of a key of a mapping, or the mapping if there is none.
 func keyNode(n *yaml.Node, key string) *yaml.Node {
 	m := resolve(n)
 	for i := 0; i+1 < len(m.Content); i += 2 {
@@ -309,9 +311,9 @@ func keyNode(n *yaml.Node, key string) *yaml.Node {
 }
 
 func (d *serverDecoder) user(n *yaml.Node, at string) (string, bool) {
-	if s, ok := d.text(n, at, "a user, as 1000:1000"); ok { // a number is one
+	if s, ok := d.text(n, at, "a user, such as 1000:1000"); ok { // also a number
 		if why := badWord(s); why != "" || s == "" {
-			d.errorf(n, at, "must be a user, as 1000:1000")
+			d.errorf(n, at, "must be a user, such as 1000:1000")
 			return "", false
 		}
 		return s, true
@@ -327,7 +329,7 @@ func (d *serverDecoder) capabilities(n *yaml.Node, at string) {
 	for _, it := range list {
 		name, ok := parseCapability(it.text)
 		if !ok {
-			d.errorf(it.node, it.path, "must be a capability, as CHOWN, or ALL, not %s", describe(resolve(it.node)))
+			d.errorf(it.node, it.path, "must be a capability, such as CHOWN, or ALL, not %s", describe(resolve(it.node)))
 			continue
 		}
 		d.spec.CapAdd = append(d.spec.CapAdd, name)
@@ -335,7 +337,7 @@ func (d *serverDecoder) capabilities(n *yaml.Node, at string) {
 }
 
 func (d *serverDecoder) labels(n *yaml.Node, at string) {
-	labels, ok := d.pairs(n, at, func(name string) (string, error) { return "", fmt.Errorf("needs a value, as %s=value", name) })
+	labels, ok := d.pairs(n, at, func(name string) (string, error) { return "", fmt.Errorf("needs a value, such as %s=value", name) })
 	if !ok {
 		return
 	}

@@ -8,21 +8,22 @@ import (
 	"time"
 )
 
-// shape is what the struct tags in view.go say of the keys of one mapping.
+// shape is the information in the struct tags of view.go about the keys of one
+// mapping.
 type shape struct {
 	order []string
 	keys  map[string]keyShape
 }
 
-// keyShape is what is known of one key.
+// keyShape is the information about one key.
 type keyShape struct {
 	kind      kind
-	low, high int64    // of a count, cores; of a duration in nanoseconds, of a size in bytes
-	choices   []string // of a choice
+	low, high int64    // bounds; in nanoseconds for a duration, in bytes for a size
+	choices   []string // the words of a choice
 	only      string   // the key without which this one means nothing
 }
 
-// kind is how a value is written.
+// kind is the syntax of a value.
 type kind string
 
 const (
@@ -51,7 +52,7 @@ const (
 	kindIgnored      kind = "ignored"
 )
 
-// The shapes of all mappings. They follow from the types and never change.
+// The shapes of all mappings. They are derived from the types and never change.
 var (
 	documentShape  = shapeOf(reflect.TypeFor[document]())
 	serverShape    = shapeOf(reflect.TypeFor[ServerView]())
@@ -61,8 +62,8 @@ var (
 	healthShape    = shapeOf(reflect.TypeFor[HealthView]())
 )
 
-// shapeOf reads the tags of a struct type. It panics on a tag that it does not
-// understand, which every test would see.
+// shapeOf reads the tags of a struct type. It panics on an invalid tag, so that
+// every test fails.
 func shapeOf(t reflect.Type) shape {
 	s := shape{keys: map[string]keyShape{}}
 	for _, f := range reflect.VisibleFields(t) {
@@ -115,11 +116,11 @@ func keyShapeOf(tag reflect.StructTag) (keyShape, error) {
 	return k, nil
 }
 
-// has tells whether there is such a key.
+// has reports whether the mapping can have the key.
 func (s shape) has(key string) bool {
 	_, ok := s.keys[key]
 	return ok
 }
 
-// forImages tells whether a key means nothing to a plain process.
+// forImages reports whether the key is for images only.
 func (k keyShape) forImages() bool { return k.only == "image" }

@@ -7,13 +7,13 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// toolNames decodes a list of tools into a field, without doubles.
+// toolNames decodes a list of tools into a field, without duplicates.
 func (d *serverDecoder) toolNames(n *yaml.Node, at string, field *[]string) bool {
 	list, ok := d.items(n, at)
 	for _, it := range list {
 		name := it.text
 		if d.foreign {
-			name, _, _ = strings.Cut(name, "(") // gemini-cli allows arguments behind it
+			name, _, _ = strings.Cut(name, "(") // gemini-cli allows arguments after it
 		}
 		if name == "" {
 			d.errorf(it.node, it.path, "must be the name of a tool")
@@ -27,7 +27,8 @@ func (d *serverDecoder) toolNames(n *yaml.Node, at string, field *[]string) bool
 	return ok
 }
 
-// checkTools refuses a default tool that nobody could call.
+// checkTools refuses a default tool that is switched off, and an empty list of
+// enabled tools.
 func (d *serverDecoder) checkTools() {
 	s := &d.spec
 	if n, given := d.given["enabled_tools"]; given && !isNull(n) && resolve(n).Kind == yaml.SequenceNode && len(resolve(n).Content) == 0 {

@@ -17,8 +17,8 @@ var sizeUnits = map[string]int64{
 	"t": 1 << 40, "tb": 1 << 40, "tib": 1 << 40, "ti": 1 << 40,
 }
 
-// ParseSize reads an amount of memory: 512m, 1GiB, 1.5g or plain bytes. Units
-// are binary. It may be called at any time.
+// ParseSize parses an amount of memory: 512m, 1GiB, 1.5g or plain bytes. Units
+// are binary.
 func ParseSize(s string) (int64, error) {
 	digits := strings.TrimRight(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
 	unit, known := sizeUnits[strings.ToLower(strings.TrimSpace(s[len(digits):]))]
@@ -41,10 +41,10 @@ func ParseSize(s string) (int64, error) {
 	return int64(f), nil
 }
 
-// parseDuration reads what time.ParseDuration reads, and plain seconds.
+// parseDuration parses the durations of time.ParseDuration, and plain seconds.
 func parseDuration(s string) (time.Duration, error) {
 	if seconds, err := strconv.ParseFloat(s, 64); err == nil {
-		// A NaN is in no range.
+		// The comparison is also false for a NaN.
 		if !(math.Abs(seconds) < math.MaxInt64/float64(time.Second)) {
 			return 0, errors.New("too large")
 		}

@@ -8,73 +8,75 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Masked stands where a value of env is not shown.
+// Masked replaces values of env wherever they are shown.
 const Masked = fleet.Masked
 
-// document is a fleet file. Its types say what may stand there: the tag kind
-// how a value is written, bounds from where to where it goes (a list of words
-// for a choice), only what it excludes. See shape and the schema's forms.
+// document is a fleet file. The tags of its types define the allowed values.
+// kind is the syntax of a value. bounds are its least and greatest value, or the
+// words of a choice. only names the key without which this one means nothing.
+// See shape and the schema's forms.
 type document struct {
-	Schema        string                          `json:"$schema,omitempty" kind:"ignored" jsonschema_description:"Where editors find this schema. mcpfleet ignores it."`
-	DefaultServer fleet.ServerName                `json:"default_server,omitempty" kind:"string" jsonschema_description:"The server whose tools have bare names at the root. A lone server is it anyway."`
+	Schema        string                          `json:"$schema,omitempty" kind:"ignored" jsonschema_description:"The address of this schema, for editors. mcpfleet ignores it."`
+	DefaultServer fleet.ServerName                `json:"default_server,omitempty" kind:"string" jsonschema_description:"The server whose tools have bare names at the root. A lone server is the default anyway."`
 	Servers       map[fleet.ServerName]ServerView `json:"servers" kind:"servers" jsonschema_description:"The servers by name. A name is a DNS label in lower case."`
 	MCPServers    map[string]clientServer         `json:"mcpServers,omitempty" kind:"servers" jsonschema_description:"The servers in the form that MCP clients use, instead of servers."`
 	Inputs        any                             `json:"inputs,omitempty" kind:"ignored" jsonschema_description:"Prompts for variables in the files of VS Code. mcpfleet ignores them."`
 }
 
-// ServerView is a spec in the keys of the fleet file. That of View is fit to
-// be shown: values of env are masked. But for those, it can be parsed again.
+// ServerView is a spec in the keys of the fleet file. In the result of View,
+// values of env are masked, so that it can be shown. Apart from these values it
+// can be parsed again.
 type ServerView struct {
 	Image              string            `json:"image,omitempty" kind:"word" jsonschema_description:"The image to run, with podman. Excludes command."`
 	PullPolicy         fleet.PullPolicy  `json:"pull_policy,omitempty" kind:"choice" bounds:"missing always never" only:"image" jsonschema_description:"When the image is pulled."`
 	Entrypoint         []string          `json:"entrypoint,omitempty" kind:"command" only:"image" jsonschema_description:"Replaces the image's entrypoint."`
-	Command            []string          `json:"command,omitempty" kind:"command" jsonschema_description:"The program and its arguments, run as a plain process. Excludes image and what only containers have."`
+	Command            []string          `json:"command,omitempty" kind:"command" jsonschema_description:"The program and its arguments, run as a plain process. Excludes image and the keys that only containers have."`
 	Args               []string          `json:"args,omitempty" kind:"list" jsonschema_description:"Arguments after the image's entrypoint or the command."`
-	Env                map[string]string `json:"env,omitempty" kind:"env" jsonschema_description:"Environment variables, as a map or a list of NAME=VALUE. A name without a value takes it from the environment. Values are secret: masked wherever they are shown."`
+	Env                map[string]string `json:"env,omitempty" kind:"env" jsonschema_description:"Environment variables, as a map or a list of NAME=VALUE. A name without a value takes the value from the environment. Values are secret: they are masked wherever they are shown."`
 	Cwd                string            `json:"cwd,omitempty" kind:"string" jsonschema_description:"Working directory."`
-	Mounts             []MountView       `json:"mounts,omitempty" kind:"mounts" only:"image" jsonschema_description:"Paths of the node, or volumes, in the container."`
-	Network            string            `json:"network,omitempty" kind:"word" only:"image" jsonschema_description:"As podman's --network. none is a good idea for servers that need none."`
-	User               string            `json:"user,omitempty" kind:"user" only:"image" jsonschema_description:"As podman's --user, 1000:1000 for example."`
+	Mounts             []MountView       `json:"mounts,omitempty" kind:"mounts" only:"image" jsonschema_description:"Paths of the node, or volumes, to mount in the container."`
+	Network            string            `json:"network,omitempty" kind:"word" only:"image" jsonschema_description:"podman's --network. none is a good choice for servers that need no network."`
+	User               string            `json:"user,omitempty" kind:"user" only:"image" jsonschema_description:"podman's --user, for example 1000:1000."`
 	ReadOnly           bool              `json:"read_only,omitempty" kind:"flag" only:"image" jsonschema_description:"Read-only root file system."`
-	CapAdd             []string          `json:"cap_add,omitempty" kind:"capabilities" only:"image" jsonschema_description:"Capabilities to give back; all are dropped. Images that su or chown at their start need some."`
-	RunOptions         []string          `json:"run_options,omitempty" kind:"options" only:"image" jsonschema_description:"Further options of podman run, as --shm-size=1g."`
-	NoNewPrivileges    *bool             `json:"no_new_privileges,omitempty" kind:"flag" only:"image" jsonschema_description:"Set-user-id programs gain nothing."` // shown when it is off
+	CapAdd             []string          `json:"cap_add,omitempty" kind:"capabilities" only:"image" jsonschema_description:"Capabilities to give back, since all are dropped. Images that su or chown at their start need some."`
+	RunOptions         []string          `json:"run_options,omitempty" kind:"options" only:"image" jsonschema_description:"Further options of podman run, such as --shm-size=1g."`
+	NoNewPrivileges    *bool             `json:"no_new_privileges,omitempty" kind:"flag" only:"image" jsonschema_description:"Set-user-id programs gain no privileges."` // shown only if it is off
 	Labels             map[string]string `json:"labels,omitempty" kind:"labels" jsonschema_description:"Labels that a node must have."`
 	DefaultTool        string            `json:"default_tool,omitempty" kind:"string" jsonschema_description:"The tool of calls that name none."`
-	EnabledTools       []string          `json:"enabled_tools,omitempty" kind:"tools" jsonschema_description:"The only tools that are offered. All are by default."`
-	DisabledTools      []string          `json:"disabled_tools,omitempty" kind:"tools" jsonschema_description:"Tools that are not offered: they are not listed, and calls of them are answered as unknown."`
-	Replicas           int               `json:"replicas" kind:"count" bounds:"0 10000" jsonschema_description:"How many replicas run. 0 stops the server."`
-	MaxReplicasPerNode int               `json:"max_replicas_per_node,omitempty" kind:"count" bounds:"1 10000" jsonschema_description:"How many of them may run on one node. No bound by default."`
-	Resources          ResourcesView     `json:"resources,omitzero" kind:"section" jsonschema_description:"What a replica reserves on its node, and may use. Nothing reserves nothing and limits nothing."`
+	EnabledTools       []string          `json:"enabled_tools,omitempty" kind:"tools" jsonschema_description:"The only tools that are offered. By default all are."`
+	DisabledTools      []string          `json:"disabled_tools,omitempty" kind:"tools" jsonschema_description:"Tools that are not offered: they are not listed, and calls to them are answered as unknown."`
+	Replicas           int               `json:"replicas" kind:"count" bounds:"0 10000" jsonschema_description:"Number of replicas. 0 stops the server."`
+	MaxReplicasPerNode int               `json:"max_replicas_per_node,omitempty" kind:"count" bounds:"1 10000" jsonschema_description:"Most replicas on one node. No bound by default."`
+	Resources          ResourcesView     `json:"resources,omitzero" kind:"section" jsonschema_description:"What a replica reserves on its node, and may use at most. Without it, nothing is reserved or limited."`
 	MaxOngoingRequests int               `json:"max_ongoing_requests" kind:"count" bounds:"1 10000" jsonschema_description:"Calls at once per replica."`
-	MaxQueuedRequests  int               `json:"max_queued_requests" kind:"count" bounds:"0 1000000" jsonschema_description:"Calls waiting per server; more are refused as overloaded."`
-	MaxRequestBytes    int64             `json:"max_request_bytes" kind:"size" bounds:"1k 64m" jsonschema_description:"How large a call may be, as the one line that the server reads: 8m, 1MiB or bytes. Larger ones are refused."`
-	CallTimeout        string            `json:"call_timeout" kind:"duration" bounds:"1ms 720h" jsonschema_description:"A call's deadline. Each progress notification of the server pushes it that far forward."`
-	MaxCallDuration    string            `json:"max_call_duration" kind:"duration" bounds:"1ms 720h" jsonschema_description:"How long a call may last with progress notifications; not less than call_timeout."`
+	MaxQueuedRequests  int               `json:"max_queued_requests" kind:"count" bounds:"0 1000000" jsonschema_description:"Waiting calls per server; further calls are refused as overloaded."`
+	MaxRequestBytes    int64             `json:"max_request_bytes" kind:"size" bounds:"1k 64m" jsonschema_description:"Largest call, measured as the one line that the server reads: 8m, 1MiB or bytes. Larger calls are refused."`
+	CallTimeout        string            `json:"call_timeout" kind:"duration" bounds:"1ms 720h" jsonschema_description:"A call's deadline. Each progress notification of the server extends it by that much."`
+	MaxCallDuration    string            `json:"max_call_duration" kind:"duration" bounds:"1ms 720h" jsonschema_description:"Longest duration of a call with progress notifications; not less than call_timeout."`
 	Sessions           string            `json:"sessions,omitempty" kind:"choice" bounds:"shared" jsonschema_description:"shared: one initialised conversation serves all callers."`
-	Health             HealthView        `json:"health" kind:"health" jsonschema_description:"When replicas are asked whether they live, or off for never."`
-	StartTimeout       string            `json:"start_timeout" kind:"duration" bounds:"1ms 720h" jsonschema_description:"From the process's start to READY, the pull not counted."`
-	StopGrace          string            `json:"stop_grace" kind:"duration" bounds:"1ms 1h" jsonschema_description:"How long each step of a stop waits: stdin closed, TERM, KILL."`
+	Health             HealthView        `json:"health" kind:"health" jsonschema_description:"The schedule of health checks, or off."`
+	StartTimeout       string            `json:"start_timeout" kind:"duration" bounds:"1ms 720h" jsonschema_description:"From the process's start to READY, without the pull."`
+	StopGrace          string            `json:"stop_grace" kind:"duration" bounds:"1ms 1h" jsonschema_description:"Time for each step of a stop: stdin closed, TERM, KILL."`
 	DrainTimeout       string            `json:"drain_timeout" kind:"duration" bounds:"0s 720h" jsonschema_description:"How long a stop waits for running calls."`
 }
 
-// clientServer is a server in the files of MCP clients. These are the keys that
-// mean something here, too; all others are allowed, and ignored.
+// clientServer is a server in the files of MCP clients. It has the client keys
+// that mean something here. All others are allowed, and ignored.
 type clientServer struct {
 	ServerView
 
 	Type      string `json:"type,omitempty" kind:"ignored" jsonschema_description:"stdio or local. Servers of other types are left out."`
-	Transport string `json:"transport,omitempty" kind:"ignored" jsonschema_description:"As type."`
+	Transport string `json:"transport,omitempty" kind:"ignored" jsonschema_description:"The same as type."`
 	Disabled  bool   `json:"disabled,omitempty" kind:"flag" jsonschema_description:"Leaves the server out."`
-	IsActive  bool   `json:"isActive,omitempty" kind:"flag" jsonschema_description:"Leaves the server out when it is false."`
-	Enabled   bool   `json:"enabled,omitempty" kind:"flag" jsonschema_description:"Leaves the server out when it is false."`
+	IsActive  bool   `json:"isActive,omitempty" kind:"flag" jsonschema_description:"Leaves the server out if it is false."`
+	Enabled   bool   `json:"enabled,omitempty" kind:"flag" jsonschema_description:"Leaves the server out if it is false."`
 	EnvFile   string `json:"envFile,omitempty" kind:"string" jsonschema_description:"A file of further environment variables."`
-	Timeout   any    `json:"timeout,omitempty" kind:"ignored" jsonschema_description:"As call_timeout, in seconds; above 3600 in milliseconds."`
+	Timeout   any    `json:"timeout,omitempty" kind:"ignored" jsonschema_description:"Sets call_timeout, in seconds; above 3600 in milliseconds."`
 
-	DisabledToolsOfClient []string `json:"disabledTools,omitempty" kind:"tools" jsonschema_description:"As disabled_tools."`
-	ExcludeTools          []string `json:"excludeTools,omitempty" kind:"tools" jsonschema_description:"As disabled_tools."`
-	IncludeTools          any      `json:"includeTools,omitempty" kind:"ignored" jsonschema_description:"As enabled_tools."`
-	Tools                 any      `json:"tools,omitempty" kind:"ignored" jsonschema_description:"As enabled_tools; * stands for all."`
+	DisabledToolsOfClient []string `json:"disabledTools,omitempty" kind:"tools" jsonschema_description:"The same as disabled_tools."`
+	ExcludeTools          []string `json:"excludeTools,omitempty" kind:"tools" jsonschema_description:"The same as disabled_tools."`
+	IncludeTools          any      `json:"includeTools,omitempty" kind:"ignored" jsonschema_description:"The same as enabled_tools."`
+	Tools                 any      `json:"tools,omitempty" kind:"ignored" jsonschema_description:"The same as enabled_tools; * stands for all."`
 }
 
 // MountView is a mount in the keys of the fleet file.
@@ -87,20 +89,21 @@ type MountView struct {
 
 // ResourcesView is the resources in the keys of the fleet file; memory is in bytes.
 type ResourcesView struct {
-	CPUs   float64 `json:"cpus,omitempty" kind:"cores" bounds:"0 4096" jsonschema_description:"Cores, as 0.5."`
-	Memory int64   `json:"memory,omitempty" kind:"size" bounds:"6m 8388607t" jsonschema_description:"As 512m, 1g, 1GiB or bytes."`
+	CPUs   float64 `json:"cpus,omitempty" kind:"cores" bounds:"0 4096" jsonschema_description:"Cores, such as 0.5."`
+	Memory int64   `json:"memory,omitempty" kind:"size" bounds:"6m 8388607t" jsonschema_description:"An amount such as 512m, 1g or 1GiB, or bytes."`
 	PIDs   int64   `json:"pids,omitempty" kind:"count" bounds:"1 4194304" jsonschema_description:"Processes and threads."`
 }
 
-// HealthView is the schedule of pings in the keys of the fleet file.
+// HealthView is the schedule of health checks in the keys of the fleet file.
 type HealthView struct {
-	Off      bool   `json:"-"` // the whole is the word off then
-	Period   string `json:"period" kind:"duration" bounds:"100ms 24h" jsonschema_description:"From ping to ping."`
-	Timeout  string `json:"timeout" kind:"duration" bounds:"1ms 24h" jsonschema_description:"How long a ping may take; not longer than the period."`
-	Failures int    `json:"failures" kind:"count" bounds:"1 1000" jsonschema_description:"So many pings failed in a row, and the replica is replaced."`
+	Off      bool   `json:"-"` // written as the word off in place of the mapping
+	Period   string `json:"period" kind:"duration" bounds:"100ms 24h" jsonschema_description:"Time between pings."`
+	Timeout  string `json:"timeout" kind:"duration" bounds:"1ms 24h" jsonschema_description:"Time for the answer to a ping; not longer than the period."`
+	Failures int    `json:"failures" kind:"count" bounds:"1 1000" jsonschema_description:"The replica is replaced after this many failed pings in a row."`
 }
 
-// MarshalJSON returns the word off in place of a schedule that is off.
+// MarshalJSON returns the word off if the checks are off, and otherwise the
+// schedule.
 func (h HealthView) MarshalJSON() ([]byte, error) {
 	if h.Off {
 		return []byte(`"off"`), nil
@@ -109,7 +112,7 @@ func (h HealthView) MarshalJSON() ([]byte, error) {
 	return json.Marshal(schedule(h))
 }
 
-// UnmarshalJSON takes what MarshalJSON returns.
+// UnmarshalJSON accepts the output of MarshalJSON.
 func (h *HealthView) UnmarshalJSON(b []byte) error {
 	if string(b) == `"off"` {
 		*h = HealthView{Off: true}
@@ -152,7 +155,7 @@ func TemplateView(t *fleet.Template) ([]byte, error) {
 	return json.Marshal(view)
 }
 
-// viewOf is the spec as it is, secrets included.
+// viewOf returns the view of a spec with its secrets.
 func viewOf(s *fleet.Spec) ServerView {
 	v := ServerView{
 		Image:              s.Image,

@@ -11,13 +11,12 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Warning tells the author of a fleet file about something in it. The file is
-// used all the same.
+// Warning is a message to the author of a fleet file. The file is still used.
 type Warning struct {
 	File   string
-	Line   int    // from 1; 0 when it is about the whole file
-	Column int    // from 1; 0 when unknown
-	Path   string // of the key, as mcpServers.brave; may be ""
+	Line   int    // from 1; 0 if it is about the whole file
+	Column int    // from 1; 0 if unknown
+	Path   string // of the key, such as mcpServers.brave; may be ""
 	Msg    string
 }
 
@@ -35,14 +34,15 @@ func (p *parser) warnf(n *yaml.Node, path, format string, args ...any) {
 	}
 }
 
-// named is one thing that a warning is about, with the servers that have it.
+// named is one subject of a warning, such as a key, with the servers that have
+// it.
 type named struct {
-	what    string
+	subject string
 	servers []string
 }
 
-// maxListed and maxNamed bound the length of a warning: the things that it
-// lists, and the servers that it names for each of them.
+// maxListed and maxNamed bound the length of a warning: the number of subjects,
+// and of servers for each subject.
 const maxListed, maxNamed = 20, 5
 
 func (n named) String() string {
@@ -50,14 +50,14 @@ func (n named) String() string {
 	if more := len(list) - maxNamed; more > 0 {
 		list = append(slices.Clone(list[:maxNamed]), fmt.Sprintf("and %d more", more))
 	}
-	return n.what + " (" + strings.Join(list, ", ") + ")"
+	return n.subject + " (" + strings.Join(list, ", ") + ")"
 }
 
-// addNamed adds a server to the thing called what.
-func addNamed(all []named, what, server string) []named {
-	i := slices.IndexFunc(all, func(n named) bool { return n.what == what })
+// addNamed adds a server to a subject.
+func addNamed(all []named, subject, server string) []named {
+	i := slices.IndexFunc(all, func(n named) bool { return n.subject == subject })
 	if i < 0 {
-		return append(all, named{what, []string{server}})
+		return append(all, named{subject, []string{server}})
 	}
 	if !slices.Contains(all[i].servers, server) {
 		all[i].servers = append(all[i].servers, server)
@@ -65,7 +65,7 @@ func addNamed(all []named, what, server string) []named {
 	return all
 }
 
-// listNamed joins what was collected, in the order of the file.
+// listNamed returns the subjects as text, in the order of the file.
 func listNamed(all []named) string {
 	parts := make([]string, 0, maxListed+1)
 	for i, n := range all {
@@ -86,15 +86,16 @@ type leftOut struct {
 	errs Errors
 }
 
-// leaveOut moves the errors from index before on from the file to the entry
-// that they are about.
+// leaveOut moves the errors from index before onwards from the file to the entry
+// that has them.
 func (p *parser) leaveOut(name fleet.ServerName, n *yaml.Node, path string, before int) {
 	p.broken = append(p.broken, leftOut{name, n, path, slices.Clone(p.errs[before:])})
 	p.errs = p.errs[:before]
 }
 
-// summary adds the warnings about the file as a whole and about entries that
-// are left out. If no server is left, their errors refuse the file.
+// summary adds the warnings about the whole file and about entries that are left
+// out. If no server is left, the errors of those entries become errors of the
+// file.
 func (p *parser) summary(f *File) {
 	if len(f.Servers) == 0 && len(p.errs) == 0 {
 		for _, b := range p.broken {
@@ -135,13 +136,13 @@ func (p *parser) summary(f *File) {
 		p.warnf(nil, "", "options of docker run that mean nothing here are ignored: %s", listNamed(p.dropped))
 	}
 	if len(p.absent) > 0 {
-		p.warnf(nil, "", "docker would make these directories, which are not on this machine; podman does not, so make them on the nodes: %s", listNamed(p.absent))
+		p.warnf(nil, "", "these directories do not exist on this machine, and podman does not create them as docker would; create them on the nodes: %s", listNamed(p.absent))
 	}
 	if len(p.renames) > 0 {
-		p.warnf(nil, "", "names that cannot be a DNS label are changed: %s", strings.Join(p.renames, ", "))
+		p.warnf(nil, "", "names that are not DNS labels are changed: %s", strings.Join(p.renames, ", "))
 	}
 	if len(p.losing) > 0 {
-		p.warnf(nil, "", "servers that lose changes when calls run at once need max_ongoing_requests: 1 to keep them all: %s", listNamed(p.losing))
+		p.warnf(nil, "", "these servers lose changes if calls run at once; set max_ongoing_requests: 1 for them: %s", listNamed(p.losing))
 	}
 	slices.SortStableFunc(p.warnings, func(a, b Warning) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
@@ -149,5 +150,5 @@ func (p *parser) summary(f *File) {
 	f.Warnings = p.warnings
 }
 
-// notStdio is the error of a remote server.
+// notStdio is the error for a remote server.
 const notStdio = "is a remote server; mcpfleet runs stdio servers, from a command or an image"

@@ -113,8 +113,8 @@ func TestWarningsOfWrites(t *testing.T) {
 		status     int
 		want       []string
 	}{
-		{"/api/v1/servers?dry_run=1", file, 200, []string{"remote servers are left out, since mcpfleet runs stdio servers: far", "keys that mean nothing here are ignored: icon (Every)", `names that cannot be a DNS label are changed: "Every" is served as every`}},
-		{"/api/v1/servers", file, 201, []string{"remote servers are left out, since mcpfleet runs stdio servers: far", "keys that mean nothing here are ignored: icon (Every)", `names that cannot be a DNS label are changed: "Every" is served as every`}},
+		{"/api/v1/servers?dry_run=1", file, 200, []string{"remote servers are left out, since mcpfleet runs stdio servers: far", "keys that mean nothing here are ignored: icon (Every)", `names that are not DNS labels are changed: "Every" is served as every`}},
+		{"/api/v1/servers", file, 201, []string{"remote servers are left out, since mcpfleet runs stdio servers: far", "keys that mean nothing here are ignored: icon (Every)", `names that are not DNS labels are changed: "Every" is served as every`}},
 		{"/api/v1/servers/every?dry_run=1", one, 200, []string{"keys that mean nothing here are ignored: icon (every)"}},
 		{"/api/v1/servers/every", one, 200, []string{"keys that mean nothing here are ignored: icon (every)"}},
 		{"/api/v1/servers/every", `{"command": "x"}`, 200, nil},

@@ -242,7 +242,7 @@ func TestRunServesAClientsFile(t *testing.T) {
 	for _, want := range []string{
 		"warning: " + file + ": remote servers are left out, since mcpfleet runs stdio servers: far\n",
 		"warning: " + file + ": keys that mean nothing here are ignored: icon (x)\n",
-		"warning: " + file + ":1:72: mcpServers.bad: this server is left out: command: has the arguments in the same string; move them to args, as \"command\": \"npx\", \"args\": [\"-y\", \"z\"]\n",
+		"warning: " + file + ":1:72: mcpServers.bad: this server is left out: command: has the arguments in the same string; move them to args: \"command\": \"npx\", \"args\": [\"-y\", \"z\"]\n",
 	} {
 		if n := strings.Count(r.out.String(), want); n != 1 {
 			t.Errorf("printed %d times, want once: %s\n%s", n, want, r.out)
