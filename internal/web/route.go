@@ -17,10 +17,10 @@ type Handler func(w *Response, r *http.Request) error
 // Route is one method of one path.
 type Route struct {
 	Method string // GET also serves HEAD
-	// Pattern is one of http.ServeMux without method and host. It is also the
-	// route's name in metrics. A pattern that begins with a wildcard, such as
-	// /{server}/tools, matches nothing below a name that other patterns have
-	// wildcards below: /api/tools is not found.
+	// Pattern is a pattern of http.ServeMux without method and host. It is also
+	// the route's name in metrics. A subtree is /name/{path...}. A pattern that
+	// begins with a wildcard, such as /{server}/tools, does not match below the
+	// first segment of other patterns with wildcards: /api/tools is not found.
 	Pattern string
 	// Needs is what the caller must be allowed to do. Access control will
 	// enforce it in Mux.serve; nothing does yet.
@@ -95,6 +95,9 @@ func newTable(routes []Route, ok func(name string) prometheus.Counter) table {
 			if strings.LastIndexByte(route.Pattern, '{') <= 1 { // not one item of a list
 				places = append(places, route.Pattern)
 			}
+		}
+		if slices.ContainsFunc(p.routes, func(r Route) bool { return r.Method == route.Method }) {
+			panic("web: two routes for " + route.Method + " " + route.Pattern)
 		}
 		p.routes = append(p.routes, route)
 	}

@@ -79,7 +79,7 @@ type Mux struct {
 	bodyMemory atomic.Int64 // bytes of the large bodies of all requests
 }
 
-// NewMux returns a handler of the routes. It panics if their patterns conflict, as
+// NewMux returns a handler of the routes. It panics if two of them conflict, as
 // http.ServeMux does.
 func NewMux(cfg Config, routes ...Route) *Mux {
 	cfg.MaxBody = cmp.Or(cfg.MaxBody, DefaultMaxBody)
