@@ -22,8 +22,8 @@ func inBubble(t *testing.T, test func(t *testing.T, c *cluster, wires *pipes)) {
 	})
 }
 
-// A controller that was away, however long, has what was written meanwhile soon
-// after it is back.
+// A controller that was away, however long, soon has everything that was written
+// meanwhile.
 func TestBackFromAway(t *testing.T) {
 	for _, away := range []time.Duration{3 * time.Second, 15 * time.Second, 5 * time.Minute} {
 		t.Run(away.String(), func(t *testing.T) {
@@ -46,7 +46,7 @@ func TestBackFromAway(t *testing.T) {
 	}
 }
 
-// So it has if the leader's log does not reach back so far any more.
+// The same holds if the leader's log no longer has the entries that it missed.
 func TestBackWithoutLog(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster, _ *pipes) {
 		gone := c.followers()[0]
@@ -64,8 +64,8 @@ func TestBackWithoutLog(t *testing.T) {
 	})
 }
 
-// A controller whose disk is full has what was written meanwhile soon after there
-// is room.
+// A controller whose disk was full soon has everything that was written meanwhile,
+// once there is room.
 func TestRoomAgain(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t)
@@ -86,7 +86,7 @@ func TestRoomAgain(t *testing.T) {
 	})
 }
 
-// A controller that was removed while it was away is not called any more.
+// A controller that was removed while it was away gets no more requests.
 func TestRemovedWhileAway(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster, p *pipes) {
 		gone := c.followers()[0]
@@ -106,7 +106,7 @@ func TestRemovedWhileAway(t *testing.T) {
 	})
 }
 
-// A controller that is away is asked in vain to lead, and writes go on.
+// Handing leadership to a controller that is away fails, and writes go on.
 func TestTransferToOneAway(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster, _ *pipes) {
 		gone := c.followers()[0]

@@ -67,7 +67,7 @@ func TestBackupAndRestore(t *testing.T) {
 	if got.Lead.Term <= st.Lead.Term {
 		t.Errorf("term %d after %d: terms must grow", got.Lead.Term, st.Lead.Term)
 	}
-	// Others may join, and it all survives a restart.
+	// Others may join, and everything survives a restart.
 	other := after.add()
 	eventually(t, "join", func() error { return after.leader().AddVoter(other.ID()) })
 	after.must(put("b", "z"))
@@ -99,7 +99,7 @@ func TestDamagedBackup(t *testing.T) {
 		bad := bytes.Clone(good)
 		bad[i] ^= 0x10
 		b, err := ReadBackup(bytes.NewReader(bad))
-		if err == nil && encoded(t, b.State) != encoded(t, st) { // gzip's header has bytes that mean nothing
+		if err == nil && encoded(t, b.State) != encoded(t, st) { // gzip's header has unused bytes
 			t.Fatalf("byte %d was flipped and nothing noticed", i)
 		}
 	}
@@ -111,7 +111,7 @@ func TestDamagedBackup(t *testing.T) {
 	}
 }
 
-// After the majority is lost for good, one goes on with what it has.
+// After the majority is lost for good, one controller continues with what it has.
 func TestRecover(t *testing.T) {
 	c := three(t)
 	c.must(put("a", "x"))
@@ -144,9 +144,9 @@ func TestRecover(t *testing.T) {
 	}
 	c.must(put("b", "y"))
 
-	// One of the lost that comes back with its old directory after all: what it
-	// has may never have been accepted, and the log alone would not tell it so.
-	// A majority of them that comes back deposes nobody.
+	// A lost controller returns with its old directory. Its entries may never have
+	// been accepted, and the log alone does not show that.
+	// A majority of them that returns deposes nobody.
 	old, other := c.restart(stores[1]), c.restart(stores[2])
 	eventually(t, "one of the lost leads", func() error {
 		for _, s := range []*Store{old, other} {

@@ -76,7 +76,7 @@ func TestBeginnings(t *testing.T) {
 	})
 }
 
-// lines is a log to look into.
+// lines is a log handler that keeps its lines.
 type lines struct {
 	mu  sync.Mutex
 	out bytes.Buffer
@@ -100,8 +100,8 @@ func (l *lines) with(text string) (found []string) {
 	return found
 }
 
-// A leader whose first entry no majority stores says so, with the cause, and
-// says when a tenure began after all.
+// A leader whose first entry no majority stores logs that with the cause, and logs
+// when a tenure has begun after that.
 func TestTenureThatCannotBegin(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -113,7 +113,7 @@ func TestTenureThatCannotBegin(t *testing.T) {
 	disk := startFaulty(c)
 	full := c.followers()[0]
 	disk(full).refuse(errFull)
-	c.kill(c.leader()) // the one that is left leads, and needs the full one's word
+	c.kill(c.leader()) // the remaining one leads, and needs the answer of the one with a full disk
 	eventually(t, "a leader says that its tenure cannot begin", func() error {
 		for _, line := range log.with("its tenure cannot begin") {
 			if strings.Contains(line, "level=WARN") && strings.Contains(line, errFull.Error()) && strings.Contains(line, string(full.ID())) {

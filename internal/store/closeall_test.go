@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Raft's pipeline can lock up for ever: it is not to be used.
+// Raft's pipeline can lock up forever and must not be used.
 func TestNoPipeline(t *testing.T) {
 	_, s := one(t)
 	_, err := s.net.AppendEntriesPipeline(raft.ServerID("other"), raft.ServerAddress("other"))
@@ -19,8 +19,8 @@ func TestNoPipeline(t *testing.T) {
 	}
 }
 
-// All controllers of a cluster may be told to stop at once: the leader hands
-// over to one that stops, too.
+// All controllers of a cluster may stop at once. The leader then hands over to one
+// that is stopping too.
 func TestCloseAllAtOnce(t *testing.T) {
 	for range 4 {
 		c := three(t)

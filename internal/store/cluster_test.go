@@ -16,7 +16,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for a condition.
 const patience = 60 * time.Second
 
 func eventually(t *testing.T, what string, ok func() error) {
@@ -37,7 +37,7 @@ func eventually(t *testing.T, what string, ok func() error) {
 	}
 }
 
-// network is what controllers talk over.
+// network connects controllers.
 type network interface {
 	listen() (net.Listener, error)
 	dial(ctx context.Context, addr string) (net.Conn, error)
@@ -55,7 +55,7 @@ func (loopback) dial(ctx context.Context, addr string) (net.Conn, error) {
 type pipes struct {
 	mu    sync.Mutex
 	open  map[string]*pipeEnd
-	dials map[string]int // by address, also those that failed
+	dials map[string]int // by address, including those that failed
 }
 
 // pipeEnd is a listener, and its own address.
@@ -173,7 +173,7 @@ func (n *wires) dialer(from fleet.ControllerID) func(context.Context, string) (n
 	}
 }
 
-// separate cuts everything between the two sides, both ways.
+// separate cuts all connections between the two sides, in both directions.
 func (n *wires) separate(one, other []fleet.ControllerID) {
 	n.mu.Lock()
 	for _, a := range one {
@@ -223,7 +223,7 @@ type cluster struct {
 	leads   map[fleet.ControllerID]func() // ends Lead
 	clock   int
 	tenures []*tenure
-	linger  map[fleet.ControllerID]chan struct{} // its tenures end only when this is closed
+	linger  map[fleet.ControllerID]chan struct{} // its tenures do not end before this is closed
 }
 
 func quietLog(t *testing.T) *slog.Logger {
@@ -308,8 +308,8 @@ func (c *cluster) tenure(ctx context.Context, s *Store, o fleet.Order) {
 	tn.end = c.clock
 }
 
-// checkTenures: no order twice, all of one cluster, and no two tenures of one
-// controller at once.
+// checkTenures checks that no order is used twice, that all are of one cluster, and
+// that no two tenures of one controller overlap.
 func (c *cluster) checkTenures() {
 	seen := map[fleet.Order]fleet.ControllerID{}
 	for i, a := range c.tenures {
@@ -342,8 +342,8 @@ func (c *cluster) stores() []*Store {
 	return out
 }
 
-// close stops a controller as its program does. A context that has ended leaves
-// no time to hand leadership over.
+// close stops a controller as its program does. With an ended context there is no
+// time to hand leadership over.
 func (c *cluster) close(s *Store) { c.closeWithin(context.Background(), s) }
 
 func (c *cluster) closeWithin(ctx context.Context, s *Store) {
@@ -358,7 +358,7 @@ func (c *cluster) closeWithin(ctx context.Context, s *Store) {
 	end()
 }
 
-// kill ends a controller so that nobody hears a word from it.
+// kill ends a controller without any further message from it.
 func (c *cluster) kill(s *Store) {
 	c.t.Helper()
 	var others []fleet.ControllerID
@@ -430,8 +430,8 @@ func (c *cluster) followers() []*Store {
 	return slices.DeleteFunc(c.stores(), func(s *Store) bool { return s == lead })
 }
 
-// must writes through whoever leads, as often as it takes: a busy machine may
-// cost a leader its leadership.
+// must writes through the leader, and tries again if leadership is lost, which
+// happens on a busy machine.
 func (c *cluster) must(cmd desired.Command) desired.Result {
 	c.t.Helper()
 	var res desired.Result
@@ -445,7 +445,7 @@ func (c *cluster) must(cmd desired.Command) desired.Result {
 	return res
 }
 
-// read reads from whoever leads.
+// read reads from the leader.
 func (c *cluster) read() (st *desired.State) {
 	c.t.Helper()
 	eventually(c.t, "a read", func() (err error) {
@@ -455,7 +455,7 @@ func (c *cluster) read() (st *desired.State) {
 	return st
 }
 
-// agree waits until all have applied what the leader has, and compares.
+// agree waits until all have applied the leader's entries, and compares their states.
 func (c *cluster) agree() {
 	c.t.Helper()
 	eventually(c.t, "agreement", func() error {

@@ -18,8 +18,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// written makes a directory with some entries, with a snapshot in the middle if
-// asked, and returns it closed.
+// written makes a directory with some entries and, if asked, a snapshot between them.
+// The directory is not locked.
 func written(t *testing.T, snapshot bool) string {
 	t.Helper()
 	c, s := one(t)
@@ -40,7 +40,7 @@ func written(t *testing.T, snapshot bool) string {
 	return c.dirs[s.ID()]
 }
 
-// copyOf gives each case a directory of its own.
+// copyOf copies a directory for one test case.
 func copyOf(t *testing.T, dir string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "data")
@@ -70,8 +70,8 @@ func snapshotOf(t *testing.T, dir, file string) string {
 	return found[0]
 }
 
-// metas returns the places of the newer and the older meta page, the size of a
-// page, and how many the newer one has in use.
+// metas returns the offsets of the newer and the older meta page, the size of a page,
+// and how many pages are in use according to the newer one.
 func metas(data []byte) (newer, older, size, used int) {
 	size = int(binary.NativeEndian.Uint32(data[pageHeader+8:]))
 	newer, older = 0, size
@@ -88,7 +88,7 @@ func wayOut(t *testing.T, dir, file string, err error) {
 			t.Errorf("error %v lacks %q", err, want)
 		}
 	}
-	// The lock is free again, and nothing was changed behind the operator's back.
+	// The lock is released, and no file was changed.
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -208,8 +208,7 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// What the machine did not finish writing was never acknowledged, and is no
-// damage.
+// An unfinished write was never acknowledged and is not damage.
 func TestTornWrites(t *testing.T) {
 	from := written(t, true)
 	all, last := 40, func(n int) int { return n - 1 }
@@ -250,7 +249,7 @@ func TestTornWrites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := copyOf(t, from)
-			// A snapshot that was being written is no damage either.
+			// An unfinished snapshot is not damage either.
 			if err := os.MkdirAll(filepath.Join(snapshotPath(dir), "9-99-999.tmp"), 0o700); err != nil {
 				t.Fatal(err)
 			}
@@ -273,8 +272,8 @@ func TestTornWrites(t *testing.T) {
 	}
 }
 
-// Whatever bits flip, the check ends with an error or with a log that reads as
-// it was written; it never takes the process down.
+// Whatever bits flip, the check returns an error, or the log reads as it was written.
+// The process never dies.
 func TestFlippedBitsAreFoundOrHarmless(t *testing.T) {
 	from := written(t, false)
 	want := entriesOf(t, from)
@@ -288,7 +287,7 @@ func TestFlippedBitsAreFoundOrHarmless(t *testing.T) {
 	found := 0
 	for range 150 {
 		data := bytes.Clone(original)
-		// Whole bytes near the heads of pages too: that is where structure is.
+		// Change whole bytes near the headers of pages too, where the structure is.
 		at := random.IntN(used * size)
 		if random.IntN(2) == 0 {
 			at = random.IntN(used)*size + random.IntN(pageHeader+4*elementSize)
@@ -310,7 +309,7 @@ func TestFlippedBitsAreFoundOrHarmless(t *testing.T) {
 	}
 }
 
-// The walk agrees with bbolt's own check about files that are good.
+// The check accepts files that bbolt's own check accepts.
 func TestPagesOfGoodFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	db, err := bbolt.Open(path, 0o600, nil)
@@ -375,7 +374,7 @@ func entriesOf(t *testing.T, dir string) (out []string) {
 	return out
 }
 
-// State of the version before raft is taken over.
+// State of the version before raft is imported.
 func TestOldState(t *testing.T) {
 	const old = `{"format":1,"cluster":"c0ffee","epoch":7,"default_server":"a",
 		"servers":{"a":{"revision":3,"spec":{"Image":"x","Replicas":2}}},"last_revision":{"a":3,"b":9},"nodes":["n2","n1"]}`

@@ -15,11 +15,11 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// gate is a log that tells what it has stored, and can be held: entries then
-// wait before they reach the disk.
+// gate is a log that counts what it has stored. While it is shut, entries wait before
+// they reach the disk.
 type gate struct {
 	logStore
-	stored atomic.Uint64 // highest index of which StoreLogs has returned
+	stored atomic.Uint64 // highest index for which StoreLogs has returned
 
 	mu      sync.Mutex
 	hold    chan struct{} // nil: open
@@ -71,7 +71,7 @@ func gated(t *testing.T) (*cluster, map[fleet.ControllerID]*gate) {
 	return c, gates
 }
 
-// When Propose returns, a majority's StoreLogs has returned, and that fsyncs.
+// When Propose returns, StoreLogs has returned on a majority, which means an fsync.
 func TestAcknowledgedMeansFsyncedByAMajority(t *testing.T) {
 	c, gates := gated(t)
 	startThree(c)
@@ -97,8 +97,8 @@ func TestAcknowledgedMeansFsyncedByAMajority(t *testing.T) {
 	}
 }
 
-// While no follower's disk takes the entry nothing is acknowledged; whoever
-// stops waiting does not know the outcome; one follower is enough.
+// While no follower's disk takes the entry, nothing is acknowledged. A caller that
+// stops waiting does not know the outcome. One follower is enough.
 func TestNothingIsAcknowledgedWithoutAMajority(t *testing.T) {
 	c, gates := gated(t)
 	startThree(c)
@@ -127,7 +127,7 @@ func TestNothingIsAcknowledgedWithoutAMajority(t *testing.T) {
 		impatient <- err
 	}()
 	for _, s := range rest {
-		<-gates[s.ID()].waiting // the entry is there, the disk is not
+		<-gates[s.ID()].waiting // the entry waits for the disk
 	}
 	select {
 	case out := <-done:

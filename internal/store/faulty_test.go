@@ -14,7 +14,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Most tests of this file wait most of the time, so they run at once.
+// The tests of this file mostly wait, so they run in parallel.
 
 // otherLeader waits for a leader that is not the given one.
 func (c *cluster) otherLeader(not *Store) (leader *Store) {
@@ -31,9 +31,9 @@ func (c *cluster) otherLeader(not *Store) (leader *Store) {
 	return leader
 }
 
-// A leader whose disk hangs gives leadership up though raft's main loop waits
-// for the disk: the write under way ends, another leads and writes, and the old
-// one knows it. When the disk is back it follows.
+// A leader whose disk hangs gives up leadership although raft's main loop waits for
+// the disk. The write under way ends, another controller leads and writes, and the
+// old leader knows it. When the disk is back it follows.
 func TestLeaderWithHungDiskGivesUp(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -84,8 +84,8 @@ func TestLeaderWithHungDiskGivesUp(t *testing.T) {
 	c.agree()
 }
 
-// A leader that is alone has nobody to hand leadership to: it goes on reading,
-// its writes end, and it says what is wrong.
+// A leader that is alone keeps leadership on a hung disk: reads go on, writes end, and
+// it says what is wrong.
 func TestHungDiskOfOne(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -97,7 +97,7 @@ func TestHungDiskOfOne(t *testing.T) {
 	if !errors.Is(err, fleet.ErrOutcomeUnknown) || !contains(err, "disk does not answer") {
 		t.Errorf("a write: %v, want an unknown outcome and the disk", err)
 	}
-	for range 100 { // raft takes 64 requests to confirm leadership before it holds callers up
+	for range 100 { // raft takes 64 requests to confirm leadership before callers block
 		if st, err := s.Read(t.Context()); err != nil || has(st, "a", "x") != nil {
 			t.Fatalf("a read: %v", err)
 		}
@@ -143,8 +143,8 @@ func TestCloseWithHungDisk(t *testing.T) {
 	})
 }
 
-// A follower that stores nothing says so, and the leader names it with the
-// cause; the others go on. When its disk works again it catches up.
+// A follower that stores nothing says so, and the leader names it with the cause. The
+// others go on. When its disk works again it catches up.
 func TestFollowerThatStoresNothing(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -179,8 +179,8 @@ func TestFollowerThatStoresNothing(t *testing.T) {
 	}
 }
 
-// When no majority stores anything, though all answer, a write ends after a
-// while, and so many at once are taken and no more.
+// When no majority stores anything although all answer, a write ends after a while,
+// and the number of waiting writes is bounded.
 func TestWritesThatNoMajorityStores(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -220,7 +220,7 @@ func TestWritesThatNoMajorityStores(t *testing.T) {
 	if _, err := lead.Propose(t.Context(), put("late", "x")); !errors.Is(err, fleet.ErrOverloaded) {
 		t.Errorf("one more: %v, want ErrOverloaded", err)
 	}
-	// What nobody waits for any more is there in the end: it was in the log.
+	// Writes for which nobody waits any more take effect in the end.
 	for _, s := range c.stores() {
 		disk(s).refuse(nil)
 	}
@@ -231,8 +231,8 @@ func TestWritesThatNoMajorityStores(t *testing.T) {
 	c.agree()
 }
 
-// A write that ends with leadership says what kept the others from storing it,
-// and one that comes later does not.
+// A write that ends because leadership is lost says why the others did not store it.
+// A later write does not.
 func TestLostLeadershipNamesTheCause(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t)
@@ -258,8 +258,8 @@ func TestLostLeadershipNamesTheCause(t *testing.T) {
 	})
 }
 
-// A leader that is elected while nobody else stores anything cannot begin its
-// tenure. It says why, while that is so.
+// A leader that is elected while nobody else stores anything cannot begin its tenure,
+// and says why.
 func TestElectedInVainNamesTheCause(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t)
@@ -299,7 +299,7 @@ func TestElectedInVainNamesTheCause(t *testing.T) {
 	})
 }
 
-// A disk that nobody writes to is tried now and then, in a cluster of several.
+// An idle disk is tested now and then, in a cluster of several.
 func TestIdleDiskIsTried(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

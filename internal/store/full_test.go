@@ -15,7 +15,7 @@ import (
 
 var errFull = errors.New("no space left")
 
-// fullDisk takes no term once it is full.
+// fullDisk refuses to store a term while it is full.
 type fullDisk struct {
 	logStore
 	full *atomic.Bool
@@ -28,9 +28,8 @@ func (f fullDisk) SetUint64(key []byte, value uint64) error {
 	return f.logStore.SetUint64(key, value)
 }
 
-// A disk that is full when raft wants to write its term down neither ends the
-// process with a panic nor the store: it says what is wrong, and goes on when
-// there is room.
+// If the disk is full when raft has to write its term, neither the process nor the
+// store ends. The store says what is wrong, and continues when there is room.
 func TestFullDisk(t *testing.T) {
 	var full atomic.Bool
 	c := newCluster(t)
@@ -68,9 +67,9 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// Entries that were removed from the log's end, and not replaced, are read as of
-// no leader's term, and their controller does not stand for election. Those that
-// a snapshot took the place of are just gone.
+// Entries that were removed from the log's end and not replaced are read with a term
+// that no leader has, and their controller does not stand for election. Entries that
+// a snapshot replaced are not found.
 func TestRemovedEntries(t *testing.T) {
 	watch := unwatched()
 	log := watchedLog{raft.NewInmemStore(), watch}
@@ -112,8 +111,8 @@ func TestRemovedEntries(t *testing.T) {
 	}
 }
 
-// A leader that cannot append steps down, and another one leads and writes,
-// though the first could win an election.
+// A leader that cannot append steps down. Another one leads and writes, although the
+// first could win an election.
 func TestLeaderWithFullDisk(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -139,9 +138,9 @@ func TestLeaderWithFullDisk(t *testing.T) {
 	eventually(t, "its problem is gone", func() error { return errorOf(old.Problem()) })
 }
 
-// A leader that is elected while the disks of its followers are full must send
-// them older entries than its last one. They tell it so, though an append has
-// failed before, and all go on when the disks have room again.
+// A leader that is elected while the disks of its followers are full must send them
+// entries before its last one. They tell it so although an append has failed before,
+// and all continue when the disks have room.
 func TestElectionWhileDisksAreFull(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -191,8 +190,8 @@ func TestElectionWhileDisksAreFull(t *testing.T) {
 	}
 }
 
-// A disk that is full when entries which nobody else has are to make room for
-// those of the next leader takes them when it has room again.
+// If the disk is full when the entries of the next leader should replace entries that
+// nobody else has, it takes them once there is room.
 func TestFullDiskWhileEntriesAreReplaced(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -216,8 +215,7 @@ func TestFullDiskWhileEntriesAreReplaced(t *testing.T) {
 	eventually(t, "its problem is gone", func() error { return errorOf(old.Problem()) })
 }
 
-// The first cause stays in the answers after it, which fail for what follows
-// from it.
+// Later errors keep naming the first cause, from which they follow.
 func TestFirstCauseStays(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

@@ -59,8 +59,8 @@ func TestFollowerLags(t *testing.T) {
 	}
 }
 
-// A controller that was stopped or cut off counts that it came back, once, as
-// soon as it runs or is in contact again.
+// A controller that was stopped or cut off counts its return once, as soon as it runs
+// or has contact again.
 func TestReturns(t *testing.T) {
 	begin := time.Now()
 	at := func(seconds float64) time.Time { return begin.Add(time.Duration(seconds * float64(time.Second))) }

@@ -25,7 +25,7 @@ func ids(stores ...*Store) []fleet.ControllerID {
 	return out
 }
 
-// Every write that was acknowledged is there, however often the leader dies.
+// No acknowledged write is lost, however often the leader dies.
 func TestFailoverKeepsAcknowledgedWrites(t *testing.T) {
 	c := three(t)
 	ctx, stop := context.WithCancel(t.Context())
@@ -79,15 +79,15 @@ func TestFailoverKeepsAcknowledgedWrites(t *testing.T) {
 	c.agree()
 }
 
-// A leader that is cut off neither writes nor reads, the others go on, and
-// after the cut there is one history.
+// A leader that is cut off neither writes nor reads, and the others go on. After the
+// cut there is one history.
 func TestLeaderCutOff(t *testing.T) {
 	c := three(t)
 	c.must(put("a", "old"))
 	old, rest := c.leader(), c.followers()
 	c.net.separate(ids(old), ids(rest...))
 
-	// Nothing that it is asked from now on may succeed: it may still think that
+	// No request to it may succeed from now on, although it may still believe that
 	// it leads.
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -120,8 +120,8 @@ func TestLeaderCutOff(t *testing.T) {
 	}
 }
 
-// The word of a controller without a vote does not make a read good, and raft's
-// VerifyLeader takes it.
+// The answer of a controller without a vote does not confirm a read, although raft's
+// VerifyLeader accepts it.
 func TestReadCountsVotersOnly(t *testing.T) {
 	c := three(t)
 	c.must(put("a", "old"))
@@ -140,8 +140,8 @@ func TestReadCountsVotersOnly(t *testing.T) {
 	c.agree()
 }
 
-// An answer to a request that was sent before a read began says nothing of
-// leadership since.
+// An answer to a request that was sent before a read began does not confirm
+// leadership after that.
 func TestAcks(t *testing.T) {
 	var a acks
 	begin := time.Now()
@@ -171,7 +171,7 @@ func TestReadSeesWhatWasAcknowledged(t *testing.T) {
 	}
 }
 
-// Many callers at once: each sees its own write.
+// Of many callers at once, each sees its own write.
 func TestConcurrentWrites(t *testing.T) {
 	c, s := one(t)
 	var group sync.WaitGroup
@@ -225,8 +225,8 @@ func TestProposeBounds(t *testing.T) {
 	}
 }
 
-// A command that this version does not know stops the store: it must not go on
-// as if it had applied it.
+// A command that this version does not know stops the store. It must not continue as
+// if it had applied the command.
 func TestUnknownCommandStopsTheStore(t *testing.T) {
 	for name, tt := range map[string]struct{ data, want string }{
 		"of a later format": {`{"format":99,"time":"2026-01-01T00:00:00Z","shoe":{}}`, "at least as new"},
@@ -262,7 +262,7 @@ func TestUnknownCommandStopsTheStore(t *testing.T) {
 	}
 }
 
-// Raft state of another cluster is not taken over.
+// Raft state of another cluster is refused.
 func TestForeignStateIsRefused(t *testing.T) {
 	var failed error
 	f := newFSM(func() fleet.ClusterID { return "ours" }, func(err error) { failed = err }, func() {})

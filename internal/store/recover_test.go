@@ -14,7 +14,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// stop closes a controller and leaves it no time to hand leadership over.
+// stop closes a controller without time to hand leadership over.
 func (c *cluster) stop(s *Store) {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -22,15 +22,15 @@ func (c *cluster) stop(s *Store) {
 	c.closeWithin(ctx, s)
 }
 
-// Those who were left behind had a leader in the term of the recovered one, and
-// stopped. One of them is started again. Before it has applied its log the
-// recovered leader calls it. It must stop, and not take what the other leader
-// wrote for what this one wrote.
+// The controllers that were left behind had a leader in the term of the recovered one,
+// and stopped. One of them is started again, and the recovered leader calls it before
+// it has applied its log. It must stop, and not take the entries of its old leader for
+// those of the recovered one.
 func TestLeftBehindIsCalledBeforeItHasItsState(t *testing.T) {
 	c := three(t)
 	c.must(put("a", "x"))
 	c.agree()
-	stores := append(c.followers(), c.leader()) // stopped in this order, they elect nobody
+	stores := append(c.followers(), c.leader()) // in this order they elect nobody
 	for _, s := range stores {
 		c.stop(s)
 	}
@@ -65,8 +65,8 @@ func TestLeftBehindIsCalledBeforeItHasItsState(t *testing.T) {
 	case <-time.After(patience):
 		t.Errorf("it goes on with %+v of incarnation %d, %+v", old.State().Lead, old.State().Incarnation, old.State().Servers["b"])
 	}
-	// Raft would apply its own entries on the word of the recovered leader, who
-	// means others.
+	// Raft would apply its own entries because the recovered leader has committed
+	// others.
 	if st := old.State(); st.Applied > 0 {
 		t.Errorf("it applied entry %d, b is %+v", st.Applied, st.Servers["b"])
 	}
@@ -75,8 +75,8 @@ func TestLeftBehindIsCalledBeforeItHasItsState(t *testing.T) {
 	}
 }
 
-// Both ways to put a state back leave a term that those who were left behind do
-// not reach.
+// After a recovery and after a restore, the term is higher than any that controllers
+// which were left behind can reach.
 func TestTermIsRaised(t *testing.T) {
 	termOf := func(dir string) uint64 {
 		t.Helper()
@@ -114,8 +114,8 @@ func TestTermIsRaised(t *testing.T) {
 	}
 }
 
-// A controller knows its incarnation when it starts, before a leader has told
-// it how much of its log to apply.
+// A controller knows its incarnation when it starts, before a leader has told it how
+// much of its log to apply.
 func TestIncarnationAtStart(t *testing.T) {
 	plain, snap, recovered := written(t, false), written(t, true), written(t, false)
 	r, err := Recover(recovered)
@@ -144,12 +144,12 @@ func TestIncarnationAtStart(t *testing.T) {
 	}
 }
 
-// What was said when a connection was made must hold for each request on it: a
-// controller without state may get one from a third while the connection lives.
+// The incarnation is checked again for each request on a connection: a controller
+// without state may receive one from a third while the connection is open.
 func TestIncarnationOfEachRequest(t *testing.T) {
 	tests := map[string]struct {
 		line          string
-		before, after fleet.Incarnation // of the state here
+		before, after fleet.Incarnation // of the local state
 		want          string            // of the error of the second request
 		outlived      bool
 	}{

@@ -45,7 +45,7 @@ func TestThreeControllersAgree(t *testing.T) {
 			}
 			return nil
 		})
-		// The identity is written down, for the next start's gossip.
+		// The identity is in the directory, for gossip at the next start.
 		eventually(t, "identity on disk", func() error {
 			data, err := os.ReadFile(filepath.Join(c.dirs[s.ID()], identityFile))
 			if !strings.Contains(string(data), string(s.Cluster())) {
@@ -81,7 +81,7 @@ func TestFollowersRefuse(t *testing.T) {
 	}
 }
 
-// A PUT of what is stored needs no entry, but its condition is checked.
+// A PUT of the stored spec needs no entry, but its condition is checked.
 func TestUnchangedWritesNothing(t *testing.T) {
 	c, s := one(t)
 	c.must(put("a", "x"))
@@ -166,8 +166,8 @@ func TestCloseHandsOver(t *testing.T) {
 	}
 }
 
-// The next leader need not wait for an election timeout: it was told to begin,
-// and this is how the old one heard of a higher term before it shut down.
+// The next leader does not wait for an election timeout. It was told to begin, so the
+// old leader learns of a higher term before it shuts down.
 func TestCloseTellsTheNextLeader(t *testing.T) {
 	c := three(t)
 	eventually(t, "a hand-over", func() error { // one may fail on a busy machine
@@ -183,7 +183,7 @@ func TestCloseTellsTheNextLeader(t *testing.T) {
 	})
 }
 
-// A tenure that takes long to end holds the next one of the same controller up.
+// A tenure that takes long to end delays the next one of the same controller.
 func TestTenuresDoNotOverlap(t *testing.T) {
 	c := three(t)
 	slow := c.leader()
@@ -247,7 +247,7 @@ func TestRemovedControllersVoteNoMore(t *testing.T) {
 	}
 }
 
-// A new controller gets a snapshot when the log does not reach back any more.
+// A new controller gets a snapshot when the log no longer has all entries.
 func TestNonvoterCatchesUpBySnapshot(t *testing.T) {
 	c := three(t)
 	for i := range 5 {
@@ -277,7 +277,7 @@ func TestNonvoterCatchesUpBySnapshot(t *testing.T) {
 	}
 	eventually(t, "vote", func() error { return c.leader().AddVoter(late.ID()) })
 	c.agree()
-	// It survives a restart with what it was sent.
+	// It restarts with the state that it received.
 	c.close(late)
 	late = c.restart(late)
 	if err := has(late.State(), "a", "x4"); err != nil {
@@ -340,7 +340,7 @@ func TestSubscribe(t *testing.T) {
 	select {
 	case <-look:
 	case <-time.After(patience):
-		t.Error("a write told nobody")
+		t.Error("a write notified no subscriber")
 	}
 	if got := s.Servers(); len(got) != 1 || got[0].Name != "a" || s.State().Default() != "a" {
 		t.Errorf("servers = %+v, default %q; want a", got, s.State().Default())
@@ -380,7 +380,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// Close leaves no goroutine, here or in the libraries.
+// Close leaves no goroutine, neither of this package nor of the libraries.
 func TestCloseLeavesNothing(t *testing.T) {
 	c := three(t)
 	c.must(put("a", "x"))
@@ -402,8 +402,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	})
 }
 
-// What writes did is told once each, in order; a write that is refused did
-// nothing.
+// Applied is called once for each write, in order. A refused write has no changes.
 func TestApplied(t *testing.T) {
 	c := newCluster(t)
 	told := make(chan desired.Result, 100)
@@ -425,15 +424,15 @@ func TestApplied(t *testing.T) {
 				changed = append(changed, change.Server)
 			}
 		case <-time.After(patience):
-			t.Fatalf("told of %v, want b", changed)
+			t.Fatalf("got %v, want b", changed)
 		}
 	}
 	if want := []fleet.ServerName{"a", "b"}; !slices.Equal(changed, want) {
-		t.Errorf("told of %v, want %v", changed, want)
+		t.Errorf("got %v, want %v", changed, want)
 	}
 }
 
-// Who follows answers, with or without a vote; who is not there never does.
+// Followers answer, with or without a vote. A controller that is away never does.
 func TestAnswered(t *testing.T) {
 	c := three(t)
 	lead, guest := c.leader(), c.add()

@@ -96,9 +96,8 @@ func TestRaftLogIsQuiet(t *testing.T) {
 	}
 }
 
-// A leader whose entries do not fit the log here learns it, whatever is wrong
-// with the disk: it sends older ones then. Of entries that could not be stored it
-// learns why.
+// A leader whose entries do not fit the local log learns that, whatever is wrong with
+// the disk, and sends earlier ones. It learns why entries could not be stored.
 func TestWhatALeaderIsAnswered(t *testing.T) {
 	failing := func() *diskWatch {
 		w := unwatched()
