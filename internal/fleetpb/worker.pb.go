@@ -4,8 +4,8 @@
 // 	protoc        (unknown)
 // source: mcpfleet/v1/worker.proto
 
-// The only way controllers and workers talk. Payloads of calls are the raw
-// JSON bytes of the MCP message; no hop decodes and encodes them again.
+// The protocol between controllers and workers. Payloads of calls are the raw
+// JSON bytes of the MCP message, which are never decoded and encoded again.
 
 package fleetpb
 
@@ -94,7 +94,7 @@ type FailureKind int32
 
 const (
 	FailureKind_FAILURE_KIND_UNSPECIFIED FailureKind = 0
-	// Surely not delivered.
+	// Certainly not delivered.
 	FailureKind_FAILURE_KIND_NOT_DELIVERED   FailureKind = 1
 	FailureKind_FAILURE_KIND_REPLICA_LOST    FailureKind = 2
 	FailureKind_FAILURE_KIND_BAD_REPLY       FailureKind = 3
@@ -161,15 +161,15 @@ func (FailureKind) EnumDescriptor() ([]byte, []int) {
 	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{1}
 }
 
-// Order says by whom and when an order was given. A worker refuses another
-// cluster's orders and those with an incarnation, or within it an epoch, lower
-// than the highest it has seen.
+// Order identifies the leader of an order and its tenure. A worker refuses orders
+// of another cluster, and those with an incarnation, or within it an epoch, lower
+// than the highest that it has seen.
 type Order struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	// The raft term of the entry with which the leader began its tenure.
 	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// Grows when the cluster's state is put back from a backup.
+	// Grows when the cluster's state is restored from a backup.
 	Incarnation   uint64 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -233,7 +233,7 @@ type StartReplicaRequest struct {
 	Server    string                 `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"`
 	Revision  uint64                 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
 	Template  *Template              `protobuf:"bytes,5,opt,name=template,proto3" json:"template,omitempty"`
-	// How often the server had been restarted by hand.
+	// How often the server had been restarted by hand before this start.
 	Generation    uint64 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -359,9 +359,9 @@ func (x *StartReplicaResponse) GetVersion() uint64 {
 type FenceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Order *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
-	// The leader repeats this order every second while the node drains. A node
-	// that drains and has heard nothing of such a leader for some seconds does
-	// not wait for its replicas to be moved.
+	// The leader repeats this order every second while the node drains. A draining
+	// node that has heard no such order for some seconds does not wait for its
+	// replicas to be moved.
 	Renewed       bool `protobuf:"varint,2,opt,name=renewed,proto3" json:"renewed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -559,7 +559,7 @@ func (x *StopReplicaResponse) GetVersion() uint64 {
 	return 0
 }
 
-// Template is what a replica is made from (fleet.Template).
+// Template is the part of a spec that a replica is made from (fleet.Template).
 type Template struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Image         string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
@@ -1012,19 +1012,19 @@ type WatchResponse struct {
 	Version uint64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	// Set in the first message only.
 	Node *Node `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
-	// The first message has every replica and full = true; later ones those that
-	// changed. A heartbeat has none.
+	// The first message has every replica and full = true. Later ones have those
+	// that have changed. A heartbeat has no replicas.
 	Full     bool       `protobuf:"varint,3,opt,name=full,proto3" json:"full,omitempty"`
 	Replicas []*Replica `protobuf:"bytes,4,rep,name=replicas,proto3" json:"replicas,omitempty"`
-	// Catalogues named by replicas that this stream has not carried before.
+	// The catalogues of these replicas, if this stream has not carried them before.
 	Catalogues []*Catalogue `protobuf:"bytes,5,rep,name=catalogues,proto3" json:"catalogues,omitempty"`
 	// Ended replicas that the node has forgotten.
 	Forgotten []string `protobuf:"bytes,6,rep,name=forgotten,proto3" json:"forgotten,omitempty"`
-	// The node is stopping: place nothing on it.
+	// The node is stopping and must get no replicas.
 	Draining bool `protobuf:"varint,7,opt,name=draining,proto3" json:"draining,omitempty"`
 	// The node's clock, so that ages do not depend on two clocks.
 	Now *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=now,proto3" json:"now,omitempty"`
-	// Why the node refuses to start replicas, in words; empty when it does not.
+	// Why the node refuses to start replicas, in words. Empty if it does not.
 	Unfit         string `protobuf:"bytes,9,opt,name=unfit,proto3" json:"unfit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1131,15 +1131,15 @@ type Node struct {
 	Zone     string                 `protobuf:"bytes,4,opt,name=zone,proto3" json:"zone,omitempty"`
 	Labels   map[string]string      `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Capacity *Resources             `protobuf:"bytes,6,opt,name=capacity,proto3" json:"capacity,omitempty"`
-	// The runtimes with commas between them, for controllers of the version
-	// before, which know one at most: they take any other text for a node that
-	// runs everything.
+	// The runtimes, separated by commas, for controllers of the previous version.
+	// They know one runtime at most, and take any other text for a node that runs
+	// everything.
 	Runtime string `protobuf:"bytes,7,opt,name=runtime,proto3" json:"runtime,omitempty"`
 	Version string `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`
 	// Where it serves WorkerService.
 	Grpc string `protobuf:"bytes,9,opt,name=grpc,proto3" json:"grpc,omitempty"`
-	// What it offers: podman, process or both. A worker of the version before
-	// names its only one in runtime.
+	// The runtimes that it offers: podman, process or both. A worker of the
+	// previous version has its only one in runtime.
 	Runtimes      []string `protobuf:"bytes,10,rep,name=runtimes,proto3" json:"runtimes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1262,9 +1262,10 @@ type Replica struct {
 	EndedAt     *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	Exit        *Exit                  `protobuf:"bytes,14,opt,name=exit,proto3" json:"exit,omitempty"`
 	Catalogue   string                 `protobuf:"bytes,15,opt,name=catalogue,proto3" json:"catalogue,omitempty"`
-	// The last stderr lines; only of ended replicas.
+	// The last stderr lines. Only for ended replicas.
 	Log []string `protobuf:"bytes,16,rep,name=log,proto3" json:"log,omitempty"`
-	// What the replica was made from counts against the node's capacity.
+	// The resources of the replica's template, which count against the node's
+	// capacity.
 	Resources     *Resources `protobuf:"bytes,17,opt,name=resources,proto3" json:"resources,omitempty"`
 	Generation    uint64     `protobuf:"varint,18,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1589,7 +1590,7 @@ func (x *Catalogue) GetTools() [][]byte {
 
 type CallsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was waiting to be sent goes together in one message.
+	// Commands that wait to be sent are combined in one message.
 	Commands      []*CallCommand `protobuf:"bytes,1,rep,name=commands,proto3" json:"commands,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1720,7 +1721,7 @@ type Call struct {
 	Id        uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	ReplicaId string `protobuf:"bytes,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
 	Method    string `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
-	// Raw JSON, one value, valid.
+	// One valid JSON value, raw.
 	Params      []byte `protobuf:"bytes,4,opt,name=params,proto3" json:"params,omitempty"`
 	RequestId   string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	Traceparent string `protobuf:"bytes,6,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
@@ -1812,7 +1813,7 @@ func (x *Call) GetNotifications() bool {
 type Cancel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The deadline passed, rather than the client going away.
+	// Set if the deadline passed, and not if the client disconnected.
 	Timeout       bool `protobuf:"varint,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1918,8 +1919,8 @@ type CallEvent struct {
 	Msg isCallEvent_Msg `protobuf_oneof:"msg"`
 	// The replica's ongoing calls after this message.
 	Ongoing int64 `protobuf:"varint,5,opt,name=ongoing,proto3" json:"ongoing,omitempty"`
-	// With the reply to a cancelled call: its slot is still held, released
-	// follows.
+	// Set with the reply to a cancelled call that still occupies its slot. Then
+	// released follows.
 	Holding       bool `protobuf:"varint,6,opt,name=holding,proto3" json:"holding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2028,17 +2029,17 @@ type CallEvent_Reply struct {
 }
 
 type CallEvent_Progress struct {
-	// The server reported progress: the deadline moves.
+	// The server reported progress, which extends the deadline.
 	Progress *Progress `protobuf:"bytes,3,opt,name=progress,proto3,oneof"`
 }
 
 type CallEvent_Released struct {
-	// A cancelled call has given its slot back.
+	// A cancelled call has released its slot.
 	Released *Released `protobuf:"bytes,4,opt,name=released,proto3,oneof"`
 }
 
 type CallEvent_Notification struct {
-	// Only if the call asked for notifications.
+	// Sent only if the call asked for notifications.
 	Notification *Notification `protobuf:"bytes,7,opt,name=notification,proto3,oneof"`
 }
 
@@ -2171,7 +2172,7 @@ type Large struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	Size  int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
-	// It is the server's error object.
+	// Set if it is the server's error object.
 	Error         bool `protobuf:"varint,3,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2300,12 +2301,11 @@ func (*Released) Descriptor() ([]byte, []int) {
 	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{26}
 }
 
-// Notification is one that the server sent about the call.
+// Notification is a notification of the server about the call.
 type Notification struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Method string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
-	// Raw JSON, as the server sent it, but for the progress token, which is the
-	// caller's own.
+	// Raw JSON as the server sent it, but with the caller's progress token.
 	Params        []byte `protobuf:"bytes,2,opt,name=params,proto3" json:"params,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2355,11 +2355,11 @@ func (x *Notification) GetParams() []byte {
 	return nil
 }
 
-// Failure is a call that got no reply from the server.
+// Failure is the outcome of a call without a reply from the server.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Every kind that applies: a call to a replica that the node does not know
-	// was also surely not delivered.
+	// Every kind that applies. For example, a call to an unknown replica was also
+	// certainly not delivered.
 	Kinds         []FailureKind `protobuf:"varint,1,rep,packed,name=kinds,proto3,enum=mcpfleet.v1.FailureKind" json:"kinds,omitempty"`
 	Detail        string        `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2501,7 +2501,7 @@ func (x *FetchResultResponse) GetChunk() []byte {
 type LogsRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	ReplicaId string                 `protobuf:"bytes,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
-	// How many of the last lines come first; 0 means all that are kept.
+	// The number of last lines to send first. 0 means all that are kept.
 	Tail          int32 `protobuf:"varint,2,opt,name=tail,proto3" json:"tail,omitempty"`
 	Follow        bool  `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
 	unknownFields protoimpl.UnknownFields

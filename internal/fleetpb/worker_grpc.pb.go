@@ -4,8 +4,8 @@
 // - protoc             (unknown)
 // source: mcpfleet/v1/worker.proto
 
-// The only way controllers and workers talk. Payloads of calls are the raw
-// JSON bytes of the MCP message; no hop decodes and encodes them again.
+// The protocol between controllers and workers. Payloads of calls are the raw
+// JSON bytes of the MCP message, which are never decoded and encoded again.
 
 package fleetpb
 
@@ -37,29 +37,28 @@ const (
 //
 // WorkerService is served by every worker.
 type WorkerServiceClient interface {
-	// StartReplica starts a replica and returns as soon as the order is taken;
-	// the replica's phases come over Watch. Idempotent by replica id: an id that
-	// is known, running or ended, is left as it is.
+	// StartReplica starts a replica and returns as soon as the order is accepted.
+	// The replica's phases come over Watch. It is idempotent by replica id: it has
+	// no effect for a known id, running or ended.
 	StartReplica(ctx context.Context, in *StartReplicaRequest, opts ...grpc.CallOption) (*StartReplicaResponse, error)
-	// Fence makes the worker refuse all orders older than this one from now on,
-	// durably, and returns the version of a report in which all that older
-	// orders did shows. A new leader fences every worker before it plans.
+	// Fence makes the worker refuse all older orders from now on, also after a
+	// restart. It returns the version of a report that shows the effects of all
+	// older orders. A new leader fences every worker before it plans.
 	Fence(ctx context.Context, in *FenceRequest, opts ...grpc.CallOption) (*FenceResponse, error)
 	// StopReplica drains and stops a replica and returns as soon as the order is
-	// taken. An unknown id is remembered as ended, so that a start that was
-	// delayed on the way cannot begin after its stop.
+	// accepted. An unknown id is recorded as ended, so that a delayed start cannot
+	// begin after its stop.
 	StopReplica(ctx context.Context, in *StopReplicaRequest, opts ...grpc.CallOption) (*StopReplicaResponse, error)
-	// Watch reports what this node is and runs: one full snapshot, then changes,
-	// and a heartbeat every second when nothing changes.
+	// Watch reports the node and its replicas: one full snapshot, then changes,
+	// and a heartbeat every second if nothing changes.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
-	// Calls carries many calls at once. A controller keeps a few such streams
-	// open to each worker, and opens one of its own for a call with large
-	// arguments, so that those never delay others. The end of the stream
-	// cancels the calls on it.
+	// Calls carries many calls at once. A controller has a few such streams open
+	// to each worker. It opens another one for a call with large arguments, so that
+	// these never delay other calls. The end of the stream cancels the calls on it.
 	Calls(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CallsRequest, CallsResponse], error)
-	// FetchResult streams a result that was too large for the Calls stream. It
-	// is held until it is fetched, once, or cancelled by its call's id; until
-	// its Calls stream ends; or for a minute.
+	// FetchResult streams a result that is too large for the Calls stream. The
+	// worker stores it until it is fetched, once, or cancelled by its call's id,
+	// until its Calls stream ends, or for a minute.
 	FetchResult(ctx context.Context, in *FetchResultRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FetchResultResponse], error)
 	// Logs streams a replica's stderr lines.
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogsResponse], error)
@@ -179,29 +178,28 @@ type WorkerService_LogsClient = grpc.ServerStreamingClient[LogsResponse]
 //
 // WorkerService is served by every worker.
 type WorkerServiceServer interface {
-	// StartReplica starts a replica and returns as soon as the order is taken;
-	// the replica's phases come over Watch. Idempotent by replica id: an id that
-	// is known, running or ended, is left as it is.
+	// StartReplica starts a replica and returns as soon as the order is accepted.
+	// The replica's phases come over Watch. It is idempotent by replica id: it has
+	// no effect for a known id, running or ended.
 	StartReplica(context.Context, *StartReplicaRequest) (*StartReplicaResponse, error)
-	// Fence makes the worker refuse all orders older than this one from now on,
-	// durably, and returns the version of a report in which all that older
-	// orders did shows. A new leader fences every worker before it plans.
+	// Fence makes the worker refuse all older orders from now on, also after a
+	// restart. It returns the version of a report that shows the effects of all
+	// older orders. A new leader fences every worker before it plans.
 	Fence(context.Context, *FenceRequest) (*FenceResponse, error)
 	// StopReplica drains and stops a replica and returns as soon as the order is
-	// taken. An unknown id is remembered as ended, so that a start that was
-	// delayed on the way cannot begin after its stop.
+	// accepted. An unknown id is recorded as ended, so that a delayed start cannot
+	// begin after its stop.
 	StopReplica(context.Context, *StopReplicaRequest) (*StopReplicaResponse, error)
-	// Watch reports what this node is and runs: one full snapshot, then changes,
-	// and a heartbeat every second when nothing changes.
+	// Watch reports the node and its replicas: one full snapshot, then changes,
+	// and a heartbeat every second if nothing changes.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
-	// Calls carries many calls at once. A controller keeps a few such streams
-	// open to each worker, and opens one of its own for a call with large
-	// arguments, so that those never delay others. The end of the stream
-	// cancels the calls on it.
+	// Calls carries many calls at once. A controller has a few such streams open
+	// to each worker. It opens another one for a call with large arguments, so that
+	// these never delay other calls. The end of the stream cancels the calls on it.
 	Calls(grpc.BidiStreamingServer[CallsRequest, CallsResponse]) error
-	// FetchResult streams a result that was too large for the Calls stream. It
-	// is held until it is fetched, once, or cancelled by its call's id; until
-	// its Calls stream ends; or for a minute.
+	// FetchResult streams a result that is too large for the Calls stream. The
+	// worker stores it until it is fetched, once, or cancelled by its call's id,
+	// until its Calls stream ends, or for a minute.
 	FetchResult(*FetchResultRequest, grpc.ServerStreamingServer[FetchResultResponse]) error
 	// Logs streams a replica's stderr lines.
 	Logs(*LogsRequest, grpc.ServerStreamingServer[LogsResponse]) error
