@@ -176,7 +176,7 @@ func TestServerStopsReading(t *testing.T) {
 	var pending []*stdio.Pending
 	var refused error
 	for refused == nil && len(pending) < 100 {
-		p, err := c.Start(&stdio.Call{Method: "echo", Params: text(100 << 10), Done: func(r stdio.Reply) { replies <- r }})
+		p, err := c.Start(&stdio.Call{Method: "echo", Params: text(300 << 10), Done: func(r stdio.Reply) { replies <- r }})
 		if refused = err; err == nil {
 			pending = append(pending, p)
 		}

@@ -14,6 +14,10 @@ import (
 // capacity of a pipe.
 const readSize = 64 << 10
 
+// wideBytes is what a pipe holds once a large line came through it. A server without large lines keeps
+// the usual pipes: there is a bound on what all pipes of a user may hold.
+const wideBytes = 256 << 10
+
 // maxUsual bounds how much room a large line gets before it is known how long it is.
 const maxUsual = 4 << 20
 
@@ -168,6 +172,9 @@ func (r *lineReader) grow(need int) error {
 		size = usual
 	} else if !r.budget.reserve(size - r.reserved) {
 		return ErrNoBuffer
+	}
+	if r.usual == 0 && r.large == nil {
+		widen(r.src)
 	}
 	r.reserved = size
 	grown := make([]byte, len(r.large), size)

@@ -116,8 +116,9 @@ type batchWriter struct {
 	batch   []*Pending
 	buf     []byte
 	ends    []int // where in the batch's bytes each message ends
-	planned int   // bytes of the batch put into buf or written
-	written int   // bytes of the batch written
+	widened bool
+	planned int // bytes of the batch put into buf or written
+	written int // bytes of the batch written
 }
 
 func (w *batchWriter) send() error {
@@ -139,6 +140,10 @@ func (w *batchWriter) send() error {
 			}
 			if err := w.flush(); err != nil {
 				return err
+			}
+			if !w.widened {
+				w.widened = true
+				widen(w.conn.cfg.In)
 			}
 			if err := w.raw(part); err != nil {
 				return err
