@@ -14,7 +14,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
 )
 
-const chunkBytes = 128 << 10
+const chunkBytes = 256 << 10
 
 // results holds large results till they are fetched, once. Whoever takes a
 // result out, for whatever reason, frees it.
