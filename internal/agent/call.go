@@ -57,6 +57,24 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 	return c.cancel
 }
 
+// Own makes o the owner of the replica's conversation until release is called:
+// the server's own requests and notifications go to it, see stdio.Owner. It fails
+// with fleet.ErrUnknownReplica for a replica that takes no calls, and with
+// stdio.ErrOwned for one that has an owner.
+//
+// Package rpc does not offer it yet. A stream per session will call it, pass on
+// what the owner gets, and release it when the stream ends.
+func (a *Agent) Own(id fleet.ReplicaID, o stdio.Owner) (release func(), err error) {
+	r := a.replica(id)
+	if r == nil || !r.open.Load() {
+		return nil, fmt.Errorf("own replica %s: %w", id, fleet.ErrUnknownReplica)
+	}
+	if release, err = r.conn.Own(o); err != nil {
+		return nil, fmt.Errorf("own replica %s: %w", id, err)
+	}
+	return release, nil
+}
+
 // undelivered answers a call that the replica does not get. The controller
 // sends it elsewhere, so it is logged at debug level.
 func undelivered(log *slog.Logger, req *fleet.CallRequest, events func(fleet.CallEvent), ongoing int64, why error) func(bool) {

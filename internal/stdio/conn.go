@@ -56,8 +56,8 @@ type Config struct {
 	ClientInfo mcp.Implementation
 	// NoPing means that the server is never sent ping. It is asked for its tools instead.
 	NoPing bool
-	// OnNotification is called on the reader with each notification but progress: it must not block,
-	// and params is only valid during the call. It may be nil.
+	// OnNotification is called on the reader with each notification but progress, whoever owns the
+	// conversation: it must not block, and params is only valid during the call. It may be nil.
 	OnNotification func(method string, params []byte)
 	// OnStray is called on the reader with the first lines that do not belong on the server's stdout: it
 	// must not block. It may be nil.
@@ -91,6 +91,8 @@ type Conn struct {
 	waiting     int // bytes queued or being written
 	answers     int // answers queued or being written
 	inputClosed bool
+	owner       Owner                       // nil: nobody
+	asked       map[*ServerRequest]struct{} // that wait for the owner's answer
 }
 
 // New prepares a conversation. Calls may be started at once; they move when Run runs.

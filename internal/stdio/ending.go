@@ -57,6 +57,10 @@ func (c *Conn) endAll() {
 	}
 	clear(c.pending)
 	c.held = nil
+	for r := range c.asked {
+		c.cfg.Budget.release(len(r.Params))
+	}
+	clear(c.asked)
 	c.mu.Unlock()
 	c.endedByPing.Store(pinged && !busy && !c.answersPing.Load())
 	slices.SortFunc(left, func(a, b ending) int { return cmp.Compare(a.id, b.id) })

@@ -13,6 +13,8 @@ var (
 	ErrNotDelivered = errors.New("not delivered to the server")
 	// ErrLost means that the line was written and the conversation ended without an answer.
 	ErrLost = errors.New("the server ended before it answered")
+	// ErrOwned means that the conversation has another owner.
+	ErrOwned = errors.New("the conversation has an owner already")
 	// ErrCancelled is how a call ends that Cancel was called for; Reply.Delivered says whether the
 	// server may have seen it.
 	ErrCancelled = errors.New("cancelled")

@@ -107,21 +107,38 @@ func (c *Conn) incoming(env mcp.Envelope) {
 	case env.Kind == mcp.KindRequest && string(env.Method) == mcp.MethodPing:
 		c.answer(env.ID, `,"result":{}}`)
 	case env.Kind == mcp.KindRequest:
-		c.refuse(env.ID, mcp.CodeMethodNotFound, "method not found: "+quote(env.Method, noiseQuote))
+		c.serverRequest(env)
 	case string(env.Method) == mcp.MethodProgress:
 		c.progress(env.Params)
-	case c.cfg.OnNotification != nil:
-		c.cfg.OnNotification(string(env.Method), env.Params)
+	default:
+		c.serverNotification(string(env.Method), env.Params)
+	}
+}
+
+func (c *Conn) serverNotification(method string, params []byte) {
+	if c.cfg.OnNotification != nil {
+		c.cfg.OnNotification(method, params)
+	}
+	c.mu.Lock()
+	o := c.owner
+	c.mu.Unlock()
+	if o != nil {
+		o.Notification(method, params)
 	}
 }
 
 func (c *Conn) refuse(id []byte, code mcp.Code, message string) {
-	rest := mcp.AppendString(fmt.Appendf(nil, `,"error":{"code":%d,"message":`, code), message)
-	c.answer(id, string(rest)+"}}")
+	c.answer(id, errorMember(code, message))
 }
 
-// answer queues the answer to a server's request, or drops it when the server does not read.
-func (c *Conn) answer(id []byte, rest string) {
+// errorMember is what follows the id in an answer that is an error.
+func errorMember(code mcp.Code, message string) string {
+	return string(mcp.AppendString(fmt.Appendf(nil, `,"error":{"code":%d,"message":`, code), message)) + "}}"
+}
+
+// answer queues the answer to a server's request. It reports false when the server does not read and
+// the answer was dropped.
+func (c *Conn) answer(id []byte, rest string) bool {
 	c.mu.Lock()
 	fits := c.answers < maxAnswers && len(id) <= maxAnswerID && !c.inputClosed
 	if fits {
@@ -133,9 +150,10 @@ func (c *Conn) answer(id []byte, rest string) {
 	c.mu.Unlock()
 	if !fits {
 		c.counts.droppedAnswers.Add(1)
-		return
+		return false
 	}
 	c.signal()
+	return true
 }
 
 // progress passes progress on to the call that the notification names. Our tokens are the calls' ids.

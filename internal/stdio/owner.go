@@ -1,0 +1,122 @@
+package stdio
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
+
+// maxServerRequests bounds the server's requests that wait for their owner's
+// answer.
+const maxServerRequests = 64
+
+// Owner takes what the server sends outside of calls. Its methods are called on
+// the reader, so they must not block: an owner queues, within bounds, and
+// refuses what does not fit. They may still be running when the ownership ends.
+type Owner interface {
+	// Request takes a request of the server, such as sampling/createMessage. The
+	// owner answers it once, with Answer or Refuse, now or later.
+	Request(*ServerRequest)
+	// Notification takes a notification other than progress, which goes to its
+	// call. params are valid only during the call.
+	Notification(method string, params []byte)
+}
+
+// ServerRequest is a request of the server that waits for its answer. Its
+// fields must not be changed.
+type ServerRequest struct {
+	ID     []byte // raw; a later notifications/cancelled of the server may name it
+	Method string
+	Params []byte // raw; nil if there are none
+
+	conn *Conn
+}
+
+// Own makes o the owner of the conversation until release is called. Without an
+// owner the server's requests are refused, as are those that have no answer when
+// the ownership ends. There is one owner at a time: ErrOwned. Pings are answered
+// without it.
+func (c *Conn) Own(o Owner) (release func(), err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.owner != nil {
+		return nil, ErrOwned
+	}
+	c.owner, c.asked = o, make(map[*ServerRequest]struct{})
+	return sync.OnceFunc(c.disown), nil
+}
+
+func (c *Conn) disown() {
+	c.mu.Lock()
+	open := c.asked
+	c.owner, c.asked = nil, nil
+	c.mu.Unlock()
+	for r := range open {
+		c.cfg.Budget.release(len(r.Params))
+		c.refuse(r.ID, mcp.CodeInternalError, "the client is gone")
+	}
+}
+
+// serverRequest hands a request to the owner, or refuses it.
+func (c *Conn) serverRequest(env mcp.Envelope) {
+	c.mu.Lock()
+	o, open := c.owner, len(c.asked)
+	c.mu.Unlock()
+	switch {
+	case o == nil:
+		c.refuse(env.ID, mcp.CodeMethodNotFound, "method not found: "+quote(env.Method, noiseQuote))
+		return
+	case open >= maxServerRequests || len(env.ID) > maxAnswerID || !c.cfg.Budget.reserve(len(env.Params)):
+		c.refuse(env.ID, mcp.CodeInternalError, "too many requests wait for an answer")
+		return
+	}
+	r := &ServerRequest{ID: bytes.Clone(env.ID), Method: string(env.Method), Params: bytes.Clone(env.Params), conn: c}
+	c.mu.Lock()
+	owned := c.asked != nil
+	if owned {
+		c.asked[r] = struct{}{}
+	}
+	c.mu.Unlock()
+	if !owned { // the ownership ended meanwhile
+		c.cfg.Budget.release(len(r.Params))
+		c.refuse(r.ID, mcp.CodeInternalError, "the client is gone")
+		return
+	}
+	o.Request(r)
+}
+
+// Answer sends the result, which is raw JSON. An error means that nothing was
+// sent: ErrClosed when the request has its answer, or its ownership or the
+// conversation has ended; ErrBackedUp when the server does not read; or a
+// *mcp.SyntaxError, after which the request still waits.
+func (r *ServerRequest) Answer(result []byte) error {
+	line, err := mcp.OneLine(result)
+	if err != nil {
+		return fmt.Errorf("result: %w", err)
+	}
+	return r.answer(`,"result":` + string(line) + "}")
+}
+
+// Refuse answers with an error. Its own error is as that of Answer.
+func (r *ServerRequest) Refuse(code mcp.Code, message string) error {
+	return r.answer(errorMember(code, message))
+}
+
+func (r *ServerRequest) answer(rest string) error {
+	c := r.conn
+	c.mu.Lock()
+	_, open := c.asked[r]
+	delete(c.asked, r)
+	full := c.waiting > 0 && c.waiting+len(rest) > c.cfg.MaxQueue
+	c.mu.Unlock()
+	if !open {
+		return ErrClosed
+	}
+	c.cfg.Budget.release(len(r.Params))
+	if full || !c.answer(r.ID, rest) {
+		return ErrBackedUp
+	}
+	return nil
+}
