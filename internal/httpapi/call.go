@@ -55,8 +55,12 @@ func (e toolError) Answer() api.Error {
 	return api.Error{Status: http.StatusInternalServerError, Code: api.CodeToolError, Detail: "Tool execution error", RPC: json.RawMessage(e)}
 }
 
-// takeCall reads a request to call a tool.
+// takeCall reads a request to call a tool. It reads nothing of a call that would
+// be refused in any case.
 func (h *API) takeCall(w *web.Response, r *http.Request) (fleet.Call, error) {
+	if err := h.cfg.Router.Admit(serverOf(r)); err != nil {
+		return fleet.Call{}, w.RefuseBody(err)
+	}
 	body, err := w.ReadJSON(r)
 	if err != nil {
 		return fleet.Call{}, err

@@ -26,6 +26,9 @@ type Catalogue interface {
 // Router sends a call to a replica. An error wraps one of fleet's or
 // context.Canceled, and may have a method RetryAfter() time.Duration.
 type Router interface {
+	// Admit returns an error if calls of a server are refused now whatever they
+	// are. The name is empty if the request does not say which server it is for.
+	Admit(server fleet.ServerName) error
 	Call(ctx context.Context, c fleet.Call) (fleet.CallResult, error)
 }
 

@@ -64,9 +64,12 @@ func (o offer) Default(server fleet.ServerName) (fleet.Tool, error) {
 
 // routed is a router that runs a function and records the last call.
 type routed struct {
+	full error // of Admit
 	last fleet.Call
 	f    func(ctx context.Context, c fleet.Call) (fleet.CallResult, error)
 }
+
+func (r *routed) Admit(fleet.ServerName) error { return r.full }
 
 func (r *routed) Call(ctx context.Context, c fleet.Call) (fleet.CallResult, error) {
 	r.last = c

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -25,6 +26,49 @@ func post(t *testing.T, url, body string) *http.Response {
 	}
 	t.Cleanup(func() { resp.Body.Close() })
 	return resp
+}
+
+// A full queue refuses a call whose body has not come, and keeps the connection of
+// a client whose body is small.
+func TestOverloadedBeforeTheBody(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		size  int
+		sent  string // of the body
+		close bool
+	}{
+		{name: "nothing of a large body has come", size: 1 << 20, close: true},
+		{name: "a small body that is not JSON", size: 9, sent: "{{{{{{{{{"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture()
+			f.router.full = busyError{fleet.ErrOverloaded}
+			srv := f.serve(t)
+			conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			answers := bufio.NewReader(conn)
+			for range 2 {
+				fmt.Fprintf(conn, "POST /call HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", c.size, c.sent)
+				resp, err := http.ReadResponse(answers, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantError(t, resp.StatusCode, resp.Header, resp.Body, 503, api.CodeOverloaded, "")
+				if got := resp.Header.Get("Retry-After"); got != "3" {
+					t.Errorf("Retry-After %q, want 3", got)
+				}
+				if resp.Close != c.close {
+					t.Fatalf("the connection is closed: %v, want %v", resp.Close, c.close)
+				}
+				if c.close {
+					return
+				}
+			}
+		})
+	}
 }
 
 // A client that leaves ends its call.
@@ -237,6 +281,8 @@ func TestManyBodiesAtOnce(t *testing.T) {
 }
 
 type routerFunc func(context.Context, fleet.Call) (fleet.CallResult, error)
+
+func (routerFunc) Admit(fleet.ServerName) error { return nil }
 
 func (f routerFunc) Call(ctx context.Context, c fleet.Call) (fleet.CallResult, error) {
 	return f(ctx, c)

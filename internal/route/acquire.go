@@ -56,7 +56,7 @@ func (s *server) acquire(ctx context.Context, c *want) (*attempt, error) {
 			return a, nil
 		}
 	}
-	if c.suspect == nil && !retry && s.queue.length >= s.limits.MaxQueued {
+	if c.suspect == nil && !retry && s.isFull() {
 		err := s.overloaded()
 		s.mu.Unlock()
 		return nil, err
@@ -149,6 +149,9 @@ func (s *server) wait(ctx context.Context, w *waiter, again time.Duration) (*att
 		}
 	}
 }
+
+// isFull reports whether a call that gets no slot at once is refused.
+func (s *server) isFull() bool { return s.queue.length >= s.limits.MaxQueued }
 
 // overloadedError tells when to come back.
 type overloadedError struct {

@@ -170,6 +170,29 @@ func (r *Router) Wanted() (names []fleet.ServerName) {
 	return names
 }
 
+// Admit returns an error if calls of a server are refused now because too many
+// wait. It costs far less than reading a call first. Without a name it answers for
+// the only server; among several it cannot know which one is meant.
+func (r *Router) Admit(name fleet.ServerName) error {
+	servers := *r.servers.Load()
+	s := servers[name]
+	if name == "" && len(servers) == 1 {
+		for _, s = range servers {
+		}
+	}
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.queue.length == 0 || !s.isFull() {
+		return nil
+	}
+	err := s.overloaded()
+	s.metrics.ended(nil, err, 0)
+	return err
+}
+
 // Call sends a call to a replica of its server and returns the answer. An
 // error is one of fleet's, wrapped, or the cause of ctx's end. Of a result
 // with a Stream, ctx must outlive the reading.

@@ -225,6 +225,42 @@ func TestFIFOAndBound(t *testing.T) {
 	})
 }
 
+func TestAdmit(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := &worker{}
+		b := newBench(t, Server{Replicas: one(w), MaxQueued: 2})
+		admit := func(name fleet.ServerName, want error) {
+			t.Helper()
+			if err := b.router.Admit(name); !errors.Is(err, want) {
+				t.Errorf("Admit(%q) = %v, want %v", name, err, want)
+			}
+		}
+		running := b.call("0")
+		admit("s", nil)
+		waiting := []*pending{b.call("1"), b.call("2")}
+		b.counts(2, 1)
+		admit("s", fleet.ErrOverloaded)
+		admit("", fleet.ErrOverloaded) // the only server
+		admit("other", nil)            // the catalogue says what is wrong with it
+		b.router.Update([]Server{b.view, {Name: "t", MaxOngoing: 1, MaxQueued: 2}})
+		admit("s", fleet.ErrOverloaded)
+		admit("", nil) // it may be for the other one
+		for i, p := range append([]*pending{running}, waiting...) {
+			w.next(t).ok()
+			wantResult(t, p, fmt.Sprint(i))
+			admit("s", nil)
+		}
+	})
+	bubble.Test(t, func(t *testing.T) {
+		b := newBench(t, Server{Replicas: one(&worker{})})
+		b.view.MaxQueued = 0 // no call may wait, but there is a slot
+		b.update()
+		if err := b.router.Admit("s"); err != nil {
+			t.Errorf("Admit = %v with a free replica, want nil", err)
+		}
+	})
+}
+
 func TestRetryAfterFollowsTheQueue(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := &worker{}

@@ -111,7 +111,12 @@ func (w *Response) fail(r *http.Request, err error) {
 	if e.Status == http.StatusServiceUnavailable {
 		w.Header()["Retry-After"] = []string{retryAfter(err)}
 	}
-	drain := w.bodyUnread && w.beginRefusal()
+	drain := w.bodyUnread
+	if e.Code == api.CodeOverloaded {
+		w.holdBack(r)
+		drain = drain && !isSmall(r) // else clients that come back would need a new connection each time
+	}
+	drain = drain && w.beginRefusal()
 	if err := w.JSON(e.Status, e); err != nil {
 		w.err = errors.Join(w.err, err)
 		e = answerTo(errInternal)

@@ -77,6 +77,8 @@ type Mux struct {
 	hosts      *hostPolicy
 	table      table
 	bodyMemory atomic.Int64 // bytes of the large bodies of all requests
+	refusals   pacer
+	heldBack   prometheus.Gauge
 }
 
 // NewMux returns a handler of the routes. It panics if two of them conflict, as
@@ -89,9 +91,13 @@ func NewMux(cfg Config, routes ...Route) *Mux {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mcpfleet_http_requests_total", Help: "HTTP requests by route and status; 499 is a client that left.",
 		}, []string{"route", "status"}),
+		refusals: newPacer(),
+		heldBack: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "mcpfleet_http_refusals_waiting", Help: "Requests that will be refused for overload and whose refusal is held back.",
+		}),
 	}
 	if cfg.Registry != nil {
-		cfg.Registry.MustRegister(m.requests)
+		cfg.Registry.MustRegister(m.requests, m.heldBack)
 	}
 	m.table = newTable(routes, func(name string) prometheus.Counter { return m.requests.WithLabelValues(name, "200") })
 	return m
