@@ -26,7 +26,7 @@ func controller(t *testing.T) *httptest.Server {
 	answer("GET /api/v1/servers", 200, `{"servers":[
 		{"name":"demo","state":"READY","reason":"","desired":2,"ready":2,"restarts":1,"revision":4,"spec":{},"last_ended":[]},
 		{"name":"gone","state":"UNAVAILABLE","reason":"exit\u001b[31m code 1","desired":1,"ready":0,"restarts":9,"revision":1,"spec":{},
-		 "last_ended":[{"id":"gone-1-x","phase":"FAILED","reason":"exit code 1","log":["one","two","three"]}]}]}`)
+		 "last_ended":[{"id":"gone-1-x","phase":"FAILED","reason":"exit code 1","log":["three"]}]}]}`)
 	answer("GET /api/v1/replicas", 200, `{"replicas":[
 		{"id":"demo-4-a","server":"demo","revision":4,"node":"n1","phase":"READY","reason":"","ongoing":1,"total_calls":7},
 		{"id":"demo-4-b","server":"demo","revision":4,"node":"n2","phase":"READY","reason":"","ongoing":0,"total_calls":8}]}`)
@@ -37,6 +37,9 @@ func controller(t *testing.T) *httptest.Server {
 	answer("GET /demo/tools", 200, `{"tools":[{"name":"echo","description":"Says it again.","input_schema":{},"server":"demo"}]}`)
 	answer("GET /api/v1/replicas/demo-4-a/logs", 200, "a1\na2\n")
 	answer("GET /api/v1/replicas/demo-4-b/logs", 200, "b1\nb2 without an end")
+	mux.HandleFunc("GET /api/v1/replicas/gone-1-x/logs", func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, map[string]string{"": "one\ntwo\nthree\n", "1": "three\n", "2": "two\nthree\n"}[r.URL.Query().Get("tail")])
+	})
 	mux.HandleFunc("POST /demo/call", func(w http.ResponseWriter, r *http.Request) {
 		var req struct {
 			Name string          `json:"tool_name"`

@@ -65,8 +65,7 @@ func (a *app) showLogs(ctx context.Context, client *api.Client, name string, opt
 			return a.follow(ctx, client, &follower{server: r.Server, only: r.ID, tail: opts.Tail, show: show})
 		}
 		if string(r.ID) == name {
-			w := &lineWriter{id: r.ID, to: show}
-			return errors.Join(client.Logs(ctx, r.ID, opts, w), w.flush())
+			return logsOf(ctx, client, r.ID, opts, show)
 		}
 		if string(r.Server) == name {
 			ofServer = append(ofServer, r.ID)
@@ -74,7 +73,7 @@ func (a *app) showLogs(ctx context.Context, client *api.Client, name string, opt
 	}
 	if len(ofServer) > 0 && !opts.Follow {
 		show.named = true
-		return logsOf(ctx, client, ofServer, opts, show)
+		return logsOfAll(ctx, client, ofServer, opts, show)
 	}
 	// The name is an ended replica, or a server without replicas.
 	servers, err := client.Servers(ctx)
@@ -88,14 +87,8 @@ func (a *app) showLogs(ctx context.Context, client *api.Client, name string, opt
 		}
 		for _, e := range s.LastEnded {
 			if string(s.Name) == name || string(e.ID) == name {
-				log := e.Log
-				if opts.Tail > 0 {
-					log = log[max(0, len(log)-opts.Tail):]
-				}
-				for _, line := range log {
-					if err := show.add(e.ID, line); err != nil {
-						return err
-					}
+				if err := logsOf(ctx, client, e.ID, api.LogOptions{Tail: opts.Tail}, show); err != nil {
+					return err
 				}
 				fmt.Fprintf(a.Err, "mcpfleet: %s is %s: %s\n", e.ID, e.Phase, progress.Printable(e.Reason))
 				return nil
@@ -113,16 +106,21 @@ func (a *app) follow(ctx context.Context, client *api.Client, f *follower) error
 	return f.run(ctx)
 }
 
-// logsOf shows the logs of several replicas, one after the other. A replica that
+// logsOf shows the lines of one replica, running or ended.
+func logsOf(ctx context.Context, client *api.Client, id fleet.ReplicaID, opts api.LogOptions, show *lines) error {
+	w := &lineWriter{id: id, to: show}
+	return errors.Join(client.Logs(ctx, id, opts, w), w.flush())
+}
+
+// logsOfAll shows the logs of several replicas, one after the other. A replica that
 // ends meanwhile is skipped.
-func logsOf(ctx context.Context, client *api.Client, ids []fleet.ReplicaID, opts api.LogOptions, show *lines) error {
+func logsOfAll(ctx context.Context, client *api.Client, ids []fleet.ReplicaID, opts api.LogOptions, show *lines) error {
 	for _, id := range ids {
-		w := &lineWriter{id: id, to: show}
-		err := client.Logs(ctx, id, opts, w)
+		err := logsOf(ctx, client, id, opts, show)
 		if gone, ok := errors.AsType[*api.Error](err); ok && gone.Status == http.StatusNotFound {
-			err = nil
+			continue
 		}
-		if err := errors.Join(err, w.flush()); err != nil {
+		if err != nil {
 			return err
 		}
 	}

@@ -91,12 +91,13 @@ type Controllers interface {
 	Transfer(ctx context.Context, name string) error
 }
 
-// Logs reads the stderr of replicas: the last tail lines (0: all that are kept)
-// and, with follow, further ones until ctx or the replica ends. It calls on from
-// one goroutine, and not after it has returned. The error wraps
+// Logs reads the stderr of replicas, those that have ended too: the last tail
+// lines (0: all that are kept) and, with follow, further ones until ctx or the
+// replica ends. It calls on from one goroutine, and not after it has returned. The
+// first call is without lines, as soon as the replica is found. The error wraps
 // fleet.ErrUnknownReplica if there is no such replica.
 type Logs interface {
-	Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func(fleet.LogLine)) error
+	Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func([]fleet.LogLine) error) error
 }
 
 // Config is what an API needs.

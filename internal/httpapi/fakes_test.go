@@ -104,9 +104,9 @@ func (s *state) Replicas() []api.Replica { return s.replicas }
 func (s *state) Nodes() []api.Node       { return s.nodes }
 func (s *state) Ready() api.Ready        { return s.ready }
 
-type logsFunc func(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func(fleet.LogLine)) error
+type logsFunc func(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func([]fleet.LogLine) error) error
 
-func (f logsFunc) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func(fleet.LogLine)) error {
+func (f logsFunc) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func([]fleet.LogLine) error) error {
 	return f(ctx, id, tail, follow, on)
 }
 
@@ -313,7 +313,7 @@ func newFixture(change ...func(*config)) *fixture {
 			return err
 		},
 		Gatherer: reg,
-		Logs: logsFunc(func(context.Context, fleet.ReplicaID, int, bool, func(fleet.LogLine)) error {
+		Logs: logsFunc(func(context.Context, fleet.ReplicaID, int, bool, func([]fleet.LogLine) error) error {
 			return fleet.ErrUnknownReplica
 		}),
 	}}

@@ -32,8 +32,10 @@ func TestStreamsAreNotCompressed(t *testing.T) {
 	f := newFixture()
 	f.events.record("started", "main")
 	f.state.replicas = []api.Replica{{ID: "r1"}}
-	f.config.Logs = logsFunc(func(ctx context.Context, _ fleet.ReplicaID, _ int, _ bool, on func(fleet.LogLine)) error {
-		on(fleet.LogLine{Text: "line"})
+	f.config.Logs = logsFunc(func(ctx context.Context, _ fleet.ReplicaID, _ int, _ bool, on func([]fleet.LogLine) error) error {
+		if err := on([]fleet.LogLine{{Text: "line"}}); err != nil {
+			return err
+		}
 		<-ctx.Done()
 		return nil
 	})

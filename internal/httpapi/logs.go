@@ -1,15 +1,13 @@
 package httpapi
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
-	"slices"
 	"time"
 
-	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
@@ -23,65 +21,38 @@ func (h *API) serveLogs(w *web.Response, r *http.Request) error {
 		return err
 	}
 	o.follow = o.follow && r.Method != http.MethodHead
-	running := slices.ContainsFunc(h.cfg.Fleet.Replicas(), func(r api.Replica) bool { return r.ID == id })
-	err = fmt.Errorf("%w %s", fleet.ErrUnknownReplica, web.Shorten(string(id)))
-	if running {
-		err = h.followLogs(w, r, id, o)
-	}
-	if err == nil || w.Started() && r.Context().Err() != nil {
-		return nil
-	}
-	if w.Started() {
-		return err
-	}
-	if ended := h.endedReplica(id); ended != nil {
-		beginText(w)
-		for _, line := range ended.Log[max(0, len(ended.Log)-o.tail):] {
-			_, _ = io.WriteString(w, o.line(fleet.LogLine{Text: line}))
-		}
-		return nil
-	}
-	return cause(r.Context(), err)
-}
-
-// followLogs writes the lines of a running replica as they arrive.
-func (h *API) followLogs(w *web.Response, r *http.Request, id fleet.ReplicaID, o logQuery) error {
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	tail := o.tail
-	if tail == math.MaxInt32 {
-		tail = 0
-	}
-	if o.follow {
-		// The client sees at once that it is connected.
-		beginText(w)
-		if err := w.Flush(); err != nil {
-			return err
-		}
-		w.ClearDeadline()
-	}
-	err := h.cfg.Logs.Logs(ctx, id, tail, o.follow, func(l fleet.LogLine) {
-		if ctx.Err() != nil {
-			return
+	err = h.cfg.Logs.Logs(r.Context(), id, o.tail, o.follow, func(lines []fleet.LogLine) error {
+		if len(lines) == 0 && !o.follow {
+			return nil // an error may still come
 		}
 		if !w.Started() {
 			beginText(w)
 		}
 		w.StartDeadline()
-		_, err := io.WriteString(w, o.line(l))
-		if err == nil && o.follow {
-			err = w.Flush()
-			w.ClearDeadline()
+		for _, l := range lines {
+			if _, err := io.WriteString(w, o.line(l)); err != nil {
+				return err
+			}
 		}
-		if err != nil {
-			cancel(err)
+		if !o.follow {
+			return nil
 		}
+		defer w.ClearDeadline()
+		return w.Flush()
 	})
 	w.StartDeadline() // the end is still to be written
-	if err == nil && !w.Started() {
+	switch {
+	case err == nil && !w.Started():
 		beginText(w)
+		return nil
+	case err == nil || w.Started() && r.Context().Err() != nil:
+		return nil
+	case w.Started():
+		return err
+	case errors.Is(err, fleet.ErrUnknownReplica):
+		err = fmt.Errorf("%w %s", fleet.ErrUnknownReplica, web.Shorten(string(id)))
 	}
-	return err
+	return cause(r.Context(), err)
 }
 
 // beginText begins an answer of plain text. Browsers must not guess another type.
@@ -90,21 +61,9 @@ func beginText(w *web.Response) {
 	w.Begin(http.StatusOK, "text/plain; charset=utf-8", -1)
 }
 
-// endedReplica returns what is kept of a replica that has ended, or nil.
-func (h *API) endedReplica(id fleet.ReplicaID) *api.Ended {
-	for _, s := range h.cfg.Fleet.Servers(h.cfg.Desired.State()) {
-		for i := range s.LastEnded {
-			if s.LastEnded[i].ID == id {
-				return &s.LastEnded[i]
-			}
-		}
-	}
-	return nil
-}
-
 // logQuery has the parameters of a request for logs.
 type logQuery struct {
-	tail       int // math.MaxInt32: all lines
+	tail       int // 0: all lines
 	follow     bool
 	timestamps bool // each line begins with its time, or "-" when that is not known
 }
@@ -122,7 +81,7 @@ func (o logQuery) line(l fleet.LogLine) string {
 // logOptions reads the parameters of a request for logs. Without a tail it asks
 // for all lines.
 func logOptions(r *http.Request) (o logQuery, err error) {
-	tail := int64(math.MaxInt64)
+	var tail int64
 	err = web.Query(r, web.Number("tail", &tail, 1, math.MaxInt64), web.Flag("follow", &o.follow), web.Flag("timestamps", &o.timestamps))
 	o.tail = int(min(tail, math.MaxInt32))
 	return o, err

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -125,10 +126,13 @@ func TestReadTimeoutDoesNotEndCalls(t *testing.T) {
 		}
 	}
 	f.state.replicas = []api.Replica{{ID: "r1"}}
-	f.config.Logs = logsFunc(func(ctx context.Context, _ fleet.ReplicaID, _ int, _ bool, on func(fleet.LogLine)) error {
+	f.config.Logs = logsFunc(func(ctx context.Context, _ fleet.ReplicaID, _ int, _ bool, on func([]fleet.LogLine) error) error {
+		if err := on(nil); err != nil {
+			return err
+		}
 		select {
 		case <-release:
-			on(fleet.LogLine{Text: "late"})
+			return on([]fleet.LogLine{{Text: "late"}})
 		case <-ctx.Done():
 		}
 		return nil
@@ -183,48 +187,57 @@ func TestLogs(t *testing.T) {
 	f := newFixture()
 	more := make(chan string)
 	var asked []string
-	f.config.Logs = logsFunc(func(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func(fleet.LogLine)) error {
+	f.config.Logs = logsFunc(func(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func([]fleet.LogLine) error) error {
 		asked = append(asked, fmt.Sprint(id, " ", tail, " ", follow))
-		if id == "forgotten" {
-			return fleet.ErrUnknownReplica
+		if id == "gone" {
+			return fmt.Errorf("%w %q", fleet.ErrUnknownReplica, id)
 		}
-		if id == "cut" {
-			on(fleet.LogLine{Text: "one"})
-			return errors.New("stream broke")
+		if err := on(nil); err != nil {
+			return err
 		}
-		on(fleet.LogLine{Text: "one", Time: time.Unix(1, 5)})
-		on(fleet.LogLine{Text: "two <&>"})
-		for follow {
+		switch id {
+		case "silent":
+			return nil
+		case "lost":
+			return fleet.ErrReplicaLost
+		case "cut":
+			return errors.Join(on([]fleet.LogLine{{Text: "one"}}), errors.New("stream broke"))
+		}
+		err := on([]fleet.LogLine{{Text: "one", Time: time.Unix(1, 5)}, {Text: "two <&>"}})
+		for follow && err == nil {
 			select {
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			case text := <-more:
-				on(fleet.LogLine{Text: text})
+				err = on([]fleet.LogLine{{Text: text}})
 			}
 		}
-		return nil
+		return err
 	})
-	f.state.replicas = []api.Replica{{ID: "r1"}, {ID: "forgotten"}, {ID: "cut"}}
-	f.state.servers = []api.Server{{Name: "main", LastEnded: []api.Ended{{ID: "old", EndedAt: new(time.Unix(2, 0)), Log: []string{"a", "b", "c"}}, {ID: "forgotten", Log: []string{"kept"}}}}}
 	f.config.Registry = nil
 	f.build()
 	for path, want := range map[string]string{
 		"r1/logs":                     "one\ntwo <&>\n",
 		"r1/logs?tail=7&follow=false": "one\ntwo <&>\n",
-		"old/logs":                    "a\nb\nc\n",
+		"r1/logs?tail=99999999999":    "one\ntwo <&>\n",
 		"r1/logs?timestamps=true":     "1970-01-01T00:00:01.000000005Z one\n- two <&>\n",
-		"old/logs?timestamps&tail=1":  "- c\n",
-		"old/logs?tail=2&follow=true": "b\nc\n",
-		"old/logs?tail=99999999999":   "a\nb\nc\n",
-		"forgotten/logs":              "kept\n",
+		"silent/logs":                 "",
+		"silent/logs?follow":          "",
 	} {
 		w := f.do("GET", "/api/v1/replicas/"+path, "")
 		if w.Code != 200 || w.Body.String() != want || w.Header().Get("Content-Type") != "text/plain; charset=utf-8" {
 			t.Errorf("%s: got %d %q %v, want %q", path, w.Code, w.Body, w.Header(), want)
 		}
 	}
-	if all := strings.Join(asked, ", "); !strings.Contains(all, "r1 0 false") || !strings.Contains(all, "r1 7 false") {
-		t.Errorf("asked for %s", all)
+	for _, want := range []string{"r1 0 false", "r1 7 false", "r1 2147483647 false", "silent 0 true"} {
+		if !slices.Contains(asked, want) {
+			t.Errorf("asked for %q, want %q among them", asked, want)
+		}
+	}
+	for path, want := range map[string]string{"gone/logs?follow": api.CodeUnknownReplica, "lost/logs": api.CodeReplicaLost} {
+		if w := f.do("GET", "/api/v1/replicas/"+path, ""); !strings.Contains(w.Body.String(), want) || w.Code < 400 {
+			t.Errorf("%s: got %d %q, want %s", path, w.Code, w.Body, want)
+		}
 	}
 
 	srv := f.serve(t)
