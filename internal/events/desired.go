@@ -19,14 +19,26 @@ func (l *Log) Applied(r desired.Result) {
 	}
 }
 
+// kinds has the events of the changes of desired state.
+var kinds = map[desired.ChangeKind]fleet.EventKind{
+	desired.Created:    fleet.EventServerCreated,
+	desired.Updated:    fleet.EventServerUpdated,
+	desired.Tuned:      fleet.EventServerTuned,
+	desired.Deleted:    fleet.EventServerDeleted,
+	desired.Scaled:     fleet.EventServerScaled,
+	desired.Restarted:  fleet.EventServerRestarted,
+	desired.RolledBack: fleet.EventServerRolledBack,
+	desired.RolledOut:  fleet.EventServerRolledOut,
+	desired.DefaultSet: fleet.EventServerDefaultSet,
+	desired.Cordoned:   fleet.EventNodeCordoned,
+	desired.Uncordoned: fleet.EventNodeUncordoned,
+	desired.Draining:   fleet.EventNodeDraining,
+}
+
 // ofChange returns the event of one change of desired state.
 func ofChange(c desired.Change) Event {
-	kind := "server_" + c.Kind
-	if c.Node != "" {
-		kind = "node_" + c.Kind
-	}
 	e := Event{
-		Kind: fleet.EventKind(kind), Server: c.Server, Node: c.Node, Revision: c.Revision,
+		Kind: kinds[c.Kind], Server: c.Server, Node: c.Node, Revision: c.Revision,
 		Message: c.Subject().String() + " " + strings.ReplaceAll(string(c.Kind), "_", " "),
 	}
 	if c.Kind == desired.Updated || c.Kind == desired.RolledBack || c.Kind == desired.RolledOut {

@@ -2,6 +2,10 @@ package events
 
 import (
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"strconv"
 	"testing"
 
 	"github.com/mcpfleet/mcpfleet/internal/desired"
@@ -34,5 +38,32 @@ func TestApplied(t *testing.T) {
 		if string(got.Kind) != tt.kind || got.Message != tt.message {
 			t.Errorf("%s: recorded %q %q, want %q %q", tt.name, got.Kind, got.Message, tt.kind, tt.message)
 		}
+	}
+}
+
+// Every kind of change has an event.
+func TestKindsOfChanges(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "../desired/change.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if name, ok := spec.Type.(*ast.Ident); !ok || name.Name != "ChangeKind" {
+			return true
+		}
+		found++
+		text, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+		if event := kinds[desired.ChangeKind(text)]; err != nil || string(event) != "server_"+text && string(event) != "node_"+text {
+			t.Errorf("the event of %q is %q, %v", text, event, err)
+		}
+		return true
+	})
+	if found != len(kinds) {
+		t.Errorf("found %d kinds of changes, want %d", found, len(kinds))
 	}
 }
