@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -83,7 +82,7 @@ func (h *API) takeCall(w *web.Response, r *http.Request) (fleet.Call, error) {
 		Method:     mcp.MethodToolsCall,
 		Tool:       tool.Name,
 		Caller:     fleet.Anonymous,
-		Params:     oneLine(mcp.CallParams(tool.Name, in.args)), // a copy: the body's buffer is reused
+		Params:     mcp.OneLine(mcp.CallParams(tool.Name, in.args)), // a copy: the body's buffer is reused
 		Idempotent: tool.Repeatable(),
 		Timeout:    timeout,
 		Trace:      fleet.Trace{RequestID: w.RequestID(), Traceparent: web.Traceparent(r)},
@@ -143,19 +142,4 @@ func parseCall(raw []byte) (callBody, error) {
 		call.name = &text
 	}
 	return call, nil
-}
-
-// oneLine takes line ends out of params, which are valid JSON and ours to
-// change. Valid strings hold no bare CR or LF; those that there are stand
-// between values, where a space means the same. So no caller can forge a
-// second message.
-func oneLine(params []byte) []byte {
-	for _, end := range [...]byte{'\n', '\r'} {
-		rest := params
-		for i := bytes.IndexByte(rest, end); i >= 0; i = bytes.IndexByte(rest, end) {
-			rest[i] = ' '
-			rest = rest[i+1:]
-		}
-	}
-	return params
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
@@ -320,9 +321,9 @@ func FuzzParseCall(f *testing.F) {
 		if json.Unmarshal(want["tool_name"], &name); (name == nil) != (got.name == nil) {
 			t.Fatalf("parseCall(%q): name %v, want %v", raw, got.name, name)
 		}
-		line := oneLine(append([]byte(nil), got.args...))
+		line := mcp.OneLine(got.args)
 		if strings.ContainsAny(string(line), "\r\n") || !json.Valid(line) {
-			t.Fatalf("oneLine(%q) = %q", got.args, line)
+			t.Fatalf("OneLine(%q) = %q", got.args, line)
 		}
 	})
 }

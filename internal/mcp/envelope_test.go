@@ -41,11 +41,10 @@ func FuzzScan(f *testing.F) {
 		if bad && (syntax.Offset < 0 || syntax.Offset > len(line)) {
 			t.Fatalf("Scan(%q): offset %d outside", line, syntax.Offset)
 		}
-		one, oneErr := OneLine(line)
-		if (oneErr == nil) == bad {
-			t.Fatalf("OneLine(%q) = %v, Scan says %v", line, oneErr, err)
+		if validErr := Valid(line); (validErr == nil) == bad {
+			t.Fatalf("Valid(%q) = %v, Scan says %v", line, validErr, err)
 		}
-		if oneErr == nil && (bytes.ContainsAny(one, "\r\n") || !sameJSON(one, line)) {
+		if one := OneLine(line); bytes.ContainsAny(one, "\r\n") || len(one) != len(line) || !bad && !sameJSON(one, line) {
 			t.Fatalf("OneLine(%q) = %q", line, one)
 		}
 		if !bytes.Equal(line, before) {

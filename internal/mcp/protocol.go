@@ -1,7 +1,7 @@
 // Package mcp is what mcpfleet knows about the Model Context Protocol as bytes: versions, error
 // codes, and how to find the parts of a JSON-RPC message without decoding it.
 //
-// It promises that what it accepts is valid: Scan, OneLine, Members and Fields accept exactly what
+// It promises that what it accepts is valid: Valid, Scan, Members and Fields accept exactly what
 // encoding/json.Valid and utf8.Valid both accept (a fuzz test compares them), and every span they
 // return is a part of the input, byte for byte. Payloads pass through mcpfleet as such spans, so
 // unknown fields, number precision and key order survive.

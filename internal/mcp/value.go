@@ -36,16 +36,13 @@ func RepairUTF8(raw []byte) []byte {
 	return repaired
 }
 
-// OneLine checks what a caller supplied and returns it without line ends, so that it can become a
-// part of one line and no caller can forge a second message. A fault is a *SyntaxError. The result
-// is raw itself when there is nothing to change; raw is never written to. A valid string holds no
-// bare CR or LF, so those that exist stand between values, where a space means the same.
-func OneLine(raw []byte) ([]byte, error) {
-	if err := Valid(raw); err != nil {
-		return nil, err
-	}
+// OneLine returns raw with spaces in place of line ends, so that it can become a part of one line
+// and nobody can forge a second message. Where raw is valid that changes nothing: a valid string has
+// no bare CR or LF, so they stand between values. raw is not checked and never written to; without
+// line ends it is returned itself.
+func OneLine(raw []byte) []byte {
 	if bytes.IndexByte(raw, '\n') < 0 && bytes.IndexByte(raw, '\r') < 0 {
-		return raw, nil
+		return raw
 	}
 	line := bytes.Clone(raw)
 	for i, c := range line {
@@ -53,7 +50,7 @@ func OneLine(raw []byte) ([]byte, error) {
 			line[i] = ' '
 		}
 	}
-	return line, nil
+	return line
 }
 
 // TypeError says that a value has another type than it must have.

@@ -183,23 +183,16 @@ func (c *Conn) stopInput() (first bool) {
 func (c *Conn) Start(call *Call) (*Pending, error) { return c.start(call, false) }
 
 func (c *Conn) start(call *Call, quiet bool) (*Pending, error) {
-	params, err := oneLineParams(call.Params)
-	if err != nil {
-		return nil, fmt.Errorf("params: %w", err)
-	}
 	// An id that a failure below leaves unused does no harm.
 	p := &Pending{id: c.lastID.Add(1), call: call, quiet: quiet}
+	var err error
 	if call.Progress {
-		s, token, err := mcp.WithProgressToken(params, strconv.AppendUint(nil, p.id, 10))
-		if err != nil {
-			return nil, fmt.Errorf("params: %w", err)
-		}
-		if call.OnNotification != nil {
-			p.token = bytes.Clone(token) // params are the caller's again when the call has ended
-		}
-		p.line = [3][]byte{s.Before, s.Insert, s.After}
+		err = p.askForProgress()
 	} else {
-		p.line[0] = params
+		p.line[0], err = oneLine(call.Params)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("params: %w", err)
 	}
 	p.size = envelopeSize + len(call.Method) + len(p.line[0]) + len(p.line[1]) + len(p.line[2])
 
@@ -222,18 +215,35 @@ func (c *Conn) start(call *Call, quiet bool) (*Pending, error) {
 	return p, nil
 }
 
-func oneLineParams(raw []byte) ([]byte, error) {
-	if len(raw) == 0 {
+// askForProgress makes the line of the call's params with a progress token. One scan of the params
+// checks them and finds where it belongs.
+func (p *Pending) askForProgress() error {
+	if len(p.call.Params) > 0 && mcp.TypeOf(p.call.Params) == "nothing" {
+		return mcp.Valid(p.call.Params) // blank, which is not the same as none
+	}
+	s, token, err := mcp.WithProgressToken(p.call.Params, strconv.AppendUint(nil, p.id, 10))
+	if err != nil {
+		return err
+	}
+	if p.call.OnNotification != nil {
+		p.token = bytes.Clone(token) // params are the caller's again when the call has ended
+	}
+	p.line = [3][]byte{mcp.OneLine(s.Before), s.Insert, mcp.OneLine(s.After)}
+	return nil
+}
+
+// oneLine checks params and returns them as one line.
+func oneLine(params []byte) ([]byte, error) {
+	if len(params) == 0 {
 		return nil, nil
 	}
-	params, err := mcp.OneLine(raw)
-	if err != nil {
+	if err := mcp.Valid(params); err != nil {
 		return nil, err
 	}
 	if t := mcp.TypeOf(params); t != "object" && t != "array" {
 		return nil, &mcp.TypeError{Want: "object", Got: t}
 	}
-	return params, nil
+	return mcp.OneLine(params), nil
 }
 
 // enqueue needs the lock; signal must follow without it.
@@ -251,7 +261,7 @@ func (c *Conn) signal() {
 
 // Notify queues a notification.
 func (c *Conn) Notify(method string, params []byte) error {
-	params, err := oneLineParams(params)
+	params, err := oneLine(params)
 	if err != nil {
 		return fmt.Errorf("params: %w", err)
 	}

@@ -92,11 +92,10 @@ func (c *Conn) serverRequest(env mcp.Envelope) {
 // conversation has ended; ErrBackedUp when the server does not read; or a
 // *mcp.SyntaxError, after which the request still waits.
 func (r *ServerRequest) Answer(result []byte) error {
-	line, err := mcp.OneLine(result)
-	if err != nil {
+	if err := mcp.Valid(result); err != nil {
 		return fmt.Errorf("result: %w", err)
 	}
-	return r.answer(`,"result":` + string(line) + "}")
+	return r.answer(`,"result":` + string(mcp.OneLine(result)) + "}")
 }
 
 // Refuse answers with an error. Its own error is as that of Answer.
