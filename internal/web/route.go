@@ -174,25 +174,25 @@ func spelledOut(r *http.Request) *http.Request {
 // ServeHTTP is called by http.ServeMux. It records the path and answers nothing.
 func (p *path) ServeHTTP(rw http.ResponseWriter, _ *http.Request) { rw.(*Response).path = p }
 
-// serve answers a request for this path.
-func (p *path) serve(w *Response, r *http.Request) error {
+// route returns the route of a request for this path, or a 404 or 405.
+func (p *path) route(w *Response, r *http.Request) (*Route, error) {
 	method := r.Method
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
 	for i := range p.routes {
 		if p.routes[i].Method == method {
-			return p.routes[i].Handle(w, r)
+			return &p.routes[i], nil
 		}
 	}
 	if len(p.routes) == 0 {
-		return &Error{
+		return nil, &Error{
 			Status: http.StatusNotFound, Code: api.CodeNotFound,
 			Detail: "there is nothing at " + Shorten(r.URL.Path) + "; see " + w.mux.table.places,
 		}
 	}
 	w.Header().Set("Allow", p.allow())
-	return &Error{Status: http.StatusMethodNotAllowed, Code: api.CodeMethodNotAllowed, Detail: "method " + Shorten(r.Method) + " is not allowed here"}
+	return nil, &Error{Status: http.StatusMethodNotAllowed, Code: api.CodeMethodNotAllowed, Detail: "method " + Shorten(r.Method) + " is not allowed here"}
 }
 
 // allow lists the methods of a path.

@@ -129,7 +129,11 @@ func (m *Mux) serve(w *Response, r *http.Request) error {
 	if headerSize(r) > maxHeader {
 		return w.RefuseBody(errHeaders())
 	}
-	return w.path.serve(w, r)
+	route, err := w.path.route(w, r)
+	if err != nil {
+		return err
+	}
+	return route.Handle(w, r)
 }
 
 func (m *Mux) leaving() bool {
