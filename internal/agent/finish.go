@@ -157,7 +157,7 @@ func (r *replica) signal(ctx context.Context, s *session, kill bool) {
 	defer cancel()
 	s.killed = s.killed || kill
 	if err := s.proc.Signal(ctx, kill); err != nil {
-		r.log.Warn("signal replica", "kill", kill, "error", err)
+		r.log.Warn("signal replica", "kill", kill, "err", err)
 	}
 }
 
@@ -175,7 +175,7 @@ func (r *replica) exit(ctx context.Context, s *session) fleet.Exit {
 		return exit
 	}
 	if !s.killed && !s.proc.Ended() {
-		r.log.Warn("the replica's stdout ended, its process did not: killing it", "error", exit.Err)
+		r.log.Warn("the replica's stdout ended, its process did not: killing it", "err", exit.Err)
 		r.signal(ctx, s, true)
 	}
 	if r.rushed.Load() {
@@ -286,7 +286,7 @@ func (r *replica) remove(ctx context.Context, s *session) error {
 		if err == nil {
 			return nil
 		}
-		r.log.Warn("remove replica", "try", try+1, "error", err)
+		r.log.Warn("remove replica", "try", try+1, "err", err)
 	}
 	return fmt.Errorf("something of it may remain: %w", err)
 }

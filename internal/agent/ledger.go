@@ -224,7 +224,7 @@ func (l *ledger) fail(err error) {
 	cause := ""
 	if err != nil {
 		cause = "it cannot record orders: " + err.Error()
-		l.log.Warn("orders cannot be recorded: no replica is started until they can be, what runs goes on", "file", l.path, "error", err)
+		l.log.Warn("orders cannot be recorded: no replica is started until they can be, what runs goes on", "file", l.path, "err", err)
 	} else {
 		l.log.Info("orders can be recorded again")
 	}

@@ -70,7 +70,7 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 	s.owned.Go(func() {
 		defer close(gone)
 		if err := s.conn.Run(ctx); err != nil {
-			r.log.Warn("the conversation broke", "error", err)
+			r.log.Warn("the conversation broke", "err", err)
 		}
 	})
 	s.owned.Go(func() {
@@ -255,7 +255,7 @@ func (r *replica) serve(ctx context.Context, s *session) {
 		case err := <-listed:
 			listing = false
 			if err != nil {
-				r.log.Warn("list the tools again", "error", err)
+				r.log.Warn("list the tools again", "err", err)
 				refresh = time.After(refreshRetry)
 			}
 		}

@@ -154,7 +154,7 @@ func (c *Conn) closePipes() {
 
 func (c *Conn) close(name string, pipe io.Closer) {
 	if err := ended(pipe.Close()); err != nil {
-		c.log.Debug("close pipe", "pipe", name, "error", err)
+		c.log.Debug("close pipe", "pipe", name, "err", err)
 	}
 }
 

@@ -83,7 +83,7 @@ func (c *Conn) ListTools(ctx context.Context) ([]mcp.Tool, error) {
 	for i := range raw {
 		tool, err := mcp.ParseTool(raw[i])
 		if err != nil {
-			c.log.Warn("left out of tools/list", "index", i, "error", err)
+			c.log.Warn("left out of tools/list", "index", i, "err", err)
 			continue
 		}
 		tools = append(tools, tool)
