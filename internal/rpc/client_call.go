@@ -71,7 +71,7 @@ func (c *Client) submit(ctx context.Context, p *pending, req *fleet.CallRequest)
 		if err != nil {
 			break
 		}
-		if s.submit(p) {
+		if s.submit(p, c.calls.Load() >= crowd) {
 			return s, nil
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -18,6 +19,10 @@ import (
 // Send blocks only when 64 KiB of a stream have not been written yet, so such
 // a send does not block; and it saves a goroutine's wake-up.
 const directBytes = 32 << 10
+
+// crowd is how many calls at once are enough for a caller to wait for the others
+// that are about to send. With fewer, waiting gains no company.
+const crowd = 8
 
 // callStream is the controller's side of one Calls stream. The goroutine of
 // run opens it and sends the queue; another receives.
@@ -128,9 +133,7 @@ func (s *callStream) run(ctx context.Context, c *Client) {
 	})
 	var ids []uint64
 	for {
-		var msg parts
-		for msg, ids = s.take(ids[:0]); msg != nil; msg, ids = s.take(ids[:0]) {
-			s.sentAll(cs.SendMsg(msg), ids...)
+		for ids = ids[:0]; s.send(batchBytes, &ids); ids = ids[:0] {
 		}
 		select {
 		case <-s.wake:
@@ -141,32 +144,40 @@ func (s *callStream) run(ctx context.Context, c *Client) {
 	}
 }
 
-// take removes from the queue what goes into the next message. While it has
-// not been sent, nobody else sends.
-func (s *callStream) take(ids []uint64) (parts, []uint64) {
+// send sends the next message, made of what waits in the queue. It reports false
+// when there is nothing to send, or somebody else sends.
+func (s *callStream) send(limit int, ids *[]uint64) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.sending || s.ended || len(s.queue) == 0 {
-		return nil, ids
+		s.mu.Unlock()
+		return false
 	}
-	var msg parts
+	s.sending = true
+	msg := s.take(limit, ids)
+	s.mu.Unlock()
+	s.sentAll(s.cs.SendMsg(msg), *ids...)
+	return true
+}
+
+// take removes from the queue what goes into the next message, and adds the ids
+// of its calls to ids. The caller sends: s.mu is held, and s.sending is set.
+func (s *callStream) take(limit int, ids *[]uint64) (msg parts) {
 	n, size := 0, 0
-	for n < len(s.queue) && size < batchBytes {
+	for n < len(s.queue) && (n == 0 || size+s.queue[n].buf.size() <= limit) {
 		q := s.queue[n]
 		n++
 		size += q.buf.size()
 		msg = append(msg, q.buf...)
 		if p := s.calls[q.id]; p != nil {
 			p.state, p.buf, p.mark = handed, nil, s.sent+uint64(size)
-			ids = append(ids, q.id)
+			*ids = append(*ids, q.id)
 		}
 	}
 	left := copy(s.queue, s.queue[n:])
 	clear(s.queue[left:])
 	s.queue = s.queue[:left]
 	s.sent += uint64(size)
-	s.sending = true
-	return msg, ids
+	return msg
 }
 
 // sentAll is called after every SendMsg. An error means that gRPC took none of
@@ -194,28 +205,36 @@ func (s *callStream) sentAll(err error, ids ...uint64) {
 }
 
 // submit sends a call, or queues it. It does not block, and reports false when
-// the stream takes no more calls.
-func (s *callStream) submit(p *pending) bool {
+// the stream takes no more calls. If crowd is set, other callers are about to
+// submit calls too: these get a moment to join the message.
+func (s *callStream) submit(p *pending, crowd bool) bool {
 	s.mu.Lock()
 	if s.broken.Load() || s.ended {
 		s.mu.Unlock()
 		return false
 	}
 	s.calls[p.id] = p
-	size := uint64(p.buf.size())
-	if s.cs == nil || s.sending || len(s.queue) > 0 || s.sent-s.acked+size > directBytes {
-		p.state = queued
-		s.queue = append(s.queue, queuedCommand{p.id, p.buf})
+	p.state = queued
+	s.queue = append(s.queue, queuedCommand{p.id, p.buf})
+	sending := s.sending
+	if sending || s.cs == nil || len(s.queue) > 1 || s.sent-s.acked+uint64(p.buf.size()) > directBytes {
 		s.mu.Unlock()
-		s.look()
+		if !sending { // else sentAll looks
+			s.look()
+		}
 		return true
 	}
-	id, msg, cs := p.id, p.buf, s.cs
 	s.sending = true
-	s.sent += size
-	p.state, p.buf, p.mark = handed, nil, s.sent
+	if crowd {
+		s.mu.Unlock()
+		runtime.Gosched()
+		s.mu.Lock()
+	}
+	var few [8]uint64
+	ids := few[:0]
+	msg := s.take(directBytes-int(s.sent-s.acked), &ids)
 	s.mu.Unlock()
-	s.sentAll(cs.SendMsg(msg), id)
+	s.sentAll(s.cs.SendMsg(msg), ids...)
 	return true
 }
 
