@@ -73,8 +73,8 @@ func (c *controller) assemble() {
 	})
 
 	c.rest = httpapi.New(httpapi.Config{
-		Catalogue: offers, Router: router, Fleet: view, Logs: &logs{observer, c.stopping}, Gatherer: registry,
-		Desired: &desiredState{state, c.leader, mayLack}, Events: c.events,
+		Catalogue: offers, Router: router, Fleet: view, Logs: observer, Gatherer: registry,
+		Desired: state, Leader: c.leader, Stale: mayLack, Events: c.events,
 		Preview: func(ctx context.Context, st *desired.State) ([]api.PlannedAction, error) {
 			plan, err := reconciler.Preview(ctx, st.List(), st.Nodes)
 			return status.Planned(plan), err

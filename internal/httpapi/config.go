@@ -10,6 +10,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/leader"
 )
 
 // Catalogue has what servers offer. Server "" is the root, where the names of
@@ -60,16 +61,21 @@ type Desired interface {
 	// wraps fleet.ErrNotLeader (nothing was written), or fleet.ErrOutcomeUnknown
 	// (it may have been), or is the refusal that Result.Err has.
 	Propose(ctx context.Context, c desired.Command) (desired.Result, error)
-	// Leader reports who leads: this controller, or the one whose HTTP API is at
-	// host:port. ok is false if no leader is known.
-	Leader() (self bool, http string, ok bool)
 	// Problem says what keeps this controller from storing desired state, such as
 	// a full disk. It returns "" if nothing does.
 	Problem() string
-	// Stale says why State may lack recent writes. It returns "" if it has all.
-	Stale() string
-	// Subscribe reports changes of State and Leader; see notice.Board.
+	// Subscribe reports changes of State and of the leader; see notice.Board.
 	Subscribe() (look <-chan struct{}, cancel func())
+}
+
+// Leader knows which controller leads. All methods may be called at once.
+type Leader interface {
+	// Find returns the leader. The error wraps fleet.ErrNoLeader if no leader is
+	// known, or its address is not known yet.
+	Find() (leader.Leader, error)
+	// Wait returns nil once the leader satisfies a condition, or the cause of
+	// ctx's end.
+	Wait(ctx context.Context, condition func(leader.Leader) bool) error
 }
 
 // Events are the latest events. All methods may be called at once.
@@ -109,8 +115,12 @@ type Config struct {
 	Fleet       Fleet
 	Logs        Logs
 	Desired     Desired
+	Leader      Leader
 	Events      Events
 	Controllers Controllers
+	// Stale says why Desired.State may lack recent writes. It returns "" if it has
+	// all.
+	Stale func() string
 	// Preview returns what the leader would do if this state were desired. The
 	// error wraps fleet.ErrNotLeader on any controller but the leader.
 	Preview func(ctx context.Context, st *desired.State) ([]api.PlannedAction, error)
@@ -119,9 +129,10 @@ type Config struct {
 	// Backup writes a state in the form of backups, secrets included.
 	Backup func(w io.Writer, st *desired.State) error
 	// Stopping is closed when the controller takes no more requests. Requests that
-	// wait for changes, events or a leader are then answered at once. Nil: never.
+	// wait for changes, events or a leader are then answered at once, and logs that
+	// are followed end. Nil: never.
 	Stopping <-chan struct{}
-	// Leader sends requests to the HTTP API of the leader. Nil: plain HTTP.
-	Leader   http.RoundTripper
-	Gatherer prometheus.Gatherer // of GET /metrics; nil: there is none
+	// Transport sends requests to the HTTP API of the leader. Nil: plain HTTP.
+	Transport http.RoundTripper
+	Gatherer  prometheus.Gatherer // of GET /metrics; nil: there is none
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
+	"github.com/mcpfleet/mcpfleet/internal/leader"
 	"github.com/mcpfleet/mcpfleet/internal/notice"
 	"github.com/mcpfleet/mcpfleet/internal/web"
 	"github.com/mcpfleet/mcpfleet/internal/web/webtest"
@@ -171,10 +172,25 @@ func (d *wanted) Stale() string {
 	return d.stale
 }
 
-func (d *wanted) Leader() (self bool, http string, ok bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.role.self, d.role.http, d.role.ok
+// election is who leads as leader.Finder asks for it. This controller is "self",
+// and every other "other".
+type election struct{ *wanted }
+
+func (e election) ID() fleet.ControllerID { return "self" }
+
+func (e election) Leader() (fleet.ControllerID, fleet.Epoch, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.role.self {
+		return "self", 1, true
+	}
+	return "other", 1, e.role.ok
+}
+
+func (e election) Members() []fleet.Member {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return []fleet.Member{{Controller: "other", HTTP: e.role.http}}
 }
 
 func (d *wanted) Read(context.Context) (*desired.State, error) {
@@ -299,7 +315,7 @@ func newFixture(change ...func(*config)) *fixture {
 	f.config = config{edge: web.Config{AllowedHosts: []string{"*"}, Log: slog.New(slog.DiscardHandler), Registry: reg}, Config: Config{
 		Self: "ctl1", Stopping: stopping,
 		Catalogue: offer{}, Router: f.router, Fleet: f.state,
-		Desired: f.desired, Events: f.events, Controllers: f.members,
+		Desired: f.desired, Leader: leader.New(election{f.desired}, election{f.desired}), Stale: f.desired.Stale, Events: f.events, Controllers: f.members,
 		Wake: func(name fleet.ServerName) { f.woken = append(f.woken, name) },
 		Preview: func(_ context.Context, st *desired.State) ([]api.PlannedAction, error) {
 			var plan []api.PlannedAction

@@ -19,6 +19,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/leader"
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
@@ -131,7 +132,7 @@ func (h *API) forward(w *web.Response, r *http.Request, address string, body []b
 	}
 	stopWatching := h.whenMoved(ctx, r, address, cancel)
 	defer stopWatching()
-	resp, err := h.leader.RoundTrip(out)
+	resp, err := h.transport.RoundTrip(out)
 	if err != nil {
 		return lost(err)
 	}
@@ -155,7 +156,7 @@ func (h *API) whenMoved(ctx context.Context, r *http.Request, address string, gi
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		if !h.awaitMove(ctx, address) {
+		if h.cfg.Leader.Wait(ctx, func(l leader.Leader) bool { return l.HTTP != address }) != nil {
 			return
 		}
 		switch {
@@ -172,26 +173,6 @@ func (h *API) whenMoved(ctx context.Context, r *http.Request, address string, gi
 	return func() {
 		cancel()
 		watch.Wait()
-	}
-}
-
-// awaitMove returns true once a controller at another address leads, and false when
-// ctx ends.
-func (h *API) awaitMove(ctx context.Context, address string) bool {
-	look, cancel := h.cfg.Desired.Subscribe()
-	defer cancel()
-	poll := time.NewTicker(leaderPoll)
-	defer poll.Stop()
-	for {
-		if self, now, ok := h.cfg.Desired.Leader(); ok && (self || now != "" && now != address) {
-			return true
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-look:
-		case <-poll.C:
-		}
 	}
 }
 

@@ -232,7 +232,7 @@ func TestNoForwardingLoop(t *testing.T) {
 				return w.Result(), nil
 			}
 		}
-		a.api.leader, b.api.leader = to(b), to(a)
+		a.api.transport, b.api.transport = to(b), to(a)
 		a.desired.become(follows("b"))
 		b.desired.become(follows("a"))
 		start := time.Now()
@@ -334,7 +334,7 @@ func TestLeaderHangs(t *testing.T) {
 	}{{"PUT", everything, api.CodeOutcomeUnknown}, {"GET", "", api.CodeNoLeader}} {
 		bubble.Test(t, func(t *testing.T) {
 			f := newFixture(func(c *config) {
-				c.Leader = roundTrip(func(r *http.Request) (*http.Response, error) {
+				c.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 					<-r.Context().Done()
 					return nil, r.Context().Err()
 				})

@@ -29,15 +29,15 @@ import (
 
 // API is the REST API of one controller.
 type API struct {
-	cfg    Config
-	leader http.RoundTripper
+	cfg       Config
+	transport http.RoundTripper // to the leader
 }
 
 // New returns the API of a controller.
 func New(cfg Config) *API {
-	h := &API{cfg: cfg, leader: cfg.Leader}
-	if h.leader == nil {
-		h.leader = newTransport()
+	h := &API{cfg: cfg, transport: cfg.Transport}
+	if h.transport == nil {
+		h.transport = newTransport()
 	}
 	return h
 }
@@ -89,7 +89,7 @@ func (h *API) Routes() []web.Route {
 
 // Close closes the idle connections to other controllers.
 func (h *API) Close() {
-	if c, ok := h.leader.(interface{ CloseIdleConnections() }); ok {
+	if c, ok := h.transport.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }

@@ -22,7 +22,10 @@ const (
 	maxWriteTime = 10 * time.Second
 )
 
-var errSlowWrite = fmt.Errorf("it took too long: more than %s", maxWriteTime)
+var (
+	errSlowWrite = fmt.Errorf("it took too long: more than %s", maxWriteTime)
+	errStopping  = notNow("this controller is stopping")
+)
 
 // notNow is the reason why no controller could answer. Nothing was written, so the
 // request may be sent again.
@@ -62,19 +65,17 @@ func (h *API) atLeader(w *web.Response, r *http.Request, body []byte, do func(ct
 
 // tryLeader is one attempt of atLeader, with the present leader.
 func (h *API) tryLeader(w *web.Response, r *http.Request, body []byte, do func(ctx context.Context) error) error {
-	self, address, ok := h.cfg.Desired.Leader()
+	l, err := h.cfg.Leader.Find()
 	switch by := r.Header.Get(headerForwarded); {
-	case self:
+	case l.Self:
 		return do(r.Context())
 	case by != "":
 		// Two controllers that take each other for the leader must not loop.
 		return notNow(fmt.Sprintf("%s passed the request on to %s, which does not lead", web.Shorten(by), h.cfg.Self))
-	case !ok:
-		return h.notNow("no controller leads at the moment")
-	case address == "":
-		return h.notNow("the leader's address is not known yet")
+	case err != nil:
+		return h.notNow(err.Error())
 	}
-	return h.forward(w, r, address, body)
+	return h.forward(w, r, l.HTTP, body)
 }
 
 // notNow adds the problem of this controller to a reason, since it may be the
@@ -119,7 +120,7 @@ func (h *API) awaitLeader(w *web.Response, r *http.Request, body []byte, do func
 		case <-r.Context().Done():
 			return err
 		case <-h.cfg.Stopping:
-			return notNow("this controller is stopping")
+			return errStopping
 		}
 	}
 }

@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -21,7 +23,9 @@ func (h *API) serveLogs(w *web.Response, r *http.Request) error {
 		return err
 	}
 	o.follow = o.follow && r.Method != http.MethodHead
-	err = h.cfg.Logs.Logs(r.Context(), id, o.tail, o.follow, func(lines []fleet.LogLine) error {
+	ctx, end := h.untilStopping(r.Context())
+	defer end()
+	err = h.cfg.Logs.Logs(ctx, id, o.tail, o.follow, func(lines []fleet.LogLine) error {
 		if len(lines) == 0 && !o.follow {
 			return nil // an error may still come
 		}
@@ -53,6 +57,24 @@ func (h *API) serveLogs(w *web.Response, r *http.Request) error {
 		err = fmt.Errorf("%w %s", fleet.ErrUnknownReplica, web.Shorten(string(id)))
 	}
 	return cause(r.Context(), err)
+}
+
+// untilStopping returns a context that also ends when the controller takes no more
+// requests. end releases it, and waits for the goroutine that watches.
+func (h *API) untilStopping(ctx context.Context) (_ context.Context, end func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-h.cfg.Stopping:
+			cancel(errStopping)
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		watch.Wait()
+	}
 }
 
 // beginText begins an answer of plain text. Browsers must not guess another type.

@@ -35,7 +35,7 @@ func TestLeaderStopsAnswering(t *testing.T) {
 				old, next := newFixture(), newFixture()
 				f := newFixture(func(c *config) { c.Self = "ctl2" })
 				f.desired.become(follows("old"))
-				f.api.leader = roundTrip(func(r *http.Request) (*http.Response, error) {
+				f.api.transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 					to := next
 					if r.URL.Host == "old" {
 						to = old

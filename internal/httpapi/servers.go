@@ -75,7 +75,7 @@ func (h *API) perhapsUnknown(err error) error {
 	if !errors.Is(err, fleet.ErrUnknownServer) && !errors.Is(err, fleet.ErrUnknownRevision) {
 		return err
 	}
-	if why := h.cfg.Desired.Stale(); why != "" {
+	if why := h.cfg.Stale(); why != "" {
 		return notNow(fmt.Sprintf("%v, as far as is known here: %s", err, why))
 	}
 	return err

@@ -183,6 +183,38 @@ func (b *breaking) Close() error {
 	return nil
 }
 
+// A reader of logs lasts as long as its client, but no longer than the
+// controller.
+func TestLogsEndWhenTheControllerStops(t *testing.T) {
+	f := newFixture()
+	f.config.Logs = logsFunc(func(ctx context.Context, _ fleet.ReplicaID, _ int, _ bool, on func([]fleet.LogLine) error) error {
+		if err := on([]fleet.LogLine{{Text: "one"}}); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return context.Cause(ctx)
+	})
+	f.config.Registry = nil
+	f.build()
+	srv := f.serve(t)
+	resp, err := http.Get(srv.URL + "/api/v1/replicas/r1/logs?follow=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	if !lines.Scan() || lines.Text() != "one" {
+		t.Fatalf("got %q, %v", lines.Text(), lines.Err())
+	}
+	f.stop()
+	if lines.Scan() {
+		t.Errorf("got %q", lines.Text())
+	}
+	if lines.Err() == nil {
+		t.Error("the answer is whole, though the replica goes on")
+	}
+}
+
 func TestLogs(t *testing.T) {
 	f := newFixture()
 	more := make(chan string)

@@ -79,7 +79,7 @@ func (f *Finder) Close() { f.client.CloseIdleConnections() }
 func (f *Finder) Find() (Leader, error) {
 	id, _, ok := f.election.Leader()
 	if !ok {
-		return Leader{}, notFound("no controller leads at present")
+		return Leader{}, notFound("no controller leads at the moment")
 	}
 	if id == f.election.ID() {
 		return Leader{ID: id, Self: true}, nil

@@ -91,7 +91,7 @@ func TestFind(t *testing.T) {
 		want    Leader
 		err     string
 	}{
-		{"nobody leads", "", []fleet.Member{{Controller: "c2", HTTP: "a:1"}}, Leader{}, "no controller leads at present"},
+		{"nobody leads", "", []fleet.Member{{Controller: "c2", HTTP: "a:1"}}, Leader{}, "no controller leads at the moment"},
 		{"this controller leads", "c1", nil, Leader{ID: "c1", Self: true}, ""},
 		{"another leads", "c2", []fleet.Member{{Controller: "c3", HTTP: "b:1"}, {Controller: "c2", HTTP: "a:1"}}, Leader{ID: "c2", HTTP: "a:1"}, ""},
 		{"gossip has not found it", "c2", []fleet.Member{{Controller: "c3", HTTP: "b:1"}}, Leader{}, "the leader's address is not known yet"},
