@@ -12,9 +12,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
-// echoServer is a lean legacy-era MCP server over stdio: one tool, echo, that
-// sends its argument "text" back. It answers in order, and flushes only when
-// no further request is waiting, as a busy event loop would.
+// echoServer is a lean legacy-era MCP server over stdio. Its only tool, echo,
+// returns its argument "text". It answers in order, and flushes only if no further
+// request is waiting, like a busy event loop.
 func echoServer(in io.Reader, out io.Writer) error {
 	r := bufio.NewReaderSize(in, 256<<10)
 	w := bufio.NewWriterSize(out, 256<<10)
@@ -82,8 +82,8 @@ func answer(w *bufio.Writer, line []byte) error {
 	return err
 }
 
-// slowServer is an echoServer that answers each call after a delay, calls side
-// by side.
+// slowServer is an echoServer that answers each call after a delay. Calls run
+// concurrently.
 func slowServer(in io.Reader, out io.Writer, delay time.Duration) error {
 	var (
 		mu  sync.Mutex // guards w and err

@@ -19,14 +19,15 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/rpc"
 )
 
-// image holds this program as its only file; the bench makes and removes it.
+// image is an image with this program as its only file. The bench creates and
+// removes it.
 const image = "localhost/mcpfleet-bench:latest"
 
-// maxOngoing is above any number of callers: the bench measures the path, not
-// the queue.
+// maxOngoing is above any number of callers, so that the bench measures the path
+// without the queue.
 const maxOngoing = 1024
 
-// serverSpec is the fleet file's entry of the echo server under a runtime.
+// serverSpec returns the fleet file's entry of the echo server for a runtime.
 func serverSpec(ctx context.Context, kind string) (map[string]any, error) {
 	spec := map[string]any{"max_ongoing_requests": maxOngoing, "default_tool": "echo"}
 	path, err := os.Executable()
@@ -41,7 +42,7 @@ func serverSpec(ctx context.Context, kind string) (map[string]any, error) {
 	return spec, makeImage(ctx, path)
 }
 
-// makeImage packs this program, which must be static, into an image.
+// makeImage creates an image of this program, which must be static.
 func makeImage(ctx context.Context, path string) error {
 	program, err := os.ReadFile(path)
 	if err != nil {
@@ -66,10 +67,11 @@ func makeImage(ctx context.Context, path string) error {
 	return nil
 }
 
-// removeImage fails while another subject still uses the image, which removes it then.
+// removeImage fails while another subject uses the image. That subject removes it
+// later.
 func removeImage() { _ = exec.Command("podman", "rmi", image).Run() }
 
-// prepare makes a directory for state and what the echo server is made from.
+// prepare creates a state directory, and returns what the echo server is made from.
 func prepare(ctx context.Context, kind string, undo *cleanup) (dir string, spec map[string]any, err error) {
 	if dir, err = os.MkdirTemp("", "mcpfleet-bench-"); err != nil {
 		return "", nil, err
@@ -84,15 +86,15 @@ func prepare(ctx context.Context, kind string, undo *cleanup) (dir string, spec 
 	return dir, spec, nil
 }
 
-// startNode starts the worker program. Nobody moves its replica elsewhere when
-// it is told to stop, so it need not wait for that.
+// startNode starts the worker program. When it stops it need not wait, since nothing
+// moves its replica elsewhere.
 func startNode(ctx context.Context, cfg config, dir, kind string, args ...string) (*child, error) {
 	return startChild(ctx, filepath.Join(cfg.bin, "worker"), append([]string{
 		"--name", "bench-" + kind, "--runtime", kind, "--data-dir", filepath.Join(dir, "worker"), "--drain-timeout", "1s",
 		"--log-level", "warn"}, args...)...)
 }
 
-// startWorker measures one worker called by gRPC as a controller would.
+// startWorker measures one worker, called over gRPC as by a controller.
 func startWorker(kind string) func(context.Context, config) (*running, error) {
 	return func(ctx context.Context, cfg config) (_ *running, err error) {
 		var undo cleanup
@@ -152,7 +154,7 @@ func startWorker(kind string) func(context.Context, config) (*running, error) {
 	}
 }
 
-// startReplica orders a replica and waits until it is READY.
+// startReplica starts a replica and waits until it is READY.
 func startReplica(ctx context.Context, client *rpc.Client, order fleet.Order, a fleet.Assignment) (fleet.Replica, error) {
 	if _, err := client.StartReplica(ctx, order, a); err != nil {
 		return fleet.Replica{}, err
@@ -193,7 +195,7 @@ func checkResult(r fleet.CallResult, text string) error {
 	return check(b.Bytes(), text)
 }
 
-// startFleet measures the whole: controller, worker, one replica.
+// startFleet measures the whole path: controller, worker, one replica.
 func startFleet(kind string) func(context.Context, config) (*running, error) {
 	return func(ctx context.Context, cfg config) (_ *running, err error) {
 		var undo cleanup
@@ -275,7 +277,7 @@ func readyReplicas(ctx context.Context, addr string, n int) (pids []int, err err
 	return pids, err
 }
 
-// cleanup undoes what was done, last first.
+// cleanup runs cleanup functions in reverse order.
 type cleanup []func()
 
 func (c *cleanup) add(f func()) { *c = append(*c, f) }

@@ -3,10 +3,10 @@
 // unary gRPC, encoding/json at each hop), one worker by gRPC, and the whole of
 // mcpfleet over HTTP, the last two also with podman where it works.
 //
-// The subjects take turns within each round, because a shared machine drifts
-// by more than the differences that matter; medians over the rounds are
-// compared. Every reply is checked. Everything it starts is loopback only,
-// bounded in time, and gone when it ends.
+// The subjects take turns within each round, because a shared machine drifts by
+// more than the differences that matter. Medians over the rounds are compared.
+// Every reply is checked. Everything that bench starts uses only loopback, is
+// bounded in time, and is gone when bench ends.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	}
 }
 
-// run is the driver, or, when the first argument names one, a child's part.
+// run runs the driver, or the child that the first argument names.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 {
 		switch args[0] {

@@ -30,8 +30,8 @@ type point struct {
 	callers, size int
 }
 
-// result holds one run of a point; medians over several are made field by
-// field.
+// result has the figures of one run of a point. Medians over several runs are
+// computed field by field.
 type result struct {
 	rate               float64 // calls a second
 	p50, p90, p99, max time.Duration
@@ -84,7 +84,7 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		for _, size := range cfg.sizes {
 			for _, callers := range cfg.callers {
 				for i := range order {
-					name := order[(i+round)%len(order)] // nobody is always first
+					name := order[(i+round)%len(order)] // no subject is always first
 					r, err := load(ctx, up[name], callers, size, cfg.duration)
 					if err != nil {
 						return fmt.Errorf("%s with %d callers of %d bytes: %w", name, callers, size, err)

@@ -20,12 +20,13 @@ import (
 
 const maxMessage = 80 << 20
 
-// announce tells the driver where a child listens, as one line.
+// announce prints a child's address for the driver, as one line.
 func announce(stdout io.Writer, l net.Listener) { fmt.Fprintln(stdout, l.Addr()) }
 
 func listen() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
 
-// bareHTTP is the floor of any HTTP service in Go: it sends the body back.
+// bareHTTP returns the body of each request. It has the minimum cost of any HTTP
+// service in Go.
 func bareHTTP(ctx context.Context, stdout io.Writer) error {
 	l, err := listen()
 	if err != nil {
@@ -39,7 +40,7 @@ func bareHTTP(ctx context.Context, stdout io.Writer) error {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		_, _ = w.Write(body) // a client that left is the driver's to count
+		_, _ = w.Write(body) // the driver counts clients that disconnected
 	})
 }
 
@@ -52,9 +53,9 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.HandlerFunc) error {
 	return nil
 }
 
-// The naive chain is what one writes first: a front that decodes the request
-// and calls a worker by unary gRPC with JSON in it, and a worker that decodes,
-// encodes for the pipe, decodes the reply and encodes it again.
+// The naive chain is a straightforward first version. Its front decodes the request
+// and calls a worker by unary gRPC with JSON in it. Its worker decodes that, encodes
+// it for the pipe, decodes the reply and encodes it again.
 
 const naiveMethod = "/bench.Naive/Call"
 
@@ -96,10 +97,10 @@ func naiveFront(ctx context.Context, worker string, stdout io.Writer) error {
 	})
 }
 
-// naivePipe is the worker's end of one child: a mutex around its stdin, a map
-// of waiting calls.
+// naivePipe is the worker's end of one child: a mutex for its stdin, and a map of
+// waiting calls.
 type naivePipe struct {
-	writing sync.Mutex // not mu: the reader needs that one while a write blocks
+	writing sync.Mutex // not mu, which the reader needs while a write blocks
 	in      io.Writer
 
 	mu      sync.Mutex
@@ -175,7 +176,7 @@ func naiveWorker(ctx context.Context, stdout io.Writer) error {
 	var reader sync.WaitGroup
 	reader.Go(func() { p.read(out) })
 	defer reader.Wait()
-	defer func() { _ = child.Wait() }() // the driver's kill is no error of ours
+	defer func() { _ = child.Wait() }() // the driver's kill is not an error
 	defer in.Close()
 
 	srv := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))

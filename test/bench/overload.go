@@ -26,16 +26,16 @@ const (
 
 var overloadCallers = []int{32, 96, 320, 1000}
 
-// overloadRow is one number of callers; medians over the rounds.
+// overloadRow has the medians over the rounds for one number of callers.
 type overloadRow struct {
 	callers  int
 	accepted result
 	refused  float64 // a second
 }
 
-// measureOverload drives a server with more callers than it can serve. Each
-// caller sends its next call when the last was answered, and again after
-// retryAfter when it was refused.
+// measureOverload drives a server with more callers than it can serve. Each caller
+// sends its next call when the last one is answered. It repeats a refused call
+// after retryAfter.
 func measureOverload(ctx context.Context, cfg config, stderr io.Writer) (rows []overloadRow, err error) {
 	var undo cleanup
 	defer undo.run()

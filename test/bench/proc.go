@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// proc is a process of a subject and the part it plays.
+// proc is a process of a subject and its role.
 type proc struct {
 	role string
 	pid  int
@@ -19,8 +19,8 @@ type proc struct {
 // clockTick is the unit of /proc/PID/stat's times on Linux, USER_HZ.
 const clockTick = 10 * time.Millisecond
 
-// cpuTimes returns user and system time by role. Processes that cannot be read
-// count nothing.
+// cpuTimes returns user and system time by role. It skips processes that cannot be
+// read.
 func cpuTimes(procs []proc) map[string]time.Duration {
 	out := make(map[string]time.Duration)
 	for _, p := range procs {
@@ -28,7 +28,7 @@ func cpuTimes(procs []proc) map[string]time.Duration {
 		if err != nil {
 			continue
 		}
-		_, rest, ok := bytes.Cut(b, []byte(") ")) // the name may hold spaces
+		_, rest, ok := bytes.Cut(b, []byte(") ")) // the name may have spaces
 		f := strings.Fields(string(rest))
 		if !ok || len(f) < 13 {
 			continue
@@ -40,7 +40,7 @@ func cpuTimes(procs []proc) map[string]time.Duration {
 	return out
 }
 
-// replicaProcs names the processes that one replica costs: of a container the
+// replicaProcs returns the processes of one replica. For a container these are the
 // server, podman's init in front of it, and conmon above both.
 func replicaProcs(kind string, pid int) []proc {
 	if kind == "process" {
@@ -53,7 +53,7 @@ func replicaProcs(kind string, pid int) []proc {
 	if servers := childrenOf(pid, "server"); len(servers) > 0 {
 		return append(out, servers...)
 	}
-	out[0].role = "server" // no init: it is PID 1 itself
+	out[0].role = "server" // without init the server is PID 1 itself
 	return out
 }
 
@@ -76,7 +76,7 @@ type memoryRow struct {
 	rss, pss      int64 // bytes
 }
 
-// idleMemory reads what each process of a subject holds before any load.
+// idleMemory returns the memory of each process of a subject before any load.
 func idleMemory(name string, procs []proc) []memoryRow {
 	var rows []memoryRow
 	for _, p := range procs {
@@ -99,7 +99,7 @@ func kilobytes(status []byte, key string) int64 {
 	return 0
 }
 
-// medianOf makes one result out of several runs of a point, field by field.
+// medianOf combines several runs of a point in one result, field by field.
 func medianOf(runs []result) result {
 	med := func(get func(result) float64) float64 {
 		v := make([]float64, len(runs))

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// report prints the medians and their ratios, and writes them as Markdown when
-// a file was named.
+// report prints the medians and their ratios, and writes them as Markdown if a file
+// is given.
 func report(cfg config, order []string, results map[point][]result, memory []memoryRow, overload []overloadRow, stdout io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d rounds of %s for each subject, size and number of callers, alternating; medians. %d %s/%s cores shared by client and server.\n",

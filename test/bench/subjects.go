@@ -19,7 +19,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/stdio"
 )
 
-// child is a started process whose first line of output says where it listens.
+// child is a started process whose first line of output has its address.
 type child struct {
 	cmd     *exec.Cmd
 	first   string
@@ -63,7 +63,7 @@ func (c *child) stop() {
 	_ = c.cmd.Wait() // how it ended does not matter any more
 }
 
-// self starts this program in one of its other parts.
+// self starts this program as one of its children.
 func self(ctx context.Context, args ...string) (*child, error) {
 	path, err := os.Executable()
 	if err != nil {
@@ -74,7 +74,7 @@ func self(ctx context.Context, args ...string) (*child, error) {
 
 func driver() proc { return proc{"driver", os.Getpid()} }
 
-// childrenOf names the direct children of a process, each with the same role.
+// childrenOf returns the direct children of a process, all with the same role.
 func childrenOf(pid int, role string) []proc {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
@@ -112,7 +112,7 @@ func startPipe(ctx context.Context, _ config) (*running, error) {
 	outWrite.Close()
 	conn := stdio.New(stdio.Config{In: inWrite, Out: out})
 	var reading sync.WaitGroup
-	reading.Go(func() { _ = conn.Run(ctx) }) // its calls say what went wrong
+	reading.Go(func() { _ = conn.Run(ctx) }) // its calls return the error
 	stop := func() {
 		inWrite.Close()
 		reading.Wait()
@@ -147,7 +147,7 @@ func startPipe(ctx context.Context, _ config) (*running, error) {
 	return &running{call: call, procs: []proc{driver(), {"server", cmd.Process.Pid}}, stop: stop}, nil
 }
 
-// check tells whether the text came back.
+// check returns an error unless the text came back.
 func check(reply []byte, text string) error {
 	if len(reply) < len(text) || !bytes.Contains(reply, []byte(text[:min(len(text), 48)])) {
 		return fmt.Errorf("wrong reply: %.200s", reply)
@@ -155,7 +155,7 @@ func check(reply []byte, text string) error {
 	return nil
 }
 
-// httpCaller calls POST /call as any client would, over kept-alive connections.
+// httpCaller calls POST /call like any client, over kept-alive connections.
 func httpCaller(addr string) (call func(context.Context, string) error, idle func()) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true}
 	client := &http.Client{Transport: transport}
@@ -210,8 +210,7 @@ func startNaive(ctx context.Context, _ config) (*running, error) {
 	return &running{call, procs, func() { idle(); f.stop(); w.stop() }}, nil
 }
 
-// waitFor asks until it is told nil, at most for a minute, and returns the last
-// refusal then.
+// waitFor polls until ask returns nil. After a minute it returns the last error.
 func waitFor(ctx context.Context, ask func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

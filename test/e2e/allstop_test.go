@@ -12,8 +12,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// Workers that all stop at once do not wait for room elsewhere: each ends as
-// soon as its calls have, and those that are under way are answered.
+// Workers that all stop at once do not wait for room elsewhere. Each ends as soon
+// as its running calls have been answered.
 func TestAllWorkersStopAtOnce(t *testing.T) {
 	c := NewCluster(t, "process")
 	c.Fleet(`servers: {demo: {command: [%q], replicas: 6, drain_timeout: 20s, env: {TOKEN: %q}}}`, program("testserver"), c.token)

@@ -13,14 +13,15 @@ import (
 )
 
 const (
-	callTimeout = 5 * time.Second // of callers for whom the test says nothing else
-	callSlack   = time.Second     // in which the answer to a call must come after its deadline
+	callTimeout = 5 * time.Second // the default of callers
+	callSlack   = time.Second     // how long after its deadline a call must be answered at the latest
 )
 
-// callers call one server, each as soon as its last call is answered.
+// callers call one server. Each caller sends its next call as soon as its last
+// one is answered.
 type callers struct{ *harness.Callers }
 
-// call starts so many callers. The tool count gets ids, others texts.
+// call starts callers. The tool count gets ids, and other tools get texts.
 func call(t testing.TB, c *Cluster, number int, server, tool string) callers {
 	return callFor(t, c, number, server, tool, callTimeout)
 }
@@ -46,8 +47,8 @@ func callFor(t testing.TB, c *Cluster, number int, server, tool string, timeout 
 	return callers{calls.Start(t)}
 }
 
-// result returns how many calls there were, and what went wrong with some. For the
-// tool count an error of mcpfleet is no failure.
+// result returns the number of calls, and the failures of some. For the tool
+// count, an error of mcpfleet is not a failure.
 func (k callers) result() (int, error) {
 	r := k.Results()
 	failed := r.WrongErrors

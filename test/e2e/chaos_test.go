@@ -12,9 +12,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/api"
 )
 
-// Callers with unique texts while replicas and a worker die: nobody gets a
-// wrong answer, nobody waits past a deadline, no read-only call fails, and what
-// is not safe to repeat is never executed twice.
+// Callers send unique texts while replicas and a worker die. No caller gets a
+// wrong answer or waits past its deadline, no read-only call fails, and a call
+// that is not safe to repeat is never executed twice.
 func TestCallsWhileReplicasAndAWorkerDie(t *testing.T) {
 	during := 30 * time.Second
 	if testing.Short() {
@@ -38,9 +38,9 @@ func TestCallsWhileReplicasAndAWorkerDie(t *testing.T) {
 	for round := 0; time.Since(begin) < during; round++ {
 		<-tick.C
 		server := [...]string{"reader", "counter"}[round%2]
-		// With fewer left there would be none for a second try: restarts are
-		// held back longer with each kill. Those of the killed worker count as
-		// READY until its grace is over, and serve nobody.
+		// With fewer replicas there would be none for a retry, since restarts
+		// are delayed longer with each kill. Replicas of the killed worker count
+		// as READY until its grace is over, but serve no calls.
 		if ready := living(c.ReplicasOf(server, "READY")); len(ready) >= 3 {
 			if syscall.Kill(*ready[round%len(ready)].PID, syscall.SIGKILL) == nil {
 				kills++
@@ -91,7 +91,7 @@ func TestCallsWhileReplicasAndAWorkerDie(t *testing.T) {
 	c.AwaitReady(3)
 }
 
-// living are the replicas whose processes exist.
+// living returns the replicas whose processes exist.
 func living(replicas []api.Replica) []api.Replica {
 	return slices.DeleteFunc(replicas, func(r api.Replica) bool {
 		return r.PID == nil || syscall.Kill(*r.PID, 0) != nil

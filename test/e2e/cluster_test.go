@@ -39,8 +39,8 @@ type Cluster struct {
 	traces  *traces
 }
 
-// NewCluster prepares a cluster whose workers have the runtime. At the end of
-// the test it is stopped, and nothing of it may be left.
+// NewCluster prepares a cluster whose workers have the runtime. It is stopped at
+// the end of the test, and must leave nothing behind.
 func NewCluster(t testing.TB, runtime string) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, token: newToken(t), dir: t.TempDir(), runtime: runtime, Workers: map[string]*harness.Process{}}
@@ -57,7 +57,7 @@ func NewCluster(t testing.TB, runtime string) *Cluster {
 	return c
 }
 
-// newToken is part of every name that the test makes.
+// newToken returns a unique word, which is part of every name of the test.
 func newToken(t testing.TB) string {
 	t.Helper()
 	if err := sources(); err != nil {
@@ -75,8 +75,8 @@ func (c *Cluster) Fleet(format string, args ...any) {
 	}
 }
 
-// StartController starts the controller: the first time at any free address,
-// then at the same and with the same data.
+// StartController starts the controller: the first time at a free address, and
+// later at the same address with the same data.
 func (c *Cluster) StartController(flags ...string) {
 	c.t.Helper()
 	httpAddr, gossip := "127.0.0.1:0", "127.0.0.1:0"
@@ -95,7 +95,7 @@ func (c *Cluster) StartController(flags ...string) {
 	c.Client = client
 }
 
-// StartWorker starts a worker, or a new life of one that is over.
+// StartWorker starts a worker, or restarts one that has ended.
 func (c *Cluster) StartWorker(name string, flags ...string) *harness.Process {
 	c.t.Helper()
 	args := append([]string{
@@ -118,8 +118,8 @@ func (c *Cluster) prepared(p *harness.Process) {
 	}
 }
 
-// Start starts a controller, and workers named w1, w2, ... The servers come
-// when all workers are there, so that all get some.
+// Start starts a controller, and workers named w1, w2, ... It deploys the servers
+// when all workers have joined, so that each gets replicas.
 func (c *Cluster) Start(workers int) {
 	c.t.Helper()
 	wanted, err := os.ReadFile(c.file)
@@ -144,15 +144,15 @@ func (c *Cluster) Start(workers int) {
 	c.AwaitReady(workers)
 }
 
-// Node is the full name of a worker.
+// Node returns the full name of a worker.
 func (c *Cluster) Node(name string) string { return name + "-" + c.token }
 
-// Reload makes the controller apply the fleet file again. By itself it does so
-// only once, to an empty state.
+// Reload makes the controller apply the fleet file again. Without that it applies
+// the file once, to an empty state.
 func (c *Cluster) Reload() { c.Controller.Signal(syscall.SIGHUP) }
 
-// AwaitReady waits until so many workers take part and every server has all
-// its replicas.
+// AwaitReady waits until this many workers are READY and every server has all its
+// replicas.
 func (c *Cluster) AwaitReady(workers int) {
 	c.t.Helper()
 	harness.Eventually(c.t, 2*patience, func() error {
@@ -186,7 +186,7 @@ func (c *Cluster) AwaitReady(workers int) {
 	})
 }
 
-// Server returns one server as the controller tells it.
+// Server returns one server from the controller's API.
 func (c *Cluster) Server(name string) api.Server {
 	c.t.Helper()
 	servers, err := c.Servers(c.t.Context())
@@ -225,7 +225,7 @@ func (c *Cluster) Text(server, tool, args string) (string, error) {
 	return textOf(raw)
 }
 
-// MustText calls a tool that has to work.
+// MustText calls a tool and fails the test if the call fails.
 func (c *Cluster) MustText(server, tool, args string) string {
 	c.t.Helper()
 	text, err := c.Text(server, tool, args)
@@ -235,7 +235,7 @@ func (c *Cluster) MustText(server, tool, args string) string {
 	return text
 }
 
-// textOf takes the text out of a CallToolResult.
+// textOf returns the text of a CallToolResult.
 func textOf(raw json.RawMessage) (string, error) {
 	var result struct {
 		Content []struct{ Text string }
@@ -250,7 +250,7 @@ func textOf(raw json.RawMessage) (string, error) {
 	return result.Content[0].Text, nil
 }
 
-// wantError wants an HTTP error with this status and code.
+// wantError fails the test unless err is an HTTP error with this status and code.
 func wantError(t testing.TB, err error, status int, code string) *api.Error {
 	t.Helper()
 	e, ok := errors.AsType[*api.Error](err)
@@ -260,8 +260,8 @@ func wantError(t testing.TB, err error, status int, code string) *api.Error {
 	return e
 }
 
-// stop ends the workers last: as long as a controller watches them, they wait
-// until their replicas have moved elsewhere.
+// stop stops the workers last. While a controller watches them, they wait until
+// their replicas have moved elsewhere.
 func (c *Cluster) stop() {
 	if c.Controller != nil {
 		c.Controller.Stop()

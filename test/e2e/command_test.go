@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// said is what a command said, and how it ended.
+// said is the output of a command, and its exit code.
 type said struct {
 	out, err string
 	code     int
@@ -31,7 +31,7 @@ func cli(t testing.TB, name, stdin string, args ...string) said {
 	return said{out.String(), bad.String(), cmd.ProcessState.ExitCode()}
 }
 
-// cli runs a command against all living controllers, as users name them.
+// cli runs a command with the addresses of all living controllers.
 func (p *Plane) cli(stdin string, args ...string) said {
 	p.t.Helper()
 	var addresses []string
@@ -46,7 +46,7 @@ func (p *Plane) mustCLI(stdin string, args ...string) string {
 	return p.cli(stdin, args...).must(p.t, args...)
 }
 
-// must wants a command to have worked, and returns its stdout.
+// must fails the test if the command has failed, and returns its stdout.
 func (s said) must(t testing.TB, args ...string) string {
 	t.Helper()
 	if s.code != 0 {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// disks are small file systems that a test can freeze or fill up.
+// disks are small file systems that a test can freeze or fill.
 type disks struct {
 	t    testing.TB
 	base string
@@ -25,8 +25,8 @@ type disks struct {
 	frozen map[string]bool
 }
 
-// newDisks prepares file systems. They are unmounted when all that was started
-// after this is over. It skips the test where nothing can be mounted.
+// newDisks prepares file systems. They are unmounted after everything that was
+// started later has ended. It skips the test if nothing can be mounted.
 func newDisks(t testing.TB, made func(path string) error) *disks {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -49,7 +49,7 @@ func newDisks(t testing.TB, made func(path string) error) *disks {
 	return d
 }
 
-// extDisk makes an ext4 file system in a file.
+// extDisk creates an ext4 file system in a file.
 func extDisk(path string) error {
 	image := path + ".img"
 	f, err := os.Create(image)
@@ -68,7 +68,7 @@ func extDisk(path string) error {
 	return nil
 }
 
-// memoryDisk makes a file system of 8 MiB in memory.
+// memoryDisk creates a file system of 8 MiB in memory.
 func memoryDisk(path string) error { return syscall.Mount("tmpfs", path, "tmpfs", 0, "size=8m") }
 
 func (d *disks) mount(path string) error {
@@ -78,7 +78,7 @@ func (d *disks) mount(path string) error {
 	return d.made(path)
 }
 
-// path returns where a disk is mounted, which it makes when it is first asked.
+// path returns where a disk is mounted. The first call creates the disk.
 func (d *disks) path(name string) string {
 	d.t.Helper()
 	d.mu.Lock()
@@ -94,7 +94,7 @@ func (d *disks) path(name string) string {
 	return path
 }
 
-// The requests of ioctl that freeze a file system and thaw it.
+// The ioctl requests that freeze and thaw a file system.
 const (
 	fiFreeze = 0xc0045877
 	fiThaw   = 0xc0045878
@@ -129,14 +129,14 @@ func (d *disks) control(name string, request uint) error {
 	return unix.IoctlSetInt(int(f.Fd()), request, 0)
 }
 
-// thawAll has the programs end: none can while it waits for its disk.
+// thawAll thaws all disks, since a program cannot end while it waits for its disk.
 func (d *disks) thawAll() {
 	for name := range d.frozen {
 		d.thaw(name)
 	}
 }
 
-// fill takes all the room there is on a disk, until free.
+// fill uses all space of a disk, until free is called.
 func (d *disks) fill(name string) {
 	d.t.Helper()
 	f, err := os.Create(d.ballast(name))

@@ -1,8 +1,8 @@
-// Package e2e tests the programs as users run them: the binaries themselves,
-// as processes of this machine, with containers where podman is. The tests are
-// the package; the programs testserver and load below it are theirs.
+// Package e2e tests the programs as users run them: the binaries, as processes of
+// this machine, with containers where podman works. The programs testserver and
+// load belong to the tests.
 //
-// Every test has a token of its own that is part of all its nodes' names and
-// directories, so that whatever it starts can be told from what others run on
-// the same machine, and what it has left behind is an error of the test.
+// Every test has a unique token in the names of its nodes and directories. So its
+// processes and containers can be distinguished from others on the machine, and a
+// test fails if it leaves any behind.
 package e2e

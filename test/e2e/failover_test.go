@@ -18,9 +18,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// The leader is killed every five seconds, under calls and writes: calls
-// through living controllers succeed, no replica restarts, each acknowledged
-// write is there, and there is a new leader soon.
+// The leader is killed every five seconds, under calls and writes. Calls through
+// living controllers succeed, no replica restarts, every acknowledged write is
+// stored, and a new leader is elected soon.
 func TestLeaderKilledAgainAndAgain(t *testing.T) {
 	const period, away = 5 * time.Second, 2 * time.Second
 	during := time.Minute
@@ -116,7 +116,7 @@ func TestLeaderKilledAgainAndAgain(t *testing.T) {
 	}
 }
 
-// awaitSuccessor waits for a leader of a later term, and tells how long after
+// awaitSuccessor waits for a leader of a later term, and returns how long after
 // the kill it was seen.
 func (p *Plane) awaitSuccessor(term fleet.Epoch, killed time.Time) time.Duration {
 	p.t.Helper()
@@ -135,8 +135,8 @@ func (p *Plane) awaitSuccessor(term fleet.Epoch, killed time.Time) time.Duration
 	}
 }
 
-// writer writes one server's spec again and again, each time with a value of
-// its own, and reads it back through any controller.
+// writer writes one server's spec repeatedly, each time with a new value, and
+// reads it back through any controller.
 type writer struct {
 	p      *Plane
 	server fleet.ServerName
@@ -146,8 +146,8 @@ type writer struct {
 	last         int          // the last value that was acknowledged
 	unknown      map[int]bool // what may have been written
 	acknowledged int
-	refused      int // for want of a leader: surely not written
-	unread       int // reads that failed for want of a leader
+	refused      int // failed for lack of a leader, so certainly not written
+	unread       int // reads that failed for lack of a leader
 	wrong        []error
 }
 
@@ -160,7 +160,7 @@ func (w *writer) String() string {
 		w.value, w.acknowledged, w.refused, len(w.unknown), w.unread)
 }
 
-// run writes at this pace until ctx ends.
+// run writes at this interval until ctx ends.
 func (w *writer) run(ctx context.Context, pace time.Duration) {
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
@@ -193,8 +193,8 @@ func (w *writer) write() {
 	}
 }
 
-// read wants the last acknowledged value, or a later one whose outcome is not
-// known: this is the only one who writes.
+// read expects the last acknowledged value, or a later one with an unknown
+// outcome. There is no other writer.
 func (w *writer) read() {
 	ctx, cancel := context.WithTimeout(w.p.t.Context(), patience)
 	defer cancel()
@@ -212,7 +212,7 @@ func (w *writer) read() {
 	}
 }
 
-// check reads once more, and fails the test for whatever was wrong.
+// check reads once more, and fails the test if anything was wrong.
 func (w *writer) check(t testing.TB) {
 	t.Helper()
 	harness.Eventually(t, patience, func() error {

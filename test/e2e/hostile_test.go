@@ -16,8 +16,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// Whatever a caller writes as arguments reaches the server as one message on
-// one line, with the values that were meant.
+// Any arguments reach the server as one message on one line, with unchanged
+// values.
 func TestArgumentsReachTheServerAsOneMessage(t *testing.T) {
 	c := NewCluster(t, "process")
 	c.Fleet(`servers: { demo: { command: [%q], env: { TOKEN: %s } } }`, program("testserver"), c.token)
@@ -42,7 +42,7 @@ func TestArgumentsReachTheServerAsOneMessage(t *testing.T) {
 		"what looks like the end":     `{"text":"}}\n{\"jsonrpc\":\"2.0\"}"}`,
 		"separators of other systems": "{\"text\":\"\u2028\u2029\u0085\"}",
 	} {
-		// Not by the client, which tidies arguments up.
+		// The client is not used, since it reformats arguments.
 		status, answer := post(t, "http://"+c.Controller.Addr.HTTP+"/call", `{"tool_name":"raw","tool_args":`+args+`}`)
 		var result struct{ Result json.RawMessage }
 		if err := json.Unmarshal(answer, &result); err != nil || status != http.StatusOK {
@@ -69,7 +69,7 @@ func TestArgumentsReachTheServerAsOneMessage(t *testing.T) {
 			t.Errorf("%s: %v in %q", name, err, line)
 			continue
 		}
-		// Every token as it was written: only the space between them may differ.
+		// Every token is unchanged. Only the space between tokens may differ.
 		var gotArgs, wantArgs bytes.Buffer
 		if err := json.Compact(&gotArgs, got.Params.Arguments); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -82,7 +82,7 @@ func TestArgumentsReachTheServerAsOneMessage(t *testing.T) {
 		}
 	}
 
-	// What is not one JSON value, or no object, goes no further than the front.
+	// The controller refuses anything but one JSON object.
 	for name, body := range map[string]string{
 		"two values":          `{"tool_name":"raw","tool_args":{}}` + "\n" + forged,
 		"half a value":        `{"tool_name":"raw","tool_args":{"a":`,
@@ -99,25 +99,25 @@ func TestArgumentsReachTheServerAsOneMessage(t *testing.T) {
 		}
 	}
 
-	// The server itself says what came.
+	// The server reports which messages it got.
 	var seen map[string]int
 	if err := json.Unmarshal([]byte(c.MustText("demo", "seen", `{}`)), &seen); err != nil {
 		t.Fatal(err)
 	}
-	delete(seen, "ping") // how many is a matter of time
+	delete(seen, "ping") // their number depends on timing
 	delete(seen, "server/discover")
 	want := map[string]int{"initialize": 1, "notifications/initialized": 1, "tools/list": 1, "tools/call": 13, "tool raw": 12, "tool seen": 1}
 	if !maps.Equal(seen, want) {
 		t.Errorf("the server saw %v, want %v", seen, want)
 	}
-	harness.Eventually(t, patience, func() error { // it is told with the next report
+	harness.Eventually(t, patience, func() error { // the next report has it
 		if r := c.ReplicasOf("demo", "READY"); len(r) != 1 || r[0].TotalCalls != 13 {
 			return fmt.Errorf("replicas after 13 calls: %+v", r)
 		}
 		return nil
 	})
 
-	// A server that writes noise around its answers is still heard.
+	// A server that writes noise around its answers is still understood.
 	if got := c.MustText("demo", "noise", `{}`); got != "in spite of all" {
 		t.Errorf("noise returned %q", got)
 	}
@@ -126,7 +126,7 @@ func TestArgumentsReachTheServerAsOneMessage(t *testing.T) {
 	}
 }
 
-// Requests that cannot be are answered with what is wrong.
+// Invalid requests get errors that name the problem.
 func TestErrorsOfRequests(t *testing.T) {
 	c := NewCluster(t, "process")
 	c.Fleet(`servers: { demo: { command: [%q], default_tool: echo } }`, program("testserver"))
@@ -167,7 +167,7 @@ func TestErrorsOfRequests(t *testing.T) {
 	if resp.StatusCode != 415 {
 		t.Errorf("text/plain: %s", resp.Status)
 	}
-	// Refused by its announced length, before a byte of it is sent.
+	// The body is refused by its Content-Length, before a byte of it is sent.
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/call", io.LimitReader(neverending{}, 1<<40))
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// What operators do, with the command, asking a controller that does not lead.
+// The tasks of operators, with the mcpfleet command and a controller that does
+// not lead.
 func TestCommandsThroughAFollower(t *testing.T) {
 	t.Parallel()
 	p := NewPlane(t, 3)
@@ -50,7 +51,7 @@ func TestCommandsThroughAFollower(t *testing.T) {
 		}
 	}
 
-	// Deployed, and again: nothing to change.
+	// Deploy, and deploy again: nothing to change.
 	fleetOf("", "  idle: { command: [none], replicas: 0 }")
 	words(try(0, "", "apply", "-f", p.file, "--dry-run"), "create", "demo", "start")
 	if servers, err := p.Servers(t.Context()); err != nil || len(servers) != 0 {
@@ -63,7 +64,7 @@ func TestCommandsThroughAFollower(t *testing.T) {
 		t.Fatalf("apply --wait ended with %v", first)
 	}
 
-	// Secrets are masked, and kept when the mask comes back.
+	// Secrets are masked, and kept when the mask is sent back.
 	shown := try(0, "", "get", "-o", "yaml").out
 	if strings.Contains(shown, "s3cr3t") || !strings.Contains(shown, fleet.Masked) {
 		t.Errorf("get shows %s", shown)
@@ -80,7 +81,7 @@ func TestCommandsThroughAFollower(t *testing.T) {
 		}
 	}
 
-	// Scaled, stopped, started.
+	// Scale, stop, start.
 	try(0, "", "scale", "demo", "1", "--wait")
 	p.awaitCount("demo", 1, 1)
 	one := p.alive("demo")
@@ -93,10 +94,10 @@ func TestCommandsThroughAFollower(t *testing.T) {
 	if tools, err := p.Tools(t.Context(), ""); err != nil || len(tools.Tools) != 0 {
 		t.Errorf("a stopped server offers %+v, %v", tools, err)
 	}
-	p.AwaitReady(2) // stopped is not failed
+	p.AwaitReady(2) // a stop is not a failure
 	try(0, "", "scale", "demo", "2", "--wait")
 
-	// Replaced as they are; then a new revision, and back.
+	// Restart; then deploy a new revision, and roll back.
 	p.awaitCount("demo", 2, 1)
 	before := p.alive("demo")
 	try(0, "", "restart", "demo", "--wait")
@@ -117,7 +118,7 @@ func TestCommandsThroughAFollower(t *testing.T) {
 		t.Errorf("rolled back, the server is %+v", s)
 	}
 
-	// A node is emptied with no call failing, and filled again.
+	// Drain a node without a failed call, and use it again.
 	calls := p.steadyCalls(50)
 	w1 := p.Node("w1")
 	try(0, "", "drain", w1, "--wait")
@@ -144,7 +145,7 @@ func TestCommandsThroughAFollower(t *testing.T) {
 	}
 	try(0, "", "uncordon", p.Node("w2"))
 
-	// Told about it.
+	// The events report all of that.
 	events := try(0, "", "events")
 	words(events, "leader_elected", "server_created", "server_updated", "server_rolled_back", "server_restarted", "replica_ready", "node_")
 	if strings.Contains(events.out, "s3cr3t") {
@@ -160,7 +161,7 @@ func TestCommandsThroughAFollower(t *testing.T) {
 		}
 	}
 
-	// What is not in the file stays, unless it shall go.
+	// Servers that are not in the file stay, unless they are pruned.
 	fleetOf("", "")
 	plan := try(0, "", "apply", "-f", p.file, "--prune", "--dry-run")
 	words(plan, "delete", "idle")
@@ -173,7 +174,7 @@ func TestCommandsThroughAFollower(t *testing.T) {
 	try(1, "", "backup", "-o", backup) // overwrites nothing
 	words(try(0, "", "backup", "inspect", backup), "demo")
 
-	// What goes wrong changes nothing, and says so by its code.
+	// A failed command changes nothing, and its exit code says so.
 	etag := p.Server("demo").ETag
 	for _, bad := range []struct {
 		code  int
@@ -206,7 +207,7 @@ func TestCommandsThroughAFollower(t *testing.T) {
 	}
 }
 
-// overlap tells whether any replica is in both.
+// overlap reports whether any replica is in both lists.
 func overlap(one, other map[fleet.ReplicaID]int) bool {
 	return slices.ContainsFunc(slices.Collect(maps.Keys(one)), func(id fleet.ReplicaID) bool { _, ok := other[id]; return ok })
 }
@@ -223,8 +224,8 @@ func (p *Plane) onNode(server, worker string) int {
 	return n
 }
 
-// A whole cluster on one machine: what dies is started again, a killed up takes
-// all along, and the next one resumes what was deployed.
+// A whole cluster on one machine. Programs that die are restarted, the children
+// of a killed up stop, and the next up resumes the deployed servers.
 func TestUpWithThreeControllers(t *testing.T) {
 	t.Parallel()
 	u := newUser(t)
@@ -261,7 +262,7 @@ func TestUpWithThreeControllers(t *testing.T) {
 		return cli(t, "mcpfleet", "", append([]string{"--address", strings.Join(addresses, ",")}, args...)...)
 	}
 
-	// Each is killed in turn, and all replicas stay.
+	// Each controller is killed in turn, and all replicas stay.
 	replicas := func() map[fleet.ReplicaID]int {
 		t.Helper()
 		all, err := up.client.Replicas(t.Context())
@@ -305,7 +306,7 @@ func TestUpWithThreeControllers(t *testing.T) {
 	mcpfleet("scale", "one", "3", "--wait").must(t, "scale")
 	up.mustGo(syscall.SIGKILL)
 
-	// The file given now would be another's beginning: without it all is as it was.
+	// A file would be compared with the state. Without one everything is resumed.
 	up = u.up("--runtime", "process", "--workers", "2", "--http", "127.0.0.1:0", "--data-dir", data)
 	servers, err := up.client.Servers(t.Context())
 	if err != nil || len(servers) != 1 || servers[0].Name != "one" || servers[0].Ready != 3 || servers[0].Revision != 1 {

@@ -31,7 +31,7 @@ func (c *Cluster) containersOn(worker string) []string {
 	return ids
 }
 
-// gone wants nothing to be left of containers soon.
+// gone fails the test unless the containers vanish soon.
 func gone(t testing.TB, what string, ids []string) {
 	t.Helper()
 	err := harness.Poll(patience, func() error {
@@ -45,8 +45,8 @@ func gone(t testing.TB, what string, ids []string) {
 	}
 }
 
-// A worker killed under calls costs no read-only call; when it returns it
-// sweeps what its earlier life left.
+// Killing a worker under calls fails no read-only call. When the worker returns
+// it removes what its earlier life left.
 func TestWorkerKilledWithContainers(t *testing.T) {
 	needPodman(t)
 	t.Parallel()
@@ -80,8 +80,8 @@ func TestWorkerKilledWithContainers(t *testing.T) {
 	}
 }
 
-// A container that is killed is replaced, and the reason of its end is kept.
-// So is one whose conmon is killed, which podman says of for ever that it runs.
+// A killed container is replaced, and the reason of its end is kept. The same
+// holds if its conmon is killed, though podman then says for ever that it runs.
 func TestContainerAndConmonKilled(t *testing.T) {
 	needPodman(t)
 	t.Parallel()
@@ -106,8 +106,8 @@ func TestContainerAndConmonKilled(t *testing.T) {
 		t.Errorf("%d restarts after one kill", s.Restarts)
 	}
 
-	// With conmon goes who would reap the container; the container itself
-	// goes on. Calls must be answered whatever is made of that.
+	// Without conmon the container is not reaped, but it keeps running. Calls
+	// must be answered however that is handled.
 	victim = c.ReplicasOf("everything", "READY")[0]
 	conmon, err := conmonOf(*victim.ContainerID)
 	if err != nil {
@@ -119,9 +119,9 @@ func TestContainerAndConmonKilled(t *testing.T) {
 	for range 20 {
 		c.MustText("everything", "echo", `{"message":"hi"}`)
 	}
-	// Then the container itself.
+	// Now kill the container itself.
 	if victim.PID != nil {
-		_ = syscall.Kill(*victim.PID, syscall.SIGKILL) // if it has not been killed
+		_ = syscall.Kill(*victim.PID, syscall.SIGKILL) // it may be dead already
 	}
 	c.awaitEnded("everything", victim)
 	c.AwaitReady(1)
@@ -129,7 +129,7 @@ func TestContainerAndConmonKilled(t *testing.T) {
 	c.MustText("everything", "echo", `{"message":"hi"}`)
 }
 
-// awaitEnded waits until a replica is among the ended ones.
+// awaitEnded waits until a replica is listed as ended.
 func (c *Cluster) awaitEnded(server string, r api.Replica) api.Ended {
 	c.t.Helper()
 	var ended api.Ended
@@ -156,8 +156,8 @@ func conmonOf(container string) (int, error) {
 	return 0, errors.New("no conmon of " + container)
 }
 
-// An image that is not there is a state with a reason, and so is a limit that
-// kills. Neither disturbs the others.
+// A missing image, and a memory limit that kills, show as a state with a reason.
+// Neither affects other servers.
 func TestContainersThatCannotStart(t *testing.T) {
 	needPodman(t)
 	t.Parallel()
@@ -200,7 +200,7 @@ func TestContainersThatCannotStart(t *testing.T) {
 	}
 }
 
-// A server that cannot start is tried again and again, but under 15 times in
+// A server that cannot start is restarted repeatedly, but fewer than 15 times in
 // its first 30 seconds.
 func TestServerThatEndsAtOnceIsNotHammered(t *testing.T) {
 	t.Parallel()

@@ -18,8 +18,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// All controllers are killed at once, at random points of 200 writes and with
-// or without the workers: every acknowledged write is there afterwards, and no
+// All controllers are killed at once, at random points of 200 writes, with and
+// without the workers. Afterwards every acknowledged write is stored, and no
 // revision number is used twice.
 func TestEverythingKilled(t *testing.T) {
 	for _, try := range []struct {
@@ -45,7 +45,7 @@ func TestEverythingKilled(t *testing.T) {
 			for round, total := 0, 0; round < try.rounds || total < writes; round++ {
 				total += writeUntil(p, books, try.bounds[0]+rand.IntN(try.bounds[1]-try.bounds[0]), func() {
 					var more []*harness.Process
-					if round == 1 { // replicas live and die with workers, writes do not
+					if round == 1 { // replicas depend on workers, writes do not
 						for _, w := range p.Workers {
 							more = append(more, w)
 						}
@@ -81,8 +81,7 @@ func TestEverythingKilled(t *testing.T) {
 	}
 }
 
-// comeBack starts a controller with the data it had, at its own or at other
-// addresses.
+// comeBack restarts a controller with its data, at the same or at other addresses.
 func (p *Plane) comeBack(name string) {
 	p.t.Helper()
 	if rand.IntN(2) == 0 {
@@ -92,8 +91,8 @@ func (p *Plane) comeBack(name string) {
 	p.Restart(name)
 }
 
-// writeUntil lets all write, kills once so many writes were acknowledged, and
-// returns how many were.
+// writeUntil lets all writers write, kills once this many writes are
+// acknowledged, and returns how many were.
 func writeUntil(p *Plane, books []*book, acknowledged int, kill func()) int {
 	ctx, stop := context.WithTimeout(p.t.Context(), 2*patience)
 	defer stop()
@@ -114,24 +113,24 @@ func writeUntil(p *Plane, books []*book, acknowledged int, kill func()) int {
 	case <-ctx.Done():
 		p.t.Errorf("%d of %d writes were acknowledged", done.Load(), acknowledged)
 	}
-	kill() // whatever is under way
+	kill() // whatever is in progress
 	stop()
 	group.Wait()
 	return int(done.Load())
 }
 
-// book keeps what one writer did to a server whose replicas is 0. Every write
-// is a template of its own, and so a revision of its own.
+// book records the writes of one writer to a server with 0 replicas. Every write
+// has a new template, and so makes a new revision.
 type book struct {
 	p      *Plane
 	server fleet.ServerName
 
 	value    int
-	last     int // the last that was acknowledged
+	last     int // the last acknowledged value
 	revision fleet.Revision
 	exists   bool                      // as of the last acknowledged write
-	maybe    map[int]bool              // values of unknown outcome since; 0: a deletion
-	values   map[fleet.Revision]string // what each number was seen to stand for, ever
+	maybe    map[int]bool              // later values with an unknown outcome; 0 for a deletion
+	values   map[fleet.Revision]string // the value that each revision number was ever seen with
 	counts   map[string]int            // of outcomes
 }
 
@@ -143,8 +142,8 @@ func (b *book) String() string {
 	return fmt.Sprintf("%s: revision %d, %v", b.server, b.revision, b.counts)
 }
 
-// write puts a new template, or sometimes deletes the server: its numbers must
-// go on when it comes back.
+// write puts a new template, or sometimes deletes the server. Its revision numbers
+// must continue when it comes back.
 func (b *book) write(ctx context.Context) (acknowledged bool) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -178,7 +177,7 @@ func (b *book) write(ctx context.Context) (acknowledged bool) {
 	return false
 }
 
-// unsent tells that no controller was there to take a request.
+// unsent reports whether no controller could be reached.
 func unsent(err error) bool { return errors.Is(err, errNoneReady) }
 
 func (b *book) acknowledge(value int, rev fleet.Revision) {
@@ -189,7 +188,7 @@ func (b *book) acknowledge(value int, rev fleet.Revision) {
 	b.saw(rev, strconv.Itoa(value))
 }
 
-// saw wants a number to stand for one value for ever.
+// saw fails the test if a number stands for another value than before.
 func (b *book) saw(rev fleet.Revision, value string) {
 	if before, ok := b.values[rev]; ok && before != value {
 		b.p.t.Errorf("%s: revision %d was %s, and is %s", b.server, rev, before, value)
@@ -197,8 +196,8 @@ func (b *book) saw(rev fleet.Revision, value string) {
 	b.values[rev] = value
 }
 
-// check wants what is stored to be the last acknowledged write or one of
-// unknown outcome after it.
+// check fails the test unless the stored value is the last acknowledged write, or
+// a later one with an unknown outcome.
 func (b *book) check() {
 	t := b.p.t
 	t.Helper()

@@ -14,8 +14,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// The first signal lets a controller serve on, unready, for its delay; a second
-// one ends it at once.
+// After the first signal a controller keeps serving, unready, for its delay. A
+// second one ends it at once.
 func TestControllerServesOnUntilTheSecondSignal(t *testing.T) {
 	dir := t.TempDir()
 	c := start(t, "controller", filepath.Join(dir, "log"), "--name", "leaves", "--http", "127.0.0.1:0", "--gossip", "127.0.0.1:0",
@@ -49,7 +49,7 @@ func TestControllerServesOnUntilTheSecondSignal(t *testing.T) {
 			t.Errorf("%s while it leaves: %d %s, %v", path, status, body, err)
 		}
 	}
-	c.Signal(syscall.SIGINT) // another one: the same would be a copy so soon
+	c.Signal(syscall.SIGINT) // another signal, since the same one would count as a copy so soon
 	select {
 	case <-c.Exited():
 	case <-time.After(patience):

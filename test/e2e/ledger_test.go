@@ -18,7 +18,7 @@ import (
 )
 
 // mount mounts at the directory, until the returned function is called or the
-// test is over.
+// test ends.
 func mount(t testing.TB, source, dir, kind string, flags uintptr, data string) (unmount func()) {
 	t.Helper()
 	if err := unix.Mount(source, dir, kind, flags, data); err != nil {
@@ -39,8 +39,7 @@ func mount(t testing.TB, source, dir, kind string, flags uintptr, data string) (
 	return unmount
 }
 
-// readOnly makes a directory read-only for whoever opens something there from
-// now on.
+// readOnly makes a directory read-only. Files that are open already stay writable.
 func readOnly(t testing.TB, dir string) (repair func()) {
 	t.Helper()
 	repair = mount(t, dir, dir, "", unix.MS_BIND, "")
@@ -50,7 +49,7 @@ func readOnly(t testing.TB, dir string) (repair func()) {
 	return repair
 }
 
-// fill leaves no room in a small file system.
+// fill uses all space of a small file system.
 func fill(t testing.TB, dir string) (repair func()) {
 	t.Helper()
 	name := filepath.Join(dir, "filler")
@@ -67,9 +66,9 @@ func fill(t testing.TB, dir string) (repair func()) {
 	return func() { os.Remove(name) }
 }
 
-// Workers that cannot record whose orders they obey: under a new leader they
-// serve what they run, get nothing new, and say why. With all workers so no
-// call fails, whichever controllers are restarted.
+// Workers that cannot write their ledger keep their replicas under a new leader,
+// get no new ones, and say why. Even if no worker can, no call fails, whichever
+// controllers are restarted.
 func TestLedgersThatCannotBeWritten(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting needs root")

@@ -28,8 +28,8 @@ func (c *Cluster) running(name string) int {
 	return n
 }
 
-// A worker that is told to stop finishes its calls first: none fails, not even
-// of those that must not be repeated.
+// A worker that is told to stop finishes its calls first. None fails, not even
+// one that must not be repeated.
 func TestStoppingAWorkerFailsNoCall(t *testing.T) {
 	t.Parallel()
 	c := NewCluster(t, "process")
@@ -52,8 +52,8 @@ func TestStoppingAWorkerFailsNoCall(t *testing.T) {
 	}
 }
 
-// A worker that is frozen answers nobody: its calls go elsewhere, its replicas
-// are replaced. When it thaws nothing runs twice.
+// A frozen worker answers nothing. Its calls go elsewhere, and its replicas are
+// replaced. When it thaws nothing runs twice.
 func TestFrozenWorker(t *testing.T) {
 	t.Parallel()
 	c := NewCluster(t, "process")
@@ -90,8 +90,8 @@ func TestFrozenWorker(t *testing.T) {
 	}
 }
 
-// What a killed worker leaves running, its next life ends: processes that do
-// not care about their stdin, and those that they have started.
+// A killed worker may leave processes that ignore the end of stdin, and processes
+// that these have started. Its next life kills them.
 func TestSweepOfProcesses(t *testing.T) {
 	t.Parallel()
 	c := NewCluster(t, "process")
@@ -113,7 +113,7 @@ func TestSweepOfProcesses(t *testing.T) {
 		}
 		return nil
 	})
-	// One that dies takes its own along.
+	// When a process dies, those that it has started are killed.
 	if err := syscall.Kill(*c.ReplicasOf("demo", "READY")[0].PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -125,15 +125,15 @@ func TestSweepOfProcesses(t *testing.T) {
 	})
 }
 
-// A replica that hangs costs its callers no more than their deadlines, and is
-// replaced; whoever gives up is told to the server.
+// Callers of a hanging replica wait no longer than their deadlines, and the replica
+// is replaced. The server is told about callers that give up.
 func TestHungReplicaIsReplaced(t *testing.T) {
 	t.Parallel()
 	c := NewCluster(t, "process")
 	c.Fleet(`servers: { demo: { command: [%q], env: { TOKEN: %s }, health: { period: 5s, timeout: 1s, failures: 2 } } }`, program("testserver"), c.token)
 	c.Start(1)
 
-	// A client that hangs up.
+	// A client disconnects.
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if _, err := c.Call(ctx, "demo", api.CallRequest{ToolName: "slow", ToolArgs: json.RawMessage(`{"ms":600000}`)}); err == nil {
@@ -145,7 +145,7 @@ func TestHungReplicaIsReplaced(t *testing.T) {
 		}
 		return nil
 	})
-	harness.Eventually(t, patience, func() error { // its slot is free, though the call goes on
+	harness.Eventually(t, patience, func() error { // its slot is free, though the call still runs
 		if r := c.ReplicasOf("demo", "READY"); len(r) != 1 || r[0].Ongoing != 0 {
 			return fmt.Errorf("replicas: %+v", r)
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// ids are the members of the cluster as one controller knows them, with the
+// ids returns the members of the cluster in the view of one controller, by the
 // last words of their names.
 func (p *Plane) ids(l *life) map[fleet.ControllerID]string {
 	ids := map[fleet.ControllerID]string{}
@@ -24,8 +24,8 @@ func (p *Plane) ids(l *life) map[fleet.ControllerID]string {
 	return ids
 }
 
-// Controllers come back elsewhere, are replaced, are removed, and lead when
-// they are told to. No replica notices.
+// Controllers come back at other addresses, are replaced, are removed, and take
+// over leadership when told to. No replica is affected.
 func TestControllersComeAndGo(t *testing.T) {
 	t.Parallel()
 	p := NewPlane(t, 3)
@@ -34,7 +34,7 @@ func TestControllersComeAndGo(t *testing.T) {
 	before := p.alive("demo")
 	members := p.ids(p.Leader())
 
-	// The leader and a follower, one after the other, come back at other ports.
+	// The leader and then a follower come back at other ports.
 	for _, name := range []string{p.Leader().name, p.Follower().name} {
 		old := p.life(name).Addr
 		p.Kill(name)
@@ -48,7 +48,8 @@ func TestControllersComeAndGo(t *testing.T) {
 		}
 	}
 
-	// One whose disk is lost comes back as another: it replaces its old self.
+	// A controller that has lost its disk comes back as a new member, which
+	// replaces the old one.
 	lost := p.Follower().name
 	p.Kill(lost)
 	p.wipe(lost)
@@ -58,14 +59,14 @@ func TestControllersComeAndGo(t *testing.T) {
 		t.Errorf("without its disk %s came back; members were %v and are %v", lost, members, now)
 	}
 
-	// One is replaced by another with a name of its own.
+	// A controller is replaced by one with another name.
 	gone := p.Follower().name
 	p.Kill(gone)
 	p.StartNew("c4")
 	left := slices.DeleteFunc([]string{"c1", "c2", "c3", "c4"}, func(n string) bool { return n == gone })
 	p.AwaitVoters(left...)
 
-	// Leadership goes where it is told to.
+	// Leadership is transferred.
 	list := func() api.Controllers { return p.controllersOf(p.Leader()) }
 	for _, name := range left {
 		out := p.mustCLI("", "controllers", "transfer", p.Node(name))
@@ -116,7 +117,7 @@ func TestControllersComeAndGo(t *testing.T) {
 		t.Errorf("the server afterwards: %+v", s)
 	}
 
-	// Stopped in order, a controller stays a member. The other of two waits.
+	// A controller that stops in order stays a member. The other of two waits.
 	p.retire(leader)
 	leader.Stop()
 	p.Restart(leader.name)

@@ -20,10 +20,10 @@ import (
 
 var logOptions = api.LogOptions{}
 
-// use is what a process holds.
+// use has the resources that a process uses.
 type use struct {
 	files, threads, rss int // rss in KiB
-	goroutines          int // 0 where nobody tells
+	goroutines          int // 0 if unknown
 }
 
 func (u use) String() string {
@@ -56,7 +56,7 @@ func useOf(pid int) (u use, err error) {
 	return u, nil
 }
 
-// useOfController asks it for its goroutines, too.
+// useOfController also has the controller's number of goroutines.
 func (c *Cluster) useOfController() (use, error) {
 	u, err := useOf(c.Controller.PID())
 	if err != nil {
@@ -79,16 +79,16 @@ func (c *Cluster) useOfController() (use, error) {
 	return u, err
 }
 
-// What a million calls may leave: memory is what the collector has not given
-// back, 16 bytes a call at most; the rest is one or two of anything, for this
+// The most that a million calls may leave. Memory is what the collector has not
+// returned, 16 bytes a call at most. The rest is one or two of anything, for this
 // test's own connections and the runtime's threads.
 const (
 	moreRSS        = 16 << 10 // KiB
 	moreFiles      = 3
 	moreThreads    = 4
 	moreGoroutines = 6
-	// A worker with four replicas has some sixty goroutines. One that is left
-	// by one call in a thousand would be many more.
+	// A worker with four replicas has some sixty goroutines. If one call in a
+	// thousand left one behind, there would be many more.
 	workerGoroutines = 150
 )
 
@@ -100,9 +100,9 @@ func (u use) exceeds(before use) error {
 	return nil
 }
 
-// After a million calls controller and worker hold what they held before. The
-// state before is that after the first calls, as many callers at once: what is
-// made once for each connection is there by then.
+// After a million calls, controller and worker use as much as before. The state
+// before is measured after some calls from as many callers, so that everything
+// that exists once per connection is included.
 func TestAMillionCallsLeaveNothing(t *testing.T) {
 	calls, warm := 1_000_000, "60000"
 	if testing.Short() {
@@ -116,7 +116,7 @@ func TestAMillionCallsLeaveNothing(t *testing.T) {
 	c.load("reader", "-calls", warm)
 	var controllerBefore, workerBefore use
 	var err error
-	// Not until the connections of the load are gone.
+	// Wait until the connections of the load are gone.
 	harness.Eventually(t, patience, func() error {
 		last := controllerBefore
 		if controllerBefore, err = c.useOfController(); err != nil {
@@ -158,7 +158,8 @@ func TestAMillionCallsLeaveNothing(t *testing.T) {
 		t.Errorf("replicas were restarted: %+v", s)
 	}
 
-	// A worker tells nobody how many goroutines it has, but its last words do.
+	// A worker does not report its number of goroutines, but its stack dump shows
+	// them.
 	worker.Signal(syscall.SIGQUIT)
 	<-worker.Exited()
 	b, err := os.ReadFile(worker.Log)

@@ -19,9 +19,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// mixedFile writes a client's file as people have them: a server from npm, two
-// that docker runs, one with a volume and one with a directory of a user that
-// nobody else may read, and one that is broken.
+// mixedFile writes a typical client's file: a server from npm, two that docker
+// runs (one with a volume, and one with a directory that only its owner can
+// read), and a broken one.
 func mixedFile(t *testing.T, dir, volume string) string {
 	t.Helper()
 	everything := npmPackage(t, "everything")
@@ -59,7 +59,7 @@ func mixedFile(t *testing.T, dir, volume string) string {
 
 type npmInstalled struct {
 	spec string // name@version
-	dir  string // where npx finds it
+	dir  string // directory where npx finds it
 }
 
 // npmPackage installs a server from the lock file that its image is made from.
@@ -99,7 +99,7 @@ func npmPackage(t *testing.T, name string) npmInstalled {
 	return p
 }
 
-// call returns the text that a tool answers.
+// call calls a tool and returns the text of its answer.
 func (up *Up) call(server fleet.ServerName, tool, args string) string {
 	up.t.Helper()
 	ctx, cancel := context.WithTimeout(up.t.Context(), patience)
@@ -118,7 +118,7 @@ func (up *Up) call(server fleet.ServerName, tool, args string) string {
 	return result.Content[0].Text
 }
 
-// printedOnce wants a text once in what up has printed.
+// printedOnce fails the test unless up has printed a text exactly once.
 func (up *Up) printedOnce(text string) {
 	up.t.Helper()
 	if n := strings.Count(up.output(), text); n != 1 {
@@ -140,8 +140,8 @@ func (up *Up) tryEverything() {
 	wantError(up.t, err, http.StatusNotFound, api.CodeUnknownTool)
 }
 
-// A client's file with all kinds of servers is served as it is where podman
-// works: each server by the runtime that it needs.
+// Where podman works, a client's file with all kinds of servers is served
+// unchanged: each server by the runtime that it needs.
 func TestUpServesAMixedFile(t *testing.T) {
 	needPodman(t, "docker.io/mcp/memory", "docker.io/mcp/filesystem")
 	t.Parallel()
@@ -189,8 +189,8 @@ func TestUpServesAMixedFile(t *testing.T) {
 	up.mustGo(syscall.SIGINT)
 }
 
-// Where podman is missing or not wanted, up says what it cannot run, and serves
-// the rest of the file.
+// If podman is missing or not wanted, up names the servers that it cannot run, and
+// serves the rest of the file.
 func TestUpServesAMixedFileWithoutPodman(t *testing.T) {
 	t.Parallel()
 	for name, try := range map[string]struct {
@@ -228,7 +228,7 @@ func TestUpServesAMixedFileWithoutPodman(t *testing.T) {
 	}
 }
 
-// pathWith makes a PATH with these programs and nothing else.
+// pathWith returns a PATH with only these programs.
 func pathWith(t *testing.T, programs ...string) string {
 	t.Helper()
 	dir := t.TempDir()

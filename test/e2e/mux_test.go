@@ -22,7 +22,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// loadReport is what the program load prints.
+// loadReport is the output of the load program.
 type loadReport struct {
 	Calls, Bad int64
 	First      string
@@ -32,7 +32,8 @@ type loadReport struct {
 	Max        float64 `json:"max_ms"`
 }
 
-// load runs the load program against a server and wants every answer right.
+// load runs the load program against a server, and fails the test if an answer is
+// wrong.
 func (c *Cluster) load(server string, args ...string) loadReport {
 	c.t.Helper()
 	out, err := exec.Command(program("load"), append([]string{"-addr", c.Controller.Addr.HTTP, "-path", "/" + server + "/call"}, args...)...).Output()
@@ -49,15 +50,14 @@ func (c *Cluster) load(server string, args ...string) loadReport {
 	return r
 }
 
-// One client takes a reply of 64 MiB at a trickle and one child stops reading
-// its stdin: 64 other callers on the same worker hardly notice.
+// One client reads a reply of 64 MiB very slowly, and one child stops reading its
+// stdin. 64 other callers on the same worker are hardly affected.
 //
-// The machine is shared, so nothing is compared with a constant: phases with
-// and without the two disturbances alternate, and the medians over the rounds
-// of each phase's p99 are compared. Noise that lasts longer than a phase falls
-// on both, and what does not in fewer than half of the rounds. slack is for a
-// quiet machine, on which twice a p99 of a few milliseconds is less than what
-// one tick of the scheduler costs.
+// The machine is shared, so nothing is compared with a constant. Phases with and
+// without the two disturbances alternate, and the test compares the medians of
+// the phases' p99. Noise that lasts longer than a phase affects both kinds. Shorter
+// noise affects fewer than half of the rounds. slack is for a quiet machine, on
+// which twice a p99 of a few milliseconds is less than one tick of the scheduler.
 func TestSlowReaderAndHungChildStallNobody(t *testing.T) {
 	rounds, phase := 7, "1s"
 	if testing.Short() {
@@ -91,7 +91,7 @@ func TestSlowReaderAndHungChildStallNobody(t *testing.T) {
 		t.Errorf("median p99 of others is %.1f ms, and %.1f ms without the disturbance", after, before)
 	}
 
-	// Taken at full speed the reply is whole.
+	// At full speed the client gets the complete reply.
 	status, b := post(t, "http://"+c.Controller.Addr.HTTP+"/big/call", fmt.Sprintf(`{"tool_name":"big","tool_args":{"bytes":%d}}`, 64<<20))
 	want := `{"result":{"content":[{"type":"text","text":"` + strings.Repeat("x", 64<<20) + `"}]}}`
 	if status != http.StatusOK || string(b) != want {
@@ -99,15 +99,14 @@ func TestSlowReaderAndHungChildStallNobody(t *testing.T) {
 	}
 }
 
-// median is the middle one of values, which may be in any order.
+// median returns the median of values in any order.
 func median[T cmp.Ordered](values []T) T {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[len(sorted)/2]
 }
 
-// hang makes the only replica of a server stop reading, and gives it more to
-// read than a pipe holds. What it returns ends the replica and waits for the
-// calls.
+// hang makes the only replica of a server stop reading, and sends it more than a
+// pipe can buffer. The returned function ends the replica and waits for the calls.
 func (c *Cluster) hang(server string) (end func()) {
 	c.t.Helper()
 	replica := c.ReplicasOf(server, "READY")[0]
@@ -115,7 +114,7 @@ func (c *Cluster) hang(server string) (end func()) {
 	send := func(tool, text string) {
 		calls.Go(func() {
 			_, err := c.Text(server, tool, fmt.Sprintf(`{"text":%q}`, text))
-			// The others may be repeated, when the replica is no more.
+			// The others may be repeated once the replica is gone.
 			if tool == "hang" && err == nil {
 				c.t.Errorf("%s was answered by a server that hangs", tool)
 			}
@@ -135,7 +134,7 @@ func (c *Cluster) hang(server string) (end func()) {
 	for range 7 {
 		send("echo", strings.Repeat("y", 1<<20))
 	}
-	harness.Eventually(c.t, patience, func() error { // all are on their way
+	harness.Eventually(c.t, patience, func() error { // all have been sent
 		if r := c.ReplicasOf(server, "READY"); len(r) != 1 || r[0].Ongoing != 8 {
 			return fmt.Errorf("replicas: %+v", r)
 		}
@@ -149,21 +148,21 @@ func (c *Cluster) hang(server string) (end func()) {
 	}
 }
 
-// trickle is a client that takes an answer slowly.
+// trickle is a client that reads an answer slowly.
 type trickle struct {
 	conn  net.Conn
 	over  chan struct{}
 	taken chan int
 }
 
-// trickle asks for a big reply and returns once it has begun to come.
+// trickle requests a big reply and returns when it begins to arrive.
 func (c *Cluster) trickle(server string, size int) *trickle {
 	c.t.Helper()
 	conn, err := net.Dial("tcp", c.Controller.Addr.HTTP)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	// What the kernel would take in advance is not slow.
+	// The kernel's buffer must be small, since it fills at full speed.
 	if err := conn.(*net.TCPConn).SetReadBuffer(16 << 10); err != nil {
 		c.t.Fatal(err)
 	}
@@ -189,7 +188,7 @@ func (c *Cluster) trickle(server string, size int) *trickle {
 			got, err := io.CopyN(io.Discard, r, 4<<10)
 			n += int(got)
 			if err != nil {
-				t.taken <- 1 << 40 // it ended: that was no trickle
+				t.taken <- 1 << 40 // the reply has ended too soon
 				return
 			}
 		}
@@ -197,7 +196,7 @@ func (c *Cluster) trickle(server string, size int) *trickle {
 	return t
 }
 
-// stop hangs up, and tells how many bytes were taken.
+// stop closes the connection, and returns the number of bytes that were read.
 func (t *trickle) stop() int {
 	close(t.over)
 	defer t.conn.Close()

@@ -15,10 +15,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/tsclient"
 )
 
-// npmServers are the images, and how to start each by hand.
+// npmServers are the images, and how to start each one by hand.
 var npmServers = []struct {
 	name      string
-	run, args []string // of podman run: options, and what comes after the image
+	run, args []string // of podman run: the options, and the arguments after the image
 }{
 	{name: "everything"},
 	{name: "filesystem", run: []string{"-v", "DIR:/data:ro"}, args: []string{"/data"}},
@@ -27,9 +27,8 @@ var npmServers = []struct {
 	{name: "brave-search", run: []string{"-e", "BRAVE_API_KEY=x"}},
 }
 
-// The npm servers in containers, unmodified: three workers serve all of them,
-// with the very tools that the official client sees when it talks to the
-// image itself.
+// The unmodified npm servers in containers. Three workers serve all of them, with
+// the same tools that the official client gets from the image itself.
 func TestNPMServersInContainers(t *testing.T) {
 	var images []string
 	for _, s := range npmServers {
@@ -105,7 +104,7 @@ servers:
 	if got := c.MustText("sequentialthinking", "sequentialthinking", `{"thought":"one","nextThoughtNeeded":false,"thoughtNumber":1,"totalThoughts":1}`); !strings.Contains(got, `"thoughtNumber": 1`) {
 		t.Errorf("sequentialthinking returned %q", got)
 	}
-	// The key is a secret: nothing that can be looked at shows it.
+	// The key is a secret, and is shown nowhere.
 	servers, err := c.Servers(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +121,7 @@ servers:
 	}
 }
 
-// A worker finds settings under which podman works by itself.
+// A worker finds settings with which podman works by itself.
 func TestWorkerFindsPodmanSettings(t *testing.T) {
 	needPodman(t)
 	t.Parallel()
@@ -135,7 +134,7 @@ func TestWorkerFindsPodmanSettings(t *testing.T) {
 	}
 }
 
-// decode makes JSON comparable, numbers as they are written.
+// decode makes JSON comparable, with numbers as written.
 func decode(t *testing.T, raw json.RawMessage) any {
 	t.Helper()
 	d := json.NewDecoder(bytes.NewReader(raw))
@@ -154,14 +153,15 @@ func text(s *string) string {
 	return *s
 }
 
-// tsTool is a tool as the official client returns it.
+// tsTool is a tool from the official client.
 type tsTool struct {
 	Name        string
 	Description *string
 	InputSchema json.RawMessage
 }
 
-// list asks the image itself for its tools. DIR in options is the directory.
+// list gets the tools from the image itself. DIR in options stands for the
+// directory.
 func listOverStdio(t *testing.T, server string, run, args []string, data string) []tsTool {
 	t.Helper()
 	name := newToken(t)
@@ -175,7 +175,7 @@ func listOverStdio(t *testing.T, server string, run, args []string, data string)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	t.Cleanup(func() { _, _ = podman("rm", "-f", "-i", name) }) // --rm has done that, if all went well
+	t.Cleanup(func() { _, _ = podman("rm", "-f", "-i", name) }) // usually --rm has removed it already
 	if err != nil {
 		t.Fatalf("the official client with %s: %v\n%s", server, err, &stderr)
 	}

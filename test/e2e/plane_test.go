@@ -25,42 +25,42 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// Plane is a cluster of several controllers. Its client sends each request to
-// one that lives, as a load balancer does.
+// Plane is a cluster of several controllers. Like a load balancer, its client sends
+// each request to a living one.
 type Plane struct {
 	*Cluster
 	expect int
-	disks  *disks // that the controllers' data are on; nil: none of their own
+	disks  *disks // disks of the controllers; nil if they have none of their own
 
 	mu    sync.Mutex
-	lives map[string]*life // the present or last one, by short name
-	wrong []string         // controllers that lived and were not ready any more
+	lives map[string]*life // the current or last life, by short name
+	wrong []string         // living controllers that became unready
 }
 
 // life is one life of a controller.
 type life struct {
 	*harness.Process
 	name   string
-	client *api.Client // of this controller alone
+	client *api.Client // for requests to this controller only
 	http   *http.Client
 
 	doomed atomic.Bool // set before it is killed
 	ready  atomic.Int32
-	over   chan struct{} // closed when nobody looks at it any more
+	over   chan struct{} // closed when the life is no longer watched
 }
 
-// How ready a life is, as a load balancer sees it.
+// The readiness of a life, as a load balancer sees it.
 const (
 	unready   = iota // or not known yet
-	incapable        // it is ready, some server is not
+	incapable        // the controller is ready, but some server is not
 	ready
 )
 
-// errKilled marks what failed because the controller was killed that it was in
-// flight through.
+// errKilled marks requests that failed because the test killed the controller that
+// handled them.
 var errKilled = errors.New("the controller was killed meanwhile")
 
-// NewPlane prepares a cluster with so many controllers, of which none runs yet.
+// NewPlane prepares a cluster with this many controllers, and starts none.
 func NewPlane(t testing.TB, controllers int) *Plane {
 	t.Helper()
 	p := &Plane{Cluster: NewCluster(t, "process"), expect: controllers, lives: map[string]*life{}}
@@ -87,8 +87,8 @@ func (p *Plane) stopControllers() {
 	harness.StopAll(processes...)
 }
 
-// Start starts controllers c1, c2, ... and workers w1, w2, ... The servers of the
-// fleet file come when all are there, so that all workers get some.
+// Start starts controllers c1, c2, ... and workers w1, w2, ... It deploys the servers
+// of the fleet file when all have joined, so that each worker gets replicas.
 func (p *Plane) Start(workers int) {
 	p.t.Helper()
 	wanted, err := os.ReadFile(p.file)
@@ -109,10 +109,10 @@ func (p *Plane) Start(workers int) {
 	p.AwaitReady(workers)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.wrong = nil // none was ready while it all began
+	p.wrong = nil // none was ready during the start
 }
 
-// members are the gossip addresses of all that live, to join.
+// members returns the gossip addresses of all that live, to join.
 func (p *Plane) members() []string {
 	var join []string
 	for _, l := range p.living() {
@@ -133,7 +133,7 @@ func (p *Plane) dataDir(name string) string {
 	return filepath.Join(p.dir, name)
 }
 
-// flags are those of every controller. Each tells the others which to join.
+// flags returns the flags of a controller. Each one joins the others.
 func (p *Plane) flags(name string, at harness.Address) []string {
 	args := []string{
 		"--name", p.Node(name), "--http", at.HTTP, "--gossip", at.Gossip, "--raft", at.Raft,
@@ -147,8 +147,8 @@ func (p *Plane) flags(name string, at harness.Address) []string {
 
 var anywhere = harness.Address{HTTP: "127.0.0.1:0", Gossip: "127.0.0.1:0", Raft: "127.0.0.1:0"}
 
-// StartNew starts a controller for the first time, or one that comes back at
-// other addresses.
+// StartNew starts a controller for the first time, or restarts it at other
+// addresses.
 func (p *Plane) StartNew(name string) *life {
 	p.t.Helper()
 	l, err := p.try(name, anywhere)
@@ -158,9 +158,8 @@ func (p *Plane) StartNew(name string) *life {
 	return l
 }
 
-// Restart starts a controller that is over, with the same data at the same
-// addresses. A port may have gone to somebody else's connection meanwhile: then
-// it takes any.
+// Restart restarts a controller with the same data at the same addresses. If a
+// port is in use by now, it takes another one.
 func (p *Plane) Restart(name string) *life {
 	p.t.Helper()
 	l, err := p.try(name, p.life(name).Addr)
@@ -193,7 +192,7 @@ func (p *Plane) try(name string, at harness.Address) (*life, error) {
 	return l, nil
 }
 
-// watch looks at a controller's readiness until it is retired.
+// watch polls a controller's readiness until it is retired.
 func (p *Plane) watch(l *life) {
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
@@ -224,15 +223,15 @@ func (p *Plane) watch(l *life) {
 	}
 }
 
-// retire tells that a life is not to be counted on from now on.
+// retire marks a life as not to be relied on from now on.
 func (p *Plane) retire(l *life) {
 	if !l.doomed.Swap(true) {
 		close(l.over)
 	}
 }
 
-// Kill kills a controller and waits until it is gone. It returns when the
-// signal was sent.
+// Kill kills a controller and waits until it is gone. It returns the time of the
+// signal.
 func (p *Plane) Kill(name string) time.Time {
 	l := p.life(name)
 	p.retire(l)
@@ -266,7 +265,7 @@ func (p *Plane) life(name string) *life {
 	return l
 }
 
-// living are the controllers that run, by name.
+// living returns the running controllers, by name.
 func (p *Plane) living() []*life {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -279,8 +278,8 @@ func (p *Plane) living() []*life {
 	return living
 }
 
-// pick takes any of the living controllers that are the most ready; nil when
-// none is.
+// pick returns one of the living controllers that are most ready, or nil if none
+// is.
 func (p *Plane) pick() *life {
 	var best []*life
 	most := int32(incapable)
@@ -301,11 +300,11 @@ func (p *Plane) pick() *life {
 
 var errNoneReady = errors.New("no controller is ready")
 
-// noneReady is how long a request waits for a controller that takes it.
+// noneReady is how long a request waits for a controller that accepts it.
 const noneReady = 10 * time.Second
 
-// RoundTrip implements http.RoundTripper: a request goes to one controller, and
-// to another one only if it could not be sent. It waits for one that is ready.
+// RoundTrip implements http.RoundTripper. It waits for a ready controller and sends
+// the request there. Only if it cannot be sent, it tries another one.
 func (p *Plane) RoundTrip(req *http.Request) (*http.Response, error) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -342,7 +341,7 @@ func (l *life) roundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// excuse tells of a broken connection whether it was the test that broke it.
+// excuse marks the error of a broken connection if the test has broken it.
 func (l *life) excuse(err error) error {
 	if l.doomed.Load() {
 		return fmt.Errorf("%s: %w: %w", l.name, errKilled, err)
@@ -358,13 +357,13 @@ type excused struct {
 
 func (b *excused) Read(buf []byte) (int, error) {
 	n, err := b.ReadCloser.Read(buf)
-	if err != nil && err != io.EOF { //nolint:errorlint // readers return it bare
+	if err != nil && err != io.EOF { //nolint:errorlint // readers return io.EOF unwrapped
 		err = b.from.excuse(err)
 	}
 	return n, err
 }
 
-// Leader waits until a controller says of itself that it leads, and returns it.
+// Leader waits until a controller reports that it leads, and returns it.
 func (p *Plane) Leader() *life {
 	p.t.Helper()
 	var leader *life
@@ -375,8 +374,7 @@ func (p *Plane) Leader() *life {
 	return leader
 }
 
-// leads asks all living controllers whether they lead, in a term above the one
-// given.
+// leads returns the living controller that leads in a term above the given one.
 func (p *Plane) leads(above fleet.Epoch) (*life, error) {
 	var refusals []error
 	for _, l := range p.living() {
@@ -397,7 +395,7 @@ func (p *Plane) leads(above fleet.Epoch) (*life, error) {
 	return nil, errors.Join(refusals...)
 }
 
-// term is the term of the leader as one controller knows it.
+// term returns the leader's term in the view of one controller.
 func (l *life) term(ctx context.Context) (fleet.Epoch, error) {
 	list, err := l.client.Controllers(ctx)
 	return list.Term, err
@@ -416,9 +414,9 @@ func (p *Plane) Follower() *life {
 	return nil
 }
 
-// AwaitVoters waits until every living controller says that these are the
-// voters, and no other controller is a member, but for what died before it had
-// a vote: that is forgotten a minute later.
+// AwaitVoters waits until every living controller reports exactly these voters and
+// no other members. Members that died before they had a vote do not count: they
+// are forgotten a minute later.
 func (p *Plane) AwaitVoters(names ...string) {
 	p.t.Helper()
 	harness.Eventually(p.t, 2*patience, func() error {
@@ -451,7 +449,7 @@ func (p *Plane) AwaitVoters(names ...string) {
 	})
 }
 
-// wipe removes all that a controller has stored.
+// wipe removes the data of a controller.
 func (p *Plane) wipe(name string) {
 	p.t.Helper()
 	if err := os.RemoveAll(p.dataDir(name)); err != nil {
@@ -459,8 +457,8 @@ func (p *Plane) wipe(name string) {
 	}
 }
 
-// put writes one server's spec through whichever controller lives, and wants
-// that to work.
+// put writes one server's spec through a living controller, and fails the test if
+// that fails.
 func (p *Plane) put(server, spec string) api.Written {
 	p.t.Helper()
 	w, err := p.PutServer(p.t.Context(), fleet.ServerName(server), []byte(spec), api.WriteOptions{})

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// One client sends, once a second, a call that ends the process of whoever gets
-// it. Fewer than one in a hundred calls of its neighbours fail, and all
-// replicas are back soon.
+// Once a second, one client sends a call that ends the replica that gets it. Fewer
+// than one in a hundred calls of its neighbours fail, and all replicas are back
+// soon.
 func TestPoisonClientAndItsNeighbours(t *testing.T) {
 	t.Parallel()
 	during := 8
@@ -36,7 +36,7 @@ func TestPoisonClientAndItsNeighbours(t *testing.T) {
 	}
 }
 
-// The same with containers, which start more slowly, and with fewer of them.
+// The same with fewer replicas in containers, which start more slowly.
 func TestPoisonClientAmongContainers(t *testing.T) {
 	needPodman(t)
 	t.Parallel()
@@ -47,8 +47,8 @@ func TestPoisonClientAmongContainers(t *testing.T) {
 	poison(t, c, 8, "poison", func(i int) string { return fmt.Sprintf(`{"text":"%d"}`, i) })
 }
 
-// poison sends a call that ends its replica once a second, so many times, beside
-// neighbours, and judges what became of these.
+// poison sends a call that ends its replica once a second, this many times, and
+// checks the calls of its neighbours.
 func poison(t *testing.T, c *Cluster, during int, tool string, args func(i int) string) {
 	t.Helper()
 	workers := len(c.Workers)

@@ -15,7 +15,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// alive maps the replicas of a server that are READY to their processes.
+// alive maps the READY replicas of a server to their processes.
 func (c *Cluster) alive(server string) map[fleet.ReplicaID]int {
 	pids := map[fleet.ReplicaID]int{}
 	for _, r := range c.ReplicasOf(server, "READY") {
@@ -26,7 +26,7 @@ func (c *Cluster) alive(server string) map[fleet.ReplicaID]int {
 	return pids
 }
 
-// A controller that dies and returns finds its replicas as they were.
+// A controller that dies and returns finds its replicas unchanged.
 func TestControllerRestartKeepsReplicas(t *testing.T) {
 	c := NewCluster(t, "process")
 	c.Fleet(`servers: { demo: { command: [%q], replicas: 4, env: { TOKEN: %s } } }`, program("testserver"), c.token)
@@ -35,7 +35,7 @@ func TestControllerRestartKeepsReplicas(t *testing.T) {
 	if len(before) != 4 {
 		t.Fatalf("replicas: %v", before)
 	}
-	for range 2 { // twice: what the second life knows must be enough, too
+	for range 2 { // twice, since the second life's knowledge must also suffice
 		c.Controller.Kill9()
 		c.StartController()
 		c.AwaitReady(2)
@@ -49,7 +49,7 @@ func TestControllerRestartKeepsReplicas(t *testing.T) {
 	}
 }
 
-// SIGHUP makes the file's state the desired one, and a bad file nothing.
+// SIGHUP applies the file, and a bad file changes nothing.
 func TestReload(t *testing.T) {
 	c := NewCluster(t, "process")
 	fleetOf := func(replicas int, extra string) {
@@ -107,8 +107,8 @@ func TestReload(t *testing.T) {
 		}
 	}
 
-	// A changed template is a new revision whose replicas replace the old
-	// ones; no call may fail meanwhile.
+	// A changed template makes a new revision, whose replicas replace the old
+	// ones. No call may fail meanwhile.
 	calls := call(t, c, 4, "demo", "echo")
 	fleetOf(3, "    args: [-exit, \"-1\"]\n    default_tool: echo")
 	c.Reload()
@@ -123,7 +123,7 @@ func TestReload(t *testing.T) {
 		}
 	}
 
-	// A server that is taken out of the file ends.
+	// A server that is removed from the file ends.
 	c.Fleet(`servers: { other: { command: [%q], env: { TOKEN: %s } } }`, program("testserver"), c.token)
 	c.Reload()
 	harness.Eventually(t, patience, func() error {
@@ -140,7 +140,7 @@ func TestReload(t *testing.T) {
 	wantError(t, err, 404, api.CodeUnknownServer)
 }
 
-// awaitCount waits until a server has so many replicas, all READY and of one
+// awaitCount waits until a server has this many replicas, all READY and of one
 // revision.
 func (c *Cluster) awaitCount(server string, count int, revision fleet.Revision) {
 	c.t.Helper()
@@ -155,7 +155,7 @@ func (c *Cluster) awaitCount(server string, count int, revision fleet.Revision) 
 	c.AwaitReady(len(c.Workers))
 }
 
-// contains tells whether every replica of part is in whole with the same pid.
+// contains reports whether every replica of part is in whole with the same pid.
 func contains(whole, part map[fleet.ReplicaID]int) bool {
 	for id, pid := range part {
 		if whole[id] != pid {

@@ -18,16 +18,16 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// All controllers and their disks are lost; a backup is restored against the
-// workers that served the lost cluster. Then two of the three new controllers
-// are lost for good.
+// All controllers and their disks are lost, and a backup is restored while the
+// workers of the lost cluster run. Then two of the three new controllers are lost
+// for good.
 func TestRestoreAndRecover(t *testing.T) {
 	t.Parallel()
 	p := NewPlane(t, 3)
 	server := fmt.Sprintf(`{ command: [%q], env: { TOKEN: %s }, replicas: `, program("testserver"), p.token)
 	p.Fleet("servers: { kept: %s 2 }, idle: { command: [none], replicas: 0 } }", server)
 	p.Start(2)
-	// So that the term is not that of a first start.
+	// Raise the term above that of a first start.
 	for range 2 {
 		p.mustCLI("", "controllers", "transfer", p.Node(p.Follower().name))
 	}
@@ -43,7 +43,7 @@ func TestRestoreAndRecover(t *testing.T) {
 	}
 	before := p.controllersOf(p.Leader())
 
-	// What comes after the backup is lost with the controllers.
+	// Writes after the backup are lost with the controllers.
 	p.Fleet("servers: { kept: %[1]s 3 }, later: %[1]s 1 } }", server)
 	p.mustCLI("", "apply", "-f", p.file, "--wait")
 	three := p.alive("kept")
@@ -91,7 +91,7 @@ func TestRestoreAndRecover(t *testing.T) {
 		t.Errorf("echo returned %q", got)
 	}
 
-	// From one to three; then it survives the loss of one again.
+	// With three controllers it survives the loss of one again.
 	p.StartNew("c5")
 	p.StartNew("c6")
 	p.AwaitVoters("c4", "c5", "c6")
@@ -102,7 +102,7 @@ func TestRestoreAndRecover(t *testing.T) {
 	}
 	p.mustKeep("kept", restored)
 
-	// Another one is lost for good, and so is the quorum.
+	// Another one is lost for good, and with it the quorum.
 	p.Kill("c5")
 	p.wipe("c4")
 	p.wipe("c5")
@@ -149,7 +149,7 @@ func TestRestoreAndRecover(t *testing.T) {
 	}
 }
 
-// controllersOf is the control plane as one controller knows it.
+// controllersOf returns the controllers in the view of one.
 func (p *Plane) controllersOf(l *life) api.Controllers {
 	p.t.Helper()
 	list, err := l.client.Controllers(p.t.Context())
@@ -159,8 +159,8 @@ func (p *Plane) controllersOf(l *life) api.Controllers {
 	return list
 }
 
-// mustKeep waits until all is ready, and wants a server's replicas to be these
-// processes.
+// mustKeep waits until everything is ready, and fails the test unless a server's
+// replicas are these processes.
 func (p *Plane) mustKeep(server string, want map[fleet.ReplicaID]int) {
 	p.t.Helper()
 	p.AwaitReady(len(p.Workers))
@@ -182,8 +182,8 @@ func usedOf(file []byte) int {
 	return int(at(newer, usedAt)) * page
 }
 
-// A stopped controller with one damaged file does not start; it says which file
-// it is and what to do. In a cluster of three, that is to start it empty.
+// A controller with a damaged file does not start. It names the file, and says what
+// to do. In a cluster of three, that is to start it with an empty directory.
 func TestDamage(t *testing.T) {
 	t.Parallel()
 	p := NewPlane(t, 3)
@@ -202,7 +202,7 @@ func TestDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	used := usedOf(whole) // bbolt makes its file grow ahead: what is behind is nothing that could be damaged
+	used := usedOf(whole) // bbolt grows its file in advance, and damage to the unused rest has no effect
 	for name, damage := range map[string]func([]byte) []byte{
 		"torn tail":     func(b []byte) []byte { return b[:used-3996] },
 		"half":          func(b []byte) []byte { return b[:used/2] },
@@ -216,7 +216,7 @@ func TestDamage(t *testing.T) {
 		p.mustRefuse(name, p.flags(victim, anywhere), log)
 	}
 
-	// A snapshot: a restored directory has one.
+	// A restored directory has a snapshot, which can be damaged, too.
 	restored := filepath.Join(p.dir, "restored")
 	cli(t, "mcpfleet", "", "restore", backup, "--data-dir", restored).must(t, "restore")
 	found, err := filepath.Glob(filepath.Join(restored, "raft", "snapshots", "*", "state.bin"))
@@ -234,7 +234,7 @@ func TestDamage(t *testing.T) {
 	args := []string{"--name", p.Node("r"), "--http", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--data-dir", restored}
 	p.mustRefuse("flipped snapshot", args, found[0])
 
-	// So is a backup.
+	// A damaged backup is refused as well.
 	file, err := os.ReadFile(backup)
 	if err != nil {
 		t.Fatal(err)
@@ -253,7 +253,7 @@ func TestDamage(t *testing.T) {
 		}
 	}
 
-	// The way out that it named.
+	// Do what the message said.
 	p.wipe(victim)
 	p.StartNew(victim)
 	p.AwaitVoters("c1", "c2", "c3")
@@ -271,7 +271,8 @@ func flip(b []byte) []byte {
 	return bad
 }
 
-// mustRefuse wants a controller not to start, for a damaged file.
+// mustRefuse fails the test unless the controller refuses to start because of a
+// damaged file.
 func (p *Plane) mustRefuse(what string, args []string, file string) {
 	p.t.Helper()
 	got := runsOut(p.t, "controller", args...)
@@ -288,7 +289,7 @@ func (p *Plane) mustRefuse(what string, args []string, file string) {
 	}
 }
 
-// Listeners that other machines can reach are refused, unless that is meant.
+// Listeners that other machines can reach are refused without --insecure.
 func TestExposedListeners(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -331,8 +332,8 @@ func TestExposedListeners(t *testing.T) {
 	})
 }
 
-// runsOut runs a program that is to end by itself; one that does not is
-// stopped, and its exit code is -1.
+// runsOut runs a program that should end by itself. One that does not is stopped,
+// and its exit code is -1.
 func runsOut(t testing.TB, name string, args ...string) said {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "log")

@@ -19,9 +19,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// newStoragePlane starts three controllers, each on a disk of its own, and a
-// worker with the server demo, whose calls are written to the journal, and the
-// server idle, which is only ever written.
+// newStoragePlane starts three controllers, each on a disk of its own, and a worker.
+// The server demo records its calls in the journal. The server idle has no
+// replicas; only its spec is written.
 func newStoragePlane(t *testing.T, d *disks) (p *Plane, journal string, idle func(value int) string) {
 	t.Helper()
 	p = NewPlane(t, 3)
@@ -38,12 +38,12 @@ func newStoragePlane(t *testing.T, d *disks) (p *Plane, journal string, idle fun
 	return p, journal, idle
 }
 
-// load is calls and writes that go on while something breaks.
+// load makes calls and writes while something breaks.
 type load struct {
 	calls   *traffic
 	writer  *writer
 	journal string
-	stop    func() // both, and waits
+	stop    func() // stops both and waits
 
 	mu sync.Mutex // guards the writer while it writes
 }
@@ -72,7 +72,7 @@ func (p *Plane) load(journal string, spec func(int) string) *load {
 	return l
 }
 
-// grow waits for so many more answered calls and acknowledged writes.
+// grow waits for this many more answered calls and acknowledged writes.
 func (l *load) grow(t *testing.T, calls, writes int) {
 	t.Helper()
 	answered := func() int { l.calls.mu.Lock(); defer l.calls.mu.Unlock(); return l.calls.good }
@@ -86,7 +86,7 @@ func (l *load) grow(t *testing.T, calls, writes int) {
 	})
 }
 
-// check ends the load and wants every answer to have been right.
+// check ends the load and fails the test if an answer was wrong.
 func (l *load) check(t *testing.T) {
 	t.Helper()
 	l.stop()
@@ -102,12 +102,13 @@ func (l *load) check(t *testing.T) {
 	}
 }
 
-// large is a spec that takes more room than the log has allocated.
+// large returns a spec that needs more space than the log has allocated.
 func large(value int) string {
 	return fmt.Sprintf(`{"command": ["none", %q], "replicas": 0, "max_queued_requests": %d}`, strings.Repeat("x", 300_000), 1000+value)
 }
 
-// awaitUnready waits until a controller says that it is not ready, for a reason.
+// awaitUnready waits until a controller reports that it is not ready, with this
+// reason.
 func (l *life) awaitUnready(t *testing.T, reason string) {
 	t.Helper()
 	harness.Eventually(t, patience, func() error {
@@ -130,8 +131,8 @@ func (l *life) awaitReady(t *testing.T) {
 	})
 }
 
-// names wants a controller to name another, or itself, with what is wrong with
-// it, both in its list of controllers and in that of nodes.
+// names fails the test unless a controller reports the problem of a controller,
+// both in its list of controllers and in its list of nodes.
 func (l *life) names(t *testing.T, p *Plane, other, problem string) {
 	t.Helper()
 	harness.Eventually(t, patience, func() error {
@@ -159,8 +160,8 @@ func (l *life) names(t *testing.T, p *Plane, other, problem string) {
 	})
 }
 
-// awaitWrite waits until a write through a controller is acknowledged, and
-// tells how long it took since then.
+// awaitWrite waits until a write through a controller is acknowledged, and returns
+// the time since then.
 func (l *life) awaitWrite(t *testing.T, spec string, since time.Time) time.Duration {
 	t.Helper()
 	harness.Eventually(t, patience, func() error {
@@ -170,8 +171,8 @@ func (l *life) awaitWrite(t *testing.T, spec string, since time.Time) time.Durat
 	return time.Since(since).Round(10 * time.Millisecond)
 }
 
-// The leader's disk hangs: it says so and gives leadership up, another leads,
-// all calls succeed, and it is a follower when the disk is back.
+// The leader's disk hangs. It reports that and gives leadership up, another one
+// leads, and all calls succeed. It follows when the disk is back.
 func TestLeaderDiskHangs(t *testing.T) {
 	d := newDisks(t, extDisk)
 	p, journal, idle := newStoragePlane(t, d)
@@ -193,7 +194,7 @@ func TestLeaderDiskHangs(t *testing.T) {
 	leader.names(t, p, leader.name, "disk does not answer")
 	p.Leader().names(t, p, leader.name, "disk does not answer")
 	load.grow(t, 100, 5)
-	// It passes on to the next leader what it cannot answer itself.
+	// It passes requests on to the next leader.
 	harness.Eventually(t, patience, func() error {
 		got, err := leader.client.GetServer(t.Context(), "idle", readNow)
 		if err == nil && got.Name != "idle" {
@@ -211,8 +212,8 @@ func TestLeaderDiskHangs(t *testing.T) {
 	}
 }
 
-// The leader stops answering: reads that wait for it are asked again at once
-// when another leads, and writes end.
+// The leader stops answering. When another one leads, reads that wait for the old
+// one are sent again at once, and writes end.
 func TestLeaderStops(t *testing.T) {
 	p, journal, idle := newStoragePlane(t, nil)
 	load := p.load(journal, idle)
@@ -252,13 +253,13 @@ func TestLeaderStops(t *testing.T) {
 	if _, err := p.Leader().client.PutServer(t.Context(), "late", []byte(idle(1)), writeAny); err != nil {
 		t.Fatal(err)
 	}
-	// The longer it is stopped, the later the new leader tries it again.
+	// The longer it is stopped, the later the new leader tries again to reach it.
 	for time.Since(stopped) < 15*time.Second {
 		load.grow(t, 100, 5)
 	}
 	leader.Signal(syscall.SIGCONT)
-	// It denies nothing that was written meanwhile, and is not ready before it
-	// knows that.
+	// It answers 503 for everything that was written meanwhile, and is not ready
+	// before it knows that.
 	harness.Eventually(t, patience, func() error {
 		ready, err := leader.client.Ready(t.Context())
 		if err != nil {
@@ -278,8 +279,8 @@ func TestLeaderStops(t *testing.T) {
 	load.check(t)
 }
 
-// A follower's disk hangs, and nothing is written meanwhile: it finds out by
-// itself, and what it is asked for it passes on as ever.
+// A follower's disk hangs while nothing is written. It notices that by itself, and
+// still passes requests on.
 func TestFollowerDiskHangs(t *testing.T) {
 	d := newDisks(t, extDisk)
 	p, _, idle := newStoragePlane(t, d)
@@ -303,8 +304,8 @@ func TestFollowerDiskHangs(t *testing.T) {
 	}
 }
 
-// A follower's disk is full: it is not ready, denies nothing that it may only
-// lack, and the leader names it. With both followers so, a write ends.
+// A follower's disk is full. It is not ready, answers 503 for what it may lack, and
+// the leader names it. If both followers are full, a write ends with an error.
 func TestFollowerDiskFull(t *testing.T) {
 	d := newDisks(t, memoryDisk)
 	p, journal, idle := newStoragePlane(t, d)
@@ -348,7 +349,7 @@ func TestFollowerDiskFull(t *testing.T) {
 		}
 	}
 	d.fill(other.name)
-	harness.Eventually(t, patience, func() error { // until its log needs more room
+	harness.Eventually(t, patience, func() error { // until its log needs more space
 		begun := time.Now()
 		_, err := leader.client.PutServer(t.Context(), "large", []byte(large(time.Now().Nanosecond()%1000)), writeAny)
 		took := time.Since(begun).Round(10 * time.Millisecond)
@@ -373,7 +374,7 @@ func TestFollowerDiskFull(t *testing.T) {
 	load.check(t)
 }
 
-// The leader's disk is full: it steps down, and another one leads and writes.
+// The leader's disk is full. It steps down, and another one leads and writes.
 func TestLeaderDiskFull(t *testing.T) {
 	d := newDisks(t, memoryDisk)
 	p, journal, idle := newStoragePlane(t, d)
@@ -386,7 +387,7 @@ func TestLeaderDiskFull(t *testing.T) {
 	}
 	d.fill(leader.name)
 	const full = "no space left on device"
-	for i := 0; ; i++ { // until its log needs more room
+	for i := 0; ; i++ { // until its log needs more space
 		_, err := follower.client.PutServer(t.Context(), "large", []byte(large(i)), writeAny)
 		if err == nil && i < 40 {
 			continue
@@ -412,8 +413,8 @@ func TestLeaderDiskFull(t *testing.T) {
 	load.check(t)
 }
 
-// The disk of a controller that is alone is full: every answer to a write tells
-// so, not only the first, calls go on, and writes work when there is room.
+// The disk of a single controller is full. Every answer to a write says so, not
+// only the first. Calls work, and writes work again when there is space.
 func TestOnlyDiskFull(t *testing.T) {
 	d := newDisks(t, memoryDisk)
 	p := NewPlane(t, 1)
@@ -430,7 +431,7 @@ func TestOnlyDiskFull(t *testing.T) {
 		cancel()
 		switch {
 		case err == nil && i < 40 && refused == 0:
-			continue // the log had room
+			continue // the log had space
 		case err == nil || !strings.Contains(err.Error(), full):
 			t.Fatalf("write %d: %v, want the cause", i, err)
 		}

@@ -21,10 +21,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// traces knows what a test has made outside its own directory, so that it can
-// tell what is left. The ids of its containers are read from the runtime's
-// state while they run, for a trace of one that was killed at the wrong moment
-// has nothing else to be known by.
+// traces records what a test has created outside its own directory, to find what
+// is left. It reads the ids of containers from the runtime's state while they run,
+// because remains of a container that was killed at the wrong moment have only its
+// id.
 type traces struct {
 	token string
 
@@ -32,10 +32,10 @@ type traces struct {
 	ids map[string]bool // containers
 }
 
-// runcState is where runc keeps its containers, for root.
+// runcState is the state directory of root's runc.
 const runcState = "/run/runc"
 
-// follow notes the test's containers until the test ends.
+// follow records the test's containers until the test ends.
 func follow(t testing.TB, token string) *traces {
 	tr := &traces{token: token, ids: map[string]bool{}}
 	stop, done := make(chan struct{}), make(chan struct{})
@@ -57,11 +57,11 @@ func follow(t testing.TB, token string) *traces {
 	return tr
 }
 
-// look reads the state of containers that are not known.
+// look reads the state of containers that are not recorded yet.
 func (tr *traces) look(known map[string]bool) {
 	dirs, err := os.ReadDir(runcState)
 	if err != nil {
-		return // no runc here, or none of its containers
+		return // runc is not installed, or has no containers
 	}
 	for _, d := range dirs {
 		if known[d.Name()] {
@@ -69,7 +69,7 @@ func (tr *traces) look(known map[string]bool) {
 		}
 		b, err := os.ReadFile(filepath.Join(runcState, d.Name(), "state.json"))
 		if err != nil {
-			continue // not written yet, or gone
+			continue // not written yet, or removed
 		}
 		known[d.Name()] = true
 		if bytes.Contains(b, []byte(tr.token)) {
@@ -80,7 +80,7 @@ func (tr *traces) look(known map[string]bool) {
 	}
 }
 
-// mustVanish wants no trace to be left soon.
+// mustVanish fails the test unless all traces vanish soon.
 func (tr *traces) mustVanish(t testing.TB, within time.Duration) {
 	t.Helper()
 	err := harness.Poll(within, func() error {
@@ -94,7 +94,7 @@ func (tr *traces) mustVanish(t testing.TB, within time.Duration) {
 	}
 }
 
-// add notes containers that nobody else can attribute to the test.
+// add records containers that cannot be attributed to the test otherwise.
 func (tr *traces) add(ids ...string) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
@@ -103,7 +103,7 @@ func (tr *traces) add(ids ...string) {
 	}
 }
 
-// left lists the traces that are there.
+// left lists the traces that exist.
 func (tr *traces) left() []string {
 	tr.mu.Lock()
 	ids := slices.Sorted(maps.Keys(tr.ids))
@@ -118,8 +118,8 @@ func (tr *traces) left() []string {
 	return left
 }
 
-// leftOf lists what is there of containers, and of any with the word in its
-// name if that is not empty.
+// leftOf lists the traces of these containers, and, if word is not empty, of any
+// with that word in its name.
 func leftOf(ids []string, word string) []string {
 	var left []string
 	for _, id := range ids {
@@ -135,7 +135,7 @@ func leftOf(ids []string, word string) []string {
 			left = append(left, "cgroup "+path)
 			return fs.SkipDir
 		}
-		return nil // groups of others come and go
+		return nil // cgroups of others come and go
 	})
 	out, err := podman("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Status}}")
 	if err != nil {
@@ -150,7 +150,7 @@ func leftOf(ids []string, word string) []string {
 	return left
 }
 
-// podman runs podman as the programs under test do, and returns its output.
+// podman runs podman like the programs under test, and returns its output.
 func podman(args ...string) (string, error) {
 	cmd := exec.Command("podman", args...)
 	cmd.Env = environ()
@@ -164,8 +164,8 @@ func podman(args ...string) (string, error) {
 	return string(out), err
 }
 
-// needPodman fails where a missing podman is an omission, and skips where it is
-// in the nature of the machine.
+// needPodman fails the test if podman is missing where it should be installed, and
+// skips it on other machines.
 func needPodman(t testing.TB, images ...string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -178,7 +178,7 @@ func needPodman(t testing.TB, images ...string) {
 	}
 }
 
-// processesWith finds the processes that carry a word in their command line or
+// processesWith returns the processes with a word in their command line or
 // environment, except this one.
 func processesWith(word string) []int {
 	dirs, err := os.ReadDir("/proc")

@@ -22,17 +22,17 @@ var (
 	readNow  = api.ReadOptions{}
 )
 
-// queued is max_queued_requests of a server: tests put values of their own
-// there, as it is applied in place.
+// queued is max_queued_requests of a server. Tests write their values there, since
+// it is applied in place.
 func queued(s api.Server) int {
 	var spec struct {
 		Queued int `json:"max_queued_requests"`
 	}
-	_ = json.Unmarshal(s.Spec, &spec) // 0 then, which nobody writes
+	_ = json.Unmarshal(s.Spec, &spec) // 0 in case of an error, which no test writes
 	return spec.Queued
 }
 
-// commandValue is the number that is the last word of a server's command.
+// commandValue returns the number that is the last word of a server's command.
 func commandValue(s api.Server) int {
 	var spec struct{ Command []string }
 	_ = json.Unmarshal(s.Spec, &spec)
@@ -46,8 +46,8 @@ func commandValue(s api.Server) int {
 	return n
 }
 
-// traffic is calls at a steady pace through whichever controllers live,
-// whatever becomes of those before: every other one is not safe to repeat.
+// traffic makes calls at a steady rate through any living controllers, without
+// waiting for earlier ones. Every other call is not safe to repeat.
 type traffic struct {
 	p      *Plane
 	end    func()
@@ -56,13 +56,13 @@ type traffic struct {
 
 	mu       sync.Mutex
 	good     int
-	inFlight int // failed as their controller was killed
+	inFlight int // failed because their controller was killed
 	failed   []error
-	counted  map[string]bool // ids of the tool count; true: acknowledged
+	counted  map[string]bool // ids of the tool count; true if acknowledged
 	slowest  time.Duration
 }
 
-// steadyCalls starts so many calls a second of the server demo.
+// steadyCalls starts this many calls a second to the server demo.
 func (p *Plane) steadyCalls(perSecond int) *traffic {
 	ctx, end := context.WithCancel(context.Background())
 	k := &traffic{p: p, end: end, counted: map[string]bool{}}
@@ -82,7 +82,7 @@ func (p *Plane) steadyCalls(perSecond int) *traffic {
 	return k
 }
 
-// stop lets the calls that run finish.
+// stop waits for the running calls.
 func (k *traffic) stop() {
 	k.end()
 	k.ticker.Wait()
@@ -129,8 +129,8 @@ func (k *traffic) call(n int) {
 	}
 }
 
-// check wants every counted call to have been executed at most once, and those
-// that were answered exactly once.
+// check fails the test unless every counted call was executed at most once, and
+// every answered one exactly once.
 func (k *traffic) check(t testing.TB, journal string) {
 	t.Helper()
 	executed := executions(t, journal)

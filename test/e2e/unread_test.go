@@ -19,8 +19,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// unread makes a program's stderr a pipe that is full and that nobody reads. It
-// returns the end to read from.
+// unread makes a program's stderr a full pipe without a reader. It returns the end
+// to read from.
 func unread(t testing.TB, p *harness.Process) *os.File {
 	t.Helper()
 	read, write, err := os.Pipe()
@@ -40,8 +40,8 @@ func unread(t testing.TB, p *harness.Process) *os.File {
 	return read
 }
 
-// Nothing waits for a log that nobody reads: not a call, not a start or stop of
-// a replica, not an election, and not the end of a program.
+// Nothing waits for a log without a reader: no call, no start or stop of a replica,
+// no election, and no end of a program.
 func TestLogsThatNobodyReads(t *testing.T) {
 	const calls, callers = 10_000, 20
 	p := NewPlane(t, 3)
@@ -119,7 +119,7 @@ func TestLogsThatNobodyReads(t *testing.T) {
 	demoHas(5)
 	p.MustText("demo", "echo", `{"text":"still here"}`)
 
-	// The reader is back: what was kept comes, and what follows.
+	// The reader is back and gets the buffered lines, then new ones.
 	last := p.Leader()
 	for _, one := range []*harness.Process{p.Workers["w1"], last.Process} {
 		from := map[string]string{"worker": "replica ordered", "controller": "controller is up"}[one.Name]

@@ -29,7 +29,7 @@ func TestUpWithProcesses(t *testing.T) {
 	up.tryCommands()
 	up.tryReadme()
 
-	// What dies is started again, at the address that everyone knows.
+	// Programs that die are restarted at the same addresses.
 	nodes, err := up.client.Nodes(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestUpWithContainers(t *testing.T) {
 	if err := json.Unmarshal(servers[0].Spec, &spec); err != nil || spec.Image == "" {
 		t.Fatalf("the demo has no image: %s (%v)", servers[0].Spec, err)
 	}
-	// It stays for the next time, but here each test has a build of its own.
+	// The image stays for later runs, but here each test has its own build.
 	t.Cleanup(func() { _, _ = podman("rmi", spec.Image) })
 	up.tryExamples()
 	up.mustGo(syscall.SIGINT)
@@ -98,7 +98,7 @@ func TestUpWithContainers(t *testing.T) {
 	up.mustGo(syscall.SIGKILL)
 }
 
-// Even before all is up nothing outlives the signal.
+// Nothing outlives the signal, even before everything has started.
 func TestUpStoppedWhileItStarts(t *testing.T) {
 	t.Parallel()
 	u := newUser(t)
@@ -133,7 +133,7 @@ func TestUpStoppedWhileItStarts(t *testing.T) {
 	}
 }
 
-// Without a server at the address a command says so and how it looked.
+// If nothing listens at the address, a command says so and names the address.
 func TestCommandsWithoutCluster(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -151,7 +151,7 @@ func TestCommandsWithoutCluster(t *testing.T) {
 	}
 }
 
-// What cannot start says why, ends with a code, and leaves nothing.
+// A program that cannot start says why, exits with a code, and leaves nothing.
 func TestUpThatCannotStart(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

@@ -21,8 +21,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// User is a person with the mcpfleet command, and a directory for temporary
-// files that is nobody else's.
+// User is a person with the mcpfleet command and a directory of their own for
+// temporary files.
 type User struct {
 	t      testing.TB
 	dir    string
@@ -43,7 +43,7 @@ func newUser(t testing.TB) *User {
 	return u
 }
 
-// upGone is how long all that up has started may outlive a signal to it.
+// upGone is how long the programs of up may outlive a signal to it.
 const upGone = 15 * time.Second
 
 // Up is a running `mcpfleet up`.
@@ -56,7 +56,7 @@ type Up struct {
 	out    string
 }
 
-// up starts the command and waits until it says that all is ready.
+// up starts the command and waits until it prints that the cluster is ready.
 func (u *User) up(args ...string) *Up {
 	t := u.t
 	t.Helper()
@@ -142,7 +142,8 @@ func (up *Up) mcpfleet(stdin string, args ...string) (stdout, stderr string, cod
 	return out.String(), bad.String(), cmd.ProcessState.ExitCode()
 }
 
-// mustGo wants all that up started to be gone in time after the signal.
+// mustGo fails the test unless everything that up started is gone in time after
+// the signal.
 func (up *Up) mustGo(sig syscall.Signal) {
 	t := up.t
 	t.Helper()
@@ -161,7 +162,7 @@ func (up *Up) mustGo(sig syscall.Signal) {
 	t.Logf("all was gone %s after %s", since(begin), sig)
 }
 
-// tryExamples does what the output says.
+// tryExamples runs the examples in the output.
 func (up *Up) tryExamples() {
 	t := up.t
 	t.Helper()
@@ -193,8 +194,8 @@ func (up *Up) tryExamples() {
 	}
 }
 
-// tryReadme runs the first example of calls in README.md as it is printed, but
-// for the port, which others may have.
+// tryReadme runs the first example of calls in README.md as printed, but with the
+// cluster's own port.
 func (up *Up) tryReadme() {
 	t := up.t
 	t.Helper()
@@ -227,7 +228,7 @@ func (up *Up) tryReadme() {
 	}
 }
 
-// tryCommands runs the commands that a user has.
+// tryCommands runs the user's commands.
 func (up *Up) tryCommands() {
 	t := up.t
 	t.Helper()

@@ -1,7 +1,7 @@
-// Command load calls a tool over HTTP from many connections at once, checks
-// every answer, and prints what it saw as JSON. It is a program of its own so
-// that the race detector and the rest of a test do not slow it, and it writes
-// its HTTP itself, so that it costs the machine little.
+// Command load calls a tool over HTTP from many connections at once, checks every
+// answer, and prints the results as JSON. It is a separate program so that the
+// race detector and the rest of a test do not slow it down. It writes HTTP by
+// itself to use little CPU.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// report is what is printed.
+// report is the output.
 type report struct {
 	Calls   int64   `json:"calls"`
 	Bad     int64   `json:"bad"`
@@ -77,7 +77,7 @@ type load struct {
 	first atomic.Pointer[string]
 }
 
-// take tells whether there is one more call to make.
+// take reports whether there is another call to make.
 func (l *load) take() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -85,7 +85,7 @@ func (l *load) take() bool {
 	return l.left >= 0 && time.Now().Before(l.over)
 }
 
-// caller makes one call after the other, and returns how long each took.
+// caller makes one call after the other, and returns their durations.
 func (l *load) caller(number int) []time.Duration {
 	var took []time.Duration
 	var conn net.Conn
@@ -120,7 +120,7 @@ func (l *load) fault(what string) {
 	l.first.CompareAndSwap(nil, &what)
 }
 
-// call wants its own text back.
+// call makes one call, and checks that its own text comes back.
 func (l *load) call(conn net.Conn, in *bufio.Reader, text string) error {
 	body := `{"tool_name":"echo","tool_args":{"text":"` + text + `"}}`
 	request := "POST " + l.path + " HTTP/1.1\r\nHost: " + l.addr + "\r\nContent-Type: application/json\r\nContent-Length: " +

@@ -1,8 +1,8 @@
-// Command testserver is an MCP server over stdin and stdout whose tools do
-// what servers do wrong, or what a test must see: it answers with the raw line
-// it read, tells which messages it got, executes calls that leave a trace, and
-// stops reading. It reads JSON with encoding/json alone, so that it shares no
-// mistake with the code under test.
+// Command testserver is an MCP server over stdin and stdout. Its tools misbehave
+// like real servers, or show tests what arrives: they return the raw line that was
+// read, report the messages so far, record executed calls in a journal, and stop
+// reading. It uses only encoding/json, so that it shares no bugs with the code
+// under test.
 package main
 
 import (
@@ -39,7 +39,7 @@ type server struct {
 	in      *bufio.Reader
 	journal string
 	chatty  bool
-	seen    map[string]int // messages by method, and calls by tool; of the reading goroutine
+	seen    map[string]int // messages by method, and calls by tool; owned by the reading goroutine
 
 	mu  sync.Mutex
 	out *bufio.Writer
@@ -75,7 +75,7 @@ const tools = `{"tools":[
 {"name":"poison","description":"Ends the process, and says that it is safe to repeat.","inputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}}
 ]}`
 
-// serve ends with an error, io.EOF when stdin has ended.
+// serve returns an error, which is io.EOF when stdin has ended.
 func (s *server) serve() error {
 	for {
 		line, err := s.in.ReadBytes('\n')
@@ -84,7 +84,7 @@ func (s *server) serve() error {
 		}
 		var m message
 		if err := json.Unmarshal(line, &m); err != nil {
-			// Whoever looks for forged messages must find this one too.
+			// A test that looks for forged messages must find this one, too.
 			s.seen["invalid: "+string(line)]++
 			fmt.Fprintf(os.Stderr, "testserver: %v in %q\n", err, line)
 			continue
@@ -126,7 +126,7 @@ func (s *server) call(m *message, line []byte) error {
 		}
 		return s.reply(m, `{"content":[{"type":"text","text":`+string(args.Text)+`}]}`)
 	case "count":
-		// One write to a file opened for appending: lines of several
+		// One write to a file that is open for appending. So lines of several
 		// processes do not mix.
 		f, err := os.OpenFile(s.journal, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 		if err != nil {
@@ -146,7 +146,7 @@ func (s *server) call(m *message, line []byte) error {
 		s.later(args.MS, m, text("at last"))
 	case "hang":
 		fmt.Fprintln(os.Stderr, "testserver: reading no more")
-		time.Sleep(24 * time.Hour) // not for ever: the runtime would find a deadlock
+		time.Sleep(24 * time.Hour) // not for ever, or the runtime would report a deadlock
 	case "noise":
 		for _, n := range []string{"Listening on stdio...", `{"level":"info"}`, "\x00\xff\xfe", `{"jsonrpc":"2.0","id":"nobody's","result":{}}`, "", "[]", `"` + strings.Repeat("n", 1<<20)} {
 			if err := s.write(n); err != nil {
@@ -174,15 +174,15 @@ func (s *server) call(m *message, line []byte) error {
 func text(s string) string {
 	b, err := json.Marshal(s)
 	if err != nil {
-		panic(err) // a string always encodes
+		panic(err) // encoding a string never fails
 	}
 	return `{"content":[{"type":"text","text":` + string(b) + `}]}`
 }
 
-// later replies after a time without keeping others waiting.
+// later replies after a delay without blocking others.
 func (s *server) later(ms int, m *message, result string) {
 	time.AfterFunc(time.Duration(ms)*time.Millisecond, func() {
-		_ = s.send(`{"jsonrpc":"2.0","id":`+string(m.ID)+`,"result":`+result+`}`, true) // without a stdout the reader ends soon
+		_ = s.send(`{"jsonrpc":"2.0","id":`+string(m.ID)+`,"result":`+result+`}`, true) // the reader ends soon without a stdout
 	})
 }
 
