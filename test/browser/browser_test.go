@@ -28,8 +28,8 @@ import (
 //go:embed attack.html
 var attack string
 
-// patience is how long a page has to try everything. Chromium takes its time on
-// a busy machine.
+// patience is how long a page may take for all its attempts. Chromium is slow on a
+// busy machine.
 const patience = 3 * time.Minute
 
 func needChromium(t *testing.T) {
@@ -44,8 +44,8 @@ func needChromium(t *testing.T) {
 
 const file = "servers:\n  echo:\n    command: [echo]\n    replicas: 1\n"
 
-// A page of another origin, and one whose name was pointed at the controller
-// after it was loaded, read nothing and change nothing.
+// A page of another origin, and one whose name points to the controller after the
+// page was loaded, read nothing and change nothing.
 func TestPagesOfOthers(t *testing.T) {
 	needChromium(t)
 	c := fleettest.Start(t, fleettest.Options{Workers: 1, File: file})
@@ -62,7 +62,7 @@ func TestPagesOfOthers(t *testing.T) {
 			t.Errorf("%s: the page tried only %v", name, seen)
 		}
 		for tried, got := range seen {
-			opaque := got == "0 " // the browser does not show what came
+			opaque := got == "0 " // the browser hides the answer from the page
 			refused := strings.HasPrefix(got, "403 ") && strings.Contains(got, `"code":"forbidden"`)
 			if !strings.HasPrefix(got, "nothing: ") && !opaque && !refused {
 				t.Errorf("%s: %s gave the page %s", name, tried, got)
@@ -74,8 +74,8 @@ func TestPagesOfOthers(t *testing.T) {
 	}
 }
 
-// The same pages do harm to a controller that is told to accept them, so what
-// they try is what browsers do.
+// The same pages do harm to a controller that is configured to accept them. So
+// their attempts are real ones.
 func TestPagesThatAreAllowed(t *testing.T) {
 	needChromium(t)
 	c := fleettest.Start(t, fleettest.Options{Workers: 1, File: file, AllowedHosts: []string{"*", "evil.example"}})
@@ -93,7 +93,7 @@ func TestPagesThatAreAllowed(t *testing.T) {
 	}
 }
 
-// stateOf is what pages must not change.
+// stateOf returns the state that pages must not change.
 func stateOf(t *testing.T, c *fleettest.Cluster) string {
 	t.Helper()
 	list, err := c.List(t.Context(), api.ReadOptions{})
@@ -114,7 +114,7 @@ func stateOf(t *testing.T, c *fleettest.Cluster) string {
 	return strings.Join(out, "; ")
 }
 
-// ear hears what a page reports.
+// ear receives the report of a page.
 func ear(t *testing.T) (url string, heard <-chan map[string]string) {
 	t.Helper()
 	reports := make(chan map[string]string, 1)
@@ -138,8 +138,8 @@ func page(target, report, flip string) http.HandlerFunc {
 
 func quote(s string) string { return fmt.Sprintf("%q", s) }
 
-// visit has a browser look at a page of a host, and returns what the page could
-// read of the target.
+// visit opens a page of a host in a browser, and returns what the page could read
+// of the target.
 func visit(t *testing.T, host, target string) map[string]string {
 	t.Helper()
 	report, heard := ear(t)
@@ -148,10 +148,9 @@ func visit(t *testing.T, host, target string) map[string]string {
 	return browse(t, strings.Replace(srv.URL, "127.0.0.1", host, 1), heard)
 }
 
-// visitRebound has a browser look at a page of a host whose name means the
-// controller once the page is there: for the browser the two have one origin.
-// What changes is where a port of ours leads to, rather than what the name means,
-// which is the same to the browser.
+// visitRebound opens a page of a host whose name points to the controller once the
+// page is loaded. For the browser both have the same origin. The test redirects one
+// of its ports instead of changing the name, which is the same for the browser.
 func visitRebound(t *testing.T, controller string) map[string]string {
 	t.Helper()
 	report, heard := ear(t)
@@ -179,7 +178,7 @@ func visitRebound(t *testing.T, controller string) map[string]string {
 			}
 			pipes.Go(func() {
 				defer conn.Close()
-				// The browser connects before it has a request to send. What counts is when the request comes.
+				// The browser connects before it has a request. The time of the request decides.
 				in := bufio.NewReader(conn)
 				if _, err := in.Peek(1); err != nil {
 					return
@@ -214,7 +213,7 @@ func pipe(conn net.Conn, in io.Reader, to string) {
 	both.Wait()
 }
 
-// browse runs a browser of its own until its page has reported.
+// browse runs a new browser until its page has reported.
 func browse(t *testing.T, url string, heard <-chan map[string]string) map[string]string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -233,7 +232,7 @@ func browse(t *testing.T, url string, heard <-chan map[string]string) map[string
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
-	runtime.LockOSThread() // the death signal comes with the death of the thread
+	runtime.LockOSThread() // the death signal is sent when this thread ends
 	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

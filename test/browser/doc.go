@@ -1,6 +1,6 @@
-// Package browser tests what web pages can do to a fleet on the machine of
-// whoever looks at them, with Debian's chromium. The tests are the package.
+// Package browser tests what web pages can do to a fleet on the machine of their
+// visitor, with Debian's chromium. It has only tests.
 //
-// They need Linux and root, for chromium comes from deploy/images/setup-host.sh,
-// and use loopback only: the names of the pages exist in that browser alone.
+// They need Linux and root, since deploy/images/setup-host.sh installs chromium.
+// They use only loopback: the names of the pages exist only in that browser.
 package browser

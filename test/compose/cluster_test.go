@@ -20,8 +20,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// needDocker fails where a missing engine is an omission, and skips where it
-// is in the nature of the machine.
+// needDocker fails the test if a Docker engine is missing where it should be
+// installed, and skips it on other machines.
 func needDocker(t *testing.T) {
 	t.Helper()
 	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
@@ -39,13 +39,13 @@ type cluster struct {
 	t       *testing.T
 	dir     string // deploy/compose
 	project string
-	file    string // docker-compose.yml, or another that is used in its place
+	file    string // docker-compose.yml, or a file that replaces it
 	env     []string
 	client  *api.Client
 }
 
-// newCluster builds the images and prepares a project, and removes whatever
-// is left of it when the test ends. Nothing runs yet.
+// newCluster builds the images and prepares a project, without starting it. When the
+// test ends it removes what is left of the project.
 func newCluster(t *testing.T, file string) *cluster {
 	t.Helper()
 	root, err := filepath.Abs("../..")
@@ -61,7 +61,7 @@ func newCluster(t *testing.T, file string) *cluster {
 		"MCPFLEET_REGISTRY_DATA=" + data,
 		"MCPFLEET_PORT=" + strconv.Itoa(port),
 		"MCPFLEET_TAG=test",
-		"BRAVE_API_KEY=", // whoever runs the test may have one
+		"BRAVE_API_KEY=", // the environment of the test may have one
 	}
 	c.client, err = api.NewClient(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), nil)
 	if err != nil {
@@ -69,7 +69,7 @@ func newCluster(t *testing.T, file string) *cluster {
 	}
 	c.compose("build")
 	t.Cleanup(func() {
-		// A test that went well has done this already.
+		// A successful test has done this already.
 		if t.Failed() {
 			if out, err := c.try("docker-compose", c.composeArgs("logs", "--no-color", "--tail=200")...); err == nil {
 				t.Logf("logs of the cluster:\n%s", out)
@@ -92,9 +92,8 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// try runs a command in deploy/compose and returns its standard output; its
-// error carries standard error. It works during cleanup too, when the test's
-// own context is over.
+// try runs a command in deploy/compose and returns its stdout. The error has its
+// stderr. try also works during cleanup, when the test's context has ended.
 func (c *cluster) try(name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
@@ -132,7 +131,7 @@ func (c *cluster) scale(workers int) {
 	c.compose("up", "-d", "--scale", "worker="+strconv.Itoa(workers))
 }
 
-// container is what docker tells of a container.
+// container is docker's description of a container.
 type container struct {
 	ID    string `json:"Id"`
 	Name  string
@@ -144,7 +143,7 @@ type container struct {
 	Mounts []struct{ Type, Name string }
 }
 
-// containers returns those of the project, or of one of its services,
+// containers returns the containers of the project, or of one of its services,
 // running or not.
 func (c *cluster) containers(service string) []container {
 	c.t.Helper()
@@ -163,8 +162,8 @@ func (c *cluster) containers(service string) []container {
 	return out
 }
 
-// pids returns the machine's numbers of all processes in the project's
-// containers, and in the containers inside those.
+// pids returns the machine's pids of all processes in the project's containers,
+// and in the containers inside those.
 func (c *cluster) pids() map[int]string {
 	c.t.Helper()
 	out := map[int]string{}
@@ -182,7 +181,7 @@ func (c *cluster) pids() map[int]string {
 	return out
 }
 
-// workers returns the workers that the controller holds for alive.
+// workers returns the workers that are alive according to the controller.
 func (c *cluster) workers(ctx context.Context) ([]api.Node, error) {
 	nodes, err := c.client.Nodes(ctx)
 	if err != nil {
@@ -191,8 +190,8 @@ func (c *cluster) workers(ctx context.Context) ([]api.Node, error) {
 	return slices.DeleteFunc(nodes, func(n api.Node) bool { return n.Role != fleet.RoleWorker || n.State != api.NodeReady }), nil
 }
 
-// settled says what is still missing until so many workers are there and
-// every wanted replica serves, and no other exists.
+// settled returns an error until this many workers have joined, every wanted
+// replica serves, and no other replica exists.
 func (c *cluster) settled(ctx context.Context, workers int) error {
 	alive, err := c.workers(ctx)
 	if err != nil {
@@ -227,8 +226,8 @@ func (c *cluster) settled(ctx context.Context, workers int) error {
 	return nil
 }
 
-// eventually waits until check has nothing to complain about, and fails with
-// its last complaint.
+// eventually waits until check returns nil, and fails the test with the last error
+// otherwise.
 func (c *cluster) eventually(timeout time.Duration, what string, check func(context.Context) error) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), timeout)

@@ -14,10 +14,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// TestCompose is one cluster's life, because its start is what takes the
-// time: three workers that pull from a registry, one killed under load, five
-// workers, another fleet file, one worker stopped in order under load, and
-// nothing left.
+// TestCompose is the life of one cluster, since starting one is slow. Three workers
+// pull from a registry, one is killed under load, five workers run, the fleet file
+// changes, one worker is stopped in order under load, and nothing is left behind.
 func TestCompose(t *testing.T) {
 	needDocker(t)
 	c := newCluster(t, "docker-compose.yml")
@@ -41,8 +40,8 @@ func TestCompose(t *testing.T) {
 	c.checkNothingLeft()
 }
 
-// stopAllWorkers stops them at once, as down does. None is to wait for room that
-// cannot come, which it would do for its --drain-timeout of 25 s.
+// stopAllWorkers stops all workers at once, as down does. None may wait for room
+// that cannot come, which would take its --drain-timeout of 25 s.
 func (c *cluster) stopAllWorkers() {
 	c.t.Helper()
 	const most = 20 * time.Second
@@ -55,7 +54,8 @@ func (c *cluster) stopAllWorkers() {
 	}
 }
 
-// checkPlacement wants every replica in a container on a node of its own.
+// checkPlacement fails the test unless every replica is in a container on a node of
+// its own.
 func (c *cluster) checkPlacement(nodes int) {
 	c.t.Helper()
 	replicas, err := c.client.Replicas(c.t.Context())
@@ -74,8 +74,8 @@ func (c *cluster) checkPlacement(nodes int) {
 	}
 }
 
-// checkPulled wants the very image that is in the registry in every worker
-// that runs a replica: its store was empty, so it pulled it.
+// checkPulled fails the test unless every worker with a replica has the registry's
+// image. Its store was empty, so it must have pulled the image.
 func (c *cluster) checkPulled() {
 	c.t.Helper()
 	const image = "docker.io/mcp/everything:latest"
@@ -87,9 +87,9 @@ func (c *cluster) checkPulled() {
 	}
 }
 
-// checkCgroups wants replicas below their worker's own cgroup, where they go
-// with it even when it is killed. With cgroup v2 the engine gives workers a
-// namespace in which that cannot be seen or done.
+// checkCgroups fails the test unless replicas are below their worker's own cgroup,
+// where they are removed with it even if it is killed. With cgroup v2 the engine
+// gives workers a namespace in which that is neither visible nor possible.
 func (c *cluster) checkCgroups() {
 	c.t.Helper()
 	if _, err := os.Stat("/sys/fs/cgroup/memory"); err != nil {
@@ -108,8 +108,8 @@ func (c *cluster) checkCgroups() {
 	}
 }
 
-// checkTools wants the tools that the load calls, with the hints that decide
-// whether they may be repeated.
+// checkTools fails the test unless the tools of the load exist, with the hints that
+// decide whether they may be repeated.
 func (c *cluster) checkTools() {
 	c.t.Helper()
 	list, err := c.client.Tools(c.t.Context(), "")
@@ -131,8 +131,8 @@ func (c *cluster) checkTools() {
 	}
 }
 
-// killWorkerUnderLoad kills the container of a worker that runs a replica
-// and returns its host name. No read-only call may fail of it.
+// killWorkerUnderLoad kills the container of a worker with a replica and returns its
+// host name. No read-only call may fail because of that.
 func (c *cluster) killWorkerUnderLoad() (host string) {
 	c.t.Helper()
 	l := startLoad(c.t, c.client, 16)
@@ -151,8 +151,8 @@ func (c *cluster) killWorkerUnderLoad() (host string) {
 	return victim.Config.Hostname
 }
 
-// stopWorkerUnderLoad stops the container of a worker that runs a replica in
-// order. It drains, so nothing may fail, and nothing be lost either.
+// stopWorkerUnderLoad stops the container of a worker with a replica in order. The
+// worker drains, so no call may fail or be lost.
 func (c *cluster) stopWorkerUnderLoad() {
 	c.t.Helper()
 	l := startLoad(c.t, c.client, 16)
@@ -186,8 +186,8 @@ func (c *cluster) report(what string, l *load) {
 	}
 }
 
-// busyWorker returns a worker's container that runs a replica of the server
-// under load.
+// busyWorker returns the container of a worker with a replica of the server under
+// load.
 func (c *cluster) busyWorker() container {
 	c.t.Helper()
 	replicas, err := c.client.Replicas(c.t.Context())
@@ -198,7 +198,7 @@ func (c *cluster) busyWorker() container {
 	return c.worker(replicas[i].Node)
 }
 
-// worker returns the container of a node.
+// worker returns the container of a node's worker.
 func (c *cluster) worker(node fleet.NodeID) container {
 	c.t.Helper()
 	for _, w := range c.containers("worker") {
@@ -210,17 +210,17 @@ func (c *cluster) worker(node fleet.NodeID) container {
 	return container{}
 }
 
-// addBrave sets the key that adds Brave Search to the fleet. Compose replaces
-// the controller for it; the replicas there are must not notice.
+// addBrave sets the key that adds Brave Search to the fleet. Compose then replaces
+// the controller, which must not affect running replicas.
 func (c *cluster) addBrave() {
 	c.t.Helper()
 	before, err := c.client.Replicas(c.t.Context())
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.env = append(c.env, "BRAVE_API_KEY=no-real-one") // the last one counts
+	c.env = append(c.env, "BRAVE_API_KEY=no-real-one") // the last value takes precedence
 	c.scale(5)
-	// The new container resumes what was there; its file is applied on demand.
+	// The new container resumes the stored state. SIGHUP applies its file.
 	c.eventually(2*time.Minute, "the controller again", func(ctx context.Context) error { return c.settled(ctx, 5) })
 	c.compose("kill", "-s", "HUP", "controller")
 	c.eventually(2*time.Minute, "brave-search", func(ctx context.Context) error {
@@ -252,14 +252,14 @@ func (c *cluster) addBrave() {
 			c.t.Errorf("replica %s did not survive its controller's replacement", r.ID)
 		}
 	}
-	// The command in the controller's image, as the README shows it.
+	// Use the command in the controller's image, as in the README.
 	if out := c.compose("exec", "-T", "controller", "mcpfleet", "status"); !strings.Contains(out, "brave-search") {
 		c.t.Errorf("mcpfleet status does not tell of brave-search:\n%s", out)
 	}
 }
 
-// checkHosts wants every worker known by its container's host name, the one
-// that was killed and started again among them.
+// checkHosts fails the test unless every worker is known by its container's host
+// name, including the one that was killed and restarted.
 func (c *cluster) checkHosts(again string) {
 	c.t.Helper()
 	alive, err := c.workers(c.t.Context())
@@ -280,8 +280,8 @@ func (c *cluster) checkHosts(again string) {
 	}
 }
 
-// checkNothingLeft takes the cluster down and wants its containers, networks,
-// volumes, processes and cgroups gone.
+// checkNothingLeft takes the cluster down, and fails the test unless its containers,
+// networks, volumes, processes and cgroups are gone.
 func (c *cluster) checkNothingLeft() {
 	c.t.Helper()
 	before, processes := c.containers(""), c.pids()
@@ -311,7 +311,7 @@ func (c *cluster) checkNothingLeft() {
 				}
 			}
 		}
-		// Depth differs between cgroup v1 (a directory per controller) and v2.
+		// The depth differs between cgroup v1 (one directory per controller) and v2.
 		for _, pattern := range []string{"/sys/fs/cgroup/docker/", "/sys/fs/cgroup/*/docker/", "/sys/fs/cgroup/system.slice/docker-"} {
 			if left, _ := filepath.Glob(pattern + ct.ID + "*"); len(left) > 0 {
 				c.t.Errorf("cgroups of %s are left: %v", ct.Name, left)
@@ -319,7 +319,7 @@ func (c *cluster) checkNothingLeft() {
 		}
 	}
 	for pid, command := range processes {
-		// The number may be another process's by now; the name tells.
+		// The pid may belong to another process by now, so compare the name.
 		if now, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && strings.ReplaceAll(strings.TrimRight(string(now), "\x00"), "\x00", " ") == command {
 			c.t.Errorf("process %d is left: %s", pid, command)
 		}

@@ -12,9 +12,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/api"
 )
 
-// TestComposeHA is the life of three controllers behind a load balancer: the
-// leader is killed under load, and comes back; then the next leader is stopped
-// in order.
+// TestComposeHA is the life of three controllers behind a load balancer. The leader
+// is killed under load and comes back. Then the next leader is stopped in order.
 func TestComposeHA(t *testing.T) {
 	needDocker(t)
 	c := newCluster(t, "docker-compose.ha.yml")
@@ -29,8 +28,8 @@ func TestComposeHA(t *testing.T) {
 	c.stopAllWorkers()
 }
 
-// voters says what is missing until so many controllers vote and live, and one
-// of them leads.
+// voters returns an error until this many controllers vote and live, and one of
+// them leads.
 func (c *cluster) voters(ctx context.Context, n int) error {
 	list, err := c.client.Controllers(ctx)
 	if err != nil {
@@ -60,7 +59,7 @@ func (c *cluster) leader() container {
 		if !one.Leader {
 			continue
 		}
-		// Names are those of the services.
+		// Controllers are named like their services.
 		if found := c.containers(string(one.Name)); len(found) == 1 {
 			return found[0]
 		}
@@ -69,14 +68,14 @@ func (c *cluster) leader() container {
 	return container{}
 }
 
-// write scales the server, which takes a leader.
+// write scales the server, which needs a leader.
 func (c *cluster) write(ctx context.Context, replicas int) error {
 	_, err := c.client.Scale(ctx, "everything", replicas, api.WriteOptions{})
 	return err
 }
 
-// killLeaderUnderLoad wants at most the calls to fail that were under way
-// through the leader, and writes to work again soon.
+// killLeaderUnderLoad kills the leader. At most the calls that were running through
+// it may fail, and writes must work again soon.
 func (c *cluster) killLeaderUnderLoad() {
 	c.t.Helper()
 	const callers = 16
@@ -90,7 +89,7 @@ func (c *cluster) killLeaderUnderLoad() {
 	c.eventually(time.Minute, "load after the kill", l.more(1000))
 	failed := l.end()
 	c.t.Logf("%s killed: %d calls, %d failed", strings.TrimPrefix(victim.Name, "/"), l.calls.Load(), len(failed))
-	// Those of echo, three slow ones, and one that may not be repeated.
+	// These are the calls of echo, three slow ones, and one that may not be repeated.
 	if most := callers + 4; len(failed) > most {
 		c.t.Errorf("%d calls failed, want at most the %d that were under way: %v", len(failed), most, errors.Join(failed[:10]...))
 	}
@@ -99,7 +98,7 @@ func (c *cluster) killLeaderUnderLoad() {
 	c.eventually(time.Minute, "four replicas", func(ctx context.Context) error { return c.settled(ctx, 3) })
 }
 
-// stopLeaderUnderLoad wants no call to fail.
+// stopLeaderUnderLoad stops the leader in order. No call may fail.
 func (c *cluster) stopLeaderUnderLoad() {
 	c.t.Helper()
 	l := startLoad(c.t, c.client, 16)

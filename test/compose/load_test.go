@@ -13,13 +13,13 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/api"
 )
 
-// callTimeout is longer than any call of the load should take, and no longer
-// than the server's own call_timeout: past it a call counts as unanswered.
+// callTimeout is longer than any call of the load should take, and at most the
+// server's call_timeout. A call that takes longer counts as unanswered.
 const callTimeout = 60 * time.Second
 
-// load is callers that call without a pause until it is stopped. A tool that
-// is safe to repeat must never fail them; one that is not may be lost with
-// the replica it ran on, and in no other way.
+// load has callers that call without a pause until it is stopped. A call that is
+// safe to repeat must never fail. Any other call may only be lost with the replica
+// that ran it.
 type load struct {
 	calls, lost atomic.Int64
 
@@ -30,8 +30,8 @@ type load struct {
 	errors []error
 }
 
-// startLoad starts callers of echo, each text its own, one that keeps a slow
-// read-only call in flight, and one of a tool that may not be repeated.
+// startLoad starts callers of echo with unique texts, one caller of a slow read-only
+// tool, and one of a tool that may not be repeated.
 func startLoad(t *testing.T, client *api.Client, callers int) *load {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -70,14 +70,14 @@ func (l *load) every(ctx context.Context, f func(n int) error) {
 	})
 }
 
-// end lets the calls in flight come back and returns what went wrong.
+// end waits for the running calls and returns the errors.
 func (l *load) end() []error {
 	l.stop()
 	l.wg.Wait()
 	return l.errors
 }
 
-// more returns a check that fails until so many more calls were answered.
+// more returns a check that fails until this many more calls are answered.
 func (l *load) more(n int64) func(context.Context) error {
 	target := l.calls.Load() + n
 	return func(context.Context) error {
@@ -88,7 +88,7 @@ func (l *load) more(n int64) func(context.Context) error {
 	}
 }
 
-// call bounds a call by itself: it outlives the load that it is part of.
+// call has a timeout of its own, since the call may outlive the load.
 func call(client *api.Client, tool string, args map[string]any) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()

@@ -28,9 +28,9 @@ func Build(dir string, packages ...string) error {
 	return nil
 }
 
-// DependOn lists every file below some folders of the repository, in the course of
-// a test. Thus go test knows that the result depends on them, and does not show a
-// cached one after they have changed.
+// DependOn lists every file below some folders of the repository. So go test knows
+// that the test's result depends on them, and does not use a cached result after
+// they have changed.
 func DependOn(folders ...string) error {
 	root, err := Root()
 	if err != nil {

@@ -13,20 +13,20 @@ import (
 	"time"
 )
 
-// Calls says how Callers call a tool that answers with the text it was given.
+// Calls has the settings of Callers, which call a tool that returns its text.
 type Calls struct {
 	Client  *http.Client
-	URLs    map[string]string // of /call, for each caller; the callers' names are in their texts
+	URLs    map[string]string // the URLs of /call, one for each caller; the texts contain the callers' names
 	Tool    string
-	Args    func(text string) string // the tool's arguments; nil: {"text": text}
-	Prefix  string                   // of the text in the answers
-	Timeout time.Duration            // that the callers ask for
+	Args    func(text string) string // returns the tool's arguments; nil for {"text": text}
+	Prefix  string                   // prefix of the text in the answers
+	Timeout time.Duration            // timeout that the callers request
 	Slack   time.Duration            // how long after its timeout a call may be answered
-	Pace    time.Duration            // from the start of a caller's call to that of its next; 0: as soon as it is answered
+	Pace    time.Duration            // from the start of a caller's call to the start of its next; 0 for no pause
 }
 
 // Callers call a tool until they are stopped. Each makes one call after the other,
-// with a text of its own each time.
+// with a new text each time.
 type Callers struct {
 	Calls
 	over  chan struct{}
@@ -36,19 +36,19 @@ type Callers struct {
 	results Results
 }
 
-// Results is what has become of the calls so far.
+// Results has the results of the calls so far.
 type Results struct {
 	Calls    int
-	Answered int            // with what was wanted
-	Wrong    int            // not answered, too late, or with something else
+	Answered int            // with the expected answer
+	Wrong    int            // not answered, answered too late, or with another text
 	Refused  map[string]int // with an error of mcpfleet, by code
 	Slowest  time.Duration
 
-	// The first errors of each sort.
+	// The first errors of each kind.
 	WrongErrors, RefusedErrors []error
 }
 
-// keptErrors is how many errors of each sort Results keeps.
+// keptErrors is how many errors of each kind Results keeps.
 const keptErrors = 10
 
 // Start starts callers. They stop at the end of the test, or earlier.
@@ -75,7 +75,7 @@ func (k *Callers) Stop() {
 	k.Client.CloseIdleConnections()
 }
 
-// Results returns what has become of the calls so far.
+// Results returns the results of the calls so far.
 func (k *Callers) Results() Results {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -135,7 +135,8 @@ func keep(list []error, err error) []error {
 	return append(list, err)
 }
 
-// call makes one call. code is that of an error of mcpfleet, which has a detail, too.
+// call makes one call. code is the code of an error of mcpfleet, which also has a
+// detail.
 func (k *Callers) call(url, text string) (code string, err error) {
 	body := fmt.Sprintf(`{"tool_name":%q,"tool_args":%s}`, k.Tool, k.Args(text))
 	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))

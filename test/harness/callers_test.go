@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Callers tell right answers, errors of mcpfleet and everything else apart.
+// Callers distinguish right answers, errors of mcpfleet and everything else.
 func TestCallers(t *testing.T) {
 	content := func(text string) string { return fmt.Sprintf(`{"result":{"content":[{"text":%q}]}}`, text) }
 	tests := []struct {

@@ -17,12 +17,13 @@ import (
 	"time"
 )
 
-// Process is a program that was prepared, runs or has ended.
+// Process is a program that is prepared, runs or has ended.
 type Process struct {
 	Name string
 	Addr Address // as printed by the program, once Start has returned
 	Log  string  // the file of its stderr
-	// Cmd may be changed before the start. Its stderr is closed here after it.
+	// Cmd may be changed before the start. After the start its stderr is closed in
+	// this process.
 	Cmd *exec.Cmd
 	// Thread runs f on the thread that starts the program, and returns when f does.
 	// Nil means any thread.
@@ -33,7 +34,7 @@ type Process struct {
 	err    error // how it ended, once exited is closed
 }
 
-// Address is what controllers and workers print first.
+// Address is the first line of output of controllers and workers.
 type Address struct {
 	HTTP   string `json:"http"`
 	GRPC   string `json:"grpc"`
@@ -61,8 +62,8 @@ func anyThread(f func() error) error {
 	return f()
 }
 
-// Run starts the program. The death signal comes with the death of the thread that
-// started it, so that thread waits for the program.
+// Run starts the program. The death signal is sent when the thread that started the
+// program ends, so that thread waits for the program.
 func (p *Process) Run() error {
 	started := make(chan error, 2)
 	go func() { // ends with the program
@@ -162,9 +163,9 @@ func (p *Process) Running() bool {
 	}
 }
 
-// Stop asks the process to stop, and fails the test unless it does so in time and
-// without an error. One that has ended already is left alone. One that goes on
-// writes its goroutines to its log.
+// Stop asks the process to stop, and fails the test unless it stops in time and
+// without an error. It does nothing if the process has ended already. A process that
+// does not stop writes its goroutines to its log.
 func (p *Process) Stop() {
 	p.t.Helper()
 	if !p.Running() {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The comparison sees what it is for.
+// The comparison detects differences.
 func TestToolDifferences(t *testing.T) {
 	official := `[{"name":"a","inputSchema":{"type":"object"},"_meta":{"x":1}},{"name":"b","inputSchema":{}}]`
 	for name, tt := range map[string]struct{ ours, want string }{

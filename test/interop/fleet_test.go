@@ -49,7 +49,8 @@ func startFleet(t *testing.T) *api.Client {
 	return client
 }
 
-// command is how a user's client would start a package's program.
+// command returns the command with which a user's client starts a package's
+// program.
 func (s *server) command(packages, dir string) ([]string, error) {
 	root := filepath.Join(packages, "node_modules", s.Package)
 	b, err := os.ReadFile(filepath.Join(root, "package.json"))
@@ -76,8 +77,8 @@ func (s *server) command(packages, dir string) ([]string, error) {
 	return append([]string{"node", filepath.Join(root, only)}, inDir(s.Args, dir)...), nil
 }
 
-// getJSON decodes an answer as it came: the client of package api would drop
-// members that it does not know.
+// getJSON decodes an answer completely. The client of package api would drop unknown
+// members.
 func getJSON(ctx context.Context, url string, out any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -33,34 +33,32 @@ const (
 	patience = 3 * time.Minute // of a machine that is busy with other tests
 )
 
-// server is an entry of servers.json. The word DIR in args, env, files and
-// calls is a directory of the server's own, which is its home and its working
-// directory.
+// server is an entry of servers.json. In args, env, files and calls, the word DIR
+// stands for the server's own directory, which is its home and working directory.
 type server struct {
 	Name    string
 	Package string
-	Bin     string // of a package with several programs
+	Bin     string // one of several programs of a package
 	Args    []string
 	Env     map[string]string
-	Files   map[string]string // to be there before the start, by path in DIR
+	Files   map[string]string // files that exist before the start, by path in DIR
 	Calls   []call
-	Fails   string // why it does not start, wherever it is started
-	Short   bool   // one of the few
+	Fails   string // why it starts under neither client
+	Short   bool   // part of make test
 }
 
 type call struct {
 	Tool string          `json:"tool"`
 	Args json.RawMessage `json:"args"`
-	// Outcome says that only the kind of the answer can be compared: a result,
-	// one that is an error, or a JSON-RPC error. It depends on a network or on
-	// the time.
+	// Outcome is set if the answer depends on a network or the time. Then only its
+	// kind is compared: a result, a result that is an error, or a JSON-RPC error.
 	Outcome bool `json:"outcome"`
-	// Environment says that the answer is the server's environment, in JSON:
-	// it must have all that the official client passes.
+	// Environment is set if the answer is the server's environment, in JSON. It
+	// must have every variable that the official client passes.
 	Environment bool `json:"environment"`
 }
 
-// view is what a client gets from a server.
+// view is what a client sees of a server.
 type view struct {
 	Starts bool
 	Error  string // of the start
@@ -77,7 +75,7 @@ type answer struct {
 	}
 }
 
-// kind is all of an answer that does not depend on the network.
+// kind returns the part of an answer that does not depend on the network.
 func (a answer) kind() string {
 	switch {
 	case a.Error != nil:
@@ -104,7 +102,7 @@ func TestServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What a login shell has, and the official client passes on.
+	// Variables of a login shell that the official client passes on.
 	for name, value := range map[string]string{"USER": "somebody", "LOGNAME": "somebody", "SHELL": "/bin/sh", "TERM": "xterm"} {
 		t.Setenv(name, value)
 	}
@@ -153,8 +151,8 @@ func readServers(t *testing.T) []*server {
 	return servers
 }
 
-// What is installed is pinned, the same in both sets, and all that servers.json
-// names.
+// The packages are pinned, have the same versions in both sets, and are those of
+// servers.json.
 func TestPackages(t *testing.T) {
 	sets := map[string]map[string]string{}
 	for _, name := range []string{"all", "short"} {
@@ -195,7 +193,7 @@ func TestPackages(t *testing.T) {
 	}
 }
 
-// compare looks at a server in both ways and returns the row of the report.
+// compare runs a server under both clients and returns the row of the report.
 func (s *server) compare(t *testing.T, client *api.Client, packages string) string {
 	dir := filepath.Join(t.TempDir(), "home")
 	command, err := s.command(packages, dir)
@@ -239,7 +237,7 @@ func (s *server) compare(t *testing.T, client *api.Client, packages string) stri
 	return fmt.Sprintf("%s\t%s\t%s\t%s\t%d\t%d\t%s", s.Name, s.Package, state[want.Starts], state[got.Starts], len(got.Tools), len(got.Calls), equal)
 }
 
-// prepare makes the server's directory as new.
+// prepare creates a fresh directory for the server.
 func (s *server) prepare(t *testing.T, dir string) {
 	t.Helper()
 	err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755))
@@ -251,7 +249,7 @@ func (s *server) prepare(t *testing.T, dir string) {
 	}
 }
 
-// official asks the server with the official client.
+// official returns the official client's view of the server.
 func (s *server) official(t *testing.T, packages, dir string, command []string, env map[string]string) view {
 	t.Helper()
 	ask, err := json.Marshal(map[string]any{"command": command, "env": env, "cwd": dir, "calls": s.Calls})
@@ -278,7 +276,7 @@ func (s *server) official(t *testing.T, packages, dir string, command []string, 
 	return v
 }
 
-// fleet asks the server through the fleet.
+// fleet returns the fleet's view of the server.
 func (s *server) fleet(t *testing.T, client *api.Client, dir string, command []string, env map[string]string) view {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -334,7 +332,7 @@ func (s *server) fleet(t *testing.T, client *api.Client, dir string, command []s
 	return v
 }
 
-// remove takes the server out of the fleet, and waits until nothing of it runs.
+// remove removes the server from the fleet, and waits until its replicas are gone.
 func (s *server) remove(t *testing.T, client *api.Client) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
@@ -365,9 +363,8 @@ func inDir(words []string, dir string) []string {
 	return out
 }
 
-// toolDifferences compares all members that the official client sees of each
-// tool, in order. The fleet adds its own, and has some of them under another
-// name.
+// toolDifferences compares all members of each tool that the official client sees,
+// in order. The fleet adds members of its own, and has some under another name.
 func toolDifferences(want, got []map[string]any) (out []string) {
 	if len(want) != len(got) {
 		return []string{fmt.Sprintf("it has %d tools, the official client sees %d", len(got), len(want))}
@@ -393,8 +390,7 @@ func toolDifferences(want, got []map[string]any) (out []string) {
 	return out
 }
 
-// ourNames are the members that GET /tools names in the way of the seed
-// service.
+// ourNames maps the members that GET /tools also has under snake-case names.
 var ourNames = map[string]string{"inputSchema": "input_schema", "outputSchema": "output_schema"}
 
 func (c *call) difference(want, got answer) string {
@@ -409,8 +405,8 @@ func (c *call) difference(want, got answer) string {
 	return fmt.Sprintf("the answer is\n%s\nthe official client gets\n%s", encoded(got), encoded(want))
 }
 
-// environmentDifference names the variables that the official client passes and
-// the fleet does not. The fleet has some of its own.
+// environmentDifference returns the variables that the official client passes and
+// the fleet does not. The fleet may have more.
 func environmentDifference(want, got answer) string {
 	read := func(a answer) (env map[string]string) {
 		var result struct{ Content []struct{ Text string } }
@@ -432,7 +428,7 @@ func environmentDifference(want, got answer) string {
 	return strings.Join(out, "\n")
 }
 
-// officialPrefix is what the official client puts before the message of a
+// officialPrefix is the text that the official client puts before the message of a
 // JSON-RPC error.
 func officialPrefix(a answer) string {
 	if a.Error == nil {

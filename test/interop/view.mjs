@@ -1,12 +1,12 @@
-// Prints, as one line of JSON, what the official TypeScript client gets from a server over stdio: whether it starts, its tools
-// (all pages), and the answers to some calls.
+// Prints the official TypeScript client's view of a stdio server as one line of JSON: whether it starts, its tools (all pages), and
+// the answers to some calls.
 //   node view.mjs '{"command": ["node", "server.js"], "env": {}, "cwd": "/tmp", "calls": [{"tool": "echo", "args": {}}]}'
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport, getDefaultEnvironment } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { ResultSchema } from "@modelcontextprotocol/sdk/types.js";
 
 const { command: [command, ...args], env, cwd, calls } = JSON.parse(process.argv[2]);
-const timeout = 60_000; // ResultSchema keeps members that it does not know
+const timeout = 60_000; // ResultSchema keeps unknown members
 
 async function look() {
   const client = new Client({ name: "mcpfleet-interop", version: "1" }, { capabilities: {} });

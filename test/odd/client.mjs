@@ -1,6 +1,6 @@
-// Talks to servers with the official client, and prints what came of each as one line of JSON.
+// Talks to servers with the official client, and prints the outcome of each as one line of JSON.
 //   node client.mjs PROGRAM < servers.json     [{name, call, seconds}]
-// tools and result are what the server sent, as far as the client took it.
+// tools and result are what the server sent, if the client accepted it.
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { text } from "node:stream/consumers";
@@ -42,7 +42,7 @@ async function talk({ name, call, seconds }) {
   return got;
 }
 
-// A few at a time: the machine may be small.
+// Only a few at a time, since the machine may be small.
 const waiting = [...servers];
 const results = [];
 await Promise.all(

@@ -1,9 +1,9 @@
-// Package odd has MCP servers that are odd in one way each, as servers are that
-// people run. Each says who is like that, or what goes wrong.
+// Package odd has MCP servers that are odd in one respect each, like servers that
+// people run. Each one says which servers do that, or what goes wrong.
 //
-// The yardstick is the official TypeScript client over stdio: where that works,
-// mcpfleet works, with the same tools and results. The test of this package
-// runs every server under both. To see one by hand:
+// The reference is the official TypeScript client over stdio. If it works with a
+// server, mcpfleet must work, too, with the same tools and results. The test of this
+// package runs every server under both. To run one by hand:
 //
 //	go run ./test/odd/server ids-as-strings
 package odd
@@ -18,28 +18,28 @@ import (
 	"unicode/utf8"
 )
 
-// Server is one odd server. What it leaves out it does as servers should.
+// Server is one odd server. Its zero fields mean correct behaviour.
 type Server struct {
 	Name string
 	Why  string
-	// Official says that the official client works with it.
+	// Official is set if the official client works with it.
 	Official bool
-	// Fails is a part of the reason with which a replica of it fails; "" means
-	// that the fleet works with it.
+	// Fails is a part of the reason with which a replica of it fails. It is "" if
+	// the fleet works with it.
 	Fails string
 	// HealthOff runs it with health: off.
 	HealthOff bool
-	// Call is the tool that is called, "" for echo, and "-" for none.
+	// Call is the tool to call: "" for echo, and "-" for no call.
 	Call string
 
 	before string                                   // written before anything is read
 	start  func(*conn)                              // done before anything is read
 	format func(line string, m message) string      // changes what is written for a request
 	result map[string]string                        // raw results by method
-	handle func(c *conn, m message) (answered bool) // takes a request
+	handle func(c *conn, m message) (answered bool) // handles a request
 }
 
-// message is what a server reads.
+// message is a message to the server.
 type message struct {
 	ID     json.RawMessage `json:"id"`
 	Method string          `json:"method"`
@@ -60,7 +60,7 @@ type conn struct {
 	out io.Writer
 }
 
-// Serve is the server's program. It returns at the end of in.
+// Serve runs the server. It returns at the end of in.
 func (s *Server) Serve(in io.Reader, out io.Writer) {
 	c := &conn{s: s, in: bufio.NewReader(in), out: out}
 	c.write(s.before)
@@ -90,7 +90,7 @@ func (c *conn) read() (m message, ok bool) {
 
 func (c *conn) write(text string) { _, _ = io.WriteString(c.out, text) }
 
-// answer answers a request as servers should, but for what is odd.
+// answer answers a request correctly, except for the odd part.
 func (c *conn) answer(m message) {
 	result, odd := c.s.result[m.Method]
 	switch {
@@ -113,7 +113,7 @@ func (c *conn) reply(m message, result string) {
 	c.say(m, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, result))
 }
 
-// say writes what answers m.
+// say writes the answer to m.
 func (c *conn) say(m message, line string) {
 	if c.s.format != nil {
 		c.write(c.s.format(line, m))
@@ -151,7 +151,7 @@ func (w bytewise) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Find returns the server of that name, nil if there is none.
+// Find returns the server with this name, or nil if there is none.
 func Find(name string) *Server {
 	for i := range Servers {
 		if Servers[i].Name == name {
@@ -161,13 +161,13 @@ func Find(name string) *Server {
 	return nil
 }
 
-// reformat makes a format that ignores the request.
+// reformat returns a format that ignores the request.
 func reformat(change func(line string) string) func(string, message) string {
 	return func(line string, _ message) string { return change(line) }
 }
 
-// beside makes a format that writes something before each answer. %s in it
-// stands for the request's id.
+// beside returns a format that writes text before each answer. %s in the text stands
+// for the request's id.
 func beside(text string) func(string, message) string {
 	return func(line string, m message) string {
 		return strings.ReplaceAll(text, "%s", string(m.ID)) + "\n" + line + "\n"
@@ -176,7 +176,7 @@ func beside(text string) func(string, message) string {
 
 func exit(code int) { os.Exit(code) }
 
-// indent prints JSON as people like to read it.
+// indent indents JSON.
 func indent(line string) string {
 	var v any
 	if json.Unmarshal([]byte(line), &v) != nil || !utf8.ValidString(line) {

@@ -24,7 +24,7 @@ import (
 //go:embed client.mjs
 var clientScript []byte
 
-// outcome is what came of one server.
+// outcome is the outcome for one server.
 type outcome struct {
 	Name   string
 	Tools  []map[string]any
@@ -32,8 +32,8 @@ type outcome struct {
 	Error  string
 }
 
-// Where the official TypeScript client works with a server over stdio, the
-// fleet works with it, and has the same tools and the same result.
+// If the official TypeScript client works with a server over stdio, the fleet works
+// with it, and has the same tools and the same result.
 func TestOddServers(t *testing.T) {
 	bin := t.TempDir()
 	if err := harness.Build(bin, "./test/odd/server"); err != nil {
@@ -72,7 +72,7 @@ func TestOddServers(t *testing.T) {
 	}
 }
 
-// compareTools looks for each member of each tool that the official client got.
+// compareTools checks each member of each tool that the official client got.
 func compareTools(t *testing.T, got, want []map[string]any) {
 	t.Helper()
 	if len(got) != len(want) {

@@ -14,7 +14,7 @@ const httpMode = "seems to have started its HTTP mode; look for a flag such as -
 var Servers = []Server{
 	{Name: "plain", Why: "nothing is odd", Official: true},
 
-	// What surrounds the messages.
+	// Oddities around the messages.
 	{Name: "crlf", Why: "Windows line ends", Official: true,
 		format: reformat(func(l string) string { return l + "\r\n" })},
 	{Name: "empty-lines", Why: "print() after each message", Official: true,
@@ -39,7 +39,7 @@ var Servers = []Server{
 	}},
 	{Name: "no-stderr", Why: "a daemon that closes what it does not need", Official: true, start: func(*conn) { os.Stderr.Close() }},
 
-	// The envelope.
+	// Odd envelopes.
 	{Name: "ids-as-strings", Why: "shell scripts with jq -r, and typed languages", Official: true,
 		format: func(l string, m message) string {
 			return strings.Replace(l, `"id":`+string(m.ID), `"id":"`+string(m.ID)+`"`, 1) + "\n"
@@ -92,7 +92,7 @@ var Servers = []Server{
 	{Name: "no-version", Why: "answers without jsonrpc", Fails: `"jsonrpc" is not "2.0"`,
 		format: reformat(func(l string) string { return strings.Replace(l, `"jsonrpc":"2.0",`, "", 1) + "\n" })},
 
-	// What is said unasked.
+	// Unexpected messages.
 	{Name: "notifies-first", Why: "logging from the first line on, before initialize is answered", Official: true,
 		before: `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"starting"}}` + "\n" +
 			`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}` + "\n" +
@@ -148,7 +148,7 @@ var Servers = []Server{
 			return strings.Repeat(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`+"\n", 50) + l + "\n"
 		}},
 
-	// The handshake and the list.
+	// Odd handshakes and lists.
 	{Name: "version-2024-10-07", Why: "early SDKs answer with this draft", Official: true,
 		result: map[string]string{"initialize": initialized("2024-10-07")}},
 	{Name: "version-2024-11-05", Why: "the first version", Official: true,
@@ -213,7 +213,7 @@ var Servers = []Server{
 		result: map[string]string{"tools/list": `{"_meta":{"x":1},"tools":[{"name":"echo","title":"Echo","description":"","inputSchema":{"type":"object","$defs":{"a":{"enum":[1,2.50]}},"additionalProperties":false},` +
 			`"annotations":{"title":"E","readOnlyHint":true,"openWorldHint":false},"icons":[{"src":"data:,x"}],"execution":{"taskSupport":"optional"},"_meta":{"a/b":[null]}}]}`}},
 
-	// Results.
+	// Odd results.
 	{Name: "invalid-utf8", Why: "a file name in Latin-1, or a text cut in the middle of a character", Official: true,
 		result: map[string]string{"tools/call": `{"content":[{"type":"text","text":"caf` + "\xe9 \xe2\x82 \xf0\x9f\x98" + `"}]}`}},
 	{Name: "line-separators", Why: "U+2028, U+2029 and NEL end lines in some languages, not here", Official: true,
@@ -238,7 +238,7 @@ var Servers = []Server{
 			return false
 		}},
 
-	// Ping.
+	// Odd answers to ping.
 	{Name: "ignores-ping", Why: "answers what it knows and is silent otherwise", Official: true,
 		handle: func(_ *conn, m message) bool { return m.Method == "ping" }},
 	{Name: "bare-ping", Why: "an encoder that omits empty results", Official: true,
@@ -263,7 +263,7 @@ var Servers = []Server{
 			return false
 		}},
 
-	// What nobody can work with: the reason must say why.
+	// Servers that cannot work. The reason must name the cause.
 	{Name: "http-mode", Why: "images whose default is HTTP", Fails: httpMode,
 		before: "INFO:     Uvicorn running on http://0.0.0.0:8000 (Press CTRL+C to quit)\n", handle: func(*conn, message) bool { return true }},
 	{Name: "http-mode-on-stderr", Why: "as before, where it belongs", Fails: httpMode,

@@ -13,8 +13,8 @@ import (
 const (
 	// pace is how often each caller calls.
 	pace = 50 * time.Millisecond
-	// slack is in which the answer to a call must come after its deadline, on a
-	// busy machine.
+	// slack is how long after its deadline a call must be answered at the latest, on
+	// a busy machine.
 	slack = 5 * time.Second
 )
 
@@ -31,8 +31,8 @@ func (c *Cluster) Call(timeout time.Duration, via ...string) Callers {
 	return Callers{calls.Start(c.t)}
 }
 
-// Finish stops the callers. Each call must have had its own answer, or an error of
-// mcpfleet, in time. Errors are allowed or not.
+// Finish stops the callers, and fails the test unless each call got its own answer
+// in time, or an error of mcpfleet if errors are allowed.
 func (k Callers) Finish(t testing.TB, errorsAllowed bool) {
 	t.Helper()
 	k.Stop()

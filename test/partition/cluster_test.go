@@ -27,7 +27,7 @@ const (
 	gossipPort = "7946"
 	grpcPort   = "7948"
 
-	// asked is how long a client waits for an answer of the API: far longer
+	// asked is how long a client waits for an answer of the API. It is far longer
 	// than the 3 s that a controller waits for a leader.
 	asked = 15 * time.Second
 )
@@ -46,8 +46,8 @@ type Cluster struct {
 	procs map[string]*harness.Process
 }
 
-// NewCluster starts a cluster and waits until it has a leader and all workers.
-// At the end of the test it is stopped, and nothing of it may be left.
+// NewCluster starts a cluster and waits until it has a leader and all workers. It is
+// stopped at the end of the test, and must leave nothing behind.
 func NewCluster(t testing.TB, workers int) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, dir: t.TempDir(), Clients: map[string]*api.Client{}, procs: map[string]*harness.Process{}, Controllers: []string{"c1", "c2", "c3"}}
@@ -84,12 +84,12 @@ func NewCluster(t testing.TB, workers int) *Cluster {
 	return c
 }
 
-// URL is where a controller is called.
+// URL returns the base URL of a controller.
 func (c *Cluster) URL(controller string) string {
 	return "http://" + c.hosts[controller] + ":" + httpPort
 }
 
-// StartController starts a controller, or starts it again with its data.
+// StartController starts a controller, or restarts it with its data.
 func (c *Cluster) StartController(name string) {
 	c.t.Helper()
 	c.start(name, "controller", "--http", c.hosts[name]+":"+httpPort, "--raft", c.hosts[name]+":"+raftPort,
@@ -114,22 +114,22 @@ func (c *Cluster) start(name, prog string, flags ...string) {
 	}
 	p := harness.Command(c.t, name, program(c.t, prog), filepath.Join(c.dir, name+".log"), args...)
 	p.Thread = func(f func() error) error { return inside(c.ns(name), f) }
-	p.Cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL // nobody is left to heal the network
+	p.Cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL // the test has ended and cannot heal the network
 	p.Start()
 	c.procs[name] = p
 }
 
-// Kill9 kills what runs on a host.
+// Kill9 kills the program on a host.
 func (c *Cluster) Kill9(name string) {
 	c.t.Helper()
 	c.procs[name].Kill9()
 }
 
-// stop ends all that runs, and looks for what outlives it.
+// stop stops all programs, and fails the test if a process outlives them.
 func (c *Cluster) stop() {
 	c.Heal()
-	// All at once: workers wait for their replicas to be moved as long as there
-	// is a controller, and nobody waits for them here.
+	// Stop all at once. While there is a controller, workers would wait for their
+	// replicas to be moved.
 	harness.StopAll(slices.Collect(maps.Values(c.procs))...)
 	for host := range c.hosts {
 		if pids, err := inhabitants(c.ns(host)); err != nil || len(pids) > 0 {
@@ -145,8 +145,7 @@ func (c *Cluster) ctx() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(c.t.Context(), asked)
 }
 
-// Leader is the one controller of whom all these say that it leads, and it
-// itself too.
+// Leader returns the one controller that leads according to all these and itself.
 func (c *Cluster) Leader(of ...string) (string, error) {
 	ctx, cancel := c.ctx()
 	defer cancel()
@@ -168,7 +167,7 @@ func (c *Cluster) Leader(of ...string) (string, error) {
 	return said[0], nil
 }
 
-// AwaitLeader waits until these agree on a leader that is one of them.
+// AwaitLeader waits until these controllers agree on a leader that is one of them.
 func (c *Cluster) AwaitLeader(of ...string) (leader string) {
 	c.t.Helper()
 	eventually(c.t, fmt.Sprintf("%v have a leader", of), func() (err error) {
@@ -178,7 +177,8 @@ func (c *Cluster) AwaitLeader(of ...string) (leader string) {
 	return leader
 }
 
-// workersAre wants a controller to see these workers in a state, and no other.
+// workersAre returns an error unless a controller sees exactly these workers in a
+// state.
 func (c *Cluster) workersAre(controller, state string, want ...string) error {
 	ctx, cancel := c.ctx()
 	defer cancel()
@@ -196,8 +196,8 @@ func (c *Cluster) workersAre(controller, state string, want ...string) error {
 	return differ(controller+" sees workers "+state, got, want)
 }
 
-// spec is the spec of the demo server. queue tells specs apart: it changes in
-// place and starts nothing.
+// spec returns the spec of the demo server. queue distinguishes specs, since it
+// changes in place and starts nothing.
 func (c *Cluster) spec(replicas, queue int) []byte {
 	b, err := json.Marshal(map[string]any{"command": []string{program(c.t, "demo-server")}, "replicas": replicas, "max_queued_requests": queue})
 	if err != nil {
@@ -206,7 +206,7 @@ func (c *Cluster) spec(replicas, queue int) []byte {
 	return b
 }
 
-// queueOf is what spec was given.
+// queueOf returns the queue that spec got.
 func queueOf(s api.Server) (int, error) {
 	var spec struct {
 		Queue *int `json:"max_queued_requests"`
@@ -220,8 +220,8 @@ func queueOf(s api.Server) (int, error) {
 	return *spec.Queue, nil
 }
 
-// Deploy makes a controller run so many replicas of the demo server, and waits
-// until all controllers see all of them ready.
+// Deploy deploys this many replicas of the demo server through a controller, and
+// waits until all controllers see all of them ready.
 func (c *Cluster) Deploy(via string, replicas int) map[fleet.ReplicaID]int {
 	c.t.Helper()
 	eventually(c.t, "the demo server is deployed", func() error { return c.Put(via, "demo", c.spec(replicas, 1000)) })
@@ -233,8 +233,8 @@ func (c *Cluster) Deploy(via string, replicas int) map[fleet.ReplicaID]int {
 	return pids
 }
 
-// AwaitReplicas waits until these controllers see exactly so many replicas of
-// the demo server, all ready, and so many run.
+// AwaitReplicas waits until these controllers see exactly this many replicas of the
+// demo server, all ready, and this many run.
 func (c *Cluster) AwaitReplicas(number int, of ...string) {
 	c.t.Helper()
 	eventually(c.t, fmt.Sprintf("%v see %d replicas", of, number), func() error {
@@ -259,7 +259,7 @@ func (c *Cluster) Put(via, server string, spec []byte) error {
 	return err
 }
 
-// Queue reads what was last written of a server.
+// Queue reads the queue that was last written for a server.
 func (c *Cluster) Queue(via, server string, o api.ReadOptions) (int, error) {
 	ctx, cancel := c.ctx()
 	defer cancel()
@@ -270,8 +270,8 @@ func (c *Cluster) Queue(via, server string, o api.ReadOptions) (int, error) {
 	return queueOf(s)
 }
 
-// Replicas are the demo server's replicas as a controller sees them, with
-// their processes. That one is not ready is an error.
+// Replicas returns the demo server's replicas with their processes, in the view of a
+// controller. It returns an error if one is not ready.
 func (c *Cluster) Replicas(via string) (map[fleet.ReplicaID]int, error) {
 	ctx, cancel := c.ctx()
 	defer cancel()
@@ -292,8 +292,7 @@ func (c *Cluster) Replicas(via string) (map[fleet.ReplicaID]int, error) {
 	return pids, nil
 }
 
-// running are the processes of the demo server's replicas, whatever anybody
-// says of them.
+// running returns the actual processes of the demo server's replicas.
 func (c *Cluster) running(workers ...string) []int {
 	c.t.Helper()
 	if len(workers) == 0 {
@@ -315,8 +314,8 @@ func (c *Cluster) running(workers ...string) []int {
 	return demos
 }
 
-// same wants a controller to see these very replicas, and no other process to
-// run.
+// same returns an error unless a controller sees exactly these replicas, and no
+// other process runs.
 func (c *Cluster) same(via string, want map[fleet.ReplicaID]int) error {
 	got, err := c.Replicas(via)
 	if err != nil {
@@ -325,7 +324,7 @@ func (c *Cluster) same(via string, want map[fleet.ReplicaID]int) error {
 	return errors.Join(differ(via+" sees replicas", got, want), c.untouched(want))
 }
 
-// untouched wants exactly the processes of these replicas to run.
+// untouched returns an error unless exactly the processes of these replicas run.
 func (c *Cluster) untouched(want map[fleet.ReplicaID]int) error {
 	return differ("processes of replicas", c.running(), slices.Sorted(maps.Values(want)))
 }

@@ -1,10 +1,8 @@
-// Package partition tests what a fleet does while its network fails: the
-// programs themselves, each in a network namespace of its own, joined by a
-// bridge whose links the tests cut, one way or both, or make lossy. The tests
-// are the package.
+// Package partition tests a fleet while its network fails. Each program runs in a
+// network namespace of its own. A bridge joins these, and the tests cut its links in
+// one or both directions, or make them lossy. The package has only tests.
 //
-// They need Linux, root, and the commands ip and iptables, and touch nothing
-// of the machine's own network: the bridge is in a namespace too, and clients
-// dial from there. What an earlier run that was killed has left behind is
-// removed by the next one.
+// They need Linux, root, and the commands ip and iptables. They do not touch the
+// machine's own network: the bridge is also in a namespace, and clients dial from
+// there. A run removes what an earlier, killed run has left behind.
 package partition

@@ -17,8 +17,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/proctab"
 )
 
-// The faults are what the other tests rest on: each does what it says, in the
-// direction that it says, and ends.
+// The other tests depend on the faults. Each one has its effect, in its direction,
+// and ends.
 func TestFaultsOfTheNetwork(t *testing.T) {
 	n := NewNetwork(t, "a", "b", "c")
 	sockets := map[string]*net.UDPConn{}
@@ -32,8 +32,8 @@ func TestFaultsOfTheNetwork(t *testing.T) {
 		}
 		defer sockets[host].Close()
 	}
-	// heard tells how many of a number of packets arrive. The last word comes
-	// late, so nothing is waited for longer than it can take on one machine.
+	// heard returns how many of a number of packets arrive. It waits no longer than
+	// packets can take on one machine.
 	heard := func(from, to string, packets int) int {
 		t.Helper()
 		for i := range packets {
@@ -56,7 +56,7 @@ func TestFaultsOfTheNetwork(t *testing.T) {
 		t.Helper()
 		var got string
 		for _, link := range []string{"ab", "ba", "ac", "bc"} {
-			// The first may wait for an address, and be lost by that.
+			// The first packet may be lost while the address is resolved.
 			if heard(link[:1], link[1:], 3) > 0 {
 				got += link + " "
 			}
@@ -83,7 +83,7 @@ func TestFaultsOfTheNetwork(t *testing.T) {
 	}
 }
 
-// What a run that was killed has left behind is removed, and nothing else.
+// The sweep removes what a killed run has left behind, and nothing else.
 func TestSweep(t *testing.T) {
 	mine := NewNetwork(t, "h")
 	dead := proctab.ID{PID: math.MaxInt32, Start: 1}

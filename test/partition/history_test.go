@@ -18,9 +18,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-// Clients write and read a few servers through any controller while leaders
-// are killed and partitions come and go. What they are told is what one single
-// store would have told them.
+// Clients write and read a few servers through any controller while leaders are
+// killed and partitions come and go. They get the same answers as from one single
+// store.
 func TestHistoryIsLinearizable(t *testing.T) {
 	const during = 30 * time.Second
 	c := NewCluster(t, 0)
@@ -34,7 +34,7 @@ func TestHistoryIsLinearizable(t *testing.T) {
 	c.disturb(ctx, rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano()))))
 	h.group.Wait()
 
-	// In the end it works again, and the last word is part of the history.
+	// In the end everything works again, and the last reads are part of the history.
 	c.Heal()
 	c.AwaitLeader(c.Controllers...)
 	for _, via := range c.Controllers {
@@ -81,7 +81,7 @@ func (c *Cluster) disturb(ctx context.Context, random *rand.Rand) {
 			}
 		}},
 	}
-	// Each comes before any comes again.
+	// Each disturbance comes before any comes a second time.
 	for n, order := 0, []int(nil); ctx.Err() == nil; n++ {
 		if n%len(disturbances) == 0 {
 			order = random.Perm(len(disturbances))
@@ -99,23 +99,23 @@ func (c *Cluster) disturb(ctx context.Context, random *rand.Rand) {
 	}
 }
 
-// history is what clients did, and what they were told.
+// history has the operations of the clients, and their answers.
 type history struct {
 	t     testing.TB
 	c     *Cluster
 	keys  []string
 	begin time.Time
-	last  atomic.Int64 // number that was put
+	last  atomic.Int64 // to the number that was put
 	group sync.WaitGroup
 
 	mu    sync.Mutex
 	ops   []porcupine.Operation
-	tags  map[stored]string // the ETag of each
+	tags  map[stored]string // to the ETag of each number
 	known map[string]stored // and back
 	count map[string]int    // of operations by kind, outcome and controller
 }
 
-// stored is what an ETag stands for.
+// stored is the content that an ETag stands for.
 type stored struct {
 	key   string
 	value int
@@ -131,8 +131,8 @@ func newHistory(t testing.TB, c *Cluster, keys ...string) *history {
 	return h
 }
 
-// client does one thing after the other, each with any server through any
-// controller.
+// client does one operation after the other, each with a random server through a
+// random controller.
 func (h *history) client(ctx context.Context, id int) {
 	random := rand.New(rand.NewPCG(uint64(id), uint64(h.begin.UnixNano())))
 	tick := time.NewTicker(15 * time.Millisecond)
@@ -145,10 +145,11 @@ func (h *history) client(ctx context.Context, id int) {
 		}
 		key := h.keys[random.IntN(len(h.keys))]
 		via := h.c.Controllers[random.IntN(len(h.c.Controllers))]
-		// What is begun is ended: an aborted write would be one more unknown.
+		// Started operations are finished, since an aborted write would have an
+		// unknown outcome.
 		switch n := random.IntN(10); {
 		case n < 5:
-			_ = h.read(context.WithoutCancel(ctx), id, via, key) // it is not in the history then
+			_ = h.read(context.WithoutCancel(ctx), id, via, key) // it did not happen, so it is not in the history
 		case n < 8:
 			h.write(context.WithoutCancel(ctx), id, via, key, "", 0)
 		default:
@@ -159,7 +160,7 @@ func (h *history) client(ctx context.Context, id int) {
 	}
 }
 
-// someTag is the latest number of a key that anybody was told, and its ETag.
+// someTag returns the latest number of a key that any client got, and its ETag.
 func (h *history) someTag(key string) (tag string, value int, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -172,8 +173,8 @@ func (h *history) someTag(key string) (tag string, value int, ok bool) {
 	return "", 0, false
 }
 
-// patient is how long these clients wait at most. What they do not wait for may
-// be done long after.
+// patient is how long these clients wait at most. An operation that they give up
+// may still be done much later.
 const patient = 6 * time.Second
 
 func (h *history) read(ctx context.Context, id int, via, key string) error {
@@ -199,7 +200,7 @@ func (h *history) read(ctx context.Context, id int, via, key string) error {
 	return nil
 }
 
-// write puts a number of its own, where tag says if what is stored is that.
+// write puts a new number, with tag as If-Match if it is not empty.
 func (h *history) write(ctx context.Context, id int, via, key, tag string, match int) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second/2+rand.N(patient))
 	defer cancel()
@@ -231,7 +232,8 @@ func (h *history) write(ctx context.Context, id int, via, key, tag string, match
 
 func (h *history) now() int64 { return int64(time.Since(h.begin)) }
 
-// learn wants an ETag to stand for one thing always, and that for it.
+// learn fails the test unless an ETag always stands for the same content, and the
+// content for the same ETag.
 func (h *history) learn(key, tag string, value int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -258,7 +260,7 @@ func (h *history) note(what, via string) {
 	h.count["answered by "+via]++
 }
 
-// check wants the history to be linearizable, and to be one that says
+// check fails the test unless the history is linearizable, and long enough to mean
 // something.
 func (h *history) check() {
 	h.t.Helper()

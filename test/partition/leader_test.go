@@ -15,10 +15,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// A leader that reaches clients and workers, but no other controller: the
-// majority goes on without it, it writes nothing and claims nothing to be true,
-// calls through it succeed all the time, and whatever it may have ordered, no
-// replica is touched that the majority did not want touched.
+// A leader reaches clients and workers, but no other controller. The majority
+// continues without it. It writes nothing and answers no linearizable read, and calls
+// through it succeed all the time. Whatever it ordered, only replicas that the
+// majority wanted changed are changed.
 func TestLeaderCutOffFromControllers(t *testing.T) {
 	c := NewCluster(t, 2)
 	before := c.Deploy("c1", 4)
@@ -35,7 +35,7 @@ func TestLeaderCutOffFromControllers(t *testing.T) {
 	// Longer than node_grace: the old leader would have acted by then.
 	throughout(t, 12*time.Second, "nothing is touched", func() error { return c.same(majority[0], before) })
 
-	// Now the two disagree on how many there shall be.
+	// Now the two sides want different numbers of replicas.
 	eventually(t, "the majority scales up", func() error { return c.Put(majority[1], "demo", c.spec(5, 3000)) })
 	c.AwaitReplicas(5, majority...)
 	after, err := c.Replicas(majority[0])
@@ -66,8 +66,8 @@ func TestLeaderCutOffFromControllers(t *testing.T) {
 	callers.Finish(t, false)
 }
 
-// A leader that hears nobody, and then one whom nobody hears: there is a leader
-// again or still, writes work, and nothing is replaced.
+// First a leader hears no other controller, then no other controller hears the
+// leader. There is a leader again or still, writes work, and nothing is replaced.
 func TestOneWayLoss(t *testing.T) {
 	c := NewCluster(t, 2)
 	before := c.Deploy("c1", 4)
@@ -119,8 +119,8 @@ func (c *Cluster) otherControllers(but string) []string {
 	return slices.DeleteFunc(slices.Clone(c.Controllers), func(name string) bool { return name == but })
 }
 
-// refusals is a client of a controller without a majority, which writes and
-// reads all the time.
+// refusals is a client that writes and reads all the time through a controller
+// without a majority.
 type refusals struct {
 	cancel context.CancelFunc
 	group  sync.WaitGroup
@@ -131,8 +131,8 @@ type refusals struct {
 	errs   []error
 }
 
-// expectRefusals asks a controller that has been cut off from the majority. The
-// servers that it writes have names with this prefix.
+// expectRefusals starts a client of a controller that is cut off from the majority.
+// The servers that it writes have names with this prefix.
 func (c *Cluster) expectRefusals(via, prefix string) *refusals {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &refusals{cancel: cancel, writes: map[verdict][]fleet.ServerName{}}
@@ -157,7 +157,7 @@ func (c *Cluster) expectRefusals(via, prefix string) *refusals {
 		name := fleet.ServerName(fmt.Sprintf("%s-%d", prefix, number))
 		_, err := client.PutServer(ctx, name, c.spec(0, number), api.WriteOptions{})
 		if errors.Is(context.Cause(ctx), context.Canceled) {
-			return nil // the test is over
+			return nil // the test has ended
 		}
 		if err := mustRefuse(err); err != nil {
 			return err
@@ -188,8 +188,7 @@ func (c *Cluster) expectRefusals(via, prefix string) *refusals {
 	return r
 }
 
-// finish wants every write and read to have been refused, and some to have
-// been asked for.
+// finish fails the test unless there were writes and reads, and all were refused.
 func (r *refusals) finish(t testing.TB) {
 	t.Helper()
 	r.cancel()
@@ -203,7 +202,7 @@ func (r *refusals) finish(t testing.TB) {
 	}
 }
 
-// mustBeGone wants nothing of what was refused to be there.
+// mustBeGone fails the test if a refused write is stored.
 func (r *refusals) mustBeGone(t testing.TB, c *Cluster, via string) {
 	t.Helper()
 	ctx, cancel := c.ctx()

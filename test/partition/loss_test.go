@@ -13,9 +13,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Nearly a third of all packets between hosts is lost: what was acknowledged
-// meanwhile is there afterwards, each call is answered in time, and in the end
-// exactly as much runs as is wanted.
+// Nearly a third of all packets between hosts is lost. Writes that are acknowledged
+// meanwhile are stored, each call is answered in time, and in the end exactly the
+// wanted replicas run.
 func TestLoss(t *testing.T) {
 	c := NewCluster(t, 2)
 	c.Deploy("c1", 4)
@@ -78,7 +78,7 @@ func TestLoss(t *testing.T) {
 			}
 			for name, n := range wrote {
 				if there[name] != n {
-					// No later answer can make this good.
+					// No later answer can correct this.
 					t.Fatalf("%s answers without %s, which was acknowledged", via, name)
 				}
 			}

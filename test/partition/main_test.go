@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		defer func() { // whatever has been built
+		defer func() { // removes what was built
 			if made, err := filepath.Glob(filepath.Join(os.TempDir(), owned(self())+"*")); err == nil {
 				for _, dir := range made {
 					os.RemoveAll(dir)
@@ -36,7 +36,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	return dir, harness.Build(dir, "./cmd/controller", "./cmd/worker", "./cmd/demo-server")
 })
 
-// program is the path of one of the programs.
+// program returns the path of one of the programs.
 func program(t testing.TB, name string) string {
 	t.Helper()
 	dir, err := programs()

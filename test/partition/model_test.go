@@ -8,14 +8,14 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// verdict is what a client knows of a write after its answer.
+// verdict is what a client knows about a write after its answer.
 type verdict int
 
 const (
 	done    verdict = iota // it was acknowledged
-	refused                // nothing was written, nor will be
-	unmet                  // nor was it: If-Match named something else
-	unknown                // it may have been done, and may yet be done
+	refused                // nothing was written, nor will be later
+	unmet                  // nothing was written, since If-Match did not hold
+	unknown                // it may have been done, or may be done later
 )
 
 func (v verdict) String() string { return [...]string{"done", "refused", "unmet", "unknown"}[v] }
@@ -27,9 +27,8 @@ const (
 	opSwap = "swap" // a put with If-Match
 )
 
-// input is an operation on one server, which is a register that holds a
-// number. Nobody ever puts a number twice, so that a number stands for the ETag
-// under which it was written.
+// input is an operation on one server, which is a register with a number. No number
+// is put twice, so a number stands for the ETag under which it was written.
 type input struct {
 	key   string
 	op    string
@@ -37,7 +36,7 @@ type input struct {
 	match int // of swap: the number whose ETag If-Match was
 }
 
-// output is what the client was told.
+// output is the client's answer.
 type output struct {
 	verdict verdict
 	value   int // of read
@@ -45,10 +44,9 @@ type output struct {
 
 // register is the model: one number for each key, 0 at first.
 //
-// What was refused did not happen, so it is not part of a history. What is
-// unknown may have happened at any time after it was asked for: such an
-// operation returns with the end of time, after all reads, where that it
-// happened makes no difference.
+// A refused operation did not happen, so it is not part of a history. One with an
+// unknown outcome may have happened at any time after its start. It returns at the
+// end of time, after all reads, where it makes no difference whether it happened.
 func register() porcupine.Model {
 	return porcupine.Model{
 		Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
@@ -100,7 +98,7 @@ func register() porcupine.Model {
 // never is when operations of unknown outcome return.
 const never = int64(time.Hour)
 
-// The model finds what it is there for.
+// The model finds violations.
 func TestModel(t *testing.T) {
 	put := func(value int, call, ret int64) porcupine.Operation {
 		return porcupine.Operation{Input: input{key: "k", op: opPut, value: value}, Output: output{}, Call: call, Return: ret}

@@ -19,18 +19,18 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/proctab"
 )
 
-// namespaces is where ip keeps the names of network namespaces.
+// namespaces is the directory in which ip has the names of network namespaces.
 const namespaces = "/run/netns"
 
-// inside runs f on a thread that is in a network namespace. What f starts or
-// dials stays in there. The thread ends with f, as it is of no other use.
+// inside runs f on a thread in a network namespace. Programs that f starts and
+// connections that it dials stay in the namespace. The thread ends with f.
 func inside(ns string, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocked, so the thread goes too
+		runtime.LockOSThread() // never unlocked, so the thread ends
 		if unix.Gettid() == unix.Getpid() {
-			// The main thread cannot end, and where it is the whole process seems
-			// to be. As long as it is held here the next one is another.
+			// The main thread cannot end, and the process would appear to be in its
+			// namespace. While it is blocked here, the next thread is another one.
 			defer runtime.UnlockOSThread()
 			done <- inside(ns, f)
 			return
@@ -50,7 +50,7 @@ func inside(ns string, f func() error) error {
 	return <-done
 }
 
-// dialer dials from a namespace, addresses that need no resolver.
+// dialer dials from a namespace, to addresses that need no resolver.
 func dialer(ns string) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
 		bad := inside(ns, func() error {
@@ -64,7 +64,7 @@ func dialer(ns string) func(ctx context.Context, network, addr string) (net.Conn
 	}
 }
 
-// run runs a command that has to work.
+// run runs a command, and returns an error if it fails.
 func run(stdin, name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
@@ -74,7 +74,7 @@ func run(stdin, name string, args ...string) error {
 	return nil
 }
 
-// inhabitants are the processes in a namespace.
+// inhabitants returns the processes in a namespace.
 func inhabitants(ns string) ([]int, error) {
 	out, err := exec.Command("ip", "netns", "pids", ns).Output()
 	if err != nil {
@@ -91,8 +91,8 @@ func inhabitants(ns string) ([]int, error) {
 	return pids, nil
 }
 
-// prefix begins the names of all namespaces and directories of programs made
-// here. Then comes who made them, for good: pid and start time.
+// prefix is the prefix of all namespaces and program directories that are created
+// here. The pid and start time of the creator follow.
 const prefix = "mcpfleet-partition."
 
 func owned(owner proctab.ID) string { return fmt.Sprintf("%s%d.%d.", prefix, owner.PID, owner.Start) }
@@ -102,7 +102,8 @@ func self() proctab.ID {
 	return p.ID
 }
 
-// sweep removes what makers that live no more have made, and what runs in it.
+// sweep removes the namespaces and directories of dead creators, and kills the
+// processes in them.
 func sweep() error {
 	for dir, remove := range map[string]func(name string) error{
 		namespaces:   remove,
@@ -126,13 +127,13 @@ func sweep() error {
 	return nil
 }
 
-// remove kills what is in a namespace and removes it. Somebody else may be
-// faster.
+// remove kills the processes in a namespace and removes it. Another process may do
+// the same at the same time.
 func remove(ns string) error {
 	if pids, err := inhabitants(ns); err == nil {
 		for _, pid := range pids {
 			if pid != os.Getpid() {
-				_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone by now
+				_ = syscall.Kill(pid, syscall.SIGKILL) // it may be removed already
 			}
 		}
 	}

@@ -15,25 +15,24 @@ import (
 	"testing"
 )
 
-// Network is some hosts, each a namespace with one link to a bridge, which is
-// in a namespace of its own together with all clients. All faults are in what
-// a host hears: the packets are dropped where they arrive, as they would be on
-// the way, while a rule at the sender would tell it. Clients hear and are heard
-// by everybody always.
+// Network has hosts, each a namespace with one link to a bridge. The bridge and all
+// clients are in another namespace. Faults drop packets where they arrive, as if
+// they were lost on the way; a rule at the sender would report an error to it.
+// Clients are never affected.
 type Network struct {
 	t       testing.TB
 	hub     string            // namespace of bridge and clients
 	hosts   map[string]string // address of each
-	owner   string            // begins the names of the namespaces
+	owner   string            // prefix of the names of the namespaces
 	restore string            // the iptables-restore that works here
 
 	mu   sync.Mutex
-	deaf map[string]map[string]bool // who does not hear whom
-	loss float64                    // of packets between hosts
-	set  map[string]string          // rules of each host that are in force
+	deaf map[string]map[string]bool // which hosts do not hear which
+	loss float64                    // share of packets between hosts that are lost
+	set  map[string]string          // current rules of each host
 }
 
-// NewNetwork makes a network without faults. It is gone after the test.
+// NewNetwork creates a network without faults. It is removed after the test.
 func NewNetwork(t testing.TB, hosts ...string) *Network {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -103,7 +102,7 @@ func (n *Network) build() error {
 			return err
 		}
 	}
-	// A kernel has one kind of tables or the other, and not always the match.
+	// A kernel has one of two kinds of tables, and not always the match.
 	probe := "*filter\n:INPUT ACCEPT\n-A INPUT -m statistic --mode random --probability 0.5 -j DROP\nCOMMIT\n*filter\n:INPUT ACCEPT\nCOMMIT\n"
 	var refused []error
 	for _, restore := range []string{"iptables-restore", "iptables-legacy-restore", "iptables-nft-restore"} {
@@ -117,7 +116,7 @@ func (n *Network) build() error {
 	return fmt.Errorf("no iptables works here: %w", errors.Join(refused...))
 }
 
-// Deafen lets a host hear others no more, while they go on hearing it.
+// Deafen makes a host hear no others, while they still hear it.
 func (n *Network) Deafen(host string, others ...string) {
 	n.t.Helper()
 	n.change(func() {
@@ -138,7 +137,7 @@ func (n *Network) Cut(host string, others ...string) {
 	})
 }
 
-// Lose drops this part of all packets between hosts.
+// Lose drops this share of all packets between hosts.
 func (n *Network) Lose(part float64) {
 	n.t.Helper()
 	n.change(func() { n.loss = part })
@@ -150,12 +149,12 @@ func (n *Network) Heal() {
 	n.change(func() { clear(n.deaf); n.loss = 0 })
 }
 
-// Others are all hosts but one.
+// Others returns all hosts but one.
 func (n *Network) Others(host string) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(n.hosts)), func(h string) bool { return h == host })
 }
 
-// mute needs the lock.
+// mute must be called with the lock.
 func (n *Network) mute(host, other string) {
 	if n.deaf[host] == nil {
 		n.deaf[host] = map[string]bool{}
@@ -163,9 +162,9 @@ func (n *Network) mute(host, other string) {
 	n.deaf[host][other] = true
 }
 
-// change sets the rules of the hosts for which they change: of each all at
-// once, and of all as good as at once, or a leader that is being cut off would
-// notice before the cut is complete.
+// change sets the rules of the hosts whose rules change. The rules of one host are
+// set atomically, and those of all hosts nearly at once. Otherwise a leader could
+// notice the cut before it is complete.
 func (n *Network) change(f func()) {
 	n.t.Helper()
 	n.mu.Lock()
@@ -187,7 +186,7 @@ func (n *Network) change(f func()) {
 	group.Wait()
 }
 
-// rules needs the lock.
+// rules must be called with the lock.
 func (n *Network) rules(host string) string {
 	var rules strings.Builder
 	rules.WriteString("*filter\n:INPUT ACCEPT\n")

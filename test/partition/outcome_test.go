@@ -10,8 +10,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/api"
 )
 
-// judge tells what the answer to a write means. An answer that no fault of the
-// network excuses is an error too.
+// judge returns what the answer to a write means. It also returns an error for an
+// answer that no network fault explains.
 func judge(err error) (verdict, error) {
 	if err == nil {
 		return done, nil
@@ -30,10 +30,11 @@ func judge(err error) (verdict, error) {
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
 		return refused, nil
 	}
-	return unknown, nil // the connection broke, or the client lost patience
+	return unknown, nil // the connection broke, or the client gave up
 }
 
-// mustRefuse wants the answer of a write that no majority can have taken.
+// mustRefuse returns an error unless the answer is that of a write without a
+// majority.
 func mustRefuse(err error) error {
 	v, bad := judge(err)
 	if bad != nil {

@@ -20,7 +20,8 @@ func eventually(t testing.TB, what string, check func() error) {
 	t.Logf("%s after %s", what, time.Since(begin).Round(time.Millisecond))
 }
 
-// throughout calls check again and again for this long, and wants nil each time.
+// throughout polls for this long, and fails the test unless check always returns
+// nil.
 func throughout(t testing.TB, d time.Duration, what string, check func() error) {
 	t.Helper()
 	over := time.NewTimer(d)

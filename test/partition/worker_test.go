@@ -10,9 +10,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// A worker that nobody reaches: for less than node_grace it keeps what it has
-// and nothing is replaced; for longer all is replaced elsewhere, and when it
-// returns exactly as much runs as is wanted. Calls succeed all the time.
+// A worker is unreachable. For less than node_grace it keeps its replicas and nothing
+// is replaced. After that all are replaced elsewhere, and when it returns exactly the
+// wanted replicas run. Calls succeed all the time.
 func TestWorkerCutOff(t *testing.T) {
 	c := NewCluster(t, 2)
 	before := c.Deploy("c1", 4)
@@ -24,7 +24,7 @@ func TestWorkerCutOff(t *testing.T) {
 	t.Run("for a moment", func(t *testing.T) {
 		callers := c.Call(30*time.Second, c.Controllers...)
 		c.Cut("w1", c.Others("w1")...)
-		// Healed as soon as the cut is seen: the grace begins there.
+		// Heal as soon as the cut is noticed, when the grace begins.
 		eventually(t, "the cut is seen", func() error { return c.workersAre(leader, api.NodeReady, "w2") })
 		c.Heal()
 		eventually(t, "the worker and its replicas are back", func() error {
@@ -38,7 +38,7 @@ func TestWorkerCutOff(t *testing.T) {
 			}
 			return nil
 		})
-		// As long as it would have taken, and more.
+		// Wait longer than a replacement would have taken.
 		throughout(t, 12*time.Second, "nothing is replaced", func() error { return c.untouched(before) })
 		callers.Finish(t, false)
 	})
@@ -68,7 +68,7 @@ func TestWorkerCutOff(t *testing.T) {
 	})
 }
 
-// readyOn are the demo server's ready replicas on one worker.
+// readyOn returns the demo server's ready replicas on one worker.
 func (c *Cluster) readyOn(via, worker string) ([]fleet.ReplicaID, error) {
 	ctx, cancel := c.ctx()
 	defer cancel()

@@ -1,4 +1,4 @@
-// Prints what the official client gets from tools/list over stdio, all pages, as one line of JSON.
+// Prints the official client's result of tools/list over stdio, all pages, as one line of JSON.
 //   node list.mjs COMMAND [ARG...]
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";

@@ -14,15 +14,15 @@ import (
 
 const lockFile = "package-lock.json"
 
-// npmFiles are what npm needs to install packages.
+// npmFiles are the files that npm needs to install packages.
 var npmFiles = []string{"package.json", lockFile, ".npmrc"}
 
-// Install installs the packages of a lock file into a directory of the user's
-// cache (or of MCPFLEET_CACHE), and returns that directory. It does nothing when
-// they are there already. No script of a package is run.
+// Install installs the packages of a lock file into a directory of the user's cache
+// (or of MCPFLEET_CACHE), and returns that directory. It does nothing if they are
+// installed already. It runs no scripts of packages.
 //
-// The test fails where node and npm are to be expected and are missing, and is
-// skipped elsewhere.
+// If node or npm is missing, the test fails where they should be installed, and is
+// skipped on other machines.
 func Install(t testing.TB, name string, files fs.FS) string {
 	t.Helper()
 	needNode(t)

@@ -1,8 +1,8 @@
-// Package tsclient runs scripts with the official TypeScript client of MCP,
-// whose version package.json and package-lock.json pin. It is for tests only.
+// Package tsclient runs scripts with the official TypeScript client of MCP, for
+// tests. package.json and package-lock.json pin its version.
 //
 // The client is installed once for each version of these files, into the user's
-// cache (or MCPFLEET_CACHE). Install does the same with other packages.
+// cache (or MCPFLEET_CACHE). Install does the same for other packages.
 package tsclient
 
 import (
@@ -18,14 +18,14 @@ import (
 //go:embed package.json package-lock.json .npmrc
 var files embed.FS
 
-// List prints what the client gets from tools/list over stdio, all pages, as
+// List is a script that prints the result of tools/list over stdio, all pages, as
 // one line of JSON. Its arguments are the server's command.
 //
 //go:embed list.mjs
 var List []byte
 
-// Command returns the command that runs script, a module that may import from
-// @modelcontextprotocol/sdk, with node.
+// Command returns the command that runs script with node. The script is a module
+// that may import from @modelcontextprotocol/sdk.
 func Command(t testing.TB, script []byte, args ...string) *exec.Cmd {
 	t.Helper()
 	dir := client(t)
@@ -38,8 +38,8 @@ func Command(t testing.TB, script []byte, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// client returns the directory with the client. Each version has its own, as
-// tests of several versions may run at once.
+// client returns the directory with the client. Each version has its own directory,
+// since tests of several versions may run at once.
 func client(t testing.TB) string {
 	t.Helper()
 	var all []byte
@@ -53,7 +53,7 @@ func client(t testing.TB) string {
 	return Install(t, fmt.Sprintf("client/%x", sum(all)), files)
 }
 
-// write makes a file at once: other tests may run it meanwhile.
+// write creates a file atomically, since other tests may run it meanwhile.
 func write(name string, content []byte) error {
 	tmp, err := os.CreateTemp(filepath.Dir(name), "script-*")
 	if err != nil {

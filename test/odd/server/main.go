@@ -1,4 +1,4 @@
-// Server is the program of the odd servers: its argument names one.
+// Command server runs the odd server that its argument names.
 package main
 
 import (
