@@ -39,7 +39,7 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 	}
 	c := &call{r: r, events: events, began: time.Now()}
 	c.msg = stdio.Call{
-		Method: req.Method, Params: req.Params, Trace: req.Trace, Progress: true,
+		Method: req.Method, Params: req.Params, NoMeta: req.NoMeta, Trace: req.Trace, Progress: true,
 		OnProgress: c.progress, Done: c.done, Released: c.released,
 	}
 	if req.Notifications {

@@ -10,6 +10,7 @@ type Call struct {
 	Tool       string        // as the server itself calls it
 	Caller     string        // whose call it is, see Anonymous
 	Params     []byte        // raw JSON, one valid value on one line
+	NoMeta     bool          // Params is an object without a member _meta
 	Idempotent bool          // the tool says that it may run twice
 	Timeout    time.Duration // the client's wish; 0: the server's call timeout
 	Trace      Trace

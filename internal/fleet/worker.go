@@ -50,6 +50,9 @@ type CallRequest struct {
 	Method  string // "tools/call"
 	Params  []byte // raw JSON, one valid value; nobody may change it any more
 	Trace   Trace
+	// NoMeta says that Params is an object without a member _meta. It is then not
+	// scanned again on its way to the server.
+	NoMeta bool
 	// Notifications asks for CallNotification events.
 	Notifications bool
 }

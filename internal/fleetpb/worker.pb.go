@@ -1727,6 +1727,9 @@ type Call struct {
 	Traceparent string `protobuf:"bytes,6,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	// The caller wants the server's notifications about the call.
 	Notifications bool `protobuf:"varint,7,opt,name=notifications,proto3" json:"notifications,omitempty"`
+	// params is an object without a member _meta, as the controller has checked:
+	// the worker need not scan it.
+	NoMeta        bool `protobuf:"varint,8,opt,name=no_meta,json=noMeta,proto3" json:"no_meta,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1806,6 +1809,13 @@ func (x *Call) GetTraceparent() string {
 func (x *Call) GetNotifications() bool {
 	if x != nil {
 		return x.Notifications
+	}
+	return false
+}
+
+func (x *Call) GetNoMeta() bool {
+	if x != nil {
+		return x.NoMeta
 	}
 	return false
 }
@@ -2809,7 +2819,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\vCallCommand\x12'\n" +
 	"\x04call\x18\x01 \x01(\v2\x11.mcpfleet.v1.CallH\x00R\x04call\x12-\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x13.mcpfleet.v1.CancelH\x00R\x06cancelB\x05\n" +
-	"\x03msg\"\xcc\x01\n" +
+	"\x03msg\"\xe5\x01\n" +
 	"\x04Call\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1d\n" +
 	"\n" +
@@ -2819,7 +2829,8 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x05 \x01(\tR\trequestId\x12 \n" +
 	"\vtraceparent\x18\x06 \x01(\tR\vtraceparent\x12$\n" +
-	"\rnotifications\x18\a \x01(\bR\rnotifications\"2\n" +
+	"\rnotifications\x18\a \x01(\bR\rnotifications\x12\x17\n" +
+	"\ano_meta\x18\b \x01(\bR\x06noMeta\"2\n" +
 	"\x06Cancel\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\atimeout\x18\x02 \x01(\bR\atimeout\"?\n" +

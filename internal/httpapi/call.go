@@ -83,6 +83,7 @@ func (h *API) takeCall(w *web.Response, r *http.Request) (fleet.Call, error) {
 		Tool:       tool.Name,
 		Caller:     fleet.Anonymous,
 		Params:     mcp.OneLine(mcp.CallParams(tool.Name, in.args)), // a copy: the body's buffer is reused
+		NoMeta:     true,
 		Idempotent: tool.Repeatable(),
 		Timeout:    timeout,
 		Trace:      fleet.Trace{RequestID: w.RequestID(), Traceparent: web.Traceparent(r)},

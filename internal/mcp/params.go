@@ -59,6 +59,16 @@ func WithProgressToken(params, token []byte) (s Spliced, original []byte, err er
 	return Spliced{Before: params[:start], Insert: token, After: params[end:]}, params[start:end:end], nil
 }
 
+// AddProgressToken is WithProgressToken for params that are known to be an object without a member
+// _meta. It looks at their beginning only, and reports false if that is no object's.
+func AddProgressToken(params, token []byte) (Spliced, bool) {
+	i := skipSpace(params, 0)
+	if i == len(params) || params[i] != '{' || skipSpace(params, i+1) == len(params) {
+		return Spliced{}, false
+	}
+	return spliceFirst(params, i, fmt.Appendf(nil, `"_meta":{"progressToken":%s}`, token)), true
+}
+
 // SplitProgressToken takes the params of a notifications/progress apart around
 // the token, which is Insert: whoever made up the token for another's call puts
 // back the caller's. Insert is nil if there is no token.

@@ -183,6 +183,24 @@ func TestWithProgressToken(t *testing.T) {
 	}
 }
 
+func TestAddProgressToken(t *testing.T) {
+	for _, c := range []struct{ params, want string }{
+		{`{}`, `{"_meta":{"progressToken":7}}`},
+		{` { } `, ` {"_meta":{"progressToken":7} } `},
+		{`{"name":"x"}`, `{"_meta":{"progressToken":7},"name":"x"}`},
+		{`{oops`, `{"_meta":{"progressToken":7},oops`}, // not its business
+	} {
+		if s, ok := AddProgressToken([]byte(c.params), []byte("7")); !ok || string(s.AppendTo(nil)) != c.want {
+			t.Errorf("%s became %s, %v; want %s", c.params, s.AppendTo(nil), ok, c.want)
+		}
+	}
+	for _, params := range []string{``, ` `, `{`, `{ `, `[]`, `1`} {
+		if _, ok := AddProgressToken([]byte(params), []byte("7")); ok {
+			t.Errorf("%q was taken", params)
+		}
+	}
+}
+
 func TestSplitProgressToken(t *testing.T) {
 	for _, c := range []struct{ params, token, restored string }{
 		{`{"progressToken":7,"progress":0.50}`, `7`, `{"progressToken":"x","progress":0.50}`},

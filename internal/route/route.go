@@ -243,7 +243,7 @@ func (s *server) call(ctx context.Context, c *fleet.Call, start time.Time) (flee
 
 // try sends the call until it is answered or must not be sent again.
 func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.CallResult, error) {
-	req := fleet.CallRequest{Method: c.Method, Params: c.Params, Trace: c.Trace}
+	req := fleet.CallRequest{Method: c.Method, Params: c.Params, NoMeta: c.NoMeta, Trace: c.Trace}
 	w := want{tool: c.Tool, session: c.Session}
 	var key callKey // while any call is blamed
 	blamed := s.blame.any()

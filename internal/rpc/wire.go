@@ -51,7 +51,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 const (
 	fieldCommands, fieldCommandCall, fieldCommandCancel                                       = 1, 1, 2
 	fieldCallID, fieldCallReplica, fieldCallMethod, fieldCallParams                           = 1, 2, 3, 4
-	fieldCallRequestID, fieldCallTraceparent, fieldCallNotifications                          = 5, 6, 7
+	fieldCallRequestID, fieldCallTraceparent, fieldCallNotifications, fieldCallNoMeta         = 5, 6, 7, 8
 	fieldCancelID, fieldCancelTimeout                                                         = 1, 2
 	fieldEvents, fieldEventID, fieldEventReply, fieldEventProgress                            = 1, 1, 2, 3
 	fieldEventReleased, fieldEventOngoing, fieldEventHolding, fieldEventNotification          = 4, 5, 6, 7
@@ -62,14 +62,12 @@ const (
 // encodeCall returns a command, which is one or two pieces of a CallsRequest:
 // commands one after the other are one message. Long params are not copied.
 func encodeCall(id uint64, r *fleet.CallRequest) parts {
-	notifications := uint64(0)
-	if r.Notifications {
-		notifications = 1
-	}
+	notifications, noMeta := toVarint(r.Notifications), toVarint(r.NoMeta)
 	requestID, traceparent := text(r.Trace.RequestID), text(r.Trace.Traceparent)
 	call := sizeVarint(fieldCallID, id) + sizeBytes(fieldCallReplica, len(r.Replica)) + sizeBytes(fieldCallMethod, len(r.Method)) +
 		sizeBytes(fieldCallParams, len(r.Params)) + sizeBytes(fieldCallRequestID, len(requestID)) +
-		sizeBytes(fieldCallTraceparent, len(traceparent)) + sizeVarint(fieldCallNotifications, notifications)
+		sizeBytes(fieldCallTraceparent, len(traceparent)) + sizeVarint(fieldCallNotifications, notifications) +
+		sizeVarint(fieldCallNoMeta, noMeta)
 	command := protowire.SizeTag(fieldCommandCall) + protowire.SizeBytes(call)
 	size := protowire.SizeTag(fieldCommands) + protowire.SizeBytes(command)
 
@@ -87,6 +85,7 @@ func encodeCall(id uint64, r *fleet.CallRequest) parts {
 	b = appendString(b, fieldCallRequestID, requestID)
 	b = appendString(b, fieldCallTraceparent, traceparent)
 	b = appendVarint(b, fieldCallNotifications, notifications)
+	b = appendVarint(b, fieldCallNoMeta, noMeta)
 	if len(r.Params) > 0 {
 		b = appendHead(b, fieldCallParams, len(r.Params))
 	}
@@ -163,6 +162,13 @@ func encodeChunk(b []byte) parts {
 
 func appendHead(b []byte, f protowire.Number, size int) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(b, f, protowire.BytesType), uint64(size))
+}
+
+func toVarint(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func appendVarint(b []byte, f protowire.Number, v uint64) []byte {

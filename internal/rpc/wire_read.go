@@ -68,6 +68,8 @@ func (cmd *command) call(m *message, c cursor) {
 			cmd.req.Trace.Traceparent = string(c.bytes)
 		case fieldCallNotifications:
 			cmd.req.Notifications = c.varint != 0
+		case fieldCallNoMeta:
+			cmd.req.NoMeta = c.varint != 0
 		}
 	}
 }

@@ -35,7 +35,7 @@ func split(t *testing.T, m proto.Message) mem.BufferSlice {
 
 // What is written by hand is what the generated code reads.
 func TestWireWrites(t *testing.T) {
-	req := fleet.CallRequest{Replica: "r-1", Method: "tools/call", Params: []byte(`{"a":1}`), Trace: fleet.Trace{RequestID: "id\xff", Traceparent: "00-1"}, Notifications: true}
+	req := fleet.CallRequest{Replica: "r-1", Method: "tools/call", Params: []byte(`{"a":1}`), Trace: fleet.Trace{RequestID: "id\xff", Traceparent: "00-1"}, Notifications: true, NoMeta: true}
 	got := new(fleetpb.CallsRequest)
 	long := fleet.CallRequest{Params: payload(keepFrom)}
 	b := joined(slices.Concat(encodeCall(1<<40, &req), encodeCancel(7, true), encodeCancel(8, false), encodeCall(2, &fleet.CallRequest{}), encodeCall(3, &long))...)
@@ -44,7 +44,7 @@ func TestWireWrites(t *testing.T) {
 	}
 	want := &fleetpb.CallsRequest{Commands: []*fleetpb.CallCommand{
 		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 1 << 40, ReplicaId: "r-1", Method: "tools/call",
-			Params: []byte(`{"a":1}`), RequestId: "id\uFFFD", Traceparent: "00-1", Notifications: true}}},
+			Params: []byte(`{"a":1}`), RequestId: "id\uFFFD", Traceparent: "00-1", Notifications: true, NoMeta: true}}},
 		{Msg: &fleetpb.CallCommand_Cancel{Cancel: &fleetpb.Cancel{Id: 7, Timeout: true}}},
 		{Msg: &fleetpb.CallCommand_Cancel{Cancel: &fleetpb.Cancel{Id: 8}}},
 		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 2}}},
@@ -90,14 +90,14 @@ func someEvents() *fleetpb.CallsResponse {
 func TestWireReads(t *testing.T) {
 	var cmds commands
 	if err := cmds.parse(split(t, &fleetpb.CallsRequest{Commands: []*fleetpb.CallCommand{
-		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 9, ReplicaId: "r", Method: "m", Params: []byte("1"), RequestId: "q", Traceparent: "p", Notifications: true}}},
+		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 9, ReplicaId: "r", Method: "m", Params: []byte("1"), RequestId: "q", Traceparent: "p", Notifications: true, NoMeta: true}}},
 		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 10, Method: "tools/call"}}},
 		{Msg: &fleetpb.CallCommand_Cancel{Cancel: &fleetpb.Cancel{Id: 11, Timeout: true}}},
 	}})); err != nil {
 		t.Fatal(err)
 	}
 	want := commands{
-		{id: 9, req: fleet.CallRequest{Replica: "r", Method: "m", Params: []byte("1"), Trace: fleet.Trace{RequestID: "q", Traceparent: "p"}, Notifications: true}},
+		{id: 9, req: fleet.CallRequest{Replica: "r", Method: "m", Params: []byte("1"), Trace: fleet.Trace{RequestID: "q", Traceparent: "p"}, Notifications: true, NoMeta: true}},
 		{id: 10, req: fleet.CallRequest{Method: "tools/call"}},
 		{id: 11, cancel: true, timeout: true},
 	}

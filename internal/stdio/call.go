@@ -13,6 +13,8 @@ type Call struct {
 	// Params is a raw object or array, or empty. It may be pretty-printed: it becomes one line. It
 	// must not be changed until Done.
 	Params []byte
+	// NoMeta says that Params is an object without a member _meta. Only its line ends are looked at.
+	NoMeta bool
 	// Trace is in the log lines about the call.
 	Trace fleet.Trace
 	// Progress asks the server for progress. OnProgress is then called for each notification, and

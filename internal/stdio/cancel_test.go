@@ -289,6 +289,33 @@ func TestProgressReachesItsCall(t *testing.T) {
 	})
 }
 
+// Params that a controller vouches for are not scanned, but can still forge no
+// second message.
+func TestParamsWithoutMeta(t *testing.T) {
+	for params, want := range map[string]string{
+		"{\"a\":\r\n1}": `{"_meta":{"progressToken":1},"a":  1}`,
+		"{}\n{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"die\"}": `{"_meta":{"progressToken":1}} {"jsonrpc":"2.0","id":7,"method":"die"}`,
+		"\n{\"a\":\n": ` {"_meta":{"progressToken":1},"a": `,
+	} {
+		bubble.Test(t, func(t *testing.T) {
+			c, server := withPeer(t, stdio.Config{})
+			var r record
+			call := r.call("m", params)
+			call.Progress, call.NoMeta = true, true
+			start(t, c, call)
+			server.gets(`{"jsonrpc":"2.0","id":1,"method":"m","params":` + want + `}`)
+		})
+	}
+	c, _ := withPeer(t, stdio.Config{})
+	for _, params := range []string{"{", "\n", "[]", "3"} {
+		call := new(record).call("m", params)
+		call.Progress, call.NoMeta = true, true
+		if _, err := c.Start(call); err == nil {
+			t.Errorf("params %q were accepted", params)
+		}
+	}
+}
+
 // A caller that asked for progress gets the notifications whole, with its own token.
 func TestProgressCarriesTheCallersToken(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

@@ -216,14 +216,24 @@ func (c *Conn) start(call *Call, quiet bool) (*Pending, error) {
 }
 
 // askForProgress makes the line of the call's params with a progress token. One scan of the params
-// checks them and finds where it belongs.
+// checks them and finds where it belongs. Params without _meta were checked by the controller, and
+// are not scanned. Were they wrong all the same, their sender would harm its own call only, because
+// they are still one line.
 func (p *Pending) askForProgress() error {
 	if len(p.call.Params) > 0 && mcp.TypeOf(p.call.Params) == "nothing" {
 		return mcp.Valid(p.call.Params) // blank, which is not the same as none
 	}
-	s, token, err := mcp.WithProgressToken(p.call.Params, strconv.AppendUint(nil, p.id, 10))
-	if err != nil {
-		return err
+	own := strconv.AppendUint(nil, p.id, 10)
+	s, known := mcp.Spliced{}, false
+	var token []byte
+	if p.call.NoMeta {
+		s, known = mcp.AddProgressToken(p.call.Params, own)
+	}
+	if !known {
+		var err error
+		if s, token, err = mcp.WithProgressToken(p.call.Params, own); err != nil {
+			return err
+		}
 	}
 	if p.call.OnNotification != nil {
 		p.token = bytes.Clone(token) // params are the caller's again when the call has ended
