@@ -191,7 +191,7 @@ func TestStreamEvents(t *testing.T) {
 	}
 }
 
-// Lists are never null, and what there is not is told as the API says.
+// Lists are never null, and absent values are written as the API documents.
 func TestJSON(t *testing.T) {
 	for _, tc := range []struct {
 		v    any

@@ -54,7 +54,7 @@ type DryRun struct {
 type Change struct {
 	Server   fleet.ServerName `json:"server,omitempty"`
 	Node     fleet.NodeID     `json:"node,omitempty"`
-	Kind     string           `json:"kind"`               // created, updated, tuned, deleted, scaled, restarted, rolled_back, cordoned, uncordoned, draining
+	Kind     string           `json:"kind"`               // a desired.ChangeKind
 	Revision fleet.Revision   `json:"revision,omitempty"` // after the change; of a deleted server its last
 	Fields   []Difference     `json:"fields"`
 }

@@ -58,6 +58,12 @@ func next(rev fleet.Revision, replicas int, set ...func(*fleet.Spec)) *fleet.Ser
 	return ptr(upgraded(server("a", 1, replicas, set...), server("a", rev, replicas, set...)))
 }
 
+// scaled is a server with a target other than the number in its spec.
+func scaled(s fleet.Server, replicas int) *fleet.Server {
+	s.Target = fleet.Target{Replicas: replicas, By: fleet.ByScale}
+	return &s
+}
+
 var three = []node{onNode("n1"), onNode("n2"), onNode("n3")}
 
 // does puts a decision in lines: what, where, why.
@@ -104,8 +110,12 @@ func TestPlan(t *testing.T) {
 			units: []*unit{u("r1", "n1")}, want: slices.Repeat([]string{"start 1 on n1: 7 replicas wanted, there are 1"}, 6)},
 
 		{name: "removed", units: []*unit{u("r1", "n1"), u("r2", "n2", told)}, want: []string{"stop r1: the server was removed"}},
-		{name: "scaled to zero", desired: ptr(server("a", 1, 0)), units: []*unit{u("r1", "n1"), u("r2", "n1", in(fleet.PhaseDraining))},
+		{name: "zero in the spec", desired: ptr(server("a", 1, 0)), units: []*unit{u("r1", "n1"), u("r2", "n1", in(fleet.PhaseDraining))},
 			want: []string{"stop r1: stopped by hand: replicas is 0"}},
+		{name: "scaled to zero", desired: scaled(server("a", 1, 2), 0), units: []*unit{u("r1", "n1")}, want: []string{"stop r1: stopped by hand: scaled to 0"}},
+		{name: "scaled down", desired: scaled(server("a", 1, 2), 1), units: []*unit{u("r1", "n1"), u("r2", "n2", in(fleet.PhaseStarting))},
+			want: []string{"stop r2: 1 more than the 1 replica wanted"}},
+		{name: "scaled up from zero", desired: scaled(server("a", 1, 0), 1), nodes: three[:1], want: []string{"start 1 on n1: 1 replica wanted, there are 0"}},
 		{name: "excess: one that does not serve", desired: ptr(server("a", 1, 1)), units: []*unit{u("r1", "n1"), u("r2", "n1", in(fleet.PhaseStarting))},
 			want: []string{"stop r2: 1 more than the 1 replica wanted"}},
 		{name: "excess: one that cannot be reached", desired: ptr(server("a", 1, 1)), units: []*unit{u("r1", "n1", cutOff), u("r2", "n1")},
