@@ -85,7 +85,7 @@ func TestEventsFollowed(t *testing.T) {
 		}
 	}
 	if !strings.Contains(stderr.String(), "events may be missing") {
-		t.Errorf("does not tell of the gap: %s", stderr)
+		t.Errorf("does not report the gap: %s", stderr)
 	}
 	mu.Lock()
 	defer mu.Unlock()

@@ -114,8 +114,8 @@ func stateOf(t *testing.T, c *fleettest.Cluster) string {
 	return strings.Join(out, "; ")
 }
 
-// ear receives the report of a page.
-func ear(t *testing.T) (url string, heard <-chan map[string]string) {
+// reportServer serves the URL to which a page reports.
+func reportServer(t *testing.T) (url string, heard <-chan map[string]string) {
 	t.Helper()
 	reports := make(chan map[string]string, 1)
 	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -142,7 +142,7 @@ func quote(s string) string { return fmt.Sprintf("%q", s) }
 // of the target.
 func visit(t *testing.T, host, target string) map[string]string {
 	t.Helper()
-	report, heard := ear(t)
+	report, heard := reportServer(t)
 	srv := httptest.NewServer(page(target, report, ""))
 	defer srv.Close()
 	return browse(t, strings.Replace(srv.URL, "127.0.0.1", host, 1), heard)
@@ -153,7 +153,7 @@ func visit(t *testing.T, host, target string) map[string]string {
 // of its ports instead of changing the name, which is the same for the browser.
 func visitRebound(t *testing.T, controller string) map[string]string {
 	t.Helper()
-	report, heard := ear(t)
+	report, heard := reportServer(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

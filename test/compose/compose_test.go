@@ -254,7 +254,7 @@ func (c *cluster) addBrave() {
 	}
 	// Use the command in the controller's image, as in the README.
 	if out := c.compose("exec", "-T", "controller", "mcpfleet", "status"); !strings.Contains(out, "brave-search") {
-		c.t.Errorf("mcpfleet status does not tell of brave-search:\n%s", out)
+		c.t.Errorf("mcpfleet status does not list brave-search:\n%s", out)
 	}
 }
 

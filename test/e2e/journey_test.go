@@ -149,7 +149,7 @@ func TestCommandsThroughAFollower(t *testing.T) {
 	events := try(0, "", "events")
 	words(events, "leader_elected", "server_created", "server_updated", "server_rolled_back", "server_restarted", "replica_ready", "node_")
 	if strings.Contains(events.out, "s3cr3t") {
-		t.Errorf("events tell the secret: %s", events.out)
+		t.Errorf("events show the secret: %s", events.out)
 	}
 	var list api.Events
 	if err := json.Unmarshal([]byte(try(0, "", "events", "--server", "idle", "-o", "json").out), &list); err != nil || len(list.Events) == 0 {

@@ -241,12 +241,12 @@ func TestServerThatEndsAtOnceIsNotHammered(t *testing.T) {
 		return nil
 	})
 	n, s := starts(), c.Server("bad")
-	t.Logf("%d starts in the first 30 s, %d restarts told", n, s.Restarts)
+	t.Logf("%d starts in the first 30 s, %d restarts reported", n, s.Restarts)
 	if n < 4 || n >= 15 {
 		t.Errorf("%d starts in the first 30 s, want some and fewer than 15", n)
 	}
 	if s.Restarts > n || s.Restarts < n-3 {
-		t.Errorf("%d restarts are told of, there were %d starts of 2 replicas", s.Restarts, n)
+		t.Errorf("%d restarts are reported, but there were %d starts of 2 replicas", s.Restarts, n)
 	}
 	if len(s.LastEnded) == 0 || len(s.LastEnded) > 10 || s.LastEnded[0].Exit == nil || s.LastEnded[0].Exit.Code != 7 {
 		t.Errorf("last ended: %+v", s.LastEnded)

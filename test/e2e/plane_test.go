@@ -431,7 +431,7 @@ func (p *Plane) AwaitVoters(names ...string) {
 					continue
 				}
 				if c.Role != api.ControllerVoter || !c.Alive {
-					return fmt.Errorf("%s tells of %+v", l.name, c)
+					return fmt.Errorf("%s lists %+v", l.name, c)
 				}
 				got = append(got, string(c.Name))
 			}

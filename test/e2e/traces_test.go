@@ -45,7 +45,7 @@ func follow(t testing.TB, token string) *traces {
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			tr.look(known)
+			tr.scan(known)
 			select {
 			case <-tick.C:
 			case <-stop:
@@ -57,8 +57,8 @@ func follow(t testing.TB, token string) *traces {
 	return tr
 }
 
-// look reads the state of containers that are not recorded yet.
-func (tr *traces) look(known map[string]bool) {
+// scan reads the state of containers that are not recorded yet.
+func (tr *traces) scan(known map[string]bool) {
 	dirs, err := os.ReadDir(runcState)
 	if err != nil {
 		return // runc is not installed, or has no containers

@@ -294,7 +294,7 @@ func (s *server) fleet(t *testing.T, client *api.Client, dir string, command []s
 	for {
 		found, err := client.GetServer(ctx, name, api.ReadOptions{})
 		if err != nil {
-			t.Fatalf("look at it: %v", err)
+			t.Fatalf("view it through the fleet: %v", err)
 		}
 		if found.State == fleet.StateReady {
 			break

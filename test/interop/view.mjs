@@ -8,7 +8,7 @@ import { ResultSchema } from "@modelcontextprotocol/sdk/types.js";
 const { command: [command, ...args], env, cwd, calls } = JSON.parse(process.argv[2]);
 const timeout = 60_000; // ResultSchema keeps unknown members
 
-async function look() {
+async function viewServer() {
   const client = new Client({ name: "mcpfleet-interop", version: "1" }, { capabilities: {} });
   const transport = new StdioClientTransport({ command, args, cwd, env: { ...getDefaultEnvironment(), ...env }, stderr: "pipe" });
   let stderr = "";
@@ -43,6 +43,6 @@ async function look() {
   return view;
 }
 
-const view = await look();
+const view = await viewServer();
 await new Promise((done) => process.stdout.write(JSON.stringify(view) + "\n", done));
 process.exit(0);

@@ -194,7 +194,7 @@ func TestOneLineForEachPhase(t *testing.T) {
 	var out strings.Builder
 	printer := progress.New(&out)
 	reached := phases{}
-	look := func(state fleet.State, ready int, replicas ...string) {
+	show := func(state fleet.State, ready int, replicas ...string) {
 		s := snapshot{ready: api.Ready{Servers: []api.ServerReady{{Name: "x", State: state, Desired: 3, Ready: ready, Reason: "because"}}}}
 		for _, phase := range replicas {
 			s.replicas = append(s.replicas, api.Replica{Server: "x", Phase: phase})
@@ -202,16 +202,16 @@ func TestOneLineForEachPhase(t *testing.T) {
 		printer.Progress(append(reached.serverRows(s, true), joinedRow("workers", ready, 3)))
 	}
 	const deploying, ready = fleet.StateDeploying, fleet.StateReady
-	look(deploying, 0)
-	look(deploying, 0, "PENDING")
-	look(deploying, 0, "PENDING", "PULLING")
-	look(deploying, 0, "PULLING", "PULLING")
-	look(deploying, 0, "PULLING", "STARTING")
-	look(deploying, 1, "READY", "PULLING")
-	look(deploying, 1, "READY")
-	look(deploying, 2, "READY", "STARTING")
-	look(ready, 3, "READY", "READY", "READY")
-	look(ready, 3, "READY", "READY", "READY")
+	show(deploying, 0)
+	show(deploying, 0, "PENDING")
+	show(deploying, 0, "PENDING", "PULLING")
+	show(deploying, 0, "PULLING", "PULLING")
+	show(deploying, 0, "PULLING", "STARTING")
+	show(deploying, 1, "READY", "PULLING")
+	show(deploying, 1, "READY")
+	show(deploying, 2, "READY", "STARTING")
+	show(ready, 3, "READY", "READY", "READY")
+	show(ready, 3, "READY", "READY", "READY")
 	want := `workers: 0/3 joined
 x: DEPLOYING, 0/3 ready, 1 pending, 1 pulling
 x: DEPLOYING, 0/3 ready, 1 pulling, 1 starting

@@ -163,7 +163,7 @@ func (s *server) call(m *message, line []byte) error {
 		}
 		return s.reply(m, text(string(b)))
 	case "crash", "poison":
-		fmt.Fprintln(os.Stderr, "testserver: crashing as told")
+		fmt.Fprintln(os.Stderr, "testserver: crashing, as asked")
 		os.Exit(3)
 	default:
 		return s.write(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32602,"message":"no tool %s"}}`, m.ID, m.Params.Name))
