@@ -44,11 +44,13 @@ interop: ## compare the fleet with the official TypeScript client over some 35 r
 	$(GO) test -count=1 -timeout 30m -v ./test/interop -servers=all
 
 .PHONY: lint
-lint: ## gofmt, vet, golangci-lint, buf lint, a compatible wire format, and generated code up to date
+lint: ## gofmt, vet, golangci-lint, no dead code, buf lint, a compatible wire format, and generated code up to date
 	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
 		if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
 	$(GO) vet ./...
 	$(TOOL) golangci-lint run
+	@dead=$$($(TOOL) deadcode ./cmd/...) && \
+		if [ -n "$$dead" ]; then echo "only tests call these:"; echo "$$dead"; exit 1; fi
 	$(TOOL) buf lint
 	$(TOOL) buf breaking --against proto/released.binpb
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && $(TOOL) buf generate -o "$$dir" && \

@@ -22,9 +22,6 @@ type Spliced struct {
 	Before, Insert, After []byte
 }
 
-// Len is the length of the whole.
-func (s Spliced) Len() int { return len(s.Before) + len(s.Insert) + len(s.After) }
-
 // AppendTo appends the whole.
 func (s Spliced) AppendTo(dst []byte) []byte {
 	return append(append(append(dst, s.Before...), s.Insert...), s.After...)

@@ -172,7 +172,7 @@ func TestWithProgressToken(t *testing.T) {
 		{`{"_meta":{"progressToken":1,"progressToken":2}}`, `{"_meta":{"progressToken":1,"progressToken":7}}`, `2`},
 	} {
 		s, original, err := WithProgressToken([]byte(c.params), []byte("7"))
-		if got := string(s.AppendTo(nil)); err != nil || got != c.want || string(original) != c.original || s.Len() != len(got) || !valid([]byte(got)) {
+		if got := string(s.AppendTo(nil)); err != nil || got != c.want || string(original) != c.original || !valid([]byte(got)) {
 			t.Errorf("%s became %s with original %s, %v; want %s with %s", c.params, got, original, err, c.want, c.original)
 		}
 	}
