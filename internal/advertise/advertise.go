@@ -1,7 +1,7 @@
-// Package advertise finds what a listener is to be called by others: the host
-// that the operator gave, or the one that is bound, or, when that stands for
-// every address, this machine's own. It opens no listener, sends nothing and
-// keeps nothing.
+// Package advertise finds the address at which others reach a listener. Its host
+// is the one that the operator gave, else the one that is bound. If that stands
+// for every address, it is this machine's own. The package opens no listener, sends
+// nothing and keeps nothing.
 package advertise
 
 import (
@@ -11,9 +11,9 @@ import (
 	"net/netip"
 )
 
-// Host is what others reach a listener at that is bound to the host bind.
-// given is what --advertise says, "" for nothing; the port that it may name is
-// some listener's own matter.
+// Host returns the host at which others reach a listener that is bound to the host
+// bind. given is the value of --advertise, or "". If it names a port, that is
+// ignored: it belongs to one listener of several.
 func Host(bind, given string) (string, error) {
 	if host, _, err := net.SplitHostPort(given); err == nil && host != "" {
 		return host, nil
@@ -26,12 +26,28 @@ func Host(bind, given string) (string, error) {
 	}
 	own, err := ownAddress()
 	if err != nil {
-		return "", fmt.Errorf("--advertise: the address of this machine cannot be found (%w): give it", err)
+		return "", fmt.Errorf("find the address of this machine: %w: give it with --advertise", err)
 	}
 	return own, nil
 }
 
-// Address is Host for a listener's address, with the port that is bound.
+// Listener returns the host:port at which others reach a listener. A listener on
+// loopback keeps its host, whatever is given: --advertise does not change who can
+// reach it.
+func Listener(l net.Listener, given string) (string, error) {
+	if OnLoopback(l) {
+		given = ""
+	}
+	return Address(l.Addr(), given)
+}
+
+// OnLoopback reports whether a listener can be reached from this machine only.
+func OnLoopback(l net.Listener) bool {
+	tcp, ok := l.Addr().(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// Address returns Host for a bound address, with its port.
 func Address(l net.Addr, given string) (string, error) {
 	host, port, err := net.SplitHostPort(l.String())
 	if err != nil {
@@ -43,15 +59,15 @@ func Address(l net.Addr, given string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// All tells whether a listener's host stands for every address.
+// All reports whether the host of a listener stands for every address.
 func All(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "" || err == nil && ip.Unmap().IsUnspecified()
 }
 
-// ownAddress is the address that this machine's default route has; without
-// one, the first private address, else any that is not loopback. The bridges
-// that container engines make come after the real interfaces.
+// ownAddress returns the address of this machine's default route. Without one it
+// returns the first private address, else any that is not loopback. Bridges of
+// container engines come after the real interfaces.
 func ownAddress() (string, error) {
 	// No packet is sent: the kernel only picks a route.
 	if conn, err := net.Dial("udp4", "192.0.2.1:9"); err == nil {
@@ -84,7 +100,7 @@ func pickAddress(addrs []net.Addr) (string, error) {
 		}
 	}
 	if other == "" {
-		return "", errors.New("no interface has one")
+		return "", errors.New("no interface has an address that others can reach")
 	}
 	return other, nil
 }

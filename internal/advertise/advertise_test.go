@@ -74,3 +74,26 @@ func TestPickAddress(t *testing.T) {
 		}
 	}
 }
+
+func TestListener(t *testing.T) {
+	for _, tt := range []struct {
+		bind, given, want string
+		loopback          bool
+	}{
+		{"127.0.0.1:0", "other", "127.0.0.1", true},
+		{"127.0.0.1:0", "", "127.0.0.1", true},
+		{"0.0.0.0:0", "other", "other", false},
+		{"0.0.0.0:0", "other:7946", "other", false},
+	} {
+		l, err := net.Listen("tcp", tt.bind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		got, err := Listener(l, tt.given)
+		if want := net.JoinHostPort(tt.want, port); got != want || err != nil || OnLoopback(l) != tt.loopback {
+			t.Errorf("%+v: got %q, %v, on loopback: %v", tt, got, err, OnLoopback(l))
+		}
+	}
+}

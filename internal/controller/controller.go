@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -26,6 +27,15 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/leader"
 	"github.com/mcpfleet/mcpfleet/internal/store"
 	"github.com/mcpfleet/mcpfleet/internal/web"
+)
+
+const (
+	// defaultDrain is how long requests may go on once the controller takes no new
+	// ones.
+	defaultDrain = 5 * time.Second
+	// handOverWithin bounds how long a stopping leader tries to have another one
+	// elected.
+	handOverWithin = 2 * time.Second
 )
 
 // Run runs one controller until ctx ends, and returns nil then. It closes
@@ -77,7 +87,7 @@ type controller struct {
 	parts             []func(context.Context) error // what runs until the controller stops
 	rest              *httpapi.API
 	mux               *web.Mux
-	leaving, stopping chan struct{} // see shutdown
+	leaving, stopping chan struct{} // see web.Shutdown
 }
 
 // close closes what was opened.
@@ -89,7 +99,7 @@ func (c *controller) close(ctx context.Context) (err error) {
 		c.leader.Close()
 	}
 	if c.store != nil {
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), handover)
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOverWithin)
 		defer cancel()
 		err = c.store.Close(bounded)
 	}
@@ -103,8 +113,8 @@ func (c *controller) close(ctx context.Context) (err error) {
 }
 
 // run runs the parts and the HTTP front until ctx ends, or one of them fails.
-// The front stops first, while calls still reach the workers; see shutdown. Then
-// all else stops at once.
+// The front stops first, while calls still reach the workers. Then all else stops
+// at once.
 func (c *controller) run(ctx context.Context) error {
 	// Neither requests nor parts end with ctx: a stop lets requests finish first.
 	lasting := context.WithoutCancel(ctx)
@@ -128,10 +138,11 @@ func (c *controller) run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-gctx.Done():
 		}
-		(&shutdown{
-			server: server, store: c.store, leaving: c.leaving, stopping: c.stopping, endRequests: endRequests,
-			delay: c.cfg.ShutdownDelay, drain: cmp.Or(c.cfg.DrainTimeout, defaultDrain), log: c.log,
-		}).run(lasting, gctx.Done())
+		server.Stop(lasting, gctx.Done(), web.Shutdown{
+			Leaving: c.leaving, Stopping: c.stopping, EndRequests: endRequests,
+			HandOver: func(ctx context.Context) error { return c.store.Transfer(ctx, "") },
+			Delay:    c.cfg.ShutdownDelay, Drain: cmp.Or(c.cfg.DrainTimeout, defaultDrain), Log: c.log,
+		})
 		stop()
 		return nil
 	})

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -69,30 +68,13 @@ func memberOf(cfg *Config, dir *store.Dir) (fleet.Member, error) {
 		m.Expect = cfg.Expect
 	}
 	var err error
-	if m.HTTP, err = reachedAt(cfg.HTTP, cfg.Advertise); err != nil {
+	if m.HTTP, err = advertise.Listener(cfg.HTTP, cfg.Advertise); err != nil {
 		return m, fmt.Errorf("--http: %w", err)
 	}
-	if m.Raft, err = reachedAt(cfg.Raft, cfg.Advertise); err != nil {
+	if m.Raft, err = advertise.Listener(cfg.Raft, cfg.Advertise); err != nil {
 		return m, fmt.Errorf("--raft: %w", err)
 	}
 	return m, nil
-}
-
-// reachedAt returns where others reach a listener. --advertise names the host of
-// gossip, perhaps with its port. A listener on loopback keeps its own host.
-func reachedAt(l net.Listener, given string) (string, error) {
-	if host, _, err := net.SplitHostPort(given); err == nil {
-		given = host
-	}
-	if onLoopback(l) {
-		given = ""
-	}
-	return advertise.Address(l.Addr(), given)
-}
-
-func onLoopback(l net.Listener) bool {
-	tcp, ok := l.Addr().(*net.TCPAddr)
-	return ok && tcp.IP.IsLoopback()
 }
 
 // namesOf returns the names by which clients may call this controller, whatever
@@ -100,7 +82,7 @@ func onLoopback(l net.Listener) bool {
 // belong to addresses that are not bound.
 func namesOf(cfg *Config) []string {
 	names := []string{cfg.HTTPHost}
-	if onLoopback(cfg.HTTP) {
+	if advertise.OnLoopback(cfg.HTTP) {
 		return names
 	}
 	names = append(names, string(cfg.Name), cfg.Advertise)

@@ -1,7 +1,7 @@
-// Package notice says "look again" to any number of subscribers. A notice
-// carries nothing: whoever gets one rereads the truth, so notices that arrive
-// while one is waiting are one notice, and a slow subscriber delays nobody.
-// The package starts no goroutine.
+// Package notice tells any number of subscribers that something may have changed.
+// A notice carries no data: its receiver reads the current state. So notices that
+// arrive while one is waiting become one, and a slow subscriber delays nobody. The
+// package starts no goroutine.
 package notice
 
 import "sync"
@@ -25,9 +25,9 @@ func (b *Board) Post() {
 	}
 }
 
-// Subscribe returns a channel that gets a value after every Post that follows,
-// and a function that ends the subscription. Read the truth once after
-// subscribing: what was posted before is not repeated.
+// Subscribe returns a channel that receives a value after every later Post, and a
+// function that ends the subscription. Read the current state once after
+// subscribing: earlier notices are not repeated.
 func (b *Board) Subscribe() (look <-chan struct{}, cancel func()) {
 	ch := make(chan struct{}, 1)
 	b.mu.Lock()
