@@ -15,12 +15,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Prefix is the prefix of all variables.
-const Prefix = "MCPFLEET_"
-
 // Name returns the name of the variable for a flag.
 func Name(flag string) string {
-	return Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	return "MCPFLEET_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // Apply sets flags that are not on the command line from their variables. It is

@@ -25,7 +25,7 @@ import (
 // Limits of what is kept.
 const (
 	MaxEvents  = 10_000
-	MaxMessage = 1 << 10 // bytes; longer messages are cut
+	maxMessage = 1 << 10 // bytes; longer messages are cut
 )
 
 // Event is one thing that happened.
@@ -119,11 +119,11 @@ func (l *Log) add(id ID, e Event) {
 // cut shortens a message between two characters. The result is a copy, because part
 // of a long string would keep all of it in memory.
 func cut(s string) string {
-	if len(s) <= MaxMessage {
+	if len(s) <= maxMessage {
 		return s
 	}
 	const more = "..."
-	return strings.ToValidUTF8(s[:MaxMessage-len(more)], "") + more
+	return strings.ToValidUTF8(s[:maxMessage-len(more)], "") + more
 }
 
 // Since returns the events that are kept and newer than an id, or all with "". It

@@ -141,17 +141,17 @@ func TestBounds(t *testing.T) {
 		t.Errorf("got %d events from %+v, gap %t", len(got), got[0], gap)
 	}
 
-	long := strings.Repeat("x", MaxMessage-4) + "ééé" // é is cut in its middle
+	long := strings.Repeat("x", maxMessage-4) + "ééé" // é is cut in its middle
 	l.Record(Event{Message: long})
-	l.Import(Event{ID: "2-1", Message: strings.Repeat("y", MaxMessage+1)})
-	l.Import(Event{ID: "2-2", Message: strings.Repeat("z", MaxMessage)})
+	l.Import(Event{ID: "2-1", Message: strings.Repeat("y", maxMessage+1)})
+	l.Import(Event{ID: "2-2", Message: strings.Repeat("z", maxMessage)})
 	got, _ = l.Since("1-20007")
 	for _, e := range got {
-		if len(e.Message) > MaxMessage || !utf8.ValidString(e.Message) {
+		if len(e.Message) > maxMessage || !utf8.ValidString(e.Message) {
 			t.Errorf("message of %d bytes, valid %t", len(e.Message), utf8.ValidString(e.Message))
 		}
 	}
-	if !strings.HasSuffix(got[0].Message, "x...") || got[2].Message != strings.Repeat("z", MaxMessage) {
+	if !strings.HasSuffix(got[0].Message, "x...") || got[2].Message != strings.Repeat("z", maxMessage) {
 		t.Errorf("got %q and %q", got[0].Message[1000:], got[2].Message[1000:])
 	}
 }

@@ -356,7 +356,7 @@ servers:
 	}
 	again := mustParse(t, "view.json", string(shown)).Servers["x"]
 	want := spec
-	want.Env = map[string]string{"A": Masked, "B": Masked}
+	want.Env = map[string]string{"A": fleet.Masked, "B": fleet.Masked}
 	if !reflect.DeepEqual(again, want) {
 		t.Errorf("parsed again:\ngot  %+v\nwant %+v", again, want)
 	}

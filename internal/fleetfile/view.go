@@ -8,9 +8,6 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Masked replaces values of env wherever they are shown.
-const Masked = fleet.Masked
-
 // document is a fleet file. The tags of its types define the allowed values.
 // kind is the syntax of a value. bounds are its least and greatest value, or the
 // words of a choice. only names the key without which this one means nothing.
@@ -128,7 +125,7 @@ func View(s *fleet.Spec) ServerView {
 	if v.Env != nil {
 		v.Env = make(map[string]string, len(s.Env))
 		for name := range s.Env {
-			v.Env[name] = Masked
+			v.Env[name] = fleet.Masked
 		}
 	}
 	return v

@@ -25,7 +25,7 @@ func (e *SyntaxError) Error() string {
 }
 
 func syntaxError(raw []byte, offset int, reason string) *SyntaxError {
-	line, col := Locate(raw, offset)
+	line, col := locate(raw, offset)
 	if reason == whyUnexpected && offset < len(raw) {
 		r, size := utf8.DecodeRune(raw[offset:])
 		if r == utf8.RuneError && size == 1 {
@@ -37,9 +37,9 @@ func syntaxError(raw []byte, offset int, reason string) *SyntaxError {
 	return &SyntaxError{Offset: offset, Line: line, Column: col, Reason: reason}
 }
 
-// Locate turns a byte offset into a line and a column for people: both start at 1, and columns
+// locate turns a byte offset into a line and a column for people: both start at 1, and columns
 // count characters.
-func Locate(raw []byte, offset int) (line, col int) {
+func locate(raw []byte, offset int) (line, col int) {
 	before := raw[:min(max(offset, 0), len(raw))]
 	start := bytes.LastIndexByte(before, '\n') + 1
 	return bytes.Count(before, []byte{'\n'}) + 1, utf8.RuneCount(before[start:]) + 1

@@ -12,19 +12,19 @@ import (
 
 // How long things must have been so before they have consequences.
 const (
-	// HealthyFor is how long a new controller gets the log, without a break,
+	// healthyFor is how long a new controller gets the log, without a break,
 	// before it has a vote.
-	HealthyFor = 10 * time.Second
+	healthyFor = 10 * time.Second
 	// silentFor is when one that gossip sees is not healthy all the same: raft
 	// hears from it many times a second. A vote for one that raft cannot reach
 	// would count in the majority and never be cast: of two, none could write.
 	silentFor = 3 * time.Second
-	// LostNonvoter is when one that never had a vote is forgotten. It costs
+	// lostNonvoter is when one that never had a vote is forgotten. It costs
 	// nothing, and comes back by itself.
-	LostNonvoter = time.Minute
-	// LostSurplus is when a dead voter is removed that makes the number of
+	lostNonvoter = time.Minute
+	// lostSurplus is when a dead voter is removed that makes the number of
 	// voters even, and so does nothing but raise the majority.
-	LostSurplus = time.Minute
+	lostSurplus = time.Minute
 	// DefaultDeadAfter is when any other dead voter is removed.
 	DefaultDeadAfter = 24 * time.Hour
 )
@@ -155,7 +155,7 @@ func promoteHealthy(w *world) (action, bool) {
 // waited tells of one without a vote that gossip has seen for long enough.
 func (w *world) waited(v fleet.Voter) bool {
 	s := w.memory.seen[v.ID]
-	return !v.Voting && s.alive && w.now.Sub(s.since) >= HealthyFor
+	return !v.Voting && s.alive && w.now.Sub(s.since) >= healthyFor
 }
 
 func (w *world) silent(id fleet.ControllerID) bool { return w.now.Sub(w.answered(id)) >= silentFor }
@@ -182,7 +182,7 @@ func addLiving(w *world) (action, bool) {
 		if m.Cluster != "" {
 			reason = "it is of this cluster"
 		}
-		return action{verb: add, id: id, reason: fmt.Sprintf("%s; it has a vote once it was healthy for %s", reason, HealthyFor)}, true
+		return action{verb: add, id: id, reason: fmt.Sprintf("%s; it has a vote once it was healthy for %s", reason, healthyFor)}, true
 	}
 	return action{}, false
 }
@@ -196,12 +196,12 @@ func removeDead(w *world) (action, bool) {
 		switch dead := w.now.Sub(w.memory.seen[id].since); {
 		case dead >= w.deadAfter:
 			return action{verb: remove, id: id, reason: fmt.Sprintf("dead for %s, and %d voters are left", w.forHow(id), voting-1)}, true
-		case dead >= LostSurplus && voting%2 == 0 && w.livingVoters() >= w.expect:
+		case dead >= lostSurplus && voting%2 == 0 && w.livingVoters() >= w.expect:
 			return action{verb: remove, id: id, reason: fmt.Sprintf("dead for %s, and as one of %d voters it only makes the majority larger", w.forHow(id), voting)}, true
 		}
 	}
 	for _, v := range w.voters {
-		if s := w.memory.seen[v.ID]; !v.Voting && !s.alive && w.now.Sub(s.since) >= LostNonvoter {
+		if s := w.memory.seen[v.ID]; !v.Voting && !s.alive && w.now.Sub(s.since) >= lostNonvoter {
 			return action{verb: remove, id: v.ID, reason: fmt.Sprintf("gone for %s before it had a vote", w.forHow(v.ID))}, true
 		}
 	}
