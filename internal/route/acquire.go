@@ -9,34 +9,34 @@ import (
 )
 
 const (
-	// A replica that refused a call is passed over for so long, unless the
-	// view changes earlier: mostly it is on its way out, and the news of that
-	// travel.
+	// skipFor is how long a replica that refused a call is passed over, unless
+	// the view changes earlier. Usually it is stopping, and the report of that is
+	// still on its way.
 	skipFor = time.Second
-	// A call that only its last replica could take waits so long for the view
-	// to change before it tries that one again.
+	// tryAgainAfter is how long a call that only the replica that refused it could
+	// take waits for the view to change before it tries that replica again.
 	tryAgainAfter = 100 * time.Millisecond
 )
 
-// want is what a call asks of the replica that it is sent to.
+// want is what a call requires of its replica.
 type want struct {
 	tool    string
 	session fleet.SessionID
 	last    refusal
-	front   bool     // it goes before those that wait
-	suspect *suspect // it must have the replica to itself; nil for most
+	front   bool     // it goes to the front of the queue
+	suspect *suspect // it needs the replica to itself; nil for most
 }
 
-// refusal is why a call is tried again: a replica did not take it, in a view.
+// refusal says which replica did not take a call, and in which view.
 type refusal struct {
 	by          *replica // nil: the call is new
 	view        uint64
 	undelivered *attempt // nil: it may have arrived
 }
 
-// acquire gets a slot for a call, waiting in the queue if it must: most calls
-// at its end, one that reached no server before at its front. It returns early
-// when ctx ends.
+// acquire gets a slot for a call, if need be from the queue. A new call waits at
+// its end. One that was sent before and reached no server waits at its front.
+// acquire returns early when ctx ends.
 func (s *server) acquire(ctx context.Context, c *want) (*attempt, error) {
 	s.mu.Lock()
 	retry, avoid := c.last.by != nil, s.refused(c.last)
@@ -62,10 +62,10 @@ func (s *server) acquire(ctx context.Context, c *want) (*attempt, error) {
 		return nil, err
 	}
 	w := &waiter{ready: make(chan struct{}), avoid: avoid, tool: c.tool, session: c.session, suspect: c.suspect}
-	again := time.Duration(0) // when to look again though nothing was heard
+	again := time.Duration(0) // when to try again without any event
 	switch {
 	case c.suspect != nil:
-		again = lookForReplica
+		again = suspectRetry
 	case avoid != nil:
 		again = tryAgainAfter
 	case s.uneven:
@@ -86,15 +86,15 @@ func (s *server) acquire(ctx context.Context, c *want) (*attempt, error) {
 		s.queue.pushFront(w)
 	default:
 		s.queue.pushBack(w)
-		s.drain() // those in front may all be avoiding the replica that is free
+		s.drain() // all calls in front may be avoiding the free replica
 	}
-	s.tellWanted()
+	s.postIfWanted()
 	s.mu.Unlock()
 	return s.wait(ctx, w, again)
 }
 
-// refused takes note of what a replica did to a call. It returns the replica
-// to avoid, unless the view has changed since. It needs s.mu held.
+// refused records that a replica did not take a call. It returns the replica to
+// avoid, or nil if the view has changed since. It needs s.mu held.
 func (s *server) refused(last refusal) (avoid *replica) {
 	r := last.by
 	if r == nil {
@@ -102,7 +102,7 @@ func (s *server) refused(last refusal) (avoid *replica) {
 	}
 	if a := last.undelivered; a != nil {
 		s.unpinFirst(a)
-		if r.since.After(a.before.since) && a.before.hush != answers {
+		if r.since.After(a.before.since) && a.before.level != answers {
 			r.silence = a.before // its worker answered, not the replica itself
 		}
 	}
@@ -137,13 +137,13 @@ func (s *server) wait(ctx context.Context, w *waiter, again time.Duration) (*att
 			case !w.queued:
 			case w.suspect != nil:
 				s.dequeueSuspect(w)
-				s.drain() // the replica that was kept for it is another's
+				s.drain() // its replica may go to another
 			default:
 				s.queue.remove(w)
 			}
 			s.mu.Unlock()
 			if w.attempt != nil {
-				w.attempt.released(-1) // the slot came at the same moment
+				w.attempt.released(-1) // it got a slot at the same moment
 			}
 			return nil, context.Cause(ctx)
 		}
@@ -153,7 +153,7 @@ func (s *server) wait(ctx context.Context, w *waiter, again time.Duration) (*att
 // isFull reports whether a call that gets no slot at once is refused.
 func (s *server) isFull() bool { return s.queue.length >= s.limits.MaxQueued }
 
-// overloadedError tells when to come back.
+// overloadedError is an ErrOverloaded that knows when to try again.
 type overloadedError struct {
 	error
 	after time.Duration
@@ -162,7 +162,8 @@ type overloadedError struct {
 func (e *overloadedError) Unwrap() error             { return e.error }
 func (e *overloadedError) RetryAfter() time.Duration { return e.after }
 
-// overloaded estimates when the queue, as it is, will have been worked off.
+// overloaded returns the error of a call that finds the queue full. It estimates
+// when the queue, as it is now, will be empty.
 func (s *server) overloaded() error {
 	slots := max(1, len(s.replicas)*max(1, s.limits.MaxOngoing))
 	after := s.held * time.Duration(s.queue.length+1) / time.Duration(slots)

@@ -16,11 +16,11 @@ type attempt struct {
 
 	// Guarded by the server's mutex.
 	over     bool
-	returned bool    // of one that ran alone: its outcome is known
-	before   silence // the replica's, when the call was over
+	returned bool    // if it ran alone: its outcome is known
+	before   silence // of the replica, when the call was over
 
 	pinned  fleet.SessionID // the session whose first call this is
-	suspect *suspect        // if the call has the replica to itself; not changed after acquire
+	suspect *suspect        // if the call has the replica to itself; constant after acquire
 }
 
 // take gives a call a slot on the replica. It needs s.mu held.
@@ -37,8 +37,8 @@ func (s *server) take(r *replica) *attempt {
 	return &attempt{server: s, replica: r, view: s.view, since: now}
 }
 
-// released gives the slot back and takes the worker's word for the replica's
-// load: how many calls remain there, -1 if unknown.
+// released gives the slot back. ongoing is the replica's load according to its
+// worker, -1 if unknown.
 func (a *attempt) released(ongoing int) {
 	s, r := a.server, a.replica
 	s.mu.Lock()
@@ -53,9 +53,9 @@ func (a *attempt) released(ongoing int) {
 	if ongoing >= 0 {
 		r.others = max(0, ongoing-r.ongoing)
 		a.before = r.silence
-		r.heard(now)
+		r.recordAnswer(now)
 	}
-	isolated := a.returned && s.apart.attempt == a
+	isolated := a.returned && s.isolation.attempt == a
 	if isolated {
 		s.endIsolation()
 	}
@@ -67,18 +67,19 @@ func (a *attempt) released(ongoing int) {
 	}
 }
 
-// progress is a sign of life, and moves the call's deadline.
+// progress counts as an answer, and moves the call's deadline.
 func (a *attempt) progress() {
 	a.deadline.progress()
 	s, r := a.server, a.replica
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.heard(time.Now()) && r.index >= 0 {
+	if r.recordAnswer(time.Now()) && r.index >= 0 {
 		s.drain()
 	}
 }
 
-// timedOut holds a call's timeout against a replica that answers nothing.
+// timedOut counts a timeout of a replica that has not answered since the call
+// began.
 func (a *attempt) timedOut() {
 	s := a.server
 	s.mu.Lock()

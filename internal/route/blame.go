@@ -9,12 +9,12 @@ import (
 )
 
 const (
-	// blameFor is how long a death is held against the calls that were inside.
+	// blameFor is how long a death counts against the calls that were inside.
 	blameFor = 5 * time.Minute
-	// maxBlamed bounds how many calls of a server are remembered so.
+	// maxBlamed bounds the blamed calls that are remembered per server.
 	maxBlamed = 1024
-	// guiltyAfter is how many deaths, without an answer in between, make a call
-	// one that is known to end replicas.
+	// guiltyAfter is how many deaths without an answer in between make a call
+	// guilty: known to end replicas.
 	guiltyAfter = 2
 )
 
@@ -31,12 +31,12 @@ func keyOf(c *fleet.Call) callKey {
 	return callKey{caller: c.Caller, params: maphash.Bytes(keySeed, c.Params), size: len(c.Params)}
 }
 
-// blame remembers which calls were inside replicas that died. A call that was
-// inside twice is known to end replicas: it gets no automatic repeat, and runs
-// on a replica of its own. Any answer to an equal call clears it, so that a
-// call that was killed by its neighbour is not held to be guilty for long.
+// blame records which calls were inside replicas that died. A call that was
+// inside twice is guilty: it is not repeated automatically, and runs on a replica
+// of its own. Any answer to an equal call clears it, so a call that was killed by
+// its neighbour does not stay guilty for long.
 //
-// The server's mutex guards it, but for any.
+// The server's mutex guards it. Only any may be called without it.
 type blame struct {
 	size  atomic.Int32
 	calls map[callKey]blamed
@@ -48,8 +48,8 @@ type blamed struct {
 	last   time.Time // the last death that was counted
 }
 
-// any reports whether a call is blamed at all. It takes no lock: calls pay for
-// no more than this while all is well.
+// any reports whether any call is blamed. It takes no lock, so that calls cost
+// no more than this while no replica dies.
 func (b *blame) any() bool { return b.size.Load() > 0 }
 
 // guilty reports whether the call is known to end replicas.
@@ -60,11 +60,11 @@ func (b *blame) guilty(k callKey, now time.Time) bool {
 	return b.calls[k].deaths >= guiltyAfter
 }
 
-// add records that a replica died with the call inside, which had been sent
-// there at began, and reports whether the call is known to end replicas. again
-// says that the call itself was inside another one when that died. Equal calls
-// that were under way at once when replicas died count as one: a failing machine
-// ends many replicas together, and a popular call is inside all of them.
+// add records that a replica died with the call inside, which was sent there at
+// began, and reports whether the call is now guilty. again means that this very
+// call was inside another replica that died. Equal calls that ran at the same
+// time count as one: a failing machine ends many replicas together, and a popular
+// call is inside all of them.
 func (b *blame) add(k callKey, began, now time.Time, again bool) (guilty bool) {
 	e, ok := b.calls[k]
 	if ok && now.Sub(e.last) >= blameFor {
@@ -85,7 +85,7 @@ func (b *blame) add(k callKey, began, now time.Time, again bool) (guilty bool) {
 	return e.deaths >= guiltyAfter
 }
 
-// clear forgets the call, and reports whether it was known to end replicas.
+// clear forgets the call and reports whether it was guilty.
 func (b *blame) clear(k callKey) (wasGuilty bool) {
 	e, ok := b.calls[k]
 	if ok {
@@ -105,7 +105,7 @@ func (b *blame) dropOld(now time.Time) {
 	b.count()
 }
 
-// makeRoom drops what is old, or else the oldest.
+// makeRoom drops old entries or, if there are none, the oldest one.
 func (b *blame) makeRoom(now time.Time) {
 	b.dropOld(now)
 	if len(b.calls) < maxBlamed {

@@ -12,8 +12,8 @@ import (
 // deadline ends a call's context with fleet.ErrTimeout. Progress moves it.
 type deadline struct {
 	start  time.Time
-	window time.Duration // from now to the deadline, at the start and after progress
-	last   time.Time     // where progress cannot move it beyond
+	window time.Duration // from the start, or the last progress, to the deadline
+	last   time.Time     // progress does not move the deadline beyond this
 
 	mu      sync.Mutex
 	timer   *time.Timer
@@ -21,8 +21,8 @@ type deadline struct {
 	stopped bool
 }
 
-// newDeadline starts the clock of a call: the smaller of the client's wish and
-// the server's timeout.
+// newDeadline starts the deadline of a call: after the client's timeout or the
+// server's, whichever is shorter.
 func (s *server) newDeadline(wish time.Duration, start time.Time, cancel context.CancelCauseFunc) *deadline {
 	s.mu.Lock()
 	window, longest := s.limits.CallTimeout, s.limits.MaxCallDuration
@@ -46,7 +46,7 @@ func (d *deadline) progress() {
 	}
 }
 
-// stop lets progress that comes late change nothing.
+// stop stops the timer. Later progress changes nothing.
 func (d *deadline) stop() {
 	d.mu.Lock()
 	d.stopped = true
@@ -61,7 +61,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// stream keeps a call's context until its large result has been read.
+// stream ends a call's context when its large result has been read.
 type stream struct {
 	io.ReadCloser
 	cancel context.CancelCauseFunc

@@ -10,36 +10,36 @@ import (
 )
 
 const (
-	// untilTold is how long a call whose fate hangs on it waits for the news of
-	// how a replica ended.
-	untilTold = 2 * time.Second
-	// maxDeaths bounds how many deaths wait for news.
+	// maxAwaitCause is how long a call waits to learn how its replica ended, if
+	// that decides whether the call is repeated.
+	maxAwaitCause = 2 * time.Second
+	// maxDeaths bounds the deaths whose cause is awaited.
 	maxDeaths = 64
 )
 
-// death is the end of one replica with calls inside.
+// death is the end of a replica with calls inside.
 type death struct {
-	told chan struct{} // closed when it is known how the replica ended
+	known chan struct{} // closed when it is known how the replica ended
 
 	// Guarded by the server's mutex.
-	solved  bool // what did it is known: calls that are still suspect are innocent
-	outside bool // it was no call
-	at      time.Time
-	keys    []callKey // of the calls that were inside
+	solved   bool // the cause is known: calls that are still suspect are innocent
+	external bool // the cause was not a call
+	at       time.Time
+	keys     []callKey // of the calls that were inside
 }
 
-// await waits until it is known how the replica ended, but not for long.
+// await waits until it is known how the replica ended, maxAwaitCause at most.
 func (d *death) await(ctx context.Context) {
-	timer := time.NewTimer(untilTold)
+	timer := time.NewTimer(maxAwaitCause)
 	defer timer.Stop()
 	select {
-	case <-d.told:
+	case <-d.known:
 	case <-timer.C:
 	case <-ctx.Done():
 	}
 }
 
-// isDeath reports whether a call's error says that its replica died.
+// isDeath reports whether err means that the call's replica died.
 func isDeath(err error) bool {
 	return errors.Is(err, fleet.ErrReplicaLost) && !errors.Is(err, fleet.ErrWorkerLost)
 }
@@ -51,15 +51,15 @@ func (s *server) deathOf(a *attempt) *death {
 	now := time.Now()
 	r := a.replica
 	if r.death == nil {
-		r.death = &death{told: make(chan struct{}), at: now}
-		s.awaitNews(r.id, r.death)
+		r.death = &death{known: make(chan struct{}), at: now}
+		s.trackDeath(r.id, r.death)
 	}
-	r.skipUntil, s.uneven = now.Add(skipFor), true // until the view tells
-	if s.apart.attempt == a {
+	r.skipUntil, s.uneven = now.Add(skipFor), true // until the view changes
+	if s.isolation.attempt == a {
 		s.endIsolation()
 	}
 	if a.suspect != nil {
-		s.apart.lastDeath = now
+		s.isolation.lastDeath = now
 		time.AfterFunc(pauseSuspects, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -70,10 +70,11 @@ func (s *server) deathOf(a *attempt) *death {
 	return r.death
 }
 
-// died records that a replica died with the call inside. deaths are those that
-// it was inside of earlier, repeats counts what else it was repeated for. It
-// returns why the call may be repeated, as a suspect, or the error that ends it.
-func (s *server) died(a *attempt, d *death, c *fleet.Call, before *suspect, deaths []*death, repeats int, err error) (*suspect, error) {
+// recordDeath records that a replica died with the call inside. deaths are the
+// earlier ones of this call, and repeats counts its other repeats. recordDeath
+// returns the suspect as which the call may be repeated, or the error that ends
+// it.
+func (s *server) recordDeath(a *attempt, d *death, c *fleet.Call, before *suspect, deaths []*death, repeats int, err error) (*suspect, error) {
 	key := keyOf(c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,13 +83,13 @@ func (s *server) died(a *attempt, d *death, c *fleet.Call, before *suspect, deat
 	switch {
 	case before == nil || before.death == nil:
 	case before.death.solved:
-		before = nil // another call did that
+		before = nil // another call caused that
 	case a.suspect == nil:
-		before, amongOthers = nil, true // another call may have done this
+		before, amongOthers = nil, true // another call may have caused this
 	}
 	guilty := false
 	switch {
-	case d.outside:
+	case d.external:
 	case d.solved:
 		guilty = s.blame.guilty(key, now)
 	case amongOthers:
@@ -106,12 +107,12 @@ func (s *server) died(a *attempt, d *death, c *fleet.Call, before *suspect, deat
 	switch {
 	case !c.Idempotent:
 		return nil, err
-	case !d.outside && before != nil && before.death != nil:
+	case !d.external && before != nil && before.death != nil:
 		s.metrics.refused.Inc()
 		return nil, fmt.Errorf("%w; %s", err, textRepeated)
-	case !d.outside && (before != nil || guilty):
+	case !d.external && (before != nil || guilty):
 		s.metrics.refused.Inc()
-		return nil, fmt.Errorf("%w; %s", err, textTakenTwice)
+		return nil, fmt.Errorf("%w; %s", err, textGuilty)
 	case repeats+unsolved(deaths) >= maxRepeats || len(deaths) >= maxReroutes:
 		return nil, err
 	}
@@ -121,7 +122,7 @@ func (s *server) died(a *attempt, d *death, c *fleet.Call, before *suspect, deat
 
 // The functions below need s.mu held.
 
-// unsolved counts the deaths of which it is not known what did them.
+// unsolved counts the deaths whose cause is not known.
 func unsolved(deaths []*death) (n int) {
 	for _, d := range deaths {
 		if !d.solved {
@@ -131,8 +132,8 @@ func unsolved(deaths []*death) (n int) {
 	return n
 }
 
-// awaitNews remembers a death until it is known how the replica ended.
-func (s *server) awaitNews(id fleet.ReplicaID, d *death) {
+// trackDeath keeps a death until it is known how the replica ended.
+func (s *server) trackDeath(id fleet.ReplicaID, d *death) {
 	if s.deaths == nil {
 		s.deaths = make(map[fleet.ReplicaID]*death)
 	}
@@ -142,11 +143,11 @@ func (s *server) awaitNews(id fleet.ReplicaID, d *death) {
 		}
 	}
 	s.deaths[id] = d
-	s.learn(s.limits.Ends) // the news may have been faster
+	s.recordEnds(s.limits.Ends) // the report may have come first
 }
 
-// solve records which call a death was due to: the others that were inside are
-// innocent, and may be repeated should their next replica die as well.
+// solve records which call caused a death. The others that were inside are
+// innocent, and may be repeated if their next replica dies too.
 func (s *server) solve(d *death, guilty callKey) {
 	d.solved = true
 	for _, k := range d.keys {
@@ -157,9 +158,9 @@ func (s *server) solve(d *death, guilty callKey) {
 	d.keys = nil
 }
 
-// learn takes in how replicas ended. Those who were inside one that was ended
-// from outside are innocent.
-func (s *server) learn(ends []End) {
+// recordEnds records how replicas ended. Calls that were inside a replica that
+// ended for another reason are innocent.
+func (s *server) recordEnds(ends []End) {
 	if len(s.deaths) == 0 {
 		return
 	}
@@ -169,13 +170,13 @@ func (s *server) learn(ends []End) {
 			continue
 		}
 		delete(s.deaths, e.ID)
-		if d.outside = e.FromOutside; d.outside {
+		if d.external = e.FromOutside; d.external {
 			d.solved = true
 			for _, k := range d.keys {
 				s.blame.clear(k)
 			}
 			d.keys = nil
 		}
-		close(d.told)
+		close(d.known)
 	}
 }

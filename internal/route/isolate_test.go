@@ -290,7 +290,7 @@ func TestSuspectThatWasNotAlone(t *testing.T) {
 		poison := b.call("poison")
 		gone.next(t).fail(fleet.ErrReplicaLost)
 		b.exited("gone")
-		time.Sleep(aloneWithin + lookForReplica)
+		time.Sleep(aloneWithin + suspectRetry)
 		for _, d := range []*delivery{w.next(t), w.next(t)} {
 			d.fail(fleet.ErrReplicaLost)
 		}

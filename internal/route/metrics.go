@@ -12,8 +12,8 @@ import (
 // codeOK is the code, in metrics, of a call that was answered with a result.
 const codeOK = "ok"
 
-// metrics count what becomes of calls. Their labels are bounded: servers are
-// what users deployed, codes those of package api.
+// metrics count calls by outcome. Their labels are bounded: users deploy the
+// servers, and the codes are those of package api.
 type metrics struct {
 	calls    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
@@ -22,7 +22,7 @@ type metrics struct {
 	refused  *prometheus.CounterVec
 }
 
-// serverMetrics are one server's, looked up once.
+// serverMetrics are the metrics of one server, looked up once.
 type serverMetrics struct {
 	all      *metrics
 	name     string
@@ -99,7 +99,7 @@ func (m *serverMetrics) ended(res *fleet.CallResult, err error, took time.Durati
 	}
 }
 
-// gauges read the router when they are asked, so that calls pay nothing.
+// gauges read the router when metrics are collected, so they cost calls nothing.
 type gauges struct {
 	router                                 *Router
 	queued, ongoing, alone, blamed, silent *prometheus.Desc
@@ -133,14 +133,14 @@ func (s *server) counts() (queued, ongoing int) {
 	for _, r := range s.replicas {
 		ongoing += r.ongoing
 	}
-	return s.queue.length + s.apart.queue.length, ongoing
+	return s.queue.length + s.isolation.queue.length, ongoing
 }
 
 func (s *server) quarantined() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.apart.attempt != nil {
-		return s.apart.queue.length + 1
+	if s.isolation.attempt != nil {
+		return s.isolation.queue.length + 1
 	}
-	return s.apart.queue.length
+	return s.isolation.queue.length
 }

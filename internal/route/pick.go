@@ -7,8 +7,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/schedule"
 )
 
-// replica is one replica in the view. A replica that leaves the view and comes
-// back is another one.
+// replica is a replica in the view. One that leaves the view and comes back gets
+// a new value.
 type replica struct {
 	id      fleet.ReplicaID
 	zone    string
@@ -22,20 +22,20 @@ type replica struct {
 	skipUntil time.Time
 	silence
 	tools *Tools // nil: not known
-	death *death // calls were inside when it died
+	death *death // if it died with calls inside
 }
 
 func (r *replica) skipped(now time.Time) bool { return now.Before(r.skipUntil) }
 
 // The functions below need s.mu held.
 
-// rank brings a replica's candidate up to date. Only own calls count against
-// the limit, so load from elsewhere lifts it as well.
+// rank updates the replica's candidate. Only our own calls count against the
+// limit, so it grows with the load from elsewhere.
 func (s *server) rank(r *replica) {
 	c := schedule.Candidate{Load: r.ongoing + r.others, Zone: r.zone}
 	switch {
-	case r == s.apart.replica:
-		c.Load, c.Limit = 1, 1 // full, to all but the suspect that it is kept for
+	case r == s.isolation.replica:
+		c.Load, c.Limit = 1, 1 // full for all but the suspect that it is reserved for
 	case s.limits.MaxOngoing > 0:
 		c.Limit = s.limits.MaxOngoing + r.others
 	}
@@ -58,25 +58,28 @@ func (s *server) pick(avoid *replica, tool string, session fleet.SessionID) *rep
 	return s.pickAround(avoid, tool)
 }
 
-// pickAround passes over replicas that do not list the tool, refuse calls, or
-// answer nothing, and for a call that was refused prefers another worker: its
-// other replicas are likely lost too. Replicas that are only silent are used
-// when the others are full: they may be just slow. Those that refuse or are
-// deaf are tried if they are all there is, but not by a call that was just
-// refused: when a whole worker stops it would use up its tries on all its
-// replicas before the news comes.
+// pickAround picks among replicas that are not all equally good. It never picks
+// one that does not list the tool, or the one to avoid. It prefers, in order:
+//
+//   - for a call that was refused, another worker, since the other replicas of
+//     the same worker are probably lost too;
+//   - replicas that answer and accept calls;
+//   - silent replicas, which may just be slow;
+//   - replicas that refused a call lately or are deaf. A call that was just
+//     refused does not try these: when a whole worker stops, it would use up its
+//     tries on that worker's replicas before the report of the stop arrives.
 func (s *server) pickAround(avoid *replica, tool string) *replica {
 	now := time.Now()
 	var good, elsewhere, quiet, rest []*replica
 	uneven := s.mixed || avoid != nil
 	for _, r := range s.replicas {
-		bad := r.skipped(now) || r.hush == deaf
-		uneven = uneven || bad || r.hush != answers
+		bad := r.skipped(now) || r.level == deaf
+		uneven = uneven || bad || r.level != answers
 		switch {
 		case r == avoid || !s.offers(r, tool):
 		case bad:
 			rest = append(rest, r)
-		case r.hush == silent:
+		case r.level == silent:
 			quiet = append(quiet, r)
 		default:
 			good = append(good, r)

@@ -8,17 +8,17 @@ type waiter struct {
 	prev, next *waiter
 	queued     bool
 	seq        uint64   // grows from call to call; 0: goes before all others
-	avoid      *replica // the replica that just refused it, nil for none
+	avoid      *replica // that just refused it; nil for most
 	tool       string
 	session    fleet.SessionID
-	suspect    *suspect // it must have a replica to itself; nil for most
+	suspect    *suspect // it needs a replica to itself; nil for most
 
 	ready   chan struct{}
 	attempt *attempt
 	err     error
 }
 
-// queue holds waiters in order; any of them can leave.
+// queue holds waiters in order. Any of them can be removed.
 type queue struct {
 	first, last *waiter
 	length      int
@@ -27,7 +27,7 @@ type queue struct {
 func (q *queue) pushBack(w *waiter)  { q.insertAfter(w, q.last) }
 func (q *queue) pushFront(w *waiter) { q.insertAfter(w, nil) }
 
-// insertInOrder puts w behind those that came before it.
+// insertInOrder puts w behind the waiters with a lower seq.
 func (q *queue) insertInOrder(w *waiter) {
 	after := q.last
 	for after != nil && after.seq > w.seq {
@@ -36,7 +36,7 @@ func (q *queue) insertInOrder(w *waiter) {
 	q.insertAfter(w, after)
 }
 
-// insertAfter puts w behind another waiter, with nil at the front.
+// insertAfter puts w behind after, or at the front if after is nil.
 func (q *queue) insertAfter(w, after *waiter) {
 	w.prev, w.next, w.queued = after, q.first, true
 	if after != nil {

@@ -1,25 +1,28 @@
 // Package route sends one call to the least loaded ready replica and retries
 // only what is safe.
 //
-// It promises: calls of a server get slots in the order in which they came; no
-// replica has more calls of this controller than its server's
-// max_ongoing_requests, counting those that timed out until the worker says
-// that they are over; no more than max_queued_requests wait; a call ends by
-// its deadline, the time in the queue included; and a call that may have
-// reached a replica is sent to another only if its tool declares that safe.
+// It promises:
 //
-// A call that was inside a replica when that died may have been the reason. It
-// is repeated once, on a replica of its own, one such call after the other; a
-// second death ends it. Calls that are known to end replicas run on a replica
-// of their own from the start. So one call ends two replicas at most, and not
-// those of others. A replica that answers nothing while several calls wait for
-// it gets new ones only when the others are full, and once calls have timed
-// out there, only when it is the last.
+//   - Calls of a server get slots in the order in which they came.
+//   - No replica has more calls of this controller than max_ongoing_requests of
+//     its server. A call that timed out counts until its worker reports its end.
+//   - No more than max_queued_requests wait.
+//   - A call ends by its deadline, which includes the time in the queue.
+//   - A call that may have reached a replica is sent to another only if its tool
+//     declares that safe.
 //
-// It knows of replicas what Update says and what workers say with their
-// replies. Load that is not this controller's own ranks replicas but bounds
-// nothing, since it is known only roughly. How bytes get to a replica is
-// behind Backend.
+// A call that was inside a replica when it died may have been the cause. It is
+// repeated once, with a replica to itself. A second death ends it. Calls that are
+// known to end replicas have a replica to themselves from the start. So one call
+// ends two replicas at most, and no calls of others with them.
+//
+// A replica that does not answer while several calls wait for it is silent. It
+// gets new calls only if the others are full. Once calls have timed out there, it
+// gets new ones only if there is no other replica.
+//
+// The router knows replicas from Update and from workers' replies. The load from
+// other controllers ranks replicas but bounds nothing, since it is known only
+// roughly. Backend carries calls to a replica.
 //
 // Calls of a session go to the replica that it is pinned to, wait for a slot
 // there, and are sent to no other.
@@ -44,23 +47,23 @@ import (
 )
 
 const (
-	// maxRepeats is how often a call that may have run is sent again. One that
-	// was inside a replica when it died is sent once more only, see suspect.
-	// Deaths that another call was found to be the reason of do not count.
+	// maxRepeats is how often a call that may have run is sent again. A call that
+	// was inside a replica when it died is sent again only once, see suspect.
+	// Deaths that another call caused do not count.
 	maxRepeats = 2
-	// maxReroutes is how often a call that surely reached no server, or was
-	// inside replicas that others ended, is sent elsewhere. It costs nothing but
-	// time, which the deadline bounds: when replicas die faster than the news of
-	// it travels, two would not do.
+	// maxReroutes is how often a call that certainly reached no server, or was
+	// inside replicas that other calls ended, is sent elsewhere. The deadline
+	// bounds what that costs. Two are too few when replicas die faster than the
+	// report of it travels.
 	maxReroutes = 16
 )
 
-// Backend is the way to a worker. It is called from many goroutines, and must
-// be comparable: two replicas with equal backends share a fate.
+// Backend sends calls to one worker. It is called by many goroutines, and must be
+// comparable: replicas with equal backends are on the same worker.
 //
-// When ctx ends Call returns soon. It fails with fleet.ErrNotDelivered if the
-// message surely did not reach the replica, with fleet.ErrReplicaLost if that
-// is unknown and there will be no answer, or with another of fleet's errors.
+// Call returns soon after ctx ends. It fails with fleet.ErrNotDelivered if the
+// message certainly did not reach the replica, with fleet.ErrReplicaLost if that
+// is unknown and no answer will come, or with another error of fleet.
 type Backend interface {
 	Call(ctx context.Context, req fleet.CallRequest, hooks fleet.CallHooks) (fleet.CallResult, error)
 }
@@ -75,35 +78,36 @@ type Server struct {
 	MaxCallDuration time.Duration // 0: the default
 	Replicas        []Replica     // those that take calls
 	Ends            []End         // of replicas that died lately
-	// Down says, while there are no Replicas, that waiting is of no use, and
-	// why: a start failed, or none is wanted. Calls then fail at once, queued
-	// ones too. "" lets calls wait: a replica is on its way.
+	// Down says why waiting is of no use while there are no Replicas: a start
+	// failed, or no replica is wanted. Calls then fail at once, queued ones too.
+	// If it is "", calls wait, because a replica is on its way.
 	Down string
-	// Stopped by hand: Replicas is empty, and calls fail at once with
-	// fleet.ErrStopped.
+	// Stopped means stopped by hand: Replicas is empty, and calls fail at once
+	// with fleet.ErrStopped.
 	Stopped bool
-	// Resting: there would be more Replicas if they were asked for. Calls wait.
+	// Resting means that there will be more Replicas when calls need them. Calls
+	// wait.
 	Resting bool
 }
 
-// Replica is one that takes calls. One that fails its health check is better
-// left out: what goes to it would only time out.
+// Replica is a replica that takes calls. One that fails its health check should be
+// left out, since calls to it would time out.
 type Replica struct {
 	ID      fleet.ReplicaID
 	Zone    string
 	Backend Backend
 	Ongoing int    // as its worker last reported
-	Tools   *Tools // that it lists; nil: not known, it gets calls of any tool
+	Tools   *Tools // that it lists; nil: unknown, so it gets calls of any tool
 }
 
-// End is how a replica died, as far as that tells whether a call did it.
+// End says whether a call may have ended a replica.
 type End struct {
 	ID fleet.ReplicaID
-	// FromOutside: something else ended it, see fleet.Exit.
+	// FromOutside means that something else ended it, see fleet.Exit.
 	FromOutside bool
 }
 
-// Config is what a router is made with.
+// Config configures a Router.
 type Config struct {
 	Zone     string                // of this controller: preferred among equals
 	Registry prometheus.Registerer // nil: no metrics
@@ -116,7 +120,7 @@ type Router struct {
 	metrics *metrics
 	look    chan struct{} // Wanted may list more: see Run
 
-	mu      sync.Mutex // serialises Update
+	mu      sync.Mutex // held by Update
 	servers atomic.Pointer[map[fleet.ServerName]*server]
 }
 
@@ -128,9 +132,8 @@ func New(cfg Config) *Router {
 	return r
 }
 
-// Update tells all servers there are. The slots of a replica that is not among
-// them any more are forgotten, its running calls are left to end; the queue of
-// a server that is gone fails.
+// Update sets all servers. Calls on a replica that is no longer among them run to
+// their end. Queued calls of a server that is no longer among them fail.
 func (r *Router) Update(servers []Server) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -143,7 +146,7 @@ func (r *Router) Update(servers []Server) {
 		if s == nil {
 			s, added = newServer(name, r), true
 		}
-		s.update(&servers[i]) // before anyone can find it: a new one would have no limits yet
+		s.update(&servers[i]) // before calls can find it: a new one has no limits yet
 		next[name] = s
 	}
 	if !added && len(next) == len(old) {
@@ -250,7 +253,7 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 	if blamed {
 		key = keyOf(c)
 		if c.Session == "" { // else it has no other replica to be alone on
-			w.suspect = s.known(key)
+			w.suspect = s.guiltySuspect(key)
 		}
 	}
 	repeats, reroutes := 0, 0
@@ -271,9 +274,9 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 		if err == nil {
 			switch {
 			case blamed:
-				s.acquit(key)
+				s.clearBlame(key)
 			case s.blame.any(): // since the call began
-				s.acquit(keyOf(c))
+				s.clearBlame(keyOf(c))
 			}
 			return res, nil
 		}
@@ -295,7 +298,7 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 			if w.suspect != nil && c.Idempotent {
 				death.await(ctx)
 			}
-			w.suspect, err = s.died(a, death, c, w.suspect, deaths, repeats, err)
+			w.suspect, err = s.recordDeath(a, death, c, w.suspect, deaths, repeats, err)
 			again = w.suspect != nil
 			deaths = append(deaths, death)
 		case errors.Is(err, fleet.ErrReplicaLost):
@@ -309,11 +312,11 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 	}
 }
 
-// cause tells why a call's context ended.
+// cause returns why a call's context ended.
 func (s *server) cause(ctx context.Context, d *deadline, where string) error {
 	err := context.Cause(ctx)
 	if !errors.Is(err, fleet.ErrTimeout) {
-		return err // the caller's own
+		return err // the caller ended it
 	}
 	if where != "" {
 		where = " " + where

@@ -18,7 +18,7 @@ type server struct {
 	zone    string
 	rnd     func(n int) int
 	metrics *serverMetrics
-	wanted  func() // is told when the server comes to be wanted
+	wanted  func() // called when the server becomes wanted
 
 	maxRequest atomic.Int64 // in bytes; 0: no bound
 
@@ -30,12 +30,12 @@ type server struct {
 	candidates []schedule.Candidate // of replicas, same order
 	mixed      bool                 // replicas list different tools
 	uneven     bool                 // some replica may be worse than others
-	watching   bool                 // a timer will look for silent replicas
+	watching   bool                 // a timer will update the replicas' silence
 	queue      queue
 	lastSeq    uint64        // of waiters
-	held       time.Duration // how long a slot is held, on a sliding average
-	apart      isolation
-	deaths     map[fleet.ReplicaID]*death // of which it is not known yet how they came
+	held       time.Duration // how long a slot is held: a sliding average
+	isolation  isolation
+	deaths     map[fleet.ReplicaID]*death // whose cause is not known yet
 	blame      blame
 	sessions   map[fleet.SessionID]fleet.ReplicaID // where they are pinned
 }
@@ -57,7 +57,7 @@ func (s *server) update(v *Server) {
 	s.maxRequest.Store(v.MaxRequestBytes)
 	s.limits = *v
 	s.limits.Replicas = nil
-	s.learn(v.Ends)
+	s.recordEnds(v.Ends)
 	s.limits.CallTimeout = cmp.Or(v.CallTimeout, fleet.DefaultCallTimeout)
 	s.limits.MaxCallDuration = cmp.Or(v.MaxCallDuration, fleet.DefaultMaxCallDuration)
 	s.replicas = make([]*replica, 0, len(v.Replicas))
@@ -69,7 +69,7 @@ func (s *server) update(v *Server) {
 			r = &replica{id: in.ID, backend: in.Backend, others: in.Ongoing, tools: in.Tools}
 			changed = true
 		case r.reported != in.Ongoing:
-			// News; else replies have told more since.
+			// A new report. An old one is older than what replies said since.
 			r.others = max(0, in.Ongoing-r.ongoing)
 		}
 		changed = changed || r.tools != in.Tools
@@ -83,7 +83,7 @@ func (s *server) update(v *Server) {
 		}
 		s.rank(r)
 	}
-	if r := s.apart.replica; r != nil && r.index < 0 {
+	if r := s.isolation.replica; r != nil && r.index < 0 {
 		s.endIsolation()
 	}
 	if changed {
@@ -92,8 +92,8 @@ func (s *server) update(v *Server) {
 		for _, r := range s.replicas {
 			s.mixed = s.mixed || r.tools != s.replicas[0].tools
 		}
-		s.uneven = s.mixed || slices.ContainsFunc(s.replicas, func(r *replica) bool { return r.hush != answers })
-		for _, q := range []*queue{&s.queue, &s.apart.queue} {
+		s.uneven = s.mixed || slices.ContainsFunc(s.replicas, func(r *replica) bool { return r.level != answers })
+		for _, q := range []*queue{&s.queue, &s.isolation.queue} {
 			for w := q.first; w != nil; w = w.next {
 				w.avoid = nil
 			}
@@ -101,10 +101,10 @@ func (s *server) update(v *Server) {
 	}
 	s.failLostSessions()
 	s.drain()
-	s.tellWanted()
+	s.postIfWanted()
 }
 
-// remove ends the server: what waits fails.
+// remove ends the server. Calls that wait fail.
 func (s *server) remove() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +118,7 @@ func (s *server) remove() {
 
 // The functions below need s.mu held.
 
-// down says why waiting for a replica is of no use; nil if it is not so.
+// down returns why waiting for a replica is of no use, or nil.
 func (s *server) down() error {
 	switch {
 	case s.removed:
@@ -133,23 +133,23 @@ func (s *server) down() error {
 
 // isWanted reports whether calls wait while replicas rest.
 func (s *server) isWanted() bool {
-	return s.limits.Resting && !s.removed && s.queue.length+s.apart.queue.length > 0
+	return s.limits.Resting && !s.removed && s.queue.length+s.isolation.queue.length > 0
 }
 
-func (s *server) tellWanted() {
+func (s *server) postIfWanted() {
 	if s.isWanted() {
 		s.wanted()
 	}
 }
 
-// drain gives free slots to those that wait, in order. One that avoids a
+// drain gives free slots to waiting calls, in order. A call that avoids a
 // replica, needs a tool, or is pinned lets others pass.
 func (s *server) drain() {
-	if s.queue.length == 0 && s.apart.queue.length == 0 && s.apart.replica == nil {
+	if s.queue.length == 0 && s.isolation.queue.length == 0 && s.isolation.replica == nil {
 		return
 	}
 	if err := s.down(); err != nil {
-		for w := s.apart.queue.first; w != nil; w = s.apart.queue.first {
+		for w := s.isolation.queue.first; w != nil; w = s.isolation.queue.first {
 			s.dequeueSuspect(w)
 			w.err = err
 			close(w.ready)

@@ -13,47 +13,48 @@ const (
 	watchForSilent = silentFor / 2
 )
 
-// hush is how a replica keeps quiet while calls wait for it.
-type hush uint8
+// silenceLevel says how unresponsive a replica is while calls wait for it.
+type silenceLevel uint8
 
 const (
-	answers hush = iota
-	silent       // gets new calls only when the others are full
-	deaf         // calls have timed out too: gets new calls only when there is no other
+	answers silenceLevel = iota
+	silent               // gets new calls only when the others are full
+	deaf                 // calls have timed out too: gets new calls only when there is no other
 )
 
-// silence is what is known of a replica's last answer. An answer of any kind
-// counts: a reply, progress, a pong.
+// silence describes a replica's last answer. Any answer counts: a reply, progress
+// or a pong.
 type silence struct {
-	since    time.Time // of the last answer, or of the first call after it was idle
-	timeouts int       // calls that timed out since
-	hush     hush      // as of the last look
+	since    time.Time    // of the last answer, or of the first call after it was idle
+	timeouts int          // calls that timed out since
+	level    silenceLevel // when it was last updated
 }
 
-// heard records that the replica answered something.
-func (r *replica) heard(now time.Time) (news bool) {
-	news = r.hush != answers
+// recordAnswer records that the replica answered, and reports whether its level
+// changed.
+func (r *replica) recordAnswer(now time.Time) (changed bool) {
+	changed = r.level != answers
 	r.silence = silence{since: now}
-	return news
+	return changed
 }
 
-// watch looks at the replicas' silence while calls wait for any of them. It
-// needs s.mu held.
+// watch updates the replicas' silence periodically while calls wait for any of
+// them. It needs s.mu held.
 func (s *server) watch() {
 	s.watching = true
 	time.AfterFunc(watchForSilent, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.watching = false
-		if s.lookForSilence(time.Now()) && !s.removed {
+		if s.updateSilence(time.Now()) && !s.removed {
 			s.watch()
 		}
 	})
 }
 
-// lookForSilence judges all replicas. It reports whether several calls wait
-// for any of them. It needs s.mu held.
-func (s *server) lookForSilence(now time.Time) (waiting bool) {
+// updateSilence updates the level of all replicas. It reports whether several
+// calls wait for any of them. It needs s.mu held.
+func (s *server) updateSilence(now time.Time) (waiting bool) {
 	limit := min(max(silentFor, silentFactor*s.held), maxSilentFor)
 	for _, r := range s.replicas {
 		h := answers
@@ -66,18 +67,18 @@ func (s *server) lookForSilence(now time.Time) (waiting bool) {
 				}
 			}
 		}
-		r.hush = h
+		r.level = h
 		s.uneven = s.uneven || h != answers
 	}
 	return waiting
 }
 
-// silent counts the replicas that answer nothing.
+// silent returns how many replicas do not answer.
 func (s *server) silent() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.replicas {
-		if r.hush != answers {
+		if r.level != answers {
 			n++
 		}
 	}

@@ -196,7 +196,7 @@ func TestMetricsOfSuspects(t *testing.T) {
 			t.Errorf("%v calls in quarantine, want 1", got)
 		}
 		where(t, workers).next(t).fail(fleet.ErrReplicaLost)
-		time.Sleep(untilTold) // nothing is heard of how it ended
+		time.Sleep(maxAwaitCause) // nothing is heard of how it ended
 		wantErr(t, p, fleet.ErrReplicaLost)
 		for name, want := range map[string]float64{
 			"mcpfleet_calls_quarantined": 0, "mcpfleet_calls_suspect_total": 1,

@@ -35,5 +35,5 @@ func (s *server) offers(r *replica, tool string) bool {
 	return true
 }
 
-// lists reports whether the replica lists the tool, as far as is known.
+// lists reports whether the replica lists the tool, or may list it.
 func lists(r *replica, tool string) bool { return tool == "" || r.tools == nil || r.tools.Has(tool) }
