@@ -29,14 +29,14 @@ type ClientConfig struct {
 	Streams int
 	// Silence is how long a Watch may hear nothing; 0 is five seconds.
 	Silence time.Duration
-	// DialOptions are added to ours: tests disturb the way with them.
+	// DialOptions are added to ours. Tests disturb the connection with them.
 	DialOptions []grpc.DialOption
 }
 
 const (
 	defaultStreams = 4
 	defaultSilence = 5 * time.Second
-	// A worker that has just started should serve its first call at once.
+	// Short, so that a worker that has just started serves its first call at once.
 	minReconnect   = 50 * time.Millisecond
 	maxReconnect   = time.Second
 	connectTimeout = 3 * time.Second
@@ -44,7 +44,7 @@ const (
 	settleTick = 5 * time.Millisecond
 )
 
-// errClosed ends what runs when a Client is closed.
+// errClosed ends whatever runs when a Client is closed.
 var errClosed = errors.New("client is closed")
 
 // Client talks to one worker. All methods may be called at once.
@@ -60,7 +60,7 @@ type Client struct {
 	running sync.WaitGroup
 	conn    atomic.Pointer[net.Conn] // as last dialled
 	calls   atomic.Int64             // that have not returned
-	stopped atomic.Bool              // the worker said so
+	stopped atomic.Bool              // the worker has ended a watch in order
 
 	mu      sync.Mutex
 	open    map[ender]struct{} // streams and fetches
@@ -68,13 +68,13 @@ type Client struct {
 	closed  bool               // no more fetches either
 }
 
-// lane is the place of one long-lived Calls stream.
+// lane holds one long-lived Calls stream.
 type lane struct {
 	cur atomic.Pointer[callStream]
 	mu  sync.Mutex // held while cur is replaced
 }
 
-// ender is what Fail ends.
+// ender is ended by Fail.
 type ender interface{ end(cause error) }
 
 // Dial returns a Client for the worker at addr, host:port. It connects when it
@@ -97,7 +97,7 @@ func Dial(addr string, cfg ClientConfig) (*Client, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodecV2(newCodec()), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage),
-			grpc.MaxRetryRPCBufferSize(0)), // keep nothing for a retry, and make none
+			grpc.MaxRetryRPCBufferSize(0)), // there are no retries, so keep nothing for one
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(0),
@@ -117,7 +117,7 @@ func Dial(addr string, cfg ClientConfig) (*Client, error) {
 	return c, nil
 }
 
-// dial connects, and keeps hold of the connection for Close.
+// dial connects, and keeps the connection for Close.
 func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err == nil {
@@ -146,11 +146,11 @@ func (c *Client) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replic
 	return r.GetVersion(), nil
 }
 
-// Fence makes the worker refuse all orders older than o from now on, and
-// returns the version of its report in which all that those did shows. A worker
-// one version older knows no such order, which is an error: it may still obey
-// an older one. The caller repeats it every second while the node drains, which
-// the worker goes by (see package agent).
+// Fence makes the worker refuse all orders older than o from now on. It returns the
+// version of the report that shows the effect of those. A worker of an older
+// version without Fence fails it, because it may still obey an older order. While
+// the node drains the caller repeats Fence every second, so that the worker knows
+// that a leader lives (see package agent).
 func (c *Client) Fence(ctx context.Context, o fleet.Order) (version uint64, err error) {
 	r, err := c.pb.Fence(ctx, &fleetpb.FenceRequest{Order: orderToPB(o), Renewed: true})
 	if err != nil {
@@ -159,9 +159,10 @@ func (c *Client) Fence(ctx context.Context, o fleet.Order) (version uint64, err 
 	return r.GetVersion(), nil
 }
 
-// Watch hands each report, heartbeats too, to on, until ctx ends, the stream
-// breaks or nothing was heard for too long: a worker that cannot be reached
-// any more says nothing. The error is never nil.
+// Watch calls on with each report, including heartbeats. It ends when ctx does,
+// when the stream breaks, or when no report has come for ClientConfig.Silence,
+// because the connection to an unreachable worker may not break. The error is
+// never nil.
 func (c *Client) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)) error {
 	doing := "watch worker " + c.addr
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -190,8 +191,8 @@ func (c *Client) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)
 	}
 }
 
-// Logs hands lines to on until there are no more, which with follow is when
-// the replica has ended.
+// Logs calls on with lines until there are no more. With follow, that is when the
+// replica has ended.
 func (c *Client) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func([]fleet.LogLine) error) error {
 	doing := fmt.Sprintf("logs of replica %s on worker %s", id, c.addr)
 	ctx, cancel := context.WithCancel(ctx)
@@ -214,11 +215,11 @@ func (c *Client) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow 
 	}
 }
 
-// Fail ends every call in flight, and every large result being read, with
-// ErrReplicaLost and the cause: the worker is known to be gone, and waiting
-// for the connection to notice would cost seconds. The Client stays usable. It
-// ends nothing when the worker itself has ended a Watch: a worker that stops in
-// order answers or refuses all that it is sent, and Close waits for that.
+// Fail ends every call in flight, and every large result that is being read, with
+// ErrReplicaLost and the cause. It is for a worker that is known to be gone, since
+// the connection would take seconds to notice. The Client stays usable. Fail does
+// nothing once the worker has ended a Watch: a worker that stops in order answers
+// or refuses every call, and Close waits for that.
 func (c *Client) Fail(cause error) {
 	if !c.stopped.Load() {
 		c.end(cause)
@@ -237,9 +238,9 @@ func (c *Client) opened() []ender {
 	return slices.Collect(maps.Keys(c.open))
 }
 
-// Close ends everything that runs and waits for it. Of a worker that has stopped
-// in order it takes the last answers first, which may take a few seconds. It may
-// be called again.
+// Close ends everything that runs and waits for it. If the worker has stopped in
+// order, it first takes the last answers, which may take a few seconds. It may be
+// called again.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	again := c.closing
@@ -256,8 +257,9 @@ func (c *Client) Close() error {
 	c.closed = true
 	c.mu.Unlock()
 	c.end(errClosed)
-	// gRPC would say goodbye first, and try for five seconds on a connection that
-	// is stuck. Who closes has no time for that: it may be about to dial again.
+	// gRPC would first try to say goodbye, for five seconds if the connection is
+	// stuck. Close must not wait so long, since its caller may be about to dial
+	// again.
 	if conn := c.conn.Load(); conn != nil {
 		_ = (*conn).Close()
 	}
@@ -266,7 +268,7 @@ func (c *Client) Close() error {
 	return err
 }
 
-// settle lets no more calls begin, and waits until those that have return and no
+// settle refuses new calls, and waits until running ones have returned and no
 // result is being read.
 func (c *Client) settle() {
 	for _, e := range c.opened() {
@@ -288,7 +290,7 @@ func (c *Client) busy() bool {
 	})
 }
 
-// register adds what Fail shall end. It reports false after Close.
+// register adds a stream or fetch that Fail ends. It reports false after Close.
 func (c *Client) register(e ender) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,12 +12,13 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
 )
 
-// Call sends one call to a replica and waits for its end or for ctx's. At
-// ctx's end it returns at once with the cause: one that is ErrTimeout tells
-// the worker that the deadline passed, any other that the client went away.
-// Errors that are ErrNotDelivered surely reached no replica; ErrReplicaLost
-// means that nobody knows, and is ErrWorkerLost unless the worker said that
-// the replica died.
+// Call sends a call to a replica and waits until the call or ctx ends. If ctx ends
+// it returns the cause at once. The worker is told that the deadline passed if
+// the cause is ErrTimeout, else that the client went away.
+//
+// A call that fails with ErrNotDelivered certainly reached no replica. With
+// ErrReplicaLost that is unknown; the error is also ErrWorkerLost unless the worker
+// reported that the replica died.
 func (c *Client) Call(ctx context.Context, req fleet.CallRequest, hooks fleet.CallHooks) (fleet.CallResult, error) {
 	c.calls.Add(1)
 	defer c.calls.Add(-1)
@@ -44,7 +45,7 @@ func (c *Client) Call(ctx context.Context, req fleet.CallRequest, hooks fleet.Ca
 		}
 		return fleet.CallResult{}, cause
 	}
-	out := <-p.done // the answer came first after all
+	out := <-p.done // the answer came first
 	if out.large == nil {
 		return c.conclude(ctx, s, p, out)
 	}
@@ -55,14 +56,15 @@ func (c *Client) Call(ctx context.Context, req fleet.CallRequest, hooks fleet.Ca
 	return fleet.CallResult{}, cause
 }
 
-// submit puts the call on a stream. Errors are ErrNotDelivered or ctx's end.
+// submit puts the call on a stream. It fails with ErrNotDelivered, or with the
+// cause of ctx's end.
 func (c *Client) submit(ctx context.Context, p *pending, req *fleet.CallRequest) (s *callStream, err error) {
 	if ctx.Err() != nil {
 		return nil, endOf(ctx)
 	}
 	large := len(req.Params) > largeBytes
 	p.buf = encodeCall(p.id, req)
-	for range 2 { // a lane's stream may break just now
+	for range 2 { // a lane's stream may break meanwhile
 		if large {
 			s, err = c.newStream(true)
 		} else {
@@ -83,7 +85,7 @@ func (c *Client) submit(ctx context.Context, p *pending, req *fleet.CallRequest)
 	return nil, fmt.Errorf("%w: %w", fleet.ErrNotDelivered, err)
 }
 
-// conclude makes a result of the outcome.
+// conclude turns the outcome into a result.
 func (c *Client) conclude(ctx context.Context, s *callStream, p *pending, out outcome) (fleet.CallResult, error) {
 	if out.reusable {
 		*p = pending{done: p.done}
@@ -92,7 +94,7 @@ func (c *Client) conclude(ctx context.Context, s *callStream, p *pending, out ou
 	if out.large != nil {
 		res, err := c.fetch(ctx, out.large)
 		if s.own {
-			s.end(nil) // only now: the worker drops what its stream's end finds unfetched
+			s.end(nil) // not before, since the end of the stream drops unfetched results
 		}
 		if err != nil {
 			return fleet.CallResult{}, fmt.Errorf("fetch the result: %w", err)
@@ -109,7 +111,7 @@ func (c *Client) conclude(ctx context.Context, s *callStream, p *pending, out ou
 	return fleet.CallResult{Result: out.result, Error: out.errObj}, nil
 }
 
-// endIfIdle ends an own stream whose only call is over.
+// endIfIdle ends the stream of a single call if that is over.
 func (s *callStream) endIfIdle() {
 	s.mu.Lock()
 	idle := len(s.calls) == 0
@@ -119,7 +121,7 @@ func (s *callStream) endIfIdle() {
 	}
 }
 
-// endOf is ctx's cause in fleet's words: it is ErrTimeout for a deadline, and
+// endOf returns the cause of ctx's end as ErrTimeout for a deadline, and as
 // context.Canceled for everything else.
 func endOf(ctx context.Context) error {
 	cause := context.Cause(ctx)
@@ -133,9 +135,9 @@ func endOf(ctx context.Context) error {
 	}
 }
 
-// fetch begins to read a large result. ctx bounds the beginning only; which, of
-// a result that flow control lets come in any case, is the whole: nobody has
-// seen any of it yet, so that its loss is the call's, and may be repaired.
+// fetch begins to read a large result. ctx bounds only the beginning. A result that
+// fits the stream's window is read to its end: nobody has seen any of it yet, so
+// if it is lost the call can still be repeated.
 func (c *Client) fetch(ctx context.Context, l *fleetpb.Large) (fleet.CallResult, error) {
 	fctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	r := &resultReader{
@@ -162,7 +164,7 @@ func (c *Client) fetch(ctx context.Context, l *fleetpb.Large) (fleet.CallResult,
 	}
 	defer r.Close()
 	var b []byte
-	if err == nil { // an error object is rarely large, and is wanted whole
+	if err == nil { // an error object: rarely large, and needed whole
 		b, err = io.ReadAll(r)
 	}
 	unbind()
@@ -180,10 +182,10 @@ func (c *Client) fetch(ctx context.Context, l *fleetpb.Large) (fleet.CallResult,
 type resultReader struct {
 	forget func(*resultReader)
 	cancel context.CancelCauseFunc
-	cause  func() error // why the fetch was ended from outside, if it was
+	cause  func() error // why the fetch was cancelled, if it was
 	stream grpc.ClientStream
 	chunk  chunk
-	ahead  []chunk // that follow it
+	ahead  []chunk // the chunks after it that were read ahead
 	left   int64
 }
 
@@ -238,17 +240,17 @@ func (r *resultReader) receive(c *chunk) error {
 	return err
 }
 
-// lost makes ErrWorkerLost of what broke a fetch.
+// lost returns the ErrWorkerLost of a fetch that broke off.
 func (r *resultReader) lost(err error) error {
 	if cause := r.cause(); cause != nil {
 		err = cause
 	}
-	return fmt.Errorf("%w: its result broke off: %s", fleet.ErrWorkerLost, err.Error())
+	return fmt.Errorf("%w: its result was cut off: %s", fleet.ErrWorkerLost, err.Error())
 }
 
 func (r *resultReader) end(cause error) { r.cancel(cause) }
 
-// Close ends the fetch. What was not read is dropped.
+// Close ends the fetch. The rest of the result is dropped.
 func (r *resultReader) Close() error {
 	r.cancel(errors.New("the reader of the result was closed"))
 	r.forget(r)

@@ -24,12 +24,12 @@ const directBytes = 32 << 10
 // that are about to send. With fewer, waiting gains no company.
 const crowd = 8
 
-// callStream is the controller's side of one Calls stream. The goroutine of
-// run opens it and sends the queue; another receives.
+// callStream is the controller's side of one Calls stream. The goroutine of run
+// opens it and sends the queue, and another one receives.
 type callStream struct {
 	own    bool // for one call with large arguments
 	cancel context.CancelCauseFunc
-	wake   chan struct{} // look at the queue
+	wake   chan struct{} // the queue has changed
 	broken atomic.Bool   // takes no more calls
 
 	mu      sync.Mutex
@@ -38,7 +38,7 @@ type callStream struct {
 	queue   []queuedCommand
 	sending bool   // somebody is in cs.SendMsg
 	sent    uint64 // bytes handed to gRPC
-	acked   uint64 // of those, what an answer shows to have arrived
+	acked   uint64 // of those, the bytes that have certainly arrived
 	ended   bool
 	cause   error
 }
@@ -48,7 +48,7 @@ type pending struct {
 	id    uint64
 	hooks fleet.CallHooks
 	buf   parts         // the command, until it is sent
-	done  chan outcome  // capacity 1: exactly one outcome, none once abandoned
+	done  chan outcome  // capacity 1: one outcome, unless the call was abandoned
 	state deliveryState // guarded by the stream's mutex, as is mark
 	mark  uint64        // where in the stream the command ended
 }
@@ -56,9 +56,9 @@ type pending struct {
 type deliveryState uint8
 
 const (
-	queued    deliveryState = iota // surely not delivered
+	queued    deliveryState = iota // certainly not delivered
 	handed                         // perhaps delivered
-	abandoned                      // cancelled: the slot is still held, nobody waits
+	abandoned                      // cancelled: the slot is still held, but no caller waits
 )
 
 // outcome is how a call ended.
@@ -200,7 +200,7 @@ func (s *callStream) sentAll(err error, ids ...uint64) {
 	more := len(s.queue) > 0
 	s.mu.Unlock()
 	if err == nil && more {
-		s.look()
+		s.notify()
 	}
 }
 
@@ -220,7 +220,7 @@ func (s *callStream) submit(p *pending, crowd bool) bool {
 	if sending || s.cs == nil || len(s.queue) > 1 || s.sent-s.acked+uint64(p.buf.size()) > directBytes {
 		s.mu.Unlock()
 		if !sending { // else sentAll looks
-			s.look()
+			s.notify()
 		}
 		return true
 	}
@@ -238,8 +238,9 @@ func (s *callStream) submit(p *pending, crowd bool) bool {
 	return true
 }
 
-// abandon is for a caller that waits no more. It reports true if the outcome
-// has come meanwhile; else none will, and Released follows or has been called.
+// abandon gives a call up whose caller has stopped waiting. It reports true if the
+// outcome has come meanwhile. Otherwise there will be no outcome, and Released
+// follows or has been called.
 func (s *callStream) abandon(p *pending, timeout bool) (resolved bool) {
 	s.mu.Lock()
 	if s.calls[p.id] != p {
@@ -258,7 +259,7 @@ func (s *callStream) abandon(p *pending, timeout bool) (resolved bool) {
 	p.state = abandoned
 	s.queue = append(s.queue, queuedCommand{0, encodeCancel(p.id, timeout)})
 	s.mu.Unlock()
-	s.look()
+	s.notify()
 	return false
 }
 
@@ -280,7 +281,7 @@ func (s *callStream) discard(id uint64) {
 		s.queue = append(s.queue, queuedCommand{0, encodeCancel(id, false)})
 	}
 	s.mu.Unlock()
-	s.look()
+	s.notify()
 }
 
 func (s *callStream) receive(cs grpc.ClientStream) error {
@@ -296,7 +297,7 @@ func (s *callStream) receive(cs grpc.ClientStream) error {
 	}
 }
 
-// handle passes one event on. Hooks are called without the lock.
+// handle processes one event. It calls hooks without the lock.
 func (s *callStream) handle(e *event) {
 	s.mu.Lock()
 	p := s.calls[e.id]
@@ -307,8 +308,8 @@ func (s *callStream) handle(e *event) {
 	if p.mark > s.acked {
 		s.acked = p.mark
 	}
-	// Unless this is its last event, p may end by Fail, and be another call's, as
-	// soon as the lock is free.
+	// Unless this is the last event, Fail may end the call as soon as the lock is
+	// free, and p may be reused.
 	hooks := p.hooks
 	waited := p.state != abandoned
 	last := e.kind == fleet.CallReleased || e.kind == fleet.CallReply && !e.holding
@@ -316,7 +317,7 @@ func (s *callStream) handle(e *event) {
 	case last:
 		delete(s.calls, e.id)
 	case e.kind == fleet.CallReply:
-		p.state = abandoned // the worker cancelled it by itself: Released follows
+		p.state = abandoned // the worker cancelled it: Released follows
 	}
 	s.mu.Unlock()
 
@@ -341,15 +342,15 @@ func (s *callStream) handle(e *event) {
 		if e.kind == fleet.CallReleased {
 			out.err = fmt.Errorf("%w: its slot was released without a reply", fleet.ErrReplicaLost)
 		}
-		p.done <- out // the last touch of p, which may be reused now
+		p.done <- out // the last use of p, which may be reused now
 	}
 	if s.own && last && !(waited && large) {
 		s.end(nil)
 	}
 }
 
-// end breaks the stream off. Calls on it fail, for the given cause, once
-// nobody is sending any more: only then is it known which were handed over.
+// end ends the stream. Calls on it fail with the given cause, once no goroutine is
+// sending any more: only then is it known which calls were handed over.
 func (s *callStream) end(cause error) {
 	s.broken.Store(true)
 	s.cancel(cause)
@@ -366,7 +367,7 @@ func (s *callStream) end(cause error) {
 	s.finish()
 }
 
-// finish fails every call that is left. s.mu is held, and is released.
+// finish fails all remaining calls. s.mu is held, and finish unlocks it.
 func (s *callStream) finish() {
 	calls, queue, cause := s.calls, s.queue, s.cause
 	s.calls, s.queue = make(map[uint64]*pending), nil
@@ -377,9 +378,9 @@ func (s *callStream) finish() {
 	if cause == nil {
 		cause = errClosed
 	}
-	why := cause.Error() // told, not wrapped: what a call's end is, is ours to say
+	why := cause.Error() // format, don't wrap: callers must not match the cause
 	for _, p := range calls {
-		state := p.state // nobody else has p's stream state any more
+		state := p.state // the stream has ended, so nothing else changes it
 		if p.hooks.Released != nil {
 			p.hooks.Released(-1)
 		}
@@ -392,7 +393,8 @@ func (s *callStream) finish() {
 	}
 }
 
-func (s *callStream) look() {
+// notify wakes run.
+func (s *callStream) notify() {
 	select {
 	case s.wake <- struct{}{}:
 	default:

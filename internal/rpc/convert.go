@@ -11,9 +11,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
 )
 
-// Conversions between fleet and fleetpb, in pairs: xToPB and xFromPB. They
-// share slices and maps with their argument. A nil message gives a zero value.
-// Text that servers or users wrote is made valid UTF-8, which protobuf demands.
+// Conversions between fleet and fleetpb come in pairs, xToPB and xFromPB. They share
+// slices and maps with their argument. A nil message becomes a zero value. Text of
+// servers and users is made valid UTF-8, which protobuf demands.
 
 func orderToPB(o fleet.Order) *fleetpb.Order {
 	return &fleetpb.Order{ClusterId: string(o.Cluster), Incarnation: uint64(o.Incarnation), Epoch: uint64(o.Epoch)}
@@ -104,8 +104,8 @@ func reportToPB(r fleet.Report) *fleetpb.WatchResponse {
 	return p
 }
 
-// reportFromPB needs the node's name for the replicas, which the first report
-// of a watch says once for all.
+// reportFromPB needs the node's name for the replicas. Only the first report of a
+// watch has it.
 func reportFromPB(p *fleetpb.WatchResponse, node fleet.NodeID) fleet.Report {
 	r := fleet.Report{
 		Version: p.GetVersion(), Now: timeFromPB(p.GetNow()), Node: nodeFromPB(p.GetNode()), Full: p.GetFull(), Draining: p.GetDraining(), Unfit: p.GetUnfit(),
@@ -138,7 +138,7 @@ func nodeFromPB(p *fleetpb.Node) *fleet.NodeInfo {
 		return nil
 	}
 	runtimes := p.Runtimes
-	if len(runtimes) == 0 && p.Runtime != "" { // a worker of the version before
+	if len(runtimes) == 0 && p.Runtime != "" { // an older worker
 		runtimes = []string{p.Runtime}
 	}
 	return &fleet.NodeInfo{

@@ -14,9 +14,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
 )
 
-// sentinels is the one table of errors that cross the wire: as an ErrorInfo
-// detail of a gRPC status, and as a FailureKind in the reply to a call. An
-// error is carried as all the sentinels that it is, and its text.
+// sentinels is the table of errors that cross the wire: as an ErrorInfo detail of a
+// gRPC status, and as a FailureKind in the reply to a call. An error is sent as its
+// text and all sentinels that it matches.
 var sentinels = []struct {
 	err    error
 	reason string // of ErrorInfo
@@ -39,8 +39,8 @@ var sentinels = []struct {
 
 const errorDomain = "mcpfleet"
 
-// remoteError is an error that came over the wire: the text it had there, and
-// the sentinels it was.
+// remoteError is an error that came over the wire, with its text and the sentinels
+// that it matched.
 type remoteError struct {
 	text string
 	is   []error
@@ -49,13 +49,13 @@ type remoteError struct {
 func (e *remoteError) Error() string   { return e.text }
 func (e *remoteError) Unwrap() []error { return e.is }
 
-// toStatus makes an error of the worker a gRPC status.
+// toStatus converts an error of the worker to a gRPC status.
 func toStatus(err error) error {
 	if err == nil {
 		return nil
 	}
 	if _, ok := status.FromError(err); ok {
-		return err // gRPC's own, from a stream
+		return err // of gRPC itself, from a stream
 	}
 	code := codes.Unknown
 	var st *status.Status
@@ -77,8 +77,8 @@ func toStatus(err error) error {
 	return st.Err()
 }
 
-// fromStatus is the other direction; doing says what was attempted and with
-// whom. An error that is only ctx's end is returned as ctx's cause.
+// fromStatus is the reverse of toStatus. doing says what was attempted, and with
+// which worker. If ctx has ended it returns the cause of that.
 func fromStatus(ctx context.Context, doing string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", doing, context.Cause(ctx))
@@ -102,7 +102,7 @@ func fromStatus(ctx context.Context, doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, e)
 }
 
-// toFailure makes the error of a call a part of its reply.
+// toFailure converts the error of a call to a part of its reply.
 func toFailure(err error) *fleetpb.Failure {
 	f := &fleetpb.Failure{Detail: validText(err)}
 	for _, s := range sentinels {
@@ -113,8 +113,8 @@ func toFailure(err error) *fleetpb.Failure {
 	return f
 }
 
-// fromFailure is the other direction. A failure that says nothing known is a
-// lost replica: whether the tool ran is unknown then too.
+// fromFailure is the reverse of toFailure. A failure without a known kind counts as
+// a lost replica, since it is unknown, too, whether the tool ran.
 func fromFailure(f *fleetpb.Failure) error {
 	e := &remoteError{text: f.GetDetail()}
 	for _, k := range f.GetKinds() {
@@ -130,6 +130,6 @@ func fromFailure(f *fleetpb.Failure) error {
 	return e
 }
 
-// validText is the error's text, as UTF-8: strings of protobuf must be, and
-// errors may quote what a server wrote.
+// validText returns the error's text as valid UTF-8, which protobuf demands. Errors
+// may quote what a server wrote.
 func validText(err error) string { return strings.ToValidUTF8(err.Error(), "\uFFFD") }

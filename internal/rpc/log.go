@@ -8,15 +8,15 @@ import (
 	"google.golang.org/grpc/grpclog"
 )
 
-// LogTo sends the gRPC library's own log to log. The library has one log for
-// the whole process: call LogTo before anything else of this package. Without
-// it, errors are written to stderr, past our log.
+// LogTo sends the gRPC library's own log to log. The library has one log for the
+// whole process, so call LogTo before anything else of this package. Without it,
+// the library writes errors to stderr.
 func LogTo(log *slog.Logger) {
 	grpclog.SetLoggerV2(&libraryLog{log.With("component", "grpc")})
 }
 
-// libraryLog is a grpclog.LoggerV2. What the library calls an error is a
-// connection that broke, most of the time: we log that where it matters.
+// libraryLog is a grpclog.LoggerV2. Most errors of the library are broken
+// connections, which we log where they matter.
 type libraryLog struct{ log *slog.Logger }
 
 func (l *libraryLog) warn(text string) { l.log.Warn(strings.TrimSpace(text)) }
@@ -33,7 +33,7 @@ func (l *libraryLog) Error(a ...any)              { l.warn(fmt.Sprint(a...)) }
 func (l *libraryLog) Errorln(a ...any)            { l.warn(fmt.Sprintln(a...)) }
 func (l *libraryLog) Errorf(f string, a ...any)   { l.warn(fmt.Sprintf(f, a...)) }
 
-// The library calls Fatal where it cannot go on, and wants the process to end.
+// The library calls Fatal when it cannot go on and wants the process to end.
 func (l *libraryLog) Fatal(a ...any)            { panic(fmt.Sprint(a...)) }
 func (l *libraryLog) Fatalln(a ...any)          { panic(fmt.Sprintln(a...)) }
 func (l *libraryLog) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }

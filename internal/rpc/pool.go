@@ -5,14 +5,14 @@ import (
 	"sync"
 )
 
-// buffers keeps what gRPC reads frames into and what small messages are
-// encoded in. Unlike gRPC's own pool it does not clear a buffer that is used
-// again: all of it is overwritten before it is read.
+// buffers pools the buffers into which gRPC reads frames and small messages are
+// encoded. Unlike gRPC's own pool it does not clear a buffer before it is reused,
+// because all of it is overwritten before it is read.
 var buffers bufferPool
 
 const (
 	leastBuffer = 11 // a call of 1 KiB with its envelope fits 2 KiB
-	mostBuffer  = 15 // gRPC's frames have 16 KiB; what is larger is not kept
+	mostBuffer  = 15 // gRPC's frames have 16 KiB; larger buffers are not kept
 )
 
 // bufferPool implements mem.BufferPool with buffers of 2 to 32 KiB.

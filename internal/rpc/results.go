@@ -16,8 +16,8 @@ import (
 
 const chunkBytes = 256 << 10
 
-// results holds large results till they are fetched, once. Whoever takes a
-// result out, for whatever reason, frees it.
+// results keeps large results until they are fetched, once. A result that is taken
+// out must be released.
 type results struct {
 	keep time.Duration
 	log  *slog.Logger
@@ -30,7 +30,7 @@ type heldResult struct {
 	trace fleet.Trace // of its call
 	data  []byte
 	free  func() // may be nil
-	gone  func() // it was taken out; called without the lock
+	gone  func() // called without the lock when it is taken out
 	timer *time.Timer
 }
 
@@ -38,8 +38,8 @@ func newResults(keep time.Duration, log *slog.Logger) *results {
 	return &results{keep: keep, log: log, byToken: make(map[string]*heldResult)}
 }
 
-// put returns the token of a result. The token is all one needs to fetch it,
-// hence unguessable.
+// put keeps a result and returns its token. Whoever has the token can fetch the
+// result, so it is unguessable.
 func (r *results) put(trace fleet.Trace, data []byte, free, gone func()) string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails since Go 1.24
@@ -56,7 +56,7 @@ func (r *results) put(trace fleet.Trace, data []byte, free, gone func()) string 
 	return token
 }
 
-// take returns nil for a result that is not held any more.
+// take takes a result out. It returns nil for one that is no longer kept.
 func (r *results) take(token string) *heldResult {
 	r.mu.Lock()
 	h := r.byToken[token]
@@ -93,7 +93,7 @@ func (r *results) close() {
 	}
 }
 
-// release gives the bytes back to the worker's budget.
+// release returns the bytes to the worker's budget.
 func (h *heldResult) release() {
 	h.data = nil
 	if h.free != nil {
@@ -106,7 +106,7 @@ func (h *heldResult) release() {
 func (s *Server) FetchResult(r *fleetpb.FetchResultRequest, stream grpc.ServerStreamingServer[fleetpb.FetchResultResponse]) error {
 	h := s.results.take(r.GetToken())
 	if h == nil {
-		return toStatus(fmt.Errorf("%w: its result is not held any more", fleet.ErrReplicaLost))
+		return toStatus(fmt.Errorf("%w: its result is no longer kept", fleet.ErrReplicaLost))
 	}
 	defer h.release()
 	for b := h.data; len(b) > 0; {

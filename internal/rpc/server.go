@@ -1,17 +1,19 @@
-// Package rpc carries orders, reports and calls between controllers and
-// workers. It is the only place that knows gRPC and the generated code.
+// Package rpc carries orders, reports and calls between controllers and workers.
+// Only this package knows gRPC and the generated code.
 //
-// It promises that what fleet's words say holds across the wire: errors are
-// the same sentinels on both sides; a call ends for its caller as soon as the
-// caller's context does; a broken way ends every call on it, as not delivered
-// only if that is sure; one slow reader, one large message or one stuck
-// connection delays nobody else. It repeats nothing by itself.
+// It promises:
 //
-// Calls share a few long-lived streams, and everything that waits to be sent
-// on one goes in one message, for a quarter to a half of what a unary call costs.
-// Results and arguments over 256 KiB take streams of their own.
+//   - Errors are the same sentinels of package fleet on both sides.
+//   - A call ends for its caller as soon as the caller's context does.
+//   - A lost connection ends every call on it, as not delivered only if that is
+//     certain. Nothing is repeated.
+//   - A slow reader, a large message or a stuck connection delays no other call.
 //
-// A Server's goroutines end with Serve, a Client's with Close.
+// Calls share a few long-lived streams. Whatever waits to be sent on a stream goes
+// in one message, which costs a quarter to a half of a unary call. Results and
+// arguments over 256 KiB take streams of their own.
+//
+// The goroutines of a Server end with Serve, those of a Client with Close.
 package rpc
 
 import (
@@ -31,29 +33,30 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
 )
 
-// Worker is what a Server serves. All methods may be called at once. Their
-// errors keep fleet's sentinels, and context.Canceled, on the way.
+// Worker is served by a Server. All methods may be called at once. Package fleet's
+// sentinels, and context.Canceled, in their errors reach the client.
 type Worker interface {
 	StartReplica(ctx context.Context, o fleet.Order, a fleet.Assignment) (version uint64, err error)
 	StopReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID, reason string) (version uint64, err error)
 
-	// Fence refuses older orders from now on; a report of the version that it
-	// returns shows all that they did. renewed: it will be repeated every second
-	// while the node drains.
+	// Fence refuses older orders from now on. A report of the version that it
+	// returns shows the effect of all of them. renewed means that it is repeated
+	// every second while the node drains.
 	Fence(ctx context.Context, o fleet.Order, renewed bool) (version uint64, err error)
 
 	// Watch reports until ctx ends, send fails or the worker has stopped. It
-	// sends something at least each second.
+	// sends at least one report a second.
 	Watch(ctx context.Context, o fleet.Order, send func(fleet.Report) error) error
 
-	// Call begins a call and does not block. events may be called before Call
-	// returns and by any goroutine, for one call by one at a time; it never
-	// blocks, and may call the event's Free before it returns. cancel does not
-	// block either, and may be called after the call's end.
+	// Call begins a call and does not block. It may call events before it
+	// returns, from any goroutine, but not twice at once with the events of one
+	// call except progress and notifications. events does not block, and may
+	// call the event's Free before it returns. cancel does not block, and may be
+	// called after the call's end.
 	Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cancel func(timeout bool))
 
-	// Logs sends the last tail lines (0: all that are kept), then, if follow,
-	// new ones until the replica ends.
+	// Logs sends the last tail lines (0: all that are kept) and then, if follow is
+	// set, new ones until the replica ends.
 	Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, send func([]fleet.LogLine) error) error
 }
 
@@ -65,8 +68,8 @@ const (
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 5 * time.Second
 
-	// Windows are fixed: what a slow reader can make its sender hold is
-	// bounded, and gRPC's own estimation gained nothing.
+	// Windows are fixed. That bounds how much a slow reader makes its sender
+	// keep, and gRPC's own estimation gained nothing.
 	streamWindow = 1 << 20
 	connWindow   = 8 << 20
 
@@ -78,7 +81,7 @@ const (
 	keepResult  = time.Minute
 )
 
-// ServerConfig is what a Server needs.
+// ServerConfig configures a Server.
 type ServerConfig struct {
 	Worker Worker
 	Log    *slog.Logger
@@ -110,14 +113,14 @@ func NewServer(cfg ServerConfig) *Server {
 	}
 }
 
-// Serve serves on l, which it closes, until ctx ends. Answers that are on
-// their way are then sent, running watches and logs have a few seconds to end
-// by themselves, and everything else is cut.
+// Serve serves on l, which it closes, until ctx ends. It then sends the answers
+// that are ready, gives running watches and logs a few seconds to end by
+// themselves, and cuts everything else.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	g := grpc.NewServer(append([]grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
-		grpc.WaitForHandlers(true), // or those of a stopped server would outlive Serve
+		grpc.WaitForHandlers(true), // else they would outlive Serve
 		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connWindow),
 		grpc.ReadBufferSize(ioBytes), grpc.WriteBufferSize(ioBytes), grpc.SharedWriteBuffer(true),
 		experimental.BufferPool(&buffers),
@@ -137,8 +140,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		cut := time.AfterFunc(stopTimeout, g.Stop)
 		g.GracefulStop()
 		cut.Stop()
-		// nil after a stop, and this of a server that was stopped before it
-		// had begun to serve.
+		// A server that was stopped before it began to serve returns this.
 		if err = <-served; errors.Is(err, grpc.ErrServerStopped) {
 			err = nil
 		}

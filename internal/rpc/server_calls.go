@@ -12,8 +12,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
 )
 
-// batchBytes bounds what goes into one message, so that the first of many
-// answers is not kept waiting for the last to be copied.
+// batchBytes bounds one message, so that the first of many answers does not wait
+// until the last is copied.
 const batchBytes = 64 << 10
 
 // maxNotes and maxNotesSize bound the notifications of one call that wait to be
@@ -23,8 +23,8 @@ const (
 	maxNotesSize = 256 << 10
 )
 
-// Calls implements the service. One goroutine reads commands, this one sends
-// events; the worker's goroutines only put events in the queue between.
+// Calls implements the service. One goroutine reads commands, and this one sends
+// events. The worker's goroutines only queue events.
 func (s *Server) Calls(stream grpc.BidiStreamingServer[fleetpb.CallsRequest, fleetpb.CallsResponse]) error {
 	c := &callServer{
 		worker: s.worker, results: s.results, live: make(map[uint64]*liveCall), held: make(map[uint64]string),
@@ -77,7 +77,7 @@ func send(stream grpc.ServerStream, batch []queuedEvent) error {
 type callServer struct {
 	worker  Worker
 	results *results
-	wake    chan struct{} // look at the queue
+	wake    chan struct{} // the queue has changed
 
 	mu     sync.Mutex
 	live   map[uint64]*liveCall // until their last event
@@ -96,8 +96,8 @@ type liveCall struct {
 	notesSize        int
 }
 
-// addNote keeps a notification until it is sent. What one call may keep is
-// bounded: then the newest takes the place of the last one.
+// addNote keeps a notification until it is sent. At the bound of one call, the
+// newest replaces the last one.
 func (c *liveCall) addNote(n note) {
 	last := len(c.notes) - 1
 	switch {
@@ -136,7 +136,7 @@ func (e *queuedEvent) release() {
 	}
 }
 
-// read obeys commands until the stream ends.
+// read executes commands until the stream ends.
 func (c *callServer) read(stream grpc.ServerStream) error {
 	var cmds commands
 	for {
@@ -159,7 +159,7 @@ func (c *callServer) start(id uint64, req fleet.CallRequest) error {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		return nil // the stream is ending: it was not delivered
+		return nil // the stream is ending, so the call is not delivered
 	}
 	if c.live[id] != nil {
 		c.mu.Unlock()
@@ -174,13 +174,13 @@ func (c *callServer) start(id uint64, req fleet.CallRequest) error {
 	call.cancel = cancel
 	cancelled, timeout := call.cancelled, call.timeout
 	c.mu.Unlock()
-	if cancelled { // by the end of the stream, meanwhile
+	if cancelled { // meanwhile, by the end of the stream
 		cancel(timeout)
 	}
 	return nil
 }
 
-// cancel ends a call, or drops its result that nobody will fetch.
+// cancel cancels a call, or drops its large result, which will not be fetched.
 func (c *callServer) cancel(id uint64, timeout bool) {
 	c.mu.Lock()
 	token, call := c.held[id], c.live[id]
@@ -198,8 +198,8 @@ func (c *callServer) cancel(id uint64, timeout bool) {
 	}
 }
 
-// event takes what the worker tells of a call. It runs on the replica's
-// reader and so never waits.
+// event queues an event of a call. It runs on the replica's reader, so it does not
+// block.
 func (c *callServer) event(id uint64, call *liveCall, e fleet.CallEvent) {
 	q := queuedEvent{CallEvent: e, id: id, call: call}
 	c.mu.Lock()
@@ -232,17 +232,17 @@ func (c *callServer) event(id uint64, call *liveCall, e fleet.CallEvent) {
 	}
 	c.queue = append(c.queue, q)
 	c.mu.Unlock()
-	c.look()
+	c.notify()
 }
 
-// setAside puts a large reply where FetchResult finds it. c.mu is held.
+// setAside keeps a large reply for FetchResult. c.mu is held.
 func (c *callServer) setAside(q *queuedEvent, size int) {
 	data, free := q.Result, q.Free
 	if data == nil {
 		data = q.Error
 	}
 	q.Result, q.Free = nil, nil
-	if q.call.cancelled { // nobody waits for it
+	if q.call.cancelled { // no caller waits for it
 		q.Error, q.Err = nil, fmt.Errorf("%w: the call was cancelled", fleet.ErrTimeout)
 		if free != nil {
 			free()
@@ -259,8 +259,8 @@ func (c *callServer) setAside(q *queuedEvent, size int) {
 	q.Error = nil
 }
 
-// take moves the next events to be sent into batch, and tells whether there is
-// nothing to be done: no call and no event.
+// take moves the next events to be sent to batch. idle means that there is neither
+// a call nor an event.
 func (c *callServer) take(batch []queuedEvent) (_ []queuedEvent, idle bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -282,19 +282,20 @@ func (c *callServer) take(batch []queuedEvent) (_ []queuedEvent, idle bool) {
 	left := copy(c.queue, c.queue[n:])
 	clear(c.queue[left:])
 	if c.queue = c.queue[:left]; left == 0 && cap(c.queue) > 1024 {
-		c.queue = nil // was a burst
+		c.queue = nil // there was a burst
 	}
 	return batch, n == 0 && len(c.live) == 0
 }
 
-func (c *callServer) look() {
+// notify wakes Calls.
+func (c *callServer) notify() {
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
 }
 
-// close cancels the calls and frees what nobody will be sent.
+// close cancels the calls and frees the events that will not be sent.
 func (c *callServer) close() {
 	c.mu.Lock()
 	c.closed = true

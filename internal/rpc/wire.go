@@ -11,24 +11,24 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
 )
 
-// The messages of the hot path, Calls and FetchResult, are written here and
-// read in wire_read.go by hand: the same bytes as the generated code's,
-// without its allocations and without copying results. Everything else goes
-// through the generated code. wire_test.go holds the two against each other.
+// The messages of the hot path, Calls and FetchResult, are written by hand here and
+// read by hand in wire_read.go. The bytes are those of the generated code, without
+// its allocations and without copies of results. All other messages use the
+// generated code. wire_test.go compares the two.
 
-// codec is gRPC's proto codec, plus the types that are written by hand.
+// codec is gRPC's proto codec plus the messages that are written by hand.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
 
-// parts is an encoded message in pieces. Sending it gives the pieces away.
+// parts is an encoded message in pieces. Sending it passes on their ownership.
 type parts mem.BufferSlice
 
 func (p parts) size() int { return mem.BufferSlice(p).Len() }
 
 func (p parts) free() { mem.BufferSlice(p).Free() }
 
-// parser is a message that reads itself. data is only lent.
+// parser is a message that parses itself. It must not keep data.
 type parser interface {
 	parse(data mem.BufferSlice) error
 }
@@ -109,10 +109,10 @@ func encodeCancel(id uint64, timeout bool) parts {
 }
 
 // appendEvent appends an event to a CallsResponse's pieces. The bytes of a
-// result, and of a notification's params, are not copied. large, if set, stands
-// for the event's result.
+// result, and of a notification's params, are not copied. large, if set, is sent
+// in place of the event's result.
 func appendEvent(p parts, id uint64, e *fleet.CallEvent, large *fleetpb.Large) parts {
-	// The event's message is head, and then body as its last field, if there is one.
+	// The event's message is head, followed by body as its last field, if any.
 	field, head, body := protowire.Number(fieldEventReleased), []byte(nil), []byte(nil)
 	bodyField := protowire.Number(0)
 	switch {
@@ -199,7 +199,8 @@ func sizeBytes(f protowire.Number, n int) int {
 	return protowire.SizeTag(f) + protowire.SizeBytes(n)
 }
 
-// mustMarshal encodes what cannot fail to encode: its text is valid UTF-8.
+// mustMarshal encodes a message that cannot fail to encode, since its text is valid
+// UTF-8.
 func mustMarshal(m proto.Message) []byte {
 	b, err := proto.Marshal(m)
 	if err != nil {

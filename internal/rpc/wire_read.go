@@ -14,17 +14,17 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
 )
 
-const methodToolsCall = "tools/call" // read without an allocation
+const methodToolsCall = "tools/call" // parsed without an allocation
 
-// command is a call or, when cancel is set, the end of one.
+// command starts a call or, if cancel is set, cancels one.
 type command struct {
 	id              uint64
 	cancel, timeout bool
 	req             fleet.CallRequest
 }
 
-// commands is a CallsRequest. It is read into again and again; what was read
-// stays valid.
+// commands is a CallsRequest. It is reused for the next message. The requests in it
+// stay valid.
 type commands []command
 
 func (cs *commands) parse(data mem.BufferSlice) error {
@@ -255,7 +255,7 @@ func (m *message) free() {
 	}
 }
 
-// keep returns bytes of the message for good, never nil.
+// keep returns bytes of the message that stay valid. They are never nil.
 func (m *message) keep(b []byte) []byte {
 	if m.buf == nil && len(b) > len(m.bytes)/2 {
 		return b[:len(b):len(b)]
@@ -271,8 +271,8 @@ func (m *message) fail(err error) {
 
 func (m *message) fields() cursor { return cursor{rest: m.bytes} }
 
-// cursor goes over the fields of one message inside the whole. Of each field
-// it has the number, and the varint or the bytes, which are only lent.
+// cursor iterates over the fields of one message inside the whole. For each field it
+// has the number, and the varint or the bytes, which must not be kept.
 type cursor struct {
 	num    protowire.Number
 	varint uint64
@@ -280,10 +280,10 @@ type cursor struct {
 	rest   []byte
 }
 
-// inside goes over the fields of the message that is this field.
+// inside iterates over the fields of the message in this field.
 func (c *cursor) inside() cursor { return cursor{rest: c.bytes} }
 
-// next goes to the next field. It reports false at the end, and for good once
+// next moves to the next field. It reports false at the end, and always once
 // anything in m was malformed.
 func (c *cursor) next(m *message) bool {
 	if len(c.rest) == 0 || m.err != nil {
