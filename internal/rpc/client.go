@@ -49,18 +49,19 @@ var errClosed = errors.New("client is closed")
 
 // Client talks to one worker. All methods may be called at once.
 type Client struct {
-	addr    string
-	silence time.Duration
-	cc      *grpc.ClientConn
-	pb      fleetpb.WorkerServiceClient
-	lanes   []lane
-	turn    atomic.Uint32
-	lastID  atomic.Uint64
-	waiting sync.Pool // of *pending
-	running sync.WaitGroup
-	conn    atomic.Pointer[net.Conn] // as last dialled
-	calls   atomic.Int64             // that have not returned
-	stopped atomic.Bool              // the worker has ended a watch in order
+	addr      string
+	silence   time.Duration
+	settleFor time.Duration // how long Close waits for the last answers
+	cc        *grpc.ClientConn
+	pb        fleetpb.WorkerServiceClient
+	lanes     []lane
+	turn      atomic.Uint32
+	lastID    atomic.Uint64
+	waiting   sync.Pool // of *pending
+	running   sync.WaitGroup
+	conn      atomic.Pointer[net.Conn] // as last dialled
+	calls     atomic.Int64             // that have not returned
+	stopped   atomic.Bool              // the worker has ended a watch in order
 
 	mu      sync.Mutex
 	open    map[ender]struct{} // streams and fetches
@@ -87,7 +88,7 @@ func Dial(addr string, cfg ClientConfig) (*Client, error) {
 		cfg.Silence = defaultSilence
 	}
 	c := &Client{
-		addr: addr, silence: cfg.Silence,
+		addr: addr, silence: cfg.Silence, settleFor: stopTimeout,
 		lanes: make([]lane, cfg.Streams), waiting: sync.Pool{New: func() any { return newPending() }},
 		open: make(map[ender]struct{}),
 	}
@@ -278,7 +279,7 @@ func (c *Client) settle() {
 	}
 	tick := time.NewTicker(settleTick)
 	defer tick.Stop()
-	for begun := time.Now(); c.busy() && time.Since(begun) < stopTimeout; {
+	for begun := time.Now(); c.busy() && time.Since(begun) < c.settleFor; {
 		<-tick.C
 	}
 }
