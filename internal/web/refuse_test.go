@@ -87,7 +87,7 @@ func TestRefusalsForOverloadAreHeldBack(t *testing.T) {
 }
 
 func TestManyHammeringClientsCauseFewRefusals(t *testing.T) {
-	const clients, seconds = 1000, 10
+	const clients, seconds = 700, 3
 	synctest.Test(t, func(t *testing.T) {
 		m := overloadedMux(nil)
 		end := time.Now().Add(seconds * time.Second)
