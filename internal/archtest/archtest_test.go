@@ -1,8 +1,8 @@
-// Package archtest compares the packages' imports with the tables of
-// docs/ARCHITECTURE.md, which state the rules.
+// Package archtest compares the imports of all packages with the tables in
+// docs/ARCHITECTURE.md.
 //
-// A package here is a folder of internal/ or cmd/, with the folders below it:
-// cli and cli/up are one. Imports of test files are not checked.
+// Here a package is a folder of internal/ or cmd/ with the folders below it, so cli
+// and cli/up are one. Imports of test files are not checked.
 package archtest
 
 import (
@@ -29,9 +29,8 @@ type rules struct {
 	importers map[string][]string // the only importers of a library, by the prefix of its path
 }
 
-// readRules reads the tables of a document: one that begins with "| row |" and
-// one that begins with "| library |". Names are quoted; those in parentheses
-// are remarks.
+// readRules reads the two tables of a document that begin with "| row |" and
+// "| library |". Names are in backticks, and text in parentheses is skipped.
 func readRules(doc string) rules {
 	r := rules{importers: make(map[string][]string)}
 	remark, quoted := regexp.MustCompile(`\([^)]*\)`), regexp.MustCompile("`([^`]+)`")

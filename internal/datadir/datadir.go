@@ -1,7 +1,7 @@
 // Package datadir locks a program's data directory, and replaces files in it.
-// A replaced file is on disk when the call returns, and a crash at any point
-// leaves its old or its new content. Each file has one writer, which the lock
-// and the caller see to.
+// A replaced file is on disk when the call returns. A crash at any point leaves
+// its old or its new content. Each file has one writer: the lock keeps other
+// processes out, and callers serialize their own writes.
 package datadir
 
 import (
@@ -56,8 +56,8 @@ func holder(path string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// Replace writes data to a new file and moves it to path. Only its owner can
-// read the file. Replace removes what earlier calls left when they were killed.
+// Replace writes data to a new file and moves it to path. Only its owner can read
+// the file. Replace also removes the leftovers of earlier calls that were killed.
 func Replace(path string, data []byte) error {
 	dir := filepath.Dir(path)
 	if err := errors.Join(removeUnfinished(dir, filepath.Base(path)), replace(dir, path, data)); err != nil {
@@ -90,7 +90,7 @@ func removeUnfinished(dir, name string) error {
 	return err
 }
 
-// Sync puts the names of the files in a directory on disk.
+// Sync fsyncs a directory, so that new and renamed files survive a crash.
 func Sync(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -39,8 +39,8 @@ func TestLock(t *testing.T) {
 func TestReplace(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")
-	// What a kill between writing and renaming leaves, a wide mode, and files
-	// with like names.
+	// A file with a wide mode, leftovers of writes that were killed, and files with
+	// similar names.
 	for _, name := range []string{"file", ".file123", ".file77", ".file", ".file1x", ".other1", "file.tmp"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("half"), 0o644); err != nil {
 			t.Fatal(err)

@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// A start returns when the new program has replaced the old one, but the kernel
-// shows its environment and command line only when all of both has been counted.
-// That takes longer when there is much.
+// A start returns when the new program has replaced the old one. The kernel shows
+// its environment and command line a moment later, which takes longer for large
+// ones.
 func TestKnowsWhatIsWithinExec(t *testing.T) {
 	sleep, err := exec.LookPath("sleep")
 	if err != nil {
