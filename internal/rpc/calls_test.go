@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -195,13 +196,18 @@ func TestCancel(t *testing.T) {
 func (s *site) leftovers() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for i, st := range s.spare {
+		if slices.Contains(s.spare[:i], st) {
+			return "a stream for large arguments was put back twice"
+		}
+	}
 	for e := range s.open {
 		st, ok := e.(*callStream)
 		if !ok {
 			return "a result is still being read"
 		}
-		if st.own {
-			return "a stream for large arguments is still open"
+		if st.putBack != nil && !slices.Contains(s.spare, st) {
+			return "a stream for large arguments was not put back"
 		}
 		st.mu.Lock()
 		n := len(st.calls)
@@ -691,6 +697,45 @@ func eventually(t *testing.T, check func() string) {
 		case <-tick.C:
 		case <-deadline:
 			t.Fatal(why)
+		}
+	}
+}
+
+// Calls with large arguments take the streams of those that are over, of which
+// few are kept, and which end with the connection.
+func TestSpareStreams(t *testing.T) {
+	s := start(t, &fakeWorker{})
+	call := func() {
+		res, err := s.Call(t.Context(), fleet.CallRequest{Params: payload(largeBytes + 1)}, fleet.CallHooks{})
+		if err != nil {
+			t.Error(err)
+		} else if res.Stream != nil {
+			res.Stream.Close()
+		}
+	}
+	for range 3 {
+		call()
+	}
+	if spare := len(s.spare); spare != 1 {
+		t.Errorf("%d streams are kept after three calls, one after the other", spare)
+	}
+	var callers sync.WaitGroup
+	for range 4 * maxSpare {
+		callers.Go(call)
+	}
+	callers.Wait()
+	eventually(t, s.leftovers)
+	s.mu.Lock()
+	spare := slices.Clone(s.spare)
+	s.mu.Unlock()
+	if len(spare) > maxSpare {
+		t.Errorf("%d streams are kept", len(spare))
+	}
+	s.end(errors.New("the connection broke"))
+	call()
+	for _, old := range spare {
+		if slices.Contains(s.spare, old) {
+			t.Error("a broken stream was taken again")
 		}
 	}
 }

@@ -65,6 +65,7 @@ type Client struct {
 
 	mu      sync.Mutex
 	open    map[ender]struct{} // streams and fetches
+	spare   []*callStream      // for calls with large arguments, not in use
 	closing bool               // no more streams
 	closed  bool               // no more fetches either
 }

@@ -35,24 +35,19 @@ func (c *Client) Call(ctx context.Context, req fleet.CallRequest, hooks fleet.Ca
 	id := p.id
 	select {
 	case out := <-p.done:
-		return c.conclude(ctx, s, p, out)
+		return c.conclude(ctx, s, p, id, out)
 	case <-ctx.Done():
 	}
 	cause := endOf(ctx)
 	if !s.abandon(p, errors.Is(cause, fleet.ErrTimeout)) {
-		if s.own {
-			s.endIfIdle()
-		}
 		return fleet.CallResult{}, cause
 	}
 	out := <-p.done // the answer came first
 	if out.large == nil {
-		return c.conclude(ctx, s, p, out)
+		return c.conclude(ctx, s, p, id, out)
 	}
 	s.discard(id)
-	if s.own {
-		s.end(nil)
-	}
+	s.callOver()
 	return fleet.CallResult{}, cause
 }
 
@@ -66,7 +61,7 @@ func (c *Client) submit(ctx context.Context, p *pending, req *fleet.CallRequest)
 	p.buf = encodeCall(p.id, req)
 	for range 2 { // a lane's stream may break meanwhile
 		if large {
-			s, err = c.newStream(true)
+			s, err = c.ownStream()
 		} else {
 			s, err = c.stream()
 		}
@@ -86,16 +81,17 @@ func (c *Client) submit(ctx context.Context, p *pending, req *fleet.CallRequest)
 }
 
 // conclude turns the outcome into a result.
-func (c *Client) conclude(ctx context.Context, s *callStream, p *pending, out outcome) (fleet.CallResult, error) {
+func (c *Client) conclude(ctx context.Context, s *callStream, p *pending, id uint64, out outcome) (fleet.CallResult, error) {
 	if out.reusable {
 		*p = pending{done: p.done}
 		c.waiting.Put(p)
 	}
 	if out.large != nil {
 		res, err := c.fetch(ctx, out.large)
-		if s.own {
-			s.end(nil) // not before, since the end of the stream drops unfetched results
+		if err != nil {
+			s.discard(id)
 		}
+		s.callOver()
 		if err != nil {
 			return fleet.CallResult{}, fmt.Errorf("fetch the result: %w", err)
 		}
@@ -109,16 +105,6 @@ func (c *Client) conclude(ctx context.Context, s *callStream, p *pending, out ou
 		return fleet.CallResult{}, err
 	}
 	return fleet.CallResult{Result: out.result, Error: out.errObj}, nil
-}
-
-// endIfIdle ends the stream of a single call if that is over.
-func (s *callStream) endIfIdle() {
-	s.mu.Lock()
-	idle := len(s.calls) == 0
-	s.mu.Unlock()
-	if idle {
-		s.end(nil)
-	}
 }
 
 // endOf returns the cause of ctx's end as ErrTimeout for a deadline, and as

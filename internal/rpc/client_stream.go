@@ -24,13 +24,18 @@ const directBytes = 32 << 10
 // that are about to send. With fewer, waiting gains no company.
 const crowd = 8
 
+// maxSpare is how many streams are kept for calls with large arguments.
+const maxSpare = 4
+
 // callStream is the controller's side of one Calls stream. The goroutine of run
 // opens it and sends the queue, and another one receives.
 type callStream struct {
-	own    bool // for one call with large arguments
-	cancel context.CancelCauseFunc
-	wake   chan struct{} // the queue has changed
-	broken atomic.Bool   // takes no more calls
+	// putBack keeps or ends a stream whose only call is over. It is nil for the
+	// streams that calls share.
+	putBack func(*callStream)
+	cancel  context.CancelCauseFunc
+	wake    chan struct{} // the queue has changed
+	broken  atomic.Bool   // takes no more calls
 
 	mu      sync.Mutex
 	cs      grpc.ClientStream // nil until open
@@ -76,9 +81,9 @@ type queuedCommand struct {
 func newPending() *pending { return &pending{done: make(chan outcome, 1)} }
 
 // newStream starts a stream; it opens in the background.
-func (c *Client) newStream(own bool) (*callStream, error) {
+func (c *Client) newStream(putBack func(*callStream)) (*callStream, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	s := &callStream{own: own, cancel: cancel, wake: make(chan struct{}, 1), calls: make(map[uint64]*pending)}
+	s := &callStream{putBack: putBack, cancel: cancel, wake: make(chan struct{}, 1), calls: make(map[uint64]*pending)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
@@ -93,6 +98,43 @@ func (c *Client) newStream(own bool) (*callStream, error) {
 	return s, nil
 }
 
+// ownStream returns a stream for one call with large arguments.
+func (c *Client) ownStream() (*callStream, error) {
+	c.mu.Lock()
+	for n := len(c.spare); n > 0; n = len(c.spare) {
+		s := c.spare[n-1]
+		c.spare = c.spare[:n-1]
+		if !s.broken.Load() {
+			c.mu.Unlock()
+			return s, nil
+		}
+	}
+	c.mu.Unlock()
+	return c.newStream(c.keepStream)
+}
+
+// keepStream keeps a stream, whose call is over, for the next call with large
+// arguments, or ends it.
+func (c *Client) keepStream(s *callStream) {
+	c.mu.Lock()
+	keep := len(c.spare) < maxSpare && !c.closing && !s.broken.Load()
+	if keep {
+		c.spare = append(c.spare, s)
+	}
+	c.mu.Unlock()
+	if !keep {
+		s.end(nil)
+	}
+}
+
+// callOver is called once for each call, when nothing more of it will come or
+// be sent on its stream.
+func (s *callStream) callOver() {
+	if s.putBack != nil {
+		s.putBack(s)
+	}
+}
+
 // stream returns the next lane's stream, a new one if the old one is broken.
 func (c *Client) stream() (*callStream, error) {
 	l := &c.lanes[c.turn.Add(1)%uint32(len(c.lanes))]
@@ -104,7 +146,7 @@ func (c *Client) stream() (*callStream, error) {
 	if s := l.cur.Load(); s != nil && !s.broken.Load() {
 		return s, nil
 	}
-	s, err := c.newStream(false)
+	s, err := c.newStream(nil)
 	if err == nil {
 		l.cur.Store(s)
 	}
@@ -254,6 +296,7 @@ func (s *callStream) abandon(p *pending, timeout bool) (resolved bool) {
 		if p.hooks.Released != nil {
 			p.hooks.Released(-1)
 		}
+		s.callOver()
 		return false
 	}
 	p.state = abandoned
@@ -344,8 +387,8 @@ func (s *callStream) handle(e *event) {
 		}
 		p.done <- out // the last use of p, which may be reused now
 	}
-	if s.own && last && !(waited && large) {
-		s.end(nil)
+	if last && !(waited && large) { // else the caller fetches the result first
+		s.callOver()
 	}
 }
 
