@@ -1,30 +1,31 @@
-// Package catalogue knows what each server offers and under which names: it is
-// fed by the workers' reports and read by every front, so that listing tools
-// and resolving a name cost no replica a call.
+// Package catalogue knows what each server offers and under which names. It is fed
+// by the workers' reports and read by every front, so listing tools and resolving
+// a name cost no replica a call.
 //
-// It promises that a server whose tools are not known is never taken for one
-// that has none: lookups then fail with fleet.ErrCatalogueUnknown or, when its
-// replicas cannot start, with fleet.ErrNoReplica. The one exception is a name at
-// the root that is near to a known one: it is taken for a mistake. What was known
-// stays known while a server has no replica. A server that is stopped by hand
-// adds nothing to the merged list; what is known of it still resolves, so that
-// its calls are told that it is stopped and not that there is no such tool. Every
-// member of a tool is passed on byte for byte.
+// A server whose tools are not known is never taken for one that has none. Lookups
+// then fail with fleet.ErrCatalogueUnknown or, if its replicas cannot start, with
+// fleet.ErrNoReplica. There is one exception: a name at the root that is near to a
+// known one is taken for a mistake. Tools that were known once stay known while a
+// server has no replica. A server that is stopped by hand adds nothing to the
+// merged list, but its known tools still resolve: its callers learn that it is
+// stopped, not that there is no such tool. Every member of a tool is passed on byte
+// for byte.
 //
-// At the root the default server's tools have their own names and every other
-// tool is server__tool; a lone server is the default one. Server names have no
+// At the root the tools of the default server have their own names, and every other
+// tool is server__tool. A lone server is the default one. Server names have no
 // underscore, so the first "__" always divides. A bare name of another server
-// resolves too as long as it is unique among the servers whose tools are
-// known, and the default server's are: it might have one of that name.
+// resolves too, if it is unique among the servers whose tools are known. The default
+// server's must be among them, as it may have a tool of that name.
 //
-// Replicas of a server may list different tools, during a rollout or after a
-// change of the list. The list that is shown is one of theirs; a tool that only
-// others have is found all the same, and it is for the router to send its calls
-// there.
+// Replicas of a server may list different tools, during a rollout or after a change
+// of the list. One of their lists is shown. A tool that only other replicas have
+// resolves too, and the router sends its calls there.
 //
-// Readers take no lock: they share an immutable snapshot, replaced as a whole
-// by Update. The package starts no goroutine; all methods may be called at any
-// time.
+// Keeper and NameCheck run on the leader only. The one writes catalogues to desired
+// state, the other warns about names in specs that no catalogue has.
+//
+// Readers take no lock: they share an immutable snapshot, which Update replaces as a
+// whole. The package starts no goroutine. All methods may be called at any time.
 package catalogue
 
 import (
@@ -39,11 +40,11 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// View is all that the catalogue is made from.
+// View is what the catalogue is made from.
 type View struct {
 	Default fleet.ServerName // "" for none
 	Servers []Server         // all deployed servers, in any order
-	// Lookup finds a reported catalogue by its hash; nil if it is not there.
+	// Lookup returns a reported catalogue by its hash, nil if there is none.
 	Lookup func(hash string) *fleet.Catalogue
 }
 
@@ -52,16 +53,16 @@ type Server struct {
 	Name        fleet.ServerName
 	DefaultTool string  // "" for none
 	Offers      []Offer // of its READY replicas
-	// EnabledTools and DisabledTools are those of the server's spec. A tool that
-	// they switch off is neither listed nor found.
+	// EnabledTools and DisabledTools come from the server's spec. A tool that they
+	// switch off is neither listed nor resolved.
 	EnabledTools, DisabledTools []string
-	// Reason tells, while nothing is offered, why: shown to callers.
+	// Reason says why nothing is offered. Callers see it.
 	Reason string
-	// Failed: nothing is offered because replicas do not start, or none is
-	// wanted. Otherwise they are on their way.
+	// Failed says that nothing is offered because replicas do not start, or are
+	// not wanted. Otherwise they are on their way.
 	Failed bool
-	// Stopped by hand: its tools are not in the merged list, and lookups of
-	// what is not known fail with fleet.ErrStopped.
+	// Stopped says that users stopped the server. Its tools are not in the merged
+	// list, and lookups of tools that are not known fail with fleet.ErrStopped.
 	Stopped bool
 }
 
@@ -79,10 +80,10 @@ type Catalogue struct {
 	snap atomic.Pointer[snapshot]
 }
 
-// New returns a catalogue that knows nothing: until the first Update all
-// lookups fail with fleet.ErrCatalogueUnknown. incomplete says, in words, why
-// servers may be missing from the view, "" if none is; nil if none ever is.
-// While some may be missing, no lookup denies that a server or tool exists.
+// New returns a catalogue that knows nothing: until the first Update all lookups
+// fail with fleet.ErrCatalogueUnknown. incomplete says why servers may be missing
+// from the view, and returns "" if it is complete. While it is not, no lookup denies
+// that a server or tool exists. A nil incomplete means that views are complete.
 func New(incomplete func() string) *Catalogue {
 	if incomplete == nil {
 		incomplete = func() string { return "" }
@@ -90,8 +91,8 @@ func New(incomplete func() string) *Catalogue {
 	return &Catalogue{incomplete: incomplete}
 }
 
-// Update replaces the view. It costs little when nothing in it has changed, so
-// it may be called on every report.
+// Update replaces the view. It costs little if nothing has changed, so it may be
+// called for every report.
 func (c *Catalogue) Update(v View) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -116,8 +117,8 @@ func (c *Catalogue) Update(v View) {
 	}
 }
 
-// Tools returns the answer of GET /tools for one server, or with "" for all of
-// them: rendered JSON that is not to be changed.
+// Tools returns the answer of GET /tools for one server, or with "" for all of them.
+// It is rendered JSON, which callers must not change.
 func (c *Catalogue) Tools(name fleet.ServerName) ([]byte, error) {
 	snap := c.snap.Load()
 	if snap == nil {
@@ -138,9 +139,10 @@ func (c *Catalogue) Tools(name fleet.ServerName) ([]byte, error) {
 	return snap.list, snap.listErr
 }
 
-// Resolve finds the tool that a caller means by a name, at one server's own
-// path or with server "" at the root. An error wraps fleet.ErrUnknownServer,
-// fleet.ErrUnknownTool, fleet.ErrCatalogueUnknown or fleet.ErrNoReplica.
+// Resolve returns the tool that a name means, at the path of one server or, with
+// server "", at the root. The error wraps fleet.ErrUnknownServer,
+// fleet.ErrUnknownTool, fleet.ErrCatalogueUnknown, fleet.ErrNoReplica or
+// fleet.ErrStopped.
 func (c *Catalogue) Resolve(name fleet.ServerName, tool string) (fleet.Tool, error) {
 	t, err := c.resolve(name, tool)
 	return t, c.unlessIncomplete(err)
@@ -159,7 +161,7 @@ func (c *Catalogue) resolve(name fleet.ServerName, tool string) (fleet.Tool, err
 	}
 	s, err := snap.known(name)
 	if srv := snap.servers[name]; err != nil && srv != nil && !srv.filter.Offers(tool) {
-		return fleet.Tool{}, srv.noTool(tool) // whatever its tools are
+		return fleet.Tool{}, srv.noTool(tool) // switched off, whether it exists or not
 	}
 	if err != nil {
 		return fleet.Tool{}, err
@@ -170,8 +172,8 @@ func (c *Catalogue) resolve(name fleet.ServerName, tool string) (fleet.Tool, err
 	return fleet.Tool{}, s.noTool(tool)
 }
 
-// Default finds the tool of a call that names none: the default tool of the
-// server, or with "" of the default server. Besides Resolve's errors it gives
+// Default returns the tool of a call that names no tool: the default tool of the
+// server or, with "", of the default server. The error wraps one of Resolve's, or
 // fleet.ErrNoDefaultTool.
 func (c *Catalogue) Default(name fleet.ServerName) (fleet.Tool, error) {
 	t, err := c.defaultTool(name)
@@ -203,8 +205,8 @@ func (c *Catalogue) defaultTool(name fleet.ServerName) (fleet.Tool, error) {
 	return t.Tool, nil
 }
 
-// unlessIncomplete replaces an error that denies that something exists while
-// servers may be missing: callers shall come back.
+// unlessIncomplete replaces an error that denies that a server or tool exists while
+// servers may be missing: callers should try again.
 func (c *Catalogue) unlessIncomplete(err error) error {
 	if err == nil || !errors.Is(err, fleet.ErrUnknownServer) && !errors.Is(err, fleet.ErrUnknownTool) && !errors.Is(err, fleet.ErrNoDefaultTool) {
 		return err
@@ -217,29 +219,29 @@ func (c *Catalogue) unlessIncomplete(err error) error {
 
 func notYet(why string) error { return fmt.Errorf("%w: %s", fleet.ErrCatalogueUnknown, why) }
 
-// server is one server in a snapshot. It is never changed once made.
+// server is one server in a snapshot. It never changes.
 type server struct {
 	name        fleet.ServerName
 	defaultTool string
 	reason      string
 	failed      bool
 	stopped     bool
-	// filter has the spec's enabled and disabled tools, and nothing else.
+	// filter has only the enabled and disabled tools of the spec.
 	filter fleet.Spec
 
-	hash  string  // of the catalogue shown; "" while none is known
-	all   []*tool // what the server has, in its order
-	order []*tool // and what of it is offered
-	tools map[string]*tool
-	off   map[string]string // tools that are not offered, and the key that says so
+	hash  string            // of the catalogue that is shown; "" while none is known
+	all   []*tool           // of that catalogue, in its order
+	order []*tool           // those of all that are not switched off
+	tools map[string]*tool  // the same by name
+	off   map[string]string // tools that are switched off, and the key of the spec that does it
 	list  []byte            // the answer of GET /{server}/tools
 
-	others []string         // hashes of what other replicas offer
-	theirs map[string]*tool // tools that only they have
-	extra  map[string]*tool // and those of them that are offered: found, and not listed
+	others []string         // hashes of other catalogues that replicas offer
+	theirs map[string]*tool // tools that only those have
+	extra  map[string]*tool // those of theirs that are not switched off: they resolve, and are not listed
 }
 
-// find returns the tool of that name, or nil.
+// find returns a tool by its name, or nil.
 func (s *server) find(name string) *tool {
 	if t := s.tools[name]; t != nil {
 		return t
@@ -247,7 +249,8 @@ func (s *server) find(name string) *tool {
 	return s.extra[name]
 }
 
-// update returns s itself when the view says nothing new. s may be nil.
+// update returns the server of a new view: s itself if nothing changed. s may be
+// nil.
 func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server {
 	if s == nil {
 		s = &server{}
@@ -280,7 +283,7 @@ func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server
 	next.extra = maps.Clone(next.theirs)
 	maps.DeleteFunc(next.extra, func(name string, _ *tool) bool { return !next.filter.Offers(name) })
 	if next.hash != "" {
-		next.reason, next.failed = "", false // not shown, so no reason for a new snapshot
+		next.reason, next.failed = "", false // not shown: a change needs no new snapshot
 	}
 	if next.hash == s.hash && slices.Equal(next.others, s.others) && maps.Equal(next.extra, s.extra) && maps.Equal(next.off, s.off) &&
 		slices.Equal(next.filter.EnabledTools, s.filter.EnabledTools) && slices.Equal(next.filter.DisabledTools, s.filter.DisabledTools) &&
@@ -291,7 +294,7 @@ func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server
 	return &next
 }
 
-// switchedOff returns which of the tools are not offered, and why.
+// switchedOff returns the tools that the filter switches off, and by which key.
 func switchedOff(all []*tool, filter *fleet.Spec) map[string]string {
 	var off map[string]string
 	for _, t := range all {
@@ -305,7 +308,7 @@ func switchedOff(all []*tool, filter *fleet.Spec) map[string]string {
 	return off
 }
 
-// offer makes the list of what is offered.
+// offer sets which tools are offered, and renders their list.
 func (s *server) offer(off map[string]string) {
 	s.off = off
 	s.order = make([]*tool, 0, len(s.all))
@@ -319,7 +322,7 @@ func (s *server) offer(off map[string]string) {
 	s.list = renderServer(s.order)
 }
 
-// otherHashes returns, in order, what is offered besides what is shown.
+// otherHashes returns the hashes that are offered besides the shown one, in order.
 func otherHashes(offers []Offer, shown string) (others []string) {
 	for _, o := range offers {
 		if o.Hash != "" && o.Hash != shown && !slices.Contains(others, o.Hash) {
@@ -330,8 +333,8 @@ func otherHashes(offers []Offer, shown string) (others []string) {
 	return others
 }
 
-// choose picks among what replicas offer: the newest revision's, and there
-// what most of them offer. A tie keeps what is shown, so that it does not flap.
+// choose returns the hash that most replicas of the newest revision offer. On a tie
+// the shown one stays, so that the list does not flap.
 func choose(offers []Offer, shown string) string {
 	var newest fleet.Revision
 	count := map[string]int{}
@@ -346,7 +349,7 @@ func choose(offers []Offer, shown string) string {
 		count[o.Hash]++
 	}
 	best := ""
-	for _, o := range offers { // not over the map, whose order is random
+	for _, o := range offers { // not over count, whose order is random
 		n := count[o.Hash]
 		if n > count[best] || n > 0 && n == count[best] && o.Hash == shown {
 			best = o.Hash

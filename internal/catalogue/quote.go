@@ -7,7 +7,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/nearest"
 )
 
-// quote shows a name. It comes from a caller and may be of any length.
+// quote returns a caller's name for a message. A long one is cut.
 func quote(name string) string {
 	if len(name) > nearest.MaxName {
 		return strconv.Quote(strings.ToValidUTF8(name[:nearest.MaxName], "")) + "..."

@@ -10,18 +10,18 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/nearest"
 )
 
-// snapshot is all servers under one set of names. It is never changed.
+// snapshot has all servers under one set of names. It never changes.
 type snapshot struct {
 	def     fleet.ServerName
 	servers map[fleet.ServerName]*server
 	order   []*server // the default server first, then by name
 
-	root    map[string]*fleet.Tool // every name that POST /call takes
+	root    map[string]*fleet.Tool // by every name that POST /call takes
 	list    []byte                 // the answer of GET /tools
-	listErr error                  // or why there is none
+	listErr error                  // or why there is no list
 }
 
-// separator stands between server and tool in names at the root.
+// separator divides server and tool in names at the root.
 const separator = "__"
 
 func newSnapshot(def fleet.ServerName, servers map[fleet.ServerName]*server) *snapshot {
@@ -41,7 +41,7 @@ func (s *snapshot) nameAndRender() []byte {
 		for _, t := range srv.order {
 			name := s.rootName(t)
 			if s.root[name] != nil {
-				continue // the default server has a tool of just that name: this one is called at its server's path
+				continue // a tool of the default server has that name; this one is called at its server's path
 			}
 			s.root[name] = &t.Tool
 			if srv.stopped {
@@ -70,9 +70,8 @@ func (s *snapshot) nameAndRender() []byte {
 	return append(b, '}')
 }
 
-// addBareNames adds the names that are not listed and resolve all the same:
-// the default server's tools in their long form, and unique bare names of the
-// other servers.
+// addBareNames adds the names that resolve though they are not listed: the tools of
+// the default server in their long form, and unique bare names of other servers.
 func (s *snapshot) addBareNames() {
 	bare := map[bool]map[string]*fleet.Tool{false: {}, true: {}} // by stopped; nil: not unique
 	for _, srv := range s.order {
@@ -98,7 +97,7 @@ func (s *snapshot) addBareNames() {
 	if def := s.servers[s.def]; def != nil && def.hash == "" && !def.stopped {
 		return
 	}
-	for _, stopped := range []bool{false, true} { // who runs goes first
+	for _, stopped := range []bool{false, true} { // servers that run come first
 		for name, t := range bare[stopped] {
 			if _, ambiguous := bare[false][name]; t != nil && (!stopped || !ambiguous) {
 				s.addName(name, t)
@@ -107,7 +106,7 @@ func (s *snapshot) addBareNames() {
 	}
 }
 
-// wanted counts the servers that are not stopped by hand.
+// wanted returns how many servers are not stopped by hand.
 func (s *snapshot) wanted() (n int) {
 	for _, srv := range s.order {
 		if !srv.stopped {
@@ -130,7 +129,7 @@ func (s *snapshot) rootName(t *tool) string {
 	return string(t.Server) + separator + t.Name
 }
 
-// unknown returns the servers whose tools are not known and should be.
+// unknown returns the servers whose tools should be known and are not.
 func (s *snapshot) unknown() []*server {
 	var out []*server
 	for _, srv := range s.order {
@@ -141,7 +140,7 @@ func (s *snapshot) unknown() []*server {
 	return out
 }
 
-// known returns a server whose tools are known.
+// known returns a server, or an error if its tools are not known.
 func (s *snapshot) known(name fleet.ServerName) (*server, error) {
 	srv := s.servers[name]
 	if srv == nil {
@@ -157,11 +156,11 @@ func (s *snapshot) known(name fleet.ServerName) (*server, error) {
 	return srv, nil
 }
 
-// missing says why a name does not resolve at the root. While the tools of some
-// servers are not known the name may be one of theirs, and the answer is to come
-// back later. It is that the name is wrong if its server says so, or if a known
-// name is so near that the caller must have meant that: else one server that
-// cannot start would keep every mistyped name from being told.
+// missing returns the error of a name that does not resolve at the root. While the
+// tools of some servers are not known, the name may be one of theirs, and the error
+// says to come back later. It says that the name is wrong if the name's server has
+// no such tool, or if a known name is very near. Otherwise one server that cannot
+// start would hide every mistyped name.
 func (s *snapshot) missing(name string) (fleet.Tool, error) {
 	if prefix, rest, ok := strings.Cut(name, separator); ok {
 		if srv := s.servers[fleet.ServerName(prefix)]; srv != nil {
@@ -188,7 +187,8 @@ func (s *snapshot) missing(name string) (fleet.Tool, error) {
 	if len(offered) > 1 && (def == nil || def.hash != "") {
 		return fleet.Tool{}, lookupErrorf(fleet.ErrUnknownTool, "tool %s is offered by several servers; call %s", quote(name), nearest.Or(offered))
 	}
-	// Compared both as typed and bare, told by the name that can be called.
+	// The name is compared with full and with bare names. The hint is always a name
+	// that can be called.
 	bare := !strings.Contains(name, separator)
 	if bare && def != nil && def.hash == "" && !def.filter.Offers(name) {
 		elsewhere := len(offered) > 0 || slices.ContainsFunc(unknown, func(s *server) bool { return s != def })
@@ -199,15 +199,16 @@ func (s *snapshot) missing(name string) (fleet.Tool, error) {
 	hint := nearest.Hint(name, append(names, shown...), append(shown, shown...))
 	switch {
 	case len(unknown) > 0 && (hint == "" || bare && def != nil && def.hash == ""):
-		// A bare name is one of the default server's first: what it is near to
-		// elsewhere says little.
+		// A bare name most likely means the default server: a near name of another
+		// server says little.
 		return fleet.Tool{}, notKnown(unknown)
-	case bare && def != nil && def.hash == "": // it is stopped, and never ran: the name may be one of its tools
+	case bare && def != nil && def.hash == "": // stopped before it ever ran: the tool may be its own
 		return fleet.Tool{}, notKnown([]*server{def})
 	}
 	return fleet.Tool{}, lookupErrorf(fleet.ErrUnknownTool, "unknown tool %s%s", quote(name), hint)
 }
 
+// noTool returns the error of a tool that the server does not offer.
 func (s *server) noTool(name string) error {
 	key := s.off[name]
 	if s.hash == "" {
@@ -223,8 +224,8 @@ func (s *server) noTool(name string) error {
 	return lookupErrorf(fleet.ErrUnknownTool, "server %q has no tool %s%s", s.name, quote(name), nearest.Hint(name, names, names))
 }
 
-// maxReason is how much of a reason is shown to callers of tools, in runes.
-// /readyz and the list of servers have all of it.
+// maxReason is how many runes of a reason callers of tools see. /readyz and the list
+// of servers show all of it.
 const maxReason = 200
 
 // why returns the reason in one short line.
@@ -242,8 +243,8 @@ func (s *server) why() string {
 // maxReasons is how many servers an error names with their reasons.
 const maxReasons = 3
 
-// notKnown tells which servers' tools are not known. It is an ErrNoReplica
-// only if waiting is no use for any of them.
+// notKnown returns the error of servers whose tools are not known. It wraps
+// fleet.ErrNoReplica only if waiting is of no use for any of them.
 func notKnown(servers []*server) error {
 	if s := servers[0]; len(servers) == 1 && s.stopped {
 		return lookupErrorf(fleet.ErrStopped, "server %q is stopped: %s", s.name, s.why())
@@ -264,7 +265,7 @@ func notKnown(servers []*server) error {
 	return lookupErrorf(kind, "%w: %s", kind, strings.Join(parts, "; "))
 }
 
-// lookupError has a message for callers of its own, and a kind for errors.Is.
+// lookupError has a message for callers, and a kind for errors.Is.
 type lookupError struct {
 	kind error
 	msg  string

@@ -7,7 +7,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
-// tool is one tool with what is shown of it, raw.
+// tool is one tool with its members, raw.
 type tool struct {
 	fleet.Tool
 	members []member
@@ -19,9 +19,8 @@ type member struct {
 	value []byte
 }
 
-// parseTools takes the raw tools of a server. What is no tool, having no name,
-// is left out, and of two with one name the first stays: nobody could call the
-// other.
+// parseTools parses the tools of a server. It leaves out entries without a name, and
+// the second of two with one name, which nobody could call.
 func parseTools(name fleet.ServerName, raw [][]byte) []*tool {
 	order := make([]*tool, 0, len(raw))
 	seen := make(map[string]bool, len(raw))
@@ -37,7 +36,7 @@ func parseTools(name fleet.ServerName, raw [][]byte) []*tool {
 	return order
 }
 
-// parseTool reads a tool with all its members. Of members with the same key the
+// parseTool parses a tool with all its members. Of members with the same key the
 // last counts, as in most decoders.
 func parseTool(raw []byte) (*tool, error) {
 	t := &tool{}
@@ -58,7 +57,7 @@ func parseTool(raw []byte) (*tool, error) {
 	if t.Name, err = mcp.String(t.member("name")); err != nil {
 		return nil, err
 	}
-	// Without annotations, or with some that are no object, nothing is promised.
+	// Without annotations, or if they are not an object, the tool promises nothing.
 	if hints, err := mcp.Fields(t.member("annotations"), "readOnlyHint", "idempotentHint"); err == nil {
 		t.ReadOnly = bytes.Equal(hints[0], []byte("true"))
 		t.Idempotent = bytes.Equal(hints[1], []byte("true"))
@@ -66,7 +65,7 @@ func parseTool(raw []byte) (*tool, error) {
 	return t, nil
 }
 
-// member returns the value of a member, nil if there is none.
+// member returns the value of a member, or nil.
 func (t *tool) member(key string) []byte {
 	for _, m := range t.members {
 		if m.key == key {
@@ -76,9 +75,9 @@ func (t *tool) member(key string) []byte {
 	return nil
 }
 
-// appendTo renders the tool under a name: the members that every tool has here,
-// then all others as the server sent them, byte for byte and in its order. A
-// member of the server that is called like one of ours is left out.
+// appendTo renders the tool under a name: first the members that every tool has
+// here, then all others byte for byte, in the order of the server. It leaves out
+// those whose keys are ours.
 func (t *tool) appendTo(b []byte, name string) []byte {
 	b = append(b, '{')
 	b = mcp.AppendString(append(b, `"name":`...), name)
@@ -99,8 +98,8 @@ func (t *tool) appendTo(b []byte, name string) []byte {
 	return append(b, '}')
 }
 
-// inputSchema returns the schema of the tool's arguments, which are always an
-// object, whatever the server says or forgets to say.
+// inputSchema returns the schema of the tool's arguments. They are always an object,
+// whatever the server says.
 func (t *tool) inputSchema() []byte {
 	if schema := t.member("inputSchema"); mcp.TypeOf(schema) == "object" {
 		return schema

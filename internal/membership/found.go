@@ -10,15 +10,15 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Founding is what a controller says to expect that has state and does not
-// know its cluster yet: it has just founded one, or been put back.
+// Founding is the Expect of a controller that has state and does not know its
+// cluster yet: it has just founded one, or was restored.
 const Founding = -1
 
-// Found tells a controller without any state whether it is its turn to found a
-// cluster, and of which voters: exactly as many stateless controllers as each
-// of them expects see each other, none of the controllers in the ring belongs
-// to a cluster, and this one has the lowest id. Else there are no voters, and
-// why says what it waits for.
+// Found returns the voters of the cluster that a controller without any state should
+// found now. It does so if exactly as many stateless controllers as each of them
+// expects see each other, no controller in the ring belongs to a cluster, and this
+// one has the lowest id. Otherwise it returns no voters, and says what the
+// controller waits for.
 func Found(self fleet.Member, members []fleet.Member) (voters []fleet.ControllerID, why string) {
 	if self.Cluster != "" {
 		return nil, fmt.Sprintf("this controller belongs to cluster %s", self.Cluster)
@@ -26,19 +26,19 @@ func Found(self fleet.Member, members []fleet.Member) (voters []fleet.Controller
 	others := controllers(self, members)
 	for _, m := range others {
 		if m.Cluster != "" {
-			return nil, fmt.Sprintf("waiting for cluster %s, which %s belongs to, to take this controller in", m.Cluster, m.Node)
+			return nil, fmt.Sprintf("waiting to be taken into cluster %s, which %s belongs to", m.Cluster, m.Node)
 		}
 	}
 	if self.Expect <= 0 {
-		return nil, "waiting for a cluster to take this controller in: without --bootstrap-expect it founds none"
+		return nil, "waiting to be taken into a cluster: without --bootstrap-expect this controller founds none"
 	}
 	var founders []fleet.Member
 	for _, m := range others {
 		if m.Expect == 0 {
-			continue // waits to be taken in, too
+			continue // it also waits to be taken in
 		}
 		if m.Expect == Founding {
-			return nil, fmt.Sprintf("waiting for %s, which has state, to tell its cluster", m.Node)
+			return nil, fmt.Sprintf("waiting for %s, which has state, to name its cluster", m.Node)
 		}
 		if m.Expect != self.Expect {
 			return nil, fmt.Sprintf("--bootstrap-expect is %d here, and %d at %s", self.Expect, m.Expect, m.Node)
@@ -51,7 +51,7 @@ func Found(self fleet.Member, members []fleet.Member) (voters []fleet.Controller
 	case n < self.Expect:
 		return nil, fmt.Sprintf("%d of %d controllers are here: %s", n, self.Expect, nodes(founders))
 	case n > self.Expect:
-		return nil, fmt.Sprintf("%d controllers are to found a cluster of %d: %s; stop as many as are too many", n, self.Expect, nodes(founders))
+		return nil, fmt.Sprintf("%d controllers want to found a cluster of %d: %s; stop the surplus", n, self.Expect, nodes(founders))
 	case founders[0].Controller != self.Controller:
 		return nil, fmt.Sprintf("waiting for %s to found the cluster", founders[0].Node)
 	}
@@ -61,9 +61,9 @@ func Found(self fleet.Member, members []fleet.Member) (voters []fleet.Controller
 	return voters, ""
 }
 
-// controllers returns the other controllers in the ring. Of several lives
-// under one name, or of one id, the newest counts: the others are dead, and
-// gossip has not noticed yet.
+// controllers returns the other controllers in the ring. Of several lives with one
+// name or one id it returns the newest: the others are dead, and gossip does not
+// know yet.
 func controllers(self fleet.Member, members []fleet.Member) []fleet.Member {
 	byAge := slices.Clone(members)
 	slices.SortStableFunc(byAge, func(a, b fleet.Member) int { return b.Started.Compare(a.Started) })

@@ -1,20 +1,21 @@
-// Package membership decides which controllers a cluster consists of: who
-// founds it, who is taken in, who gets a vote, and who is removed because it
-// will not come back. Gossip says who lives, raft's configuration says who
-// counts; this brings the second after the first, slowly.
+// Package membership decides which controllers form a cluster: which ones found it,
+// are taken in, get a vote, and are removed because they will not come back. Gossip
+// knows which controllers live, and raft's configuration which ones vote. Keeper
+// slowly makes the second follow the first.
 //
-// It promises never to let the cluster fall below the number of voters that it
-// was founded with, nor to remove anybody while that would leave no living
-// majority. A controller that comes back before it was removed is a member as
-// it was. Every change has a reason in words, which is logged and recorded. It
-// changes one thing at a time.
+// The cluster never falls below the number of voters that it was founded with, and
+// nobody is removed if that would leave no living majority. A controller that comes
+// back before it was removed is a member as before. Each change has a reason in
+// words, which is logged and recorded. Changes are made one at a time.
 //
-// How long somebody has been dead or healthy is counted by the leader alone,
-// from the beginning of its tenure at the earliest: after a change of leader
-// it takes the whole time again. A living controller that was removed by hand
-// is taken in again; to be rid of it, stop it first.
+// The leader alone counts how long a controller has been dead or healthy, from the
+// start of its tenure at the earliest. After a change of leader it takes the whole
+// time again. A living controller that was removed by hand is taken in again: stop
+// it first.
 //
-// It knows neither raft nor memberlist. Run is the only goroutine.
+// Founder makes a controller part of a cluster. Roster lists the controllers and
+// changes them by hand. The package knows neither raft nor memberlist, and starts no
+// goroutine: each Run runs in its caller's.
 package membership
 
 import (
@@ -26,11 +27,11 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// lookEvery is how often the leader compares.
+// lookEvery is how often Keeper compares.
 const lookEvery = time.Second
 
-// Store is raft's side. The changes return when they are committed, or with an
-// error.
+// Store is raft's configuration. A change returns when it is committed, or with an
+// error. Package store implements it.
 type Store interface {
 	ID() fleet.ControllerID
 	State() *desired.State
@@ -38,31 +39,31 @@ type Store interface {
 	AddNonvoter(id fleet.ControllerID) error
 	AddVoter(id fleet.ControllerID) error
 	Remove(id fleet.ControllerID) error
-	// Answered is when a controller last answered this one, the leader; zero:
-	// never.
+	// Answered returns when a controller last answered this one, the leader. It
+	// returns the zero time for never.
 	Answered(id fleet.ControllerID) time.Time
 	// PeerProblem says what keeps a controller from storing what this one, the
-	// leader, sends to it; "" if nothing does.
+	// leader, sends. It returns "" if nothing does.
 	PeerProblem(id fleet.ControllerID) string
 }
 
 // Config says what a Keeper works with.
 type Config struct {
 	Store     Store
-	Members   func() []fleet.Member // who lives, as gossip knows
+	Members   func() []fleet.Member // the living members, as gossip knows them
 	DeadAfter time.Duration         // when a dead voter is removed for good; 0: DefaultDeadAfter
 	Log       *slog.Logger
-	// Record is told what happened, for those who follow events. Nil: nobody.
+	// Record records an event. Nil: it is only logged.
 	Record func(kind fleet.EventKind, message string)
 }
 
 // Keeper keeps the membership of a cluster while its controller leads.
 type Keeper struct {
 	cfg   Config
-	names map[fleet.ControllerID]fleet.NodeID // of the living, and of those that were
+	names map[fleet.ControllerID]fleet.NodeID // of controllers that live or have lived
 }
 
-// New returns a keeper. Its Run does the work.
+// New returns a Keeper. Its Run does the work.
 func New(cfg Config) *Keeper {
 	if cfg.DeadAfter == 0 {
 		cfg.DeadAfter = DefaultDeadAfter
@@ -73,8 +74,8 @@ func New(cfg Config) *Keeper {
 	return &Keeper{cfg: cfg, names: map[fleet.ControllerID]fleet.NodeID{}}
 }
 
-// Run keeps the membership until ctx, which is that of a tenure, ends; then it
-// returns nil. It can be called again, but not while it runs.
+// Run keeps the membership until ctx, which is that of a tenure, ends. Then it
+// returns nil. It may be called again, but not while it runs.
 func (k *Keeper) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -86,7 +87,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 			complaint = err.Error()
 		}
 		if complaint != "" && complaint != complained {
-			k.cfg.Log.Warn("the controllers are not what they should be; trying again", "err", complaint)
+			k.cfg.Log.Warn("membership not as it should be, trying again", "err", complaint)
 		}
 		complained = complaint
 		select {
@@ -97,10 +98,10 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
-// look compares, and changes what is to be changed now.
+// look compares, and makes the changes that are due.
 func (k *Keeper) look(ctx context.Context, memory *memory) error {
-	// Each round does one thing; more than one a controller would be a fight
-	// with somebody else's changes, and can wait for the next tick.
+	// Each round makes one change. More rounds than controllers would be a fight with
+	// somebody else's changes.
 	for range len(k.cfg.Members()) + 1 {
 		w, err := k.world(memory)
 		if err != nil || ctx.Err() != nil {
@@ -117,7 +118,8 @@ func (k *Keeper) look(ctx context.Context, memory *memory) error {
 	return nil
 }
 
-// world reads what there is, and tells of those that went or came.
+// world reads what plan needs, and reports the controllers that were lost or came
+// back.
 func (k *Keeper) world(memory *memory) (*world, error) {
 	voters, err := k.cfg.Store.Members()
 	if err != nil {
@@ -135,19 +137,19 @@ func (k *Keeper) world(memory *memory) (*world, error) {
 	}
 	lost, back := memory.look(w.now, w.alive, voters)
 	w.memory = *memory
-	k.tellLagging(w)
+	k.reportLagging(w)
 	for _, id := range lost {
-		k.tell(fleet.EventControllerLost, "lost", id, "gossip does not see it any more")
+		k.report(fleet.EventControllerLost, "lost", id, "gossip no longer sees it")
 	}
 	for _, id := range back {
-		k.tell(fleet.EventControllerBack, "back", id, "gossip sees it again")
+		k.report(fleet.EventControllerBack, "back", id, "gossip sees it again")
 	}
 	return w, nil
 }
 
-// tellLagging tells of the living that do not store what they are sent, and of
-// those that do so again.
-func (k *Keeper) tellLagging(w *world) {
+// reportLagging reports living controllers that no longer store what they are sent,
+// and those that do again.
+func (k *Keeper) reportLagging(w *world) {
 	for _, v := range w.voters {
 		_, lives := w.alive[v.ID]
 		problem := ""
@@ -157,43 +159,43 @@ func (k *Keeper) tellLagging(w *world) {
 		switch lagged := w.memory.lagging[v.ID]; {
 		case problem != "" && !lagged:
 			w.memory.lagging[v.ID] = true
-			k.tell(fleet.EventControllerLagging, "lags", v.ID, problem)
+			k.report(fleet.EventControllerLagging, "lags", v.ID, problem)
 		case problem == "" && lagged:
 			delete(w.memory.lagging, v.ID)
 			if lives {
-				k.tell(fleet.EventControllerCaughtUp, "has caught up", v.ID, "it stores what it is sent")
+				k.report(fleet.EventControllerCaughtUp, "has caught up", v.ID, "it stores what it is sent")
 			}
 		}
 	}
 }
 
-// do carries out one action.
+// do makes one change.
 func (k *Keeper) do(w *world, a action) error {
 	switch a.verb {
 	case add:
 		if err := k.cfg.Store.AddNonvoter(a.id); err != nil {
 			return err
 		}
-		k.tell(fleet.EventControllerAdded, string(a.verb), a.id, a.reason)
+		k.report(fleet.EventControllerAdded, string(a.verb), a.id, a.reason)
 	case promote:
 		if err := k.cfg.Store.AddVoter(a.id); err != nil {
 			return err
 		}
 		w.memory.promoted[a.id] = time.Now()
-		k.tell(fleet.EventControllerPromoted, string(a.verb), a.id, a.reason)
+		k.report(fleet.EventControllerPromoted, string(a.verb), a.id, a.reason)
 	case remove:
 		if err := k.cfg.Store.Remove(a.id); err != nil {
 			return err
 		}
-		delete(w.memory.promoted, a.replaced) // it replaces nobody else
-		k.tell(fleet.EventControllerRemoved, string(a.verb), a.id, a.reason)
+		delete(w.memory.promoted, a.replaced) // each promotion replaces one voter
+		k.report(fleet.EventControllerRemoved, string(a.verb), a.id, a.reason)
 		delete(k.names, a.id)
 	}
 	return nil
 }
 
-// tell logs and records what happened to a controller, and why.
-func (k *Keeper) tell(kind fleet.EventKind, what string, id fleet.ControllerID, reason string) {
+// report logs and records what happened to a controller, and why.
+func (k *Keeper) report(kind fleet.EventKind, what string, id fleet.ControllerID, reason string) {
 	level := slog.LevelInfo
 	if kind == fleet.EventControllerLagging {
 		level = slog.LevelWarn

@@ -163,11 +163,11 @@ func TestReplacement(t *testing.T) {
 		after(time.Hour, "a b c d")
 	})
 	want := []string{
-		"controller_lost: controller nc (c) lost: gossip does not see it any more",
-		"controller_added: controller nd (d) added: it is new; it has a vote once it was healthy for 10s",
+		"controller_lost: controller nc (c) lost: gossip no longer sees it",
+		"controller_added: controller nd (d) added: it is new; it gets a vote once it has been healthy for 10s",
 		"controller_promoted: controller nd (d) promoted: healthy for 10s",
 		"controller_removed: controller nc (c) removed: dead for 1h0m11s, and controller nd (d) votes in its place",
-		"controller_added: controller nc (c) added: it is of this cluster; it has a vote once it was healthy for 10s",
+		"controller_added: controller nc (c) added: it is of this cluster; it gets a vote once it has been healthy for 10s",
 		"controller_promoted: controller nc (c) promoted: healthy for 10s",
 	}
 	// Looks are a second apart: a second more or less is no matter.

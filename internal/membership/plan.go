@@ -10,26 +10,26 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// How long things must have been so before they have consequences.
+// How long a condition must last before it has consequences.
 const (
-	// healthyFor is how long a new controller gets the log, without a break,
-	// before it has a vote.
+	// healthyFor is how long a new controller must be seen without a break before it
+	// gets a vote.
 	healthyFor = 10 * time.Second
-	// silentFor is when one that gossip sees is not healthy all the same: raft
-	// hears from it many times a second. A vote for one that raft cannot reach
-	// would count in the majority and never be cast: of two, none could write.
+	// silentFor is when a controller counts as unhealthy though gossip sees it. Raft
+	// hears from a healthy one many times a second. One that raft cannot reach would
+	// never use its vote, and a cluster of two could no longer write.
 	silentFor = 3 * time.Second
-	// lostNonvoter is when one that never had a vote is forgotten. It costs
-	// nothing, and comes back by itself.
+	// lostNonvoter is when a controller that never had a vote is removed. It comes
+	// back by itself.
 	lostNonvoter = time.Minute
-	// lostSurplus is when a dead voter is removed that makes the number of
-	// voters even, and so does nothing but raise the majority.
+	// lostSurplus is when a dead voter is removed that makes the number of voters
+	// even: it only raises the majority.
 	lostSurplus = time.Minute
 	// DefaultDeadAfter is when any other dead voter is removed.
 	DefaultDeadAfter = 24 * time.Hour
 )
 
-// verb is what can be done to a controller.
+// verb says what is done to a controller.
 type verb string
 
 const (
@@ -43,42 +43,43 @@ type action struct {
 	verb     verb
 	id       fleet.ControllerID
 	reason   string             // in words
-	replaced fleet.ControllerID // of a removal: who votes instead
+	replaced fleet.ControllerID // of a removal: the controller that votes instead
 }
 
-// memory is what a leader has seen in its tenure.
+// memory is what a leader remembers of its tenure.
 type memory struct {
-	// seen is every controller of the configuration. How long each has been as
-	// it is counts from the tenure's first look at the earliest.
+	// seen has every controller of the configuration. Times in it are not before the
+	// first look of the tenure.
 	seen map[fleet.ControllerID]sight
-	// promoted is when this leader gave votes, until each has replaced a voter.
+	// promoted has the times of promotions by this leader. One is removed once it has
+	// replaced a dead voter.
 	promoted map[fleet.ControllerID]time.Time
-	// lagging are those that were told of as such.
+	// lagging has the controllers that were reported as lagging.
 	lagging map[fleet.ControllerID]bool
 }
 
-// sight is one controller, as it has been since some time.
+// sight is the condition of a controller since a time.
 type sight struct {
 	alive bool
 	life  fleet.LifeID // when alive
 	since time.Time
 }
 
-// world is what there is to decide on.
+// world is what plan decides on.
 type world struct {
 	now       time.Time
 	self      fleet.ControllerID
 	cluster   fleet.ClusterID
 	expect    int
 	deadAfter time.Duration
-	alive     map[fleet.ControllerID]fleet.Member // self too
+	alive     map[fleet.ControllerID]fleet.Member // with self
 	answered  func(fleet.ControllerID) time.Time  // when raft last heard from it; zero: never
 	voters    []fleet.Voter                       // the configuration
 	memory    memory
 }
 
-// living tells who is alive. An id under two names or in two lives is the
-// newer one.
+// living returns the living controllers. Of two members with one id it returns the
+// newer.
 func living(self fleet.ControllerID, members []fleet.Member) map[fleet.ControllerID]fleet.Member {
 	out := map[fleet.ControllerID]fleet.Member{self: {Controller: self}}
 	for _, m := range members {
@@ -92,8 +93,8 @@ func living(self fleet.ControllerID, members []fleet.Member) map[fleet.Controlle
 	return out
 }
 
-// look brings the memory up to date and returns who was lost and who came back
-// since the look before.
+// look updates the memory. It returns the controllers that were lost, and those that
+// came back, since the look before.
 func (m *memory) look(now time.Time, alive map[fleet.ControllerID]fleet.Member, voters []fleet.Voter) (lost, back []fleet.ControllerID) {
 	next := make(map[fleet.ControllerID]sight, len(voters))
 	for _, v := range voters {
@@ -116,10 +117,9 @@ func (m *memory) look(now time.Time, alive map[fleet.ControllerID]fleet.Member, 
 	return lost, back
 }
 
-// plan returns the next change of the configuration, if there is anything to
-// change. One at a time, since each changes what a majority is. A dead voter
-// that was replaced goes first: until then the majority is larger than it need
-// be.
+// plan returns the next change of the configuration, if there is any. It returns one
+// at a time, since each changes the majority. A dead voter that was replaced goes
+// first: until then the majority is larger than necessary.
 func plan(w *world) (action, bool) {
 	for _, decide := range []func(*world) (action, bool){removeReplaced, promoteHealthy, addLiving, removeDead} {
 		if a, ok := decide(w); ok {
@@ -129,8 +129,8 @@ func plan(w *world) (action, bool) {
 	return action{}, false
 }
 
-// removeReplaced removes a voter that died before another got a vote, each by
-// one of its own; those that died first go first.
+// removeReplaced removes a voter that died before another one was promoted. Each
+// promotion replaces one voter. Those that died first go first.
 func removeReplaced(w *world) (action, bool) {
 	for _, id := range w.deadVoters() {
 		died := w.memory.seen[id].since
@@ -152,26 +152,27 @@ func promoteHealthy(w *world) (action, bool) {
 	return action{}, false
 }
 
-// waited tells of one without a vote that gossip has seen for long enough.
+// waited reports whether a controller without a vote has been seen for long enough.
 func (w *world) waited(v fleet.Voter) bool {
 	s := w.memory.seen[v.ID]
 	return !v.Voting && s.alive && w.now.Sub(s.since) >= healthyFor
 }
 
+// silent reports whether raft no longer hears from a controller.
 func (w *world) silent(id fleet.ControllerID) bool { return w.now.Sub(w.answered(id)) >= silentFor }
 
-// complaint says what keeps the configuration from being as it should be,
-// though there is nothing to change.
+// complaint returns what is wrong with the configuration though nothing can be
+// changed now.
 func (w *world) complaint() error {
 	for _, v := range w.voters {
 		if w.waited(v) && w.silent(v.ID) {
-			return fmt.Errorf("%s gets no vote: gossip sees it, and raft hears nothing from it; can it be reached at %s?", w.name(v.ID), w.alive[v.ID].Raft)
+			return fmt.Errorf("%s gets no vote: gossip sees it, but raft hears nothing from it at %s", w.name(v.ID), w.alive[v.ID].Raft)
 		}
 	}
 	return nil
 }
 
-// addLiving adds those that belong to this cluster, or to none yet.
+// addLiving adds a controller that belongs to this cluster, or to none yet.
 func addLiving(w *world) (action, bool) {
 	for _, id := range slices.Sorted(maps.Keys(w.alive)) {
 		m := w.alive[id]
@@ -182,7 +183,7 @@ func addLiving(w *world) (action, bool) {
 		if m.Cluster != "" {
 			reason = "it is of this cluster"
 		}
-		return action{verb: add, id: id, reason: fmt.Sprintf("%s; it has a vote once it was healthy for %s", reason, healthyFor)}, true
+		return action{verb: add, id: id, reason: fmt.Sprintf("%s; it gets a vote once it has been healthy for %s", reason, healthyFor)}, true
 	}
 	return action{}, false
 }
@@ -208,14 +209,14 @@ func removeDead(w *world) (action, bool) {
 	return action{}, false
 }
 
-// canSpare tells whether the cluster is what it shall be without a voter that
-// is dead: not smaller than expected, and with a living majority.
+// canSpare reports whether the cluster is still as large as expected without a dead
+// voter, and has a living majority.
 func (w *world) canSpare(id fleet.ControllerID) bool {
 	left := w.count(func(v fleet.Voter) bool { return v.ID != id })
 	return left >= max(w.expect, 1) && w.livingVoters() > left/2
 }
 
-// deadVoters returns them, those that died first first.
+// deadVoters returns the dead voters in the order in which they died.
 func (w *world) deadVoters() []fleet.ControllerID {
 	var out []fleet.ControllerID
 	for _, v := range w.voters {
@@ -233,7 +234,7 @@ func (w *world) livingVoters() int {
 	return w.count(func(v fleet.Voter) bool { return w.memory.seen[v.ID].alive })
 }
 
-// count counts the voters of which something is true.
+// count returns how many voters satisfy a condition.
 func (w *world) count(is func(fleet.Voter) bool) int {
 	n := 0
 	for _, v := range w.voters {
@@ -252,12 +253,12 @@ func (w *world) votes(id fleet.ControllerID) bool {
 	return slices.Contains(w.voters, fleet.Voter{ID: id, Voting: true})
 }
 
-// forHow tells how long a controller has been as it is.
+// forHow returns how long a controller has been in its condition.
 func (w *world) forHow(id fleet.ControllerID) time.Duration {
 	return w.now.Sub(w.memory.seen[id].since).Round(time.Second)
 }
 
-// name is how people know a controller.
+// name returns a controller's name for people.
 func (w *world) name(id fleet.ControllerID) string { return nameOf(id, w.alive[id].Node) }
 
 func nameOf(id fleet.ControllerID, node fleet.NodeID) string {

@@ -64,8 +64,8 @@ func TestPlan(t *testing.T) {
 		{"all is well", scene(t, 3, "a b c"), ""},
 		{"alone", scene(t, 1, "a"), ""},
 
-		{"a stateless controller is added", scene(t, 1, "a", also(controller("d"))), "added d: it is new; it has a vote once it was healthy for 10s"},
-		{"one of this cluster is added again", scene(t, 1, "a", also(controller("d", of("k1")))), "added d: it is of this cluster; it has a vote once it was healthy for 10s"},
+		{"a stateless controller is added", scene(t, 1, "a", also(controller("d"))), "added d: it is new; it gets a vote once it has been healthy for 10s"},
+		{"one of this cluster is added again", scene(t, 1, "a", also(controller("d", of("k1")))), "added d: it is of this cluster; it gets a vote once it has been healthy for 10s"},
 		{"one of another cluster is not", scene(t, 1, "a", also(controller("d", of("k2")))), ""},
 
 		{"no vote before ten seconds", scene(t, 1, "a d9.9s~"), ""},

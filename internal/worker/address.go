@@ -7,8 +7,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/advertise"
 )
 
-// addresses finds what to tell others: the host:port of gRPC, and the host of
-// the ring, which is "" when the ring's own listener says it.
+// addresses returns what others are told: the host:port of gRPC, and the host of the
+// ring. The latter is "" if the ring's own listener decides it.
 func addresses(c *Config) (grpc, ring string, err error) {
 	ringHost, _, err := net.SplitHostPort(c.Gossip)
 	if err != nil {

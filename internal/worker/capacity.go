@@ -11,9 +11,9 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Capacity is what this process may use: the machine's CPUs and memory, or
-// what its control group leaves of them. root is the file system's root. What
-// cannot be found out is zero.
+// Capacity returns what this process may use: the machine's CPUs and memory, or less
+// if its control group limits them. root is the root of the file system. A resource
+// that cannot be found out is zero.
 func Capacity(root fs.FS) fleet.Resources {
 	r := fleet.Resources{CPUs: float64(runtime.NumCPU()), Memory: memTotal(root)}
 	for _, dir := range groups(root) {
@@ -30,8 +30,8 @@ func Capacity(root fs.FS) fleet.Resources {
 	return r
 }
 
-// groups lists the directories whose limits hold for this process, in either
-// version's layout: its own group, and all above it.
+// groups returns the directories whose limits apply to this process, in the layouts
+// of both versions: those of its own group and of all groups above.
 func groups(root fs.FS) []string {
 	const mount = "sys/fs/cgroup"
 	b, err := fs.ReadFile(root, "proc/self/cgroup")
@@ -57,7 +57,7 @@ func groups(root fs.FS) []string {
 	return dirs
 }
 
-// cpuLimit is a group's CPU bandwidth in cores, 0 for none.
+// cpuLimit returns the CPU bandwidth of a group in cores, 0 if it is not limited.
 func cpuLimit(root fs.FS, dir string) float64 {
 	quota, period := field(root, path.Join(dir, "cpu.max"), 0), field(root, path.Join(dir, "cpu.max"), 1)
 	if quota == "" {
@@ -71,7 +71,7 @@ func cpuLimit(root fs.FS, dir string) float64 {
 	return math.Round(q/p*100) / 100
 }
 
-// field is the nth word of a small file, or "".
+// field returns the nth word of a small file, or "".
 func field(root fs.FS, name string, n int) string {
 	b, err := fs.ReadFile(root, name)
 	if err != nil {
@@ -83,6 +83,7 @@ func field(root fs.FS, name string, n int) string {
 	return ""
 }
 
+// memTotal returns the memory of the machine in bytes, 0 if it is not known.
 func memTotal(root fs.FS) int64 {
 	b, err := fs.ReadFile(root, "proc/meminfo")
 	if err != nil {

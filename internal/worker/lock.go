@@ -10,8 +10,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/datadir"
 )
 
-// LockDir makes the data directory and locks it for this process, however that
-// ends.
+// LockDir makes the data directory and locks it. The lock ends with the process,
+// however that ends.
 func LockDir(dir string) (io.Closer, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("--data-dir: %w", err)

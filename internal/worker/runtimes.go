@@ -9,8 +9,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// runtimes are the runtimes that a node offers, as one: each replica is started
-// by the one that its template needs. It implements fleet.Runtime.
+// runtimes joins the runtimes that a node offers. The one that a replica's template
+// needs starts it. It implements fleet.Runtime.
 type runtimes []fleet.Runtime
 
 func (rs runtimes) names() []string {
@@ -34,7 +34,7 @@ func (rs runtimes) Start(ctx context.Context, l fleet.Launch) (fleet.Process, er
 	return nil, fmt.Errorf("the server needs the %s runtime: this node offers only %s (--runtime)", l.Template.NeededRuntime(), rs.Name())
 }
 
-// Sweep implements fleet.Runtime. All runtimes sweep, also when one fails.
+// Sweep implements fleet.Runtime. All runtimes sweep, even if one fails.
 func (rs runtimes) Sweep(ctx context.Context) (removed []string, err error) {
 	var errs []error
 	for _, rt := range rs {
@@ -47,7 +47,7 @@ func (rs runtimes) Sweep(ctx context.Context) (removed []string, err error) {
 	return removed, errors.Join(errs...)
 }
 
-// Close implements fleet.Runtime. All are closed, also when one fails.
+// Close implements fleet.Runtime. All are closed, even if one fails.
 func (rs runtimes) Close(ctx context.Context) error {
 	var errs []error
 	for _, rt := range rs {

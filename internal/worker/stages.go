@@ -6,12 +6,12 @@ import (
 	"sync"
 )
 
-// stages are the running parts of a worker, each with an end of its own, so
-// that they can be ended in another order than all at once.
+// stages are the running parts of a worker. Each can be ended by itself, so that
+// they can be ended in order.
 type stages struct {
-	base   context.Context // what its parts run under; it ends with none
+	base   context.Context // of the parts; it never ends
 	parts  map[string]*stage
-	failed chan struct{} // closed when a part ended that was not told to
+	failed chan struct{} // closed when a part has ended by itself
 	once   sync.Once
 }
 
@@ -29,7 +29,7 @@ func newStages(ctx context.Context) *stages {
 	}
 }
 
-// add runs a part. It must be called from one goroutine, as end must.
+// add runs a part. add and end must be called from one goroutine.
 func (s *stages) add(name string, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(s.base)
 	p := &stage{cancel: cancel, done: make(chan struct{})}
@@ -46,7 +46,8 @@ func (s *stages) add(name string, run func(context.Context) error) {
 	}()
 }
 
-// end ends a part, if there is one, and returns its error when it is over.
+// end ends a part, waits for it, and returns its error. It does nothing if there is
+// no such part.
 func (s *stages) end(name string) error {
 	p := s.parts[name]
 	if p == nil {

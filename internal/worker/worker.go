@@ -1,7 +1,6 @@
-// Package worker assembles one worker: it locks the data directory, opens the
-// runtime, sweeps what an earlier life of the node left, serves controllers
-// over gRPC, and shows itself in the ring. Its parts do the work; here is only
-// their order.
+// Package worker assembles one worker. It locks the data directory, opens the
+// runtimes, removes what an earlier life of the node left, serves controllers over
+// gRPC, and joins the ring. Other packages do the work: this one decides the order.
 //
 //	                Run
 //	lock -> runtime -> agent (sweep) -> gRPC server -> ring
@@ -9,11 +8,9 @@
 //	           +----------+    +-------------+
 //	            replicas          orders, calls
 //
-// It promises that a worker takes orders only when nothing of an earlier life
-// is left, and that nothing of this one is left when Run returns. It leaves
-// flags, signals and the choice of the runtime to cmd/worker.
-//
-// Run owns every goroutine.
+// A worker takes orders only once nothing of an earlier life is left, and nothing of
+// its own life is left when Run returns. Flags, signals and the choice of runtimes
+// are cmd/worker's. Run owns every goroutine.
 package worker
 
 import (
@@ -40,43 +37,41 @@ type Config struct {
 	Capacity fleet.Resources
 	Version  string
 
-	// DataDir is held by this worker alone, as long as Run runs.
+	// DataDir is locked by this worker while Run runs.
 	DataDir string
-	// Runtimes opens what makes the replicas: one runtime or several of
-	// different names. It is called once, after the data directory is locked.
-	// Run closes them.
+	// Runtimes opens the runtimes of replicas, each with another name. It is called
+	// once, after the data directory is locked. Run closes them.
 	Runtimes func(ctx context.Context) ([]fleet.Runtime, error)
-	// GRPC is where controllers are served; Run closes it. It must take no
-	// connection before Run.
+	// GRPC is where controllers are served. Run closes it. Nothing else may accept
+	// its connections.
 	GRPC net.Listener
 	// Gossip is the host:port to bind the ring to.
 	Gossip string
-	// Advertise is the host that others reach this worker at; "" is the
-	// listener's own, or the machine's when it listens on all.
+	// Advertise is the host at which others reach this worker. "" stands for the
+	// listener's own, or the machine's if it listens on every address.
 	Advertise string
-	// Join are addresses of the ring, tried for ever.
+	// Join are addresses of the ring. They are tried for ever.
 	Join []string
-	// DrainTimeout bounds how long a stop waits for the controllers to move the
-	// replicas elsewhere; 0 means agent.DefaultDrainTimeout. When Hurry, which
-	// may be nil, is closed, it waits no longer. When Now, which may be nil,
-	// is closed, replicas are killed.
+	// DrainTimeout bounds how long a stop waits for controllers to move the replicas
+	// elsewhere; 0 means agent.DefaultDrainTimeout. It waits no longer once Hurry is
+	// closed, and kills replicas once Now is closed. Both may be nil.
 	DrainTimeout time.Duration
 	Hurry        <-chan struct{}
 	Now          <-chan struct{}
 	Log          *slog.Logger
 
-	// Bound is told the advertised addresses once, when both are bound. It may
+	// Bound is called once with the advertised addresses, when both are bound. It may
 	// be nil.
 	Bound func(grpc, gossip string) error
 }
 
-// Validate names the flag that is wrong.
+// Validate returns an error that names the wrong flag.
 func (c *Config) Validate() error {
 	if err := fleet.CheckNodeID(c.Node); err != nil {
 		return fmt.Errorf("--name: %w", err)
 	}
 	if c.DataDir == "" {
-		return errors.New("--data-dir: it is needed")
+		return errors.New("--data-dir: must not be empty")
 	}
 	if c.Runtimes == nil || c.GRPC == nil || c.Log == nil {
 		return errors.New("worker: runtimes, gRPC listener and log are needed")
@@ -88,7 +83,7 @@ func (c *Config) Validate() error {
 		if host, port, err := net.SplitHostPort(j); err != nil {
 			return fmt.Errorf("--join: %w", err)
 		} else if host == "" || port == "" || port == "0" {
-			return fmt.Errorf("--join: %q lacks host or port", j)
+			return fmt.Errorf("--join: %q has no host or no port", j)
 		}
 	}
 	if c.Capacity.CPUs < 0 {
@@ -103,7 +98,7 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// Run is one life of the worker. It returns nil after an orderly stop.
+// Run runs one life of the worker. It returns nil after an orderly stop.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.GRPC != nil {
 		defer cfg.GRPC.Close()
@@ -154,7 +149,7 @@ func Run(ctx context.Context, cfg Config) error {
 			return errors.Join(err, closeRuntime(ctx, runtime))
 		}
 	}
-	log.Info("worker starts", "life", string(life), "runtime", runtime.Name(), "grpc", grpcAddr, "gossip", ring.Addr(),
+	log.Info("worker starting", "life", string(life), "runtime", runtime.Name(), "grpc", grpcAddr, "gossip", ring.Addr(),
 		"cpus", cfg.Capacity.CPUs, "memory", cfg.Capacity.Memory)
 
 	server := rpc.NewServer(rpc.ServerConfig{Worker: replicas, Log: log})
@@ -171,20 +166,18 @@ func Run(ctx context.Context, cfg Config) error {
 	select {
 	case <-s.failed:
 	case <-ctx.Done():
-		log.Info("worker stops", "cause", context.Cause(ctx))
+		log.Info("worker stopping", "cause", context.Cause(ctx))
 	}
 
 	err = errors.Join(
-		// Controllers hear over their watches that the node drains: they place
-		// nothing on it and move what it runs, which serves until they stop it.
-		// What nobody has moved in time is stopped then: new calls are refused,
-		// running ones finish, every replica is removed, and the last report
-		// says so.
+		// Controllers learn from their watches that the node drains. They place nothing
+		// on it, and move its replicas, which serve until then. Replicas that nobody has
+		// moved in time are stopped: new calls are refused, running ones finish, every
+		// replica is removed, and the last report says so.
 		s.end("agent"),
-		// The others need not find out by themselves that we are gone, nor
-		// wait for a node that nothing is missing from.
+		// Leaving the ring spares the others the wait until they miss this node.
 		s.end("ring"),
-		// Last, because all the above was told over it.
+		// gRPC is last, because it carried all of the above.
 		s.end("gRPC"),
 	)
 	if err == nil {
@@ -193,7 +186,7 @@ func Run(ctx context.Context, cfg Config) error {
 	return err
 }
 
-// closeRuntime is for a start that failed before the agent could close it.
+// closeRuntime closes the runtimes of a start that failed before the agent could.
 func closeRuntime(ctx context.Context, rt fleet.Runtime) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
