@@ -104,7 +104,7 @@ func Dial(addr string, cfg ClientConfig) (*Client, error) {
 		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(0),
 		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow),
-		grpc.WithReadBufferSize(ioBytes), grpc.WithWriteBufferSize(ioBytes), grpc.WithSharedWriteBuffer(true),
+		grpc.WithReadBufferSize(ioBytes), grpc.WithWriteBufferSize(ioBytes),
 		experimental.WithBufferPool(&buffers),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{
