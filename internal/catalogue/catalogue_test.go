@@ -257,7 +257,7 @@ func TestUnknownIsNeverEmptyNorNotFound(t *testing.T) {
 	}
 }
 
-// One server that cannot start does not keep a mistyped name from being told.
+// A mistyped name is reported though another server cannot start.
 func TestMistypedWhileAServerCannotStart(t *testing.T) {
 	w := world{}
 	bad := Server{Name: "bad", Failed: true, Reason: "exit code 3"}
@@ -290,7 +290,7 @@ func TestMistypedWhileAServerCannotStart(t *testing.T) {
 	}
 }
 
-// What is told of servers that cannot start is short, and has the cause.
+// The error about servers that cannot start is short and has the cause.
 func TestReasonsAreShort(t *testing.T) {
 	w := world{}
 	view := View{Default: "good", Lookup: w.lookup, Servers: []Server{{Name: "good", Offers: w.offer("g", "search")}}}
@@ -398,8 +398,8 @@ func TestResolveDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// A server that is stopped by hand is not listed, is missed by nobody, and its
-// calls are told so.
+// A server that is stopped by hand is neither listed nor shown as unavailable, and
+// its calls fail with that reason.
 func TestStopped(t *testing.T) {
 	w := world{}
 	servers := []Server{
@@ -493,7 +493,8 @@ func TestSwitchedOff(t *testing.T) {
 	if list, err := c.Tools("main"); err != nil || fmt.Sprint(toolNames(t, list)) != "[search zeta]" {
 		t.Errorf("got %s, %v", list, err)
 	}
-	// Both: what is disabled counts more. What another server hid is found.
+	// A disabled tool stays off though it is enabled, too. A bare name is unique once
+	// the other server hides its tool.
 	update(fleet.Spec{EnabledTools: []string{"search", "zeta"}, DisabledTools: []string{"search"}}, fleet.Spec{})
 	check("zeta", "ant__dig", "ant__drop")
 	if got, err := c.Default(""); !errors.Is(err, fleet.ErrUnknownTool) {
@@ -503,8 +504,8 @@ func TestSwitchedOff(t *testing.T) {
 	check("search", "delete", "zeta", "ant__dig", "ant__drop")
 }
 
-// A tool that the spec switches off is unknown also while its server has not
-// told its tools. What another server might have is not denied.
+// A tool that the spec switches off is unknown even before its server has listed its
+// tools. A tool that another server may have is not denied.
 func TestSwitchedOffBeforeItIsKnown(t *testing.T) {
 	w := world{}
 	c := New(nil)

@@ -13,58 +13,57 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
-// Config is all that a controller is made with.
+// Config is what a controller needs.
 type Config struct {
 	Name      fleet.NodeID
 	HTTP      net.Listener
 	Raft      net.Listener
 	Gossip    string   // host:port to bind; port 0 takes a free one
-	Advertise string   // host, or host:port of gossip, told to others; "": what is bound
+	Advertise string   // host, or host:port of gossip, at which others reach this one; "": what is bound
 	Join      []string // host:port of other members; may be empty
 	DataDir   string
 	Zone      string // replicas in the same zone are preferred among equals
 	MaxBody   int64  // of a request, in bytes; 0: web.DefaultMaxBody
-	// HTTPHost is the host that HTTP was bound by, if that is a name.
-	// AllowedHosts are more names that clients may call this controller by; see
-	// web.Config.
+	// HTTPHost is the host of --http, if that is a name. AllowedHosts are more names
+	// that clients may use; see web.Config.
 	HTTPHost     string
 	AllowedHosts []string
 	Version      string
 	Log          *slog.Logger
-	// LogDropped returns how many lines of the log were dropped since nobody
-	// read them; nil: that is not known, and there is no metric of it.
+	// LogDropped returns how many lines of the log were dropped because nobody read
+	// them. Nil: that is not known, and there is no metric of it.
 	LogDropped func() uint64
 
-	// Expect is how many controllers without any state found a cluster once
-	// they see each other; 0: this one waits to be taken into one.
+	// Expect is how many controllers without any state found a cluster once they see
+	// each other; 0: this one waits to be taken into a cluster.
 	Expect int
-	// DeadAfter is when a dead controller is removed for good, as long as
-	// enough others are left; 0: membership.DefaultDeadAfter.
+	// DeadAfter is when a dead controller is removed for good, if enough others are
+	// left; 0: membership.DefaultDeadAfter.
 	DeadAfter time.Duration
 
-	// ShutdownDelay is how long a controller that is told to stop says that it is
-	// not ready and serves on. DrainTimeout is how long requests may take then;
-	// 0: 5s.
+	// ShutdownDelay is how long a stopping controller serves on while /readyz says
+	// that it is not ready. DrainTimeout is how long requests may take after that; 0:
+	// 5s.
 	ShutdownDelay time.Duration
 	DrainTimeout  time.Duration
 
-	// File is the fleet file that fills an empty state; "": none. It is
+	// File is the fleet file that fills an empty state; "": there is none. It is
 	// applied again whenever Reload gets a value.
 	File   string
 	Lookup func(name string) (string, bool) // variables of the fleet file
 	Reload <-chan os.Signal
 
-	// Up is called once all listeners are bound; it may be nil.
+	// Up is called once all listeners are bound. It may be nil.
 	Up func(Addresses) error
 
-	// ExpectWorkers is how many workers a new cluster waits for, NodeGrace at
-	// most, before it places the first replicas.
+	// ExpectWorkers is how many workers a new cluster waits for before it places the
+	// first replicas. It waits no longer than NodeGrace.
 	ExpectWorkers int
 
 	Timeouts    store.Timeouts   // of raft; zero: the defaults
 	DiskTimeout time.Duration    // of a write to raft's log; 0: store.DefaultDiskTimeout
 	NodeGrace   time.Duration    // 0: observe.DefaultNodeGrace
-	Workers     rpc.ClientConfig // of connections to workers; zero: the defaults
+	Workers     rpc.ClientConfig // connections to workers; zero: the defaults
 }
 
 // Addresses are where a controller can be reached.
@@ -74,7 +73,8 @@ type Addresses struct {
 	Raft   string `json:"raft"`
 }
 
-// closeListeners is for a start that failed: what serves them closes them, too.
+// closeListeners closes the listeners of a start that failed. Others are closed
+// already.
 func (c *Config) closeListeners() {
 	for _, l := range []net.Listener{c.HTTP, c.Raft} {
 		if l != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
-// leadership runs what only the leader does while this controller leads, and
-// what only the others do while it does not: never both, and neither twice.
+// leadership runs the leader's part while this controller leads, and the followers'
+// part while it does not. It never runs both, or one of them twice.
 type leadership struct {
 	desired    *store.Store
 	reconciler *reconcile.Reconciler
@@ -27,7 +27,7 @@ type leadership struct {
 	log        *slog.Logger
 }
 
-// Run goes on until ctx ends, or the store cannot go on.
+// Run ends with ctx, or when the store cannot go on.
 func (l *leadership) Run(ctx context.Context) error {
 	stop := l.follow(ctx)
 	defer func() { stop() }()
@@ -38,8 +38,7 @@ func (l *leadership) Run(ctx context.Context) error {
 	})
 }
 
-// follow starts the part of those that do not lead. The function that it
-// returns ends it, and waits.
+// follow starts the followers' part. stop ends it and waits for it.
 func (l *leadership) follow(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var parts errgroup.Group
@@ -48,12 +47,12 @@ func (l *leadership) follow(ctx context.Context) (stop func()) {
 	return func() {
 		cancel()
 		if err := parts.Wait(); err != nil {
-			l.log.Error("following", "err", err)
+			l.log.Error("follower part failed", "err", err)
 		}
 	}
 }
 
-// lead is one tenure.
+// lead runs the leader's part for one tenure.
 func (l *leadership) lead(ctx context.Context, order fleet.Order) {
 	defer l.events.Lead(order.Epoch)()
 	l.events.Record(events.LeaderElected(l.desired.State()))
@@ -63,6 +62,6 @@ func (l *leadership) lead(ctx context.Context, order fleet.Order) {
 	parts.Go(func() error { return l.catalogues.Run(ctx) })
 	parts.Go(func() error { return l.toolNames.Run(ctx) })
 	if err := parts.Wait(); err != nil {
-		l.log.Error("leading", "err", err)
+		l.log.Error("leader part failed", "err", err)
 	}
 }

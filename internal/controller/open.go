@@ -58,7 +58,7 @@ func (c *controller) open() (err error) {
 	return nil
 }
 
-// memberOf returns what the ring is told about this controller.
+// memberOf returns this controller as the ring shows it.
 func memberOf(cfg *Config, dir *store.Dir) (fleet.Member, error) {
 	m := fleet.Member{
 		Node: cfg.Name, Life: fleet.NewLifeID(), Role: fleet.RoleController, PID: os.Getpid(), Started: time.Now(),

@@ -17,17 +17,17 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// cluster is a raft and a ring that do what they are told.
+// cluster is the raft and the ring of a Keeper.
 type cluster struct {
-	mu      sync.Mutex
-	voters  []fleet.Voter
-	members []fleet.Member
-	expect  int
-	err     error              // of every change
-	mute    fleet.ControllerID // raft cannot reach it
-	lags    fleet.ControllerID // it stores nothing
-	tries   int
-	told    []string
+	mu       sync.Mutex
+	voters   []fleet.Voter
+	members  []fleet.Member
+	expect   int
+	err      error              // of every change
+	mute     fleet.ControllerID // raft cannot reach it
+	lags     fleet.ControllerID // it stores nothing
+	tries    int
+	recorded []string
 }
 
 func (c *cluster) ID() fleet.ControllerID { return "a" }
@@ -118,7 +118,7 @@ func run(t *testing.T, c *cluster, test func(after func(time.Duration, string)))
 		done := make(chan error, 1)
 		k := New(Config{
 			Store: c, Members: c.ring, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-			Record: func(kind fleet.EventKind, message string) { c.told = append(c.told, string(kind)+": "+message) },
+			Record: func(kind fleet.EventKind, message string) { c.recorded = append(c.recorded, string(kind)+": "+message) },
 		})
 		go func() { done <- k.Run(ctx) }()
 		time.Sleep(time.Millisecond) // between two looks
@@ -171,9 +171,9 @@ func TestReplacement(t *testing.T) {
 		"controller_promoted: controller nc (c) promoted: healthy for 10s",
 	}
 	// Looks are a second apart: a second more or less is no matter.
-	got := strings.ReplaceAll(strings.Join(c.told, "\n"), "1h0m10s", "1h0m11s")
+	got := strings.ReplaceAll(strings.Join(c.recorded, "\n"), "1h0m10s", "1h0m11s")
 	if got != strings.Join(want, "\n") {
-		t.Errorf("told\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+		t.Errorf("recorded\n%s\nwant\n%s", got, strings.Join(want, "\n"))
 	}
 }
 
@@ -190,8 +190,8 @@ func TestComesBack(t *testing.T) {
 	if c.tries != 0 {
 		t.Errorf("changed the configuration %d times", c.tries)
 	}
-	if len(c.told) != 6 {
-		t.Errorf("told %q; want three losses and three returns", c.told)
+	if len(c.recorded) != 6 {
+		t.Errorf("recorded %q; want three losses and three returns", c.recorded)
 	}
 }
 
@@ -229,19 +229,19 @@ func TestLagging(t *testing.T) {
 		c.lags = "d"
 		c.mu.Unlock()
 		after(2*time.Second, "a d")
-		c.kill("d") // that is told already
+		c.kill("d") // which is recorded already
 		after(2*time.Second, "a d")
 	})
 	const lags, caughtUp = "controller_lagging: controller nd (d) lags: it has stored nothing for 6s: disk full",
 		"controller_caught_up: controller nd (d) has caught up: it stores what it is sent"
 	var got []string
-	for _, line := range c.told {
+	for _, line := range c.recorded {
 		if line == lags || line == caughtUp {
 			got = append(got, line)
 		}
 	}
 	if want := []string{lags, caughtUp, lags}; !slices.Equal(got, want) {
-		t.Errorf("told %q, want %q", got, want)
+		t.Errorf("recorded %q, want %q", got, want)
 	}
 }
 
@@ -281,7 +281,7 @@ func TestDeadAfter(t *testing.T) {
 	})
 }
 
-// What cannot be done now is tried at every tick, and is no reason to end.
+// A change that fails is tried again at every tick, and does not end Run.
 func TestErrors(t *testing.T) {
 	c := three()
 	c.err = errors.New("not now")
@@ -291,8 +291,8 @@ func TestErrors(t *testing.T) {
 		if c.tries < 4 || c.tries > 6 {
 			t.Errorf("tried %d times in 5 s, want one a second", c.tries)
 		}
-		if len(c.told) != 0 {
-			t.Errorf("told %q of what was not done", c.told)
+		if len(c.recorded) != 0 {
+			t.Errorf("recorded %q though nothing was done", c.recorded)
 		}
 		c.mu.Lock()
 		c.err = nil

@@ -115,8 +115,8 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// Whatever is dead and whoever was promoted, carrying out the plan to its end
-// never goes below what is expected or to where the living are no majority.
+// Carrying out plans until none is left never leaves fewer voters than expected, or
+// a dead majority, whichever controllers are dead or were promoted.
 func TestPlanKeepsMajority(t *testing.T) {
 	for expect := 1; expect <= 5; expect++ {
 		for alive := 1; alive <= 5; alive++ {

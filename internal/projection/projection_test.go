@@ -73,7 +73,7 @@ func TestToolsAreShared(t *testing.T) {
 		t.Errorf("sets %v", got)
 	}
 	if !got[0].Tools.Has("y") || got[2].Tools.Has("y") {
-		t.Error("sets hold other names than the catalogues")
+		t.Error("the sets have other names than the catalogues")
 	}
 	for i, r := range look() {
 		if r.Tools != got[i].Tools {
@@ -132,8 +132,8 @@ func serving(replicas ...fleet.Replica) *observe.Snapshot {
 	return s
 }
 
-// What a server's replicas, status and target make of it, for the router and
-// for the catalogue.
+// Replicas, status and target of a server decide what the router and the catalogue
+// get.
 func TestProject(t *testing.T) {
 	kept := &fleet.Catalogue{Hash: "kept"}
 	revisions := []desired.Revision{{Number: 1, Catalogue: kept}, {Number: 2}}

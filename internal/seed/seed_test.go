@@ -114,7 +114,7 @@ func with(t *testing.T, text string) *desired.State {
 	return st.Apply(1, 1, desired.Entry{Command: desired.PutServers{Servers: file.Servers}}).State
 }
 
-// What becomes of desired state when a controller with a fleet file starts.
+// A fleet file fills a state that nobody has written to, and no other.
 func TestSeed(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

@@ -8,7 +8,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/reconcile"
 )
 
-// What was told of a server before it was written is not told of it after.
+// A status from before the last write is not shown as the state of what was written.
 func TestStateOf(t *testing.T) {
 	ready := func(n int) *reconcile.ServerStatus {
 		return &reconcile.ServerStatus{State: fleet.StateReady, Target: fleet.Target{Replicas: n}, Ready: n, Revision: 2, Generation: 1}

@@ -105,9 +105,8 @@ func (l *leader) echo(id fleet.ReplicaID) {
 	}
 }
 
-// What a deposed leader ordered, or orders still, undoes nothing of what its
-// successor ordered, also when the worker has been restarted meanwhile; and it
-// may follow what its successor does.
+// Orders of a deposed leader undo nothing that its successor ordered, even if the
+// worker was restarted meanwhile. The deposed leader may still watch.
 func TestOldLeadersOrdersAreRefused(t *testing.T) {
 	rt := agenttest.New()
 	cfg := config(t, rt)
@@ -120,7 +119,7 @@ func TestOldLeadersOrdersAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	next.until("it is told what the old leader did", func() bool {
+	next.until("it knows what the old leader did", func() bool {
 		return next.version >= version && next.phases["r1"] == fleet.PhaseReady
 	})
 	if _, err := next.StopReplica(t.Context(), next.order, "r2", "not wanted"); err != nil {
@@ -178,7 +177,7 @@ func TestOldLeadersOrdersAreRefused(t *testing.T) {
 	again.echo("r3")
 }
 
-// A worker that is told to stop serves until its replicas were moved, and then
+// A stopping worker serves until its replicas were moved, and then
 // ends by itself.
 func TestDrainOverTheWire(t *testing.T) {
 	cfg := config(t, agenttest.New())
