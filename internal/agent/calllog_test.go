@@ -95,7 +95,7 @@ func TestCallsAreLogged(t *testing.T) {
 			}
 		}
 		// The conversation names the call, too, whose reply it could not read.
-		if lines := log.about(t, "request-bad"); len(lines) != 2 || lines[0]["msg"] != "a reply is malformed" && lines[1]["msg"] != "a reply is malformed" {
+		if lines := log.about(t, "request-bad"); len(lines) != 2 || lines[0]["msg"] != "malformed reply" && lines[1]["msg"] != "malformed reply" {
 			t.Errorf("lines about the malformed reply: %v", lines)
 		}
 	})

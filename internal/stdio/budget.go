@@ -2,9 +2,9 @@ package stdio
 
 import "sync/atomic"
 
-// Budget bounds the bytes that large lines occupy in a process, from when they are read until their
-// consumer releases them. Conversations share one. A nil Budget is without limit. All methods may
-// be called at any time.
+// Budget bounds the bytes of large lines in a process, from when they are read until they are
+// released. The conversations of a process share one. A nil Budget has no limit. All methods may be
+// called at any time.
 type Budget struct {
 	limit int64
 	used  atomic.Int64
@@ -30,8 +30,8 @@ func (b *Budget) release(n int) {
 	}
 }
 
-// hold is one large line's share of a budget. It is given back once, however often release is
-// called, because a Reply is a value that may be copied.
+// hold is a large line's share of a budget. It is returned once, however often release is called,
+// because a Reply is a value that may be copied.
 type hold struct {
 	budget *Budget
 	bytes  int

@@ -5,13 +5,13 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
-// Call is one request to the server. Its functions are called without any lock held, on the
-// reader's goroutine, at the end of Run or inside Cancel: they must not block, or they stop every
-// other call of the conversation.
+// Call is one request to the server. Its functions are called without a lock, by the reader, at the
+// end of Run or inside Cancel. They must not block, or they stop every other call of the
+// conversation.
 type Call struct {
 	Method string
-	// Params is a raw object or array, or empty. It may be pretty-printed: it becomes one line. It
-	// must not be changed until Done.
+	// Params is a raw object or array, or empty. It may have several lines and becomes one. It must not
+	// be changed until Done.
 	Params []byte
 	// NoMeta says that Params is an object without a member _meta. Only its line ends are looked at.
 	NoMeta bool
@@ -23,10 +23,10 @@ type Call struct {
 	Progress       bool
 	OnProgress     func()
 	OnNotification func(method string, params []byte)
-	// Done is called exactly once for a call that Start accepted, maybe before Start returns.
+	// Done is called exactly once for a call that Start accepted, perhaps before Start returns.
 	Done func(Reply)
-	// Released is called exactly once, after Done, when the server no longer works on the call: at
-	// once, except after Cancel (see there). It may be nil.
+	// Released is called exactly once, after Done, when the server no longer works on the call. That is
+	// at once, except after Cancel (see there). It may be nil.
 	Released func()
 }
 
@@ -35,18 +35,18 @@ type Reply struct {
 	Result []byte // raw
 	Error  []byte // raw JSON-RPC error object
 	Err    error  // one of this package's errors, wrapped
-	// Delivered is false only when the server surely never had the whole line, so that sending the
+	// Delivered is false only if the server certainly never had the whole line, so that sending the
 	// call elsewhere cannot repeat it.
 	Delivered bool
 
 	hold *hold
 }
 
-// Release gives a large reply's bytes back to the budget. It must be called when the bytes are no
-// longer used; further calls, and calls on small replies, do nothing.
+// Release returns a large reply's bytes to the budget. It must be called when the bytes are no longer
+// used. Further calls, and calls for small replies, do nothing.
 func (r Reply) Release() { r.hold.release() }
 
-// Failure returns the call's error, be it Err or the server's JSON-RPC error (*mcp.Error).
+// Failure returns the call's error: Err or the server's JSON-RPC error (*mcp.Error).
 func (r Reply) Failure() error {
 	if r.Err == nil && r.Error != nil {
 		return mcp.ParseError(r.Error)
@@ -58,36 +58,36 @@ func (r Reply) Failure() error {
 type phase uint8
 
 const (
-	phaseQueued  phase = iota // waiting: can still be taken back
+	phaseQueued  phase = iota // waiting: can still be withdrawn
 	phaseWriting              // handed to a write that has not returned
 	phaseWritten              // the server has, or may have, the whole line
 )
 
-// Pending is a message on its way: a call that Start accepted, or one of the conversation's own.
-// The conversation's lock guards what changes.
+// Pending is a message on its way: a call that Start accepted, or a message of the conversation
+// itself. The conversation's lock guards the fields that change.
 type Pending struct {
-	id   uint64 // 0 for what expects no reply
+	id   uint64 // 0 for a message without a reply
 	call *Call
-	// quiet calls are given up without a word to the server: initialize, which must not be
-	// cancelled, and pings, which are themselves the question whether it listens.
+	// quiet calls are cancelled without telling the server: initialize, which must not be cancelled, and
+	// pings.
 	quiet bool
 	// token is the caller's own progress token, raw; nil if it has none.
 	token []byte
-	// answer marks a reply to the server's own request; they are counted against a bound.
+	// answer marks a reply to the server's own request. The number of these is bounded.
 	answer bool
 
-	line    [3][]byte // params in up to three parts; the whole line for what expects no reply
-	size    int       // the line's bytes, against MaxQueue
-	phase   phase
-	ended   bool // Done was called or is about to be
-	telling bool // Cancel is about to call Done, and then looks at free
-	free    bool // cancelled, and the server no longer works on it
-	// after is the newest id at the time of Cancel. An answer to a later one frees the call.
+	line   [3][]byte // params in up to three parts; the whole line of a message without a reply
+	size   int       // the line's bytes, against MaxQueue
+	phase  phase
+	ended  bool // Done was called or is about to be
+	ending bool // Cancel is about to call Done, and then checks free
+	free   bool // cancelled, and the server no longer works on it
+	// after is the newest id at the time of Cancel. An answer to a later id frees the call.
 	after      uint64
 	next, prev *Pending
 }
 
-// queue is a FIFO of messages that one can be taken out of from the middle.
+// queue is a FIFO of messages. Any of them can be removed.
 type queue struct {
 	first, last *Pending
 }

@@ -7,11 +7,11 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
-// Cancel gives a call up: it ends with ErrCancelled before Cancel returns, unless it has ended already,
-// which false says. A call that still waits to be written never will be. For one that may have been
-// written the server gets notifications/cancelled and then a question. The call counts as released
-// when its late reply arrives, or the answer to that question or to anything else that was asked
-// later, because before that the server is still busy with it.
+// Cancel ends a call with ErrCancelled before it returns. It reports false if the call has ended
+// already. A call that still waits to be written is dropped. If the call may have been written, the
+// server gets notifications/cancelled and then a probe. The call is released when its late reply
+// arrives, or the answer to the probe or to any later request. Until then the server may still be
+// busy with it.
 func (c *Conn) Cancel(p *Pending, reason string) bool {
 	c.mu.Lock()
 	if p.ended {
@@ -20,7 +20,7 @@ func (c *Conn) Cancel(p *Pending, reason string) bool {
 	}
 	delivered := p.phase != phaseQueued
 	held := delivered && !p.quiet
-	p.ended, p.telling = true, held
+	p.ended, p.ending = true, held
 	if !delivered {
 		c.queue.remove(p)
 		c.waiting -= p.size
@@ -38,7 +38,7 @@ func (c *Conn) Cancel(p *Pending, reason string) bool {
 	p.call.Done(Reply{Err: ErrCancelled, Delivered: delivered})
 	if held {
 		c.mu.Lock()
-		p.telling = false
+		p.ending = false
 		held = !p.free
 		c.mu.Unlock()
 	}
@@ -56,7 +56,7 @@ func cancelledParams(id uint64, reason string) []byte {
 	return append(params, '}')
 }
 
-// probe makes the question whose answer frees cancelled calls. It needs the lock.
+// probe returns the request whose answer frees cancelled calls. It needs the lock.
 func (c *Conn) probe() *Pending {
 	method := c.question()
 	p := &Pending{id: c.lastID.Add(1), quiet: true, size: envelopeSize, call: &Call{
@@ -70,10 +70,10 @@ func (c *Conn) probe() *Pending {
 	return p
 }
 
-// letGo returns the cancelled calls that the server has shown not to be busy with any more, by its
-// answer to a request that came after them. They are no longer pending. It needs the lock, and free
-// must follow without it.
-func (c *Conn) letGo(answered uint64) (freed []*Pending) {
+// takeFreed takes the cancelled calls off the pending that the server no longer works on, because it
+// has answered a request that came after them. It needs the lock. The caller then unlocks it and
+// calls free with each of them.
+func (c *Conn) takeFreed(answered uint64) (freed []*Pending) {
 	if len(c.held) == 0 {
 		return nil
 	}
@@ -88,13 +88,13 @@ func (c *Conn) letGo(answered uint64) (freed []*Pending) {
 	return freed
 }
 
-// free releases a cancelled call, or leaves that to Cancel, if it has not told of the end yet.
+// free releases a cancelled call, or leaves that to Cancel if it has not called Done yet.
 func (c *Conn) free(p *Pending) {
 	c.mu.Lock()
 	p.free = true
-	told := !p.telling
+	done := !p.ending
 	c.mu.Unlock()
-	if told {
+	if done {
 		p.released()
 	}
 }

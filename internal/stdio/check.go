@@ -9,10 +9,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
-// Check asks the server whether it lives, and returns nil when it answers within timeout, in whatever
-// way. It asks by ping. Some servers ignore ping: when one never answered a ping, or when last is set
-// because its life depends on it, silence is followed by tools/list, which it has answered before and
-// which gets timeout of its own. A server that answers only that is not asked by ping again.
+// Check returns nil if the server answers a ping within timeout, be it with an error. Some servers
+// ignore ping. If the server has never answered one, or if last is set because it would be replaced,
+// an unanswered ping is followed by tools/list, which it has answered before, with a timeout of its
+// own. A server that answers only tools/list is not sent ping again.
 func (c *Conn) Check(ctx context.Context, timeout time.Duration, last bool) error {
 	method := c.question()
 	err := c.ask(ctx, timeout, method)
@@ -23,7 +23,7 @@ func (c *Conn) Check(ctx context.Context, timeout time.Duration, last bool) erro
 		return fmt.Errorf("%w; %w", err, second)
 	}
 	if !c.answersPing.Load() && !c.ignoresPing.Swap(true) {
-		c.log.Info("the server ignores ping: it is asked by tools/list instead")
+		c.log.Info("the server ignores ping and is checked by tools/list instead")
 	}
 	return nil
 }
@@ -40,8 +40,8 @@ func (c *Conn) ask(ctx context.Context, timeout time.Duration, method string) er
 	return fmt.Errorf("%s: %w", method, r.Err)
 }
 
-// question is the request that every healthy server answers at once. tools/list was answered before
-// the first call.
+// question returns the method of a request that every healthy server answers at once. tools/list was
+// answered before the first call.
 func (c *Conn) question() string {
 	if c.cfg.NoPing || c.ignoresPing.Load() {
 		return mcp.MethodToolsList
@@ -49,7 +49,7 @@ func (c *Conn) question() string {
 	return mcp.MethodPing
 }
 
-// noteAnswer notes what the answer to a question tells of the server.
+// noteAnswer records whether the server answers pings.
 func (c *Conn) noteAnswer(method string, r Reply) {
 	if method == mcp.MethodPing && answered(r) && !c.answersPing.Load() {
 		c.answersPing.Store(true)
@@ -57,11 +57,11 @@ func (c *Conn) noteAnswer(method string, r Reply) {
 	}
 }
 
-// answered reports whether the server answered, in whatever way.
+// answered reports whether the server answered, be it with an error or a malformed reply.
 func answered(r Reply) bool {
 	return r.Err == nil || errors.Is(r.Err, ErrBadReply) || errors.Is(r.Err, ErrReplyTooLarge) || errors.Is(r.Err, ErrNoBuffer)
 }
 
 // EndedByPing reports whether the server ended when it was sent ping, had never answered one, and had
-// nothing else to do. It may be asked once Run has returned.
+// no other request. It is valid once Run has returned.
 func (c *Conn) EndedByPing() bool { return c.endedByPing.Load() }

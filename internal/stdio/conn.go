@@ -1,16 +1,18 @@
 // Package stdio holds one JSON-RPC conversation with an MCP server over its stdin and stdout.
 //
-// Many calls share the pipe: each gets an id of its own, is written as exactly one line, and is
+// Many calls share the pipe. Each gets an id of its own, is written as exactly one line, and is
 // answered by the reply with that id, in whatever order replies come. A call ends exactly once, and
-// says whether the server may have seen it. Nobody waits for another's call: Start and Cancel only
-// queue, one goroutine alone writes, and one alone reads, which nothing the server sends can block.
-// A server that stops reading its stdin thus costs its own callers their calls and nobody else
-// anything. Memory is bounded: in what waits to be written, in the length of a line, and by a budget
-// that the conversations of a process share.
+// says whether the server may have seen it.
 //
-// It leaves to others: the process, deadlines, and what becomes of a server that answers nothing.
+// No call waits for another. Start and Cancel only queue. One goroutine writes and one reads, and
+// nothing that the server sends can block the reader. So a server that stops reading its stdin fails
+// only its own calls. Memory is bounded: by limits for the queue and for the length of a line, and by
+// a budget that the conversations of a process share.
 //
-// Run owns both goroutines and has joined them when it returns; every other method may be called at
+// The package does not start or stop the process, knows no deadlines, and does not act on a server
+// that stops answering.
+//
+// Run owns both goroutines and has joined them when it returns. Every other method may be called at
 // any time from anywhere.
 package stdio
 
@@ -30,20 +32,19 @@ import (
 
 // Defaults of Config.
 const (
-	// A line may carry 64 MiB and what JSON-RPC puts around it.
+	// A line may carry 64 MiB and the envelope around it.
 	DefaultMaxLine = 65 << 20
-	// Many callers with large arguments at once are no fault of the server's;
-	// a server that has stopped reading is bounded by its calls' deadlines too.
+	// Large, because many callers may send large arguments at once. For a server
+	// that has stopped reading, the deadlines of its calls bound the queue too.
 	DefaultMaxQueue = 256 << 20
 )
 
-// maxAnswers bounds the answers to a server's own requests that wait for it to read. A server that
-// asks without reading loses the rest. It is large, because one read may bring a thousand requests
-// before the writer has had its turn.
+// maxAnswers bounds the answers to the server's own requests that wait to be written. Further ones
+// are dropped. It is large, because one read may bring a thousand requests before the writer runs.
 const maxAnswers = 4096
 
-// Config is what a conversation needs. In and Out must be such that Close ends a Read or Write in
-// progress, which is so for os.Pipe as long as nobody calls Fd, for net.Pipe and io.Pipe.
+// Config configures a conversation. Close of In and Out must end a Read or Write in progress. That is
+// so for net.Pipe, for io.Pipe, and for os.Pipe unless Fd was called.
 type Config struct {
 	In  io.WriteCloser // the server's stdin
 	Out io.ReadCloser  // the server's stdout
@@ -54,7 +55,7 @@ type Config struct {
 	Budget   *Budget // for lines over 64 KiB; nil means no limit
 
 	ClientInfo mcp.Implementation
-	// NoPing means that the server is never sent ping. It is asked for its tools instead.
+	// NoPing means that the server is never sent ping. It is sent tools/list instead.
 	NoPing bool
 	// OnNotification is called on the reader with each notification but progress, whoever owns the
 	// conversation: it must not block, and params is only valid during the call. It may be nil.
@@ -62,8 +63,8 @@ type Config struct {
 	// OnStray is called on the reader with the first lines that do not belong on the server's stdout: it
 	// must not block. It may be nil.
 	OnStray func(Stray)
-	// Quote turns the first n bytes of what the server sent into text for people. Whoever knows secrets
-	// of the server masks them there. nil means as it is.
+	// Quote returns the first n bytes of a line of the server as text for people, with secrets masked.
+	// nil masks nothing.
 	Quote func(b []byte, n int) string
 }
 
@@ -72,30 +73,30 @@ type Conn struct {
 	cfg     Config
 	log     *slog.Logger
 	lines   *lineReader
-	wake    chan struct{} // "look at the queue again"
+	wake    chan struct{} // the queue has changed
 	noInput chan struct{} // closed once nothing more will be written
 	started atomic.Bool
 	lastID  atomic.Uint64
-	// answersPing is set once the server has answered a ping; ignoresPing once it has ignored one, never
-	// answered one, and answered what it was asked next.
+	// answersPing is set once the server has answered a ping. ignoresPing is set once it has ignored one,
+	// has never answered one, and has answered the request after it.
 	answersPing, ignoresPing atomic.Bool
-	// endedByPing is set when the server ended with nothing to do but its first ping.
+	// endedByPing is set if the server ended while its first ping was its only request.
 	endedByPing atomic.Bool
 	counts      counters
 	strays      strays
 
 	mu          sync.Mutex
-	pending     map[uint64]*Pending // until the reply, or until the server let go of it
+	pending     map[uint64]*Pending // until the reply, or until the server has released it
 	held        []*Pending          // cancelled calls that the server may still work on, oldest first
 	queue       queue
 	waiting     int // bytes queued or being written
 	answers     int // answers queued or being written
 	inputClosed bool
-	owner       Owner                       // nil: nobody
+	owner       Owner                       // nil if there is none
 	asked       map[*ServerRequest]struct{} // that wait for the owner's answer
 }
 
-// New prepares a conversation. Calls may be started at once; they move when Run runs.
+// New returns a conversation. Calls may be started at once, and are written once Run runs.
 func New(cfg Config) *Conn {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -119,9 +120,8 @@ func New(cfg Config) *Conn {
 	}
 }
 
-// Run carries the conversation until the server's stdout ends or ctx does, and closes both pipes. When
-// it returns, every call has ended. Both ends are orderly and return nil; the error of a read that
-// failed otherwise is returned.
+// Run runs the conversation until the server's stdout or ctx ends, and closes both pipes. When it
+// returns, every call has ended. It returns nil, or the error of a failed read.
 func (c *Conn) Run(ctx context.Context) error {
 	if c.started.Swap(true) {
 		return errors.New("a conversation can run only once")
@@ -158,8 +158,8 @@ func (c *Conn) close(name string, pipe io.Closer) {
 	}
 }
 
-// CloseInput closes the server's stdin, which asks a well-behaved one to end. What was not yet written
-// ends with ErrNotDelivered; replies are still taken until the server's stdout ends.
+// CloseInput closes the server's stdin, which asks a well-behaved server to end. Calls that were not
+// yet written end with ErrNotDelivered. Replies are still read until the server's stdout ends.
 func (c *Conn) CloseInput() {
 	if c.stopInput() {
 		c.close("stdin", c.cfg.In)
@@ -177,13 +177,13 @@ func (c *Conn) stopInput() (first bool) {
 	return true
 }
 
-// Start queues a call and returns at once. An error means that the call was surely not delivered
-// and Done will not be called: ErrClosed, ErrBackedUp, or a *mcp.SyntaxError or *mcp.TypeError for
-// params that are no valid object or array.
+// Start queues a call and returns at once. An error means that the call was certainly not delivered,
+// and that Done will not be called: ErrClosed, ErrBackedUp, or a *mcp.SyntaxError or *mcp.TypeError
+// for params that are not a valid object or array.
 func (c *Conn) Start(call *Call) (*Pending, error) { return c.start(call, false) }
 
 func (c *Conn) start(call *Call, quiet bool) (*Pending, error) {
-	// An id that a failure below leaves unused does no harm.
+	// If a failure below leaves the id unused, that does no harm.
 	p := &Pending{id: c.lastID.Add(1), call: call, quiet: quiet}
 	var err error
 	if call.Progress {
@@ -217,11 +217,10 @@ func (c *Conn) start(call *Call, quiet bool) (*Pending, error) {
 
 // askForProgress makes the line of the call's params with a progress token. One scan of the params
 // checks them and finds where it belongs. Params without _meta were checked by the controller, and
-// are not scanned. Were they wrong all the same, their sender would harm its own call only, because
-// they are still one line.
+// are not scanned. If they are invalid all the same, only that call fails: they are still one line.
 func (p *Pending) askForProgress() error {
 	if len(p.call.Params) > 0 && mcp.TypeOf(p.call.Params) == "nothing" {
-		return mcp.Valid(p.call.Params) // blank, which is not the same as none
+		return mcp.Valid(p.call.Params) // blank params are invalid, empty ones are not
 	}
 	own := strconv.AppendUint(nil, p.id, 10)
 	s, known := mcp.Spliced{}, false
@@ -256,7 +255,7 @@ func oneLine(params []byte) ([]byte, error) {
 	return mcp.OneLine(params), nil
 }
 
-// enqueue needs the lock; signal must follow without it.
+// enqueue needs the lock. The caller then unlocks it and calls signal.
 func (c *Conn) enqueue(p *Pending) {
 	c.queue.push(p)
 	c.waiting += p.size

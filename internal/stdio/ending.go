@@ -7,14 +7,14 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
-// ending is a call that was taken off the pending. late says that it was cancelled.
+// ending is a call that was taken off the pending. late means that it was cancelled.
 type ending struct {
 	*Pending
 	late bool
 }
 
-// take marks a call that was taken off the pending as ended: nobody else may end it, though whoever
-// does tells of it later. It needs the lock.
+// take marks a call that was taken off the pending as ended. Only the caller may end it, and does so
+// later. It needs the lock.
 func (p *Pending) take() ending {
 	late := p.ended
 	p.ended = true
@@ -27,8 +27,7 @@ func (c *Conn) finishAll(calls []ending, r Reply) {
 	}
 }
 
-// finish makes the last two calls of a call's life. late says that it was cancelled, and Cancel calls
-// Done.
+// finish calls Done and Released. late means that the call was cancelled, so that Cancel calls Done.
 func (c *Conn) finish(p *Pending, r Reply, late bool) {
 	if late {
 		r.Release()
@@ -45,7 +44,7 @@ func (p *Pending) released() {
 	}
 }
 
-// endAll ends what the conversation leaves unanswered, oldest first. Reader and writer have ended.
+// endAll ends the calls that were not answered, oldest first. Reader and writer have ended.
 func (c *Conn) endAll() {
 	c.mu.Lock()
 	left := make([]ending, 0, len(c.pending))
@@ -66,6 +65,6 @@ func (c *Conn) endAll() {
 	slices.SortFunc(left, func(a, b ending) int { return cmp.Compare(a.id, b.id) })
 	c.finishAll(left, Reply{Err: ErrLost, Delivered: true})
 	if n := c.strays.suppressed; n > 0 {
-		c.log.Warn("skipped more lines that are not JSON-RPC", "suppressed", n)
+		c.log.Warn("more lines skipped: not JSON-RPC", "suppressed", n)
 	}
 }

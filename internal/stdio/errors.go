@@ -2,8 +2,8 @@ package stdio
 
 import "errors"
 
-// How a call can end without the server's answer. Match them with errors.Is; what they wrap says
-// more.
+// The ways in which a call can end without the server's answer. Match them with errors.Is. Wrapped
+// errors say more.
 var (
 	// ErrClosed means that the conversation had ended, or its input was closed: not delivered.
 	ErrClosed = errors.New("the conversation has ended")
@@ -15,10 +15,10 @@ var (
 	ErrLost = errors.New("the server ended before it answered")
 	// ErrOwned means that the conversation has another owner.
 	ErrOwned = errors.New("the conversation has an owner already")
-	// ErrCancelled is how a call ends that Cancel was called for; Reply.Delivered says whether the
-	// server may have seen it.
+	// ErrCancelled means that Cancel was called. Reply.Delivered says whether the server may have seen
+	// the call.
 	ErrCancelled = errors.New("cancelled")
-	// ErrBadReply means that the answer was no valid JSON, no valid UTF-8 or no JSON-RPC.
+	// ErrBadReply means that the answer was not valid JSON, UTF-8 or JSON-RPC.
 	ErrBadReply = errors.New("the server's reply is malformed")
 	// ErrReplyTooLarge means that the answer was longer than Config.MaxLine, and was discarded.
 	ErrReplyTooLarge = errors.New("the server's reply is too large")

@@ -10,12 +10,12 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
-// readSize is what one read may bring, and the border between small and large lines. It is the
-// capacity of a pipe.
+// readSize is the size of one read, and the limit between small and large lines. It is the capacity of
+// a pipe.
 const readSize = 64 << 10
 
-// wideBytes is what a pipe holds once a large line came through it. A server without large lines keeps
-// the usual pipes: there is a bound on what all pipes of a user may hold.
+// wideBytes is the capacity of a pipe once a large line has come through it. A server without large
+// lines keeps the usual pipes, because the capacity of all pipes of a user is bounded.
 const wideBytes = 256 << 10
 
 // maxUsual bounds how much room a large line gets before it is known how long it is.
@@ -24,21 +24,19 @@ const maxUsual = 4 << 20
 // line is what lineReader found between two line ends.
 type line struct {
 	data []byte // without its end; small lines are valid until the next one is read
-	// owned says that data is a buffer of its own, which the receiver may keep; hold is its share of
-	// the budget.
+	// owned means that the receiver may keep data. hold is its share of the budget.
 	owned bool
 	hold  *hold
-	// err is set when the line was discarded; found then knows what could be seen of it.
+	// err is set if the line was discarded. found then has the parts that could be found.
 	err   error
 	found *mcp.Finder
-	// cut says that the stream ended without a line end.
+	// cut means that the stream ended without a line end.
 	cut bool
 }
 
-// lineReader cuts a stream into lines. Small lines stay in its one buffer. A line that outgrows it
-// gets a buffer of its own, which doubles, so that a long line costs linear time, and which is given
-// away with the line, so that nothing of it stays behind. A line that may not grow is read to its end
-// without being kept.
+// lineReader cuts a stream into lines. Small lines stay in its buffer. A line that outgrows it gets a
+// buffer of its own, which doubles, so that a long line costs linear time. The receiver of the line
+// gets that buffer. A line that may not grow further is read to its end and discarded.
 type lineReader struct {
 	src     io.Reader
 	maxLine int
@@ -88,8 +86,8 @@ func (r *lineReader) next() (line, error) {
 	}
 }
 
-// readLarge reads more of a large line to where it is kept. What follows the line's end goes to buf,
-// which is empty and no smaller than one read.
+// readLarge reads more of a large line into its own buffer. Bytes after the line's end go to buf,
+// which is empty and at least as large as one read.
 func (r *lineReader) readLarge() (line, bool) {
 	if len(r.large) == cap(r.large) {
 		if r.lost = r.grow(len(r.large) + 1); r.lost != nil {
@@ -111,7 +109,7 @@ func (r *lineReader) readLarge() (line, bool) {
 	return r.finish(nil), true
 }
 
-// last returns what stands behind the last line end, once.
+// last returns the bytes after the last line end, once.
 func (r *lineReader) last() (line, error) {
 	part := r.buf[r.start:r.end]
 	r.start, r.end, r.seen = 0, 0, 0
@@ -123,8 +121,8 @@ func (r *lineReader) last() (line, error) {
 	return l, nil
 }
 
-// makeRoom leaves space to read into: it moves the beginning of a line to the front, or spills a
-// full buffer into the large one.
+// makeRoom makes room to read into: it moves the beginning of a line to the front, or moves a full
+// buffer to the large one.
 func (r *lineReader) makeRoom() {
 	switch {
 	case r.start == r.end:
@@ -139,7 +137,7 @@ func (r *lineReader) makeRoom() {
 	}
 }
 
-// spill keeps a part of a large line, or looks through it when the line is being discarded.
+// spill adds a part to a large line. If the line is being discarded, it only searches the part.
 func (r *lineReader) spill(part []byte) {
 	if r.lost == nil {
 		if r.lost = r.grow(len(r.large) + len(part)); r.lost == nil {
@@ -151,7 +149,7 @@ func (r *lineReader) spill(part []byte) {
 	r.finder.Feed(part)
 }
 
-// discard looks through what was kept of a large line, and gives it up.
+// discard searches the kept part of a large line, and drops it.
 func (r *lineReader) discard() {
 	r.finder = new(mcp.Finder)
 	r.finder.Feed(r.large)
@@ -183,7 +181,7 @@ func (r *lineReader) grow(need int) error {
 	return nil
 }
 
-// finish makes a line of what was kept and its last part.
+// finish returns the line made of the kept part and the last one.
 func (r *lineReader) finish(part []byte) line {
 	if r.large == nil && r.lost == nil {
 		if len(part) <= r.maxLine {
@@ -204,7 +202,7 @@ func (r *lineReader) finish(part []byte) line {
 	return l
 }
 
-// ended turns the error of a finished stream into what Run returns: nothing for an orderly end.
+// ended returns the error of a finished stream, or nil for an orderly end.
 func ended(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, os.ErrClosed) {
 		return nil

@@ -12,15 +12,15 @@ import (
 // answer.
 const maxServerRequests = 64
 
-// Owner takes what the server sends outside of calls. Its methods are called on
-// the reader, so they must not block: an owner queues, within bounds, and
-// refuses what does not fit. They may still be running when the ownership ends.
+// Owner receives the server's own requests and notifications. The reader calls its
+// methods, so they must not block: an owner queues, within bounds, and refuses
+// requests beyond them. A method may still be running when the ownership ends.
 type Owner interface {
-	// Request takes a request of the server, such as sampling/createMessage. The
-	// owner answers it once, with Answer or Refuse, now or later.
+	// Request receives a request of the server, such as sampling/createMessage.
+	// The owner answers it once, with Answer or Refuse, now or later.
 	Request(*ServerRequest)
-	// Notification takes a notification other than progress, which goes to its
-	// call. params are valid only during the call.
+	// Notification receives a notification other than progress, which goes to its
+	// call. params are valid only during the call of Notification.
 	Notification(method string, params []byte)
 }
 
@@ -34,10 +34,10 @@ type ServerRequest struct {
 	conn *Conn
 }
 
-// Own makes o the owner of the conversation until release is called. Without an
-// owner the server's requests are refused, as are those that have no answer when
-// the ownership ends. There is one owner at a time: ErrOwned. Pings are answered
-// without it.
+// Own makes o the owner of the conversation until release is called. It fails with
+// ErrOwned if there is an owner. Without one, the server's requests are refused. So
+// are requests that are still open when the ownership ends. Pings are answered
+// without the owner.
 func (c *Conn) Own(o Owner) (release func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -59,7 +59,7 @@ func (c *Conn) disown() {
 	}
 }
 
-// serverRequest hands a request to the owner, or refuses it.
+// serverRequest passes a request to the owner, or refuses it.
 func (c *Conn) serverRequest(env mcp.Envelope) {
 	c.mu.Lock()
 	o, open := c.owner, len(c.asked)

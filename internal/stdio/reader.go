@@ -14,13 +14,13 @@ import (
 const (
 	// maxAnswerID is the longest id of a server's request that we repeat in an answer.
 	maxAnswerID = 1024
-	// maxQuotedID is how much of an unknown id is told.
+	// maxQuotedID is how much of an unknown id is logged.
 	maxQuotedID = 40
 )
 
 var byteOrderMark = []byte("\uFEFF")
 
-// read takes the server's lines until its stdout ends.
+// read reads the server's lines until its stdout ends.
 func (c *Conn) read() error {
 	for {
 		l, err := c.lines.next()
@@ -57,15 +57,15 @@ func (c *Conn) message(l line) {
 		c.reply(env, l)
 	default:
 		if env.Kind == mcp.KindRequest && string(env.Method) == mcp.MethodInitialize {
-			c.stray("the server repeats what it reads", Stray{Kind: StrayEcho}, l.data, nil)
+			c.stray("the server echoes its input", Stray{Kind: StrayEcho}, l.data, nil)
 		}
 		c.incoming(env)
 		l.hold.release()
 	}
 }
 
-// repair replaces invalid UTF-8 in what may be a message. It reports whether there was any. The
-// official clients decode like that: one byte of a file name in Latin-1 must not cost the call.
+// repair replaces invalid UTF-8 in a line that may be a message, and reports whether there was any.
+// The official clients do so too. One byte of a file name in Latin-1 must not fail a call.
 func (c *Conn) repair(l *line) bool {
 	if text := bytes.TrimLeft(l.data, " \t\r"); len(text) == 0 || text[0] != '{' && text[0] != '[' || utf8.Valid(text) {
 		return false
@@ -85,8 +85,8 @@ func (c *Conn) repair(l *line) bool {
 	return true
 }
 
-// batch takes apart what protocol version 2025-03-26 allowed. Replies in it are copied. Arrays inside
-// are no batches: taking those apart too, a nested one would be scanned once per level.
+// batch handles a batch, which protocol version 2025-03-26 allowed. Replies in it are copied. Arrays
+// inside it are not batches: a nested array would then be scanned once per level.
 func (c *Conn) batch(l line) {
 	err := mcp.Elements(l.data, func(element []byte) bool {
 		if element[0] == '{' {
@@ -97,11 +97,11 @@ func (c *Conn) batch(l line) {
 		return true
 	})
 	if err != nil {
-		c.skip(l.data, err) // cannot be: Scan has checked the line
+		c.skip(l.data, err) // cannot happen: Scan has checked the line
 	}
 }
 
-// incoming handles what the server sends of its own accord.
+// incoming handles the server's own requests and notifications.
 func (c *Conn) incoming(env mcp.Envelope) {
 	switch {
 	case env.Kind == mcp.KindRequest && string(env.Method) == mcp.MethodPing:
@@ -131,7 +131,7 @@ func (c *Conn) refuse(id []byte, code mcp.Code, message string) {
 	c.answer(id, errorMember(code, message))
 }
 
-// errorMember is what follows the id in an answer that is an error.
+// errorMember returns the part after the id of an answer that is an error.
 func errorMember(code mcp.Code, message string) string {
 	return string(mcp.AppendString(fmt.Appendf(nil, `,"error":{"code":%d,"message":`, code), message)) + "}}"
 }
@@ -188,7 +188,7 @@ func (c *Conn) reply(env mcp.Envelope, l line) {
 	if p == nil {
 		if !late {
 			c.counts.unknownIDs.Add(1)
-			c.stray("a reply names no call", Stray{Kind: StrayAnswer, ID: c.cfg.Quote(env.ID, maxQuotedID)}, l.data, nil)
+			c.stray("reply to no call", Stray{Kind: StrayAnswer, ID: c.cfg.Quote(env.ID, maxQuotedID)}, l.data, nil)
 		}
 		l.hold.release()
 		return
@@ -200,9 +200,9 @@ func (c *Conn) reply(env mcp.Envelope, l line) {
 	c.finish(p, r, late)
 }
 
-// claim takes the call that raw names off the pending, and counts its reply. late says that the call
-// has ended; one that the server was freed of long ago is no longer known. A call that was not yet
-// written has no reply, whatever the server says.
+// claim takes the call with the id raw off the pending, and counts its reply. late means that the call
+// has ended. A late call that was freed is no longer known, and p is nil. A call that was not yet
+// written cannot have a reply.
 func (c *Conn) claim(raw []byte) (p *Pending, late bool) {
 	id, ok := parseID(raw)
 	if !ok {
@@ -214,14 +214,14 @@ func (c *Conn) claim(raw []byte) (p *Pending, late bool) {
 	switch {
 	case p == nil:
 		if late = id <= c.lastID.Load(); late {
-			freed = c.letGo(id)
+			freed = c.takeFreed(id)
 		}
 	case p.phase == phaseQueued:
 		p = nil
 	default:
 		delete(c.pending, id)
 		late = p.take().late
-		freed = c.letGo(id)
+		freed = c.takeFreed(id)
 	}
 	c.mu.Unlock()
 	for _, f := range freed {
@@ -235,8 +235,8 @@ func (c *Conn) claim(raw []byte) (p *Pending, late bool) {
 	return p, late
 }
 
-// parseID reads an id of ours. Some servers make a string of it ("12"), or a floating number (12.0,
-// 1.2e1). The official clients take these for the number, too.
+// parseID parses an id of ours. Some servers return it as a string ("12") or as a floating-point number
+// (12.0, 1.2e1), which the official clients accept too.
 func parseID(raw []byte) (uint64, bool) {
 	if len(raw) > 1 && raw[0] == '"' {
 		text, err := mcp.String(raw)
@@ -249,14 +249,14 @@ func parseID(raw []byte) (uint64, bool) {
 	if err == nil {
 		return id, id > 0
 	}
-	const exact = 1 << 53 // larger floating numbers are not exact
+	const exact = 1 << 53 // larger floating-point numbers are not exact
 	f, err := strconv.ParseFloat(string(raw), 64)
 	id = uint64(max(0, min(f, exact)))
 	return id, err == nil && id > 0 && id < exact && float64(id) == f
 }
 
-// malformed ends the call that a broken reply names, so that it need not wait for its deadline. A
-// line cut off by the server's end is no reply: its call is lost, like all others.
+// malformed ends the call that a malformed reply names, so that it need not wait for its deadline. A
+// line that was cut off by the server's end is not a reply. Its call is lost, like all others.
 func (c *Conn) malformed(l line, env mcp.Envelope, err error) {
 	id, reply := env.ID, env.Answers
 	if errors.As(err, new(*mcp.SyntaxError)) {
@@ -266,7 +266,7 @@ func (c *Conn) malformed(l line, env mcp.Envelope, err error) {
 	}
 	if !l.cut && reply {
 		if p := c.fail(id, fmt.Errorf("%w: %w", ErrBadReply, err)); p != nil {
-			c.stray("a reply is malformed", Stray{Kind: StrayBroken}, l.data, err, p.call.Trace.Attr())
+			c.stray("malformed reply", Stray{Kind: StrayBroken}, l.data, err, p.call.Trace.Attr())
 			return
 		}
 	}
@@ -294,8 +294,8 @@ func (c *Conn) fail(raw []byte, err error) *Pending {
 	return p
 }
 
-// skip counts and logs a line that is no message.
+// skip counts and logs a line that is not a message.
 func (c *Conn) skip(data []byte, err error) {
 	c.counts.skipped.Add(1)
-	c.stray("skipped a line that is not JSON-RPC", Stray{Kind: StrayLine}, data, err)
+	c.stray("line skipped: not JSON-RPC", Stray{Kind: StrayLine}, data, err)
 }

@@ -9,14 +9,14 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
-// Bounds on a paged list, so that a server cannot keep us listing for ever.
+// Bounds of a paged list, so that a server cannot make it endless.
 const (
 	maxPages     = 1000
 	maxListBytes = 64 << 20
 )
 
-// Request makes one call and waits for it. When ctx ends first, the call is cancelled and Err wraps
-// the context's cause. The reply must be released.
+// Request makes a call and waits for its reply, which must be released. If ctx ends first, the call is
+// cancelled and Err wraps the context's cause.
 func (c *Conn) Request(ctx context.Context, method string, params []byte) Reply {
 	return c.request(ctx, method, params, false)
 }
@@ -40,9 +40,9 @@ func (c *Conn) request(ctx context.Context, method string, params []byte, quiet 
 	return r
 }
 
-// Handshake opens the conversation in the legacy era: it offers the newest version we know and takes
-// what the server answers, if we know that. A server that rather refuses and lists what it speaks is
-// asked once more. It must come before every other call, and once.
+// Handshake opens the conversation in the legacy era. It offers the newest version that we know, and
+// accepts the server's if we know it. If the server refuses and lists its versions, Handshake tries
+// once more with one of these. It must be called once, before every other call.
 func (c *Conn) Handshake(ctx context.Context) (*mcp.InitializeResult, error) {
 	result, err := c.initialize(ctx, mcp.LatestLegacy)
 	var refused *mcp.Error
@@ -72,8 +72,8 @@ func (c *Conn) initialize(ctx context.Context, version string) (*mcp.InitializeR
 	return mcp.ParseInitializeResult(r.Result)
 }
 
-// ListTools returns all pages of tools/list, in the server's order. What nobody could call, for want of
-// a name, is left out with a warning: the others are of use without it.
+// ListTools returns all pages of tools/list, in the server's order. A tool without a name is left out
+// with a warning, because nobody could call it.
 func (c *Conn) ListTools(ctx context.Context) ([]mcp.Tool, error) {
 	raw, err := c.List(ctx, mcp.MethodToolsList, "tools")
 	if err != nil {
@@ -83,7 +83,7 @@ func (c *Conn) ListTools(ctx context.Context) ([]mcp.Tool, error) {
 	for i := range raw {
 		tool, err := mcp.ParseTool(raw[i])
 		if err != nil {
-			c.log.Warn("left out of tools/list", "index", i, "err", err)
+			c.log.Warn("tool left out of tools/list", "index", i, "err", err)
 			continue
 		}
 		tools = append(tools, tool)
@@ -113,8 +113,8 @@ func (c *Conn) List(ctx context.Context, method, member string) ([][]byte, error
 			return all, nil
 		}
 		if slices.Contains(seen, cursor) {
-			// It would go on for ever. The pages so far may be all there is.
-			c.log.Warn("the server repeats a cursor, so its list ends there", "method", method, "cursor", c.cfg.Quote([]byte(cursor), noiseQuote), "elements", len(all))
+			// The list would not end. The pages so far may be all of them.
+			c.log.Warn("list ended because the server repeats a cursor", "method", method, "cursor", c.cfg.Quote([]byte(cursor), noiseQuote), "elements", len(all))
 			return distinct(all), nil
 		}
 		seen = append(seen, cursor)
@@ -123,7 +123,7 @@ func (c *Conn) List(ctx context.Context, method, member string) ([][]byte, error
 	return nil, fmt.Errorf("%s: more than %d pages", method, maxPages)
 }
 
-// distinct drops repeated elements: a server that ignores the cursor sends its first page again.
+// distinct drops repeated elements. A server that ignores the cursor sends its first page again.
 func distinct(elements [][]byte) [][]byte {
 	seen := map[string]bool{}
 	return slices.DeleteFunc(elements, func(e []byte) bool {
@@ -147,7 +147,7 @@ func (c *Conn) page(ctx context.Context, method, member string, params []byte) (
 		return nil, "", fmt.Errorf("result without %q", member)
 	}
 	if mcp.IsNull(found[0]) {
-		found[0] = []byte("[]") // an encoder's word for a list without elements
+		found[0] = []byte("[]") // some encoders write an empty list as null
 	}
 	err = mcp.Elements(found[0], func(value []byte) bool {
 		elements = append(elements, slices.Clone(value))

@@ -6,18 +6,18 @@ type counters struct {
 	calls, replies, skipped, unknownIDs, lateReplies, droppedAnswers, bytesOut atomic.Int64
 }
 
-// Stats counts what happened in a conversation so far, and what goes on now.
+// Stats counts what has happened in a conversation so far, and what is under way.
 type Stats struct {
 	Calls          int64 // accepted by Start
 	Replies        int64 // replies that ended a call, the malformed and the too large included
 	Skipped        int64 // lines that were no JSON-RPC
-	UnknownIDs     int64 // replies to what was never asked
+	UnknownIDs     int64 // replies to no request
 	LateReplies    int64 // replies to calls that had been given up
 	DroppedAnswers int64 // answers to the server's requests, not sent because it did not read
 	BytesIn        int64
 	BytesOut       int64
 
-	Outstanding int // calls without a reply, those given up and not yet released included
+	Outstanding int // calls without a reply, including cancelled ones that are not released
 	Waiting     int // bytes queued for the server's stdin
 }
 

@@ -6,17 +6,17 @@ import (
 )
 
 const (
-	// noisePeriod is how often a line that is no message is logged.
+	// noisePeriod is how often a stray line is logged, and noiseQuote how much of
+	// it.
 	noisePeriod = time.Second
-	// noiseQuote is how much of it.
-	noiseQuote = 200
-	// maxStrays is how many lines a conversation hands to Config.OnStray, and
-	// strayQuote how much of each. The first ones tell what is wrong.
+	noiseQuote  = 200
+	// maxStrays is how many lines a conversation passes to Config.OnStray, and
+	// strayQuote how much of each. The first ones show what is wrong.
 	maxStrays  = 20
 	strayQuote = 500
 )
 
-// Stray is what a server wrote to its stdout and should not have.
+// Stray is a line that does not belong on a server's stdout.
 type Stray struct {
 	Kind StrayKind
 	Text string // its beginning, as Config.Quote gives it
@@ -30,13 +30,13 @@ type StrayKind uint8
 const (
 	StrayLine   StrayKind = iota // no JSON-RPC at all
 	StrayBroken                  // the answer to a request, but malformed
-	StrayAnswer                  // an answer to what was never asked
-	StrayEcho                    // a request that only we send: the server repeats what it reads
+	StrayAnswer                  // an answer to no request
+	StrayEcho                    // a request that only we send: the server echoes its input
 )
 
-// strays counts and limits what is told of strays. The reader owns it.
+// strays limits how many strays are reported and logged. The reader owns it.
 type strays struct {
-	told       int
+	reported   int
 	logged     time.Time
 	suppressed int
 }
@@ -47,8 +47,8 @@ func (c *Conn) stray(message string, s Stray, data []byte, err error, call ...an
 	if data == nil && err != nil {
 		data = []byte("(" + err.Error() + ")") // it was not kept
 	}
-	if c.strays.told < maxStrays && c.cfg.OnStray != nil {
-		c.strays.told++
+	if c.strays.reported < maxStrays && c.cfg.OnStray != nil {
+		c.strays.reported++
 		s.Text = c.cfg.Quote(data, strayQuote)
 		c.cfg.OnStray(s)
 	}

@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	// batchSize is how much of the queue is joined into one write. More than a pipe holds gains
-	// nothing, and what is in a write can no longer be taken back.
+	// batchSize is how much of the queue goes into one write. More than a pipe holds gains nothing, and
+	// messages in a write can no longer be withdrawn.
 	batchSize = 64 << 10
-	// envelopeSize is the length of what stands around method and params, generously.
+	// envelopeSize is an upper bound of the bytes around method and params.
 	envelopeSize = 80
 )
 
-// notification makes a message that expects no reply.
+// notification returns a message without a reply.
 func notification(method string, params []byte) *Pending {
 	raw := append([]byte(`{"jsonrpc":"2.0","method":`), mcp.AppendString(nil, method)...)
 	if len(params) > 0 {
@@ -28,8 +28,8 @@ func plain(raw []byte) *Pending {
 	return &Pending{line: [3][]byte{raw}, size: len(raw) + 1}
 }
 
-// write moves the queue into the pipe until there is no more input to write. It alone may block on
-// the server's stdin.
+// write writes the queue to the pipe until the input is closed. Only write may block on the server's
+// stdin.
 func (c *Conn) write() {
 	w := batchWriter{conn: c, buf: make([]byte, 0, 4096)}
 	for {
@@ -47,14 +47,14 @@ func (c *Conn) write() {
 		if err := w.send(); err != nil {
 			c.settle(w.batch, w.ends, w.written, fmt.Errorf("%w: %w", ErrNotDelivered, err))
 			c.CloseInput()
-			continue // finds no input and drops the rest
+			continue // finds the input closed and drops the rest
 		}
 		c.settle(w.batch, w.ends, w.written, nil)
-		clear(w.batch) // what was sent is not the writer's to keep
+		clear(w.batch) // keep nothing that was sent
 	}
 }
 
-// take moves a write's worth from the queue to batch.
+// take moves the messages of one write from the queue to batch.
 func (c *Conn) take(batch []*Pending) []*Pending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,9 +71,9 @@ func (c *Conn) take(batch []*Pending) []*Pending {
 	return batch
 }
 
-// settle notes what a write did: the lines within the first written bytes went out, the others end
-// with err. A line that lacks only its line end counts as out, because some servers take a last line
-// without one.
+// settle records the outcome of a write: the lines within the first written bytes were sent, and the
+// others end with err. A line without its line end counts as sent, because some servers accept such
+// a last line.
 func (c *Conn) settle(batch []*Pending, ends []int, written int, err error) {
 	var failed []ending
 	c.mu.Lock()
@@ -94,7 +94,7 @@ func (c *Conn) settle(batch []*Pending, ends []int, written int, err error) {
 	c.finishAll(failed, Reply{Err: err})
 }
 
-// drop ends all that is still queued.
+// drop ends all queued messages.
 func (c *Conn) drop(err error) {
 	c.mu.Lock()
 	var failed []ending
@@ -110,7 +110,7 @@ func (c *Conn) drop(err error) {
 	c.finishAll(failed, Reply{Err: err})
 }
 
-// batchWriter joins a batch of messages into few writes. Large parts are written from where they are.
+// batchWriter joins a batch of messages into few writes. Large parts are not copied.
 type batchWriter struct {
 	conn    *Conn
 	batch   []*Pending
@@ -175,7 +175,7 @@ func (w *batchWriter) flush() error {
 
 func (w *batchWriter) raw(b []byte) error {
 	if len(b) == 0 {
-		return nil // some pipes take even that as a message
+		return nil // some pipes take an empty write as a message
 	}
 	w.planned += len(b)
 	n, err := w.conn.cfg.In.Write(b)
