@@ -1,8 +1,7 @@
 // Package fleet holds the words of mcpfleet: typed identifiers, the server
 // spec, replicas and their phases, nodes, load, and the errors that cross
 // package boundaries. It does no I/O and starts no goroutine, and every other
-// package may import it. DESIGN.md's word list and this package are kept the
-// same: one word for one thing.
+// package may import it. docs/ARCHITECTURE.md defines the same words.
 package fleet
 
 import (
@@ -16,8 +15,8 @@ type (
 	// NodeID is the name an operator gave to a node (--name). It is unique in
 	// a cluster and survives restarts of the node.
 	NodeID string
-	// LifeID names one life of a node: one run of one worker or controller
-	// process. A node that returns under a new life has lost all it ran.
+	// LifeID names one life of a node: one run of a worker or controller process.
+	// A node that returns with a new life has lost everything that it ran.
 	LifeID string
 	// ServerName is the name of a deployed MCP server: a DNS label in lower
 	// case, usable as one path segment.
@@ -34,9 +33,8 @@ type (
 	ControllerID string
 )
 
-// Incarnation counts how often a cluster's state was put back from a backup or
-// from one survivor. Orders of an earlier incarnation are refused whatever
-// their epoch is.
+// Incarnation counts how often a cluster's state was restored from a backup or from
+// one survivor. Orders of an earlier incarnation are refused, whatever their epoch.
 type Incarnation uint64
 
 // Epoch orders the orders of leaders within an incarnation: the raft term of
@@ -65,7 +63,7 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// Member is what gossip says of one process in the ring.
+// Member describes one process in the gossip ring.
 type Member struct {
 	Node   NodeID
 	Life   LifeID
@@ -74,20 +72,19 @@ type Member struct {
 	HTTP   string // host:port of a controller's HTTP listener
 	Gossip string // host:port
 	PID    int
-	// Started is when this life began. Of two lives of one node the newer wins.
+	// Started is when this life began. Of two lives of a node the newer counts.
 	Started time.Time
 
 	// Of controllers only:
 	Controller ControllerID
 	Raft       string    // host:port of raft
-	Cluster    ClusterID // "" while it belongs to none yet
-	Expect     int       // how many stateless controllers found a cluster; 0: it founds none; see membership.Founding
+	Cluster    ClusterID // "" before it belongs to a cluster
+	Expect     int       // how many stateless controllers found a cluster; 0: it does not found one; see membership.Founding
 	Format     int       // the newest commands and snapshots that it understands
 	Version    string
 }
 
-// FindController returns the member that is a controller. Of several lives of
-// it, that is the newest.
+// FindController returns the newest life of the controller with this id.
 func FindController(members []Member, id ControllerID) (found Member, ok bool) {
 	for _, m := range members {
 		if m.Controller == id && (!ok || m.Started.After(found.Started)) {
@@ -100,10 +97,10 @@ func FindController(members []Member, id ControllerID) (found Member, ok bool) {
 // Voter is a controller in raft's configuration.
 type Voter struct {
 	ID     ControllerID
-	Voting bool // false: it gets the log, and does not count
+	Voting bool // false: it gets the log but has no vote
 }
 
-// Role tells the two programs apart.
+// Role says which program a member is.
 type Role string
 
 // The roles of a member.
@@ -112,7 +109,7 @@ const (
 	RoleWorker     Role = "worker"
 )
 
-// NodeInfo is what a worker says of itself over gRPC, once per connection.
+// NodeInfo describes a worker's node. The worker sends it once per connection.
 type NodeInfo struct {
 	Node     NodeID
 	Life     LifeID
@@ -120,13 +117,13 @@ type NodeInfo struct {
 	Zone     string
 	Labels   map[string]string
 	Capacity Resources
-	Runtimes []string // what it offers, such as RuntimePodman; see CanRun
+	Runtimes []string // that it offers, such as RuntimePodman; see CanRun
 	Version  string
 	GRPC     string
 }
 
-// Resources is an amount of what a node has and a replica may use. A zero
-// field means none reserved and no limit.
+// Resources are those of a node, or those that a replica may use. A zero field
+// reserves nothing and sets no limit.
 type Resources struct {
 	CPUs   float64 // cores
 	Memory int64   // bytes
@@ -143,21 +140,21 @@ func (r Resources) Sub(o Resources) Resources {
 	return Resources{r.CPUs - o.CPUs, r.Memory - o.Memory, r.PIDs - o.PIDs}
 }
 
-// Load is what a worker reports of one replica. Ongoing counts calls that hold
-// a slot: running ones, and cancelled ones whose late reply or ping answer has
-// not come yet.
+// Load is the load of a replica as its worker reports it. Ongoing counts the calls
+// that hold a slot: running ones, and cancelled ones until their late reply or the
+// answer to a ping comes.
 type Load struct {
 	Ongoing int
 	Total   uint64
 }
 
-// Replica is the report of one replica: what is, never what is wanted. The
-// worker that runs it is its only writer.
+// Replica describes a replica as it is, never as it is wanted. Only its worker
+// changes it.
 type Replica struct {
 	ID          ReplicaID
 	Server      ServerName
 	Revision    Revision
-	Generation  uint64 // of the assignment it was started by
+	Generation  uint64 // of its assignment
 	Node        NodeID
 	Phase       Phase
 	Reason      string // in words; for ended replicas why they ended
@@ -172,10 +169,10 @@ type Replica struct {
 	Catalogue   string    // hash of the catalogue it offers; "" before READY
 	Resources   Resources // reserved on its node until it ended
 	Log         []string  // the last stderr lines, for ended replicas
-	Lost        bool      // ended with its node: nobody saw how
+	Lost        bool      // ended with its node, nobody knows how
 }
 
-// WasReady tells whether the replica ever served.
+// WasReady reports whether the replica was ever READY.
 func (r *Replica) WasReady() bool { return !r.ReadyAt.IsZero() }
 
 // Exit says how a replica's process ended.
@@ -183,13 +180,13 @@ type Exit struct {
 	Code      int    // exit code; -1 when a signal ended it
 	Signal    string // "SIGKILL", or ""
 	OOM       bool   // probably killed by the kernel for want of memory
-	Requested bool   // it was told to stop
-	Err       string // why nothing is known of the end, if so
+	Requested bool   // it was stopped on order
+	Err       string // why nothing is known of the end; "" otherwise
 }
 
-// FromOutside reports whether the process was ended by somebody else: told to
-// stop, or killed by a signal that programs do not send to themselves. A kill
-// for want of memory does not count: a call may have used it up.
+// FromOutside reports whether something other than a call ended the process: an
+// order, or a signal that programs do not send to themselves. A kill for want of
+// memory does not count, because a call may have used up the memory.
 func (e *Exit) FromOutside() bool {
 	switch {
 	case e.Requested:
@@ -200,7 +197,7 @@ func (e *Exit) FromOutside() bool {
 	return e.Signal == "SIGKILL" || e.Signal == "SIGTERM" || e.Signal == "SIGINT" || e.Signal == "SIGHUP"
 }
 
-// String tells the end in words, as shown to users.
+// String describes the end in words for users.
 func (e Exit) String() string {
 	switch {
 	case e.OOM:
@@ -214,7 +211,7 @@ func (e Exit) String() string {
 	}
 }
 
-// Catalogue is what a replica offers, raw as the server sent it.
+// Catalogue is what a replica offers, as the server sent it.
 type Catalogue struct {
 	Hash         string   // of all below
 	Protocol     string   // negotiated protocol version

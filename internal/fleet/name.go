@@ -8,8 +8,8 @@ import (
 
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
 
-// CheckNodeID tells whether a node can have this name: it becomes part of
-// containers' names and of gossip's 512 bytes.
+// CheckNodeID returns why a node cannot have this name, or nil. The name becomes a
+// part of containers' names and of gossip's 512 bytes.
 func CheckNodeID(n NodeID) error {
 	switch {
 	case n == "":

@@ -12,10 +12,10 @@ const (
 	PhaseUnknown  Phase = iota
 	PhasePending        // wanted, not begun
 	PhasePulling        // the image is being pulled
-	PhaseStarting       // the process starts and is being handshaken
+	PhaseStarting       // the process starts and shakes hands
 	PhaseReady          // takes calls
 	PhaseDraining       // takes no new calls, finishes those it has
-	PhaseStopped        // ended as it was told to
+	PhaseStopped        // ended on order
 	PhaseFailed         // ended otherwise
 )
 
@@ -29,13 +29,13 @@ func (p Phase) String() string {
 	return fmt.Sprintf("Phase(%d)", uint8(p))
 }
 
-// Ended tells whether nothing of the replica runs any more.
+// Ended reports whether the replica has ended.
 func (p Phase) Ended() bool { return p == PhaseStopped || p == PhaseFailed }
 
-// CanBecome tells whether a move from p to next is legal.
+// CanBecome reports whether p may be followed by next.
 func (p Phase) CanBecome(next Phase) bool { return !p.Ended() && next > p && next <= PhaseFailed }
 
-// State is how a server as a whole is doing.
+// State is the state of a server as a whole.
 type State string
 
 // The states of a server.
@@ -43,8 +43,8 @@ const (
 	StateDeploying   State = "DEPLOYING"   // first replicas on their way
 	StateReady       State = "READY"       // all wanted replicas serve
 	StateDegraded    State = "DEGRADED"    // some, not all, serve
-	StateUnavailable State = "UNAVAILABLE" // none serves, and the last start failed or none can be placed
+	StateUnavailable State = "UNAVAILABLE" // no replica serves, and the last start failed or no replica can be placed
 	StateUpdating    State = "UPDATING"    // a new revision replaces the old
 	StateDeleting    State = "DELETING"    // no longer wanted, replicas are going
-	StateIdle        State = "IDLE"        // scaled to zero, or ended by itself as nobody called
+	StateIdle        State = "IDLE"        // scaled to zero, or ended by itself without calls
 )

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Launch is all a runtime needs to start one replica.
+// Launch describes the replica that a runtime starts.
 type Launch struct {
 	Cluster  ClusterID
 	Node     NodeID
@@ -17,11 +17,11 @@ type Launch struct {
 	Server   ServerName
 	Revision Revision
 	Template *Template
-	// Pulling is called when an image pull begins, with a line of progress as
-	// it comes, if there is any. It must not block. Never nil.
+	// Pulling is called when an image pull begins, and with each line of its
+	// progress. It must not block. It is never nil.
 	Pulling func(progress string)
-	// Starting is called when the pull, if any, is over and the process is
-	// about to start. It must not block. Never nil.
+	// Starting is called when the pull, if any, is over and the process is about to
+	// start. It must not block. It is never nil.
 	Starting func()
 }
 
@@ -63,9 +63,9 @@ func (t *Template) NeededRuntime() string {
 	return RuntimePodman
 }
 
-// CanRun reports whether a node that offers these runtimes can run the
-// template. A runtime of any other name runs everything: tests have such ones.
-// So does a node that names none.
+// CanRun reports whether a node that offers these runtimes can run the template. A
+// runtime with another name, as tests have, runs everything. So does a node that
+// names no runtime.
 func CanRun(runtimes []string, t *Template) bool {
 	needed := t.NeededRuntime()
 	for _, name := range runtimes {
@@ -76,40 +76,39 @@ func CanRun(runtimes []string, t *Template) bool {
 	return len(runtimes) == 0
 }
 
-// Runtime starts replicas as processes of some kind. Two exist: podman and
-// process; tests bring their own. All methods may be called at once.
+// Runtime starts replicas. Packages podman and process implement it, and tests have
+// their own. All methods may be called at once.
 type Runtime interface {
 	// Name is RuntimePodman, RuntimeProcess or a test's own.
 	Name() string
 
-	// Start starts one replica and returns once its process runs, or with an
-	// error that says why it could not, in words for the operator. When ctx
-	// ends early Start returns soon with ctx's cause, and nothing of the
-	// replica remains once the runtime's own background work is done (see
-	// Close).
+	// Start starts a replica and returns when its process runs. Its error tells the
+	// operator why the replica did not start. If ctx ends first, Start returns soon
+	// with its cause, and nothing of the replica remains once the runtime's
+	// background work is done (see Close).
 	Start(ctx context.Context, l Launch) (Process, error)
 
 	// Sweep removes what an earlier life of this node left: processes,
 	// containers, state, temporary files. It is called once, before any
-	// Start, and tells what it removed.
+	// Start, and returns what it removed.
 	Sweep(ctx context.Context) (removed []string, err error)
 
-	// Close waits for background work (half-started replicas being removed),
-	// bounded by ctx, and frees what the runtime itself holds.
+	// Close waits until half-started replicas are removed, or until ctx ends, and
+	// frees the runtime's own resources.
 	Close(ctx context.Context) error
 }
 
-// Hinter is a Process that knows what an operator may try.
+// Hinter is a Process that can give the operator a hint.
 type Hinter interface {
-	// Hint says so in words, from how the process ended and what it wrote to
-	// stderr; "" when nothing is known to help.
+	// Hint returns what may help, given how the process ended and what it wrote to
+	// stderr. It returns "" if nothing is known to help.
 	Hint(e Exit, stderr []string) string
 }
 
 // Process is one started replica. Stdin, Stdout and Stderr are pipes that
-// belong to the caller, who closes them. The end of Stdout is the end of the
-// replica: the caller then asks Exit, and must call Remove in any case, once,
-// after which nothing of the replica remains.
+// belong to the caller, which closes them. The end of Stdout is the end of the
+// replica. The caller then calls Exit. It must call Remove once in any case, after
+// which nothing of the replica remains.
 type Process interface {
 	PID() int            // 0 when unknown
 	ContainerID() string // "" for plain processes
@@ -121,19 +120,18 @@ type Process interface {
 	// ended. It may be nil for runtimes that learn it from Stdout only.
 	Done() <-chan struct{}
 
-	// Ended reports whether the operating system says that the process has
-	// ended. It does not wait, and asks nobody who may be slow. It reports
-	// false when the process runs and when that cannot be told.
+	// Ended reports whether the process has ended, according to the operating
+	// system. It does not block. It reports false if that is unknown.
 	Ended() bool
 
 	// Signal sends TERM or KILL (kill = true) to the replica, to its whole
-	// group or container. A replica that is gone is no error.
+	// group or container. It returns nil if the replica is gone.
 	Signal(ctx context.Context, kill bool) error
 
-	// Exit tells how the process ended. It waits, at most until ctx ends, and
-	// then says so in Exit.Err.
+	// Exit returns how the process ended. It waits for that until ctx ends, which
+	// Exit.Err then says.
 	Exit(ctx context.Context) Exit
 
-	// Remove kills what still runs and removes every trace. Idempotent.
+	// Remove kills whatever still runs and removes every trace. It is idempotent.
 	Remove(ctx context.Context) error
 }

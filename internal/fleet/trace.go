@@ -2,11 +2,11 @@ package fleet
 
 import "log/slog"
 
-// Trace identifies the request that a call serves. Every program that the call
-// passes through keeps it and logs it.
+// Trace identifies the request that a call serves. Controllers and workers log it
+// with the call.
 type Trace struct {
-	RequestID   string // X-Request-ID; "" for a call that no request asked for
-	Traceparent string // of W3C trace context; "" if the client sent none
+	RequestID   string // X-Request-ID; "" for a call without a request
+	Traceparent string // of W3C trace context; "" if the client did not send it
 }
 
 // Attr returns the attributes that a log line about the call carries:

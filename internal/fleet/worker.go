@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Order says by which leader an order to a worker was given. It is fixed for a
-// leader's tenure.
+// Order identifies the leader that gave an order to a worker. It is constant during
+// a leader's tenure.
 type Order struct {
 	Cluster     ClusterID
 	Incarnation Incarnation
@@ -19,29 +19,29 @@ func (o Order) Compare(p Order) int {
 	return cmp.Or(cmp.Compare(o.Incarnation, p.Incarnation), cmp.Compare(o.Epoch, p.Epoch))
 }
 
-// Assignment tells a worker to run one replica.
+// Assignment is a worker's order to run one replica.
 type Assignment struct {
 	ID       ReplicaID
 	Server   ServerName
 	Revision Revision
-	// Generation is how often the server had been restarted by hand.
+	// Generation is how often the server had been restarted by hand by then.
 	Generation uint64
 	Template   *Template
 }
 
-// Report is what a worker tells of itself: first one full report, then
-// changes. Every report's version is at least that of the one before; versions
-// of different lives of a node do not compare.
+// Report is a worker's report of its node: the first report of a watch is full, and
+// the others have the changes. Versions never decrease within a life of a node.
+// Those of different lives must not be compared.
 type Report struct {
 	Version    uint64
-	Now        time.Time // on the worker's clock, when it was sent; zero: not told
+	Now        time.Time // on the worker's clock, when it was sent; zero: unknown
 	Node       *NodeInfo // set in the first report of a watch only
-	Full       bool      // Replicas is all there is, ended ones still remembered included
+	Full       bool      // Replicas has all replicas, including ended ones that are remembered
 	Replicas   []Replica // all (Full) or those that changed
 	Catalogues []Catalogue
 	Forgotten  []ReplicaID // ended replicas that the worker has forgotten
 	Draining   bool        // the node is stopping: place nothing on it
-	Unfit      string      // why the node refuses to start replicas, in words; "": it does not
+	Unfit      string      // why the node refuses to start replicas, in words; "" if it does not
 }
 
 // CallRequest is one call to one replica.
@@ -50,8 +50,8 @@ type CallRequest struct {
 	Method  string // "tools/call"
 	Params  []byte // raw JSON, one valid value; nobody may change it any more
 	Trace   Trace
-	// NoMeta says that Params is an object without a member _meta. It is then not
-	// scanned again on its way to the server.
+	// NoMeta means that Params is an object without a member _meta, so that it need
+	// not be scanned again.
 	NoMeta bool
 	// Notifications asks for CallNotification events.
 	Notifications bool
@@ -63,56 +63,55 @@ type CallResult struct {
 	Result []byte // raw JSON of the result
 	Error  []byte // raw JSON of the JSON-RPC error object
 
-	// Stream is a large result, read once and closed by the caller. A read
-	// fails with ErrReplicaLost when its worker is lost half way.
+	// Stream is a large result. The caller reads it once and closes it. A read
+	// fails with ErrReplicaLost if the worker is lost meanwhile.
 	Stream     io.ReadCloser
 	StreamSize int64
 }
 
-// CallHooks are called while a call runs. They must not block. Nil hooks are
-// not called. One may still be running when the call returns early, because its
-// context ended or its worker was lost.
+// CallHooks are called while a call runs. They must not block. Nil hooks are not
+// called. A hook may still be running when the call returns because its context
+// ended or its worker was lost.
 type CallHooks struct {
 	// Progress is called when the server reports progress, so that the deadline
 	// may move: not for each report, but several times a second.
 	Progress func()
-	// Notification is called with each notification of the server that belongs
-	// to the call, and owns params. These are the notifications/progress, if
-	// the call's params ask for them with a token, which they then carry.
+	// Notification is called with each notification of the server that belongs to
+	// the call, and owns params. These are notifications/progress, if the call's
+	// params ask for progress with a token. They carry that token.
 	//
-	// A slow connection does not get all of them: of those that wait at the
-	// worker, the last is replaced by a newer one once there are more than 32
-	// of a call or 256 KiB. One that is larger than that is dropped.
+	// Up to 32 notifications of a call, or 256 KiB, wait at the worker for a slow
+	// connection. Beyond that a new one replaces the last. A notification over
+	// 256 KiB is dropped.
 	//
-	// Without this hook notifications do not leave the worker.
+	// Without this hook the worker does not send notifications.
 	Notification func(method string, params []byte)
-	// Released: the call no longer holds its slot on the replica, of which
-	// ongoing calls remain there (-1: unknown, the way to it is lost). Called
-	// exactly once: before the call returns when it was answered, perhaps long
-	// after when it was cancelled.
+	// Released is called exactly once, when the call no longer holds its slot on
+	// the replica: before an answered call returns, and perhaps long after a
+	// cancelled one has. ongoing is how many calls remain on the replica, -1 if
+	// the connection to its worker is lost.
 	Released func(ongoing int)
 }
 
-// CallEvent is an event in the life of a call at its replica: any number of
-// Progress and Notification, then one Reply, then, only if that reply was a
-// cancellation that left the slot held, one Released.
+// CallEvent is an event of a call at its replica. Any number of Progress and
+// Notification comes first, then one Reply. One Released follows if Reply was
+// Holding.
 type CallEvent struct {
 	Kind    CallEventKind
 	Method  string // Notification
 	Params  []byte // Notification: raw JSON; owned by the receiver
 	Result  []byte // Reply: raw JSON; owned by the receiver
 	Error   []byte // Reply: raw JSON-RPC error object; owned by the receiver
-	Err     error  // Reply: no answer: one of this package's errors, wrapped
+	Err     error  // Reply without an answer: one of this package's errors, wrapped
 	Ongoing int    // the replica's load after this event
-	// Holding: Reply to a cancelled call only: the slot is still held, a
-	// Released event follows.
+	// Holding is set in the Reply to a cancelled call that still holds its slot.
 	Holding bool
-	// Free returns the reply's bytes to the worker's buffer budget. It may be
-	// nil; else it is called once, when the bytes have been sent.
+	// Free returns the reply's bytes to the worker's budget. It is called once, when
+	// the bytes have been sent. It may be nil.
 	Free func()
 }
 
-// CallEventKind tells the events apart.
+// CallEventKind is the kind of a CallEvent.
 type CallEventKind uint8
 
 // The events of a call.
@@ -123,12 +122,11 @@ const (
 	CallNotification
 )
 
-// StdoutMark begins the lines of a replica's log that stood on its stdout,
-// where they did not belong.
+// StdoutMark begins the lines of a replica's log that it wrote to stdout, where they
+// did not belong.
 const StdoutMark = "stdout: "
 
-// LogLine is one line that a replica wrote to stderr, or a marked one that it
-// wrote to stdout.
+// LogLine is a line that a replica wrote to stderr, or to stdout with StdoutMark.
 type LogLine struct {
 	Time time.Time
 	Text string
