@@ -5,10 +5,10 @@ import (
 	"fmt"
 )
 
-// Kind is what a message is.
+// Kind is the kind of a message.
 type Kind uint8
 
-// The kinds of messages. KindNone is the kind of what is no message.
+// The kinds of messages. KindNone is the kind of a text that is not a message.
 const (
 	KindNone Kind = iota
 	KindRequest
@@ -35,33 +35,33 @@ func (k Kind) String() string {
 	return "no message"
 }
 
-// Envelope is a message's outside. Each field is a raw span of the scanned line, nil where the
-// message has no such member.
+// Envelope has the parts of a message. Each field is a raw span of the scanned line, nil if the message
+// has no such member.
 type Envelope struct {
 	Kind   Kind
-	ID     []byte // raw: 12 or "a"; an error response may have null or none
+	ID     []byte // raw: 12 or "a"; null or absent in some error responses
 	Method []byte // decoded: without its quotes
 	Params []byte
 	Result []byte
 	Error  []byte
 	// Answers reports whether the message, valid or not, can only be meant as the answer to the request
-	// that ID names: it has no method, and either says that it is JSON-RPC or has no member that
-	// JSON-RPC does not know. A JSON log line that happens to have an id is none.
+	// with this ID. It has no method, and either a version of JSON-RPC or only members of JSON-RPC. So a
+	// JSON log line that has an id is not an answer.
 	Answers bool
 }
 
-// ErrNotMessage is for a line that is valid JSON but no JSON-RPC 2.0 message.
+// ErrNotMessage means that a line is valid JSON but not a JSON-RPC 2.0 message.
 var ErrNotMessage = errors.New("not a JSON-RPC 2.0 message")
 
-// Scan finds the parts of one message in one pass, without decoding them. The whole line is
-// checked: one that is no valid JSON in valid UTF-8 is a *SyntaxError, one that is no message an
-// ErrNotMessage. With the latter the envelope still holds the spans that were found, so that a
-// broken reply can end the call it names.
+// Scan finds the parts of a message in one pass, without decoding them. It checks the whole line. A
+// line that is not valid JSON in valid UTF-8 is a *SyntaxError, and one that is not a message is an
+// ErrNotMessage. With the latter the envelope has the spans that were found, so that a malformed reply
+// can end the call that it names.
 //
-// Of duplicate members the last counts. A member "error" or "result" that is null beside the other
-// one counts as absent, because some servers send both. A message with a result or an error is a
-// response even if it repeats the request's method, unless they are null. An array is a KindBatch
-// with nothing else filled in; Elements takes it apart.
+// Of duplicate members the last counts. A null "error" or "result" beside the other one counts as
+// absent, because some servers send both. A message with a result or an error that is not null is a
+// response, even if it repeats the request's method. An array is a KindBatch, with no other field set.
+// Elements iterates over it.
 func Scan(line []byte) (Envelope, error) {
 	i := skipSpace(line, 0)
 	if i == len(line) || line[i] != '{' {
@@ -75,7 +75,7 @@ func Scan(line []byte) (Envelope, error) {
 	}
 	var env Envelope
 	var version []byte
-	foreign := false // a member that no message has
+	foreign := false // there is a member that messages do not have
 	_, end, why := members(line, i, func(key []byte, start, end int) bool {
 		value := line[start:end:end]
 		switch string(key) {
@@ -153,8 +153,8 @@ func classify(env Envelope, version []byte) (Envelope, error) {
 	return env, nil
 }
 
-// asks reports whether a message is meant as a request or a notification. Encoders that omit nothing
-// give these a result and an error, too, both null, and an answer a method that is null.
+// asks reports whether a message is meant as a request or a notification. Some encoders add a null
+// result and a null error to these, and a null method to answers.
 func (e *Envelope) asks() bool {
 	return given(e.Method) && !given(e.Result) && !given(e.Error)
 }

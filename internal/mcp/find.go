@@ -1,10 +1,10 @@
 package mcp
 
-// Finder looks for a message's top-level id in a line that comes in pieces and is not kept: one
-// that is too long, or one that is no valid JSON. It holds a bounded number of bytes however long
-// the line is. It is lenient inside values, where it only counts brackets and strings, and strict
-// about the outermost object: where that stops looking like one the Finder stops, so that chance
-// text is not taken for an id. Of duplicate ids the last counts.
+// Finder finds a message's top-level id in a line that comes in pieces and is not kept, because it is
+// too long or not valid JSON. It keeps a bounded number of bytes, however long the line is. It is
+// lenient inside values, where it only counts brackets and strings, and strict about the outermost
+// object. At the first fault there it stops, so that other text is not taken for an id. Of duplicate
+// ids the last counts.
 //
 // The zero value is ready for one line.
 type Finder struct {
@@ -15,7 +15,7 @@ type Finder struct {
 	method  bool
 	reply   bool
 	current member
-	over    bool // the capture did not fit
+	over    bool // the capture is too long
 	capture []byte
 	id      []byte
 }
@@ -31,7 +31,7 @@ const (
 	finderScalar              // a number or word goes on
 	finderNested              // inside a string or container
 	finderBetween             // a comma or the end
-	finderDone                // the object ended, or stopped looking like one
+	finderDone                // the object ended, or has a fault
 )
 
 type member uint8
@@ -41,8 +41,8 @@ const (
 	memberID
 )
 
-// Longest key and id worth keeping: every byte of "jsonrpc" may be escaped, and our own ids are
-// short integers, but answers to a server's requests repeat its id.
+// maxCapture is the longest key or id that is kept. Every byte of "jsonrpc" may be escaped. Our own ids
+// are short integers, but those of a server's requests may be longer.
 const maxCapture = 256
 
 // ID returns the raw id found so far, nil if there is none.
@@ -90,8 +90,8 @@ func (f *Finder) inString(b []byte, i int) int {
 	return end + 1
 }
 
-// keep captures the beginning of what stands in the outermost object itself, for it may be a key or
-// the id.
+// keep captures the beginning of a text in the outermost object itself, because it may be a key or the
+// id.
 func (f *Finder) keep(b []byte) {
 	if f.depth != 1 {
 		return

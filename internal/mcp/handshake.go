@@ -17,8 +17,7 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("JSON-RPC error %d: %s", e.Code, e.Message) }
 
-// ParseError decodes a raw error object. What does not fit becomes an internal error that quotes
-// it, so there is always one to report.
+// ParseError decodes a raw error object. A malformed one becomes an internal error that quotes it.
 func ParseError(raw []byte) *Error {
 	e := new(Error)
 	if err := json.Unmarshal(raw, e); err != nil {
@@ -34,8 +33,8 @@ type Implementation struct {
 	Version string `json:"version"`
 }
 
-// InitializeParams builds the params of initialize. We offer no client capabilities: a shared
-// conversation could not tell which of its callers a server's question is for.
+// InitializeParams returns the params of initialize. We offer no client capabilities, because in a
+// shared conversation nobody knows which caller a server's request is for.
 func InitializeParams(version string, client Implementation) []byte {
 	p := append([]byte(`{"protocolVersion":`), AppendString(nil, version)...)
 	p = append(p, `,"capabilities":{},"clientInfo":{"name":`...)
@@ -47,7 +46,7 @@ func InitializeParams(version string, client Implementation) []byte {
 	return append(p, `}}`...)
 }
 
-// InitializeResult is what a server says of itself.
+// InitializeResult describes a server.
 type InitializeResult struct {
 	ProtocolVersion string          `json:"protocolVersion"`
 	Capabilities    json.RawMessage `json:"capabilities"`
@@ -75,8 +74,8 @@ func ParseInitializeResult(raw []byte) (*InitializeResult, error) {
 	return r, nil
 }
 
-// NewestSupported returns the newest version of the legacy era among those that a server lists when it
-// refuses the one it was offered; "" for none.
+// NewestSupported returns the newest version of the legacy era that a server lists when it refuses the
+// one that it was offered, or "".
 func NewestSupported(refusal *Error) string {
 	var data struct {
 		Supported []string `json:"supported"`
@@ -98,7 +97,7 @@ func (r *InitializeResult) Has(capability string) bool {
 	return err == nil && found[0] != nil && !IsNull(found[0])
 }
 
-// Tool is one tool as its server describes it, with the little of it that mcpfleet acts on.
+// Tool is a tool as its server describes it, with the members that mcpfleet uses.
 type Tool struct {
 	Raw        []byte // the whole description, byte for byte
 	Name       string
@@ -106,8 +105,8 @@ type Tool struct {
 	Idempotent bool // annotations.idempotentHint
 }
 
-// ParseTool reads one element of tools/list. Hints of a wrong type count as absent; a missing name
-// is an error, because nobody could call the tool. The tool keeps raw.
+// ParseTool parses one element of tools/list. Hints of a wrong type count as absent. A missing name is
+// an error, because nobody could call the tool. The tool keeps raw.
 func ParseTool(raw []byte) (Tool, error) {
 	found, err := Fields(raw, "name", "annotations")
 	if err != nil {

@@ -5,19 +5,19 @@ import (
 	"fmt"
 )
 
-// CallParams builds the params of tools/call. args is raw JSON, put in as it is; without it the
-// member is left out.
+// CallParams returns the params of tools/call. args is raw JSON and inserted as it is. If it is empty
+// the member is left out.
 func CallParams(name string, args []byte) []byte {
 	var short [128]byte
 	head := AppendString(append(short[:0], `{"name":`...), name)
 	if len(args) > 0 {
 		head = append(head, `,"arguments":`...)
 	}
-	return bytes.Join([][]byte{head, args, []byte("}")}, nil) // clears no memory first, as make would
+	return bytes.Join([][]byte{head, args, []byte("}")}, nil) // unlike make, it does not clear the memory first
 }
 
-// Spliced is a text with a part put in: the three parts in order. Before and After are spans of
-// the original, so a large one is not copied.
+// Spliced is a text with an inserted part. Before and After are spans of the original text, so that a
+// large one is not copied.
 type Spliced struct {
 	Before, Insert, After []byte
 }
@@ -27,10 +27,10 @@ func (s Spliced) AppendTo(dst []byte) []byte {
 	return append(append(append(dst, s.Before...), s.Insert...), s.After...)
 }
 
-// WithProgressToken puts token, which is raw JSON, into params as _meta.progressToken and leaves
-// every other byte as it is. original is the raw token that stood there, nil if none did: whoever
-// forwards progress has to restore it. Empty params become an object. Params, or a _meta, that are
-// no object are a *TypeError.
+// WithProgressToken sets _meta.progressToken in params to token, which is raw JSON, and leaves every
+// other byte as it is. original is the raw token that it replaces, nil if there is none. Progress that
+// is passed on must carry it again. Empty params become an object. Params or a _meta that are not
+// objects are a *TypeError.
 func WithProgressToken(params, token []byte) (s Spliced, original []byte, err error) {
 	if skipSpace(params, 0) == len(params) {
 		return Spliced{Insert: fmt.Appendf(nil, `{"_meta":{"progressToken":%s}}`, token)}, nil, nil
@@ -57,7 +57,7 @@ func WithProgressToken(params, token []byte) (s Spliced, original []byte, err er
 }
 
 // AddProgressToken is WithProgressToken for params that are known to be an object without a member
-// _meta. It looks at their beginning only, and reports false if that is no object's.
+// _meta. It reads only their beginning, and reports false if they are not an object.
 func AddProgressToken(params, token []byte) (Spliced, bool) {
 	i := skipSpace(params, 0)
 	if i == len(params) || params[i] != '{' || skipSpace(params, i+1) == len(params) {
@@ -66,9 +66,8 @@ func AddProgressToken(params, token []byte) (Spliced, bool) {
 	return spliceFirst(params, i, fmt.Appendf(nil, `"_meta":{"progressToken":%s}`, token)), true
 }
 
-// SplitProgressToken takes the params of a notifications/progress apart around
-// the token, which is Insert: whoever made up the token for another's call puts
-// back the caller's. Insert is nil if there is no token.
+// SplitProgressToken splits the params of notifications/progress around the token, which is Insert, so
+// that it can be replaced by the caller's own. Insert is nil if there is no token.
 func SplitProgressToken(params []byte) (Spliced, error) {
 	if skipSpace(params, 0) == len(params) {
 		return Spliced{Before: params}, nil
@@ -83,8 +82,8 @@ func SplitProgressToken(params []byte) (Spliced, error) {
 	return Spliced{Before: params[:start], Insert: params[start:end:end], After: params[end:]}, nil
 }
 
-// field finds the last member of that name in the object that begins at or behind at, and ends at
-// rest. It checks the object in the same pass. end is 0 when there is no such member.
+// field finds the last member with that name in the object that begins at or after at, and ends at
+// rest. It checks the object in the same pass. end is 0 if there is no such member.
 func field(b []byte, at int, name string) (start, end, rest int, err error) {
 	if at = skipSpace(b, at); b[at] != '{' {
 		_, wrong, why := skipValue(b, at, 0)
@@ -105,7 +104,7 @@ func field(b []byte, at int, name string) (start, end, rest int, err error) {
 	return start, end, rest, nil
 }
 
-// spliceFirst puts in a member as the first of the object that begins at or behind at.
+// spliceFirst inserts a member as the first of the object that begins at or after at.
 func spliceFirst(b []byte, at int, member []byte) Spliced {
 	at = skipSpace(b, at) + 1
 	if b[skipSpace(b, at)] != '}' {

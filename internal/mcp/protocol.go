@@ -1,13 +1,13 @@
-// Package mcp is what mcpfleet knows about the Model Context Protocol as bytes: versions, error
-// codes, and how to find the parts of a JSON-RPC message without decoding it.
+// Package mcp knows the Model Context Protocol as bytes: versions, error codes, and how to find the
+// parts of a JSON-RPC message without decoding it.
 //
-// It promises that what it accepts is valid: Valid, Scan, Members and Fields accept exactly what
-// encoding/json.Valid and utf8.Valid both accept (a fuzz test compares them), and every span they
-// return is a part of the input, byte for byte. Payloads pass through mcpfleet as such spans, so
-// unknown fields, number precision and key order survive.
+// Valid, Scan, Members and Fields accept exactly the texts that both encoding/json.Valid and
+// utf8.Valid accept (a fuzz test compares them). Every span that they return is a part of the input,
+// byte for byte. Payloads pass through mcpfleet as such spans, so unknown fields, number precision and
+// key order survive.
 //
-// It does no I/O, holds no state and starts no goroutine; every function may be called at any time
-// from anywhere. Reading lines and matching replies to calls is package stdio's business.
+// The package does no I/O, holds no state and starts no goroutine. Every function may be called at any
+// time from anywhere. Package stdio reads lines and matches replies to calls.
 package mcp
 
 import "slices"

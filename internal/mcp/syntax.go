@@ -12,9 +12,9 @@ import (
 // agree on every input.
 const MaxDepth = 10_000
 
-// SyntaxError says where a text stops being valid JSON in valid UTF-8.
+// SyntaxError is the first fault of a text that is not valid JSON in valid UTF-8.
 type SyntaxError struct {
-	Offset int // of the first byte that cannot be right, or the length of a text that ends too soon
+	Offset int // of the first wrong byte, or the length of a text that ends too soon
 	Line   int // 1 for the first
 	Column int // 1 for the first; counts characters, not bytes
 	Reason string
@@ -45,8 +45,8 @@ func locate(raw []byte, offset int) (line, col int) {
 	return bytes.Count(before, []byte{'\n'}) + 1, utf8.RuneCount(before[start:]) + 1
 }
 
-// Reasons are constants, and the skip functions return them beside an offset, so that a valid text
-// costs no allocation.
+// The skip functions return one of these reasons, or "", and an offset. So a valid text costs no
+// allocation.
 const (
 	whyUnexpected = "unexpected character"
 	whyEnd        = "unexpected end"
@@ -112,7 +112,7 @@ func skipPlain(b []byte, i int) int {
 	return i
 }
 
-// skipString starts behind the opening quote and ends behind the closing one.
+// skipString starts after the opening quote and ends after the closing one.
 func skipString(b []byte, i int) (int, string) {
 	for {
 		i = skipPlain(b, i)
@@ -221,7 +221,7 @@ func skipWord(b []byte, i int, word string) (int, string) {
 	return i + len(word), ""
 }
 
-// skipKey takes a key with the colon behind it. keyStart and keyEnd enclose the key's quotes.
+// skipKey skips a key and the colon after it. keyStart and keyEnd enclose the key with its quotes.
 func skipKey(b []byte, i int) (keyStart, keyEnd, next int, why string) {
 	i = skipSpace(b, i)
 	if i == len(b) {
@@ -244,8 +244,8 @@ func skipKey(b []byte, i int) (keyStart, keyEnd, next int, why string) {
 	return i, end, next + 1, ""
 }
 
-// nest remembers for each open container whether it is an object. The innermost 64 are in a word,
-// the rest spill to the heap, so a hostile text can neither overflow a stack nor slow a usual one.
+// nest records for each open container whether it is an object. The innermost 64 are in a word and the
+// others on the heap. So a hostile text cannot overflow a stack, and a usual one stays fast.
 type nest struct {
 	depth int
 	top   uint64
@@ -274,9 +274,8 @@ func (n *nest) pop() {
 
 func (n *nest) object() bool { return n.top&1 == 1 }
 
-// skipValue takes one value with the space before it, and returns the offsets of its first byte and
-// behind its last. outer is how many containers are open around it. On a fault end is the fault's
-// offset.
+// skipValue skips a value and the space before it, and returns the offsets of its first byte and after
+// its last. outer is how many containers are open around it. On a fault, end is the fault's offset.
 func skipValue(b []byte, i, outer int) (start, end int, why string) {
 	var open nest
 	i = skipSpace(b, i)
@@ -319,8 +318,8 @@ func skipValue(b []byte, i, outer int) (start, end int, why string) {
 	}
 }
 
-// skipBetween takes everything between two values: closing brackets, and a comma or a key. opened
-// says that the last thing taken was an opening bracket.
+// skipBetween skips the text between two values: closing brackets, and a comma or a key. opened means
+// that an opening bracket comes right before it.
 func skipBetween(b []byte, i int, open *nest, opened bool) (int, string) {
 	for open.depth > 0 {
 		i = skipSpace(b, i)

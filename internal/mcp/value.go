@@ -9,7 +9,7 @@ import (
 	"golang.org/x/text/encoding/unicode"
 )
 
-// Valid returns nil when raw is exactly one JSON value in valid UTF-8, and else a *SyntaxError.
+// Valid returns nil if raw is exactly one JSON value in valid UTF-8, else a *SyntaxError.
 func Valid(raw []byte) error {
 	_, end, why := skipValue(raw, 0, 0)
 	if why == "" {
@@ -23,23 +23,23 @@ func Valid(raw []byte) error {
 	return nil
 }
 
-// RepairUTF8 returns raw with U+FFFD in place of each ill-formed sequence, as the WHATWG defines it and
-// JavaScript and Python decode bytes. Well-formed text is returned as it is.
+// RepairUTF8 returns raw with U+FFFD in place of each ill-formed sequence, as WHATWG defines it and as
+// JavaScript and Python do. Well-formed text is returned as it is.
 func RepairUTF8(raw []byte) []byte {
 	if utf8.Valid(raw) {
 		return raw
 	}
 	repaired, err := unicode.UTF8.NewDecoder().Bytes(raw)
 	if err != nil {
-		return bytes.ToValidUTF8(raw, []byte("\uFFFD")) // that decoder knows no errors
+		return bytes.ToValidUTF8(raw, []byte("\uFFFD")) // cannot happen: that decoder returns no errors
 	}
 	return repaired
 }
 
-// OneLine returns raw with spaces in place of line ends, so that it can become a part of one line
-// and nobody can forge a second message. Where raw is valid that changes nothing: a valid string has
-// no bare CR or LF, so they stand between values. raw is not checked and never written to; without
-// line ends it is returned itself.
+// OneLine returns raw with spaces in place of line ends, so that it can become a part of one line and
+// nobody can forge a second message. If raw is valid that does not change its meaning, because a valid
+// string has no bare CR or LF. raw is neither checked nor written to. Without line ends OneLine
+// returns raw itself.
 func OneLine(raw []byte) []byte {
 	if bytes.IndexByte(raw, '\n') < 0 && bytes.IndexByte(raw, '\r') < 0 {
 		return raw
@@ -53,7 +53,7 @@ func OneLine(raw []byte) []byte {
 	return line
 }
 
-// TypeError says that a value has another type than it must have.
+// TypeError means that a value has the wrong type.
 type TypeError struct {
 	Want, Got string // as TypeOf names them
 }
@@ -72,8 +72,8 @@ func article(name string) string {
 	return "a " + name
 }
 
-// TypeOf names the JSON type of a valid value by its first byte: "object", "array", "string",
-// "number", "boolean" or "null"; "nothing" when there is no value.
+// TypeOf returns the JSON type of a valid value, judged by its first byte: "object", "array", "string",
+// "number", "boolean" or "null". It returns "nothing" if there is no value.
 func TypeOf(raw []byte) string {
 	i := skipSpace(raw, 0)
 	if i == len(raw) {
@@ -97,10 +97,10 @@ func TypeOf(raw []byte) string {
 // IsNull reports whether raw is the literal null.
 func IsNull(raw []byte) bool { return TypeOf(raw) == "null" }
 
-// Members calls yield with each member of the object raw, in order, until yield returns false. The
-// key is decoded, the value is a span of raw. It checks as it goes: after an early stop the rest is
-// unchecked, and yield may see members in front of a fault. A fault is a *SyntaxError, a valid
-// value that is no object a *TypeError.
+// Members calls yield with each member of the object raw, in order, until yield returns false. The key
+// is decoded, and the value is a span of raw. Members checks raw at the same time: after an early stop
+// the rest is unchecked, and yield may be called with members before a fault. A fault is a
+// *SyntaxError. A valid value that is not an object is a *TypeError.
 func Members(raw []byte, yield func(key, value []byte) bool) error {
 	i := skipSpace(raw, 0)
 	if i == len(raw) || raw[i] != '{' {
@@ -157,8 +157,8 @@ func members(b []byte, i int, yield func(key []byte, start, end int) bool) (stop
 }
 
 // Fields checks the whole of raw and returns the values of the named members of that object, in the
-// order of names; nil for one that is absent. Of duplicates the last wins, as in most decoders.
-// Errors are those of Members.
+// order of names, nil for an absent member. Of duplicates the last counts, as in most decoders. Its
+// errors are those of Members.
 func Fields(raw []byte, names ...string) ([][]byte, error) {
 	values := make([][]byte, len(names))
 	err := Members(raw, func(key, value []byte) bool {
@@ -175,8 +175,8 @@ func Fields(raw []byte, names ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// Elements calls yield with each element of the array raw until it returns false, checking as it
-// goes like Members.
+// Elements calls yield with each element of the array raw until it returns false. It checks raw like
+// Members.
 func Elements(raw []byte, yield func(value []byte) bool) error {
 	i := skipSpace(raw, 0)
 	if i == len(raw) || raw[i] != '[' {
@@ -227,8 +227,8 @@ func String(raw []byte) (string, error) {
 	return string(unquote(bytes.TrimSpace(raw))), nil
 }
 
-// unquote decodes a valid string literal. Without escapes, which is the rule for keys and methods,
-// the result is a part of it.
+// unquote decodes a valid string literal. If that has no escapes, as most keys and methods, the result
+// is a part of it.
 func unquote(literal []byte) []byte {
 	inner := literal[1 : len(literal)-1]
 	if bytes.IndexByte(inner, '\\') < 0 {
@@ -236,7 +236,7 @@ func unquote(literal []byte) []byte {
 	}
 	var s string
 	if err := json.Unmarshal(literal, &s); err != nil {
-		return inner // cannot be: the literal was checked
+		return inner // cannot happen: the literal was checked
 	}
 	return []byte(s)
 }
@@ -250,7 +250,7 @@ func AppendString(dst []byte, s string) []byte {
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(s); err != nil {
-		return append(dst, `""`...) // cannot be: every string has an encoding
+		return append(dst, `""`...) // cannot happen: every string has an encoding
 	}
 	return append(dst, bytes.TrimSuffix(out.Bytes(), []byte{'\n'})...)
 }
