@@ -1,20 +1,22 @@
-// Package agent keeps this node's replicas as the controllers ordered them and
-// reports what became of them.
+// Package agent runs the replicas that controllers have ordered on this node, and
+// reports their state.
 //
-// It promises: an order is obeyed once however often it comes, and never when
-// a newer leader has spoken; a replica that was stopped never starts later;
-// every replica that ends is removed from the runtime, whatever ended it;
-// every call is answered by exactly one reply event; a report that was missed
-// is caught up by the next one. It restarts nothing by itself: it reports an
-// end with its reason and waits for a new assignment.
+// It promises:
 //
-// It leaves to others: what should run where, which replica a call goes to and
-// when its deadline passes (controllers); how a process is made (fleet.Runtime);
-// the conversation on the pipe (package stdio); the network (package rpc).
+//   - An order is obeyed once, however often it comes, and never after an order of
+//     a newer leader.
+//   - A replica that was stopped never starts later.
+//   - Every replica that ends is removed from the runtime.
+//   - Every call gets exactly one reply event.
+//   - A report that was missed is made up for by the next one.
 //
-// Run owns every goroutine: one supervisor per replica, which owns that
-// replica's life. All other methods may be called at any time from anywhere;
-// orders wait until Run has swept what an earlier life of the node left.
+// It restarts nothing by itself. It reports an end with its reason and waits for a
+// new assignment. Controllers decide which replicas run here, which replica a call
+// goes to, and when its deadline passes. Processes are made by a fleet.Runtime.
+//
+// Run owns every goroutine. Each replica has a supervisor, which is one of them. All
+// other methods may be called at any time from anywhere. Orders wait until Run has
+// removed the remains of an earlier life of the node.
 package agent
 
 import (
@@ -41,49 +43,49 @@ const (
 const (
 	// loadPeriod is how often changed loads are reported, and how often orders
 	// that could not be recorded are tried again. Controllers learn the load from
-	// every reply; this serves those that sent none.
+	// every reply. The others learn it from these reports.
 	loadPeriod = time.Second
-	// unwatched is how long nobody may have watched before a node that drains
-	// gives up waiting for somebody to move its replicas.
+	// unwatched is how long a node that drains without being watched waits for a
+	// controller to move its replicas.
 	unwatched = 2 * time.Second
 	// noLeader is how long a node that drains waits for a sign of a leader, which
 	// alone can move its replicas. A new one is elected within two seconds.
 	noLeader = 5 * time.Second
-	// lastCalls bounds how long running calls may take at the end of a drain:
-	// who waits for it has waited long.
+	// lastCalls bounds how long running calls may take at the end of a drain. It is
+	// short, because the drain itself was long.
 	lastCalls = 3 * time.Second
-	// closeTimeout bounds the runtime's own cleaning up at the end.
+	// closeTimeout bounds the runtime's own cleanup at the end.
 	closeTimeout = 20 * time.Second
-	// rushedGrace bounds each step of a stop when the whole node stops, which
-	// has no time for every server's wishes.
+	// rushedGrace bounds each step of a replica's stop when the whole node stops,
+	// whatever the stop_grace of its server is.
 	rushedGrace = 3 * time.Second
 )
 
-// Config is what an agent needs.
+// Config configures an Agent.
 type Config struct {
 	Node    fleet.NodeInfo
 	Runtime fleet.Runtime
 	Log     *slog.Logger // nil discards
-	// StateFile keeps the cluster that the node belongs to and the newest order
-	// seen of it.
+	// StateFile keeps the cluster that the node belongs to, and the newest order of
+	// it.
 	StateFile string
 
 	// DrainTimeout bounds how long the end of Run waits for controllers to move
 	// the replicas elsewhere.
 	DrainTimeout time.Duration
-	// Hurry, when it is closed, ends that wait, and soon also that for running
-	// calls. It may be nil.
+	// Hurry, when it is closed, ends that wait, and soon the wait for running calls
+	// too. It may be nil.
 	Hurry <-chan struct{}
-	// Now, when it is closed, ends every wait of a stop: calls are not waited
-	// for, and servers are killed. It may be nil.
+	// Now, when it is closed, ends every wait of a stop: running calls fail, and
+	// servers are killed. It may be nil.
 	Now <-chan struct{}
-	// Ended replicas are remembered for KeepFor; the last KeepEnded of them, and
-	// the last 10 of each server, for longer.
+	// Ended replicas are remembered for KeepFor. The last KeepEnded of them, and
+	// the last 10 of each server, are remembered longer.
 	KeepEnded int
 	KeepFor   time.Duration
 	// MaxReply is the longest line a server may send; 0 means stdio's default.
 	MaxReply int
-	// Budget bounds the bytes of large replies held at one time.
+	// Budget bounds the bytes of large replies at one time.
 	Budget int64
 }
 
@@ -95,15 +97,15 @@ type Agent struct {
 	board  *board
 	budget *stdio.Budget
 
-	// obeying is held for reading from an order's admission until what it did
-	// is on the board. Fence waits there for older orders that it came too
-	// late to refuse.
+	// obeying is held for reading from an order's admission until its effect is on
+	// the board. Fence locks it for writing, to wait for older orders that were
+	// admitted before it.
 	obeying sync.RWMutex
 
-	swept   chan struct{} // closed: orders are taken
-	stopped chan struct{} // closed: Run has ended every replica
-	look    chan struct{} // replicas wait to be launched
-	ended   chan struct{} // look whether any is left
+	swept   chan struct{} // closed when orders are taken
+	stopped chan struct{} // closed when Run has ended every replica
+	ordered chan struct{} // replicas wait to be launched
+	ended   chan struct{} // a replica has ended
 
 	live sync.Map // fleet.ReplicaID -> *replica, until ended
 	// pingless has the revisions whose replicas ended when they were sent ping.
@@ -113,8 +115,8 @@ type Agent struct {
 	waiting []*replica // ordered, not yet launched by Run
 }
 
-// New makes an agent. It reads the state file, and fails when that cannot be
-// understood: an agent that forgot the newest order could obey an older one.
+// New returns an agent. It fails if it cannot read the state file, because an agent
+// without the newest order could obey an older one.
 func New(cfg Config) (*Agent, error) {
 	if cfg.Runtime == nil || cfg.Node.Node == "" || cfg.StateFile == "" {
 		return nil, errors.New("agent: node, runtime and state file are needed")
@@ -132,7 +134,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	board := newBoard(cfg.Node, cfg.KeepEnded, cfg.KeepFor)
-	orders.told = board.refuseStarts
+	orders.changed = board.refuseStarts
 	return &Agent{
 		cfg:     cfg,
 		log:     log,
@@ -141,24 +143,23 @@ func New(cfg Config) (*Agent, error) {
 		budget:  stdio.NewBudget(cfg.Budget),
 		swept:   make(chan struct{}),
 		stopped: make(chan struct{}),
-		look:    make(chan struct{}, 1),
+		ordered: make(chan struct{}, 1),
 		ended:   make(chan struct{}, 1),
 	}, nil
 }
 
-// Ready is closed once the agent takes orders: what an earlier life of the
-// node left is gone.
+// Ready returns a channel that is closed once the agent takes orders, because the
+// remains of an earlier life of the node are gone.
 func (a *Agent) Ready() <-chan struct{} { return a.swept }
 
-// Node is what the agent reports of its node.
+// Node returns the node as the agent reports it.
 func (a *Agent) Node() fleet.NodeInfo { return a.cfg.Node }
 
-// Run sweeps, then supervises replicas until ctx ends. Then it reports that
-// the node drains: it starts nothing more, and goes on serving until the
-// controllers have stopped every replica, DrainTimeout has passed, nobody
-// watches, no controller leads, or it has to hurry. It stops the rest, gives
-// their running calls some seconds more, and returns when nothing is left.
-// Watches end after Run has.
+// Run sweeps, and then supervises replicas until ctx ends. Then it reports that the
+// node drains, and starts no more replicas. It keeps serving until the controllers
+// have stopped every replica, DrainTimeout has passed, no controller watches or
+// leads, or Hurry is closed. It stops the remaining replicas, gives their running
+// calls some more seconds, and returns when nothing is left. Watches end after Run.
 func (a *Agent) Run(ctx context.Context) error {
 	defer close(a.stopped)
 	defer a.orders.close()
@@ -166,26 +167,26 @@ func (a *Agent) Run(ctx context.Context) error {
 	base := context.WithoutCancel(ctx)
 	removed, err := a.cfg.Runtime.Sweep(ctx)
 	if len(removed) > 0 {
-		a.log.Debug("removed what an earlier life left", "removed", removed) // the runtime has told it
+		a.log.Debug("remains of an earlier life removed", "removed", removed) // the runtime has logged each
 	}
 	if err != nil && ctx.Err() != nil {
-		return a.close(base) // told to stop meanwhile: the next life sweeps again
+		return a.close(base) // stopped meanwhile: the next life sweeps again
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("sweep what an earlier life of the node left: %w", err), a.close(base))
+		return errors.Join(fmt.Errorf("remove the remains of an earlier life of the node: %w", err), a.close(base))
 	}
 	close(a.swept)
 
 	var supervisors sync.WaitGroup
 	deadline := a.supervise(ctx, base, &supervisors)
 	a.stopAll(deadline)
-	a.launch(base, &supervisors) // those that waited end as stopped
+	a.launch(base, &supervisors) // waiting ones end as stopped
 	a.finish(&supervisors)
 	return a.close(base)
 }
 
-// finish waits until nothing is left of the replicas, which have been told to
-// stop. Told to hurry meanwhile, it gives their running calls less time.
+// finish waits until nothing is left of the replicas, which are stopping. If Hurry is
+// closed meanwhile, running calls get less time.
 func (a *Agent) finish(supervisors *sync.WaitGroup) {
 	over := make(chan struct{})
 	go func() {
@@ -200,9 +201,9 @@ func (a *Agent) finish(supervisors *sync.WaitGroup) {
 	}
 }
 
-// supervise launches replicas and reports their load until ctx ends, and then
-// until none is left or there is nothing to wait for. It returns until when
-// running calls may go on.
+// supervise launches replicas and reports their load until ctx ends, and then until
+// no replica is left or waiting is of no use. It returns until when running calls may
+// go on.
 func (a *Agent) supervise(ctx, base context.Context, supervisors *sync.WaitGroup) time.Time {
 	loads := time.NewTicker(loadPeriod)
 	defer loads.Stop()
@@ -220,7 +221,7 @@ func (a *Agent) supervise(ctx, base context.Context, supervisors *sync.WaitGroup
 			defer timer.Stop()
 			deadline = timer.C
 			a.log.Info("node drains", "replicas", a.running(), "timeout", a.cfg.DrainTimeout)
-		case <-a.look:
+		case <-a.ordered:
 			a.launch(base, supervisors)
 		case <-a.ended:
 		case <-loads.C:
@@ -240,7 +241,7 @@ func (a *Agent) supervise(ctx, base context.Context, supervisors *sync.WaitGroup
 		}
 		if a.board.unwatchedFor(unwatched) {
 			a.giveUp("no controller watches")
-			return by // of the calls that run nobody knows better
+			return by // running calls get the full time
 		}
 		if a.orders.leaderless(began, noLeader) {
 			a.giveUp("no controller leads")
@@ -249,7 +250,7 @@ func (a *Agent) supervise(ctx, base context.Context, supervisors *sync.WaitGroup
 	}
 }
 
-// hurry is what ends a drain early; nothing does before there is one.
+// hurry returns the channel that ends a drain early. It is nil before a drain.
 func (a *Agent) hurry(draining <-chan time.Time) <-chan struct{} {
 	if draining == nil {
 		return nil
@@ -257,16 +258,16 @@ func (a *Agent) hurry(draining <-chan time.Time) <-chan struct{} {
 	return a.cfg.Hurry
 }
 
-// giveUp tells why replicas are stopped that nobody moved, and until when their
-// running calls may go on.
+// giveUp logs why replicas are stopped without having moved, and returns until when
+// their running calls may go on.
 func (a *Agent) giveUp(why string) time.Time {
 	if n := a.running(); n > 0 {
-		a.log.Info("node stops its replicas", "replicas", n, "reason", why)
+		a.log.Info("stopping replicas that did not move", "replicas", n, "reason", why)
 	}
 	return time.Now().Add(min(lastCalls, a.cfg.DrainTimeout))
 }
 
-// running counts the replicas that have not ended.
+// running returns how many replicas have not ended.
 func (a *Agent) running() (n int) {
 	a.live.Range(func(any, any) bool { n++; return true })
 	return n
@@ -294,10 +295,10 @@ func (a *Agent) publishLoads() {
 	})
 }
 
-// stopAll stops what runs. Running calls have until by, unless their server
-// gives them less.
+// stopAll stops all replicas. Running calls have until by, or less if their server
+// says so.
 func (a *Agent) stopAll(by time.Time) {
-	a.mu.Lock() // a start that the board still took is in live now
+	a.mu.Lock() // a start that the board accepted is in live now
 	defer a.mu.Unlock()
 	a.live.Range(func(_, v any) bool {
 		r := v.(*replica)
@@ -321,7 +322,7 @@ func (a *Agent) replica(id fleet.ReplicaID) *replica {
 	return nil
 }
 
-// notify says "look again" on a channel of capacity one.
+// notify signals a channel of capacity one, unless it is signalled already.
 func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:

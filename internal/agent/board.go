@@ -9,23 +9,23 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Bounds on what is kept of ended replicas.
+// Bounds of what is kept about ended replicas.
 const (
-	// maxEndedLogs bounds the stderr of all ended replicas together; beyond it
-	// the oldest keep only what their report quotes.
+	// maxEndedLogs bounds the stderr of all ended replicas together. Beyond it the
+	// oldest keep only the lines in their report.
 	maxEndedLogs = 8 << 20
-	// hardEnded times KeepEnded is the most ended replicas remembered, however
-	// fresh: a controller gone mad must not fill our memory.
+	// hardEnded times KeepEnded is how many ended replicas are remembered at most,
+	// however recent. A faulty controller must not fill the memory.
 	hardEnded = 20
-	// keepPerServer of each server are remembered longest: a new leader learns
-	// from them how long a server that keeps failing has to wait.
+	// keepPerServer ended replicas of each server are remembered longest. A new
+	// leader computes from them the back-off of a server that keeps failing.
 	keepPerServer = 10
 )
 
-// board is what the agent reports: every replica with the version of its last
-// change. Supervisors write it, watches read it. Nothing blocks on it: a
-// change marks each watcher "look again", and it rereads what is newer than
-// what it had, so that a slow one costs one pass, not a queue.
+// board has the agent's report: every replica with the version of its last change.
+// Supervisors write it and watches read it, and neither blocks. A change notifies each
+// watcher, which then reads the entries that are newer than its last report. So a slow
+// watcher needs no queue.
 type board struct {
 	node fleet.NodeInfo
 	keep int
@@ -37,7 +37,7 @@ type board struct {
 	ended    []*entry // oldest end first
 	forgets  uint64   // how many entries were ever forgotten
 	draining bool
-	unfit    string // why starts are refused; "": they are not
+	unfit    string // why starts are refused; "" if they are not
 	watchers map[*watcher]struct{}
 	left     time.Time // when the last watcher went
 }
@@ -47,7 +47,7 @@ type entry struct {
 	first     uint64 // version of the report in which it first appeared
 	version   uint64 // and of its last change
 	catalogue *fleet.Catalogue
-	stderr    *stderrRing // nil for one that never was
+	stderr    *stderrRing // nil for a replica that never was
 }
 
 func newBoard(node fleet.NodeInfo, keep int, age time.Duration) *board {
@@ -69,7 +69,7 @@ func (b *board) changed(e *entry) uint64 {
 	return b.version
 }
 
-// add puts up a new replica as PENDING. A known one is left as it is.
+// add adds a new replica as PENDING. A known one is left as it is.
 func (b *board) add(as fleet.Assignment, stderr *stderrRing) (version uint64, isNew bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,7 +88,7 @@ func (b *board) add(as fleet.Assignment, stderr *stderrRing) (version uint64, is
 	return e.first, true, nil
 }
 
-// bury remembers an unknown replica as ended.
+// bury records an unknown replica as ended.
 func (b *board) bury(id fleet.ReplicaID, reason string) (version uint64, isNew bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -107,9 +107,8 @@ func (b *board) bury(id fleet.ReplicaID, reason string) (version uint64, isNew b
 	return e.first, true
 }
 
-// move takes a replica to a phase, and lets edit change its report, unless it
-// is further on already. edit runs under the board's lock, so that what it
-// does is of one piece with the move.
+// move moves a replica to a phase and lets edit change its report, unless the replica
+// is in a later phase. edit runs under the board's lock, so that both happen at once.
 func (b *board) move(id fleet.ReplicaID, to fleet.Phase, edit func(*fleet.Replica)) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -129,8 +128,8 @@ func (b *board) move(id fleet.ReplicaID, to fleet.Phase, edit func(*fleet.Replic
 	return true
 }
 
-// edit changes the report of a replica in the given phase; in any other it
-// does nothing. edit tells whether it changed something.
+// edit changes the report of a replica if it is in the given phase. The function
+// reports whether it changed anything.
 func (b *board) edit(id fleet.ReplicaID, in fleet.Phase, edit func(*fleet.Replica) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -139,7 +138,7 @@ func (b *board) edit(id fleet.ReplicaID, in fleet.Phase, edit func(*fleet.Replic
 	}
 }
 
-// offer sets what a replica offers. It reports whether that is news.
+// offer sets the catalogue of a replica, and reports whether it changed.
 func (b *board) offer(id fleet.ReplicaID, c *fleet.Catalogue) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -167,7 +166,7 @@ func (b *board) load(id fleet.ReplicaID, l fleet.Load) {
 	}
 }
 
-// now is the version of a report made now.
+// now returns the version of a report made now.
 func (b *board) now() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -183,7 +182,7 @@ func (b *board) versionOf(id fleet.ReplicaID) uint64 {
 	return b.version
 }
 
-// stderrOf returns the replica's lines; nil for one that never ran.
+// stderrOf returns the replica's lines, or nil for a replica that never ran.
 func (b *board) stderrOf(id fleet.ReplicaID) (ring *stderrRing, known bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -194,7 +193,7 @@ func (b *board) stderrOf(id fleet.ReplicaID) (ring *stderrRing, known bool) {
 	return e.stderr, true
 }
 
-// drain makes the board refuse new replicas and tell so.
+// drain makes the board refuse new replicas, and report that.
 func (b *board) drain() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -208,7 +207,7 @@ func (b *board) drain() {
 	}
 }
 
-// refuseStarts returns why the node takes no new replicas, or "" if it takes them.
+// refuseStarts sets why the node takes no new replicas, "" if it takes them.
 func (b *board) refuseStarts(why string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -222,7 +221,7 @@ func (b *board) refuseStarts(why string) {
 	}
 }
 
-// forget drops ended replicas that are old enough.
+// forget drops old ended replicas.
 func (b *board) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -245,9 +244,9 @@ func (b *board) prune() {
 	b.trimLogs()
 }
 
-// dropOld forgets what is old, not among the last of all, and not among the
-// last of its server. Beyond the hard bound it forgets the oldest whatever its
-// age, at first of those that are not among the last of their server.
+// dropOld forgets ended replicas that are old, and neither among the last of all nor
+// among the last of their server. Beyond the hard bound it forgets the oldest whatever
+// their age, first those that are not among the last of their server.
 func (b *board) dropOld() {
 	later := map[fleet.ServerName]int{} // ends of the server after this one
 	for _, e := range b.ended {
@@ -294,8 +293,8 @@ func (b *board) trimLogs() {
 	}
 }
 
-// watcher is one reader of the board. Only its own goroutine touches what is
-// not a channel, under the board's lock.
+// watcher is a reader of the board. Only its own goroutine uses its fields, under the
+// board's lock, except for the channel.
 type watcher struct {
 	look       chan struct{}
 	version    uint64
@@ -319,15 +318,15 @@ func (b *board) unwatch(w *watcher) {
 	b.left = time.Now()
 }
 
-// unwatchedFor tells whether nobody has watched for so long.
+// unwatchedFor reports whether there has been no watcher for d.
 func (b *board) unwatchedFor(d time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.watchers) == 0 && time.Since(b.left) >= d
 }
 
-// since reports all that changed since the watcher's last report; all there
-// is, the first time.
+// since returns the report of all changes since the watcher's last report, and a full
+// report the first time.
 func (b *board) since(w *watcher) fleet.Report {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -12,26 +12,27 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/stdio"
 )
 
-// progressPeriod is how often the progress of one call is passed on: it moves
-// a deadline, and a server may report far more often than that matters.
+// progressPeriod is how often the progress of one call is passed on, to move its
+// deadline. A server may report progress much more often.
 const progressPeriod = 100 * time.Millisecond
 
-// Call sends one call to a replica and tells events what becomes of it. events
-// is called from the replica's reader, from within Call, or from within
-// cancel, and must not block; for one call it is never called twice at once
-// but for progress and notifications. The returned function gives the call up, with timeout when
-// its deadline passed; it may be called at any time, and more than once. A
-// replica that is unknown, not ready, or draining is a reply with
-// fleet.ErrNotDelivered. Errors do not name the replica: who sent the call does.
+// Call sends a call to a replica and reports its events. The replica's reader, Call
+// and cancel call events, which must not block. It is not called twice at once for
+// one call, except with progress and notifications.
 //
-// No goroutine is made: this is the path of every call.
+// cancel gives the call up, with timeout if its deadline passed. It may be called at
+// any time, and more than once. If the replica is unknown, not ready, or draining,
+// the reply is fleet.ErrNotDelivered. Errors do not name the replica, since the
+// router does.
+//
+// Call starts no goroutine: this is the path of every call.
 func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cancel func(timeout bool)) {
 	r := a.replica(req.Replica)
 	if r == nil {
 		return undelivered(a.log.With("replica", string(req.Replica)), &req, events, 0, errors.New("its node does not run it"))
 	}
-	// Counted before it is asked whether calls are taken: a drain that begins
-	// now sees either the call or nothing.
+	// Counted before open is read, so that a drain that begins now either sees
+	// the call or refuses it.
 	r.running.Add(1)
 	if !r.open.Load() {
 		r.callEnded()
@@ -75,8 +76,8 @@ func (a *Agent) Own(id fleet.ReplicaID, o stdio.Owner) (release func(), err erro
 	return release, nil
 }
 
-// undelivered answers a call that the replica does not get. The controller
-// sends it elsewhere, so it is logged at debug level.
+// undelivered replies to a call that does not reach the replica. The controller sends
+// it elsewhere, so it is logged at debug level.
 func undelivered(log *slog.Logger, req *fleet.CallRequest, events func(fleet.CallEvent), ongoing int64, why error) func(bool) {
 	log.Debug("call not delivered", req.Trace.Attr(), "method", req.Method, "err", why)
 	events(fleet.CallEvent{
@@ -141,8 +142,7 @@ func (c *call) done(reply stdio.Reply) {
 	c.r.callEnded()
 }
 
-// log logs the end of the call: at debug level, like an HTTP request, unless
-// its caller gets an error of ours.
+// log logs the end of the call, at debug level unless mcpfleet returns an error.
 func (c *call) log(err error) {
 	level := slog.LevelDebug
 	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, fleet.ErrNotDelivered) {
@@ -166,7 +166,7 @@ func (c *call) released() {
 	}
 }
 
-// failure puts what the conversation says of a call in the fleet's words.
+// failure returns the error of a call as one of package fleet.
 func (c *call) failure(reply stdio.Reply) error {
 	is := func(target error) bool { return errors.Is(reply.Err, target) }
 	switch {

@@ -13,17 +13,17 @@ import (
 )
 
 const (
-	// stderrGrace is how long the last words may take after the process ended.
+	// stderrGrace is how long stderr may stay open after the process ended.
 	stderrGrace = 250 * time.Millisecond
-	// exitTimeout bounds the wait for a process to end that was sent KILL, and
-	// runtimeTimeout that for its runtime to say how it ended: on a busy machine
-	// podman takes its time.
+	// exitTimeout bounds the wait for the end of a process that was sent KILL.
+	// runtimeTimeout bounds the wait for its runtime to report how it ended, which
+	// takes podman long on a busy machine.
 	exitTimeout    = 3 * time.Second
 	runtimeTimeout = 30 * time.Second
 	// signalTimeout bounds the sending of a signal.
 	signalTimeout = 10 * time.Second
-	// Removing is tried a few times, each under its own deadline: what it
-	// leaves, nobody else will look for before the node starts again.
+	// Removing is tried several times, each with its own deadline. Remains would
+	// stay until the node starts again.
 	removeTries   = 3
 	removeTimeout = 30 * time.Second
 	removePause   = time.Second
@@ -33,16 +33,15 @@ const (
 	reportLines, reportBytes = 50, 16 << 10
 )
 
-// finish ends the replica in whatever state it is: drains it if it was told to
-// stop, ends the process step by step if it still runs, asks how it ended,
-// removes it and reports the end. cause is why it did not become ready, nil if
-// it did.
+// finish ends the replica, whatever its state. It drains a replica that was stopped,
+// ends the process step by step if it still runs, finds out how it ended, removes it,
+// and reports the end. cause is why it did not become ready, nil if it did.
 func (r *replica) finish(ctx context.Context, s *session, cause error) {
 	if cause != nil && lost(cause) {
-		wait(s.gone, 2*stdoutGrace) // it is ending: let it, rather than stop it
+		wait(s.gone, 2*stdoutGrace) // it is ending by itself
 	}
 	if isGone(s) {
-		// What is known already: its runtime may take long to say how it ended.
+		// The runtime may take long to report how it ended.
 		r.drain(strings.Join(append([]string{"its stdout ended"}, r.lastWords()...), "; "))
 	} else if reason, _ := r.stopReason(); reason == "" {
 		r.drain(r.mask.text(cause.Error()))
@@ -59,7 +58,7 @@ func (r *replica) finish(ctx context.Context, s *session, cause error) {
 	_ = s.proc.Stderr().Close()
 	exit, phase, reason := r.judge(s, cause, exit, ladder)
 	r.board.edit(r.order.ID, fleet.PhaseDraining, func(rep *fleet.Replica) bool {
-		rep.Exit = &exit // known at once, while removing may take a while
+		rep.Exit = &exit // report it now, since removing may take a while
 		return true
 	})
 	if err := r.remove(ctx, s); err != nil {
@@ -68,7 +67,7 @@ func (r *replica) finish(ctx context.Context, s *session, cause error) {
 	r.report(ctx, phase, reason, &exit)
 }
 
-// lost tells that a request failed because the conversation ended.
+// lost reports whether a request failed because the conversation ended.
 func lost(err error) bool {
 	return errors.Is(err, stdio.ErrLost) || errors.Is(err, stdio.ErrNotDelivered) || errors.Is(err, stdio.ErrClosed)
 }
@@ -82,7 +81,7 @@ func isGone(s *session) bool {
 	}
 }
 
-// awaitCalls lets running calls finish, as long as there is patience.
+// awaitCalls waits until running calls have finished, or until patience.
 func (r *replica) awaitCalls(s *session) {
 	for {
 		_, by := r.stopReason()
@@ -107,9 +106,9 @@ func (r *replica) awaitCalls(s *session) {
 	}
 }
 
-// stopProcess ends a process that still runs: it closes stdin, waits, sends
-// TERM, waits, sends KILL, waits. The end of stdout ends it at any step. It
-// tells the step that did it, "" when the process had ended by itself.
+// stopProcess ends a process that still runs: it closes stdin, waits, sends TERM,
+// waits, sends KILL, waits. It returns at the end of stdout, with the step that ended
+// the process, or "" if that had ended by itself.
 func (r *replica) stopProcess(ctx context.Context, s *session) (step string) {
 	if isGone(s) {
 		return ""
@@ -130,8 +129,8 @@ func (r *replica) stopProcess(ctx context.Context, s *session) (step string) {
 	return "KILL"
 }
 
-// awaitGone reports whether stdout ended within the time given, unless there is
-// no time any more.
+// awaitGone waits for the end of stdout, d at most, and reports whether it came. It does
+// not wait when stops must not wait.
 func (r *replica) awaitGone(s *session, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -157,13 +156,13 @@ func (r *replica) signal(ctx context.Context, s *session, kill bool) {
 	defer cancel()
 	s.killed = s.killed || kill
 	if err := s.proc.Signal(ctx, kill); err != nil {
-		r.log.Warn("signal replica", "kill", kill, "err", err)
+		r.log.Warn("replica not signalled", "kill", kill, "err", err)
 	}
 }
 
-// exit asks how the process ended. One that closed its stdout and lives on is
-// killed: nobody can talk to it any more. Whether it lives is asked of the
-// process: that its runtime does not answer in time says nothing.
+// exit finds out how the process ended. A process that has closed its stdout but still
+// runs is killed, because nobody can talk to it any more. exit asks the process itself
+// whether it runs, since its runtime may just be slow.
 func (r *replica) exit(ctx context.Context, s *session) fleet.Exit {
 	ask := func(d time.Duration) fleet.Exit {
 		ctx, cancel := context.WithTimeout(ctx, d)
@@ -175,7 +174,7 @@ func (r *replica) exit(ctx context.Context, s *session) fleet.Exit {
 		return exit
 	}
 	if !s.killed && !s.proc.Ended() {
-		r.log.Warn("the replica's stdout ended, its process did not: killing it", "err", exit.Err)
+		r.log.Warn("killing process: it still runs though its stdout ended", "err", exit.Err)
 		r.signal(ctx, s, true)
 	}
 	if r.rushed.Load() {
@@ -190,13 +189,13 @@ func endedByKill(s *session, exit fleet.Exit) bool {
 	return s.killed && (exit.Err != "" || exit.Signal == "SIGKILL")
 }
 
-// judge puts the end into a phase and words.
+// judge returns the phase of the end and the reason in words.
 func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string) (fleet.Exit, fleet.Phase, string) {
 	stop, _ := r.stopReason()
 	exit.Requested = stop != ""
 	exit.Err = r.mask.text(exit.Err)
 	killed := endedByKill(s, exit)
-	if killed { // it was us
+	if killed { // by us
 		exit.OOM = false
 		exit.Err = cmp.Or(exit.Err, "killed by its worker")
 	}
@@ -216,8 +215,8 @@ func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string)
 			parts = append(parts, part)
 		}
 	}
-	// What is most likely the cause comes first. What stood on stdout is, unless
-	// the process ended by itself and nothing is known of such lines.
+	// The likeliest cause comes first. That is the output on stdout, unless the
+	// process ended by itself and the lines match no known pattern.
 	stdout, stdoutFirst := "", false
 	if cause != nil {
 		strays := r.strays.list()
@@ -250,8 +249,7 @@ func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string)
 	return exit, fleet.PhaseFailed, strings.Join(parts, "; ")
 }
 
-// lastWords quotes the last lines of stderr, as a part of a reason if there are
-// any.
+// lastWords returns the last lines of stderr for a reason, if there are any.
 func (r *replica) lastWords() []string {
 	lines := r.stderr.last(reasonLines, reasonBytes, true)
 	if len(lines) == 0 {
@@ -264,8 +262,7 @@ func (r *replica) lastWords() []string {
 	return []string{"last stderr: " + quote}
 }
 
-// runtimeHint is what the runtime knows to try against such an end, "" for
-// nothing.
+// runtimeHint returns the runtime's hint against such an end, "" if it has none.
 func (r *replica) runtimeHint(s *session, exit fleet.Exit, stderr []string) string {
 	if h, ok := s.proc.(fleet.Hinter); ok {
 		return h.Hint(exit, stderr)
@@ -273,7 +270,7 @@ func (r *replica) runtimeHint(s *session, exit fleet.Exit, stderr []string) stri
 	return ""
 }
 
-// remove takes every trace of the process away.
+// remove removes every trace of the process.
 func (r *replica) remove(ctx context.Context, s *session) error {
 	var err error
 	for try := range removeTries {
@@ -286,7 +283,7 @@ func (r *replica) remove(ctx context.Context, s *session) error {
 		if err == nil {
 			return nil
 		}
-		r.log.Warn("remove replica", "try", try+1, "err", err)
+		r.log.Warn("replica not removed", "try", try+1, "err", err)
 	}
-	return fmt.Errorf("something of it may remain: %w", err)
+	return fmt.Errorf("parts of it may remain: %w", err)
 }

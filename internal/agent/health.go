@@ -16,26 +16,23 @@ const suspectAfter = 3
 const suspectPause = time.Second
 
 const (
-	// severalCalls that a server left unanswered which is known to answer others
-	// meanwhile, or many calls in a period, and is silent now, are no excuse.
+	// severalCalls without an answer do not excuse a failed ping if the server is
+	// known to answer pings beside calls, or manyCalls in a period.
 	severalCalls = 2
 	manyReplies  = 20
 )
 
-// vitals decides from pings and calls whether a replica is healthy. It is
-// plain state: the supervisor feeds it and asks it. A ping is a Check of the
-// conversation, which does not rely on ping alone.
+// vitals decides from pings and calls whether a replica is healthy. The supervisor
+// updates it. A ping is a Check of the conversation, which may use tools/list too.
 //
-// A ping that fails while a call is inside its deadline says nothing: a server
-// with one thread is busy, not dead. As every cancelled call holds its slot
-// until the server answers something, a dead server runs out of such calls
-// within one call timeout.
+// A ping that fails while a call is inside its deadline does not count: a server with
+// one thread is busy, not dead. Every cancelled call holds its slot until the server
+// answers something. So a dead server has no such calls left within one call timeout.
 //
-// That takes as long as calls may, and all callers wait. So it does count while
-// several calls are unanswered, those that timed out or whose callers have gone
-// included, if the server has shown that silence is not its way: it answered two
-// pings while calls ran, or many calls in one of the last periods in which it
-// answered any.
+// But all callers wait until then. So a failed ping counts all the same while several
+// calls are unanswered, including those that timed out or whose callers have gone, if
+// the server used to be responsive: it answered two pings while calls ran, or many
+// calls in one of the last periods in which it answered any.
 type vitals struct {
 	plan    fleet.Health
 	ticked  int64    // replies at the last tick
@@ -56,7 +53,7 @@ func newVitals(plan fleet.Health) *vitals {
 	return &vitals{plan: plan}
 }
 
-// alive notes how many replies there were so far. A new one proves life.
+// alive records the number of replies so far. A new one shows that the server lives.
 func (v *vitals) alive(replies int64) {
 	if replies == v.replies {
 		return
@@ -65,7 +62,7 @@ func (v *vitals) alive(replies int64) {
 	v.failed, v.timeouts, v.unhealthy = 0, 0, false
 }
 
-// tick notes how many replies there were so far, when a ping is due.
+// tick records the number of replies so far when a ping is due.
 func (v *vitals) tick(replies int64) {
 	if n := replies - v.ticked; n > 0 {
 		v.periods[0], v.periods[1] = v.periods[1], n
@@ -74,20 +71,20 @@ func (v *vitals) tick(replies int64) {
 	v.alive(replies)
 }
 
-// prompt reports whether the server is known to answer while calls run, or soon.
+// prompt reports whether the server used to be responsive.
 func (v *vitals) prompt() bool {
 	return v.beside >= 2 || max(v.periods[0], v.periods[1]) >= manyReplies
 }
 
-// timedOut notes that n calls timed out.
+// timedOut records that n calls timed out.
 func (v *vitals) timedOut(n int, replies int64) {
 	v.alive(replies)
 	v.timeouts += n
 }
 
-// pinged notes how a ping ended, which began after a tick. before and after are
-// how many calls were inside their deadlines then, and unanswered how many had
-// no answer when it began, whatever their deadlines.
+// pinged records the outcome of a ping that began after a tick. before and after are
+// the calls inside their deadlines when it began and ended. unanswered are the calls
+// without an answer when it began, whatever their deadlines.
 func (v *vitals) pinged(err error, before, after, unanswered, replies int64) {
 	v.unanswered = unanswered
 	switch {
@@ -103,13 +100,13 @@ func (v *vitals) pinged(err error, before, after, unanswered, replies int64) {
 	}
 }
 
-// suspect tells that the next ping should not wait for the period.
+// suspect reports whether the next ping should not wait for the period.
 func (v *vitals) suspect() bool { return v.timeouts >= suspectAfter && !v.unhealthy && !v.plan.Off }
 
-// last tells that the replica is unhealthy if the next ping fails, too.
+// last reports whether the replica is unhealthy if the next ping fails too.
 func (v *vitals) last() bool { return v.failed+1 >= v.plan.Failures }
 
-// pause is how long to wait before the next ping.
+// pause returns how long to wait before the next ping.
 func (v *vitals) pause() time.Duration {
 	if v.suspect() || v.failed > 0 && v.unanswered >= severalCalls && !v.unhealthy {
 		return min(v.plan.Period, suspectPause)

@@ -14,22 +14,21 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// recordPatience is how long the disk may take to record an order before it
-// counts as one that does not answer.
+// recordPatience is how long the disk may take to record an order before it counts as
+// hanging.
 const recordPatience = 2 * time.Second
 
-// ledger knows whose orders the node obeys: those of the first cluster that
-// gives one in this life, and none that is older than the newest ever seen of
-// it. A cluster that was put back from a backup has its id still, and a higher
-// incarnation: bound nodes go on with it. A new life runs nothing of the old
-// cluster's, so it may serve another: what the file says of that one is kept
-// only until then.
+// ledger decides whose orders the node obeys: those of the first cluster that gives one
+// in this life, unless they are older than the newest order ever seen of it. A cluster
+// that was restored from a backup has the same id and a higher incarnation, so nodes
+// stay bound to it. A new life runs no replicas of the old cluster and may serve
+// another. The file keeps the old cluster until then.
 //
-// The newest order counts as soon as it is seen. It is also written to a file,
-// for the next life. What needs the file differs:
+// The newest order counts as soon as it is seen. It is also written to a file for the
+// next life. Orders depend on the file in different ways:
 //
 //   - A start waits for it and is refused without it: a node whose disk fails
-//     should get nothing new.
+//     should get no new replicas.
 //   - A fence and a stop wait for it, and are obeyed without it. In this life
 //     nothing depends on the file. The next life has lost all replicas, so there
 //     is nothing that an older leader's order could undo. Until the present
@@ -38,12 +37,12 @@ const recordPatience = 2 * time.Second
 //     replicas in the report that follows, and stops them.
 //   - A watch does not wait for it.
 //
-// What could not be written is tried again until it is.
+// A failed write is repeated until it succeeds.
 type ledger struct {
-	path  string
-	log   *slog.Logger
-	store func(fleet.Order) error
-	told  func(cause string) // told why starts are refused, "" once they are not; it may be nil
+	path    string
+	log     *slog.Logger
+	store   func(fleet.Order) error
+	changed func(cause string) // called with why starts are refused, "" once they are not; may be nil
 
 	mu      sync.Mutex
 	seen    fleet.Order   // the newest
@@ -51,12 +50,12 @@ type ledger struct {
 	bound   bool          // an order was admitted in this life
 	heard   time.Time     // when an order was last admitted
 	renews  fleet.Order   // the newest whose leader repeats it while the node drains
-	cause   error         // why seen cannot be stored; nil: it can, as far as is known
-	writing chan struct{} // closed when the write under way is over; nil: there is none
+	cause   error         // why seen cannot be stored; nil if it can, as far as is known
+	writing chan struct{} // closed when the write under way is over; nil if there is none
 }
 
-// ledgerFile is the file's content. Before there were incarnations, files had
-// none, which is the same as the first one.
+// ledgerFile is the file's content. Files of older versions have no incarnation, which
+// counts as the first one.
 type ledgerFile struct {
 	Cluster     fleet.ClusterID   `json:"cluster"`
 	Incarnation fleet.Incarnation `json:"incarnation"`
@@ -81,8 +80,8 @@ func openLedger(path string, log *slog.Logger) (*ledger, error) {
 	return l, nil
 }
 
-// admit lets an order in that is to be obeyed, and refuses it when a newer one
-// was seen. From now on older ones are refused.
+// admit admits an order that is to be obeyed, or refuses it if a newer one was seen.
+// From now on older ones are refused.
 func (l *ledger) admit(o fleet.Order) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,8 +92,8 @@ func (l *ledger) admit(o fleet.Order) error {
 	return err
 }
 
-// expect notes whether the leader of an admitted order repeats it every second
-// while the node drains. Leaders of the version before do not.
+// expect records whether the leader of an admitted order repeats it every second while
+// the node drains. Leaders of an older version do not.
 func (l *ledger) expect(o fleet.Order, renewed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -103,8 +102,8 @@ func (l *ledger) expect(o fleet.Order, renewed bool) {
 	}
 }
 
-// leaderless reports whether the newest leader should have been heard of in the
-// last d, which began after since, and was not.
+// leaderless reports whether the newest leader should have repeated its order in the
+// last d, which began after since, and has not.
 func (l *ledger) leaderless(since time.Time, d time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -114,8 +113,8 @@ func (l *ledger) leaderless(since time.Time, d time.Duration) bool {
 	return l.bound && l.renews == l.seen && time.Since(since) >= d
 }
 
-// listen lets one in that asks to hear of us only. It may be older than the
-// newest seen: whoever follows a leader can be behind. It waits for nothing.
+// listen admits the order of a watch. It may be older than the newest one seen, because
+// a follower can be behind. listen does not block.
 func (l *ledger) listen(o fleet.Order) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -150,8 +149,8 @@ func covers(stored, o fleet.Order) bool {
 	return stored.Cluster == o.Cluster && stored.Compare(o) >= 0
 }
 
-// record waits until an admitted order is in the file, and returns why it is
-// not. It does not wait for a disk that is known not to answer.
+// record waits until an admitted order is in the file, or returns why it is not. It does
+// not wait for a disk that is known to hang.
 func (l *ledger) record(o fleet.Order) error {
 	patience := time.NewTimer(recordPatience)
 	defer patience.Stop()
@@ -192,8 +191,8 @@ func (l *ledger) again() {
 	}
 }
 
-// begin writes the newest order, unless a write is under way, and returns what
-// is closed when the write is over. A disk that hangs keeps its goroutine, and
+// begin writes the newest order, unless a write is under way. The channel that it
+// returns is closed when the write is over. A disk that hangs keeps one goroutine, and
 // there is never a second one. The caller holds mu.
 func (l *ledger) begin() <-chan struct{} {
 	if l.writing != nil {
@@ -215,7 +214,7 @@ func (l *ledger) begin() <-chan struct{} {
 	return done
 }
 
-// fail notes how the last write went. The caller holds mu.
+// fail records the outcome of the last write. The caller holds mu.
 func (l *ledger) fail(err error) {
 	was := l.cause
 	if l.cause = err; (was == nil) == (err == nil) {
@@ -224,16 +223,16 @@ func (l *ledger) fail(err error) {
 	cause := ""
 	if err != nil {
 		cause = "it cannot record orders: " + err.Error()
-		l.log.Warn("orders cannot be recorded: no replica is started until they can be, what runs goes on", "file", l.path, "err", err)
+		l.log.Warn("orders cannot be recorded: running replicas go on, but none is started", "file", l.path, "err", err)
 	} else {
 		l.log.Info("orders can be recorded again")
 	}
-	if l.told != nil {
-		l.told(cause)
+	if l.changed != nil {
+		l.changed(cause)
 	}
 }
 
-// close waits for the write under way, but not for a disk that does not answer.
+// close waits for the write under way, but not for a disk that hangs.
 func (l *ledger) close() {
 	l.mu.Lock()
 	done := l.writing
@@ -243,7 +242,7 @@ func (l *ledger) close() {
 	}
 }
 
-// age is how old an order is, in words.
+// age describes the age of an order.
 func age(o fleet.Order) string {
 	if o.Incarnation == 0 {
 		return fmt.Sprintf("epoch %d", o.Epoch)

@@ -97,7 +97,7 @@ func TestLedgerFile(t *testing.T) {
 	t.Run("what cannot be recorded", func(t *testing.T) {
 		l, path := open(t, oldFile)
 		var told []string
-		l.told = func(cause string) { told = append(told, cause) }
+		l.changed = func(cause string) { told = append(told, cause) }
 		bringBack := takeAway(t, path)
 		next := fleet.Order{Cluster: "c", Epoch: 8}
 		if err := l.listen(next); err != nil {

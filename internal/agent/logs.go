@@ -10,10 +10,10 @@ import (
 // logBatch is how many lines are sent at once.
 const logBatch = 64
 
-// Logs sends the last tail lines of a replica's stderr (0: all that are kept),
-// and with follow those that come, until the replica ends. A reader that is
-// too slow misses lines; it holds up nobody. Ended replicas have their lines
-// while they are remembered. fleet.ErrUnknownReplica: not known here.
+// Logs sends the last tail lines of a replica's stderr (0: all that are kept) and,
+// with follow, new ones until the replica ends. A slow reader misses lines and delays
+// nobody. The lines of an ended replica are kept while it is remembered. Logs fails
+// with fleet.ErrUnknownReplica if the replica is not known here.
 func (a *Agent) Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, send func([]fleet.LogLine) error) error {
 	ring, known := a.board.stderrOf(id)
 	if !known {

@@ -17,10 +17,10 @@ import (
 )
 
 const (
-	// minSecret is the length below which a value is not masked: texts would
-	// become unreadable, and nothing that short is a secret.
+	// minSecret is the length below which a value is not masked. Masking short
+	// values would make texts unreadable, and secrets are longer.
 	minSecret = 4
-	// minNumber is the same for numbers: ports, sizes and counts are shorter.
+	// minNumber is the same for numbers. Ports, sizes and counts are shorter.
 	minNumber = 6
 	// minPart is the length below which a part of a value's base64 is not masked.
 	minPart = 8
@@ -34,14 +34,14 @@ var plainWords = []string{
 	"stdio", "http", "https", "localhost", "utf-8", "json", "text", "unbuffered",
 }
 
-// masker replaces the values of a replica's env in whatever quotes the replica.
-// It is immutable; a nil masker masks nothing.
+// masker masks the values of a replica's env in texts that quote the replica. It is
+// immutable. A nil masker masks nothing.
 type masker struct {
 	secrets []string // longest first
 }
 
-// newMasker returns a masker of env's values: each value, each line of one that
-// has several, and the forms in which JSON, URLs and base64 write them.
+// newMasker returns a masker of env's values: each value, each line of it, and their
+// forms in JSON, URLs and base64.
 func newMasker(env map[string]string) *masker {
 	m := &masker{}
 	for _, value := range env {
@@ -67,8 +67,8 @@ func (m *masker) add(value string) {
 	m.secrets = append(m.secrets, base64Forms(value)...)
 }
 
-// urlForms are a value as a path and as a query have it, and as encodeURI and
-// encodeURIComponent write it.
+// urlForms returns the forms of a value in a path and in a query, and those of
+// JavaScript's encodeURI and encodeURIComponent.
 func urlForms(value string) []string {
 	query := url.QueryEscape(value)
 	component := strings.ReplaceAll(query, "+", "%20")
@@ -77,8 +77,8 @@ func urlForms(value string) []string {
 	return []string{query, component, script, whole, url.PathEscape(value), strings.ReplaceAll(component, "%2F", "/")}
 }
 
-// jsonForms are a value as it stands in a JSON string, with and without escapes
-// for HTML and for what is not ASCII, and as Python shows a string.
+// jsonForms returns the forms of a value in a JSON string, with and without escapes for
+// HTML and for non-ASCII characters, and its form in Python.
 func jsonForms(value string) []string {
 	html, err := json.Marshal(value)
 	if err != nil {
@@ -100,9 +100,9 @@ func jsonForms(value string) []string {
 	return []string{escaped, plain, ascii.String(), strings.ReplaceAll(value, `\`, `\\`)}
 }
 
-// base64Forms are a value alone, and as a part of something longer, as in the
-// user:password of a header: what of its code is the same whatever stands
-// before and after it.
+// base64Forms returns the base64 of a value alone and within a longer text, such as the
+// user:password of a header: the part of it that does not depend on what comes before
+// and after.
 func base64Forms(value string) (forms []string) {
 	for _, code := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		forms = append(forms, code.EncodeToString([]byte(value)))
@@ -122,8 +122,8 @@ func base64Forms(value string) (forms []string) {
 	return forms
 }
 
-// isSecret reports whether a value of env is masked. Most are: a worker cannot
-// know which are secret.
+// isSecret reports whether a value of env is masked. Most values are, because a worker
+// cannot know which are secret.
 func isSecret(value string) bool {
 	if len(value) < minSecret || value == fleet.Masked || slices.Contains(plainWords, strings.ToLower(value)) {
 		return false
@@ -131,8 +131,8 @@ func isSecret(value string) bool {
 	return len(value) >= minNumber || strings.Trim(value, "0123456789.") != ""
 }
 
-// text returns s with every secret in it replaced. Those that overlap or touch
-// become one mask.
+// text returns s with every secret masked. Secrets that overlap or touch become one
+// mask.
 func (m *masker) text(s string) string {
 	if m == nil {
 		return s
@@ -140,8 +140,8 @@ func (m *masker) text(s string) string {
 	return replace(s, m.find(s))
 }
 
-// cut returns the beginning of s, masked, of at most n bytes and an ellipsis. A
-// secret that the cut splits is masked, too.
+// cut returns the first n bytes of s at most, masked, with an ellipsis. A secret that
+// the cut splits is masked too.
 func (m *masker) cut(s string, n int) string {
 	if len(s) <= n {
 		return m.text(s)
@@ -150,7 +150,7 @@ func (m *masker) cut(s string, n int) string {
 	return strings.ToValidUTF8(s[:min(len(s), n)], "\uFFFD") + "..."
 }
 
-// partial masks a text whose rest was lost: a secret may begin at its end.
+// partial masks a text that was cut off, so that a secret may begin at its end.
 func (m *masker) partial(s string) string {
 	if m == nil {
 		return s
@@ -177,7 +177,7 @@ func (m *masker) longest() int {
 	return len(m.secrets[0])
 }
 
-// span is where a secret stands in a text.
+// span is the position of a secret in a text.
 type span struct{ from, to int }
 
 func (m *masker) find(s string) (hits []span) {
@@ -260,7 +260,7 @@ func (h maskHandler) attr(a slog.Attr) slog.Attr {
 		}
 		a.Value = slog.GroupValue(group...)
 	case slog.KindAny:
-		// Errors above all. What has no secret in it keeps its type.
+		// Mostly errors. A value without a secret keeps its type.
 		if text := fmt.Sprint(v.Any()); h.mask.text(text) != text {
 			a.Value = slog.StringValue(h.mask.text(text))
 		}

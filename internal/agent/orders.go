@@ -9,13 +9,13 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// StartReplica takes the order to run a replica and returns the version of the
-// report in which it first appears. A replica that is known, running or ended,
-// is left as it is. Errors: fleet.ErrForeignCluster, fleet.ErrStaleEpoch,
-// fleet.ErrDraining, fleet.ErrNotRecorded.
+// StartReplica accepts the order to run a replica, and returns the version of the
+// report in which the replica first appears. A known replica, running or ended, is
+// left as it is. It fails with fleet.ErrForeignCluster, fleet.ErrStaleEpoch,
+// fleet.ErrDraining or fleet.ErrNotRecorded.
 func (a *Agent) StartReplica(ctx context.Context, o fleet.Order, as fleet.Assignment) (uint64, error) {
 	if as.ID == "" || as.Server == "" || as.Template == nil {
-		return 0, fmt.Errorf("start replica %q: the assignment is not complete", as.ID)
+		return 0, fmt.Errorf("start replica %q: the assignment is incomplete", as.ID)
 	}
 	if err := a.awaitOrders(ctx); err != nil {
 		return 0, fmt.Errorf("start replica %s: %w", as.ID, err)
@@ -29,8 +29,8 @@ func (a *Agent) StartReplica(ctx context.Context, o fleet.Order, as fleet.Assign
 		return 0, fmt.Errorf("start replica %s: %w", as.ID, err)
 	}
 	r := newReplica(a, as)
-	// The order matters: once on the board a replica must be found by a stop,
-	// and stopAll comes after the board refuses.
+	// Both happen under one lock: a stop must find a replica that is on the board,
+	// and stopAll runs after the board refuses new ones.
 	a.mu.Lock()
 	version, isNew, err := a.board.add(as, r.stderr)
 	if isNew {
@@ -43,15 +43,15 @@ func (a *Agent) StartReplica(ctx context.Context, o fleet.Order, as fleet.Assign
 	}
 	if isNew {
 		r.log.Info("replica ordered", "revision", as.Revision, "generation", as.Generation, "epoch", o.Epoch)
-		notify(a.look)
+		notify(a.ordered)
 	}
 	return version, nil
 }
 
-// StopReplica takes the order to drain and stop a replica and returns the
-// version of the report that says so. One that is ending or has ended is left
-// as it is; an unknown one is remembered as ended, so that its start, should
-// it still be on the way, begins nothing.
+// StopReplica accepts the order to drain and stop a replica, and returns the version
+// of the report that shows it. A replica that is stopping or has ended is left as it
+// is. An unknown one is recorded as ended, so that a start that was delayed on its way
+// does not start it.
 func (a *Agent) StopReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID, reason string) (uint64, error) {
 	if id == "" {
 		return 0, errors.New("stop replica: no id")
@@ -64,7 +64,7 @@ func (a *Agent) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replica
 	if err := a.orders.admit(o); err != nil {
 		return 0, fmt.Errorf("stop replica %s: %w", id, err)
 	}
-	_ = a.orders.record(o) // told by itself; see ledger for why it is obeyed all the same
+	_ = a.orders.record(o) // logs its error; see ledger for why the order is obeyed all the same
 	if reason == "" {
 		reason = "stopped on order"
 	}
@@ -72,7 +72,7 @@ func (a *Agent) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replica
 	version, isNew := a.board.bury(id, reason)
 	a.mu.Unlock()
 	if isNew {
-		a.log.Info("stop of an unknown replica remembered", "replica", id, "reason", reason)
+		a.log.Info("stop of an unknown replica recorded", "replica", id, "reason", reason)
 		return version, nil
 	}
 	if r := a.replica(id); r != nil {
@@ -82,11 +82,10 @@ func (a *Agent) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replica
 	return version, nil
 }
 
-// Fence refuses all orders older than o from now on, and returns the version of
-// a report that shows all that older ones did. Where the disk allows it, the
-// next life of the node refuses them, too. renewed says that the leader repeats
-// this every second while the node drains: its silence then means that there is
-// no leader.
+// Fence refuses all orders older than o from now on, and returns the version of a
+// report that shows the effect of those. If the disk can be written, the next life of
+// the node refuses them too. renewed means that the leader repeats Fence every second
+// while the node drains, so that its silence means that there is no leader.
 func (a *Agent) Fence(ctx context.Context, o fleet.Order, renewed bool) (uint64, error) {
 	if err := a.awaitOrders(ctx); err != nil {
 		return 0, fmt.Errorf("fence: %w", err)
@@ -95,8 +94,8 @@ func (a *Agent) Fence(ctx context.Context, o fleet.Order, renewed bool) (uint64,
 		return 0, fmt.Errorf("fence: %w", err)
 	}
 	a.orders.expect(o, renewed)
-	_ = a.orders.record(o) // told by itself; see ledger for why it holds all the same
-	a.obeying.Lock()       // what was admitted before is on the board now
+	_ = a.orders.record(o) // logs its error; see ledger for why the order holds all the same
+	a.obeying.Lock()       // the effect of admitted orders is on the board now
 	defer a.obeying.Unlock()
 	return a.board.now(), nil
 }

@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// pullTimeout ends a pull that makes no end of itself.
+	// pullTimeout ends a pull that does not end.
 	pullTimeout = 30 * time.Minute
-	// pullNews is how often progress of a pull is reported.
+	// pullNews is how often the progress of a pull is reported.
 	pullNews = 500 * time.Millisecond
 )
 
@@ -26,8 +26,8 @@ var (
 	errPulling = fmt.Errorf("the image pull took longer than %s", pullTimeout)
 )
 
-// replica is one replica's life. run, its supervisor, is the only writer of
-// its phases, but for the step to DRAINING, which stop takes at once.
+// replica is one replica. Its supervisor, run, changes its phase, except to DRAINING,
+// which stop does at once.
 type replica struct {
 	order   fleet.Assignment
 	node    fleet.NodeInfo
@@ -38,28 +38,28 @@ type replica struct {
 	maxLine int
 	log     *slog.Logger // masks
 	plain   *slog.Logger // does not
-	stderr  *stderrRing  // and what of stdout is no JSON-RPC
+	stderr  *stderrRing  // and lines of stdout that are not JSON-RPC
 	strays  strays
 	mask    *masker
-	// pingless is the agent's.
+	// pingless is shared with the agent.
 	pingless *sync.Map
 
-	// The path of calls. conn is set before open is.
+	// The state of calls. conn is set before open.
 	conn    *stdio.Conn
 	open    atomic.Bool   // calls are taken
 	running atomic.Int64  // calls inside their deadline
-	ongoing atomic.Int64  // and those cancelled that the server still works on
-	total   atomic.Uint64 // ever taken
-	idle    chan struct{} // after open is over: look whether running is 0
-	late    chan struct{} // look at timeouts
-	// timeouts counts calls that timed out and were not yet looked at.
+	ongoing atomic.Int64  // and cancelled ones that the server still works on
+	total   atomic.Uint64 // that were ever taken
+	idle    chan struct{} // running may have become 0 after open
+	late    chan struct{} // timeouts has changed
+	// timeouts counts calls that timed out since health was last updated.
 	timeouts atomic.Int32
-	grown    chan struct{} // the server says that its tools changed
+	changed  chan struct{} // the server reports that its tools changed
 
 	rushed   atomic.Bool     // the node is stopping
 	stopping chan struct{}   // closed by the first stop
-	hurry    chan struct{}   // a later stop has less patience
-	now      <-chan struct{} // closed when a stop shall wait for nothing
+	hurry    chan struct{}   // patience became shorter
+	now      <-chan struct{} // closed when a stop must wait for nothing
 	mu       sync.Mutex
 	reason   string    // of the first stop; "" until then
 	patience time.Time // until when a drain may wait
@@ -80,13 +80,13 @@ func newReplica(a *Agent, as fleet.Assignment) *replica {
 		log: slog.New(mask.handler(plain.Handler())), plain: plain,
 		mask: mask, pingless: &a.pingless,
 		stderr: newStderrRing(),
-		idle:   make(chan struct{}, 1), late: make(chan struct{}, 1), grown: make(chan struct{}, 1),
+		idle:   make(chan struct{}, 1), late: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		stopping: make(chan struct{}), hurry: make(chan struct{}, 1), now: a.cfg.Now,
 	}
 }
 
-// stop begins the end: no call is taken from now on, and those that run may
-// finish until by. Further calls can only shorten that.
+// stop begins the stop of the replica: it takes no more calls, and running ones may
+// finish until by. Further calls of stop can only shorten that.
 func (r *replica) stop(reason string, by time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -112,8 +112,8 @@ func (r *replica) drain(reason string) {
 	notify(r.idle)
 }
 
-// stopReason is why the replica was told to stop, "" if it was not, and until
-// when it may drain.
+// stopReason returns why the replica was stopped, "" if it was not, and until when it
+// may drain.
 func (r *replica) stopReason() (string, time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -124,15 +124,15 @@ func (r *replica) load() fleet.Load {
 	return fleet.Load{Ongoing: int(r.ongoing.Load()), Total: r.total.Load()}
 }
 
-// callEnded counts a call off that is no longer inside its deadline.
+// callEnded uncounts a call that is no longer inside its deadline.
 func (r *replica) callEnded() {
 	if r.running.Add(-1) == 0 && !r.open.Load() {
 		notify(r.idle)
 	}
 }
 
-// run is the replica's life from its order to its end. It returns when nothing
-// of it is left.
+// run runs the replica from its order to its end. It returns when nothing of it is
+// left.
 func (r *replica) run(ctx context.Context) {
 	defer r.stderr.close()
 	if reason, _ := r.stopReason(); reason != "" {
@@ -153,8 +153,8 @@ func (r *replica) run(ctx context.Context) {
 	r.finish(ctx, s, err)
 }
 
-// starting makes the context of a start, which ends with a stop or when the
-// start takes too long. The returned function frees it.
+// starting returns the context of a start, which ends with a stop or when the start
+// takes too long. The returned function frees it.
 func (r *replica) starting(ctx context.Context) (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watch sync.WaitGroup
@@ -171,7 +171,7 @@ func (r *replica) starting(ctx context.Context) (context.Context, context.Cancel
 	}
 }
 
-// launch makes the process and tells when it began to.
+// launch starts the process and returns when it began to.
 func (r *replica) launch(ctx context.Context) (proc fleet.Process, began time.Time, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -180,7 +180,7 @@ func (r *replica) launch(ctx context.Context) (proc fleet.Process, began time.Ti
 	timeout := r.startTimeout()
 	var late *time.Timer
 	var told time.Time
-	var mu sync.Mutex // of the callbacks, which may come from anywhere
+	var mu sync.Mutex // of the callbacks, which any goroutine may call
 	proc, err = r.runtime.Start(ctx, fleet.Launch{
 		Cluster: r.cluster(), Node: r.node.Node,
 		Replica: r.order.ID, Server: r.order.Server, Revision: r.order.Revision, Template: r.order.Template,
@@ -204,7 +204,7 @@ func (r *replica) launch(ctx context.Context) (proc fleet.Process, began time.Ti
 		},
 	})
 	mu.Lock()
-	defer mu.Unlock() // a callback that comes late changes nothing
+	defer mu.Unlock() // a late callback changes nothing
 	if late != nil {
 		late.Stop()
 	}
@@ -239,8 +239,8 @@ func (r *replica) neverRan(ctx context.Context, err error) {
 	r.report(ctx, fleet.PhaseFailed, r.mask.text(err.Error()), nil)
 }
 
-// report tells the end. What the reason quotes is masked already: a value of
-// env can also be a word of ours.
+// report reports the end. Quotes in the reason are masked already. Masking it as a
+// whole could hide words of ours that are also values of env.
 func (r *replica) report(ctx context.Context, phase fleet.Phase, reason string, exit *fleet.Exit) {
 	level := slog.LevelInfo
 	if phase == fleet.PhaseFailed {

@@ -19,12 +19,12 @@ import (
 )
 
 const (
-	// stdoutGrace is how long stdout may stay open after the process is known
-	// to have ended: what it wrote is still being read, but a grandchild that
-	// inherited the pipe could hold it for ever.
+	// stdoutGrace is how long stdout may stay open after the process has ended, so
+	// that its output is read. A grandchild that inherited the pipe could keep it
+	// open for ever.
 	stdoutGrace = time.Second
-	// refreshPause gathers a burst of list_changed notifications, and
-	// refreshRetry is the wait after a listing that failed.
+	// refreshPause collects a burst of list_changed notifications. refreshRetry is
+	// the wait after a listing that failed.
 	refreshPause   = 100 * time.Millisecond
 	refreshRetry   = 10 * time.Second
 	refreshTimeout = 30 * time.Second
@@ -37,7 +37,7 @@ type session struct {
 	init *mcp.InitializeResult
 	// gone is closed at the end of stdout, when every call has ended.
 	gone <-chan struct{}
-	hang func() // ends the conversation from our side
+	hang func() // ends the conversation
 
 	pumped  <-chan struct{} // closed at the end of stderr
 	started time.Time
@@ -45,7 +45,7 @@ type session struct {
 	killed  bool // we sent KILL
 }
 
-// converse starts what moves bytes between us and the process.
+// converse starts the goroutines that read from and write to the process.
 func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 	ctx, hang := context.WithCancel(ctx)
 	gone, pumped := make(chan struct{}), make(chan struct{})
@@ -62,7 +62,7 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 		ClientInfo: mcp.Implementation{Name: "mcpfleet", Version: r.node.Version},
 		OnNotification: func(method string, _ []byte) {
 			if method == mcp.MethodToolsListChanged {
-				notify(r.grown)
+				notify(r.changed)
 			}
 		},
 	})
@@ -70,7 +70,7 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 	s.owned.Go(func() {
 		defer close(gone)
 		if err := s.conn.Run(ctx); err != nil {
-			r.log.Warn("the conversation broke", "err", err)
+			r.log.Warn("conversation broken", "err", err)
 		}
 	})
 	s.owned.Go(func() {
@@ -84,7 +84,7 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 		case <-proc.Done(): // may be nil: never
 		}
 		if !wait(gone, stdoutGrace) {
-			r.log.Warn("the process ended, but something still holds its stdout")
+			r.log.Warn("process ended, but something keeps its stdout open")
 			hang()
 		}
 	})
@@ -98,20 +98,20 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 
 func (r *replica) revision() revisionKey { return revisionKey{r.order.Server, r.order.Revision} }
 
-// isPingless reports whether a replica of the revision has ended when it was
-// sent ping. Another is asked for its tools instead.
+// isPingless reports whether a replica of the revision ended when it was sent ping.
+// Others are sent tools/list instead.
 func (r *replica) isPingless() bool {
 	_, known := r.pingless.Load(r.revision())
 	return known
 }
 
-// quote returns the beginning of what the server wrote, fit to be shown.
+// quote returns the first n bytes of the server's output, masked.
 func (r *replica) quote(b []byte, n int) string {
-	keep := min(len(b), n+r.mask.longest()+1) // not a copy of all, which may be large
+	keep := min(len(b), n+r.mask.longest()+1) // do not copy all of it, which may be large
 	return r.mask.cut(strings.ToValidUTF8(string(b[:keep]), "\uFFFD"), n)
 }
 
-// wait waits for c, at most d, and tells whether it was closed.
+// wait waits for c, d at most, and reports whether it was closed.
 func wait(c <-chan struct{}, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -123,7 +123,7 @@ func wait(c <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// setUp handshakes, lists the tools, and opens the replica to calls.
+// setUp shakes hands, lists the tools, and opens the replica to calls.
 func (r *replica) setUp(ctx context.Context, s *session, began time.Time) error {
 	timeout := r.startTimeout()
 	ctx, cancel := context.WithDeadlineCause(ctx, began.Add(timeout), startTooLong(timeout))
@@ -149,8 +149,8 @@ func (r *replica) setUp(ctx context.Context, s *session, began time.Time) error 
 	return nil
 }
 
-// startError says why a start failed: the deadline or the stop rather than
-// the request that it happened to end.
+// startError returns why a start failed: the deadline or the stop, rather than the
+// request that it ended.
 func startError(ctx context.Context, waiting string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: no answer to %s", context.Cause(ctx), waiting)
@@ -158,12 +158,12 @@ func startError(ctx context.Context, waiting string, err error) error {
 	return err
 }
 
-// list asks for what the server offers.
+// list lists the server's tools.
 func list(ctx context.Context, s *session, log *slog.Logger) (*fleet.Catalogue, error) {
 	tools, err := s.conn.ListTools(ctx)
 	if refused := (*mcp.Error)(nil); errors.As(err, &refused) && !s.init.Has("tools") {
-		// It never said that it has tools, and servers without some refuse the question in many ways.
-		log.Info("the server has no tools", "answer", refused)
+		// It did not declare tools. Servers without tools refuse the request in many ways.
+		log.Info("server has no tools", "answer", refused)
 		err = nil
 	}
 	if err != nil {
@@ -192,8 +192,7 @@ func add(h hash.Hash, b []byte) {
 	h.Write(b)
 }
 
-// serve watches over a replica that takes calls, until it is told to stop or
-// its stdout ends.
+// serve supervises a replica that takes calls until it is stopped or its stdout ends.
 func (r *replica) serve(ctx context.Context, s *session) {
 	ctx, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
@@ -201,12 +200,12 @@ func (r *replica) serve(ctx context.Context, s *session) {
 	defer cancel()
 
 	health := newVitals(r.order.Template.Health)
-	replies := func() int64 { // late ones prove life as well
+	replies := func() int64 { // late ones count too
 		st := s.conn.Stats()
 		return st.Replies + st.LateReplies
 	}
 	health.tick(replies())
-	next := time.NewTimer(0) // at once: whether the server answers ping is good to know before it matters
+	next := time.NewTimer(0) // at once, to learn early whether the server answers pings
 	defer next.Stop()
 	if health.plan.Off {
 		next.Stop()
@@ -234,19 +233,19 @@ func (r *replica) serve(ctx context.Context, s *session) {
 		case err := <-pinged:
 			pinging = false
 			health.pinged(err, running, r.running.Load(), unanswered, replies())
-			r.tellHealth(health)
+			r.reportHealth(health)
 			next.Reset(health.pause())
 		case <-r.late:
 			if health.timedOut(int(r.timeouts.Swap(0)), replies()); health.suspect() && !pinging {
 				next.Reset(0)
 			}
 
-		case <-r.grown:
+		case <-r.changed:
 			if refresh == nil {
 				refresh = time.After(refreshPause)
 			}
 		case <-refresh:
-			if listing { // what it lists may be old already
+			if listing { // its result may be old already
 				refresh = time.After(refreshPause)
 				break
 			}
@@ -255,15 +254,15 @@ func (r *replica) serve(ctx context.Context, s *session) {
 		case err := <-listed:
 			listing = false
 			if err != nil {
-				r.log.Warn("list the tools again", "err", err)
+				r.log.Warn("tools not listed again", "err", err)
 				refresh = time.After(refreshRetry)
 			}
 		}
 	}
 }
 
-// tellHealth reports a change of health.
-func (r *replica) tellHealth(v *vitals) {
+// reportHealth reports a change of health.
+func (r *replica) reportHealth(v *vitals) {
 	changed := false
 	r.board.edit(r.order.ID, fleet.PhaseReady, func(rep *fleet.Replica) bool {
 		if changed = rep.Unhealthy != v.unhealthy; changed {

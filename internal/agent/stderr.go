@@ -14,27 +14,27 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Bounds on a replica's stderr.
+// Bounds of a replica's stderr.
 const (
 	maxLines     = 500
 	maxLine      = 8 << 10
 	maxLineBytes = 256 << 10
 
-	// logBurst lines of a replica's stderr go to our log at once, and logRate
-	// a second after that: a child that floods stderr fills no disk of ours.
+	// logBurst lines of a replica's stderr are logged at once, and logRate a second
+	// after that, so that a child that floods stderr does not fill our disk.
 	logBurst = 100
 	logRate  = 20
 )
 
-// stderrRing keeps the last lines of a replica's stderr. All methods may be
-// called at any time, on a nil ring too, which is empty and closed.
+// stderrRing keeps the last lines of a replica's stderr. All methods may be called at
+// any time. A nil ring is empty and closed.
 type stderrRing struct {
 	mu      sync.Mutex
 	lines   []fleet.LogLine
 	bytes   int
 	total   uint64 // lines ever added; the last one kept has this number
 	closed  bool
-	readers map[chan<- struct{}]struct{} // told to look again
+	readers map[chan<- struct{}]struct{} // notified of new lines
 }
 
 func newStderrRing() *stderrRing {
@@ -76,7 +76,7 @@ func (r *stderrRing) size() int {
 	return r.bytes
 }
 
-// trim keeps the last n lines and gives the others' memory back.
+// trim keeps the last n lines and frees the memory of the others.
 func (r *stderrRing) trim(n int) {
 	if r == nil {
 		return
@@ -87,7 +87,7 @@ func (r *stderrRing) trim(n int) {
 	r.lines = slices.Clone(r.lines)
 }
 
-// close says that no line will follow.
+// close records that no line will follow.
 func (r *stderrRing) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -97,8 +97,8 @@ func (r *stderrRing) close() {
 	}
 }
 
-// last returns up to n lines, of up to maxBytes together; with stderr set, those
-// of stderr alone.
+// last returns up to n lines with up to maxBytes together. With stderr set, it returns
+// only those of stderr.
 func (r *stderrRing) last(n, maxBytes int, stderr bool) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -117,8 +117,8 @@ func (r *stderrRing) last(n, maxBytes int, stderr bool) []string {
 	return texts
 }
 
-// after returns up to n lines of those after the seen first ones, how many
-// have then been seen, and whether more can come.
+// after returns up to n lines after the first seen ones, how many the reader has then
+// seen, and whether more can come.
 func (r *stderrRing) after(seen uint64, n int) (lines []fleet.LogLine, now uint64, more bool) {
 	if r == nil {
 		return nil, seen, false
@@ -133,7 +133,7 @@ func (r *stderrRing) after(seen uint64, n int) (lines []fleet.LogLine, now uint6
 	return lines, now, now < r.total || !r.closed
 }
 
-// tail returns what the reader of the last n lines has seen; n 0 means all.
+// tail returns the seen count of a reader of the last n lines. n 0 means all.
 func (r *stderrRing) tail(n int) uint64 {
 	if r == nil || n <= 0 {
 		return 0
@@ -143,8 +143,7 @@ func (r *stderrRing) tail(n int) uint64 {
 	return r.total - min(uint64(n), r.total)
 }
 
-// read registers c to be told of new lines until the returned function is
-// called.
+// read has c notified of new lines until done is called.
 func (r *stderrRing) read(c chan<- struct{}) (done func()) {
 	if r == nil {
 		return func() {}
@@ -159,8 +158,8 @@ func (r *stderrRing) read(c chan<- struct{}) (done func()) {
 	}
 }
 
-// pumpStderr moves lines from a replica's stderr to its ring and the log,
-// until the end of the pipe. This is where its secrets are masked.
+// pumpStderr copies lines from a replica's stderr to its ring and the log until the end
+// of the pipe. It masks secrets.
 func pumpStderr(src io.Reader, ring *stderrRing, mask *masker, log *slog.Logger) {
 	in := bufio.NewReaderSize(src, maxLine)
 	limit := newLogLimit()
@@ -210,7 +209,7 @@ func (l *logLimit) log(log *slog.Logger, text string) {
 
 func (l *logLimit) flush(log *slog.Logger) {
 	if l.skipped > 0 {
-		log.Warn("stderr lines not logged, there were too many", "lines", l.skipped)
+		log.Warn("too many stderr lines: some were not logged", "lines", l.skipped)
 		l.skipped = 0
 	}
 }

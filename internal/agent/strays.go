@@ -10,14 +10,14 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/stdio"
 )
 
-// How much of what stood on stdout a reason quotes.
+// Bounds of the lines of stdout that a reason quotes.
 const (
 	strayLines = 3
 	strayBytes = 200
 )
 
-// strays collects the first lines that did not belong on a replica's stdout.
-// The conversation's reader adds to it, the supervisor reads it.
+// strays collects the first lines that do not belong on a replica's stdout. The
+// conversation's reader adds to it, and the supervisor reads it.
 type strays struct {
 	mu  sync.Mutex
 	all []stdio.Stray
@@ -35,7 +35,7 @@ func (s *strays) list() []stdio.Stray {
 	return s.all[:len(s.all):len(s.all)]
 }
 
-// strayLog is a stray as a line of the replica's log.
+// strayLog returns a stray as a line of the replica's log.
 func strayLog(s stdio.Stray) string {
 	switch s.Kind {
 	case stdio.StrayAnswer:
@@ -49,8 +49,8 @@ func strayLog(s stdio.Stray) string {
 	return fleet.StdoutMark + s.Text
 }
 
-// quoteStrays tells what stood on stdout, for a reason. n is how many lines
-// were no JSON-RPC.
+// quoteStrays quotes lines of stdout for a reason. n is how many lines were not
+// JSON-RPC.
 func quoteStrays(all []stdio.Stray, n int64) string {
 	if len(all) == 0 {
 		return ""
@@ -74,18 +74,18 @@ func quoteStrays(all []stdio.Stray, n int64) string {
 }
 
 var (
-	// banner matches what servers say that listen on a port.
+	// banner matches messages of servers that listen on a port.
 	banner = regexp.MustCompile(`(?i)\b(listening|running|started|serving|available|ready|open|accepting|bound)\b.*(\bhttps?://|\bport\b|:\d{2,5}\b|\b0\.0\.0\.0\b|\blocalhost\b)` +
 		`|\b(http|sse|streamable)\b.*\b(server|transport|mode|endpoint)\b` +
 		`|\b(server|endpoint|transport)\b.*\b(http|https|sse|streamable)\b`)
-	// bareBanner is enough on stdout, where an MCP server has nothing to say.
+	// bareBanner suffices on stdout, where an MCP server writes no such lines.
 	bareBanner = regexp.MustCompile(`(?i)\b(server|app|application|service)\b.*\b(listening|running|started|ready|up)\b|^\s*(\* )?(listening|serving)\b`)
 	notHTTP    = regexp.MustCompile(`(?i)\bstdio\b`)
 )
 
-// stdoutHint says what may be wrong with a server that did not become ready, by
-// what it wrote to stdout; "" when nothing is known. silent says that it never
-// answered, which makes its stderr worth a look, too.
+// stdoutHint returns what may be wrong with a server that did not become ready, given
+// its lines on stdout, or "". silent means that it never answered. Then stderr is
+// considered too.
 func stdoutHint(all []stdio.Stray, stderr []string, silent, image bool) string {
 	var ids []string
 	for _, s := range all {

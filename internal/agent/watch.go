@@ -8,18 +8,17 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// heartbeat is how often a watch hears from us when nothing changes.
+// heartbeat is how often a watch gets a report if nothing changes.
 const heartbeat = time.Second
 
-// Watch reports everything, then changes as they come, and a heartbeat each
-// second without one. A slow send makes its own watch skip intermediate
-// states, and nobody else wait. It returns nil after Run has ended and its
-// last report was sent; else with send's error or ctx's cause. A first report
-// whose Version is not lower than what StartReplica, StopReplica or Fence
-// returned shows what that did.
+// Watch sends a full report, then each change, and a heartbeat after each second
+// without a change. A slow send makes its own watch skip intermediate states, and
+// delays no other. Watch returns nil after Run has ended and the last report was sent,
+// else send's error or ctx's cause. A first report whose Version is at least the one
+// that StartReplica, StopReplica or Fence returned shows the effect of that order.
 //
-// Every controller may watch. A newer order counts as if it had been obeyed, an
-// older one is let in and changes nothing; only another cluster's is refused.
+// Every controller may watch. A newer order counts as if it had been obeyed, and an
+// older one changes nothing. Only an order of another cluster is refused.
 func (a *Agent) Watch(ctx context.Context, o fleet.Order, send func(fleet.Report) error) error {
 	if err := a.awaitOrders(ctx); err != nil {
 		return fmt.Errorf("watch: %w", err)

@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// CheckContainerEnv returns why a container cannot be given a variable, or
-// nil. Package fleetfile accepts what it accepts, and package podman hands
-// that over.
+// CheckContainerEnv returns why a container cannot be given a variable, or nil.
+// Package fleetfile refuses variables that fail it.
 func CheckContainerEnv(name, value string) error {
 	switch {
 	case name == "" || strings.ContainsAny(name, "=*# \t\r\n\x00") || strings.HasPrefix(name, "-"):

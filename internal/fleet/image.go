@@ -19,8 +19,7 @@ var imageReference = func() *regexp.Regexp {
 	return regexp.MustCompile(`^(?:` + host + `/)?` + part + `(?:/` + part + `)*(?:` + tag + `)?(?:` + digest + `)?$`)
 }()
 
-// CheckImage returns why podman would not take a name as that of an image, or
-// nil.
+// CheckImage returns why podman would refuse the name of an image, or nil.
 func CheckImage(image string) error {
 	switch {
 	case imageReference.MatchString(image):

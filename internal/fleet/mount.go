@@ -24,8 +24,8 @@ var volumeName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 // IsVolume reports whether the source is the name of a volume.
 func (m Mount) IsVolume() bool { return volumeName.MatchString(m.Source) }
 
-// Check returns what is wrong with the mount, or nil. Package fleetfile accepts
-// what it accepts, and package podman can run that.
+// Check returns the error of the mount, or nil. Package fleetfile refuses mounts that
+// fail it.
 func (m Mount) Check() error {
 	both := m.Source + m.Target
 	switch {

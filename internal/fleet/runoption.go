@@ -12,9 +12,9 @@ import (
 	"unicode"
 )
 
-// runOptions are the options of podman run that a spec may have in RunOptions,
-// and the form of their values. Everything else is either a key of its own, or
-// would take a replica out of the worker's hands.
+// runOptions are the options of podman run that RunOptions may have, and the form of
+// their values. Other options either have a key of their own, or would take the
+// control of a replica from the worker.
 var runOptions = map[string]struct {
 	form *regexp.Regexp
 	want string
@@ -41,8 +41,8 @@ const HostGateway = "host-gateway"
 // RunOptionNames returns the names of all options that RunOptions may have.
 func RunOptionNames() []string { return slices.Sorted(maps.Keys(runOptions)) }
 
-// CheckRunOption returns what is wrong with one of RunOptions, or nil. It does
-// not look at the others; CheckRunOptions does.
+// CheckRunOption returns the error of one of RunOptions, or nil. CheckRunOptions
+// checks them together.
 func CheckRunOption(option string) error {
 	name, value, has := strings.Cut(strings.TrimPrefix(option, "--"), "=")
 	known, ok := runOptions[name]
@@ -84,9 +84,8 @@ func (t *Template) runOption(name string) (values []string) {
 	return values
 }
 
-// CheckRunOptions returns what is wrong with RunOptions as a whole, and beside
-// the other fields, or nil. Package fleetfile accepts what it accepts, and
-// package podman passes that on.
+// CheckRunOptions returns the error of RunOptions as a whole, and together with the
+// other fields, or nil. Package fleetfile refuses specs that fail it.
 func (t *Template) CheckRunOptions() error {
 	for _, option := range t.RunOptions {
 		if err := CheckRunOption(option); err != nil {
@@ -113,8 +112,8 @@ func (t *Template) CheckRunOptions() error {
 	return nil
 }
 
-// OwnsNoSharedMemory reports whether the container has the host's shared
-// memory, or none.
+// OwnsNoSharedMemory reports whether the container has no shared memory of its own:
+// it has the host's, or no shared memory.
 func (t *Template) OwnsNoSharedMemory() bool {
 	return slices.ContainsFunc(t.runOption("ipc"), func(mode string) bool { return mode == "host" || mode == "none" })
 }

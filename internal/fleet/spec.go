@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Spec is what a user asked for: one server as the fleet file has it, with
-// defaults filled in and variables replaced. Package fleetfile makes and
-// validates it. It is never changed after that: share, do not edit.
+// Spec is a server as the fleet file describes it, with defaults filled in and
+// variables replaced. Package fleetfile makes and validates it. After that it is
+// shared and never changed.
 type Spec struct {
 	Template
 
@@ -16,14 +16,14 @@ type Spec struct {
 	MaxReplicasPerNode int // 0: no bound
 	MaxOngoingRequests int // per replica
 	MaxQueuedRequests  int // per server and controller
-	// MaxRequestBytes is how large a call may be, as the one line that the
-	// server reads; see RequestLimit.
+	// MaxRequestBytes bounds a call, as the line that the server reads; see
+	// RequestLimit.
 	MaxRequestBytes int64 `json:",omitempty"`
 	CallTimeout     time.Duration
-	MaxCallDuration time.Duration // progress notifications push a deadline up to here
-	DefaultTool     string        // "" for none
-	// The tools that are offered, nil for all, and those of them that are not.
-	// The others are neither listed nor called.
+	MaxCallDuration time.Duration // progress notifications extend the deadline up to this
+	DefaultTool     string        // "" if there is no default tool
+	// Tools that are not enabled (nil enables all), or are disabled, are neither
+	// listed nor called.
 	EnabledTools  []string `json:",omitempty"`
 	DisabledTools []string `json:",omitempty"`
 }
@@ -75,7 +75,7 @@ type Template struct {
 
 // Health is the schedule of pings.
 type Health struct {
-	Off      bool `json:",omitempty"` // nobody asks; what hangs is not replaced
+	Off      bool `json:",omitempty"` // no pings: a replica that hangs is not replaced
 	Period   time.Duration
 	Timeout  time.Duration
 	Failures int // pings failed in a row that make a replica unhealthy
@@ -91,8 +91,7 @@ const (
 	PullNever   PullPolicy = "never"
 )
 
-// Masked stands where a secret is not shown. Written back, it keeps the secret
-// that is stored.
+// Masked is shown in place of a secret. A write with it keeps the stored secret.
 const Masked = "***"
 
 // Defaults of a spec, in one place.
@@ -100,7 +99,7 @@ const (
 	DefaultReplicas   = 1
 	DefaultMaxOngoing = 8
 	DefaultMaxQueued  = 128
-	// Servers of the TypeScript SDK stop reading for good at 10 MiB.
+	// Servers of the TypeScript SDK stop reading at 10 MiB.
 	DefaultMaxRequestBytes = 8 << 20
 	DefaultCallTimeout     = 60 * time.Second
 	DefaultMaxCallDuration = 10 * time.Minute
@@ -118,24 +117,25 @@ type Server struct {
 	Revision Revision
 	Spec     Spec   // as the user wrote it
 	Target   Target // replicas wanted now
-	// Generation counts the restarts by hand: replicas of an earlier one are
-	// to be replaced.
+	// Generation counts the restarts by hand. Replicas of an earlier one are to be
+	// replaced.
 	Generation uint64
-	// Stable is the last revision that was rolled out whole, with what it is
-	// made from: until the present one is, what dies of it is replaced by its
-	// like. 0 and nil: none, or the present one.
+	// Stable is the last revision that was rolled out completely, with its
+	// template. During the next rollout, replicas of it that die are replaced by
+	// replicas of the same revision. 0 and nil mean the present revision, or that
+	// there is no such revision yet.
 	Stable         Revision
 	StableTemplate *Template
-	// Rolling: a rollout is under way, to this revision and generation, whose
-	// end is still to be written.
+	// Rolling means that a rollout to this revision and generation is under way:
+	// its end has not been written.
 	Rolling bool
 }
 
-// NodeIntent is what operators want of a node. The zero value is an ordinary
+// NodeIntent is how operators want a node to be used. The zero value is an ordinary
 // node.
 type NodeIntent struct {
-	Cordoned bool // nothing new is placed there
-	// DrainUntil: what runs there moves away, and is stopped when this comes.
-	// Zero: it is not drained. A drained node is cordoned too.
+	Cordoned bool // no new replicas are placed there
+	// DrainUntil is when the replicas that have not moved elsewhere are stopped.
+	// Zero: the node is not drained. A drained node is cordoned too.
 	DrainUntil time.Time
 }
