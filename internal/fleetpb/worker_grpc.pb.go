@@ -55,6 +55,9 @@ type WorkerServiceClient interface {
 	// Calls carries many calls at once. A controller has a few such streams open
 	// to each worker. It opens another one for a call with large arguments, so that
 	// these never delay other calls. The end of the stream cancels the calls on it.
+	// A worker that stops in order ends the stream with the trailer
+	// mcpfleet-calls-taken: how many of the stream's calls it took. It knows nothing
+	// of later ones.
 	Calls(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CallsRequest, CallsResponse], error)
 	// FetchResult streams a result that is too large for the Calls stream. The
 	// worker stores it until it is fetched, once, or cancelled by its call's id,
@@ -196,6 +199,9 @@ type WorkerServiceServer interface {
 	// Calls carries many calls at once. A controller has a few such streams open
 	// to each worker. It opens another one for a call with large arguments, so that
 	// these never delay other calls. The end of the stream cancels the calls on it.
+	// A worker that stops in order ends the stream with the trailer
+	// mcpfleet-calls-taken: how many of the stream's calls it took. It knows nothing
+	// of later ones.
 	Calls(grpc.BidiStreamingServer[CallsRequest, CallsResponse]) error
 	// FetchResult streams a result that is too large for the Calls stream. The
 	// worker stores it until it is fetched, once, or cancelled by its call's id,

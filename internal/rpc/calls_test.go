@@ -394,6 +394,42 @@ func TestServerStops(t *testing.T) {
 	}
 }
 
+// A worker that stops in order takes nothing that is still on its way. Those
+// calls are not delivered, and may be made elsewhere.
+func TestServerStopsBeforeCallsArrive(t *testing.T) {
+	busy := make(chan struct{})
+	w := &fakeWorker{call: func(r fleet.CallRequest, events func(fleet.CallEvent)) func(bool) {
+		cancel := echo(r, events)
+		<-busy // the stream's reader gets no further
+		return cancel
+	}}
+	s := start(t, w, func(_ *ServerConfig, cc *ClientConfig) { cc.Streams = 1 })
+	taken := begin(t.Context(), s, fleet.CallRequest{Params: []byte("1")}, fleet.CallHooks{})
+	if a := get(t, taken); a.err != nil {
+		t.Fatal(a.err)
+	}
+	rel := newReleased()
+	onTheWay := begin(t.Context(), s, fleet.CallRequest{Params: []byte("2")}, fleet.CallHooks{Released: rel.hook})
+	eventually(t, func() string {
+		st := s.lanes[0].cur.Load()
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		for _, p := range st.calls {
+			if p.state == handed && !st.sending {
+				return ""
+			}
+		}
+		return "the call is not on its way"
+	})
+	s.stop()
+	a := get(t, onTheWay)
+	close(busy)
+	if !errors.Is(a.err, fleet.ErrNotDelivered) {
+		t.Errorf("the call that the worker did not take gave %v", a.err)
+	}
+	rel.is(t, -1)
+}
+
 func TestLargeParams(t *testing.T) {
 	s := start(t, &fakeWorker{})
 	want := payload(5 << 20)

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -44,6 +47,8 @@ type callStream struct {
 	sending bool   // somebody is in cs.SendMsg
 	sent    uint64 // bytes handed to gRPC
 	acked   uint64 // of those, the bytes that have certainly arrived
+	handed  uint64 // calls handed to gRPC
+	taken   uint64 // of those, the calls that the worker may have taken
 	ended   bool
 	cause   error
 }
@@ -54,8 +59,9 @@ type pending struct {
 	hooks fleet.CallHooks
 	buf   parts         // the command, until it is sent
 	done  chan outcome  // capacity 1: one outcome, unless the call was abandoned
-	state deliveryState // guarded by the stream's mutex, as is mark
+	state deliveryState // guarded by the stream's mutex, as are mark and nth
 	mark  uint64        // where in the stream the command ended
+	nth   uint64        // of the stream's calls
 }
 
 type deliveryState uint8
@@ -83,7 +89,7 @@ func newPending() *pending { return &pending{done: make(chan outcome, 1)} }
 // newStream starts a stream; it opens in the background.
 func (c *Client) newStream(putBack func(*callStream)) (*callStream, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	s := &callStream{putBack: putBack, cancel: cancel, wake: make(chan struct{}, 1), calls: make(map[uint64]*pending)}
+	s := &callStream{putBack: putBack, cancel: cancel, wake: make(chan struct{}, 1), calls: make(map[uint64]*pending), taken: math.MaxUint64}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
@@ -166,6 +172,7 @@ func (s *callStream) run(ctx context.Context, c *Client) {
 	var receiver sync.WaitGroup
 	receiver.Go(func() {
 		err := s.receive(cs)
+		s.recordTaken(cs.Trailer())
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("worker %s ended the stream", c.addr)
 		} else {
@@ -211,7 +218,8 @@ func (s *callStream) take(limit int, ids *[]uint64) (msg parts) {
 		size += q.buf.size()
 		msg = append(msg, q.buf...)
 		if p := s.calls[q.id]; p != nil {
-			p.state, p.buf, p.mark = handed, nil, s.sent+uint64(size)
+			s.handed++
+			p.state, p.buf, p.mark, p.nth = handed, nil, s.sent+uint64(size), s.handed
 			*ids = append(*ids, q.id)
 		}
 	}
@@ -340,6 +348,17 @@ func (s *callStream) receive(cs grpc.ClientStream) error {
 	}
 }
 
+// recordTaken records how many calls a worker took that has stopped in order.
+func (s *callStream) recordTaken(trailer metadata.MD) {
+	for _, v := range trailer.Get(takenKey) {
+		if n, err := strconv.ParseUint(v, 10, 64); err == nil {
+			s.mu.Lock()
+			s.taken = n
+			s.mu.Unlock()
+		}
+	}
+}
+
 // handle processes one event. It calls hooks without the lock.
 func (s *callStream) handle(e *event) {
 	s.mu.Lock()
@@ -412,7 +431,7 @@ func (s *callStream) end(cause error) {
 
 // finish fails all remaining calls. s.mu is held, and finish unlocks it.
 func (s *callStream) finish() {
-	calls, queue, cause := s.calls, s.queue, s.cause
+	calls, queue, taken, cause := s.calls, s.queue, s.taken, s.cause
 	s.calls, s.queue = make(map[uint64]*pending), nil
 	s.mu.Unlock()
 	for _, q := range queue {
@@ -424,6 +443,9 @@ func (s *callStream) finish() {
 	why := cause.Error() // format, don't wrap: callers must not match the cause
 	for _, p := range calls {
 		state := p.state // the stream has ended, so nothing else changes it
+		if state == handed && p.nth > taken {
+			state = queued
+		}
 		if p.hooks.Released != nil {
 			p.hooks.Released(-1)
 		}

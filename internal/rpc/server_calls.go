@@ -2,10 +2,12 @@ package rpc
 
 import (
 	"fmt"
+	"strconv"
 	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -15,6 +17,11 @@ import (
 // batchBytes bounds one message, so that the first of many answers does not wait
 // until the last is copied.
 const batchBytes = 64 << 10
+
+// takenKey is the trailer with which a worker that stops ends a stream. It says how
+// many calls of the stream the worker took, so that the others, which were still
+// on their way, are known to be not delivered.
+const takenKey = "mcpfleet-calls-taken"
 
 // maxNotes and maxNotesSize bound the notifications of one call that wait to be
 // sent.
@@ -45,6 +52,11 @@ func (s *Server) Calls(stream grpc.BidiStreamingServer[fleetpb.CallsRequest, fle
 			continue
 		}
 		if idle && stopping == nil {
+			taken, ok := c.closeIfIdle()
+			if !ok {
+				continue
+			}
+			stream.SetTrailer(metadata.Pairs(takenKey, strconv.FormatUint(taken, 10)))
 			return status.Error(codes.Unavailable, "worker is stopping")
 		}
 		select {
@@ -83,6 +95,7 @@ type callServer struct {
 	live   map[uint64]*liveCall // until their last event
 	held   map[uint64]string    // tokens of results that wait to be fetched
 	queue  []queuedEvent
+	taken  uint64 // calls passed to the worker
 	closed bool
 }
 
@@ -166,6 +179,7 @@ func (c *callServer) start(id uint64, req fleet.CallRequest) error {
 		return status.Errorf(codes.InvalidArgument, "call id %d is in use", id)
 	}
 	c.live[id] = call
+	c.taken++
 	c.mu.Unlock()
 
 	cancel := c.worker.Call(req, func(e fleet.CallEvent) { c.event(id, call, e) })
@@ -293,6 +307,15 @@ func (c *callServer) notify() {
 	case c.wake <- struct{}{}:
 	default:
 	}
+}
+
+// closeIfIdle takes no more calls if there is neither a call nor an event, and
+// reports whether it did. It returns how many calls were taken.
+func (c *callServer) closeIfIdle() (taken uint64, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = len(c.queue) == 0 && len(c.live) == 0
+	return c.taken, c.closed
 }
 
 // close cancels the calls and frees the events that will not be sent.
