@@ -209,7 +209,7 @@ func (l *logLimit) log(log *slog.Logger, text string) {
 
 func (l *logLimit) flush(log *slog.Logger) {
 	if l.skipped > 0 {
-		log.Warn("too many stderr lines: some were not logged", "lines", l.skipped)
+		log.Warn("stderr lines not logged: too many", "lines", l.skipped)
 		l.skipped = 0
 	}
 }
