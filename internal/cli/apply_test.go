@@ -286,7 +286,7 @@ web: UNAVAILABLE, 0/2 ready, revision 2: exit code 1: no key
 x: somebody has deleted it
 `, "not ready after 1s\n  web: UNAVAILABLE, 0/2 ready, revision 2: exit code 1: no key\n  x: somebody has deleted it")
 
-	// JSON is the answer alone.
+	// With -o json, stdout has only the answer.
 	f = applying(t).on("GET /api/v1/servers", 200, done)
 	r := execute(t, f.URL, fileOfWeb, "apply", "-f", "-", "--wait", "-o", "json")
 	var out map[string]any
@@ -295,7 +295,7 @@ x: somebody has deleted it
 	}
 }
 
-// Paths in the file are relative to it.
+// Paths in the file are relative to the file.
 func TestApplyFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "fleet.yaml")
@@ -312,7 +312,7 @@ func TestApplyFile(t *testing.T) {
 	}
 }
 
-// What get prints as YAML is a fleet file that says the same.
+// The output of get -o yaml is an equivalent fleet file.
 func TestGetYAML(t *testing.T) {
 	f := newFakeAPI(t).on("GET /api/v1/servers", 200, `{"servers":[
 		{"name":"on","spec":{"image":"a:1","args":["--x=$HOME","yes","012"],"env":{"KEY":"***"},"replicas":3,"resources":{"cpus":0.5,"memory":536870912},"call_timeout":"1m0s"}},

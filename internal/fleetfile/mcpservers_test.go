@@ -48,7 +48,7 @@ func TestMCPServersForm(t *testing.T) {
 				if want.Image != "" && want.PullPolicy == "" {
 					want.PullPolicy = fleet.PullMissing
 				}
-				if want.Image != "" && want.CapAdd == nil { // what docker gives when nothing is said
+				if want.Image != "" && want.CapAdd == nil { // docker's default
 					want.CapAdd, want.NewPrivileges = dockerCapabilities, true
 				}
 				def := withDefaults(nil)
