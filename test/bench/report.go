@@ -14,7 +14,7 @@ import (
 // is given.
 func report(cfg config, order []string, results map[point][]result, memory []memoryRow, overload []overloadRow, stdout io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d rounds of %s for each subject, size and number of callers, alternating; medians. %d %s/%s cores shared by client and server.\n",
+	fmt.Fprintf(&b, "Medians of %d alternating rounds of %s for each subject, size and number of callers. Client and\nserver shared %d %s/%s cores.\n",
 		cfg.rounds, cfg.duration, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)
 	for _, size := range cfg.sizes {
 		if len(order) == 0 {
@@ -99,7 +99,8 @@ Machines differ, and so do runs on one machine: compare the ratios, not the abso
 | mcpfleet | the whole path: HTTP -> controller -> worker -> replica |
 | ...+podman | the same with the replica in a container |
 
-"to naive" and "to pipe" are calls per second over those of that subject at the same size and number of callers.
-CPU is user and system time of each process over the calls answered; "driver" is the client.
+"to naive" and "to pipe" are calls per second relative to those of that subject at the same size and
+number of callers. CPU is user and system time of each process per answered call. "driver" is the
+client.
 
 `
