@@ -1,4 +1,4 @@
-// Package progress prints the progress of several things to a terminal or a log.
+// Package progress prints the progress of several tasks to a terminal or a log.
 // On a terminal it prints event lines, and below them a table that it redraws.
 // Elsewhere it prints one line for each change. Control characters in the text
 // are replaced, so that quoted output cannot control the terminal.
