@@ -39,7 +39,7 @@ func (c *controller) assemble() {
 			st := state.State()
 			return st.Order(), st.Cluster != ""
 		},
-		Members: ring, Log: log, NodeGrace: cfg.NodeGrace,
+		Members: ring, Log: log, NodeGrace: cfg.NodeGrace, Silence: cfg.Workers.Silence,
 		Dial: func(m fleet.Member) (observe.Worker, error) { return rpc.Dial(m.GRPC, cfg.Workers) },
 	})
 	reconciler := reconcile.New(reconcile.Config{

@@ -44,7 +44,7 @@ func (c *Cluster) StartController(name fleet.NodeID) *Controller {
 	cfg := controller.Config{
 		Name: name, HTTP: c.listen(addrs.HTTP), Raft: c.listen(addrs.Raft), Gossip: addrs.Gossip, Join: join,
 		DataDir: one.data, Log: c.log, Expect: c.opts.Controllers, Lookup: os.LookupEnv,
-		AllowedHosts: c.opts.AllowedHosts, ShutdownDelay: c.opts.ShutdownDelay, Timeouts: c.opts.Raft, NodeGrace: c.opts.NodeGrace, Workers: c.opts.Dial,
+		AllowedHosts: c.opts.AllowedHosts, ShutdownDelay: c.opts.ShutdownDelay, Timeouts: c.raft, NodeGrace: c.opts.NodeGrace, Workers: c.opts.Dial,
 	}
 	if name == "c1" {
 		cfg.File, cfg.Reload = c.file, c.reload
@@ -111,9 +111,12 @@ func (c *Cluster) Leader() (leader fleet.NodeID) {
 			if i < 0 {
 				return fmt.Errorf("%s knows no leader", name)
 			}
-			if now := list.Controllers[i].Name; leader == "" || leader == now {
+			switch now := list.Controllers[i].Name; {
+			case all[now].process.stopped():
+				return fmt.Errorf("%s says that %s leads, which has stopped", name, now)
+			case leader == "" || leader == now:
 				leader = now
-			} else {
+			default:
 				return fmt.Errorf("%s says that %s leads, another says %s", name, now, leader)
 			}
 		}

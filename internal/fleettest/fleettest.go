@@ -35,6 +35,7 @@ type Cluster struct {
 
 	t      testing.TB
 	opts   Options
+	raft   store.Timeouts
 	file   string // the fleet file
 	log    *slog.Logger
 	reload chan os.Signal // of the first controller
@@ -56,7 +57,10 @@ type Options struct {
 	// DrainTimeout is how long workers that are stopped wait for their replicas to
 	// be moved; 0: 5 s.
 	DrainTimeout time.Duration
-	Raft         store.Timeouts   // zero: production's
+	// Patient clusters give up no leader and no node because it is silent for some
+	// seconds. They are for tests that are not about silence: on a busy machine it
+	// means nothing.
+	Patient      bool
 	AllowedHosts []string         // of every controller
 	Dial         rpc.ClientConfig // of the controllers' connections to workers
 	WorkerLog    *slog.Logger     // nil: the test's output
@@ -87,6 +91,10 @@ func Start(t testing.TB, opts Options) *Cluster {
 		workers:     make(map[fleet.NodeID]*Worker),
 	}
 	c.opts.Controllers = max(1, opts.Controllers)
+	if opts.Patient {
+		c.raft = store.Timeouts{Heartbeat: 3 * time.Second, Election: 3 * time.Second, Lease: 2 * time.Second}
+		c.opts.Dial.Silence, c.opts.NodeGrace = patience, cmp.Or(opts.NodeGrace, patience)
+	}
 	c.write(opts.File)
 	t.Cleanup(c.stop)
 	for i := range c.opts.Controllers {

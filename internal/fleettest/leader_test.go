@@ -31,7 +31,7 @@ func others(but fleet.NodeID) (out []fleet.NodeID) {
 // TestLeaderStops: the leader hands over, nothing that runs notices, writes go
 // on through any controller, and it comes back as a follower.
 func TestLeaderStops(t *testing.T) {
-	c := Start(t, Options{Controllers: 3, Workers: 2, File: echoFile(4, "")})
+	c := Start(t, Options{Controllers: 3, Workers: 2, File: echoFile(4, ""), Patient: true})
 	c.AwaitReady(2)
 	before, err := replicas(t.Context(), c, "READY")
 	if err != nil {
@@ -289,7 +289,7 @@ func TestRestartRollbackDrain(t *testing.T) {
 // TestBackoffSurvivesFailover: a server that cannot start is not hammered
 // because the leader changed.
 func TestBackoffSurvivesFailover(t *testing.T) {
-	c := Start(t, Options{Controllers: 3, File: "servers: {}\n"})
+	c := Start(t, Options{Controllers: 3, File: "servers: {}\n", Patient: true})
 	w := c.StartWorker("w1")
 	w.Runtime.Handle("echo", agenttest.Echo{ExitAtOnce: 3}.Serve)
 	c.Leader()
@@ -302,7 +302,7 @@ func TestBackoffSurvivesFailover(t *testing.T) {
 			if one.process.stopped() {
 				continue
 			}
-			s, err := one.GetServer(ctx, "echo", api.ReadOptions{})
+			s, err := one.GetServer(ctx, "echo", api.ReadOptions{Stale: true}) // whoever leads
 			return len(s.LastEnded), err
 		}
 		return 0, errors.New("no controller runs")

@@ -15,7 +15,6 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
-	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
 // balancer sends requests to controllers whose /readyz answers 200, over kept
@@ -109,9 +108,7 @@ func readyz(ctx context.Context, at string) (status int, reason string) {
 // call and no write of clients that go by /readyz.
 func TestStoppingControllerFailsNoRequest(t *testing.T) {
 	const delay = 2 * time.Second
-	// Raft is patient, so that a busy machine deposes nobody: handing over does not go by these.
-	patient := store.Timeouts{Heartbeat: 3 * time.Second, Election: 3 * time.Second, Lease: 2 * time.Second}
-	c := Start(t, Options{Controllers: 3, Workers: 2, File: echoFile(4, ""), ShutdownDelay: delay, Raft: patient})
+	c := Start(t, Options{Controllers: 3, Workers: 2, File: echoFile(4, ""), ShutdownDelay: delay, Patient: true})
 	c.AwaitReady(2)
 	var addresses []string
 	for _, name := range strings.Fields(threeNames) {

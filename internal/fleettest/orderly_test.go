@@ -16,7 +16,7 @@ import (
 // A worker that is told to stop finishes what it took, refuses the rest in a
 // way that lets it go elsewhere, and takes no call down with it.
 func TestWorkerStopFailsNoCall(t *testing.T) {
-	c := Start(t, Options{Workers: 2, File: echoFile(4, "")})
+	c := Start(t, Options{Workers: 2, File: echoFile(4, ""), Patient: true})
 	c.AwaitReady(2)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
