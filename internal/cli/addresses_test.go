@@ -39,7 +39,7 @@ func TestSeveralAddresses(t *testing.T) {
 	t.Run("a write that may have been done is not repeated", func(t *testing.T) {
 		lost := newFakeAPI(t).on("POST /api/v1/servers/web/scale", 0, "")
 		other := newFakeAPI(t)
-		execute(t, lost.URL+","+other.URL, "", "scale", "web", "3").wants(t, exitUnknown, "", "it is unknown whether this was done")
+		execute(t, lost.URL+","+other.URL, "", "scale", "web", "3").wants(t, exitUnknown, "", "it is unknown whether the change was made")
 		if len(other.asked) > 0 {
 			t.Errorf("the other controller got %q", other.asked)
 		}

@@ -230,10 +230,10 @@ func TestApplyRefused(t *testing.T) {
 		}, code: 1, out: printedOfWeb, err: "no leader could be reached"},
 		{name: "unknown outcome", arrange: func(f *fakeAPI) {
 			f.on("PUT /api/v1/servers?dry_run=1", 200, `{`+changesOfWeb+`}`).on("PUT /api/v1/servers", 503, `{"detail":"the leader was lost","code":"outcome_unknown"}`)
-		}, code: exitUnknown, out: printedOfWeb, err: "it is unknown whether this was done; check before you try again: the leader was lost"},
+		}, code: exitUnknown, out: printedOfWeb, err: "it is unknown whether the change was made; check before you try again: the leader was lost"},
 		{name: "answer lost", arrange: func(f *fakeAPI) {
 			f.on("PUT /api/v1/servers?dry_run=1", 200, `{`+changesOfWeb+`}`).on("PUT /api/v1/servers", 0, "")
-		}, code: exitUnknown, out: printedOfWeb, err: "it is unknown whether this was done"},
+		}, code: exitUnknown, out: printedOfWeb, err: "it is unknown whether the change was made"},
 		{name: "several errors", arrange: func(f *fakeAPI) {
 			f.on("PUT /api/v1/servers?dry_run=1", 422, `{"detail":"servers.web.replicas: no","code":"invalid","errors":[{"path":"servers.web.replicas","message":"no"},{"path":"servers.x.image","message":"neither"}]}`)
 		}, code: 1, err: "servers.web.replicas: no\n  servers.web.replicas: no\n  servers.x.image: neither"},

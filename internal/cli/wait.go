@@ -87,7 +87,7 @@ func (a *app) waitUntil(ctx context.Context, timeout time.Duration, poll func(co
 		case <-ctx.Done():
 			why := fmt.Sprintf("not ready after %s", timeout)
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				why = "stopped waiting: it was done, but is not ready yet"
+				why = "stopped waiting before it was ready; the change itself was made"
 			}
 			return &unreadyError{why, last}
 		}

@@ -26,17 +26,17 @@ const (
 // exitCodes describes the exit codes for the help.
 const exitCodes = `Exit codes:
   0  success; with --wait, it has also become ready
-  1  an error: nothing was changed, or the message says what was
+  1  an error; nothing was changed unless the message says what
   2  a mistake on the command line
-  3  it was done, but did not become ready while --wait waited
+  3  the change was made, but was not ready while --wait waited
   4  nothing was changed, because somebody else made a change meanwhile
-  5  unknown whether it was done: the answer was lost`
+  5  unknown whether the change was made: the answer was lost`
 
 // unknownError is a write with an unknown outcome.
 type unknownError struct{ err error }
 
 func (e *unknownError) Error() string {
-	return "it is unknown whether this was done; check before you try again: " + e.err.Error()
+	return "it is unknown whether the change was made; check before you try again: " + e.err.Error()
 }
 func (e *unknownError) Unwrap() error { return e.err }
 

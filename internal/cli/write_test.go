@@ -42,7 +42,7 @@ func TestChangingCommands(t *testing.T) {
 		}, out: "restart   web  (revision 2)\n", writes: `POST /api/v1/servers/web/restart with a key`},
 		{name: "restart that gets lost", args: "restart web", arrange: func(f *fakeAPI) {
 			f.on("POST /api/v1/servers/web/restart", 0, "")
-		}, code: exitUnknown, err: "it is unknown whether this was done", writes: `POST /api/v1/servers/web/restart with a key`},
+		}, code: exitUnknown, err: "it is unknown whether the change was made", writes: `POST /api/v1/servers/web/restart with a key`},
 		{name: "rollback", args: "rollback web --to 4", arrange: func(f *fakeAPI) {
 			f.on("POST /api/v1/servers/web/rollback", 202, `{"name":"web","changes":[{"server":"web","kind":"rolled_back","revision":4,"fields":[{"field":"image","from":"b","to":"a"}]}]}`)
 		}, out: "roll back web  (revision 4)\n            image: \"b\" -> \"a\"\n", writes: `POST /api/v1/servers/web/rollback with a key {"revision":4}`},
