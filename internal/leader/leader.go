@@ -23,6 +23,9 @@ import (
 const (
 	dialTimeout = 2 * time.Second
 	idleTimeout = 30 * time.Second
+	// waitPoll is a fallback for Wait: while the disk hangs the store learns of a new
+	// leader without posting a notice.
+	waitPoll = 100 * time.Millisecond
 )
 
 // Election says who leads. Package store implements it.
@@ -119,6 +122,8 @@ func (f *Finder) Wait(ctx context.Context, condition func(Leader) bool) error {
 	defer cancelElected()
 	found, cancelFound := f.ring.Subscribe()
 	defer cancelFound()
+	poll := time.NewTicker(waitPoll)
+	defer poll.Stop()
 	for {
 		if l, err := f.Find(); err == nil && condition(l) {
 			return nil
@@ -128,6 +133,7 @@ func (f *Finder) Wait(ctx context.Context, condition func(Leader) bool) error {
 			return context.Cause(ctx)
 		case <-elected:
 		case <-found:
+		case <-poll.C:
 		}
 	}
 }

@@ -173,6 +173,14 @@ func TestWait(t *testing.T) {
 		if err := <-returned; err != nil {
 			t.Error(err)
 		}
+		time.AfterFunc(time.Second, func() { // without a notice
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.leads = "c1"
+		})
+		if err := f.Wait(t.Context(), func(l Leader) bool { return l.Self }); err != nil {
+			t.Error(err)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := f.Wait(ctx, func(Leader) bool { return false }); !errors.Is(err, context.Canceled) {
