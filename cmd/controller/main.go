@@ -95,22 +95,22 @@ func (f *flags) check(expectGiven bool) error {
 	var problems []error
 	wrong := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if f.expect < 0 || expectGiven && f.expect == 0 && len(f.join) == 0 {
-		wrong("--bootstrap-expect: %d: a cluster needs at least one controller", f.expect)
+		wrong("--bootstrap-expect: must be at least 1, not %d: a cluster needs a controller", f.expect)
 	}
 	if f.deadAfter <= 0 {
-		wrong("--dead-controller-after: %s is not positive", f.deadAfter)
+		wrong("--dead-controller-after: must be more than 0, not %s", f.deadAfter)
 	}
 	if f.shutdownDelay < 0 {
-		wrong("--shutdown-delay: %s is negative", f.shutdownDelay)
+		wrong("--shutdown-delay: must be 0 or more, not %s", f.shutdownDelay)
 	}
 	if f.drainTimeout <= 0 {
-		wrong("--drain-timeout: %s is not positive", f.drainTimeout)
+		wrong("--drain-timeout: must be more than 0, not %s", f.drainTimeout)
 	}
 	if _, _, err := net.SplitHostPort(f.gossip); err != nil && f.raft == "" {
 		wrong("--gossip: %w", err)
 	}
 	if f.expectWorkers < 0 {
-		wrong("--expect-workers: %d is negative", f.expectWorkers)
+		wrong("--expect-workers: must be 0 or more, not %d", f.expectWorkers)
 	}
 	if n, err := fleetfile.ParseSize(f.bodyLimit); err != nil || n <= 0 || n > maxBodyLimit {
 		wrong("--body-limit: must be a size of up to 64m, such as 16m, not %q", f.bodyLimit)

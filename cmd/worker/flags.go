@@ -144,7 +144,7 @@ func (f *flags) capacity(root fs.FS) (fleet.Resources, error) {
 func (f *flags) overrideCapacity(r fleet.Resources) (fleet.Resources, error) {
 	var problems []error
 	if f.cpus < 0 {
-		problems = append(problems, fmt.Errorf("--cpus: must not be negative, not %g", f.cpus))
+		problems = append(problems, fmt.Errorf("--cpus: must be 0 or more, not %g", f.cpus))
 	}
 	if f.cpus > 0 {
 		r.CPUs = f.cpus

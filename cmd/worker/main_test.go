@@ -106,7 +106,7 @@ func TestFlagErrors(t *testing.T) {
   unexpected argument "extra": worker takes flags only
   environment variable MCPFLEET_DRAIN_TIMEOUT: "soon" is not valid for --drain-timeout (duration)
   --runtime: must be podman, process or auto, not "docker"
-  --cpus: must not be negative, not -1
+  --cpus: must be 0 or more, not -1
   --log-format: must be text or json, not "xml"`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
