@@ -96,7 +96,8 @@ func TestMaskedLog(t *testing.T) {
 	}
 }
 
-// Whatever quotes a server masks the values of its env, except its answers.
+// Every text that quotes a server masks the values of its env. Only its answers
+// are passed on as they are.
 func TestSecretsAreMaskedEverywhere(t *testing.T) {
 	const secret, line2 = "sk-live-0123456789", "second-line-of-it"
 	env := map[string]string{"API_KEY": secret, "PEM": "first\n" + line2, "PORT": "8080"}
@@ -141,7 +142,7 @@ func TestSecretsAreMaskedEverywhere(t *testing.T) {
 			}
 		})
 	})
-	t.Run("our own words are none of them", func(t *testing.T) {
+	t.Run("our own words are not masked", func(t *testing.T) {
 		bubble.Test(t, func(t *testing.T) {
 			var out syncBuffer
 			r := newRig(t, agenttest.New(), func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&out, nil)) })

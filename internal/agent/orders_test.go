@@ -134,7 +134,7 @@ func nextLife(t testing.TB, cfg Config) (*Agent, func()) {
 }
 
 // The state of a cluster that was lost is put back from a backup: the cluster
-// has its id still, its raft begins anew, and the workers that the lost one
+// has its id still, its raft begins again, and the workers that the lost one
 // ordered about go on with it.
 func TestRestoredClusterTakesOver(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
@@ -155,15 +155,15 @@ func TestRestoredClusterTakesOver(t *testing.T) {
 		if _, err := r.StopReplica(ctx, restored, "a", "bye"); err != nil {
 			t.Error(err)
 		}
-		// What was not restored but made anew is another cluster.
+		// A cluster that was founded again, not restored, is another cluster.
 		if _, err := r.Fence(ctx, fleet.Order{Cluster: "new", Incarnation: 1763000001, Epoch: 1}, false); !errors.Is(err, fleet.ErrForeignCluster) {
 			t.Errorf("a cluster of another id: %v", err)
 		}
 	})
 }
 
-// Whoever follows a leader watches with what it knows: that may be old, and
-// what is newer counts.
+// A follower watches with the last order that it knows. That may be old: the
+// newest order counts.
 func TestWatchesOfFollowers(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		var path string
@@ -336,7 +336,7 @@ func TestFenceWaitsForWhatWasAdmitted(t *testing.T) {
 	}
 }
 
-// forgotten tells that the board knows the replica no more.
+// forgotten reports whether the board no longer knows the replica.
 func (r *rig) forgotten(id fleet.ReplicaID) bool {
 	_, known := r.board.stderrOf(id)
 	return !known

@@ -71,7 +71,7 @@ func TestDrain(t *testing.T) {
 	})
 }
 
-// What nobody moves is stopped when the time is over.
+// Replicas that nobody moves are stopped when the time is over.
 func TestDrainGivesUp(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, agenttest.New(), func(c *Config) { c.DrainTimeout = 5 * time.Second })

@@ -92,7 +92,7 @@ func (r *rig) logs(id fleet.ReplicaID) (texts []string) {
 	return texts
 }
 
-// What stood on stdout is in the reason, cause first, and in the logs.
+// The reason quotes stdout, after the cause, and so do the logs.
 func TestWrongStdoutIsShown(t *testing.T) {
 	const wrongID = `{"jsonrpc":"2.0","id":99,"result":{"protocolVersion":"2025-06-18"}}`
 	for _, tc := range []struct {

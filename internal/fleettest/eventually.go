@@ -10,7 +10,7 @@ import (
 // the machine may be busy with other tests.
 const patience = 60 * time.Second
 
-// Eventually asks until it is told nil, and fails the test with the last
+// Eventually asks until the answer is nil, and fails the test with the last
 // refusal when patience ends.
 func Eventually(t testing.TB, ask func(context.Context) error) {
 	t.Helper()

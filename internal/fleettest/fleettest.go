@@ -207,7 +207,7 @@ func (c *Cluster) KillWorker(name fleet.NodeID) {
 	w.killed = true
 }
 
-// KillReplica ends a replica as SIGKILL would, and tells whether it ran.
+// KillReplica ends a replica as SIGKILL would. It reports whether it ran.
 func (c *Cluster) KillReplica(id fleet.ReplicaID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

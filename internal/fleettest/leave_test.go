@@ -68,7 +68,7 @@ func (b *balancer) pick(ctx context.Context) string {
 	}
 }
 
-// send returns an error for every answer that is none of a success.
+// send returns an error unless the answer is a success.
 func (b *balancer) send(ctx context.Context, method, at, path, body string) error {
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+at+path, strings.NewReader(body))
 	if err != nil {

@@ -103,7 +103,7 @@ func TestWorkerStopsWithoutALeader(t *testing.T) {
 	}
 }
 
-// Whoever still waits when the controller's patience is over is told so.
+// Every call that still waits when the drain timeout is over gets an answer.
 func TestControllerStopAnswersEveryCall(t *testing.T) {
 	c := Start(t, Options{Workers: 1, File: echoFile(1, "")})
 	c.AwaitReady(1)

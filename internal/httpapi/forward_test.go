@@ -100,7 +100,7 @@ func TestForwarding(t *testing.T) {
 			t.Errorf("%s: got %d, asked the leader: %v", path, w.Code, got != nil)
 		}
 	}
-	// What is wrong is told without the leader.
+	// A bad request is refused without the leader.
 	w = f.do("PUT", "/api/v1/servers/every", `{"image":7}`)
 	wantError(t, w.Code, w.Header(), w.Body, 400, api.CodeBadRequest, "image")
 	if got != nil {

@@ -19,7 +19,7 @@ func TestETags(t *testing.T) {
 	if first == "" || first != f.do("GET", "/api/v1/servers/every", "").Header().Get("ETag") {
 		t.Fatalf("ETag %q", first)
 	}
-	// What users did not write does not show in it.
+	// Scaling and restarting do not change it.
 	wantOK[api.Written](t, f.do("POST", "/api/v1/servers/every/scale", `{"replicas":4}`, "If-Match", first), 202)
 	wantOK[api.Written](t, f.do("POST", "/api/v1/servers/every/restart", ``, "If-Match", strings.Trim(first, `"`)), 202)
 	w = f.do("PUT", "/api/v1/servers/every", newer, "If-Match", `"0.0", `+first)

@@ -268,7 +268,8 @@ func BenchmarkScan(b *testing.B) {
 	})
 }
 
-// What is meant as an answer to which request, and what only looks like one.
+// Lines that are answers, with the request that they answer, and lines that only
+// look like answers.
 func TestAnswers(t *testing.T) {
 	for line, want := range map[string]struct {
 		kind    Kind

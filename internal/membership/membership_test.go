@@ -302,7 +302,7 @@ func TestErrors(t *testing.T) {
 }
 
 // A tenure begins with nothing remembered: promotions of an earlier one
-// replace nobody, and times begin anew.
+// replace nobody, and times begin again.
 func TestNextTenure(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		c := three()

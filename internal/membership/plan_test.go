@@ -193,7 +193,7 @@ func TestLook(t *testing.T) {
 	since("b", 5)
 	step(6, without("d"), "[d]", "[]")
 	step(7, all, "[]", "[d]")
-	since("d", 7) // a break: it begins anew
+	since("d", 7) // a break: it begins again
 	again := maps.Clone(all)
 	again["d"] = controller("d", func(m *fleet.Member) { m.Life = "another" })
 	m.promoted["b"], m.promoted["d"] = at(1), at(2)

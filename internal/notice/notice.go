@@ -1,4 +1,4 @@
-// Package notice tells any number of subscribers that something may have changed.
+// Package notice wakes any number of subscribers when something may have changed.
 // A notice carries no data: its receiver reads the current state. So notices that
 // arrive while one is waiting become one, and a slow subscriber delays nobody. The
 // package starts no goroutine.

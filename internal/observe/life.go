@@ -206,7 +206,7 @@ func (n *nodeState) youngest() *life {
 }
 
 // heir returns the superseded life that counts again because all later ones are gone.
-// That happens when two workers had one name, and one of them has ended.
+// This happens when two workers had one name, and one of them has ended.
 func (n *nodeState) heir() *life {
 	var best *life
 	for _, l := range n.lives {

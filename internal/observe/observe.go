@@ -54,7 +54,7 @@ type Worker interface {
 type Members interface {
 	Members() []fleet.Member
 	// Changed returns a channel that gets a value, or is closed, when Members may
-	// have changed. It is called anew before each call of Members.
+	// have changed. It is called again before each call of Members.
 	Changed() <-chan struct{}
 }
 

@@ -3,7 +3,7 @@
 // servers whose tools the catalogue lists, and the picture that the HTTP API
 // shows.
 //
-// The projection itself is a pure function. Publisher makes it anew after every
+// The projection itself is a pure function. Publisher makes it again after every
 // change and hands its parts out. Publisher.Run is the only goroutine.
 package projection
 

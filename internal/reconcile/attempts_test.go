@@ -68,7 +68,7 @@ func TestRecall(t *testing.T) {
 			for _, r := range tt.running {
 				snap.Replicas[r.ID] = r
 			}
-			for range 2 { // anew each time
+			for range 2 { // from the beginning each time
 				a.recall(snap)
 				b := a.of("a", 1)
 				if b.unreplaced != tt.unreplaced || b.delay != tt.delay || b.failing != tt.failing {

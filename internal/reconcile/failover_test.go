@@ -13,7 +13,7 @@ import (
 )
 
 // Another controller takes over while the first goes on as if it still led:
-// nothing is started anew, and only one of them is obeyed.
+// nothing is started again, and only one of them is obeyed.
 func TestFailoverAdopts(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")

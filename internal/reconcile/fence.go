@@ -73,7 +73,7 @@ func (f *fences) hasReported(n observe.Node) bool {
 }
 
 // observe records, at the end of a pass, which nodes have reported everything.
-// What changes on them later is their own doing, or was ordered from here.
+// Later changes on them happen by themselves, or were ordered by this leader.
 func (f *fences) observe(nodes map[fleet.NodeID]observe.Node) {
 	for _, n := range nodes {
 		if c := f.byLife[n.Member.Life]; c != nil && !c.upToDate {

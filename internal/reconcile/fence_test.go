@@ -11,8 +11,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 )
 
-// What a leader may do with a worker depends on what that said to the fence, and
-// on what it has reported since.
+// A leader's rights over a worker depend on how that answered the fence, and on
+// what it has reported since.
 func TestFences(t *testing.T) {
 	lost := errors.New("no answer")
 	stale := fmt.Errorf("epoch 3: %w", fleet.ErrStaleEpoch)

@@ -13,7 +13,7 @@ import (
 func noJitter() float64 { return 0.5 }
 
 // recall works out how starts have gone from the ends that the workers remember.
-// It does so anew each time that more of them have reported. Thus a server that
+// It does so again each time that more of them have reported. Thus a server that
 // cannot start is not tried more often because the leader changed.
 func (a *attempts) recall(s *observe.Snapshot) {
 	a.backoffs = make(map[revision]*backoff)

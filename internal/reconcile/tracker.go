@@ -24,7 +24,7 @@ type tracker struct {
 	leads    bool
 	attempts *attempts
 	units    map[fleet.ReplicaID]*unit // changed by add and remove
-	byID     []*unit                   // sorted; nil: to be made anew
+	byID     []*unit                   // sorted; nil: to be made again
 }
 
 func newTracker(log *slog.Logger, record func(Event), leads bool, a *attempts) *tracker {

@@ -48,7 +48,7 @@ func without(replicas []Replica, dead *worker) (left []Replica) {
 	return left
 }
 
-// exited tells that replicas exited by themselves.
+// exited reports to the router that replicas exited by themselves.
 func (b *bench) exited(ids ...fleet.ReplicaID) {
 	b.Helper()
 	for _, id := range ids {

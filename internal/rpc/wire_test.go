@@ -33,7 +33,7 @@ func split(t *testing.T, m proto.Message) mem.BufferSlice {
 	return s
 }
 
-// What is written by hand is what the generated code reads.
+// The generated code reads the same as was written by hand.
 func TestWireWrites(t *testing.T) {
 	req := fleet.CallRequest{Replica: "r-1", Method: "tools/call", Params: []byte(`{"a":1}`), Trace: fleet.Trace{RequestID: "id\xff", Traceparent: "00-1"}, Notifications: true, NoMeta: true}
 	got := new(fleetpb.CallsRequest)
@@ -86,7 +86,7 @@ func someEvents() *fleetpb.CallsResponse {
 	}}
 }
 
-// What the generated code writes is read by hand.
+// The messages that the generated code writes are read by hand.
 func TestWireReads(t *testing.T) {
 	var cmds commands
 	if err := cmds.parse(split(t, &fleetpb.CallsRequest{Commands: []*fleetpb.CallCommand{

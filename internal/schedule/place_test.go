@@ -104,7 +104,7 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// Whatever order the nodes come in, the same one is taken.
+// The choice does not depend on the order of the nodes.
 func TestPlaceIsDeterministic(t *testing.T) {
 	req := Request{Template: &fleet.Template{Image: "i"}}
 	nodes := []Node{node("a", zone("x"), has(1)), node("b", zone("y")), node("c", zone("y")), node("d", zone("z"))}

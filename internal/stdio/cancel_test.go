@@ -170,7 +170,8 @@ func TestCancelledCallIsReleasedAtTheEnd(t *testing.T) {
 	})
 }
 
-// What is known of delivery depends on the bytes the server took.
+// A call counts as delivered once the server took its whole message, even without
+// the newline.
 func TestDeliveredMeansTheWholeLineWasWritten(t *testing.T) {
 	const wire = `{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":1}}`
 	for taken := range len(wire) + 2 {

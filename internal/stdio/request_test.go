@@ -34,7 +34,8 @@ func TestRequestGivesUpWithItsContext(t *testing.T) {
 	})
 }
 
-// Whatever names the request is an answer, and shows that the server lives.
+// Any message that names the request is an answer, and shows that the server
+// lives.
 func TestCheckTakesAnyAnswer(t *testing.T) {
 	for answer, alive := range map[string]bool{
 		`{"jsonrpc":"2.0","id":1}`:                                           true,

@@ -272,7 +272,7 @@ func TestTornWrites(t *testing.T) {
 	}
 }
 
-// Whatever bits flip, the check returns an error, or the log reads as it was written.
+// If any bits flip, the check returns an error, or the log reads as it was written.
 // The process never dies.
 func TestFlippedBitsAreFoundOrHarmless(t *testing.T) {
 	from := written(t, false)

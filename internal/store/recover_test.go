@@ -114,7 +114,7 @@ func TestTermIsRaised(t *testing.T) {
 	}
 }
 
-// A controller knows its incarnation when it starts, before a leader has told it how
+// A controller knows its incarnation when it starts, before a leader has said how
 // much of its log to apply.
 func TestIncarnationAtStart(t *testing.T) {
 	plain, snap, recovered := written(t, false), written(t, true), written(t, false)

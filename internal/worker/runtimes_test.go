@@ -31,7 +31,7 @@ func (n named) Close(ctx context.Context) error {
 	return n.Runtime.Close(ctx)
 }
 
-// A worker with two runtimes tells of both, starts each server with the one
+// A worker with two runtimes reports both, starts each server with the one
 // that it needs, and sweeps and closes both.
 func TestTwoRuntimes(t *testing.T) {
 	var swept, closed []string

@@ -52,7 +52,7 @@ func (f *Fault) matches(step Step, server fleet.ServerName, id fleet.ReplicaID) 
 	return f.Times != 0 && f.Step == step && (f.Server == "" || f.Server == server) && (f.Replica == "" || f.Replica == id)
 }
 
-// has tells whether a fault is armed. Call with rt.mu held.
+// has reports whether a fault is armed. The caller holds rt.mu.
 func (rt *Runtime) has(step Step, server fleet.ServerName, id fleet.ReplicaID) bool {
 	for _, f := range rt.faults {
 		if f.matches(step, server, id) {

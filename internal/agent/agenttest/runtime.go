@@ -3,7 +3,7 @@
 //
 // It keeps the runtime contract to the letter and works in synctest bubbles.
 // It can be told to fail or delay one named step (Inject), to kill a replica
-// (Kill), and it tells what is alive (Alive) and what was done to each replica
+// (Kill), and it reports what is alive (Alive) and what was done to each replica
 // (Steps), so that a test can assert that nothing leaked and that a stop took
 // its steps in order. What a server does is the test's choice (Handle); by
 // default it is Echo.
@@ -76,7 +76,7 @@ func (rt *Runtime) Alive() []fleet.ReplicaID {
 	return ids
 }
 
-// Starts tells how many replicas of the server were started, failed starts
+// Starts returns how many replicas of the server were started, failed starts
 // included.
 func (rt *Runtime) Starts(name fleet.ServerName) int {
 	rt.mu.Lock()
@@ -84,7 +84,7 @@ func (rt *Runtime) Starts(name fleet.ServerName) int {
 	return rt.started[name]
 }
 
-// Steps tells what was done to the replica, in order: "pull", "start", "stdin
+// Steps returns what was done to the replica, in order: "pull", "start", "stdin
 // closed", "TERM", "KILL", "exit", "remove".
 func (rt *Runtime) Steps(id fleet.ReplicaID) []string {
 	rt.mu.Lock()
@@ -101,7 +101,7 @@ func (rt *Runtime) Kill(id fleet.ReplicaID) bool {
 	return p != nil && p.end(fleet.Exit{Code: -1, Signal: "SIGKILL"})
 }
 
-// Count tells how often the tool "count" of Echo ran for a key, on all
+// Count returns how often the tool "count" of Echo ran for a key, on all
 // replicas together: a call delivered twice shows here.
 func (rt *Runtime) Count(key string) int {
 	rt.mu.Lock()

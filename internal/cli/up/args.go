@@ -37,7 +37,7 @@ type program struct {
 }
 
 // addressForRetry returns the parts of the previous address to keep after a
-// failed start. Another program may use a port by now, so ports are chosen anew.
+// failed start. Another program may use a port by now, so ports are chosen again.
 // The HTTP port that users know is kept, since it may become free again.
 func (p *program) addressForRetry(had address) address {
 	if p.known {

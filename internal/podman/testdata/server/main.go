@@ -48,7 +48,7 @@ func main() {
 			v, ok := os.LookupEnv(name)
 			fmt.Printf("%s=%q %v\n", name, v, ok)
 		}
-	case "append": // to a file, and tells what it has
+	case "append": // to a file, and prints its content
 		f, err := os.OpenFile(os.Args[2], os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 		if err == nil {
 			_, err = fmt.Fprintln(f, os.Args[3])
