@@ -52,13 +52,13 @@ func parse(args []string, help io.Writer) (flags, error) {
 	fs.StringVar(&f.name, "name", host, "name of this node")
 	fs.StringVar(&f.http, "http", "127.0.0.1:8000", "host:port to serve the HTTP API on")
 	fs.StringVar(&f.gossip, "gossip", "127.0.0.1:7946", "host:port of gossip, TCP and UDP; port 0 takes a free one")
-	fs.StringVar(&f.raft, "raft", "", "host:port where other controllers reach this one; default: gossip's host and a free port")
-	fs.StringVar(&f.advertise, "advertise", "", "host, or host:port of gossip, at which other members reach this one; default: the address that is bound")
+	fs.StringVar(&f.raft, "raft", "", "host:port where other controllers reach this one (default: gossip's host and a free port)")
+	fs.StringVar(&f.advertise, "advertise", "", "host, or host:port of gossip, at which other members reach this one (default: the address that is bound)")
 	fs.StringSliceVar(&f.join, "join", nil, "host:port of members of the cluster to join; retried until one answers; comma-separated or repeated")
-	fs.StringVar(&f.dataDir, "data-dir", "", "directory for the desired state; default: $XDG_STATE_HOME/mcpfleet/controller-NAME")
+	fs.StringVar(&f.dataDir, "data-dir", "", "directory for the desired state (default: $XDG_STATE_HOME/mcpfleet/controller-NAME)")
 	fs.StringVar(&f.config, "config", "", "fleet file to apply if the state is empty, and again on SIGHUP")
-	fs.IntVar(&f.expect, "bootstrap-expect", 0, "found a cluster once this many controllers without any state see each other; "+
-		"default: 1 without --join; with --join, wait to be added to a cluster")
+	fs.IntVar(&f.expect, "bootstrap-expect", 0, "found a cluster once this many controllers without any state see each other "+
+		"(default: 1 without --join; with it, wait to be added to a cluster)")
 	fs.DurationVar(&f.deadAfter, "dead-controller-after", membership.DefaultDeadAfter, "remove a dead controller after this long, if enough others are left")
 	fs.BoolVar(&f.recover, "recover", false, "after most controllers are lost for good: make this one the only voter, keep its state, and exit")
 	fs.BoolVar(&f.insecure, "insecure", false, "allow listeners that other machines can reach: there is no access control yet")
@@ -74,6 +74,9 @@ func parse(args []string, help io.Writer) (flags, error) {
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.BoolVar(&f.version, "version", false, "print the version and exit")
 	envflag.Document(fs)
+	fs.Usage = func() {
+		fmt.Fprintf(help, "controller serves the HTTP API and keeps the fleet as desired, alone or with other controllers.\n\nFlags and their environment variables:\n%s", fs.FlagUsages())
+	}
 	if err := program.Parse(fs, args, os.LookupEnv, func() error { return f.check(fs.Lookup("bootstrap-expect").Changed) }); err != nil {
 		return f, err
 	}

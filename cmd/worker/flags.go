@@ -74,7 +74,7 @@ func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer
 	set.BoolVar(&f.checkRuntime, "check-runtime", false, "print as JSON which runtimes work here and what the machine has, and exit")
 	set.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	set.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	set.BoolVar(&f.version, "version", false, "print the version, and exit")
+	set.BoolVar(&f.version, "version", false, "print the version and exit")
 	envflag.Document(set)
 	set.Usage = func() {
 		fmt.Fprintf(out, "worker runs the replicas of one node.\n\nFlags and their environment variables:\n%s", set.FlagUsages())
