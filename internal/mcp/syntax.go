@@ -90,20 +90,26 @@ func special(x uint64) uint64 {
 }
 
 // skipPlain returns the index of the first special byte from i on. It looks at eight bytes at once,
-// and at 32 when those hold none, because strings are nearly all there is in a large reply.
+// and at 32 when the first eight hold none: most strings are short, but a large reply is nearly all
+// strings.
 func skipPlain(b []byte, i int) int {
-	for ; i+8 <= len(b); i += 8 {
+	if i+8 <= len(b) {
 		if hit := special(binary.LittleEndian.Uint64(b[i:])) & highBits; hit != 0 {
 			return i + bits.TrailingZeros64(hit)>>3
 		}
-		for i+40 <= len(b) {
-			s := b[i+8 : i+40 : i+40]
-			hit := special(binary.LittleEndian.Uint64(s)) | special(binary.LittleEndian.Uint64(s[8:])) |
-				special(binary.LittleEndian.Uint64(s[16:])) | special(binary.LittleEndian.Uint64(s[24:]))
-			if hit&highBits != 0 {
-				break
-			}
-			i += 32
+		i += 8
+	}
+	for ; i+32 <= len(b); i += 32 {
+		s := b[i : i+32 : i+32]
+		hit := special(binary.LittleEndian.Uint64(s)) | special(binary.LittleEndian.Uint64(s[8:])) |
+			special(binary.LittleEndian.Uint64(s[16:])) | special(binary.LittleEndian.Uint64(s[24:]))
+		if hit&highBits != 0 {
+			break
+		}
+	}
+	for ; i+8 <= len(b); i += 8 {
+		if hit := special(binary.LittleEndian.Uint64(b[i:])) & highBits; hit != 0 {
+			return i + bits.TrailingZeros64(hit)>>3
 		}
 	}
 	for i < len(b) && b[i] >= 0x20 && b[i] < 0x80 && b[i] != '"' && b[i] != '\\' {
