@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := program.RefuseIfExposed(f.insecure, danger, listeners...); err != nil {
 		return err
 	}
-	ctx, haste, stop := program.Stops(ctx, f.lifeline)
+	ctx, faster, stop := program.Stops(ctx, f.lifeline)
 	defer program.ReturnMemory(ctx)()
 	defer stop()
 	listener, err := net.Listen("tcp", f.grpc)
@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Node: f.node, Zone: f.zone, Labels: f.labels, Capacity: capacity, Version: version,
 		DataDir: f.dataDir, Runtimes: f.openRuntimes(log),
 		GRPC: listener, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
-		DrainTimeout: f.drain(), Hurry: haste.Hurry, Now: haste.Now, Log: log,
+		DrainTimeout: f.drain(), Hurry: faster.Hurry, Now: faster.Now, Log: log,
 		Bound: func(grpc, gossip string) error {
 			program.Announce(stdout, struct {
 				GRPC   string `json:"grpc"`

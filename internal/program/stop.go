@@ -33,8 +33,9 @@ func Context(ctx context.Context, lifeline int) (context.Context, func()) {
 	}
 }
 
-// Haste tells a program that is stopping to stop faster.
-type Haste struct {
+// FasterStop has the signals by which a program that is stopping is asked to stop
+// faster.
+type FasterStop struct {
 	Hurry <-chan struct{} // closed to shorten all waits
 	Now   <-chan struct{} // closed to end all waits; after Hurry
 }
@@ -61,9 +62,9 @@ func (k *Signals) Copy(s os.Signal, now time.Time) bool {
 // INT or TERM cancels the context. A second one closes Hurry. A third one kills
 // the process or, with a lifeline, closes Now. The end of the lifeline cancels
 // the context and closes Hurry.
-func Stops(ctx context.Context, lifeline int) (_ context.Context, _ Haste, release func()) {
+func Stops(ctx context.Context, lifeline int) (_ context.Context, _ FasterStop, release func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	rush, now := make(chan struct{}), make(chan struct{})
+	hurry, now := make(chan struct{}), make(chan struct{})
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	released, ended := make(chan struct{}), make(chan error, 1)
@@ -93,7 +94,7 @@ func Stops(ctx context.Context, lifeline int) (_ context.Context, _ Haste, relea
 			if lifeline < 0 {
 				signal.Stop(signals)
 			}
-			close(rush)
+			close(hurry)
 			break
 		}
 		if lifeline < 0 {
@@ -111,7 +112,7 @@ func Stops(ctx context.Context, lifeline int) (_ context.Context, _ Haste, relea
 			return
 		}
 	})
-	return ctx, Haste{Hurry: rush, Now: now}, sync.OnceFunc(func() {
+	return ctx, FasterStop{Hurry: hurry, Now: now}, sync.OnceFunc(func() {
 		cancel(nil)
 		close(released)
 		owned.Wait()
