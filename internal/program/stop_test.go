@@ -26,16 +26,16 @@ func stopped(how string) int {
 	if how == "yes" {
 		lifeline = 3
 	}
-	ctx, haste, release := Stops(context.Background(), lifeline)
+	ctx, faster, release := Stops(context.Background(), lifeline)
 	defer release()
 	fmt.Println("runs")
 	<-ctx.Done()
 	fmt.Println("stops:", context.Cause(ctx))
-	<-haste.Hurry
+	<-faster.Hurry
 	fmt.Println("hurries")
 	if how == "yes" {
 		go func() { // until the process ends
-			<-haste.Now
+			<-faster.Now
 			fmt.Println("waits for nothing")
 		}()
 	}
@@ -179,14 +179,14 @@ func TestStops(t *testing.T) {
 	})
 	t.Run("nothing of it stays", func(t *testing.T) {
 		for range 20 {
-			ctx, haste, release := Stops(t.Context(), -1)
+			ctx, faster, release := Stops(t.Context(), -1)
 			release()
 			release()
 			if ctx.Err() == nil {
 				t.Error("released and not over")
 			}
 			select {
-			case <-haste.Hurry:
+			case <-faster.Hurry:
 				t.Error("released in a hurry")
 			default:
 			}
