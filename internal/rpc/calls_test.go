@@ -430,6 +430,40 @@ func TestServerStopsBeforeCallsArrive(t *testing.T) {
 	rel.is(t, -1)
 }
 
+// A worker that stops in order keeps a large result until it is fetched, even if
+// the fetch comes when it has nothing else to do.
+func TestServerStopsBeforeAFetch(t *testing.T) {
+	sc := newScript()
+	answered, fetch := make(chan struct{}), make(chan struct{})
+	s := start(t, sc.worker(), func(_ *ServerConfig, cc *ClientConfig) {
+		cc.DialOptions = append(cc.DialOptions, grpc.WithStreamInterceptor(
+			func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+				if strings.HasSuffix(method, "/FetchResult") {
+					close(answered)
+					<-fetch
+				}
+				return open(ctx, desc, cc, method, opts...)
+			}))
+	})
+	got := begin(t.Context(), s, fleet.CallRequest{}, fleet.CallHooks{})
+	get(t, sc.calls).events(fleet.CallEvent{Kind: fleet.CallReply, Result: payload(largeBytes + 1)})
+	get(t, answered)
+	s.stop()
+	select {
+	case <-s.ended:
+		t.Error("the worker did not wait for the fetch")
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(fetch)
+	a := get(t, got)
+	if a.err != nil {
+		t.Fatal(a.err)
+	}
+	if n, err := discard(a.Stream); err != nil || n != largeBytes+1 {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+}
+
 func TestLargeParams(t *testing.T) {
 	s := start(t, &fakeWorker{})
 	want := payload(5 << 20)

@@ -97,6 +97,7 @@ type Server struct {
 	results  *results
 	options  []grpc.ServerOption
 	stopping chan struct{} // closed when Serve's context has ended
+	calling  sync.RWMutex  // read-locked by each Calls stream, so that Serve can wait for them
 	readers  sync.WaitGroup
 }
 
@@ -113,9 +114,9 @@ func NewServer(cfg ServerConfig) *Server {
 	}
 }
 
-// Serve serves on l, which it closes, until ctx ends. It then sends the answers
-// that are ready, gives running watches and logs a few seconds to end by
-// themselves, and cuts everything else.
+// Serve serves on l, which it closes, until ctx ends. Then it sends the answers
+// that are ready and waits until large results are fetched. Together with running
+// watches and logs they have a few seconds. After that it cuts everything.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	g := grpc.NewServer(append([]grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
@@ -138,6 +139,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 		close(s.stopping)
 		cut := time.AfterFunc(stopTimeout, g.Stop)
+		s.calling.Lock() // wait: no fetch can begin once GracefulStop has
+		s.calling.Unlock()
 		g.GracefulStop()
 		cut.Stop()
 		// A server that was stopped before it began to serve returns this.

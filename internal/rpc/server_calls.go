@@ -33,6 +33,8 @@ const (
 // Calls implements the service. One goroutine reads commands, and this one sends
 // events. The worker's goroutines only queue events.
 func (s *Server) Calls(stream grpc.BidiStreamingServer[fleetpb.CallsRequest, fleetpb.CallsResponse]) error {
+	s.calling.RLock()
+	defer s.calling.RUnlock()
 	c := &callServer{
 		worker: s.worker, results: s.results, live: make(map[uint64]*liveCall), held: make(map[uint64]string),
 		wake: make(chan struct{}, 1),
@@ -267,14 +269,15 @@ func (c *callServer) setAside(q *queuedEvent, size int) {
 		c.mu.Lock()
 		delete(c.held, q.id)
 		c.mu.Unlock()
+		c.notify() // this may have been the last
 	})
 	c.held[q.id] = token
 	q.large = &fleetpb.Large{Token: token, Size: int64(size), Error: q.Error != nil}
 	q.Error = nil
 }
 
-// take moves the next events to be sent to batch. idle means that there is neither
-// a call nor an event.
+// take moves the next events to be sent to batch. idle means that there were none,
+// and that none will come before the next call.
 func (c *callServer) take(batch []queuedEvent) (_ []queuedEvent, idle bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -298,7 +301,7 @@ func (c *callServer) take(batch []queuedEvent) (_ []queuedEvent, idle bool) {
 	if c.queue = c.queue[:left]; left == 0 && cap(c.queue) > 1024 {
 		c.queue = nil // there was a burst
 	}
-	return batch, n == 0 && len(c.live) == 0
+	return batch, n == 0 && c.isIdle()
 }
 
 // notify wakes Calls.
@@ -309,12 +312,16 @@ func (c *callServer) notify() {
 	}
 }
 
-// closeIfIdle takes no more calls if there is neither a call nor an event, and
-// reports whether it did. It returns how many calls were taken.
+// isIdle reports whether there is neither a call, nor an event, nor a result that
+// waits to be fetched. c.mu is held.
+func (c *callServer) isIdle() bool { return len(c.live)+len(c.queue)+len(c.held) == 0 }
+
+// closeIfIdle takes no more calls if it is idle, and reports whether it did. It
+// returns how many calls were taken.
 func (c *callServer) closeIfIdle() (taken uint64, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.closed = len(c.queue) == 0 && len(c.live) == 0
+	c.closed = c.isIdle()
 	return c.taken, c.closed
 }
 
