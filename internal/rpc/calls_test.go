@@ -273,10 +273,17 @@ func TestStuckConnection(t *testing.T) {
 	gone := begin(ctx, s, fleet.CallRequest{}, fleet.CallHooks{Released: rel.hook})
 	stays := begin(t.Context(), s, fleet.CallRequest{}, fleet.CallHooks{Released: rel2.hook})
 	eventually(t, func() string { // both wait
+		waiting := 0
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if len(c.open) < 2 {
-			return "streams are not there yet"
+		for e := range c.open {
+			st := e.(*callStream)
+			st.mu.Lock()
+			waiting += len(st.calls)
+			st.mu.Unlock()
+		}
+		if waiting < 2 {
+			return "the calls are not there yet"
 		}
 		return ""
 	})
@@ -807,5 +814,44 @@ func TestSpareStreams(t *testing.T) {
 		if slices.Contains(s.spare, old) {
 			t.Error("a broken stream was taken again")
 		}
+	}
+}
+
+// Few calls share one lane, more calls use all of them, and long arguments stay
+// out of the way of short ones.
+func TestLanes(t *testing.T) {
+	sc := newScript()
+	s := start(t, sc.worker())
+	used := func() (n int) {
+		for i := range s.lanes {
+			if s.lanes[i].cur.Load() != nil {
+				n++
+			}
+		}
+		return n
+	}
+	var calls []<-chan answer
+	for range callsPerLane - 1 {
+		calls = append(calls, begin(t.Context(), s, fleet.CallRequest{}, fleet.CallHooks{}))
+		get(t, sc.calls)
+	}
+	if n := used(); n != 1 {
+		t.Errorf("%d calls use %d lanes", len(calls), n)
+	}
+	calls = append(calls, begin(t.Context(), s, fleet.CallRequest{Params: payload(directBytes)}, fleet.CallHooks{}))
+	get(t, sc.calls)
+	if n := used(); n != 2 || s.lanes[len(s.lanes)-1].cur.Load() == nil {
+		t.Errorf("with long arguments %d lanes are used", n)
+	}
+	for len(calls) < 8*callsPerLane {
+		calls = append(calls, begin(t.Context(), s, fleet.CallRequest{}, fleet.CallHooks{}))
+		get(t, sc.calls)
+	}
+	if n := used(); n != len(s.lanes) {
+		t.Errorf("%d calls use %d lanes", len(calls), n)
+	}
+	s.end(errors.New("enough"))
+	for _, c := range calls {
+		get(t, c)
 	}
 }

@@ -63,7 +63,7 @@ func (c *Client) submit(ctx context.Context, p *pending, req *fleet.CallRequest)
 		if large {
 			s, err = c.ownStream()
 		} else {
-			s, err = c.stream()
+			s, err = c.stream(p.buf.size())
 		}
 		if err != nil {
 			break

@@ -10,7 +10,7 @@ const directBytes = 32 << 10
 
 // crowd is how many calls at once are enough for a caller to wait for the others
 // that are about to send. With fewer, waiting gains no company.
-const crowd = 8
+const crowd = 3
 
 type queuedCommand struct {
 	id  uint64 // of the call; 0 for a cancel

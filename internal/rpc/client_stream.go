@@ -125,9 +125,16 @@ func (s *callStream) callOver() {
 	}
 }
 
-// stream returns the next lane's stream, a new one if the old one is broken.
-func (c *Client) stream() (*callStream, error) {
-	l := &c.lanes[c.turn.Add(1)%uint32(len(c.lanes))]
+// stream returns the stream of the lane for a command of so many bytes, a new one
+// if the old one is broken. Few calls use few lanes, and so share messages and
+// wake-ups. Longer arguments use the last lane, out of the way of short ones.
+func (c *Client) stream(size int) (*callStream, error) {
+	used := min(int(c.calls.Load())/callsPerLane+1, len(c.lanes))
+	i := int(c.turn.Add(1) % uint32(used))
+	if size > directBytes {
+		i = len(c.lanes) - 1
+	}
+	l := &c.lanes[i]
 	if s := l.cur.Load(); s != nil && !s.broken.Load() {
 		return s, nil
 	}
