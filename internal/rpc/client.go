@@ -35,7 +35,7 @@ type ClientConfig struct {
 
 const (
 	defaultStreams = 4
-	callsPerLane   = 16 // from so many calls at once on, another lane is used
+	callsPerLane   = 64 // from so many calls at once on, another lane is used
 	defaultSilence = 5 * time.Second
 	// Short, so that a worker that has just started serves its first call at once.
 	minReconnect   = 50 * time.Millisecond
