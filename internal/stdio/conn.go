@@ -92,8 +92,7 @@ type Conn struct {
 	waiting     int // bytes queued or being written
 	answers     int // answers queued or being written
 	inputClosed bool
-	owner       Owner                       // nil if there is none
-	asked       map[*ServerRequest]struct{} // that wait for the owner's answer
+	owner       *ownership // nil if there is none
 }
 
 // New returns a conversation. Calls may be started at once, and are written once Run runs.

@@ -56,10 +56,12 @@ func (c *Conn) endAll() {
 	}
 	clear(c.pending)
 	c.held = nil
-	for r := range c.asked {
-		c.cfg.Budget.release(len(r.Params))
+	if c.owner != nil {
+		for r := range c.owner.open {
+			c.cfg.Budget.release(len(r.Params))
+		}
+		clear(c.owner.open)
 	}
-	clear(c.asked)
 	c.mu.Unlock()
 	c.endedByPing.Store(pinged && !busy && !c.answersPing.Load())
 	slices.SortFunc(left, func(a, b ending) int { return cmp.Compare(a.id, b.id) })

@@ -32,6 +32,13 @@ type ServerRequest struct {
 	Params []byte // raw; nil if there are none
 
 	conn *Conn
+	to   *ownership
+}
+
+// ownership is the time during which a conversation has one owner.
+type ownership struct {
+	Owner
+	open map[*ServerRequest]struct{} // wait for the owner's answer; nil when the ownership has ended
 }
 
 // Own makes o the owner of the conversation until release is called. It fails with
@@ -44,14 +51,14 @@ func (c *Conn) Own(o Owner) (release func(), err error) {
 	if c.owner != nil {
 		return nil, ErrOwned
 	}
-	c.owner, c.asked = o, make(map[*ServerRequest]struct{})
+	c.owner = &ownership{o, make(map[*ServerRequest]struct{})}
 	return sync.OnceFunc(c.disown), nil
 }
 
 func (c *Conn) disown() {
 	c.mu.Lock()
-	open := c.asked
-	c.owner, c.asked = nil, nil
+	open := c.owner.open
+	c.owner.open, c.owner = nil, nil
 	c.mu.Unlock()
 	for r := range open {
 		c.cfg.Budget.release(len(r.Params))
@@ -62,7 +69,10 @@ func (c *Conn) disown() {
 // serverRequest passes a request to the owner, or refuses it.
 func (c *Conn) serverRequest(env mcp.Envelope) {
 	c.mu.Lock()
-	o, open := c.owner, len(c.asked)
+	o, open := c.owner, 0
+	if o != nil {
+		open = len(o.open)
+	}
 	c.mu.Unlock()
 	switch {
 	case o == nil:
@@ -72,11 +82,11 @@ func (c *Conn) serverRequest(env mcp.Envelope) {
 		c.refuse(env.ID, mcp.CodeInternalError, "too many requests wait for an answer")
 		return
 	}
-	r := &ServerRequest{ID: bytes.Clone(env.ID), Method: string(env.Method), Params: bytes.Clone(env.Params), conn: c}
+	r := &ServerRequest{ID: bytes.Clone(env.ID), Method: string(env.Method), Params: bytes.Clone(env.Params), conn: c, to: o}
 	c.mu.Lock()
-	owned := c.asked != nil
+	owned := o.open != nil
 	if owned {
-		c.asked[r] = struct{}{}
+		o.open[r] = struct{}{}
 	}
 	c.mu.Unlock()
 	if !owned { // the ownership ended meanwhile
@@ -106,8 +116,8 @@ func (r *ServerRequest) Refuse(code mcp.Code, message string) error {
 func (r *ServerRequest) answer(rest string) error {
 	c := r.conn
 	c.mu.Lock()
-	_, open := c.asked[r]
-	delete(c.asked, r)
+	_, open := r.to.open[r]
+	delete(r.to.open, r)
 	full := c.waiting > 0 && c.waiting+len(rest) > c.cfg.MaxQueue
 	c.mu.Unlock()
 	if !open {
