@@ -120,6 +120,9 @@ type NodeInfo struct {
 	Runtimes []string // that it offers, such as RuntimePodman; see CanRun
 	Version  string
 	GRPC     string
+	// StartTook is how long its program took until it offered its runtimes.
+	// Podman is tried first, which takes seconds on a busy machine.
+	StartTook time.Duration
 }
 
 // Resources are those of a node, or those that a replica may use. A zero field

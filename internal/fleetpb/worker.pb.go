@@ -1140,7 +1140,9 @@ type Node struct {
 	Grpc string `protobuf:"bytes,9,opt,name=grpc,proto3" json:"grpc,omitempty"`
 	// The runtimes that it offers: podman, process or both. A worker of the
 	// previous version has its only one in runtime.
-	Runtimes      []string `protobuf:"bytes,10,rep,name=runtimes,proto3" json:"runtimes,omitempty"`
+	Runtimes []string `protobuf:"bytes,10,rep,name=runtimes,proto3" json:"runtimes,omitempty"`
+	// How long its program took to start until it offered its runtimes.
+	StartTook     *durationpb.Duration `protobuf:"bytes,11,opt,name=start_took,json=startTook,proto3" json:"start_took,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1241,6 +1243,13 @@ func (x *Node) GetGrpc() string {
 func (x *Node) GetRuntimes() []string {
 	if x != nil {
 		return x.Runtimes
+	}
+	return nil
+}
+
+func (x *Node) GetStartTook() *durationpb.Duration {
+	if x != nil {
+		return x.StartTook
 	}
 	return nil
 }
@@ -2760,7 +2769,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\tforgotten\x18\x06 \x03(\tR\tforgotten\x12\x1a\n" +
 	"\bdraining\x18\a \x01(\bR\bdraining\x12,\n" +
 	"\x03now\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12\x14\n" +
-	"\x05unfit\x18\t \x01(\tR\x05unfit\"\xde\x02\n" +
+	"\x05unfit\x18\t \x01(\tR\x05unfit\"\x98\x03\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04life\x18\x02 \x01(\tR\x04life\x12\x10\n" +
@@ -2772,7 +2781,9 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\aversion\x18\b \x01(\tR\aversion\x12\x12\n" +
 	"\x04grpc\x18\t \x01(\tR\x04grpc\x12\x1a\n" +
 	"\bruntimes\x18\n" +
-	" \x03(\tR\bruntimes\x1a9\n" +
+	" \x03(\tR\bruntimes\x128\n" +
+	"\n" +
+	"start_took\x18\v \x01(\v2\x19.google.protobuf.DurationR\tstartTook\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf3\x04\n" +
@@ -2987,44 +2998,45 @@ var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	40, // 18: mcpfleet.v1.WatchResponse.now:type_name -> google.protobuf.Timestamp
 	38, // 19: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
 	11, // 20: mcpfleet.v1.Node.capacity:type_name -> mcpfleet.v1.Resources
-	0,  // 21: mcpfleet.v1.Replica.phase:type_name -> mcpfleet.v1.Phase
-	40, // 22: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
-	40, // 23: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
-	40, // 24: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
-	17, // 25: mcpfleet.v1.Replica.exit:type_name -> mcpfleet.v1.Exit
-	11, // 26: mcpfleet.v1.Replica.resources:type_name -> mcpfleet.v1.Resources
-	20, // 27: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
-	21, // 28: mcpfleet.v1.CallCommand.call:type_name -> mcpfleet.v1.Call
-	22, // 29: mcpfleet.v1.CallCommand.cancel:type_name -> mcpfleet.v1.Cancel
-	24, // 30: mcpfleet.v1.CallsResponse.events:type_name -> mcpfleet.v1.CallEvent
-	25, // 31: mcpfleet.v1.CallEvent.reply:type_name -> mcpfleet.v1.Reply
-	27, // 32: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
-	28, // 33: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
-	29, // 34: mcpfleet.v1.CallEvent.notification:type_name -> mcpfleet.v1.Notification
-	30, // 35: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
-	26, // 36: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
-	1,  // 37: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
-	35, // 38: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
-	40, // 39: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	3,  // 40: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
-	5,  // 41: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
-	7,  // 42: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
-	13, // 43: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
-	19, // 44: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
-	31, // 45: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
-	33, // 46: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
-	4,  // 47: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
-	6,  // 48: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
-	8,  // 49: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
-	14, // 50: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
-	23, // 51: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
-	32, // 52: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
-	34, // 53: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
-	47, // [47:54] is the sub-list for method output_type
-	40, // [40:47] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	39, // 21: mcpfleet.v1.Node.start_took:type_name -> google.protobuf.Duration
+	0,  // 22: mcpfleet.v1.Replica.phase:type_name -> mcpfleet.v1.Phase
+	40, // 23: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
+	40, // 24: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
+	40, // 25: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
+	17, // 26: mcpfleet.v1.Replica.exit:type_name -> mcpfleet.v1.Exit
+	11, // 27: mcpfleet.v1.Replica.resources:type_name -> mcpfleet.v1.Resources
+	20, // 28: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
+	21, // 29: mcpfleet.v1.CallCommand.call:type_name -> mcpfleet.v1.Call
+	22, // 30: mcpfleet.v1.CallCommand.cancel:type_name -> mcpfleet.v1.Cancel
+	24, // 31: mcpfleet.v1.CallsResponse.events:type_name -> mcpfleet.v1.CallEvent
+	25, // 32: mcpfleet.v1.CallEvent.reply:type_name -> mcpfleet.v1.Reply
+	27, // 33: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
+	28, // 34: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
+	29, // 35: mcpfleet.v1.CallEvent.notification:type_name -> mcpfleet.v1.Notification
+	30, // 36: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
+	26, // 37: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
+	1,  // 38: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
+	35, // 39: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
+	40, // 40: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	3,  // 41: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
+	5,  // 42: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
+	7,  // 43: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
+	13, // 44: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
+	19, // 45: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
+	31, // 46: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
+	33, // 47: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
+	4,  // 48: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
+	6,  // 49: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
+	8,  // 50: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
+	14, // 51: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
+	23, // 52: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
+	32, // 53: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
+	34, // 54: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
+	48, // [48:55] is the sub-list for method output_type
+	41, // [41:48] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_mcpfleet_v1_worker_proto_init() }

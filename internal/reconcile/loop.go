@@ -84,7 +84,8 @@ type Config struct {
 	// most, before the first replicas are placed: replicas do not move later.
 	ExpectWorkers int
 	// Settle is how long a new cluster waits for more workers after each that
-	// has joined, before the first replicas are placed.
+	// has joined, before the first replicas are placed. It waits longer, but no
+	// longer than NodeGrace, if the start of a worker took longer.
 	Settle time.Duration
 	// OrderTimeout bounds one try of an order.
 	OrderTimeout time.Duration

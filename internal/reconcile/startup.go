@@ -70,11 +70,24 @@ func (st *startup) waitsFor(s *observe.Snapshot, now time.Time) (why string, wak
 		// All that could run something have reported.
 	case workers < st.expect:
 		return fmt.Sprintf("waiting for workers: %d of %d have joined", workers, st.expect), end
-	case now.Before(st.arrived.Add(st.settle)):
-		// In a new cluster, workers that join a moment later should get their
-		// share.
-		return "waiting for more workers", st.arrived.Add(st.settle)
+	case now.Before(st.settled(s)):
+		return "waiting for more workers", earlier(st.settled(s), end)
 	}
 	st.over = true
 	return "", time.Time{}
+}
+
+// settled returns when a new cluster need not wait for more workers any longer.
+// Workers that join a moment later should get their share. Those that were started
+// together can join as far apart as their starts are long.
+func (st *startup) settled(s *observe.Snapshot) time.Time {
+	wait := st.settle
+	if st.expect == 0 {
+		for _, n := range s.Nodes {
+			if n.Connected {
+				wait = max(wait, n.Info.StartTook)
+			}
+		}
+	}
+	return st.arrived.Add(wait)
 }

@@ -30,6 +30,25 @@ func TestNewClusterWaitsForExpectedWorkers(t *testing.T) {
 	wants(6*time.Second, "more workers")
 	wants(7*time.Second, "")
 
+	// Without a number, the slowest start of those that have joined says how long
+	// others may still take.
+	for _, c := range []struct {
+		took, until time.Duration
+	}{{100 * time.Millisecond, time.Second}, {3 * time.Second, 3 * time.Second}, {time.Hour, 10 * time.Second}} {
+		st = startup{began: began, grace: 10 * time.Second, settle: time.Second, hasReported: st.hasReported}
+		snap = &observe.Snapshot{Nodes: map[fleet.NodeID]observe.Node{}}
+		join("w1")
+		n := snap.Nodes["w1"]
+		n.Info.StartTook = c.took
+		snap.Nodes["w1"] = n
+		wants(0, "more workers")
+		if _, wake := st.waitsFor(snap, began); !wake.Equal(began.Add(c.until)) {
+			t.Errorf("a start that took %v: asks again after %v, want %v", c.took, wake.Sub(began), c.until)
+		}
+		wants(c.until-time.Millisecond, "more workers")
+		wants(c.until, "")
+	}
+
 	late := startup{began: began, grace: 10 * time.Second, settle: time.Second, expect: 9, hasReported: st.hasReported}
 	if why, _ := late.waitsFor(snap, began.Add(10*time.Second)); why != "" {
 		t.Errorf("waiting %q after the grace", why)

@@ -129,7 +129,7 @@ func nodeToPB(n *fleet.NodeInfo) *fleetpb.Node {
 	return &fleetpb.Node{
 		Node: string(n.Node), Life: string(n.Life), Pid: int64(n.PID), Zone: n.Zone, Labels: n.Labels,
 		Capacity: resourcesToPB(n.Capacity), Runtime: strings.Join(n.Runtimes, ","), Runtimes: n.Runtimes,
-		Version: n.Version, Grpc: n.GRPC,
+		Version: n.Version, Grpc: n.GRPC, StartTook: durationToPB(n.StartTook),
 	}
 }
 
@@ -144,6 +144,7 @@ func nodeFromPB(p *fleetpb.Node) *fleet.NodeInfo {
 	return &fleet.NodeInfo{
 		Node: fleet.NodeID(p.Node), Life: fleet.LifeID(p.Life), PID: int(p.Pid), Zone: p.Zone, Labels: p.Labels,
 		Capacity: resourcesFromPB(p.Capacity), Runtimes: runtimes, Version: p.Version, GRPC: p.Grpc,
+		StartTook: p.StartTook.AsDuration(),
 	}
 }
 

@@ -100,6 +100,7 @@ func (c *Config) Validate() error {
 
 // Run runs one life of the worker. It returns nil after an orderly stop.
 func Run(ctx context.Context, cfg Config) error {
+	began := time.Now()
 	if cfg.GRPC != nil {
 		defer cfg.GRPC.Close()
 	}
@@ -127,6 +128,7 @@ func Run(ctx context.Context, cfg Config) error {
 		Node: fleet.NodeInfo{
 			Node: cfg.Node, Life: life, PID: os.Getpid(), Zone: cfg.Zone, Labels: cfg.Labels,
 			Capacity: cfg.Capacity, Runtimes: runtime.names(), Version: cfg.Version, GRPC: grpcAddr,
+			StartTook: time.Since(began),
 		},
 		Runtime: runtime, Log: log, DrainTimeout: cfg.DrainTimeout, Hurry: cfg.Hurry, Now: cfg.Now,
 		StateFile: filepath.Join(cfg.DataDir, "orders.json"),
