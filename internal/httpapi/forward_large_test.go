@@ -1,15 +1,15 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 )
@@ -98,24 +98,51 @@ func TestForwardedAfterTheWait(t *testing.T) {
 	}
 }
 
+// Requests that follow each other share one connection to the leader. The clock is
+// fake because net/http gives up a connection whose writing goroutine has not
+// reported within 50 ms, which happens on a busy machine.
 func TestForwardingReusesConnections(t *testing.T) {
-	leader := newFixture()
-	var opened atomic.Int32
-	srv := httptest.NewUnstartedServer(leader.handler)
-	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
-		if s == http.StateNew {
-			opened.Add(1)
+	synctest.Test(t, func(t *testing.T) {
+		l := make(pipeListener)
+		srv := &http.Server{Handler: newFixture().handler}
+		var serving sync.WaitGroup
+		serving.Go(func() { _ = srv.Serve(l) })
+		defer serving.Wait()
+		defer srv.Close()
+
+		opened := 0
+		transport := newTransport()
+		transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			opened++
+			near, far := net.Pipe()
+			l <- far
+			return &countedConn{Conn: near}, nil
 		}
-	}
-	srv.Start()
-	defer srv.Close()
-	f := newFixture()
-	defer f.api.Close()
-	f.desired.become(follows(srv.Listener.Addr().String()))
-	for range 20 {
-		wantOK[api.Servers](t, f.do("GET", "/api/v1/servers", ""), 200)
-	}
-	if n := opened.Load(); n != 1 {
-		t.Errorf("%d connections for 20 requests", n)
-	}
+		f := newFixture(func(c *config) { c.Transport = transport })
+		defer f.api.Close()
+		f.desired.become(follows("127.0.0.1:80"))
+		for range 20 {
+			wantOK[api.Servers](t, f.do("GET", "/api/v1/servers", ""), 200)
+		}
+		if opened != 1 {
+			t.Errorf("%d connections for 20 requests", opened)
+		}
+	})
 }
+
+// pipeListener accepts the connections that are sent to it.
+type pipeListener chan net.Conn
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	if c, ok := <-l; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l pipeListener) Close() error {
+	close(l)
+	return nil
+}
+
+func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
