@@ -86,7 +86,7 @@ func (c *controller) assemble() {
 			}
 			return nil
 		},
-		Self: cfg.Name, Stopping: c.stopping,
+		Self: cfg.Name, Stopping: c.stopping, LeaderWait: cfg.LeaderWait,
 	})
 	c.mux = web.NewMux(web.Config{
 		Listener: cfg.HTTP.Addr(), Names: namesOf(cfg), AllowedHosts: cfg.AllowedHosts,

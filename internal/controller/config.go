@@ -62,6 +62,7 @@ type Config struct {
 
 	Timeouts    store.Timeouts   // of raft; zero: the defaults
 	DiskTimeout time.Duration    // of a write to raft's log; 0: store.DefaultDiskTimeout
+	LeaderWait  time.Duration    // of a request, for a leader; 0: httpapi.DefaultLeaderWait
 	NodeGrace   time.Duration    // 0: observe.DefaultNodeGrace
 	Workers     rpc.ClientConfig // connections to workers; zero: the defaults
 }

@@ -44,7 +44,8 @@ func (c *Cluster) StartController(name fleet.NodeID) *Controller {
 	cfg := controller.Config{
 		Name: name, HTTP: c.listen(addrs.HTTP), Raft: c.listen(addrs.Raft), Gossip: addrs.Gossip, Join: join,
 		DataDir: one.data, Log: c.log, Expect: c.opts.Controllers, Lookup: os.LookupEnv,
-		AllowedHosts: c.opts.AllowedHosts, ShutdownDelay: c.opts.ShutdownDelay, Timeouts: c.raft, NodeGrace: c.opts.NodeGrace, Workers: c.opts.Dial,
+		AllowedHosts: c.opts.AllowedHosts, ShutdownDelay: c.opts.ShutdownDelay, Timeouts: c.raft, LeaderWait: c.leaderWait,
+		NodeGrace: c.opts.NodeGrace, Workers: c.opts.Dial,
 	}
 	if name == "c1" {
 		cfg.File, cfg.Reload = c.file, c.reload

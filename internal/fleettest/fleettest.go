@@ -33,13 +33,14 @@ import (
 type Cluster struct {
 	*api.Client // of the first controller
 
-	t      testing.TB
-	opts   Options
-	raft   store.Timeouts
-	file   string // the fleet file
-	log    *slog.Logger
-	reload chan os.Signal // of the first controller
-	hurry  chan struct{}  // closed: workers stop without waiting for their replicas to be moved
+	t          testing.TB
+	opts       Options
+	raft       store.Timeouts
+	leaderWait time.Duration
+	file       string // the fleet file
+	log        *slog.Logger
+	reload     chan os.Signal // of the first controller
+	hurry      chan struct{}  // closed: workers stop without waiting for their replicas to be moved
 
 	mu          sync.Mutex
 	controllers map[fleet.NodeID]*Controller
@@ -93,6 +94,7 @@ func Start(t testing.TB, opts Options) *Cluster {
 	c.opts.Controllers = max(1, opts.Controllers)
 	if opts.Patient {
 		c.raft = store.Timeouts{Heartbeat: 3 * time.Second, Election: 3 * time.Second, Lease: 2 * time.Second}
+		c.leaderWait = 8 * time.Second // an election takes 3 to 6
 		c.opts.Dial.Silence, c.opts.NodeGrace = patience, cmp.Or(opts.NodeGrace, patience)
 	}
 	c.write(opts.File)

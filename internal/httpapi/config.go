@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -134,5 +135,7 @@ type Config struct {
 	Stopping <-chan struct{}
 	// Transport sends requests to the HTTP API of the leader. Nil: plain HTTP.
 	Transport http.RoundTripper
-	Gatherer  prometheus.Gatherer // of GET /metrics; nil: there is none
+	// LeaderWait is how long a request waits for a leader; 0: DefaultLeaderWait.
+	LeaderWait time.Duration
+	Gatherer   prometheus.Gatherer // of GET /metrics; nil: there is none
 }

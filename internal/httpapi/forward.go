@@ -50,7 +50,7 @@ const (
 	movedGrace = 250 * time.Millisecond
 	// transferGrace is movedGrace for the request that moves leadership. The old
 	// leader answers it when it knows the new one.
-	transferGrace = leaderWait
+	transferGrace = DefaultLeaderWait
 )
 
 // newTransport returns a transport that ignores the proxies of the environment.

@@ -238,7 +238,7 @@ func TestNoForwardingLoop(t *testing.T) {
 		start := time.Now()
 		w := a.do("PUT", "/api/v1/servers/every", everything)
 		wantError(t, w.Code, w.Header(), w.Body, 503, api.CodeNoLeader, "does not lead")
-		if took := time.Since(start); took != leaderWait || asked > int(leaderWait/leaderPoll)+2 {
+		if took := time.Since(start); took != DefaultLeaderWait || asked > int(DefaultLeaderWait/leaderPoll)+2 {
 			t.Errorf("it took %v and %d requests", took, asked)
 		}
 
@@ -259,8 +259,8 @@ func TestNobodyLeads(t *testing.T) {
 		status int
 		detail string
 	}{
-		{"ever", func(*fixture) {}, leaderWait, 503, "no controller leads"},
-		{"at no known address", func(f *fixture) { f.desired.become(follows("")) }, leaderWait, 503, "address is not known"},
+		{"ever", func(*fixture) {}, DefaultLeaderWait, 503, "no controller leads"},
+		{"at no known address", func(f *fixture) { f.desired.become(follows("")) }, DefaultLeaderWait, 503, "address is not known"},
 		{"and the controller stops", func(f *fixture) { f.stop() }, time.Second, 503, "stopping"},
 		{"for a second", func(f *fixture) { f.desired.become(leads) }, time.Second + leaderPoll, 201, ""},
 	}

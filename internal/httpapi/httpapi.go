@@ -20,6 +20,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -36,6 +37,7 @@ type API struct {
 // New returns the API of a controller.
 func New(cfg Config) *API {
 	h := &API{cfg: cfg, transport: cfg.Transport}
+	h.cfg.LeaderWait = cmp.Or(cfg.LeaderWait, DefaultLeaderWait)
 	if h.transport == nil {
 		h.transport = newTransport()
 	}

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// leaderWait is how long a request waits for a leader. An election takes less.
-	leaderWait = 3 * time.Second
+	// DefaultLeaderWait is how long a request waits for a leader. An election takes
+	// less with the default time-outs of raft.
+	DefaultLeaderWait = 3 * time.Second
 	// leaderPoll is a fallback: gossip learning the leader's address posts no
 	// notice.
 	leaderPoll = 50 * time.Millisecond
@@ -87,12 +88,12 @@ func (h *API) notNow(reason string) error {
 	return notNow(reason)
 }
 
-// awaitLeader repeats the attempt until a leader has answered, for leaderWait at
-// most.
+// awaitLeader repeats the attempt until a leader has answered, for
+// Config.LeaderWait at most.
 func (h *API) awaitLeader(w *web.Response, r *http.Request, body []byte, do func(ctx context.Context) error) error {
 	look, cancel := h.cfg.Desired.Subscribe()
 	defer cancel()
-	patience := time.NewTimer(leaderWait)
+	patience := time.NewTimer(h.cfg.LeaderWait)
 	defer patience.Stop()
 	poll := time.NewTicker(leaderPoll)
 	defer poll.Stop()
