@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -48,6 +51,45 @@ func TestCloseTellsTheNextLeader(t *testing.T) {
 			return fmt.Errorf("term %d when it shut down, %d when it led", after, term)
 		}
 		return nil
+	})
+}
+
+// The old leader's last heartbeat may arrive after its order to stand for election.
+// Raft takes it for the leader again, for as long as nobody wins.
+func TestCandidateKnowsNoLeader(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster, _ *pipes) {
+		last := c.followers()[0]
+		for _, s := range c.stores() {
+			if s != last {
+				c.kill(s)
+			}
+		}
+		nobody := func() error {
+			if id, _, ok := last.Leader(); ok {
+				return fmt.Errorf("%s leads", id)
+			}
+			return nil
+		}
+		eventually(t, "no leader", nobody)
+		old := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("old"), Addr: []byte("old")}
+		send := func(command any) {
+			answer := make(chan raft.RPCResponse, 1)
+			last.net.requests <- raft.RPC{Command: command, RespChan: answer}
+			if r := <-answer; r.Error != nil {
+				t.Fatalf("%T: %v", command, r.Error)
+			}
+		}
+		send(&raft.TimeoutNowRequest{RPCHeader: old})
+		send(&raft.AppendEntriesRequest{RPCHeader: old, Term: last.raft.CurrentTerm()})
+		for range 10 {
+			if _, id := last.raft.LeaderWithID(); id != "old" {
+				t.Fatalf("raft's leader is %q", id)
+			}
+			if err := nobody(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
 	})
 }
 

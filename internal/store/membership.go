@@ -92,15 +92,18 @@ func (s *Store) change(verb string, id fleet.ControllerID, do func() raft.IndexF
 func (s *Store) Answered(id fleet.ControllerID) time.Time { return s.net.acks.at(raft.ServerID(id)) }
 
 // Leader returns the leader and the term as raft knows them. A leader that died is
-// returned until the next election begins. While the disk hangs raft learns of no
+// returned until the next election begins. A candidate knows no leader, whatever
+// raft says: a heartbeat that arrives just after the order to stand for election
+// sets the old leader, and raft keeps it until the election is decided. While the disk hangs raft learns of no
 // new leader. Leader then returns the one whose term could not be written.
 func (s *Store) Leader() (id fleet.ControllerID, term fleet.Epoch, ok bool) {
+	stands := s.raft.State() == raft.Candidate
 	_, leader := s.raft.LeaderWithID()
 	now := s.raft.CurrentTerm()
 	if next := s.net.intake.refusedLeader(); next.term > now && s.disk.watch.isHung() {
 		return fleet.ControllerID(next.id), fleet.Epoch(next.term), true
 	}
-	if leader == raft.ServerID(s.ID()) && now <= s.net.gaveUp.Load() {
+	if stands || leader == raft.ServerID(s.ID()) && now <= s.net.gaveUp.Load() {
 		return "", fleet.Epoch(now), false
 	}
 	return fleet.ControllerID(leader), fleet.Epoch(now), leader != ""
