@@ -123,10 +123,11 @@ func Dial(addr string, cfg ClientConfig) (*Client, error) {
 // dial connects, and keeps the connection for Close.
 func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-	if err == nil {
-		c.conn.Store(&conn)
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	c.conn.Store(&conn)
+	return newRawConn(conn), nil
 }
 
 // StartReplica gives the order and returns the version of the worker's report

@@ -131,7 +131,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	fleetpb.RegisterWorkerServiceServer(g, s)
 
 	served := make(chan error, 1)
-	go func() { served <- g.Serve(l) }()
+	go func() { served <- g.Serve(rawListener{l}) }()
 	var err error
 	select {
 	case err = <-served:
