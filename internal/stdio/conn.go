@@ -4,8 +4,8 @@
 // answered by the reply with that id, in whatever order replies come. A call ends exactly once, and
 // says whether the server may have seen it.
 //
-// No call waits for another. Start and Cancel only queue. One goroutine writes and one reads, and
-// nothing that the server sends can block the reader. So a server that stops reading its stdin fails
+// No call waits for another. Start and Cancel only queue, but for a short line that the pipe takes at
+// once. One goroutine writes and one reads, and nothing that the server sends can block the reader. So a server that stops reading its stdin fails
 // only its own calls. Memory is bounded: by limits for the queue and for the length of a line, and by
 // a budget that the conversations of a process share.
 //
@@ -28,6 +28,7 @@ import (
 	"sync/atomic"
 
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/rawio"
 )
 
 // Defaults of Config.
@@ -73,8 +74,10 @@ type Conn struct {
 	cfg     Config
 	log     *slog.Logger
 	lines   *lineReader
-	wake    chan struct{} // the queue has changed
-	noInput chan struct{} // closed once nothing more will be written
+	direct  rawio.TryWriter // stdin, for writes that do not wait; nil if it offers none
+	out     batchWriter     // for whoever has set writing
+	wake    chan struct{}   // the queue has changed
+	noInput chan struct{}   // closed once nothing more will be written
 	started atomic.Bool
 	lastID  atomic.Uint64
 	// answersPing is set once the server has answered a ping. ignoresPing is set once it has ignored one,
@@ -89,8 +92,10 @@ type Conn struct {
 	pending     map[uint64]*Pending // until the reply, or until the server has released it
 	held        []*Pending          // cancelled calls that the server may still work on, oldest first
 	queue       queue
-	waiting     int // bytes queued or being written
-	answers     int // answers queued or being written
+	waiting     int  // bytes queued or being written
+	answers     int  // answers queued or being written
+	writing     bool // somebody writes out's batch to stdin
+	refused     bool // stdin did not take out's batch at once: the writer's goroutine writes it
 	inputClosed bool
 	owner       *ownership // nil if there is none
 }
@@ -109,7 +114,8 @@ func New(cfg Config) *Conn {
 	if cfg.Quote == nil {
 		cfg.Quote = quote
 	}
-	return &Conn{
+	cfg.In, cfg.Out = rawio.Writer(cfg.In), rawio.Reader(cfg.Out)
+	c := &Conn{
 		cfg:     cfg,
 		log:     cfg.Log,
 		lines:   &lineReader{src: cfg.Out, maxLine: cfg.MaxLine, budget: cfg.Budget},
@@ -117,6 +123,9 @@ func New(cfg Config) *Conn {
 		noInput: make(chan struct{}),
 		pending: make(map[uint64]*Pending),
 	}
+	c.out = batchWriter{conn: c, buf: make([]byte, 0, rawio.MaxTry)}
+	c.direct, _ = cfg.In.(rawio.TryWriter)
+	return c
 }
 
 // Run runs the conversation until the server's stdout or ctx ends, and closes both pipes. When it
@@ -195,6 +204,7 @@ func (c *Conn) start(call *Call, quiet bool) (*Pending, error) {
 	}
 	p.size = envelopeSize + len(call.Method) + len(p.line[0]) + len(p.line[1]) + len(p.line[2])
 
+	direct := false
 	c.mu.Lock()
 	switch {
 	case c.inputClosed:
@@ -203,14 +213,22 @@ func (c *Conn) start(call *Call, quiet bool) (*Pending, error) {
 		err = ErrBackedUp
 	default:
 		c.pending[p.id] = p
+		direct = c.direct != nil && c.started.Load() && !c.writing && c.queue.first == nil && p.size <= rawio.MaxTry
 		c.enqueue(p)
+		if direct {
+			c.takeBatch()
+		}
 	}
 	c.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
 	c.counts.calls.Add(1)
-	c.signal()
+	if direct {
+		c.tryWrite()
+	} else {
+		c.signal()
+	}
 	return p, nil
 }
 

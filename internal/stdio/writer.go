@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/rawio"
 )
 
 const (
@@ -31,66 +32,105 @@ func plain(raw []byte) *Pending {
 // write writes the queue to the pipe until the input is closed. Only write may block on the server's
 // stdin.
 func (c *Conn) write() {
-	w := batchWriter{conn: c, buf: make([]byte, 0, 4096)}
 	for {
-		batch := c.take(w.batch[:0])
-		if len(batch) == 0 {
+		if !c.take() {
 			select {
 			case <-c.wake:
 				continue
 			case <-c.noInput:
-				c.drop(fmt.Errorf("%w: stdin is closed", ErrNotDelivered))
+				err := fmt.Errorf("%w: stdin is closed", ErrNotDelivered)
+				if c.take() {
+					c.out.begin()
+					c.settle(err)
+				}
+				c.drop(err)
 				return
 			}
 		}
-		w.batch = batch
-		if err := w.send(); err != nil {
-			c.settle(w.batch, w.ends, w.written, fmt.Errorf("%w: %w", ErrNotDelivered, err))
+		if err := c.out.send(); err != nil {
+			c.settle(fmt.Errorf("%w: %w", ErrNotDelivered, err))
 			c.CloseInput()
 			continue // finds the input closed and drops the rest
 		}
-		c.settle(w.batch, w.ends, w.written, nil)
-		clear(w.batch) // keep nothing that was sent
+		c.settle(nil)
 	}
 }
 
-// take moves the messages of one write from the queue to batch.
-func (c *Conn) take(batch []*Pending) []*Pending {
+// tryWrite writes the batch, one short line, if the pipe takes it at once. Otherwise it leaves that
+// to write. This saves most calls the wake-up of another goroutine.
+func (c *Conn) tryWrite() {
+	if c.out.try(c.direct) {
+		c.settle(nil)
+		return
+	}
+	c.mu.Lock()
+	c.refused = !c.inputClosed // else write may have ended
+	refused := c.refused
+	c.mu.Unlock()
+	if refused {
+		c.signal()
+		return
+	}
+	c.settle(fmt.Errorf("%w: stdin is closed", ErrNotDelivered))
+}
+
+// take makes a batch of the queue, for the caller to write. It reports false if there is nothing to
+// write, or somebody else writes.
+func (c *Conn) take() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.inputClosed {
-		return nil
+	if c.refused {
+		c.refused = false
+		return true
 	}
+	if c.inputClosed || c.writing || c.queue.first == nil {
+		return false
+	}
+	c.takeBatch()
+	return true
+}
+
+// takeBatch moves the messages of one write from the queue to out. The caller writes them: c.mu is
+// held, and writing was not set.
+func (c *Conn) takeBatch() {
+	c.writing = true
+	c.out.batch = c.out.batch[:0]
 	for size := 0; c.queue.first != nil && (size == 0 || size+c.queue.first.size <= batchSize); {
 		p := c.queue.first
 		c.queue.remove(p)
 		p.phase = phaseWriting
 		size += p.size
-		batch = append(batch, p)
+		c.out.batch = append(c.out.batch, p)
 	}
-	return batch
 }
 
-// settle records the outcome of a write: the lines within the first written bytes were sent, and the
-// others end with err. A line without its line end counts as sent, because some servers accept such
-// a last line.
-func (c *Conn) settle(batch []*Pending, ends []int, written int, err error) {
+// settle records the outcome of writing the batch, and lets others write: the lines within the first
+// written bytes were sent, and the others end with err. A line without its line end counts as sent,
+// because some servers accept such a last line.
+func (c *Conn) settle(err error) {
 	var failed []ending
+	w := &c.out
 	c.mu.Lock()
-	for i, p := range batch {
+	for i, p := range w.batch {
 		c.waiting -= p.size
 		if p.answer {
 			c.answers--
 		}
 		p.line = [3][]byte{}
-		if i < len(ends) && ends[i]-1 <= written {
+		if i < len(w.ends) && w.ends[i]-1 <= w.written {
 			p.phase = phaseWritten
 		} else if _, waits := c.pending[p.id]; waits {
 			delete(c.pending, p.id)
 			failed = append(failed, p.take())
 		}
 	}
+	clear(w.batch) // keep nothing that was sent
+	c.writing = false
+	more := c.queue.first != nil
 	c.mu.Unlock()
+	if more {
+		c.signal()
+	}
 	c.finishAll(failed, Reply{Err: err})
 }
 
@@ -121,41 +161,62 @@ type batchWriter struct {
 	written int // bytes of the batch written
 }
 
+func (w *batchWriter) begin() { w.buf, w.ends, w.planned, w.written = w.buf[:0], w.ends[:0], 0, 0 }
+
 func (w *batchWriter) send() error {
-	w.ends, w.planned, w.written = w.ends[:0], 0, 0
+	w.begin()
 	for _, p := range w.batch {
-		if p.id != 0 {
-			w.put(`{"jsonrpc":"2.0","id":`)
-			w.add(strconv.AppendUint(w.buf, p.id, 10))
-			w.put(`,"method":`)
-			w.add(mcp.AppendString(w.buf, p.call.Method))
-			if len(p.line[0])+len(p.line[1]) > 0 {
-				w.put(`,"params":`)
-			}
+		if err := w.message(p); err != nil {
+			return err
 		}
-		for _, part := range p.line {
-			if len(part) < batchSize {
-				w.add(append(w.buf, part...))
-				continue
-			}
-			if err := w.flush(); err != nil {
-				return err
-			}
-			if !w.widened {
-				w.widened = true
-				widen(w.conn.cfg.In)
-			}
-			if err := w.raw(part); err != nil {
-				return err
-			}
-		}
-		if p.id != 0 {
-			w.put("}")
-		}
-		w.put("\n")
-		w.ends = append(w.ends, w.planned)
 	}
 	return w.flush()
+}
+
+// try writes the batch, one short message, if the pipe takes it at once, and reports whether it did.
+func (w *batchWriter) try(pipe rawio.TryWriter) bool {
+	w.begin()
+	err := w.message(w.batch[0])
+	if err != nil || len(w.buf) > rawio.MaxTry || !pipe.TryWrite(w.buf) {
+		return false
+	}
+	w.count(len(w.buf))
+	return true
+}
+
+// message adds a message. It writes what came before large parts, and these.
+func (w *batchWriter) message(p *Pending) error {
+	if p.id != 0 {
+		w.put(`{"jsonrpc":"2.0","id":`)
+		w.add(strconv.AppendUint(w.buf, p.id, 10))
+		w.put(`,"method":`)
+		w.add(mcp.AppendString(w.buf, p.call.Method))
+		if len(p.line[0])+len(p.line[1]) > 0 {
+			w.put(`,"params":`)
+		}
+	}
+	for _, part := range p.line {
+		if len(part) < batchSize {
+			w.add(append(w.buf, part...))
+			continue
+		}
+		if err := w.flush(); err != nil {
+			return err
+		}
+		if !w.widened {
+			w.widened = true
+			widen(w.conn.cfg.In)
+		}
+		if err := w.raw(part); err != nil {
+			return err
+		}
+	}
+	if p.id != 0 {
+		w.put("}")
+	}
+	w.put("\n")
+	w.ends = append(w.ends, w.planned)
+	return nil
 }
 
 func (w *batchWriter) put(s string) { w.add(append(w.buf, s...)) }
@@ -179,10 +240,14 @@ func (w *batchWriter) raw(b []byte) error {
 	}
 	w.planned += len(b)
 	n, err := w.conn.cfg.In.Write(b)
-	w.written += n
-	w.conn.counts.bytesOut.Add(int64(n))
+	w.count(n)
 	if err != nil {
 		return fmt.Errorf("write to the server: %w", err)
 	}
 	return nil
+}
+
+func (w *batchWriter) count(written int) {
+	w.written += written
+	w.conn.counts.bytesOut.Add(int64(written))
 }
