@@ -152,6 +152,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	defer program.ReturnMemory(ctx)()
 	defer stop()
 	program.TuneGC(0, os.LookupEnv)
+	if f.lifeline >= 0 { // mcpfleet up runs several programs on this machine
+		program.HalveProcs(os.LookupEnv)
+	}
 
 	if f.recover {
 		report, err := store.Recover(f.dataDir)

@@ -41,6 +41,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return checkRuntime(ctx, f, capacity, log, stdout)
 	}
 	program.TuneGC(capacity.Memory, os.LookupEnv)
+	if f.lifeline >= 0 { // mcpfleet up runs several programs on this machine
+		program.HalveProcs(os.LookupEnv)
+	}
 
 	danger, listeners := f.exposure()
 	if err := program.RefuseIfExposed(f.insecure, danger, listeners...); err != nil {
