@@ -40,6 +40,7 @@ type outcome struct {
 func (o outcome) String() string { return fmt.Sprintf("%+v", struct{ outcome }{o}) }
 
 func outcomeOf(err error) outcome {
+	//nolint:errorlint // callers of Read compare with io.EOF itself
 	o := outcome{eof: err == io.EOF, closed: errors.Is(err, fs.ErrClosed) || errors.Is(err, net.ErrClosed), late: errors.Is(err, os.ErrDeadlineExceeded)}
 	var timeout interface{ Timeout() bool }
 	o.timeout = errors.As(err, &timeout) && timeout.Timeout()
@@ -47,7 +48,7 @@ func outcomeOf(err error) outcome {
 	if err != nil {
 		o.kind = fmt.Sprintf("%T", err)
 	}
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // net/http looks at the error itself, too
 	case *net.OpError:
 		o.op = e.Op + " " + e.Net + " " + fmt.Sprintf("%T", e.Err)
 		if e.Source == nil || e.Addr == nil {
@@ -68,7 +69,7 @@ type property struct {
 	want func(error) bool
 }
 
-func isEOF(err error) bool    { return err == io.EOF }
+func isEOF(err error) bool    { return err == io.EOF } //nolint:errorlint // as above
 func isClosed(err error) bool { return errors.Is(err, os.ErrClosed) || errors.Is(err, net.ErrClosed) }
 func isReset(err error) bool  { return errors.Is(err, syscall.ECONNRESET) }
 func isBroken(err error) bool { return errors.Is(err, syscall.EPIPE) }
