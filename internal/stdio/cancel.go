@@ -78,12 +78,13 @@ func (c *Conn) takeFreed(answered uint64) (freed []*Pending) {
 		return nil
 	}
 	c.held = slices.DeleteFunc(c.held, func(p *Pending) bool {
-		if p.after < answered {
+		_, holds := c.pending[p.id]
+		if holds && p.after < answered {
 			delete(c.pending, p.id)
 			freed = append(freed, p)
-			return true
+			holds = false
 		}
-		return p.id == answered // its own late reply, which frees it
+		return !holds // freed now, or before: by its own late reply or a failed write
 	})
 	return freed
 }

@@ -170,6 +170,21 @@ func TestCancelledCallIsReleasedAtTheEnd(t *testing.T) {
 	})
 }
 
+// A server that answers what it was never sent does not release a call again.
+func TestCancelledCallThatWasNotWrittenIsReleasedOnce(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c, server := withPeer(t, stdio.Config{})
+		var r record
+		p := start(t, c, r.call("a", ""))
+		c.Cancel(p, "")
+		r.wants(t, stdio.ErrCancelled, true, 0)
+		c.CloseInput()
+		r.wants(t, stdio.ErrCancelled, true, 1)
+		server.says(`{"jsonrpc":"2.0","id":2,"result":{}}`) // the probe's id
+		r.wants(t, stdio.ErrCancelled, true, 1)
+	})
+}
+
 // A call counts as delivered once the server took its whole message, even without
 // the newline.
 func TestDeliveredMeansTheWholeLineWasWritten(t *testing.T) {
