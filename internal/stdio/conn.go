@@ -75,6 +75,7 @@ type Conn struct {
 	log     *slog.Logger
 	lines   *lineReader
 	direct  rawio.TryWriter // stdin, for writes that do not wait; nil if it offers none
+	writers sync.WaitGroup  // calls of Start that write to direct
 	out     batchWriter     // for whoever has set writing
 	wake    chan struct{}   // the queue has changed
 	noInput chan struct{}   // closed once nothing more will be written
@@ -147,7 +148,8 @@ func (c *Conn) Run(ctx context.Context) error {
 	err := c.read()
 	close(done)
 	c.closePipes()
-	owned.Wait() // only then is it known which lines were written
+	owned.Wait()
+	c.writers.Wait() // only then is it known which lines were written
 	c.endAll()
 	if ctx.Err() != nil {
 		return nil
@@ -216,6 +218,7 @@ func (c *Conn) start(call *Call, quiet bool) (*Pending, error) {
 		direct = c.direct != nil && c.started.Load() && !c.writing && c.queue.first == nil && p.size <= rawio.MaxTry
 		c.enqueue(p)
 		if direct {
+			c.writers.Add(1)
 			c.takeBatch()
 		}
 	}
@@ -226,6 +229,7 @@ func (c *Conn) start(call *Call, quiet bool) (*Pending, error) {
 	c.counts.calls.Add(1)
 	if direct {
 		c.tryWrite()
+		c.writers.Done()
 	} else {
 		c.signal()
 	}
