@@ -4,10 +4,11 @@
 // answered by the reply with that id, in whatever order replies come. A call ends exactly once, and
 // says whether the server may have seen it.
 //
-// No call waits for another. Start and Cancel only queue, but for a short line that the pipe takes at
-// once. One goroutine writes and one reads, and nothing that the server sends can block the reader. So a server that stops reading its stdin fails
-// only its own calls. Memory is bounded: by limits for the queue and for the length of a line, and by
-// a budget that the conversations of a process share.
+// No call waits for another. Start writes a short line if the pipe takes it at once. Otherwise Start
+// and Cancel only queue. One goroutine writes the queue and one reads, and nothing that the server
+// sends can block the reader. So a server that stops reading its stdin fails only its own calls. Memory
+// is bounded: by limits for the queue and for the length of a line, and by a budget that the
+// conversations of a process share.
 //
 // The package does not start or stop the process, knows no deadlines, and does not act on a server
 // that stops answering.
