@@ -41,7 +41,7 @@ func (l listener) Accept() (net.Conn, error) {
 type TryWriter interface {
 	io.WriteCloser
 	// TryWrite writes all of b, or nothing if that would block or fail. It reports whether it wrote. b
-	// has at most MaxTry bytes.
+	// has at most MaxTry bytes. Like any write it waits for one that is in progress.
 	TryWrite(b []byte) bool
 }
 

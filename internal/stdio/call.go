@@ -11,7 +11,7 @@ import (
 type Call struct {
 	Method string
 	// Params is a raw object or array, or empty. It may have several lines and becomes one. It must not
-	// be changed until Done.
+	// be changed until Done, nor after Cancel: the line may still be written.
 	Params []byte
 	// NoMeta says that Params is an object without a member _meta. Only its line ends are looked at.
 	NoMeta bool
