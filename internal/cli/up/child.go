@@ -24,6 +24,7 @@ const (
 	lifelineFD   = "3" // the first of ExtraFiles
 
 	startTimeout = 60 * time.Second // until a child has printed its address
+	drainTimeout = time.Second      // until the output of a dead child is read
 	maxAddress   = 64 << 10         // bytes of the line with the address
 	quotedLines  = 8                // lines of a dead child's log to quote
 )
@@ -106,18 +107,26 @@ func (l *launcher) start(ctx context.Context, p program, had address) (*child, e
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
-	line := make(chan []byte, 1)
-	var reader sync.WaitGroup
-	reader.Go(func() {
+	line, drained := make(chan []byte, 1), make(chan struct{})
+	go func() { // ends with closeReader, which waits for it
+		defer close(drained)
 		r := bufio.NewReaderSize(read, maxAddress)
 		if first, err := r.ReadSlice('\n'); err == nil {
 			line <- bytes.TrimSpace(bytes.Clone(first))
 		}
-		_, _ = io.Copy(io.Discard, r) // until closeReader
-	})
+		_, _ = io.Copy(io.Discard, r)
+	}()
 	closeReader := func() {
+		// What the process printed last may still be in the pipe, and a child of its
+		// own may keep that open.
+		patience := time.NewTimer(drainTimeout)
+		defer patience.Stop()
+		select {
+		case <-drained:
+		case <-patience.C:
+		}
 		read.Close()
-		reader.Wait()
+		<-drained
 	}
 	cmd := exec.Command(p.path, p.args(had)...)
 	cmd.Stdout = write
@@ -151,21 +160,30 @@ func (c *child) waitForAddress(ctx context.Context, p program, line <-chan []byt
 	defer patience.Stop()
 	select {
 	case first := <-line:
-		var addr address
-		if err := json.Unmarshal(first, &addr); err != nil {
-			return address{}, fmt.Errorf("it printed %q instead of its address", first)
-		}
-		if missing := p.complete(addr); missing != "" {
-			return address{}, fmt.Errorf("it printed no address of %s, but %q", missing, first)
-		}
-		return addr, nil
+		return parseAddress(first, p)
 	case <-c.exited:
-		return address{}, errExited
+		select {
+		case first := <-line: // the last thing that it did
+			return parseAddress(first, p)
+		default:
+			return address{}, errExited
+		}
 	case <-patience.C:
 		return address{}, fmt.Errorf("it printed no address within %s", startTimeout)
 	case <-ctx.Done():
 		return address{}, context.Cause(ctx)
 	}
+}
+
+func parseAddress(line []byte, p program) (address, error) {
+	var addr address
+	if err := json.Unmarshal(line, &addr); err != nil {
+		return address{}, fmt.Errorf("it printed %q instead of its address", line)
+	}
+	if missing := p.complete(addr); missing != "" {
+		return address{}, fmt.Errorf("it printed no address of %s, but %q", missing, line)
+	}
+	return addr, nil
 }
 
 // stop stops a child. If ctx has ended, all children of its kind stop, and those

@@ -119,6 +119,37 @@ func TestChildEnv(t *testing.T) {
 	}
 }
 
+// A program that dies as soon as it has printed its address has started, and is
+// restarted like any other.
+func TestStartOfAProgramThatDiesAtOnce(t *testing.T) {
+	dir, err := openDataDir(t.Context(), t.TempDir(), func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.close()
+	l, err := newLauncher(dir, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	p := program{
+		name: "worker-1", path: "/bin/sh",
+		args:     func(address) []string { return []string{"-c", `echo '{"http":"127.0.0.1:1"}'`} },
+		complete: func(address) string { return "" },
+	}
+	for n := range 100 {
+		c, err := l.start(t.Context(), p, address{})
+		if err != nil {
+			t.Fatalf("start %d: %v", n, err)
+		}
+		<-c.exited
+		c.log.close()
+		if c.addr.HTTP != "127.0.0.1:1" {
+			t.Fatalf("start %d: its address is %+v", n, c.addr)
+		}
+	}
+}
+
 func TestSampleArgs(t *testing.T) {
 	tests := []struct{ schema, want string }{
 		{`{"type":"object"}`, `{}`},
