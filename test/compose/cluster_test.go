@@ -62,6 +62,9 @@ func newCluster(t *testing.T, file string) *cluster {
 		"MCPFLEET_PORT=" + strconv.Itoa(port),
 		"MCPFLEET_TAG=test",
 		"BRAVE_API_KEY=", // the environment of the test may have one
+		// docker-compose waits 60 s for each answer. Removing the images of five workers
+		// can take longer on a busy disk.
+		"COMPOSE_HTTP_TIMEOUT=600",
 	}
 	c.client, err = api.NewClient(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), nil)
 	if err != nil {
