@@ -180,15 +180,18 @@ func TestContainersThatCannotStart(t *testing.T) {
 		return nil
 	})
 	for name, words := range map[string][]string{"absent": {"no-such-image"}, "wrong": {"exit code 3", "the license has expired"}} {
-		s := c.Server(name)
-		if s.State != "UNAVAILABLE" || s.Ready != 0 {
-			t.Errorf("%s is %s with %d replicas", name, s.State, s.Ready)
-		}
-		for _, w := range words {
-			if !strings.Contains(s.Reason, w) {
-				t.Errorf("reason of %s is %q, want %q in it", name, s.Reason, w)
+		harness.Eventually(t, patience, func() error { // podman knows the exit code later than the state
+			s := c.Server(name)
+			if s.State != "UNAVAILABLE" || s.Ready != 0 {
+				return fmt.Errorf("%s is %s with %d replicas", name, s.State, s.Ready)
 			}
-		}
+			for _, w := range words {
+				if !strings.Contains(s.Reason, w) {
+					return fmt.Errorf("reason of %s is %q, want %q in it", name, s.Reason, w)
+				}
+			}
+			return nil
+		})
 		_, err := c.Text(name, "echo", `{}`)
 		e, ok := errors.AsType[*api.Error](err)
 		if !ok || e.Status != 503 {
