@@ -48,24 +48,28 @@ func (c *cluster) voters(ctx context.Context, n int) error {
 	return nil
 }
 
-// leader returns the container of the controller that leads.
-func (c *cluster) leader() container {
+// leader returns the container of the controller that leads. On a busy machine
+// there may be none for a moment.
+func (c *cluster) leader() (leader container) {
 	c.t.Helper()
-	list, err := c.client.Controllers(c.t.Context())
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	for _, one := range list.Controllers {
-		if !one.Leader {
-			continue
+	c.eventually(time.Minute, "a leader", func(ctx context.Context) error {
+		list, err := c.client.Controllers(ctx)
+		if err != nil {
+			return err
 		}
-		// Controllers are named like their services.
-		if found := c.containers(string(one.Name)); len(found) == 1 {
-			return found[0]
+		for _, one := range list.Controllers {
+			if !one.Leader {
+				continue
+			}
+			// Controllers are named like their services.
+			if found := c.containers(string(one.Name)); len(found) == 1 {
+				leader = found[0]
+				return nil
+			}
 		}
-	}
-	c.t.Fatalf("no container leads: %+v", list.Controllers)
-	return container{}
+		return fmt.Errorf("no container leads: %+v", list.Controllers)
+	})
+	return leader
 }
 
 // write scales the server, which needs a leader.
