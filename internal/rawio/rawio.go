@@ -15,27 +15,10 @@
 // All methods may be called at any time from anywhere, like those of net.Conn and os.File.
 package rawio
 
-import (
-	"io"
-	"net"
-)
+import "io"
 
 // most is the size of the largest piece that is read or written by a raw system call.
 const most = 64 << 10
-
-// Listener returns connections that Conn has wrapped.
-func Listener(l net.Listener) net.Listener { return listener{l} }
-
-type listener struct{ net.Listener }
-
-// Accept implements net.Listener.
-func (l listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return Conn(c), nil
-}
 
 // TryWriter is a pipe that can be written without waiting.
 type TryWriter interface {

@@ -469,31 +469,6 @@ func TestOthersAreLeftAlone(t *testing.T) {
 	}
 }
 
-func TestListener(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := rawio.Listener(inner)
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	accepted, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer accepted.Close()
-	if _, ok := accepted.(*rawio.TCPConn); !ok {
-		t.Errorf("Accept returned a %T", accepted)
-	}
-	l.Close()
-	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("Accept after Close = %v, want net.ErrClosed", err)
-	}
-}
-
 func TestTryWriteWritesAllOrNothing(t *testing.T) {
 	r, w := pipe(t)
 	try := rawio.Writer(w).(rawio.TryWriter)

@@ -10,18 +10,6 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/rawio"
 )
 
-// rawListener returns connections that newRawConn has wrapped.
-type rawListener struct{ net.Listener }
-
-// Accept implements net.Listener.
-func (l rawListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return newRawConn(conn), nil
-}
-
 // newRawConn wraps a TCP connection for gRPC.
 func newRawConn(conn net.Conn) net.Conn {
 	raw, ok := rawio.Conn(conn).(*rawio.TCPConn)

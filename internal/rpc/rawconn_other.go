@@ -4,6 +4,5 @@ package rpc
 
 import "net"
 
-type rawListener struct{ net.Listener }
-
+// newRawConn returns conn.
 func newRawConn(conn net.Conn) net.Conn { return conn }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/rawio"
 )
 
 // net/http answers requests that it cannot read by itself, in plain text, and
@@ -29,7 +30,7 @@ func (l jsonListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &jsonConn{Conn: conn}, nil
+	return &jsonConn{Conn: rawio.Conn(conn)}, nil
 }
 
 type jsonConn struct {

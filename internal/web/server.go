@@ -6,8 +6,6 @@ import (
 	"net"
 	"net/http"
 	"time"
-
-	"github.com/mcpfleet/mcpfleet/internal/rawio"
 )
 
 // maxHeader limits a request's line and headers together. Mux checks it to the
@@ -44,4 +42,4 @@ func NewServer(ctx context.Context, handler http.Handler, log *slog.Logger) *Ser
 func (s *Server) Serve(l net.Listener) error { return s.Server.Serve(s.Listener(l)) }
 
 // Listener returns l as Serve uses it, for tests that serve by themselves.
-func (s *Server) Listener(l net.Listener) net.Listener { return jsonListener{rawio.Listener(l)} }
+func (s *Server) Listener(l net.Listener) net.Listener { return jsonListener{l} }
