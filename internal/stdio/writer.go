@@ -60,7 +60,9 @@ func (c *Conn) write() {
 // to write. This saves most calls the wake-up of another goroutine.
 func (c *Conn) tryWrite() {
 	if c.out.try(c.direct) {
-		c.settle(nil)
+		if c.settle(nil) {
+			c.signal()
+		}
 		return
 	}
 	c.mu.Lock()
@@ -106,8 +108,8 @@ func (c *Conn) takeBatch() {
 
 // settle records the outcome of writing the batch, and lets others write: the lines within the first
 // written bytes were sent, and the others end with err. A line without its line end counts as sent,
-// because some servers accept such a last line.
-func (c *Conn) settle(err error) {
+// because some servers accept such a last line. It reports whether more messages wait.
+func (c *Conn) settle(err error) (more bool) {
 	var failed []ending
 	w := &c.out
 	c.mu.Lock()
@@ -126,12 +128,10 @@ func (c *Conn) settle(err error) {
 	}
 	clear(w.batch) // keep nothing that was sent
 	c.writing = false
-	more := c.queue.first != nil
+	more = c.queue.first != nil
 	c.mu.Unlock()
-	if more {
-		c.signal()
-	}
 	c.finishAll(failed, Reply{Err: err})
+	return more
 }
 
 // drop ends all queued messages.
