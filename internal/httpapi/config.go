@@ -137,5 +137,5 @@ type Config struct {
 	Transport http.RoundTripper
 	// LeaderWait is how long a request waits for a leader; 0: DefaultLeaderWait.
 	LeaderWait time.Duration
-	Gatherer   prometheus.Gatherer // of GET /metrics; nil: there is none
+	Gatherer   prometheus.Gatherer // of GET /metrics; nil: no such route
 }

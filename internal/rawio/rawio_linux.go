@@ -212,7 +212,7 @@ func write(raw syscall.RawConn, p []byte) (done int, errno syscall.Errno, err er
 	return done, errno, err
 }
 
-// order tells the race detector that whoever reads comes after whoever wrote, as package syscall does.
+// order makes the race detector see every read after the writes before it. Package syscall has the same.
 var order atomic.Int64
 
 // call reads into p or writes it, without package runtime knowing. p is not empty.

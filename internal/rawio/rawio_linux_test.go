@@ -30,7 +30,7 @@ type end interface {
 	SetWriteDeadline(time.Time) error
 }
 
-// outcome is what a caller can tell about the end of a Read or Write.
+// outcome describes the error of a Read or Write by everything that callers look at.
 type outcome struct {
 	eof, closed, late, timeout bool
 	errno                      syscall.Errno

@@ -117,8 +117,8 @@ func (l *launcher) start(ctx context.Context, p program, had address) (*child, e
 		_, _ = io.Copy(io.Discard, r)
 	}()
 	closeReader := func() {
-		// What the process printed last may still be in the pipe, and a child of its
-		// own may keep that open.
+		// The last output may still be in the pipe. A child of the process may keep the
+		// pipe open.
 		patience := time.NewTimer(drainTimeout)
 		defer patience.Stop()
 		select {
