@@ -72,6 +72,13 @@ func (p *Plane) load(journal string, spec func(int) string) *load {
 	return l
 }
 
+// alone calls f while the load makes calls and no writes.
+func (l *load) alone(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f()
+}
+
 // grow waits for this many more answered calls and acknowledged writes.
 func (l *load) grow(t *testing.T, calls, writes int) {
 	t.Helper()
@@ -385,18 +392,30 @@ func TestLeaderDiskFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.fill(leader.name)
-	const full = "no space left on device"
-	for i := 0; ; i++ { // until its log needs more space
-		_, err := follower.client.PutServer(t.Context(), "large", []byte(large(i)), writeAny)
-		if err == nil && i < 40 {
-			continue
-		}
-		if !errors.Is(err, fleet.ErrOutcomeUnknown) || !strings.Contains(err.Error(), full) {
-			t.Fatalf("write %d: %v, want the cause", i, err)
-		}
-		break
+	if _, err := follower.client.PutServer(t.Context(), "large", []byte(large(0)), writeAny); err != nil {
+		t.Fatal(err)
 	}
+	harness.Eventually(t, patience, func() error {
+		got, err := follower.client.GetServer(t.Context(), "large", readNow)
+		if err == nil && got.Stable != got.Revision {
+			err = errors.New("the leader has not written yet that the server is rolled out")
+		}
+		return err
+	})
+	const full = "no space left on device"
+	load.alone(func() { // or the disk refuses a write of somebody else
+		d.fill(leader.name)
+		for i := 1; ; i++ { // until its log needs more space
+			_, err := follower.client.PutServer(t.Context(), "large", []byte(large(i)), writeAny)
+			if err == nil && i < 40 {
+				continue
+			}
+			if !errors.Is(err, fleet.ErrOutcomeUnknown) || !strings.Contains(err.Error(), full) {
+				t.Fatalf("write %d: %v, want the cause", i, err)
+			}
+			break
+		}
+	})
 	t.Logf("another leads after %s", p.awaitSuccessor(term, time.Now()))
 	next := p.Leader()
 	if next == leader {
