@@ -98,9 +98,13 @@ func TestSweepOfProcesses(t *testing.T) {
 	c.Fleet(`servers: { demo: { command: [/bin/sh, -c, "sleep 4711 & setsid sleep 4712 & exec %s"], env: { TOKEN: %s }, replicas: 2 } }`,
 		program("testserver"), c.token)
 	c.Start(1)
-	if n := c.running("sleep"); n != 4 {
-		t.Fatalf("%d processes of the replicas run beside them, want 4", n)
-	}
+	// A replica may be READY before what its shell has forked is a sleep.
+	harness.Eventually(t, patience, func() error {
+		if n := c.running("sleep"); n != 4 {
+			return fmt.Errorf("%d processes of the replicas run beside them, want 4", n)
+		}
+		return nil
+	})
 	c.Workers["w1"].Kill9()
 	if n := c.running("sleep"); n != 4 {
 		t.Fatalf("%d processes outlived the worker: the test cannot see a sweep", n)
