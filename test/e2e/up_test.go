@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -28,6 +31,7 @@ func TestUpWithProcesses(t *testing.T) {
 	up.tryExamples()
 	up.tryCommands()
 	up.tryReadme()
+	up.checkProcs()
 
 	// Programs that die are restarted at the same addresses.
 	nodes, err := up.client.Nodes(t.Context())
@@ -66,6 +70,29 @@ func TestUpWithProcesses(t *testing.T) {
 		t.Errorf("temporary files: %v, %v", left, err)
 	}
 	u.up("--runtime", "process", "--workers", "1", "--http", "127.0.0.1:0").mustGo(syscall.SIGKILL)
+}
+
+// checkProcs fails the test unless the controller runs on half of the processors, or
+// on those that GOMAXPROCS says.
+func (u *Up) checkProcs() {
+	u.t.Helper()
+	resp, err := http.Get(u.Base + "/metrics")
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	metrics, err := io.ReadAll(resp.Body)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	procs := runtime.GOMAXPROCS(0)
+	if os.Getenv("GOMAXPROCS") == "" {
+		procs = max(1, procs/2)
+	}
+	want := fmt.Sprintf("\ngo_sched_gomaxprocs_threads %d\n", procs)
+	if !strings.Contains(string(metrics), want) {
+		u.t.Errorf("the metrics lack %q", want)
+	}
 }
 
 func TestUpWithContainers(t *testing.T) {
