@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -41,30 +42,52 @@ func TestCompose(t *testing.T) {
 }
 
 // stopAllWorkers stops all workers at once, as down does. None may wait for room
-// that cannot come, which would take its --drain-timeout. The time is not checked,
-// because docker takes seconds for each worker on a busy machine.
+// that cannot come, which would take its --drain-timeout of 25 s. The time is what
+// the workers logged, because docker takes seconds for each on a busy machine.
 func (c *cluster) stopAllWorkers() {
 	c.t.Helper()
+	const most = 20 * time.Second
 	running := 0
 	for _, w := range c.containers("worker") {
 		if w.State.Running {
 			running++
 		}
 	}
-	// The logs also have what the workers did before, and those that ended earlier.
-	const inOrder, late = `msg="worker stopped"`, "the drain timeout has passed"
-	before := c.compose("logs", "--no-color", "worker")
-	start := time.Now()
+	start := time.Now() // what was logged before does not count
 	c.compose("stop", "worker")
 	c.t.Logf("all workers stopped in %v", time.Since(start).Round(time.Millisecond))
 	logs := c.compose("logs", "--no-color", "worker")
-	if n := strings.Count(logs, inOrder) - strings.Count(before, inOrder); n != running {
-		c.t.Errorf("%d of %d workers have stopped in order", n, running)
+	stopping, inOrder := map[string]time.Time{}, 0
+	for line := range strings.Lines(logs) {
+		worker, text, _ := strings.Cut(line, "|")
+		m := logged.FindStringSubmatch(text)
+		if m == nil {
+			continue
+		}
+		at, err := time.Parse(time.RFC3339, m[1])
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		switch {
+		case at.Before(start):
+		case m[2] == `"worker stopping"`:
+			stopping[worker] = at
+		case m[2] == `"worker stopped"`:
+			inOrder++
+			if took := at.Sub(stopping[worker]); took > most {
+				c.t.Errorf("%s stopped in %v, want %v at most", strings.TrimSpace(worker), took, most)
+			}
+		case m[2] == `"stopping replicas that did not move"` && strings.Contains(text, "the drain timeout has passed"):
+			c.t.Errorf("%s waited for its drain timeout", strings.TrimSpace(worker))
+		}
 	}
-	if strings.Count(logs, late) > strings.Count(before, late) {
-		c.t.Errorf("a worker waited for its drain timeout:\n%s", logs)
+	if inOrder != running || len(stopping) != running {
+		c.t.Errorf("%d of %d workers have stopped in order:\n%s", inOrder, running, logs)
 	}
 }
+
+// logged matches the time and the message of a line that a worker logged.
+var logged = regexp.MustCompile(`time=(\S+) level=\S+ msg=("[^"]*"|\S+)`)
 
 // checkPlacement fails the test unless every replica is in a container on a node of
 // its own.
