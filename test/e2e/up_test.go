@@ -74,16 +74,16 @@ func TestUpWithProcesses(t *testing.T) {
 
 // checkProcs fails the test unless the controller runs on half of the processors, or
 // on those that GOMAXPROCS says.
-func (u *Up) checkProcs() {
-	u.t.Helper()
-	resp, err := http.Get(u.Base + "/metrics")
+func (up *Up) checkProcs() {
+	up.t.Helper()
+	resp, err := http.Get(up.Base + "/metrics")
 	if err != nil {
-		u.t.Fatal(err)
+		up.t.Fatal(err)
 	}
 	defer resp.Body.Close()
 	metrics, err := io.ReadAll(resp.Body)
 	if err != nil {
-		u.t.Fatal(err)
+		up.t.Fatal(err)
 	}
 	procs := runtime.GOMAXPROCS(0)
 	if os.Getenv("GOMAXPROCS") == "" {
@@ -91,7 +91,7 @@ func (u *Up) checkProcs() {
 	}
 	want := fmt.Sprintf("\ngo_sched_gomaxprocs_threads %d\n", procs)
 	if !strings.Contains(string(metrics), want) {
-		u.t.Errorf("the metrics lack %q", want)
+		up.t.Errorf("the metrics lack %q", want)
 	}
 }
 
