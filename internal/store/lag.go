@@ -34,9 +34,13 @@ type intake struct {
 	commit uint64    // the last known commit index of the leader
 	refuse refusedLeader
 
-	contact time.Time // when a leader was last heard from, or this controller led
+	contact time.Time // when a leader was last heard from, or this controller led at a check
 	looked  time.Time // when this controller last checked itself
 	returns uint64    // how often it came back after a silence
+
+	// ledSince reports whether this controller has led after a time; see
+	// Store.ledSince. It is set before the first request comes.
+	ledSince func(time.Time) bool
 }
 
 // refusedLeader is a leader whose term cannot be written to the disk.
@@ -63,11 +67,12 @@ func (i *intake) heard(term, commit uint64, stored bool, now time.Time) {
 	}
 }
 
-// noteContact records contact with a leader. A controller that had none for a while
-// was cut off and came back, and others may have written meanwhile. The lock is
-// held.
+// noteContact records contact with a leader. A controller that had none for a while,
+// and did not lead, was cut off and came back. Others may have written meanwhile. The
+// lock is held.
 func (i *intake) noteContact(now time.Time) {
-	if !i.contact.IsZero() && now.Sub(i.contact) > silentAfter {
+	limit := now.Add(-silentAfter)
+	if !i.contact.IsZero() && i.contact.Before(limit) && !i.ledSince(limit) {
 		i.returns++
 	}
 	i.contact = now

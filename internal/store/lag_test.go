@@ -49,7 +49,7 @@ func TestFollowerLags(t *testing.T) {
 		}, 10, 2, 2, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var i intake
+			i := intake{ledSince: neverLed}
 			tt.heard(&i)
 			got := i.problem(tt.applied, at(tt.contact), at(tt.now))
 			if (tt.want == "") != (got == "") || tt.want != "" && !contains(errors.New(got), tt.want) {
@@ -59,8 +59,10 @@ func TestFollowerLags(t *testing.T) {
 	}
 }
 
+func neverLed(time.Time) bool { return false }
+
 // A controller that was stopped or cut off counts its return once, as soon as it runs
-// or has contact again.
+// or has contact again. One that led meanwhile was neither.
 func TestReturns(t *testing.T) {
 	begin := time.Now()
 	at := func(seconds float64) time.Time { return begin.Add(time.Duration(seconds * float64(time.Second))) }
@@ -95,10 +97,22 @@ func TestReturns(t *testing.T) {
 		"it was stopped, and has not looked yet": {func(i *intake) { hears(i, 1, 3) }, 20, 1},
 		"it was stopped, and looks":              {func(i *intake) { hears(i, 1, 3); looks(i, 20, 21, false) }, 21, 1},
 		"it was stopped, and hears a leader":     {func(i *intake) { hears(i, 1, 3); looks(i, 20, 20, false); hears(i, 21, 30) }, 30, 1},
-		"it was stopped as the leader":           {func(i *intake) { looks(i, 1, 3, true); looks(i, 20, 20, true); hears(i, 21, 30) }, 30, 1},
+		"it led until shortly before": {func(i *intake) {
+			i.ledSince = at(4.5).After
+			hears(i, 1, 3)
+			looks(i, 4, 6, false)
+			hears(i, 7, 7)
+		}, 7, 0},
+		"it led until long before": {func(i *intake) {
+			i.ledSince = at(4.5).After
+			hears(i, 1, 3)
+			looks(i, 4, 8, false)
+			hears(i, 9, 9)
+		}, 9, 1},
+		"it was stopped as the leader": {func(i *intake) { looks(i, 1, 3, true); looks(i, 20, 20, true); hears(i, 21, 30) }, 30, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var i intake
+			i := intake{ledSince: neverLed}
 			tt.do(&i)
 			if got := i.returned(at(tt.now)); got != tt.want {
 				t.Errorf("it came back %d times, want %d", got, tt.want)

@@ -160,6 +160,29 @@ func TestAcks(t *testing.T) {
 	}
 }
 
+// A leader has led for as long as a majority answers it.
+func TestLedSince(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster, _ *pipes) {
+		begin := time.Now()
+		time.Sleep(time.Minute)
+		lead, follower := c.leader(), c.followers()[0]
+		if !lead.ledSince(time.Now().Add(-time.Second)) {
+			t.Error("the leader has not led in the last second")
+		}
+		if follower.ledSince(begin) {
+			t.Error("a follower has led")
+		}
+		for _, s := range c.followers() {
+			c.kill(s)
+		}
+		cut := time.Now()
+		time.Sleep(time.Minute)
+		if lead.ledSince(cut) || !lead.ledSince(cut.Add(-time.Second)) {
+			t.Error("a leader whose followers were killed did not lead until then, or still does")
+		}
+	})
+}
+
 func TestReadSeesWhatWasAcknowledged(t *testing.T) {
 	c := three(t)
 	for i := range 20 {

@@ -70,13 +70,25 @@ func (s *Store) Read(ctx context.Context) (*desired.State, error) {
 // request that was sent after the given time. If so, no later leader was elected
 // before that time.
 func (s *Store) confirmed(term uint64, after time.Time) bool {
+	return s.majority(func(id raft.ServerID) bool { return s.net.acks.since(id, term, after) })
+}
+
+// ledSince reports whether this controller has led after the given time: a majority
+// of the voters has answered a request that it sent as the leader after that time.
+func (s *Store) ledSince(after time.Time) bool {
+	return s.majority(func(id raft.ServerID) bool { return s.net.acks.at(id).After(after) })
+}
+
+// majority reports whether a majority of the voters has answered. This controller
+// counts if it has a vote.
+func (s *Store) majority(answered func(raft.ServerID) bool) bool {
 	voters, yes := 0, 0
 	for _, m := range s.raft.GetConfiguration().Configuration().Servers {
 		if m.Suffrage != raft.Voter {
 			continue
 		}
 		voters++
-		if fleet.ControllerID(m.ID) == s.ID() || s.net.acks.since(m.ID, term, after) {
+		if fleet.ControllerID(m.ID) == s.ID() || answered(m.ID) {
 			yes++
 		}
 	}

@@ -153,7 +153,7 @@ func (s *Store) open() error {
 		s.net.shut()
 		return errors.Join(fmt.Errorf("start raft: %w", err), disk.Close())
 	}
-	s.net.term, s.net.replicates = s.raft.CurrentTerm, s.replicates
+	s.net.term, s.net.replicates, s.net.intake.ledSince = s.raft.CurrentTerm, s.replicates, s.ledSince
 	close(s.net.layer.ready)
 	s.raft.RegisterObserver(raft.NewObserver(s.observed, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {

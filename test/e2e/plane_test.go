@@ -211,7 +211,7 @@ func (p *Plane) watch(l *life) {
 		}
 		if is < was && !l.doomed.Load() {
 			p.mu.Lock()
-			p.wrong = append(p.wrong, fmt.Sprintf("%s: %+v, %v", l.name, got, err))
+			p.wrong = append(p.wrong, fmt.Sprintf("%s at %s: %+v, %v", l.name, time.Now().UTC().Format(time.StampMilli), got, err))
 			p.mu.Unlock()
 		}
 		l.ready.Store(is)
