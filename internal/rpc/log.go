@@ -4,24 +4,33 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/grpclog"
 )
 
 // LogTo sends the gRPC library's own log to log. The library has one log for the
 // whole process, so call LogTo before anything else of this package. Without it,
-// the library writes errors to stderr.
+// the library writes errors to stderr. A later call takes the earlier one's place.
 func LogTo(log *slog.Logger) {
-	grpclog.SetLoggerV2(&libraryLog{log.With("component", "grpc")})
+	library.to.Store(log.With("component", "grpc"))
+	setLibrary()
 }
+
+var library libraryLog
+
+// setLibrary sets the library's log once: the library does not lock it, and may still
+// use it after a connection was closed.
+var setLibrary = sync.OnceFunc(func() { grpclog.SetLoggerV2(&library) })
 
 // libraryLog is a grpclog.LoggerV2. Most errors of the library are broken
 // connections, which we log where they matter.
-type libraryLog struct{ log *slog.Logger }
+type libraryLog struct{ to atomic.Pointer[slog.Logger] }
 
-func (l *libraryLog) warn(text string) { l.log.Warn(strings.TrimSpace(text)) }
+func (l *libraryLog) warn(text string) { l.to.Load().Warn(strings.TrimSpace(text)) }
 
-func (l *libraryLog) debug(text string) { l.log.Debug(strings.TrimSpace(text)) }
+func (l *libraryLog) debug(text string) { l.to.Load().Debug(strings.TrimSpace(text)) }
 
 func (l *libraryLog) Info(...any)                 {}
 func (l *libraryLog) Infoln(...any)               {}
