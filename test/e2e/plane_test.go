@@ -112,6 +112,19 @@ func (p *Plane) Start(workers int) {
 	p.wrong = nil // none was ready during the start
 }
 
+// AwaitReady is Cluster.AwaitReady. The requests that follow go to a controller that
+// is ready: as long as none is known to be, they go to any.
+func (p *Plane) AwaitReady(workers int) {
+	p.t.Helper()
+	p.Cluster.AwaitReady(workers)
+	harness.Eventually(p.t, patience, func() error {
+		if l := p.pick(); l == nil || l.ready.Load() != ready {
+			return errNoneReady
+		}
+		return nil
+	})
+}
+
 // members returns the gossip addresses of all that live, to join.
 func (p *Plane) members() []string {
 	var join []string
