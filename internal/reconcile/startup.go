@@ -33,8 +33,21 @@ func (st *startup) waitsFor(s *observe.Snapshot, now time.Time) (why string, wak
 	if st.over {
 		return "", time.Time{}
 	}
+	workers := 0
+	for _, n := range s.Nodes {
+		if n.Connected {
+			workers++
+		}
+	}
 	end := st.began.Add(st.grace)
-	if !now.Before(end) {
+	if late := !now.Before(end); late && st.workers == 0 && len(st.known) == 0 {
+		// Nobody came in time to a new cluster. It acts, and waits again when the first
+		// worker comes: those that join a moment later should get their share as well.
+		if workers == 0 {
+			return "", time.Time{}
+		}
+		st.began, end = now, now.Add(st.grace)
+	} else if late {
 		st.over = true
 		return "", time.Time{}
 	}
@@ -47,12 +60,8 @@ func (st *startup) waitsFor(s *observe.Snapshot, now time.Time) (why string, wak
 			missing = append(missing, string(id))
 		}
 	}
-	workers := 0
 	for _, id := range sortedKeys(s.Nodes) {
 		n := s.Nodes[id]
-		if n.Connected {
-			workers++
-		}
 		if n.Alive && !present(n) && !slices.Contains(missing, string(id)) {
 			missing = append(missing, string(id))
 		}
