@@ -35,6 +35,31 @@ func TestDeploySpreadsOverNodes(t *testing.T) {
 	})
 }
 
+// The first workers of a new cluster come late and not quite together. All of them
+// get their share.
+func TestLateWorkersGetTheirShare(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.desired.set(server("a", 1, 6))
+		w.control()
+		defer w.stop()
+		time.Sleep(15 * time.Second)
+		if s := w.status("a"); s.State != fleet.StateDeploying || !s.StartFailed || !strings.Contains(s.Reason, "waiting for workers") {
+			t.Errorf("after the grace without workers: %+v", s)
+		}
+		for _, name := range []string{"n1", "n2", "n3"} {
+			w.add(name, nil)
+			time.Sleep(600 * time.Millisecond)
+		}
+		w.until(5*time.Second, "deployed", w.converged)
+		for _, n := range w.workers {
+			if k := len(n.Running()); k != 2 {
+				t.Errorf("%d replicas on %s, want 2", k, n.Life())
+			}
+		}
+	})
+}
+
 // A restarted controller adopts what runs, even though one worker comes back
 // late, and starts and stops nothing.
 func TestRestartedControllerAdopts(t *testing.T) {
