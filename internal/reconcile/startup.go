@@ -40,15 +40,15 @@ func (st *startup) waitsFor(s *observe.Snapshot, now time.Time) (why string, wak
 		}
 	}
 	end := st.began.Add(st.grace)
-	if late := !now.Before(end); late && st.workers == 0 && len(st.known) == 0 {
-		// Nobody came in time to a new cluster. It acts, and waits again when the first
-		// worker comes: those that join a moment later should get their share as well.
-		if workers == 0 {
-			return "", time.Time{}
-		}
+	late := !now.Before(end)
+	nobodyCame := st.workers == 0 && len(st.known) == 0
+	switch {
+	case late && nobodyCame && workers > 0:
+		// The first worker of a new cluster comes after the grace. Those that join a
+		// moment later should get their share as well.
 		st.began, end = now, now.Add(st.grace)
-	} else if late {
-		st.over = true
+	case late:
+		st.over = !nobodyCame
 		return "", time.Time{}
 	}
 	var missing []string
