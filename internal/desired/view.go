@@ -24,7 +24,11 @@ func (s *State) List() []fleet.Server {
 // Fleet returns the server in the form that List returns.
 func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
 	out := fleet.Server{
-		Name: name, Revision: sv.Revision, Spec: sv.Spec, Target: sv.Target(), Generation: sv.Generation, Rolling: sv.Rollout != nil,
+		Name: name, Revision: sv.Revision, Spec: sv.Spec, Target: sv.Target(), Generation: sv.Generation,
+		Written: sv.Written,
+	}
+	if r := sv.Rollout; r != nil {
+		out.Rollout = &fleet.Rollout{From: r.From, Started: r.Started}
 	}
 	if sv.Stable != 0 && sv.Stable != sv.Revision {
 		if rev := sv.Kept(sv.Stable); rev != nil {

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -131,16 +132,39 @@ type Resources struct {
 	CPUs   float64 // cores
 	Memory int64   // bytes
 	PIDs   int64   // processes and threads
+	// Custom are countable resources of any name, such as gpu. Of a node: what it
+	// has. Its zero is nil.
+	Custom map[string]int64 `json:",omitempty"`
+}
+
+// IsZero reports whether nothing is reserved or limited.
+func (r Resources) IsZero() bool {
+	return r.CPUs == 0 && r.Memory == 0 && r.PIDs == 0 && len(r.Custom) == 0
 }
 
 // Add returns r + o, field by field.
 func (r Resources) Add(o Resources) Resources {
-	return Resources{r.CPUs + o.CPUs, r.Memory + o.Memory, r.PIDs + o.PIDs}
+	return Resources{r.CPUs + o.CPUs, r.Memory + o.Memory, r.PIDs + o.PIDs, addCustom(r.Custom, o.Custom, 1)}
 }
 
 // Sub returns r - o, field by field.
 func (r Resources) Sub(o Resources) Resources {
-	return Resources{r.CPUs - o.CPUs, r.Memory - o.Memory, r.PIDs - o.PIDs}
+	return Resources{r.CPUs - o.CPUs, r.Memory - o.Memory, r.PIDs - o.PIDs, addCustom(r.Custom, o.Custom, -1)}
+}
+
+// addCustom returns a + sign*b. The result shares a if b is empty.
+func addCustom(a, b map[string]int64, sign int64) map[string]int64 {
+	if len(b) == 0 {
+		return a
+	}
+	out := make(map[string]int64, len(a)+len(b))
+	maps.Copy(out, a)
+	for name, n := range b {
+		if out[name] += sign * n; out[name] == 0 {
+			delete(out, name)
+		}
+	}
+	return out
 }
 
 // Load is the load of a replica as its worker reports it. Ongoing counts the calls
@@ -173,6 +197,49 @@ type Replica struct {
 	Resources   Resources // reserved on its node until it ended
 	Log         []string  // the last stderr lines, for ended replicas
 	Lost        bool      // ended with its node, nobody knows how
+	// Spare means that it is started ahead of need and takes no calls: see
+	// Spec.Warm.
+	Spare     bool
+	ColdStart ColdStart
+	Calls     CallCounts
+	Usage     Usage
+}
+
+// ColdStart is how long each phase of a replica's start took. A phase that has not
+// ended, or that there was not, is 0.
+type ColdStart struct {
+	Place     time.Duration // from the order's arrival at the node to its turn
+	Pull      time.Duration
+	Create    time.Duration // of the container
+	Start     time.Duration // until the process runs
+	Handshake time.Duration
+	List      time.Duration // of the tools
+}
+
+// CallCounts counts the calls of a replica that have ended, by their outcome.
+type CallCounts struct {
+	OK       uint64
+	IsError  uint64 // answered with a result that has isError
+	Error    uint64 // answered with a JSON-RPC error, or an invalid reply
+	TimedOut uint64 // not answered within their deadline
+	Lost     uint64 // inside it when it ended
+	// Latency counts the answered calls by their time, in the buckets of
+	// LatencyBounds and one more for longer ones.
+	Latency []uint64
+}
+
+// LatencyBounds are the upper bounds of CallCounts.Latency.
+var LatencyBounds = [...]time.Duration{
+	1 * time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond,
+	50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond, time.Second,
+	2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute,
+}
+
+// Usage is what a replica used when its worker last looked. It is zero if that is
+// not known.
+type Usage struct {
+	CPUs   float64 // cores, on average since the look before
+	Memory int64   // bytes
 }
 
 // WasReady reports whether the replica was ever READY.

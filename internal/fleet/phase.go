@@ -46,5 +46,6 @@ const (
 	StateUnavailable State = "UNAVAILABLE" // no replica serves, and the last start failed or no replica can be placed
 	StateUpdating    State = "UPDATING"    // a new revision replaces the old
 	StateDeleting    State = "DELETING"    // no longer wanted, replicas are going
-	StateIdle        State = "IDLE"        // scaled to zero, or ended by itself without calls
+	StateIdle        State = "IDLE"        // scaled to zero by itself, or ended by itself without calls: a call wakes it
+	StateStopped     State = "STOPPED"     // stopped by hand: calls fail
 )

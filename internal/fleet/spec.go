@@ -12,10 +12,13 @@ import (
 type Spec struct {
 	Template
 
-	Replicas           int
-	MaxReplicasPerNode int // 0: no bound
-	MaxOngoingRequests int // per replica
-	MaxQueuedRequests  int // per server and controller
+	Replicas           int          // 0 if Autoscaling is set
+	Autoscaling        *Autoscaling `json:",omitempty"` // nil: the number of replicas is fixed
+	Update             *Update      `json:",omitempty"` // nil: as UpdatePolicy says
+	Warm               int          `json:",omitempty"` // started spares that take no calls until needed
+	MaxReplicasPerNode int          // 0: no bound
+	MaxOngoingRequests int          // per replica
+	MaxQueuedRequests  int          // per server and controller
 	// MaxRequestBytes bounds a call, as the line that the server reads; see
 	// RequestLimit.
 	MaxRequestBytes int64 `json:",omitempty"`
@@ -42,6 +45,14 @@ func (s *Spec) SwitchedOffBy(tool string) string {
 	return ""
 }
 
+// UpdatePolicy returns how the server is updated.
+func (s *Spec) UpdatePolicy() Update {
+	if s.Update == nil {
+		return DefaultUpdate()
+	}
+	return *s.Update
+}
+
 // RequestLimit returns how large a call of the server may be.
 func (s *Spec) RequestLimit() int64 { return cmp.Or(s.MaxRequestBytes, DefaultMaxRequestBytes) }
 
@@ -60,6 +71,7 @@ type Template struct {
 	User       string            `json:",omitempty"`
 	ReadOnly   bool              `json:",omitempty"`
 	CapAdd     []string          `json:",omitempty"`
+	Devices    []string          `json:",omitempty"` // as podman's --device
 	RunOptions []string          `json:",omitempty"` // further ones of podman run, each --name=value
 	// NewPrivileges lets processes gain privileges (setuid programs): no
 	// no-new-privileges.
@@ -126,10 +138,18 @@ type Server struct {
 	// there is no such revision yet.
 	Stable         Revision
 	StableTemplate *Template
-	// Rolling means that a rollout to this revision and generation is under way:
-	// its end has not been written.
-	Rolling bool
+	// Rollout is the rollout to this revision and generation that is under way: its
+	// end has not been written. Nil: there is none.
+	Rollout *Rollout
+	// Failed is the revision that was rolled back last, until the next update.
+	Failed *FailedRevision
+	Floor  Floor
+	// Written grows with each write of the spec by a user.
+	Written uint64
 }
+
+// Rolling reports whether a rollout is under way.
+func (s *Server) Rolling() bool { return s.Rollout != nil }
 
 // NodeIntent is how operators want a node to be used. The zero value is an ordinary
 // node.

@@ -12,13 +12,18 @@ type TargetSource int
 
 // The sources of a target.
 const (
-	BySpec  TargetSource = iota // the number that the user wrote in the spec
-	ByScale                     // a user, who has scaled the server since
+	BySpec        TargetSource = iota // the number that the user wrote in the spec
+	ByScale                           // a user, who has scaled the server since
+	ByAutoscaling                     // the server's autoscaling
 )
 
 // Stopped reports whether users want no replica at all: calls fail at once, and
 // nothing but another write starts the server.
-func (t Target) Stopped() bool { return t.Replicas == 0 }
+func (t Target) Stopped() bool { return t.Replicas == 0 && t.By != ByAutoscaling }
+
+// Idle reports whether no replica is wanted because nobody calls: a call wakes the
+// server.
+func (t Target) Idle() bool { return t.Replicas == 0 && t.By == ByAutoscaling }
 
 // StopReason says in words why the server is stopped. It returns "" for a
 // server that is not.

@@ -27,6 +27,8 @@ type Assignment struct {
 	// Generation is how often the server had been restarted by hand by then.
 	Generation uint64
 	Template   *Template
+	// Spare starts a replica that takes no calls until it is activated.
+	Spare bool
 }
 
 // Report is a worker's report of its node: the first report of a watch is full, and

@@ -173,7 +173,7 @@ func viewOf(s *fleet.Spec) ServerView {
 		DisabledTools:      s.DisabledTools,
 		Replicas:           s.Replicas,
 		MaxReplicasPerNode: s.MaxReplicasPerNode,
-		Resources:          ResourcesView(s.Resources),
+		Resources:          ResourcesView{CPUs: s.Resources.CPUs, Memory: s.Resources.Memory, PIDs: s.Resources.PIDs},
 		MaxOngoingRequests: s.MaxOngoingRequests,
 		MaxQueuedRequests:  s.MaxQueuedRequests,
 		MaxRequestBytes:    s.RequestLimit(),

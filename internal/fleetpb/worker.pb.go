@@ -234,7 +234,9 @@ type StartReplicaRequest struct {
 	Revision  uint64                 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
 	Template  *Template              `protobuf:"bytes,5,opt,name=template,proto3" json:"template,omitempty"`
 	// How often the server had been restarted by hand before this start.
-	Generation    uint64 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
+	Generation uint64 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
+	// The replica takes no calls until it is activated.
+	Spare         bool `protobuf:"varint,7,opt,name=spare,proto3" json:"spare,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -309,6 +311,13 @@ func (x *StartReplicaRequest) GetGeneration() uint64 {
 		return x.Generation
 	}
 	return 0
+}
+
+func (x *StartReplicaRequest) GetSpare() bool {
+	if x != nil {
+		return x.Spare
+	}
+	return false
 }
 
 type StartReplicaResponse struct {
@@ -559,6 +568,198 @@ func (x *StopReplicaResponse) GetVersion() uint64 {
 	return 0
 }
 
+type ActivateReplicaRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Order         *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	ReplicaId     string                 `protobuf:"bytes,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActivateReplicaRequest) Reset() {
+	*x = ActivateReplicaRequest{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActivateReplicaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActivateReplicaRequest) ProtoMessage() {}
+
+func (x *ActivateReplicaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActivateReplicaRequest.ProtoReflect.Descriptor instead.
+func (*ActivateReplicaRequest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ActivateReplicaRequest) GetOrder() *Order {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+func (x *ActivateReplicaRequest) GetReplicaId() string {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return ""
+}
+
+type ActivateReplicaResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActivateReplicaResponse) Reset() {
+	*x = ActivateReplicaResponse{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActivateReplicaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActivateReplicaResponse) ProtoMessage() {}
+
+func (x *ActivateReplicaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActivateReplicaResponse.ProtoReflect.Descriptor instead.
+func (*ActivateReplicaResponse) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ActivateReplicaResponse) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type PullImageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Order         *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	Image         string                 `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
+	PullPolicy    string                 `protobuf:"bytes,3,opt,name=pull_policy,json=pullPolicy,proto3" json:"pull_policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PullImageRequest) Reset() {
+	*x = PullImageRequest{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullImageRequest) ProtoMessage() {}
+
+func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullImageRequest.ProtoReflect.Descriptor instead.
+func (*PullImageRequest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PullImageRequest) GetOrder() *Order {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+func (x *PullImageRequest) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *PullImageRequest) GetPullPolicy() string {
+	if x != nil {
+		return x.PullPolicy
+	}
+	return ""
+}
+
+type PullImageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PullImageResponse) Reset() {
+	*x = PullImageResponse{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullImageResponse) ProtoMessage() {}
+
+func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullImageResponse.ProtoReflect.Descriptor instead.
+func (*PullImageResponse) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{10}
+}
+
 // Template is the part of a spec that a replica is made from (fleet.Template).
 type Template struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -583,14 +784,16 @@ type Template struct {
 	StopGrace     *durationpb.Duration   `protobuf:"bytes,19,opt,name=stop_grace,json=stopGrace,proto3" json:"stop_grace,omitempty"`
 	DrainTimeout  *durationpb.Duration   `protobuf:"bytes,20,opt,name=drain_timeout,json=drainTimeout,proto3" json:"drain_timeout,omitempty"`
 	// Further options of podman run, each --name=value.
-	RunOptions    []string `protobuf:"bytes,21,rep,name=run_options,json=runOptions,proto3" json:"run_options,omitempty"`
+	RunOptions []string `protobuf:"bytes,21,rep,name=run_options,json=runOptions,proto3" json:"run_options,omitempty"`
+	// As podman's --device.
+	Devices       []string `protobuf:"bytes,22,rep,name=devices,proto3" json:"devices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Template) Reset() {
 	*x = Template{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[7]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +805,7 @@ func (x *Template) String() string {
 func (*Template) ProtoMessage() {}
 
 func (x *Template) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[7]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +818,7 @@ func (x *Template) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Template.ProtoReflect.Descriptor instead.
 func (*Template) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{7}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Template) GetImage() string {
@@ -765,6 +968,13 @@ func (x *Template) GetRunOptions() []string {
 	return nil
 }
 
+func (x *Template) GetDevices() []string {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
 type Mount struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Source   string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
@@ -778,7 +988,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[8]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +1000,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[8]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +1013,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{8}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Mount) GetSource() string {
@@ -835,17 +1045,19 @@ func (x *Mount) GetSelinux() string {
 }
 
 type Resources struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Cpus          float64                `protobuf:"fixed64,1,opt,name=cpus,proto3" json:"cpus,omitempty"`
-	Memory        int64                  `protobuf:"varint,2,opt,name=memory,proto3" json:"memory,omitempty"`
-	Pids          int64                  `protobuf:"varint,3,opt,name=pids,proto3" json:"pids,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Cpus   float64                `protobuf:"fixed64,1,opt,name=cpus,proto3" json:"cpus,omitempty"`
+	Memory int64                  `protobuf:"varint,2,opt,name=memory,proto3" json:"memory,omitempty"`
+	Pids   int64                  `protobuf:"varint,3,opt,name=pids,proto3" json:"pids,omitempty"`
+	// Countable resources of any name.
+	Custom        map[string]int64 `protobuf:"bytes,4,rep,name=custom,proto3" json:"custom,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[9]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +1069,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[9]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +1082,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{9}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -894,6 +1106,13 @@ func (x *Resources) GetPids() int64 {
 	return 0
 }
 
+func (x *Resources) GetCustom() map[string]int64 {
+	if x != nil {
+		return x.Custom
+	}
+	return nil
+}
+
 type Health struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Period        *durationpb.Duration   `protobuf:"bytes,1,opt,name=period,proto3" json:"period,omitempty"`
@@ -906,7 +1125,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[10]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1137,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[10]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1150,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{10}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Health) GetPeriod() *durationpb.Duration {
@@ -971,7 +1190,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[11]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1202,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[11]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1215,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{11}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchRequest) GetOrder() *Order {
@@ -1032,7 +1251,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[12]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1263,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[12]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1276,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{12}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchResponse) GetVersion() uint64 {
@@ -1149,7 +1368,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[13]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1380,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[13]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1393,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{13}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Node) GetNode() string {
@@ -1275,15 +1494,19 @@ type Replica struct {
 	Log []string `protobuf:"bytes,16,rep,name=log,proto3" json:"log,omitempty"`
 	// The resources of the replica's template, which count against the node's
 	// capacity.
-	Resources     *Resources `protobuf:"bytes,17,opt,name=resources,proto3" json:"resources,omitempty"`
-	Generation    uint64     `protobuf:"varint,18,opt,name=generation,proto3" json:"generation,omitempty"`
+	Resources     *Resources  `protobuf:"bytes,17,opt,name=resources,proto3" json:"resources,omitempty"`
+	Generation    uint64      `protobuf:"varint,18,opt,name=generation,proto3" json:"generation,omitempty"`
+	Spare         bool        `protobuf:"varint,19,opt,name=spare,proto3" json:"spare,omitempty"`
+	ColdStart     *ColdStart  `protobuf:"bytes,20,opt,name=cold_start,json=coldStart,proto3" json:"cold_start,omitempty"`
+	Calls         *CallCounts `protobuf:"bytes,21,opt,name=calls,proto3" json:"calls,omitempty"`
+	Usage         *Usage      `protobuf:"bytes,22,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[14]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1295,7 +1518,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[14]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1308,7 +1531,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{14}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Replica) GetId() string {
@@ -1437,6 +1660,258 @@ func (x *Replica) GetGeneration() uint64 {
 	return 0
 }
 
+func (x *Replica) GetSpare() bool {
+	if x != nil {
+		return x.Spare
+	}
+	return false
+}
+
+func (x *Replica) GetColdStart() *ColdStart {
+	if x != nil {
+		return x.ColdStart
+	}
+	return nil
+}
+
+func (x *Replica) GetCalls() *CallCounts {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+func (x *Replica) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+// ColdStart is how long each phase of a start took (fleet.ColdStart).
+type ColdStart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Place         *durationpb.Duration   `protobuf:"bytes,1,opt,name=place,proto3" json:"place,omitempty"`
+	Pull          *durationpb.Duration   `protobuf:"bytes,2,opt,name=pull,proto3" json:"pull,omitempty"`
+	Create        *durationpb.Duration   `protobuf:"bytes,3,opt,name=create,proto3" json:"create,omitempty"`
+	Start         *durationpb.Duration   `protobuf:"bytes,4,opt,name=start,proto3" json:"start,omitempty"`
+	Handshake     *durationpb.Duration   `protobuf:"bytes,5,opt,name=handshake,proto3" json:"handshake,omitempty"`
+	List          *durationpb.Duration   `protobuf:"bytes,6,opt,name=list,proto3" json:"list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ColdStart) Reset() {
+	*x = ColdStart{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ColdStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ColdStart) ProtoMessage() {}
+
+func (x *ColdStart) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ColdStart.ProtoReflect.Descriptor instead.
+func (*ColdStart) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ColdStart) GetPlace() *durationpb.Duration {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
+func (x *ColdStart) GetPull() *durationpb.Duration {
+	if x != nil {
+		return x.Pull
+	}
+	return nil
+}
+
+func (x *ColdStart) GetCreate() *durationpb.Duration {
+	if x != nil {
+		return x.Create
+	}
+	return nil
+}
+
+func (x *ColdStart) GetStart() *durationpb.Duration {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *ColdStart) GetHandshake() *durationpb.Duration {
+	if x != nil {
+		return x.Handshake
+	}
+	return nil
+}
+
+func (x *ColdStart) GetList() *durationpb.Duration {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
+
+// CallCounts counts calls that have ended by outcome (fleet.CallCounts).
+type CallCounts struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Ok       uint64                 `protobuf:"varint,1,opt,name=ok,proto3" json:"ok,omitempty"`
+	IsError  uint64                 `protobuf:"varint,2,opt,name=is_error,json=isError,proto3" json:"is_error,omitempty"`
+	Error    uint64                 `protobuf:"varint,3,opt,name=error,proto3" json:"error,omitempty"`
+	TimedOut uint64                 `protobuf:"varint,4,opt,name=timed_out,json=timedOut,proto3" json:"timed_out,omitempty"`
+	Lost     uint64                 `protobuf:"varint,5,opt,name=lost,proto3" json:"lost,omitempty"`
+	// By fleet.LatencyBounds.
+	Latency       []uint64 `protobuf:"varint,6,rep,packed,name=latency,proto3" json:"latency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallCounts) Reset() {
+	*x = CallCounts{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallCounts) ProtoMessage() {}
+
+func (x *CallCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallCounts.ProtoReflect.Descriptor instead.
+func (*CallCounts) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CallCounts) GetOk() uint64 {
+	if x != nil {
+		return x.Ok
+	}
+	return 0
+}
+
+func (x *CallCounts) GetIsError() uint64 {
+	if x != nil {
+		return x.IsError
+	}
+	return 0
+}
+
+func (x *CallCounts) GetError() uint64 {
+	if x != nil {
+		return x.Error
+	}
+	return 0
+}
+
+func (x *CallCounts) GetTimedOut() uint64 {
+	if x != nil {
+		return x.TimedOut
+	}
+	return 0
+}
+
+func (x *CallCounts) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *CallCounts) GetLatency() []uint64 {
+	if x != nil {
+		return x.Latency
+	}
+	return nil
+}
+
+// Usage is what a replica uses at present.
+type Usage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cpus          float64                `protobuf:"fixed64,1,opt,name=cpus,proto3" json:"cpus,omitempty"`
+	Memory        int64                  `protobuf:"varint,2,opt,name=memory,proto3" json:"memory,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Usage) Reset() {
+	*x = Usage{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Usage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Usage) ProtoMessage() {}
+
+func (x *Usage) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Usage.ProtoReflect.Descriptor instead.
+func (*Usage) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Usage) GetCpus() float64 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
+}
+
+func (x *Usage) GetMemory() int64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
 type Exit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          int32                  `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
@@ -1450,7 +1925,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[15]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1462,7 +1937,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[15]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1475,7 +1950,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{15}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -1527,7 +2002,7 @@ type Catalogue struct {
 
 func (x *Catalogue) Reset() {
 	*x = Catalogue{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[16]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1539,7 +2014,7 @@ func (x *Catalogue) String() string {
 func (*Catalogue) ProtoMessage() {}
 
 func (x *Catalogue) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[16]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1552,7 +2027,7 @@ func (x *Catalogue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Catalogue.ProtoReflect.Descriptor instead.
 func (*Catalogue) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{16}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Catalogue) GetHash() string {
@@ -1607,7 +2082,7 @@ type CallsRequest struct {
 
 func (x *CallsRequest) Reset() {
 	*x = CallsRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +2094,7 @@ func (x *CallsRequest) String() string {
 func (*CallsRequest) ProtoMessage() {}
 
 func (x *CallsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +2107,7 @@ func (x *CallsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallsRequest.ProtoReflect.Descriptor instead.
 func (*CallsRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{17}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CallsRequest) GetCommands() []*CallCommand {
@@ -1655,7 +2130,7 @@ type CallCommand struct {
 
 func (x *CallCommand) Reset() {
 	*x = CallCommand{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +2142,7 @@ func (x *CallCommand) String() string {
 func (*CallCommand) ProtoMessage() {}
 
 func (x *CallCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +2155,7 @@ func (x *CallCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallCommand.ProtoReflect.Descriptor instead.
 func (*CallCommand) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{18}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CallCommand) GetMsg() isCallCommand_Msg {
@@ -1745,7 +2220,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +2232,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +2245,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{19}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Call) GetId() uint64 {
@@ -1840,7 +2315,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +2327,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +2340,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{20}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Cancel) GetId() uint64 {
@@ -1891,7 +2366,7 @@ type CallsResponse struct {
 
 func (x *CallsResponse) Reset() {
 	*x = CallsResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1903,7 +2378,7 @@ func (x *CallsResponse) String() string {
 func (*CallsResponse) ProtoMessage() {}
 
 func (x *CallsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1916,7 +2391,7 @@ func (x *CallsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallsResponse.ProtoReflect.Descriptor instead.
 func (*CallsResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{21}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CallsResponse) GetEvents() []*CallEvent {
@@ -1947,7 +2422,7 @@ type CallEvent struct {
 
 func (x *CallEvent) Reset() {
 	*x = CallEvent{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2434,7 @@ func (x *CallEvent) String() string {
 func (*CallEvent) ProtoMessage() {}
 
 func (x *CallEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2447,7 @@ func (x *CallEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallEvent.ProtoReflect.Descriptor instead.
 func (*CallEvent) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{22}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CallEvent) GetId() uint64 {
@@ -2085,7 +2560,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2097,7 +2572,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2110,7 +2585,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{23}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Reply) GetOutcome() isReply_Outcome {
@@ -2199,7 +2674,7 @@ type Large struct {
 
 func (x *Large) Reset() {
 	*x = Large{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2686,7 @@ func (x *Large) String() string {
 func (*Large) ProtoMessage() {}
 
 func (x *Large) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2699,7 @@ func (x *Large) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Large.ProtoReflect.Descriptor instead.
 func (*Large) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{24}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Large) GetToken() string {
@@ -2256,7 +2731,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2743,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2756,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{25}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{32}
 }
 
 type Released struct {
@@ -2292,7 +2767,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2304,7 +2779,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2317,7 +2792,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{26}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{33}
 }
 
 // Notification is a notification of the server about the call.
@@ -2332,7 +2807,7 @@ type Notification struct {
 
 func (x *Notification) Reset() {
 	*x = Notification{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2344,7 +2819,7 @@ func (x *Notification) String() string {
 func (*Notification) ProtoMessage() {}
 
 func (x *Notification) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2357,7 +2832,7 @@ func (x *Notification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notification.ProtoReflect.Descriptor instead.
 func (*Notification) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{27}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Notification) GetMethod() string {
@@ -2387,7 +2862,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2399,7 +2874,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2412,7 +2887,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{28}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Failure) GetKinds() []FailureKind {
@@ -2438,7 +2913,7 @@ type FetchResultRequest struct {
 
 func (x *FetchResultRequest) Reset() {
 	*x = FetchResultRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2450,7 +2925,7 @@ func (x *FetchResultRequest) String() string {
 func (*FetchResultRequest) ProtoMessage() {}
 
 func (x *FetchResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2463,7 +2938,7 @@ func (x *FetchResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResultRequest.ProtoReflect.Descriptor instead.
 func (*FetchResultRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{29}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *FetchResultRequest) GetToken() string {
@@ -2482,7 +2957,7 @@ type FetchResultResponse struct {
 
 func (x *FetchResultResponse) Reset() {
 	*x = FetchResultResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2969,7 @@ func (x *FetchResultResponse) String() string {
 func (*FetchResultResponse) ProtoMessage() {}
 
 func (x *FetchResultResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2982,7 @@ func (x *FetchResultResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResultResponse.ProtoReflect.Descriptor instead.
 func (*FetchResultResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{30}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *FetchResultResponse) GetChunk() []byte {
@@ -2529,7 +3004,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2541,7 +3016,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2554,7 +3029,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{31}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *LogsRequest) GetReplicaId() string {
@@ -2587,7 +3062,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2599,7 +3074,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2612,7 +3087,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{32}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LogsResponse) GetLines() []*LogLine {
@@ -2632,7 +3107,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[33]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +3119,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[33]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +3132,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{33}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LogLine) GetTime() *timestamppb.Timestamp {
@@ -2683,7 +3158,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12 \n" +
-	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\"\xe5\x01\n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\"\xfb\x01\n" +
 	"\x13StartReplicaRequest\x12(\n" +
 	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\x12\x1d\n" +
 	"\n" +
@@ -2693,7 +3168,8 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\btemplate\x18\x05 \x01(\v2\x15.mcpfleet.v1.TemplateR\btemplate\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x06 \x01(\x04R\n" +
-	"generation\"0\n" +
+	"generation\x12\x14\n" +
+	"\x05spare\x18\a \x01(\bR\x05spare\"0\n" +
 	"\x14StartReplicaResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"R\n" +
 	"\fFenceRequest\x12(\n" +
@@ -2707,7 +3183,19 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"replica_id\x18\x02 \x01(\tR\treplicaId\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"/\n" +
 	"\x13StopReplicaResponse\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\x04R\aversion\"\x92\a\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\"a\n" +
+	"\x16ActivateReplicaRequest\x12(\n" +
+	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x02 \x01(\tR\treplicaId\"3\n" +
+	"\x17ActivateReplicaResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\"s\n" +
+	"\x10PullImageRequest\x12(\n" +
+	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\x12\x14\n" +
+	"\x05image\x18\x02 \x01(\tR\x05image\x12\x1f\n" +
+	"\vpull_policy\x18\x03 \x01(\tR\n" +
+	"pullPolicy\"\x13\n" +
+	"\x11PullImageResponse\"\xac\a\n" +
 	"\bTemplate\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x1f\n" +
 	"\vpull_policy\x18\x02 \x01(\tR\n" +
@@ -2735,7 +3223,8 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"stop_grace\x18\x13 \x01(\v2\x19.google.protobuf.DurationR\tstopGrace\x12>\n" +
 	"\rdrain_timeout\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\x12\x1f\n" +
 	"\vrun_options\x18\x15 \x03(\tR\n" +
-	"runOptions\x1a6\n" +
+	"runOptions\x12\x18\n" +
+	"\adevices\x18\x16 \x03(\tR\adevices\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -2746,11 +3235,15 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1b\n" +
 	"\tread_only\x18\x03 \x01(\bR\breadOnly\x12\x18\n" +
-	"\aselinux\x18\x04 \x01(\tR\aselinux\"K\n" +
+	"\aselinux\x18\x04 \x01(\tR\aselinux\"\xc2\x01\n" +
 	"\tResources\x12\x12\n" +
 	"\x04cpus\x18\x01 \x01(\x01R\x04cpus\x12\x16\n" +
 	"\x06memory\x18\x02 \x01(\x03R\x06memory\x12\x12\n" +
-	"\x04pids\x18\x03 \x01(\x03R\x04pids\"\x9e\x01\n" +
+	"\x04pids\x18\x03 \x01(\x03R\x04pids\x12:\n" +
+	"\x06custom\x18\x04 \x03(\v2\".mcpfleet.v1.Resources.CustomEntryR\x06custom\x1a9\n" +
+	"\vCustomEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x9e\x01\n" +
 	"\x06Health\x121\n" +
 	"\x06period\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06period\x123\n" +
 	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1a\n" +
@@ -2786,7 +3279,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"start_took\x18\v \x01(\v2\x19.google.protobuf.DurationR\tstartTook\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf3\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x99\x06\n" +
 	"\aReplica\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x1a\n" +
@@ -2810,7 +3303,30 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\tresources\x18\x11 \x01(\v2\x16.mcpfleet.v1.ResourcesR\tresources\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x12 \x01(\x04R\n" +
-	"generation\"t\n" +
+	"generation\x12\x14\n" +
+	"\x05spare\x18\x13 \x01(\bR\x05spare\x125\n" +
+	"\n" +
+	"cold_start\x18\x14 \x01(\v2\x16.mcpfleet.v1.ColdStartR\tcoldStart\x12-\n" +
+	"\x05calls\x18\x15 \x01(\v2\x17.mcpfleet.v1.CallCountsR\x05calls\x12(\n" +
+	"\x05usage\x18\x16 \x01(\v2\x12.mcpfleet.v1.UsageR\x05usage\"\xb7\x02\n" +
+	"\tColdStart\x12/\n" +
+	"\x05place\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05place\x12-\n" +
+	"\x04pull\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04pull\x121\n" +
+	"\x06create\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06create\x12/\n" +
+	"\x05start\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05start\x127\n" +
+	"\thandshake\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\thandshake\x12-\n" +
+	"\x04list\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x04list\"\x98\x01\n" +
+	"\n" +
+	"CallCounts\x12\x0e\n" +
+	"\x02ok\x18\x01 \x01(\x04R\x02ok\x12\x19\n" +
+	"\bis_error\x18\x02 \x01(\x04R\aisError\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\x04R\x05error\x12\x1b\n" +
+	"\ttimed_out\x18\x04 \x01(\x04R\btimedOut\x12\x12\n" +
+	"\x04lost\x18\x05 \x01(\x04R\x04lost\x12\x18\n" +
+	"\alatency\x18\x06 \x03(\x04R\alatency\"3\n" +
+	"\x05Usage\x12\x12\n" +
+	"\x04cpus\x18\x01 \x01(\x01R\x04cpus\x12\x16\n" +
+	"\x06memory\x18\x02 \x01(\x03R\x06memory\"t\n" +
 	"\x04Exit\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\tR\x06signal\x12\x10\n" +
@@ -2909,11 +3425,13 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x16FAILURE_KIND_CANCELLED\x10\x06\x12 \n" +
 	"\x1cFAILURE_KIND_UNKNOWN_REPLICA\x10\a\x12\x19\n" +
 	"\x15FAILURE_KIND_DRAINING\x10\b\x12\x18\n" +
-	"\x14FAILURE_KIND_TIMEOUT\x10\t2\x8f\x04\n" +
+	"\x14FAILURE_KIND_TIMEOUT\x10\t2\xb9\x05\n" +
 	"\rWorkerService\x12S\n" +
 	"\fStartReplica\x12 .mcpfleet.v1.StartReplicaRequest\x1a!.mcpfleet.v1.StartReplicaResponse\x12>\n" +
 	"\x05Fence\x12\x19.mcpfleet.v1.FenceRequest\x1a\x1a.mcpfleet.v1.FenceResponse\x12P\n" +
-	"\vStopReplica\x12\x1f.mcpfleet.v1.StopReplicaRequest\x1a .mcpfleet.v1.StopReplicaResponse\x12@\n" +
+	"\vStopReplica\x12\x1f.mcpfleet.v1.StopReplicaRequest\x1a .mcpfleet.v1.StopReplicaResponse\x12\\\n" +
+	"\x0fActivateReplica\x12#.mcpfleet.v1.ActivateReplicaRequest\x1a$.mcpfleet.v1.ActivateReplicaResponse\x12J\n" +
+	"\tPullImage\x12\x1d.mcpfleet.v1.PullImageRequest\x1a\x1e.mcpfleet.v1.PullImageResponse\x12@\n" +
 	"\x05Watch\x12\x19.mcpfleet.v1.WatchRequest\x1a\x1a.mcpfleet.v1.WatchResponse0\x01\x12B\n" +
 	"\x05Calls\x12\x19.mcpfleet.v1.CallsRequest\x1a\x1a.mcpfleet.v1.CallsResponse(\x010\x01\x12R\n" +
 	"\vFetchResult\x12\x1f.mcpfleet.v1.FetchResultRequest\x1a .mcpfleet.v1.FetchResultResponse0\x01\x12=\n" +
@@ -2932,111 +3450,135 @@ func file_mcpfleet_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_mcpfleet_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_mcpfleet_v1_worker_proto_goTypes = []any{
-	(Phase)(0),                    // 0: mcpfleet.v1.Phase
-	(FailureKind)(0),              // 1: mcpfleet.v1.FailureKind
-	(*Order)(nil),                 // 2: mcpfleet.v1.Order
-	(*StartReplicaRequest)(nil),   // 3: mcpfleet.v1.StartReplicaRequest
-	(*StartReplicaResponse)(nil),  // 4: mcpfleet.v1.StartReplicaResponse
-	(*FenceRequest)(nil),          // 5: mcpfleet.v1.FenceRequest
-	(*FenceResponse)(nil),         // 6: mcpfleet.v1.FenceResponse
-	(*StopReplicaRequest)(nil),    // 7: mcpfleet.v1.StopReplicaRequest
-	(*StopReplicaResponse)(nil),   // 8: mcpfleet.v1.StopReplicaResponse
-	(*Template)(nil),              // 9: mcpfleet.v1.Template
-	(*Mount)(nil),                 // 10: mcpfleet.v1.Mount
-	(*Resources)(nil),             // 11: mcpfleet.v1.Resources
-	(*Health)(nil),                // 12: mcpfleet.v1.Health
-	(*WatchRequest)(nil),          // 13: mcpfleet.v1.WatchRequest
-	(*WatchResponse)(nil),         // 14: mcpfleet.v1.WatchResponse
-	(*Node)(nil),                  // 15: mcpfleet.v1.Node
-	(*Replica)(nil),               // 16: mcpfleet.v1.Replica
-	(*Exit)(nil),                  // 17: mcpfleet.v1.Exit
-	(*Catalogue)(nil),             // 18: mcpfleet.v1.Catalogue
-	(*CallsRequest)(nil),          // 19: mcpfleet.v1.CallsRequest
-	(*CallCommand)(nil),           // 20: mcpfleet.v1.CallCommand
-	(*Call)(nil),                  // 21: mcpfleet.v1.Call
-	(*Cancel)(nil),                // 22: mcpfleet.v1.Cancel
-	(*CallsResponse)(nil),         // 23: mcpfleet.v1.CallsResponse
-	(*CallEvent)(nil),             // 24: mcpfleet.v1.CallEvent
-	(*Reply)(nil),                 // 25: mcpfleet.v1.Reply
-	(*Large)(nil),                 // 26: mcpfleet.v1.Large
-	(*Progress)(nil),              // 27: mcpfleet.v1.Progress
-	(*Released)(nil),              // 28: mcpfleet.v1.Released
-	(*Notification)(nil),          // 29: mcpfleet.v1.Notification
-	(*Failure)(nil),               // 30: mcpfleet.v1.Failure
-	(*FetchResultRequest)(nil),    // 31: mcpfleet.v1.FetchResultRequest
-	(*FetchResultResponse)(nil),   // 32: mcpfleet.v1.FetchResultResponse
-	(*LogsRequest)(nil),           // 33: mcpfleet.v1.LogsRequest
-	(*LogsResponse)(nil),          // 34: mcpfleet.v1.LogsResponse
-	(*LogLine)(nil),               // 35: mcpfleet.v1.LogLine
-	nil,                           // 36: mcpfleet.v1.Template.EnvEntry
-	nil,                           // 37: mcpfleet.v1.Template.LabelsEntry
-	nil,                           // 38: mcpfleet.v1.Node.LabelsEntry
-	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
+	(Phase)(0),                      // 0: mcpfleet.v1.Phase
+	(FailureKind)(0),                // 1: mcpfleet.v1.FailureKind
+	(*Order)(nil),                   // 2: mcpfleet.v1.Order
+	(*StartReplicaRequest)(nil),     // 3: mcpfleet.v1.StartReplicaRequest
+	(*StartReplicaResponse)(nil),    // 4: mcpfleet.v1.StartReplicaResponse
+	(*FenceRequest)(nil),            // 5: mcpfleet.v1.FenceRequest
+	(*FenceResponse)(nil),           // 6: mcpfleet.v1.FenceResponse
+	(*StopReplicaRequest)(nil),      // 7: mcpfleet.v1.StopReplicaRequest
+	(*StopReplicaResponse)(nil),     // 8: mcpfleet.v1.StopReplicaResponse
+	(*ActivateReplicaRequest)(nil),  // 9: mcpfleet.v1.ActivateReplicaRequest
+	(*ActivateReplicaResponse)(nil), // 10: mcpfleet.v1.ActivateReplicaResponse
+	(*PullImageRequest)(nil),        // 11: mcpfleet.v1.PullImageRequest
+	(*PullImageResponse)(nil),       // 12: mcpfleet.v1.PullImageResponse
+	(*Template)(nil),                // 13: mcpfleet.v1.Template
+	(*Mount)(nil),                   // 14: mcpfleet.v1.Mount
+	(*Resources)(nil),               // 15: mcpfleet.v1.Resources
+	(*Health)(nil),                  // 16: mcpfleet.v1.Health
+	(*WatchRequest)(nil),            // 17: mcpfleet.v1.WatchRequest
+	(*WatchResponse)(nil),           // 18: mcpfleet.v1.WatchResponse
+	(*Node)(nil),                    // 19: mcpfleet.v1.Node
+	(*Replica)(nil),                 // 20: mcpfleet.v1.Replica
+	(*ColdStart)(nil),               // 21: mcpfleet.v1.ColdStart
+	(*CallCounts)(nil),              // 22: mcpfleet.v1.CallCounts
+	(*Usage)(nil),                   // 23: mcpfleet.v1.Usage
+	(*Exit)(nil),                    // 24: mcpfleet.v1.Exit
+	(*Catalogue)(nil),               // 25: mcpfleet.v1.Catalogue
+	(*CallsRequest)(nil),            // 26: mcpfleet.v1.CallsRequest
+	(*CallCommand)(nil),             // 27: mcpfleet.v1.CallCommand
+	(*Call)(nil),                    // 28: mcpfleet.v1.Call
+	(*Cancel)(nil),                  // 29: mcpfleet.v1.Cancel
+	(*CallsResponse)(nil),           // 30: mcpfleet.v1.CallsResponse
+	(*CallEvent)(nil),               // 31: mcpfleet.v1.CallEvent
+	(*Reply)(nil),                   // 32: mcpfleet.v1.Reply
+	(*Large)(nil),                   // 33: mcpfleet.v1.Large
+	(*Progress)(nil),                // 34: mcpfleet.v1.Progress
+	(*Released)(nil),                // 35: mcpfleet.v1.Released
+	(*Notification)(nil),            // 36: mcpfleet.v1.Notification
+	(*Failure)(nil),                 // 37: mcpfleet.v1.Failure
+	(*FetchResultRequest)(nil),      // 38: mcpfleet.v1.FetchResultRequest
+	(*FetchResultResponse)(nil),     // 39: mcpfleet.v1.FetchResultResponse
+	(*LogsRequest)(nil),             // 40: mcpfleet.v1.LogsRequest
+	(*LogsResponse)(nil),            // 41: mcpfleet.v1.LogsResponse
+	(*LogLine)(nil),                 // 42: mcpfleet.v1.LogLine
+	nil,                             // 43: mcpfleet.v1.Template.EnvEntry
+	nil,                             // 44: mcpfleet.v1.Template.LabelsEntry
+	nil,                             // 45: mcpfleet.v1.Resources.CustomEntry
+	nil,                             // 46: mcpfleet.v1.Node.LabelsEntry
+	(*durationpb.Duration)(nil),     // 47: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 48: google.protobuf.Timestamp
 }
 var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	2,  // 0: mcpfleet.v1.StartReplicaRequest.order:type_name -> mcpfleet.v1.Order
-	9,  // 1: mcpfleet.v1.StartReplicaRequest.template:type_name -> mcpfleet.v1.Template
+	13, // 1: mcpfleet.v1.StartReplicaRequest.template:type_name -> mcpfleet.v1.Template
 	2,  // 2: mcpfleet.v1.FenceRequest.order:type_name -> mcpfleet.v1.Order
 	2,  // 3: mcpfleet.v1.StopReplicaRequest.order:type_name -> mcpfleet.v1.Order
-	36, // 4: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
-	10, // 5: mcpfleet.v1.Template.mounts:type_name -> mcpfleet.v1.Mount
-	11, // 6: mcpfleet.v1.Template.resources:type_name -> mcpfleet.v1.Resources
-	37, // 7: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
-	12, // 8: mcpfleet.v1.Template.health:type_name -> mcpfleet.v1.Health
-	39, // 9: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
-	39, // 10: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
-	39, // 11: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
-	39, // 12: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
-	39, // 13: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
-	2,  // 14: mcpfleet.v1.WatchRequest.order:type_name -> mcpfleet.v1.Order
-	15, // 15: mcpfleet.v1.WatchResponse.node:type_name -> mcpfleet.v1.Node
-	16, // 16: mcpfleet.v1.WatchResponse.replicas:type_name -> mcpfleet.v1.Replica
-	18, // 17: mcpfleet.v1.WatchResponse.catalogues:type_name -> mcpfleet.v1.Catalogue
-	40, // 18: mcpfleet.v1.WatchResponse.now:type_name -> google.protobuf.Timestamp
-	38, // 19: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
-	11, // 20: mcpfleet.v1.Node.capacity:type_name -> mcpfleet.v1.Resources
-	39, // 21: mcpfleet.v1.Node.start_took:type_name -> google.protobuf.Duration
-	0,  // 22: mcpfleet.v1.Replica.phase:type_name -> mcpfleet.v1.Phase
-	40, // 23: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
-	40, // 24: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
-	40, // 25: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
-	17, // 26: mcpfleet.v1.Replica.exit:type_name -> mcpfleet.v1.Exit
-	11, // 27: mcpfleet.v1.Replica.resources:type_name -> mcpfleet.v1.Resources
-	20, // 28: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
-	21, // 29: mcpfleet.v1.CallCommand.call:type_name -> mcpfleet.v1.Call
-	22, // 30: mcpfleet.v1.CallCommand.cancel:type_name -> mcpfleet.v1.Cancel
-	24, // 31: mcpfleet.v1.CallsResponse.events:type_name -> mcpfleet.v1.CallEvent
-	25, // 32: mcpfleet.v1.CallEvent.reply:type_name -> mcpfleet.v1.Reply
-	27, // 33: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
-	28, // 34: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
-	29, // 35: mcpfleet.v1.CallEvent.notification:type_name -> mcpfleet.v1.Notification
-	30, // 36: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
-	26, // 37: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
-	1,  // 38: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
-	35, // 39: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
-	40, // 40: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	3,  // 41: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
-	5,  // 42: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
-	7,  // 43: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
-	13, // 44: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
-	19, // 45: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
-	31, // 46: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
-	33, // 47: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
-	4,  // 48: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
-	6,  // 49: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
-	8,  // 50: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
-	14, // 51: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
-	23, // 52: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
-	32, // 53: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
-	34, // 54: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
-	48, // [48:55] is the sub-list for method output_type
-	41, // [41:48] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	2,  // 4: mcpfleet.v1.ActivateReplicaRequest.order:type_name -> mcpfleet.v1.Order
+	2,  // 5: mcpfleet.v1.PullImageRequest.order:type_name -> mcpfleet.v1.Order
+	43, // 6: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
+	14, // 7: mcpfleet.v1.Template.mounts:type_name -> mcpfleet.v1.Mount
+	15, // 8: mcpfleet.v1.Template.resources:type_name -> mcpfleet.v1.Resources
+	44, // 9: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
+	16, // 10: mcpfleet.v1.Template.health:type_name -> mcpfleet.v1.Health
+	47, // 11: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
+	47, // 12: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
+	47, // 13: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
+	45, // 14: mcpfleet.v1.Resources.custom:type_name -> mcpfleet.v1.Resources.CustomEntry
+	47, // 15: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
+	47, // 16: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
+	2,  // 17: mcpfleet.v1.WatchRequest.order:type_name -> mcpfleet.v1.Order
+	19, // 18: mcpfleet.v1.WatchResponse.node:type_name -> mcpfleet.v1.Node
+	20, // 19: mcpfleet.v1.WatchResponse.replicas:type_name -> mcpfleet.v1.Replica
+	25, // 20: mcpfleet.v1.WatchResponse.catalogues:type_name -> mcpfleet.v1.Catalogue
+	48, // 21: mcpfleet.v1.WatchResponse.now:type_name -> google.protobuf.Timestamp
+	46, // 22: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
+	15, // 23: mcpfleet.v1.Node.capacity:type_name -> mcpfleet.v1.Resources
+	47, // 24: mcpfleet.v1.Node.start_took:type_name -> google.protobuf.Duration
+	0,  // 25: mcpfleet.v1.Replica.phase:type_name -> mcpfleet.v1.Phase
+	48, // 26: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
+	48, // 27: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
+	48, // 28: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
+	24, // 29: mcpfleet.v1.Replica.exit:type_name -> mcpfleet.v1.Exit
+	15, // 30: mcpfleet.v1.Replica.resources:type_name -> mcpfleet.v1.Resources
+	21, // 31: mcpfleet.v1.Replica.cold_start:type_name -> mcpfleet.v1.ColdStart
+	22, // 32: mcpfleet.v1.Replica.calls:type_name -> mcpfleet.v1.CallCounts
+	23, // 33: mcpfleet.v1.Replica.usage:type_name -> mcpfleet.v1.Usage
+	47, // 34: mcpfleet.v1.ColdStart.place:type_name -> google.protobuf.Duration
+	47, // 35: mcpfleet.v1.ColdStart.pull:type_name -> google.protobuf.Duration
+	47, // 36: mcpfleet.v1.ColdStart.create:type_name -> google.protobuf.Duration
+	47, // 37: mcpfleet.v1.ColdStart.start:type_name -> google.protobuf.Duration
+	47, // 38: mcpfleet.v1.ColdStart.handshake:type_name -> google.protobuf.Duration
+	47, // 39: mcpfleet.v1.ColdStart.list:type_name -> google.protobuf.Duration
+	27, // 40: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
+	28, // 41: mcpfleet.v1.CallCommand.call:type_name -> mcpfleet.v1.Call
+	29, // 42: mcpfleet.v1.CallCommand.cancel:type_name -> mcpfleet.v1.Cancel
+	31, // 43: mcpfleet.v1.CallsResponse.events:type_name -> mcpfleet.v1.CallEvent
+	32, // 44: mcpfleet.v1.CallEvent.reply:type_name -> mcpfleet.v1.Reply
+	34, // 45: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
+	35, // 46: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
+	36, // 47: mcpfleet.v1.CallEvent.notification:type_name -> mcpfleet.v1.Notification
+	37, // 48: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
+	33, // 49: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
+	1,  // 50: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
+	42, // 51: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
+	48, // 52: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	3,  // 53: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
+	5,  // 54: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
+	7,  // 55: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
+	9,  // 56: mcpfleet.v1.WorkerService.ActivateReplica:input_type -> mcpfleet.v1.ActivateReplicaRequest
+	11, // 57: mcpfleet.v1.WorkerService.PullImage:input_type -> mcpfleet.v1.PullImageRequest
+	17, // 58: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
+	26, // 59: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
+	38, // 60: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
+	40, // 61: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
+	4,  // 62: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
+	6,  // 63: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
+	8,  // 64: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
+	10, // 65: mcpfleet.v1.WorkerService.ActivateReplica:output_type -> mcpfleet.v1.ActivateReplicaResponse
+	12, // 66: mcpfleet.v1.WorkerService.PullImage:output_type -> mcpfleet.v1.PullImageResponse
+	18, // 67: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
+	30, // 68: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
+	39, // 69: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
+	41, // 70: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
+	62, // [62:71] is the sub-list for method output_type
+	53, // [53:62] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_mcpfleet_v1_worker_proto_init() }
@@ -3044,17 +3586,17 @@ func file_mcpfleet_v1_worker_proto_init() {
 	if File_mcpfleet_v1_worker_proto != nil {
 		return
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[18].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[25].OneofWrappers = []any{
 		(*CallCommand_Call)(nil),
 		(*CallCommand_Cancel)(nil),
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[22].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[29].OneofWrappers = []any{
 		(*CallEvent_Reply)(nil),
 		(*CallEvent_Progress)(nil),
 		(*CallEvent_Released)(nil),
 		(*CallEvent_Notification)(nil),
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[23].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[30].OneofWrappers = []any{
 		(*Reply_Result)(nil),
 		(*Reply_Error)(nil),
 		(*Reply_Failure)(nil),
@@ -3066,7 +3608,7 @@ func file_mcpfleet_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mcpfleet_v1_worker_proto_rawDesc), len(file_mcpfleet_v1_worker_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   37,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

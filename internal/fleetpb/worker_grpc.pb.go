@@ -22,13 +22,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	WorkerService_StartReplica_FullMethodName = "/mcpfleet.v1.WorkerService/StartReplica"
-	WorkerService_Fence_FullMethodName        = "/mcpfleet.v1.WorkerService/Fence"
-	WorkerService_StopReplica_FullMethodName  = "/mcpfleet.v1.WorkerService/StopReplica"
-	WorkerService_Watch_FullMethodName        = "/mcpfleet.v1.WorkerService/Watch"
-	WorkerService_Calls_FullMethodName        = "/mcpfleet.v1.WorkerService/Calls"
-	WorkerService_FetchResult_FullMethodName  = "/mcpfleet.v1.WorkerService/FetchResult"
-	WorkerService_Logs_FullMethodName         = "/mcpfleet.v1.WorkerService/Logs"
+	WorkerService_StartReplica_FullMethodName    = "/mcpfleet.v1.WorkerService/StartReplica"
+	WorkerService_Fence_FullMethodName           = "/mcpfleet.v1.WorkerService/Fence"
+	WorkerService_StopReplica_FullMethodName     = "/mcpfleet.v1.WorkerService/StopReplica"
+	WorkerService_ActivateReplica_FullMethodName = "/mcpfleet.v1.WorkerService/ActivateReplica"
+	WorkerService_PullImage_FullMethodName       = "/mcpfleet.v1.WorkerService/PullImage"
+	WorkerService_Watch_FullMethodName           = "/mcpfleet.v1.WorkerService/Watch"
+	WorkerService_Calls_FullMethodName           = "/mcpfleet.v1.WorkerService/Calls"
+	WorkerService_FetchResult_FullMethodName     = "/mcpfleet.v1.WorkerService/FetchResult"
+	WorkerService_Logs_FullMethodName            = "/mcpfleet.v1.WorkerService/Logs"
 )
 
 // WorkerServiceClient is the client API for WorkerService service.
@@ -49,6 +51,13 @@ type WorkerServiceClient interface {
 	// accepted. An unknown id is recorded as ended, so that a delayed start cannot
 	// begin after its stop.
 	StopReplica(ctx context.Context, in *StopReplicaRequest, opts ...grpc.CallOption) (*StopReplicaResponse, error)
+	// ActivateReplica makes a spare take calls. It has no effect on a replica that is
+	// no spare. An unknown id is NOT_FOUND.
+	ActivateReplica(ctx context.Context, in *ActivateReplicaRequest, opts ...grpc.CallOption) (*ActivateReplicaResponse, error)
+	// PullImage pulls an image that the node may need soon, and returns when the
+	// order is accepted. It has no effect while the image is being pulled or, unless
+	// the policy is always, if it is present.
+	PullImage(ctx context.Context, in *PullImageRequest, opts ...grpc.CallOption) (*PullImageResponse, error)
 	// Watch reports the node and its replicas: one full snapshot, then changes,
 	// and a heartbeat every second if nothing changes.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
@@ -99,6 +108,26 @@ func (c *workerServiceClient) StopReplica(ctx context.Context, in *StopReplicaRe
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StopReplicaResponse)
 	err := c.cc.Invoke(ctx, WorkerService_StopReplica_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) ActivateReplica(ctx context.Context, in *ActivateReplicaRequest, opts ...grpc.CallOption) (*ActivateReplicaResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ActivateReplicaResponse)
+	err := c.cc.Invoke(ctx, WorkerService_ActivateReplica_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) PullImage(ctx context.Context, in *PullImageRequest, opts ...grpc.CallOption) (*PullImageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PullImageResponse)
+	err := c.cc.Invoke(ctx, WorkerService_PullImage_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -193,6 +222,13 @@ type WorkerServiceServer interface {
 	// accepted. An unknown id is recorded as ended, so that a delayed start cannot
 	// begin after its stop.
 	StopReplica(context.Context, *StopReplicaRequest) (*StopReplicaResponse, error)
+	// ActivateReplica makes a spare take calls. It has no effect on a replica that is
+	// no spare. An unknown id is NOT_FOUND.
+	ActivateReplica(context.Context, *ActivateReplicaRequest) (*ActivateReplicaResponse, error)
+	// PullImage pulls an image that the node may need soon, and returns when the
+	// order is accepted. It has no effect while the image is being pulled or, unless
+	// the policy is always, if it is present.
+	PullImage(context.Context, *PullImageRequest) (*PullImageResponse, error)
 	// Watch reports the node and its replicas: one full snapshot, then changes,
 	// and a heartbeat every second if nothing changes.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
@@ -227,6 +263,12 @@ func (UnimplementedWorkerServiceServer) Fence(context.Context, *FenceRequest) (*
 }
 func (UnimplementedWorkerServiceServer) StopReplica(context.Context, *StopReplicaRequest) (*StopReplicaResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method StopReplica not implemented")
+}
+func (UnimplementedWorkerServiceServer) ActivateReplica(context.Context, *ActivateReplicaRequest) (*ActivateReplicaResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ActivateReplica not implemented")
+}
+func (UnimplementedWorkerServiceServer) PullImage(context.Context, *PullImageRequest) (*PullImageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PullImage not implemented")
 }
 func (UnimplementedWorkerServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
@@ -315,6 +357,42 @@ func _WorkerService_StopReplica_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkerService_ActivateReplica_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ActivateReplicaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).ActivateReplica(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_ActivateReplica_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).ActivateReplica(ctx, req.(*ActivateReplicaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkerService_PullImage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PullImageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).PullImage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_PullImage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).PullImage(ctx, req.(*PullImageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WorkerService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -373,6 +451,14 @@ var WorkerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "StopReplica",
 			Handler:    _WorkerService_StopReplica_Handler,
+		},
+		{
+			MethodName: "ActivateReplica",
+			Handler:    _WorkerService_ActivateReplica_Handler,
+		},
+		{
+			MethodName: "PullImage",
+			Handler:    _WorkerService_PullImage_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -94,7 +94,7 @@ func newestRevision(sv *desired.Server) fleet.Revision {
 // no longer wanted, since the rollout of another has ended. The replica may
 // still serve: its worker takes no orders, or the order is on its way.
 func superseded(d *fleet.Server, r *fleet.Replica) bool {
-	ended := !d.Rolling && (d.Stable == 0 || d.Stable == d.Revision)
+	ended := !d.Rolling() && (d.Stable == 0 || d.Stable == d.Revision)
 	return ended && (r.Revision != d.Revision || r.Generation < d.Generation)
 }
 

@@ -31,11 +31,11 @@ func TestSuperseded(t *testing.T) {
 		want    bool
 	}{
 		{"wanted", fleet.Server{Revision: 2, Stable: 2}, fleet.Replica{Revision: 2}, false},
-		{"of the revision before, rolling", fleet.Server{Revision: 2, Stable: 1, Rolling: true}, fleet.Replica{Revision: 1}, false},
+		{"of the revision before, rolling", fleet.Server{Revision: 2, Stable: 1, Rollout: &fleet.Rollout{}}, fleet.Replica{Revision: 1}, false},
 		{"of the stable revision, which is kept up", fleet.Server{Revision: 2, Stable: 1}, fleet.Replica{Revision: 1}, false},
 		{"of the revision before, over", fleet.Server{Revision: 2}, fleet.Replica{Revision: 1}, true},
 		{"of a later revision, after a rollback", fleet.Server{Revision: 3, Stable: 3}, fleet.Replica{Revision: 2}, true},
-		{"not restarted yet", fleet.Server{Revision: 2, Generation: 1, Rolling: true}, fleet.Replica{Revision: 2}, false},
+		{"not restarted yet", fleet.Server{Revision: 2, Generation: 1, Rollout: &fleet.Rollout{}}, fleet.Replica{Revision: 2}, false},
 		{"not restarted, over", fleet.Server{Revision: 2, Generation: 1}, fleet.Replica{Revision: 2}, true},
 		{"restarted", fleet.Server{Revision: 2, Generation: 1}, fleet.Replica{Revision: 2, Generation: 1}, false},
 	} {

@@ -173,7 +173,7 @@ func TestWorkerThatStops(t *testing.T) {
 }
 
 func restarted(s fleet.Server, generation uint64) fleet.Server {
-	s.Generation, s.Rolling = generation, true
+	s.Generation, s.Rollout = generation, &fleet.Rollout{}
 	return s
 }
 
@@ -263,7 +263,7 @@ func TestRolloutEnds(t *testing.T) {
 
 // upgraded returns next, with the revision before it as the stable one.
 func upgraded(before, next fleet.Server) fleet.Server {
-	next.Stable, next.StableTemplate, next.Rolling = before.Revision, &before.Spec.Template, true
+	next.Stable, next.StableTemplate, next.Rollout = before.Revision, &before.Spec.Template, &fleet.Rollout{}
 	return next
 }
 

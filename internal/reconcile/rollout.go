@@ -69,7 +69,7 @@ func (r *rollouts) observe(servers []want) {
 // enough, because the replica answers calls until a report shows that it stops.
 func rolledOut(w *want) bool {
 	d := w.desired
-	if d == nil || !d.Rolling && (d.Stable == 0 || d.Stable == d.Revision) {
+	if d == nil || !d.Rolling() && (d.Stable == 0 || d.Stable == d.Revision) {
 		return false
 	}
 	serving := 0

@@ -320,7 +320,7 @@ func moves(t *testing.T, seed uint64) {
 	for range 20 {
 		pause(time.Duration(rnd.IntN(6000)) * time.Millisecond)
 		now := w.desired.Servers()[0]
-		if !now.Rolling {
+		if !now.Rolling() {
 			stable = now
 		}
 		node := fleet.NodeID(fmt.Sprint("n", rnd.IntN(4)))
@@ -337,7 +337,7 @@ func moves(t *testing.T, seed uint64) {
 			next.Generation = now.Generation
 			w.desired.set(upgraded(stable, next))
 		case 3:
-			if !now.Rolling {
+			if !now.Rolling() {
 				w.desired.set(restarted(now, now.Generation+1))
 			}
 		case 4:
@@ -353,7 +353,7 @@ func moves(t *testing.T, seed uint64) {
 	next.Generation = last.Generation
 	w.desired.set(upgraded(stable, next))
 	pause(40 * time.Second)
-	if !w.converged() || w.desired.Servers()[0].Rolling {
+	if !w.converged() || w.desired.Servers()[0].Rolling() {
 		t.Errorf("not what is desired, or still rolling\n%s", w)
 	}
 	w.stop()

@@ -74,7 +74,7 @@ func TestRolloutWaitsForStops(t *testing.T) {
 		w.deploy(server("a", 1, 3))
 		w.workers[0].RefuseStops(true)
 		next := server("a", 2, 3)
-		next.Rolling = true
+		next.Rollout = &fleet.Rollout{}
 		w.desired.set(next)
 		time.Sleep(time.Minute)
 		s := w.status("a")

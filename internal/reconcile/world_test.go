@@ -85,7 +85,7 @@ func (d writer) rolledOut(_ context.Context, name fleet.ServerName, rev fleet.Re
 	}
 	d.rolled = append(d.rolled, rolling{name, rev, gen})
 	if s := d.servers[name]; s.Revision == rev && s.Generation == gen {
-		s.Stable, s.StableTemplate, s.Rolling = 0, nil, false
+		s.Stable, s.StableTemplate, s.Rollout = 0, nil, nil
 		d.servers[name] = s
 		d.board.Post()
 	}

@@ -78,14 +78,14 @@ func templateFromPB(p *fleetpb.Template) *fleet.Template {
 }
 
 func resourcesToPB(r fleet.Resources) *fleetpb.Resources {
-	if r == (fleet.Resources{}) {
+	if r.IsZero() {
 		return nil
 	}
-	return &fleetpb.Resources{Cpus: r.CPUs, Memory: r.Memory, Pids: r.PIDs}
+	return &fleetpb.Resources{Cpus: r.CPUs, Memory: r.Memory, Pids: r.PIDs, Custom: r.Custom}
 }
 
 func resourcesFromPB(p *fleetpb.Resources) fleet.Resources {
-	return fleet.Resources{CPUs: p.GetCpus(), Memory: p.GetMemory(), PIDs: p.GetPids()}
+	return fleet.Resources{CPUs: p.GetCpus(), Memory: p.GetMemory(), PIDs: p.GetPids(), Custom: p.GetCustom()}
 }
 
 func reportToPB(r fleet.Report) *fleetpb.WatchResponse {
