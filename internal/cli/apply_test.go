@@ -268,14 +268,14 @@ func TestApplyRefused(t *testing.T) {
 // has the reasons.
 func TestApplyWaits(t *testing.T) {
 	const (
-		rolling = `{"servers":[{"name":"web","state":"UPDATING","reason":"1 of 2","desired":2,"ready":2,"revision":2,"spec":{},"rollout":{"from":1,"to":2}},{"name":"x","state":"IDLE","desired":0,"ready":0,"revision":1,"spec":{}}]}`
-		done    = `{"servers":[{"name":"web","state":"READY","desired":2,"ready":2,"revision":2,"spec":{}},{"name":"x","state":"IDLE","desired":0,"ready":0,"revision":1,"spec":{}}]}`
+		rolling = `{"servers":[{"name":"web","state":"UPDATING","reason":"1 of 2","desired":2,"ready":2,"revision":2,"spec":{},"rollout":{"from":1,"to":2}},{"name":"x","state":"STOPPED","desired":0,"ready":0,"revision":1,"spec":{}}]}`
+		done    = `{"servers":[{"name":"web","state":"READY","desired":2,"ready":2,"revision":2,"spec":{}},{"name":"x","state":"STOPPED","desired":0,"ready":0,"revision":1,"spec":{}}]}`
 		stuck   = `{"servers":[{"name":"web","state":"UNAVAILABLE","reason":"exit code 1:\n  no key","desired":2,"ready":0,"revision":2,"spec":{}}]}`
 	)
 	f := applying(t).on("GET /api/v1/servers", 200, rolling).on("GET /api/v1/servers", 503, `{"detail":"between leaders","code":"no_leader"}`).on("GET /api/v1/servers", 200, done)
 	execute(t, f.URL, fileOfWeb, "apply", "-f", "-", "--wait").wants(t, 0, printedOfWeb+`applied
 web: UPDATING, 2/2 ready, revision 1 -> 2
-x: IDLE, 0/0 ready, revision 1
+x: STOPPED, 0/0 ready, revision 1
 fleet: cannot reach a controller
 web: READY, 2/2 ready, revision 2
 `, "")

@@ -16,8 +16,10 @@ func TestSettled(t *testing.T) {
 		"scaled a moment ago":       {api.Server{State: fleet.StateReady, Desired: 3, Ready: 2}, false},
 		"one is missing":            {api.Server{State: fleet.StateDegraded, Desired: 3, Ready: 2}, false},
 		"one is too many":           {api.Server{State: fleet.StateReady, Desired: 3, Ready: 4}, false},
-		"stopped":                   {api.Server{State: fleet.StateIdle}, true},
-		"stopping":                  {api.Server{State: fleet.StateIdle, Ready: 1}, false},
+		"stopped":                   {api.Server{State: fleet.StateStopped}, true},
+		"stopping":                  {api.Server{State: fleet.StateStopped, Ready: 1}, false},
+		"idle":                      {api.Server{State: fleet.StateIdle}, true},
+		"going idle":                {api.Server{State: fleet.StateIdle, Ready: 1}, false},
 		"it ended as nobody called": {api.Server{State: fleet.StateIdle, Desired: 3}, true},
 		"it rolls out":              {api.Server{State: fleet.StateReady, Desired: 3, Ready: 3, Rollout: &api.Rollout{}}, false},
 	} {

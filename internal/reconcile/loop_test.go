@@ -31,7 +31,7 @@ func TestDeploySpreadsOverNodes(t *testing.T) {
 		w.desired.set(server("a", 1, 2))
 		w.until(5*time.Second, "a smaller, b gone", w.converged)
 		w.desired.set(server("a", 1, 0))
-		w.until(5*time.Second, "a at zero", func() bool { return w.converged() && w.status("a").State == fleet.StateIdle })
+		w.until(5*time.Second, "a at zero", func() bool { return w.converged() && w.status("a").State == fleet.StateStopped })
 	})
 }
 

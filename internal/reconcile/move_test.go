@@ -255,7 +255,7 @@ func TestRolloutEnds(t *testing.T) {
 		stopped := upgraded(server("a", 2, 3), server("a", 3, 0))
 		w.desired.set(stopped)
 		w.until(10*time.Second, "nothing is wanted", func() bool { return len(w.desired.ended()) == 2 })
-		if s := w.status("a"); !s.Target.Stopped() || !s.Settled || s.StartFailed || s.State != fleet.StateIdle {
+		if s := w.status("a"); !s.Target.Stopped() || !s.Settled || s.StartFailed || s.State != fleet.StateStopped {
 			t.Errorf("status: %+v", s)
 		}
 	})

@@ -67,6 +67,11 @@ func planServer(now time.Time, w *want, rm *room) decision {
 		return endAll("the server was removed")
 	case w.desired.Target.Stopped():
 		return endAll(w.desired.Target.StopReason())
+	case w.desired.Target.Idle():
+		if w.back.notBefore.After(now) {
+			d.wakeAt(w.back.notBefore) // calls may try to start it again from then on
+		}
+		return endAll(idleReason(w.desired))
 	}
 	desired := w.desired.Target.Replicas
 

@@ -64,6 +64,12 @@ func scaled(s fleet.Server, replicas int) *fleet.Server {
 	return &s
 }
 
+func idle(s fleet.Server) *fleet.Server {
+	s.Spec.Autoscaling = &fleet.Autoscaling{DownscaleDelay: time.Minute}
+	s.Target = fleet.Target{By: fleet.ByAutoscaling}
+	return &s
+}
+
 var three = []node{onNode("n1"), onNode("n2"), onNode("n3")}
 
 // does puts a decision in lines: what, where, why.
@@ -113,6 +119,8 @@ func TestPlan(t *testing.T) {
 		{name: "zero in the spec", desired: ptr(server("a", 1, 0)), units: []*unit{u("r1", "n1"), u("r2", "n1", in(fleet.PhaseDraining))},
 			want: []string{"stop r1: stopped by hand: replicas is 0"}},
 		{name: "scaled to zero", desired: scaled(server("a", 1, 2), 0), units: []*unit{u("r1", "n1")}, want: []string{"stop r1: stopped by hand: scaled to 0"}},
+		{name: "idle", desired: idle(server("a", 1, 0)), units: []*unit{u("r1", "n1"), u("r2", "n1", in(fleet.PhaseDraining))}, want: []string{"stop r1: idle: no calls for 1m0s"}},
+		{name: "idle, and did not start", desired: idle(server("a", 1, 0)), back: backoff{failing: true, notBefore: in100}, wake: in100},
 		{name: "scaled down", desired: scaled(server("a", 1, 2), 1), units: []*unit{u("r1", "n1"), u("r2", "n2", in(fleet.PhaseStarting))},
 			want: []string{"stop r2: 1 more than the 1 replica wanted"}},
 		{name: "scaled up from zero", desired: scaled(server("a", 1, 0), 1), nodes: three[:1], want: []string{"start 1 on n1: 1 replica wanted, there are 0"}},
@@ -337,8 +345,15 @@ func TestStatus(t *testing.T) {
 				"revision 2: 1 of 1 replica ready; 1 of the revision before"},
 		{name: "an unhealthy one does not count", w: want{desired: ptr(server("a", 1, 1)), units: []*unit{u("r1", "n1", sick), starting}}, workers: 1, deployed: true,
 			state: fleet.StateUnavailable, reason: "0 of 1 replica ready; 1 starting"},
-		{name: "idle", w: want{desired: ptr(server("a", 1, 0)), units: []*unit{u("r1", "n1", told)}}, workers: 1,
-			state: fleet.StateIdle, settled: true, reason: "stopped by hand: replicas is 0, 1 replica still stopping"},
+		{name: "stopped", w: want{desired: ptr(server("a", 1, 0)), units: []*unit{u("r1", "n1", told)}}, workers: 1,
+			state: fleet.StateStopped, settled: true, reason: "stopped by hand: replicas is 0, 1 replica still stopping"},
+		{name: "idle", w: want{desired: idle(server("a", 1, 0)), units: []*unit{u("r1", "n1", told)}}, workers: 1,
+			state: fleet.StateIdle, settled: true, reason: "idle: a call starts it, 1 replica still stopping"},
+		{name: "idle, and does not start", w: want{desired: idle(server("a", 1, 0)), back: failed}, workers: 1,
+			state: fleet.StateIdle, settled: true, startFailed: true, reason: "idle: a call starts it, but the last start failed: it broke"},
+		{name: "idle, and a start may be tried again", w: want{desired: idle(server("a", 1, 0)),
+			back: backoff{failing: true, unstarted: true, last: "it broke", notBefore: t0}}, workers: 1,
+			state: fleet.StateIdle, settled: true, reason: "idle: a call starts it, but the last start failed: it broke"},
 		{name: "deleting", w: want{units: []*unit{u("r1", "n1", told), u("r2", "n1", told)}}, workers: 1,
 			state: fleet.StateDeleting, reason: "2 replicas still stopping"},
 	}

@@ -52,6 +52,20 @@ func startReason(w *want, g *groups) string {
 	}
 }
 
+// The reasons of an idle server.
+const (
+	textIdle       = "idle: a call starts it"
+	textIdleFailed = "idle: a call starts it, but the last start failed: "
+)
+
+// idleReason says why the replicas of an idle server are stopped.
+func idleReason(d *fleet.Server) string {
+	if a := d.Spec.Autoscaling; a != nil {
+		return fmt.Sprintf("idle: no calls for %s", a.ToZeroDelay())
+	}
+	return "idle: no calls"
+}
+
 const (
 	quotedLines = 3
 	quotedRunes = 200

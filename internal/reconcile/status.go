@@ -24,7 +24,7 @@ type ServerStatus struct {
 	Generation uint64
 
 	// Settled: all replicas of the wanted revision are READY, or are known to be
-	// unable to start, or the server is stopped.
+	// unable to start, or the server is stopped or idle.
 	Settled bool
 	// StartFailed: no replica takes calls or is starting, because the last start
 	// failed or no node fits. Calls should not wait.
@@ -126,8 +126,15 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 	}
 	b := &w.back
 	st.Revision, st.Generation, st.Target = w.desired.Revision, w.desired.Generation, w.desired.Target
-	if st.Target.Stopped() {
-		st.State, st.Settled, st.Reason = fleet.StateIdle, true, st.Target.StopReason()
+	if st.Target.Replicas == 0 {
+		st.State, st.Reason, st.Settled = fleet.StateStopped, st.Target.StopReason(), true
+		if st.Target.Idle() {
+			st.State, st.Reason = fleet.StateIdle, textIdle
+			if b.hopeless() {
+				// Until the back-off is over, a call is answered at once with the reason.
+				st.Reason, st.StartFailed = textIdleFailed+b.last, now.Before(b.notBefore)
+			}
+		}
 		if t.stopping > 0 {
 			st.Reason += fmt.Sprintf(", %s still stopping", replicas(t.stopping))
 		}

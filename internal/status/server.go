@@ -62,14 +62,16 @@ func stateOf(sv *desired.Server, st *reconcile.ServerStatus) (fleet.State, strin
 		return fleet.StateDeploying, "the server was just deployed"
 	case !current(sv, st):
 		return fleet.StateUpdating, fmt.Sprintf("a change to revision %d was just made", sv.Revision)
-	case st.Target.Replicas == sv.Replicas:
+	case sv.Target().Stopped() && !st.Target.Stopped():
+		return fleet.StateStopped, sv.Target().StopReason()
+	case st.Target.Replicas == sv.Replicas && st.Target.Stopped() == sv.Target().Stopped():
 		return st.State, st.Reason
-	case sv.Target().Stopped():
-		return fleet.StateIdle, sv.Target().StopReason()
+	case sv.Target().Idle():
+		return fleet.StateIdle, "it just went idle: a call starts it"
 	}
 	reason := fmt.Sprintf("%d of %d replicas ready: it was just scaled", st.Ready, sv.Replicas)
 	switch {
-	case st.State == fleet.StateIdle:
+	case st.State == fleet.StateIdle || st.State == fleet.StateStopped:
 		return fleet.StateDeploying, reason
 	case st.State == fleet.StateReady && st.Ready < sv.Replicas:
 		return fleet.StateDegraded, reason

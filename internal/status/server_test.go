@@ -13,7 +13,7 @@ func TestStateOf(t *testing.T) {
 	ready := func(n int) *reconcile.ServerStatus {
 		return &reconcile.ServerStatus{State: fleet.StateReady, Target: fleet.Target{Replicas: n}, Ready: n, Revision: 2, Generation: 1}
 	}
-	idle := &reconcile.ServerStatus{State: fleet.StateIdle, Revision: 2, Generation: 1}
+	stopped := &reconcile.ServerStatus{State: fleet.StateStopped, Revision: 2, Generation: 1}
 	failed := &reconcile.ServerStatus{State: fleet.StateUnavailable, Reason: "exit code 3", Target: fleet.Target{Replicas: 2}, Revision: 2, Generation: 1}
 	for name, tt := range map[string]struct {
 		target     int
@@ -30,10 +30,10 @@ func TestStateOf(t *testing.T) {
 		"restarted":                 {2, 2, 2, ready(2), fleet.StateUpdating, true},
 		"scaled up":                 {3, 2, 1, ready(2), fleet.StateDegraded, true},
 		"scaled down":               {1, 2, 1, ready(2), fleet.StateReady, false},
-		"stopped":                   {0, 2, 1, ready(2), fleet.StateIdle, true},
-		"started again":             {2, 2, 1, idle, fleet.StateDeploying, true},
+		"stopped":                   {0, 2, 1, ready(2), fleet.StateStopped, true},
+		"started again":             {2, 2, 1, stopped, fleet.StateDeploying, true},
 		"scaled, and cannot start":  {3, 2, 1, failed, fleet.StateUnavailable, true},
-		"stopped, and cannot start": {0, 2, 1, failed, fleet.StateIdle, true},
+		"stopped, and cannot start": {0, 2, 1, failed, fleet.StateStopped, true},
 	} {
 		got, reason := stateOf(&desired.Server{Replicas: tt.target, Revision: tt.revision, Generation: tt.generation}, tt.st)
 		if got != tt.want || (reason != "") != tt.reason {
