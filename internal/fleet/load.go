@@ -4,6 +4,10 @@ package fleet
 type ServerLoad struct {
 	Running int // at replicas
 	Queued  int // waiting at controllers
+	// Begun counts the calls that have begun since the watch of the load began. It
+	// never falls, also when a replica ends. It tells of calls that are too short to
+	// be seen in Running.
+	Begun uint64
 }
 
 // Calls returns how many calls there are.
