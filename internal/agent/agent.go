@@ -104,7 +104,7 @@ type Agent struct {
 
 	swept   chan struct{} // closed when orders are taken
 	stopped chan struct{} // closed when Run has ended every replica
-	ordered chan struct{} // replicas wait to be launched
+	ordered chan struct{} // replicas wait to be launched, or images to be pulled
 	ended   chan struct{} // a replica has ended
 
 	live sync.Map // fleet.ReplicaID -> *replica, until ended
@@ -112,7 +112,9 @@ type Agent struct {
 	pingless sync.Map // revisionKey -> bool
 
 	mu      sync.Mutex
-	waiting []*replica // ordered, not yet launched by Run
+	waiting []*replica        // ordered, not yet launched by Run
+	images  []*fleet.Template // to be pulled, not yet begun by Run
+	pulling map[string]bool   // images that are in images or being pulled
 }
 
 // New returns an agent. It fails if it cannot read the state file, because an agent
@@ -145,6 +147,7 @@ func New(cfg Config) (*Agent, error) {
 		stopped: make(chan struct{}),
 		ordered: make(chan struct{}, 1),
 		ended:   make(chan struct{}, 1),
+		pulling: map[string]bool{},
 	}, nil
 }
 
@@ -177,8 +180,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	close(a.swept)
 
-	var supervisors sync.WaitGroup
-	deadline := a.supervise(ctx, base, &supervisors)
+	var supervisors, pulls sync.WaitGroup
+	defer pulls.Wait()
+	deadline := a.supervise(ctx, base, &supervisors, &pulls)
 	a.stopAll(deadline)
 	a.launch(base, &supervisors) // waiting ones end as stopped
 	a.finish(&supervisors)
@@ -204,7 +208,7 @@ func (a *Agent) finish(supervisors *sync.WaitGroup) {
 // supervise launches replicas and reports their load until ctx ends, and then until
 // no replica is left or waiting is of no use. It returns until when running calls may
 // go on.
-func (a *Agent) supervise(ctx, base context.Context, supervisors *sync.WaitGroup) time.Time {
+func (a *Agent) supervise(ctx, base context.Context, supervisors, pulls *sync.WaitGroup) time.Time {
 	loads := time.NewTicker(loadPeriod)
 	defer loads.Stop()
 	stop := ctx.Done()
@@ -223,6 +227,7 @@ func (a *Agent) supervise(ctx, base context.Context, supervisors *sync.WaitGroup
 			a.log.Info("node drains", "replicas", a.running(), "timeout", a.cfg.DrainTimeout)
 		case <-a.ordered:
 			a.launch(base, supervisors)
+			a.pull(ctx, pulls)
 		case <-a.ended:
 		case <-loads.C:
 			a.publishLoads()

@@ -81,7 +81,7 @@ func (b *board) add(as fleet.Assignment, stderr *stderrRing) (version uint64, is
 	}
 	e := &entry{stderr: stderr, report: fleet.Replica{
 		ID: as.ID, Server: as.Server, Revision: as.Revision, Generation: as.Generation, Node: b.node.Node,
-		Phase: fleet.PhasePending, CreatedAt: time.Now(), Resources: as.Template.Resources,
+		Phase: fleet.PhasePending, CreatedAt: time.Now(), Resources: as.Template.Resources, Spare: as.Spare,
 	}}
 	b.entries[as.ID] = e
 	e.first = b.changed(e)
@@ -136,6 +136,26 @@ func (b *board) edit(id fleet.ReplicaID, in fleet.Phase, edit func(*fleet.Replic
 	if e := b.entries[id]; e != nil && e.report.Phase == in && edit(&e.report) {
 		b.changed(e)
 	}
+}
+
+// activate makes a spare an ordinary replica, and lets opened open it to calls if it is
+// READY. opened runs under the board's lock. A replica that is no spare, or is
+// stopping, is left as it is. activate reports false for an unknown one.
+func (b *board) activate(id fleet.ReplicaID, opened func()) (version uint64, known bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.entries[id]
+	if e == nil {
+		return 0, false
+	}
+	if e.report.Spare && e.report.Phase < fleet.PhaseDraining {
+		e.report.Spare = false
+		if e.report.Phase == fleet.PhaseReady {
+			opened()
+		}
+		b.changed(e)
+	}
+	return e.version, true
 }
 
 // offer sets the catalogue of a replica, and reports whether it changed.

@@ -82,6 +82,32 @@ func (a *Agent) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replica
 	return version, nil
 }
 
+// ActivateReplica accepts the order to make a spare an ordinary replica, which takes
+// calls as soon as it is READY, and returns the version of the report that shows it. A
+// replica that is no spare, is stopping, or has ended is left as it is. It fails with
+// fleet.ErrUnknownReplica for an unknown one.
+func (a *Agent) ActivateReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID) (uint64, error) {
+	if err := a.awaitOrders(ctx); err != nil {
+		return 0, fmt.Errorf("activate replica %s: %w", id, err)
+	}
+	a.obeying.RLock()
+	defer a.obeying.RUnlock()
+	if err := a.orders.admit(o); err != nil {
+		return 0, fmt.Errorf("activate replica %s: %w", id, err)
+	}
+	_ = a.orders.record(o) // logs its error; see ledger for why the order is obeyed all the same
+	version, known := a.board.activate(id, func() {
+		if r := a.replica(id); r != nil {
+			r.open.Store(true)
+			r.log.Info("spare activated", "epoch", o.Epoch)
+		}
+	})
+	if !known {
+		return 0, fmt.Errorf("activate replica %s: %w", id, fleet.ErrUnknownReplica)
+	}
+	return version, nil
+}
+
 // Fence refuses all orders older than o from now on, and returns the version of a
 // report that shows the effect of those. If the disk can be written, the next life of
 // the node refuses them too. renewed means that the leader repeats Fence every second

@@ -123,7 +123,8 @@ func wait(c <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// setUp shakes hands, lists the tools, and opens the replica to calls.
+// setUp shakes hands, lists the tools, and opens the replica to calls unless it is a
+// spare.
 func (r *replica) setUp(ctx context.Context, s *session, began time.Time) error {
 	timeout := r.startTimeout()
 	ctx, cancel := context.WithDeadlineCause(ctx, began.Add(timeout), startTooLong(timeout))
@@ -140,7 +141,7 @@ func (r *replica) setUp(ctx context.Context, s *session, began time.Time) error 
 	r.board.offer(r.order.ID, catalogue)
 	opened := r.board.move(r.order.ID, fleet.PhaseReady, func(rep *fleet.Replica) {
 		rep.Reason, rep.ReadyAt = "", time.Now()
-		r.open.Store(true)
+		r.open.Store(!rep.Spare)
 	})
 	if !opened {
 		return errStopped

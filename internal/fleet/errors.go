@@ -42,6 +42,9 @@ var (
 	ErrUnknownReplica = errors.New("unknown replica")
 	// ErrDraining means that the node is stopping and starts no replicas.
 	ErrDraining = errors.New("node is draining")
+	// ErrOldWorker means that the worker is of an older version, which does not know
+	// the order.
+	ErrOldWorker = errors.New("its worker is of an older version and does not know the order: update it")
 	// ErrNotRecorded means that the node cannot record orders on its disk, and so
 	// starts no replicas.
 	ErrNotRecorded = errors.New("the node cannot record orders")

@@ -82,6 +82,12 @@ type Runtime interface {
 	// Name is RuntimePodman, RuntimeProcess or a test's own.
 	Name() string
 
+	// Prepare fetches what Start needs from elsewhere: it checks the launch and pulls
+	// its image, as the pull policy says. A launch that is to pull an image ahead of
+	// need has nothing but a template with image and policy, and Pulling. If ctx ends
+	// first, Prepare returns soon with its cause.
+	Prepare(ctx context.Context, l Launch) error
+
 	// Start starts a replica and returns when its process runs. Its error tells the
 	// operator why the replica did not start. If ctx ends first, Start returns soon
 	// with its cause, and nothing of the replica remains once the runtime's

@@ -127,8 +127,8 @@ func (o *Observer) applyFull(n *nodeState, l *life, w Worker, r fleet.Report, no
 	return came
 }
 
-// applyReplica takes in one replica's report. It reports whether more than its load
-// has changed. The caller holds mu.
+// applyReplica takes in one replica's report. It reports whether more has
+// changed than its load, calls and usage. The caller holds mu.
 func (o *Observer) applyReplica(l *life, r fleet.Replica) (more bool) {
 	r.Node = l.node
 	for _, t := range []*time.Time{&r.CreatedAt, &r.ReadyAt, &r.EndedAt} {
@@ -145,7 +145,7 @@ func (o *Observer) applyReplica(l *life, r fleet.Replica) (more bool) {
 	l.replicas[r.ID] = &r
 	if old != nil {
 		same := *old
-		same.Load = r.Load
+		same.Load, same.Calls, same.Usage = r.Load, r.Calls, r.Usage
 		return !reflect.DeepEqual(same, r)
 	}
 	o.ended.remove(r.Server, r.ID) // its node counted as lost

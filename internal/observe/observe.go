@@ -35,6 +35,13 @@ type Worker interface {
 	// the order first shows. They may be repeated.
 	StartReplica(ctx context.Context, order fleet.Order, a fleet.Assignment) (version uint64, err error)
 	StopReplica(ctx context.Context, order fleet.Order, id fleet.ReplicaID, reason string) (version uint64, err error)
+	// ActivateReplica makes a spare take calls. It returns the version of the report in
+	// which the replica is no spare any more. It may be repeated.
+	ActivateReplica(ctx context.Context, order fleet.Order, id fleet.ReplicaID) (version uint64, err error)
+	// PullImage makes the worker pull an image that it may need soon. It returns when
+	// the worker has the order, and may be repeated. A worker that runs no images does
+	// nothing. Both fail with fleet.ErrOldWorker on a worker that does not know them.
+	PullImage(ctx context.Context, order fleet.Order, image string, policy fleet.PullPolicy) error
 	// Fence makes the worker refuse all older orders from now on. It returns the
 	// version of a report that shows everything that they did.
 	Fence(ctx context.Context, order fleet.Order) (version uint64, err error)

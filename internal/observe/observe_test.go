@@ -528,7 +528,7 @@ func TestReportRules(t *testing.T) {
 	}
 }
 
-// Load alone is no change of shape.
+// Load, calls and usage are no changes of shape.
 func TestShape(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := start(t)
@@ -541,6 +541,18 @@ func TestShape(t *testing.T) {
 		if got := shape(); got != at || r.obs.Snapshot().Seq == seq || r.obs.Snapshot().Replicas["r1"].Load.Ongoing != 3 {
 			t.Errorf("shape = %d after a change of load, want %d and a new snapshot", got, at)
 		}
+		w.Set("r1", func(x *fleet.Replica) {
+			x.Calls = fleet.CallCounts{OK: 9, Latency: []uint64{9}}
+			x.Usage = fleet.Usage{CPUs: 0.5, Memory: 1 << 20}
+		})
+		if got := shape(); got != at || r.obs.Snapshot().Replicas["r1"].Calls.OK != 9 {
+			t.Errorf("shape = %d after calls and a change of usage, want %d and a new snapshot", got, at)
+		}
+		w.Set("r1", func(x *fleet.Replica) { x.Spare = true })
+		if got := shape(); got == at || r.obs.Snapshot().Serving(r.obs.Snapshot().Replicas["r1"]) {
+			t.Error("a spare did not change the shape, or serves")
+		}
+		at = shape()
 		w.Set("r1", func(x *fleet.Replica) { x.Unhealthy = true })
 		if got := shape(); got == at {
 			t.Error("an unhealthy replica did not change the shape")

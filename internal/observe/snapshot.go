@@ -43,10 +43,10 @@ type Node struct {
 // Reported reports whether the node has ever reported in this life.
 func (n *Node) Reported() bool { return n.Info.Life != "" }
 
-// Serving reports whether a replica may get calls: it is READY, and its node is
-// connected.
+// Serving reports whether a replica may get calls: it is READY and no spare, and its
+// node is connected.
 func (s *Snapshot) Serving(r *fleet.Replica) bool {
-	return r.Phase == fleet.PhaseReady && s.Nodes[r.Node].Connected
+	return r.Phase == fleet.PhaseReady && !r.Spare && s.Nodes[r.Node].Connected
 }
 
 // Snapshot returns what is known now. It is built when asked for, and only if

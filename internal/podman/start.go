@@ -16,17 +16,22 @@ import (
 // counts as hung and is killed.
 const patience = 3 * time.Minute
 
+// Prepare implements fleet.Runtime.
+func (r *Runtime) Prepare(ctx context.Context, l fleet.Launch) error {
+	t := l.Template
+	if err := checkImage(t); err != nil {
+		return err
+	}
+	if _, err := r.create(l, r.record(containerName(l)), ""); err != nil {
+		return err // checked before the pull
+	}
+	return r.pulls.ensure(ctx, t.Image, t.PullPolicy, l.Pulling)
+}
+
 // Start implements fleet.Runtime.
 func (r *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, error) {
 	t := l.Template
-	if err := checkImage(t); err != nil {
-		return nil, err
-	}
-	rec := r.record(containerName(l))
-	if _, err := r.create(l, rec, ""); err != nil {
-		return nil, err // checked before the pull
-	}
-	if err := r.pulls.ensure(ctx, t.Image, t.PullPolicy, l.Pulling); err != nil {
+	if err := r.Prepare(ctx, l); err != nil {
 		return nil, err
 	}
 	l.Starting()

@@ -75,6 +75,9 @@ func (r *Runtime) Name() string { return "process" }
 // Close implements fleet.Runtime. There is no background work.
 func (r *Runtime) Close(context.Context) error { return nil }
 
+// Prepare implements fleet.Runtime. A plain process needs nothing from elsewhere.
+func (r *Runtime) Prepare(context.Context, fleet.Launch) error { return nil }
+
 // Start implements fleet.Runtime.
 func (r *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, error) {
 	if ctx.Err() != nil {

@@ -14,9 +14,11 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
@@ -148,6 +150,36 @@ func (c *Client) StopReplica(ctx context.Context, o fleet.Order, id fleet.Replic
 		return 0, fromStatus(ctx, fmt.Sprintf("stop replica %s on worker %s", id, c.addr), err)
 	}
 	return r.GetVersion(), nil
+}
+
+// ActivateReplica makes a spare take calls, and returns the version of the worker's
+// report in which it is no spare any more. It fails with fleet.ErrOldWorker if the
+// worker does not know the order.
+func (c *Client) ActivateReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID) (uint64, error) {
+	r, err := c.pb.ActivateReplica(ctx, &fleetpb.ActivateReplicaRequest{Order: orderToPB(o), ReplicaId: string(id)})
+	if err != nil {
+		return 0, unknownToOld(ctx, fmt.Sprintf("activate replica %s on worker %s", id, c.addr), err)
+	}
+	return r.GetVersion(), nil
+}
+
+// PullImage makes the worker pull an image, and returns when it has the order. It
+// fails with fleet.ErrOldWorker if the worker does not know the order.
+func (c *Client) PullImage(ctx context.Context, o fleet.Order, image string, policy fleet.PullPolicy) error {
+	_, err := c.pb.PullImage(ctx, &fleetpb.PullImageRequest{Order: orderToPB(o), Image: text(image), PullPolicy: string(policy)})
+	if err != nil {
+		return unknownToOld(ctx, fmt.Sprintf("pull image %s on worker %s", image, c.addr), err)
+	}
+	return nil
+}
+
+// unknownToOld is fromStatus for an order that workers of an older version do not
+// know.
+func unknownToOld(ctx context.Context, doing string, err error) error {
+	if ctx.Err() == nil && status.Code(err) == codes.Unimplemented {
+		return fmt.Errorf("%s: %w", doing, fleet.ErrOldWorker)
+	}
+	return fromStatus(ctx, doing, err)
 }
 
 // Fence makes the worker refuse all orders older than o from now on. It returns the

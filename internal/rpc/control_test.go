@@ -33,6 +33,18 @@ func TestOrders(t *testing.T) {
 			}
 			return 12, nil
 		},
+		wake: func(_ context.Context, o fleet.Order, id fleet.ReplicaID) (uint64, error) {
+			if o != order || id != "r" {
+				return 0, fmt.Errorf("got %v %v", o, id)
+			}
+			return 14, nil
+		},
+		pull: func(_ context.Context, o fleet.Order, image string, policy fleet.PullPolicy) error {
+			if o != order || image != "img" || policy != fleet.PullAlways {
+				return fmt.Errorf("got %v %v %v", o, image, policy)
+			}
+			return nil
+		},
 		fence: func(_ context.Context, o fleet.Order, renewed bool) (uint64, error) {
 			if o != order || !renewed {
 				return 0, fmt.Errorf("got %v, renewed: %v", o, renewed)
@@ -46,6 +58,12 @@ func TestOrders(t *testing.T) {
 	}
 	if v, err := s.StopReplica(t.Context(), order, "r", "scaled down"); v != 12 || err != nil {
 		t.Errorf("StopReplica gave %d, %v", v, err)
+	}
+	if v, err := s.ActivateReplica(t.Context(), order, "r"); v != 14 || err != nil {
+		t.Errorf("ActivateReplica gave %d, %v", v, err)
+	}
+	if err := s.PullImage(t.Context(), order, "img", fleet.PullAlways); err != nil {
+		t.Errorf("PullImage gave %v", err)
 	}
 	if v, err := s.Fence(t.Context(), order); v != 13 || err != nil {
 		t.Errorf("Fence gave %d, %v", v, err)
@@ -96,11 +114,44 @@ func TestFenceOfAnOlderWorker(t *testing.T) {
 	}
 }
 
+// An order that a worker one version older does not know has an error of its own,
+// which says what to do.
+func TestOrdersThatAnOlderWorkerDoesNotKnow(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer()
+	older := fleetpb.WorkerService_ServiceDesc
+	older.Methods = slices.DeleteFunc(slices.Clone(older.Methods), func(m grpc.MethodDesc) bool {
+		return m.MethodName == "ActivateReplica" || m.MethodName == "PullImage"
+	})
+	g.RegisterService(&older, olderWorker{})
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(l) }()
+	defer func() { g.Stop(); <-served }()
+	c, err := Dial(l.Addr().String(), ClientConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.ActivateReplica(t.Context(), fleet.Order{}, "r")
+	for doing, err := range map[string]error{
+		"activate replica r": err, "pull image img": c.PullImage(t.Context(), fleet.Order{}, "img", fleet.PullMissing),
+	} {
+		if !errors.Is(err, fleet.ErrOldWorker) || !strings.HasPrefix(err.Error(), doing) || !strings.Contains(err.Error(), c.addr) {
+			t.Errorf("%s: got %v", doing, err)
+		}
+	}
+}
+
 // Every sentinel is the same on the other side, and nothing else is.
 func TestErrorsCrossTheWire(t *testing.T) {
 	var now error
 	s := start(t, &fakeWorker{
 		stop:  func(context.Context, fleet.Order, fleet.ReplicaID, string) (uint64, error) { return 0, now },
+		wake:  func(context.Context, fleet.Order, fleet.ReplicaID) (uint64, error) { return 0, now },
+		pull:  func(context.Context, fleet.Order, string, fleet.PullPolicy) error { return now },
 		fence: func(context.Context, fleet.Order, bool) (uint64, error) { return 0, now },
 		watch: func(context.Context, fleet.Order, func(fleet.Report) error) error { return now },
 		logs:  func(context.Context, fleet.ReplicaID, int, bool, func([]fleet.LogLine) error) error { return now },
@@ -108,12 +159,15 @@ func TestErrorsCrossTheWire(t *testing.T) {
 	for _, want := range sentinels {
 		now = fmt.Errorf("node n1 \xff: %w", want.err)
 		_, stopErr := s.StopReplica(t.Context(), fleet.Order{}, "r", "")
+		_, wakeErr := s.ActivateReplica(t.Context(), fleet.Order{}, "r")
 		_, fenceErr := s.Fence(t.Context(), fleet.Order{})
 		for rpc, err := range map[string]error{
-			"StopReplica": stopErr,
-			"Fence":       fenceErr,
-			"Watch":       s.Watch(t.Context(), fleet.Order{}, func(fleet.Report) {}),
-			"Logs":        s.Logs(t.Context(), "r", 0, false, nil),
+			"StopReplica":     stopErr,
+			"ActivateReplica": wakeErr,
+			"PullImage":       s.PullImage(t.Context(), fleet.Order{}, "img", ""),
+			"Fence":           fenceErr,
+			"Watch":           s.Watch(t.Context(), fleet.Order{}, func(fleet.Report) {}),
+			"Logs":            s.Logs(t.Context(), "r", 0, false, nil),
 		} {
 			for _, other := range sentinels {
 				if is := errors.Is(err, other.err); is != (other == want) {

@@ -28,7 +28,7 @@ func orderFromPB(p *fleetpb.Order) fleet.Order {
 func assignmentToPB(o fleet.Order, a fleet.Assignment) *fleetpb.StartReplicaRequest {
 	return &fleetpb.StartReplicaRequest{
 		Order: orderToPB(o), ReplicaId: string(a.ID), Server: string(a.Server),
-		Revision: uint64(a.Revision), Generation: a.Generation, Template: templateToPB(a.Template),
+		Revision: uint64(a.Revision), Generation: a.Generation, Template: templateToPB(a.Template), Spare: a.Spare,
 	}
 }
 
@@ -36,6 +36,7 @@ func assignmentFromPB(p *fleetpb.StartReplicaRequest) (fleet.Order, fleet.Assign
 	return orderFromPB(p.GetOrder()), fleet.Assignment{
 		ID: fleet.ReplicaID(p.GetReplicaId()), Server: fleet.ServerName(p.GetServer()),
 		Revision: fleet.Revision(p.GetRevision()), Generation: p.GetGeneration(), Template: templateFromPB(p.GetTemplate()),
+		Spare: p.GetSpare(),
 	}
 }
 
@@ -45,7 +46,7 @@ func templateToPB(t *fleet.Template) *fleetpb.Template {
 	}
 	p := &fleetpb.Template{
 		Image: t.Image, PullPolicy: string(t.PullPolicy), Entrypoint: t.Entrypoint, Command: t.Command, Args: t.Args,
-		Env: t.Env, Cwd: t.Cwd, Network: t.Network, User: t.User, ReadOnly: t.ReadOnly, CapAdd: t.CapAdd, RunOptions: t.RunOptions,
+		Env: t.Env, Cwd: t.Cwd, Network: t.Network, User: t.User, ReadOnly: t.ReadOnly, CapAdd: t.CapAdd, Devices: t.Devices, RunOptions: t.RunOptions,
 		NewPrivileges: t.NewPrivileges, Resources: resourcesToPB(t.Resources), Labels: t.Labels, Sessions: t.Sessions,
 		Health: &fleetpb.Health{
 			Period: durationToPB(t.Health.Period), Timeout: durationToPB(t.Health.Timeout), Failures: int32(t.Health.Failures), Off: t.Health.Off,
@@ -64,7 +65,7 @@ func templateFromPB(p *fleetpb.Template) *fleet.Template {
 	}
 	t := &fleet.Template{
 		Image: p.Image, PullPolicy: fleet.PullPolicy(p.PullPolicy), Entrypoint: p.Entrypoint, Command: p.Command, Args: p.Args,
-		Env: p.Env, Cwd: p.Cwd, Network: p.Network, User: p.User, ReadOnly: p.ReadOnly, CapAdd: p.CapAdd, RunOptions: p.RunOptions,
+		Env: p.Env, Cwd: p.Cwd, Network: p.Network, User: p.User, ReadOnly: p.ReadOnly, CapAdd: p.CapAdd, Devices: p.Devices, RunOptions: p.RunOptions,
 		NewPrivileges: p.NewPrivileges, Resources: resourcesFromPB(p.Resources), Labels: p.Labels, Sessions: p.Sessions,
 		Health: fleet.Health{
 			Period: p.Health.GetPeriod().AsDuration(), Timeout: p.Health.GetTimeout().AsDuration(), Failures: int(p.Health.GetFailures()), Off: p.Health.GetOff(),
@@ -154,7 +155,11 @@ func replicaToPB(r *fleet.Replica) *fleetpb.Replica {
 		Phase: fleetpb.Phase(r.Phase), Reason: text(r.Reason), Unhealthy: r.Unhealthy, Pid: int64(r.PID), ContainerId: r.ContainerID,
 		Ongoing: int64(r.Load.Ongoing), TotalCalls: r.Load.Total,
 		CreatedAt: timeToPB(r.CreatedAt), ReadyAt: timeToPB(r.ReadyAt), EndedAt: timeToPB(r.EndedAt),
-		Catalogue: r.Catalogue, Resources: resourcesToPB(r.Resources),
+		Catalogue: r.Catalogue, Resources: resourcesToPB(r.Resources), Spare: r.Spare,
+		ColdStart: coldStartToPB(r.ColdStart), Calls: callCountsToPB(&r.Calls),
+	}
+	if r.Usage != (fleet.Usage{}) {
+		p.Usage = &fleetpb.Usage{Cpus: r.Usage.CPUs, Memory: r.Usage.Memory}
 	}
 	for _, l := range r.Log {
 		p.Log = append(p.Log, text(l))
@@ -172,11 +177,45 @@ func replicaFromPB(p *fleetpb.Replica, node fleet.NodeID) fleet.Replica {
 		ContainerID: p.GetContainerId(), Load: fleet.Load{Ongoing: int(p.GetOngoing()), Total: p.GetTotalCalls()},
 		CreatedAt: timeFromPB(p.GetCreatedAt()), ReadyAt: timeFromPB(p.GetReadyAt()), EndedAt: timeFromPB(p.GetEndedAt()),
 		Catalogue: p.GetCatalogue(), Resources: resourcesFromPB(p.GetResources()), Log: p.GetLog(),
+		Spare: p.GetSpare(), ColdStart: coldStartFromPB(p.GetColdStart()), Calls: callCountsFromPB(p.GetCalls()),
+		Usage: fleet.Usage{CPUs: p.GetUsage().GetCpus(), Memory: p.GetUsage().GetMemory()},
 	}
 	if e := p.GetExit(); e != nil {
 		r.Exit = &fleet.Exit{Code: int(e.Code), Signal: e.Signal, OOM: e.Oom, Requested: e.Requested, Err: e.Err}
 	}
 	return r
+}
+
+func coldStartToPB(c fleet.ColdStart) *fleetpb.ColdStart {
+	if c == (fleet.ColdStart{}) {
+		return nil
+	}
+	return &fleetpb.ColdStart{
+		Place: durationToPB(c.Place), Pull: durationToPB(c.Pull), Create: durationToPB(c.Create),
+		Start: durationToPB(c.Start), Handshake: durationToPB(c.Handshake), List: durationToPB(c.List),
+	}
+}
+
+func coldStartFromPB(p *fleetpb.ColdStart) fleet.ColdStart {
+	return fleet.ColdStart{
+		Place: p.GetPlace().AsDuration(), Pull: p.GetPull().AsDuration(), Create: p.GetCreate().AsDuration(),
+		Start: p.GetStart().AsDuration(), Handshake: p.GetHandshake().AsDuration(), List: p.GetList().AsDuration(),
+	}
+}
+
+func callCountsToPB(c *fleet.CallCounts) *fleetpb.CallCounts {
+	if c.OK|c.IsError|c.Error|c.TimedOut|c.Lost == 0 && len(c.Latency) == 0 {
+		return nil
+	}
+	return &fleetpb.CallCounts{
+		Ok: c.OK, IsError: c.IsError, Error: c.Error, TimedOut: c.TimedOut, Lost: c.Lost, Latency: c.Latency,
+	}
+}
+
+func callCountsFromPB(p *fleetpb.CallCounts) fleet.CallCounts {
+	return fleet.CallCounts{
+		OK: p.GetOk(), IsError: p.GetIsError(), Error: p.GetError(), TimedOut: p.GetTimedOut(), Lost: p.GetLost(), Latency: p.GetLatency(),
+	}
 }
 
 func catalogueToPB(c *fleet.Catalogue) *fleetpb.Catalogue {

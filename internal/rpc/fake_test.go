@@ -18,6 +18,8 @@ import (
 type fakeWorker struct {
 	start func(context.Context, fleet.Order, fleet.Assignment) (uint64, error)
 	stop  func(context.Context, fleet.Order, fleet.ReplicaID, string) (uint64, error)
+	wake  func(context.Context, fleet.Order, fleet.ReplicaID) (uint64, error)
+	pull  func(context.Context, fleet.Order, string, fleet.PullPolicy) error
 	fence func(context.Context, fleet.Order, bool) (uint64, error)
 	watch func(context.Context, fleet.Order, func(fleet.Report) error) error
 	call  func(fleet.CallRequest, func(fleet.CallEvent)) func(bool)
@@ -30,6 +32,14 @@ func (w *fakeWorker) StartReplica(ctx context.Context, o fleet.Order, a fleet.As
 
 func (w *fakeWorker) StopReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID, reason string) (uint64, error) {
 	return w.stop(ctx, o, id, reason)
+}
+
+func (w *fakeWorker) ActivateReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID) (uint64, error) {
+	return w.wake(ctx, o, id)
+}
+
+func (w *fakeWorker) PullImage(ctx context.Context, o fleet.Order, image string, policy fleet.PullPolicy) error {
+	return w.pull(ctx, o, image, policy)
 }
 
 func (w *fakeWorker) Fence(ctx context.Context, o fleet.Order, renewed bool) (uint64, error) {

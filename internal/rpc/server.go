@@ -39,6 +39,12 @@ type Worker interface {
 	StartReplica(ctx context.Context, o fleet.Order, a fleet.Assignment) (version uint64, err error)
 	StopReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID, reason string) (version uint64, err error)
 
+	// ActivateReplica makes a spare take calls.
+	ActivateReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID) (version uint64, err error)
+
+	// PullImage begins to pull an image, and returns at once.
+	PullImage(ctx context.Context, o fleet.Order, image string, policy fleet.PullPolicy) error
+
 	// Fence refuses older orders from now on. A report of the version that it
 	// returns shows the effect of all of them. renewed means that it is repeated
 	// every second while the node drains.
@@ -171,6 +177,24 @@ func (s *Server) StopReplica(ctx context.Context, r *fleetpb.StopReplicaRequest)
 		return nil, toStatus(err)
 	}
 	return &fleetpb.StopReplicaResponse{Version: v}, nil
+}
+
+// ActivateReplica implements the service.
+func (s *Server) ActivateReplica(ctx context.Context, r *fleetpb.ActivateReplicaRequest) (*fleetpb.ActivateReplicaResponse, error) {
+	v, err := s.worker.ActivateReplica(ctx, orderFromPB(r.GetOrder()), fleet.ReplicaID(r.GetReplicaId()))
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &fleetpb.ActivateReplicaResponse{Version: v}, nil
+}
+
+// PullImage implements the service.
+func (s *Server) PullImage(ctx context.Context, r *fleetpb.PullImageRequest) (*fleetpb.PullImageResponse, error) {
+	err := s.worker.PullImage(ctx, orderFromPB(r.GetOrder()), r.GetImage(), fleet.PullPolicy(r.GetPullPolicy()))
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &fleetpb.PullImageResponse{}, nil
 }
 
 // Fence implements the service.

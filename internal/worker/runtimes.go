@@ -24,14 +24,32 @@ func (rs runtimes) names() []string {
 // Name implements fleet.Runtime.
 func (rs runtimes) Name() string { return strings.Join(rs.names(), ",") }
 
+// Prepare implements fleet.Runtime.
+func (rs runtimes) Prepare(ctx context.Context, l fleet.Launch) error {
+	rt, err := rs.of(l.Template)
+	if err != nil {
+		return err
+	}
+	return rt.Prepare(ctx, l)
+}
+
 // Start implements fleet.Runtime.
 func (rs runtimes) Start(ctx context.Context, l fleet.Launch) (fleet.Process, error) {
+	rt, err := rs.of(l.Template)
+	if err != nil {
+		return nil, err
+	}
+	return rt.Start(ctx, l)
+}
+
+// of returns the runtime that the template needs.
+func (rs runtimes) of(t *fleet.Template) (fleet.Runtime, error) {
 	for _, rt := range rs {
-		if fleet.CanRun([]string{rt.Name()}, l.Template) {
-			return rt.Start(ctx, l)
+		if fleet.CanRun([]string{rt.Name()}, t) {
+			return rt, nil
 		}
 	}
-	return nil, fmt.Errorf("the server needs the %s runtime: this node offers only %s (--runtime)", l.Template.NeededRuntime(), rs.Name())
+	return nil, fmt.Errorf("the server needs the %s runtime: this node offers only %s (--runtime)", t.NeededRuntime(), rs.Name())
 }
 
 // Sweep implements fleet.Runtime. All runtimes sweep, even if one fails.

@@ -33,6 +33,7 @@ type Runtime struct {
 	steps     map[fleet.ReplicaID][]string
 	started   map[fleet.ServerName]int
 	counts    map[string]int
+	prepared  []string
 	swept     bool
 	closed    bool
 }
@@ -139,6 +140,25 @@ func (rt *Runtime) Sweep(ctx context.Context) ([]string, error) {
 	removed := rt.leftovers
 	rt.leftovers = nil
 	return removed, nil
+}
+
+// Prepare is part of fleet.Runtime. It fails, or takes its time, where a fault of
+// StepPull matches, and notes each image.
+func (rt *Runtime) Prepare(ctx context.Context, l fleet.Launch) error {
+	rt.mu.Lock()
+	rt.prepared = append(rt.prepared, l.Template.Image)
+	rt.mu.Unlock()
+	if err := rt.fault(ctx, StepPull, l.Server, l.Replica); err != nil {
+		return fmt.Errorf("pull image: %w", err)
+	}
+	return nil
+}
+
+// Prepared returns the images that were prepared, in order.
+func (rt *Runtime) Prepared() []string {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	return slices.Clone(rt.prepared)
 }
 
 // Start is part of fleet.Runtime.

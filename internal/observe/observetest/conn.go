@@ -26,6 +26,15 @@ func (c *conn) StopReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaI
 	return c.order(ctx, func() (uint64, error) { return c.worker.stop(o, id, reason) })
 }
 
+func (c *conn) ActivateReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID) (uint64, error) {
+	return c.order(ctx, func() (uint64, error) { return c.worker.activate(o, id) })
+}
+
+func (c *conn) PullImage(ctx context.Context, o fleet.Order, image string, policy fleet.PullPolicy) error {
+	_, err := c.order(ctx, func() (uint64, error) { return c.worker.pull(o, image, policy) })
+	return err
+}
+
 func (c *conn) Fence(ctx context.Context, o fleet.Order) (uint64, error) {
 	return c.order(ctx, func() (uint64, error) { return c.worker.barrier(o) })
 }

@@ -64,7 +64,7 @@ func (w *Worker) start(o fleet.Order, a fleet.Assignment) (uint64, error) {
 	}
 	e := &entry{r: fleet.Replica{
 		ID: a.ID, Server: a.Server, Revision: a.Revision, Generation: a.Generation, Node: w.info.Node, Phase: fleet.PhaseStarting,
-		CreatedAt: w.now(), Resources: a.Template.Resources,
+		CreatedAt: w.now(), Resources: a.Template.Resources, Spare: a.Spare,
 	}}
 	w.replicas[a.ID] = e
 	w.starts = append(w.starts, time.Now())
@@ -110,6 +110,39 @@ func (w *Worker) stop(o fleet.Order, id fleet.ReplicaID, reason string) (uint64,
 		how := w.behave(e.r.Server, e.r.Revision)
 		time.AfterFunc(how.StopAfter, func() { w.end(id, fleet.PhaseStopped, fleet.Exit{Requested: true}) })
 	}
+	return w.version, nil
+}
+
+func (w *Worker) activate(o fleet.Order, id fleet.ReplicaID) (uint64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.old {
+		return 0, fleet.ErrOldWorker
+	}
+	if err := w.fence(o); err != nil {
+		return 0, err
+	}
+	e := w.replicas[id]
+	switch {
+	case e == nil:
+		return 0, fleet.ErrUnknownReplica
+	case e.r.Spare && e.r.Phase < fleet.PhaseDraining:
+		e.r.Spare = false
+		w.changed(e)
+	}
+	return w.version, nil
+}
+
+func (w *Worker) pull(o fleet.Order, image string, policy fleet.PullPolicy) (uint64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.old {
+		return 0, fleet.ErrOldWorker
+	}
+	if err := w.fence(o); err != nil {
+		return 0, err
+	}
+	w.pulls = append(w.pulls, Pull{image, policy})
 	return w.version, nil
 }
 

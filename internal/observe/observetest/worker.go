@@ -31,7 +31,7 @@ type Worker struct {
 	clock     time.Duration
 	refused   int  // orders
 	fences    int  // obeyed
-	old       bool // knows no fence
+	old       bool // knows neither fences nor activations nor pulls
 	version   uint64
 	replicas  map[fleet.ReplicaID]*entry // every id ever known
 	wake      map[chan struct{}]struct{}
@@ -42,6 +42,13 @@ type Worker struct {
 	deaf      bool   // it answers stops with an error
 	muteUntil time.Time
 	starts    []time.Time
+	pulls     []Pull
+}
+
+// Pull is an order to pull an image.
+type Pull struct {
+	Image  string
+	Policy fleet.PullPolicy
 }
 
 type entry struct {
@@ -79,6 +86,13 @@ func (w *Worker) Starts() []time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.starts)
+}
+
+// Pulls returns the orders to pull images, in the order of their arrival.
+func (w *Worker) Pulls() []Pull {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.pulls)
 }
 
 // Reachable reports whether messages reach the worker.
@@ -149,7 +163,8 @@ func (w *Worker) Obey(o fleet.Order) {
 	w.highest = o
 }
 
-// Age makes it a worker of an older version, which knows no fence.
+// Age makes it a worker of an older version, which knows neither fences nor
+// activations nor pulls.
 func (w *Worker) Age() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
