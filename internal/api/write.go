@@ -57,6 +57,7 @@ type Change struct {
 	Kind     string           `json:"kind"`               // a desired.ChangeKind
 	Revision fleet.Revision   `json:"revision,omitempty"` // after the change; of a deleted server its last
 	Fields   []Difference     `json:"fields"`
+	Reason   string           `json:"reason,omitempty"` // why the leader did it; "" for what users do
 }
 
 // Difference is one field in which two specs differ, named and written as in

@@ -27,7 +27,7 @@ func (s *State) Apply(index, term uint64, e Entry) Result {
 		r.State = d.next
 	}
 	if err == nil {
-		r.Changes, r.Repeated = d.changes, d.repeated
+		r.Changes, r.Warnings, r.Repeated = d.changes, d.warnings, d.repeated
 	}
 	return r
 }
@@ -69,11 +69,12 @@ func (s *State) NeedsEntry(c Command) bool {
 // draft is a state that a command is changing. It shares unchanged parts with the
 // state it comes from, so maps and servers are copied before the first write.
 type draft struct {
-	next    *State
-	index   uint64
-	term    uint64
-	now     time.Time // the entry's
-	changes []Change
+	next     *State
+	index    uint64
+	term     uint64
+	now      time.Time // the entry's
+	changes  []Change
+	warnings []Warning
 
 	touched  bool // next differs from the old state in more than Applied
 	repeated bool // an idempotency key was found: changes are those of then

@@ -3,6 +3,7 @@ package desired
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,17 @@ func TestApply(t *testing.T) {
 	queued := spec("a", 1)
 	queued.MaxQueuedRequests = 5
 	later := noon.Add(time.Hour)
+	// two rolls from revision 1, which is stable, to revision 2.
+	two := []Command{put("x", spec("a", 1)), rolledOut("x", 1, 0), put("x", spec("b", 1))}
+	gated := spec("b", 1)
+	gated.Update = &fleet.Update{Canary: &fleet.Canary{Steps: []float64{5, 50}, Gate: fleet.GateManual}}
+	bTwice := spec("b", 2)
+	then := func(before []Command, more ...Command) []Command { return slices.Concat(before, more) }
+	pause, resume := SetRollout{Name: "x", Verb: PauseRollout}, SetRollout{Name: "x", Verb: ResumeRollout}
+	advance := func(step int, held string) Command {
+		return AdvanceRollout{Name: "x", Revision: 2, Checked: true, Step: step, Held: held}
+	}
+	floor := func(n int) Command { return SetFloor{Name: "x", MinReplicas: n, Until: later} }
 
 	for _, tc := range []struct {
 		name    string
@@ -78,6 +90,69 @@ func TestApply(t *testing.T) {
 		{"a changed secret is not shown", []Command{put("x", env("s3cret"))}, put("x", env("other")), `updated x@2 env.TOKEN:"***">"***"`, "x r2 t1 g0 w3 s0 [1 2] 0>2", "x"},
 		{"masked secrets of a set, per server", []Command{put("x", env("one")), put("y", env("two"))},
 			putAll("", map[fleet.ServerName]fleet.Spec{"x": env(fleet.Masked), "y": env(fleet.Masked)}), "", "x r1 t1 g0 w2 s0 [1] 0>1; y r1 t1 g0 w3 s0 [1] 0>1", ""},
+		{"a new server that scales by itself", nil, put("x", autoscaled("a", 2, 5)), "created x@1", "x r1 t2 g0 w2 s0 [1] 0>1", "x"},
+		{"initial replicas", nil, put("x", initially(3, autoscaled("a", 0, 5))), "created x@1", "x r1 t3 g0 w2 s0 [1] 0>1", "x"},
+		{"a server begins to scale by itself", []Command{put("x", spec("a", 4))}, put("x", autoscaled("a", 1, 5)),
+			"tuned x@1 replicas:4> " + autoscalingAdded(1, 5), "x r1 t4 g0 w3 s0 [1] 0>1", "x"},
+		{"a server with too many replicas begins to scale by itself", []Command{put("x", spec("a", 9))}, put("x", autoscaled("a", 1, 5)),
+			"tuned x@1 replicas:9> " + autoscalingAdded(1, 5), "x r1 t5 g0 w3 s0 [1] 0>1", "x"},
+		{"a new minimum", []Command{put("x", autoscaled("a", 1, 5))}, put("x", autoscaled("a", 3, 5)),
+			"tuned x@1 autoscaling.min_replicas:1>3", "x r1 t3 g0 w3 s0 [1] 0>1", "x"},
+		{"a new maximum", []Command{put("x", autoscaled("a", 1, 5)), target("x", 5, 2)}, put("x", autoscaled("a", 1, 4)),
+			"tuned x@1 autoscaling.max_replicas:5>4", "x r1 t4 g0 w4 s0 [1] 0>1", "x"},
+		{"a new minimum below the floor", []Command{put("x", autoscaled("a", 1, 9)), floor(4)}, put("x", autoscaled("a", 2, 9)),
+			"tuned x@1 autoscaling.min_replicas:1>2", "x r1 t4 g0 w4 s0 [1] 0>1", "x"},
+		{"a template keeps the target of autoscaling", []Command{put("x", autoscaled("a", 1, 5)), target("x", 4, 2)}, put("x", autoscaled("b", 1, 5)),
+			`updated x@2 image:"a">"b"`, "x r2 t4 g0 w4 s0 [1 2] 0>2", "x"},
+		{"a fixed number again", []Command{put("x", autoscaled("a", 1, 5)), target("x", 4, 2)}, put("x", spec("a", 0)),
+			"tuned x@1 replicas:>0 " + autoscalingGone(1, 5), "x r1 t0 g0 w4 s0 [1] 0>1", "x"},
+		{"a target", []Command{put("x", autoscaled("a", 1, 5))}, target("x", 3, 2), "scaled x@1 (load) replicas:1>3", "x r1 t3 g0 w2 s0 [1] 0>1", "x"},
+		{"the same target", []Command{put("x", autoscaled("a", 1, 5))}, target("x", 1, 2), "", "x r1 t1 g0 w2 s0 [1] 0>1", "x"},
+		{"a target of a spec before", []Command{put("x", autoscaled("a", 1, 5)), put("x", autoscaled("a", 1, 6))}, target("x", 3, 2), "", "x r1 t1 g0 w3 s0 [1] 0>1", "x"},
+		{"a target of a server with a fixed number", []Command{put("x", spec("a", 1))}, target("x", 3, 2), "", "x r1 t1 g0 w2 s0 [1] 0>1", "x"},
+		{"a target of nothing", nil, target("x", 3, 2), "", "", ""},
+		{"a floor", []Command{put("x", autoscaled("a", 1, 5))}, floor(3),
+			`floor_set x@1 floor.min_replicas:>3 floor.until:>"2030-01-02T13:00:00Z" replicas:1>3`, "x r1 t3 g0 w2 s0 [1] 0>1", "x"},
+		{"a floor below the target", []Command{put("x", autoscaled("a", 4, 5))}, floor(3),
+			`floor_set x@1 floor.min_replicas:>3 floor.until:>"2030-01-02T13:00:00Z"`, "x r1 t4 g0 w2 s0 [1] 0>1", "x"},
+		{"the same floor", []Command{put("x", autoscaled("a", 1, 5)), floor(3)}, floor(3), "", "x r1 t3 g0 w2 s0 [1] 0>1", "x"},
+		{"no floor any more", []Command{put("x", autoscaled("a", 1, 5)), floor(3)}, SetFloor{Name: "x"},
+			`floor_set x@1 floor.min_replicas:3> floor.until:"2030-01-02T13:00:00Z">`, "x r1 t3 g0 w2 s0 [1] 0>1", "x"},
+		{"a rollout that failed", two, failed("x", 2, 0), `rolled_back x@1 (revision 2 failed: it ends) image:"b">"a"`, "x r1 t1 g0 w5 s1 [1 2] 2>1 failed 2", "x"},
+		{"a rollout that failed, of an older revision", two, failed("x", 1, 0), "", "x r2 t1 g0 w4 s1 [1 2] 1>2", "x"},
+		{"a rollout that failed, of an older generation", then(two, restart("x", "")), failed("x", 2, 0), "", "x r2 t1 g1 w4 s1 [1 2] 1>2", "x"},
+		{"a rollout that failed after its end", then(two, rolledOut("x", 2, 0)), failed("x", 2, 0), "", "x r2 t1 g0 w4 s2 [1 2]", "x"},
+		{"a first rollout that failed", []Command{put("x", spec("a", 1))}, failed("x", 1, 0), "", "x r1 t1 g0 w2 s0 [1] 0>1", "x"},
+		{"a restart that failed", []Command{put("x", spec("a", 1)), rolledOut("x", 1, 0), restart("x", "")}, failed("x", 1, 1), "", "x r1 t1 g1 w2 s1 [1] 1>1", "x"},
+		{"the way back failed", then(two, failed("x", 2, 0)), failed("x", 1, 0), "", "x r1 t1 g0 w5 s1 [1 2] 2>1 failed 2", "x"},
+		{"the way back ends", then(two, failed("x", 2, 0)), rolledOut("x", 1, 0), "rolled_out x@1", "x r1 t1 g0 w5 s1 [1 2] failed 2", "x"},
+		{"the failed template again", then(two, failed("x", 2, 0)), put("x", spec("b", 1)), "", "x r1 t1 g0 w5 s1 [1 2] 2>1 failed 2", "x"},
+		{"the failed template with another count", then(two, failed("x", 2, 0)), put("x", bTwice), "tuned x@1 replicas:1>2", "x r1 t2 g0 w6 s1 [1 2] 2>1 failed 2", "x"},
+		{"the failed template once more, on purpose", then(two, failed("x", 2, 0)), PutServer{Name: "x", Spec: bTwice, Retry: true},
+			`updated x@3 image:"a">"b" replicas:1>2`, "x r3 t2 g0 w6 s1 [1 2 3] 1>3", "x"},
+		{"a set with the failed template", then(two, failed("x", 2, 0)), putAll("", map[fleet.ServerName]fleet.Spec{"x": bTwice}),
+			"tuned x@1 replicas:1>2", "x r1 t2 g0 w6 s1 [1 2] 2>1 failed 2", "x"},
+		{"a set with the failed template, on purpose", then(two, failed("x", 2, 0)), PutServers{Servers: map[fleet.ServerName]fleet.Spec{"x": spec("b", 1)}, Retry: true},
+			`updated x@3 image:"a">"b"`, "x r3 t1 g0 w6 s1 [1 2 3] 1>3", "x"},
+		{"another template after a failure", then(two, failed("x", 2, 0)), put("x", spec("c", 1)), `updated x@3 image:"a">"c"`, "x r3 t1 g0 w6 s1 [1 2 3] 1>3", "x"},
+		{"rollback by hand to the failed revision", then(two, failed("x", 2, 0)), rollback("x", 2, ""), `rolled_back x@2 image:"a">"b"`, "x r2 t1 g0 w6 s1 [1 2] 1>2", "x"},
+		{"pause", two, pause, "rollout_paused x@2", "x r2 t1 g0 w4 s1 [1 2] 1>2 paused", "x"},
+		{"pause twice", then(two, pause), pause, "", "x r2 t1 g0 w4 s1 [1 2] 1>2 paused", "x"},
+		{"resume", then(two, pause), resume, "rollout_resumed x@2", "x r2 t1 g0 w4 s1 [1 2] 1>2", "x"},
+		{"resume of what goes on", two, resume, "", "x r2 t1 g0 w4 s1 [1 2] 1>2", "x"},
+		{"an update of a paused rollout", then(two, pause), put("x", spec("c", 1)), `updated x@3 image:"b">"c"`, "x r3 t1 g0 w6 s1 [1 2 3] 1>3", "x"},
+		{"hold", two, AdvanceRollout{Name: "x", Revision: 2, Held: "tool t is gone"}, "rollout_held x@2 (tool t is gone)", "x r2 t1 g0 w4 s1 [1 2] 1>2 held", "x"},
+		{"hold twice", then(two, AdvanceRollout{Name: "x", Revision: 2, Held: "h"}), AdvanceRollout{Name: "x", Revision: 2, Held: "h"}, "", "x r2 t1 g0 w4 s1 [1 2] 1>2 held", "x"},
+		{"resume after a hold", then(two, AdvanceRollout{Name: "x", Revision: 2, Held: "h"}), resume, "rollout_resumed x@2", "x r2 t1 g0 w4 s1 [1 2] 1>2 checked", "x"},
+		{"hold after someone has looked", then(two, AdvanceRollout{Name: "x", Revision: 2, Held: "h"}, resume), AdvanceRollout{Name: "x", Revision: 2, Held: "h"},
+			"", "x r2 t1 g0 w4 s1 [1 2] 1>2 checked", "x"},
+		{"a step", two, advance(1, ""), "rollout_advanced x@2 step:0>1", "x r2 t1 g0 w4 s1 [1 2] 1>2 checked step 1 since 12:00:05", "x"},
+		{"a step back", then(two, advance(2, "")), advance(1, ""), "", "x r2 t1 g0 w4 s1 [1 2] 1>2 checked step 2 since 12:00:05", "x"},
+		{"the next step at a manual gate", []Command{put("x", spec("a", 1)), rolledOut("x", 1, 0), put("x", gated), advance(1, "5% of the calls")}, resume,
+			"rollout_resumed x@2", "x r2 t1 g0 w4 s1 [1 2] 1>2 checked step 2 since 12:00:06", "x"},
+		{"a hold before the steps of a manual gate", []Command{put("x", spec("a", 1)), rolledOut("x", 1, 0), put("x", gated), AdvanceRollout{Name: "x", Revision: 2, Held: "h"}}, resume,
+			"rollout_resumed x@2", "x r2 t1 g0 w4 s1 [1 2] 1>2 checked", "x"},
+		{"a step of an older revision", two, AdvanceRollout{Name: "x", Revision: 1, Checked: true, Step: 1}, "", "x r2 t1 g0 w4 s1 [1 2] 1>2", "x"},
 		{"cordon", nil, node("n", fleet.NodeIntent{Cordoned: true}), "cordoned n", "", ""},
 		{"cordon twice", []Command{node("n", fleet.NodeIntent{Cordoned: true})}, node("n", fleet.NodeIntent{Cordoned: true}), "", "", ""},
 		{"drain", []Command{node("n", fleet.NodeIntent{Cordoned: true})}, node("n", fleet.NodeIntent{DrainUntil: later}), "draining n", "", ""},
@@ -112,6 +187,52 @@ func TestApply(t *testing.T) {
 	}
 }
 
+func target(name fleet.ServerName, n int, written uint64) Command {
+	return SetTarget{Name: name, Replicas: n, Written: written, Reason: "load"}
+}
+
+func initially(n int, s fleet.Spec) fleet.Spec {
+	s.Autoscaling.InitialReplicas = &n
+	return s
+}
+
+// autoscalingAdded and autoscalingGone show the differences that autoscaling makes
+// to a fixed number.
+func autoscalingAdded(least, most int) string {
+	a := autoscaled("", least, most).Autoscaling
+	return shownDifferences(compare(nil, autoscalingFields(a)))
+}
+
+func autoscalingGone(least, most int) string {
+	a := autoscaled("", least, most).Autoscaling
+	return shownDifferences(compare(autoscalingFields(a), nil))
+}
+
+// Whoever writes the template of the revision that was rolled back is told so, in a
+// dry run too, and whether or not anything else changes.
+func TestWarnsOfFailedRevision(t *testing.T) {
+	h := newHistory(t)
+	h.do(put("x", spec("a", 1)), rolledOut("x", 1, 0), put("x", spec("b", 1)), failed("x", 2, 0))
+	want := []Warning{{Server: "x", Text: "revision 2 with this spec was rolled back, and revision 1 stays: it ends; use --retry to try it again"}}
+	for _, replicas := range []int{1, 2} {
+		c := put("x", spec("b", replicas))
+		if got := h.s.DryRun(noon, c).Warnings; !slices.Equal(got, want) {
+			t.Errorf("dry run with %d replicas: warnings %+v, want %+v", replicas, got, want)
+		}
+		if got := h.do(c).Warnings; !slices.Equal(got, want) {
+			t.Errorf("%d replicas: warnings %+v, want %+v", replicas, got, want)
+		}
+	}
+	for _, c := range []Command{PutServer{Name: "x", Spec: spec("b", 1), Retry: true}, put("x", spec("a", 5)), put("x", spec("c", 1))} {
+		if got := h.s.DryRun(noon, c).Warnings; got != nil {
+			t.Errorf("%+v: warnings %+v", c, got)
+		}
+	}
+	if r := h.try(put("x", spec("b", -1))); r.Err == nil || r.Warnings != nil {
+		t.Errorf("refused with %v: warnings %+v", r.Err, r.Warnings)
+	}
+}
+
 // The spec stays as written; the target says how many are wanted and who asked.
 func TestTarget(t *testing.T) {
 	h := newHistory(t)
@@ -128,6 +249,9 @@ func TestTarget(t *testing.T) {
 		{put("x", spec("b", 0)), fleet.Target{}, 0},
 		{scale("x", 1), fleet.Target{Replicas: 1, By: fleet.ByScale}, 0},
 		{put("x", spec("b", 3)), fleet.Target{Replicas: 3}, 3},
+		{put("x", autoscaled("b", 0, 5)), fleet.Target{Replicas: 3, By: fleet.ByAutoscaling}, 0},
+		{target("x", 0, 10), fleet.Target{By: fleet.ByAutoscaling}, 0},
+		{put("x", spec("b", 0)), fleet.Target{}, 0},
 	} {
 		h.do(step.command)
 		if got := h.s.List()[0]; got.Target != step.want || got.Spec.Replicas != step.written {
@@ -152,6 +276,23 @@ func TestRefused(t *testing.T) {
 		{"restart of nothing", restart("y", "k"), fleet.ErrUnknownServer, "y"},
 		{"rollback of nothing", rollback("y", 0, ""), fleet.ErrUnknownServer, "y"},
 		{"delete of nothing with If-Match", DeleteServer{Name: "y", Match: Match{ETags: []string{"*"}}}, fleet.ErrUnknownServer, "y"},
+		{"floor of nothing", SetFloor{Name: "y", MinReplicas: 1, Until: noon.Add(time.Hour)}, fleet.ErrUnknownServer, "y"},
+		{"pause of nothing", SetRollout{Name: "y", Verb: PauseRollout}, fleet.ErrUnknownServer, "y"},
+		{"old ETag at a floor", SetFloor{Name: "auto", Match: Match{ETags: []string{"1.1"}}}, fleet.ErrPrecondition, "1.4"},
+		{"old ETag at a pause", SetRollout{Name: "x", Verb: PauseRollout, Match: Match{ETags: []string{"1.1"}}}, fleet.ErrPrecondition, "1.2"},
+		{"pause without a rollout", SetRollout{Name: "x", Verb: PauseRollout}, fleet.ErrConflict, "no rollout of server x is under way, so there is nothing to pause"},
+		{"an unknown verb of a rollout", SetRollout{Name: "x", Verb: "paint"}, fleet.ErrInvalid, "paint"},
+		{"a floor of a fixed number", SetFloor{Name: "x", MinReplicas: 1, Until: noon.Add(time.Hour)}, fleet.ErrConflict, "scale it with replicas"},
+		{"a floor below 0", SetFloor{Name: "auto", MinReplicas: -1, Until: noon.Add(time.Hour)}, fleet.ErrInvalid, "between 0 and 5"},
+		{"a floor above the maximum", SetFloor{Name: "auto", MinReplicas: 6, Until: noon.Add(time.Hour)}, fleet.ErrInvalid, "between 0 and 5"},
+		{"a floor that is past", SetFloor{Name: "auto", MinReplicas: 1, Until: noon}, fleet.ErrInvalid, "not past"},
+		{"a floor without an end", SetFloor{Name: "auto", MinReplicas: 1}, fleet.ErrInvalid, "end"},
+		{"a floor past all calendars", SetFloor{Name: "auto", MinReplicas: 1, Until: noon.AddDate(7969, 0, 0)}, fleet.ErrInvalid, "year"},
+		{"scale of a server that scales by itself", scale("auto", 3), fleet.ErrConflict, "from 1 to 5 replicas: set a floor with min_replicas and ttl"},
+		{"a target below 0", SetTarget{Name: "auto", Replicas: -1, Written: 4}, fleet.ErrInvalid, "-1"},
+		{"a least number above the greatest", put("y", autoscaled("a", 6, 5)), fleet.ErrInvalid, "server y: autoscaling: need 0 <= min_replicas (6)"},
+		{"initial replicas above the greatest", put("y", initially(9, autoscaled("a", 1, 5))), fleet.ErrInvalid, "initial_replicas (9)"},
+		{"autoscaling to nothing", put("y", autoscaled("a", 0, 0)), fleet.ErrInvalid, "max_replicas (0)"},
 		{"scale below 0", scale("x", -1), fleet.ErrInvalid, "-1"},
 		{"scale too far", scale("x", MaxReplicas+1), fleet.ErrInvalid, "10001"},
 		{"replicas below 0", put("y", spec("a", -1)), fleet.ErrInvalid, "replicas"},
@@ -182,7 +323,10 @@ func TestRefused(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHistory(t)
-			h.do(present)
+			h.do(present, rolledOut("x", 1, 0))
+			if tc.command.Subject().Server == "auto" {
+				h.do(put("auto", autoscaled("a", 1, 5)))
+			}
 			r := h.try(tc.command)
 			if !errors.Is(r.Err, tc.is) || !strings.Contains(fmt.Sprint(r.Err), tc.says) {
 				t.Errorf("got %v; want %v that says %q", r.Err, tc.is, tc.says)

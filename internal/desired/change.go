@@ -14,6 +14,7 @@ type Change struct {
 	Kind     ChangeKind       `json:"kind"`
 	Revision fleet.Revision   `json:"revision,omitempty"` // after the change; of a removed server its last
 	Fields   []Difference     `json:"fields,omitempty"`   // what differs in the spec, secrets masked; empty when created or deleted
+	Reason   string           `json:"reason,omitempty"`   // why the leader did it; "" for what users do
 }
 
 // Subject returns the server or node that was changed.
@@ -36,6 +37,12 @@ const (
 	Uncordoned ChangeKind = "uncordoned"
 	Draining   ChangeKind = "draining"
 	DefaultSet ChangeKind = "default_set" // Server is the new default server or ""; its one field has both
+
+	FloorSet        ChangeKind = "floor_set"
+	RolloutPaused   ChangeKind = "rollout_paused"
+	RolloutResumed  ChangeKind = "rollout_resumed"
+	RolloutHeld     ChangeKind = "rollout_held"     // by the leader, until someone resumes it
+	RolloutAdvanced ChangeKind = "rollout_advanced" // to the next step of the canary
 )
 
 // kinds describes every kind of change.
@@ -55,6 +62,12 @@ var kinds = map[ChangeKind]struct {
 	Uncordoned: {"uncordon", false},
 	Draining:   {"drain", true},
 	DefaultSet: {"set default", false},
+
+	FloorSet:        {"set floor", false}, // but see MovesReplicas
+	RolloutPaused:   {"pause rollout", false},
+	RolloutResumed:  {"resume rollout", true},
+	RolloutHeld:     {"hold rollout", false},
+	RolloutAdvanced: {"advance rollout", true},
 }
 
 // Verb names the kind as a plan does, before it is done: "roll back". A kind of a
@@ -63,11 +76,14 @@ func (k ChangeKind) Verb() string { return cmp.Or(kinds[k].verb, string(k)) }
 
 // MovesReplicas reports whether replicas start or stop because of the change.
 func (c *Change) MovesReplicas() bool {
-	if c.Kind == Tuned {
-		return slices.ContainsFunc(c.Fields, func(d Difference) bool { return d.Field == "replicas" })
+	if c.Kind == Tuned || c.Kind == FloorSet {
+		return slices.ContainsFunc(c.Fields, func(d Difference) bool { return slices.Contains(countFields, d.Field) })
 	}
 	return kinds[c.Kind].moves
 }
+
+// countFields are the fields of a spec that say how many replicas there are.
+var countFields = []string{"replicas", "autoscaling.min_replicas", "autoscaling.max_replicas", "warm"}
 
 // Difference is one field in which two specs differ, as the fleet file names
 // and writes it. A secret shows as the mask on both sides.

@@ -29,6 +29,9 @@ func Needs(c Command) int {
 // specNeeds returns the lowest format that knows all fields that are set in a
 // spec.
 func specNeeds(s *fleet.Spec) int {
+	if s.Autoscaling != nil || s.Update != nil || s.Warm != 0 || len(s.Devices) > 0 || len(s.Resources.Custom) > 0 {
+		return 3
+	}
 	if len(s.RunOptions) > 0 || len(s.EnabledTools) > 0 || len(s.DisabledTools) > 0 || s.MaxRequestBytes != 0 || s.Health.Off ||
 		slices.ContainsFunc(s.Mounts, func(m fleet.Mount) bool { return m.SELinux != "" }) {
 		return 2
@@ -169,6 +172,9 @@ func (s *State) check() error {
 		}
 		if sv.Stable != 0 && sv.Kept(sv.Stable) == nil {
 			return fmt.Errorf("server %s: its stable revision %d is missing", name, sv.Stable)
+		}
+		if sv.Failed != nil && sv.Kept(sv.Failed.Revision) == nil {
+			return fmt.Errorf("server %s: its failed revision %d is missing", name, sv.Failed.Revision)
 		}
 	}
 	if s.DefaultServer != "" && s.Servers[s.DefaultServer] == nil {

@@ -18,8 +18,8 @@ func TestDecodeEntryRefuses(t *testing.T) {
 		name, text, says string
 		tooNew           bool
 	}{
-		{"newer format", `{"format":3,"time":"2030-01-02T12:00:00Z","restart":{"name":"x"}}`, "format 3", true},
-		{"newer format of another shape", `{"format":3,"time":17}`, "format 3", true},
+		{"newer format", `{"format":4,"time":"2030-01-02T12:00:00Z","restart":{"name":"x"}}`, "format 4", true},
+		{"newer format of another shape", `{"format":4,"time":17}`, "format 4", true},
 		{"unknown kind", `{"format":1,"time":"2030-01-02T12:00:00Z","teleport":{"name":"x"}}`, "teleport", true},
 		{"unknown field", `{"format":1,"time":"2030-01-02T12:00:00Z","restart":{"name":"x","gently":true}}`, "gently", true},
 		{"unknown field of a spec", `{"format":1,"time":"2030-01-02T12:00:00Z","put_server":{"name":"x","spec":{"Replicas":1,"Zones":2}}}`, "Zones", true},
@@ -70,7 +70,7 @@ func TestDecodeStateRefuses(t *testing.T) {
 		name, old, new, says string
 		tooNew               bool
 	}{
-		{"newer format", `{"format":1`, `{"format":3`, "format 3", true},
+		{"newer format", `{"format":1`, `{"format":4`, "format 4", true},
 		{"unknown field", `{"format":1`, `{"format":1,"quotas":{}`, "quotas", true},
 		{"no format", `{"format":1`, `{"format":0`, "no format", false},
 		{"cut off", good[len(good)-30:], ``, "damaged", false},
@@ -79,6 +79,7 @@ func TestDecodeStateRefuses(t *testing.T) {
 		{"revisions out of order", `{"number":1,`, `{"number":2,`, "out of order", false},
 		{"a revision that is nobody's last", `"last_revision":{"x":2}`, `"last_revision":{"x":1}`, "out of order", false},
 		{"a server that is nothing", `"servers":{`, `"servers":{"y":null,`, `server "y" is empty`, false},
+		{"failed revision missing", `"revisions":[{`, `"failed":{"revision":9,"reason":"","at":"2030-01-02T12:00:00Z"},"revisions":[{`, "failed revision 9 is missing", false},
 		{"default server missing", `"default_server":"x"`, `"default_server":"y"`, "default server y", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -119,6 +120,10 @@ func FuzzDecodeEntry(f *testing.F) {
 		node("n", fleet.NodeIntent{DrainUntil: noon}),
 		SetCatalogue{Name: "x", Revision: 1, Catalogue: &fleet.Catalogue{Hash: "h", Tools: [][]byte{nil, []byte("{}")}}},
 		SetKnown{Nodes: []fleet.NodeID{"n"}},
+		put("a", autoscaled("a", 1, 5)), SetTarget{Name: "a", Replicas: 2, Written: 14}, SetFloor{Name: "a", MinReplicas: 3, Until: noon.Add(time.Hour)},
+		put("x", spec("d", 1)),
+		AdvanceRollout{Name: "x", Revision: 3, Generation: 1, Checked: true, Step: 1, Held: "h"}, SetRollout{Name: "x", Verb: ResumeRollout},
+		FailRollout{Name: "x", Revision: 3, Generation: 1, Reason: "r"},
 		PutServer{Name: "z", Spec: fleet.Spec{Template: fleet.Template{Env: map[string]string{"T": fleet.Masked}}}, Match: Match{New: true}},
 	} {
 		e := Entry{noon, c}
@@ -176,6 +181,11 @@ func TestNeeds(t *testing.T) {
 		{"disabled tools", func(s *fleet.Spec) { s.DisabledTools = []string{"a"} }, 2},
 		{"a limit of requests", func(s *fleet.Spec) { s.MaxRequestBytes = 1 << 20 }, 2},
 		{"health: off", func(s *fleet.Spec) { s.Health.Off = true }, 2},
+		{"autoscaling", func(s *fleet.Spec) { s.Autoscaling = &fleet.Autoscaling{} }, 3},
+		{"an update policy", func(s *fleet.Spec) { s.Update = &fleet.Update{} }, 3},
+		{"spares", func(s *fleet.Spec) { s.Warm = 1 }, 3},
+		{"devices", func(s *fleet.Spec) { s.Devices = []string{"/dev/fuse"} }, 3},
+		{"custom resources", func(s *fleet.Spec) { s.Resources.Custom = map[string]int64{"gpu": 1} }, 3},
 		{"a label of a mount", func(s *fleet.Spec) { s.Mounts[0].SELinux = "z" }, 2},
 	} {
 		spec := fleet.Spec{Template: fleet.Template{Image: "x", Mounts: []fleet.Mount{{Source: "a", Target: "/b"}}}}
@@ -221,6 +231,11 @@ func TestNeedsKnowsEveryNewField(t *testing.T) {
 				field.SetString("x")
 			case reflect.Slice:
 				field.Set(reflect.MakeSlice(field.Type(), 1, 1))
+			case reflect.Pointer:
+				field.Set(reflect.New(field.Type().Elem()))
+			case reflect.Map:
+				field.Set(reflect.MakeMap(field.Type()))
+				field.SetMapIndex(reflect.ValueOf("x"), reflect.ValueOf(int64(1)))
 			default:
 				t.Fatalf("this test cannot set %s.%s, a %s", all.Type(), name, field.Kind())
 			}

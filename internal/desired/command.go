@@ -27,7 +27,7 @@ type Command interface {
 func commands() []Command {
 	return []Command{
 		BeginTenure{}, PutServers{}, PutServer{}, DeleteServer{}, Scale{}, Restart{}, Rollback{}, SetNode{},
-		EndRollout{}, SetCatalogue{}, SetKnown{},
+		EndRollout{}, SetCatalogue{}, SetKnown{}, SetTarget{}, SetFloor{}, FailRollout{}, SetRollout{}, AdvanceRollout{},
 	}
 }
 
@@ -66,9 +66,17 @@ type Result struct {
 	Term    uint64
 	State   *State   // after it
 	Changes []Change // of a repeated idempotency key those of the first time
+	// Warnings say what a command that was accepted has not done, and why.
+	Warnings []Warning
 	// Repeated: the idempotency key was used before, and nothing was done.
 	Repeated bool
 	// Err is a refusal: it wraps one of fleet's errors, for users to read, and
 	// the state is as it was. It is the same on every controller.
 	Err error
+}
+
+// Warning is something that the author of an accepted command should know.
+type Warning struct {
+	Server fleet.ServerName
+	Text   string
 }

@@ -27,8 +27,8 @@ func TestCommands(t *testing.T) {
 		text    string
 	}{
 		{BeginTenure{"c", "n", "cl", 3, 7}, "lead", Subject{}, "begin the tenure of controller n"},
-		{PutServers{map[fleet.ServerName]fleet.Spec{"x": fullSpec()}, "x", match}, "put_servers", Subject{}, "put all servers"},
-		{PutServer{"x", fullSpec(), match}, "put_server", x, "put server x"},
+		{PutServers{map[fleet.ServerName]fleet.Spec{"x": fullSpec()}, "x", match, true}, "put_servers", Subject{}, "put all servers"},
+		{PutServer{"x", fullSpec(), match, true}, "put_server", x, "put server x"},
 		{DeleteServer{"x", match}, "delete", x, "delete server x"},
 		{Scale{"x", 4, match}, "scale", x, "scale server x"},
 		{Restart{"x", "k", match}, "restart", x, "restart server x"},
@@ -37,6 +37,11 @@ func TestCommands(t *testing.T) {
 		{EndRollout{"x", 2, 3}, "rolled_out", x, "end the rollout of server x"},
 		{SetCatalogue{"x", 2, &fleet.Catalogue{Hash: "h", Tools: [][]byte{[]byte("{}")}}}, "catalogue", x, "keep the catalogue of server x"},
 		{SetKnown{[]fleet.NodeID{"n"}}, "known", Subject{}, "remember the nodes in use"},
+		{SetTarget{"x", 4, 5, "r"}, "target", x, "set the target of server x"},
+		{SetFloor{"x", 4, noon, match}, "floor", x, "set a floor of server x"},
+		{FailRollout{"x", 2, 3, "r"}, "rollback_failed", x, "give up the rollout of server x"},
+		{SetRollout{"x", PauseRollout, match}, "rollout", x, "pause the rollout of server x"},
+		{AdvanceRollout{"x", 2, 3, true, 1, "h"}, "rollout_step", x, "advance the rollout of server x"},
 	}
 	first := []string{"lead", "put_servers", "put_server", "delete", "scale", "restart", "rollback", "node", "rolled_out", "catalogue", "known"} // of format 1
 	all := commands()
@@ -112,18 +117,30 @@ func TestEveryCommandIsListed(t *testing.T) {
 }
 
 // The log and the snapshots of the last release are read, and written the same
-// byte for byte: controllers are upgraded one after the other.
+// byte for byte: controllers are upgraded one after the other. Those of format 3
+// have what came after that release.
 func TestReleasedFormat(t *testing.T) {
-	log, err := os.ReadFile("testdata/released.log")
+	tags := map[string]bool{}
+	for _, name := range []string{"released", "format3"} {
+		t.Run(name, func(t *testing.T) { checkReleased(t, "testdata/"+name, tags) })
+	}
+	if len(tags) != len(commands()) {
+		t.Errorf("the logs have %d of %d commands", len(tags), len(commands()))
+	}
+}
+
+// checkReleased checks one log and the snapshot of its end, and adds the tags of its
+// commands.
+func checkReleased(t *testing.T, name string, tags map[string]bool) {
+	log, err := os.ReadFile(name + ".log")
 	if err != nil {
 		t.Fatal(err)
 	}
-	snapshot, err := os.ReadFile("testdata/released.json")
+	snapshot, err := os.ReadFile(name + ".json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var s *State
-	tags := map[string]bool{}
 	for i, line := range bytes.Split(bytes.TrimSpace(log), []byte("\n")) {
 		e, err := DecodeEntry(line)
 		if err != nil {
@@ -137,9 +154,6 @@ func TestReleasedFormat(t *testing.T) {
 		}
 		tags[e.Command.Tag()] = true
 		s = s.Apply(uint64(i+1), 2, e).State
-	}
-	if len(tags) != len(commands()) {
-		t.Errorf("the log has %d of %d commands", len(tags), len(commands()))
 	}
 	if got := encoded(t, s); !bytes.Equal(got, bytes.TrimSpace(snapshot)) {
 		t.Errorf("the log gives\n%s, want\n%s", got, snapshot)

@@ -67,11 +67,12 @@ func specFields(s *fleet.Spec) []field {
 	if s == nil {
 		return nil
 	}
-	return append(templateFields(&s.Template),
+	fields := append(templateFields(&s.Template),
 		field{name: "default_tool", text: jsonUnless(s.DefaultTool == "", s.DefaultTool)},
 		field{name: "enabled_tools", text: list(s.EnabledTools)},
 		field{name: "disabled_tools", text: list(s.DisabledTools)},
-		field{name: "replicas", text: jsonUnless(false, s.Replicas)},
+		field{name: "replicas", text: jsonUnless(s.Autoscaling != nil, s.Replicas)},
+		field{name: "warm", text: jsonUnless(s.Warm == 0, s.Warm)},
 		field{name: "max_replicas_per_node", text: jsonUnless(s.MaxReplicasPerNode == 0, s.MaxReplicasPerNode)},
 		field{name: "max_ongoing_requests", text: jsonUnless(false, s.MaxOngoingRequests)},
 		field{name: "max_queued_requests", text: jsonUnless(false, s.MaxQueuedRequests)},
@@ -79,6 +80,8 @@ func specFields(s *fleet.Spec) []field {
 		field{name: "call_timeout", text: duration(s.CallTimeout)},
 		field{name: "max_call_duration", text: duration(s.MaxCallDuration)},
 	)
+	update := s.UpdatePolicy()
+	return slices.Concat(fields, autoscalingFields(s.Autoscaling), updateFields(&update))
 }
 
 func templateFields(t *fleet.Template) []field {
@@ -102,11 +105,15 @@ func templateFields(t *fleet.Template) []field {
 		field{name: "user", text: jsonUnless(t.User == "", t.User)},
 		field{name: "read_only", text: jsonUnless(!t.ReadOnly, true)},
 		field{name: "cap_add", text: list(t.CapAdd)},
+		field{name: "devices", text: list(t.Devices)},
 		field{name: "run_options", text: list(t.RunOptions)},
 		field{name: "no_new_privileges", text: jsonUnless(!t.NewPrivileges, false)}, // written only to switch it off
 	)
 	for _, name := range slices.Sorted(maps.Keys(t.Labels)) {
 		fields = append(fields, field{name: "labels." + name, text: jsonUnless(false, t.Labels[name])})
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Resources.Custom)) {
+		fields = append(fields, field{name: "resources.custom." + name, text: jsonUnless(false, t.Resources.Custom[name])})
 	}
 	return append(fields,
 		field{name: "resources.cpus", text: jsonUnless(t.Resources.CPUs == 0, t.Resources.CPUs)},

@@ -20,6 +20,12 @@ func randomLog(t *testing.T, seed uint64, n int) [][]byte {
 	server := func() fleet.ServerName { return fleet.ServerName(fmt.Sprint("s", r.IntN(4))) }
 	random := func() fleet.Spec {
 		s := spec(fmt.Sprint("image", r.IntN(4)), r.IntN(3))
+		switch r.IntN(3) {
+		case 0:
+			s = autoscaled(s.Image, r.IntN(2), 1+r.IntN(4))
+		case 1:
+			s.Update = &fleet.Update{Canary: &fleet.Canary{Steps: []float64{5, 25}, Gate: fleet.GateManual}}
+		}
 		s.MaxQueuedRequests = r.IntN(3)
 		if r.IntN(3) == 0 {
 			s.Env = map[string]string{"TOKEN": []string{"one", "two", fleet.Masked}[r.IntN(3)]}
@@ -46,8 +52,17 @@ func randomLog(t *testing.T, seed uint64, n int) [][]byte {
 	revision := func(name fleet.ServerName) fleet.Revision {
 		return fleet.Revision(r.IntN(int(s.LastRevision[name]) + 2))
 	}
+	// rollout returns a server, and a revision and generation of it that are the
+	// present ones half of the time.
+	rollout := func() (fleet.ServerName, fleet.Revision, uint64) {
+		name := server()
+		if sv := s.Servers[name]; sv != nil && r.IntN(2) == 0 {
+			return name, sv.Revision, sv.Generation
+		}
+		return name, revision(name), uint64(r.IntN(4))
+	}
 	command := func() Command {
-		switch r.IntN(25) {
+		switch r.IntN(34) {
 		case 0:
 			all := map[fleet.ServerName]fleet.Spec{}
 			for range r.IntN(5) {
@@ -67,12 +82,8 @@ func randomLog(t *testing.T, seed uint64, n int) [][]byte {
 		case 6, 7, 8:
 			name := server()
 			return Rollback{Name: name, Revision: revision(name), Key: key(), Match: match()}
-		case 9, 10, 11, 12, 13:
-			name := server()
-			if sv := s.Servers[name]; sv != nil && r.IntN(2) == 0 {
-				return rolledOut(name, sv.Revision, sv.Generation)
-			}
-			return rolledOut(name, revision(name), uint64(r.IntN(4)))
+		case 9, 10, 11:
+			return rolledOut(rollout())
 		case 14, 24:
 			i := fleet.NodeIntent{Cordoned: r.IntN(2) == 0}
 			if r.IntN(3) == 0 {
@@ -86,8 +97,26 @@ func randomLog(t *testing.T, seed uint64, n int) [][]byte {
 			return SetKnown{Nodes: []fleet.NodeID{fleet.NodeID(fmt.Sprint("n", r.IntN(3))), "n0"}}
 		case 17:
 			return BeginTenure{Controller: "c", Name: "n", Cluster: "cl", Expect: r.IntN(4)}
+		case 25, 26:
+			return failed(rollout())
+		case 27, 28:
+			name, rev, generation := rollout()
+			return AdvanceRollout{
+				Name: name, Revision: rev, Generation: generation, Checked: r.IntN(2) == 0, Step: r.IntN(3), Held: []string{"", "held"}[r.IntN(2)],
+			}
+		case 12, 13, 29, 30:
+			return SetRollout{Name: server(), Verb: []RolloutVerb{PauseRollout, ResumeRollout}[r.IntN(2)], Match: match()}
+		case 31, 33:
+			return SetFloor{Name: server(), MinReplicas: r.IntN(4), Until: noon.Add(time.Duration(r.IntN(n)) * time.Second), Match: match()}
+		case 32:
+			name := server()
+			c := SetTarget{Name: name, Replicas: r.IntN(5), Written: uint64(r.IntN(n)), Reason: "load"}
+			if sv := s.Servers[name]; sv != nil {
+				c.Written = sv.Written
+			}
+			return c
 		default:
-			return PutServer{Name: server(), Spec: random(), Match: match()}
+			return PutServer{Name: server(), Spec: random(), Match: match(), Retry: r.IntN(3) == 0}
 		}
 	}
 	log := make([][]byte, n)
@@ -125,7 +154,7 @@ func apply(t *testing.T, s *State, index uint64, entry []byte) Result {
 }
 
 func TestRandomHistories(t *testing.T) {
-	const entries = 600
+	const entries = 1000
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
@@ -211,6 +240,12 @@ func checkStep(t *testing.T, before *State, r Result, numbers map[fleet.ServerNa
 		}
 		if !equalTemplates(&sv.Spec.Template, &sv.Kept(sv.Revision).Template) {
 			t.Fatalf("%s left server %s with a template that is not its revision's", entry, name)
+		}
+		if sv.Failed != nil && (sv.Kept(sv.Failed.Revision) == nil || sv.Failed.Revision == sv.Revision) {
+			t.Fatalf("%s left server %s with revisions %s, present %d, failed %d", entry, name, sv.numbers(), sv.Revision, sv.Failed.Revision)
+		}
+		if sv.Spec.Autoscaling == nil && sv.Floor.MinReplicas != 0 {
+			t.Fatalf("%s left server %s, which does not scale by itself, with a floor of %d", entry, name, sv.Floor.MinReplicas)
 		}
 		newest := sv.Revisions[len(sv.Revisions)-1].Number
 		had := before.Servers[name]

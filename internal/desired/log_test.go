@@ -100,6 +100,13 @@ func spec(image string, replicas int) fleet.Spec {
 	return fleet.Spec{Template: fleet.Template{Image: image}, Replicas: replicas}
 }
 
+// autoscaled returns a small spec of a server that scales by itself.
+func autoscaled(image string, least, most int) fleet.Spec {
+	a := fleet.DefaultAutoscaling()
+	a.MinReplicas, a.MaxReplicas = least, most
+	return fleet.Spec{Template: fleet.Template{Image: image}, Autoscaling: &a}
+}
+
 func put(name fleet.ServerName, s fleet.Spec, etags ...string) Command {
 	return PutServer{Name: name, Spec: s, Match: Match{ETags: etags}}
 }
@@ -126,6 +133,10 @@ func rolledOut(name fleet.ServerName, n fleet.Revision, generation uint64) Comma
 	return EndRollout{Name: name, Revision: n, Generation: generation}
 }
 
+func failed(name fleet.ServerName, n fleet.Revision, generation uint64) Command {
+	return FailRollout{Name: name, Revision: n, Generation: generation, Reason: "it ends"}
+}
+
 // node returns the command that gives an ordinary node this intent.
 func node(name fleet.NodeID, i fleet.NodeIntent) Command {
 	c := SetNode{Name: name, Verb: Uncordon, DrainUntil: i.DrainUntil}
@@ -146,12 +157,23 @@ func summary(changes []Change) string {
 		if c.Revision != 0 {
 			s += fmt.Sprintf("@%d", c.Revision)
 		}
-		for _, f := range c.Fields {
-			s += fmt.Sprintf(" %s:%s>%s", f.Field, f.From, f.To)
+		if c.Reason != "" {
+			s += " (" + c.Reason + ")"
+		}
+		if len(c.Fields) > 0 {
+			s += " " + shownDifferences(c.Fields)
 		}
 		out = append(out, s)
 	}
 	return strings.Join(out, "; ")
+}
+
+func shownDifferences(fields []Difference) string {
+	out := make([]string, len(fields))
+	for i, f := range fields {
+		out[i] = fmt.Sprintf("%s:%s>%s", f.Field, f.From, f.To)
+	}
+	return strings.Join(out, " ")
 }
 
 // shown shows servers in short: revision, target, generation, ETag, stable
@@ -167,6 +189,20 @@ func shown(s *State) string {
 		line := fmt.Sprintf("%s r%d t%d g%d w%d s%d [%s]", f.Name, sv.Revision, sv.Replicas, sv.Generation, sv.Written, sv.Stable, strings.Join(kept, " "))
 		if sv.Rollout != nil {
 			line += fmt.Sprintf(" %d>%d", sv.Rollout.From, sv.Rollout.To)
+			for _, flag := range []struct {
+				word string
+				is   bool
+			}{{" paused", sv.Rollout.Paused}, {" held", sv.Rollout.Held != ""}, {" checked", sv.Rollout.Checked}} {
+				if flag.is {
+					line += flag.word
+				}
+			}
+			if sv.Rollout.Step > 0 {
+				line += fmt.Sprintf(" step %d since %s", sv.Rollout.Step, sv.Rollout.StepSince.Format(time.TimeOnly))
+			}
+		}
+		if sv.Failed != nil {
+			line += fmt.Sprintf(" failed %d", sv.Failed.Revision)
 		}
 		out = append(out, line)
 	}

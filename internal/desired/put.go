@@ -19,6 +19,8 @@ type PutServers struct {
 	Servers       map[fleet.ServerName]fleet.Spec `json:"servers"`
 	DefaultServer fleet.ServerName                `json:"default_server,omitempty"`
 	Match         Match                           `json:"match,omitzero"`
+	// Retry also updates servers to the revision that was rolled back last.
+	Retry bool `json:"retry,omitempty"`
 }
 
 func (PutServers) Tag() string      { return "put_servers" }
@@ -26,7 +28,7 @@ func (PutServers) Subject() Subject { return Subject{} }
 func (PutServers) String() string   { return "put all servers" }
 
 func (c PutServers) needs() int {
-	format := 1
+	format := retryNeeds(c.Retry)
 	for _, spec := range c.Servers {
 		format = max(format, specNeeds(&spec))
 	}
@@ -53,7 +55,7 @@ func (c PutServers) apply(d *draft) error {
 			d.remove(name)
 			continue
 		}
-		if err := d.putSpec(name, spec); err != nil {
+		if err := d.putSpec(name, spec, c.Retry); err != nil {
 			return err
 		}
 	}
@@ -74,18 +76,26 @@ type PutServer struct {
 	Name  fleet.ServerName `json:"name"`
 	Spec  fleet.Spec       `json:"spec"`
 	Match Match            `json:"match,omitzero"`
+	Retry bool             `json:"retry,omitempty"` // as that of PutServers
 }
 
 func (PutServer) Tag() string        { return "put_server" }
 func (c PutServer) Subject() Subject { return Subject{Server: c.Name} }
 func (c PutServer) String() string   { return "put " + c.Subject().String() }
-func (c PutServer) needs() int       { return specNeeds(&c.Spec) }
+func (c PutServer) needs() int       { return max(retryNeeds(c.Retry), specNeeds(&c.Spec)) }
+
+func retryNeeds(retry bool) int {
+	if retry {
+		return 3
+	}
+	return 1
+}
 
 func (c PutServer) apply(d *draft) error {
 	if err := d.matchServer(c.Match, c.Name, d.next.Servers[c.Name]); err != nil {
 		return err
 	}
-	return d.putSpec(c.Name, c.Spec)
+	return d.putSpec(c.Name, c.Spec, c.Retry)
 }
 
 // DeleteServer removes one server.
@@ -122,23 +132,27 @@ func (d *draft) remove(name fleet.ServerName) {
 }
 
 // putSpec stores the spec of a new server or of one that exists.
-func (d *draft) putSpec(name fleet.ServerName, spec fleet.Spec) error {
+func (d *draft) putSpec(name fleet.ServerName, spec fleet.Spec, retry bool) error {
 	old := d.next.Servers[name]
 	if name == "" {
 		return fmt.Errorf("%w: a server needs a name", fleet.ErrInvalid)
 	}
-	if err := checkReplicas(name, spec.Replicas); err != nil {
+	if err := checkCounts(name, &spec); err != nil {
 		return err
 	}
 	if err := unmask(name, &spec, old); err != nil {
 		return err
+	}
+	if !retry {
+		d.keepFromFailed(name, &spec, old)
 	}
 	text, err := json.Marshal(spec)
 	if err != nil {
 		return fmt.Errorf("%w: server %s: %w", fleet.ErrInvalid, name, err)
 	}
 	if old == nil {
-		sv := &Server{Spec: spec, Replicas: spec.Replicas}
+		sv := &Server{Spec: spec}
+		d.retarget(sv, nil)
 		d.write(sv)
 		d.revise(name, sv)
 		d.put(name, sv, Change{Server: name, Kind: Created, Revision: sv.Revision})
@@ -149,9 +163,7 @@ func (d *draft) putSpec(name fleet.ServerName, spec fleet.Spec) error {
 	}
 	sv := *old
 	sv.Spec = spec
-	if spec.Replicas != old.Spec.Replicas {
-		sv.Replicas = spec.Replicas // else a scale stays in force
-	}
+	d.retarget(&sv, old)
 	d.write(&sv)
 	kind := Tuned
 	if !equalTemplates(&spec.Template, &old.Spec.Template) {
@@ -162,17 +174,28 @@ func (d *draft) putSpec(name fleet.ServerName, spec fleet.Spec) error {
 	return nil
 }
 
+// keepFromFailed keeps the present template of a server if the new one is that of
+// the revision that was rolled back last. Whoever applies the same file again, as
+// programs do, should not cause the same failure again.
+func (d *draft) keepFromFailed(name fleet.ServerName, spec *fleet.Spec, old *Server) {
+	if old == nil || old.Failed == nil {
+		return
+	}
+	if !equalTemplates(&spec.Template, &old.Kept(old.Failed.Revision).Template) {
+		return
+	}
+	spec.Template = old.Spec.Template
+	d.warnings = append(d.warnings, Warning{
+		Server: name,
+		Text: fmt.Sprintf("revision %d with this spec was rolled back, and revision %d stays: %s; use --retry to try it again",
+			old.Failed.Revision, old.Revision, old.Failed.Reason),
+	})
+}
+
 // write records that a user writes something that the server's ETag covers.
 func (d *draft) write(sv *Server) {
 	sv.Written = d.index
 	d.next.Written = d.index
-}
-
-func checkReplicas(name fleet.ServerName, n int) error {
-	if n < 0 || n > MaxReplicas {
-		return fmt.Errorf("%w: server %s: replicas must be between 0 and %d, not %d", fleet.ErrInvalid, name, MaxReplicas, n)
-	}
-	return nil
 }
 
 // unmask replaces masks by the stored secrets. This happens here rather than where

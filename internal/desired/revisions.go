@@ -35,11 +35,13 @@ func (d *draft) revise(name fleet.ServerName, sv *Server) {
 	sv.Revision = n
 	// Older states share the array.
 	sv.Revisions = append(slices.Clip(sv.Revisions), Revision{Number: n, Template: sv.Spec.Template, Created: d.now})
+	sv.Failed = nil
 	sv.Revisions = prune(sv.Revisions, sv.Revision, sv.Stable)
 	d.rollOut(sv)
 }
 
-// prune drops the oldest revisions, except the present and the stable one.
+// prune drops the oldest revisions, except the present and the stable one. One that
+// has failed is no exception: there is a new one now.
 func prune(revs []Revision, present, stable fleet.Revision) []Revision {
 	for len(revs) > MaxRevisions {
 		i := slices.IndexFunc(revs, func(r Revision) bool { return r.Number != present && r.Number != stable })
@@ -86,6 +88,9 @@ func (c Rollback) apply(d *draft) error {
 			sv.Revision = to.Number
 			sv.Spec.Template = to.Template
 			d.write(sv)
+		}
+		if sv.Failed != nil && sv.Failed.Revision == to.Number {
+			sv.Failed = nil
 		}
 		d.rollOut(sv)
 		d.put(c.Name, sv, change)

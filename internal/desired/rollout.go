@@ -2,18 +2,18 @@ package desired
 
 import (
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// RolloutTime is how long a rollout may take before it counts as stuck.
-const RolloutTime = 10 * time.Minute
+// rolloutTime is how far the deadline in the state is from a rollout's start. The
+// leader judges the progress of rollouts itself.
+const rolloutTime = 10 * time.Minute
 
 // rollOut begins the rollout of the server's revision and generation.
 func (d *draft) rollOut(sv *Server) {
-	sv.Rollout = &Rollout{From: sv.Stable, To: sv.Revision, Started: d.now, Deadline: d.now.Add(RolloutTime)}
+	sv.Rollout = &Rollout{From: sv.Stable, To: sv.Revision, Started: d.now, Deadline: d.now.Add(rolloutTime)}
 }
 
 // EndRollout records that all wanted replicas are of this revision and
@@ -44,37 +44,53 @@ func (c EndRollout) apply(d *draft) error {
 	return nil
 }
 
-// Scale sets a server's target. The ETag does not cover the target.
-type Scale struct {
-	Name     fleet.ServerName `json:"name"`
-	Replicas int              `json:"replicas"`
-	Match    Match            `json:"match,omitzero"`
+// FailRollout gives up the rollout of a revision and generation: the server
+// returns to its stable revision, and the one that failed is remembered. The
+// leader writes it. It is ignored if there is no such rollout any more, or no other
+// revision to return to.
+type FailRollout struct {
+	Name       fleet.ServerName `json:"name"`
+	Revision   fleet.Revision   `json:"revision"`
+	Generation uint64           `json:"generation"`
+	Reason     string           `json:"reason"`
 }
 
-func (Scale) Tag() string        { return "scale" }
-func (c Scale) Subject() Subject { return Subject{Server: c.Name} }
-func (c Scale) String() string   { return "scale " + c.Subject().String() }
+func (FailRollout) Tag() string        { return "rollback_failed" }
+func (c FailRollout) Subject() Subject { return Subject{Server: c.Name} }
+func (c FailRollout) String() string   { return "give up the rollout of " + c.Subject().String() }
+func (FailRollout) needs() int         { return 3 }
 
-func (c Scale) apply(d *draft) error {
-	sv, err := d.edit(c.Name)
-	if err != nil {
-		return err
-	}
-	if err := d.matchServer(c.Match, c.Name, sv); err != nil {
-		return err
-	}
-	if err := checkReplicas(c.Name, c.Replicas); err != nil {
-		return err
-	}
-	if sv.Replicas == c.Replicas {
+func (c FailRollout) apply(d *draft) error {
+	sv := d.rolling(c.Name, c.Revision, c.Generation)
+	if sv == nil || sv.Stable == sv.Revision {
 		return nil
 	}
-	from := sv.Replicas
-	sv.Replicas = c.Replicas
-	d.put(c.Name, sv, Change{Server: c.Name, Kind: Scaled, Revision: sv.Revision, Fields: []Difference{
-		{Field: "replicas", From: strconv.Itoa(from), To: strconv.Itoa(c.Replicas)},
-	}})
+	to := sv.Kept(sv.Stable)
+	if to == nil {
+		return nil
+	}
+	next := *sv
+	next.Revision = to.Number
+	next.Spec.Template = to.Template
+	next.Failed = &fleet.FailedRevision{Revision: sv.Revision, Reason: c.Reason, At: d.now}
+	d.write(&next)
+	d.rollOut(&next)
+	next.Rollout.From = sv.Revision
+	d.put(c.Name, &next, Change{
+		Server: c.Name, Kind: RolledBack, Revision: to.Number, Fields: DiffTemplates(&sv.Spec.Template, &to.Template),
+		Reason: fmt.Sprintf("revision %d failed: %s", sv.Revision, c.Reason),
+	})
 	return nil
+}
+
+// rolling returns the server whose rollout of this revision and generation is
+// under way, or nil. Callers must not change it.
+func (d *draft) rolling(name fleet.ServerName, rev fleet.Revision, generation uint64) *Server {
+	sv := d.next.Servers[name]
+	if sv == nil || sv.Rollout == nil || sv.Revision != rev || sv.Generation != generation {
+		return nil
+	}
+	return sv
 }
 
 // Restart replaces all replicas of a server by new ones of the same revision.

@@ -21,11 +21,13 @@ import (
 
 // Format is the newest format of commands and snapshots that this version
 // understands and writes. Format 2 has more fields of a spec; see specNeeds.
-const Format = 2
+// Format 3 has autoscaling and updates: further fields of a spec, and commands of
+// the leader and of users about targets, floors and rollouts.
+const Format = 3
 
 // Bounds of the state.
 const (
-	MaxRevisions = 10  // of a server, including the present and the stable one
+	MaxRevisions = 10  // of a server, including the present, the stable and the failed one
 	MaxKeys      = 512 // idempotency keys
 )
 
@@ -68,7 +70,11 @@ type Server struct {
 	Index      uint64         `json:"index"`      // of the last change of any kind
 	Stable     fleet.Revision `json:"stable"`     // last fully rolled out; 0: no rollout has ended yet
 	Rollout    *Rollout       `json:"rollout,omitempty"`
-	Revisions  []Revision     `json:"revisions"` // oldest first, at most MaxRevisions
+	// Failed is the revision that was rolled back last. It is kept, so that an
+	// update to the same template can be recognised.
+	Failed    *fleet.FailedRevision `json:"failed,omitempty"`
+	Floor     fleet.Floor           `json:"floor,omitzero"`
+	Revisions []Revision            `json:"revisions"` // oldest first, at most MaxRevisions
 }
 
 // Rollout is the replacement of one revision, or generation, by the next.
@@ -76,7 +82,13 @@ type Rollout struct {
 	From     fleet.Revision `json:"from"` // 0: this is the first one
 	To       fleet.Revision `json:"to"`
 	Started  time.Time      `json:"started"`
-	Deadline time.Time      `json:"deadline"` // when it counts as stuck
+	Deadline time.Time      `json:"deadline"` // as in format 1; nothing is decided by it
+	// The rest is as fleet.Rollout says.
+	Paused    bool      `json:"paused,omitempty"`
+	Held      string    `json:"held,omitempty"`
+	Checked   bool      `json:"checked,omitempty"`
+	Step      int       `json:"step,omitempty"`
+	StepSince time.Time `json:"step_since,omitzero"`
 }
 
 // Revision is one numbered template of a server.

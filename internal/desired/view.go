@@ -25,10 +25,12 @@ func (s *State) List() []fleet.Server {
 func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
 	out := fleet.Server{
 		Name: name, Revision: sv.Revision, Spec: sv.Spec, Target: sv.Target(), Generation: sv.Generation,
-		Written: sv.Written,
+		Failed: sv.Failed, Floor: sv.Floor, Written: sv.Written,
 	}
 	if r := sv.Rollout; r != nil {
-		out.Rollout = &fleet.Rollout{From: r.From, Started: r.Started}
+		out.Rollout = &fleet.Rollout{
+			From: r.From, Started: r.Started, Paused: r.Paused, Held: r.Held, Checked: r.Checked, Step: r.Step, StepSince: r.StepSince,
+		}
 	}
 	if sv.Stable != 0 && sv.Stable != sv.Revision {
 		if rev := sv.Kept(sv.Stable); rev != nil {
@@ -42,7 +44,10 @@ func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
 // did is not stored: a scale to the number of the spec is the spec's.
 func (sv *Server) Target() fleet.Target {
 	t := fleet.Target{Replicas: sv.Replicas}
-	if sv.Replicas != sv.Spec.Replicas {
+	switch {
+	case sv.Spec.Autoscaling != nil:
+		t.By = fleet.ByAutoscaling
+	case sv.Replicas != sv.Spec.Replicas:
 		t.By = fleet.ByScale
 	}
 	return t

@@ -30,9 +30,15 @@ var kinds = map[desired.ChangeKind]fleet.EventKind{
 	desired.RolledBack: fleet.EventServerRolledBack,
 	desired.RolledOut:  fleet.EventServerRolledOut,
 	desired.DefaultSet: fleet.EventServerDefaultSet,
+	desired.FloorSet:   fleet.EventServerFloorSet,
 	desired.Cordoned:   fleet.EventNodeCordoned,
 	desired.Uncordoned: fleet.EventNodeUncordoned,
 	desired.Draining:   fleet.EventNodeDraining,
+
+	desired.RolloutPaused:   fleet.EventRolloutPaused,
+	desired.RolloutResumed:  fleet.EventRolloutResumed,
+	desired.RolloutHeld:     fleet.EventRolloutHeld,
+	desired.RolloutAdvanced: fleet.EventRolloutAdvanced,
 }
 
 // ofChange returns the event of one change of desired state.
@@ -41,8 +47,14 @@ func ofChange(c desired.Change) Event {
 		Kind: kinds[c.Kind], Server: c.Server, Node: c.Node, Revision: c.Revision,
 		Message: c.Subject().String() + " " + strings.ReplaceAll(string(c.Kind), "_", " "),
 	}
-	if c.Kind == desired.Updated || c.Kind == desired.RolledBack || c.Kind == desired.RolledOut {
+	switch c.Kind {
+	case desired.Updated, desired.RolledBack, desired.RolledOut, desired.RolloutPaused, desired.RolloutResumed, desired.RolloutHeld, desired.RolloutAdvanced:
 		e.Message += fmt.Sprintf(": revision %d", c.Revision)
+	case desired.Scaled:
+		for _, f := range c.Fields {
+			e.Message += fmt.Sprintf(" from %s to %s", f.From, f.To)
+		}
+		c.Fields = nil
 	}
 	if len(c.Fields) > 0 {
 		fields := make([]string, len(c.Fields))
@@ -50,6 +62,9 @@ func ofChange(c desired.Change) Event {
 			fields[i] = f.Field
 		}
 		e.Message += " (" + strings.Join(fields, ", ") + ")"
+	}
+	if c.Reason != "" {
+		e.Message += ": " + c.Reason
 	}
 	return e
 }

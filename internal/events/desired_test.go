@@ -23,6 +23,14 @@ func TestApplied(t *testing.T) {
 		}}}, "server_updated", "server s updated: revision 3 (image, args)"},
 		{"in two words", desired.Result{Changes: []desired.Change{{Server: "s", Kind: desired.RolledBack, Revision: 4}}}, "server_rolled_back", "server s rolled back: revision 4"},
 		{"without a revision", desired.Result{Changes: []desired.Change{change}}, "server_scaled", "server s scaled"},
+		{"scaled by load", desired.Result{Changes: []desired.Change{{
+			Server: "s", Kind: desired.Scaled, Revision: 3, Fields: []desired.Difference{{Field: "replicas", From: "1", To: "4"}}, Reason: "8 calls",
+		}}}, "server_scaled", "server s scaled from 1 to 4: 8 calls"},
+		{"a failure", desired.Result{Changes: []desired.Change{{
+			Server: "s", Kind: desired.RolledBack, Revision: 1, Fields: []desired.Difference{{Field: "image"}}, Reason: "revision 2 failed: exit code 1",
+		}}}, "server_rolled_back", "server s rolled back: revision 1 (image): revision 2 failed: exit code 1"},
+		{"a hold", desired.Result{Changes: []desired.Change{{Server: "s", Kind: desired.RolloutHeld, Revision: 2, Reason: "tool t is gone"}}},
+			"server_rollout_held", "server s rollout held: revision 2: tool t is gone"},
 		{"a node", desired.Result{Changes: []desired.Change{{Node: "n", Kind: desired.Cordoned}}}, "node_cordoned", "node n cordoned"},
 		{"nothing changed", desired.Result{}, "", ""},
 		{"refused", desired.Result{Err: errors.New("no"), Changes: []desired.Change{change}}, "", ""},

@@ -25,6 +25,11 @@ const (
 	EventServerRolledBack EventKind = "server_rolled_back"
 	EventServerRolledOut  EventKind = "server_rolled_out"
 	EventServerDefaultSet EventKind = "server_default_set"
+	EventServerFloorSet   EventKind = "server_floor_set"
+	EventRolloutPaused    EventKind = "server_rollout_paused"
+	EventRolloutResumed   EventKind = "server_rollout_resumed"
+	EventRolloutHeld      EventKind = "server_rollout_held" // by the leader, until someone resumes it
+	EventRolloutAdvanced  EventKind = "server_rollout_advanced"
 	EventUnknownTool      EventKind = "unknown_tool" // a spec names a tool that its server does not list
 )
 

@@ -47,7 +47,7 @@ func (h *API) servePutServers(w *web.Response, r *http.Request) error {
 			return dryRun(w, d, file.Warnings...)
 		}
 		return written(w, d.changes, d.state.ETag(), d.state.Index, api.Applied{
-			Servers: h.servers(d.state), DefaultServer: d.state.Default(), Changes: changesOf(d.changes), Warnings: warningsOf(file.Warnings),
+			Servers: h.servers(d.state), DefaultServer: d.state.Default(), Changes: changesOf(d.changes), Warnings: warningsOf(file.Warnings, d.warnings),
 			ETag: d.state.ETag(), Index: d.state.Index,
 		})
 	})
@@ -134,11 +134,15 @@ func inWords(e *fleetfile.Error) string {
 	return text
 }
 
-// warningsOf returns the warnings about a document that was accepted.
-func warningsOf(all []fleetfile.Warning) []api.FieldError {
+// warningsOf returns the warnings about a document that was accepted, and about
+// what it did.
+func warningsOf(document []fleetfile.Warning, effect []desired.Warning) []api.FieldError {
 	var out []api.FieldError
-	for _, one := range all {
+	for _, one := range document {
 		out = append(out, api.FieldError{Path: one.Path, Line: one.Line, Column: one.Column, Message: one.Msg})
+	}
+	for _, one := range effect {
+		out = append(out, api.FieldError{Path: "servers." + string(one.Server), Message: one.Text})
 	}
 	return out
 }
@@ -159,7 +163,7 @@ func (h *API) writeServer(w *web.Response, r *http.Request, body []byte, name fl
 			s = api.Server{Name: name, State: fleet.StateDeleting, Reason: "the server was deleted", Spec: []byte("{}"), LastEnded: []api.Ended{}}
 			s.Revision = d.state.LastRevision[name]
 		}
-		return written(w, d.changes, s.ETag, indexAfter(d.state, name), api.Written{Server: s, Changes: changesOf(d.changes), Warnings: warningsOf(o.warnings)})
+		return written(w, d.changes, s.ETag, indexAfter(d.state, name), api.Written{Server: s, Changes: changesOf(d.changes), Warnings: warningsOf(o.warnings, d.warnings)})
 	})
 }
 

@@ -43,9 +43,10 @@ func writeOf(r *http.Request) (write, error) {
 
 // done is the outcome of a write.
 type done struct {
-	state   *desired.State // after it
-	changes []desired.Change
-	plan    []api.PlannedAction // of a dry run
+	state    *desired.State // after it
+	changes  []desired.Change
+	warnings []desired.Warning
+	plan     []api.PlannedAction // of a dry run
 }
 
 // change carries out a command, or a dry run of it. On any controller but the
@@ -59,7 +60,7 @@ func (h *API) change(ctx context.Context, c desired.Command, dry bool) (done, er
 	if err != nil {
 		return done{}, withHint(h.cfg.Desired.State(), c, unknownIfGivenUp(err))
 	}
-	return done{state: res.State, changes: res.Changes}, nil
+	return done{state: res.State, changes: res.Changes, warnings: res.Warnings}, nil
 }
 
 // unknownIfGivenUp returns the error of a write that nobody waited for: its
@@ -86,7 +87,7 @@ func (h *API) rehearse(ctx context.Context, c desired.Command) (done, error) {
 	if err != nil {
 		return done{}, err
 	}
-	return done{state: res.State, changes: res.Changes, plan: plan}, nil
+	return done{state: res.State, changes: res.Changes, warnings: res.Warnings, plan: plan}, nil
 }
 
 // withHint adds the nearest names to the refusal of a command about a server
@@ -100,7 +101,7 @@ func withHint(st *desired.State, c desired.Command, err error) error {
 
 // dryRun answers a dry run.
 func dryRun(w *web.Response, d done, warnings ...fleetfile.Warning) error {
-	return w.JSON(http.StatusOK, api.DryRun{DryRun: true, Changes: changesOf(d.changes), Plan: notNil(d.plan), Warnings: warningsOf(warnings)})
+	return w.JSON(http.StatusOK, api.DryRun{DryRun: true, Changes: changesOf(d.changes), Plan: notNil(d.plan), Warnings: warningsOf(warnings, d.warnings)})
 }
 
 // written answers a write.
@@ -133,7 +134,7 @@ func changesOf(changes []desired.Change) []api.Change {
 	out := make([]api.Change, 0, len(changes))
 	for _, c := range changes {
 		out = append(out, api.Change{
-			Server: c.Server, Node: c.Node, Kind: string(c.Kind), Revision: c.Revision, Fields: differencesOf(c.Fields),
+			Server: c.Server, Node: c.Node, Kind: string(c.Kind), Revision: c.Revision, Fields: differencesOf(c.Fields), Reason: c.Reason,
 		})
 	}
 	return out

@@ -345,8 +345,12 @@ func TestStatusOf(t *testing.T) {
 	all := []desired.ChangeKind{
 		desired.Created, desired.Updated, desired.Tuned, desired.Deleted, desired.Scaled, desired.Restarted, desired.RolledBack,
 		desired.RolledOut, desired.Cordoned, desired.Uncordoned, desired.Draining, desired.DefaultSet,
+		desired.FloorSet, desired.RolloutPaused, desired.RolloutResumed, desired.RolloutHeld, desired.RolloutAdvanced,
 	}
-	still := []desired.ChangeKind{desired.Tuned, desired.RolledOut, desired.Cordoned, desired.Uncordoned, desired.DefaultSet}
+	still := []desired.ChangeKind{
+		desired.Tuned, desired.RolledOut, desired.Cordoned, desired.Uncordoned, desired.DefaultSet,
+		desired.FloorSet, desired.RolloutPaused, desired.RolloutHeld,
+	}
 	for _, k := range all {
 		want := http.StatusAccepted
 		switch {

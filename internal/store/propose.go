@@ -54,7 +54,7 @@ func (s *Store) Propose(ctx context.Context, c desired.Command) (desired.Result,
 		return desired.Result{}, err
 	}
 	if !st.NeedsEntry(c) {
-		return desired.Result{Index: st.Applied, Term: uint64(st.Lead.Term), State: st}, nil
+		return desired.Result{Index: st.Applied, Term: uint64(st.Lead.Term), State: st, Warnings: st.DryRun(time.Now(), c).Warnings}, nil
 	}
 	return s.commit(ctx, c)
 }
