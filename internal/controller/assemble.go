@@ -44,8 +44,11 @@ func (c *controller) assemble() {
 	})
 	reconciler := reconcile.New(reconcile.Config{
 		Desired: state, View: observer, Known: knownNodes{state}, Log: log, NodeGrace: cfg.NodeGrace, ExpectWorkers: cfg.ExpectWorkers,
-		RolledOut: func(ctx context.Context, server fleet.ServerName, rev fleet.Revision, generation uint64) error {
-			_, err := state.Propose(ctx, desired.EndRollout{Name: server, Revision: rev, Generation: generation})
+		EndRollout: func(ctx context.Context, e reconcile.RolloutEnd) error {
+			if e.Failed != "" {
+				return fmt.Errorf("roll back: %w", fleet.ErrUnsupported) // until desired state has a command for it
+			}
+			_, err := state.Propose(ctx, desired.EndRollout{Name: e.Server, Revision: e.Revision, Generation: e.Generation})
 			return err
 		},
 		Record: func(e reconcile.Event) {

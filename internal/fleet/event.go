@@ -8,6 +8,7 @@ type EventKind string
 const (
 	EventReplicaStarted   EventKind = "replica_started" // ordered, by the leader
 	EventReplicaReady     EventKind = "replica_ready"
+	EventReplicaActivated EventKind = "replica_activated" // a warm spare takes calls from now on
 	EventReplicaUnhealthy EventKind = "replica_unhealthy"
 	EventReplicaFailed    EventKind = "replica_failed"  // ended by itself, or with its node
 	EventReplicaStopped   EventKind = "replica_stopped" // ended as it was told to

@@ -14,6 +14,10 @@ type groups struct {
 	stable   []*unit // of the stable revision: kept up until they are replaced
 	leaving  []*unit // to go once replaced: older still, unhealthy, or on a draining node
 	stopping []*unit
+	spares   []*unit // of the wanted revision, to stay
+	// outdatedSpares are to go, but for those of the stable revision during a
+	// rollout.
+	outdatedSpares []*unit
 }
 
 func group(w *want) groups {
@@ -23,6 +27,10 @@ func group(w *want) groups {
 		switch {
 		case u.stopping():
 			g.stopping = append(g.stopping, u)
+		case u.isSpare() && (d == nil || u.unhealthy || u.leaves || outdated(d, u)):
+			g.outdatedSpares = append(g.outdatedSpares, u)
+		case u.isSpare():
+			g.spares = append(g.spares, u)
 		case d == nil || u.unhealthy || u.leaves:
 			g.leaving = append(g.leaving, u)
 		case u.rev == d.Stable && d.StableTemplate != nil && u.rev != d.Revision:
@@ -47,6 +55,7 @@ func outdated(d *fleet.Server, u *unit) bool {
 func (g *groups) stop(u *unit) {
 	g.fresh, g.away = without(g.fresh, u), without(g.away, u)
 	g.stable, g.leaving = without(g.stable, u), without(g.leaving, u)
+	g.spares, g.outdatedSpares = without(g.spares, u), without(g.outdatedSpares, u)
 	g.stopping = append(g.stopping, u)
 }
 
@@ -85,10 +94,11 @@ func (g *groups) noneServes(now time.Time) (yes bool, wake time.Time) {
 }
 
 // running counts the replicas that limit how many more may start. Those on nodes
-// that drain do not: their replacements must not wait.
+// that drain do not: their replacements must not wait. Nor do those that are known
+// to drain, because their calls may take long.
 func (g *groups) running() (n int) {
 	for _, list := range [][]*unit{g.fresh, g.away, g.stable, g.leaving, g.stopping} {
-		n += count(list, func(u *unit) bool { return !u.leaves })
+		n += count(list, func(u *unit) bool { return !u.leaves && u.phase < fleet.PhaseDraining && !u.isSpare() })
 	}
 	return n
 }
@@ -109,6 +119,3 @@ func count(units []*unit, is func(*unit) bool) (n int) {
 	}
 	return n
 }
-
-// surge returns how many replicas more than desired may run during a change.
-func surge(desired int) int { return max(1, (desired+3)/4) }

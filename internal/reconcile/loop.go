@@ -15,6 +15,8 @@
 //   - A new leader acts only when every living worker refuses earlier leaders and
 //     has reported what they ordered (fence.go). It recalls how starts have gone
 //     from what workers remember (recall.go).
+//   - A rollout that makes no progress is rolled back to the last revision that was
+//     rolled out.
 //   - Updates, restarts, drains and the replacement of unhealthy replicas start the
 //     new before they stop the old, wherever there is room.
 //   - Orders are repeated until answered, and counted until a report shows them. No
@@ -26,7 +28,7 @@
 //     node may come back nothing is replaced, except that a server without any
 //     other replica gets one.
 //
-// It knows nothing of calls and writes no desired state: Config.RolledOut does.
+// It knows nothing of calls and writes no desired state: Config.EndRollout does.
 // Follow and Lead own every goroutine. Other methods may be called at any time.
 package reconcile
 
@@ -70,10 +72,9 @@ type Config struct {
 	Known   KnownNodes
 	Log     *slog.Logger
 
-	// RolledOut makes it durable that a rollout has ended: all wanted replicas
-	// are of this revision and generation, and serve. Only a leader calls it,
+	// EndRollout makes it durable how a rollout has ended. Only a leader calls it,
 	// from a goroutine of its own, and again after an error. It may be nil.
-	RolledOut func(ctx context.Context, server fleet.ServerName, rev fleet.Revision, generation uint64) error
+	EndRollout func(context.Context, RolloutEnd) error
 	// Record receives the events of a leader. It must not block. It may be nil.
 	Record func(Event)
 
@@ -140,8 +141,8 @@ func New(cfg Config) *Reconciler {
 	if cfg.Jitter == nil {
 		cfg.Jitter = rand.Float64
 	}
-	if cfg.RolledOut == nil {
-		cfg.RolledOut = func(context.Context, fleet.ServerName, fleet.Revision, uint64) error { return nil }
+	if cfg.EndRollout == nil {
+		cfg.EndRollout = func(context.Context, RolloutEnd) error { return nil }
 	}
 	if cfg.Record == nil {
 		cfg.Record = func(Event) {}

@@ -36,7 +36,7 @@ func newPass(r *Reconciler, leads bool) *pass {
 	}
 	p := &pass{
 		r: r, leads: leads, log: log, record: record, known: known,
-		state: newState(log, r.cfg.Jitter, record, leads, r.history), rollouts: newRollouts(r.cfg.RolledOut, log),
+		state: newState(log, r.cfg.Jitter, record, leads, r.history), rollouts: newRollouts(r.cfg.EndRollout, log),
 	}
 	p.startup = startup{
 		began: time.Now(), grace: r.cfg.NodeGrace, settle: r.cfg.Settle, expect: r.cfg.ExpectWorkers, known: known,
@@ -83,7 +83,7 @@ func (p *pass) run(now time.Time) (wake time.Time) {
 	}
 	p.publish(now, servers, plans, rm.workers, waiting)
 	if acts && p.leads {
-		p.rollouts.observe(servers)
+		wake = earlier(wake, p.rollouts.observe(servers, plans, now))
 	}
 	return wake
 }
@@ -114,6 +114,12 @@ func (p *pass) begin(servers []want, plans []decision, now time.Time) {
 				a.stop.stop = &order{reason: a.reason}
 				p.log.Info("stopping replica", "server", a.stop.server, "revision", a.stop.rev, "replica", a.stop.id,
 					"node", a.stop.node, "reason", a.reason)
+				continue
+			}
+			if a.activate != nil {
+				p.state.replicas.activate(a.activate, a.reason)
+				p.log.Info("activating spare", "server", servers[i].name, "revision", a.rev, "replica", a.activate.id,
+					"node", a.activate.node, "reason", a.reason)
 				continue
 			}
 			id := p.r.cfg.NewID(servers[i].name, a.rev)

@@ -19,12 +19,14 @@ type want struct {
 	stable  backoff // of the stable one
 }
 
-// action is one start or stop, and why.
+// action is one start, stop or activation of a spare, and why.
 type action struct {
-	stop     *unit          // to stop; nil: start one
-	node     fleet.NodeID   // to start it on
+	stop     *unit          // to stop
+	activate *unit          // a spare that is to take calls
+	node     fleet.NodeID   // else start one here
 	rev      fleet.Revision // to start
 	template *fleet.Template
+	spare    bool // it takes no calls yet
 	reason   string
 }
 
@@ -35,6 +37,8 @@ type decision struct {
 	needStable int       // of the stable revision
 	unplaced   string    // why there is no node for a replica that may start
 	wake       time.Time // when the decision may change with time alone; zero: never
+	// unplacedSpares is why there is no node for a spare.
+	unplacedSpares string
 }
 
 // plan decides what to do now for each server, in their order. They share the
@@ -67,13 +71,18 @@ func planServer(now time.Time, w *want, rm *room) decision {
 		return endAll("the server was removed")
 	case w.desired.Target.Stopped():
 		return endAll(w.desired.Target.StopReason())
-	case w.desired.Target.Idle():
+	case w.desired.Target.Idle() && !proves(w.desired):
 		if w.back.notBefore.After(now) {
 			d.wakeAt(w.back.notBefore) // calls may try to start it again from then on
 		}
-		return endAll(idleReason(w.desired))
+		for _, u := range slices.Concat(g.fresh, g.away, g.leaving, g.stable) {
+			end(u, idleReason(w.desired))
+		}
+		rm.countFor(slices.Concat(g.spares, g.outdatedSpares, g.stopping), nil)
+		d.upholdSpares(now, w, &g, rm, end)
+		return d
 	}
-	desired := w.desired.Target.Replicas
+	target := w.desired.Target.Replicas
 
 	for _, u := range slices.Clone(g.leaving) {
 		switch {
@@ -89,66 +98,99 @@ func planServer(now time.Time, w *want, rm *room) decision {
 			d.wakeAt(wake)
 		}
 	}
-	for len(g.fresh) > desired {
-		end(leastUseful(g.fresh, rm.nodes), surplus(len(g.fresh), desired))
+	ready := 0 // fresh ones that may take the place of old ones
+	minReady := w.desired.Spec.UpdatePolicy().MinReady
+	for _, u := range g.fresh {
+		yes, wake := available(u, minReady, now)
+		if yes {
+			ready++
+		}
+		if w.desired.Rolling() || len(g.old()) > 0 {
+			d.wakeAt(wake)
+		}
+	}
+	aim := aimsOf(w.desired, &g, ready)
+	for len(g.fresh) > aim.fresh {
+		end(leastUseful(g.fresh, rm.nodes), surplus(len(g.fresh), aim.fresh))
 	}
 	// A stand-in for replicas that cannot be reached is no surplus before it
 	// serves.
-	for n := len(g.fresh) + len(g.away); g.anyServes() && len(g.away) > 0 && n > desired; n-- {
-		end(leastUseful(slices.Concat(g.fresh, g.away), rm.nodes), surplus(n, desired))
+	for n := len(g.fresh) + len(g.away); g.anyServes() && len(g.away) > 0 && n > aim.fresh; n-- {
+		end(leastUseful(slices.Concat(g.fresh, g.away), rm.nodes), surplus(n, aim.fresh))
 	}
+	d.endOld(w, &g, rm, aim, end)
+	d.need = max(0, aim.fresh-len(g.fresh)-len(g.away))
+	noneServes, wake := g.noneServes(now)
+	d.wakeAt(wake)
+	if noneServes && len(g.away) > 0 && target > 0 {
+		// One stands in until the others can be reached again, or are lost.
+		d.need = max(d.need, 1-len(g.fresh))
+	}
+	d.start(now, w, &g, rm, aim, end)
+	d.upholdSpares(now, w, &g, rm, end)
+	return d
+}
+
+// endOld stops the old replicas that are not needed any more.
+func (d *decision) endOld(w *want, g *groups, rm *room, aim aims, end func(*unit, string)) {
+	target := w.desired.Target.Replicas
 	serving := count(g.fresh, (*unit).serving)
 	for _, u := range slices.Clone(g.stable) {
-		if !u.ready() && serving+count(g.stable, (*unit).ready) >= desired {
+		enough := serving+count(g.stable, (*unit).ready) >= target
+		if aim.steady {
+			enough = count(g.stable, (*unit).ready) >= aim.kept
+		}
+		if !u.ready() && enough {
 			end(u, leavingReason(w, u)+" and it does not serve")
 		}
 	}
-	// New before old: each fresh replica that serves lets an old one go.
 	old := slices.DeleteFunc(g.old(), func(u *unit) bool { return !u.ready() })
-	for spare := serving + len(old) - desired; spare > 0 && len(old) > 0; spare-- {
+	// New before old. What only moves is replaced as soon as another one serves.
+	// What is of another revision stays until another one has served for long enough.
+	for keep := target - serving; !aim.steady && len(old) > max(0, keep); {
+		i := slices.IndexFunc(old, func(u *unit) bool { return !outdated(w.desired, u) })
+		if i < 0 {
+			break
+		}
+		u := leastUseful(slices.DeleteFunc(slices.Clone(old), func(u *unit) bool { return outdated(w.desired, u) }), rm.nodes)
+		end(u, leavingReason(w, u))
+		old = without(old, u)
+	}
+	for len(old) > aim.kept {
 		u := leastUseful(old, rm.nodes)
 		end(u, leavingReason(w, u))
 		old = without(old, u)
 	}
-	d.need = max(0, desired-len(g.fresh)-len(g.away))
-	noneServes, wake := g.noneServes(now)
-	d.wakeAt(wake)
-	if noneServes && len(g.away) > 0 {
-		// One stands in until the others can be reached again, or are lost.
-		d.need = max(d.need, 1-len(g.fresh))
-	}
-	d.start(now, w, &g, rm, end)
-	return d
 }
 
-func surplus(n, desired int) string {
-	return fmt.Sprintf("%d more than the %s wanted", n-desired, replicas(desired))
+func surplus(n, wanted int) string {
+	return fmt.Sprintf("%d more than the %s wanted", n-wanted, replicas(wanted))
 }
 
 // start adds the starts that may be made now.
-func (d *decision) start(now time.Time, w *want, g *groups, rm *room, end func(*unit, string)) {
-	if d.need == 0 && w.desired.StableTemplate == nil {
+func (d *decision) start(now time.Time, w *want, g *groups, rm *room, aim aims, end func(*unit, string)) {
+	if d.need == 0 && w.desired.StableTemplate == nil && w.desired.Spec.Warm == 0 {
 		return
 	}
 	staying := slices.Concat(g.fresh, g.away)
-	target := w.desired.Target.Replicas
-	room := target + surge(target) - g.running()
+	room := w.desired.Target.Replicas + aim.surge - g.running()
 	if len(g.fresh)+len(g.leaving)+len(g.stable) == 0 {
 		room = max(room, 1) // only stopping ones are left, and they may take long
 	}
-	rm.countFor(slices.Concat(staying, g.old(), g.stopping), staying)
-	reserved := d.upkeep(now, w, g)
+	rm.countFor(slices.Concat(staying, g.old(), g.stopping, g.spares, g.outdatedSpares), staying)
+	reserved := d.upkeep(now, w, g, aim)
 	if w.back.everReady {
 		reserved = 0
 	}
 	n := min(d.need, room-reserved)
-	n = min(n, d.allowed(now, d.need, &w.back, staying))
-	began := d.startNew(w, g, rm, n, end)
-	d.startStable(now, w, g, rm, room-began)
+	began := d.takeSpares(n, &g.spares, &g.fresh, rm, startReason(w, g))
+	n = min(n-began, d.allowed(now, d.need-began, &w.back, staying))
+	began += d.startNew(w, g, rm, n, end, aim)
+	d.startStable(now, w, g, rm, room-began, aim)
 }
 
 // startNew adds up to n starts of the desired revision.
-func (d *decision) startNew(w *want, g *groups, rm *room, n int, end func(*unit, string)) (began int) {
+func (d *decision) startNew(w *want, g *groups, rm *room, n int, end func(*unit, string), aim aims) (began int) {
 	req := request(&w.desired.Spec.Template, &w.desired.Spec)
 	starting := count(g.fresh, func(u *unit) bool { return !u.ready() })
 	why := startReason(w, g)
@@ -160,7 +202,7 @@ func (d *decision) startNew(w *want, g *groups, rm *room, n int, end func(*unit,
 		}
 		d.unplaced = no
 		// Replicas that start or stop will free room, or show that none is needed.
-		if began > 0 || starting > 0 || len(g.stopping) > 0 || w.back.failing {
+		if began > 0 || starting > 0 || len(g.stopping) > 0 || w.back.failing || aim.steady {
 			break
 		}
 		if u := makeRoom(g, rm, req); u != nil {
@@ -172,33 +214,53 @@ func (d *decision) startNew(w *want, g *groups, rm *room, n int, end func(*unit,
 }
 
 // upkeep sets how many replicas of the stable revision are missing, and returns how
-// many of them failed. Their places are not for a revision that has never been
-// READY.
-func (d *decision) upkeep(now time.Time, w *want, g *groups) (failed int) {
+// many places are theirs: a revision that has never been READY does not get those
+// of failed ones, nor any while its image is pulled.
+func (d *decision) upkeep(now time.Time, w *want, g *groups, aim aims) (failed int) {
 	s := w.desired
 	if s.StableTemplate == nil || s.Stable == s.Revision {
 		return 0
 	}
+	if aim.steady {
+		d.needStable = max(0, aim.kept-len(g.stable))
+		return d.needStable
+	}
 	up := count(g.fresh, (*unit).serving) + len(g.away) + len(g.stable)
 	d.needStable = max(0, s.Target.Replicas-up)
-	if noneServes, _ := g.noneServes(now); noneServes {
+	if noneServes, _ := g.noneServes(now); noneServes && s.Target.Replicas > 0 {
 		d.needStable = max(d.needStable, 1-count(g.stable, func(u *unit) bool { return u.reachable }))
+	}
+	if pulling(g) {
+		return d.needStable
 	}
 	return min(d.needStable, w.stable.unreplaced)
 }
 
+// pulling reports whether all that there is of the new revision waits for its
+// image.
+func pulling(g *groups) bool {
+	return len(g.fresh) > 0 && !slices.ContainsFunc(g.fresh, func(u *unit) bool { return u.phase != fleet.PhasePulling })
+}
+
 // startStable adds starts of the stable revision. While the desired revision does
 // not start, replicas of the stable one that died are replaced by the same, so that
-// a broken revision never takes the place of one that works.
-func (d *decision) startStable(now time.Time, w *want, g *groups, rm *room, room int) {
+// a broken revision never takes the place of one that works. While its image is
+// being pulled, the stable one grows with the target.
+func (d *decision) startStable(now time.Time, w *want, g *groups, rm *room, room int, aim aims) {
 	s := w.desired
 	n := d.needStable
-	if broken := w.back.failing || d.unplaced != "" && len(g.stopping) == 0; !broken {
+	broken := w.back.failing || d.unplaced != "" && len(g.stopping) == 0
+	if !broken && !pulling(g) && !aim.steady {
 		n = min(n, w.stable.unreplaced) // the desired one may yet serve
 	}
 	if n = min(n, room); n <= 0 {
 		return
 	}
+	why := fmt.Sprintf("revision %d does not serve: revision %d is kept up", s.Revision, s.Stable)
+	if aim.steady {
+		why = fmt.Sprintf("revision %d is kept up: the rollout of revision %d is %s", s.Stable, s.Revision, rolloutCondition(s))
+	}
+	n -= d.takeSpares(n, &g.outdatedSpares, &g.stable, rm, why)
 	if n = min(n, d.allowed(now, d.needStable, &w.stable, g.stable)); n <= 0 {
 		return
 	}
@@ -207,8 +269,7 @@ func (d *decision) startStable(now time.Time, w *want, g *groups, rm *room, room
 		if id == "" {
 			return
 		}
-		d.actions = append(d.actions, action{node: id, rev: s.Stable, template: s.StableTemplate,
-			reason: fmt.Sprintf("revision %d does not serve: revision %d is kept up", s.Revision, s.Stable)})
+		d.actions = append(d.actions, action{node: id, rev: s.Stable, template: s.StableTemplate, reason: why})
 	}
 }
 

@@ -78,6 +78,10 @@ func does(d decision) []string {
 	for _, a := range d.actions {
 		if a.stop != nil {
 			out = append(out, fmt.Sprintf("stop %s: %s", a.stop.id, a.reason))
+		} else if a.activate != nil {
+			out = append(out, fmt.Sprintf("activate %s: %s", a.activate.id, a.reason))
+		} else if a.spare {
+			out = append(out, fmt.Sprintf("start spare %d on %s", a.rev, a.node))
 		} else {
 			out = append(out, fmt.Sprintf("start %d on %s: %s", a.rev, a.node, a.reason))
 		}
@@ -336,12 +340,12 @@ func TestStatus(t *testing.T) {
 		{name: "no worker", w: want{desired: ptr(server("a", 1, 1))}, d: decision{need: 1, unplaced: "waiting for workers"},
 			state: fleet.StateDeploying, startFailed: true, reason: "waiting for workers; 0 of 1 replica ready"},
 		{name: "updating", w: want{desired: ptr(server("a", 2, 1)), units: []*unit{u("r1", "n1")}}, workers: 1, deployed: true,
-			state: fleet.StateUpdating, ready: 1, reason: "revision 2: 0 of 1 replica ready; 1 of the revision before"},
+			state: fleet.StateUpdating, ready: 1, settled: true, reason: "revision 2: 0 of 1 replica ready; 1 of the revision before"},
 		{name: "updated, the old one drains", w: want{desired: ptr(server("a", 2, 1)), units: []*unit{u("r1", "n1", told, in(fleet.PhaseDraining)), u("r2", "n1", rev(2))}}, workers: 1, deployed: true,
 			state: fleet.StateReady, ready: 1, settled: true},
 		{name: "updated, the old one does not hear that it should stop", w: want{desired: ptr(server("a", 2, 1)),
 			units: []*unit{u("r1", "n1", told, func(u *unit) { u.stop.err = errors.New("no answer") }), u("r2", "n1", rev(2))}}, workers: 1, deployed: true,
-			state: fleet.StateUpdating, ready: 1, reason: "node n1 has not answered the order to stop replica r1: no answer; " +
+			state: fleet.StateUpdating, ready: 1, settled: true, reason: "node n1 has not answered the order to stop replica r1: no answer; " +
 				"revision 2: 1 of 1 replica ready; 1 of the revision before"},
 		{name: "an unhealthy one does not count", w: want{desired: ptr(server("a", 1, 1)), units: []*unit{u("r1", "n1", sick), starting}}, workers: 1, deployed: true,
 			state: fleet.StateUnavailable, reason: "0 of 1 replica ready; 1 starting"},

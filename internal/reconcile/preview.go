@@ -14,6 +14,8 @@ import (
 const (
 	previewSteps   = 1000
 	previewActions = 10_000
+	// previewAge is longer than any min_ready.
+	previewAge = 1000 * time.Hour
 )
 
 // scene is what a plan is made from, apart from the loop's own. Any goroutine
@@ -93,15 +95,23 @@ func withoutActions(plan, other []PlannedAction) (out []PlannedAction) {
 }
 
 // play simulates plans until there is nothing left to do, and adds the replicas
-// that have no room then. By the next plan every start has succeeded, and every stop
-// is over. Time stands still, so no drain deadline passes.
+// that have no room then. By the next plan every start has succeeded, long ago, and
+// every stop is over. New revisions pass their trials. Time stands still, so no drain
+// deadline passes.
 func (s *scene) play() (out []PlannedAction) {
 	st := s.state
+	s.desired = withoutTrials(s.desired)
 	for step := 0; step < previewSteps && len(out) < previewActions; step++ {
 		for _, u := range st.replicas.sorted() {
 			st.observeNodeOf(u, s.snap, s.intents, s.now)
 			if u.phase < fleet.PhaseReady && u.reachable {
 				u.phase, u.readyAt = fleet.PhaseReady, s.now
+			}
+			if u.ready() && !u.readyAt.IsZero() {
+				u.readyAt = s.now.Add(-previewAge)
+			}
+			if u.activate != nil && u.reachable {
+				u.spare, u.activate = false, nil
 			}
 			if u.stopping() && u.reachable {
 				st.replicas.remove(u.id)
@@ -125,6 +135,23 @@ func (s *scene) play() (out []PlannedAction) {
 	return slices.Clip(out)
 }
 
+// withoutTrials returns the servers as they are once their rollouts have passed
+// every trial and wait for nobody.
+func withoutTrials(servers []fleet.Server) []fleet.Server {
+	out := slices.Clone(servers)
+	for i := range out {
+		if r := out[i].Rollout; r != nil && !r.Paused {
+			past := *r
+			past.Checked, past.Held = true, ""
+			if c := out[i].Spec.UpdatePolicy().Canary; c != nil {
+				past.Step = len(c.Steps)
+			}
+			out[i].Rollout = &past
+		}
+	}
+	return out
+}
+
 // unplacedStarts returns the starts that no node has room for, up to most.
 func unplacedStarts(servers []want, decisions []decision, most int) (out []PlannedAction) {
 	for i, d := range decisions {
@@ -140,6 +167,10 @@ func unplacedStarts(servers []want, decisions []decision, most int) (out []Plann
 
 // act simulates one action.
 func (s *scene) act(w *want, a action, n int) PlannedAction {
+	if u := a.activate; u != nil {
+		u.activate = &order{reason: a.reason}
+		return PlannedAction{Start: true, Server: u.server, Replica: u.id, Node: u.node, Revision: u.rev, Reason: a.reason + " (a warm spare)"}
+	}
 	if u := a.stop; u != nil {
 		u.stop = &order{reason: a.reason}
 		return PlannedAction{Server: u.server, Replica: u.id, Node: u.node, Revision: u.rev, Reason: a.reason}

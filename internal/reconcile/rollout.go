@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// rolloutTimeout bounds one try to write that a rollout has ended.
+	// rolloutTimeout bounds one try to write how a rollout has ended.
 	rolloutTimeout = 10 * time.Second
 	rolloutRetry   = time.Second
 	// rolloutAgain is the wait before an end is written again that desired state
@@ -25,13 +25,31 @@ type rolling struct {
 	generation uint64
 }
 
+func rollingOf(d *fleet.Server) rolling { return rolling{d.Name, d.Revision, d.Generation} }
+
+// RolloutEnd is how a rollout has ended.
+type RolloutEnd struct {
+	Server     fleet.ServerName
+	Revision   fleet.Revision
+	Generation uint64
+	// Failed says why it is to be rolled back. "": all that is wanted serves.
+	Failed string
+}
+
 // rollouts makes the ends of rollouts durable. Only the loop's goroutine uses it.
 type rollouts struct {
-	write  func(context.Context, fleet.ServerName, fleet.Revision, uint64) error
-	log    *slog.Logger
-	ended  map[rolling]*order // to be written, or written
-	writes sync.WaitGroup
-	done   chan rolloutWritten
+	write    func(context.Context, RolloutEnd) error
+	log      *slog.Logger
+	progress map[rolling]*progress
+	ended    map[rolling]*outcome
+	writes   sync.WaitGroup
+	done     chan rolloutWritten
+}
+
+// outcome is how a rollout has ended, to be written or written.
+type outcome struct {
+	order
+	failed string
 }
 
 type rolloutWritten struct {
@@ -39,22 +57,42 @@ type rolloutWritten struct {
 	err     error
 }
 
-func newRollouts(write func(context.Context, fleet.ServerName, fleet.Revision, uint64) error, log *slog.Logger) rollouts {
-	return rollouts{write: write, log: log, ended: make(map[rolling]*order), done: make(chan rolloutWritten)}
+func newRollouts(write func(context.Context, RolloutEnd) error, log *slog.Logger) rollouts {
+	return rollouts{
+		write: write, log: log, progress: make(map[rolling]*progress),
+		ended: make(map[rolling]*outcome), done: make(chan rolloutWritten),
+	}
 }
 
-// observe finds the rollouts that have ended.
-func (r *rollouts) observe(servers []want) {
+// observe finds the rollouts that have ended. It returns when the next one may
+// have, with time alone.
+func (r *rollouts) observe(servers []want, plans []decision, now time.Time) (wake time.Time) {
 	current := make(map[rolling]bool)
 	for i := range servers {
 		w := &servers[i]
-		if !rolledOut(w) {
+		if w.desired == nil || !underWay(w.desired) {
 			continue
 		}
-		k := rolling{w.name, w.desired.Revision, w.desired.Generation}
+		k := rollingOf(w.desired)
 		current[k] = true
-		if r.ended[k] == nil {
-			r.ended[k] = new(order)
+		p := r.progress[k]
+		if p == nil {
+			p = &progress{}
+			r.progress[k] = p
+		}
+		late, look := p.observe(w, now)
+		wake = earlier(wake, look)
+		switch {
+		case r.ended[k] != nil:
+		case rolledOut(w, now):
+			r.ended[k] = &outcome{}
+		case late:
+			r.ended[k] = &outcome{failed: lateReason(w, &plans[i])}
+		}
+	}
+	for k := range r.progress {
+		if !current[k] {
+			delete(r.progress, k)
 		}
 	}
 	for k, o := range r.ended {
@@ -62,28 +100,37 @@ func (r *rollouts) observe(servers []want) {
 			delete(r.ended, k)
 		}
 	}
+	return wake
 }
 
-// rolledOut reports whether a rollout that desired state shows as going on has
-// ended: all that is wanted serves, and nothing else does. An ordered stop is not
-// enough, because the replica answers calls until a report shows that it stops.
-func rolledOut(w *want) bool {
+// underWay reports whether desired state shows a rollout as going on.
+func underWay(d *fleet.Server) bool {
+	return d.Rolling() || d.Stable != 0 && d.Stable != d.Revision
+}
+
+// rolledOut reports whether a rollout has ended: all that is wanted has served for
+// min_ready, and nothing else does. An ordered stop is not enough, because the
+// replica answers calls until a report shows that it stops.
+func rolledOut(w *want, now time.Time) bool {
 	d := w.desired
-	if d == nil || !d.Rolling() && (d.Stable == 0 || d.Stable == d.Revision) {
-		return false
-	}
-	serving := 0
+	minReady, ready := d.Spec.UpdatePolicy().MinReady, 0
 	for _, u := range w.units {
 		switch {
 		case outdated(d, u):
 			if u.mayServe() {
 				return false
 			}
-		case u.serving():
-			serving++
+		default:
+			if yes, _ := available(u, minReady, now); yes {
+				ready++
+			}
 		}
 	}
-	return serving >= d.Target.Replicas
+	needed := d.Target.Replicas
+	if d.Target.Idle() && d.Rolling() {
+		needed = 1 // a revision that never ran has shown nothing
+	}
+	return ready >= needed
 }
 
 // dispatch makes the writes that are due, and returns when the next one is.
@@ -97,7 +144,7 @@ func (r *rollouts) dispatch(ctx context.Context, now time.Time) (wake time.Time)
 		r.writes.Go(func() {
 			tctx, cancel := context.WithTimeout(ctx, rolloutTimeout)
 			defer cancel()
-			err := r.write(tctx, k.server, k.rev, k.generation)
+			err := r.write(tctx, RolloutEnd{k.server, k.rev, k.generation, o.failed})
 			select {
 			case r.done <- rolloutWritten{k, err}:
 			case <-ctx.Done():
@@ -114,10 +161,14 @@ func (r *rollouts) written(w rolloutWritten, now time.Time) {
 		return
 	}
 	o.inFlight, o.notBefore = false, now.Add(rolloutAgain)
-	if w.err != nil {
+	log := r.log.With("server", w.rolling.server, "revision", w.rolling.rev)
+	switch {
+	case w.err != nil:
 		o.notBefore = now.Add(rolloutRetry)
-		r.log.Warn("end of rollout not written, retrying", "server", w.rolling.server, "revision", w.rolling.rev, "err", w.err)
-		return
+		log.Warn("end of rollout not written, retrying", "err", w.err)
+	case o.failed != "":
+		log.Warn("rolled back", "reason", o.failed)
+	default:
+		log.Info("rolled out", "generation", w.rolling.generation)
 	}
-	r.log.Info("rolled out", "server", w.rolling.server, "revision", w.rolling.rev, "generation", w.rolling.generation)
 }

@@ -80,6 +80,22 @@ func (r *room) place(req schedule.Request) (fleet.NodeID, string) {
 	return id, why
 }
 
+// countSpare counts an activated spare, whose room is taken already, as a replica
+// that is to stay.
+func (r *room) countSpare(u *unit) {
+	if i, ok := r.index[u.node]; ok {
+		r.nodes[i].Spread++
+	}
+}
+
+// spreadOf returns how many replicas of the counted server are to stay on a node.
+func (r *room) spreadOf(id fleet.NodeID) int {
+	if i, ok := r.index[id]; ok {
+		return r.nodes[i].Spread
+	}
+	return 0
+}
+
 // mayAppear reports whether there may yet be room for a replica of a server on a
 // node that is not being emptied. wake is when the answer may change with time
 // alone.

@@ -97,7 +97,7 @@ func (st *state) recordAnswer(a answer, now time.Time) {
 		return
 	}
 	u, o := st.replicas.units[a.id], a.order
-	if u == nil || u.start != o && u.stop != o {
+	if u == nil || u.start != o && u.stop != o && u.activate != o {
 		return
 	}
 	o.inFlight = false

@@ -16,6 +16,7 @@ type ServerStatus struct {
 	Reason string // in words; may be empty
 	Target fleet.Target
 	Ready  int // replicas that take calls, of any revision
+	Spares int // warm spares that could take calls at once
 	// Restarts counts the replicas started to replace failed ones since this
 	// controller started, and those before that the workers remember.
 	Restarts int
@@ -23,8 +24,9 @@ type ServerStatus struct {
 	// Generation counts the restarts by hand.
 	Generation uint64
 
-	// Settled: all replicas of the wanted revision are READY, or are known to be
-	// unable to start, or the server is stopped or idle.
+	// Settled: as many replicas as wanted are READY, of a server that scales by itself
+	// at least one, or they are known to be unable to start, or the server is stopped
+	// or idle.
 	Settled bool
 	// StartFailed: no replica takes calls or is starting, because the last start
 	// failed or no node fits. Calls should not wait.
@@ -41,6 +43,7 @@ type ServerStatus struct {
 // tally is a server's replicas counted for its status.
 type tally struct {
 	serving   int // of any revision
+	spares    int // ready
 	fresh     int // of the wanted one, serving
 	starting  int
 	rested    int // of those, in place of one that nobody needed
@@ -51,13 +54,18 @@ type tally struct {
 	moving    int // serving, on a node that is to be emptied
 	stopping  int
 	ending    int    // of those, by themselves as far as is known
-	lingering int    // of old: told to stop, and not known to have begun
 	away      int    // of the wanted one, on nodes that cannot be reached
 	unheard   string // an order without an answer, in words
 }
 
 func countUnits(w *want) (t tally) {
 	for _, u := range w.units {
+		if u.isSpare() {
+			if u.spareReady() {
+				t.spares++
+			}
+			continue
+		}
 		if u.serving() {
 			t.serving++
 		}
@@ -67,7 +75,6 @@ func countUnits(w *want) (t tally) {
 		switch {
 		case u.stopping() && w.desired != nil && outdated(w.desired, u) && u.ready():
 			t.old++
-			t.lingering++
 			if u.stop.err != nil {
 				t.unheard = fmt.Sprintf("node %s has not answered the order to stop replica %s: %v", u.node, u.id, u.stop.err)
 			}
@@ -118,7 +125,7 @@ type outlook struct {
 // status returns how a server is doing.
 func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 	t := countUnits(w)
-	st := ServerStatus{Name: w.name, Ready: t.serving}
+	st := ServerStatus{Name: w.name, Ready: t.serving, Spares: t.spares}
 	if w.desired == nil {
 		st.State = fleet.StateDeleting
 		st.Reason = fmt.Sprintf("%s still stopping", replicas(len(w.units)))
@@ -145,7 +152,7 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 		idle += min(b.unreplaced, d.need) + t.ending
 		st.Resting = b.unreplaced > 0 && d.need > 0
 	}
-	full := t.fresh+idle >= st.Target.Replicas && t.lingering == 0 // or old ones may still answer calls
+	full := t.fresh+idle >= st.Target.Replicas && t.old == 0 // old ones may still answer calls
 	acting := o.complete
 	if d.need > 0 && b.unreplaced > 0 && b.notBefore.After(now) {
 		st.NotBefore = b.notBefore
@@ -153,7 +160,9 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 	stuck := b.hopeless() || d.unplaced != "" && (o.workers > 0 || o.deployed)
 	unplaced := d.unplaced != "" && t.stopping+t.away == 0 // ending ones make room, returning ones need none
 	soon := b.notBefore.Sub(now) <= 2*time.Second
-	st.Settled = full || acting && (b.hopeless() && t.early == 0 || unplaced && o.workers > 0 && t.starting == 0)
+	// Neither an update nor a change of the load makes a server that serves unready.
+	serves := t.serving > 0 && (t.serving >= st.Target.Replicas || w.desired.Spec.Autoscaling != nil)
+	st.Settled = full || serves || acting && (b.hopeless() && t.early == 0 || unplaced && o.workers > 0 && t.starting == 0)
 	st.StartFailed = acting && t.serving+t.starting+t.upholding+t.away == 0 &&
 		(b.hopeless() || unplaced || d.need > 0 && b.unreplaced > 0 && !soon && !st.Resting)
 	switch {
@@ -173,10 +182,15 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 	switch {
 	case !full:
 		st.Reason = condition(w, d, t, o.waiting)
+	case w.desired.Failed != nil:
+		f := w.desired.Failed
+		st.Reason = fmt.Sprintf("revision %d was rolled back: %s", f.Revision, f.Reason)
 	case idle > 0:
 		st.Reason = fmt.Sprintf("%s exited with code 0 because nobody called: started again when a call waits, or after a while", replicas(idle))
 	case t.moving > 0 && d.unplaced != "":
 		st.Reason = fmt.Sprintf("%s should leave the node: %s", replicas(t.moving), d.unplaced)
+	case d.unplacedSpares != "":
+		st.Reason = "a warm spare cannot be placed: " + d.unplacedSpares
 	}
 	return st
 }
@@ -188,7 +202,11 @@ func condition(w *want, d *decision, t tally, waiting string) string {
 		failure = "last failure: " + w.back.last
 	}
 	var parts []string
-	for _, s := range []string{d.unplaced, t.unheard, failure, waiting} {
+	rollout := ""
+	if c := rolloutCondition(w.desired); c != "" {
+		rollout = fmt.Sprintf("the rollout of revision %d is %s", w.desired.Revision, c)
+	}
+	for _, s := range []string{rollout, d.unplaced, t.unheard, failure, waiting} {
 		if s != "" {
 			parts = append(parts, s)
 		}

@@ -62,11 +62,20 @@ func (t *tracker) start(id fleet.ReplicaID, srv *fleet.Server, a action, life fl
 	u := &unit{
 		id: id, server: srv.Name, rev: a.rev, gen: srv.Generation, node: a.node, life: life, phase: fleet.PhasePending,
 		resources: a.template.Resources, template: a.template, reachable: true, startedAt: now,
-		start: &order{reason: a.reason},
+		start: &order{reason: a.reason}, spare: a.spare,
 	}
 	t.add(u)
-	u.rested = t.attempts.recordStart(u.server, u.rev)
+	if !u.spare {
+		u.rested = t.attempts.recordStart(u.server, u.rev)
+	}
 	t.record(u.event(fleet.EventReplicaStarted, fmt.Sprintf("replica %s starts on node %s: %s", id, a.node, a.reason)))
+}
+
+// activate orders a spare to take calls.
+func (t *tracker) activate(u *unit, reason string) {
+	u.activate = &order{reason: reason}
+	u.rested = t.attempts.recordStart(u.server, u.rev)
+	t.record(u.event(fleet.EventReplicaActivated, fmt.Sprintf("replica %s on node %s, a warm spare, takes calls: %s", u.id, u.node, reason)))
 }
 
 // observeReplica takes in a report of a replica that has not ended. upToDate
@@ -80,6 +89,12 @@ func (t *tracker) observeReplica(r *fleet.Replica, node observe.Node, upToDate b
 	beganToEnd := !adopted && u.phase < fleet.PhaseDraining && r.Phase == fleet.PhaseDraining
 	u.life, u.resources, u.phase = node.Member.Life, r.Resources, r.Phase
 	u.observed, u.start = true, nil // the report answers the start
+	u.spare, u.ongoing = r.Spare, r.Load.Ongoing
+	if !r.Spare {
+		u.activate = nil
+	} else if u.activate.shownBy(node.Version) {
+		u.activate.repeat(now.Add(orderRetryMax)) // the answer and the report disagree
+	}
 	t.observeReady(u, r, adopted, now)
 	t.observeHealth(u, r)
 	t.attempts.explainFailure(u, r)

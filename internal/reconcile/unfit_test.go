@@ -67,7 +67,7 @@ func TestRefusedStartGoesElsewhere(t *testing.T) {
 }
 
 // A replica that was told to stop and does not hear of it still answers calls:
-// the rollout is not over, and the server is neither READY nor settled.
+// the rollout is not over, and the server is not READY.
 func TestRolloutWaitsForStops(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "n1", "n2", "n3")
@@ -78,7 +78,7 @@ func TestRolloutWaitsForStops(t *testing.T) {
 		w.desired.set(next)
 		time.Sleep(time.Minute)
 		s := w.status("a")
-		if s.State != fleet.StateUpdating || s.Settled || !strings.Contains(s.Reason, "of the revision before") ||
+		if s.State != fleet.StateUpdating || !strings.Contains(s.Reason, "of the revision before") ||
 			!strings.Contains(s.Reason, "node n1 has not answered the order to stop replica") {
 			t.Errorf("while one of revision 1 serves: %+v", s)
 		}

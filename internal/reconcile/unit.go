@@ -28,6 +28,8 @@ type unit struct {
 	expired   bool      // its node should be empty by now
 	ending    bool      // its worker is stopping
 	rested    bool      // it replaces one that nobody needed
+	spare     bool      // it takes no calls, as ordered or as last reported
+	ongoing   int       // calls on it, as last reported
 	startedAt time.Time
 	readyAt   time.Time // zero before READY
 
@@ -37,6 +39,7 @@ type unit struct {
 	template *fleet.Template // of one that was ordered here
 	start    *order          // nil once a report has contained it
 	stop     *order
+	activate *order // of a spare; nil once a report shows it
 }
 
 func (u *unit) ready() bool    { return u.phase == fleet.PhaseReady }
@@ -44,16 +47,16 @@ func (u *unit) stopping() bool { return u.stop != nil || u.phase >= fleet.PhaseD
 
 // mayServe reports whether the replica may answer calls, now or later. One that
 // was told to stop may until a report shows that it has begun to.
-func (u *unit) mayServe() bool { return u.phase < fleet.PhaseDraining }
+func (u *unit) mayServe() bool { return u.phase < fleet.PhaseDraining && !u.isSpare() }
 
 // serving reports whether the replica takes calls and is to go on doing so.
 func (u *unit) serving() bool {
-	return u.ready() && u.reachable && !u.unhealthy && u.stop == nil
+	return u.ready() && u.reachable && !u.unhealthy && u.stop == nil && !u.spare
 }
 
 // leastUseful returns the unit that can best be spared: one that does not serve,
-// else one in the most crowded zone, there on the most crowded node, else the
-// youngest.
+// else the one with the fewest calls, of those one in the most crowded zone, there
+// on the most crowded node, else the youngest.
 func leastUseful(units []*unit, nodes []node) *unit {
 	zone := make(map[fleet.NodeID]string)
 	for i := range nodes {
@@ -69,6 +72,7 @@ func leastUseful(units []*unit, nodes []node) *unit {
 			falseFirst(a.serving(), b.serving()),
 			falseFirst(a.ready(), b.ready()),
 			falseFirst(!a.leaves, !b.leaves),
+			cmp.Compare(a.ongoing, b.ongoing),
 			cmp.Compare(inZone[zone[b.node]], inZone[zone[a.node]]),
 			cmp.Compare(onNode[b.node], onNode[a.node]),
 			b.startedAt.Compare(a.startedAt),

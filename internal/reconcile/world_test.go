@@ -29,7 +29,7 @@ type desiredState struct {
 	known   []fleet.NodeID
 	broken  error
 	leader  *controller // whose writes are taken
-	rolled  []rolling
+	rolled  []RolloutEnd
 }
 
 func (d *desiredState) Servers() []fleet.Server {
@@ -76,24 +76,31 @@ func (d writer) SetKnownNodes(n []fleet.NodeID) error {
 	return d.broken
 }
 
-// rolledOut ends a rollout, as the real state does.
-func (d writer) rolledOut(_ context.Context, name fleet.ServerName, rev fleet.Revision, gen uint64) error {
+// endRollout ends a rollout, as the real state does.
+func (d writer) endRollout(_ context.Context, e RolloutEnd) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.broken != nil || d.leader != d.by {
 		return errors.Join(d.broken, fleet.ErrNotLeader)
 	}
-	d.rolled = append(d.rolled, rolling{name, rev, gen})
-	if s := d.servers[name]; s.Revision == rev && s.Generation == gen {
-		s.Stable, s.StableTemplate, s.Rollout = 0, nil, nil
-		d.servers[name] = s
-		d.board.Post()
+	d.rolled = append(d.rolled, e)
+	s := d.servers[e.Server]
+	if s.Revision != e.Revision || s.Generation != e.Generation {
+		return nil
 	}
+	s.Rollout = nil
+	if e.Failed != "" {
+		s.Failed = &fleet.FailedRevision{Revision: e.Revision, Reason: e.Failed}
+		s.Revision, s.Spec.Template, s.Rollout = s.Stable, *s.StableTemplate, &fleet.Rollout{From: e.Revision}
+	}
+	s.Stable, s.StableTemplate = 0, nil
+	d.servers[e.Server] = s
+	d.board.Post()
 	return nil
 }
 
 // ended lists the rollouts whose end was written.
-func (d *desiredState) ended() []rolling {
+func (d *desiredState) ended() []RolloutEnd {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.rolled)
@@ -207,7 +214,7 @@ func (w *world) newController() *controller {
 	seq := 0
 	c.rec = New(Config{
 		Desired: w.desired, View: c.obs, Known: state, Log: w.log,
-		OrderTimeout: 500 * time.Millisecond, Jitter: rnd.Float64, RolledOut: state.rolledOut,
+		OrderTimeout: 500 * time.Millisecond, Jitter: rnd.Float64, EndRollout: state.endRollout,
 		Record: func(e Event) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -360,9 +367,14 @@ func (w *world) String() string {
 	return b.String()
 }
 
+// server returns a server. Its updates wait for nothing but the starts of its
+// replicas, and are never rolled back.
 func server(name string, rev fleet.Revision, replicas int, set ...func(*fleet.Spec)) fleet.Server {
 	s := fleet.Server{Name: fleet.ServerName(name), Revision: rev, Target: fleet.Target{Replicas: replicas}}
 	s.Spec = fleet.Spec{Template: fleet.Template{Image: fmt.Sprintf("%s:%d", name, rev)}, Replicas: replicas}
+	policy := fleet.DefaultUpdate()
+	policy.MinReady, policy.ProgressDeadline = 0, 0
+	s.Spec.Update = &policy
 	for _, f := range set {
 		f(&s.Spec)
 	}

@@ -102,7 +102,7 @@ func ready(st *desired.State, status map[fleet.ServerName]*reconcile.ServerStatu
 			one.Ready = s.Ready
 		}
 		out.Servers = append(out.Servers, one)
-		out.Ready = out.Ready && s != nil && s.Settled && current(sv, s) && s.Target.Replicas == sv.Replicas
+		out.Ready = out.Ready && s != nil && s.Settled && current(sv, s) && (s.Target.Replicas == sv.Replicas || sv.Spec.Autoscaling != nil)
 	}
 	return out
 }

@@ -1,0 +1,79 @@
+package reconcile
+
+import (
+	"slices"
+	"time"
+)
+
+// isSpare reports whether the replica is started ahead of need, and not ordered to
+// take calls yet.
+func (u *unit) isSpare() bool { return u.spare && u.activate == nil }
+
+// spareReady reports whether the replica could take calls as soon as it is
+// activated.
+func (u *unit) spareReady() bool {
+	return u.isSpare() && u.ready() && u.reachable && !u.unhealthy && u.stop == nil
+}
+
+// takeSpares activates up to n spares of a list, and returns how many. The
+// activated ones are added to the given group.
+func (d *decision) takeSpares(n int, spares, group *[]*unit, rm *room, reason string) (taken int) {
+	for ; taken < n; taken++ {
+		u := bestSpare(*spares, rm)
+		if u == nil {
+			break
+		}
+		d.actions = append(d.actions, action{activate: u, rev: u.rev, reason: reason})
+		*spares, *group = without(*spares, u), append(slices.Clip(*group), u)
+		rm.countSpare(u)
+	}
+	return taken
+}
+
+// bestSpare returns the ready spare on the node with the fewest replicas of the
+// server, or nil if no spare is ready.
+func bestSpare(spares []*unit, rm *room) (best *unit) {
+	for _, u := range spares {
+		if u.spareReady() && (best == nil || rm.spreadOf(u.node) < rm.spreadOf(best.node)) {
+			best = u
+		}
+	}
+	return best
+}
+
+// upholdSpares starts the spares that are missing, and stops those that are too
+// many or of no use. It comes last: spares take only room that nothing else needs.
+func (d *decision) upholdSpares(now time.Time, w *want, g *groups, rm *room, end func(*unit, string)) {
+	s := w.desired
+	// Until a rollout has ended, the old revision may still need its spares, and the
+	// new one has not shown that it works.
+	settled := s.StableTemplate == nil
+	for _, u := range slices.Clone(g.outdatedSpares) {
+		if settled || u.rev != s.Stable {
+			end(u, "a spare that is of no use: "+leavingReason(w, u))
+		}
+	}
+	for len(g.spares) > s.Spec.Warm {
+		end(leastUseful(g.spares, rm.nodes), "one spare more than wanted")
+	}
+	missing := s.Spec.Warm - len(g.spares)
+	if missing <= 0 || !settled || d.unplaced != "" || w.back.failing {
+		return
+	}
+	if now.Before(w.back.notBefore) {
+		d.wakeAt(w.back.notBefore)
+		return
+	}
+	if !w.back.everReady {
+		missing = min(missing, startsUnproven-count(w.units, func(u *unit) bool { return !u.ready() && !u.stopping() }))
+	}
+	req := request(&s.Spec.Template, &s.Spec)
+	for range missing {
+		id, no := rm.place(req)
+		if id == "" {
+			d.unplacedSpares = no
+			return
+		}
+		d.actions = append(d.actions, action{node: id, rev: s.Revision, template: req.Template, spare: true, reason: "a warm spare"})
+	}
+}

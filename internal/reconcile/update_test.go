@@ -1,0 +1,303 @@
+package reconcile
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe/observetest"
+)
+
+// policy changes how a server is updated.
+func policy(set func(*fleet.Update)) func(*fleet.Spec) {
+	return func(s *fleet.Spec) {
+		p := *s.Update
+		set(&p)
+		s.Update = &p
+	}
+}
+
+// rollsOut makes a server's rollout to its revision go like that.
+func rollsOut(s *fleet.Server, r fleet.Rollout) *fleet.Server {
+	r.From = 1
+	s.Rollout = &r
+	return s
+}
+
+func readySince(d time.Duration) func(*unit) {
+	return func(x *unit) { x.readyAt = t0.Add(-d) }
+}
+func calls(n int) func(*unit) { return func(x *unit) { x.ongoing = n } }
+func spare(x *unit)           { x.spare = true }
+
+func TestPlanUpdates(t *testing.T) {
+	worked := backoff{everReady: true}
+	patient := policy(func(p *fleet.Update) { p.MinReady = 5 * time.Second })
+	surge := func(n int) func(*fleet.Spec) {
+		return policy(func(p *fleet.Update) { p.MaxSurge = fleet.Amount{Count: n} })
+	}
+	noSurge := policy(func(p *fleet.Update) { p.MaxSurge, p.MaxUnavailable = fleet.Amount{}, fleet.Amount{Percent: 50} })
+	verify := policy(func(p *fleet.Update) { p.Verify = []fleet.VerifyCall{{Tool: "t"}} })
+	canary := policy(func(p *fleet.Update) { p.Canary = &fleet.Canary{Steps: []float64{5, 50}} })
+	old := func(n int) (list []*unit) {
+		for i := range n {
+			list = append(list, u("r"+string(rune('1'+i)), "n"+string(rune('1'+i%3))))
+		}
+		return list
+	}
+	warm := func(n int) func(*fleet.Spec) { return func(s *fleet.Spec) { s.Warm = n } }
+	waking := func(s fleet.Server, n int) *fleet.Server {
+		s.Spec.Autoscaling = &fleet.Autoscaling{}
+		s.Target = fleet.Target{Replicas: n, By: fleet.ByAutoscaling}
+		return &s
+	}
+	tests := []struct {
+		name    string
+		desired *fleet.Server
+		units   []*unit
+		back    backoff
+		stable  backoff
+		want    []string
+		wake    time.Time
+	}{
+		{name: "a new one has not been ready for long enough", desired: rollsOut(next(2, 1, patient), fleet.Rollout{}),
+			units: append(old(1), u("r9", "n2", rev(2), readySince(2*time.Second))), wake: t0.Add(3 * time.Second)},
+		{name: "now it has", desired: rollsOut(next(2, 1, patient), fleet.Rollout{}),
+			units: append(old(1), u("r9", "n2", rev(2), readySince(5*time.Second))), want: []string{"stop r1: revision 2 replaces revision 1"}},
+		{name: "what moves off a node need not wait", desired: ptr(server("a", 1, 1, patient)), back: worked,
+			units: []*unit{u("r1", "n1", leaves), u("r2", "n2", readySince(time.Second))},
+			want:  []string{"stop r1: node n1 is draining"}, wake: t0.Add(4 * time.Second)},
+		{name: "draining ones are no surge", desired: rollsOut(next(2, 2), fleet.Rollout{}), back: worked, stable: worked,
+			units: append(old(2), u("r8", "n1", told, in(fleet.PhaseDraining)), u("r9", "n1", told, in(fleet.PhaseDraining))),
+			want:  []string{"start 2 on n3: revision 2 replaces revision 1"}},
+		{name: "three at once", desired: rollsOut(next(2, 4, surge(3)), fleet.Rollout{}), units: old(4), back: worked, stable: worked,
+			want: []string{"start 2 on n2: revision 2 replaces revision 1", "start 2 on n3: revision 2 replaces revision 1", "start 2 on n1: revision 2 replaces revision 1"}},
+		{name: "old before new, where that is wished", desired: rollsOut(next(2, 4, noSurge), fleet.Rollout{}), units: old(4), back: worked, stable: worked,
+			want: []string{"stop r1: revision 2 replaces revision 1", "stop r2: revision 2 replaces revision 1"}},
+		{name: "they are stopping: new ones follow", desired: rollsOut(next(2, 4, noSurge), fleet.Rollout{}), back: worked, stable: worked,
+			units: append(old(2), u("r8", "n1", told, in(fleet.PhaseDraining)), u("r9", "n1", told, in(fleet.PhaseDraining))),
+			want:  []string{"start 2 on n3: revision 2 replaces revision 1", "start 2 on n2: revision 2 replaces revision 1"}},
+
+		{name: "to be verified: one beside the old ones", desired: rollsOut(next(2, 4, verify), fleet.Rollout{}), units: old(4), back: worked, stable: worked,
+			want: []string{"start 2 on n2: revision 2 replaces revision 1"}},
+		{name: "to be verified: the old ones stay", desired: rollsOut(next(2, 2, verify), fleet.Rollout{}),
+			units: append(old(2), u("r9", "n2", rev(2))), back: worked, stable: worked},
+		{name: "to be verified: an old one that is lost is replaced", desired: rollsOut(next(2, 2, verify), fleet.Rollout{}),
+			units: append(old(1), u("r9", "n2", rev(2))), back: worked, stable: worked,
+			want: []string{"start 1 on n3: revision 1 is kept up: the rollout of revision 2 is being verified"}},
+		{name: "verified: it goes on", desired: rollsOut(next(2, 2, verify), fleet.Rollout{Checked: true}),
+			units: append(old(2), u("r9", "n2", rev(2))), back: worked, stable: worked, want: []string{"stop r1: revision 2 replaces revision 1"}},
+
+		{name: "canary: as many as the share needs", desired: rollsOut(next(2, 6, canary), fleet.Rollout{Checked: true, Step: 1}), units: old(6), back: worked, stable: worked,
+			want: []string{"start 2 on n1: revision 2 replaces revision 1", "start 2 on n2: revision 2 replaces revision 1", "start 2 on n3: revision 2 replaces revision 1"}},
+		{name: "canary: the old ones grow with the target", desired: rollsOut(next(2, 4, canary), fleet.Rollout{Checked: true}),
+			units: append(old(2), u("r9", "n3", rev(2))), back: worked, stable: worked,
+			want: []string{"start 1 on n1: revision 1 is kept up: the rollout of revision 2 is a canary with 5% of the calls",
+				"start 1 on n2: revision 1 is kept up: the rollout of revision 2 is a canary with 5% of the calls"}},
+
+		{name: "paused: nothing new, and nothing old goes", desired: rollsOut(next(2, 2), fleet.Rollout{Paused: true}),
+			units: append(old(1), u("r9", "n2", rev(2))), back: worked, stable: worked},
+		{name: "paused: what dies is replaced by the same", desired: rollsOut(next(2, 3), fleet.Rollout{Paused: true}),
+			units: append(old(1), u("r9", "n2", rev(2))), back: worked, stable: worked,
+			want: []string{"start 1 on n3: revision 1 is kept up: the rollout of revision 2 is paused by hand"}},
+		{name: "held like paused", desired: rollsOut(next(2, 2), fleet.Rollout{Held: "a tool is gone"}),
+			units: append(old(1), u("r9", "n2", rev(2))), back: worked, stable: worked},
+		{name: "paused: scaled down", desired: rollsOut(next(2, 1), fleet.Rollout{Paused: true}),
+			units: append(old(1), u("r9", "n2", rev(2))), back: worked, stable: worked, want: []string{"stop r1: revision 2 replaces revision 1"}},
+
+		{name: "scaled up while the image is pulled: the old revision grows", desired: rollsOut(next(2, 4), fleet.Rollout{}),
+			units: append(old(1), u("r9", "n2", rev(2), in(fleet.PhasePulling))), back: backoff{}, stable: worked,
+			want: []string{"start 1 on n3: revision 2 does not serve: revision 1 is kept up", "start 1 on n1: revision 2 does not serve: revision 1 is kept up",
+				"start 1 on n2: revision 2 does not serve: revision 1 is kept up"}},
+
+		{name: "idle: a new revision shows that it works", desired: rollsOut(waking(*next(2, 0), 0), fleet.Rollout{}), back: worked, stable: worked,
+			want: []string{"start 2 on n1: 0 replicas wanted, there are 0"}},
+		{name: "idle: a new server waits for its first call", desired: waking(fleet.Server{Name: "a", Revision: 1, Rollout: &fleet.Rollout{}}, 0)},
+
+		{name: "scaled down: the emptiest goes", desired: ptr(server("a", 1, 2)), back: worked,
+			units: []*unit{u("r1", "n1", calls(1)), u("r2", "n1", calls(3)), u("r3", "n2", calls(2))}, want: []string{"stop r1: 1 more than the 2 replicas wanted"}},
+
+		{name: "spares are started last", desired: ptr(server("a", 1, 1, warm(2))), back: worked,
+			want: []string{"start 1 on n1: 1 replica wanted, there are 0", "start spare 1 on n2", "start spare 1 on n3"}},
+		{name: "a spare is used first, and replaced", desired: ptr(server("a", 1, 3, warm(1))), back: worked,
+			units: []*unit{u("r1", "n1"), u("s1", "n2", spare)},
+			want:  []string{"activate s1: 3 replicas wanted, there are 1", "start 1 on n3: 3 replicas wanted, there are 2", "start spare 1 on n1"}},
+		{name: "one that still starts is no use yet", desired: ptr(server("a", 1, 2, warm(1))), back: worked,
+			units: []*unit{u("r1", "n1"), u("s1", "n2", spare, in(fleet.PhaseStarting))}, want: []string{"start 1 on n3: 2 replicas wanted, there are 1"}},
+		{name: "too many", desired: ptr(server("a", 1, 1, warm(1))), back: worked,
+			units: []*unit{u("r1", "n1"), u("s1", "n1", spare), u("s2", "n2", spare)}, want: []string{"stop s1: one spare more than wanted"}},
+		{name: "idle: spares stay", desired: waking(server("a", 1, 0, warm(1)), 0), back: worked, units: []*unit{u("r1", "n1"), u("s1", "n2", spare)},
+			want: []string{"stop r1: idle: no calls for 0s"}},
+		{name: "woken: from the spare", desired: waking(server("a", 1, 0, warm(1)), 1), back: worked, units: []*unit{u("s1", "n2", spare)},
+			want: []string{"activate s1: 1 replica wanted, there are 0", "start spare 1 on n1"}},
+		{name: "stopped by hand: spares go", desired: scaled(server("a", 1, 1, warm(1)), 0), units: []*unit{u("s1", "n2", spare)},
+			want: []string{"stop s1: stopped by hand: scaled to 0"}},
+		{name: "an unhealthy one is replaced", desired: ptr(server("a", 1, 1, warm(1))), back: worked,
+			units: []*unit{u("r1", "n1"), u("s1", "n2", spare, sick)},
+			want:  []string{"stop s1: a spare that is of no use: unhealthy and replaced", "start spare 1 on n3"}},
+		{name: "during a rollout the old ones stay, and may be used", desired: rollsOut(next(2, 2, verify, warm(1)), fleet.Rollout{}), back: worked, stable: worked,
+			units: append(old(1), u("r9", "n3", rev(2)), u("s1", "n2", spare)),
+			want:  []string{"activate s1: revision 1 is kept up: the rollout of revision 2 is being verified"}},
+		{name: "those of a revision that starts fail wait", desired: ptr(server("a", 1, 1, warm(1))), units: []*unit{u("r1", "n1")},
+			back: backoff{everReady: true, notBefore: t0.Add(time.Second)}, wake: t0.Add(time.Second)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := want{name: "a", desired: tt.desired, units: tt.units, back: tt.back, stable: tt.stable}
+			d := plan(t0, []want{w}, newRoom(three, tt.units))[0]
+			if got := does(d); !slices.Equal(got, tt.want) && len(got)+len(tt.want) > 0 {
+				t.Errorf("actions:\n got %s\nwant %s", strings.Join(got, "\n     "), strings.Join(tt.want, "\n     "))
+			}
+			if !d.wake.Equal(tt.wake) {
+				t.Errorf("wake = %v, want %v", d.wake, tt.wake)
+			}
+		})
+	}
+}
+
+// An update waits for min_ready before each old replica goes, and is over only
+// when the last new one has been ready for that long.
+func TestMinReady(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, "n1", "n2")
+		w.slowly()
+		patient := policy(func(p *fleet.Update) { p.MinReady = 5 * time.Second })
+		w.deploy(server("a", 1, 2, patient))
+		w.desired.set(*rollsOut(ptr(upgraded(server("a", 1, 2, patient), server("a", 2, 2, patient))), fleet.Rollout{}))
+		time.Sleep(4 * time.Second)
+		if s := w.status("a"); s.State != fleet.StateUpdating || !s.Settled || s.Ready != 3 {
+			t.Errorf("in the middle: %+v", s)
+		}
+		took := w.until(30*time.Second, "rolled out", func() bool { return len(w.desired.ended()) == 1 })
+		if took += 4 * time.Second; took < 10*time.Second || took > 12*time.Second {
+			t.Errorf("the rollout took %v, want 2 times 5 s", took)
+		}
+		w.until(time.Second, "converged", w.converged)
+	})
+}
+
+// A revision that does not become ready is rolled back after progress_deadline,
+// also if the leader changes meanwhile, and fails no replica of the old one.
+func TestRollback(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		how    observetest.Behaviour
+		reason string
+	}{
+		{"cannot start", observetest.Behaviour{FailStart: true, ReadyAfter: 10 * time.Millisecond}, "stderr: "},
+		{"dies after 3 s", observetest.Behaviour{ReadyAfter: 10 * time.Millisecond, CrashAfter: 3 * time.Second}, "the last words of"},
+		{"never gets ready", observetest.Behaviour{ReadyAfter: time.Hour}, "0 of 3 replicas ready"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				w := newWorld(t, 1, "n1", "n2")
+				w.behave(func(_ fleet.ServerName, r fleet.Revision) observetest.Behaviour {
+					if r == 2 {
+						return tt.how
+					}
+					return observetest.Behaviour{ReadyAfter: 10 * time.Millisecond}
+				})
+				quick := policy(func(p *fleet.Update) { p.MinReady, p.ProgressDeadline = 5*time.Second, 20*time.Second })
+				w.deploy(server("a", 1, 3, quick))
+				before := w.ready("a")
+				other := w.newController()
+				w.follow(other)
+				w.desired.set(*rollsOut(ptr(upgraded(server("a", 1, 3, quick), server("a", 2, 3, quick))), fleet.Rollout{}))
+				began := time.Now()
+				time.Sleep(10 * time.Second)
+				old := w.controller
+				w.lead(other)
+				defer old.stop()
+				w.until(2*time.Minute, "rolled back", func() bool {
+					for _, id := range before {
+						if !slices.Contains(w.ready("a"), id) {
+							t.Fatalf("replica %s of the old revision is gone\n%s", id, w)
+						}
+					}
+					return len(w.desired.ended()) > 0
+				})
+				if took := time.Since(began); took < 20*time.Second || took > 32*time.Second {
+					t.Errorf("rolled back after %v, want 20 s after the new leader", took)
+				}
+				e := w.desired.ended()[0]
+				if e.Revision != 2 || !strings.Contains(e.Failed, tt.reason) || !strings.Contains(e.Failed, "no progress for 20s") {
+					t.Errorf("ended as %+v", e)
+				}
+				w.until(10*time.Second, "as before", func() bool { return w.converged() && slices.Equal(w.ready("a"), before) })
+				if s := w.status("a"); s.State != fleet.StateReady || s.Revision != 1 || !strings.HasPrefix(s.Reason, "revision 2 was rolled back: ") {
+					t.Errorf("status: %+v", s)
+				}
+			})
+		})
+	}
+}
+
+// The time of a pull, of a pause and of a trial does not count against
+// progress_deadline.
+func TestProgress(t *testing.T) {
+	verify := policy(func(p *fleet.Update) { p.Verify = []fleet.VerifyCall{{Tool: "t"}} })
+	limit := policy(func(p *fleet.Update) { p.ProgressDeadline = 10 * time.Second })
+	for _, tt := range []struct {
+		name    string
+		desired *fleet.Server
+		units   []*unit
+		late    bool
+	}{
+		{"starting", rollsOut(next(2, 2, limit), fleet.Rollout{}), []*unit{u("r1", "n1"), u("r9", "n2", rev(2), in(fleet.PhaseStarting))}, true},
+		{"pulling", rollsOut(next(2, 2, limit), fleet.Rollout{}), []*unit{u("r1", "n1"), u("r9", "n2", rev(2), in(fleet.PhasePulling))}, false},
+		{"paused", rollsOut(next(2, 2, limit), fleet.Rollout{Paused: true}), []*unit{u("r1", "n1")}, false},
+		{"verified", rollsOut(next(2, 2, limit, verify), fleet.Rollout{}), []*unit{u("r1", "n1"), u("r9", "n2", rev(2))}, false},
+		{"not even the one to be verified", rollsOut(next(2, 2, limit, verify), fleet.Rollout{}), []*unit{u("r1", "n1")}, true},
+		{"the first revision", &fleet.Server{Revision: 2, Spec: fleet.Spec{Update: next(2, 2, limit).Spec.Update}, Target: fleet.Target{Replicas: 2}, Rollout: &fleet.Rollout{}}, nil, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, w := progress{}, &want{name: "a", desired: tt.desired, units: tt.units}
+			var late bool
+			for s := range 15 {
+				late, _ = p.observe(w, t0.Add(time.Duration(s)*time.Second))
+			}
+			if late != tt.late {
+				t.Errorf("late = %v after 14 s, want %v", late, tt.late)
+			}
+		})
+	}
+	t.Run("each new replica is progress", func(t *testing.T) {
+		w := &want{name: "a", desired: rollsOut(next(2, 9, limit), fleet.Rollout{}), units: []*unit{u("r1", "n1")}}
+		p := progress{}
+		for s := range 60 {
+			now := t0.Add(time.Duration(s) * time.Second)
+			if s%8 == 0 && s < 40 {
+				w.units = append(w.units, u("new"+now.String(), "n1", rev(2)))
+			}
+			if late, _ := p.observe(w, now); late != (s >= 42) {
+				t.Fatalf("late = %v after %d s", late, s)
+			}
+		}
+	})
+}
+
+// A spare takes calls as soon as it is needed, and is replaced in the background.
+func TestSpares(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, "n1", "n2")
+		w.behave(always(observetest.Behaviour{ReadyAfter: 2 * time.Second}))
+		warm := func(s *fleet.Spec) { s.Warm = 1 }
+		w.desired.set(server("a", 1, 1, warm))
+		w.control()
+		defer w.stop()
+		w.until(10*time.Second, "one serves, and one is warm", func() bool { s := w.status("a"); return s.Ready == 1 && s.Spares == 1 })
+		w.desired.set(server("a", 1, 2, warm))
+		if took := w.until(10*time.Second, "two serve", func() bool { return w.status("a").Ready == 2 }); took > 100*time.Millisecond {
+			t.Errorf("the spare served after %v", took)
+		}
+		if n := w.happened(fleet.EventReplicaActivated); n != 1 {
+			t.Errorf("%d events of an activation, want 1", n)
+		}
+		w.until(10*time.Second, "it is replaced", func() bool { return w.status("a").Spares == 1 })
+		w.desired.set(server("a", 1, 2))
+		w.until(5*time.Second, "no spare is wanted", w.converged)
+	})
+}
