@@ -46,7 +46,8 @@ func (c *controller) assemble() {
 		Desired: state, View: observer, Known: knownNodes{state}, Log: log, NodeGrace: cfg.NodeGrace, ExpectWorkers: cfg.ExpectWorkers,
 		EndRollout: func(ctx context.Context, e reconcile.RolloutEnd) error {
 			if e.Failed != "" {
-				return fmt.Errorf("roll back: %w", fleet.ErrUnsupported) // until desired state has a command for it
+				_, err := state.Propose(ctx, desired.FailRollout{Name: e.Server, Revision: e.Revision, Generation: e.Generation, Reason: e.Failed})
+				return err
 			}
 			_, err := state.Propose(ctx, desired.EndRollout{Name: e.Server, Revision: e.Revision, Generation: e.Generation})
 			return err
