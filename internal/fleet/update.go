@@ -117,6 +117,30 @@ type Rollout struct {
 	StepSince time.Time
 }
 
+// Tries reports whether a rollout to a newer revision is under way, and there is a
+// stable one to return to. Only such a revision is checked, gets a share of the
+// calls, and is judged. One that users return to has served before, and a first one
+// has no other beside it.
+func (s *Server) Tries() bool { return s.Rollout != nil && s.Stable != 0 && s.Revision > s.Stable }
+
+// Unchecked reports whether replicas of the new revision take no calls yet: they may
+// only once it has passed its checks.
+func (s *Server) Unchecked() bool {
+	update := s.Spec.UpdatePolicy()
+	return s.Tries() && !s.Rollout.Checked && (len(update.Verify) > 0 || update.OnBreakingTools == BreakingHold)
+}
+
+// CanaryShare returns which share of the calls the new revision gets, in percent. It
+// returns false if that depends on the replicas alone: there is no canary, or all of
+// its steps have been passed.
+func (s *Server) CanaryShare() (percent float64, ok bool) {
+	canary := s.Spec.UpdatePolicy().Canary
+	if !s.Tries() || canary == nil || s.Rollout.Step >= len(canary.Steps) {
+		return 0, false
+	}
+	return canary.Steps[s.Rollout.Step], true
+}
+
 // FailedRevision is a revision that was rolled back because it did not serve.
 type FailedRevision struct {
 	Revision Revision  `json:"revision"`

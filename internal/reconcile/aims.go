@@ -65,13 +65,11 @@ func proves(d *fleet.Server) bool {
 // trial returns how many replicas of a new revision are tried beside all old ones,
 // before it takes their place. It returns false when the trial is over.
 func trial(d *fleet.Server) (n int, trying bool) {
-	policy, r := d.Spec.UpdatePolicy(), d.Rollout
-	if !r.Checked && (len(policy.Verify) > 0 || policy.OnBreakingTools == fleet.BreakingHold) {
+	if d.Unchecked() {
 		return 1, true
 	}
-	if c := policy.Canary; c != nil && r.Step < len(c.Steps) {
-		share := c.Steps[r.Step] / 100
-		return max(1, int(math.Ceil(share*float64(d.Target.Replicas)))), true
+	if share, ok := d.CanaryShare(); ok {
+		return max(1, int(math.Ceil(share*float64(d.Target.Replicas)/100))), true
 	}
 	return 0, false
 }
@@ -82,20 +80,18 @@ func rolloutCondition(d *fleet.Server) string {
 	if r == nil {
 		return ""
 	}
-	policy := d.Spec.UpdatePolicy()
 	switch {
 	case r.Held != "":
 		return "held: " + r.Held
 	case r.Paused:
 		return "paused by hand"
-	case d.StableTemplate == nil:
-		return ""
-	case !r.Checked && len(policy.Verify) > 0:
+	case d.Unchecked() && len(d.Spec.UpdatePolicy().Verify) > 0:
 		return "being verified"
-	case !r.Checked && policy.OnBreakingTools == fleet.BreakingHold:
+	case d.Unchecked():
 		return "waiting until its tools are compared"
-	case policy.Canary != nil && r.Step < len(policy.Canary.Steps):
-		return fmt.Sprintf("a canary with %g%% of the calls", policy.Canary.Steps[r.Step])
+	}
+	if share, ok := d.CanaryShare(); ok {
+		return fmt.Sprintf("a canary with %g%% of the calls", share)
 	}
 	return ""
 }
