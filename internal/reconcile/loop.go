@@ -216,9 +216,10 @@ func (r *Reconciler) Lead(ctx context.Context, order fleet.Order) error {
 	defer orders.sent.Wait()
 	p := newPass(r, true)
 	defer p.rollouts.writes.Wait()
-	var renewing sync.WaitGroup
-	defer renewing.Wait()
-	renewing.Go(func() { r.renew(ctx, order) })
+	var others sync.WaitGroup
+	defer others.Wait()
+	others.Go(func() { r.renew(ctx, order) })
+	others.Go(func() { r.prepull(ctx, order) })
 	r.log.Info("leading", "epoch", order.Epoch, "incarnation", order.Incarnation)
 	r.loop(ctx, p, orders)
 	return nil
