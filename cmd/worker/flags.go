@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,6 +36,7 @@ type flags struct {
 	labels    map[string]string
 	cpus      float64
 	memory    string
+	maxStarts int
 	authFile  string
 	lifeline  int
 	drainTime time.Duration
@@ -67,6 +69,7 @@ func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer
 	set.StringToStringVar(&f.labels, "label", nil, "label that servers can ask for, as key=value; comma-separated or repeated")
 	set.Float64Var(&f.cpus, "cpus", 0, "how many CPUs replicas may reserve (default: those of the machine or its control group)")
 	set.StringVar(&f.memory, "memory", "", "how much memory replicas may reserve, such as 4g (default: that of the machine or its control group)")
+	set.IntVar(&f.maxStarts, "max-starts", 0, "how many replicas may start at once; the others wait for their turn (default: twice the CPUs)")
 	set.StringVar(&f.authFile, "registry-authfile", "", "credentials for image registries, as podman login writes them")
 	set.BoolVar(&f.insecure, "insecure", false, "allow listeners that other machines can reach: there is no access control yet")
 	set.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when the pipe at this file descriptor is closed, without waiting for replicas to move")
@@ -116,6 +119,9 @@ func (f *flags) validate() error {
 	if _, err := f.overrideCapacity(fleet.Resources{}); err != nil {
 		problems = append(problems, err)
 	}
+	if f.maxStarts < 0 {
+		wrong("--max-starts: must be 1 or more, or 0 for twice the CPUs, not %d", f.maxStarts)
+	}
 	return errors.Join(append(problems, program.CheckLog(f.logFormat, f.logLevel))...)
 }
 
@@ -137,6 +143,14 @@ func (f *flags) drain() time.Duration {
 // machine has.
 func (f *flags) capacity(root fs.FS) (fleet.Resources, error) {
 	return f.overrideCapacity(worker.Capacity(root))
+}
+
+// starts returns how many replicas may start at once on a node with so many CPUs.
+func (f *flags) starts(cpus float64) int {
+	if f.maxStarts > 0 {
+		return f.maxStarts
+	}
+	return max(2, int(math.Ceil(2*cpus)))
 }
 
 // overrideCapacity replaces the parts of a capacity that --cpus and --memory

@@ -59,7 +59,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	program.WarnIfExposed(log, danger, listener.Addr().String(), f.gossip)
 	return worker.Run(ctx, worker.Config{
 		Node: f.node, Zone: f.zone, Labels: f.labels, Capacity: capacity, Version: version,
-		DataDir: f.dataDir, Runtimes: f.openRuntimes(log),
+		MaxStarts: f.starts(capacity.CPUs),
+		DataDir:   f.dataDir, Runtimes: f.openRuntimes(log),
 		GRPC: listener, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
 		DrainTimeout: f.drain(), Hurry: faster.Hurry, Now: faster.Now, Log: log,
 		Bound: func(grpc, gossip string) error {

@@ -41,6 +41,16 @@ func TestFlags(t *testing.T) {
 	if err != nil || f.drain() != 25*time.Second || f.insecure {
 		t.Errorf("drain %v, insecure %v, %v", f.drain(), f.insecure, err)
 	}
+	for cpus, want := range map[float64]int{0.5: 2, 2: 4, 3.5: 7} {
+		if got := f.starts(cpus); got != want {
+			t.Errorf("with %g CPUs, %d replicas start at once; want %d", cpus, got, want)
+		}
+	}
+	env = map[string]string{"MCPFLEET_MAX_STARTS": "9"}
+	f, err = parseFlags([]string{"--name", "a"}, func(k string) (string, bool) { v, ok := env[k]; return v, ok }, io.Discard)
+	if err != nil || f.starts(2) != 9 {
+		t.Errorf("$MCPFLEET_MAX_STARTS: %d, %v", f.starts(2), err)
+	}
 }
 
 // The worker refuses listeners that other machines can reach, unless --insecure
@@ -86,6 +96,7 @@ func TestFlagErrors(t *testing.T) {
 		{[]string{"--name", "a", "--log-format", "Json"}, `--log-format: must be text or json, not "Json"; did you mean "json"?`},
 		{[]string{"--name", "a", "--advertise", "http://x"}, `--advertise: must be a host, not "http://x"`},
 		{[]string{"--name", "a", "--registry-authfile", "/does/not/exist"}, "--registry-authfile"},
+		{[]string{"--name", "a", "--max-starts=-1"}, "--max-starts: must be 1 or more"},
 		{[]string{"--name", "a", "--nonsense"}, "nonsense"},
 		{[]string{"--name", "a", "extra"}, "extra"},
 	} {

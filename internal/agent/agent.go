@@ -25,7 +25,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -85,6 +87,10 @@ type Config struct {
 	KeepFor   time.Duration
 	// MaxReply is the longest line a server may send; 0 means stdio's default.
 	MaxReply int
+	// MaxStarts bounds how many replicas start at once, from their turn until they are
+	// READY or have ended; 0 is two for each CPU. The others wait in the order of their
+	// orders. Pulls do not count.
+	MaxStarts int
 	// Budget bounds the bytes of large replies at one time.
 	Budget int64
 }
@@ -107,7 +113,9 @@ type Agent struct {
 	ordered chan struct{} // replicas wait to be launched, or images to be pulled
 	ended   chan struct{} // a replica has ended
 
-	live sync.Map // fleet.ReplicaID -> *replica, until ended
+	live  sync.Map // fleet.ReplicaID -> *replica, until ended
+	turns *turns
+	nth   atomic.Uint64 // orders to start a replica
 	// pingless has the revisions whose replicas ended when they were sent ping.
 	pingless sync.Map // revisionKey -> bool
 
@@ -130,6 +138,7 @@ func New(cfg Config) (*Agent, error) {
 	cfg.KeepEnded = cmp.Or(cfg.KeepEnded, DefaultKeepEnded)
 	cfg.KeepFor = cmp.Or(cfg.KeepFor, DefaultKeepFor)
 	cfg.Budget = cmp.Or(cfg.Budget, DefaultBudget)
+	cfg.MaxStarts = cmp.Or(cfg.MaxStarts, 2*runtime.NumCPU())
 	log := cfg.Log.With("component", "agent")
 	orders, err := openLedger(cfg.StateFile, log)
 	if err != nil {
@@ -147,6 +156,7 @@ func New(cfg Config) (*Agent, error) {
 		stopped: make(chan struct{}),
 		ordered: make(chan struct{}, 1),
 		ended:   make(chan struct{}, 1),
+		turns:   &turns{most: cfg.MaxStarts},
 		pulling: map[string]bool{},
 	}, nil
 }

@@ -43,6 +43,9 @@ type replica struct {
 	mask    *masker
 	// pingless is shared with the agent.
 	pingless *sync.Map
+	ordered  time.Time
+	turn     *turn           // to start
+	cold     fleet.ColdStart // only the supervisor uses it
 
 	// The state of calls. conn is set before open.
 	conn    *stdio.Conn
@@ -79,6 +82,7 @@ func newReplica(a *Agent, as fleet.Assignment) *replica {
 		board: a.board, budget: a.budget, maxLine: a.cfg.MaxReply,
 		log: slog.New(mask.handler(plain.Handler())), plain: plain,
 		mask: mask, pingless: &a.pingless,
+		ordered: time.Now(), turn: a.turns.newTurn(a.nth.Add(1)),
 		stderr: newStderrRing(),
 		idle:   make(chan struct{}, 1), late: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		stopping: make(chan struct{}), hurry: make(chan struct{}, 1), now: a.cfg.Now,
@@ -132,9 +136,10 @@ func (r *replica) callEnded() {
 }
 
 // run runs the replica from its order to its end. It returns when nothing of it is
-// left.
+// left. The replica keeps its turn until it is READY, or until it has ended.
 func (r *replica) run(ctx context.Context) {
 	defer r.stderr.close()
+	defer r.turn.giveBack()
 	if reason, _ := r.stopReason(); reason != "" {
 		r.neverRan(ctx, errStopped)
 		return
@@ -148,6 +153,7 @@ func (r *replica) run(ctx context.Context) {
 	}
 	s := r.converse(ctx, proc)
 	if err = r.setUp(starting, s, began); err == nil {
+		r.turn.giveBack()
 		r.serve(ctx, s)
 	}
 	r.finish(ctx, s, err)
@@ -171,47 +177,93 @@ func (r *replica) starting(ctx context.Context) (context.Context, context.Cancel
 	}
 }
 
-// launch starts the process and returns when it began to.
+// launch pulls the image if that is needed, waits for the replica's turn, and starts the
+// process. It returns when that began.
 func (r *replica) launch(ctx context.Context) (proc fleet.Process, began time.Time, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	pulling := time.AfterFunc(pullTimeout, func() { cancel(errPulling) })
-	defer pulling.Stop()
-	timeout := r.startTimeout()
-	var late *time.Timer
-	var told time.Time
-	var mu sync.Mutex // of the callbacks, which any goroutine may call
-	proc, err = r.runtime.Start(ctx, fleet.Launch{
+	l := fleet.Launch{
 		Cluster: r.cluster(), Node: r.node.Node,
 		Replica: r.order.ID, Server: r.order.Server, Revision: r.order.Revision, Template: r.order.Template,
-		Pulling: func(progress string) {
-			mu.Lock()
-			defer mu.Unlock()
-			if time.Since(told) >= pullNews {
-				told = time.Now()
-				r.pulling(progress)
-			}
-		},
-		Starting: func() {
-			mu.Lock()
-			defer mu.Unlock()
-			pulling.Stop()
-			if late == nil {
-				began = time.Now()
-				late = time.AfterFunc(timeout, func() { cancel(startTooLong(timeout)) })
-			}
-			r.board.move(r.order.ID, fleet.PhaseStarting, func(rep *fleet.Replica) { rep.Reason = "" })
-		},
-	})
-	mu.Lock()
-	defer mu.Unlock() // a late callback changes nothing
-	if late != nil {
-		late.Stop()
 	}
-	if began.IsZero() {
+	for again := false; ; again = true {
+		if err = r.prepare(ctx, l); err != nil {
+			return nil, began, err
+		}
+		if err = r.turn.take(ctx, r.waits); err != nil {
+			return nil, began, err
+		}
 		began = time.Now()
+		r.cold.Place = began.Sub(r.ordered) - r.cold.Pull
+		proc, err = r.start(ctx, l)
+		if again || !errors.Is(err, fleet.ErrImageGone) {
+			return proc, began, err
+		}
+		// Somebody has removed the image since it was last seen.
+		r.turn.giveBack()
 	}
-	return proc, began, err
+}
+
+// prepare pulls the image if that is needed.
+func (r *replica) prepare(ctx context.Context, l fleet.Launch) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, pullTimeout, errPulling)
+	defer cancel()
+	var mu sync.Mutex // of the callback, which any goroutine may call
+	var began, told time.Time
+	over := false
+	l.Pulling = func(progress string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if over {
+			return
+		}
+		if began.IsZero() {
+			began = time.Now()
+		}
+		if time.Since(told) >= pullNews {
+			told = time.Now()
+			r.pulling(progress)
+		}
+	}
+	err := r.runtime.Prepare(ctx, l)
+	mu.Lock()
+	defer mu.Unlock()
+	over = true
+	if !began.IsZero() {
+		r.cold.Pull += time.Since(began)
+	}
+	return err
+}
+
+// waits reports that the replica waits for its turn, beside its phase. After a pull that
+// is PULLING, since phases do not move back.
+func (r *replica) waits(reason string) {
+	tell := func(rep *fleet.Replica) bool {
+		rep.Reason, rep.ColdStart = reason, r.cold
+		return true
+	}
+	r.board.edit(r.order.ID, fleet.PhasePending, tell)
+	r.board.edit(r.order.ID, fleet.PhasePulling, tell)
+}
+
+// start starts the process.
+func (r *replica) start(ctx context.Context, l fleet.Launch) (fleet.Process, error) {
+	timeout := r.startTimeout()
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, startTooLong(timeout))
+	defer cancel()
+	r.board.move(r.order.ID, fleet.PhaseStarting, func(rep *fleet.Replica) {
+		rep.Reason, rep.ColdStart = "", r.cold
+	})
+	began := time.Now()
+	proc, err := r.runtime.Start(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	if c, ok := proc.(fleet.Creator); ok {
+		if at := c.Created(); at.After(began) {
+			r.cold.Create = at.Sub(began)
+		}
+	}
+	r.cold.Start = time.Since(began) - r.cold.Create
+	return proc, nil
 }
 
 func (r *replica) startTimeout() time.Duration {

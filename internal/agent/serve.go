@@ -90,7 +90,7 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 	})
 	r.board.move(r.order.ID, fleet.PhaseStarting, func(rep *fleet.Replica) { rep.Reason = "" })
 	r.board.edit(r.order.ID, fleet.PhaseStarting, func(rep *fleet.Replica) bool {
-		rep.PID, rep.ContainerID = proc.PID(), proc.ContainerID()
+		rep.PID, rep.ContainerID, rep.ColdStart = proc.PID(), proc.ContainerID(), r.cold
 		return true
 	})
 	return s
@@ -129,24 +129,28 @@ func (r *replica) setUp(ctx context.Context, s *session, began time.Time) error 
 	timeout := r.startTimeout()
 	ctx, cancel := context.WithDeadlineCause(ctx, began.Add(timeout), startTooLong(timeout))
 	defer cancel()
+	asked := time.Now()
 	init, err := s.conn.Handshake(ctx)
 	if err != nil {
 		return startError(ctx, "initialize", err)
 	}
 	s.init = init
+	r.cold.Handshake = time.Since(asked)
+	asked = time.Now()
 	catalogue, err := list(ctx, s, r.log)
 	if err != nil {
 		return startError(ctx, "tools/list", err)
 	}
+	r.cold.List = time.Since(asked)
 	r.board.offer(r.order.ID, catalogue)
 	opened := r.board.move(r.order.ID, fleet.PhaseReady, func(rep *fleet.Replica) {
-		rep.Reason, rep.ReadyAt = "", time.Now()
+		rep.Reason, rep.ReadyAt, rep.ColdStart = "", time.Now(), r.cold
 		r.open.Store(!rep.Spare)
 	})
 	if !opened {
 		return errStopped
 	}
-	r.log.Info("replica ready", "protocol", init.ProtocolVersion, "tools", len(catalogue.Tools), "after", time.Since(s.started))
+	r.log.Info("replica ready", "protocol", init.ProtocolVersion, "tools", len(catalogue.Tools), "after", r.cold.Total(), "cold_start", r.cold)
 	return nil
 }
 

@@ -8,7 +8,9 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"maps"
+	"strings"
 	"time"
 )
 
@@ -214,6 +216,49 @@ type ColdStart struct {
 	Start     time.Duration // until the process runs
 	Handshake time.Duration
 	List      time.Duration // of the tools
+}
+
+// Total returns how long the start took.
+func (c ColdStart) Total() time.Duration {
+	total := time.Duration(0)
+	for _, p := range c.Phases() {
+		total += p.Took
+	}
+	return total
+}
+
+// ColdStartPhase is one phase of a start.
+type ColdStartPhase struct {
+	Name string
+	Took time.Duration
+}
+
+// Phases returns the phases by name, in their order.
+func (c ColdStart) Phases() []ColdStartPhase {
+	return []ColdStartPhase{
+		{"place", c.Place}, {"pull", c.Pull}, {"create", c.Create}, {"start", c.Start}, {"handshake", c.Handshake}, {"list", c.List},
+	}
+}
+
+// LogValue implements slog.LogValuer.
+func (c ColdStart) LogValue() slog.Value {
+	var attrs []slog.Attr
+	for _, p := range c.Phases() {
+		attrs = append(attrs, slog.Duration(p.Name, p.Took))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// String describes the phases in words, such as "place 0s, pull 1.2s, create 110ms".
+func (c ColdStart) String() string {
+	var b strings.Builder
+	for i, p := range c.Phases() {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s %s", p.Name, p.Took.Round(time.Millisecond))
+	}
+	return b.String()
 }
 
 // CallCounts counts the calls of a replica that have ended, by their outcome.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Launch describes the replica that a runtime starts.
@@ -17,13 +18,14 @@ type Launch struct {
 	Server   ServerName
 	Revision Revision
 	Template *Template
-	// Pulling is called when an image pull begins, and with each line of its
-	// progress. It must not block. It is never nil.
+	// Pulling is called by Prepare when an image pull begins, and with each line of its
+	// progress. It must not block. It is never nil there.
 	Pulling func(progress string)
-	// Starting is called when the pull, if any, is over and the process is about to
-	// start. It must not block. It is never nil.
-	Starting func()
 }
+
+// ErrImageGone means that the image that Prepare has found or pulled is no longer on the
+// node. Another Prepare may pull it again.
+var ErrImageGone = errors.New("its image is no longer on the node")
 
 // The names of the runtimes. A worker offers one of them, or both.
 const (
@@ -88,10 +90,11 @@ type Runtime interface {
 	// first, Prepare returns soon with its cause.
 	Prepare(ctx context.Context, l Launch) error
 
-	// Start starts a replica and returns when its process runs. Its error tells the
-	// operator why the replica did not start. If ctx ends first, Start returns soon
-	// with its cause, and nothing of the replica remains once the runtime's
-	// background work is done (see Close).
+	// Start starts a replica after Prepare and returns when its process runs. Its error
+	// tells the operator why the replica did not start, and wraps ErrImageGone if
+	// Prepare may help. If ctx ends first, Start returns soon with its cause, and
+	// nothing of the replica remains once the runtime's background work is done (see
+	// Close).
 	Start(ctx context.Context, l Launch) (Process, error)
 
 	// Sweep removes what an earlier life of this node left: processes,
@@ -102,6 +105,12 @@ type Runtime interface {
 	// Close waits until half-started replicas are removed, or until ctx ends, and
 	// frees the runtime's own resources.
 	Close(ctx context.Context) error
+}
+
+// Creator is a Process that is created before it starts, as a container is.
+type Creator interface {
+	// Created returns when it had been created. It is zero if that is not known.
+	Created() time.Time
 }
 
 // Hinter is a Process that can give the operator a hint.

@@ -56,6 +56,11 @@ const leastCPUs = 0.01
 // --option=value, so that no value is taken for an option.
 func (r *Runtime) create(l fleet.Launch, rec record, rootfs string) (creation, error) {
 	t := l.Template
+	if rootfs == "" {
+		if err := checkImage(t); err != nil {
+			return creation{}, err
+		}
+	}
 	var c creation
 	add := func(option, value string) { c.args = append(c.args, "--"+option+"="+value) }
 

@@ -33,6 +33,7 @@ type container struct {
 	main       proctab.ID // the process with that pid; zero if it had ended already
 	monitor    proctab.ID
 	oom        proctab.OOMWatch
+	created    time.Time
 	broken     bool // podman was killed while it started the container
 
 	requested, killed atomic.Bool // we sent TERM or KILL; we sent KILL
@@ -46,6 +47,9 @@ type container struct {
 func (c *container) started() {
 	c.id = c.rec.id()
 	c.rec.cid = c.id
+	if fi, err := os.Stat(c.rec.cidFile()); err == nil {
+		c.created = fi.ModTime() // podman writes the file between the two steps of run
+	}
 	if c.pid == 0 {
 		c.pid = pidIn(c.rec.pidFile())
 		c.monitorPID = pidIn(c.rec.conmonFile())
@@ -64,6 +68,9 @@ func (c *container) started() {
 		c.monitor = p.ID
 	}
 }
+
+// Created implements fleet.Creator.
+func (c *container) Created() time.Time { return c.created }
 
 // PID implements fleet.Process.
 func (c *container) PID() int { return c.pid }

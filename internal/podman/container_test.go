@@ -234,12 +234,15 @@ func TestContainers(t *testing.T) {
 		} {
 			l := launchOf(t, r)
 			c.change(l.Template)
-			p, err := r.Start(within(t, 20*time.Second), l)
+			p, err := fleet.Process(nil), r.Prepare(within(t, 20*time.Second), l)
+			if err == nil {
+				p, err = r.Start(within(t, 20*time.Second), l)
+			}
 			if err == nil {
 				release(t, p.(*container))
 			}
 			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("Start = %v, want %q", err, c.want)
+				t.Errorf("got %v, want %q", err, c.want)
 			}
 		}
 	})

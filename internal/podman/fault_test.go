@@ -237,7 +237,7 @@ func doomed(dir, node, image string) error {
 		go r.Start(context.Background(), fleet.Launch{
 			Cluster: "c1", Node: r.node, Replica: fleet.NewReplicaID("srv", 1), Server: "srv", Revision: 1,
 			Template: &fleet.Template{Image: image, PullPolicy: fleet.PullNever, Args: []string{"deaf"}, Network: "none"},
-			Pulling:  func(string) {}, Starting: func() {},
+			Pulling:  func(string) {},
 		})
 	}
 	return nil

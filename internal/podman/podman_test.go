@@ -123,7 +123,7 @@ func launchOf(t *testing.T, r *Runtime, args ...string) fleet.Launch {
 	return fleet.Launch{
 		Cluster: "c1", Node: r.node, Replica: fleet.NewReplicaID("srv", 1), Server: "srv", Revision: 1,
 		Template: &fleet.Template{Image: name, PullPolicy: fleet.PullNever, Args: args, Network: "none"},
-		Pulling:  func(string) {}, Starting: func() {},
+		Pulling:  func(string) {},
 	}
 }
 

@@ -178,7 +178,6 @@ func (r *Runtime) probe(ctx context.Context, arch string) (err error) {
 	l := fleet.Launch{
 		Cluster: "probe", Node: r.node, Replica: fleet.NewReplicaID("probe", 1), Server: "probe", Revision: 1,
 		Template: &fleet.Template{Entrypoint: []string{"/probe"}},
-		Pulling:  func(string) {}, Starting: func() {},
 	}
 	var rootfs string
 	if r.mode.remote {

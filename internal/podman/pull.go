@@ -13,14 +13,18 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// pulls pulls images. One client at a time pulls an image, however many replicas
-// wait for it. A pull is cancelled when nobody waits for it any more.
+// pullsAtOnce bounds the pulls of different images that run at once. The others wait.
+const pullsAtOnce = 4
+
+// pulls pulls images. One client at a time looks for an image, or pulls it, however
+// many replicas wait for it. A pull is cancelled when nobody waits for it any more.
 type pulls struct {
 	r     *Runtime
 	slots slots
 
 	mu      sync.Mutex
-	present map[string]bool // seen on this node; podman run fails if one has gone since
+	present map[string]bool  // seen on this node; podman run fails if one has gone since
+	looks   map[string]slots // by image, one slot each
 	running map[string]*pull
 }
 
@@ -33,7 +37,10 @@ type pull struct {
 }
 
 func newPulls(r *Runtime) *pulls {
-	return &pulls{r: r, slots: make(slots, 3), present: make(map[string]bool), running: make(map[string]*pull)}
+	return &pulls{
+		r: r, slots: make(slots, pullsAtOnce),
+		present: make(map[string]bool), looks: make(map[string]slots), running: make(map[string]*pull),
+	}
 }
 
 var errNobodyWaits = errors.New("nobody waits for the image any more")
@@ -41,7 +48,7 @@ var errNobodyWaits = errors.New("nobody waits for the image any more")
 // ensure pulls the image if the policy asks for that.
 func (p *pulls) ensure(ctx context.Context, image string, policy fleet.PullPolicy, progress func(string)) error {
 	if policy != fleet.PullAlways {
-		there, err := p.has(ctx, image)
+		there, err := p.has(ctx, image, policy)
 		switch {
 		case err != nil:
 			return err
@@ -62,12 +69,25 @@ func (p *pulls) ensure(ctx context.Context, image string, policy fleet.PullPolic
 	return nil
 }
 
-func (p *pulls) has(ctx context.Context, image string) (bool, error) {
+// has reports whether the image is here. It does not look while the image is being
+// pulled, unless the caller may not pull it.
+func (p *pulls) has(ctx context.Context, image string, policy fleet.PullPolicy) (bool, error) {
 	p.mu.Lock()
-	there := p.present[image]
+	look := p.looks[image]
+	if look == nil {
+		look = make(slots, 1)
+		p.looks[image] = look
+	}
 	p.mu.Unlock()
-	if there {
-		return true, nil
+	if err := look.take(ctx); err != nil {
+		return false, err
+	}
+	defer look.free()
+	p.mu.Lock()
+	there, pulled := p.present[image], p.running[image] != nil
+	p.mu.Unlock()
+	if there || pulled && policy != fleet.PullNever {
+		return there, nil
 	}
 	_, err := p.r.query(ctx, "image", "exists", image)
 	if ce := (*clientError)(nil); errors.As(err, &ce) && ce.code == 1 {

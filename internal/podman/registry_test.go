@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -108,12 +109,11 @@ func TestPullFromPrivateRegistry(t *testing.T) {
 	l := launchOf(t, r)
 	l.Template.Image, l.Template.PullPolicy = host+"/echo:1", fleet.PullMissing
 	l.Pulling = progress.add
-	if _, err := r.Start(within(t, 30*time.Second), l); err == nil || !strings.Contains(err.Error(), "authfile") {
+	if err := r.Prepare(within(t, 30*time.Second), l); err == nil || !strings.Contains(err.Error(), "authfile") {
 		t.Fatalf("without credentials: %v; want a hint at the authfile", err)
 	}
 
 	r.authFile = auth
-	l.Starting = func() { progress.add("starting") }
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
@@ -121,6 +121,7 @@ func TestPullFromPrivateRegistry(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	must(t, r.Prepare(within(t, 30*time.Second), l))
 	c := startOf(t, r, l)
 	_, err := io.WriteString(c.stdin, "pulled\n")
 	must(t, err)
@@ -128,18 +129,24 @@ func TestPullFromPrivateRegistry(t *testing.T) {
 	if got := readAll(t, c.stdout); got != "pulled\n" {
 		t.Errorf("answer %q", got)
 	}
-	if said := progress.String(); !strings.Contains(said, "Copying blob") || !strings.HasSuffix(said, "starting") {
+	if said := progress.String(); !strings.Contains(said, "Copying blob") || !strings.HasPrefix(said, "|") {
 		t.Errorf("progress %q", said)
 	}
 	if e := c.Exit(within(t, 10*time.Second)); e != (fleet.Exit{}) {
 		t.Errorf("Exit = %+v", e)
 	}
 
-	// The image is removed, and pulled again although it had been present.
+	// The image is removed. The start says so, and the image is pulled again although it
+	// had been present.
 	must(t, c.Remove(t.Context()))
 	if _, err := r.query(t.Context(), "rmi", "--force", l.Template.Image); err != nil {
 		t.Fatal(err)
 	}
 	l.Replica = fleet.NewReplicaID("srv", 1)
+	if _, err := r.Start(t.Context(), l); !errors.Is(err, fleet.ErrImageGone) {
+		t.Errorf("Start without the image: %v", err)
+	}
+	l.Replica = fleet.NewReplicaID("srv", 1)
+	must(t, r.Prepare(within(t, 30*time.Second), l))
 	startOf(t, r, l)
 }

@@ -18,31 +18,18 @@ const patience = 3 * time.Minute
 
 // Prepare implements fleet.Runtime.
 func (r *Runtime) Prepare(ctx context.Context, l fleet.Launch) error {
-	t := l.Template
-	if err := checkImage(t); err != nil {
-		return err
-	}
 	if _, err := r.create(l, r.record(containerName(l)), ""); err != nil {
 		return err // checked before the pull
 	}
-	return r.pulls.ensure(ctx, t.Image, t.PullPolicy, l.Pulling)
+	return r.pulls.ensure(ctx, l.Template.Image, l.Template.PullPolicy, l.Pulling)
 }
 
 // Start implements fleet.Runtime.
 func (r *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, error) {
-	t := l.Template
-	if err := r.Prepare(ctx, l); err != nil {
-		return nil, err
-	}
-	l.Starting()
 	c, err := r.start(ctx, l, "")
-	if isImageUnknown(err) && t.PullPolicy != fleet.PullNever {
-		// Somebody has removed the image since it was last seen.
-		r.pulls.remember(t.Image, false)
-		if err := r.pulls.ensure(ctx, t.Image, t.PullPolicy, l.Pulling); err != nil {
-			return nil, err
-		}
-		c, err = r.start(ctx, l, "")
+	if isImageUnknown(err) {
+		r.pulls.remember(l.Template.Image, false)
+		return nil, fmt.Errorf("%w: %w", fleet.ErrImageGone, err)
 	}
 	if err != nil {
 		return nil, err

@@ -112,7 +112,6 @@ func (r *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, err
 		return nil, fmt.Errorf("mount %s on %s: a plain process has no mounts: use an image, and podman", t.Mounts[0].Source, t.Mounts[0].Target)
 	}
 	r.warnIgnored(l)
-	l.Starting()
 
 	run := func(path string, argv []string) (*child, error) {
 		return spawn(&exec.Cmd{

@@ -74,7 +74,7 @@ func launch(command ...string) fleet.Launch {
 	return fleet.Launch{
 		Cluster: "c1", Node: "n1", Replica: fleet.NewReplicaID("echo", 1), Server: "echo", Revision: 1,
 		Template: &fleet.Template{Command: command},
-		Pulling:  func(string) {}, Starting: func() {},
+		Pulling:  func(string) {},
 	}
 }
 

@@ -36,6 +36,8 @@ type Config struct {
 	Labels   map[string]string
 	Capacity fleet.Resources
 	Version  string
+	// MaxStarts bounds how many replicas start at once; 0 means agent's default.
+	MaxStarts int
 
 	// DataDir is locked by this worker while Run runs.
 	DataDir string
@@ -92,6 +94,9 @@ func (c *Config) Validate() error {
 	if c.Capacity.Memory < 0 {
 		return fmt.Errorf("--memory: %v is negative", c.Capacity.Memory)
 	}
+	if c.MaxStarts < 0 {
+		return fmt.Errorf("--max-starts: %d is negative", c.MaxStarts)
+	}
 	if c.DrainTimeout < 0 {
 		return fmt.Errorf("--drain-timeout: %s is negative", c.DrainTimeout)
 	}
@@ -130,7 +135,7 @@ func Run(ctx context.Context, cfg Config) error {
 			Capacity: cfg.Capacity, Runtimes: runtime.names(), Version: cfg.Version, GRPC: grpcAddr,
 			StartTook: time.Since(began),
 		},
-		Runtime: runtime, Log: log, DrainTimeout: cfg.DrainTimeout, Hurry: cfg.Hurry, Now: cfg.Now,
+		Runtime: runtime, Log: log, MaxStarts: cfg.MaxStarts, DrainTimeout: cfg.DrainTimeout, Hurry: cfg.Hurry, Now: cfg.Now,
 		StateFile: filepath.Join(cfg.DataDir, "orders.json"),
 	})
 	if err != nil {

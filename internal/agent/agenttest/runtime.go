@@ -142,12 +142,21 @@ func (rt *Runtime) Sweep(ctx context.Context) ([]string, error) {
 	return removed, nil
 }
 
-// Prepare is part of fleet.Runtime. It fails, or takes its time, where a fault of
-// StepPull matches, and notes each image.
+// Prepare is part of fleet.Runtime. It pulls where a fault of StepPull matches, and
+// keeps the image's name.
 func (rt *Runtime) Prepare(ctx context.Context, l fleet.Launch) error {
+	if l.Pulling == nil || l.Template == nil {
+		return fmt.Errorf("launch of %s is not complete", l.Replica)
+	}
 	rt.mu.Lock()
 	rt.prepared = append(rt.prepared, l.Template.Image)
+	pulls := rt.has(StepPull, l.Server, l.Replica)
 	rt.mu.Unlock()
+	if !pulls {
+		return nil
+	}
+	rt.note(l.Replica, "pull")
+	l.Pulling("copying blob 1 of 2")
 	if err := rt.fault(ctx, StepPull, l.Server, l.Replica); err != nil {
 		return fmt.Errorf("pull image: %w", err)
 	}
@@ -163,7 +172,7 @@ func (rt *Runtime) Prepared() []string {
 
 // Start is part of fleet.Runtime.
 func (rt *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, error) {
-	if l.Pulling == nil || l.Starting == nil || l.Template == nil {
+	if l.Template == nil {
 		return nil, fmt.Errorf("launch of %s is not complete", l.Replica)
 	}
 	rt.mu.Lock()
@@ -185,7 +194,6 @@ func (rt *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, er
 	}
 	p := newProcess(rt, l)
 	rt.processes[l.Replica] = p
-	pulls := rt.has(StepPull, l.Server, l.Replica)
 	rt.mu.Unlock()
 
 	forget := func(err error) (fleet.Process, error) {
@@ -194,14 +202,6 @@ func (rt *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, er
 		delete(rt.processes, l.Replica)
 		return nil, err
 	}
-	if pulls {
-		rt.note(l.Replica, "pull")
-		l.Pulling("copying blob 1 of 2")
-		if err := rt.fault(ctx, StepPull, l.Server, l.Replica); err != nil {
-			return forget(fmt.Errorf("pull image: %w", err))
-		}
-	}
-	l.Starting()
 	rt.note(l.Replica, "start")
 	if err := rt.fault(ctx, StepStart, l.Server, l.Replica); err != nil {
 		return forget(err)
