@@ -12,6 +12,7 @@ type Call struct {
 	NoMeta     bool          // Params is an object without a member _meta
 	Idempotent bool          // the tool says that it may run twice
 	Timeout    time.Duration // that the client asks for; 0: the server's call timeout
+	Since      time.Time     // when it came, from which its deadline counts; zero: now
 	Trace      Trace
 	Session    SessionID // all its calls go to one replica; "": to any replica
 	// Notification is CallHooks.Notification. It may be nil.

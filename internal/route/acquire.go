@@ -151,7 +151,7 @@ func (s *server) wait(ctx context.Context, w *waiter, again time.Duration) (*att
 }
 
 // isFull reports whether a call that gets no slot at once is refused.
-func (s *server) isFull() bool { return s.queue.length >= s.limits.MaxQueued }
+func (s *server) isFull() bool { return s.queue.length+s.awaiting.length >= s.limits.MaxQueued }
 
 // overloadedError is an ErrOverloaded that knows when to try again.
 type overloadedError struct {
@@ -166,9 +166,10 @@ func (e *overloadedError) RetryAfter() time.Duration { return e.after }
 // when the queue, as it is now, will be empty.
 func (s *server) overloaded() error {
 	slots := max(1, len(s.replicas)*max(1, s.limits.MaxOngoing))
-	after := s.held * time.Duration(s.queue.length+1) / time.Duration(slots)
+	waiting := s.queue.length + s.awaiting.length
+	after := s.held * time.Duration(waiting+1) / time.Duration(slots)
 	return &overloadedError{
-		error: fmt.Errorf("server %q: %w: %d calls are waiting", s.name, fleet.ErrOverloaded, s.queue.length),
+		error: fmt.Errorf("server %q: %w: %d calls are waiting", s.name, fleet.ErrOverloaded, waiting),
 		after: min(max(after, time.Second), time.Minute),
 	}
 }

@@ -22,8 +22,9 @@ type deadline struct {
 }
 
 // newDeadline starts the deadline of a call: after the client's timeout or the
-// server's, whichever is shorter.
-func (s *server) newDeadline(wish time.Duration, start time.Time, cancel context.CancelCauseFunc) *deadline {
+// server's, whichever is shorter. It counts from start, which may have been some
+// time ago.
+func (s *server) newDeadline(wish time.Duration, start, now time.Time, cancel context.CancelCauseFunc) *deadline {
 	s.mu.Lock()
 	window, longest := s.limits.CallTimeout, s.limits.MaxCallDuration
 	s.mu.Unlock()
@@ -32,7 +33,7 @@ func (s *server) newDeadline(wish time.Duration, start time.Time, cancel context
 	}
 	d := &deadline{start: start, window: window, last: start.Add(longest)}
 	d.at = earlier(start.Add(window), d.last)
-	d.timer = time.AfterFunc(d.at.Sub(start), func() { cancel(fleet.ErrTimeout) })
+	d.timer = time.AfterFunc(d.at.Sub(now), func() { cancel(fleet.ErrTimeout) })
 	return d
 }
 

@@ -55,7 +55,7 @@ func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
 	if reg != nil {
 		reg.MustRegister(m.calls, m.duration, m.retries, m.suspects, m.refused, &gauges{
 			router:  r,
-			queued:  prometheus.NewDesc("mcpfleet_calls_queued", "Calls that wait for a free replica.", []string{"server"}, nil),
+			queued:  prometheus.NewDesc("mcpfleet_calls_queued", "Calls that wait for a replica, or until the tools of their server are known.", []string{"server"}, nil),
 			ongoing: prometheus.NewDesc("mcpfleet_calls_ongoing", "Calls from this controller that hold a slot of a replica.", []string{"server"}, nil),
 			alone:   prometheus.NewDesc("mcpfleet_calls_quarantined", "Suspect calls that wait for a replica of their own or run on it.", []string{"server"}, nil),
 			blamed:  prometheus.NewDesc("mcpfleet_calls_blamed", "Different calls that were inside a replica when it died, and of which none was answered since.", []string{"server"}, nil),
@@ -133,7 +133,7 @@ func (s *server) counts() (queued, ongoing int) {
 	for _, r := range s.replicas {
 		ongoing += r.ongoing
 	}
-	return s.queue.length + s.isolation.queue.length, ongoing
+	return s.waiting(), ongoing
 }
 
 func (s *server) quarantined() int {

@@ -22,6 +22,7 @@ type waiter struct {
 type queue struct {
 	first, last *waiter
 	length      int
+	changed     func() // called when length changes; must not block
 }
 
 func (q *queue) pushBack(w *waiter)  { q.insertAfter(w, q.last) }
@@ -51,6 +52,16 @@ func (q *queue) insertAfter(w, after *waiter) {
 		q.last = w
 	}
 	q.length++
+	q.changed()
+}
+
+// end ends the wait of all.
+func (q *queue) end(err error) {
+	for w := q.first; w != nil; w = q.first {
+		q.remove(w)
+		w.err = err
+		close(w.ready)
+	}
 }
 
 func (q *queue) remove(w *waiter) {
@@ -66,4 +77,5 @@ func (q *queue) remove(w *waiter) {
 	}
 	w.prev, w.next, w.queued = nil, nil, false
 	q.length--
+	q.changed()
 }

@@ -44,6 +44,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/notice"
 )
 
 const (
@@ -119,6 +120,7 @@ type Router struct {
 	rnd     func(n int) int
 	metrics *metrics
 	look    chan struct{} // Wanted may list more: see Run
+	queues  notice.Board  // Queues may have changed
 
 	mu      sync.Mutex // held by Update
 	servers atomic.Pointer[map[fleet.ServerName]*server]
@@ -173,6 +175,23 @@ func (r *Router) Wanted() (names []fleet.ServerName) {
 	return names
 }
 
+// Queues returns how many calls of each server wait, for a replica or in Await.
+// Servers without any are left out.
+func (r *Router) Queues() map[fleet.ServerName]int {
+	queues := make(map[fleet.ServerName]int)
+	for name, s := range *r.servers.Load() {
+		s.mu.Lock()
+		if n := s.waiting(); n > 0 {
+			queues[name] = n
+		}
+		s.mu.Unlock()
+	}
+	return queues
+}
+
+// Subscribe posts a notice when Queues may have changed; see notice.Board.
+func (r *Router) Subscribe() (look <-chan struct{}, cancel func()) { return r.queues.Subscribe() }
+
 // Admit returns an error if calls of a server are refused now because too many
 // wait. It costs far less than reading a call first. Without a name it answers for
 // the only server; among several it cannot know which one is meant.
@@ -188,7 +207,7 @@ func (r *Router) Admit(name fleet.ServerName) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.queue.length == 0 || !s.isFull() {
+	if s.queue.length+s.awaiting.length == 0 || !s.isFull() {
 		return nil
 	}
 	err := s.overloaded()
@@ -207,12 +226,16 @@ func (r *Router) Call(ctx context.Context, c fleet.Call) (fleet.CallResult, erro
 	if c.Session != "" {
 		c.Idempotent = false // other replicas do not know the session
 	}
-	start := time.Now()
+	now := time.Now()
+	start := now
+	if !c.Since.IsZero() {
+		start = c.Since
+	}
 	if err := s.tooLarge(&c); err != nil {
 		s.metrics.ended(nil, err, 0)
 		return fleet.CallResult{}, err
 	}
-	res, err := s.call(ctx, &c, start)
+	res, err := s.call(ctx, &c, start, now)
 	s.metrics.ended(&res, err, time.Since(start))
 	return res, err
 }
@@ -230,9 +253,9 @@ func (s *server) tooLarge(c *fleet.Call) error {
 	return fmt.Errorf("server %q: %w: its message is about %d bytes, and max_request_bytes of the server is %d", s.name, fleet.ErrRequestTooLarge, size, limit)
 }
 
-func (s *server) call(ctx context.Context, c *fleet.Call, start time.Time) (fleet.CallResult, error) {
+func (s *server) call(ctx context.Context, c *fleet.Call, start, now time.Time) (fleet.CallResult, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	d := s.newDeadline(c.Timeout, start, cancel)
+	d := s.newDeadline(c.Timeout, start, now, cancel)
 	res, err := s.try(ctx, c, d)
 	d.stop()
 	if res.Stream != nil {

@@ -898,7 +898,7 @@ func TestMetrics(t *testing.T) {
 # HELP mcpfleet_calls_ongoing Calls from this controller that hold a slot of a replica.
 # TYPE mcpfleet_calls_ongoing gauge
 mcpfleet_calls_ongoing{server="s"} 0
-# HELP mcpfleet_calls_queued Calls that wait for a free replica.
+# HELP mcpfleet_calls_queued Calls that wait for a replica, or until the tools of their server are known.
 # TYPE mcpfleet_calls_queued gauge
 mcpfleet_calls_queued{server="s"} 0
 # HELP mcpfleet_calls_total Calls that ended, by server and outcome.

@@ -32,6 +32,7 @@ type server struct {
 	uneven     bool                 // some replica may be worse than others
 	watching   bool                 // a timer will update the replicas' silence
 	queue      queue
+	awaiting   queue         // those that wait for any replica, and need no slot: see Await
 	lastSeq    uint64        // of waiters
 	held       time.Duration // how long a slot is held: a sliding average
 	isolation  isolation
@@ -41,7 +42,16 @@ type server struct {
 }
 
 func newServer(name fleet.ServerName, r *Router) *server {
-	return &server{name: name, zone: r.zone, rnd: r.rnd, metrics: r.metrics.server(name), wanted: r.postWanted}
+	s := &server{name: name, zone: r.zone, rnd: r.rnd, metrics: r.metrics.server(name), wanted: r.postWanted}
+	for _, q := range s.queues() {
+		q.changed = r.queues.Post
+	}
+	return s
+}
+
+// queues returns all queues.
+func (s *server) queues() [3]*queue {
+	return [...]*queue{&s.queue, &s.isolation.queue, &s.awaiting}
 }
 
 // update takes a new view.
@@ -93,7 +103,7 @@ func (s *server) update(v *Server) {
 			s.mixed = s.mixed || r.tools != s.replicas[0].tools
 		}
 		s.uneven = s.mixed || slices.ContainsFunc(s.replicas, func(r *replica) bool { return r.level != answers })
-		for _, q := range []*queue{&s.queue, &s.isolation.queue} {
+		for _, q := range s.queues() {
 			for w := q.first; w != nil; w = w.next {
 				w.avoid = nil
 			}
@@ -131,10 +141,11 @@ func (s *server) down() error {
 	return nil
 }
 
+// waiting returns how many calls wait.
+func (s *server) waiting() int { return s.queue.length + s.isolation.queue.length + s.awaiting.length }
+
 // isWanted reports whether calls wait while replicas rest.
-func (s *server) isWanted() bool {
-	return s.limits.Resting && !s.removed && s.queue.length+s.isolation.queue.length > 0
-}
+func (s *server) isWanted() bool { return s.limits.Resting && !s.removed && s.waiting() > 0 }
 
 func (s *server) postIfWanted() {
 	if s.isWanted() {
@@ -145,7 +156,7 @@ func (s *server) postIfWanted() {
 // drain gives free slots to waiting calls, in order. A call that avoids a
 // replica, needs a tool, or is pinned lets others pass.
 func (s *server) drain() {
-	if s.queue.length == 0 && s.isolation.queue.length == 0 && s.isolation.replica == nil {
+	if s.waiting() == 0 && s.isolation.replica == nil {
 		return
 	}
 	if err := s.down(); err != nil {
@@ -154,12 +165,12 @@ func (s *server) drain() {
 			w.err = err
 			close(w.ready)
 		}
-		for w := s.queue.first; w != nil; w = s.queue.first {
-			s.queue.remove(w)
-			w.err = err
-			close(w.ready)
-		}
+		s.queue.end(err)
+		s.awaiting.end(err)
 		return
+	}
+	if len(s.replicas) > 0 {
+		s.awaiting.end(nil)
 	}
 	s.drainQueue()
 	if s.isolate() {
