@@ -62,9 +62,9 @@ type Client struct {
 	lastID    atomic.Uint64
 	waiting   sync.Pool // of *pending
 	running   sync.WaitGroup
-	conn      atomic.Pointer[net.Conn] // as last dialled
-	calls     atomic.Int64             // that have not returned
-	stopped   atomic.Bool              // the worker has ended a watch in order
+	dialer    dialer
+	calls     atomic.Int64 // that have not returned
+	stopped   atomic.Bool  // the worker has ended a watch in order
 
 	mu      sync.Mutex
 	open    map[ender]struct{} // streams and fetches
@@ -98,7 +98,7 @@ func Dial(addr string, cfg ClientConfig) (*Client, error) {
 	}
 	var err error
 	c.cc, err = grpc.NewClient("passthrough:///"+addr, append([]grpc.DialOption{
-		grpc.WithContextDialer(c.dial),
+		grpc.WithContextDialer(c.dialer.dial),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodecV2(newCodec()), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage),
@@ -122,14 +122,25 @@ func Dial(addr string, cfg ClientConfig) (*Client, error) {
 	return c, nil
 }
 
-// dial connects, and keeps the connection for Close.
-func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
+// dialer connects, and keeps the last connection so that it can be cut.
+type dialer struct{ last atomic.Pointer[net.Conn] }
+
+func (d *dialer) dial(ctx context.Context, addr string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	c.conn.Store(&conn)
+	d.last.Store(&conn)
 	return newRawConn(conn), nil
+}
+
+// cut closes the connection. gRPC would first try to say goodbye, for five seconds
+// if the connection is stuck. Close must not wait so long, since its caller may be
+// about to dial again.
+func (d *dialer) cut() {
+	if conn := d.last.Load(); conn != nil {
+		_ = (*conn).Close()
+	}
 }
 
 // StartReplica gives the order and returns the version of the worker's report
@@ -293,12 +304,7 @@ func (c *Client) Close() error {
 	c.closed = true
 	c.mu.Unlock()
 	c.end(errClosed)
-	// gRPC would first try to say goodbye, for five seconds if the connection is
-	// stuck. Close must not wait so long, since its caller may be about to dial
-	// again.
-	if conn := c.conn.Load(); conn != nil {
-		_ = (*conn).Close()
-	}
+	c.dialer.cut()
 	err := c.cc.Close()
 	c.running.Wait()
 	return err

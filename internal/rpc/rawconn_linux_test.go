@@ -18,7 +18,7 @@ func TestRawConnectionsHaveAUserTimeout(t *testing.T) {
 	}
 	l = rawListener{l}
 	defer l.Close()
-	dialled, err := new(Client).dial(t.Context(), l.Addr().String())
+	dialled, err := new(dialer).dial(t.Context(), l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

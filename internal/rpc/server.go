@@ -1,5 +1,6 @@
-// Package rpc carries orders, reports and calls between controllers and workers.
-// Only this package knows gRPC and the generated code.
+// Package rpc carries orders, reports and calls between controllers and workers,
+// and the lengths of the controllers' queues to the leader. Only this package knows
+// gRPC and the generated code.
 //
 // It promises:
 //
@@ -13,7 +14,8 @@
 // in one message, which costs a quarter to a half of a unary call. Results and
 // arguments over 256 KiB take streams of their own.
 //
-// The goroutines of a Server end with Serve, those of a Client with Close.
+// The goroutines of a Server end with Serve, those of a Client with Close. The same
+// holds for ServeController and a ControllerClient.
 package rpc
 
 import (
