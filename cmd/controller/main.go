@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,12 +36,12 @@ const maxBodyLimit = 64 << 20
 func main() { os.Exit(program.Main("controller", run)) }
 
 type flags struct {
-	name, http, gossip, raft, advertise, dataDir, config, zone, logFormat, logLevel string
-	join, allowedHosts                                                              []string
-	bodyLimit                                                                       string
-	lifeline, expectWorkers, expect                                                 int
-	deadAfter, shutdownDelay, drainTimeout                                          time.Duration
-	insecure, recover, version                                                      bool
+	name, http, gossip, raft, grpc, advertise, dataDir, config, zone, logFormat, logLevel string
+	join, allowedHosts                                                                    []string
+	bodyLimit                                                                             string
+	lifeline, expectWorkers, expect                                                       int
+	deadAfter, shutdownDelay, drainTimeout                                                time.Duration
+	insecure, recover, version                                                            bool
 }
 
 func parse(args []string, help io.Writer) (flags, error) {
@@ -53,6 +54,7 @@ func parse(args []string, help io.Writer) (flags, error) {
 	fs.StringVar(&f.http, "http", "127.0.0.1:8000", "host:port to serve the HTTP API on")
 	fs.StringVar(&f.gossip, "gossip", "127.0.0.1:7946", "host:port of gossip, TCP and UDP; port 0 takes a free one")
 	fs.StringVar(&f.raft, "raft", "", "host:port where other controllers reach this one (default: gossip's host and a free port)")
+	fs.StringVar(&f.grpc, "grpc", "", "host:port where the leader asks for the calls that wait here (default: gossip's host and a free port)")
 	fs.StringVar(&f.advertise, "advertise", "", "host, or host:port of gossip, at which other members reach this one (default: the address that is bound)")
 	fs.StringSliceVar(&f.join, "join", nil, "host:port of members of the cluster to join; retried until one answers; comma-separated or repeated")
 	fs.StringVar(&f.dataDir, "data-dir", "", "directory for the desired state (default: $XDG_STATE_HOME/mcpfleet/controller-NAME)")
@@ -83,10 +85,8 @@ func parse(args []string, help io.Writer) (flags, error) {
 	if f.expect == 0 && !fs.Lookup("bootstrap-expect").Changed && len(f.join) == 0 {
 		f.expect = 1
 	}
-	if f.raft == "" {
-		host, _, _ := net.SplitHostPort(f.gossip) // check has checked it
-		f.raft = net.JoinHostPort(host, "0")
-	}
+	anyPort := net.JoinHostPort(hostOf(f.gossip), "0")
+	f.raft, f.grpc = cmp.Or(f.raft, anyPort), cmp.Or(f.grpc, anyPort)
 	if f.dataDir == "" {
 		f.dataDir = filepath.Join(program.StateHome(os.LookupEnv), "mcpfleet", "controller-"+f.name)
 	}
@@ -109,7 +109,7 @@ func (f *flags) check(expectGiven bool) error {
 	if f.drainTimeout <= 0 {
 		wrong("--drain-timeout: must be more than 0, not %s", f.drainTimeout)
 	}
-	if _, _, err := net.SplitHostPort(f.gossip); err != nil && f.raft == "" {
+	if _, _, err := net.SplitHostPort(f.gossip); err != nil && (f.raft == "" || f.grpc == "") {
 		wrong("--gossip: %w", err)
 	}
 	if f.expectWorkers < 0 {
@@ -169,26 +169,26 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	const danger = "anyone who can reach it can run any command on the workers"
 	if err := program.RefuseIfExposed(f.insecure, danger,
 		program.Listener{Flag: "--http", Addr: f.http}, program.Listener{Flag: "--gossip", Addr: f.gossip},
-		program.Listener{Flag: "--raft", Addr: f.raft}); err != nil {
+		program.Listener{Flag: "--raft", Addr: f.raft}, program.Listener{Flag: "--grpc", Addr: f.grpc}); err != nil {
 		return err
 	}
-	front, err := net.Listen("tcp", f.http)
-	if err != nil {
-		return fmt.Errorf("--http: %w", err)
+	var listeners [3]net.Listener
+	for i, at := range []program.Listener{{Flag: "--http", Addr: f.http}, {Flag: "--raft", Addr: f.raft}, {Flag: "--grpc", Addr: f.grpc}} {
+		if listeners[i], err = net.Listen("tcp", at.Addr); err != nil {
+			for _, l := range listeners[:i] {
+				l.Close()
+			}
+			return fmt.Errorf("%s: %w", at.Flag, err)
+		}
 	}
-	peers, err := net.Listen("tcp", f.raft)
-	if err != nil {
-		front.Close()
-		return fmt.Errorf("--raft: %w", err)
-	}
-	program.WarnIfExposed(log, danger, f.http, f.gossip, f.raft)
+	program.WarnIfExposed(log, danger, f.http, f.gossip, f.raft, f.grpc)
 
 	reload := make(chan os.Signal, 1) // one pending signal is enough: the file is read afterwards
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 
 	return controller.Run(ctx, controller.Config{
-		Name: fleet.NodeID(f.name), HTTP: front, Raft: peers, Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
+		Name: fleet.NodeID(f.name), HTTP: listeners[0], Raft: listeners[1], GRPC: listeners[2], Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
 		Expect: f.expect, DeadAfter: f.deadAfter, ShutdownDelay: f.shutdownDelay, DrainTimeout: f.drainTimeout,
 		DataDir: f.dataDir, Zone: f.zone, ExpectWorkers: f.expectWorkers, Version: version, Log: log, LogDropped: program.LogDropped(stderr),
 		HTTPHost: hostOf(f.http), AllowedHosts: f.allowedHosts,

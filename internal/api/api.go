@@ -110,7 +110,7 @@ type Node struct {
 	PID      int               `json:"pid"`
 	Zone     string            `json:"zone"`
 	Labels   map[string]string `json:"labels"`
-	GRPC     string            `json:"grpc"` // host:port, "" for a controller
+	GRPC     string            `json:"grpc"` // host:port
 	HTTP     string            `json:"http"` // host:port, "" for a worker
 	Gossip   string            `json:"gossip"`
 	Life     fleet.LifeID      `json:"life"`

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,10 +37,7 @@ func (a *app) nodesCommand() *cobra.Command {
 			}
 			t := newTable(a.Out, columns...)
 			for _, n := range nodes {
-				address := n.GRPC
-				if address == "" {
-					address = n.HTTP
-				}
+				address := cmp.Or(n.HTTP, n.GRPC)
 				cells := []any{n.Name, n.Role, stateText(&n), runtimesText(&n), n.Zone, n.Replicas,
 					shareText(n.Allocated.CPUs, n.Capacity.CPUs, func(f float64) string { return fmt.Sprintf("%g", f) }),
 					shareText(n.Allocated.Memory, n.Capacity.Memory, bytesText), address, n.PID}

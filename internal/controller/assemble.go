@@ -16,6 +16,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/httpapi"
 	"github.com/mcpfleet/mcpfleet/internal/leader"
+	"github.com/mcpfleet/mcpfleet/internal/load"
 	"github.com/mcpfleet/mcpfleet/internal/membership"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 	"github.com/mcpfleet/mcpfleet/internal/projection"
@@ -96,8 +97,12 @@ func (c *controller) assemble() {
 		Listener: cfg.HTTP.Addr(), Names: namesOf(cfg), AllowedHosts: cfg.AllowedHosts,
 		MaxBody: cfg.MaxBody, Leaving: c.leaving, Log: log, Registry: registry,
 	}, c.rest.Routes()...)
+	loads := load.New(load.Config{
+		Self: c.self.Life, Own: router, Members: ring, View: observer, Log: log,
+		Dial: func(m fleet.Member) (load.Controller, error) { return rpc.DialController(m.GRPC, cfg.Controllers) },
+	})
 	tenures := &leadership{
-		desired: state, reconciler: reconciler, events: c.events, log: log,
+		desired: state, reconciler: reconciler, loads: loads, events: c.events, log: log,
 		keeper: membership.New(membership.Config{
 			Store: state, Members: ring.Members, DeadAfter: cfg.DeadAfter, Log: log,
 			Record: func(kind fleet.EventKind, message string) {
@@ -122,6 +127,9 @@ func (c *controller) assemble() {
 			})
 		},
 		func(ctx context.Context) error { return seeder.Run(ctx, c.file) },
+		func(ctx context.Context) error {
+			return rpc.ServeController(ctx, cfg.GRPC, &load.Reporter{Queues: router, Cluster: state.Cluster})
+		},
 	}
 }
 

@@ -18,9 +18,10 @@ type Config struct {
 	Name      fleet.NodeID
 	HTTP      net.Listener
 	Raft      net.Listener
-	Gossip    string   // host:port to bind; port 0 takes a free one
-	Advertise string   // host, or host:port of gossip, at which others reach this one; "": what is bound
-	Join      []string // host:port of other members; may be empty
+	GRPC      net.Listener // for the leader, to ask for the calls that wait here
+	Gossip    string       // host:port to bind; port 0 takes a free one
+	Advertise string       // host, or host:port of gossip, at which others reach this one; "": what is bound
+	Join      []string     // host:port of other members; may be empty
 	DataDir   string
 	Zone      string // replicas in the same zone are preferred among equals
 	MaxBody   int64  // of a request, in bytes; 0: web.DefaultMaxBody
@@ -65,6 +66,7 @@ type Config struct {
 	LeaderWait  time.Duration    // of a request, for a leader; 0: httpapi.DefaultLeaderWait
 	NodeGrace   time.Duration    // 0: observe.DefaultNodeGrace
 	Workers     rpc.ClientConfig // connections to workers; zero: the defaults
+	Controllers rpc.ClientConfig // connections to other controllers; zero: the defaults
 }
 
 // Addresses are where a controller can be reached.
@@ -72,12 +74,13 @@ type Addresses struct {
 	HTTP   string `json:"http"`
 	Gossip string `json:"gossip"`
 	Raft   string `json:"raft"`
+	GRPC   string `json:"grpc"`
 }
 
 // closeListeners closes the listeners of a start that failed. Others are closed
 // already.
 func (c *Config) closeListeners() {
-	for _, l := range []net.Listener{c.HTTP, c.Raft} {
+	for _, l := range []net.Listener{c.HTTP, c.Raft, c.GRPC} {
 		if l != nil {
 			_ = l.Close()
 		}
@@ -88,7 +91,7 @@ func (c *Config) validate() error {
 	switch {
 	case c.DataDir == "":
 		return errors.New("--data-dir must not be empty")
-	case c.Log == nil || c.HTTP == nil || c.Raft == nil:
+	case c.Log == nil || c.HTTP == nil || c.Raft == nil || c.GRPC == nil:
 		return errors.New("a controller needs a logger and its listeners")
 	case c.Expect < 0:
 		return fmt.Errorf("--bootstrap-expect: %d is negative", c.Expect)

@@ -39,7 +39,7 @@ const (
 )
 
 // Run runs one controller until ctx ends, and returns nil then. It closes
-// cfg.HTTP and cfg.Raft in any case.
+// cfg.HTTP, cfg.Raft and cfg.GRPC in any case.
 //
 //	  other controllers                           gossip
 //	        │ raft                                   v
@@ -48,6 +48,8 @@ const (
 //	        │           └──────> projection <──────────┘                     │ calls
 //	        │ reads, writes     v     v     v                                │
 //	HTTP ── web, httpapi ──> status catalogue route ─────────────────────────┘
+//	                                           │ queues
+//	                                           └──> load (leads) <── rpc ── other controllers
 func Run(ctx context.Context, cfg Config) (err error) {
 	defer cfg.closeListeners()
 	if err := cfg.validate(); err != nil {
@@ -60,9 +62,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	c.assemble()
 	c.log.Info("controller is up", "id", c.store.ID(), "cluster", c.store.Cluster(), "http", c.self.HTTP,
-		"gossip", c.ring.Addr(), "raft", c.self.Raft, "version", cfg.Version)
+		"gossip", c.ring.Addr(), "raft", c.self.Raft, "grpc", c.self.GRPC, "version", cfg.Version)
 	if cfg.Up != nil {
-		if err := cfg.Up(Addresses{HTTP: cfg.HTTP.Addr().String(), Gossip: c.ring.Addr(), Raft: c.self.Raft}); err != nil {
+		if err := cfg.Up(Addresses{HTTP: cfg.HTTP.Addr().String(), Gossip: c.ring.Addr(), Raft: c.self.Raft, GRPC: c.self.GRPC}); err != nil {
 			return err
 		}
 	}

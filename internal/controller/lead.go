@@ -9,6 +9,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/catalogue"
 	"github.com/mcpfleet/mcpfleet/internal/events"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/load"
 	"github.com/mcpfleet/mcpfleet/internal/membership"
 	"github.com/mcpfleet/mcpfleet/internal/reconcile"
 	"github.com/mcpfleet/mcpfleet/internal/store"
@@ -19,6 +20,7 @@ import (
 type leadership struct {
 	desired    *store.Store
 	reconciler *reconcile.Reconciler
+	loads      *load.Watcher
 	keeper     *membership.Keeper
 	catalogues *catalogue.Keeper
 	toolNames  *catalogue.NameCheck
@@ -58,6 +60,7 @@ func (l *leadership) lead(ctx context.Context, order fleet.Order) {
 	l.events.Record(events.LeaderElected(l.desired.State()))
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { return l.reconciler.Lead(ctx, order) })
+	parts.Go(func() error { return l.loads.Run(ctx, order) })
 	parts.Go(func() error { return l.keeper.Run(ctx) })
 	parts.Go(func() error { return l.catalogues.Run(ctx) })
 	parts.Go(func() error { return l.toolNames.Run(ctx) })

@@ -74,6 +74,9 @@ func memberOf(cfg *Config, dir *store.Dir) (fleet.Member, error) {
 	if m.Raft, err = advertise.Listener(cfg.Raft, cfg.Advertise); err != nil {
 		return m, fmt.Errorf("--raft: %w", err)
 	}
+	if m.GRPC, err = advertise.Listener(cfg.GRPC, cfg.Advertise); err != nil {
+		return m, fmt.Errorf("--grpc: %w", err)
+	}
 	return m, nil
 }
 

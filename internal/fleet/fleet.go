@@ -71,7 +71,7 @@ type Member struct {
 	Node   NodeID
 	Life   LifeID
 	Role   Role
-	GRPC   string // host:port of a worker's gRPC listener
+	GRPC   string // host:port of the gRPC listener; "": a controller of an earlier version
 	HTTP   string // host:port of a controller's HTTP listener
 	Gossip string // host:port
 	PID    int

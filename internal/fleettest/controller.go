@@ -26,7 +26,7 @@ type Controller struct {
 // stopped, at the addresses that it had before.
 func (c *Cluster) StartController(name fleet.NodeID) *Controller {
 	c.t.Helper()
-	addrs := controller.Addresses{HTTP: "127.0.0.1:0", Gossip: "127.0.0.1:0", Raft: "127.0.0.1:0"}
+	addrs := controller.Addresses{HTTP: "127.0.0.1:0", Gossip: "127.0.0.1:0", Raft: "127.0.0.1:0", GRPC: "127.0.0.1:0"}
 	one := &Controller{}
 	var join []string
 	c.mu.Lock()
@@ -42,7 +42,7 @@ func (c *Cluster) StartController(name fleet.NodeID) *Controller {
 	}
 	c.mu.Unlock()
 	cfg := controller.Config{
-		Name: name, HTTP: c.listen(addrs.HTTP), Raft: c.listen(addrs.Raft), Gossip: addrs.Gossip, Join: join,
+		Name: name, HTTP: c.listen(addrs.HTTP), Raft: c.listen(addrs.Raft), GRPC: c.listen(addrs.GRPC), Gossip: addrs.Gossip, Join: join,
 		DataDir: one.data, Log: c.log, Expect: c.opts.Controllers, Lookup: os.LookupEnv,
 		AllowedHosts: c.opts.AllowedHosts, ShutdownDelay: c.opts.ShutdownDelay, Timeouts: c.raft, LeaderWait: c.leaderWait,
 		NodeGrace: c.opts.NodeGrace, Workers: c.opts.Dial,

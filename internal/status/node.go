@@ -19,7 +19,7 @@ func (v *View) controllers() []api.Node {
 			continue
 		}
 		n := api.Node{
-			Name: m.Node, Role: m.Role, PID: m.PID, HTTP: m.HTTP, Gossip: m.Gossip, Life: m.Life, State: api.NodeReady,
+			Name: m.Node, Role: m.Role, PID: m.PID, HTTP: m.HTTP, GRPC: m.GRPC, Gossip: m.Gossip, Life: m.Life, State: api.NodeReady,
 			Leader: led && m.Controller == leader, Version: m.Version,
 		}
 		if m.Life == v.cfg.Self {

@@ -299,7 +299,7 @@ func TestExposedListeners(t *testing.T) {
 		"mcpfleet":   {"up", "--runtime", "process", "--workers", "1", "--data-dir", filepath.Join(dir, "up")},
 	}
 	flags := map[string][]string{
-		"controller": {"--http", "--gossip", "--raft"},
+		"controller": {"--http", "--gossip", "--raft", "--grpc"},
 		"worker":     {"--grpc", "--gossip"},
 		"mcpfleet":   {"--http"},
 	}
