@@ -50,6 +50,7 @@ func commandValue(s api.Server) int {
 // waiting for earlier ones. Every other call is not safe to repeat.
 type traffic struct {
 	p      *Plane
+	of     func(n int) request // the nth call
 	end    func()
 	calls  sync.WaitGroup
 	ticker sync.WaitGroup
@@ -62,10 +63,34 @@ type traffic struct {
 	slowest  time.Duration
 }
 
+// request is one call to the server demo.
+type request struct {
+	tool, args, want string
+	id               string // that the tool count writes to the journal; "": another tool
+}
+
+// echoAndCount calls echo and count in turn.
+func echoAndCount(n int) request {
+	text := fmt.Sprintf("call-%d", n)
+	r := request{tool: "echo", want: text, args: fmt.Sprintf(`{"text":%q,"id":%q,"ms":2}`, text, text)}
+	if n%2 == 1 {
+		r.tool, r.want, r.id = "count", "counted "+text, text
+	}
+	return r
+}
+
+// lastingLong calls a tool that takes 50 to 3000 ms.
+func lastingLong(n int) request {
+	return request{tool: "slow", want: "at last", args: fmt.Sprintf(`{"ms":%d}`, 50+n*691%2951)}
+}
+
 // steadyCalls starts this many calls a second to the server demo.
-func (p *Plane) steadyCalls(perSecond int) *traffic {
+func (p *Plane) steadyCalls(perSecond int) *traffic { return p.callsLike(perSecond, echoAndCount) }
+
+// callsLike starts this many calls a second to the server demo.
+func (p *Plane) callsLike(perSecond int, of func(n int) request) *traffic {
 	ctx, end := context.WithCancel(context.Background())
-	k := &traffic{p: p, end: end, counted: map[string]bool{}}
+	k := &traffic{p: p, of: of, end: end, counted: map[string]bool{}}
 	k.ticker.Go(func() {
 		tick := time.NewTicker(time.Second / time.Duration(perSecond))
 		defer tick.Stop()
@@ -97,19 +122,17 @@ func (k *traffic) String() string {
 func (k *traffic) call(n int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	text := fmt.Sprintf("call-%d", n)
-	tool, want := "echo", text
-	if n%2 == 1 {
-		tool, want = "count", "counted "+text
+	r := k.of(n)
+	if r.id != "" {
 		k.mu.Lock()
-		k.counted[text] = false
+		k.counted[r.id] = false
 		k.mu.Unlock()
 	}
 	begin := time.Now()
-	raw, err := k.p.Call(ctx, "demo", api.CallRequest{ToolName: tool, ToolArgs: fmt.Appendf(nil, `{"text":%q,"id":%q,"ms":2}`, text, text)})
+	raw, err := k.p.Call(ctx, "demo", api.CallRequest{ToolName: r.tool, ToolArgs: []byte(r.args)})
 	if err == nil {
 		var got string
-		if got, err = textOf(raw); err == nil && got != want {
+		if got, err = textOf(raw); err == nil && got != r.want {
 			err = fmt.Errorf("wrong answer %s", raw)
 		}
 	}
@@ -119,13 +142,13 @@ func (k *traffic) call(n int) {
 	switch {
 	case err == nil:
 		k.good++
-		if tool == "count" {
-			k.counted[text] = true
+		if r.id != "" {
+			k.counted[r.id] = true
 		}
 	case errors.Is(err, errKilled):
 		k.inFlight++
 	case len(k.failed) < 20:
-		k.failed = append(k.failed, fmt.Errorf("%s %s: %w", tool, text, err))
+		k.failed = append(k.failed, fmt.Errorf("%s %s: %w", r.tool, r.args, err))
 	}
 }
 

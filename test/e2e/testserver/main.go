@@ -22,13 +22,23 @@ func main() {
 	exit := flag.Int("exit", -1, "end at once with this code, after a word on stderr")
 	journal := flag.String("journal", "", "file that the tool count adds a line to, once for each execution")
 	chatty := flag.Bool("chatty", false, "write a line to stderr for each message")
+	dies := flag.Duration("dies", 0, "end with code 4 after this time; 0: never")
+	bad := flag.Bool("iserror", false, "answer every call of slow with isError")
+	without := flag.String("without", "", "a tool that is not listed")
+	_ = flag.String("version", "", "changes nothing: for another revision of the same server")
 	flag.Parse()
 	if *exit >= 0 {
 		fmt.Fprintln(os.Stderr, "testserver: cannot start: the license has expired")
 		os.Exit(*exit)
 	}
 	fmt.Fprintln(os.Stderr, "testserver: serving as process", os.Getpid())
-	s := &server{in: bufio.NewReaderSize(os.Stdin, 256<<10), out: bufio.NewWriterSize(os.Stdout, 256<<10), journal: *journal, chatty: *chatty, seen: map[string]int{}}
+	if *dies > 0 {
+		time.AfterFunc(*dies, func() {
+			fmt.Fprintln(os.Stderr, "testserver: dying, as told")
+			os.Exit(4)
+		})
+	}
+	s := &server{bad: *bad, without: *without, in: bufio.NewReaderSize(os.Stdin, 256<<10), out: bufio.NewWriterSize(os.Stdout, 256<<10), journal: *journal, chatty: *chatty, seen: map[string]int{}}
 	if err := s.serve(); !errors.Is(err, io.EOF) {
 		fmt.Fprintln(os.Stderr, "testserver:", err)
 		os.Exit(1)
@@ -39,6 +49,8 @@ type server struct {
 	in      *bufio.Reader
 	journal string
 	chatty  bool
+	bad     bool
+	without string
 	seen    map[string]int // messages by method, and calls by tool; owned by the reading goroutine
 
 	mu  sync.Mutex
@@ -99,6 +111,17 @@ func (s *server) serve() error {
 	}
 }
 
+// tools returns the result of tools/list on one line.
+func (s *server) tools() string {
+	var kept []string
+	for line := range strings.Lines(tools) {
+		if s.without == "" || !strings.Contains(line, `"name":"`+s.without+`"`) {
+			kept = append(kept, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return strings.ReplaceAll(strings.Join(kept, ""), "},]", "}]")
+}
+
 func (s *server) handle(m *message, line []byte) error {
 	if m.ID == nil {
 		return nil
@@ -107,7 +130,7 @@ func (s *server) handle(m *message, line []byte) error {
 	case "initialize":
 		return s.reply(m, `{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"testserver","version":"1"}}`)
 	case "tools/list":
-		return s.reply(m, strings.ReplaceAll(tools, "\n", ""))
+		return s.reply(m, s.tools())
 	case "ping":
 		return s.reply(m, `{}`)
 	case "tools/call":
@@ -143,6 +166,9 @@ func (s *server) call(m *message, line []byte) error {
 	case "big":
 		return s.reply(m, `{"content":[{"type":"text","text":"`+strings.Repeat("x", args.Bytes)+`"}]}`)
 	case "slow":
+		if s.bad {
+			return s.reply(m, `{"content":[{"type":"text","text":"the key has expired"}],"isError":true}`)
+		}
 		s.later(args.MS, m, text("at last"))
 	case "hang":
 		fmt.Fprintln(os.Stderr, "testserver: reading no more")
