@@ -30,6 +30,7 @@ func (s *server) take(r *replica) *attempt {
 		r.silence = silence{since: now}
 	}
 	r.ongoing++
+	s.shared.count(r.canary)
 	s.rank(r)
 	if r.ongoing >= silentCalls && !s.watching {
 		s.watch()

@@ -210,7 +210,8 @@ func (s *server) updateSuspects(now time.Time) (moved bool) {
 }
 
 // isolated picks the replica to reserve for a suspect: an idle one, else the one
-// that is reserved already, else the least loaded.
+// that is reserved already, else the least loaded. It is one of a canary only if
+// there is no other.
 func (s *server) isolated(w *waiter, now time.Time) *replica {
 	var best *replica
 	load := func(r *replica) int {
@@ -226,7 +227,10 @@ func (s *server) isolated(w *waiter, now time.Time) *replica {
 		if r == w.avoid || r.skipped(now) || r.level != answers || !s.offers(r, w.tool) {
 			continue
 		}
-		if best == nil || load(r) < load(best) {
+		switch {
+		case best == nil, best.canary && !r.canary:
+			best = r
+		case r.canary == best.canary && load(r) < load(best):
 			best = r
 		}
 	}

@@ -21,8 +21,9 @@ type replica struct {
 	reported  int // the last Ongoing in the view
 	skipUntil time.Time
 	silence
-	tools *Tools // nil: not known
-	death *death // if it died with calls inside
+	tools  *Tools // nil: not known
+	canary bool   // see Canary
+	death  *death // if it died with calls inside
 }
 
 func (r *replica) skipped(now time.Time) bool { return now.Before(r.skipUntil) }
@@ -49,17 +50,21 @@ func (s *server) pick(avoid *replica, tool string, session fleet.SessionID) *rep
 			return s.pickPinned(id, avoid)
 		}
 	}
+	if s.shared.on() {
+		return s.pickShared(avoid, tool)
+	}
 	if !s.uneven && avoid == nil {
 		if i := schedule.Pick(s.candidates, s.zone, s.rnd); i >= 0 {
 			return s.replicas[i]
 		}
 		return nil
 	}
-	return s.pickAround(avoid, tool)
+	return s.pickAround(avoid, tool, anySide)
 }
 
-// pickAround picks among replicas that are not all equally good. It never picks
-// one that does not list the tool, or the one to avoid. It prefers, in order:
+// pickAround picks among the replicas of a side, which are not all equally good. It
+// never picks one that does not list the tool, or the one to avoid. It prefers, in
+// order:
 //
 //   - for a call that was refused, another worker, since the other replicas of
 //     the same worker are probably lost too;
@@ -68,7 +73,7 @@ func (s *server) pick(avoid *replica, tool string, session fleet.SessionID) *rep
 //   - replicas that refused a call lately or are deaf. A call that was just
 //     refused does not try these: when a whole worker stops, it would use up its
 //     tries on that worker's replicas before the report of the stop arrives.
-func (s *server) pickAround(avoid *replica, tool string) *replica {
+func (s *server) pickAround(avoid *replica, tool string, of side) *replica {
 	now := time.Now()
 	var good, elsewhere, quiet, rest []*replica
 	uneven := s.mixed || avoid != nil
@@ -76,7 +81,7 @@ func (s *server) pickAround(avoid *replica, tool string) *replica {
 		bad := r.skipped(now) || r.level == deaf
 		uneven = uneven || bad || r.level != answers
 		switch {
-		case r == avoid || !s.offers(r, tool):
+		case r == avoid || !of.has(r) || !s.offers(r, tool):
 		case bad:
 			rest = append(rest, r)
 		case r.level == silent:

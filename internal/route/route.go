@@ -24,6 +24,9 @@
 // other controllers ranks replicas but bounds nothing, since it is known only
 // roughly. Backend carries calls to a replica.
 //
+// Of a server with a canary, a bounded share of the calls goes to the replicas of
+// its new revision, see Canary.
+//
 // Calls of a session go to the replica that it is pinned to, wait for a slot
 // there, and are sent to no other.
 //
@@ -78,7 +81,10 @@ type Server struct {
 	CallTimeout     time.Duration // 0: the default
 	MaxCallDuration time.Duration // 0: the default
 	Replicas        []Replica     // those that take calls
-	Ends            []End         // of replicas that died lately
+	// Canary bounds the share of the calls that go to the replicas marked so. Nil:
+	// all replicas are alike.
+	Canary *Canary
+	Ends   []End // of replicas that died lately
 	// Down says why waiting is of no use while there are no Replicas: a start
 	// failed, or no replica is wanted. Calls then fail at once, queued ones too.
 	// If it is "", calls wait, because a replica is on its way.
@@ -99,6 +105,7 @@ type Replica struct {
 	Backend Backend
 	Ongoing int    // as its worker last reported
 	Tools   *Tools // that it lists; nil: unknown, so it gets calls of any tool
+	Canary  bool   // it is of the revision that Server.Canary is about
 }
 
 // End says whether a call may have ended a replica.

@@ -39,6 +39,7 @@ type server struct {
 	deaths     map[fleet.ReplicaID]*death // whose cause is not known yet
 	blame      blame
 	sessions   map[fleet.SessionID]fleet.ReplicaID // where they are pinned
+	shared     shared
 }
 
 func newServer(name fleet.ServerName, r *Router) *server {
@@ -64,6 +65,7 @@ func (s *server) update(v *Server) {
 		r.index = -1
 	}
 	changed := len(s.replicas) != len(v.Replicas)
+	s.shared.update(v.Canary)
 	s.maxRequest.Store(v.MaxRequestBytes)
 	s.limits = *v
 	s.limits.Replicas = nil
@@ -83,7 +85,7 @@ func (s *server) update(v *Server) {
 			r.others = max(0, in.Ongoing-r.ongoing)
 		}
 		changed = changed || r.tools != in.Tools
-		r.zone, r.reported, r.tools, r.index = in.Zone, in.Ongoing, in.Tools, len(s.replicas)
+		r.zone, r.reported, r.tools, r.canary, r.index = in.Zone, in.Ongoing, in.Tools, in.Canary, len(s.replicas)
 		s.replicas = append(s.replicas, r)
 	}
 	s.candidates = slices.Grow(s.candidates[:0], len(s.replicas))[:len(s.replicas)]
@@ -186,7 +188,7 @@ func (s *server) drainQueue() {
 			w.attempt = s.take(r)
 			s.pinFirst(w.session, w.attempt)
 			close(w.ready)
-		} else if w.avoid == nil && !s.mixed && w.session == "" {
+		} else if w.avoid == nil && !s.mixed && w.session == "" && !(s.shared.on() && len(s.sessions) > 0) {
 			return
 		}
 		w = next
