@@ -114,8 +114,8 @@ func metricsOf(t *testing.T) map[string]string {
 		if err != nil {
 			return err
 		}
-		if !strings.Contains(string(text), "mcpfleet_node_info{") || !strings.Contains(string(text), `mcpfleet_server_replicas{server="some"`) {
-			return errors.New("the worker has not joined, or the server has no status yet")
+		if !strings.Contains(string(text), "mcpfleet_node_info{") || !strings.Contains(string(text), `mcpfleet_server_replicas{server="some"`) || !strings.Contains(string(text), "mcpfleet_cold_start_seconds_count{") {
+			return errors.New("the worker has not joined, the server has no status yet, or no replica is READY")
 		}
 		for _, m := range regexp.MustCompile(`(?m)^# TYPE (mcpfleet_\w+) (\w+)\n\w+(?:\{(.*)\})? `).FindAllStringSubmatch(string(text), -1) {
 			var labels []string

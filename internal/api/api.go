@@ -96,6 +96,36 @@ type Replica struct {
 	TotalCalls  uint64           `json:"total_calls"`
 	StartedAt   *time.Time       `json:"started_at"`
 	ReadyAt     *time.Time       `json:"ready_at"`
+	Spare       bool             `json:"spare"` // started ahead of need; it gets no calls
+	ColdStart   ColdStart        `json:"cold_start"`
+	Calls       Calls            `json:"calls"`
+	Usage       *Usage           `json:"usage"` // null while it is not known
+}
+
+// ColdStart is how long each phase of a replica's start took, in seconds. A phase that
+// has not ended, or that there was not, is 0.
+type ColdStart struct {
+	Place     float64 `json:"place"` // the wait for its turn at the node
+	Pull      float64 `json:"pull"`
+	Create    float64 `json:"create"`
+	Start     float64 `json:"start"`
+	Handshake float64 `json:"handshake"`
+	List      float64 `json:"list"`
+}
+
+// Calls counts the calls of a replica that have ended, by their outcome at its worker.
+type Calls struct {
+	OK       uint64 `json:"ok"`
+	IsError  uint64 `json:"is_error"`  // results with isError
+	Error    uint64 `json:"error"`     // JSON-RPC errors and invalid replies
+	TimedOut uint64 `json:"timed_out"` // no answer within the deadline
+	Lost     uint64 `json:"lost"`      // inside the replica when it ended
+}
+
+// Usage is what a replica uses at present.
+type Usage struct {
+	CPUs   float64 `json:"cpus"`   // cores
+	Memory int64   `json:"memory"` // bytes
 }
 
 // Nodes is the answer of GET /api/v1/nodes.

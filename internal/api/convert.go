@@ -12,7 +12,12 @@ func ReplicaOf(r *fleet.Replica) Replica {
 		ID: r.ID, Server: r.Server, Revision: r.Revision, Node: r.Node,
 		Phase: r.Phase.String(), Reason: r.Reason, Unhealthy: r.Unhealthy,
 		Ongoing: r.Load.Ongoing, TotalCalls: r.Load.Total,
-		StartedAt: timeOf(r.CreatedAt), ReadyAt: timeOf(r.ReadyAt),
+		StartedAt: timeOf(r.CreatedAt), ReadyAt: timeOf(r.ReadyAt), Spare: r.Spare,
+		ColdStart: coldStartOf(r.ColdStart),
+		Calls:     Calls{OK: r.Calls.OK, IsError: r.Calls.IsError, Error: r.Calls.Error, TimedOut: r.Calls.TimedOut, Lost: r.Calls.Lost},
+	}
+	if r.Usage != (fleet.Usage{}) {
+		out.Usage = &Usage{CPUs: r.Usage.CPUs, Memory: r.Usage.Memory}
 	}
 	if r.PID > 0 && !r.Phase.Ended() {
 		out.PID = &r.PID
@@ -21,6 +26,13 @@ func ReplicaOf(r *fleet.Replica) Replica {
 		out.ContainerID = &r.ContainerID
 	}
 	return out
+}
+
+func coldStartOf(c fleet.ColdStart) ColdStart {
+	return ColdStart{
+		Place: c.Place.Seconds(), Pull: c.Pull.Seconds(), Create: c.Create.Seconds(),
+		Start: c.Start.Seconds(), Handshake: c.Handshake.Seconds(), List: c.List.Seconds(),
+	}
 }
 
 // EndedOf converts the report of a replica that ended.

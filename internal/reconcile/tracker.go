@@ -134,8 +134,18 @@ func (t *tracker) observeReady(u *unit, r *fleet.Replica, adopted bool, now time
 		u.readyAt = r.ReadyAt // it has proven itself before
 	}
 	if !adopted || !t.attempts.recalling {
-		t.record(u.event(fleet.EventReplicaReady, fmt.Sprintf("replica %s is ready on node %s", u.id, u.node)))
+		t.record(u.event(fleet.EventReplicaReady, ready(u, r)))
 	}
+}
+
+// ready describes a replica that became READY, and how long its start took, if its worker
+// says that.
+func ready(u *unit, r *fleet.Replica) string {
+	what := fmt.Sprintf("replica %s is ready on node %s", u.id, u.node)
+	if r.ColdStart.Total() == 0 {
+		return what
+	}
+	return fmt.Sprintf("%s after %s (%s)", what, r.ColdStart.Total().Round(time.Millisecond), r.ColdStart)
 }
 
 func (t *tracker) observeHealth(u *unit, r *fleet.Replica) {

@@ -119,6 +119,20 @@ func TestReplicaIsFollowed(t *testing.T) {
 	}
 }
 
+func TestAReadyReplicaIsDescribed(t *testing.T) {
+	u := &unit{id: "r1", node: "n1"}
+	for want, took := range map[string]fleet.ColdStart{
+		"replica r1 is ready on node n1": {},
+		"replica r1 is ready on node n1 after 1.43s (place 0s, pull 1.2s, create 110ms, start 40ms, handshake 80ms, list 0s)": {
+			Pull: 1200 * time.Millisecond, Create: 110 * time.Millisecond, Start: 40 * time.Millisecond, Handshake: 80 * time.Millisecond,
+		},
+	} {
+		if got := ready(u, &fleet.Replica{ColdStart: took}); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
 // A replica that begins to end has failed only if no controller can have stopped it.
 func TestEndingReplica(t *testing.T) {
 	tests := []struct {

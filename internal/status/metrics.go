@@ -22,6 +22,7 @@ func (v *View) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descRestarts
 	ch <- descNodes
 	ch <- descNodeInfo
+	v.starts.took.Describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -44,4 +45,5 @@ func (v *View) Collect(ch chan<- prometheus.Metric) {
 	for state, n := range states {
 		ch <- prometheus.MustNewConstMetric(descNodes, prometheus.GaugeValue, float64(n), state)
 	}
+	v.starts.took.Collect(ch)
 }

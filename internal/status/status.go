@@ -46,6 +46,7 @@ type Config struct {
 type View struct {
 	cfg     Config
 	picture atomic.Pointer[picture]
+	starts  *coldStarts
 }
 
 // picture is what was last published.
@@ -56,7 +57,7 @@ type picture struct {
 
 // New returns a View of a fleet of which nothing is known.
 func New(cfg Config) *View {
-	v := &View{cfg: cfg}
+	v := &View{cfg: cfg, starts: newColdStarts()}
 	v.Publish(nil, &observe.Snapshot{})
 	return v
 }
@@ -64,6 +65,7 @@ func New(cfg Config) *View {
 // Publish replaces what is shown. The caller edits neither argument afterwards.
 func (v *View) Publish(servers map[fleet.ServerName]*reconcile.ServerStatus, snap *observe.Snapshot) {
 	v.picture.Store(&picture{servers, snap})
+	v.starts.count(servers, snap)
 }
 
 // Servers returns the servers of a state, and those that are being deleted, by
