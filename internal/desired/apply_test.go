@@ -233,6 +233,34 @@ func TestWarnsOfFailedRevision(t *testing.T) {
 	}
 }
 
+// The state says whether a revision that failed may get calls.
+func TestUnfitRevision(t *testing.T) {
+	verified := func(image string) fleet.Spec {
+		s := spec(image, 1)
+		s.Update = &fleet.Update{Verify: []fleet.VerifyCall{{Tool: "t", Expect: "ok"}}}
+		return s
+	}
+	for _, tt := range []struct {
+		name             string
+		next             fleet.Spec
+		checked          bool
+		unfit, unchecked bool
+	}{
+		{"made no progress", spec("b", 1), false, false, false},
+		{"served worse", spec("b", 1), true, true, false},
+		{"failed a check", verified("b"), false, true, true},
+		{"passed its checks, and served worse", verified("b"), true, true, false},
+		{"was never ready for its checks", verified("b"), false, false, true},
+	} {
+		h := newHistory(t)
+		h.do(put("x", spec("a", 1)), rolledOut("x", 1, 0), put("x", tt.next), AdvanceRollout{Name: "x", Revision: 2, Checked: tt.checked},
+			FailRollout{Name: "x", Revision: 2, Reason: "it ends", Unfit: tt.unfit})
+		if f := h.s.Servers["x"].Failed; f == nil || f.Unfit != tt.unfit || f.Unchecked != tt.unchecked {
+			t.Errorf("%s: %+v, want unfit %v, unchecked %v", tt.name, f, tt.unfit, tt.unchecked)
+		}
+	}
+}
+
 // The spec stays as written; the target says how many are wanted and who asked.
 func TestTarget(t *testing.T) {
 	h := newHistory(t)

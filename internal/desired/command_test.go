@@ -39,7 +39,7 @@ func TestCommands(t *testing.T) {
 		{SetKnown{[]fleet.NodeID{"n"}}, "known", Subject{}, "remember the nodes in use"},
 		{SetTarget{"x", 4, 5, "r"}, "target", x, "set the target of server x"},
 		{SetFloor{"x", 4, noon, match}, "floor", x, "set a floor of server x"},
-		{FailRollout{"x", 2, 3, "r"}, "rollback_failed", x, "give up the rollout of server x"},
+		{FailRollout{"x", 2, 3, "r", true}, "rollback_failed", x, "give up the rollout of server x"},
 		{SetRollout{"x", PauseRollout, match}, "rollout", x, "pause the rollout of server x"},
 		{AdvanceRollout{"x", 2, 3, true, 1, "h"}, "rollout_step", x, "advance the rollout of server x"},
 	}

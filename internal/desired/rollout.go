@@ -53,6 +53,7 @@ type FailRollout struct {
 	Revision   fleet.Revision   `json:"revision"`
 	Generation uint64           `json:"generation"`
 	Reason     string           `json:"reason"`
+	Unfit      bool             `json:"unfit,omitempty"` // see fleet.FailedRevision
 }
 
 func (FailRollout) Tag() string        { return "rollback_failed" }
@@ -69,10 +70,12 @@ func (c FailRollout) apply(d *draft) error {
 	if to == nil {
 		return nil
 	}
-	next := *sv
+	next, tried := *sv, sv.Fleet(c.Name)
 	next.Revision = to.Number
 	next.Spec.Template = to.Template
-	next.Failed = &fleet.FailedRevision{Revision: sv.Revision, Reason: c.Reason, At: d.now}
+	next.Failed = &fleet.FailedRevision{
+		Revision: sv.Revision, Reason: c.Reason, At: d.now, Unfit: c.Unfit, Unchecked: tried.Unchecked(),
+	}
 	d.write(&next)
 	d.rollOut(&next)
 	next.Rollout.From = sv.Revision

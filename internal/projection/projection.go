@@ -44,9 +44,7 @@ func project(state *desired.State, status map[fleet.ServerName]*reconcile.Server
 			st = &reconcile.ServerStatus{Reason: "the server was just deployed"}
 		}
 		newest := newestRevision(sv)
-		wanted := slices.DeleteFunc(serving[d.Name], func(r *fleet.Replica) bool {
-			return r.Revision <= newest && superseded(&d, r)
-		})
+		wanted := eligible(&d, newest, serving[d.Name])
 		to := routeOf(&d, st, wanted, snap)
 		for i := range to.Replicas {
 			to.Replicas[i].Tools = out.tools.of(snap, to.Replicas[:i], to.Replicas[i].ID, known)
@@ -55,7 +53,7 @@ func project(state *desired.State, status map[fleet.ServerName]*reconcile.Server
 		out.routes = append(out.routes, to)
 
 		offer := offerOf(&d, st, wanted)
-		if c := lastKnown(sv); len(offer.Offers) == 0 && c != nil {
+		if c := lastKnown(sv, &d); len(offer.Offers) == 0 && c != nil {
 			kept[c.Hash] = c
 			offer.Offers = []catalogue.Offer{{Revision: d.Revision, Hash: c.Hash}}
 		}
@@ -98,9 +96,45 @@ func superseded(d *fleet.Server, r *fleet.Replica) bool {
 	return ended && (r.Revision != d.Revision || r.Generation < d.Generation)
 }
 
+// eligible returns the replicas that may take calls, of those that serve. It uses
+// their slice.
+func eligible(d *fleet.Server, newest fleet.Revision, serving []*fleet.Replica) []*fleet.Replica {
+	good, rest := serving[:0], []*fleet.Replica(nil)
+	for _, r := range serving {
+		switch {
+		case r.Revision <= newest && superseded(d, r), unchecked(d, r):
+		case r.Revision > newest:
+			rest = append(rest, r) // it may have to be checked first, but has been if it is the only one
+		case failed(d, r) && d.Failed.Unfit:
+			rest = append(rest, r)
+		default:
+			good = append(good, r)
+		}
+	}
+	if len(good) > 0 {
+		return good
+	}
+	return rest
+}
+
+// unchecked reports whether a replica takes no calls because its revision has not
+// passed its checks.
+func unchecked(d *fleet.Server, r *fleet.Replica) bool {
+	return d.Unchecked() && r.Revision == d.Revision || failed(d, r) && d.Failed.Unchecked
+}
+
+// failed reports whether a replica is of the revision that was rolled back.
+func failed(d *fleet.Server, r *fleet.Replica) bool {
+	return d.Failed != nil && r.Revision == d.Failed.Revision && r.Revision != d.Revision
+}
+
 // lastKnown returns what a server offered when it last ran: the catalogue of its
-// present revision, else of the newest revision that has one.
-func lastKnown(sv *desired.Server) *fleet.Catalogue {
+// present revision, or of the stable one while that is not checked, else of the
+// newest revision that has one.
+func lastKnown(sv *desired.Server, d *fleet.Server) *fleet.Catalogue {
+	if c := sv.Catalogue(d.Stable); c != nil && d.Unchecked() {
+		return c
+	}
 	if c := sv.Catalogue(sv.Revision); c != nil {
 		return c
 	}
@@ -123,12 +157,18 @@ func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Repli
 		s.Stopped = true
 		return s
 	}
+	share, canary := d.CanaryShare()
+	if canary {
+		s.Canary = &route.Canary{Percent: share}
+	}
 	for _, r := range serving {
 		if r.Unhealthy {
 			continue
 		}
 		n := snap.Nodes[r.Node]
-		s.Replicas = append(s.Replicas, route.Replica{ID: r.ID, Zone: n.Info.Zone, Backend: n.Worker, Ongoing: r.Load.Ongoing})
+		s.Replicas = append(s.Replicas, route.Replica{
+			ID: r.ID, Zone: n.Info.Zone, Backend: n.Worker, Ongoing: r.Load.Ongoing, Canary: canary && r.Revision == d.Revision,
+		})
 	}
 	if st.StartFailed {
 		s.Down = st.Reason

@@ -138,6 +138,18 @@ func TestProject(t *testing.T) {
 	kept := &fleet.Catalogue{Hash: "kept"}
 	revisions := []desired.Revision{{Number: 1, Catalogue: kept}, {Number: 2}}
 	killed := &fleet.Exit{Signal: "killed"}
+	tried := func(change func(*desired.Server)) desired.Server {
+		sv := desired.Server{Replicas: 1, Stable: 1, Rollout: &desired.Rollout{From: 1}}
+		sv.Spec.Update = &fleet.Update{OnBreakingTools: fleet.BreakingHold, Canary: &fleet.Canary{Steps: []float64{5, 50}}}
+		change(&sv)
+		return sv
+	}
+	both := []fleet.Replica{{ID: "r1", Revision: 1}, {ID: "r2", Revision: 2}}
+	failed := func(f fleet.FailedRevision) desired.Server {
+		f.Revision = 3
+		return desired.Server{Replicas: 1, Stable: 2, Rollout: &desired.Rollout{From: 3}, Failed: &f}
+	}
+	later := []fleet.Replica{{ID: "r2", Revision: 2}, {ID: "r3", Revision: 3}}
 	for _, tt := range []struct {
 		name     string
 		server   desired.Server
@@ -153,6 +165,17 @@ func TestProject(t *testing.T) {
 		{"rolling", desired.Server{Replicas: 1, Rollout: &desired.Rollout{}}, nil, []fleet.Replica{{ID: "r1", Revision: 1}}, "r1", "1 seen"},
 		{"superseded", desired.Server{Replicas: 1}, nil, []fleet.Replica{{ID: "r1", Revision: 1}}, "", "2 kept"},
 		{"of a revision not heard of", desired.Server{Replicas: 1}, nil, []fleet.Replica{{ID: "r1", Revision: 3}}, "r1", "3 seen"},
+		{"of a revision not heard of, and a known one", desired.Server{Replicas: 1}, nil, []fleet.Replica{{ID: "r1", Revision: 3}, {ID: "r2", Revision: 2}}, "r2", "2 seen"},
+		{"not checked", tried(func(*desired.Server) {}), nil, both, "r1, 5% canary", "1 seen"},
+		{"not checked, alone", tried(func(*desired.Server) {}), nil, both[1:], "5% canary", "2 kept"},
+		{"checked", tried(func(sv *desired.Server) { sv.Rollout.Checked = true }), nil, both, "r1, r2 canary, 5% canary", "1 seen, 2 seen"},
+		{"next step", tried(func(sv *desired.Server) { sv.Rollout.Checked, sv.Rollout.Step = true, 1 }), nil, both, "r1, r2 canary, 50% canary", "1 seen, 2 seen"},
+		{"past the canary", tried(func(sv *desired.Server) { sv.Rollout.Checked, sv.Rollout.Step = true, 2 }), nil, both, "r1, r2", "1 seen, 2 seen"},
+		{"rolled back for want of progress", failed(fleet.FailedRevision{}), nil, later, "r2, r3", "2 seen, 3 seen"},
+		{"rolled back as worse", failed(fleet.FailedRevision{Unfit: true}), nil, later, "r2", "2 seen"},
+		{"rolled back as worse, and nothing else serves", failed(fleet.FailedRevision{Unfit: true}), nil, later[1:], "r3", "3 seen"},
+		{"rolled back unchecked", failed(fleet.FailedRevision{Unfit: true, Unchecked: true}), nil, later, "r2", "2 seen"},
+		{"rolled back unchecked, and nothing else serves", failed(fleet.FailedRevision{Unfit: true, Unchecked: true}), nil, later[1:], "", "2 kept"},
 		{"stopped", desired.Server{}, nil, []fleet.Replica{{ID: "r1", Revision: 2}}, "stopped", "2 seen, stopped"},
 		{"cannot start", desired.Server{Replicas: 1}, &reconcile.ServerStatus{StartFailed: true, Reason: "exit 3"}, nil, "down: exit 3", "2 kept, failed: exit 3"},
 		{"resting", desired.Server{Replicas: 1}, &reconcile.ServerStatus{Resting: true}, nil, "resting", "2 kept"},
@@ -161,6 +184,9 @@ func TestProject(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			sv := tt.server
 			sv.Revision, sv.Revisions = 2, revisions
+			if sv.Failed != nil {
+				sv.Revisions = append(slices.Clip(revisions), desired.Revision{Number: sv.Failed.Revision})
+			}
 			status := map[fleet.ServerName]*reconcile.ServerStatus{}
 			if tt.status != nil {
 				status["s"] = tt.status
@@ -189,7 +215,10 @@ func describeRoute(s *route.Server) string {
 		if r.Zone != "z1" || r.Backend.(*worker).name != "n1" || r.Tools == nil {
 			parts = append(parts, "not as its node is:")
 		}
-		parts = append(parts, string(r.ID))
+		parts = append(parts, string(r.ID)+map[bool]string{true: " canary"}[r.Canary])
+	}
+	if s.Canary != nil {
+		parts = append(parts, fmt.Sprintf("%g%% canary", s.Canary.Percent))
 	}
 	for _, e := range s.Ends {
 		parts = append(parts, string(e.ID)+" ended")
