@@ -120,6 +120,9 @@ type Calls struct {
 	Error    uint64 `json:"error"`     // JSON-RPC errors and invalid replies
 	TimedOut uint64 `json:"timed_out"` // no answer within the deadline
 	Lost     uint64 `json:"lost"`      // inside the replica when it ended
+	// Latency counts the answered calls by their time, in the buckets of
+	// fleet.LatencyBounds and one more for longer ones. It is empty before the first.
+	Latency []uint64 `json:"latency"`
 }
 
 // Usage is what a replica uses at present.

@@ -184,10 +184,10 @@ func TestNewClient(t *testing.T) {
 func TestConvert(t *testing.T) {
 	now := time.Date(2026, 11, 22, 13, 0, 0, 123456789, time.UTC)
 	r := &fleet.Replica{ID: "r1", Server: "s", Phase: fleet.PhaseReady, PID: 7, ContainerID: "abc", CreatedAt: now, Load: fleet.Load{Ongoing: 2, Total: 9},
-		Spare: true, ColdStart: fleet.ColdStart{Place: time.Second, Create: 120 * time.Millisecond}, Calls: fleet.CallCounts{OK: 8, IsError: 1}, Usage: fleet.Usage{CPUs: 0.5, Memory: 7}}
+		Spare: true, ColdStart: fleet.ColdStart{Place: time.Second, Create: 120 * time.Millisecond}, Calls: fleet.CallCounts{OK: 8, IsError: 1, Latency: []uint64{2, 7}}, Usage: fleet.Usage{CPUs: 0.5, Memory: 7}}
 	got, err := json.Marshal(ReplicaOf(r))
 	want := `{"id":"r1","server":"s","revision":0,"node":"","phase":"READY","reason":"","unhealthy":false,"pid":7,"container_id":"abc","ongoing":2,"total_calls":9,"started_at":"2026-11-22T13:00:00.123456789Z","ready_at":null,` +
-		`"spare":true,"cold_start":{"place":1,"pull":0,"create":0.12,"start":0,"handshake":0,"list":0},"calls":{"ok":8,"is_error":1,"error":0,"timed_out":0,"lost":0},"usage":{"cpus":0.5,"memory":7}}`
+		`"spare":true,"cold_start":{"place":1,"pull":0,"create":0.12,"start":0,"handshake":0,"list":0},"calls":{"ok":8,"is_error":1,"error":0,"timed_out":0,"lost":0,"latency":[2,7]},"usage":{"cpus":0.5,"memory":7}}`
 	if err != nil || string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -14,7 +14,7 @@ func ReplicaOf(r *fleet.Replica) Replica {
 		Ongoing: r.Load.Ongoing, TotalCalls: r.Load.Total,
 		StartedAt: timeOf(r.CreatedAt), ReadyAt: timeOf(r.ReadyAt), Spare: r.Spare,
 		ColdStart: coldStartOf(r.ColdStart),
-		Calls:     Calls{OK: r.Calls.OK, IsError: r.Calls.IsError, Error: r.Calls.Error, TimedOut: r.Calls.TimedOut, Lost: r.Calls.Lost},
+		Calls:     callsOf(&r.Calls),
 	}
 	if r.Usage != (fleet.Usage{}) {
 		out.Usage = &Usage{CPUs: r.Usage.CPUs, Memory: r.Usage.Memory}
@@ -26,6 +26,13 @@ func ReplicaOf(r *fleet.Replica) Replica {
 		out.ContainerID = &r.ContainerID
 	}
 	return out
+}
+
+func callsOf(c *fleet.CallCounts) Calls {
+	return Calls{
+		OK: c.OK, IsError: c.IsError, Error: c.Error, TimedOut: c.TimedOut, Lost: c.Lost,
+		Latency: append([]uint64{}, c.Latency...),
+	}
 }
 
 func coldStartOf(c fleet.ColdStart) ColdStart {
