@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/format"
 	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/nearest"
@@ -99,7 +100,7 @@ func (a *app) controllersTable(nodes []api.Node) error {
 	fmt.Fprintln(a.Out)
 	t := newTable(a.Out, "CONTROLLER", "STATE", "ADDRESS")
 	for _, n := range nodes {
-		t.row(n.Name, stateText(&n), n.HTTP)
+		t.row(n.Name, format.NodeState(&n, time.Now()), n.HTTP)
 	}
 	return t.flush()
 }
@@ -107,7 +108,7 @@ func (a *app) controllersTable(nodes []api.Node) error {
 func (a *app) statusTable(servers []api.Server, replicas []api.Replica) error {
 	t := newTable(a.Out, "SERVER", "STATE", "READY", "RESTARTS", "REVISION", "REASON")
 	for _, s := range servers {
-		t.row(s.Name, s.State, fmt.Sprintf("%d/%d", s.Ready, s.Desired), s.Restarts, revisionText(&s), s.Reason)
+		t.row(s.Name, s.State, fmt.Sprintf("%d/%d", s.Ready, s.Desired), s.Restarts, format.Revision(&s), s.Reason)
 	}
 	if err := t.flush(); err != nil {
 		return err
@@ -121,9 +122,9 @@ func (a *app) statusTable(servers []api.Server, replicas []api.Replica) error {
 		return nil
 	}
 	fmt.Fprintln(a.Out)
-	t = newTable(a.Out, "REPLICA", "NODE", "PHASE", "ONGOING", "CALLS", "AGE", "REASON")
+	t, now := newTable(a.Out, "REPLICA", "NODE", "PHASE", "ONGOING", "CALLS", "AGE", "REASON"), time.Now()
 	for _, r := range replicas {
-		t.row(r.ID, r.Node, r.Phase, r.Ongoing, r.TotalCalls, age(r.StartedAt), r.Reason)
+		t.row(r.ID, r.Node, r.Phase, r.Ongoing, r.TotalCalls, format.Age(r.StartedAt, now), r.Reason)
 	}
 	return t.flush()
 }
@@ -348,35 +349,3 @@ func (t *table) continueRow(text string) {
 }
 
 func (t *table) flush() error { return t.w.Flush() }
-
-func age(t *time.Time) string {
-	if t == nil {
-		return ""
-	}
-	switch d := time.Since(*t); {
-	case d > 48*time.Hour:
-		return fmt.Sprintf("%dd", d/(24*time.Hour))
-	case d > time.Minute:
-		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
-	default:
-		return d.Round(time.Second).String()
-	}
-}
-
-// shareText returns "allocated/capacity", or "" if the capacity is 0, which
-// means unknown.
-func shareText[T comparable](allocated, capacity T, text func(T) string) string {
-	var zero T
-	if capacity == zero {
-		return ""
-	}
-	return text(allocated) + "/" + text(capacity)
-}
-
-func bytesText(n int64) string {
-	const mib = 1 << 20
-	if n >= 10<<30 {
-		return fmt.Sprintf("%dGiB", n>>30)
-	}
-	return fmt.Sprintf("%dMiB", n/mib)
-}

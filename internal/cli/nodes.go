@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/format"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -35,12 +35,11 @@ func (a *app) nodesCommand() *cobra.Command {
 			if reasons {
 				columns = append(columns, "REASON")
 			}
-			t := newTable(a.Out, columns...)
+			t, now := newTable(a.Out, columns...), time.Now()
 			for _, n := range nodes {
 				address := cmp.Or(n.HTTP, n.GRPC)
-				cells := []any{n.Name, n.Role, stateText(&n), runtimesText(&n), n.Zone, n.Replicas,
-					shareText(n.Allocated.CPUs, n.Capacity.CPUs, func(f float64) string { return fmt.Sprintf("%g", f) }),
-					shareText(n.Allocated.Memory, n.Capacity.Memory, bytesText), address, n.PID}
+				cells := []any{n.Name, n.Role, format.NodeState(&n, now), runtimesText(&n), n.Zone, n.Replicas,
+					format.CPUShare(&n), format.MemoryShare(&n), address, n.PID}
 				if reasons {
 					cells = append(cells, n.Reason)
 				}
@@ -58,23 +57,6 @@ func runtimesText(n *api.Node) string {
 		return n.Runtime
 	}
 	return strings.Join(n.Runtimes, ",")
-}
-
-// stateText returns the state of a node, and whether it is cordoned or drained.
-func stateText(n *api.Node) string {
-	parts := []string{n.State}
-	if n.Leader {
-		parts = append(parts, "leader")
-	}
-	switch {
-	case n.DrainUntil != nil && time.Until(*n.DrainUntil) > 0:
-		parts = append(parts, "drains until "+n.DrainUntil.Local().Format(time.TimeOnly))
-	case n.DrainUntil != nil:
-		parts = append(parts, "drained")
-	case n.Cordoned:
-		parts = append(parts, "cordoned")
-	}
-	return strings.Join(parts, ", ")
 }
 
 func (a *app) drainCommand() *cobra.Command {

@@ -10,11 +10,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/format"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -70,21 +72,9 @@ func (a *app) showServers(servers api.Servers) error {
 		if s.Name == servers.DefaultServer {
 			mark = "yes"
 		}
-		t.row(s.Name, s.State, fmt.Sprintf("%d/%d", s.Ready, s.Desired), revisionText(&s), runs, mark)
+		t.row(s.Name, s.State, fmt.Sprintf("%d/%d", s.Ready, s.Desired), format.Revision(&s), runs, mark)
 	}
 	return t.flush()
-}
-
-// revisionText returns the revision of a server, and the previous one during a
-// rollout.
-func revisionText(s *api.Server) string {
-	switch {
-	case s.Rollout != nil && s.Rollout.From == s.Rollout.To:
-		return fmt.Sprintf("%d (restarting)", s.Revision)
-	case s.Rollout != nil && s.Rollout.From != 0:
-		return fmt.Sprintf("%d -> %d", s.Rollout.From, s.Rollout.To)
-	}
-	return strconv.FormatUint(uint64(s.Revision), 10)
 }
 
 // fleetFile prints servers as a fleet file in YAML, with keys in the order of
@@ -266,7 +256,7 @@ func (a *app) revisionsCommand() *cobra.Command {
 				if len(r.Changes) > 0 {
 					first = difference(r.Changes[0])
 				}
-				t.row(r.Revision, age(&r.CreatedAt), strings.Join(status, ", "), first)
+				t.row(r.Revision, format.Age(&r.CreatedAt, time.Now()), strings.Join(status, ", "), first)
 				for _, more := range r.Changes[min(1, len(r.Changes)):] {
 					t.continueRow(difference(more))
 				}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/format"
 	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -131,7 +132,7 @@ func settled(s *api.Server) bool {
 }
 
 func serverRow(s *api.Server) progress.Row {
-	r := progress.Row{Name: string(s.Name), Text: fmt.Sprintf("%s, %d/%d ready, revision %s", s.State, s.Ready, s.Desired, revisionText(s))}
+	r := progress.Row{Name: string(s.Name), Text: fmt.Sprintf("%s, %d/%d ready, revision %s", s.State, s.Ready, s.Desired, format.Revision(s))}
 	r.Key = r.Text
 	if s.Reason != "" && s.State != fleet.StateReady {
 		r.Detail = progress.OneLine(s.Reason)
@@ -185,7 +186,7 @@ func (a *app) untilEmpty(ctx context.Context, client *api.Client, timeout time.D
 			if n.Name != name || n.Role != fleet.RoleWorker {
 				continue
 			}
-			r := progress.Row{Name: string(name), Text: fmt.Sprintf("%s, %d replicas", stateText(&n), n.Replicas)}
+			r := progress.Row{Name: string(name), Text: fmt.Sprintf("%s, %d replicas", format.NodeState(&n, time.Now()), n.Replicas)}
 			r.Key = r.Text
 			all = append(all, r)
 			if n.Replicas > 0 {
