@@ -44,7 +44,7 @@ func (r *replica) finish(ctx context.Context, s *session, cause error) {
 		// The runtime may take long to report how it ended.
 		r.drain(strings.Join(append([]string{"its stdout ended"}, r.lastWords()...), "; "))
 	} else if reason, _ := r.stopReason(); reason == "" {
-		r.drain(r.mask.text(cause.Error()))
+		r.drain(r.mask.Text(cause.Error()))
 	}
 	r.awaitCalls(s)
 	ladder := r.stopProcess(ctx, s)
@@ -62,7 +62,7 @@ func (r *replica) finish(ctx context.Context, s *session, cause error) {
 		return true
 	})
 	if err := r.remove(ctx, s); err != nil {
-		reason += "; " + r.mask.text(err.Error())
+		reason += "; " + r.mask.Text(err.Error())
 	}
 	r.report(ctx, phase, reason, &exit)
 }
@@ -193,7 +193,7 @@ func endedByKill(s *session, exit fleet.Exit) bool {
 func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string) (fleet.Exit, fleet.Phase, string) {
 	stop, _ := r.stopReason()
 	exit.Requested = stop != ""
-	exit.Err = r.mask.text(exit.Err)
+	exit.Err = r.mask.Text(exit.Err)
 	killed := endedByKill(s, exit)
 	if killed { // by us
 		exit.OOM = false
@@ -238,7 +238,7 @@ func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string)
 	case cause != nil && ladder == "":
 		parts = append(parts, "ended before it was ready: "+exit.String())
 	case cause != nil:
-		parts = append(parts, r.mask.text(cause.Error()))
+		parts = append(parts, r.mask.Text(cause.Error()))
 	default:
 		parts = append(parts, exit.String())
 	}

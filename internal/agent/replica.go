@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mask"
 	"github.com/mcpfleet/mcpfleet/internal/stdio"
 )
 
@@ -40,7 +41,7 @@ type replica struct {
 	plain   *slog.Logger // does not
 	stderr  *stderrRing  // and lines of stdout that are not JSON-RPC
 	strays  strays
-	mask    *masker
+	mask    *mask.Masker
 	// pingless is shared with the agent.
 	pingless *sync.Map
 	ordered  time.Time
@@ -75,13 +76,13 @@ type revisionKey struct {
 }
 
 func newReplica(a *Agent, as fleet.Assignment) *replica {
-	mask := newMasker(as.Template.Env)
+	masker := mask.New(as.Template.Env)
 	plain := a.log.With("server", string(as.Server), "replica", string(as.ID))
 	return &replica{
 		order: as, node: a.cfg.Node, cluster: a.orders.cluster, runtime: a.cfg.Runtime,
 		board: a.board, budget: a.budget, maxLine: a.cfg.MaxReply,
-		log: slog.New(mask.handler(plain.Handler())), plain: plain,
-		mask: mask, pingless: &a.pingless,
+		log: slog.New(masker.Handler(plain.Handler())), plain: plain,
+		mask: masker, pingless: &a.pingless,
 		ordered: time.Now(), turn: a.turns.newTurn(a.nth.Add(1)),
 		stderr: newStderrRing(),
 		idle:   make(chan struct{}, 1), late: make(chan struct{}, 1), changed: make(chan struct{}, 1),
@@ -273,7 +274,7 @@ func (r *replica) startTimeout() time.Duration {
 func startTooLong(d time.Duration) error { return fmt.Errorf("not ready within %s of its start", d) }
 
 func (r *replica) pulling(progress string) {
-	tell := func(rep *fleet.Replica) { rep.Reason = r.mask.text(progress) }
+	tell := func(rep *fleet.Replica) { rep.Reason = r.mask.Text(progress) }
 	if !r.board.move(r.order.ID, fleet.PhasePulling, tell) {
 		r.board.edit(r.order.ID, fleet.PhasePulling, func(rep *fleet.Replica) bool {
 			tell(rep)
@@ -288,7 +289,7 @@ func (r *replica) neverRan(ctx context.Context, err error) {
 		r.report(ctx, fleet.PhaseStopped, reason, nil)
 		return
 	}
-	r.report(ctx, fleet.PhaseFailed, r.mask.text(err.Error()), nil)
+	r.report(ctx, fleet.PhaseFailed, r.mask.Text(err.Error()), nil)
 }
 
 // report reports the end. Quotes in the reason are masked already. Masking it as a

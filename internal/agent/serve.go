@@ -107,8 +107,8 @@ func (r *replica) isPingless() bool {
 
 // quote returns the first n bytes of the server's output, masked.
 func (r *replica) quote(b []byte, n int) string {
-	keep := min(len(b), n+r.mask.longest()+1) // do not copy all of it, which may be large
-	return r.mask.cut(strings.ToValidUTF8(string(b[:keep]), "\uFFFD"), n)
+	keep := min(len(b), n+r.mask.Longest()+1) // do not copy all of it, which may be large
+	return r.mask.Cut(strings.ToValidUTF8(string(b[:keep]), "\uFFFD"), n)
 }
 
 // wait waits for c, d at most, and reports whether it was closed.

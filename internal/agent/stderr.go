@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mask"
 )
 
 // Bounds of a replica's stderr.
@@ -160,7 +161,7 @@ func (r *stderrRing) read(c chan<- struct{}) (done func()) {
 
 // pumpStderr copies lines from a replica's stderr to its ring and the log until the end
 // of the pipe. It masks secrets.
-func pumpStderr(src io.Reader, ring *stderrRing, mask *masker, log *slog.Logger) {
+func pumpStderr(src io.Reader, ring *stderrRing, masker *mask.Masker, log *slog.Logger) {
 	in := bufio.NewReaderSize(src, maxLine)
 	limit := newLogLimit()
 	defer limit.flush(log)
@@ -169,9 +170,9 @@ func pumpStderr(src io.Reader, ring *stderrRing, mask *masker, log *slog.Logger)
 		if line = bytes.TrimRight(line, "\r\n"); len(line) > 0 {
 			text := strings.ToValidUTF8(string(line), "\uFFFD")
 			if errors.Is(err, bufio.ErrBufferFull) {
-				text = mask.partial(text)
+				text = masker.Partial(text)
 			} else {
-				text = mask.text(text)
+				text = masker.Text(text)
 			}
 			ring.add(text)
 			limit.log(log, text)

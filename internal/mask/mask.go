@@ -1,12 +1,16 @@
-package agent
+// Package mask replaces secrets by asterisks in texts that quote a server. Every
+// value of a server's env is a secret, apart from short ones and usual settings,
+// since nobody says which ones are. Other programs' ways to write a value, as in
+// JSON, URLs and base64, are found too.
+//
+// The package is pure, and a Masker may be used from anywhere.
+package mask
 
 import (
 	"cmp"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"slices"
 	"strings"
@@ -34,16 +38,16 @@ var plainWords = []string{
 	"stdio", "http", "https", "localhost", "utf-8", "json", "text", "unbuffered",
 }
 
-// masker masks the values of a replica's env in texts that quote the replica. It is
-// immutable. A nil masker masks nothing.
-type masker struct {
+// Masker masks the values of a server's env. It never changes. A nil Masker masks
+// nothing.
+type Masker struct {
 	secrets []string // longest first
 }
 
-// newMasker returns a masker of env's values: each value, each line of it, and their
+// New returns a Masker of env's values: each value, each line of it, and their
 // forms in JSON, URLs and base64.
-func newMasker(env map[string]string) *masker {
-	m := &masker{}
+func New(env map[string]string) *Masker {
+	m := &Masker{}
 	for _, value := range env {
 		m.add(value)
 		for line := range strings.Lines(value) {
@@ -57,7 +61,7 @@ func newMasker(env map[string]string) *masker {
 	return m
 }
 
-func (m *masker) add(value string) {
+func (m *Masker) add(value string) {
 	if !isSecret(value) {
 		return
 	}
@@ -131,27 +135,27 @@ func isSecret(value string) bool {
 	return len(value) >= minNumber || strings.Trim(value, "0123456789.") != ""
 }
 
-// text returns s with every secret masked. Secrets that overlap or touch become one
+// Text returns s with every secret masked. Secrets that overlap or touch become one
 // mask.
-func (m *masker) text(s string) string {
+func (m *Masker) Text(s string) string {
 	if m == nil {
 		return s
 	}
 	return replace(s, m.find(s))
 }
 
-// cut returns the first n bytes of s at most, masked, with an ellipsis. A secret that
+// Cut returns the first n bytes of s at most, masked, with an ellipsis. A secret that
 // the cut splits is masked too.
-func (m *masker) cut(s string, n int) string {
+func (m *Masker) Cut(s string, n int) string {
 	if len(s) <= n {
-		return m.text(s)
+		return m.Text(s)
 	}
-	s = m.partial(s[:min(len(s), n+m.longest())])
+	s = m.Partial(s[:min(len(s), n+m.Longest())])
 	return strings.ToValidUTF8(s[:min(len(s), n)], "\uFFFD") + "..."
 }
 
-// partial masks a text that was cut off, so that a secret may begin at its end.
-func (m *masker) partial(s string) string {
+// Partial masks a text that was cut off, so that a secret may begin at its end.
+func (m *Masker) Partial(s string) string {
 	if m == nil {
 		return s
 	}
@@ -170,7 +174,8 @@ func (m *masker) partial(s string) string {
 	return replace(s, hits)
 }
 
-func (m *masker) longest() int {
+// Longest returns the length of the longest secret.
+func (m *Masker) Longest() int {
 	if m == nil || len(m.secrets) == 0 {
 		return 0
 	}
@@ -180,7 +185,7 @@ func (m *masker) longest() int {
 // span is the position of a secret in a text.
 type span struct{ from, to int }
 
-func (m *masker) find(s string) (hits []span) {
+func (m *Masker) find(s string) (hits []span) {
 	for _, secret := range m.secrets {
 		for from := 0; ; {
 			i := strings.Index(s[from:], secret)
@@ -210,61 +215,4 @@ func replace(s string, hits []span) string {
 	}
 	b.WriteString(s[end:])
 	return b.String()
-}
-
-// handler returns a log handler that masks the values of all attributes.
-func (m *masker) handler(h slog.Handler) slog.Handler {
-	if m == nil || len(m.secrets) == 0 {
-		return h
-	}
-	return maskHandler{h, m}
-}
-
-type maskHandler struct {
-	slog.Handler
-	mask *masker
-}
-
-// Handle implements slog.Handler.
-func (h maskHandler) Handle(ctx context.Context, r slog.Record) error {
-	masked := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
-	r.Attrs(func(a slog.Attr) bool {
-		masked.AddAttrs(h.attr(a))
-		return true
-	})
-	return h.Handler.Handle(ctx, masked)
-}
-
-// WithAttrs implements slog.Handler.
-func (h maskHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	masked := make([]slog.Attr, len(attrs))
-	for i, a := range attrs {
-		masked[i] = h.attr(a)
-	}
-	return maskHandler{h.Handler.WithAttrs(masked), h.mask}
-}
-
-// WithGroup implements slog.Handler.
-func (h maskHandler) WithGroup(name string) slog.Handler {
-	return maskHandler{h.Handler.WithGroup(name), h.mask}
-}
-
-func (h maskHandler) attr(a slog.Attr) slog.Attr {
-	switch v := a.Value.Resolve(); v.Kind() {
-	case slog.KindString:
-		a.Value = slog.StringValue(h.mask.text(v.String()))
-	case slog.KindGroup:
-		group := slices.Clone(v.Group())
-		for i := range group {
-			group[i] = h.attr(group[i])
-		}
-		a.Value = slog.GroupValue(group...)
-	case slog.KindAny:
-		// Mostly errors. A value without a secret keeps its type.
-		if text := fmt.Sprint(v.Any()); h.mask.text(text) != text {
-			a.Value = slog.StringValue(h.mask.text(text))
-		}
-	default: // numbers, times
-	}
-	return a
 }
