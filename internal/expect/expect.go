@@ -85,13 +85,14 @@ func compile(source string) (cel.Program, error) {
 }
 
 // Check returns nil if a CallToolResult, in JSON, is as expected. Otherwise the
-// error says what was expected and what came.
-func (e *Expectation) Check(result []byte) error {
+// error says what was expected and what came. hide removes secrets from a text.
+func (e *Expectation) Check(result []byte, hide func(string) string) error {
 	var tree any
 	if err := json.Unmarshal(result, &tree); err != nil {
 		return fmt.Errorf("expected a result, got invalid JSON: %w", err)
 	}
 	got := readResult(tree)
+	got.hide = hide
 	switch {
 	case e.program != nil:
 		return e.evaluate(tree, got)
@@ -108,7 +109,7 @@ func (e *Expectation) Check(result []byte) error {
 func (e *Expectation) evaluate(tree any, got outcome) error {
 	value, _, err := e.program.Eval(map[string]any{"result": tree})
 	if err != nil {
-		return fmt.Errorf("expected %s, which ended with %s; got %s", quote(e.source), quote(err.Error()), got)
+		return fmt.Errorf("expected %s, which ended with %s; got %s", quote(e.source), quote(got.hide(err.Error())), got)
 	}
 	switch holds, isBool := value.Value().(bool); {
 	case !isBool:
@@ -123,6 +124,7 @@ func (e *Expectation) evaluate(tree any, got outcome) error {
 type outcome struct {
 	isError bool
 	text    string // of all its contents, one a line
+	hide    func(string) string
 }
 
 func (o outcome) String() string {
@@ -133,7 +135,7 @@ func (o outcome) String() string {
 	if o.text == "" {
 		return kind + " without text"
 	}
-	return kind + ": " + quote(o.text)
+	return kind + ": " + quote(o.hide(o.text))
 }
 
 // readResult reads a CallToolResult. What has another form than it should is left

@@ -55,6 +55,9 @@ func TestCheck(t *testing.T) {
 		{"invalid JSON", "ok", `{"content":`, "invalid JSON"},
 		{"not an object", "x", `[1]`, "a result without text"},
 
+		{"a secret", "ok", `{"isError":true,"content":[{"type":"text","text":"bad key hunter2"}]}`, `got isError: "bad key ***"`},
+		{"a secret in an expression's error", "cel:int(result.content[0].text) == 1", `{"content":[{"type":"text","text":"hunter2"}]}`, `"***"`},
+
 		{"expression", "cel:result.content[0].text == 'pong'", pong, ""},
 		{"blanks", "cel: result.content.size() == 2 ", pong, ""},
 		{"whole numbers", "cel:result.structuredContent.count == 3 && result.structuredContent.count >= 2", pong, ""},
@@ -73,7 +76,7 @@ func TestCheck(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = e.Check([]byte(tt.result))
+			err = e.Check([]byte(tt.result), func(s string) string { return strings.ReplaceAll(s, "hunter2", "***") })
 			switch {
 			case tt.want == "" && err != nil:
 				t.Errorf("got error %v, want none", err)
