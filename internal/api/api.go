@@ -33,7 +33,11 @@ type Server struct {
 	Desired  int              `json:"desired"` // replicas wanted now: as last scaled, else as in the spec
 	Ready    int              `json:"ready"`
 	Restarts int              `json:"restarts"`
-	Revision fleet.Revision   `json:"revision"`
+	// Ongoing are the calls at replicas. Queued are those that wait: at all controllers
+	// as the leader knows them, of a stale read those at the controller that answers.
+	Ongoing  int            `json:"ongoing"`
+	Queued   int            `json:"queued"`
+	Revision fleet.Revision `json:"revision"`
 	// Generation counts the restarts by hand.
 	Generation uint64 `json:"generation"`
 	// Stable is the last revision that was fully rolled out. 0: there is none yet.

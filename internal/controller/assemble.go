@@ -60,6 +60,10 @@ func (c *controller) assemble() {
 		},
 	})
 	router := route.New(route.Config{Zone: cfg.Zone, Registry: registry})
+	loads := load.New(load.Config{
+		Self: c.self.Life, Own: router, Members: ring, View: observer, Log: log,
+		Dial: func(m fleet.Member) (load.Controller, error) { return rpc.DialController(m.GRPC, cfg.Controllers) },
+	})
 
 	catchUp := leader.NewCatchUp(state, c.leader)
 	seeder := seed.New(seed.Config{
@@ -69,7 +73,7 @@ func (c *controller) assemble() {
 	mayLack := firstOf(incomplete, state.Stale)
 	offers := catalogue.New(mayLack)
 	view := status.New(status.Config{
-		Store: state, Members: ring.Members, Self: c.self.Life, Zone: cfg.Zone,
+		Store: state, Members: ring.Members, Self: c.self.Life, Zone: cfg.Zone, Loads: loads.Now,
 		Unready: firstOf(c.isLeaving, incomplete, state.Problem),
 	})
 	registry.MustRegister(view)
@@ -97,10 +101,6 @@ func (c *controller) assemble() {
 		Listener: cfg.HTTP.Addr(), Names: namesOf(cfg), AllowedHosts: cfg.AllowedHosts,
 		MaxBody: cfg.MaxBody, Leaving: c.leaving, Log: log, Registry: registry,
 	}, c.rest.Routes()...)
-	loads := load.New(load.Config{
-		Self: c.self.Life, Own: router, Members: ring, View: observer, Log: log,
-		Dial: func(m fleet.Member) (load.Controller, error) { return rpc.DialController(m.GRPC, cfg.Controllers) },
-	})
 	tenures := &leadership{
 		desired: state, reconciler: reconciler, loads: loads, events: c.events, log: log,
 		keeper: membership.New(membership.Config{

@@ -88,7 +88,7 @@ type Watcher struct {
 	look chan struct{} // a peer has news
 
 	mu      sync.Mutex
-	loads   map[fleet.ServerName]fleet.ServerLoad // of servers with calls
+	loads   map[fleet.ServerName]fleet.ServerLoad // of servers with calls; nil while Run does not run
 	missing string
 	subs    map[*subscription]bool
 }
@@ -155,13 +155,7 @@ func (w *Watcher) count(r *replicaCalls, p *peers) {
 	for name, n := range r.byServer {
 		loads[name] = fleet.ServerLoad{Running: n}
 	}
-	add := func(queues map[fleet.ServerName]int) {
-		for name, n := range queues {
-			l := loads[name]
-			l.Queued += n
-			loads[name] = l
-		}
-	}
+	add := func(queues map[fleet.ServerName]int) { addQueues(loads, queues) }
 	add(w.cfg.Own.Queues())
 	w.publish(loads, missing(append(p.addTo(add), unheard(snap)...)))
 }

@@ -208,6 +208,9 @@ func TestWatcherAddsUp(t *testing.T) {
 		defer func() { w.stop() }()
 		w.others["c2:7"].set(map[fleet.ServerName]int{"a": 2, "b": 1})
 		w.takes("at first", loads{"a": {Queued: 2}, "b": {Queued: 1}}, "")
+		if got := w.watcher.Now(); !reflect.DeepEqual(got, loads{"a": {Queued: 2}, "b": {Queued: 1}}) {
+			t.Errorf("now: %v", got)
+		}
 		w.takes("nothing has changed", nil, "")
 
 		w.own.set(map[fleet.ServerName]int{"a": 5})
@@ -228,6 +231,21 @@ func TestWatcherAddsUp(t *testing.T) {
 		w.others["c3:7"].set(nil)
 		w.runs.set(up)
 		w.takes("all have ended", loads{"a": {}, "b": {}, "d": {}}, "")
+	})
+}
+
+// A controller that does not lead knows what it sees running, and its own queues.
+func TestNowOfAFollower(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, controllerAt("c1", "life1", 0), controllerAt("c2", "life2", 0))
+		w.others["c2:7"].set(map[fleet.ServerName]int{"a": 2})
+		w.own.set(map[fleet.ServerName]int{"a": 5, "b": 1})
+		w.runs.set(nil, fleet.Replica{ID: "1", Server: "a", Phase: fleet.PhaseReady, Load: fleet.Load{Ongoing: 3}})
+		w.takes("while it leads", loads{"a": {Running: 3, Queued: 7}, "b": {Queued: 1}}, "")
+		w.stop()
+		if got, want := w.watcher.Now(), (loads{"a": {Running: 3, Queued: 5}, "b": {Queued: 1}}); !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
 	})
 }
 

@@ -38,6 +38,9 @@ type Config struct {
 	Members func() []fleet.Member // the members of the ring
 	Self    fleet.LifeID          // of this controller
 	Zone    string                // its zone
+	// Loads returns the load of each server that has calls, as this controller knows
+	// it. nil: nothing is known.
+	Loads func() map[fleet.ServerName]fleet.ServerLoad
 	// Unready says why this controller is not ready, in words, "" if it is.
 	Unready func() string
 }
@@ -71,10 +74,11 @@ func (v *View) Publish(servers map[fleet.ServerName]*reconcile.ServerStatus, sna
 // Servers returns the servers of a state, and those that are being deleted, by
 // name.
 func (v *View) Servers(st *desired.State) []api.Server {
-	status := v.picture.Load().servers
+	status, loads := v.picture.Load().servers, v.loads()
 	out := make([]api.Server, 0, len(st.Servers))
 	for name, sv := range st.Servers {
 		out = append(out, serverOf(st, name, sv, status[name]))
+		out[len(out)-1].Ongoing, out[len(out)-1].Queued = loads[name].Running, loads[name].Queued
 	}
 	for name, s := range status {
 		if st.Servers[name] == nil {
@@ -83,6 +87,13 @@ func (v *View) Servers(st *desired.State) []api.Server {
 	}
 	slices.SortFunc(out, func(a, b api.Server) int { return cmp.Compare(a.Name, b.Name) })
 	return out
+}
+
+func (v *View) loads() map[fleet.ServerName]fleet.ServerLoad {
+	if v.cfg.Loads == nil {
+		return nil
+	}
+	return v.cfg.Loads()
 }
 
 // Ready reports whether this controller is ready, and every server settled.

@@ -74,7 +74,7 @@ func TestReady(t *testing.T) {
 
 // Servers lists what is desired and what is being deleted, by name.
 func TestServers(t *testing.T) {
-	v := New(Config{})
+	v := New(Config{Loads: func() map[fleet.ServerName]fleet.ServerLoad { return map[fleet.ServerName]fleet.ServerLoad{"b": {Running: 2, Queued: 5}} }})
 	v.Publish(statuses{
 		"b": {Name: "b", State: fleet.StateReady, Target: fleet.Target{Replicas: 1}, Ready: 1, Restarts: 4, Revision: 1, LastEnded: []*fleet.Replica{{ID: "b-1"}}},
 		"a": {Name: "a", State: fleet.StateDeleting, Reason: "1 replica still stopping", Ready: 1},
@@ -94,7 +94,7 @@ func TestServers(t *testing.T) {
 	if a := got[0]; a.Reason == "" || a.Ready != 1 || string(a.Spec) != "{}" {
 		t.Errorf("being deleted: %+v", a)
 	}
-	if b := got[1]; b.Restarts != 4 || len(b.LastEnded) != 1 || b.Rollout == nil || b.Rollout.StartedAt != started {
+	if b := got[1]; b.Restarts != 4 || len(b.LastEnded) != 1 || b.Rollout == nil || b.Rollout.StartedAt != started || b.Ongoing != 2 || b.Queued != 5 {
 		t.Errorf("running: %+v", b)
 	}
 }
