@@ -13,18 +13,29 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
 
-// fullSpec has a value in every field.
+// fullSpec has a value in every field but Replicas, which it cannot have beside
+// Autoscaling.
 func fullSpec() fleet.Spec {
 	return fleet.Spec{
 		Template: fleet.Template{
 			Image: "i", PullPolicy: fleet.PullAlways, Entrypoint: []string{"e"}, Command: []string{"c"}, Args: []string{"a", "<b>"},
 			Env: map[string]string{"TOKEN": "s3cret", "EMPTY": ""}, Cwd: "/w", Mounts: []fleet.Mount{{Source: "/s", Target: "/t", ReadOnly: true, SELinux: "z"}},
-			Network: "host", User: "1", ReadOnly: true, CapAdd: []string{"CHOWN"}, RunOptions: []string{"--ipc=host"}, NewPrivileges: true,
-			Resources: fleet.Resources{CPUs: 0.5, Memory: 1 << 20, PIDs: 9}, Labels: map[string]string{"zone": "a"}, Sessions: "shared",
+			Network: "host", User: "1", ReadOnly: true, CapAdd: []string{"CHOWN"}, Devices: []string{"/dev/dri"}, RunOptions: []string{"--ipc=host"}, NewPrivileges: true,
+			Resources: fleet.Resources{CPUs: 0.5, Memory: 1 << 20, PIDs: 9, Custom: map[string]int64{"gpu": 1}}, Labels: map[string]string{"zone": "a"}, Sessions: "shared",
 			Health:       fleet.Health{Period: 10 * time.Second, Timeout: 5 * time.Second, Failures: 3},
 			StartTimeout: time.Minute, StopGrace: 2 * time.Second, DrainTimeout: 30 * time.Second,
 		},
-		Replicas: 2, MaxReplicasPerNode: 1, MaxOngoingRequests: 8, MaxQueuedRequests: 128, MaxRequestBytes: 4 << 20,
+		Autoscaling: &fleet.Autoscaling{
+			MinReplicas: 1, InitialReplicas: new(2), MaxReplicas: 9, TargetOngoing: 1.5, UpscaleDelay: time.Second, DownscaleDelay: time.Minute,
+			DownscaleToZeroDelay: new(5 * time.Minute), UpscalingFactor: 1, DownscalingFactor: 0.5, LookBack: 1500 * time.Millisecond,
+			Schedules: []fleet.ScalingSchedule{{Cron: "0 8 * * 1-5", Timezone: "Europe/Berlin", For: 10 * time.Hour, MinReplicas: new(3), MaxReplicas: new(4)}},
+		},
+		Update: &fleet.Update{
+			MaxSurge: fleet.Amount{Percent: 12.5}, MaxUnavailable: fleet.Amount{Count: 1}, MinReady: 5 * time.Second, ProgressDeadline: time.Minute,
+			Verify:          []fleet.VerifyCall{{Tool: "t", Args: json.RawMessage(`{"a":1}`), Expect: "ok"}},
+			OnBreakingTools: fleet.BreakingHold, Canary: &fleet.Canary{Steps: []float64{5, 50}, Hold: time.Minute, Gate: fleet.GateManual},
+		},
+		Warm: 1, MaxReplicasPerNode: 1, MaxOngoingRequests: 8, MaxQueuedRequests: 128, MaxRequestBytes: 4 << 20,
 		CallTimeout: time.Minute, MaxCallDuration: 10 * time.Minute, DefaultTool: "t", EnabledTools: []string{"t", "u"}, DisabledTools: []string{"u"},
 	}
 }
@@ -49,7 +60,15 @@ func TestDiff(t *testing.T) {
 			`mounts:[{"source":"/s","target":"/t","read_only":true,"selinux":"z"}]>[{"source":"/s","target":"/t"}]`},
 		{"privileges", func(s *fleet.Spec) { s.NewPrivileges = false }, `no_new_privileges:false>`},
 		{"no health checks", func(s *fleet.Spec) { s.Health.Off = true }, `health:>"off"`},
-		{"two", func(s *fleet.Spec) { s.Replicas, s.Image = 0, "j" }, `image:"i">"j" replicas:2>0`},
+		{"a fixed number", func(s *fleet.Spec) { s.Autoscaling, s.Replicas = nil, 2 }, `replicas:>2 autoscaling.min_replicas:1> autoscaling.initial_replicas:2> ` +
+			`autoscaling.max_replicas:9> autoscaling.target_ongoing_requests:1.5> autoscaling.upscale_delay_s:1> autoscaling.downscale_delay_s:60> ` +
+			`autoscaling.downscale_to_zero_delay_s:300> autoscaling.upscaling_factor:1> autoscaling.downscaling_factor:0.5> autoscaling.look_back_period_s:1.5> ` +
+			`autoscaling.schedules:[{"cron":"0 8 * * 1-5","timezone":"Europe/Berlin","for":"10h0m0s","min_replicas":3,"max_replicas":4}]>`},
+		{"the default update", func(s *fleet.Spec) { s.Update = nil }, `update.max_surge:"12.5%">"25%" update.max_unavailable:1>0 update.progress_deadline:"1m0s">"2m0s" ` +
+			`update.verify:[{"tool":"t","args":{"a":1},"expect":"ok"}]> update.on_breaking_tools:"hold">"warn" update.canary.steps:["5%","50%"]> update.canary.hold:"1m0s"> ` +
+			`update.canary.gate:"manual">`},
+		{"a custom resource", func(s *fleet.Spec) { s.Resources.Custom = map[string]int64{"gpu": 2, "tpu": 1} }, `resources.custom.gpu:1>2 resources.custom.tpu:>1`},
+		{"two", func(s *fleet.Spec) { s.Warm, s.Image = 2, "j" }, `image:"i">"j" warm:1>2`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			old, new := fullSpec(), fullSpec()
@@ -68,14 +87,14 @@ func TestDiff(t *testing.T) {
 // Diff knows every field of a spec. Without one, a new revision would have no visible
 // cause.
 func TestDiffKnowsEveryField(t *testing.T) {
-	notYet := []string{"Autoscaling", "Update", "Warm", "Devices", "Custom"} // the fleet file does not have them yet
 	var walk func(v reflect.Value, path string, try func(path string))
 	walk = func(v reflect.Value, path string, try func(string)) {
-		if v.Kind() == reflect.Struct {
+		if v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
+			walk(v.Elem(), path, try)
+		}
+		if v.Kind() == reflect.Struct && v.Type() != reflect.TypeFor[fleet.Amount]() {
 			for i := range v.NumField() {
-				if name := v.Type().Field(i).Name; !slices.Contains(notYet, name) {
-					walk(v.Field(i), path+"."+name, try)
-				}
+				walk(v.Field(i), path+"."+v.Type().Field(i).Name, try)
 			}
 			return
 		}
@@ -83,6 +102,9 @@ func TestDiffKnowsEveryField(t *testing.T) {
 		v.SetZero()
 		if was.Kind() == reflect.Bool && !was.Bool() {
 			v.SetBool(true)
+		}
+		if path == ".Replicas" {
+			return
 		}
 		try(path)
 		v.Set(was)
@@ -117,21 +139,19 @@ func TestDiffSpeaksAsTheFleetFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]any{}
-	for key, v := range view {
-		section, ok := v.(map[string]any)
-		if !ok {
-			want[key] = v
-			continue
-		}
-		for inner, v := range section {
-			want[key+"."+inner] = v
+	var flatten func(prefix string, section map[string]any)
+	flatten = func(prefix string, section map[string]any) {
+		for key, v := range section {
+			if inner, ok := v.(map[string]any); ok {
+				flatten(prefix+key+".", inner)
+			} else {
+				want[prefix+key] = v
+			}
 		}
 	}
+	flatten("", view)
 	got := map[string]any{}
 	for _, d := range Diff(nil, &full) {
-		if strings.HasPrefix(d.Field, "update.") {
-			continue // the fleet file does not have it yet
-		}
 		var v any
 		if err := json.Unmarshal([]byte(d.To), &v); err != nil || d.From != "" {
 			t.Errorf("%s: from %q to %q: %v", d.Field, d.From, d.To, err)

@@ -40,6 +40,7 @@ func (d *serverDecoder) finish() {
 	if s.Image != "" && s.PullPolicy == "" {
 		s.PullPolicy = fleet.PullMissing
 	}
+	d.finishReplicas()
 	if s.MaxCallDuration < s.CallTimeout {
 		if n, given := d.given["max_call_duration"]; given {
 			d.errorf(n, join(d.path, "max_call_duration"), "must not be shorter than call_timeout, which is %s", s.CallTimeout)

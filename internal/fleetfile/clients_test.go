@@ -356,7 +356,7 @@ func TestFilesOfClients(t *testing.T) {
 			func(t *testing.T, f *File) { wantNames(t, f, "b") },
 			[]string{
 				"remote servers are left out, since mcpfleet runs stdio servers: G H",
-				`1:102: mcpServers.a: this server is left out: replicas: must be a whole number, not "0.5"`,
+				`1:102: mcpServers.a: this server is left out: replicas: must be a whole number, or auto, not "0.5"`,
 				"2:24: mcpServers.C D: this server is left out: command: must be a string, not 7; quote it if a string is meant",
 			},
 		},

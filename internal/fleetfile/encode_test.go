@@ -46,6 +46,34 @@ servers:
     start_timeout: 90
     stop_grace: 500ms
     drain_timeout: 0
+    devices: [/dev/fuse:/dev/fuse:rw, nvidia.com/gpu=all]
+    warm: 1
+    update:
+      max_surge: 12.5%
+      max_unavailable: 1
+      min_ready: 0
+      progress_deadline: 1m30.000000001s
+      verify: [{tool: go, args: {q: "${KEY}<", n: 1e3, big: 12345678901234567890, list: [true, null, 0x10]}, expect: "cel:!result.isError"}, {tool: stop}]
+      on_breaking_tools: hold
+      canary: {steps: [5%, "50%", 100%], hold: 2m, gate: manual}
+  z:
+    command: z
+    resources: { custom: {gpu: 1, licence-a.b: 3} }
+    autoscaling:
+      min_replicas: 0
+      initial_replicas: 3
+      max_replicas: 10
+      target_ongoing_requests: 0.3
+      upscale_delay_s: 0.1
+      downscale_delay_s: 1m0.000000001s
+      downscale_to_zero_delay_s: 300
+      upscaling_factor: 1.5
+      downscaling_factor: 0.5
+      look_back_period_s: "10"
+      schedules: [{cron: "0 8 * * 1-5", timezone: Europe/Berlin, for: 10h, min_replicas: 2}, {cron: "0 0 * * *", for: 90m, min_replicas: 0, max_replicas: 1}]
+  auto:
+    command: z
+    replicas: auto
   y:
     command: [sh, -c, "a b"]
     cwd: sub
@@ -92,7 +120,7 @@ func TestParseLiteral(t *testing.T) {
 		t.Errorf("got %q and %q", s.Args, s.Env)
 	}
 	tests := []struct{ name, text, want string }{
-		{"variable in a number", "servers: {x: {image: x, replicas: \"${N}\"}}", `fleet file:1:35: servers.x.replicas: must be a whole number, not "${N}"`},
+		{"variable in a number", "servers: {x: {image: x, replicas: \"${N}\"}}", `fleet file:1:35: servers.x.replicas: must be a whole number, or auto, not "${N}"`},
 		{"bare variable", "servers: {x: {image: x, env: [KEY]}}", "fleet file:1:31: servers.x.env[0]: needs a value: there is no environment to take it from"},
 		{"null variable", "servers: {x: {image: x, env: {KEY: }}}", "fleet file:1:31: servers.x.env.KEY: needs a value: there is no environment to take it from"},
 		{"-e without value", `{"mcpServers": {"x": {"command": "docker", "args": ["run", "-e", "KEY", "img"]}}}`,

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcpfleet/mcpfleet/internal/expect"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
@@ -60,6 +61,23 @@ func withDefaults(edit func(*fleet.Spec)) fleet.Spec {
 		edit(&s)
 	}
 	return s
+}
+
+// lines joins the messages of several errors.
+func lines(messages ...string) string { return strings.Join(messages, "\n") }
+
+// badExpression returns what is wrong with an expectation.
+func badExpression(t *testing.T, text string) string {
+	t.Helper()
+	_, err := expect.Parse(text)
+	if err == nil {
+		t.Fatalf("%s is a good expectation", text)
+	}
+	return err.Error()
+}
+
+func autoscaledByDefault(s *fleet.Spec) {
+	s.Replicas, s.Autoscaling = 0, new(fleet.DefaultAutoscaling())
 }
 
 func TestParseSpec(t *testing.T) {
@@ -117,6 +135,54 @@ drain_timeout: 0`, fleet.Spec{
 			Replicas: 3, MaxReplicasPerNode: 2, MaxOngoingRequests: 4, MaxRequestBytes: 64 << 20, CallTimeout: 5 * time.Second, MaxCallDuration: 90 * time.Second, DefaultTool: "go",
 			EnabledTools: []string{"go", "stop"}, DisabledTools: []string{"stop"},
 		}},
+		{"autoscaling", `
+image: docker.io/mcp/x
+autoscaling:
+  min_replicas: 0
+  initial_replicas: 3
+  max_replicas: 10
+  target_ongoing_requests: 0.5
+  upscale_delay_s: 0.1
+  downscale_delay_s: 1m
+  downscale_to_zero_delay_s: 300
+  upscaling_factor: 1.5
+  downscaling_factor: 0.5
+  look_back_period_s: 10
+  schedules: [{cron: "0 8 * * 1-5", timezone: Europe/Berlin, for: 10h, min_replicas: 2, max_replicas: 4}]`, withDefaults(func(s *fleet.Spec) {
+			s.Replicas = 0
+			s.Autoscaling = &fleet.Autoscaling{
+				MinReplicas: 0, InitialReplicas: new(3), MaxReplicas: 10, TargetOngoing: 0.5, UpscaleDelay: 100 * time.Millisecond, DownscaleDelay: time.Minute,
+				DownscaleToZeroDelay: new(5 * time.Minute), UpscalingFactor: 1.5, DownscalingFactor: 0.5, LookBack: 10 * time.Second,
+				Schedules: []fleet.ScalingSchedule{{Cron: "0 8 * * 1-5", Timezone: "Europe/Berlin", For: 10 * time.Hour, MinReplicas: new(2), MaxReplicas: new(4)}},
+			}
+		})},
+		{"auto", "image: docker.io/mcp/x\nreplicas: auto", withDefaults(autoscaledByDefault)},
+		{"auto by a variable", "image: docker.io/mcp/x\nreplicas: ${AUTO:-auto}", withDefaults(autoscaledByDefault)},
+		{"auto, and what it means", "image: docker.io/mcp/x\nreplicas: auto\nautoscaling: {}", withDefaults(autoscaledByDefault)},
+		{"autoscaling alone", "image: docker.io/mcp/x\nautoscaling: {min_replicas: 1}", withDefaults(autoscaledByDefault)},
+		{"update", `
+image: docker.io/mcp/x
+update:
+  max_surge: 2
+  max_unavailable: 12.5%
+  min_ready: 1s
+  progress_deadline: 30
+  verify: [{tool: t, args: {q: "${KEY}", n: 2.50, no: null, l: [1, "1", true]}, expect: fine}, {tool: u}]
+  on_breaking_tools: hold
+  canary: {steps: [0.5%, 25%]}`, withDefaults(func(s *fleet.Spec) {
+			s.Update = &fleet.Update{
+				MaxSurge: fleet.Amount{Count: 2}, MaxUnavailable: fleet.Amount{Percent: 12.5}, MinReady: time.Second, ProgressDeadline: 30 * time.Second,
+				Verify: []fleet.VerifyCall{
+					{Tool: "t", Args: json.RawMessage(`{"l":[1,"1",true],"n":2.50,"no":null,"q":"s3cret"}`), Expect: "fine"}, {Tool: "u", Args: json.RawMessage("{}"), Expect: "ok"},
+				},
+				OnBreakingTools: fleet.BreakingHold, Canary: &fleet.Canary{Steps: []float64{0.5, 25}, Hold: time.Minute, Gate: fleet.GateAuto},
+			}
+		})},
+		{"the update that is made anyway", "image: docker.io/mcp/x\nupdate: {max_surge: 25%, max_unavailable: 0%, min_ready: 5, progress_deadline: 2m, on_breaking_tools: warn}", withDefaults(nil)},
+		{"no update policy", "image: docker.io/mcp/x\nupdate:", withDefaults(nil)},
+		{"devices and spares", "image: docker.io/mcp/x\ndevices: [/dev/dri, nvidia.com/gpu=all]\nwarm: 2\nresources: {custom: {gpu: 2}}", withDefaults(func(s *fleet.Spec) {
+			s.Devices, s.Warm, s.Resources.Custom = []string{"/dev/dri", "nvidia.com/gpu=all"}, 2, map[string]int64{"gpu": 2}
+		})},
 		{"env as a list", "image: docker.io/mcp/x\nenv: [A=1=2, KEY, B=]", withDefaults(func(s *fleet.Spec) {
 			s.Env = map[string]string{"A": "1=2", "KEY": "s3cret", "B": ""}
 		})},
@@ -216,7 +282,7 @@ func TestParseErrors(t *testing.T) {
 		{"unknown key", "", image("replcas: 3"), "f.yaml:4:5: servers.x.replcas: unknown key; did you mean replicas?"},
 		{"unknown key far from all", "", image("zzzzzzz: 3"), "f.yaml:4:5: servers.x.zzzzzzz: unknown key"},
 		{"unknown key below", "", image("resources: {mem: 3g}"), "f.yaml:4:17: servers.x.resources.mem: unknown key; did you mean memory?"},
-		{"key of a later version", "", image("autoscaling: {min: 1}"), "f.yaml:4:5: servers.x.autoscaling: not supported yet"},
+		{"key of a later version", "", image("rate_limit: 5"), "f.yaml:4:5: servers.x.rate_limit: not supported yet"},
 		{"duplicate key", "", image("image: y"), "f.yaml:4:5: servers.x.image: duplicate key, first seen in line 3"},
 		{"duplicate server", "", "servers:\n  x: {image: x}\n  x: {image: x}", "f.yaml:3:3: servers.x: duplicate key, first seen in line 2"},
 		{"neither image nor command", "", "servers:\n  x: {replicas: 1}", "f.yaml:2:6: servers.x: needs an image or a command"},
@@ -231,10 +297,10 @@ func TestParseErrors(t *testing.T) {
 		{"image without value", "", "servers: {x: {image: }}", "f.yaml:1:22: servers.x.image: has no value; it must be a string"},
 		{"image that is empty", "", "servers: {x: {image: \"\"}}", "f.yaml:1:22: servers.x.image: must not be empty"},
 		{"number for a string", "", image("default_tool: 7"), "f.yaml:4:19: servers.x.default_tool: must be a string, not 7; quote it if a string is meant"},
-		{"string for a number", "", image("replicas: three"), `f.yaml:4:15: servers.x.replicas: must be a whole number, not "three"`},
-		{"fraction", "", image("replicas: 1.5"), `f.yaml:4:15: servers.x.replicas: must be a whole number, not "1.5"`},
+		{"string for a number", "", image("replicas: three"), `f.yaml:4:15: servers.x.replicas: must be a whole number, or auto, not "three"`},
+		{"fraction", "", image("replicas: 1.5"), `f.yaml:4:15: servers.x.replicas: must be a whole number, or auto, not "1.5"`},
 		{"negative", "", image("replicas: -1"), `f.yaml:4:15: servers.x.replicas: must be between 0 and 10000, not "-1"`},
-		{"map for a number", "", image("replicas: {}"), "f.yaml:4:15: servers.x.replicas: must be a whole number, not a mapping"},
+		{"map for a number", "", image("replicas: {}"), "f.yaml:4:15: servers.x.replicas: must be a whole number, or auto, not a mapping"},
 		{"not a boolean", "", image("read_only: yes"), `f.yaml:4:16: servers.x.read_only: must be true or false, not "yes"`},
 		{"no cpus", "", image("resources: {cpus: 0}"), `f.yaml:4:23: servers.x.resources.cpus: must be a number of cores above 0, such as 0.5, not "0"`},
 		{"bad memory", "", image("resources: {memory: 5x}"), `f.yaml:4:25: servers.x.resources.memory: must be an amount of memory, such as 512m or 1GiB, not "5x"`},
@@ -248,6 +314,65 @@ func TestParseErrors(t *testing.T) {
 		{"maximum below the timeout", "", image("max_call_duration: 5s"), "f.yaml:4:24: servers.x.max_call_duration: must not be shorter than call_timeout, which is 1m0s"},
 		{"health is a word", "", image("health: never"), "f.yaml:4:13: servers.x.health: must be a mapping of period, timeout and failures, or the word off, not \"never\""},
 		{"ping longer than its period", "", image("health: {timeout: 20s}"), "f.yaml:4:23: servers.x.health.timeout: must not be longer than the period, which is 10s"},
+		{"a number beside autoscaling", "", image("replicas: 3\n    autoscaling: {}"),
+			"f.yaml:4:15: servers.x.replicas: is a fixed number, and the server has autoscaling; leave one of the two out"},
+		{"autoscaling without a value", "", image("autoscaling:"), "f.yaml:4:17: servers.x.autoscaling: has no value; write {} for the defaults"},
+		{"a key outside its section", "", image("min_replicas: 0"), "f.yaml:4:5: servers.x.min_replicas: unknown key; did you mean autoscaling.min_replicas?"},
+		{"another key outside its section", "", image("canary: {}"), "f.yaml:4:5: servers.x.canary: unknown key; did you mean update.canary?"},
+		{"a further key of Ray Serve", "", image("autoscaling: {metrics_interval_s: 10}"), "f.yaml:4:19: servers.x.autoscaling.metrics_interval_s: not supported yet"},
+		{"min above max", "", image("autoscaling: {min_replicas: 5, max_replicas: 4}"), "f.yaml:4:33: servers.x.autoscaling.min_replicas: must not be above max_replicas, which is 4"},
+		{"min above the default max", "", image("autoscaling: {min_replicas: 101}"), "f.yaml:4:33: servers.x.autoscaling.min_replicas: must not be above max_replicas, which is 100"},
+		{"no max", "", image("autoscaling: {max_replicas: 0}"), `f.yaml:4:33: servers.x.autoscaling.max_replicas: must be between 1 and 10000, not "0"`},
+		{"negative min", "", image("autoscaling: {min_replicas: -1}"), `f.yaml:4:33: servers.x.autoscaling.min_replicas: must be between 0 and 10000, not "-1"`},
+		{"initial below min", "", image("autoscaling: {initial_replicas: 0}"), "f.yaml:4:37: servers.x.autoscaling.initial_replicas: must not be below min_replicas, which is 1"},
+		{"initial above max", "", image("autoscaling: {initial_replicas: 9, max_replicas: 8}"), "f.yaml:4:37: servers.x.autoscaling.initial_replicas: must not be above max_replicas, which is 8"},
+		{"a target of 0", "", image("autoscaling: {target_ongoing_requests: 0}"), `f.yaml:4:44: servers.x.autoscaling.target_ongoing_requests: must be above 0, and at most 10000, not "0"`},
+		{"a target that is no number", "", image("autoscaling: {target_ongoing_requests: .nan}"), `f.yaml:4:44: servers.x.autoscaling.target_ongoing_requests: must be a number, not ".nan"`},
+		{"a negative factor", "", image("autoscaling: {upscaling_factor: -1}"), `f.yaml:4:37: servers.x.autoscaling.upscaling_factor: must be above 0, and at most 100, not "-1"`},
+		{"a negative delay", "", image("autoscaling: {downscale_delay_s: -1}"), `f.yaml:4:38: servers.x.autoscaling.downscale_delay_s: must be between 0s and 24h0m0s, not "-1"`},
+		{"no period", "", image("autoscaling: {look_back_period_s: 0}"), `f.yaml:4:39: servers.x.autoscaling.look_back_period_s: must be between 1s and 1h0m0s, not "0"`},
+		{"schedules that are none", "", image("autoscaling: {schedules: {}}"), "f.yaml:4:30: servers.x.autoscaling.schedules: must be a list of schedules, each with cron and for, not a mapping"},
+		{"a schedule of nothing", "", image("autoscaling: {schedules: [{}]}"), lines(
+			"f.yaml:4:31: servers.x.autoscaling.schedules[0].cron: is missing: a schedule says when it begins with cron, and how long it lasts with for",
+			"f.yaml:4:31: servers.x.autoscaling.schedules[0].for: is missing: a schedule says when it begins with cron, and how long it lasts with for",
+			"f.yaml:4:31: servers.x.autoscaling.schedules[0]: needs min_replicas or max_replicas")},
+		{"a schedule that lasts no time", "", image("autoscaling: {schedules: [{cron: 0 8 * * *, for: 0, min_replicas: 1}]}"),
+			`f.yaml:4:54: servers.x.autoscaling.schedules[0].for: must be between 1m0s and 8784h0m0s, not "0"`},
+		{"a schedule that cannot be read", "", image("autoscaling: {schedules: [{cron: 0 25 * * *, timezone: Mars/Base, for: 1h, min_replicas: 1}]}"),
+			"f.yaml:4:60: servers.x.autoscaling.schedules[0].timezone: unknown time zone; use a name such as Europe/Berlin"},
+		{"cron that cannot be read", "", image("autoscaling: {schedules: [{for: 1h, min_replicas: 1, cron: 0 25 * * *}]}"),
+			"f.yaml:4:64: servers.x.autoscaling.schedules[0].cron: not valid: syntax error in hour field: '25'"},
+		{"a schedule above the maximum, which stands after it", "", image("autoscaling: {schedules: [{cron: 0 8 * * *, for: 1h, min_replicas: 5, max_replicas: 9}], max_replicas: 4}"), lines(
+			"f.yaml:4:72: servers.x.autoscaling.schedules[0].min_replicas: must not be above max_replicas, which is 4",
+			"f.yaml:4:89: servers.x.autoscaling.schedules[0].max_replicas: must not be above the max_replicas of autoscaling, which is 4")},
+		{"a schedule with min above max", "", image("autoscaling: {schedules: [{cron: 0 8 * * *, for: 1h, min_replicas: 5, max_replicas: 4}]}"),
+			"f.yaml:4:72: servers.x.autoscaling.schedules[0].min_replicas: must not be above max_replicas, which is 4"},
+		{"an update that cannot move", "", image("update: {max_surge: 0%}"), "f.yaml:4:25: servers.x.update.max_surge: must not be 0 if max_unavailable is 0: no replica could be replaced"},
+		{"a surge that is no number", "", image("update: {max_surge: some}"), `f.yaml:4:25: servers.x.update.max_surge: must be a number of replicas, or a share such as 25%, not "some"`},
+		{"a surge below 0", "", image("update: {max_surge: -1}"), `f.yaml:4:25: servers.x.update.max_surge: must be between 0 and 10000, not "-1"`},
+		{"a share above all", "", image("update: {max_unavailable: 101%}"), `f.yaml:4:31: servers.x.update.max_unavailable: must be at most 100%, not "101%"`},
+		{"a share below 0", "", image("update: {max_unavailable: -5%}"), `f.yaml:4:31: servers.x.update.max_unavailable: must be a number of replicas, or a share such as 25%, not "-5%"`},
+		{"a deadline before a replica counts", "", image("update: {progress_deadline: 5s}"),
+			"f.yaml:4:33: servers.x.update.progress_deadline: progress_deadline, which is 5s, must be longer than min_ready, which is 5s"},
+		{"replicas that count after the deadline", "", image("update: {min_ready: 3m}"),
+			"f.yaml:4:25: servers.x.update.min_ready: progress_deadline, which is 2m0s, must be longer than min_ready, which is 3m0s"},
+		{"no such choice", "", image("update: {on_breaking_tools: stop}"), `f.yaml:4:33: servers.x.update.on_breaking_tools: must be warn or hold, not "stop"`},
+		{"a call of no tool", "", image("update: {verify: [{expect: ok}]}"), "f.yaml:4:23: servers.x.update.verify[0].tool: is missing: a call needs the name of a tool"},
+		{"arguments that are no object", "", image("update: {verify: [{tool: t, args: [1]}]}"), "f.yaml:4:39: servers.x.update.verify[0].args: must be a mapping of keys to values, not a list"},
+		{"an argument that JSON has not", "", image("update: {verify: [{tool: t, args: {a: [.inf]}}]}"), `f.yaml:4:44: servers.x.update.verify[0].args.a[0]: must be a value that JSON has, not ".inf"`},
+		{"a bad expression", "", image("update: {verify: [{tool: t, expect: 'cel:result.'}]}"), "f.yaml:4:41: servers.x.update.verify[0].expect: " + badExpression(t, "cel:result.")},
+		{"a canary without a value", "", image("update: {canary: }"), "f.yaml:4:22: servers.x.update.canary: has no value; write {} for the defaults"},
+		{"a canary without steps", "", image("update: {canary: {}}"), "f.yaml:4:22: servers.x.update.canary.steps: needs a step, such as 5%"},
+		{"a step above all", "", image("update: {canary: {steps: [5%, 101%]}}"), `f.yaml:4:35: servers.x.update.canary.steps[1]: must be at most 100%, not "101%"`},
+		{"a step of nothing", "", image("update: {canary: {steps: [0%]}}"), "f.yaml:4:31: servers.x.update.canary.steps[0]: must be above 0%"},
+		{"a step that is no share", "", image("update: {canary: {steps: [5]}}"), `f.yaml:4:31: servers.x.update.canary.steps[0]: must be a share of the calls, such as 5%, not "5"`},
+		{"steps that do not grow", "", image("update: {canary: {steps: [5%, 5%]}}"), "f.yaml:4:35: servers.x.update.canary.steps[1]: must be above the step before it, which is 5%"},
+		{"negative spares", "", image("warm: -1"), `f.yaml:4:11: servers.x.warm: must be between 0 and 1000, not "-1"`},
+		{"a bad device", "", image("devices: [dev/dri]"),
+			"f.yaml:4:15: servers.x.devices[0]: a device is an absolute path of the node, such as /dev/dri, or a CDI name, such as nvidia.com/gpu=all"},
+		{"devices of a process", "", "servers:\n  x:\n    command: y\n    devices: [/dev/dri]", "f.yaml:4:14: servers.x.devices: is for images; a command runs as a plain process"},
+		{"a bad name of a resource", "", image("resources: {custom: {memory: 1}}"), "f.yaml:4:26: servers.x.resources.custom.memory: memory is not a countable resource; its key is resources.memory"},
+		{"half a resource", "", image("resources: {custom: {gpu: 0.5}}"), `f.yaml:4:31: servers.x.resources.custom.gpu: must be a whole number, not "0.5"`},
 		{"later session mode", "", image("sessions: principal"), "f.yaml:4:15: servers.x.sessions: principal is not supported yet; only shared is"},
 		{"unknown session mode", "", image("sessions: all"), `f.yaml:4:15: servers.x.sessions: must be shared, not "all"`},
 		{"pull policy", "", image("pull_policy: sometimes"), `f.yaml:4:18: servers.x.pull_policy: must be missing, always or never, not "sometimes"`},
@@ -286,11 +411,11 @@ func TestParseErrors(t *testing.T) {
 		{"dollar", "", image("args: [\"5$\"]"), "f.yaml:4:12: servers.x.args[0]: a $ must begin a variable; write $$ for a dollar sign"},
 		{"no name", "", image("args: [\"${9}\"]"), "f.yaml:4:12: servers.x.args[0]: ${9} does not name a variable; write $$ for a dollar sign"},
 		{"odd operator", "", image("args: [\"${KEY%x}\"]"), "f.yaml:4:12: servers.x.args[0]: ${KEY%x} is not understood"},
-		{"a value is not shown", "", image("replicas: ${BAD}"), `f.yaml:4:15: servers.x.replicas: must be a whole number, not "${BAD}"`},
+		{"a value is not shown", "", image("replicas: ${BAD}"), `f.yaml:4:15: servers.x.replicas: must be a whole number, or auto, not "${BAD}"`},
 
 		{"several", "", "servers:\n  x: {image: 1, replicas: a}\n  y: {}",
 			"f.yaml:2:14: servers.x.image: must be a string, not 1; quote it if a string is meant\n" +
-				"f.yaml:2:27: servers.x.replicas: must be a whole number, not \"a\"\n" +
+				"f.yaml:2:27: servers.x.replicas: must be a whole number, or auto, not \"a\"\n" +
 				"f.yaml:3:6: servers.y: needs an image or a command"},
 	}
 	for _, tt := range tests {

@@ -22,6 +22,11 @@ const (
 	wordPattern   = `^[^-\s\x00-\x1f\x7f]` + noWhite + `*$`
 	textPattern   = `^[^\x00]*$`
 	flagPattern   = `^(true|True|TRUE|false|False|FALSE)$`
+	devicePattern = `^(/[^\s:]+(:/[^\s:]+)?(:[rwm]{1,3})?|[A-Za-z][A-Za-z0-9._-]*/[A-Za-z][A-Za-z0-9_-]*=[A-Za-z0-9][A-Za-z0-9_.:-]*)$`
+	autoPattern   = `^(\+?[0-9]+|auto)$`
+	amountPattern = `^(\+?[0-9]+|[0-9]+\.?[0-9]*%|\.[0-9]+%)$`
+	sharePattern  = `^([0-9]+\.?[0-9]*|\.[0-9]+)%$`
+	numberPattern = `^\+?` + decimal + `([eE][+-]?[0-9]+)?$`
 	countPattern  = `^\+?[0-9]+$`
 	decimal       = `([0-9]+\.?[0-9]*|\.[0-9]+)`
 	coresPattern  = `^\+?` + decimal + `([eE][+-]?[0-9]+)?$`
@@ -65,6 +70,8 @@ func (k keyShape) form(reflected *jsonschema.Schema) *jsonschema.Schema {
 		return orNothing("array", &jsonschema.Schema{Items: text(capPattern)})
 	case kindTools:
 		return orNothing("array", &jsonschema.Schema{Items: scalar()})
+	case kindDevices:
+		return orNothing("array", &jsonschema.Schema{Items: text(devicePattern)})
 	case kindOptions:
 		return orNothing("array", &jsonschema.Schema{Items: text(`^--(` + strings.Join(fleet.RunOptionNames(), "|") + `)=[^\x00-\x1f\x7f]+$`)})
 	case kindMounts:
@@ -84,6 +91,27 @@ func (k keyShape) form(reflected *jsonschema.Schema) *jsonschema.Schema {
 	case kindCount:
 		n := &jsonschema.Schema{Type: "integer", Minimum: integer(k.low), Maximum: integer(k.high)}
 		return anyOf(n, text(countPattern))
+	case kindCounts:
+		n := &jsonschema.Schema{Type: "integer", Minimum: integer(k.low), Maximum: integer(k.high)}
+		name := &jsonschema.Schema{Pattern: `^[A-Za-z0-9][A-Za-z0-9_.-]*$`, MaxLength: new(uint64(63)), Not: &jsonschema.Schema{Enum: []any{"cpus", "memory", "pids"}}}
+		return orNothing("object", &jsonschema.Schema{PropertyNames: name, AdditionalProperties: anyOf(n, text(countPattern))})
+	case kindReplicas:
+		n := &jsonschema.Schema{Type: "integer", Minimum: integer(k.low), Maximum: integer(k.high)}
+		return anyOf(n, text(autoPattern))
+	case kindAmount:
+		n := &jsonschema.Schema{Type: "integer", Minimum: integer(k.low), Maximum: integer(k.high)}
+		return anyOf(n, text(amountPattern))
+	case kindShares:
+		return &jsonschema.Schema{Type: "array", Items: text(sharePattern), MinItems: new(uint64(1)), MaxItems: new(uint64(maxSteps))}
+	case kindNumber:
+		n := &jsonschema.Schema{Type: "number", ExclusiveMinimum: integer(k.low), Maximum: integer(k.high)}
+		return anyOf(n, text(numberPattern))
+	case kindObject:
+		return &jsonschema.Schema{Type: "object"}
+	case kindSchedules:
+		return orNothing("array", &jsonschema.Schema{Items: reflected.Items, MaxItems: new(uint64(maxSchedules))})
+	case kindVerify:
+		return orNothing("array", &jsonschema.Schema{Items: reflected.Items, MaxItems: new(uint64(maxVerifyCalls))})
 	case kindCores:
 		n := &jsonschema.Schema{Type: "number", ExclusiveMinimum: integer(k.low), Maximum: integer(k.high)}
 		return anyOf(n, text(coresPattern))
@@ -95,6 +123,8 @@ func (k keyShape) form(reflected *jsonschema.Schema) *jsonschema.Schema {
 		return anyOf(n, text(timePattern))
 	case kindSection:
 		return anyOf(&jsonschema.Schema{Ref: reflected.Ref}, &jsonschema.Schema{Type: "null"})
+	case kindMapping:
+		return &jsonschema.Schema{Ref: reflected.Ref}
 	case kindHealth:
 		words := &jsonschema.Schema{Enum: []any{false, true}}
 		return anyOf(&jsonschema.Schema{Ref: reflected.Ref}, words, text(`^([oO][fF][fF]|[oO][nN]|[fF][aA][lL][sS][eE]|[tT][rR][uU][eE])$`), &jsonschema.Schema{Type: "null"})

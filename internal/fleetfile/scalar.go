@@ -87,7 +87,19 @@ func (p *parser) boolean(n *yaml.Node, path string) (bool, bool) {
 }
 
 func (p *parser) integer(n *yaml.Node, path string, k keyShape) (int64, bool) {
-	const want = "a whole number"
+	return p.integerAs(n, path, k, "a whole number")
+}
+
+// count returns a whole number, or nil if it is not valid.
+func (p *parser) count(n *yaml.Node, path string, k keyShape) *int {
+	i, ok := p.integer(n, path, k)
+	if !ok {
+		return nil
+	}
+	return new(int(i))
+}
+
+func (p *parser) integerAs(n *yaml.Node, path string, k keyShape, want string) (int64, bool) {
 	s, ok := p.text(n, path, want)
 	if !ok {
 		return 0, false
@@ -102,6 +114,16 @@ func (p *parser) integer(n *yaml.Node, path string, k keyShape) (int64, bool) {
 		return 0, false
 	}
 	return i, true
+}
+
+// number decodes a number above the key's lower bound.
+func (p *parser) number(n *yaml.Node, path string, k keyShape) (float64, bool) {
+	f, ok := scalarAs(p, n, path, "a number", func(s string) (float64, error) { return strconv.ParseFloat(s, 64) })
+	if ok && !(f > float64(k.low) && f <= float64(k.high)) { // nor a NaN
+		p.errorf(n, path, "must be above %d, and at most %d, not %s", k.low, k.high, describe(resolve(n)))
+		return 0, false
+	}
+	return f, ok
 }
 
 // scalarAs decodes a scalar with a parse function.

@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"github.com/invopop/jsonschema"
+
+	"github.com/mcpfleet/mcpfleet/internal/expect"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 // Schema returns the JSON Schema of fleet files, indented, for editors. It
@@ -76,7 +79,18 @@ func (document) JSONSchemaExtend(s *jsonschema.Schema) {
 // JSONSchemaExtend completes the reflected schema of a server.
 func (ServerView) JSONSchemaExtend(s *jsonschema.Schema) {
 	complete(s, serverShape, serverDefaults())
-	s.AllOf = append(imageOrCommand(present), absoluteInImage(present))
+	s.AllOf = append(imageOrCommand(present), absoluteInImage(present), fixedOrAutomatic(present))
+}
+
+// fixedOrAutomatic returns the condition that a server with autoscaling has no fixed
+// number of replicas.
+func fixedOrAutomatic(given func(key string) *jsonschema.Schema) *jsonschema.Schema {
+	auto := jsonschema.NewProperties()
+	auto.Set("replicas", &jsonschema.Schema{Type: "string", Pattern: `^auto$|\$`})
+	return &jsonschema.Schema{
+		If:   &jsonschema.Schema{AllOf: []*jsonschema.Schema{given("autoscaling"), given("replicas")}},
+		Then: &jsonschema.Schema{Properties: auto},
+	}
 }
 
 // JSONSchemaExtend completes the reflected schema of a client's server.
@@ -96,7 +110,7 @@ func (clientServer) JSONSchemaExtend(s *jsonschema.Schema) {
 	on := *s
 	off := jsonschema.NewProperties()
 	off.Set("disabled", &jsonschema.Schema{Enum: []any{true, "true", "True", "TRUE"}})
-	on.AllOf = append(imageOrCommand(notNull), absoluteInImage(notNull))
+	on.AllOf = append(imageOrCommand(notNull), absoluteInImage(notNull), fixedOrAutomatic(notNull))
 	*s = jsonschema.Schema{
 		Type: "object",
 		If:   &jsonschema.Schema{Required: []string{"disabled"}, Properties: off},
@@ -110,6 +124,33 @@ func (MountView) JSONSchemaExtend(s *jsonschema.Schema) { complete(s, mountShape
 
 // JSONSchemaExtend completes the reflected schema of resources.
 func (ResourcesView) JSONSchemaExtend(s *jsonschema.Schema) { complete(s, resourcesShape, nil) }
+
+// JSONSchemaExtend completes the reflected schema of autoscaling.
+func (AutoscalingView) JSONSchemaExtend(s *jsonschema.Schema) {
+	complete(s, autoscalingShape, defaultsOf(autoscalingView(new(fleet.DefaultAutoscaling()))))
+}
+
+// JSONSchemaExtend completes the reflected schema of a schedule.
+func (ScheduleView) JSONSchemaExtend(s *jsonschema.Schema) {
+	complete(s, scheduleShape, nil)
+	s.AnyOf = []*jsonschema.Schema{present("min_replicas"), present("max_replicas")}
+}
+
+// JSONSchemaExtend completes the reflected schema of the update policy.
+func (UpdateView) JSONSchemaExtend(s *jsonschema.Schema) {
+	complete(s, updateShape, defaultsOf(updateView(fleet.DefaultUpdate())))
+}
+
+// JSONSchemaExtend completes the reflected schema of a call that checks a new
+// revision.
+func (VerifyView) JSONSchemaExtend(s *jsonschema.Schema) {
+	complete(s, verifyShape, map[string]any{"args": map[string]any{}, "expect": expect.OK})
+}
+
+// JSONSchemaExtend completes the reflected schema of a canary.
+func (CanaryView) JSONSchemaExtend(s *jsonschema.Schema) {
+	complete(s, canaryShape, map[string]any{"hold": fleet.DefaultCanaryHold.String(), "gate": fleet.GateAuto})
+}
 
 // JSONSchemaExtend completes the reflected schema of health checks.
 func (HealthView) JSONSchemaExtend(s *jsonschema.Schema) {
@@ -138,7 +179,8 @@ func serverDefaults() map[string]any {
 	d.finish()
 	all := defaultsOf(viewOf(&d.spec))
 	delete(all, "image")
-	delete(all, "health") // its keys have their own defaults
+	delete(all, "health") // the keys of sections have their own defaults
+	delete(all, "update")
 	all["read_only"] = d.spec.ReadOnly
 	all["no_new_privileges"] = !d.spec.NewPrivileges
 	return all

@@ -228,6 +228,69 @@ var verdicts = []struct {
 	{imageWith("replicas: 10001"), false},
 	{imageWith("replicas:"), false},
 	{imageWith("replicas: {}"), false},
+	{imageWith("replicas: auto"), true},
+	{imageWith("replicas: automatic"), false},
+	{imageWith("replicas: auto\n    autoscaling: {max_replicas: 5}"), true},
+	{imageWith("replicas: 3\n    autoscaling: {max_replicas: 5}"), false},
+	{imageWith("autoscaling: {}"), true},
+	{imageWith("autoscaling:"), false},
+	{imageWith("autoscaling: auto"), false},
+	{imageWith("autoscaling: {min_replicas: 0, initial_replicas: 2, max_replicas: \"9\", target_ongoing_requests: 1.5, upscale_delay_s: 30s, downscale_delay_s: 0}"), true},
+	{imageWith("autoscaling: {downscale_to_zero_delay_s: 300, upscaling_factor: \"0.5\", downscaling_factor: 2, look_back_period_s: 1}"), true},
+	{imageWith("autoscaling: {min_replicas: -1}"), false},
+	{imageWith("autoscaling: {max_replicas: 0}"), false},
+	{imageWith("autoscaling: {max_replicas: 10001}"), false},
+	{imageWith("autoscaling: {target_ongoing_requests: 0}"), false},
+	{imageWith("autoscaling: {target_ongoing_requests: -2}"), false},
+	{imageWith("autoscaling: {target_ongoing_requests: many}"), false},
+	{imageWith("autoscaling: {upscaling_factor: 0}"), false},
+	{imageWith("autoscaling: {downscaling_factor: -1}"), false},
+	{imageWith("autoscaling: {upscale_delay_s: -1}"), false},
+	{imageWith("autoscaling: {look_back_period_s: 0}"), false},
+	{imageWith("autoscaling: {schedules: [{cron: 0 8 * * *, for: 1h, min_replicas: 1}]}"), true},
+	{imageWith("autoscaling: {schedules: [{cron: 0 8 * * *, for: 1h, timezone: UTC, max_replicas: 1}]}"), true},
+	{imageWith("autoscaling: {schedules: }"), true},
+	{imageWith("autoscaling: {schedules: [{cron: 0 8 * * *, for: 1h}]}"), false},
+	{imageWith("autoscaling: {schedules: [{cron: 0 8 * * *, min_replicas: 1}]}"), false},
+	{imageWith("autoscaling: {schedules: [{for: 1h, min_replicas: 1}]}"), false},
+	{imageWith("autoscaling: {schedules: [{cron: 0 8 * * *, for: 0, min_replicas: 1}]}"), false},
+	{imageWith("autoscaling: {schedules: [{cron: 0 8 * * *, for: 1h, min_replicas: 1, name: x}]}"), false},
+	{imageWith("min_replicas: 1"), false},
+	{imageWith("warm: 2"), true},
+	{imageWith("warm: -1"), false},
+	{imageWith("update:"), true},
+	{imageWith("update: {max_surge: 25%, max_unavailable: 0, min_ready: 5s, progress_deadline: 120, on_breaking_tools: hold}"), true},
+	{imageWith("update: {max_surge: \"2\", max_unavailable: .5%}"), true},
+	{imageWith("update: {max_surge: half}"), false},
+	{imageWith("update: {max_surge: -1}"), false},
+	{imageWith("update: {max_surge: -5%}"), false},
+	{imageWith("update: {max_surge: 1.5}"), false},
+	{imageWith("update: {progress_deadline: 0}"), false},
+	{imageWith("update: {on_breaking_tools: stop}"), false},
+	{imageWith("update: {verify: [{tool: t}, {tool: u, args: {a: [1, {b: null}]}, expect: ok}]}"), true},
+	{imageWith("update: {verify: }"), true},
+	{imageWith("update: {verify: [{args: {}}]}"), false},
+	{imageWith("update: {verify: [{tool: t, args: [1]}]}"), false},
+	{imageWith("update: {verify: [{tool: t, args: }]}"), false},
+	{imageWith("update: {verify: {tool: t}}"), false},
+	{imageWith("update: {canary: {steps: [5%, 25%, 100%], hold: 0, gate: manual}}"), true},
+	{imageWith("update: {canary: {steps: [5]}}"), false},
+	{imageWith("update: {canary: {steps: []}}"), false},
+	{imageWith("update: {canary: {hold: 60s}}"), false},
+	{imageWith("update: {canary: {steps: [5%], gate: nobody}}"), false},
+	{imageWith("update: {canary: }"), false},
+	{imageWith("devices: [/dev/dri, \"/dev/fuse:/dev/fuse:rw\", nvidia.com/gpu=all]"), true},
+	{imageWith("devices:"), true},
+	{imageWith("devices: [dev/dri]"), false},
+	{imageWith("devices: /dev/dri"), false},
+	{"servers: {x: {command: [y], devices: [/dev/dri]}}", false},
+	{imageWith("resources: {custom: {gpu: 1, a.b-c: \"2\"}}"), true},
+	{imageWith("resources: {custom: }"), true},
+	{imageWith("resources: {custom: {gpu: 0}}"), false},
+	{imageWith("resources: {custom: {gpu: 0.5}}"), false},
+	{imageWith("resources: {custom: {memory: 1}}"), false},
+	{imageWith("resources: {custom: {\"g p\": 1}}"), false},
+	{imageWith("resources: {custom: [gpu]}"), false},
 	{imageWith("max_replicas_per_node: 0"), false},
 	{imageWith("resources:"), true},
 	{imageWith("resources: {cpus: 0.5, memory: 512m, pids: 256}"), true},
@@ -303,6 +366,16 @@ var beyondSchema = []struct {
 	{"compares no values: a default server must exist", "servers: {}\ndefault_server: x", false},
 	{"compares no values: max_call_duration and call_timeout", imageWith("max_call_duration: 5s"), false},
 	{"compares no values: health's timeout and period", imageWith("health: {timeout: 20s}"), false},
+	{"compares no values: min_replicas and max_replicas", imageWith("autoscaling: {min_replicas: 5, max_replicas: 4}"), false},
+	{"compares no values: initial_replicas and max_replicas", imageWith("autoscaling: {initial_replicas: 5, max_replicas: 4}"), false},
+	{"compares no values: bounds of a schedule", imageWith("autoscaling: {max_replicas: 4, schedules: [{cron: 0 8 * * *, for: 1h, min_replicas: 5}]}"), false},
+	{"compares no values: steps of a canary", imageWith("update: {canary: {steps: [5%, 4%]}}"), false},
+	{"compares no values: max_surge and max_unavailable", imageWith("update: {max_surge: 0}"), false},
+	{"compares no values: progress_deadline and min_ready", imageWith("update: {min_ready: 1h}"), false},
+	{"reads no units: shares", imageWith("update: {canary: {steps: [101%]}}"), false},
+	{"knows no cron", imageWith("autoscaling: {schedules: [{cron: 0 25 * * *, for: 1h, min_replicas: 5}]}"), false},
+	{"knows no time zones", imageWith("autoscaling: {schedules: [{cron: 0 8 * * *, timezone: Mars, for: 1h, min_replicas: 5}]}"), false},
+	{"knows no CEL", imageWith("update: {verify: [{tool: t, expect: 'cel:result.'}]}"), false},
 	{"compares no values: two mounts with one target", imageWith("mounts: [/a:/c, /b:/c]"), false},
 	{"compares no values: a variable twice in a list", imageWith("env: [A=1, A=2]"), false},
 	{"reads no units: bounds of durations", imageWith("call_timeout: 1000h"), false},
@@ -396,13 +469,22 @@ func TestSchemaDefaults(t *testing.T) {
 			check(map[string]any{key: p.Default})
 		}
 	}
-	for key, p := range schema.Defs["health"].Properties {
-		with = append(with, "health."+key)
-		check(map[string]any{"health": map[string]any{key: p.Default}})
+	for _, section := range []string{"health", "update", "autoscaling"} {
+		if section == "autoscaling" { // a server without it is another one
+			want = mustParse(t, "f.yaml", "servers: {x: {image: x, replicas: auto}}")
+		}
+		for key, p := range schema.Defs[section].Properties {
+			if p.Default != nil {
+				with = append(with, section+"."+key)
+				check(map[string]any{section: map[string]any{key: p.Default}})
+			}
+		}
 	}
 	slices.Sort(with)
-	const all = "call_timeout drain_timeout health.failures health.period health.timeout max_call_duration max_ongoing_requests max_queued_requests " +
-		"max_request_bytes no_new_privileges pull_policy read_only replicas sessions start_timeout stop_grace"
+	const all = "autoscaling.downscale_delay_s autoscaling.downscaling_factor autoscaling.look_back_period_s autoscaling.max_replicas autoscaling.min_replicas " +
+		"autoscaling.target_ongoing_requests autoscaling.upscale_delay_s autoscaling.upscaling_factor call_timeout drain_timeout health.failures health.period health.timeout max_call_duration max_ongoing_requests max_queued_requests " +
+		"max_request_bytes no_new_privileges pull_policy read_only replicas sessions start_timeout stop_grace " +
+		"update.max_surge update.max_unavailable update.min_ready update.on_breaking_tools update.progress_deadline"
 	if got := strings.Join(with, " "); got != all {
 		t.Errorf("keys with defaults:\ngot  %s\nwant %s", got, all)
 	}
@@ -438,6 +520,13 @@ func TestKeys(t *testing.T) {
 		{"mount", mountShape, schema.Defs["mount"].Properties, func(key string) string { return imageWith("mounts: [{" + key + ": !!binary aGk=}]") }},
 		{"resources", resourcesShape, schema.Defs["resources"].Properties, func(key string) string { return imageWith("resources: {" + key + ": !!binary aGk=}") }},
 		{"health", healthShape, schema.Defs["health"].Properties, func(key string) string { return imageWith("health: {" + key + ": !!binary aGk=}") }},
+		{"autoscaling", autoscalingShape, schema.Defs["autoscaling"].Properties, func(key string) string { return imageWith("autoscaling: {" + key + ": !!binary aGk=}") }},
+		{"schedule", scheduleShape, schema.Defs["schedule"].Properties, func(key string) string {
+			return imageWith("autoscaling: {schedules: [{" + key + ": !!binary aGk=}]}")
+		}},
+		{"update", updateShape, schema.Defs["update"].Properties, func(key string) string { return imageWith("update: {" + key + ": !!binary aGk=}") }},
+		{"verify", verifyShape, schema.Defs["verify"].Properties, func(key string) string { return imageWith("update: {verify: [{" + key + ": !!binary aGk=}]}") }},
+		{"canary", canaryShape, schema.Defs["canary"].Properties, func(key string) string { return imageWith("update: {canary: {" + key + ": !!binary aGk=}}") }},
 	}
 	for _, tt := range tests {
 		if len(tt.shape.order) != len(tt.properties) {
@@ -454,6 +543,13 @@ func TestKeys(t *testing.T) {
 			_, err := Parse([]byte(tt.text(key)), Options{})
 			if err == nil || strings.Contains(err.Error(), "unknown key") || !strings.Contains(err.Error(), key) {
 				t.Errorf("%s: %s is not decoded: %v", tt.name, key, err)
+			}
+		}
+	}
+	for section, shape := range map[string]shape{"autoscaling": autoscalingShape, "update": updateShape, "update.canary": canaryShape} {
+		for _, key := range shape.order {
+			if !bytes.Contains(docs, []byte("`"+section+"."+key)) && !bytes.Contains(docs, []byte("`."+key+"`")) && key != "canary" {
+				t.Errorf("docs/FLEETFILE.md lacks %s.%s", section, key)
 			}
 		}
 	}

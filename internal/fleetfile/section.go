@@ -4,12 +4,14 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 // This file decodes the keys of a server that are mappings.
 
 func (d *serverDecoder) resources(n *yaml.Node, at string) {
-	d.section(n, at, resourcesShape, []string{"devices", "gpus", "limits", "reservations"}, func(e entry, at string, k keyShape) {
+	d.section(n, at, resourcesShape, []string{"limits", "reservations"}, func(e entry, at string, k keyShape) {
 		switch e.key {
 		case "cpus":
 			set(&d.spec.Resources.CPUs)(d.cpus(e.value, at))
@@ -17,8 +19,30 @@ func (d *serverDecoder) resources(n *yaml.Node, at string) {
 			set(&d.spec.Resources.Memory)(d.memory(e.value, at))
 		case "pids":
 			set(&d.spec.Resources.PIDs)(d.integer(e.value, at, k))
+		case "custom":
+			d.customResources(e.value, at, k)
 		}
 	})
+}
+
+func (d *serverDecoder) customResources(n *yaml.Node, at string, k keyShape) {
+	if isNull(n) {
+		return
+	}
+	entries, _ := d.mapping(n, at)
+	for _, e := range entries {
+		at := join(at, e.key)
+		if err := fleet.CheckResource(e.key); err != nil {
+			d.errorf(e.keyNode, at, "%s", err)
+			continue
+		}
+		if count, ok := d.integer(e.value, at, k); ok {
+			if d.spec.Resources.Custom == nil {
+				d.spec.Resources.Custom = map[string]int64{}
+			}
+			d.spec.Resources.Custom[e.key] = count
+		}
+	}
 }
 
 func (d *serverDecoder) health(n *yaml.Node, at string) {
@@ -49,6 +73,15 @@ func (d *serverDecoder) health(n *yaml.Node, at string) {
 		}
 		h.Timeout = h.Period // the default for a short period
 	}
+}
+
+// hasValue refuses a key without a value, which is most likely an unfinished line.
+func (d *serverDecoder) hasValue(n *yaml.Node, at string) bool {
+	if isNull(n) {
+		d.malformed(n, at, "has no value; write {} for the defaults")
+		return false
+	}
+	return true
 }
 
 // switches are the words that health accepts in place of a mapping.

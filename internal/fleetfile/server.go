@@ -15,10 +15,10 @@ import (
 // laterServerKeys are keys of coming versions, which are not reported as typing
 // errors.
 var laterServerKeys = []string{
-	"access", "allow", "auth", "autoscaling", "canary", "cap_drop", "deny", "env_file", "envFile", "era", "headers", "idle_timeout",
-	"max_replicas", "min_replicas", "oauth", "placement", "privileged", "rate_limit", "rate_limits", "retry", "revision", "rollback", "rolling_update",
-	"rollout", "scopes", "secrets", "session", "session_idle_timeout", "spares", "tenants", "tls", "tools", "transport", "update", "update_strategy",
-	"url", "http", "serverUrl", "warm_pool", "zones",
+	"access", "allow", "auth", "cap_drop", "deny", "env_file", "envFile", "era", "headers", "idle_timeout",
+	"oauth", "placement", "privileged", "rate_limit", "rate_limits", "retry", "revision", "rollback",
+	"scopes", "secrets", "session", "session_idle_timeout", "tenants", "tls", "tools", "transport",
+	"url", "http", "serverUrl", "zones",
 }
 
 // server decodes one entry. It returns false for a server that is switched off or
@@ -79,6 +79,7 @@ type serverDecoder struct {
 	envOfFiles map[string]string
 	// runEnvironment returns the value for -e NAME of a run command.
 	runEnvironment  func(name string) (string, bool)
+	auto            bool     // replicas is the word auto
 	fromRun         bool     // the server is a run command
 	capAdd, capDrop []string // of a run command
 	volumes         []boundVolume
@@ -166,8 +167,16 @@ func (d *serverDecoder) key(e entry) {
 		d.toolNames(n, at, &s.DisabledTools)
 	case "run_options":
 		d.runOptions(n, at)
+	case "devices":
+		d.devices(n, at)
 	case "replicas":
-		setInt(&s.Replicas)(d.integer(n, at, k))
+		d.replicas(n, at, k)
+	case "autoscaling":
+		d.autoscaling(n, at)
+	case "update":
+		d.update(n, at)
+	case "warm":
+		setInt(&s.Warm)(d.integer(n, at, k))
 	case "max_replicas_per_node":
 		setInt(&s.MaxReplicasPerNode)(d.integer(n, at, k))
 	case "resources":
@@ -203,8 +212,24 @@ func (d *serverDecoder) key(e entry) {
 			d.clientKey(e)
 			return
 		}
-		d.unknownKey(e, d.path, serverShape.order, laterServerKeys)
+		d.unknownServerKey(e)
 	}
+}
+
+// unknownServerKey refuses an unknown key. If it belongs to a section, the error says
+// so.
+func (d *serverDecoder) unknownServerKey(e entry) {
+	section := ""
+	switch {
+	case autoscalingShape.has(e.key):
+		section = "autoscaling"
+	case updateShape.has(e.key):
+		section = "update"
+	default:
+		d.unknownKey(e, d.path, serverShape.order, laterServerKeys)
+		return
+	}
+	d.malformed(e.keyNode, join(d.path, e.key), "unknown key; did you mean %s?", join(section, e.key))
 }
 
 // image decodes the name of an image.
@@ -333,6 +358,20 @@ func (d *serverDecoder) capabilities(n *yaml.Node, at string) {
 			continue
 		}
 		d.spec.CapAdd = append(d.spec.CapAdd, name)
+	}
+}
+
+func (d *serverDecoder) devices(n *yaml.Node, at string) {
+	list, ok := d.items(n, at)
+	if !ok {
+		return
+	}
+	for _, it := range list {
+		if err := fleet.CheckDevice(it.text); err != nil {
+			d.errorf(it.node, it.path, "%s", err)
+			continue
+		}
+		d.spec.Devices = append(d.spec.Devices, it.text)
 	}
 }
 

@@ -36,6 +36,7 @@ const (
 	kindLabels       kind = "labels"
 	kindCapabilities kind = "capabilities"
 	kindTools        kind = "tools"
+	kindDevices      kind = "devices"
 	kindOptions      kind = "options" // of podman run
 	kindMounts       kind = "mounts"
 	kindSource       kind = "source"
@@ -43,11 +44,20 @@ const (
 	kindFlag         kind = "flag"
 	kindChoice       kind = "choice"
 	kindCount        kind = "count"
+	kindCounts       kind = "counts"   // by name
+	kindReplicas     kind = "replicas" // a count, or auto
+	kindAmount       kind = "amount"   // a count, or a share such as 25%
+	kindShares       kind = "shares"   // of calls
+	kindNumber       kind = "number"   // above its lower bound
+	kindObject       kind = "object"   // any mapping
+	kindSchedules    kind = "schedules"
+	kindVerify       kind = "verify"
 	kindCores        kind = "cores"
 	kindSize         kind = "size"
 	kindDuration     kind = "duration"
 	kindSection      kind = "section"
-	kindHealth       kind = "health" // a section, or off
+	kindMapping      kind = "mapping" // a section that needs a value
+	kindHealth       kind = "health"  // a section, or off
 	kindServers      kind = "servers"
 	kindIgnored      kind = "ignored"
 )
@@ -60,6 +70,12 @@ var (
 	mountShape     = shapeOf(reflect.TypeFor[MountView]())
 	resourcesShape = shapeOf(reflect.TypeFor[ResourcesView]())
 	healthShape    = shapeOf(reflect.TypeFor[HealthView]())
+
+	autoscalingShape = shapeOf(reflect.TypeFor[AutoscalingView]())
+	scheduleShape    = shapeOf(reflect.TypeFor[ScheduleView]())
+	updateShape      = shapeOf(reflect.TypeFor[UpdateView]())
+	verifyShape      = shapeOf(reflect.TypeFor[VerifyView]())
+	canaryShape      = shapeOf(reflect.TypeFor[CanaryView]())
 )
 
 // shapeOf reads the tags of a struct type. It panics on an invalid tag, so that
@@ -92,7 +108,7 @@ func keyShapeOf(tag reflect.StructTag) (keyShape, error) {
 	case kindChoice:
 		k.choices = bounds
 		return k, nil
-	case kindCount, kindCores:
+	case kindCount, kindCounts, kindReplicas, kindAmount, kindNumber, kindCores:
 		read = func(s string) (int64, error) { return strconv.ParseInt(s, 10, 64) }
 	case kindSize:
 		read = ParseSize

@@ -48,7 +48,7 @@ func parseDuration(s string) (time.Duration, error) {
 		if !(math.Abs(seconds) < math.MaxInt64/float64(time.Second)) {
 			return 0, errors.New("too large")
 		}
-		return time.Duration(seconds * float64(time.Second)), nil
+		return time.Duration(math.Round(seconds * float64(time.Second))), nil
 	}
 	return time.ParseDuration(s)
 }

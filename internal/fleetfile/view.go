@@ -36,13 +36,17 @@ type ServerView struct {
 	User               string            `json:"user,omitempty" kind:"user" only:"image" jsonschema_description:"podman's --user, for example 1000:1000."`
 	ReadOnly           bool              `json:"read_only,omitempty" kind:"flag" only:"image" jsonschema_description:"Read-only root file system."`
 	CapAdd             []string          `json:"cap_add,omitempty" kind:"capabilities" only:"image" jsonschema_description:"Capabilities to give back, since all are dropped. Images that su or chown at their start need some."`
+	Devices            []string          `json:"devices,omitempty" kind:"devices" only:"image" jsonschema_description:"Devices of the node, as podman's --device: HOST[:CONTAINER[:rwm]], or a CDI name such as nvidia.com/gpu=all."`
 	RunOptions         []string          `json:"run_options,omitempty" kind:"options" only:"image" jsonschema_description:"Further options of podman run, such as --shm-size=1g."`
 	NoNewPrivileges    *bool             `json:"no_new_privileges,omitempty" kind:"flag" only:"image" jsonschema_description:"Set-user-id programs gain no privileges."` // shown only if it is off
 	Labels             map[string]string `json:"labels,omitempty" kind:"labels" jsonschema_description:"Labels that a node must have."`
 	DefaultTool        string            `json:"default_tool,omitempty" kind:"string" jsonschema_description:"The tool of calls that name none."`
 	EnabledTools       []string          `json:"enabled_tools,omitempty" kind:"tools" jsonschema_description:"The only tools that are offered. By default all are."`
 	DisabledTools      []string          `json:"disabled_tools,omitempty" kind:"tools" jsonschema_description:"Tools that are not offered: they are not listed, and calls to them are answered as unknown."`
-	Replicas           int               `json:"replicas" kind:"count" bounds:"0 10000" jsonschema_description:"Number of replicas. 0 stops the server."`
+	Replicas           *int              `json:"replicas,omitempty" kind:"replicas" bounds:"0 10000" jsonschema_description:"Number of replicas. 0 stops the server. auto lets it follow the load: the same as an empty autoscaling."`
+	Autoscaling        *AutoscalingView  `json:"autoscaling,omitempty" kind:"mapping" jsonschema_description:"How the number of replicas follows the load. Excludes a number of replicas."`
+	Update             *UpdateView       `json:"update,omitempty" kind:"section" jsonschema_description:"How one revision replaces another."`
+	Warm               int               `json:"warm,omitempty" kind:"count" bounds:"0 1000" jsonschema_description:"Started spares that take no calls until they are needed."`
 	MaxReplicasPerNode int               `json:"max_replicas_per_node,omitempty" kind:"count" bounds:"1 10000" jsonschema_description:"Most replicas on one node. No bound by default."`
 	Resources          ResourcesView     `json:"resources,omitzero" kind:"section" jsonschema_description:"What a replica reserves on its node, and may use at most. Without it, nothing is reserved or limited."`
 	MaxOngoingRequests int               `json:"max_ongoing_requests" kind:"count" bounds:"1 10000" jsonschema_description:"Calls at once per replica."`
@@ -89,6 +93,8 @@ type ResourcesView struct {
 	CPUs   float64 `json:"cpus,omitempty" kind:"cores" bounds:"0 4096" jsonschema_description:"Cores, such as 0.5."`
 	Memory int64   `json:"memory,omitempty" kind:"size" bounds:"6m 8388607t" jsonschema_description:"An amount such as 512m, 1g or 1GiB, or bytes."`
 	PIDs   int64   `json:"pids,omitempty" kind:"count" bounds:"1 4194304" jsonschema_description:"Processes and threads."`
+
+	Custom map[string]int64 `json:"custom,omitempty" kind:"counts" bounds:"1 1000000" jsonschema_description:"Countable resources by name, such as gpu, of which workers have some with --resource."`
 }
 
 // HealthView is the schedule of health checks in the keys of the fleet file.
@@ -166,14 +172,17 @@ func viewOf(s *fleet.Spec) ServerView {
 		User:               s.User,
 		ReadOnly:           s.ReadOnly,
 		CapAdd:             s.CapAdd,
+		Devices:            s.Devices,
 		RunOptions:         s.RunOptions,
 		Labels:             s.Labels,
 		DefaultTool:        s.DefaultTool,
 		EnabledTools:       s.EnabledTools,
 		DisabledTools:      s.DisabledTools,
-		Replicas:           s.Replicas,
+		Autoscaling:        autoscalingView(s.Autoscaling),
+		Update:             updateView(s.UpdatePolicy()),
+		Warm:               s.Warm,
 		MaxReplicasPerNode: s.MaxReplicasPerNode,
-		Resources:          ResourcesView{CPUs: s.Resources.CPUs, Memory: s.Resources.Memory, PIDs: s.Resources.PIDs},
+		Resources:          ResourcesView{CPUs: s.Resources.CPUs, Memory: s.Resources.Memory, PIDs: s.Resources.PIDs, Custom: s.Resources.Custom},
 		MaxOngoingRequests: s.MaxOngoingRequests,
 		MaxQueuedRequests:  s.MaxQueuedRequests,
 		MaxRequestBytes:    s.RequestLimit(),
@@ -184,6 +193,9 @@ func viewOf(s *fleet.Spec) ServerView {
 		StartTimeout:       s.StartTimeout.String(),
 		StopGrace:          s.StopGrace.String(),
 		DrainTimeout:       s.DrainTimeout.String(),
+	}
+	if s.Autoscaling == nil {
+		v.Replicas = new(s.Replicas)
 	}
 	if s.NewPrivileges {
 		v.NoNewPrivileges = new(bool)
