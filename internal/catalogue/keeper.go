@@ -30,6 +30,7 @@ type Desired interface {
 // Observed is what runs. Package observe implements it.
 type Observed interface {
 	Snapshot() *observe.Snapshot
+	Shape() uint64 // of the next Snapshot
 	Subscribe() (look <-chan struct{}, cancel func())
 }
 
@@ -51,7 +52,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 	shape, done := uint64(0), false
 	for {
 		var retry <-chan time.Time
-		if snap := k.Observed.Snapshot(); !done || snap.Shape != shape {
+		if !done || k.Observed.Shape() != shape {
+			snap := k.Observed.Snapshot()
 			shape, done = snap.Shape, true
 			for _, c := range unkept(k.Desired.State(), snap) {
 				if size := sizeOf(c.Catalogue); size > maxKept {

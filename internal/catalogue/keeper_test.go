@@ -36,6 +36,8 @@ func (p *picture) Snapshot() *observe.Snapshot {
 	return p.snap
 }
 
+func (p *picture) Shape() uint64 { return p.Snapshot().Shape }
+
 func (p *picture) State() *desired.State {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -87,6 +87,13 @@ func (o *Observer) Snapshot() *Snapshot {
 	return s
 }
 
+// Shape returns the Shape that a Snapshot would have now, and builds none.
+func (o *Observer) Shape() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.shape
+}
+
 // Sorted returns the snapshot's replicas by id. The list is shared: do not edit it.
 func (s *Snapshot) Sorted() []*fleet.Replica {
 	s.once.Do(func() {

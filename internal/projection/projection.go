@@ -27,7 +27,7 @@ type projection struct {
 
 // project makes a projection. known has the sets of tools of the one before.
 func project(state *desired.State, status map[fleet.ServerName]*reconcile.ServerStatus, snap *observe.Snapshot, known toolSets) projection {
-	serving, ended := byServer(snap)
+	serving, spares, ended := byServer(snap)
 	kept := make(map[string]*fleet.Catalogue) // of servers without a replica
 	out := projection{
 		offered: catalogue.View{Default: state.Default(), Lookup: func(hash string) *fleet.Catalogue {
@@ -52,6 +52,9 @@ func project(state *desired.State, status map[fleet.ServerName]*reconcile.Server
 		to.Ends = endsOf(slices.Concat(ended[d.Name], snap.Ended[d.Name]))
 		out.routes = append(out.routes, to)
 
+		if len(wanted) == 0 {
+			wanted = eligible(&d, newest, spares[d.Name]) // they offer the same
+		}
 		offer := offerOf(&d, st, wanted)
 		if c := lastKnown(sv, &d); len(offer.Offers) == 0 && c != nil {
 			kept[c.Hash] = c
@@ -62,19 +65,22 @@ func project(state *desired.State, status map[fleet.ServerName]*reconcile.Server
 	return out
 }
 
-// byServer returns the replicas that serve, and those that have ended and are
-// still reported, by id.
-func byServer(snap *observe.Snapshot) (serving, ended map[fleet.ServerName][]*fleet.Replica) {
+// byServer returns the replicas that serve, the spares that are ready to, and those
+// that have ended and are still reported, by id.
+func byServer(snap *observe.Snapshot) (serving, spares, ended map[fleet.ServerName][]*fleet.Replica) {
 	serving, ended = make(map[fleet.ServerName][]*fleet.Replica), make(map[fleet.ServerName][]*fleet.Replica)
+	spares = make(map[fleet.ServerName][]*fleet.Replica)
 	for _, r := range snap.Sorted() {
 		switch {
 		case snap.Serving(r):
 			serving[r.Server] = append(serving[r.Server], r)
+		case r.Spare && r.Phase == fleet.PhaseReady:
+			spares[r.Server] = append(spares[r.Server], r)
 		case r.Exit != nil:
 			ended[r.Server] = append(ended[r.Server], r)
 		}
 	}
-	return serving, ended
+	return serving, spares, ended
 }
 
 // newestRevision returns the newest revision that this controller knows of. A
@@ -177,6 +183,12 @@ func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Repli
 	return s
 }
 
+// startsOnCall reports whether the server runs only while somebody calls it.
+func startsOnCall(d *fleet.Server) bool {
+	a := d.Spec.Autoscaling
+	return a != nil && (a.MinReplicas == 0 || d.Target.Idle())
+}
+
 // endsOf returns how replicas ended, as far as that is known.
 func endsOf(list []*fleet.Replica) (ends []route.End) {
 	for _, r := range list {
@@ -188,12 +200,12 @@ func endsOf(list []*fleet.Replica) (ends []route.End) {
 }
 
 // offerOf returns a server as the catalogue needs it.
-func offerOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Replica) catalogue.Server {
+func offerOf(d *fleet.Server, st *reconcile.ServerStatus, ready []*fleet.Replica) catalogue.Server {
 	s := catalogue.Server{
 		Name: d.Name, DefaultTool: d.Spec.DefaultTool, Reason: st.Reason,
-		Failed: st.StartFailed, Stopped: d.Target.Stopped(), EnabledTools: d.Spec.EnabledTools, DisabledTools: d.Spec.DisabledTools,
+		Failed: st.StartFailed, Stopped: d.Target.Stopped(), Wakes: startsOnCall(d), EnabledTools: d.Spec.EnabledTools, DisabledTools: d.Spec.DisabledTools,
 	}
-	for _, r := range serving {
+	for _, r := range ready {
 		s.Offers = append(s.Offers, catalogue.Offer{Revision: r.Revision, Hash: r.Catalogue})
 	}
 	return s

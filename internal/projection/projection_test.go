@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/catalogue"
@@ -150,6 +152,8 @@ func TestProject(t *testing.T) {
 		return desired.Server{Replicas: 1, Stable: 2, Rollout: &desired.Rollout{From: 3}, Failed: &f}
 	}
 	later := []fleet.Replica{{ID: "r2", Revision: 2}, {ID: "r3", Revision: 3}}
+	toZero := fleet.Spec{Autoscaling: &fleet.Autoscaling{}}
+	toOne := fleet.Spec{Autoscaling: &fleet.Autoscaling{MinReplicas: 1}}
 	for _, tt := range []struct {
 		name     string
 		server   desired.Server
@@ -179,6 +183,13 @@ func TestProject(t *testing.T) {
 		{"stopped", desired.Server{}, nil, []fleet.Replica{{ID: "r1", Revision: 2}}, "stopped", "2 seen, stopped"},
 		{"cannot start", desired.Server{Replicas: 1}, &reconcile.ServerStatus{StartFailed: true, Reason: "exit 3"}, nil, "down: exit 3", "2 kept, failed: exit 3"},
 		{"resting", desired.Server{Replicas: 1}, &reconcile.ServerStatus{Resting: true}, nil, "resting", "2 kept"},
+		{"idle", desired.Server{Spec: toZero}, &reconcile.ServerStatus{}, nil, "", "2 kept, wakes"},
+		{"woken", desired.Server{Spec: toZero, Replicas: 1}, &reconcile.ServerStatus{}, nil, "", "2 kept, wakes"},
+		{"idle by a schedule", desired.Server{Spec: toOne}, &reconcile.ServerStatus{}, nil, "", "2 kept, wakes"},
+		{"scales, and not to zero", desired.Server{Spec: toOne, Replicas: 1}, &reconcile.ServerStatus{}, nil, "", "2 kept"},
+		{"going idle", desired.Server{Spec: toZero}, &reconcile.ServerStatus{}, []fleet.Replica{{ID: "r1", Revision: 2}}, "r1", "2 seen, wakes"},
+		{"a spare", desired.Server{Spec: toZero}, &reconcile.ServerStatus{}, []fleet.Replica{{ID: "r1", Revision: 2, Spare: true}}, "", "2 seen, wakes"},
+		{"a spare of an earlier revision", desired.Server{Replicas: 1}, nil, []fleet.Replica{{ID: "r1", Revision: 1, Spare: true}, {ID: "r2", Revision: 2}}, "r2", "2 seen"},
 		{"ending", desired.Server{Replicas: 1}, nil, []fleet.Replica{{ID: "r1", Revision: 2, Exit: killed}}, "r1 ended", "2 kept"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -246,6 +257,9 @@ func describeOffers(s *catalogue.Server) string {
 	if s.Failed {
 		parts = append(parts, "failed: "+s.Reason)
 	}
+	if s.Wakes {
+		parts = append(parts, "wakes")
+	}
 	return strings.Join(parts, ", ")
 }
 
@@ -263,6 +277,7 @@ type world struct {
 func (w *world) State() *desired.State            { return w.state }
 func (w *world) Status() []reconcile.ServerStatus { return w.status }
 func (w *world) Snapshot() *observe.Snapshot      { return w.snap }
+func (w *world) Shape() uint64                    { return w.snap.Shape }
 
 func (w *world) note(format string, args ...any) {
 	w.mu.Lock()
@@ -311,13 +326,84 @@ func TestPublisher(t *testing.T) {
 		defer cancel()
 		running.Go(func() { _ = p.Run(ctx) })
 		expect("started", once...)
-		w.snap = &observe.Snapshot{Seq: 2}
+		w.snap = &observe.Snapshot{Seq: 2, Shape: 1}
 		w.Post()
 		synctest.Wait()
 		w.mu.Lock()
-		defer w.mu.Unlock()
 		if last := w.updated[len(w.updated)-1]; last != "view [s] 2" {
 			t.Errorf("after a change the last update was %q", last)
 		}
+		w.mu.Unlock()
 	})
 }
+
+// Changes of load alone are published four times a second, the last one too. They
+// delay no other change.
+func TestLoadsArePublishedLessOften(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		var observed observedLoads
+		observed.snap.Store(&observe.Snapshot{})
+		w := &world{state: &desired.State{}, snap: &observe.Snapshot{}}
+		p := New(Config{Desired: w, Observed: &observed, Decided: w, Router: routerOf{w}, Catalogue: catalogueOf{w}, View: viewOf{w}})
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer cancel()
+		running.Go(func() { _ = p.Run(ctx) })
+		report := func(shape uint64) {
+			s := observed.snap.Load()
+			observed.snap.Store(&observe.Snapshot{Seq: s.Seq + 1, Shape: shape})
+			observed.Post()
+			synctest.Wait()
+		}
+		views := func() (n int, last string) {
+			synctest.Wait()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			for _, u := range w.updated {
+				if strings.HasPrefix(u, "view") {
+					n, last = n+1, u
+				}
+			}
+			w.updated = nil
+			return n, last
+		}
+		time.Sleep(time.Minute)
+		views()
+		report(0)
+		if n, last := views(); n != 1 || last != "view [] 1" {
+			t.Errorf("after a pause: %d views, the last %q", n, last)
+		}
+		for range 100 { // in one second
+			time.Sleep(10 * time.Millisecond)
+			report(0)
+		}
+		time.Sleep(loadPace)
+		if n, last := views(); n < 4 || n > 5 || last != "view [] 101" {
+			t.Errorf("in a second of reports: %d views, the last %q", n, last)
+		}
+		report(0)
+		views()
+		report(0)
+		if n, _ := views(); n != 0 {
+			t.Errorf("right after another load: %d views", n)
+		}
+		report(1)
+		if n, last := views(); n != 1 || last != "view [] 104" {
+			t.Errorf("something else has changed: %d views, the last %q", n, last)
+		}
+		time.Sleep(time.Minute)
+		if n, _ := views(); n != 0 {
+			t.Errorf("nothing has changed: %d views", n)
+		}
+	})
+}
+
+// observedLoads is an Observed whose snapshot changes while a Publisher reads it.
+type observedLoads struct {
+	notice.Board
+	snap atomic.Pointer[observe.Snapshot]
+}
+
+func (o *observedLoads) Snapshot() *observe.Snapshot { return o.snap.Load() }
+func (o *observedLoads) Shape() uint64               { return o.snap.Load().Shape }

@@ -2,6 +2,7 @@ package projection
 
 import (
 	"context"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/catalogue"
 	"github.com/mcpfleet/mcpfleet/internal/desired"
@@ -27,6 +28,7 @@ type Desired interface {
 type Observed interface {
 	Notices
 	Snapshot() *observe.Snapshot
+	Shape() uint64 // of the next Snapshot; it grows when anything but load has changed
 }
 
 // Decided is how the servers are doing. Package reconcile implements it.
@@ -49,10 +51,16 @@ type Config struct {
 	}
 }
 
+// loadPace is the least time between two projections of which the later shows only
+// other loads. Workers report those many times a second, and they only rank replicas.
+const loadPace = 250 * time.Millisecond
+
 // Publisher keeps those who answer requests up to date.
 type Publisher struct {
 	cfg   Config
-	tools toolSets // of the last projection
+	tools toolSets  // of the last projection
+	shape uint64    // of its snapshot
+	at    time.Time // when it was made
 }
 
 // New returns a Publisher that has published once: what is desired is known
@@ -63,7 +71,8 @@ func New(cfg Config) *Publisher {
 	return p
 }
 
-// Run publishes after every change. It ends with ctx and returns nil.
+// Run publishes after every change: at once, or after loadPace if only loads have
+// changed. It ends with ctx and returns nil.
 func (p *Publisher) Run(ctx context.Context) error {
 	desired, cancelDesired := p.cfg.Desired.Subscribe()
 	defer cancelDesired()
@@ -71,14 +80,26 @@ func (p *Publisher) Run(ctx context.Context) error {
 	defer cancelObserved()
 	decided, cancelDecided := p.cfg.Decided.Subscribe()
 	defer cancelDecided()
+	later := time.NewTimer(loadPace)
+	defer later.Stop()
 	for {
 		p.publish()
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-desired:
-		case <-observed:
-		case <-decided:
+		later.Stop()
+		for due := false; !due; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-desired:
+				due = true
+			case <-observed:
+				if due = p.cfg.Observed.Shape() != p.shape; !due {
+					later.Reset(time.Until(p.at.Add(loadPace)))
+				}
+			case <-decided:
+				due = true
+			case <-later.C:
+				due = true
+			}
 		}
 	}
 }
@@ -90,7 +111,7 @@ func (p *Publisher) publish() {
 	snap := p.cfg.Observed.Snapshot()
 	state := p.cfg.Desired.State()
 	out := project(state, status, snap, p.tools)
-	p.tools = out.tools
+	p.tools, p.shape, p.at = out.tools, snap.Shape, time.Now()
 	p.cfg.Router.Update(out.routes)
 	p.cfg.Catalogue.Update(out.offered)
 	p.cfg.View.Publish(status, snap)

@@ -18,6 +18,7 @@ type still struct {
 }
 
 func (s *still) Snapshot() *observe.Snapshot { return s.snap }
+func (s *still) Shape() uint64               { return s.snap.Shape }
 
 // BenchmarkPass is what every batch of reports costs: 20 servers, 10 nodes, 400
 // replicas, nothing to do.

@@ -55,6 +55,7 @@ type Desired interface {
 // View is what runs. Package observe implements it.
 type View interface {
 	Snapshot() *observe.Snapshot
+	Shape() uint64 // of the next Snapshot
 	Subscribe() (look <-chan struct{}, cancel func())
 }
 
@@ -260,7 +261,7 @@ func (r *Reconciler) loop(ctx context.Context, p *pass, orders *dispatcher) {
 			case <-observed:
 				// While calls run, load changes all the time. That matters only
 				// while a report as new as a fence is awaited.
-				idle = p.waitingFor == "" && r.cfg.View.Snapshot().Shape == p.snap.Shape
+				idle = p.waitingFor == "" && r.cfg.View.Shape() == p.snap.Shape
 			case <-timer.C:
 			case shown := <-asked:
 				shown <- p.scene(time.Now())
