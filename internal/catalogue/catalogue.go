@@ -11,6 +11,11 @@
 // stopped, not that there is no such tool. Every member of a tool is passed on byte
 // for byte.
 //
+// The tools of an idle server that never ran are known only once somebody has
+// started it. The error of a look-up that needs them has a method Wakes, which names
+// the server. The caller may have it started, and repeat the look-up. Subscribe says
+// when.
+//
 // At the root the tools of the default server have their own names, and every other
 // tool is server__tool. A lone server is the default one. Server names have no
 // underscore, so the first "__" always divides. A bare name of another server
@@ -38,6 +43,7 @@ import (
 	"sync/atomic"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/notice"
 )
 
 // View is what the catalogue is made from.
@@ -64,6 +70,8 @@ type Server struct {
 	// Stopped says that users stopped the server. Its tools are not in the merged
 	// list, and lookups of tools that are not known fail with fleet.ErrStopped.
 	Stopped bool
+	// Wakes says that no replica is on its way until somebody calls the server.
+	Wakes bool
 }
 
 // Offer is what one READY replica offers.
@@ -75,6 +83,7 @@ type Offer struct {
 // Catalogue answers lookups from the last view.
 type Catalogue struct {
 	incomplete func() string
+	board      notice.Board
 
 	mu   sync.Mutex // serialises Update
 	snap atomic.Pointer[snapshot]
@@ -114,8 +123,12 @@ func (c *Catalogue) Update(v View) {
 	}
 	if changed {
 		c.snap.Store(newSnapshot(def, servers))
+		c.board.Post()
 	}
 }
+
+// Subscribe posts a notice when lookups may have other results; see notice.Board.
+func (c *Catalogue) Subscribe() (look <-chan struct{}, cancel func()) { return c.board.Subscribe() }
 
 // Tools returns the answer of GET /tools for one server, or with "" for all of them.
 // It is rendered JSON, which callers must not change.
@@ -142,7 +155,7 @@ func (c *Catalogue) Tools(name fleet.ServerName) ([]byte, error) {
 // Resolve returns the tool that a name means, at the path of one server or, with
 // server "", at the root. The error wraps fleet.ErrUnknownServer,
 // fleet.ErrUnknownTool, fleet.ErrCatalogueUnknown, fleet.ErrNoReplica or
-// fleet.ErrStopped.
+// fleet.ErrStopped. If the tools of an idle server are needed, it has a method Wakes.
 func (c *Catalogue) Resolve(name fleet.ServerName, tool string) (fleet.Tool, error) {
 	t, err := c.resolve(name, tool)
 	return t, c.unlessIncomplete(err)
@@ -226,6 +239,7 @@ type server struct {
 	reason      string
 	failed      bool
 	stopped     bool
+	wakes       bool
 	// filter has only the enabled and disabled tools of the spec.
 	filter fleet.Spec
 
@@ -256,7 +270,7 @@ func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server
 		s = &server{}
 	}
 	next := *s
-	next.name, next.defaultTool, next.reason, next.failed, next.stopped = v.Name, v.DefaultTool, v.Reason, v.Failed, v.Stopped
+	next.name, next.defaultTool, next.reason, next.failed, next.stopped, next.wakes = v.Name, v.DefaultTool, v.Reason, v.Failed, v.Stopped, v.Wakes
 	next.filter = fleet.Spec{EnabledTools: v.EnabledTools, DisabledTools: v.DisabledTools}
 	if hash := choose(v.Offers, s.hash); hash != "" && hash != s.hash {
 		if c := lookup(hash); c != nil {
@@ -283,12 +297,12 @@ func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server
 	next.extra = maps.Clone(next.theirs)
 	maps.DeleteFunc(next.extra, func(name string, _ *tool) bool { return !next.filter.Offers(name) })
 	if next.hash != "" {
-		next.reason, next.failed = "", false // not shown: a change needs no new snapshot
+		next.reason, next.failed, next.wakes = "", false, false // not shown: a change needs no new snapshot
 	}
 	if next.hash == s.hash && slices.Equal(next.others, s.others) && maps.Equal(next.extra, s.extra) && maps.Equal(next.off, s.off) &&
 		slices.Equal(next.filter.EnabledTools, s.filter.EnabledTools) && slices.Equal(next.filter.DisabledTools, s.filter.DisabledTools) &&
 		next.name == s.name && next.defaultTool == s.defaultTool &&
-		next.reason == s.reason && next.failed == s.failed && next.stopped == s.stopped {
+		next.reason == s.reason && next.failed == s.failed && next.stopped == s.stopped && next.wakes == s.wakes {
 		return s
 	}
 	return &next

@@ -398,6 +398,96 @@ func TestResolveDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// While the tools of idle servers are needed, errors name the one to start next.
+func TestIdle(t *testing.T) {
+	w := world{}
+	idle := func(name fleet.ServerName) Server {
+		return Server{Name: name, Wakes: true, Reason: "idle: a call starts it"}
+	}
+	ran := Server{Name: "ran", Wakes: true, Offers: w.offer("r", "count", "dig")}
+	starting, failed := Server{Name: "starting", Reason: "1 starting"}, idle("failed")
+	failed.Failed, failed.Reason = true, "exit code 3"
+	switchedOff := idle("a")
+	switchedOff.DisabledTools = []string{"drop"}
+	resolve := func(server fleet.ServerName, tool string) func(*Catalogue) error {
+		return func(c *Catalogue) error { _, err := c.Resolve(server, tool); return err }
+	}
+	tools := func(server fleet.ServerName) func(*Catalogue) error {
+		return func(c *Catalogue) error { _, err := c.Tools(server); return err }
+	}
+	for _, tt := range []struct {
+		name    string
+		def     fleet.ServerName
+		servers []Server
+		ask     func(*Catalogue) error
+		wakes   fleet.ServerName
+		err     error // nil: there is an answer
+	}{
+		{"at its path", "", []Server{idle("a"), ran}, resolve("a", "x"), "a", fleet.ErrCatalogueUnknown},
+		{"with its name", "", []Server{idle("a"), ran}, resolve("", "a__x"), "a", fleet.ErrCatalogueUnknown},
+		{"a bare name that may be the default server's", "b", []Server{idle("a"), idle("b"), ran}, resolve("", "count"), "b", fleet.ErrCatalogueUnknown},
+		{"a bare name that may be the lone server's", "", []Server{idle("a")}, resolve("", "x"), "a", fleet.ErrCatalogueUnknown},
+		{"a bare name that may be any server's", "ran", []Server{idle("b"), idle("a"), ran}, resolve("", "unheard-of"), "a", fleet.ErrCatalogueUnknown},
+		{"a bare name near to a known one", "ran", []Server{idle("a"), ran}, resolve("", "coumt"), "", fleet.ErrUnknownTool},
+		{"the default tool", "", []Server{{Name: "a", Wakes: true, DefaultTool: "x"}}, func(c *Catalogue) error { _, err := c.Default("a"); return err }, "a", fleet.ErrCatalogueUnknown},
+		{"a tool that is switched off", "", []Server{switchedOff}, resolve("a", "drop"), "", fleet.ErrUnknownTool},
+		{"it has run", "", []Server{idle("a"), ran}, resolve("ran", "x"), "", fleet.ErrUnknownTool},
+		{"it did not start", "", []Server{failed, ran}, resolve("failed", "x"), "", fleet.ErrNoReplica},
+		{"one did not start, another may", "ran", []Server{failed, idle("idle"), ran}, resolve("", "unheard-of"), "idle", fleet.ErrCatalogueUnknown},
+		{"another is on its way anyhow", "ran", []Server{starting, idle("a"), ran}, resolve("", "unheard-of"), "", fleet.ErrCatalogueUnknown},
+		{"its tools", "", []Server{idle("a"), ran}, tools("a"), "a", fleet.ErrCatalogueUnknown},
+		{"all tools of a lone server", "", []Server{idle("a"), {Name: "b", Stopped: true}}, tools(""), "a", fleet.ErrCatalogueUnknown},
+		{"all tools of several, none of which runs", "", []Server{idle("a"), idle("b")}, tools(""), "", nil},
+		{"all tools, and one is on its way", "", []Server{idle("a"), starting}, tools(""), "", fleet.ErrCatalogueUnknown},
+		{"all tools, and some are known", "", []Server{idle("a"), ran}, tools(""), "", nil},
+	} {
+		c := New(nil)
+		c.Update(View{Default: tt.def, Lookup: w.lookup, Servers: tt.servers})
+		err := tt.ask(c)
+		var wakes fleet.ServerName
+		if idle, ok := errors.AsType[interface {
+			error
+			Wakes() fleet.ServerName
+		}](err); ok {
+			wakes = idle.Wakes()
+		}
+		if wakes != tt.wakes || !errors.Is(err, tt.err) {
+			t.Errorf("%s: wakes %q, error %v; want %q, %v", tt.name, wakes, err, tt.wakes, tt.err)
+		}
+	}
+}
+
+// A notice comes when lookups have other results.
+func TestSubscribe(t *testing.T) {
+	w := world{}
+	c := New(nil)
+	look, cancel := c.Subscribe()
+	defer cancel()
+	noticed := func() bool {
+		select {
+		case <-look:
+			return true
+		default:
+			return false
+		}
+	}
+	view := View{Lookup: w.lookup, Servers: []Server{{Name: "a", Wakes: true}}}
+	if c.Update(view); !noticed() {
+		t.Error("no notice of the first view")
+	}
+	if c.Update(view); noticed() {
+		t.Error("a notice of the same view")
+	}
+	view.Servers[0].Offers = w.offer("h", "x")
+	if c.Update(view); !noticed() {
+		t.Error("no notice of the tools")
+	}
+	view.Servers[0].Reason = "idle: a call starts it"
+	if c.Update(view); noticed() {
+		t.Error("a notice of a reason that nobody sees")
+	}
+}
+
 // A server that is stopped by hand is neither listed nor shown as unavailable, and
 // its calls fail with that reason.
 func TestStopped(t *testing.T) {

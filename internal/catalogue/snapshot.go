@@ -1,6 +1,7 @@
 package catalogue
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ const separator = "__"
 func newSnapshot(def fleet.ServerName, servers map[fleet.ServerName]*server) *snapshot {
 	s := &snapshot{def: def, servers: servers, order: sorted(def, servers), root: map[string]*fleet.Tool{}}
 	s.list = s.nameAndRender()
-	if unknown := s.unknown(); len(unknown) > 0 && len(unknown) == s.wanted() {
+	if unknown := s.unknown(); len(unknown) > 0 && len(unknown) == s.wanted() && !allIdle(unknown) {
 		s.list, s.listErr = nil, notKnown(unknown)
 	}
 	s.addBareNames()
@@ -68,6 +69,12 @@ func (s *snapshot) nameAndRender() []byte {
 		b = append(b, ']')
 	}
 	return append(b, '}')
+}
+
+// allIdle reports whether the servers are several, and a later look would find
+// nothing else, because nobody starts them. A lone one is started by the look.
+func allIdle(servers []*server) bool {
+	return len(servers) > 1 && !slices.ContainsFunc(servers, func(s *server) bool { return !s.wakes || s.failed })
 }
 
 // addBareNames adds the names that resolve though they are not listed: the tools of
@@ -262,7 +269,26 @@ func notKnown(servers []*server) error {
 	if more := len(servers) - maxReasons; more > 0 {
 		parts = append(parts, fmt.Sprintf("and %d more", more))
 	}
-	return lookupErrorf(kind, "%w: %s", kind, strings.Join(parts, "; "))
+	err := lookupErrorf(kind, "%w: %s", kind, strings.Join(parts, "; "))
+	if idle := firstIdle(servers); idle != "" {
+		return &idleError{err, idle}
+	}
+	return err
+}
+
+// firstIdle returns the first server to start if the tools of all are needed, or ""
+// if the tools of some may be known soon without that.
+func firstIdle(servers []*server) (first fleet.ServerName) {
+	for _, s := range servers {
+		switch {
+		case s.failed:
+		case !s.wakes:
+			return ""
+		default:
+			first = cmp.Or(first, s.name)
+		}
+	}
+	return first
 }
 
 // lookupError has a message for callers, and a kind for errors.Is.
@@ -273,6 +299,17 @@ type lookupError struct {
 
 func (e *lookupError) Error() string { return e.msg }
 func (e *lookupError) Unwrap() error { return e.kind }
+
+// idleError is the error of a look-up that needs the tools of an idle server.
+type idleError struct {
+	error
+	server fleet.ServerName
+}
+
+func (e *idleError) Unwrap() error { return e.error }
+
+// Wakes returns the server to start before the look-up is repeated.
+func (e *idleError) Wakes() fleet.ServerName { return e.server }
 
 func lookupErrorf(kind error, format string, args ...any) error {
 	return &lookupError{kind: kind, msg: fmt.Errorf(format, args...).Error()}

@@ -119,10 +119,11 @@ func (a *app) untilReady(ctx context.Context, client *api.Client, timeout time.D
 	})
 }
 
-// settled reports whether a server is as desired. A server that exits when idle
-// may have no replicas.
+// settled reports whether a server is as desired. An idle server may have no
+// replicas. Until it is called for the first time, its first rollout goes on.
 func settled(s *api.Server) bool {
-	if s.Rollout != nil {
+	uncalled := s.State == fleet.StateIdle && s.Rollout != nil && s.Rollout.From == 0
+	if s.Rollout != nil && !uncalled {
 		return false
 	}
 	if s.Desired == 0 {

@@ -19,6 +19,8 @@ func TestSettled(t *testing.T) {
 		"stopped":                   {api.Server{State: fleet.StateStopped}, true},
 		"stopping":                  {api.Server{State: fleet.StateStopped, Ready: 1}, false},
 		"idle":                      {api.Server{State: fleet.StateIdle}, true},
+		"idle, and never called":    {api.Server{State: fleet.StateIdle, Rollout: &api.Rollout{To: 1}}, true},
+		"idle, and updated":         {api.Server{State: fleet.StateIdle, Rollout: &api.Rollout{From: 1, To: 2}}, false},
 		"going idle":                {api.Server{State: fleet.StateIdle, Ready: 1}, false},
 		"it ended as nobody called": {api.Server{State: fleet.StateIdle, Desired: 3}, true},
 		"it rolls out":              {api.Server{State: fleet.StateReady, Desired: 3, Ready: 3, Rollout: &api.Rollout{}}, false},

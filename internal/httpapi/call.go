@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -73,7 +74,15 @@ func (h *API) takeCall(w *web.Response, r *http.Request) (fleet.Call, error) {
 	if err != nil {
 		return fleet.Call{}, err
 	}
+	var since time.Time // zero unless the call waited for its server's tools
 	tool, err := h.resolve(serverOf(r), in.name)
+	if idleServer(err) != "" {
+		since = time.Now()
+		err = h.awaken(r.Context(), err, timeout, since, func() (err error) {
+			tool, err = h.resolve(serverOf(r), in.name)
+			return err
+		})
+	}
 	if err != nil {
 		return fleet.Call{}, err
 	}
@@ -86,6 +95,7 @@ func (h *API) takeCall(w *web.Response, r *http.Request) (fleet.Call, error) {
 		NoMeta:     true,
 		Idempotent: tool.Repeatable(),
 		Timeout:    timeout,
+		Since:      since,
 		Trace:      fleet.Trace{RequestID: w.RequestID(), Traceparent: web.Traceparent(r)},
 	}, nil
 }

@@ -23,6 +23,10 @@ type Catalogue interface {
 	Resolve(server fleet.ServerName, tool string) (fleet.Tool, error)
 	// Default returns the tool of a call that names no tool.
 	Default(server fleet.ServerName) (fleet.Tool, error)
+	// Subscribe reports changes of the above; see notice.Board. An error that has a
+	// method Wakes() fleet.ServerName goes away once that server, which is idle, has
+	// been started.
+	Subscribe() (look <-chan struct{}, cancel func())
 }
 
 // Router sends a call to a replica. An error wraps one of fleet's or
@@ -32,6 +36,9 @@ type Router interface {
 	// are. The name is empty if the request does not say which server it is for.
 	Admit(server fleet.ServerName) error
 	Call(ctx context.Context, c fleet.Call) (fleet.CallResult, error)
+	// Await waits until the server has a replica that takes calls, like a call that
+	// came at since. Waiting calls have an idle server started.
+	Await(ctx context.Context, server fleet.ServerName, timeout time.Duration, since time.Time) error
 }
 
 // Fleet is the status of the fleet as this controller knows it. Callers own what

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -63,6 +64,8 @@ func (o offer) Default(server fleet.ServerName) (fleet.Tool, error) {
 	return o.Resolve(server, "echo")
 }
 
+func (offer) Subscribe() (<-chan struct{}, func()) { return nil, func() {} }
+
 // routed is a router that runs a function and records the last call.
 type routed struct {
 	full error // of Admit
@@ -78,6 +81,10 @@ func (r *routed) Call(ctx context.Context, c fleet.Call) (fleet.CallResult, erro
 		return fleet.CallResult{Result: c.Params}, nil
 	}
 	return r.f(ctx, c)
+}
+
+func (r *routed) Await(context.Context, fleet.ServerName, time.Duration, time.Time) error {
+	return errors.New("nothing is idle")
 }
 
 // state is a fixed fleet. It adds the desired servers to its own.

@@ -1,7 +1,9 @@
 package httpapi
 
 import (
+	"errors"
 	"net/http"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -11,8 +13,25 @@ import (
 // serverOf returns the server in the path, "" at the root.
 func serverOf(r *http.Request) fleet.ServerName { return fleet.ServerName(r.PathValue("server")) }
 
+// serveTools answers GET /tools and GET /{server}/tools. It starts an idle server
+// without whose tools there would be no list.
 func (h *API) serveTools(w *web.Response, r *http.Request) error {
-	list, err := h.cfg.Catalogue.Tools(serverOf(r))
+	timeout, err := web.ClientTimeout(r)
+	if err != nil {
+		return err
+	}
+	if timeout == 0 || timeout > maxToolsWait {
+		timeout = maxToolsWait
+	}
+	var list []byte
+	lookUp := func() (err error) {
+		list, err = h.cfg.Catalogue.Tools(serverOf(r))
+		return err
+	}
+	err = h.awaken(r.Context(), lookUp(), timeout, time.Now(), lookUp)
+	if errors.Is(err, fleet.ErrTimeout) {
+		err = lookUp() // says why it takes so long
+	}
 	if err != nil {
 		return err
 	}

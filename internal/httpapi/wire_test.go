@@ -327,6 +327,10 @@ func TestManyBodiesAtOnce(t *testing.T) {
 
 type routerFunc func(context.Context, fleet.Call) (fleet.CallResult, error)
 
+func (routerFunc) Await(context.Context, fleet.ServerName, time.Duration, time.Time) error {
+	return nil
+}
+
 func (routerFunc) Admit(fleet.ServerName) error { return nil }
 
 func (f routerFunc) Call(ctx context.Context, c fleet.Call) (fleet.CallResult, error) {
