@@ -43,10 +43,9 @@ const (
 )
 
 const (
-	// loadPeriod is how often changed loads are reported, and how often orders
-	// that could not be recorded are tried again. Controllers learn the load from
-	// every reply. The others learn it from these reports.
-	loadPeriod = time.Second
+	// tidyPeriod is how often old ended replicas are forgotten, and orders that could
+	// not be recorded are tried again. It backs up the reports of loads, too.
+	tidyPeriod = time.Second
 	// unwatched is how long a node that drains without being watched waits for a
 	// controller to move its replicas.
 	unwatched = 2 * time.Second
@@ -108,6 +107,8 @@ type Agent struct {
 	// admitted before it.
 	obeying sync.RWMutex
 
+	stir stir
+
 	swept   chan struct{} // closed when orders are taken
 	stopped chan struct{} // closed when Run has ended every replica
 	ordered chan struct{} // replicas wait to be launched, or images to be pulled
@@ -156,6 +157,7 @@ func New(cfg Config) (*Agent, error) {
 		stopped: make(chan struct{}),
 		ordered: make(chan struct{}, 1),
 		ended:   make(chan struct{}, 1),
+		stir:    stir{look: make(chan struct{}, 1)},
 		turns:   &turns{most: cfg.MaxStarts},
 		pulling: map[string]bool{},
 	}, nil
@@ -219,8 +221,9 @@ func (a *Agent) finish(supervisors *sync.WaitGroup) {
 // no replica is left or waiting is of no use. It returns until when running calls may
 // go on.
 func (a *Agent) supervise(ctx, base context.Context, supervisors, pulls *sync.WaitGroup) time.Time {
-	loads := time.NewTicker(loadPeriod)
-	defer loads.Stop()
+	tidy := time.NewTicker(tidyPeriod)
+	defer tidy.Stop()
+	var loads <-chan time.Time // set while changed loads are to be reported
 	stop := ctx.Done()
 	var deadline <-chan time.Time // set while the node drains
 	var began, by time.Time
@@ -239,7 +242,15 @@ func (a *Agent) supervise(ctx, base context.Context, supervisors, pulls *sync.Wa
 			a.launch(base, supervisors)
 			a.pull(ctx, pulls)
 		case <-a.ended:
-		case <-loads.C:
+		case <-a.stir.look:
+			if loads == nil {
+				loads = time.After(loadDelay)
+			}
+		case <-loads:
+			if loads = nil; !a.publishLoads() {
+				loads = time.After(loadDelay)
+			}
+		case <-tidy.C:
 			a.publishLoads()
 			a.board.forget()
 			a.orders.again()
@@ -300,14 +311,6 @@ func (a *Agent) launch(base context.Context, supervisors *sync.WaitGroup) {
 			notify(a.ended)
 		})
 	}
-}
-
-func (a *Agent) publishLoads() {
-	a.live.Range(func(_, v any) bool {
-		r := v.(*replica)
-		a.board.load(r.order.ID, r.load())
-		return true
-	})
 }
 
 // stopAll stops all replicas. Running calls have until by, or less if their server

@@ -44,8 +44,10 @@ type board struct {
 
 type entry struct {
 	report    fleet.Replica
-	first     uint64 // version of the report in which it first appeared
-	version   uint64 // and of its last change
+	first     uint64    // version of the report in which it first appeared
+	version   uint64    // and of its last change
+	counted   time.Time // when its counts were last reported
+	ended     uint64    // their sum
 	catalogue *fleet.Catalogue
 	stderr    *stderrRing // nil for a replica that never was
 }
@@ -177,13 +179,26 @@ func (b *board) offer(id fleet.ReplicaID, c *fleet.Catalogue) bool {
 	return true
 }
 
-func (b *board) load(id fleet.ReplicaID, l fleet.Load) {
+// load reports a load and the counts if they have changed. It returns false if they are
+// to be reported later, because the number of running calls is the same and the last
+// report was a moment ago.
+func (b *board) load(id fleet.ReplicaID, l fleet.Load, c *counts, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e := b.entries[id]; e != nil && e.report.Load != l && !e.report.Phase.Ended() {
-		e.report.Load = l
-		b.changed(e)
+	e := b.entries[id]
+	if e == nil || e.report.Phase.Ended() {
+		return true
 	}
+	ended := c.total()
+	switch {
+	case e.report.Load == l && e.ended == ended:
+		return true
+	case e.report.Load.Ongoing == l.Ongoing && now.Sub(e.counted) < countDelay:
+		return false
+	}
+	e.report.Load, e.report.Calls, e.ended, e.counted = l, c.now(), ended, now
+	b.changed(e)
+	return true
 }
 
 // now returns the version of a report made now.

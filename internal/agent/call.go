@@ -54,6 +54,7 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 		return undelivered(r.log, &req, events, ongoing, err)
 	}
 	r.total.Add(1)
+	r.stir.touch()
 	c.pending = pending
 	return c.cancel
 }
@@ -137,13 +138,16 @@ func (c *call) done(reply stdio.Reply) {
 	} else {
 		e.Ongoing = int(c.r.ongoing.Add(-1))
 	}
-	c.log(e.Err)
+	took := time.Since(c.began)
+	c.r.counts.ended(&e, took)
+	c.r.stir.touch()
+	c.log(e.Err, took)
 	c.events(e)
 	c.r.callEnded()
 }
 
 // log logs the end of the call, at debug level unless mcpfleet returns an error.
-func (c *call) log(err error) {
+func (c *call) log(err error, took time.Duration) {
 	level := slog.LevelDebug
 	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, fleet.ErrNotDelivered) {
 		level = slog.LevelInfo
@@ -152,7 +156,7 @@ func (c *call) log(err error) {
 	if !c.r.log.Enabled(ctx, level) {
 		return
 	}
-	attrs := []slog.Attr{c.msg.Trace.Attr(), slog.String("method", c.msg.Method), slog.Duration("took", time.Since(c.began))}
+	attrs := []slog.Attr{c.msg.Trace.Attr(), slog.String("method", c.msg.Method), slog.Duration("took", took)}
 	if err != nil {
 		attrs = append(attrs, slog.Any("err", err))
 	}
@@ -162,7 +166,9 @@ func (c *call) log(err error) {
 // released comes after done.
 func (c *call) released() {
 	if c.holding {
-		c.events(fleet.CallEvent{Kind: fleet.CallReleased, Ongoing: int(c.r.ongoing.Add(-1))})
+		ongoing := c.r.ongoing.Add(-1)
+		c.r.stir.touch()
+		c.events(fleet.CallEvent{Kind: fleet.CallReleased, Ongoing: int(ongoing)})
 	}
 }
 

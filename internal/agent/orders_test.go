@@ -227,7 +227,7 @@ func TestOrdersThatCannotBeRecorded(t *testing.T) {
 		r.until("b", fleet.PhaseReady)
 
 		bringBack()
-		time.Sleep(2 * loadPeriod) // it tries again by itself
+		time.Sleep(2 * tidyPeriod) // it tries again by itself
 		synctest.Wait()
 		if rep, err = look(ctx, r.Agent, next); err != nil || rep.Unfit != "" {
 			t.Errorf("afterwards: %q, %v", rep.Unfit, err)

@@ -54,6 +54,8 @@ type replica struct {
 	running atomic.Int64  // calls inside their deadline
 	ongoing atomic.Int64  // and cancelled ones that the server still works on
 	total   atomic.Uint64 // that were ever taken
+	counts  counts        // of those that have ended
+	stir    *stir         // touched when a load changes
 	idle    chan struct{} // running may have become 0 after open
 	late    chan struct{} // timeouts has changed
 	// timeouts counts calls that timed out since health was last updated.
@@ -80,7 +82,7 @@ func newReplica(a *Agent, as fleet.Assignment) *replica {
 	plain := a.log.With("server", string(as.Server), "replica", string(as.ID))
 	return &replica{
 		order: as, node: a.cfg.Node, cluster: a.orders.cluster, runtime: a.cfg.Runtime,
-		board: a.board, budget: a.budget, maxLine: a.cfg.MaxReply,
+		board: a.board, stir: &a.stir, budget: a.budget, maxLine: a.cfg.MaxReply,
 		log: slog.New(masker.Handler(plain.Handler())), plain: plain,
 		mask: masker, pingless: &a.pingless,
 		ordered: time.Now(), turn: a.turns.newTurn(a.nth.Add(1)),
@@ -112,7 +114,7 @@ func (r *replica) drain(reason string) {
 	r.board.move(r.order.ID, fleet.PhaseDraining, func(rep *fleet.Replica) {
 		r.open.Store(false)
 		rep.Reason = reason
-		rep.Load = r.load()
+		rep.Load, rep.Calls = r.load(), r.counts.now()
 	})
 	notify(r.idle)
 }
@@ -304,7 +306,7 @@ func (r *replica) report(ctx context.Context, phase fleet.Phase, reason string, 
 		rep.Reason, rep.Exit, rep.Unhealthy = reason, exit, false
 		rep.EndedAt = time.Now()
 		rep.PID = 0
-		rep.Load = fleet.Load{Total: r.total.Load()}
+		rep.Load, rep.Calls = fleet.Load{Total: r.total.Load()}, r.counts.now()
 		rep.Log = r.stderr.last(reportLines, reportBytes, false)
 	})
 	r.plain.Log(ctx, level, "replica ended", "phase", phase.String(), "reason", reason)

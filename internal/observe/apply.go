@@ -75,8 +75,11 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 	default:
 		o.log.Info("node starts replicas again", "node", l.node, "life", l.id)
 	}
-	if !idle {
+	switch {
+	case shape:
 		o.board.Post()
+	case !idle:
+		o.postLoads()
 	}
 	return true
 }
