@@ -53,9 +53,7 @@ type Config struct {
 	// Write makes a target durable. written is that of the spec by which it was
 	// decided: the target is not for any other. Write is called from goroutines of
 	// their own.
-	Write func(ctx context.Context, server fleet.ServerName, replicas int, written uint64, reason string) error
-	// Schedule returns a schedule that can be asked for times.
-	Schedule func(fleet.ScalingSchedule) (Schedule, error)
+	Write    func(ctx context.Context, server fleet.ServerName, replicas int, written uint64, reason string) error
 	Registry prometheus.Registerer
 	Log      *slog.Logger
 }

@@ -4,15 +4,27 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/mcpfleet/mcpfleet/internal/crontab"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 // Schedule is a schedule of a spec that can be asked for times.
 type Schedule struct {
 	fleet.ScalingSchedule
-	// Next returns the first time after t at which the schedule begins, zero if there
-	// is none.
-	Next func(t time.Time) time.Time
+	times *crontab.Times
+}
+
+// readSchedule returns a schedule of a spec.
+func readSchedule(s fleet.ScalingSchedule) (Schedule, error) {
+	zone, err := crontab.Zone(s.Timezone)
+	if err != nil {
+		return Schedule{}, fmt.Errorf("timezone: %w", err)
+	}
+	times, err := crontab.Parse(s.Cron, zone)
+	if err != nil {
+		return Schedule{}, fmt.Errorf("cron: %w", err)
+	}
+	return Schedule{s, times}, nil
 }
 
 // limits are the least and the greatest number of replicas at one time.
@@ -41,17 +53,11 @@ func limitsAt(now time.Time, in *Input) limits {
 
 // add takes one schedule into account.
 func (l *limits) add(now time.Time, s *Schedule) {
-	// A window that is open now began after now - For. So it is the first to begin
-	// after that time, if it has begun.
-	start := s.Next(now.Add(-s.For))
-	switch {
-	case start.IsZero():
-		return
-	case start.After(now):
-		l.until = earlier(l.until, start)
+	holds, until := s.times.Hold(now, s.For)
+	l.until = earlier(l.until, until)
+	if !holds {
 		return
 	}
-	l.until = earlier(l.until, start.Add(s.For))
 	if s.MinReplicas != nil && *s.MinReplicas > l.least {
 		l.least, l.floorBy = *s.MinReplicas, s
 	}

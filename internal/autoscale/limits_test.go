@@ -8,18 +8,15 @@ import (
 )
 
 // hourly returns a schedule that begins at each full hour.
-func hourly(lasts time.Duration, least, most *int) Schedule {
-	return Schedule{
-		ScalingSchedule: fleet.ScalingSchedule{Cron: "0 * * * *", For: lasts, MinReplicas: least, MaxReplicas: most},
-		Next:            func(t time.Time) time.Time { return t.Truncate(time.Hour).Add(time.Hour) },
+func hourly(t *testing.T, lasts time.Duration, least, most *int) Schedule {
+	s, err := readSchedule(fleet.ScalingSchedule{Cron: "0 * * * *", For: lasts, MinReplicas: least, MaxReplicas: most})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return s
 }
 
 func TestLimits(t *testing.T) {
-	ended := Schedule{
-		ScalingSchedule: fleet.ScalingSchedule{Cron: "0 0 30 2 *", For: time.Hour, MinReplicas: ptr(50)},
-		Next:            func(time.Time) time.Time { return time.Time{} },
-	}
 	floor := fleet.Floor{MinReplicas: 4, Until: t0.Add(15 * time.Minute)}
 	tests := []struct {
 		name        string
@@ -33,22 +30,21 @@ func TestLimits(t *testing.T) {
 	}{
 		{"the spec alone", nil, fleet.Floor{}, 0, 1, 9, 0, "min_replicas is 1", "max_replicas is 9"},
 		{
-			"a schedule that is on", []Schedule{hourly(20*time.Minute, ptr(3), ptr(5))}, fleet.Floor{}, 10 * time.Minute,
+			"a schedule that is on", []Schedule{hourly(t, 20*time.Minute, ptr(3), ptr(5))}, fleet.Floor{}, 10 * time.Minute,
 			3, 5, 20 * time.Minute, `schedule "0 * * * *" asks for at least 3`, `schedule "0 * * * *" allows at most 5`,
 		},
-		{"its first moment", []Schedule{hourly(20*time.Minute, ptr(3), nil)}, fleet.Floor{}, 0, 3, 9, 20 * time.Minute, `schedule "0 * * * *" asks for at least 3`, "max_replicas is 9"},
-		{"its end", []Schedule{hourly(20*time.Minute, ptr(3), nil)}, fleet.Floor{}, 20 * time.Minute, 1, 9, time.Hour, "min_replicas is 1", "max_replicas is 9"},
-		{"before it", []Schedule{hourly(20*time.Minute, ptr(3), nil)}, fleet.Floor{}, 50 * time.Minute, 1, 9, time.Hour, "min_replicas is 1", "max_replicas is 9"},
+		{"its first moment", []Schedule{hourly(t, 20*time.Minute, ptr(3), nil)}, fleet.Floor{}, 0, 3, 9, 20 * time.Minute, `schedule "0 * * * *" asks for at least 3`, "max_replicas is 9"},
+		{"its end", []Schedule{hourly(t, 20*time.Minute, ptr(3), nil)}, fleet.Floor{}, 20 * time.Minute, 1, 9, time.Hour, "min_replicas is 1", "max_replicas is 9"},
+		{"before it", []Schedule{hourly(t, 20*time.Minute, ptr(3), nil)}, fleet.Floor{}, 50 * time.Minute, 1, 9, time.Hour, "min_replicas is 1", "max_replicas is 9"},
 		{
-			"the greatest floor and the least cap", []Schedule{hourly(time.Minute, ptr(3), ptr(7)), hourly(2*time.Minute, ptr(4), ptr(6)), hourly(3*time.Minute, ptr(2), ptr(8))},
+			"the greatest floor and the least cap", []Schedule{hourly(t, time.Minute, ptr(3), ptr(7)), hourly(t, 2*time.Minute, ptr(4), ptr(6)), hourly(t, 3*time.Minute, ptr(2), ptr(8))},
 			fleet.Floor{}, 30 * time.Second, 4, 6, time.Minute, `schedule "0 * * * *" asks for at least 4`, `schedule "0 * * * *" allows at most 6`,
 		},
-		{"what changes nothing", []Schedule{hourly(time.Minute, ptr(0), ptr(90))}, fleet.Floor{}, 0, 1, 9, time.Minute, "min_replicas is 1", "max_replicas is 9"},
-		{"longer than its interval", []Schedule{hourly(90*time.Minute, ptr(3), nil)}, fleet.Floor{}, 40 * time.Minute, 3, 9, 90 * time.Minute, `schedule "0 * * * *" asks for at least 3`, "max_replicas is 9"},
-		{"never", []Schedule{ended}, fleet.Floor{}, 0, 1, 9, 0, "min_replicas is 1", "max_replicas is 9"},
+		{"what changes nothing", []Schedule{hourly(t, time.Minute, ptr(0), ptr(90))}, fleet.Floor{}, 0, 1, 9, time.Minute, "min_replicas is 1", "max_replicas is 9"},
+		{"longer than its interval", []Schedule{hourly(t, 90*time.Minute, ptr(3), nil)}, fleet.Floor{}, 40 * time.Minute, 3, 9, 90 * time.Minute, `schedule "0 * * * *" asks for at least 3`, "max_replicas is 9"},
 		{"a floor", nil, floor, 0, 4, 9, 15 * time.Minute, "a user asked for at least 4 until 2030-01-01T00:15:00Z", "max_replicas is 9"},
 		{"a floor that is over", nil, floor, 15 * time.Minute, 1, 9, 0, "min_replicas is 1", "max_replicas is 9"},
-		{"a cap below a floor", []Schedule{hourly(20*time.Minute, nil, ptr(2))}, floor, 0, 4, 2, 15 * time.Minute, "a user asked for at least 4 until 2030-01-01T00:15:00Z", `schedule "0 * * * *" allows at most 2`},
+		{"a cap below a floor", []Schedule{hourly(t, 20*time.Minute, nil, ptr(2))}, floor, 0, 4, 2, 15 * time.Minute, "a user asked for at least 4 until 2030-01-01T00:15:00Z", `schedule "0 * * * *" allows at most 2`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -72,7 +68,7 @@ func TestLimits(t *testing.T) {
 // A schedule raises and caps the target at its times, and normal downscaling follows.
 func TestScheduleScales(t *testing.T) {
 	spec := fleet.DefaultAutoscaling()
-	in := Input{Spec: &spec, Schedules: []Schedule{hourly(10*time.Minute, ptr(5), ptr(6))}, Target: 1, LoadKnown: true}
+	in := Input{Spec: &spec, Schedules: []Schedule{hourly(t, 10*time.Minute, ptr(5), ptr(6))}, Target: 1, LoadKnown: true}
 	start := t0.Add(-time.Minute)
 	h := NewHistory(start, fleet.ServerLoad{}, spec.LookBack)
 	type step struct {

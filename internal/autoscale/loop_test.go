@@ -49,12 +49,6 @@ func newWorld(t *testing.T) *world {
 	}
 	w.scaler = New(Config{
 		Desired: w, Loads: loadsOf{w}, Write: w.write, Registry: w.registry, Log: slog.New(slog.DiscardHandler),
-		Schedule: func(s fleet.ScalingSchedule) (Schedule, error) {
-			if s.Cron == "bad" {
-				return Schedule{}, errors.New("bad")
-			}
-			return hourly(s.For, s.MinReplicas, s.MaxReplicas), nil
-		},
 	})
 	return w
 }

@@ -123,7 +123,7 @@ func (t *tenure) update(now time.Time, sv *server, d *desired.Server) {
 func (t *tenure) schedules(name fleet.ServerName, spec *fleet.Autoscaling) []Schedule {
 	var out []Schedule
 	for _, s := range spec.Schedules {
-		read, err := t.cfg.Schedule(s)
+		read, err := readSchedule(s)
 		if err != nil {
 			t.log.Error("schedule cannot be read, and is ignored", "server", name, "cron", s.Cron, "timezone", s.Timezone, "err", err)
 			continue

@@ -64,10 +64,14 @@ func Zone(name string) (*time.Location, error) {
 }
 
 // Hold reports whether a schedule that lasts for so long each time holds at a time.
-// It holds from its beginning until just before its end.
-func (t *Times) Hold(now time.Time, length time.Duration) bool {
+// It holds from its beginning until just before its end. until is when to ask
+// again, zero for never. Before that the answer stays.
+func (t *Times) Hold(now time.Time, length time.Duration) (holds bool, until time.Time) {
 	begin := t.after(now.Add(-length))
-	return !begin.IsZero() && !begin.After(now)
+	if begin.IsZero() || begin.After(now) {
+		return false, begin
+	}
+	return true, begin.Add(length)
 }
 
 // after returns the first time after another, or the zero time if there is none.

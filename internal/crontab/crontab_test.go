@@ -75,8 +75,35 @@ func TestHold(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := times.Hold(at, tt.length); got != tt.want {
+		if got, _ := times.Hold(at, tt.length); got != tt.want {
 			t.Errorf("%s: %s holds at %s: %t, want %t", tt.name, tt.cron, tt.at, got, tt.want)
+		}
+	}
+}
+
+// The answer stays until the time that comes with it, and may be another from then
+// on.
+func TestHoldUntil(t *testing.T) {
+	for _, tt := range []struct {
+		cron      string
+		length    time.Duration
+		at, until string
+	}{
+		{"0 8 * * *", time.Hour, "2030-01-02T07:00:00Z", "2030-01-02T08:00:00Z"},
+		{"0 8 * * *", time.Hour, "2030-01-02T08:00:00Z", "2030-01-02T09:00:00Z"},
+		{"0 8 * * *", time.Hour, "2030-01-02T09:00:00Z", "2030-01-03T08:00:00Z"},
+		{"*/5 * * * *", 12 * time.Minute, "2030-01-02T01:07:00Z", "2030-01-02T01:12:00Z"}, // it holds on
+	} {
+		times, err := Parse(tt.cron, time.UTC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, err := time.Parse(time.RFC3339, tt.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, got := times.Hold(at, tt.length); got.Format(time.RFC3339) != tt.until {
+			t.Errorf("%s at %s: until %v, want %s", tt.cron, tt.at, got, tt.until)
 		}
 	}
 }
