@@ -37,7 +37,8 @@ func (a *app) client() (*api.Client, error) {
 
 // anyController sends each request to the controller that last answered. It
 // tries the next one only if the request certainly changed nothing: it could
-// not be sent, or the controller answered that it found no leader.
+// not be sent, or the controller answered that it found no leader. After any other
+// failure, the next request begins with another controller: this one may hang.
 type anyController struct {
 	bases   []string // base URLs; requests are addressed to the first
 	next    http.RoundTripper
@@ -57,6 +58,7 @@ func (t *anyController) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, err := t.next.RoundTrip(one)
 		switch last := i == len(t.bases)-1; {
 		case err != nil && !unsent(err):
+			t.current.CompareAndSwap(begin, int64((n+1)%len(t.bases)))
 			return nil, err
 		case err != nil:
 			failed = append(failed, fmt.Errorf("%s: %w", t.bases[n], err))

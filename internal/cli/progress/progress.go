@@ -46,7 +46,8 @@ func New(out io.Writer) *Printer { return NewThrough(out, out) }
 // the output on. It uses out itself only to detect a terminal and its size.
 func NewThrough(out, through io.Writer) *Printer {
 	p := &Printer{out: through, reported: map[string]string{}, size: func() (int, int) { return 80, 24 }}
-	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+	if IsTerminal(out) {
+		f := out.(*os.File)
 		p.live = true
 		p.size = func() (int, int) {
 			cols, lines, err := term.GetSize(int(f.Fd()))
@@ -57,6 +58,12 @@ func NewThrough(out, through io.Writer) *Printer {
 		}
 	}
 	return p
+}
+
+// IsTerminal reports whether a file is a terminal that knows control sequences.
+func IsTerminal(file any) bool {
+	f, ok := file.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
 // HideURLs removes the scheme from URLs until Announce is called, so that the
