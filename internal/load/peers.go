@@ -92,7 +92,7 @@ func others(members []fleet.Member, cluster fleet.ClusterID, self fleet.LifeID) 
 
 // follow keeps a watch of the peer's queues open until ctx ends.
 func (p *peers) follow(ctx context.Context, one *peer) {
-	log := p.log.With("controller", one.member.Node, "life", one.member.Life)
+	log := p.log.With("node", one.member.Node, "life", one.member.Life)
 	wait, tries := retryMin, 0
 	for {
 		heard, err := p.session(ctx, one)
@@ -126,7 +126,7 @@ func (p *peers) session(ctx context.Context, one *peer) (heard bool, err error) 
 	}
 	defer func() {
 		if err := c.Close(); err != nil {
-			p.log.Debug("connection not closed", "controller", one.member.Node, "err", err)
+			p.log.Debug("connection not closed", "node", one.member.Node, "err", err)
 		}
 	}()
 	err = c.WatchQueues(ctx, p.order, func(queues map[fleet.ServerName]int) {
