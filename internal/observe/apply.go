@@ -75,11 +75,8 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 	default:
 		o.log.Info("node starts replicas again", "node", l.node, "life", l.id)
 	}
-	switch {
-	case shape:
+	if !idle {
 		o.board.Post()
-	case !idle:
-		o.postLoads()
 	}
 	return true
 }

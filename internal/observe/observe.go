@@ -95,7 +95,6 @@ type Observer struct {
 	log   *slog.Logger
 	board notice.Board
 	look  chan struct{} // a child asks the Run loop to check the lives again
-	loads chan struct{} // loads alone have changed
 	// leaving are children that were cancelled and have not ended yet. Only the Run
 	// loop uses it. It does not wait for them, because other nodes have news.
 	leaving []*child
@@ -124,7 +123,6 @@ func New(cfg Config) *Observer {
 		cfg:   cfg,
 		log:   cfg.Log.With("component", "observe"),
 		look:  make(chan struct{}, 1),
-		loads: make(chan struct{}, 1),
 		nodes: make(map[fleet.NodeID]*nodeState),
 		ended: newEndedLog(),
 		cats:  make(map[string]*fleet.Catalogue),
@@ -141,39 +139,16 @@ func (o *Observer) Run(ctx context.Context) error {
 	// NodeGrace passes without any event.
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
-	var loads <-chan time.Time // set while a change of loads is to be posted
 	for {
 		changed := o.cfg.Members.Changed()
 		o.updateLives(ctx, o.cfg.Members.Members(), time.Now())
-		for idle := true; idle; {
-			idle = false
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-changed:
-			case <-o.look:
-			case <-tick.C:
-			case <-o.loads:
-				if idle = true; loads == nil {
-					loads = time.After(loadPause)
-				}
-			case <-loads:
-				idle, loads = true, nil
-				o.board.Post()
-			}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-o.look:
+		case <-tick.C:
 		}
-	}
-}
-
-// loadPause collects the changes of loads, so that many busy workers do not have a
-// snapshot built for each of their reports.
-const loadPause = 20 * time.Millisecond
-
-// postLoads posts later that loads have changed.
-func (o *Observer) postLoads() {
-	select {
-	case o.loads <- struct{}{}:
-	default:
 	}
 }
 
