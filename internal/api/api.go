@@ -27,12 +27,14 @@ type Servers struct {
 
 // Server is a deployed server and its status.
 type Server struct {
-	Name     fleet.ServerName `json:"name"`
-	State    fleet.State      `json:"state"`
-	Reason   string           `json:"reason"`  // the state in words; after a failure with its last stderr
-	Desired  int              `json:"desired"` // replicas wanted now: as last scaled, else as in the spec
-	Ready    int              `json:"ready"`
-	Restarts int              `json:"restarts"`
+	Name    fleet.ServerName `json:"name"`
+	State   fleet.State      `json:"state"`
+	Reason  string           `json:"reason"`  // the state in words; after a failure with its last stderr
+	Desired int              `json:"desired"` // replicas wanted now
+	// DesiredBy says who asked for that number: one of the DesiredBy constants.
+	DesiredBy string `json:"desired_by"`
+	Ready     int    `json:"ready"`
+	Restarts  int    `json:"restarts"`
 	// Ongoing are the calls at replicas. Queued are those that wait: at all controllers
 	// as the leader knows them, of a stale read those at the controller that answers.
 	Ongoing  int            `json:"ongoing"`
@@ -41,13 +43,38 @@ type Server struct {
 	// Generation counts the restarts by hand.
 	Generation uint64 `json:"generation"`
 	// Stable is the last revision that was fully rolled out. 0: there is none yet.
-	Stable  fleet.Revision  `json:"stable"`
-	Rollout *Rollout        `json:"rollout"` // null if no rollout is under way
-	Spec    json.RawMessage `json:"spec"`    // as written, an object, every env value masked
+	Stable  fleet.Revision `json:"stable"`
+	Rollout *Rollout       `json:"rollout"` // null if no rollout is under way
+	// Failed is the revision that was rolled back last, until the next update. It is
+	// null if there is none.
+	Failed *FailedRevision `json:"failed"`
+	// Autoscaling is null if the number of replicas is fixed.
+	Autoscaling *Autoscaling    `json:"autoscaling"`
+	Spec        json.RawMessage `json:"spec"` // as written, an object, every env value masked
 	// LastEnded are the last ended replicas, newest first, at most ten.
 	LastEnded []Ended `json:"last_ended"`
 	ETag      string  `json:"etag"`  // of what users wrote, without quotes; "" once it is deleted
 	Index     uint64  `json:"index"` // of the last change of its desired state; for ?index=
+}
+
+// Who asked for a number of replicas.
+const (
+	DesiredBySpec        = "spec"
+	DesiredByScale       = "scale" // a user, since the spec was written
+	DesiredByAutoscaling = "autoscaling"
+)
+
+// Autoscaling is the bounds of a server that scales by itself.
+type Autoscaling struct {
+	MinReplicas int    `json:"min_replicas"`
+	MaxReplicas int    `json:"max_replicas"`
+	Floor       *Floor `json:"floor"` // null if nobody has asked for one, or it has expired
+}
+
+// Floor is a least number of replicas that a user has asked for.
+type Floor struct {
+	MinReplicas int       `json:"min_replicas"`
+	Until       time.Time `json:"until"`
 }
 
 // Rollout is the replacement of one revision, or generation, by the next.
@@ -55,7 +82,25 @@ type Rollout struct {
 	From      fleet.Revision `json:"from"` // 0: this is the first one
 	To        fleet.Revision `json:"to"`
 	StartedAt time.Time      `json:"started_at"`
-	Deadline  time.Time      `json:"deadline"`
+	// Deadline is when the rollout is rolled back at the earliest for want of progress.
+	Deadline time.Time `json:"deadline"`
+	Paused   bool      `json:"paused"` // by a user
+	// Held says why the rollout waits until somebody resumes it. It is "" if it does
+	// not.
+	Held    string `json:"held"`
+	Checked bool   `json:"checked"` // the new revision has passed its checks
+	// Step is how many of the Steps of the canary have been passed. Share is the percent
+	// of the calls that the new revision gets; null if that depends on its replicas alone.
+	Step  int      `json:"step"`
+	Steps int      `json:"steps"`
+	Share *float64 `json:"share"`
+}
+
+// FailedRevision is a revision that was rolled back because it did not serve.
+type FailedRevision struct {
+	Revision fleet.Revision `json:"revision"`
+	Reason   string         `json:"reason"`
+	At       time.Time      `json:"at"`
 }
 
 // Ended is a replica that ended, with its reason and its last stderr lines.

@@ -42,6 +42,7 @@ func (o ReadOptions) query() url.Values {
 type WriteOptions struct {
 	IfMatch        string // an ETag of an earlier answer, or "*" for anything that is stored
 	New            bool   // of PUT: nothing may be stored yet
+	Retry          bool   // of PUT: also update to the revision that was rolled back last
 	DryRun         bool   // write nothing, and return what would happen
 	IdempotencyKey string // of restarts and rollbacks: requests with the same key take effect once
 }
@@ -86,9 +87,26 @@ func (c *Client) Delete(ctx context.Context, name fleet.ServerName, o WriteOptio
 	return c.writeServer(ctx, http.MethodDelete, serverRoute(name, ""), nil, o)
 }
 
-// Scale sets how many replicas of a server are wanted. 0 stops it.
+// Scale sets how many replicas of a server are wanted. 0 stops it. A server that
+// scales by itself has floors instead.
 func (c *Client) Scale(ctx context.Context, name fleet.ServerName, replicas int, o WriteOptions) (Written, error) {
 	return c.writeServer(ctx, http.MethodPost, serverRoute(name, "/scale"), encode(ScaleRequest{replicas}), o)
+}
+
+// SetFloor asks for a least number of replicas of a server that scales by itself, for
+// some time. 0 removes the floor.
+func (c *Client) SetFloor(ctx context.Context, name fleet.ServerName, least int, ttl time.Duration, o WriteOptions) (Written, error) {
+	body := FloorRequest{MinReplicas: least}
+	if least != 0 {
+		body.TTL = ttl.String()
+	}
+	return c.writeServer(ctx, http.MethodPost, serverRoute(name, "/scale"), encode(body), o)
+}
+
+// SetRollout pauses or resumes the rollout of a server: the action is one of the
+// Rollout constants.
+func (c *Client) SetRollout(ctx context.Context, name fleet.ServerName, action string, o WriteOptions) (Written, error) {
+	return c.writeServer(ctx, http.MethodPost, serverRoute(name, "/rollout"), encode(RolloutRequest{action}), o)
 }
 
 // Restart replaces all replicas of a server by new ones of the same revision.
@@ -195,9 +213,14 @@ func (c *Client) write(ctx context.Context, method, path string, body []byte, o 
 	if o.IdempotencyKey != "" {
 		header.Set("Idempotency-Key", o.IdempotencyKey)
 	}
+	query := url.Values{}
 	if o.DryRun {
-		path = withQuery(path, url.Values{"dry_run": {"1"}})
+		query.Set("dry_run", "1")
 	}
+	if o.Retry {
+		query.Set("retry", "1")
+	}
+	path = withQuery(path, query)
 	resp, err := c.send(ctx, method, path, body, header)
 	if err != nil {
 		return 0, err

@@ -70,6 +70,10 @@ func TestRequests(t *testing.T) {
 		}, "PUT", "/api/v1/servers/s", `{"image":"x"}`, "If-None-Match: *"},
 		{"Delete", func() error { _, err := c.Delete(ctx, "s", WriteOptions{IfMatch: "*"}); return err }, "DELETE", "/api/v1/servers/s", "", "If-Match: *"},
 		{"Scale", func() error { _, err := c.Scale(ctx, "s", 0, WriteOptions{}); return err }, "POST", "/api/v1/servers/s/scale", `{"replicas":0}`, "Content-Type: application/json"},
+		{"SetFloor", func() error { _, err := c.SetFloor(ctx, "s", 3, 90*time.Minute, WriteOptions{}); return err }, "POST", "/api/v1/servers/s/scale", `{"min_replicas":3,"ttl":"1h30m0s"}`, ""},
+		{"SetFloor to nothing", func() error { _, err := c.SetFloor(ctx, "s", 0, time.Hour, WriteOptions{}); return err }, "POST", "/api/v1/servers/s/scale", `{"min_replicas":0}`, ""},
+		{"SetRollout", func() error { _, err := c.SetRollout(ctx, "s", RolloutPause, WriteOptions{IfMatch: "*"}); return err }, "POST", "/api/v1/servers/s/rollout", `{"action":"pause"}`, "If-Match: *"},
+		{"Apply once more", func() error { _, err := c.Apply(ctx, nil, WriteOptions{Retry: true, DryRun: true}); return err }, "PUT", "/api/v1/servers?dry_run=1&retry=1", "", ""},
 		{"Restart", func() error { _, err := c.Restart(ctx, "s", WriteOptions{IdempotencyKey: "k"}); return err }, "POST", "/api/v1/servers/s/restart", "", "Idempotency-Key: k"},
 		{"Rollback", func() error { _, err := c.Rollback(ctx, "s", 2, WriteOptions{IdempotencyKey: "k"}); return err }, "POST", "/api/v1/servers/s/rollback", `{"revision":2}`, "Idempotency-Key: k"},
 		{"Rollback to the last", func() error { _, err := c.Rollback(ctx, "s", 0, WriteOptions{}); return err }, "POST", "/api/v1/servers/s/rollback", `{}`, ""},
@@ -201,7 +205,7 @@ func TestJSON(t *testing.T) {
 		{Change{Node: "n1", Kind: "cordoned", Fields: []Difference{{Field: "x", From: json.RawMessage("null"), To: json.RawMessage("1")}}},
 			`{"node":"n1","kind":"cordoned","fields":[{"field":"x","from":null,"to":1}]}`},
 		{Written{Server: Server{Name: "s", LastEnded: []Ended{}, Spec: json.RawMessage("{}")}, Changes: []Change{}},
-			`{"name":"s","state":"","reason":"","desired":0,"ready":0,"restarts":0,"ongoing":0,"queued":0,"revision":0,"generation":0,"stable":0,"rollout":null,"spec":{},"last_ended":[],"etag":"","index":0,"changes":[]}`},
+			`{"name":"s","state":"","reason":"","desired":0,"desired_by":"","ready":0,"restarts":0,"ongoing":0,"queued":0,"revision":0,"generation":0,"stable":0,"rollout":null,"failed":null,"autoscaling":null,"spec":{},"last_ended":[],"etag":"","index":0,"changes":[]}`},
 	} {
 		if got, err := json.Marshal(tc.v); err != nil || string(got) != tc.want {
 			t.Errorf("got %s, %v; want %s", got, err, tc.want)

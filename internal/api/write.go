@@ -89,10 +89,29 @@ type Woken struct {
 	Server fleet.ServerName `json:"server"`
 }
 
-// ScaleRequest is the body of POST /api/v1/servers/{name}/scale.
+// ScaleRequest is the body of POST /api/v1/servers/{name}/scale of a server whose
+// number of replicas is fixed.
 type ScaleRequest struct {
 	Replicas int `json:"replicas"`
 }
+
+// FloorRequest is the body of POST /api/v1/servers/{name}/scale of a server that scales
+// by itself.
+type FloorRequest struct {
+	MinReplicas int    `json:"min_replicas"`
+	TTL         string `json:"ttl,omitempty"` // a Go duration; "" if MinReplicas is 0, which removes the floor
+}
+
+// RolloutRequest is the body of POST /api/v1/servers/{name}/rollout.
+type RolloutRequest struct {
+	Action string `json:"action"` // one of the Rollout constants
+}
+
+// The actions of users on a rollout.
+const (
+	RolloutPause  = "pause"
+	RolloutResume = "resume"
+)
 
 // RollbackRequest is the body of POST /api/v1/servers/{name}/rollback.
 type RollbackRequest struct {

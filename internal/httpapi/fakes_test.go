@@ -229,7 +229,7 @@ func (d *wanted) Propose(_ context.Context, c desired.Command) (desired.Result, 
 		}
 	}
 	if !d.st.NeedsEntry(c) {
-		return desired.Result{State: d.st}, nil
+		return desired.Result{State: d.st, Warnings: d.st.DryRun(time.Now(), c).Warnings}, nil
 	}
 	d.proposed++
 	res := d.st.DryRun(time.Now(), c)

@@ -60,6 +60,7 @@ func (h *API) Routes() []web.Route {
 		web.Post("/api/v1/servers/{name}/scale", web.Write, h.serveScale),
 		web.Post("/api/v1/servers/{name}/restart", web.Write, h.serveRestart),
 		web.Post("/api/v1/servers/{name}/rollback", web.Write, h.serveRollback),
+		web.Post("/api/v1/servers/{name}/rollout", web.Write, h.serveRollout),
 		web.Post("/api/v1/servers/{name}/wake", web.Write, h.serveWake),
 		web.Get("/api/v1/servers/{name}/revisions", web.Read, h.serveRevisions),
 		web.Get("/api/v1/replicas", web.Read, h.serveReplicas),

@@ -55,14 +55,19 @@ func (h *API) serveDrain(w *web.Response, r *http.Request) error {
 	case err != nil:
 		return web.BadRequest("'deadline' must be a duration like 10m, got %s", web.Shorten(text))
 	case deadline < minDrain || deadline > maxDrainTime:
-		return &web.Error{
-			Status: http.StatusUnprocessableEntity, Code: api.CodeInvalid,
-			Detail: fmt.Sprintf("deadline: must be from %v to %v, got %s", minDrain, maxDrainTime, web.Shorten(text)),
-		}
+		return outOfBounds("deadline", minDrain, maxDrainTime, text)
 	}
 	return h.writeNode(w, r, fields.body, o, func() desired.SetNode {
 		return desired.SetNode{Name: nodeOf(r), Verb: desired.Drain, DrainUntil: time.Now().Add(deadline)}
 	})
+}
+
+// outOfBounds refuses a duration.
+func outOfBounds(key string, least, most time.Duration, got string) error {
+	return &web.Error{
+		Status: http.StatusUnprocessableEntity, Code: api.CodeInvalid,
+		Detail: fmt.Sprintf("%s: must be from %v to %v, got %s", key, least, most, web.Shorten(got)),
+	}
 }
 
 // serveCordon stops placing replicas on a node. A drain goes on.

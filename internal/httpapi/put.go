@@ -38,7 +38,7 @@ func (h *API) servePutServers(w *web.Response, r *http.Request) error {
 	}
 	return h.atLeader(w, r, body, func(ctx context.Context) error {
 		d, err := h.change(ctx, desired.PutServers{
-			Servers: file.Servers, DefaultServer: file.DefaultServer, Match: o.match,
+			Servers: file.Servers, DefaultServer: file.DefaultServer, Match: o.match, Retry: o.retry,
 		}, o.dry)
 		switch {
 		case err != nil:
@@ -69,7 +69,7 @@ func (h *API) servePutServer(w *web.Response, r *http.Request) error {
 	if err != nil {
 		return specError(err)
 	}
-	return h.writeServer(w, r, body, name, o, desired.PutServer{Name: name, Spec: spec, Match: o.match})
+	return h.writeServer(w, r, body, name, o, desired.PutServer{Name: name, Spec: spec, Match: o.match, Retry: o.retry})
 }
 
 // takeDocument reads a body in JSON or YAML. It returns the body with a file name

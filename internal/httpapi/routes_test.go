@@ -58,6 +58,7 @@ func TestAllow(t *testing.T) {
 		"/api/v1/servers/x":                    "GET, HEAD, PUT, DELETE",
 		"/api/v1/servers/x/scale":              "POST",
 		"/api/v1/servers/x/restart":            "POST",
+		"/api/v1/servers/x/rollout":            "POST",
 		"/api/v1/servers/x/rollback":           "POST",
 		"/api/v1/servers/x/wake":               "POST",
 		"/api/v1/servers/x/revisions":          "GET, HEAD",

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/desired"
@@ -16,21 +17,89 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
-// serveScale sets the target of a server.
+// serveScale sets the target of a server, or the floor of one that scales by itself.
 func (h *API) serveScale(w *web.Response, r *http.Request) error {
-	o, fields, err := takeVerb(w, r, "replicas")
-	if err != nil {
-		return err
-	}
-	if fields.values["replicas"] == nil {
-		return web.BadRequest("must include 'replicas'")
-	}
-	replicas, err := integer[int](fields, "replicas")
+	o, fields, err := takeVerb(w, r, "replicas", "min_replicas", "ttl")
 	if err != nil {
 		return err
 	}
 	name := nameOf(r)
-	return h.writeServer(w, r, fields.body, name, o, desired.Scale{Name: name, Replicas: replicas, Match: o.match})
+	c, err := scaleCommand(name, fields, o.match)
+	if err != nil {
+		return err
+	}
+	return h.writeServer(w, r, fields.body, name, o, c)
+}
+
+func scaleCommand(name fleet.ServerName, f fields, match desired.Match) (desired.Command, error) {
+	replicas, err := integer[int](f, "replicas")
+	if err != nil {
+		return nil, err
+	}
+	least, err := integer[int](f, "min_replicas")
+	if err != nil {
+		return nil, err
+	}
+	ttl, err := f.text("ttl")
+	if err != nil {
+		return nil, err
+	}
+	fixed, floor, timed := f.values["replicas"] != nil, f.values["min_replicas"] != nil, f.values["ttl"] != nil
+	switch {
+	case fixed && floor:
+		return nil, web.BadRequest("must include 'replicas' or 'min_replicas', not both")
+	case fixed && timed:
+		return nil, web.BadRequest("'ttl' goes with 'min_replicas', not with 'replicas'")
+	case fixed:
+		return desired.Scale{Name: name, Replicas: replicas, Match: match}, nil
+	case !floor:
+		return nil, web.BadRequest("must include 'replicas', or 'min_replicas' and 'ttl' for a server that scales by itself")
+	case least == 0 && timed:
+		return nil, web.BadRequest("'ttl' does not go with a 'min_replicas' of 0, which removes the floor")
+	case least == 0:
+		return desired.SetFloor{Name: name, Match: match}, nil
+	case !timed:
+		return nil, web.BadRequest("must include 'ttl': how long the floor holds, such as 10m")
+	}
+	length, err := time.ParseDuration(ttl)
+	switch {
+	case err != nil:
+		return nil, web.BadRequest("'ttl' must be a duration like 10m, got %s", web.Shorten(ttl))
+	case length < minFloorTime || length > maxFloorTime:
+		return nil, outOfBounds("ttl", minFloorTime, maxFloorTime, ttl)
+	}
+	return desired.SetFloor{Name: name, MinReplicas: least, Until: time.Now().Add(length), Match: match}, nil
+}
+
+// The bounds of how long a floor holds.
+const (
+	minFloorTime = time.Second
+	maxFloorTime = 30 * 24 * time.Hour
+)
+
+// serveRollout pauses or resumes the rollout of a server.
+func (h *API) serveRollout(w *web.Response, r *http.Request) error {
+	o, fields, err := takeVerb(w, r, "action")
+	if err != nil {
+		return err
+	}
+	action, err := fields.text("action")
+	if err != nil {
+		return err
+	}
+	name := nameOf(r)
+	c := desired.SetRollout{Name: name, Match: o.match}
+	switch action {
+	case api.RolloutPause:
+		c.Verb = desired.PauseRollout
+	case api.RolloutResume:
+		c.Verb = desired.ResumeRollout
+	case "":
+		return web.BadRequest("must include 'action': pause or resume")
+	default:
+		return web.BadRequest("'action' must be pause or resume, got %s", web.Shorten(action))
+	}
+	return h.writeServer(w, r, fields.body, name, o, c)
 }
 
 // serveRestart replaces all replicas of a server.

@@ -21,13 +21,18 @@ import (
 type write struct {
 	match    desired.Match
 	dry      bool
+	retry    bool // of a PUT
 	key      string
 	warnings []fleetfile.Warning // about the document that was sent
 }
 
 func writeOf(r *http.Request) (write, error) {
 	var o write
-	if err := web.Query(r, web.Flag("dry_run", &o.dry)); err != nil {
+	parameters := []web.Param{web.Flag("dry_run", &o.dry)}
+	if r.Method == http.MethodPut {
+		parameters = append(parameters, web.Flag("retry", &o.retry))
+	}
+	if err := web.Query(r, parameters...); err != nil {
 		return o, err
 	}
 	var err error

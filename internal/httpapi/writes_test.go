@@ -18,6 +18,7 @@ const (
 	everything = `{"image":"docker.io/x/everything:1","replicas":2,"env":{"TOKEN":"secret"}}`
 	tuned      = `{"image":"docker.io/x/everything:1","replicas":2,"env":{"TOKEN":"***"},"call_timeout":"5s"}`
 	more       = `{"image":"docker.io/x/everything:1","replicas":3,"env":{"TOKEN":"***"}}`
+	automatic  = `{"image":"x","autoscaling":{"min_replicas":3,"max_replicas":9}}`
 	newer      = `{"image":"docker.io/x/everything:2","replicas":2,"env":{"TOKEN":"***"}}`
 )
 
@@ -65,6 +66,17 @@ func TestWrites(t *testing.T) {
 		{"restart once more, by mistake", "POST", server + "/restart", `{}`, []string{"Idempotency-Key", "k1"}, 202, "every:restarted", true},
 		{"rollback", "POST", server + "/rollback", `{}`, nil, 202, "every:rolled_back", true},
 		{"rollback to one", "POST", server + "/rollback", `{"revision":2}`, nil, 202, "every:rolled_back", true},
+		{"pause", "POST", server + "/rollout", `{"action":"pause"}`, nil, 200, "every:rollout_paused", true},
+		{"pause again", "POST", server + "/rollout", `{"action":"pause"}`, nil, 200, "", false},
+		{"resume", "POST", server + "/rollout", `{"action":"resume"}`, nil, 202, "every:rollout_resumed", true},
+		{"an automatic one", "PUT", "/api/v1/servers/auto", automatic, nil, 201, "auto:created", true},
+		{"a floor below what there is", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":2,"ttl":"10m"}`, nil, 200, "auto:floor_set", true},
+		{"a floor", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":4,"ttl":"720h"}`, nil, 202, "auto:floor_set", true},
+		{"no floor", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":0}`, nil, 200, "auto:floor_set", true},
+		{"no floor again", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":0}`, nil, 200, "", false},
+		{"a greater minimum", "PUT", "/api/v1/servers/auto", `{"image":"x","autoscaling":{"min_replicas":5,"max_replicas":9}}`, nil, 202, "auto:tuned", true},
+		{"another policy of updates", "PUT", "/api/v1/servers/auto", `{"image":"x","update":{"min_ready":"1s"},"autoscaling":{"min_replicas":5,"max_replicas":9}}`, nil, 200, "auto:tuned", true},
+		{"the automatic one goes", "DELETE", "/api/v1/servers/auto", "", nil, 202, "auto:deleted", true},
 		{"two at once", "PUT", "/api/v1/servers", `{"default_server":"other","servers":{"every":` + newer + `,"other":{"image":"y"}}}`, nil, 202, "other:created other:default_set", true},
 		{"one goes", "PUT", "/api/v1/servers", "servers:\n  other: {image: y}\ndefault_server: other\n", []string{"Content-Type", "text/yaml; charset=utf-8"}, 202, "every:deleted", true},
 		{"the same set", "PUT", "/api/v1/servers", "servers:\n  other: {image: y}\ndefault_server: other\n", []string{"Content-Type", "application/x-yaml"}, 200, "", false},
@@ -135,6 +147,53 @@ func TestWarningsOfWrites(t *testing.T) {
 	}
 }
 
+// write writes a command of the leader.
+func (f *fixture) write(t *testing.T, c desired.Command) {
+	t.Helper()
+	if _, err := f.desired.Propose(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A spec whose revision was rolled back is not tried again, unless the write says so.
+func TestRetry(t *testing.T) {
+	const server, all = "/api/v1/servers/every", "/api/v1/servers"
+	f := newFixture()
+	f.do("PUT", server, everything)
+	f.write(t, desired.EndRollout{Name: "every", Revision: 1})
+	f.do("PUT", server, newer)
+	f.write(t, desired.FailRollout{Name: "every", Revision: 2, Reason: "exit code 1"})
+	const warning = "servers.every: revision 2 with this spec was rolled back, and revision 1 stays: exit code 1; use --retry to try it again"
+	for _, tt := range []struct {
+		name, path, body string
+		status           int
+		changes, warning string
+	}{
+		{"dry run", server + "?dry_run=1", newer, 200, "", warning},
+		{"one server", server, newer, 200, "", warning},
+		{"the whole set", all, `{"servers":{"every":` + newer + `}}`, 200, "", warning},
+		{"dry run, with retry", server + "?dry_run=1&retry=1", newer, 200, "every:updated", ""},
+		{"the whole set, with retry", all + "?retry=1", `{"servers":{"every":` + newer + `}}`, 202, "every:updated", ""},
+	} {
+		got := wantOK[struct {
+			Changes  []api.Change
+			Warnings []api.FieldError
+		}](t, f.do("PUT", tt.path, tt.body), tt.status)
+		said := ""
+		for _, w := range got.Warnings {
+			said += w.Path + ": " + w.Message
+		}
+		if kinds(got.Changes) != tt.changes || said != tt.warning {
+			t.Errorf("%s: changes %q, warnings %q; want %q, %q", tt.name, kinds(got.Changes), said, tt.changes, tt.warning)
+		}
+	}
+	f.write(t, desired.FailRollout{Name: "every", Revision: 3, Reason: "exit code 1"})
+	wantOK[api.Written](t, f.do("PUT", server+"?retry=1", newer), 202)
+	if got := f.desired.State().Servers["every"].Revision; got != 4 {
+		t.Errorf("revision %d after the second retry, want 4", got)
+	}
+}
+
 // A refused write changes nothing, and its dry run is refused alike.
 func TestRefusedWrites(t *testing.T) {
 	const server, node = "/api/v1/servers/every", "/api/v1/nodes/n1"
@@ -180,7 +239,7 @@ func TestRefusedWrites(t *testing.T) {
 		{"unknown to scale", "POST", "/api/v1/servers/evry/scale", `{"replicas":1}`, nil, 404, api.CodeUnknownServer, `did you mean "every"?`},
 		{"unknown to restart", "POST", "/api/v1/servers/evry/restart", ``, nil, 404, api.CodeUnknownServer, `"every"`},
 		{"unknown to roll back", "POST", "/api/v1/servers/evry/rollback", ``, nil, 404, api.CodeUnknownServer, `"every"`},
-		{"scale to nothing", "POST", server + "/scale", `{}`, nil, 400, api.CodeBadRequest, "must include 'replicas'"},
+		{"scale to nothing", "POST", server + "/scale", `{}`, nil, 400, api.CodeBadRequest, "must include 'replicas', or 'min_replicas' and 'ttl'"},
 		{"scale without a body", "POST", server + "/scale", ``, nil, 400, api.CodeBadRequest, "must include 'replicas'"},
 		{"scale to null", "POST", server + "/scale", `{"replicas":null}`, nil, 400, api.CodeBadRequest, "must include 'replicas'"},
 		{"scale to half", "POST", server + "/scale", `{"replicas":1.5}`, nil, 400, api.CodeBadRequest, "'replicas' must be an integer, got \"1.5\""},
@@ -188,10 +247,39 @@ func TestRefusedWrites(t *testing.T) {
 		{"scale below", "POST", server + "/scale", `{"replicas":-1}`, nil, 422, api.CodeInvalid, "replicas"},
 		{"scale beyond", "POST", server + "/scale", `{"replicas":10001}`, nil, 422, api.CodeInvalid, "10000"},
 		{"scale far beyond", "POST", server + "/scale", `{"replicas":99999999999999999999}`, nil, 400, api.CodeBadRequest, "replicas"},
-		{"scale mistyped", "POST", server + "/scale", `{"replica":1}`, nil, 400, api.CodeBadRequest, `unknown key "replica"; did you mean "replicas"?`},
+		{"scale mistyped", "POST", server + "/scale", `{"replica":1}`, nil, 400, api.CodeBadRequest, `unknown key "replica"; did you mean "replicas"`},
 		{"scale an array", "POST", server + "/scale", `[1]`, nil, 400, api.CodeBadRequest, "must be an object, got array"},
 		{"scale cut", "POST", server + "/scale", `{"replicas":`, nil, 400, api.CodeBadRequest, "line 1"},
 		{"scale as text", "POST", server + "/scale", `{"replicas":1}`, []string{"Content-Type", "text/plain"}, 415, api.CodeMediaType, "text/plain"},
+		{"scale what scales by itself", "POST", "/api/v1/servers/auto/scale", `{"replicas":2}`, nil, 409, api.CodeConflict, "scales by itself, from 3 to 9 replicas: set a floor with min_replicas and ttl"},
+		{"a floor of a fixed number", "POST", server + "/scale", `{"min_replicas":2,"ttl":"10m"}`, nil, 409, api.CodeConflict, "scale it with replicas"},
+		{"replicas and a floor", "POST", server + "/scale", `{"replicas":2,"min_replicas":2}`, nil, 400, api.CodeBadRequest, "not both"},
+		{"replicas for some time", "POST", server + "/scale", `{"replicas":2,"ttl":"1m"}`, nil, 400, api.CodeBadRequest, "'ttl' goes with 'min_replicas'"},
+		{"a time alone", "POST", server + "/scale", `{"ttl":"1m"}`, nil, 400, api.CodeBadRequest, "must include 'replicas', or 'min_replicas' and 'ttl'"},
+		{"a floor for ever", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":4}`, nil, 400, api.CodeBadRequest, "must include 'ttl'"},
+		{"no floor for some time", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":0,"ttl":"1m"}`, nil, 400, api.CodeBadRequest, "'ttl' does not go with a 'min_replicas' of 0"},
+		{"a floor of text", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":"4","ttl":"1m"}`, nil, 400, api.CodeBadRequest, "'min_replicas' must be an integer"},
+		{"a floor for a number", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":4,"ttl":60}`, nil, 400, api.CodeBadRequest, "'ttl' must be a string, got number"},
+		{"a floor for soon", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":4,"ttl":"soon"}`, nil, 400, api.CodeBadRequest, "'ttl' must be a duration like 10m, got \"soon\""},
+		{"a floor for no time", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":4,"ttl":"0s"}`, nil, 422, api.CodeInvalid, "ttl: must be from 1s to 720h0m0s"},
+		{"a floor into the past", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":4,"ttl":"-1m"}`, nil, 422, api.CodeInvalid, "ttl: "},
+		{"a floor for too long", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":4,"ttl":"721h"}`, nil, 422, api.CodeInvalid, "ttl: "},
+		{"a floor above the greatest number", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":10,"ttl":"1m"}`, nil, 422, api.CodeInvalid, "min_replicas must be between 0 and 9"},
+		{"a floor below 0", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":-1,"ttl":"1m"}`, nil, 422, api.CodeInvalid, "min_replicas must be between 0 and 9"},
+		{"floor of another", "POST", "/api/v1/servers/auto/scale", `{"min_replicas":4,"ttl":"1m"}`, []string{"If-Match", `"1.99"`}, 412, api.CodePrecondition, "etag"},
+		{"a rollout without a wish", "POST", server + "/rollout", ``, nil, 400, api.CodeBadRequest, "must include 'action': pause or resume"},
+		{"a rollout to stop", "POST", server + "/rollout", `{"action":"stop"}`, nil, 400, api.CodeBadRequest, "'action' must be pause or resume, got \"stop\""},
+		{"a rollout of a number", "POST", server + "/rollout", `{"action":1}`, nil, 400, api.CodeBadRequest, "'action' must be a string"},
+		{"a rollout, mistyped", "POST", server + "/rollout", `{"acton":"pause"}`, nil, 400, api.CodeBadRequest, `did you mean "action"?`},
+		{"a rollout of nothing", "POST", "/api/v1/servers/evry/rollout", `{"action":"pause"}`, nil, 404, api.CodeUnknownServer, `did you mean "every"?`},
+		{"a rollout that has ended", "POST", "/api/v1/servers/auto/rollout", `{"action":"pause"}`, nil, 409, api.CodeConflict, "no rollout of server auto is under way"},
+		{"a retry of a verb", "POST", server + "/restart", ``, []string{"?", "retry=1"}, 400, api.CodeBadRequest, `unknown query parameter "retry"`},
+		{"a retry or not", "PUT", server, everything, []string{"?", "retry=maybe"}, 400, api.CodeBadRequest, "retry"},
+		{"bounds that contradict", "PUT", server, `{"image":"x","autoscaling":{"min_replicas":5,"max_replicas":4}}`, nil, 422, api.CodeInvalid, "autoscaling.min_replicas: must not be above max_replicas"},
+		{"no target", "PUT", server, `{"image":"x","autoscaling":{"target_ongoing_requests":0}}`, nil, 422, api.CodeInvalid, "autoscaling.target_ongoing_requests: must be above 0"},
+		{"a schedule that cannot be read", "PUT", server, `{"image":"x","autoscaling":{"schedules":[{"cron":"at noon","for":"1h","min_replicas":2}]}}`, nil, 422, api.CodeInvalid, "autoscaling.schedules[0].cron: must have 5 fields"},
+		{"a step above all", "PUT", server, `{"image":"x","update":{"canary":{"steps":["5%","101%"]}}}`, nil, 422, api.CodeInvalid, "update.canary.steps[1]: must be at most 100%"},
+		{"a bad expression", "PUT", server, `{"image":"x","update":{"verify":[{"tool":"t","expect":"cel:result."}]}}`, nil, 422, api.CodeInvalid, "update.verify[0].expect: "},
 		{"restart with a wish", "POST", server + "/restart", `{"now":true}`, nil, 400, api.CodeBadRequest, `"now"`},
 		{"restart of another", "POST", server + "/restart", ``, []string{"If-Match", `"1.99"`}, 412, api.CodePrecondition, ""},
 		{"a used key", "POST", server + "/rollback", `{"revision":1}`, []string{"Idempotency-Key", "used"}, 409, api.CodeConflict, "idempotency key"},
@@ -216,6 +304,8 @@ func TestRefusedWrites(t *testing.T) {
 				f.state.nodes = []api.Node{{Name: "n1", Role: fleet.RoleWorker}, {Name: "ctl1", Role: fleet.RoleController}}
 				wantOK[api.Written](t, f.do("PUT", server, everything), 201)
 				wantOK[api.Written](t, f.do("POST", server+"/restart", "", "Idempotency-Key", "used"), 202)
+				wantOK[api.Written](t, f.do("PUT", "/api/v1/servers/auto", automatic), 201)
+				f.write(t, desired.EndRollout{Name: "auto", Revision: 1})
 				before, _ := f.desired.State().Encode()
 
 				path, headers := tc.path, tc.headers

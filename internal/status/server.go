@@ -3,6 +3,7 @@ package status
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/desired"
@@ -13,22 +14,65 @@ import (
 
 // serverOf returns one server of a state. st is nil if the reconciler has not
 // seen it yet.
-func serverOf(all *desired.State, name fleet.ServerName, sv *desired.Server, st *reconcile.ServerStatus) api.Server {
+func serverOf(all *desired.State, name fleet.ServerName, sv *desired.Server, st *reconcile.ServerStatus, now time.Time) api.Server {
 	spec, err := json.Marshal(fleetfile.View(&sv.Spec))
 	if err != nil { // plain data always encodes
 		spec = []byte("{}")
 	}
+	wanted := sv.Fleet(name)
 	out := api.Server{
-		Name: name, Desired: sv.Replicas, Revision: sv.Revision, Generation: sv.Generation, Stable: sv.Stable,
+		Name: name, Desired: sv.Replicas, DesiredBy: desiredBy(wanted.Target.By), Revision: sv.Revision, Generation: sv.Generation, Stable: sv.Stable,
+		Rollout: rolloutOf(&wanted), Autoscaling: autoscalingOf(&wanted, now),
 		Spec: spec, ETag: sv.ETag(all.Incarnation), Index: sv.Index,
 	}
-	if r := sv.Rollout; r != nil {
-		out.Rollout = &api.Rollout{From: r.From, To: r.To, StartedAt: r.Started, Deadline: r.Deadline}
+	if f := sv.Failed; f != nil {
+		out.Failed = &api.FailedRevision{Revision: f.Revision, Reason: f.Reason, At: f.At}
 	}
 	out.State, out.Reason = stateOf(sv, st)
 	if st != nil {
 		out.Ready, out.Restarts = st.Ready, st.Restarts
 		out.LastEnded = endedOf(st)
+	}
+	return out
+}
+
+func desiredBy(source fleet.TargetSource) string {
+	switch source {
+	case fleet.ByScale:
+		return api.DesiredByScale
+	case fleet.ByAutoscaling:
+		return api.DesiredByAutoscaling
+	default:
+		return api.DesiredBySpec
+	}
+}
+
+func rolloutOf(s *fleet.Server) *api.Rollout {
+	r, update := s.Rollout, s.Spec.UpdatePolicy()
+	if r == nil {
+		return nil
+	}
+	out := &api.Rollout{
+		From: r.From, To: s.Revision, StartedAt: r.Started, Deadline: r.Started.Add(update.ProgressDeadline),
+		Paused: r.Paused, Held: r.Held, Checked: r.Checked, Step: r.Step,
+	}
+	if update.Canary != nil {
+		out.Steps = len(update.Canary.Steps)
+	}
+	if share, ok := s.CanaryShare(); ok {
+		out.Share = &share
+	}
+	return out
+}
+
+func autoscalingOf(s *fleet.Server, now time.Time) *api.Autoscaling {
+	a := s.Spec.Autoscaling
+	if a == nil {
+		return nil
+	}
+	out := &api.Autoscaling{MinReplicas: a.MinReplicas, MaxReplicas: a.MaxReplicas}
+	if s.Floor.At(now) > 0 {
+		out.Floor = &api.Floor{MinReplicas: s.Floor.MinReplicas, Until: s.Floor.Until}
 	}
 	return out
 }

@@ -15,6 +15,7 @@ import (
 	"maps"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/desired"
@@ -74,10 +75,10 @@ func (v *View) Publish(servers map[fleet.ServerName]*reconcile.ServerStatus, sna
 // Servers returns the servers of a state, and those that are being deleted, by
 // name.
 func (v *View) Servers(st *desired.State) []api.Server {
-	status, loads := v.picture.Load().servers, v.loads()
+	status, loads, now := v.picture.Load().servers, v.loads(), time.Now()
 	out := make([]api.Server, 0, len(st.Servers))
 	for name, sv := range st.Servers {
-		out = append(out, serverOf(st, name, sv, status[name]))
+		out = append(out, serverOf(st, name, sv, status[name], now))
 		out[len(out)-1].Ongoing, out[len(out)-1].Queued = loads[name].Running, loads[name].Queued
 	}
 	for name, s := range status {

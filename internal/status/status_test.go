@@ -1,7 +1,9 @@
 package status
 
 import (
+	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -74,7 +76,9 @@ func TestReady(t *testing.T) {
 
 // Servers lists what is desired and what is being deleted, by name.
 func TestServers(t *testing.T) {
-	v := New(Config{Loads: func() map[fleet.ServerName]fleet.ServerLoad { return map[fleet.ServerName]fleet.ServerLoad{"b": {Running: 2, Queued: 5}} }})
+	v := New(Config{Loads: func() map[fleet.ServerName]fleet.ServerLoad {
+		return map[fleet.ServerName]fleet.ServerLoad{"b": {Running: 2, Queued: 5}}
+	}})
 	v.Publish(statuses{
 		"b": {Name: "b", State: fleet.StateReady, Target: fleet.Target{Replicas: 1}, Ready: 1, Restarts: 4, Revision: 1, LastEnded: []*fleet.Replica{{ID: "b-1"}}},
 		"a": {Name: "a", State: fleet.StateDeleting, Reason: "1 replica still stopping", Ready: 1},
@@ -96,6 +100,49 @@ func TestServers(t *testing.T) {
 	}
 	if b := got[1]; b.Restarts != 4 || len(b.LastEnded) != 1 || b.Rollout == nil || b.Rollout.StartedAt != started || b.Ongoing != 2 || b.Queued != 5 {
 		t.Errorf("running: %+v", b)
+	}
+}
+
+// A server says who wants how many replicas, how its rollout goes, and what was rolled
+// back.
+func TestServerOfPolicies(t *testing.T) {
+	at := func(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
+	canary := fleet.Update{ProgressDeadline: time.Minute, Canary: &fleet.Canary{Steps: []float64{5, 25, 50}, Gate: fleet.GateManual}}
+	autoscaling := fleet.Autoscaling{MinReplicas: 1, MaxReplicas: 9}
+	for _, tt := range []struct {
+		name   string
+		server desired.Server
+		want   string // in JSON
+	}{
+		{"as written", desired.Server{Replicas: 2, Spec: fleet.Spec{Replicas: 2}}, `{"desired":2,"desired_by":"spec","rollout":null,"failed":null,"autoscaling":null}`},
+		{"scaled", desired.Server{Replicas: 3, Spec: fleet.Spec{Replicas: 2}}, `{"desired":3,"desired_by":"scale","rollout":null,"failed":null,"autoscaling":null}`},
+		{"by itself", desired.Server{Replicas: 3, Spec: fleet.Spec{Autoscaling: &autoscaling}},
+			`{"desired":3,"desired_by":"autoscaling","rollout":null,"failed":null,"autoscaling":{"min_replicas":1,"max_replicas":9,"floor":null}}`},
+		{"with a floor", desired.Server{Replicas: 3, Spec: fleet.Spec{Autoscaling: &autoscaling}, Floor: fleet.Floor{MinReplicas: 2, Until: at(101)}},
+			`{"desired":3,"desired_by":"autoscaling","rollout":null,"failed":null,"autoscaling":{"min_replicas":1,"max_replicas":9,"floor":{"min_replicas":2,"until":"1970-01-01T00:01:41Z"}}}`},
+		{"with a floor that has expired", desired.Server{Replicas: 3, Spec: fleet.Spec{Autoscaling: &autoscaling}, Floor: fleet.Floor{MinReplicas: 2, Until: at(100)}},
+			`{"desired":3,"desired_by":"autoscaling","rollout":null,"failed":null,"autoscaling":{"min_replicas":1,"max_replicas":9,"floor":null}}`},
+		{"a rollout", desired.Server{Revision: 1, Rollout: &desired.Rollout{To: 1, Started: at(60), Deadline: at(660)}},
+			`{"desired":0,"desired_by":"spec","rollout":{"from":0,"to":1,"started_at":"1970-01-01T00:01:00Z","deadline":"1970-01-01T00:03:00Z","paused":false,"held":"",
+			"checked":false,"step":0,"steps":0,"share":null},"failed":null,"autoscaling":null}`},
+		{"a canary that waits", desired.Server{
+			Revision: 2, Stable: 1, Revisions: []desired.Revision{{Number: 1}, {Number: 2}}, Spec: fleet.Spec{Update: &canary},
+			Rollout: &desired.Rollout{From: 1, To: 2, Started: at(60), Paused: true, Held: "25% of the calls", Checked: true, Step: 1},
+		}, `{"desired":0,"desired_by":"spec","rollout":{"from":1,"to":2,"started_at":"1970-01-01T00:01:00Z","deadline":"1970-01-01T00:02:00Z","paused":true,"held":"25% of the calls",
+			"checked":true,"step":1,"steps":3,"share":25},"failed":null,"autoscaling":null}`},
+		{"rolled back", desired.Server{Failed: &fleet.FailedRevision{Revision: 2, Reason: "exit code 1", At: at(60)}},
+			`{"desired":0,"desired_by":"spec","rollout":null,"failed":{"revision":2,"reason":"exit code 1","at":"1970-01-01T00:01:00Z"},"autoscaling":null}`},
+	} {
+		got := serverOf(&desired.State{}, "s", &tt.server, nil, at(100))
+		shown := api.Server{Desired: got.Desired, DesiredBy: got.DesiredBy, Rollout: got.Rollout, Failed: got.Failed, Autoscaling: got.Autoscaling}
+		want := api.Server{}
+		if err := json.Unmarshal([]byte(tt.want), &want); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(shown, want) {
+			text, _ := json.Marshal(shown)
+			t.Errorf("%s: got %s, want %s", tt.name, text, tt.want)
+		}
 	}
 }
 
