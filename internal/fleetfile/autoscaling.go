@@ -1,7 +1,9 @@
 package fleetfile
 
 import (
+	"cmp"
 	"fmt"
+	"strconv"
 
 	"go.yaml.in/yaml/v3"
 
@@ -92,6 +94,17 @@ func (d *serverDecoder) finishReplicas() {
 		d.errorf(n, join(d.path, "replicas"), "is a fixed number, and the server has autoscaling; leave one of the two out")
 	}
 	d.spec.Replicas = 0
+	d.checkTarget()
+}
+
+// checkTarget warns of a target that replicas cannot reach.
+func (d *serverDecoder) checkTarget() {
+	target, most := d.spec.Autoscaling.TargetOngoing, d.spec.MaxOngoingRequests
+	if target > float64(most) && most > 0 {
+		d.warnf(cmp.Or(d.given["autoscaling"], d.given["max_ongoing_requests"]), join(d.path, "autoscaling.target_ongoing_requests"),
+			"is %s, and max_ongoing_requests is %d: a replica is added only when calls wait; lower the target, or raise max_ongoing_requests",
+			strconv.FormatFloat(target, 'f', -1, 64), most)
+	}
 }
 
 // maxSchedules bounds the schedules of a server.
