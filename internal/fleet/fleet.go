@@ -154,6 +154,19 @@ func (r Resources) Sub(o Resources) Resources {
 	return Resources{r.CPUs - o.CPUs, r.Memory - o.Memory, r.PIDs - o.PIDs, addCustom(r.Custom, o.Custom, -1)}
 }
 
+// Times returns n * r, field by field.
+func (r Resources) Times(n int) Resources {
+	out := Resources{CPUs: float64(n) * r.CPUs, Memory: int64(n) * r.Memory, PIDs: int64(n) * r.PIDs}
+	if n == 0 || len(r.Custom) == 0 {
+		return out
+	}
+	out.Custom = make(map[string]int64, len(r.Custom))
+	for name, each := range r.Custom {
+		out.Custom[name] = int64(n) * each
+	}
+	return out
+}
+
 // addCustom returns a + sign*b. The result shares a if b is empty.
 func addCustom(a, b map[string]int64, sign int64) map[string]int64 {
 	if len(b) == 0 {

@@ -1,57 +1,233 @@
 package reconcile
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
-	"github.com/mcpfleet/mcpfleet/internal/notice"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 )
 
-// still is a picture that does not change.
-type still struct {
-	notice.Board
-	snap *observe.Snapshot
+// size is a fleet to measure with: 20 replicas on each node, and of each server.
+type size struct{ nodes int }
+
+func (s size) replicas() int { return 20 * s.nodes }
+
+var sizes = []size{{10}, {100}, {1000}, {10_000}}
+
+func (s size) String() string { return fmt.Sprintf("%d_nodes_%d_replicas", s.nodes, s.replicas()) }
+
+// bench is a leader of a fleet that is as it should be, over a real observer whose
+// workers are records.
+type bench struct {
+	desired  *desiredState
+	observer *observe.Observer
+	rec      *Reconciler
+	pass     *pass
+	workers  []*record
 }
 
-func (s *still) Snapshot() *observe.Snapshot { return s.snap }
-func (s *still) Shape() uint64               { return s.snap.Shape }
+// record is a worker that reports what it is told to.
+type record struct {
+	observe.Worker
+	info     fleet.NodeInfo
+	member   fleet.Member
+	replicas []fleet.Replica
+	on       func(fleet.Report)
+	version  uint64
+	watched  chan struct{}
+}
 
-// BenchmarkPass is what every batch of reports costs: 20 servers, 10 nodes, 400
-// replicas, nothing to do.
-func BenchmarkPass(b *testing.B) {
-	desired := &desiredState{}
-	view := &still{snap: &observe.Snapshot{
-		Nodes: make(map[fleet.NodeID]observe.Node), Replicas: make(map[fleet.ReplicaID]*fleet.Replica),
-	}}
-	for n := range 10 {
-		id := fleet.NodeID(fmt.Sprint("n", n))
-		view.snap.Nodes[id] = observe.Node{Connected: true, Alive: true, Info: fleet.NodeInfo{Node: id, Life: "l"}, Member: fleet.Member{Node: id, Life: "l"}}
+func (r *record) Watch(ctx context.Context, _ fleet.Order, on func(fleet.Report)) error {
+	r.on = on
+	r.report(fleet.Report{Full: true, Node: &r.info, Replicas: r.replicas})
+	close(r.watched)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (r *record) Fail(error)   {}
+func (r *record) Close() error { return nil }
+
+// report reports a change, or all.
+func (r *record) report(x fleet.Report) {
+	r.version++
+	x.Version = r.version
+	r.on(x)
+}
+
+// members is a ring that does not change.
+type members []*record
+
+func (m members) Members() (out []fleet.Member) {
+	for _, r := range m {
+		out = append(out, r.member)
 	}
-	var servers []fleet.Server
-	for s := range 20 {
-		name := fmt.Sprint("server", s)
-		servers = append(servers, server(name, 1, 20))
+	return out
+}
+
+func (m members) Changed() <-chan struct{} { return nil }
+
+// newBench makes a fleet in ten zones. Each node has the room of 32 replicas.
+// running says whether the replicas run already.
+func newBench(b *testing.B, s size, running bool) *bench {
+	x := &bench{desired: &desiredState{}}
+	byLife := map[fleet.LifeID]*record{}
+	for n := range s.nodes {
+		id := fleet.NodeID(fmt.Sprintf("node%05d", n))
+		life := fleet.LifeID("life-" + string(id))
+		w := &record{
+			info: fleet.NodeInfo{
+				Node: id, Life: life, Zone: fmt.Sprint("zone", n%10), Runtimes: []string{fleet.RuntimePodman},
+				Labels: map[string]string{"disk": "ssd"}, Capacity: fleet.Resources{CPUs: 16, Memory: 16 << 30, PIDs: 10_000},
+			},
+			member:  fleet.Member{Node: id, Life: life, Role: fleet.RoleWorker, GRPC: "127.0.0.1:1"},
+			watched: make(chan struct{}),
+		}
+		x.workers = append(x.workers, w)
+		byLife[life] = w
+	}
+	long := time.Now().Add(-time.Hour)
+	var list []fleet.Server
+	for i := range s.nodes {
+		sv := server(fmt.Sprintf("server%05d", i), 1, 20, func(spec *fleet.Spec) {
+			spec.Resources = fleet.Resources{CPUs: 0.5, Memory: 512 << 20}
+			spec.Labels = map[string]string{"disk": "ssd"}
+		})
+		list = append(list, sv)
 		for r := range 20 {
-			id := fleet.ReplicaID(fmt.Sprint(name, "-1-", r))
-			view.snap.Replicas[id] = &fleet.Replica{
-				ID: id, Server: fleet.ServerName(name), Revision: 1, Node: fleet.NodeID(fmt.Sprint("n", r%10)),
-				Phase: fleet.PhaseReady, ReadyAt: time.Now(), CreatedAt: time.Now(),
-			}
+			w := x.workers[(i+r)%s.nodes]
+			w.replicas = append(w.replicas, fleet.Replica{
+				ID: fleet.ReplicaID(fmt.Sprint(sv.Name, "-1-", r)), Server: sv.Name, Revision: 1, Phase: fleet.PhaseReady,
+				ReadyAt: long, CreatedAt: long, Resources: sv.Spec.Resources,
+			})
 		}
 	}
-	desired.set(servers...)
-	r := New(Config{Desired: desired, View: view, Known: writer{desiredState: desired}, Log: slog.New(slog.DiscardHandler), Settle: time.Nanosecond})
-	p := newPass(r, true)
-	p.startup.over = true
-	p.run(time.Now())
-	for b.Loop() {
-		p.run(time.Now())
+	if !running {
+		for _, w := range x.workers {
+			w.replicas = nil
+		}
 	}
-	if s, _ := r.Server("server7"); s.Ready != 20 {
-		b.Fatalf("status = %+v, want 20 ready", s)
+	x.desired.set(list...)
+	log := slog.New(slog.DiscardHandler)
+	x.observer = observe.New(observe.Config{
+		Order:   func() (fleet.Order, bool) { return fleet.Order{Cluster: "c"}, true },
+		Members: members(x.workers), Log: log, Silence: time.Hour,
+		Dial: func(m fleet.Member) (observe.Worker, error) { return byLife[m.Life], nil },
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- x.observer.Run(ctx) }()
+	b.Cleanup(func() { cancel(); <-done })
+	for _, w := range x.workers {
+		<-w.watched
+	}
+	x.rec = New(Config{Desired: x.desired, View: x.observer, Known: writer{desiredState: x.desired}, Log: log, Settle: time.Nanosecond})
+	x.pass = newPass(x.rec, true)
+	x.pass.startup.over = true
+	for _, w := range x.workers {
+		f := x.pass.state.fences.of(w.member.Life)
+		f.acked, f.upToDate = true, true
+	}
+	if !running {
+		for i := range list {
+			x.pass.state.attempts.of(list[i].Name, 1).everReady = true
+		}
+		return x
+	}
+	x.pass.run(time.Now())
+	return x
+}
+
+// change makes one replica report something new, so that the next pass has a new
+// snapshot.
+func (x *bench) change(i int) {
+	w := x.workers[i%len(x.workers)]
+	r := w.replicas[0]
+	r.PID = i
+	w.report(fleet.Report{Replicas: []fleet.Replica{r}})
+}
+
+func (x *bench) expectReady(b *testing.B) {
+	b.Helper()
+	for _, s := range x.rec.Status() {
+		if s.Ready != 20 || s.State != fleet.StateReady {
+			b.Fatalf("status = %+v, want 20 ready", s)
+		}
+	}
+}
+
+// BenchmarkPass is what a batch of reports costs when there is nothing to do, with a
+// new snapshot, the plan, and the status.
+func BenchmarkPass(b *testing.B) {
+	for _, s := range sizes {
+		b.Run(s.String(), func(b *testing.B) {
+			x := newBench(b, s, true)
+			i := 0
+			for b.Loop() {
+				i++
+				x.change(i)
+				x.pass.run(time.Now())
+			}
+			x.expectReady(b)
+		})
+	}
+}
+
+// BenchmarkPlaceAll plans every replica of an empty fleet.
+func BenchmarkPlaceAll(b *testing.B) {
+	for _, s := range sizes {
+		b.Run(s.String(), func(b *testing.B) {
+			x := newBench(b, s, false)
+			now := time.Now()
+			snap := x.observer.Snapshot()
+			servers := x.pass.state.servers(x.desired.Servers())
+			for b.Loop() {
+				n := 0
+				for _, d := range plan(now, servers, x.pass.state.room(snap, nil, now)) {
+					n += len(d.actions)
+				}
+				if n != s.replicas() {
+					b.Fatalf("%d starts, want %d", n, s.replicas())
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkNodeLoss is the pass in which a node with 20 replicas is found to be lost.
+func BenchmarkNodeLoss(b *testing.B) {
+	for _, s := range sizes {
+		b.Run(s.String(), func(b *testing.B) {
+			x := newBench(b, s, true)
+			now := time.Now()
+			snap := x.observer.Snapshot()
+			servers := x.pass.state.servers(x.desired.Servers())
+			lost := x.workers[0].info.Node
+			for i := range servers {
+				var kept []*unit
+				for _, u := range servers[i].units {
+					if u.node != lost {
+						kept = append(kept, u)
+					}
+				}
+				servers[i].units = kept
+			}
+			for b.Loop() {
+				rm := x.pass.state.room(snap, nil, now)
+				n := rm.Node(lost)
+				n.Connected, n.Gone = false, true
+				starts := 0
+				for _, d := range plan(now, servers, rm) {
+					starts += len(d.actions)
+				}
+				if starts != 20 {
+					b.Fatalf("%d starts, want 20", starts)
+				}
+			}
+		})
 	}
 }

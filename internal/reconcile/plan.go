@@ -36,6 +36,7 @@ type decision struct {
 	need       int       // missing replicas, whether or not they may start now
 	needStable int       // of the stable revision
 	unplaced   string    // why there is no node for a replica that may start
+	unroomed   int       // how many replicas no node has room for
 	wake       time.Time // when the decision may change with time alone; zero: never
 	// unplacedSpares is why there is no node for a spare.
 	unplacedSpares string
@@ -111,12 +112,12 @@ func planServer(now time.Time, w *want, rm *room) decision {
 	}
 	aim := aimsOf(w.desired, &g, ready)
 	for len(g.fresh) > aim.fresh {
-		end(leastUseful(g.fresh, rm.nodes), surplus(len(g.fresh), aim.fresh))
+		end(leastUseful(g.fresh, rm), surplus(len(g.fresh), aim.fresh))
 	}
 	// A stand-in for replicas that cannot be reached is no surplus before it
 	// serves.
 	for n := len(g.fresh) + len(g.away); g.anyServes() && len(g.away) > 0 && n > aim.fresh; n-- {
-		end(leastUseful(slices.Concat(g.fresh, g.away), rm.nodes), surplus(n, aim.fresh))
+		end(leastUseful(slices.Concat(g.fresh, g.away), rm), surplus(n, aim.fresh))
 	}
 	d.endOld(w, &g, rm, aim, end)
 	d.need = max(0, aim.fresh-len(g.fresh)-len(g.away))
@@ -152,12 +153,12 @@ func (d *decision) endOld(w *want, g *groups, rm *room, aim aims, end func(*unit
 		if i < 0 {
 			break
 		}
-		u := leastUseful(slices.DeleteFunc(slices.Clone(old), func(u *unit) bool { return outdated(w.desired, u) }), rm.nodes)
+		u := leastUseful(slices.DeleteFunc(slices.Clone(old), func(u *unit) bool { return outdated(w.desired, u) }), rm)
 		end(u, leavingReason(w, u))
 		old = without(old, u)
 	}
 	for len(old) > aim.kept {
-		u := leastUseful(old, rm.nodes)
+		u := leastUseful(old, rm)
 		end(u, leavingReason(w, u))
 		old = without(old, u)
 	}
@@ -182,10 +183,14 @@ func (d *decision) start(now time.Time, w *want, g *groups, rm *room, aim aims, 
 	if w.back.everReady {
 		reserved = 0
 	}
-	n := min(d.need, room-reserved)
-	began := d.takeSpares(n, &g.spares, &g.fresh, rm, startReason(w, g))
-	n = min(n-began, d.allowed(now, d.need-began, &w.back, staying))
+	most := min(d.need, room-reserved)
+	began := d.takeSpares(most, &g.spares, &g.fresh, rm, startReason(w, g))
+	n := min(most-began, d.allowed(now, d.need-began, &w.back, staying))
 	began += d.startNew(w, g, rm, n, end, aim)
+	if d.unplaced != "" {
+		// The others are as large. Those that stop make room for as many.
+		d.unroomed = max(0, most-began-len(g.stopping))
+	}
 	d.startStable(now, w, g, rm, room-began, aim)
 }
 
@@ -195,7 +200,7 @@ func (d *decision) startNew(w *want, g *groups, rm *room, n int, end func(*unit,
 	starting := count(g.fresh, func(u *unit) bool { return !u.ready() })
 	why := startReason(w, g)
 	for ; began < n; began++ {
-		id, no := rm.place(req)
+		id, no := rm.Place(req)
 		if id != "" {
 			d.actions = append(d.actions, action{node: id, rev: w.desired.Revision, template: req.Template, reason: why})
 			continue
@@ -265,7 +270,7 @@ func (d *decision) startStable(now time.Time, w *want, g *groups, rm *room, room
 		return
 	}
 	for range n {
-		id, _ := rm.place(request(s.StableTemplate, &s.Spec))
+		id, _ := rm.Place(request(s.StableTemplate, &s.Spec))
 		if id == "" {
 			return
 		}
@@ -277,8 +282,8 @@ func (d *decision) startStable(now time.Time, w *want, g *groups, rm *room, room
 // is no room for both. It returns nil if no stop would help.
 func makeRoom(g *groups, rm *room, req schedule.Request) *unit {
 	for rest := g.old(); len(rest) > 0; {
-		u := leastUseful(rest, rm.nodes)
-		if rm.fitsWithout(u, req) {
+		u := leastUseful(rest, rm)
+		if rm.FitsWithout(u.node, u.resources, req) {
 			return u
 		}
 		rest = without(rest, u)

@@ -167,16 +167,16 @@ func TestPlan(t *testing.T) {
 		{name: "update: no room: the only one", desired: ptr(server("a", 2, 1, wants(100))), nodes: []node{onNode("n1", withMemory(150))},
 			units: []*unit{u("r1", "n1", holds(100))},
 			want: []string{"stop r1: revision 2 replaces revision 1; stopped first for want of room: " +
-				"no node fits: 1 node lacks memory (100 B wanted, 50 B free at most)"},
-			unplaced: "no node fits: 1 node lacks memory (100 B wanted, 50 B free at most)"},
+				"no node fits: 1 node lacks memory (100 B wanted, 50 B free at most); it would fit with 50 B more memory on node n1"},
+			unplaced: "no node fits: 1 node lacks memory (100 B wanted, 50 B free at most); it would fit with 50 B more memory on node n1"},
 		{name: "update: no room, and stopping would not help", desired: ptr(server("a", 2, 1, wants(200))), nodes: []node{onNode("n1", withMemory(150))},
 			units:    []*unit{u("r1", "n1", holds(100))},
-			unplaced: "no node fits: 1 node lacks memory (200 B wanted, 50 B free at most)"},
+			unplaced: "no node fits: 1 node lacks memory (200 B wanted, 50 B free at most); it would fit with 150 B more memory on node n1"},
 		{name: "update: the one whose end helps", desired: ptr(server("a", 2, 2, wants(100))), nodes: []node{onNode("n1", withMemory(50)), onNode("n2", withMemory(150))},
 			units: []*unit{u("r1", "n1", holds(50)), u("r2", "n2", holds(100))},
 			want: []string{"stop r2: revision 2 replaces revision 1; stopped first for want of room: " +
-				"no node fits: 2 nodes lack memory (100 B wanted, 50 B free at most)"},
-			unplaced: "no node fits: 2 nodes lack memory (100 B wanted, 50 B free at most)"},
+				"no node fits: 2 nodes lack memory (100 B wanted, 50 B free at most); it would fit with 50 B more memory on node n2"},
+			unplaced: "no node fits: 2 nodes lack memory (100 B wanted, 50 B free at most); it would fit with 50 B more memory on node n2"},
 
 		{name: "unhealthy: its replacement first", desired: ptr(server("a", 1, 1)), units: []*unit{u("r1", "n1", sick)}, back: worked,
 			want: []string{"start 1 on n2: unhealthy and replaced"}},
@@ -204,13 +204,13 @@ func TestPlan(t *testing.T) {
 			units: []*unit{u("r1", "n1", sick)}, unplaced: "no node fits: 1 node is draining"},
 
 		{name: "cordoned: nothing new, what runs stays", desired: ptr(server("a", 1, 3)), nodes: []node{onNode("n1", isCordoned)}, back: worked,
-			units: []*unit{u("r1", "n1"), u("r2", "n1")}, unplaced: "no node fits: 1 node is cordoned"},
+			units: []*unit{u("r1", "n1"), u("r2", "n1")}, unplaced: "no node fits: 1 node is cordoned; it would fit with node n1 uncordoned"},
 		{name: "drained: new before old", desired: ptr(server("a", 1, 2)), nodes: []node{onNode("n1", isDraining), onNode("n2")}, back: worked,
 			units: []*unit{u("r1", "n1", leaves), u("r2", "n1", leaves)}, want: slices.Repeat([]string{"start 1 on n2: node n1 is draining"}, 2)},
 		{name: "drained, and nothing else fits: they stay", desired: ptr(server("a", 1, 2)), nodes: []node{onNode("n1", isDraining)}, back: worked,
 			units: []*unit{u("r1", "n1", leaves), u("r2", "n1", leaves)}, unplaced: "no node fits: 1 node is draining"},
 		{name: "drained for too long: stopped whatever is missing", desired: ptr(server("a", 1, 1)), nodes: []node{onNode("n1", isCordoned)}, back: worked,
-			units: []*unit{u("r1", "n1", expired)}, want: []string{"stop r1: the time to drain node n1 is over"}, unplaced: "no node fits: 1 node is cordoned"},
+			units: []*unit{u("r1", "n1", expired)}, want: []string{"stop r1: the time to drain node n1 is over"}, unplaced: "no node fits: 1 node is cordoned; it would fit with node n1 uncordoned"},
 
 		{name: "restarted: new before old", desired: ptr(restarted(server("a", 1, 2), 3)), back: worked,
 			units: []*unit{u("r1", "n1", gen(2)), u("r2", "n2", gen(2))}, want: []string{"start 1 on n3: restarted by hand"}},
@@ -241,7 +241,7 @@ func TestPlan(t *testing.T) {
 		{name: "no node", desired: ptr(server("a", 1, 1)), nodes: []node{}, unplaced: "waiting for workers: none has joined"},
 		{name: "room for some", desired: ptr(server("a", 1, 3, wants(100))), nodes: []node{onNode("n1", withMemory(150))}, back: worked,
 			want:     []string{"start 1 on n1: 3 replicas wanted, there are 0"},
-			unplaced: "no node fits: 1 node lacks memory (100 B wanted, 50 B free at most)"},
+			unplaced: "no node fits: 1 node lacks memory (100 B wanted, 50 B free at most); it would fit with 50 B more memory on node n1"},
 
 		{name: "failed: wait", desired: ptr(server("a", 1, 2)), units: []*unit{u("r1", "n1")},
 			back: backoff{everReady: true, unreplaced: 1, notBefore: in100, bumpedAt: t0}, wake: in100},

@@ -14,8 +14,7 @@ type node = schedule.Node
 // room is what the nodes have left while a plan is made. Each planned start takes
 // its part at once.
 type room struct {
-	nodes   []node // by name
-	index   map[fleet.NodeID]int
+	*schedule.Room
 	workers int // connected and not draining
 	// restartsUntil is until when a worker that has stopped may come back. Zero
 	// means that none is expected.
@@ -23,77 +22,48 @@ type room struct {
 }
 
 func newRoom(nodes []node, units []*unit) *room {
-	r := &room{nodes: slices.Clone(nodes), index: make(map[fleet.NodeID]int, len(nodes))}
-	for i := range r.nodes {
-		r.index[r.nodes[i].ID] = i
-		if r.nodes[i].Connected {
+	r := &room{Room: schedule.NewRoom(slices.Clone(nodes))}
+	for i := range nodes {
+		if nodes[i].Connected {
 			r.workers++
 		}
 	}
 	for _, u := range units {
-		r.take(u.node, u.resources, 1)
+		r.Take(u.node, u.resources)
 	}
 	return r
-}
-
-// take reserves (n = 1) or frees (n = -1) a replica's resources on a node.
-func (r *room) take(id fleet.NodeID, res fleet.Resources, n int) {
-	i, ok := r.index[id]
-	if !ok {
-		return
-	}
-	r.nodes[i].Replicas += n
-	if n > 0 {
-		r.nodes[i].Allocated = r.nodes[i].Allocated.Add(res)
-	} else {
-		r.nodes[i].Allocated = r.nodes[i].Allocated.Sub(res)
-	}
 }
 
 // countFor sets the nodes' counts to those of one server: its replicas that run
 // there, and those of them that are to stay.
 func (r *room) countFor(running, staying []*unit) {
-	for i := range r.nodes {
-		r.nodes[i].OfServer, r.nodes[i].Spread = 0, 0
-	}
+	r.ResetCounts()
 	for _, u := range running {
-		if i, ok := r.index[u.node]; ok {
-			r.nodes[i].OfServer++
-		}
+		r.Count(u.node, true, false)
 	}
 	for _, u := range staying {
-		if i, ok := r.index[u.node]; ok {
-			r.nodes[i].Spread++
-		}
+		r.Count(u.node, false, true)
 	}
-}
-
-// place finds a node for one more replica of the counted server, and takes its room.
-func (r *room) place(req schedule.Request) (fleet.NodeID, string) {
-	id, why := schedule.Place(req, r.nodes)
-	if id != "" {
-		i := r.index[id]
-		r.nodes[i].OfServer++
-		r.nodes[i].Spread++
-		r.take(id, req.Template.Resources, 1)
-	}
-	return id, why
 }
 
 // countSpare counts an activated spare, whose room is taken already, as a replica
 // that is to stay.
-func (r *room) countSpare(u *unit) {
-	if i, ok := r.index[u.node]; ok {
-		r.nodes[i].Spread++
-	}
-}
+func (r *room) countSpare(u *unit) { r.Count(u.node, false, true) }
 
 // spreadOf returns how many replicas of the counted server are to stay on a node.
 func (r *room) spreadOf(id fleet.NodeID) int {
-	if i, ok := r.index[id]; ok {
-		return r.nodes[i].Spread
+	if n := r.Node(id); n != nil {
+		return n.Spread
 	}
 	return 0
+}
+
+// zoneOf returns the zone of a node, "" if the node is not known.
+func (r *room) zoneOf(id fleet.NodeID) string {
+	if n := r.Node(id); n != nil {
+		return n.Zone
+	}
+	return ""
 }
 
 // mayAppear reports whether there may yet be room for a replica of a server on a
@@ -103,25 +73,10 @@ func (r *room) mayAppear(now time.Time, s *fleet.Server) (may bool, wake time.Ti
 	if now.Before(r.restartsUntil) {
 		return true, r.restartsUntil
 	}
-	if schedule.CouldPlace(request(&s.Spec.Template, &s.Spec), r.nodes) {
+	if schedule.CouldPlace(request(&s.Spec.Template, &s.Spec), r.Nodes()) {
 		return true, time.Time{}
 	}
-	return s.StableTemplate != nil && schedule.CouldPlace(request(s.StableTemplate, &s.Spec), r.nodes), time.Time{}
-}
-
-// fitsWithout reports whether a replica of the counted server would find a node if
-// u were gone.
-func (r *room) fitsWithout(u *unit, req schedule.Request) bool {
-	i, ok := r.index[u.node]
-	if !ok {
-		return false
-	}
-	was := r.nodes[i]
-	defer func() { r.nodes[i] = was }()
-	r.take(u.node, u.resources, -1)
-	r.nodes[i].OfServer--
-	id, _ := schedule.Place(req, r.nodes)
-	return id != ""
+	return s.StableTemplate != nil && schedule.CouldPlace(request(s.StableTemplate, &s.Spec), r.Nodes()), time.Time{}
 }
 
 func request(t *fleet.Template, spec *fleet.Spec) schedule.Request {

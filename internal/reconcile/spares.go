@@ -54,7 +54,7 @@ func (d *decision) upholdSpares(now time.Time, w *want, g *groups, rm *room, end
 		}
 	}
 	for len(g.spares) > s.Spec.Warm {
-		end(leastUseful(g.spares, rm.nodes), "one spare more than wanted")
+		end(leastUseful(g.spares, rm), "one spare more than wanted")
 	}
 	missing := s.Spec.Warm - len(g.spares)
 	if missing <= 0 || !settled || d.unplaced != "" || w.back.failing {
@@ -69,7 +69,7 @@ func (d *decision) upholdSpares(now time.Time, w *want, g *groups, rm *room, end
 	}
 	req := request(&s.Spec.Template, &s.Spec)
 	for range missing {
-		id, no := rm.place(req)
+		id, no := rm.Place(req)
 		if id == "" {
 			d.unplacedSpares = no
 			return

@@ -17,6 +17,10 @@ type ServerStatus struct {
 	Target fleet.Target
 	Ready  int // replicas that take calls, of any revision
 	Spares int // warm spares that could take calls at once
+	// Unplaced is how many replicas no node has room for, and UnplacedResources is
+	// what they would reserve.
+	Unplaced          int
+	UnplacedResources fleet.Resources
 	// Restarts counts the replicas started to replace failed ones since this
 	// controller started, and those before that the workers remember.
 	Restarts int
@@ -147,6 +151,7 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 		}
 		return st
 	}
+	st.Unplaced, st.UnplacedResources = d.unroomed, w.desired.Spec.Resources.Times(d.unroomed)
 	idle := t.rested // replicas missing because nobody needs them
 	if b.resting() {
 		idle += min(b.unreplaced, d.need) + t.ending

@@ -57,13 +57,11 @@ func (u *unit) serving() bool {
 // leastUseful returns the unit that can best be spared: one that does not serve,
 // else the one with the fewest calls, of those one in the most crowded zone, there
 // on the most crowded node, else the youngest.
-func leastUseful(units []*unit, nodes []node) *unit {
-	zone := make(map[fleet.NodeID]string)
-	for i := range nodes {
-		zone[nodes[i].ID] = nodes[i].Zone
-	}
+func leastUseful(units []*unit, rm *room) *unit {
 	onNode, inZone := make(map[fleet.NodeID]int), make(map[string]int)
+	zone := make(map[fleet.NodeID]string)
 	for _, u := range units {
+		zone[u.node] = rm.zoneOf(u.node)
 		onNode[u.node]++
 		inZone[zone[u.node]]++
 	}

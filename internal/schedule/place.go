@@ -1,9 +1,8 @@
 package schedule
 
 import (
-	"cmp"
-	"maps"
 	"slices"
+	"strings"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -32,34 +31,6 @@ type Node struct {
 	Unfit     string // why it starts no replicas, in words; "" if it does
 }
 
-// Place returns the node that should get the replica, or "" and the reason why no
-// node can. Among the nodes that fit it takes the zone with the fewest replicas of
-// the server, and there the node with the fewest. Of equals it takes the least
-// allocated one (by the largest share of a resource that is reserved, then by the
-// number of replicas), then the first by name. Equal input gives equal output.
-func Place(req Request, nodes []Node) (fleet.NodeID, string) {
-	zones := make(map[string]int)
-	for i := range nodes {
-		zones[nodes[i].Zone] += nodes[i].Spread
-	}
-	var best *Node
-	var refused refusals
-	for i := range nodes {
-		n := &nodes[i]
-		if why, short := misfit(req, n); why != "" {
-			refused.add(why, short)
-			continue
-		}
-		if best == nil || compare(n, best, zones) < 0 {
-			best = n
-		}
-	}
-	if best == nil {
-		return "", refused.String(req)
-	}
-	return best.ID, ""
-}
-
 // CouldPlace reports whether any node would take the replica if it were empty and
 // connected. Nodes that drain or are gone would not.
 func CouldPlace(req Request, nodes []Node) bool {
@@ -68,22 +39,91 @@ func CouldPlace(req Request, nodes []Node) bool {
 		if n.Gone {
 			continue
 		}
-		n.Connected, n.Allocated, n.Replicas, n.OfServer = true, fleet.Resources{}, 0, 0
-		if why, _ := misfit(req, &n); why == "" {
+		n.Connected, n.Allocated, n.OfServer = true, fleet.Resources{}, 0
+		if exclusion(req.Template, &n) == "" && fits(&req, &n) {
 			return true
 		}
 	}
 	return false
 }
 
-func compare(a, b *Node, zones map[string]int) int {
-	return cmp.Or(
-		cmp.Compare(zones[a.Zone], zones[b.Zone]),
-		cmp.Compare(a.Spread, b.Spread),
-		cmp.Compare(share(a), share(b)),
-		cmp.Compare(a.Replicas, b.Replicas),
-		cmp.Compare(a.ID, b.ID),
-	)
+// exclusion returns why the node takes no replicas of the template, however much
+// room it has. It returns "" if it does.
+func exclusion(t *fleet.Template, n *Node) cause {
+	switch {
+	case !n.Connected:
+		return unreachable
+	case n.Draining:
+		return draining
+	case n.Cordoned:
+		return cordoned
+	case n.Unfit != "":
+		return unfit + cause(n.Unfit)
+	case !fleet.CanRun(n.Runtimes, t):
+		return noRuntime
+	}
+	missing := ""
+	for k, v := range t.Labels {
+		if has, ok := n.Labels[k]; (!ok || has != v) && (missing == "" || k < missing) {
+			missing = k // the first by name, whatever the order of the map
+		}
+	}
+	if missing != "" {
+		return label + cause(missing+"="+t.Labels[missing])
+	}
+	return ""
+}
+
+// slack is what sums of CPUs may be off by, because they are floats.
+const slack = 1e-9
+
+// fits reports whether a node that takes replicas of the template has room for one.
+func fits(req *Request, n *Node) bool {
+	want, all, used := &req.Template.Resources, &n.Capacity, &n.Allocated
+	switch {
+	case req.MaxPerNode > 0 && n.OfServer >= req.MaxPerNode,
+		want.CPUs > 0 && all.CPUs > 0 && want.CPUs > all.CPUs-used.CPUs+slack,
+		want.Memory > 0 && all.Memory > 0 && want.Memory > all.Memory-used.Memory,
+		want.PIDs > 0 && all.PIDs > 0 && want.PIDs > all.PIDs-used.PIDs:
+		return false
+	}
+	for name, n := range want.Custom {
+		if n > all.Custom[name]-used.Custom[name] {
+			return false
+		}
+	}
+	return true
+}
+
+// shortage is a resource of which a node has less free than a replica wants.
+type shortage struct {
+	what cause
+	want float64
+	free float64
+}
+
+// shortages returns the resources that the node lacks for a replica. A node whose
+// capacity is not known lacks nothing, except that one that names no custom resource
+// of a name has none of it.
+func shortages(want *fleet.Resources, n *Node) (out []shortage) {
+	all, used := &n.Capacity, &n.Allocated
+	if free := all.CPUs - used.CPUs; want.CPUs > 0 && all.CPUs > 0 && want.CPUs > free+slack {
+		out = append(out, shortage{noCPUs, want.CPUs, max(free, 0)})
+	}
+	if free := all.Memory - used.Memory; want.Memory > 0 && all.Memory > 0 && want.Memory > free {
+		out = append(out, shortage{noMemory, float64(want.Memory), float64(max(free, 0))})
+	}
+	if free := all.PIDs - used.PIDs; want.PIDs > 0 && all.PIDs > 0 && want.PIDs > free {
+		out = append(out, shortage{noPIDs, float64(want.PIDs), float64(max(free, 0))})
+	}
+	known := len(out)
+	for name, wanted := range want.Custom {
+		if free := all.Custom[name] - used.Custom[name]; wanted > free {
+			out = append(out, shortage{noCustom + cause(name), float64(wanted), float64(max(free, 0))})
+		}
+	}
+	slices.SortFunc(out[known:], func(a, b shortage) int { return strings.Compare(string(a.what), string(b.what)) })
+	return out
 }
 
 // share returns how much of a node is reserved: the largest part of any resource
@@ -95,46 +135,13 @@ func share(n *Node) float64 {
 		}
 		return used / all
 	}
-	return max(
+	s := max(
 		part(n.Allocated.CPUs, n.Capacity.CPUs),
 		part(float64(n.Allocated.Memory), float64(n.Capacity.Memory)),
 		part(float64(n.Allocated.PIDs), float64(n.Capacity.PIDs)),
 	)
-}
-
-// misfit returns why the node cannot take the replica, "" if it can. For a scarce
-// resource it also returns how much of it is free.
-func misfit(req Request, n *Node) (why cause, free float64) {
-	t := req.Template
-	switch {
-	case !n.Connected:
-		return unreachable, 0
-	case n.Draining:
-		return draining, 0
-	case n.Cordoned:
-		return cordoned, 0
-	case n.Unfit != "":
-		return unfit + cause(n.Unfit), 0
-	case !fleet.CanRun(n.Runtimes, t):
-		return noRuntime, 0
+	for name, used := range n.Allocated.Custom {
+		s = max(s, part(float64(used), float64(n.Capacity.Custom[name])))
 	}
-	for _, k := range slices.Sorted(maps.Keys(t.Labels)) {
-		if v, ok := n.Labels[k]; !ok || v != t.Labels[k] {
-			return label + cause(k+"="+t.Labels[k]), 0
-		}
-	}
-	if req.MaxPerNode > 0 && n.OfServer >= req.MaxPerNode {
-		return atLimit, 0
-	}
-	want, left := t.Resources, n.Capacity.Sub(n.Allocated)
-	const slack = 1e-9 // CPUs are added and subtracted as floats
-	switch {
-	case want.CPUs > 0 && n.Capacity.CPUs > 0 && want.CPUs > left.CPUs+slack:
-		return noCPUs, max(left.CPUs, 0)
-	case want.Memory > 0 && n.Capacity.Memory > 0 && want.Memory > left.Memory:
-		return noMemory, float64(max(left.Memory, 0))
-	case want.PIDs > 0 && n.Capacity.PIDs > 0 && want.PIDs > left.PIDs:
-		return noPIDs, float64(max(left.PIDs, 0))
-	}
-	return "", 0
+	return s
 }

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -24,6 +25,11 @@ func labelled(k, v string) func(*Node) { return func(n *Node) { n.Labels = map[s
 func drains(n *Node)                   { n.Draining = true }
 func noMore(n *Node)                   { n.Cordoned = true }
 func gone(n *Node)                     { n.Connected = false }
+func custom(name string, all, used int64) func(*Node) {
+	return func(n *Node) {
+		n.Capacity.Custom, n.Allocated.Custom = map[string]int64{name: all}, map[string]int64{name: used}
+	}
+}
 func memory(all, used int64) func(*Node) {
 	return func(n *Node) { n.Capacity.Memory, n.Allocated.Memory = all, used }
 }
@@ -34,6 +40,7 @@ func cpus(all, used float64) func(*Node) {
 func TestPlace(t *testing.T) {
 	image := fleet.Template{Image: "img"}
 	command := fleet.Template{Command: []string{"cmd"}}
+	gpu := fleet.Template{Image: "img", Resources: fleet.Resources{Custom: map[string]int64{"gpu": 1}}}
 	big := fleet.Template{Image: "img", Resources: fleet.Resources{Memory: 512 * mib}}
 	tests := []struct {
 		name  string
@@ -58,6 +65,10 @@ func TestPlace(t *testing.T) {
 		{"fits exactly in tenths", Request{Template: &fleet.Template{Image: "i", Resources: fleet.Resources{CPUs: 0.1}}},
 			[]Node{node("a", cpus(0.3, 0.1+0.1))}, "a", ""},
 		{"unknown capacity bounds nothing", Request{Template: &big}, []Node{node("a")}, "a", ""},
+		{"least allocated share of a custom resource", Request{Template: &image},
+			[]Node{node("a", custom("gpu", 4, 3)), node("b", custom("gpu", 4, 2), others(5))}, "b", ""},
+		{"enough of a custom resource", Request{Template: &gpu}, []Node{node("a", custom("gpu", 2, 2)), node("b", custom("gpu", 2, 1))}, "b", ""},
+		{"a node without the custom resource has none", Request{Template: &gpu}, []Node{node("a"), node("b", custom("gpu", 1, 0), others(9))}, "b", ""},
 		{"full node is passed over", Request{Template: &image, MaxPerNode: 1}, []Node{node("a", has(1)), node("b", has(1)), node("c", others(9))}, "c", ""},
 		{"label", Request{Template: &fleet.Template{Image: "i", Labels: map[string]string{"disk": "ssd"}}},
 			[]Node{node("a", labelled("disk", "hdd")), node("b", labelled("disk", "ssd"), has(5))}, "b", ""},
@@ -70,7 +81,7 @@ func TestPlace(t *testing.T) {
 		{"a test runtime takes both", Request{Template: &command}, []Node{node("a", runs("fake"))}, "a", ""},
 
 		{"only draining", Request{Template: &image}, []Node{node("a", drains)}, "", "no node fits: 1 node is draining"},
-		{"cordoned", Request{Template: &image}, []Node{node("a", drains), node("b", noMore), node("c", noMore)}, "", "no node fits: 2 nodes are cordoned, 1 is draining"},
+		{"cordoned", Request{Template: &image}, []Node{node("a", drains), node("b", noMore), node("c", noMore)}, "", "no node fits: 2 nodes are cordoned, 1 is draining; it would fit with one of 2 cordoned nodes uncordoned"},
 		{"one is cordoned", Request{Template: &image}, []Node{node("a", noMore), node("b", others(9))}, "b", ""},
 		{"only unreachable", Request{Template: &image}, []Node{node("a", gone), node("b", gone)}, "", "no node fits: 2 nodes are unreachable"},
 		{"command on podman", Request{Template: &command}, []Node{node("a")}, "",
@@ -88,20 +99,46 @@ func TestPlace(t *testing.T) {
 				node("b", labelled("disk", "ssd"), memory(600*mib, 500*mib)),
 				node("c", drains), node("d", labelled("disk", "hdd")),
 			}, "",
-			"no node fits: 2 nodes lack memory (512 MiB wanted, 100 MiB free at most), 1 is draining, 1 lacks the label disk=ssd"},
+			"no node fits: 2 nodes lack memory (512 MiB wanted, 100 MiB free at most), 1 is draining, 1 lacks the label disk=ssd" +
+				"; it would fit with 412 MiB more memory on node b"},
 		{"cpus", Request{Template: &fleet.Template{Image: "i", Resources: fleet.Resources{CPUs: 1.5}}},
-			[]Node{node("a", cpus(2, 1.7))}, "", "no node fits: 1 node lacks cpus (1.5 wanted, 0.3 free at most)"},
+			[]Node{node("a", cpus(2, 1.7))}, "", "no node fits: 1 node lacks cpus (1.5 wanted, 0.3 free at most); it would fit with 1.2 more cpus on node a"},
 		{"overbooked is not negative", Request{Template: &big}, []Node{node("a", memory(100*mib, 200*mib))}, "",
-			"no node fits: 1 node lacks memory (512 MiB wanted, 0 B free at most)"},
+			"no node fits: 1 node lacks memory (512 MiB wanted, 0 B free at most); it would fit with 512 MiB more memory on node a"},
+		{"custom", Request{Template: &gpu}, []Node{node("a"), node("b", custom("gpu", 2, 2)), node("c", noMore, custom("gpu", 1, 0))}, "",
+			"no node fits: 2 nodes lack gpu (1 wanted, 0 free at most), 1 is cordoned" +
+				"; it would fit with 1 more gpu on one of 2 nodes, or with node c uncordoned"},
+		{"a cordoned node without room is of no use", Request{Template: &gpu}, []Node{node("a", noMore)}, "", "no node fits: 1 node is cordoned"},
+		{"several resources", Request{Template: &fleet.Template{Image: "i", Resources: fleet.Resources{PIDs: 10, Custom: map[string]int64{"gpu": 2, "disk": 1}}}},
+			[]Node{node("a", custom("gpu", 1, 0)), node("b")}, "",
+			"no node fits: 2 nodes lack disk (1 wanted, 0 free at most); it would fit with 1 more disk and 1 more gpu on node a"},
+		{"the least addition: of fewer resources", Request{Template: &fleet.Template{Image: "i", Resources: fleet.Resources{Memory: 512 * mib, Custom: map[string]int64{"gpu": 1}}}},
+			[]Node{node("a", memory(512*mib, mib)), node("b", memory(512*mib, 512*mib), custom("gpu", 1, 0))}, "",
+			"no node fits: 2 nodes lack memory (512 MiB wanted, 511 MiB free at most); it would fit with 512 MiB more memory on node b"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, why := Place(tt.req, tt.nodes)
+			got, why := roomOf(tt.nodes).Place(tt.req)
 			if got != tt.want || why != tt.why {
 				t.Errorf("Place = %q, %q\n want %q, %q", got, why, tt.want, tt.why)
 			}
 		})
 	}
+}
+
+// roomOf returns a room with these nodes and counts.
+func roomOf(nodes []Node) *Room {
+	bare := slices.Clone(nodes)
+	for i := range bare {
+		bare[i].OfServer, bare[i].Spread = 0, 0
+	}
+	r := NewRoom(bare)
+	for i := range nodes {
+		for k := range max(nodes[i].OfServer, nodes[i].Spread) {
+			r.Count(nodes[i].ID, k < nodes[i].OfServer, k < nodes[i].Spread)
+		}
+	}
+	return r
 }
 
 // The choice does not depend on the order of the nodes.
@@ -110,8 +147,32 @@ func TestPlaceIsDeterministic(t *testing.T) {
 	nodes := []Node{node("a", zone("x"), has(1)), node("b", zone("y")), node("c", zone("y")), node("d", zone("z"))}
 	for i := range nodes {
 		rotated := append(append([]Node{}, nodes[i:]...), nodes[:i]...)
-		if got, _ := Place(req, rotated); got != "b" {
+		if got, _ := roomOf(rotated).Place(req); got != "b" {
 			t.Errorf("rotated by %d: Place = %q, want b", i, got)
+		}
+	}
+}
+
+func TestFitsWithout(t *testing.T) {
+	req := Request{Template: &fleet.Template{Image: "i", Resources: fleet.Resources{Memory: 100}}, MaxPerNode: 2}
+	for _, tt := range []struct {
+		name string
+		node Node
+		want bool
+	}{
+		{"in its place", node("a", memory(100, 100), has(1)), true},
+		{"it held too little", node("a", memory(200, 180), has(1)), false},
+		{"one fewer of the server", node("a", has(2)), true},
+		{"one fewer is not enough", node("a", has(3)), false},
+		{"nothing new there", node("a", noMore, has(1)), false},
+		{"on another node", node("b"), false},
+	} {
+		held := fleet.Resources{Memory: 100}
+		if tt.name == "it held too little" {
+			held.Memory = 50
+		}
+		if got := roomOf([]Node{tt.node}).FitsWithout("a", held, req); got != tt.want {
+			t.Errorf("%s: %t, want %t", tt.name, got, tt.want)
 		}
 	}
 }

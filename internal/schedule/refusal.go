@@ -1,8 +1,10 @@
 package schedule
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,8 +12,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// cause is why one node cannot take a replica. A label's cause ends with the label,
-// and that of an unfit node with the reason.
+// cause is why one node cannot take a replica. The causes that end with a space are
+// followed by a label, a resource, or the reason of an unfit node.
 type cause string
 
 const (
@@ -25,6 +27,7 @@ const (
 	noCPUs      cause = "cpus"
 	noMemory    cause = "memory"
 	noPIDs      cause = "pids"
+	noCustom    cause = "custom "
 )
 
 // NoNodes is the reason while there is no node.
@@ -44,32 +47,160 @@ func (r *refusals) add(why cause, free float64) {
 	r.free[why] = max(r.free[why], free)
 }
 
-// String returns the refusals in words, the most frequent first.
-func (r *refusals) String(req Request) string {
-	if len(r.count) == 0 {
+// refusalKey names requests that are refused alike.
+type refusalKey struct {
+	shape      *shape
+	resources  string
+	maxPerNode int
+}
+
+// refused is a refusal, and how many placements there were before it.
+type refused struct {
+	why string
+	at  int
+}
+
+// refuse says why the present run's request is refused. It remembers that for equal
+// requests of other servers: room is never freed.
+func (r *Room) refuse() string {
+	n := &r.run
+	if n.refused == nil {
+		n.refused = &refused{at: -1}
+		if n.req.MaxPerNode == 0 { // else it depends on the server's own replicas
+			r.refused[refusalKeyOf(n.shape, &n.req)] = n.refused
+		}
+	}
+	if n.refused.at != r.changes {
+		*n.refused = refused{r.refusal(&n.req, n.shape), r.changes}
+	}
+	return n.refused.why
+}
+
+func refusalKeyOf(s *shape, req *Request) refusalKey {
+	return refusalKey{s, fmt.Sprint(req.Template.Resources), req.MaxPerNode}
+}
+
+// refusal says in words why no node fits, and what would have to change.
+func (r *Room) refusal(req *Request, s *shape) string {
+	all := refusals{count: maps.Clone(s.excluded.count), free: maps.Clone(s.excluded.free)}
+	var more additions
+	for _, z := range s.class.zones {
+		for _, i := range s.class.order[z] {
+			n := &r.nodes[i]
+			if req.MaxPerNode > 0 && n.OfServer >= req.MaxPerNode {
+				all.add(atLimit, 0)
+				continue
+			}
+			lacks := shortages(&req.Template.Resources, n)
+			all.add(lacks[0].what, lacks[0].free)
+			more.add(n.ID, lacks)
+		}
+	}
+	if len(all.count) == 0 {
 		return NoNodes
 	}
-	causes := slices.SortedFunc(maps.Keys(r.count), func(a, b cause) int {
-		if d := r.count[b] - r.count[a]; d != 0 {
-			return d
+	return all.String(req) + r.remedy(req, s, &more)
+}
+
+// remedy says what would make room for the replica on the nodes that there are. It
+// returns "" if nothing would that the causes do not name already.
+func (r *Room) remedy(req *Request, s *shape, more *additions) string {
+	var ways []string
+	switch len(more.nodes) {
+	case 0:
+	case 1:
+		ways = append(ways, more.amounts()+" on node "+string(more.nodes[0]))
+	default:
+		ways = append(ways, fmt.Sprintf("%s on one of %d nodes", more.amounts(), len(more.nodes)))
+	}
+	var free []fleet.NodeID
+	for _, i := range s.cordoned {
+		if fits(req, &r.nodes[i]) {
+			free = append(free, r.nodes[i].ID)
 		}
-		return strings.Compare(string(a), string(b))
+	}
+	switch len(free) {
+	case 0:
+	case 1:
+		ways = append(ways, "node "+string(free[0])+" uncordoned")
+	default:
+		ways = append(ways, fmt.Sprintf("one of %d cordoned nodes uncordoned", len(free)))
+	}
+	if len(ways) == 0 {
+		return ""
+	}
+	return "; it would fit with " + strings.Join(ways, ", or with ")
+}
+
+// additions is the least that would have to be added to a node for a replica to fit,
+// and the nodes for which that is enough.
+type additions struct {
+	nodes []fleet.NodeID
+	least []shortage
+}
+
+// add takes in what one more node lacks.
+func (a *additions) add(id fleet.NodeID, lacks []shortage) {
+	switch {
+	case len(a.nodes) > 0 && slices.EqualFunc(a.least, lacks, func(x, y shortage) bool { return x.what == y.what && x.missing() == y.missing() }):
+		a.nodes = append(a.nodes, id)
+	case len(a.nodes) == 0 || less(lacks, a.least):
+		a.nodes, a.least = append(a.nodes[:0], id), lacks
+	}
+}
+
+func (s *shortage) missing() float64 { return s.want - s.free }
+
+// less reports whether a is the smaller addition: of fewer resources, then of a
+// smaller part of what is wanted.
+func less(a, b []shortage) bool {
+	most := func(list []shortage) (part float64) {
+		for i := range list {
+			part = max(part, list[i].missing()/list[i].want)
+		}
+		return part
+	}
+	return len(a) < len(b) || len(a) == len(b) && most(a) < most(b)
+}
+
+// amounts returns the addition in words.
+func (a *additions) amounts() string {
+	var parts []string
+	for i := range a.least {
+		s := &a.least[i]
+		switch s.what {
+		case noCPUs:
+			parts = append(parts, cores(s.missing(), math.Ceil)+" more cpus")
+		case noMemory:
+			parts = append(parts, size(s.missing(), math.Ceil)+" more memory")
+		case noPIDs:
+			parts = append(parts, fmt.Sprintf("%.0f more pids", s.missing()))
+		default:
+			parts = append(parts, fmt.Sprintf("%.0f more %s", s.missing(), strings.TrimPrefix(string(s.what), string(noCustom))))
+		}
+	}
+	return strings.Join(parts, " and ")
+}
+
+// String returns the refusals in words, the most frequent first.
+func (r *refusals) String(req *Request) string {
+	causes := slices.SortedFunc(maps.Keys(r.count), func(a, b cause) int {
+		return cmp.Or(cmp.Compare(r.count[b], r.count[a]), cmp.Compare(a, b))
 	})
 	var parts []string
 	for i, why := range causes {
-		n := r.count[why]
-		parts = append(parts, r.phrase(req, why, n, i == 0))
+		parts = append(parts, r.phrase(req, why, i == 0))
 	}
 	return "no node fits: " + strings.Join(parts, ", ")
 }
 
-func (r *refusals) phrase(req Request, why cause, n int, first bool) string {
+func (r *refusals) phrase(req *Request, why cause, first bool) string {
+	n, free, want := r.count[why], r.free[why], req.Template.Resources
 	who := strconv.Itoa(n)
 	if first {
 		who += plural(n, " node", " nodes")
 	}
 	is, has, lacks := plural(n, " is ", " are "), plural(n, " has ", " have "), plural(n, " lacks ", " lack ")
-	want, free := req.Template.Resources, r.free[why]
 	switch why {
 	case unreachable:
 		return who + is + "unreachable"
@@ -82,18 +213,19 @@ func (r *refusals) phrase(req Request, why cause, n int, first bool) string {
 	case atLimit:
 		return fmt.Sprintf("%s%smax_replicas_per_node (%d) already", who, has, req.MaxPerNode)
 	case noCPUs:
-		return fmt.Sprintf("%s%scpus (%s wanted, %s free at most)", who, lacks, cores(want.CPUs), cores(free))
+		return fmt.Sprintf("%s%scpus (%s wanted, %s free at most)", who, lacks, cores(want.CPUs, math.Round), cores(free, math.Round))
 	case noMemory:
-		return fmt.Sprintf("%s%smemory (%s wanted, %s free at most)", who, lacks, size(float64(want.Memory)), size(free))
+		return fmt.Sprintf("%s%smemory (%s wanted, %s free at most)", who, lacks, size(float64(want.Memory), math.Floor), size(free, math.Floor))
 	case noPIDs:
 		return fmt.Sprintf("%s%spids (%d wanted, %.0f free at most)", who, lacks, want.PIDs, free)
 	}
-	switch what, isUnfit := strings.CutPrefix(string(why), string(unfit)); {
-	case isUnfit:
-		return fmt.Sprintf("%s%sno replicas (%s)", who, plural(n, " starts ", " start "), what)
-	default:
-		return who + lacks + "the label " + strings.TrimPrefix(string(why), string(label))
+	if name, ok := strings.CutPrefix(string(why), string(noCustom)); ok {
+		return fmt.Sprintf("%s%s%s (%d wanted, %.0f free at most)", who, lacks, name, want.Custom[name], free)
 	}
+	if reason, ok := strings.CutPrefix(string(why), string(unfit)); ok {
+		return fmt.Sprintf("%s%sno replicas (%s)", who, plural(n, " starts ", " start "), reason)
+	}
+	return who + lacks + "the label " + strings.TrimPrefix(string(why), string(label))
 }
 
 // wantedRuntime returns in words which runtime is missing, why it is needed, and
@@ -115,17 +247,17 @@ func plural(n int, one, many string) string {
 }
 
 // cores rounds to hundredths, without the noise of float sums.
-func cores(f float64) string {
-	return strconv.FormatFloat(float64(int64(f*100+0.5))/100, 'f', -1, 64)
+func cores(f float64, round func(float64) float64) string {
+	return strconv.FormatFloat(round(f*100-slack)/100, 'f', -1, 64)
 }
 
-func size(b float64) string {
+func size(b float64, round func(float64) float64) string {
 	for _, u := range []struct {
 		name string
 		n    float64
 	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
 		if b >= u.n {
-			return strconv.FormatFloat(float64(int64(b/u.n*10))/10, 'f', -1, 64) + " " + u.name
+			return strconv.FormatFloat(round(b/u.n*10)/10, 'f', -1, 64) + " " + u.name
 		}
 	}
 	return fmt.Sprintf("%.0f B", b)

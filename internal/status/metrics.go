@@ -6,11 +6,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 var (
 	descReplicas = prometheus.NewDesc("mcpfleet_server_replicas", "Replicas of a server, wanted and ready.", []string{"server", "which"}, nil)
 	descRestarts = prometheus.NewDesc("mcpfleet_server_restarts_total", "Replicas started to replace failed ones.", []string{"server"}, nil)
+	descUnplaced = prometheus.NewDesc("mcpfleet_unplaceable_replicas", "Replicas that no node has room for.", []string{"server"}, nil)
+	descLacking  = prometheus.NewDesc("mcpfleet_unplaceable_resources", "Resources that the replicas would reserve that no node has room for.",
+		[]string{"resource"}, nil)
 	descNodes    = prometheus.NewDesc("mcpfleet_nodes", "Workers by state.", []string{"state"}, nil)
 	descNodeInfo = prometheus.NewDesc("mcpfleet_node_info", "A worker that has reported, with the runtimes that it offers; always 1.",
 		[]string{"node", "runtimes", "version"}, nil)
@@ -20,6 +24,8 @@ var (
 func (v *View) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descReplicas
 	ch <- descRestarts
+	ch <- descUnplaced
+	ch <- descLacking
 	ch <- descNodes
 	ch <- descNodeInfo
 	v.starts.took.Describe(ch)
@@ -33,6 +39,10 @@ func (v *View) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(descReplicas, prometheus.GaugeValue, float64(st.Target.Replicas), name, "desired")
 		ch <- prometheus.MustNewConstMetric(descReplicas, prometheus.GaugeValue, float64(st.Ready), name, "ready")
 		ch <- prometheus.MustNewConstMetric(descRestarts, prometheus.CounterValue, float64(st.Restarts), name)
+		ch <- prometheus.MustNewConstMetric(descUnplaced, prometheus.GaugeValue, float64(st.Unplaced), name)
+	}
+	for resource, n := range p.lacking() {
+		ch <- prometheus.MustNewConstMetric(descLacking, prometheus.GaugeValue, n, resource)
 	}
 	states := map[string]int{api.NodeReady: 0}
 	for name, n := range p.snap.Nodes {
@@ -46,4 +56,23 @@ func (v *View) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(descNodes, prometheus.GaugeValue, float64(n), state)
 	}
 	v.starts.took.Collect(ch)
+}
+
+// lacking returns what the replicas would reserve that no node has room for, by the
+// name of the resource. Resources that nodes have are among them, with 0.
+func (p *picture) lacking() map[string]float64 {
+	var sum fleet.Resources
+	for _, st := range p.servers {
+		sum = sum.Add(st.UnplacedResources)
+	}
+	out := map[string]float64{"cpus": sum.CPUs, "memory": float64(sum.Memory), "pids": float64(sum.PIDs)}
+	for _, n := range p.snap.Nodes {
+		for name := range n.Info.Capacity.Custom {
+			out[name] = 0
+		}
+	}
+	for name, n := range sum.Custom {
+		out[name] = float64(n)
+	}
+	return out
 }

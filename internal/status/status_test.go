@@ -209,8 +209,13 @@ func TestNodes(t *testing.T) {
 
 func TestCollect(t *testing.T) {
 	v := New(Config{})
-	v.Publish(statuses{"s": {Name: "s", Target: fleet.Target{Replicas: 3}, Ready: 2, Restarts: 5}}, &observe.Snapshot{Nodes: map[fleet.NodeID]observe.Node{
-		"n1": {Connected: true, Info: fleet.NodeInfo{Life: "l", Runtimes: []string{"podman", "process"}, Version: "v1"}}, "n2": {},
+	v.Publish(statuses{
+		"s": {Name: "s", Target: fleet.Target{Replicas: 3}, Ready: 2, Restarts: 5, Unplaced: 2,
+			UnplacedResources: fleet.Resources{CPUs: 1, Custom: map[string]int64{"fpga": 2}}},
+		"t": {Name: "t", Unplaced: 1, UnplacedResources: fleet.Resources{CPUs: 0.5, Memory: 10}},
+	}, &observe.Snapshot{Nodes: map[fleet.NodeID]observe.Node{
+		"n1": {Connected: true, Info: fleet.NodeInfo{Life: "l", Runtimes: []string{"podman", "process"}, Version: "v1",
+			Capacity: fleet.Resources{Custom: map[string]int64{"gpu": 1}}}}, "n2": {},
 	}})
 	want := `
 # HELP mcpfleet_node_info A worker that has reported, with the runtimes that it offers; always 1.
@@ -224,9 +229,23 @@ mcpfleet_nodes{state="READY"} 1
 # TYPE mcpfleet_server_replicas gauge
 mcpfleet_server_replicas{server="s",which="desired"} 3
 mcpfleet_server_replicas{server="s",which="ready"} 2
+mcpfleet_server_replicas{server="t",which="desired"} 0
+mcpfleet_server_replicas{server="t",which="ready"} 0
 # HELP mcpfleet_server_restarts_total Replicas started to replace failed ones.
 # TYPE mcpfleet_server_restarts_total counter
 mcpfleet_server_restarts_total{server="s"} 5
+mcpfleet_server_restarts_total{server="t"} 0
+# HELP mcpfleet_unplaceable_replicas Replicas that no node has room for.
+# TYPE mcpfleet_unplaceable_replicas gauge
+mcpfleet_unplaceable_replicas{server="s"} 2
+mcpfleet_unplaceable_replicas{server="t"} 1
+# HELP mcpfleet_unplaceable_resources Resources that the replicas would reserve that no node has room for.
+# TYPE mcpfleet_unplaceable_resources gauge
+mcpfleet_unplaceable_resources{resource="cpus"} 1.5
+mcpfleet_unplaceable_resources{resource="fpga"} 2
+mcpfleet_unplaceable_resources{resource="gpu"} 0
+mcpfleet_unplaceable_resources{resource="memory"} 10
+mcpfleet_unplaceable_resources{resource="pids"} 0
 `
 	if err := testutil.CollectAndCompare(v, strings.NewReader(want)); err != nil {
 		t.Error(err)
