@@ -59,7 +59,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 // and labels of each of its metrics.
 func metricsOf(t *testing.T) map[string]string {
 	file := filepath.Join(t.TempDir(), "fleet.yaml")
-	if err := os.WriteFile(file, []byte("servers: {some: {command: [x]}}"), 0o600); err != nil {
+	// The schedule, which always holds, makes the autoscaler decide.
+	const servers = `servers: {some: {command: [x], autoscaling: {min_replicas: 0, schedules: [{cron: "* * * * *", for: 1h, min_replicas: 1}]}}}`
+	if err := os.WriteFile(file, []byte(servers), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())

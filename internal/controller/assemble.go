@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/autoscale"
 	"github.com/mcpfleet/mcpfleet/internal/catalogue"
 	"github.com/mcpfleet/mcpfleet/internal/desired"
 	"github.com/mcpfleet/mcpfleet/internal/events"
@@ -101,8 +102,15 @@ func (c *controller) assemble() {
 		Listener: cfg.HTTP.Addr(), Names: namesOf(cfg), AllowedHosts: cfg.AllowedHosts,
 		MaxBody: cfg.MaxBody, Leaving: c.leaving, Log: log, Registry: registry,
 	}, c.rest.Routes()...)
+	scaler := autoscale.New(autoscale.Config{
+		Desired: state, Loads: loads, Registry: registry, Log: log,
+		Write: func(ctx context.Context, server fleet.ServerName, replicas int, written uint64, reason string) error {
+			_, err := state.Propose(ctx, desired.SetTarget{Name: server, Replicas: replicas, Written: written, Reason: reason})
+			return err
+		},
+	})
 	tenures := &leadership{
-		desired: state, reconciler: reconciler, loads: loads, events: c.events, log: log,
+		desired: state, reconciler: reconciler, loads: loads, scaler: scaler, events: c.events, log: log,
 		keeper: membership.New(membership.Config{
 			Store: state, Members: ring.Members, DeadAfter: cfg.DeadAfter, Log: log,
 			Record: func(kind fleet.EventKind, message string) {

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mcpfleet/mcpfleet/internal/autoscale"
 	"github.com/mcpfleet/mcpfleet/internal/catalogue"
 	"github.com/mcpfleet/mcpfleet/internal/events"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -21,6 +22,7 @@ type leadership struct {
 	desired    *store.Store
 	reconciler *reconcile.Reconciler
 	loads      *load.Watcher
+	scaler     *autoscale.Scaler
 	keeper     *membership.Keeper
 	catalogues *catalogue.Keeper
 	toolNames  *catalogue.NameCheck
@@ -61,6 +63,7 @@ func (l *leadership) lead(ctx context.Context, order fleet.Order) {
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { return l.reconciler.Lead(ctx, order) })
 	parts.Go(func() error { return l.loads.Run(ctx, order) })
+	parts.Go(func() error { return l.scaler.Run(ctx) })
 	parts.Go(func() error { return l.keeper.Run(ctx) })
 	parts.Go(func() error { return l.catalogues.Run(ctx) })
 	parts.Go(func() error { return l.toolNames.Run(ctx) })
