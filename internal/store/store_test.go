@@ -81,6 +81,20 @@ func TestFollowersRefuse(t *testing.T) {
 	}
 }
 
+// A write that needs no entry is still answered with what its author should know.
+func TestWarnsWithoutAnEntry(t *testing.T) {
+	c, s := one(t)
+	c.must(put("a", "x"))
+	c.must(desired.EndRollout{Name: "a", Revision: 1})
+	c.must(put("a", "y"))
+	c.must(desired.FailRollout{Name: "a", Revision: 2, Reason: "exit code 1"})
+	before := s.raft.LastIndex()
+	res, err := s.Propose(t.Context(), put("a", "y"))
+	if err != nil || s.raft.LastIndex() != before || len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0].Text, "exit code 1") {
+		t.Errorf("got %+v, %v, log %d -> %d; want a warning, and nothing written", res.Warnings, err, before, s.raft.LastIndex())
+	}
+}
+
 // A PUT of the stored spec needs no entry, but its condition is checked.
 func TestUnchangedWritesNothing(t *testing.T) {
 	c, s := one(t)
