@@ -88,7 +88,7 @@ type Watcher struct {
 	look chan struct{} // a peer has news
 
 	mu      sync.Mutex
-	loads   map[fleet.ServerName]fleet.ServerLoad // of servers with calls; nil while Run does not run
+	loads   map[fleet.ServerName]fleet.ServerLoad // of servers with calls, or that had any; nil while Run does not run
 	missing string
 	subs    map[*subscription]bool
 }
@@ -151,10 +151,8 @@ func (w *Watcher) lookAgain() {
 func (w *Watcher) count(r *replicaCalls, p *peers) {
 	snap := w.cfg.View.Snapshot()
 	r.update(snap)
-	loads := make(map[fleet.ServerName]fleet.ServerLoad, len(r.byServer))
-	for name, n := range r.byServer {
-		loads[name] = fleet.ServerLoad{Running: n}
-	}
+	loads := make(map[fleet.ServerName]fleet.ServerLoad, len(r.begun))
+	r.addTo(loads)
 	add := func(queues map[fleet.ServerName]int) { addQueues(loads, queues) }
 	add(w.cfg.Own.Queues())
 	w.publish(loads, missing(append(p.addTo(add), unheard(snap)...)))

@@ -249,6 +249,31 @@ func TestNowOfAFollower(t *testing.T) {
 	})
 }
 
+// Calls that have begun are counted from the first look on, and never fall.
+func TestBegunCalls(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, controllerAt("c1", "life1", 0))
+		defer func() { w.stop() }()
+		up := map[fleet.NodeID]observe.Node{"n1": {Connected: true}}
+		replica := func(id fleet.ReplicaID, total uint64) fleet.Replica {
+			return fleet.Replica{ID: id, Server: "a", Phase: fleet.PhaseReady, Load: fleet.Load{Total: total}}
+		}
+		w.stop()
+		w.runs.set(up, replica("1", 100))
+		w.lead()
+		w.takes("those before the first look", nil, "")
+		w.runs.set(up, replica("1", 103), replica("2", 4))
+		w.takes("some have begun, and ended", loads{"a": {Begun: 7}}, "")
+		w.runs.set(up, replica("2", 4))
+		w.takes("a replica has ended", nil, "")
+		w.own.set(map[fleet.ServerName]int{"a": 1})
+		w.takes("another waits", loads{"a": {Queued: 1, Begun: 7}}, "")
+		w.own.set(nil)
+		w.runs.set(up)
+		w.takes("all have ended", loads{"a": {Begun: 7}}, "")
+	})
+}
+
 // Whoever should report and does not is missing, and what it last reported is
 // counted, until it leaves or reports again.
 func TestWatcherSaysWhatIsMissing(t *testing.T) {

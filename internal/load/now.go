@@ -2,9 +2,10 @@ package load
 
 import "github.com/mcpfleet/mcpfleet/internal/fleet"
 
-// Now returns the present load of each server that has calls: that of the whole fleet
-// while this controller leads. Otherwise it counts the calls that this controller
-// sees running, and those that wait here. Callers must not change the map.
+// Now returns the present load of each server that has calls, and perhaps of others:
+// that of the whole fleet while this controller leads. Otherwise it counts the calls
+// that this controller sees running, and those that wait here. Callers must not
+// change the map.
 func (w *Watcher) Now() map[fleet.ServerName]fleet.ServerLoad {
 	w.mu.Lock()
 	loads := w.loads

@@ -10,18 +10,48 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 )
 
-// replicaCalls counts the calls at replicas, by server. It counts again only when
-// the snapshot has changed.
+// replicaCalls counts the calls at replicas. It counts again only when the snapshot
+// has changed. The zero value has counted nothing.
 type replicaCalls struct {
-	seq      uint64
-	byServer map[fleet.ServerName]int
+	seq     uint64
+	running map[fleet.ServerName]int
+	begun   map[fleet.ServerName]uint64 // since the first count
+	totals  map[fleet.ReplicaID]uint64  // calls begun in each replica's life, as last counted
 }
 
 func (r *replicaCalls) update(snap *observe.Snapshot) {
-	if r.byServer != nil && r.seq == snap.Seq {
+	first := r.totals == nil
+	if !first && r.seq == snap.Seq {
 		return
 	}
-	r.seq, r.byServer = snap.Seq, runningIn(snap)
+	r.seq, r.running = snap.Seq, runningIn(snap)
+	if first {
+		r.begun, r.totals = make(map[fleet.ServerName]uint64), make(map[fleet.ReplicaID]uint64)
+	}
+	for id, one := range snap.Replicas {
+		total := one.Load.Total
+		if before := r.totals[id]; !first && total > before {
+			r.begun[one.Server] += total - before
+		}
+		r.totals[id] = total
+	}
+	if len(r.totals) > len(snap.Replicas) {
+		maps.DeleteFunc(r.totals, func(id fleet.ReplicaID, _ uint64) bool { return snap.Replicas[id] == nil })
+	}
+}
+
+// addTo adds the calls to the loads.
+func (r *replicaCalls) addTo(loads map[fleet.ServerName]fleet.ServerLoad) {
+	for name, n := range r.running {
+		l := loads[name]
+		l.Running += n
+		loads[name] = l
+	}
+	for name, n := range r.begun {
+		l := loads[name]
+		l.Begun = n
+		loads[name] = l
+	}
 }
 
 // runningIn returns the calls at the replicas of each server that has any. Replicas
