@@ -330,7 +330,7 @@ func TestParseErrors(t *testing.T) {
 		{"a target that is no number", "", image("autoscaling: {target_ongoing_requests: .nan}"), `f.yaml:4:44: servers.x.autoscaling.target_ongoing_requests: must be a number, not ".nan"`},
 		{"a negative factor", "", image("autoscaling: {upscaling_factor: -1}"), `f.yaml:4:37: servers.x.autoscaling.upscaling_factor: must be above 0, and at most 100, not "-1"`},
 		{"a negative delay", "", image("autoscaling: {downscale_delay_s: -1}"), `f.yaml:4:38: servers.x.autoscaling.downscale_delay_s: must be between 0s and 24h0m0s, not "-1"`},
-		{"no period", "", image("autoscaling: {look_back_period_s: 0}"), `f.yaml:4:39: servers.x.autoscaling.look_back_period_s: must be between 1s and 1h0m0s, not "0"`},
+		{"no period", "", image("autoscaling: {look_back_period_s: 0}"), `f.yaml:4:39: servers.x.autoscaling.look_back_period_s: must be between 100ms and 24h0m0s, not "0"`},
 		{"schedules that are none", "", image("autoscaling: {schedules: {}}"), "f.yaml:4:30: servers.x.autoscaling.schedules: must be a list of schedules, each with cron and for, not a mapping"},
 		{"a schedule of nothing", "", image("autoscaling: {schedules: [{}]}"), lines(
 			"f.yaml:4:31: servers.x.autoscaling.schedules[0].cron: is missing: a schedule says when it begins with cron, and how long it lasts with for",

@@ -21,7 +21,7 @@ type AutoscalingView struct {
 	DownscaleToZeroDelay  *float64       `json:"downscale_to_zero_delay_s,omitempty" kind:"duration" bounds:"0s 24h" jsonschema_description:"The same for the step from one replica to none. downscale_delay_s by default."`
 	UpscalingFactor       float64        `json:"upscaling_factor" kind:"number" bounds:"0 100" jsonschema_description:"Multiplies the distance to a greater number of replicas. 1 goes there at once."`
 	DownscalingFactor     float64        `json:"downscaling_factor" kind:"number" bounds:"0 100" jsonschema_description:"The same for a smaller number."`
-	LookBackPeriod        float64        `json:"look_back_period_s" kind:"duration" bounds:"1s 1h" jsonschema_description:"The period whose load decides about fewer replicas."`
+	LookBackPeriod        float64        `json:"look_back_period_s" kind:"duration" bounds:"100ms 24h" jsonschema_description:"The period whose load decides about fewer replicas."`
 	Schedules             []ScheduleView `json:"schedules,omitempty" kind:"schedules" jsonschema_description:"Times at which other bounds hold."`
 }
 
