@@ -192,8 +192,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	close(a.swept)
 
-	var supervisors, pulls sync.WaitGroup
+	var supervisors, pulls, meter sync.WaitGroup
 	defer pulls.Wait()
+	defer meter.Wait()
+	meter.Go(func() { a.measure(ctx) })
 	deadline := a.supervise(ctx, base, &supervisors, &pulls)
 	a.stopAll(deadline)
 	a.launch(base, &supervisors) // waiting ones end as stopped

@@ -201,6 +201,16 @@ func (b *board) load(id fleet.ReplicaID, l fleet.Load, c *counts, now time.Time)
 	return true
 }
 
+// usage reports what a replica uses, if that has changed noticeably.
+func (b *board) usage(id fleet.ReplicaID, u fleet.Usage) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.entries[id]; e != nil && !e.report.Phase.Ended() && noticeable(e.report.Usage, u) {
+		e.report.Usage = u
+		b.changed(e)
+	}
+}
+
 // now returns the version of a report made now.
 func (b *board) now() uint64 {
 	b.mu.Lock()

@@ -44,6 +44,8 @@ type replica struct {
 	mask    *mask.Masker
 	// pingless is shared with the agent.
 	pingless *sync.Map
+	metered  atomic.Pointer[fleet.Metered] // set once it runs; nil if it is not metered
+	gauge    gauge
 	ordered  time.Time
 	turn     *turn           // to start
 	cold     fleet.ColdStart // only the supervisor uses it
@@ -306,7 +308,7 @@ func (r *replica) report(ctx context.Context, phase fleet.Phase, reason string, 
 		rep.Reason, rep.Exit, rep.Unhealthy = reason, exit, false
 		rep.EndedAt = time.Now()
 		rep.PID = 0
-		rep.Load, rep.Calls = fleet.Load{Total: r.total.Load()}, r.counts.now()
+		rep.Load, rep.Calls, rep.Usage = fleet.Load{Total: r.total.Load()}, r.counts.now(), fleet.Usage{}
 		rep.Log = r.stderr.last(reportLines, reportBytes, false)
 	})
 	r.plain.Log(ctx, level, "replica ended", "phase", phase.String(), "reason", reason)

@@ -67,6 +67,10 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 		},
 	})
 	r.conn = s.conn
+	if m, ok := proc.(fleet.Metered); ok {
+		r.gauge.at = s.started
+		r.metered.Store(&m)
+	}
 	s.owned.Go(func() {
 		defer close(gone)
 		if err := s.conn.Run(ctx); err != nil {

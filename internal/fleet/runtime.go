@@ -113,6 +113,13 @@ type Creator interface {
 	Created() time.Time
 }
 
+// Metered is a Process whose use of resources can be read.
+type Metered interface {
+	// Consumed returns the CPU time used so far, and the memory in use, in bytes. It
+	// reports false if that is not known, or not any more. It does not block.
+	Consumed() (cpu time.Duration, memory int64, ok bool)
+}
+
 // Hinter is a Process that can give the operator a hint.
 type Hinter interface {
 	// Hint returns what may help, given how the process ended and what it wrote to

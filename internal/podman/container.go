@@ -33,6 +33,7 @@ type container struct {
 	main       proctab.ID // the process with that pid; zero if it had ended already
 	monitor    proctab.ID
 	oom        proctab.OOMWatch
+	meter      proctab.Meter
 	created    time.Time
 	broken     bool // podman was killed while it started the container
 
@@ -63,6 +64,7 @@ func (c *container) started() {
 	}
 	if c.main.PID != 0 {
 		c.oom = proctab.WatchOOM(c.main.PID)
+		c.meter = proctab.NewMeter("/sys/fs/cgroup", proctab.Cgroups(c.main.PID), c.id)
 	}
 	if p, ok := proctab.Find(c.monitorPID); ok {
 		c.monitor = p.ID
@@ -71,6 +73,12 @@ func (c *container) started() {
 
 // Created implements fleet.Creator.
 func (c *container) Created() time.Time { return c.created }
+
+// Consumed implements fleet.Metered.
+func (c *container) Consumed() (cpu time.Duration, memory int64, ok bool) {
+	u, ok := c.meter.Read()
+	return u.CPU, u.Memory, ok
+}
 
 // PID implements fleet.Process.
 func (c *container) PID() int { return c.pid }

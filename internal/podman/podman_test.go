@@ -175,6 +175,12 @@ func TestEchoAndExit(t *testing.T) {
 	if c.PID() == 0 || !isID(c.ContainerID()) || c.main.PID == 0 || c.monitor.PID == 0 {
 		t.Errorf("pid %d, id %q, main %v, monitor %v", c.PID(), c.ContainerID(), c.main, c.monitor)
 	}
+	if cpu, memory, ok := c.Consumed(); !ok || cpu <= 0 || cpu > time.Minute || memory <= 0 || memory > 100<<20 {
+		t.Errorf("it uses %s and %d bytes, %v", cpu, memory, ok)
+	}
+	if created := time.Since(c.Created()); created < 0 || created > time.Minute {
+		t.Errorf("it was created %s ago", created)
+	}
 	if _, err := io.WriteString(c.Stdin(), "hello\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -189,5 +195,8 @@ func TestEchoAndExit(t *testing.T) {
 		if err := c.Remove(within(t, 10*time.Second)); err != nil {
 			t.Error(err)
 		}
+	}
+	if cpu, memory, ok := c.Consumed(); ok {
+		t.Errorf("it is removed, and uses %s and %d bytes", cpu, memory)
 	}
 }

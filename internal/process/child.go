@@ -22,6 +22,7 @@ type child struct {
 	stdin, stdout, stderr *os.File
 	done                  chan struct{} // closed when the first process has been waited for
 	oom                   proctab.OOMWatch
+	table                 *tableCache
 
 	mu        sync.Mutex
 	reaped    bool // the kernel may have given the pid, and the group's number, to another
@@ -30,7 +31,7 @@ type child struct {
 }
 
 // spawn starts cmd with three pipes and the goroutine that waits for it.
-func spawn(cmd *exec.Cmd, m marker) (*child, error) {
+func spawn(cmd *exec.Cmd, m marker, table *tableCache) (*child, error) {
 	var ours, theirs [3]*os.File
 	for i := range ours {
 		r, w, err := os.Pipe()
@@ -59,7 +60,7 @@ func spawn(cmd *exec.Cmd, m marker) (*child, error) {
 		cmd:    cmd,
 		stdin:  ours[0], stdout: ours[1], stderr: ours[2],
 		done: make(chan struct{}),
-		oom:  proctab.WatchOOM(cmd.Process.Pid),
+		oom:  proctab.WatchOOM(cmd.Process.Pid), table: table,
 	}
 	go c.wait()
 	return c, nil

@@ -44,6 +44,8 @@ type Runtime struct {
 	log     *slog.Logger
 	environ []string
 
+	table tableCache
+
 	mu     sync.Mutex
 	warned map[string]bool // revisions whose ignored keys were logged
 }
@@ -120,7 +122,7 @@ func (r *Runtime) Start(ctx context.Context, l fleet.Launch) (fleet.Process, err
 			Env:         env,
 			Dir:         t.Cwd,
 			SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
-		}, markerOf(l, r.owner))
+		}, markerOf(l, r.owner), &r.table)
 	}
 	args := append(append([]string(nil), t.Command[1:]...), t.Args...)
 	c, err := run(path, append([]string{t.Command[0]}, args...))

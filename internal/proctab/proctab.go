@@ -1,6 +1,6 @@
 // Package proctab reads the host's process table: which processes live, their
-// environment and command line, the worker life that they belong to, and whether
-// the kernel may have killed one for want of memory. Before it kills a process it
+// environment and command line, the worker life that they belong to, what they use,
+// and whether the kernel may have killed one for want of memory. Before it kills a process it
 // makes sure, through a pidfd, that the pid still belongs to that process.
 //
 // Runtimes use it to find processes that must not be left, and decide which
@@ -35,6 +35,8 @@ type Process struct {
 	ID
 	Parent int
 	Group  int
+	CPU    time.Duration // used so far, also by ended children that it has waited for
+	Memory int64         // resident, in bytes
 }
 
 // Family returns the roots that live and all their descendants, as far as the

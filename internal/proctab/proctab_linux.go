@@ -50,8 +50,20 @@ func Find(pid int) (Process, bool) {
 	if p.Start, err = strconv.ParseUint(f[19], 10, 64); err != nil {
 		return Process{}, false
 	}
+	for _, ticks := range f[11:15] { // its own and its children's, as user and in the kernel
+		n, _ := strconv.ParseInt(ticks, 10, 64)
+		p.CPU += time.Duration(n) * clockTick
+	}
+	if len(f) > 21 {
+		pages, _ := strconv.ParseInt(f[21], 10, 64)
+		p.Memory = pages * int64(os.Getpagesize())
+	}
 	return p, true
 }
+
+// clockTick is the unit of CPU time in proc_pid_stat(5). It is a constant of the
+// kernel's interface on all architectures that Go has.
+const clockTick = time.Second / 100
 
 // stat returns the fields of a living process that follow its name. Field n of
 // proc_pid_stat(5) is at n-3.

@@ -73,7 +73,9 @@ func TestOutlived(t *testing.T) {
 }
 
 func TestFamily(t *testing.T) {
-	table := []Process{{ID{5, 1}, 4, 5}, {ID{2, 1}, 1, 2}, {ID{3, 1}, 2, 2}, {ID{4, 1}, 3, 4}, {ID{9, 1}, 1, 9}}
+	table := []Process{
+		{ID: ID{5, 1}, Parent: 4}, {ID: ID{2, 1}, Parent: 1}, {ID: ID{3, 1}, Parent: 2}, {ID: ID{4, 1}, Parent: 3}, {ID: ID{9, 1}, Parent: 1},
+	}
 	got := Family(table, map[int]bool{3: true, 77: true})
 	want := []ID{{5, 1}, {3, 1}, {4, 1}}
 	if !slices.Equal(got, want) {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -42,6 +43,8 @@ type process struct {
 
 	mu        sync.Mutex
 	exit      *fleet.Exit
+	cpu       time.Duration
+	memory    int64
 	inherited bool // by a grandchild that holds stdout
 }
 
@@ -96,6 +99,13 @@ func (p *process) Stdin() io.WriteCloser { return notedCloser{writeEnd{p.stdin},
 func (p *process) Stdout() io.ReadCloser { return readEnd{p.stdout} }
 func (p *process) Stderr() io.ReadCloser { return readEnd{p.stderr} }
 func (p *process) Done() <-chan struct{} { return p.done }
+
+// Consumed implements fleet.Metered, with what Runtime.Consume was told.
+func (p *process) Consumed() (cpu time.Duration, memory int64, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cpu, p.memory, p.memory > 0 && p.exit == nil
+}
 
 // Hint implements fleet.Hinter for replicas that ask for help.
 func (p *process) Hint(e fleet.Exit, stderr []string) string {

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -100,6 +101,17 @@ func (rt *Runtime) Kill(id fleet.ReplicaID) bool {
 	p := rt.processes[id]
 	rt.mu.Unlock()
 	return p != nil && p.end(fleet.Exit{Code: -1, Signal: "SIGKILL"})
+}
+
+// Consume makes the replica use some CPU time more, and so much memory.
+func (rt *Runtime) Consume(id fleet.ReplicaID, cpu time.Duration, memory int64) {
+	rt.mu.Lock()
+	p := rt.processes[id]
+	rt.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cpu += cpu
+	p.memory = memory
 }
 
 // Count returns how often the tool "count" of Echo ran for a key, on all
