@@ -24,6 +24,7 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 		o.mu.Unlock()
 		return true
 	}
+	o.touch(n)
 	var came bool
 	switch {
 	case r.Full:

@@ -154,6 +154,9 @@ func (o *Observer) guard(ctx context.Context, l *life, cancel context.CancelCaus
 // carried any report.
 func (o *Observer) disconnect(l *life, err error) (heard bool) {
 	o.mu.Lock()
+	if n := o.nodes[l.node]; n != nil {
+		o.touch(n)
+	}
 	was, refused := l.connected, refusal(err)
 	heard = l.reports > 0
 	news := refused != nil && l.refused == nil

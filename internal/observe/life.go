@@ -11,8 +11,13 @@ import (
 
 // nodeState is one node name with the lives seen under it.
 type nodeState struct {
+	name    fleet.NodeID
 	lives   map[fleet.LifeID]*life
 	current *life // the one the snapshot shows: the last to report, else the last to appear
+	// shown are the replicas that the last snapshot shows, by id. stale means that it
+	// shows the node as it was; see touch.
+	shown []*fleet.Replica
+	stale bool
 }
 
 // life is one life of one worker. Observer.mu guards it, except for child, which
@@ -44,6 +49,18 @@ type life struct {
 	carried    map[string]bool                    // the catalogues that this stream has carried
 }
 
+// show returns the node as a snapshot shows it.
+func (l *life) show() Node {
+	n := Node{
+		Member: l.member, Connected: l.connected, Since: l.since, Alive: l.alive, Draining: l.draining, Unfit: l.unfit,
+		Lost: l.lost, Refused: l.refused, Version: l.version, Worker: l.worker,
+	}
+	if l.info != nil {
+		n.Info = *l.info
+	}
+	return n
+}
+
 // child is the goroutine that follows one life.
 type child struct {
 	cancel context.CancelFunc
@@ -62,6 +79,7 @@ func (o *Observer) updateLives(ctx context.Context, members []fleet.Member, now 
 	for _, n := range o.nodes {
 		for _, l := range n.lives {
 			if o.overdue(l, now) {
+				o.touch(n)
 				o.lose(l, "node "+string(l.node)+" lost", now)
 				changed = true
 			}
@@ -92,13 +110,16 @@ func (o *Observer) updateLives(ctx context.Context, members []fleet.Member, now 
 		}
 		if l := n.heir(); l != nil && watch {
 			o.log.Info("the other worker of this node name has gone, this one counts again", "node", name, "life", l.id, "at", l.member.GRPC)
+			o.touch(n)
 			l.superseded, l.orphans, l.since = false, nil, now
 			start = append(start, l)
 		}
 		if n.current != nil && n.lives[n.current.member.Life] == nil {
+			o.touch(n)
 			n.current, changed = n.youngest(), true
 		}
 		if len(n.lives) == 0 {
+			o.touch(n)
 			delete(o.nodes, name)
 			changed = true
 		}
@@ -135,13 +156,14 @@ func (o *Observer) observeMembers(members []fleet.Member, now time.Time) (change
 		listed[m.Life] = true
 		n := o.nodes[m.Node]
 		if n == nil {
-			n = &nodeState{lives: make(map[fleet.LifeID]*life)}
+			n = &nodeState{name: m.Node, lives: make(map[fleet.LifeID]*life)}
 			o.nodes[m.Node] = n
 		}
 		l := n.lives[m.Life]
 		if l == nil {
 			l = &life{node: m.Node, id: m.Life, member: m, alive: true, since: now, replicas: make(map[fleet.ReplicaID]*fleet.Replica)}
 			n.lives[m.Life] = l
+			o.touch(n)
 			// The new life is shown unless the old one is connected or has replicas.
 			// Those end when the new life reports.
 			if n.current == nil || !n.current.connected && len(n.current.replicas) == 0 {
@@ -150,12 +172,14 @@ func (o *Observer) observeMembers(members []fleet.Member, now time.Time) (change
 			changed = true
 		}
 		if !l.alive || l.member != m {
+			o.touch(n)
 			l.alive, l.member, changed = true, m, true
 		}
 	}
 	for _, n := range o.nodes {
 		for id, l := range n.lives {
 			if l.alive && !listed[id] {
+				o.touch(n)
 				l.alive, changed = false, true
 			}
 		}

@@ -106,6 +106,7 @@ type Observer struct {
 	// names.
 	cats  map[string]*fleet.Catalogue
 	snap  *Snapshot
+	stale []*nodeState // those that snap shows as they were
 	dirty bool
 	seq   uint64
 	shape uint64
@@ -127,6 +128,9 @@ func New(cfg Config) *Observer {
 		ended: newEndedLog(),
 		cats:  make(map[string]*fleet.Catalogue),
 		dirty: true,
+		snap: &Snapshot{
+			Nodes: make(map[fleet.NodeID]Node), Replicas: make(map[fleet.ReplicaID]*fleet.Replica), sorted: []*fleet.Replica{},
+		},
 	}
 }
 

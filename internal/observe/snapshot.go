@@ -61,28 +61,12 @@ func (o *Observer) Snapshot() *Snapshot {
 	s := &Snapshot{
 		Seq:        o.seq,
 		Shape:      o.shape,
-		Nodes:      make(map[fleet.NodeID]Node, len(o.nodes)),
-		Replicas:   make(map[fleet.ReplicaID]*fleet.Replica),
+		Nodes:      maps.Clone(o.snap.Nodes),
+		Replicas:   maps.Clone(o.snap.Replicas),
 		Catalogues: maps.Clone(o.cats),
 		Ended:      maps.Clone(o.ended.byServer),
 	}
-	for name, n := range o.nodes {
-		l := n.current
-		if l == nil {
-			continue
-		}
-		node := Node{
-			Member: l.member, Connected: l.connected, Since: l.since, Alive: l.alive, Draining: l.draining, Unfit: l.unfit,
-			Lost: l.lost, Refused: l.refused, Version: l.version, Worker: l.worker,
-		}
-		if l.info != nil {
-			node.Info = *l.info
-		}
-		s.Nodes[name] = node
-		for id, r := range l.replicas {
-			s.Replicas[id] = r
-		}
-	}
+	s.sorted = o.updateStale(s, o.snap.sorted)
 	o.snap, o.dirty = s, false
 	return s
 }
@@ -97,6 +81,9 @@ func (o *Observer) Shape() uint64 {
 // Sorted returns the snapshot's replicas by id. The list is shared: do not edit it.
 func (s *Snapshot) Sorted() []*fleet.Replica {
 	s.once.Do(func() {
+		if s.sorted != nil {
+			return
+		}
 		s.sorted = make([]*fleet.Replica, 0, len(s.Replicas))
 		for _, id := range slices.Sorted(maps.Keys(s.Replicas)) {
 			s.sorted = append(s.sorted, s.Replicas[id])
