@@ -22,6 +22,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 	"github.com/mcpfleet/mcpfleet/internal/projection"
 	"github.com/mcpfleet/mcpfleet/internal/reconcile"
+	"github.com/mcpfleet/mcpfleet/internal/rollout"
 	"github.com/mcpfleet/mcpfleet/internal/route"
 	"github.com/mcpfleet/mcpfleet/internal/rpc"
 	"github.com/mcpfleet/mcpfleet/internal/seed"
@@ -115,6 +116,12 @@ func (c *controller) assemble() {
 			Store: state, Members: ring.Members, DeadAfter: cfg.DeadAfter, Log: log,
 			Record: func(kind fleet.EventKind, message string) {
 				c.events.Record(events.Event{Kind: kind, Message: message})
+			},
+		}),
+		rollouts: rollout.New(rollout.Config{
+			Desired: state, Observed: observer, Registry: registry, Log: log,
+			Record: func(kind fleet.EventKind, server fleet.ServerName, rev fleet.Revision, message string) {
+				c.events.Record(events.Event{Kind: kind, Server: server, Revision: rev, Message: message})
 			},
 		}),
 		catalogues: &catalogue.Keeper{Desired: state, Observed: observer, Log: log},

@@ -13,6 +13,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/load"
 	"github.com/mcpfleet/mcpfleet/internal/membership"
 	"github.com/mcpfleet/mcpfleet/internal/reconcile"
+	"github.com/mcpfleet/mcpfleet/internal/rollout"
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
@@ -23,6 +24,7 @@ type leadership struct {
 	reconciler *reconcile.Reconciler
 	loads      *load.Watcher
 	scaler     *autoscale.Scaler
+	rollouts   *rollout.Loop
 	keeper     *membership.Keeper
 	catalogues *catalogue.Keeper
 	toolNames  *catalogue.NameCheck
@@ -64,6 +66,7 @@ func (l *leadership) lead(ctx context.Context, order fleet.Order) {
 	parts.Go(func() error { return l.reconciler.Lead(ctx, order) })
 	parts.Go(func() error { return l.loads.Run(ctx, order) })
 	parts.Go(func() error { return l.scaler.Run(ctx) })
+	parts.Go(func() error { return l.rollouts.Run(ctx) })
 	parts.Go(func() error { return l.keeper.Run(ctx) })
 	parts.Go(func() error { return l.catalogues.Run(ctx) })
 	parts.Go(func() error { return l.toolNames.Run(ctx) })

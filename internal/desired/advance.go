@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -82,6 +83,7 @@ type AdvanceRollout struct {
 	Checked    bool             `json:"checked"`
 	Step       int              `json:"step"`
 	Held       string           `json:"held"`
+	Warning    string           `json:"warning,omitempty"` // "": as before
 }
 
 func (AdvanceRollout) Tag() string        { return "rollout_step" }
@@ -105,7 +107,7 @@ func (c AdvanceRollout) apply(d *draft) error {
 	if c.Held != "" && c.Held != r.Held {
 		change.Kind, change.Reason = RolloutHeld, c.Held
 	}
-	r.Checked, r.Step, r.Held = c.Checked, c.Step, c.Held
+	r.Checked, r.Step, r.Held, r.Warning = c.Checked, c.Step, c.Held, cmp.Or(c.Warning, r.Warning)
 	switch {
 	case r == *sv.Rollout:
 	case change.Kind == "":

@@ -122,7 +122,7 @@ func FuzzDecodeEntry(f *testing.F) {
 		SetKnown{Nodes: []fleet.NodeID{"n"}},
 		put("a", autoscaled("a", 1, 5)), SetTarget{Name: "a", Replicas: 2, Written: 14}, SetFloor{Name: "a", MinReplicas: 3, Until: noon.Add(time.Hour)},
 		put("x", spec("d", 1)),
-		AdvanceRollout{Name: "x", Revision: 3, Generation: 1, Checked: true, Step: 1, Held: "h"}, SetRollout{Name: "x", Verb: ResumeRollout},
+		AdvanceRollout{Name: "x", Revision: 3, Generation: 1, Checked: true, Step: 1, Held: "h", Warning: "w"}, SetRollout{Name: "x", Verb: ResumeRollout},
 		FailRollout{Name: "x", Revision: 3, Generation: 1, Reason: "r", Unfit: true},
 		PutServer{Name: "z", Spec: fleet.Spec{Template: fleet.Template{Env: map[string]string{"T": fleet.Masked}}}, Match: Match{New: true}},
 	} {

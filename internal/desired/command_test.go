@@ -41,7 +41,7 @@ func TestCommands(t *testing.T) {
 		{SetFloor{"x", 4, noon, match}, "floor", x, "set a floor of server x"},
 		{FailRollout{"x", 2, 3, "r", true}, "rollback_failed", x, "give up the rollout of server x"},
 		{SetRollout{"x", PauseRollout, match}, "rollout", x, "pause the rollout of server x"},
-		{AdvanceRollout{"x", 2, 3, true, 1, "h"}, "rollout_step", x, "advance the rollout of server x"},
+		{AdvanceRollout{"x", 2, 3, true, 1, "h", "w"}, "rollout_step", x, "advance the rollout of server x"},
 	}
 	first := []string{"lead", "put_servers", "put_server", "delete", "scale", "restart", "rollback", "node", "rolled_out", "catalogue", "known"} // of format 1
 	all := commands()

@@ -87,6 +87,7 @@ type Rollout struct {
 	Paused    bool      `json:"paused,omitempty"`
 	Held      string    `json:"held,omitempty"`
 	Checked   bool      `json:"checked,omitempty"`
+	Warning   string    `json:"warning,omitempty"`
 	Step      int       `json:"step,omitempty"`
 	StepSince time.Time `json:"step_since,omitzero"`
 }

@@ -29,7 +29,8 @@ func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
 	}
 	if r := sv.Rollout; r != nil {
 		out.Rollout = &fleet.Rollout{
-			From: r.From, Started: r.Started, Paused: r.Paused, Held: r.Held, Checked: r.Checked, Step: r.Step, StepSince: r.StepSince,
+			From: r.From, Started: r.Started, Paused: r.Paused, Held: r.Held, Checked: r.Checked, Warning: r.Warning,
+			Step: r.Step, StepSince: r.StepSince,
 		}
 	}
 	if sv.Stable != 0 && sv.Stable != sv.Revision {

@@ -31,7 +31,8 @@ const (
 	EventRolloutResumed   EventKind = "server_rollout_resumed"
 	EventRolloutHeld      EventKind = "server_rollout_held" // by the leader, until someone resumes it
 	EventRolloutAdvanced  EventKind = "server_rollout_advanced"
-	EventUnknownTool      EventKind = "unknown_tool" // a spec names a tool that its server does not list
+	EventRolloutJudged    EventKind = "server_rollout_judged" // what the checks or the calls of a new revision say
+	EventUnknownTool      EventKind = "unknown_tool"          // a spec names a tool that its server does not list
 )
 
 // Events of nodes.

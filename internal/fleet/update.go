@@ -111,6 +111,9 @@ type Rollout struct {
 	// Checked: the new revision has passed its verify calls and the comparison of
 	// the tools, or someone has resumed the rollout since.
 	Checked bool
+	// Warning says how the tools have changed so that callers may break; "": they
+	// have not, or were not compared yet.
+	Warning string
 	// Step is how many steps of the canary have been passed. StepSince is when the
 	// last one was.
 	Step      int

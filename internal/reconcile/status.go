@@ -224,6 +224,9 @@ func condition(w *want, d *decision, t tally, waiting string) string {
 		count = fmt.Sprintf("revision %d: %s; %d of the revision before", w.desired.Revision, count, t.old)
 	}
 	parts = append(parts, count)
+	if r := w.desired.Rollout; r != nil && r.Warning != "" && r.Held == "" {
+		parts = append(parts, "callers may break: "+r.Warning)
+	}
 	if t.away > 0 {
 		parts = append(parts, fmt.Sprintf("%d on nodes that cannot be reached", t.away))
 	}

@@ -1,0 +1,68 @@
+package rollout
+
+import (
+	"iter"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// window counts the calls of a server's replicas since its first reading. Workers
+// count from the start of each replica, and replicas come and go, so the counts of
+// each are kept.
+type window struct {
+	replicas map[fleet.ReplicaID]*counted
+}
+
+// counted is what a replica's worker had counted.
+type counted struct {
+	revision    fleet.Revision
+	first, last fleet.CallCounts
+}
+
+// read takes in what the workers count now. Calls before a replica's first reading
+// are left out.
+func (w *window) read(replicas iter.Seq[*fleet.Replica]) {
+	if w.replicas == nil {
+		w.replicas = make(map[fleet.ReplicaID]*counted)
+	}
+	for r := range replicas {
+		c := w.replicas[r.ID]
+		if c == nil {
+			c = &counted{revision: r.Revision, first: r.Calls}
+			w.replicas[r.ID] = c
+		}
+		c.last = r.Calls
+	}
+}
+
+// calls returns the calls of a revision within the window.
+func (w *window) calls(rev fleet.Revision) (sum fleet.CallCounts) {
+	sum.Latency = make([]uint64, len(fleet.LatencyBounds)+1)
+	for _, c := range w.replicas {
+		if c.revision != rev {
+			continue
+		}
+		sum.OK += since(c.first.OK, c.last.OK)
+		sum.IsError += since(c.first.IsError, c.last.IsError)
+		sum.Error += since(c.first.Error, c.last.Error)
+		sum.TimedOut += since(c.first.TimedOut, c.last.TimedOut)
+		sum.Lost += since(c.first.Lost, c.last.Lost)
+		for i := range min(len(sum.Latency), len(c.last.Latency)) {
+			before := uint64(0)
+			if i < len(c.first.Latency) {
+				before = c.first.Latency[i]
+			}
+			sum.Latency[i] += since(before, c.last.Latency[i])
+		}
+	}
+	return sum
+}
+
+// since returns how much a count has grown. A count that fell is another worker's
+// mistake, and has not grown.
+func since(before, now uint64) uint64 {
+	if now < before {
+		return 0
+	}
+	return now - before
+}
