@@ -30,6 +30,7 @@ type History struct {
 	up, down streak    // the wishes for more, and for fewer as negative numbers
 	target   int       // at the last decision, -1 before the first
 	changed  time.Time // when the target was seen to change last
+	climbed  time.Time // the same, upwards
 	known    bool      // the load was ever known in full
 }
 
@@ -73,6 +74,9 @@ func (h *History) setKnown(now time.Time, known bool) {
 func (h *History) setTarget(now time.Time, n int) {
 	if h.target >= 0 && h.target != n {
 		h.changed = now
+	}
+	if h.target >= 0 && h.target < n {
+		h.climbed = now
 	}
 	h.target = n
 }

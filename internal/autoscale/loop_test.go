@@ -196,7 +196,7 @@ func TestLoopScales(t *testing.T) {
 		w.call("unknown", 50)
 		w.call("a", 12)
 		wait(time.Second)
-		w.expect("10.2s: a 1 -> 2", "10.45s: a 2 -> 4", "10.7s: a 4 -> 6")
+		w.expect("10.2s: a 1 -> 2", "10.4s: a 2 -> 3", "10.6s: a 3 -> 5", "10.8s: a 5 -> 6")
 		w.call("a", 2)
 		wait(2 * time.Minute)
 		w.mu.Lock()

@@ -51,11 +51,15 @@ const (
 	// deadBand is how far the load may be from that of the present target, as a share
 	// of it, without any change.
 	deadBand = 0.1
+	// climb is how long after a step up the dead band does not keep from further
+	// ones. A step of load is answered in several steps, and the last of them must
+	// not fall short because it is small.
+	climb = time.Second
 	// settleEvery is how often to look while the mean of the last second changes.
 	settleEvery = 100 * time.Millisecond
 	// upPace is the least time from a change of the target to the next step up. The
 	// mean grows for a moment after a step of load, and each step is a write.
-	upPace = 200 * time.Millisecond
+	upPace = 150 * time.Millisecond
 	// slowPace is the same for steps down, and for steps up with a factor below 1.
 	slowPace = time.Second
 	// roundOff is the error of a mean that makes no replica.
@@ -110,11 +114,15 @@ func Decide(now time.Time, in Input, h *History) Decision {
 // for more, or fewer, than there are interrupts an earlier wish.
 func (h *History) noteWishes(now time.Time, in *Input, l limits, recent, load float64) {
 	spec := in.Spec
-	more := fleet.Clamp(max(in.Target, wish(spec, in.Target, recent)), l.least, l.most)
+	band := deadBand
+	if now.Sub(h.climbed) < climb {
+		band = 0
+	}
+	more := fleet.Clamp(max(in.Target, wish(spec, in.Target, recent, band)), l.least, l.most)
 	h.up.note(now, more, spec.UpscaleDelay)
 	fewer := in.Target
 	if in.LoadKnown && !now.Before(h.fullyKnown()) {
-		fewer = min(in.Target, wish(spec, in.Target, load))
+		fewer = min(in.Target, wish(spec, in.Target, load, deadBand))
 		if fewer == 0 && now.Sub(h.quietSince(now)) < spec.LookBack {
 			fewer = 1
 		}
@@ -177,11 +185,11 @@ func (h *History) lookAgain(now time.Time, l limits, d *Decision) {
 }
 
 // wish returns how many replicas a load asks for, if there are target of them now.
-// Within the dead band that is the target.
-func wish(spec *fleet.Autoscaling, target int, load float64) int {
+// Within the dead band, a share of the target, that is the target.
+func wish(spec *fleet.Autoscaling, target int, load, band float64) int {
 	at := float64(target)
 	need := load / spec.TargetOngoing
-	if math.Abs(need-at) <= deadBand*at+roundOff {
+	if math.Abs(need-at) <= band*at+roundOff {
 		return target
 	}
 	full := replicasFor(load, spec.TargetOngoing)

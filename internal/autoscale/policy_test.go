@@ -93,7 +93,7 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name: "a step of load is answered in full within a second", target: 1, length: 59, events: []happening{callsAt(10, 12)},
-			want: []string{"10.2s: 1 -> 2 up", "10.45s: 2 -> 4 up", "10.7s: 4 -> 6 up"},
+			want: []string{"10.2s: 1 -> 2 up", "10.4s: 2 -> 3 up", "10.6s: 3 -> 5 up", "10.8s: 5 -> 6 up"},
 		},
 		{
 			name: "a blip is not", target: 1, length: 59, events: []happening{callsAt(10, 12), callsAt(10.05, 0)},
@@ -155,12 +155,12 @@ func TestDecide(t *testing.T) {
 		{
 			name: "upscale_delay_s", target: 1, length: 60, spec: func(s *fleet.Autoscaling) { s.UpscaleDelay = 10 * time.Second },
 			events: []happening{callsAt(10, 12)},
-			want:   []string{"20.2s: 1 -> 2 up", "20.45s: 2 -> 3 up", "20.7s: 3 -> 6 up"},
+			want:   []string{"20.2s: 1 -> 2 up", "20.4s: 2 -> 3 up", "20.6s: 3 -> 5 up", "20.8s: 5 -> 6 up"},
 		},
 		{
 			name: "upscale_delay_s takes the least wish", target: 1, length: 24, spec: func(s *fleet.Autoscaling) { s.UpscaleDelay = 10 * time.Second },
 			events: []happening{callsAt(10, 12), callsAt(15, 6), callsAt(17, 12)},
-			want:   []string{"20.2s: 1 -> 2 up", "20.45s: 2 -> 3 up"},
+			want:   []string{"20.2s: 1 -> 2 up", "20.4s: 2 -> 3 up"},
 		},
 		{
 			name: "a short step does not last for upscale_delay_s", target: 1, length: 60, spec: func(s *fleet.Autoscaling) { s.UpscaleDelay = 10 * time.Second },
@@ -175,7 +175,7 @@ func TestDecide(t *testing.T) {
 		{
 			name: "a hundred calls wake it, and get what the policy says", target: 0, length: 20, spec: zero,
 			events: []happening{callsAt(10, 100)},
-			want:   []string{"10s: 0 -> 1 wake", "10.25s: 1 -> 16 up", "10.5s: 16 -> 32 up", "10.75s: 32 -> 47 up"},
+			want:   []string{"10s: 0 -> 1 wake", "10.2s: 1 -> 13 up", "10.4s: 13 -> 25 up", "10.6s: 25 -> 38 up", "10.8s: 38 -> 50 up"},
 		},
 		{
 			name: "a call that came and went wakes nothing", target: 0, length: 20, spec: zero, events: []happening{{at: 10, begun: 1}},
@@ -231,7 +231,7 @@ func TestDecide(t *testing.T) {
 			events: []happening{
 				{at: 10, floor: &fleet.Floor{MinReplicas: 2, Until: t0.Add(100 * time.Second)}}, callsAt(10, 20),
 			},
-			want: []string{"10s: 1 -> 2 floor", "10.25s: 2 -> 4 up", "10.5s: 4 -> 7 up", "10.75s: 7 -> 10 up"},
+			want: []string{"10s: 1 -> 2 floor", "10.2s: 2 -> 3 up", "10.4s: 3 -> 5 up", "10.6s: 5 -> 8 up", "10.8s: 8 -> 10 up"},
 		},
 		{
 			name: "a factor below 1 goes up in steps, one a second", target: 1, calls: 2, length: 30,
