@@ -100,8 +100,7 @@ func Decide(now time.Time, in Input, h *History) Decision {
 	}
 	if n, delay, ok := h.wishDown(now, spec, &d); ok && d.Kind == "" && n < d.Target {
 		d.Target, d.Kind = n, Down
-		d.Reason = fmt.Sprintf("%s over the last %s, %s wanted for each replica, for %s",
-			calls(load), spec.LookBack, number(spec.TargetOngoing), delay)
+		d.Reason = fmt.Sprintf("no more than %d were needed for %s, at %s each", n, delay, calls(spec.TargetOngoing))
 		if n == 0 {
 			d.Reason = "no call for " + now.Sub(h.quietSince(now)).Round(time.Second).String()
 		}
