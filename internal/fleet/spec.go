@@ -151,6 +151,12 @@ type Server struct {
 // Rolling reports whether a rollout is under way.
 func (s *Server) Rolling() bool { return s.Rollout != nil }
 
+// OnCall reports whether the server runs only while somebody calls it.
+func (s *Server) OnCall() bool {
+	a := s.Spec.Autoscaling
+	return a != nil && (a.MinReplicas == 0 || s.Target.Idle())
+}
+
 // NodeIntent is how operators want a node to be used. The zero value is an ordinary
 // node.
 type NodeIntent struct {

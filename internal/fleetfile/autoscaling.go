@@ -94,6 +94,9 @@ func (d *serverDecoder) finishReplicas() {
 		d.errorf(n, join(d.path, "replicas"), "is a fixed number, and the server has autoscaling; leave one of the two out")
 	}
 	d.spec.Replicas = 0
+	if n := d.given["max_queued_requests"]; n != nil && d.spec.MaxQueuedRequests == 0 && d.spec.Autoscaling.MinReplicas == 0 {
+		d.errorf(n, join(d.path, "max_queued_requests"), "must not be 0 with autoscaling.min_replicas: 0: a call to an idle server waits until it has started")
+	}
 	d.checkTarget()
 }
 

@@ -316,6 +316,8 @@ func TestParseErrors(t *testing.T) {
 		{"ping longer than its period", "", image("health: {timeout: 20s}"), "f.yaml:4:23: servers.x.health.timeout: must not be longer than the period, which is 10s"},
 		{"a number beside autoscaling", "", image("replicas: 3\n    autoscaling: {}"),
 			"f.yaml:4:15: servers.x.replicas: is a fixed number, and the server has autoscaling; leave one of the two out"},
+		{"no queue for a server that goes idle", "", image("max_queued_requests: 0\n    autoscaling: {min_replicas: 0}"),
+			"f.yaml:4:26: servers.x.max_queued_requests: must not be 0 with autoscaling.min_replicas: 0: a call to an idle server waits until it has started"},
 		{"autoscaling without a value", "", image("autoscaling:"), "f.yaml:4:17: servers.x.autoscaling: has no value; write {} for the defaults"},
 		{"a key outside its section", "", image("min_replicas: 0"), "f.yaml:4:5: servers.x.min_replicas: unknown key; did you mean autoscaling.min_replicas?"},
 		{"another key outside its section", "", image("canary: {}"), "f.yaml:4:5: servers.x.canary: unknown key; did you mean update.canary?"},

@@ -183,12 +183,6 @@ func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Repli
 	return s
 }
 
-// startsOnCall reports whether the server runs only while somebody calls it.
-func startsOnCall(d *fleet.Server) bool {
-	a := d.Spec.Autoscaling
-	return a != nil && (a.MinReplicas == 0 || d.Target.Idle())
-}
-
 // endsOf returns how replicas ended, as far as that is known.
 func endsOf(list []*fleet.Replica) (ends []route.End) {
 	for _, r := range list {
@@ -203,7 +197,7 @@ func endsOf(list []*fleet.Replica) (ends []route.End) {
 func offerOf(d *fleet.Server, st *reconcile.ServerStatus, ready []*fleet.Replica) catalogue.Server {
 	s := catalogue.Server{
 		Name: d.Name, DefaultTool: d.Spec.DefaultTool, Reason: st.Reason,
-		Failed: st.StartFailed, Stopped: d.Target.Stopped(), Wakes: startsOnCall(d), EnabledTools: d.Spec.EnabledTools, DisabledTools: d.Spec.DisabledTools,
+		Failed: st.StartFailed, Stopped: d.Target.Stopped(), Wakes: d.OnCall(), EnabledTools: d.Spec.EnabledTools, DisabledTools: d.Spec.DisabledTools,
 	}
 	for _, r := range ready {
 		s.Offers = append(s.Offers, catalogue.Offer{Revision: r.Revision, Hash: r.Catalogue})

@@ -189,6 +189,15 @@ func latest(a, b time.Time) time.Time {
 // hopeless reports whether there is no point in waiting for the next start.
 func (b *backoff) hopeless() bool { return b.unstarted || b.failing && b.delay > time.Second }
 
+// holdOff makes the wait ten times as long for a server that runs only while it is
+// called, and does not start: those who called it have been answered, so nobody waits
+// for the next try.
+func (b *backoff) holdOff() {
+	if b.hopeless() {
+		b.notBefore = latest(b.notBefore, b.bumpedAt.Add(min(10*b.delay, backoffMax)))
+	}
+}
+
 // proof returns how long a probe must be READY before others follow it.
 func (b *backoff) proof() time.Duration { return min(b.delay, provenAfter) }
 

@@ -21,6 +21,24 @@ func TestBackoffDoublesToTheCap(t *testing.T) {
 	}
 }
 
+// A server that runs only while it is called, and does not start, is tried less often.
+func TestBackoffHoldsOff(t *testing.T) {
+	var b backoff
+	now := t0
+	for _, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		b.recordFailure(ending{started: now, at: now.Add(time.Millisecond), why: "x"}, noJitter)
+		held := b
+		if held.holdOff(); !held.notBefore.Equal(b.bumpedAt.Add(want * time.Second)) {
+			t.Fatalf("held off for %v, want %v", held.notBefore.Sub(b.bumpedAt), want*time.Second)
+		}
+		now = held.notBefore
+	}
+	works := backoff{delay: time.Second, bumpedAt: t0, notBefore: t0.Add(time.Second)}
+	if works.holdOff(); !works.notBefore.Equal(t0.Add(time.Second)) {
+		t.Errorf("one that has started is held off for %v", works.notBefore.Sub(t0))
+	}
+}
+
 func TestBackoffJitter(t *testing.T) {
 	for _, tt := range []struct {
 		jitter float64

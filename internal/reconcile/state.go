@@ -150,6 +150,9 @@ func (st *state) servers(desired []fleet.Server) []want {
 		if d.Stable != 0 && d.Stable != d.Revision {
 			w.stable = *st.attempts.of(d.Name, d.Stable)
 		}
+		if d.OnCall() {
+			w.back.holdOff()
+		}
 		out = append(out, w)
 		delete(byServer, d.Name)
 	}
