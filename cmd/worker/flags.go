@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,6 +39,7 @@ type flags struct {
 	labels    map[string]string
 	cpus      float64
 	memory    string
+	resources map[string]string
 	maxStarts int
 	authFile  string
 	lifeline  int
@@ -69,6 +73,7 @@ func parseFlags(args []string, lookup func(string) (string, bool), out io.Writer
 	set.StringToStringVar(&f.labels, "label", nil, "label that servers can ask for, as key=value; comma-separated or repeated")
 	set.Float64Var(&f.cpus, "cpus", 0, "how many CPUs replicas may reserve (default: those of the machine or its control group)")
 	set.StringVar(&f.memory, "memory", "", "how much memory replicas may reserve, such as 4g (default: that of the machine or its control group)")
+	set.StringToStringVar(&f.resources, "resource", nil, "countable resource that replicas may reserve, as gpu=2; comma-separated or repeated")
 	set.IntVar(&f.maxStarts, "max-starts", 0, "how many replicas may start at once; the others wait for their turn (default: twice the CPUs)")
 	set.StringVar(&f.authFile, "registry-authfile", "", "credentials for image registries, as podman login writes them")
 	set.BoolVar(&f.insecure, "insecure", false, "allow listeners that other machines can reach: there is no access control yet")
@@ -140,7 +145,7 @@ func (f *flags) drain() time.Duration {
 }
 
 // capacity returns what the node offers: --cpus and --memory, or else what the
-// machine has.
+// machine has, and --resource.
 func (f *flags) capacity(root fs.FS) (fleet.Resources, error) {
 	return f.overrideCapacity(worker.Capacity(root))
 }
@@ -153,8 +158,8 @@ func (f *flags) starts(cpus float64) int {
 	return max(2, int(math.Ceil(2*cpus)))
 }
 
-// overrideCapacity replaces the parts of a capacity that --cpus and --memory
-// set.
+// overrideCapacity replaces the parts of a capacity that --cpus, --memory and
+// --resource set.
 func (f *flags) overrideCapacity(r fleet.Resources) (fleet.Resources, error) {
 	var problems []error
 	if f.cpus < 0 {
@@ -170,5 +175,31 @@ func (f *flags) overrideCapacity(r fleet.Resources) (fleet.Resources, error) {
 		}
 		r.Memory = n
 	}
+	for _, name := range slices.Sorted(maps.Keys(f.resources)) {
+		n, err := parseCount(name, f.resources[name])
+		if err != nil {
+			problems = append(problems, fmt.Errorf("--resource: %s=%s: %w", name, f.resources[name], err))
+			continue
+		}
+		if r.Custom == nil {
+			r.Custom = map[string]int64{}
+		}
+		r.Custom[name] = n
+	}
 	return r, errors.Join(problems...)
+}
+
+// maxCount is the largest amount of a countable resource, as in a fleet file.
+const maxCount = 1_000_000
+
+// parseCount reads the amount of a countable resource.
+func parseCount(name, amount string) (int64, error) {
+	if err := fleet.CheckResource(name); err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(amount), 10, 64)
+	if err != nil || n < 1 || n > maxCount {
+		return 0, fmt.Errorf("the amount must be a whole number from 1 to %d, as in %s=2", maxCount, name)
+	}
+	return n, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -45,6 +46,18 @@ func TestFlags(t *testing.T) {
 		if got := f.starts(cpus); got != want {
 			t.Errorf("with %g CPUs, %d replicas start at once; want %d", cpus, got, want)
 		}
+	}
+	env = map[string]string{"MCPFLEET_RESOURCE": "gpu=2,licence.x=10"}
+	f, err = parseFlags([]string{"--name", "a"}, func(k string) (string, bool) { v, ok := env[k]; return v, ok }, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := f.capacity(fstest.MapFS{}); err != nil || !maps.Equal(r.Custom, map[string]int64{"gpu": 2, "licence.x": 10}) {
+		t.Errorf("$MCPFLEET_RESOURCE: %v, %v", r.Custom, err)
+	}
+	f, err = parseFlags([]string{"--name", "a", "--resource", "gpu=2", "--resource", "disk=1"}, noEnv, io.Discard)
+	if err != nil || len(f.resources) != 2 {
+		t.Errorf("--resource: %v, %v", f.resources, err)
 	}
 	env = map[string]string{"MCPFLEET_MAX_STARTS": "9"}
 	f, err = parseFlags([]string{"--name", "a"}, func(k string) (string, bool) { v, ok := env[k]; return v, ok }, io.Discard)
@@ -96,6 +109,12 @@ func TestFlagErrors(t *testing.T) {
 		{[]string{"--name", "a", "--log-format", "Json"}, `--log-format: must be text or json, not "Json"; did you mean "json"?`},
 		{[]string{"--name", "a", "--advertise", "http://x"}, `--advertise: must be a host, not "http://x"`},
 		{[]string{"--name", "a", "--registry-authfile", "/does/not/exist"}, "--registry-authfile"},
+		{[]string{"--name", "a", "--resource", "gpu"}, "--resource"},
+		{[]string{"--name", "a", "--resource", "gpu=two"}, "--resource: gpu=two: the amount must be a whole number from 1 to 1000000, as in gpu=2"},
+		{[]string{"--name", "a", "--resource", "gpu=0"}, "--resource: gpu=0: the amount"},
+		{[]string{"--name", "a", "--resource", "gpu=1.5"}, "--resource: gpu=1.5: the amount"},
+		{[]string{"--name", "a", "--resource", "cpus=2"}, "--resource: cpus=2: cpus is not a countable resource"},
+		{[]string{"--name", "a", "--resource", "a b=2"}, "--resource: a b=2: the name of a resource"},
 		{[]string{"--name", "a", "--max-starts=-1"}, "--max-starts: must be 1 or more"},
 		{[]string{"--name", "a", "--nonsense"}, "nonsense"},
 		{[]string{"--name", "a", "extra"}, "extra"},

@@ -228,6 +228,8 @@ type Resources struct {
 	CPUs   float64 `json:"cpus"`
 	Memory int64   `json:"memory"` // bytes
 	PIDs   int64   `json:"pids"`
+	// Custom are countable resources by name, such as gpu.
+	Custom map[string]int64 `json:"custom"`
 }
 
 // Ready is the answer of GET /readyz, with status 200 or 503.

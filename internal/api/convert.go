@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -57,7 +58,9 @@ func EndedOf(r *fleet.Replica) Ended {
 
 // ResourcesOf converts an amount of resources.
 func ResourcesOf(r fleet.Resources) Resources {
-	return Resources{CPUs: r.CPUs, Memory: r.Memory, PIDs: r.PIDs}
+	custom := make(map[string]int64, len(r.Custom))
+	maps.Copy(custom, r.Custom)
+	return Resources{CPUs: r.CPUs, Memory: r.Memory, PIDs: r.PIDs, Custom: custom}
 }
 
 func timeOf(t time.Time) *time.Time {

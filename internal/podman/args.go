@@ -102,6 +102,12 @@ func (r *Runtime) create(l fleet.Launch, rec record, rootfs string) (creation, e
 	for _, name := range t.CapAdd {
 		add("cap-add", name)
 	}
+	for _, device := range t.Devices {
+		if err := fleet.CheckDevice(device); err != nil {
+			return creation{}, fmt.Errorf("devices: %q: %w", device, err)
+		}
+		add("device", device)
+	}
 	if !t.NewPrivileges {
 		add("security-opt", "no-new-privileges")
 	}

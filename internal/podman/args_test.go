@@ -24,6 +24,7 @@ func TestCreateArguments(t *testing.T) {
 	l.Template.Resources = fleet.Resources{CPUs: 0.5, Memory: 512 << 20, PIDs: 256}
 	l.Template.Mounts = []fleet.Mount{{Source: "/a", Target: "/b"}, {Source: "notes", Target: "/z", ReadOnly: true, SELinux: "Z"}}
 	l.Template.RunOptions = []string{"--shm-size=1g"}
+	l.Template.Devices = []string{"/dev/fuse:/dev/fuse:rw", "nvidia.com/gpu=all"}
 	l.Template.Network, l.Template.User, l.Template.Cwd = "none", "1000:1000", "/srv"
 	l.Template.ReadOnly, l.Template.CapAdd = true, []string{"CHOWN", "SETUID"}
 	rec := r.record(containerName(l))
@@ -41,6 +42,7 @@ func TestCreateArguments(t *testing.T) {
 		"--cap-drop=all", "--cap-add=CHOWN", "--cap-add=SETUID", "--security-opt=no-new-privileges", "--memory=536870912b",
 		"--memory-swap=536870912b", "--cpus=0.5", "--pids-limit=256", "--read-only", "--user=1000:1000", "--workdir=/srv",
 		"--network=none", "--volume=/a:/b", "--volume=notes:/z:ro,Z", "--shm-size=1g", "--http-proxy=false",
+		"--device=/dev/fuse:/dev/fuse:rw", "--device=nvidia.com/gpu=all",
 	} {
 		if !slices.Contains(c.args, want) {
 			t.Errorf("no %s in %q", want, c.args)
@@ -62,7 +64,7 @@ func TestCreateLeavesOutWhatIsNotAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, a := range c.args {
-		for _, no := range []string{"--memory", "--cpus", "--pids-limit", "--security-opt", "--network", "--user", "--workdir", "--entrypoint", "--env", "--read-only"} {
+		for _, no := range []string{"--memory", "--cpus", "--pids-limit", "--security-opt", "--network", "--user", "--workdir", "--entrypoint", "--env", "--read-only", "--device"} {
 			if strings.HasPrefix(a, no) {
 				t.Errorf("unasked %s", a)
 			}

@@ -152,6 +152,7 @@ func (r *Runtime) warnIgnored(l fleet.Launch) {
 		{"user", t.User != ""},
 		{"read_only", t.ReadOnly},
 		{"cap_add", len(t.CapAdd) > 0},
+		{"devices", len(t.Devices) > 0},
 	} {
 		if k.set {
 			keys = append(keys, k.name)
