@@ -27,6 +27,20 @@ func (sv *Server) Catalogue(n fleet.Revision) *fleet.Catalogue {
 	return nil
 }
 
+// ExpectedCatalogue returns the last known catalogue of the present revision, or of an
+// earlier one with the same template. It returns nil if there is none.
+func (sv *Server) ExpectedCatalogue() *fleet.Catalogue {
+	if c := sv.Catalogue(sv.Revision); c != nil {
+		return c
+	}
+	for _, rev := range slices.Backward(sv.Revisions) {
+		if rev.Catalogue != nil && equalTemplates(&rev.Template, &sv.Spec.Template) {
+			return rev.Catalogue
+		}
+	}
+	return nil
+}
+
 // revise makes the server's template its next revision and begins its rollout.
 // Numbers continue from those of an earlier server of the same name.
 func (d *draft) revise(name fleet.ServerName, sv *Server) {

@@ -163,14 +163,14 @@ func TestReadTimeoutDoesNotEndCalls(t *testing.T) {
 	wg.Wait()
 }
 
-// breaking is a result that breaks off.
-type breaking struct {
+// brokenResult is a result that breaks off.
+type brokenResult struct {
 	io.Reader
 	err    error
 	closed bool
 }
 
-func (b *breaking) Read(p []byte) (int, error) {
+func (b *brokenResult) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	if err == io.EOF {
 		err = b.err
@@ -178,7 +178,7 @@ func (b *breaking) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *breaking) Close() error {
+func (b *brokenResult) Close() error {
 	b.closed = true
 	return nil
 }
@@ -390,7 +390,7 @@ func TestStreamedResults(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture()
-			b := &breaking{Reader: strings.NewReader(tc.text), err: tc.err}
+			b := &brokenResult{Reader: strings.NewReader(tc.text), err: tc.err}
 			f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
 				return fleet.CallResult{Stream: b, StreamSize: int64(len(large))}, nil
 			}

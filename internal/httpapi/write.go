@@ -92,7 +92,8 @@ func (h *API) rehearse(ctx context.Context, c desired.Command) (done, error) {
 	if err != nil {
 		return done{}, err
 	}
-	return done{state: res.State, changes: res.Changes, warnings: res.Warnings, plan: plan}, nil
+	warnings := slices.Concat(res.Warnings, toolChanges(st, res.State, res.Changes))
+	return done{state: res.State, changes: res.Changes, warnings: warnings, plan: plan}, nil
 }
 
 // withHint adds the nearest names to the refusal of a command about a server
