@@ -34,6 +34,7 @@ type Server struct {
 	// DesiredBy says who asked for that number: one of the DesiredBy constants.
 	DesiredBy string `json:"desired_by"`
 	Ready     int    `json:"ready"`
+	Spares    int    `json:"spares"` // warm ones that are ready, beside Ready
 	Restarts  int    `json:"restarts"`
 	// Ongoing are the calls at replicas. Queued are those that wait: at all controllers
 	// as the leader knows them, of a stale read those at the controller that answers.

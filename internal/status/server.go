@@ -30,7 +30,7 @@ func serverOf(all *desired.State, name fleet.ServerName, sv *desired.Server, st 
 	}
 	out.State, out.Reason = stateOf(sv, st)
 	if st != nil {
-		out.Ready, out.Restarts = st.Ready, st.Restarts
+		out.Ready, out.Spares, out.Restarts = st.Ready, st.Spares, st.Restarts
 		out.LastEnded = endedOf(st)
 	}
 	return out

@@ -80,7 +80,7 @@ func TestServers(t *testing.T) {
 		return map[fleet.ServerName]fleet.ServerLoad{"b": {Running: 2, Queued: 5}}
 	}})
 	v.Publish(statuses{
-		"b": {Name: "b", State: fleet.StateReady, Target: fleet.Target{Replicas: 1}, Ready: 1, Restarts: 4, Revision: 1, LastEnded: []*fleet.Replica{{ID: "b-1"}}},
+		"b": {Name: "b", State: fleet.StateReady, Target: fleet.Target{Replicas: 1}, Ready: 1, Spares: 3, Restarts: 4, Revision: 1, LastEnded: []*fleet.Replica{{ID: "b-1"}}},
 		"a": {Name: "a", State: fleet.StateDeleting, Reason: "1 replica still stopping", Ready: 1},
 	}, &observe.Snapshot{})
 	started := time.Unix(5, 0)
@@ -98,7 +98,7 @@ func TestServers(t *testing.T) {
 	if a := got[0]; a.Reason == "" || a.Ready != 1 || string(a.Spec) != "{}" {
 		t.Errorf("being deleted: %+v", a)
 	}
-	if b := got[1]; b.Restarts != 4 || len(b.LastEnded) != 1 || b.Rollout == nil || b.Rollout.StartedAt != started || b.Ongoing != 2 || b.Queued != 5 {
+	if b := got[1]; b.Restarts != 4 || b.Spares != 3 || len(b.LastEnded) != 1 || b.Rollout == nil || b.Rollout.StartedAt != started || b.Ongoing != 2 || b.Queued != 5 {
 		t.Errorf("running: %+v", b)
 	}
 }
