@@ -1,18 +1,21 @@
 // Package progress prints the progress of several tasks to a terminal or a log.
-// On a terminal it prints event lines, and below them a table that it redraws.
-// Elsewhere it prints one line for each change. Control characters in the text
-// are replaced, so that quoted output cannot control the terminal.
+// On a terminal it prints event lines, and below them a table, or bars, that it
+// redraws. Elsewhere it prints one line for each change. Control characters in the
+// text are replaced, so that quoted output cannot control the terminal.
 //
-// It starts no goroutine. The methods of a Printer may be called at any time.
+// The methods of a Printer may be called at any time. One with bars has goroutines,
+// and Finish waits for their end. Others have none.
 package progress
 
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/term"
@@ -29,6 +32,11 @@ type Printer struct {
 	table      []string          // the table on the terminal
 	drawn      int               // its number of lines
 	reported   map[string]string // the last printed key of each row
+
+	bars    *bars                // drawn instead of a table; nil: none
+	pace    time.Duration        // least time between two lines of a row, away from a terminal
+	printed map[string]time.Time // when the last line of each row was printed
+	waiting map[string]Row       // rows that have changed too soon after that
 }
 
 // Row is one line of progress. Away from a terminal it is printed only when its
@@ -37,6 +45,8 @@ type Row struct {
 	Name, Key string
 	Text      string
 	Detail    string // on terminals only; may change often
+	// Done of Total is drawn as a bar, by printers with bars. Total 0: there is none.
+	Done, Total int
 }
 
 // New returns a printer.
@@ -45,7 +55,10 @@ func New(out io.Writer) *Printer { return NewThrough(out, out) }
 // NewThrough returns a printer for out that writes to through, which must pass
 // the output on. It uses out itself only to detect a terminal and its size.
 func NewThrough(out, through io.Writer) *Printer {
-	p := &Printer{out: through, reported: map[string]string{}, size: func() (int, int) { return 80, 24 }}
+	p := &Printer{
+		out: through, reported: map[string]string{}, printed: map[string]time.Time{}, waiting: map[string]Row{},
+		size: func() (int, int) { return 80, 24 },
+	}
 	if IsTerminal(out) {
 		f := out.(*os.File)
 		p.live = true
@@ -56,6 +69,21 @@ func NewThrough(out, through io.Writer) *Printer {
 			}
 			return cols, lines
 		}
+	}
+	return p
+}
+
+// linePace is how often a printer with bars prints a line of a row, away from a
+// terminal.
+const linePace = time.Second
+
+// NewBars returns a printer that draws bars on a terminal. Elsewhere it prints at most
+// one line per row and second. It prints no events. The caller calls Finish.
+func NewBars(out io.Writer) *Printer {
+	p := New(out)
+	p.pace = linePace
+	if p.live {
+		p.bars = newBars(out)
 	}
 	return p
 }
@@ -91,7 +119,11 @@ func (p *Printer) Event(text string) {
 func (p *Printer) Progress(rows []Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.live {
+	switch {
+	case p.live && p.bars != nil:
+		p.bars.show(rows)
+		return
+	case p.live:
 		if table := tableOf(rows); !slices.Equal(table, p.table) {
 			p.erase()
 			p.draw(table)
@@ -99,11 +131,22 @@ func (p *Printer) Progress(rows []Row) {
 		return
 	}
 	for _, r := range rows {
-		if p.reported[r.Name] != r.Key {
-			p.reported[r.Name] = r.Key
-			fmt.Fprintln(p.out, p.clean(r.Name+": "+r.Text))
+		switch {
+		case p.reported[r.Name] == r.Key:
+			delete(p.waiting, r.Name)
+		case time.Since(p.printed[r.Name]) < p.pace:
+			p.waiting[r.Name] = r
+		default:
+			p.print(r)
 		}
 	}
+}
+
+// print prints the line of a row that has changed.
+func (p *Printer) print(r Row) {
+	p.reported[r.Name], p.printed[r.Name] = r.Key, time.Now()
+	delete(p.waiting, r.Name)
+	fmt.Fprintln(p.out, p.clean(r.Name+": "+r.Text))
 }
 
 // tableOf aligns the rows in columns.
@@ -143,10 +186,18 @@ func (p *Printer) Announce(lines []string) {
 	}
 }
 
-// Finish leaves the last table on the terminal.
+// Finish leaves the last table, or the last bars, on the terminal. Elsewhere it prints
+// the rows that were to wait.
 func (p *Printer) Finish() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.bars != nil {
+		p.bars.finish()
+		p.bars = nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.waiting)) {
+		p.print(p.waiting[name])
+	}
 	p.table, p.drawn, p.live = nil, 0, false
 }
 
