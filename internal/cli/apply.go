@@ -23,6 +23,7 @@ type applyOptions struct {
 	waitFlags
 	file   string
 	prune  bool
+	retry  bool
 	dryRun bool
 }
 
@@ -34,6 +35,12 @@ func (a *app) applyCommand() *cobra.Command {
 		Long: `Deploy the servers of a fleet file, all at once or not at all. Servers that the file does not list stay as they are;
 with --prune they are removed. Variables in the file are taken from the environment of this command.
 If somebody else changes the fleet after the plan was made, nothing is applied (exit code 4).
+
+A revision that does not serve is rolled back by the fleet. Applying the same spec again then changes nothing but counts
+and limits, and says so; with --retry it is rolled out again, as a new revision.
+
+--wait waits until the revisions of the file are rolled out. It ends with exit code 1 and the reason as soon as one has been
+rolled back, or waits for mcpfleet rollout resume. A server that is idle counts as ready, since a call starts it.
 
 FILE may also be the file of an MCP client, with mcpServers. A server with an error is then left out with a warning:
 if it is deployed already it stays as it is, and the exit code is 1.`,
@@ -58,8 +65,9 @@ if it is deployed already it stays as it is, and the exit code is 1.`,
 	}
 	cmd.Flags().StringVarP(&o.file, "file", "f", "", "the same as FILE: a fleet file, YAML or JSON; - is stdin")
 	cmd.Flags().BoolVar(&o.prune, "prune", false, "remove the servers that the file does not list")
+	cmd.Flags().BoolVar(&o.retry, "retry", false, "also roll out specs that were rolled back before")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "change nothing, and show what would happen")
-	o.waitFlags.flags(cmd, "the servers of the file are ready")
+	o.waitFlags.flags(cmd, "the servers of the file are ready, and their revisions rolled out")
 	return cmd
 }
 
@@ -81,20 +89,21 @@ func (a *app) apply(ctx context.Context, client *api.Client, o applyOptions) err
 	if err != nil {
 		return err
 	}
-	planned, err := client.Apply(readCtx, body, api.WriteOptions{IfMatch: stored.ETag, DryRun: true})
+	planned, err := client.Apply(readCtx, body, api.WriteOptions{IfMatch: stored.ETag, Retry: o.retry, DryRun: true})
 	if err != nil {
 		return applyError(err)
 	}
 	if o.dryRun {
-		if err := a.printOutcome(nil, planned.Changes, api.Effect{DryRun: true, Plan: planned.Plan}); err != nil {
+		if err := a.printDryRun(planned.Changes, planned.Plan, effects(planned.Warnings)); err != nil {
 			return err
 		}
 		return f.incomplete("would be applied")
 	}
 	if a.output != formatJSON {
 		a.printChanges(planned.Changes)
+		a.printEffects(planned.Changes, effects(planned.Warnings))
 	}
-	done, err := client.Apply(ctx, body, api.WriteOptions{IfMatch: stored.ETag})
+	done, err := client.Apply(ctx, body, api.WriteOptions{IfMatch: stored.ETag, Retry: o.retry})
 	if err != nil {
 		return applyError(writeError(err))
 	}
@@ -109,11 +118,27 @@ func (a *app) apply(ctx context.Context, client *api.Client, o applyOptions) err
 		fmt.Fprintln(a.Out, "applied")
 	}
 	if o.wait {
-		if err := a.untilReady(ctx, client, o.timeout, f.Names()...); err != nil {
+		if err := a.untilReady(ctx, client, o.timeout, f.goals(&done)...); err != nil {
 			return err
 		}
 	}
 	return f.incomplete("is applied")
+}
+
+// goals returns what to wait for after an apply.
+func (f *givenFile) goals(done *api.Applied) []goal {
+	refused := effects(done.Warnings)
+	var out []goal
+	for _, name := range f.Names() {
+		g := goal{server: name}
+		for _, s := range done.Servers {
+			if s.Name == name {
+				g = goalOf(&s, slices.ContainsFunc(refused, func(w api.FieldError) bool { return w.Path == "servers."+string(name) }))
+			}
+		}
+		out = append(out, g)
+	}
+	return out
 }
 
 // applyError explains the refusal of an apply.

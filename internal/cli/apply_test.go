@@ -272,15 +272,17 @@ func TestApplyWaits(t *testing.T) {
 		done    = `{"servers":[{"name":"web","state":"READY","desired":2,"ready":2,"revision":2,"spec":{}},{"name":"x","state":"STOPPED","desired":0,"ready":0,"revision":1,"spec":{}}]}`
 		stuck   = `{"servers":[{"name":"web","state":"UNAVAILABLE","reason":"exit code 1:\n  no key","desired":2,"ready":0,"revision":2,"spec":{}}]}`
 	)
-	f := applying(t).on("GET /api/v1/servers", 200, rolling).on("GET /api/v1/servers", 503, `{"detail":"between leaders","code":"no_leader"}`).on("GET /api/v1/servers", 200, done)
+	const replicas = `{"replicas":[{"id":"web-2-a","server":"web","revision":2,"phase":"READY"},{"id":"web-1-a","server":"web","revision":1,"phase":"READY"},
+		{"id":"web-2-b","server":"web","revision":2,"phase":"PULLING","reason":"layer 1 of 3"}]}`
+	f := applying(t).on("GET /api/v1/replicas", 200, replicas).on("GET /api/v1/servers", 200, rolling).on("GET /api/v1/servers", 503, `{"detail":"between leaders","code":"no_leader"}`).on("GET /api/v1/servers", 200, done)
 	execute(t, f.URL, fileOfWeb, "apply", "-f", "-", "--wait").wants(t, 0, printedOfWeb+`applied
-web: UPDATING, 2/2 ready, revision 1 -> 2
+web: UPDATING, 2/2 ready, revision 1 -> 2, 1 new ready, 1 pulling
 x: STOPPED, 0/0 ready, revision 1
 fleet: cannot reach a controller
 web: READY, 2/2 ready, revision 2
 `, "")
 
-	f = applying(t).on("GET /api/v1/servers", 200, stuck)
+	f = applying(t).on("GET /api/v1/servers", 200, stuck).on("GET /api/v1/replicas", 200, `{"replicas":[]}`)
 	execute(t, f.URL, fileOfWeb, "apply", "-f", "-", "--wait", "--timeout", "1s").wants(t, exitUnready, printedOfWeb+`applied
 web: UNAVAILABLE, 0/2 ready, revision 2: exit code 1: no key
 x: somebody has deleted it
@@ -293,6 +295,60 @@ x: somebody has deleted it
 	if err := json.Unmarshal([]byte(r.out), &out); err != nil || out["etag"] != "7.45" || r.code != 0 {
 		t.Errorf("%v, %v: %s", r.err, err, r.out)
 	}
+}
+
+// A wait ends as soon as it is known that no replica will come of it.
+func TestApplyWaitsInVain(t *testing.T) {
+	const answer = `{"servers":[{"name":"web","revision":2},{"name":"x","revision":1}],` + changesOfWeb + `,"etag":"7.45","index":45}`
+	const x = `{"name":"x","state":"IDLE","reason":"idle: a call starts it","desired":0,"ready":0,"revision":1,"spec":{}}`
+	web := func(members string) string {
+		return `{"servers":[{"name":"web","state":"UPDATING","reason":"r","desired":1,"ready":1,"spec":{},` + members + `},` + x + `]}`
+	}
+	for name, tt := range map[string]struct{ then, shown, err string }{
+		"rolled back": {
+			web(`"revision":1,"rollout":{"from":2,"to":1},"failed":{"revision":2,"reason":"exit code 1: no key"}`), "web: UPDATING, 1/1 ready, revision 2 -> 1 (2 failed), 0 new ready",
+			"web: revision 2 was rolled back to revision 1: exit code 1: no key",
+		},
+		"held": {
+			web(`"revision":2,"rollout":{"from":1,"to":2,"held":"tool a is gone"}`), "web: UPDATING, 1/1 ready, revision 1 -> 2, 0 new ready, held",
+			"web: the rollout of revision 2 is held: tool a is gone; mcpfleet rollout resume web lets it go on, and mcpfleet rollout undo web ends it",
+		},
+		"paused": {
+			web(`"revision":2,"rollout":{"from":1,"to":2,"paused":true,"step":1,"steps":3,"share":25}`), "web: UPDATING, 1/1 ready, revision 1 -> 2, 0 new ready, canary step 2 of 3: 25% of the calls, paused",
+			"web: the rollout of revision 2 is paused; mcpfleet rollout resume web lets it go on",
+		},
+		"superseded": {
+			web(`"revision":3,"rollout":{"from":1,"to":3}`), "web: UPDATING, 1/1 ready, revision 1 -> 3, 0 new ready",
+			"web: somebody has changed it meanwhile: revision 3 is wanted now, not 2",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeAPI(t).on("GET /api/v1/servers", 200, storedTwo).on("PUT /api/v1/servers?dry_run=1", 200, `{`+changesOfWeb+`}`).
+				on("PUT /api/v1/servers", 202, answer).on("GET /api/v1/servers", 200, tt.then).on("GET /api/v1/replicas", 200, `{"replicas":[]}`)
+			execute(t, f.URL, fileOfWeb, "apply", "-f", "-", "--wait").wants(t, 1,
+				printedOfWeb+"applied\n"+tt.shown+"\nx: IDLE, 0/0 ready, revision 1: idle: a call starts it\n", tt.err)
+		})
+	}
+}
+
+// A spec that was rolled back is not rolled out again without --retry.
+func TestApplyRetry(t *testing.T) {
+	const warning = `"warnings":[{"path":"servers.web","message":"revision 2 with this spec was rolled back, and revision 1 stays: exit code 1; use --retry to try it again"},
+		{"path":"servers.x.image","line":3,"message":"about the file"}]`
+	const said = "unchanged web: revision 2 with this spec was rolled back, and revision 1 stays: exit code 1; use --retry to try it again\n"
+	f := newFakeAPI(t).on("GET /api/v1/servers", 200, storedTwo).
+		on("PUT /api/v1/servers?dry_run=1", 200, `{"dry_run":true,"changes":[],"plan":[],`+warning+`}`).
+		on("PUT /api/v1/servers", 200, `{"servers":[{"name":"web","revision":1,"failed":{"revision":2}}],"changes":[],`+warning+`}`).
+		on("GET /api/v1/servers", 200, `{"servers":[{"name":"web","state":"READY","desired":1,"ready":1,"revision":1,"failed":{"revision":2,"reason":"exit code 1"},"spec":{}}]}`)
+	file := `{servers: {web: {image: w2}}}`
+	execute(t, f.URL, file, "apply", "-", "--dry-run").wants(t, 0, said+"nothing would start or stop\n", "")
+	execute(t, f.URL, file, "apply", "-").wants(t, 0, said+"nothing to change\n", "")
+	execute(t, f.URL, file, "apply", "-", "--wait").wants(t, 1, said+"nothing to change\nweb: READY, 1/1 ready, revision 1 (2 failed)\n",
+		"web: revision 2 was rolled back to revision 1: exit code 1")
+
+	f = newFakeAPI(t).on("GET /api/v1/servers", 200, storedTwo).on("PUT /api/v1/servers?dry_run=1&retry=1", 200, `{`+changesOfWeb+`}`).
+		on("PUT /api/v1/servers?retry=1", 202, `{"servers":[],`+changesOfWeb+`}`)
+	execute(t, f.URL, fileOfWeb, "apply", "-", "--retry").wants(t, 0, printedOfWeb+"applied\n", "")
 }
 
 // Paths in the file are relative to the file.

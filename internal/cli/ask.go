@@ -108,7 +108,7 @@ func (a *app) controllersTable(nodes []api.Node) error {
 func (a *app) statusTable(servers []api.Server, replicas []api.Replica) error {
 	t := newTable(a.Out, "SERVER", "STATE", "READY", "RESTARTS", "REVISION", "REASON")
 	for _, s := range servers {
-		t.row(s.Name, s.State, fmt.Sprintf("%d/%d", s.Ready, s.Desired), s.Restarts, format.Revision(&s), s.Reason)
+		t.row(s.Name, s.State, format.Ready(&s), s.Restarts, format.Revision(&s), s.Reason)
 	}
 	if err := t.flush(); err != nil {
 		return err
@@ -124,7 +124,7 @@ func (a *app) statusTable(servers []api.Server, replicas []api.Replica) error {
 	fmt.Fprintln(a.Out)
 	t, now := newTable(a.Out, "REPLICA", "NODE", "PHASE", "ONGOING", "CALLS", "AGE", "REASON"), time.Now()
 	for _, r := range replicas {
-		t.row(r.ID, r.Node, r.Phase, r.Ongoing, r.TotalCalls, format.Age(r.StartedAt, now), r.Reason)
+		t.row(r.ID, r.Node, format.Phase(&r), r.Ongoing, r.TotalCalls, format.Age(r.StartedAt, now), r.Reason)
 	}
 	return t.flush()
 }

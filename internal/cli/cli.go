@@ -130,7 +130,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVarP(&a.output, "output", "o", formatTable, "table or json")
 	backup, backupOutput := a.backupCommand()
 	root.AddCommand(a.upCommand(), a.statusCommand(), a.topCommand(), a.toolsCommand(), a.callCommand(), a.logsCommand(), a.eventsCommand(),
-		a.applyCommand(), a.getCommand(), a.scaleCommand(), a.restartCommand(), a.rollbackCommand(), a.revisionsCommand(), a.deleteCommand(),
+		a.applyCommand(), a.getCommand(), a.scaleCommand(), a.restartCommand(), a.rolloutCommand(), a.rollbackCommand(), a.revisionsCommand(), a.deleteCommand(),
 		a.nodesCommand(), a.drainCommand(), a.cordonCommand(), a.uncordonCommand(), a.controllersCommand(),
 		backup, a.restoreCommand(), a.schemaCommand(), a.versionCommand())
 	root.SetHelpCommand(a.helpCommand())

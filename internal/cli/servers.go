@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -72,7 +71,7 @@ func (a *app) showServers(servers api.Servers) error {
 		if s.Name == servers.DefaultServer {
 			mark = "yes"
 		}
-		t.row(s.Name, s.State, fmt.Sprintf("%d/%d", s.Ready, s.Desired), format.Revision(&s), runs, mark)
+		t.row(s.Name, s.State, format.Ready(&s), format.Revision(&s), runs, mark)
 	}
 	return t.flush()
 }
@@ -153,42 +152,12 @@ func (a *app) change(w *waitFlags, o *api.WriteOptions, do func(ctx context.Cont
 		if err := a.printOutcome(done, done.Changes, done.Effect); err != nil || !w.wait || o.DryRun {
 			return err
 		}
-		return a.untilReady(ctx, client, w.timeout, fleet.ServerName(args[0]))
+		return a.untilReady(ctx, client, w.timeout, goal{fleet.ServerName(args[0]), done.Revision})
 	})
 }
 
 func dryRunFlag(cmd *cobra.Command, o *api.WriteOptions) {
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "change nothing, and show what would happen")
-}
-
-func (a *app) scaleCommand() *cobra.Command {
-	var w waitFlags
-	var o api.WriteOptions
-	cmd := &cobra.Command{
-		Use:               "scale SERVER N",
-		Short:             "Set the number of replicas of a server; 0 stops it",
-		Args:              cobra.ExactArgs(2),
-		ValidArgsFunction: a.completeServer(false),
-	}
-	cmd.RunE = a.change(&w, &o, func(ctx context.Context, client *api.Client, args []string) (api.Written, error) {
-		n, err := strconv.Atoi(args[1])
-		if err != nil {
-			return api.Written{}, err
-		}
-		return client.Scale(ctx, fleet.ServerName(args[0]), n, o)
-	})
-	a.rules[cmd] = func(args []string) error {
-		if len(args) < 2 {
-			return nil
-		}
-		if n, err := strconv.Atoi(args[1]); err != nil || n < 0 {
-			return fmt.Errorf("the number of replicas must be 0 or more, not %q", args[1])
-		}
-		return nil
-	}
-	dryRunFlag(cmd, &o)
-	w.flags(cmd, "the server has that many ready replicas")
-	return cmd
 }
 
 func (a *app) restartCommand() *cobra.Command {
@@ -205,25 +174,6 @@ func (a *app) restartCommand() *cobra.Command {
 	}
 	dryRunFlag(cmd, &o)
 	w.flags(cmd, "all replicas are new and ready")
-	return cmd
-}
-
-func (a *app) rollbackCommand() *cobra.Command {
-	var w waitFlags
-	var to uint64
-	o := api.WriteOptions{IdempotencyKey: rand.Text()}
-	cmd := &cobra.Command{
-		Use:               "rollback SERVER",
-		Short:             "Return a server to an earlier revision; replica count and limits stay",
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeServer(false),
-		RunE: a.change(&w, &o, func(ctx context.Context, client *api.Client, args []string) (api.Written, error) {
-			return client.Rollback(ctx, fleet.ServerName(args[0]), fleet.Revision(to), o)
-		}),
-	}
-	cmd.Flags().Uint64Var(&to, "to", 0, "number of the revision, as mcpfleet revisions shows it; 0 for the newest one before the current")
-	dryRunFlag(cmd, &o)
-	w.flags(cmd, "the revision is rolled out and ready")
 	return cmd
 }
 

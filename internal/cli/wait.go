@@ -51,23 +51,45 @@ func (e *unreadyError) Error() string {
 	return strings.Join(lines, "\n  ")
 }
 
+// stuckError means that a change was made, and that its effect will not come unless
+// somebody does something.
+type stuckError struct{ stuck []progress.Row }
+
+func (e *stuckError) Error() string {
+	lines := make([]string, len(e.stuck))
+	for i, r := range e.stuck {
+		lines[i] = r.Name + ": " + r.Text
+	}
+	return strings.Join(lines, "\n")
+}
+
+// polled is one look at what is waited for.
+type polled struct {
+	all   []progress.Row
+	left  []progress.Row // what to wait for
+	stuck []progress.Row // what needs no wait, with the reasons as texts
+}
+
 // waitUntil polls until nothing is left to wait for, and shows the progress. It
-// keeps polling while no controller can be reached.
-func (a *app) waitUntil(ctx context.Context, timeout time.Duration, poll func(context.Context) (all, left []progress.Row, err error)) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+// keeps polling while no controller can be reached. A timeout of 0 means none.
+func (a *app) waitUntil(ctx context.Context, timeout time.Duration, poll func(context.Context) (polled, error)) error {
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
 	out := a.Out
 	if a.output != formatTable {
 		out = a.Err
 	}
-	show := progress.New(out)
+	show := progress.NewBars(out)
 	defer show.Finish()
 	tick := time.NewTicker(waitPeriod)
 	defer tick.Stop()
 	var last []progress.Row
 	for {
 		pollCtx, cancel := context.WithTimeout(ctx, readTimeout)
-		all, left, err := poll(pollCtx)
+		p, err := poll(pollCtx)
 		cancel()
 		if refused, ok := errors.AsType[*api.Error](err); ok && refused.Status < 500 {
 			return &unreadyError{why: "cannot find out whether it is ready: " + err.Error(), left: last}
@@ -78,8 +100,12 @@ func (a *app) waitUntil(ctx context.Context, timeout time.Duration, poll func(co
 			last = []progress.Row{{Name: "fleet", Key: "gone", Text: "cannot reach a controller", Detail: err.Error()}}
 			show.Progress(last)
 		default:
-			show.Progress(all)
-			if last = left; len(left) == 0 {
+			show.Progress(p.all)
+			switch last = append(p.left, p.stuck...); {
+			case len(p.left) > 0:
+			case len(p.stuck) > 0:
+				return &stuckError{p.stuck}
+			default:
 				return nil
 			}
 		}
@@ -95,65 +121,16 @@ func (a *app) waitUntil(ctx context.Context, timeout time.Duration, poll func(co
 	}
 }
 
-// untilReady waits until the servers are settled.
-func (a *app) untilReady(ctx context.Context, client *api.Client, timeout time.Duration, names ...fleet.ServerName) error {
-	return a.waitUntil(ctx, timeout, func(ctx context.Context) (all, left []progress.Row, err error) {
-		servers, err := client.Servers(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, name := range names {
-			i := slices.IndexFunc(servers, func(s api.Server) bool { return s.Name == name })
-			if i < 0 {
-				left = append(left, progress.Row{Name: string(name), Key: "gone", Text: "somebody has deleted it"})
-				all = append(all, left[len(left)-1])
-				continue
-			}
-			r := serverRow(&servers[i])
-			all = append(all, r)
-			if !settled(&servers[i]) {
-				left = append(left, r)
-			}
-		}
-		return all, left, nil
-	})
-}
-
-// settled reports whether a server is as desired. An idle server may have no
-// replicas. Until it is called for the first time, its first rollout goes on.
-func settled(s *api.Server) bool {
-	uncalled := s.State == fleet.StateIdle && s.Rollout != nil && s.Rollout.From == 0
-	if s.Rollout != nil && !uncalled {
-		return false
-	}
-	if s.Desired == 0 {
-		return s.Ready == 0
-	}
-	return s.State == fleet.StateReady && s.Ready == s.Desired || s.State == fleet.StateIdle
-}
-
-func serverRow(s *api.Server) progress.Row {
-	r := progress.Row{Name: string(s.Name), Text: fmt.Sprintf("%s, %d/%d ready, revision %s", s.State, s.Ready, s.Desired, format.Revision(s))}
-	r.Key = r.Text
-	if s.Reason != "" && s.State != fleet.StateReady {
-		r.Detail = progress.OneLine(s.Reason)
-		if s.State == fleet.StateUnavailable { // not only on a terminal
-			r.Text, r.Detail = r.Text+": "+r.Detail, ""
-		}
-	}
-	return r
-}
-
 // untilGone waits until the servers and all their replicas are gone.
 func (a *app) untilGone(ctx context.Context, client *api.Client, timeout time.Duration, names ...fleet.ServerName) error {
-	return a.waitUntil(ctx, timeout, func(ctx context.Context) (all, left []progress.Row, err error) {
+	return a.waitUntil(ctx, timeout, func(ctx context.Context) (p polled, err error) {
 		servers, err := client.Servers(ctx)
 		if err != nil {
-			return nil, nil, err
+			return p, err
 		}
 		replicas, err := client.Replicas(ctx)
 		if err != nil {
-			return nil, nil, err
+			return p, err
 		}
 		for _, name := range names {
 			n := 0
@@ -167,21 +144,21 @@ func (a *app) untilGone(ctx context.Context, client *api.Client, timeout time.Du
 				r.Text = "1 replica is left"
 			}
 			r.Key = r.Text
-			all = append(all, r)
+			p.all = append(p.all, r)
 			if n > 0 || slices.ContainsFunc(servers, func(s api.Server) bool { return s.Name == name }) {
-				left = append(left, r)
+				p.left = append(p.left, r)
 			}
 		}
-		return all, left, nil
+		return p, nil
 	})
 }
 
 // untilEmpty waits until a node has no replicas.
 func (a *app) untilEmpty(ctx context.Context, client *api.Client, timeout time.Duration, name fleet.NodeID) error {
-	return a.waitUntil(ctx, timeout, func(ctx context.Context) (all, left []progress.Row, err error) {
+	return a.waitUntil(ctx, timeout, func(ctx context.Context) (p polled, err error) {
 		nodes, err := client.Nodes(ctx)
 		if err != nil {
-			return nil, nil, err
+			return p, err
 		}
 		for _, n := range nodes {
 			if n.Name != name || n.Role != fleet.RoleWorker {
@@ -189,11 +166,11 @@ func (a *app) untilEmpty(ctx context.Context, client *api.Client, timeout time.D
 			}
 			r := progress.Row{Name: string(name), Text: fmt.Sprintf("%s, %d replicas", format.NodeState(&n, time.Now()), n.Replicas)}
 			r.Key = r.Text
-			all = append(all, r)
+			p.all = append(p.all, r)
 			if n.Replicas > 0 {
-				left = append(left, r)
+				p.left = append(p.left, r)
 			}
 		}
-		return all, left, nil
+		return p, nil
 	})
 }

@@ -26,7 +26,8 @@ const (
 // exitCodes describes the exit codes for the help.
 const exitCodes = `Exit codes:
   0  success; with --wait, it has also become ready
-  1  an error; nothing was changed unless the message says what
+  1  an error; nothing was changed unless the message says what. With --wait also: the change was
+     made, and the revision was rolled back, or its rollout is held or paused
   2  a mistake on the command line
   3  the change was made, but was not ready while --wait waited
   4  nothing was changed, because somebody else made a change meanwhile
@@ -88,7 +89,7 @@ func (a *app) printChanges(changes []api.Change) {
 		}
 		line := fmt.Sprintf("%-9s %s", kind.Verb(), subject)
 		switch kind {
-		case desired.Created, desired.Updated, desired.RolledBack, desired.Restarted:
+		case desired.Created, desired.Updated, desired.RolledBack, desired.Restarted, desired.RolloutPaused, desired.RolloutResumed:
 			line += fmt.Sprintf("  (revision %d)", c.Revision)
 		case desired.Tuned:
 			line += "  (in place)"
@@ -115,6 +116,26 @@ func valueText(raw json.RawMessage) string {
 		return string(r[:widest]) + "..."
 	}
 	return b.String()
+}
+
+// effects returns the warnings that are about what a write does. Those about the
+// document have a line, and its reader has printed them already.
+func effects(warnings []api.FieldError) []api.FieldError {
+	return slices.DeleteFunc(slices.Clone(warnings), func(w api.FieldError) bool { return w.Line > 0 })
+}
+
+// printEffects prints warnings about what a write does. A server that keeps its
+// revision in spite of another spec is marked.
+func (a *app) printEffects(changes []api.Change, warnings []api.FieldError) {
+	for _, w := range warnings {
+		server, mark := strings.TrimPrefix(w.Path, "servers."), "unchanged"
+		if slices.ContainsFunc(changes, func(c api.Change) bool {
+			return string(c.Server) == server && (c.Kind == string(desired.Updated) || c.Kind == string(desired.Created))
+		}) {
+			mark = "warning"
+		}
+		fmt.Fprintln(a.Out, progress.Printable(fmt.Sprintf("%-9s %s: %s", mark, server, w.Message)))
+	}
 }
 
 // printPlan prints the replicas that would start and stop, and those that no
@@ -162,20 +183,31 @@ func (a *app) printPlan(actions []api.PlannedAction) error {
 // printOutcome prints the answer of a write other than apply: the changes that
 // it made or would make.
 func (a *app) printOutcome(answer any, changes []api.Change, plan api.Effect) error {
-	if a.output == formatJSON {
-		if plan.DryRun {
-			return a.printJSON(api.DryRun{DryRun: true, Changes: orEmpty(changes), Plan: orEmpty(plan.Plan)})
-		}
+	switch {
+	case plan.DryRun:
+		return a.printDryRun(changes, plan.Plan, nil)
+	case a.output == formatJSON:
 		return a.printJSON(answer)
 	}
 	a.printChanges(changes)
 	if len(changes) == 0 {
 		fmt.Fprintln(a.Out, "nothing to change")
 	}
-	if plan.DryRun {
-		return a.printPlan(plan.Plan)
-	}
 	return nil
+}
+
+// printDryRun prints what a write would change, and the replicas that would start and
+// stop. The warnings say what it would not do.
+func (a *app) printDryRun(changes []api.Change, plan []api.PlannedAction, warnings []api.FieldError) error {
+	if a.output == formatJSON {
+		return a.printJSON(api.DryRun{DryRun: true, Changes: orEmpty(changes), Plan: orEmpty(plan), Warnings: warnings})
+	}
+	a.printChanges(changes)
+	a.printEffects(changes, warnings)
+	if len(changes) == 0 && len(warnings) == 0 {
+		fmt.Fprintln(a.Out, "nothing to change")
+	}
+	return a.printPlan(plan)
 }
 
 func orEmpty[T any](list []T) []T { return append([]T{}, list...) }

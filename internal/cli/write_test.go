@@ -23,6 +23,7 @@ func TestChangingCommands(t *testing.T) {
 		{name: "scale and wait", args: "scale web 3 --wait", arrange: func(f *fakeAPI) {
 			f.on("POST /api/v1/servers/web/scale", 202, `{"name":"web",`+scaled+`}`)
 			f.on("GET /api/v1/servers", 200, strings.Replace(ready, `"ready":3`, `"ready":1`, 1)).on("GET /api/v1/servers", 200, ready)
+			f.on("GET /api/v1/replicas", 200, `{"replicas":[]}`)
 		}, out: "scale     web\n            replicas: 1 -> 3\nweb: READY, 1/3 ready, revision 2\nweb: READY, 3/3 ready, revision 2\n", writes: `POST /api/v1/servers/web/scale {"replicas":3}`},
 		{name: "scale and wait in vain", args: "scale web 3 --wait", arrange: func(f *fakeAPI) {
 			f.on("POST /api/v1/servers/web/scale", 202, `{"name":"web",`+scaled+`}`).on("GET /api/v1/servers", 403, `{"detail":"not for you","code":"forbidden"}`)
@@ -106,6 +107,21 @@ func TestShowingCommands(t *testing.T) {
 			"SERVER  STATE  READY  REVISION  RUNS  DEFAULT\n" +
 			"old     READY  1/1    3         o     yes\n" +
 			"web     READY  1/1    1         w1    -\n"},
+		{name: "status of what scales", args: "status", arrange: func(f *fakeAPI) {
+			f.on("GET /api/v1/servers", 200, `{"servers":[
+				{"name":"auto","state":"READY","desired":3,"ready":3,"spares":1,"revision":4,"autoscaling":{"min_replicas":0,"max_replicas":100,"floor":{"min_replicas":3}},
+				 "rollout":{"from":3,"to":4}},
+				{"name":"idle","state":"IDLE","reason":"idle: a call starts it","revision":1,"autoscaling":{"min_replicas":0,"max_replicas":9}},
+				{"name":"off","state":"STOPPED","reason":"stopped by hand: scaled to 0","revision":2,"failed":{"revision":3}}]}`)
+			f.on("GET /api/v1/replicas", 200, `{"replicas":[{"id":"auto-4-a","server":"auto","node":"n1","phase":"READY","spare":true}]}`).on("GET /api/v1/nodes", 200, `{"nodes":[]}`)
+		}, out: "" +
+			"SERVER  STATE    READY                             RESTARTS  REVISION      REASON\n" +
+			"auto    READY    3/3 +1 warm (0..100, at least 3)  0         3 -> 4        -\n" +
+			"idle    IDLE     0/0 (0..9)                        0         1             idle: a call starts it\n" +
+			"off     STOPPED  0/0                               0         2 (3 failed)  stopped by hand: scaled to 0\n" +
+			"\n" +
+			"REPLICA   NODE  PHASE         ONGOING  CALLS  AGE  REASON\n" +
+			"auto-4-a  n1    READY, spare  0        0      -    -\n"},
 		{name: "get one", args: "get web", arrange: func(f *fakeAPI) {
 			f.on("GET /api/v1/servers/web", 200, `{"name":"web","state":"UPDATING","desired":2,"ready":1,"revision":3,"spec":{"command":["a","b"]},"rollout":{"from":3,"to":3}}`)
 		}, out: "SERVER  STATE     READY  REVISION        RUNS  DEFAULT\nweb     UPDATING  1/2    3 (restarting)  a b   -\n"},

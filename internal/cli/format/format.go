@@ -11,15 +11,61 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/api"
 )
 
-// Revision returns the revision of a server, and the previous one during a rollout.
+// Ready returns how many replicas of a server are ready and wanted, and how many warm
+// spares there are. Of a server that scales by itself it also has the bounds.
+func Ready(s *api.Server) string {
+	text := fmt.Sprintf("%d/%d", s.Ready, s.Desired)
+	if s.Spares > 0 {
+		text += fmt.Sprintf(" +%d warm", s.Spares)
+	}
+	a := s.Autoscaling
+	switch {
+	case a == nil:
+		return text
+	case a.Floor != nil:
+		return fmt.Sprintf("%s (%d..%d, at least %d)", text, a.MinReplicas, a.MaxReplicas, a.Floor.MinReplicas)
+	}
+	return fmt.Sprintf("%s (%d..%d)", text, a.MinReplicas, a.MaxReplicas)
+}
+
+// Phase returns the phase of a replica, and whether it is a spare.
+func Phase(r *api.Replica) string {
+	if r.Spare {
+		return r.Phase + ", spare"
+	}
+	return r.Phase
+}
+
+// Stage says what the rollout of a server waits for or does, apart from replacing
+// replicas.
+func Stage(s *api.Server) (parts []string) {
+	r := s.Rollout
+	if r.Share != nil {
+		parts = append(parts, fmt.Sprintf("canary step %d of %d: %g%% of the calls", r.Step+1, r.Steps, *r.Share))
+	}
+	switch {
+	case r.Held != "":
+		parts = append(parts, "held")
+	case r.Paused:
+		parts = append(parts, "paused")
+	}
+	return parts
+}
+
+// Revision returns the revision of a server, the previous one during a rollout, and
+// the one that was rolled back last.
 func Revision(s *api.Server) string {
+	text := strconv.FormatUint(uint64(s.Revision), 10)
 	switch {
 	case s.Rollout != nil && s.Rollout.From == s.Rollout.To:
-		return fmt.Sprintf("%d (restarting)", s.Revision)
+		text += " (restarting)"
 	case s.Rollout != nil && s.Rollout.From != 0:
-		return fmt.Sprintf("%d -> %d", s.Rollout.From, s.Rollout.To)
+		text = fmt.Sprintf("%d -> %d", s.Rollout.From, s.Rollout.To)
 	}
-	return strconv.FormatUint(uint64(s.Revision), 10)
+	if s.Failed != nil {
+		text += fmt.Sprintf(" (%d failed)", s.Failed.Revision)
+	}
+	return text
 }
 
 // NodeState returns the state of a node, and whether it is cordoned or drained.
@@ -70,6 +116,20 @@ func MemoryShare(n *api.Node) string {
 		return ""
 	}
 	return Bytes(n.Allocated.Memory) + "/" + Bytes(n.Capacity.Memory)
+}
+
+// Latency returns how long calls took. Of those that took more than a minute, nothing
+// else is known.
+func Latency(d time.Duration) string {
+	switch {
+	case d < 10*time.Millisecond:
+		return fmt.Sprintf("%.1fms", float64(d)/float64(time.Millisecond))
+	case d < time.Second:
+		return fmt.Sprintf("%dms", d.Milliseconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
+	return ">1m"
 }
 
 // Bytes returns an amount of memory.

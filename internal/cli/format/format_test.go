@@ -12,10 +12,35 @@ func TestRevision(t *testing.T) {
 		"4":              {Revision: 4},
 		"1":              {Revision: 1, Rollout: &api.Rollout{To: 1}},
 		"3 -> 4":         {Revision: 4, Rollout: &api.Rollout{From: 3, To: 4}},
+		"3 (4 failed)":   {Revision: 3, Failed: &api.FailedRevision{Revision: 4}},
 		"5 (restarting)": {Revision: 5, Rollout: &api.Rollout{From: 5, To: 5}},
 	} {
 		if got := Revision(&s); got != want {
 			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestReady(t *testing.T) {
+	floor := &api.Floor{MinReplicas: 5}
+	for want, s := range map[string]api.Server{
+		"2/3":                      {Ready: 2, Desired: 3},
+		"3/3 +2 warm":              {Ready: 3, Desired: 3, Spares: 2},
+		"0/0 (0..9)":               {Autoscaling: &api.Autoscaling{MaxReplicas: 9}},
+		"5/5 (1..100, at least 5)": {Ready: 5, Desired: 5, Autoscaling: &api.Autoscaling{MinReplicas: 1, MaxReplicas: 100, Floor: floor}},
+	} {
+		if got := Ready(&s); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestLatency(t *testing.T) {
+	for want, d := range map[string]time.Duration{
+		"0.5ms": 500 * time.Microsecond, "12ms": 12345 * time.Microsecond, "1.5s": 1500 * time.Millisecond, ">1m": time.Minute,
+	} {
+		if got := Latency(d); got != want {
+			t.Errorf("%s: got %q, want %q", d, got, want)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/cli/calls"
 	"github.com/mcpfleet/mcpfleet/internal/cli/format"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -65,7 +66,7 @@ type Replica struct {
 	Spare  bool    `json:"spare"`
 	Reason string  `json:"reason"`
 
-	age string
+	age, phase string
 }
 
 // Node is one node and the sum of its replicas.
@@ -105,7 +106,7 @@ func NewReport(before *Reading, now Reading) Report {
 		}
 		one := Replica{
 			ID: r.ID, Server: r.Server, Node: r.Node, Phase: r.Phase, Revision: r.Revision, Reason: r.Reason,
-			Spare: r.Spare, age: format.Age(r.StartedAt, now.At), Figures: own.figures(seconds, old != nil),
+			Spare: r.Spare, phase: format.Phase(r), age: format.Age(r.StartedAt, now.At), Figures: own.figures(seconds, old != nil),
 		}
 		if r.StartedAt != nil {
 			one.Age = max(0, now.At.Sub(*r.StartedAt).Seconds())
@@ -143,11 +144,10 @@ func in[K comparable](sums map[K]*sum, key K) *sum {
 
 // sum adds up replicas.
 type sum struct {
-	calls, errors uint64 // between the readings
-	latency       []uint64
-	ongoing       int
-	cpus          float64
-	memory        int64
+	calls   calls.Sum // between the readings
+	ongoing int
+	cpus    float64
+	memory  int64
 }
 
 // add adds a replica. before is nil if the earlier reading lacks it.
@@ -157,33 +157,9 @@ func (s *sum) add(r, before *api.Replica) {
 		s.cpus += u.CPUs
 		s.memory += u.Memory
 	}
-	if before == nil {
-		return
+	if before != nil {
+		s.calls.Add(before, r)
 	}
-	s.calls += grown(before.TotalCalls, r.TotalCalls)
-	s.errors += grown(failed(&before.Calls), failed(&r.Calls))
-	for i, n := range r.Calls.Latency {
-		old := uint64(0)
-		if i < len(before.Calls.Latency) {
-			old = before.Calls.Latency[i]
-		}
-		if i == len(s.latency) {
-			s.latency = append(s.latency, 0)
-		}
-		s.latency[i] += grown(old, n)
-	}
-}
-
-// failed returns how many calls had no good result.
-func failed(c *api.Calls) uint64 { return c.IsError + c.Error + c.TimedOut + c.Lost }
-
-// grown returns by how much a counter has grown. It never falls, except in answers
-// that overtake each other.
-func grown(before, now uint64) uint64 {
-	if now < before {
-		return 0
-	}
-	return now - before
 }
 
 // figures returns what the replicas did in so many seconds, if that is known.
@@ -192,15 +168,12 @@ func (s *sum) figures(seconds float64, known bool) Figures {
 	if !known || seconds <= 0 {
 		return f
 	}
-	calls, errors := float64(s.calls)/seconds, float64(s.errors)/seconds
-	f.Calls, f.Errors = &calls, &errors
-	if d, ok := quantile(s.latency, 0.5); ok {
-		p := d.Seconds()
-		f.P50 = &p
+	f.Calls, f.Errors = new(float64(s.calls.Calls)/seconds), new(float64(s.calls.Failed)/seconds)
+	if d, ok := s.calls.Quantile(0.5); ok {
+		f.P50 = new(d.Seconds())
 	}
-	if d, ok := quantile(s.latency, 0.95); ok {
-		p := d.Seconds()
-		f.P95 = &p
+	if d, ok := s.calls.Quantile(0.95); ok {
+		f.P95 = new(d.Seconds())
 	}
 	return f
 }

@@ -74,12 +74,8 @@ func replicaTable(r *Report) table {
 		callColumns(), usageColumns(), []column{{"AGE", true}, {"REASON", false}},
 	)}
 	for _, one := range r.Replicas {
-		phase := one.Phase
-		if one.Spare {
-			phase += ", spare"
-		}
 		t.add(string(one.ID), one.Reason, one.Phase == "FAILED", slices.Concat(
-			[]cell{text(one.ID), text(one.Server), text(one.Node), text(phase), count(int(one.Revision))},
+			[]cell{text(one.ID), text(one.Server), text(one.Node), text(one.phase), count(int(one.Revision))},
 			one.calls(), one.usage(), []cell{{one.age, one.Age}, text(one.Reason)},
 		))
 	}
@@ -151,16 +147,7 @@ func seconds(s *float64) cell {
 	if s == nil {
 		return cell{by: -1}
 	}
-	d := time.Duration(*s * float64(time.Second))
-	switch {
-	case d < 10*time.Millisecond:
-		return cell{fmt.Sprintf("%.1fms", float64(d)/float64(time.Millisecond)), *s}
-	case d < time.Second:
-		return cell{fmt.Sprintf("%dms", d.Milliseconds()), *s}
-	case d < time.Minute:
-		return cell{fmt.Sprintf("%.1fs", *s), *s}
-	}
-	return cell{">1m", *s}
+	return cell{format.Latency(time.Duration(*s * float64(time.Second))), *s}
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(progress.Printable(s)), " ") }
