@@ -74,14 +74,11 @@ func (h *API) takeCall(w *web.Response, r *http.Request) (fleet.Call, error) {
 	if err != nil {
 		return fleet.Call{}, err
 	}
-	var since time.Time // zero unless the call waited for its server's tools
 	tool, err := h.resolve(serverOf(r), in.name)
-	if idleServer(err) != "" {
+	var since time.Time // zero unless the call waited for its server's tools
+	if err != nil {
 		since = time.Now()
-		err = h.awaken(r.Context(), err, timeout, since, func() (err error) {
-			tool, err = h.resolve(serverOf(r), in.name)
-			return err
-		})
+		tool, err = h.resolveAwake(r, err, in.name, timeout, since)
 	}
 	if err != nil {
 		return fleet.Call{}, err
@@ -108,6 +105,17 @@ func (h *API) resolve(server fleet.ServerName, name *string) (fleet.Tool, error)
 	if errors.Is(err, fleet.ErrNoDefaultTool) {
 		err = web.BadRequest("must include 'tool_name': %v", err)
 	}
+	return tool, err
+}
+
+// resolveAwake is resolve for a name that failed to resolve with err, once the idle
+// server that it needs has started, if that is why.
+func (h *API) resolveAwake(r *http.Request, err error, name *string, timeout time.Duration, since time.Time) (fleet.Tool, error) {
+	var tool fleet.Tool
+	err = h.awaken(r.Context(), err, timeout, since, func() (err error) {
+		tool, err = h.resolve(serverOf(r), name)
+		return err
+	})
 	return tool, err
 }
 
