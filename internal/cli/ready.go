@@ -20,10 +20,10 @@ type goal struct {
 	revision fleet.Revision // to be rolled out; 0: whatever it is
 }
 
-// goalOf returns the goal after a write: what the user has asked for, also if that
-// was rolled back before.
-func goalOf(s *api.Server, refused bool) goal {
-	if refused && s.Failed != nil {
+// goalOf returns the goal of a wait: the present revision, or if the user means that
+// one, the one that was rolled back last.
+func goalOf(s *api.Server, failed bool) goal {
+	if failed && s.Failed != nil {
 		return goal{s.Name, s.Failed.Revision}
 	}
 	return goal{s.Name, s.Revision}

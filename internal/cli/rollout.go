@@ -101,7 +101,8 @@ Then the exit code is 0 if the revision is rolled out, and 1 if it was rolled ba
 				return err
 			}
 			if watch {
-				return a.untilReady(ctx, client, timeout, goalOf(&s, true))
+				ended := s.Failed != nil && (s.Rollout == nil || s.Rollout.From == s.Failed.Revision)
+				return a.untilReady(ctx, client, timeout, goalOf(&s, ended))
 			}
 			replicas, err := client.Replicas(readCtx)
 			if err != nil {
@@ -152,10 +153,13 @@ func (a *app) showRollout(s *api.Server, replicas []api.Replica, now time.Time) 
 		}
 		say("STARTED", started)
 	}
-	if f := s.Failed; f != nil {
+	f := s.Failed
+	if f != nil {
 		say("FAILED", fmt.Sprintf("revision %d, %s ago: %s", f.Revision, format.Age(&f.At, now), f.Reason))
 	}
-	say("REASON", s.Reason)
+	if f == nil || !strings.Contains(s.Reason, f.Reason) {
+		say("REASON", s.Reason)
+	}
 	return a.revisionTable(replicas)
 }
 

@@ -37,7 +37,8 @@ HELD      tool a is gone
 STARTED   1h0m ago
 REASON    r
 `},
-		"rolled back": {`{"name":"web","state":"READY","desired":2,"ready":2,"revision":3,"stable":3,"failed":{"revision":4,"reason":"exit code 1: no key","at":"2026-11-28T11:50:00Z"}}`, `
+		"rolled back": {`{"name":"web","state":"READY","reason":"revision 4 was rolled back: exit code 1: no key","desired":2,"ready":2,"revision":3,"stable":3,
+			"failed":{"revision":4,"reason":"exit code 1: no key","at":"2026-11-28T11:50:00Z"}}`, `
 SERVER    web: READY, 2/2 ready
 ROLLOUT   none is under way; revision 3 is wanted
 FAILED    revision 4, 10m ago: exit code 1: no key
@@ -120,6 +121,10 @@ func TestRolloutCommands(t *testing.T) {
 			f.on("GET /api/v1/servers/web", 200, rolling).on("GET /api/v1/servers", 200, `{"servers":[`+rolling+`]}`).on("GET /api/v1/replicas", 200, `{"replicas":[]}`)
 			f.on("GET /api/v1/servers", 200, `{"servers":[{"name":"web","state":"READY","desired":1,"ready":1,"revision":2}]}`)
 		}, out: "web: UPDATING, 1/1 ready, revision 1 -> 2, 0 new ready\nweb: READY, 1/1 ready, revision 2\n"},
+		{name: "watch a restart after a failure", args: "rollout status web -w", arrange: func(f *fakeAPI) {
+			f.on("GET /api/v1/servers/web", 200, `{"name":"web","revision":1,"failed":{"revision":2},"rollout":{"from":1,"to":1}}`)
+			f.on("GET /api/v1/servers", 200, `{"servers":[{"name":"web","state":"READY","desired":1,"ready":1,"revision":1,"failed":{"revision":2}}]}`)
+		}, out: "web: READY, 1/1 ready, revision 1 (2 failed)\n"},
 		{name: "watch one that was rolled back", args: "rollout status web --watch", arrange: func(f *fakeAPI) {
 			const back = `{"name":"web","state":"READY","desired":1,"ready":1,"revision":1,"failed":{"revision":2,"reason":"exit code 1"}}`
 			f.on("GET /api/v1/servers/web", 200, back).on("GET /api/v1/servers", 200, `{"servers":[`+back+`]}`)
