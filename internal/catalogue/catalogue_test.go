@@ -478,6 +478,10 @@ func TestSubscribe(t *testing.T) {
 	if c.Update(view); noticed() {
 		t.Error("a notice of the same view")
 	}
+	view.Servers[0].Wakes = false
+	if c.Update(view); !noticed() {
+		t.Error("no notice that it is on its way")
+	}
 	view.Servers[0].Offers = w.offer("h", "x")
 	if c.Update(view); !noticed() {
 		t.Error("no notice of the tools")

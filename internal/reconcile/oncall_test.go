@@ -1,0 +1,60 @@
+package reconcile
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe/observetest"
+)
+
+// onCall returns a server that its autoscaling may scale to zero, with this target.
+func onCall(target int) fleet.Server {
+	s := server("a", 1, 0)
+	s.Spec.Autoscaling = &fleet.Autoscaling{MaxReplicas: 100}
+	s.Target = fleet.Target{Replicas: target, By: fleet.ByAutoscaling}
+	return s
+}
+
+// A server that runs only while it is called, and does not start, causes few starts
+// however many replicas its calls ask for. It says why, at once and while it is idle
+// again, until it may be tried once more.
+func TestOnCallServerThatDoesNotStart(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.add("n1", always(observetest.Behaviour{FailStart: true, ReadyAfter: 10 * time.Millisecond}))
+		w.control()
+		defer w.stop()
+		w.desired.set(onCall(0))
+		w.until(5*time.Second, "idle", func() bool { return w.status("a").State == fleet.StateIdle })
+		if s := w.status("a"); !s.Settled || s.StartFailed || len(w.starts()) > 0 {
+			t.Errorf("before the first call: %+v", s)
+		}
+		w.desired.set(onCall(50))
+		w.until(2*time.Second, "its failure is known", func() bool { return w.status("a").StartFailed })
+		if n := len(w.starts()); n > startsUnproven {
+			t.Errorf("%d starts for the first calls", n)
+		}
+		time.Sleep(500 * time.Millisecond)
+		if n := len(w.starts()); n > startsUnproven {
+			t.Errorf("%d starts half a second later", n)
+		}
+		w.desired.set(onCall(0))
+		w.until(time.Second, "idle again", func() bool { return w.status("a").State == fleet.StateIdle })
+		if s := w.status("a"); !s.StartFailed || !s.Settled || !strings.HasPrefix(s.Reason, textIdleFailed) {
+			t.Errorf("idle again: %+v", s)
+		}
+		before := len(w.starts())
+		if took := w.until(2*time.Second, "a call may start it", func() bool { return !w.status("a").StartFailed }); took < 100*time.Millisecond {
+			t.Errorf("it may be tried again after %v", took)
+		}
+		if n := len(w.starts()); n != before {
+			t.Errorf("%d starts while it is idle", n-before)
+		}
+		w.behave(always(observetest.Behaviour{}))
+		w.desired.set(onCall(1))
+		w.until(time.Second, "it serves", func() bool { return len(w.ready("a")) == 1 })
+	})
+}
