@@ -34,14 +34,14 @@ type client struct {
 	exited atomic.Int64
 }
 
-func start(t *testing.T) *client {
+func start(t *testing.T, f ...faults) *client {
 	t.Helper()
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()
 	c := &client{t: t, in: inW, out: bufio.NewReader(outR)}
 	done := make(chan error, 1)
 	go func() {
-		done <- serve(context.WithoutCancel(t.Context()), inR, outW, func(code int) { c.exited.Store(int64(code)) })
+		done <- serve(context.WithoutCancel(t.Context()), inR, outW, func(code int) { c.exited.Store(int64(code)) }, append(f, faults{})[0])
 		outW.Close()
 	}()
 	t.Cleanup(func() {
@@ -180,5 +180,19 @@ func TestManyAtOnce(t *testing.T) {
 		if m := c.next(); m.ID != nil && *m.ID >= 2000 {
 			answered++
 		}
+	}
+}
+
+func TestFaults(t *testing.T) {
+	c := start(t, faults{fail: 1, without: "slow"})
+	c.send(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
+	for _, tool := range c.next().Result.Tools {
+		if tool["name"] == "slow" {
+			t.Error("slow is listed")
+		}
+	}
+	c.send(`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo","arguments":{"text":"x"}}}`)
+	if m := c.next(); !m.Result.IsError {
+		t.Errorf("a call was answered with %+v, want an error", m.Result)
 	}
 }

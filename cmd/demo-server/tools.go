@@ -19,10 +19,11 @@ const (
 
 // newServer returns the server with its four tools. The tool that crashes calls
 // exit to end the process.
-func newServer(exit func(int)) *server.MCPServer {
+func newServer(exit func(int), f faults) *server.MCPServer {
 	s := server.NewMCPServer("mcpfleet-demo", version,
 		server.WithToolCapabilities(false),
 		server.WithRecovery(),
+		server.WithToolHandlerMiddleware(failing(f.fail)),
 		server.WithInstructions("Tools to try a fleet out with: time, echo, slow and flaky."))
 
 	s.AddTool(mcp.NewTool("time",
@@ -53,7 +54,22 @@ func newServer(exit func(int)) *server.MCPServer {
 		mcp.WithReadOnlyHintAnnotation(false), mcp.WithDestructiveHintAnnotation(false), mcp.WithOpenWorldHintAnnotation(false),
 	), func(_ context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) { return flaky(req, exit) })
 
+	if f.without != "" {
+		s.DeleteTools(f.without)
+	}
 	return s
+}
+
+// failing fails a share of all calls.
+func failing(share float64) server.ToolHandlerMiddleware {
+	return func(next server.ToolHandlerFunc) server.ToolHandlerFunc {
+		return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			if rand.Float64() < share {
+				return mcp.NewToolResultError("401 Unauthorized: the key has expired"), nil
+			}
+			return next(ctx, req)
+		}
+	}
 }
 
 func clock(_ context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {

@@ -101,11 +101,13 @@ func (a *app) apply(ctx context.Context, client *api.Client, o applyOptions) err
 	}
 	if a.output != formatJSON {
 		a.printChanges(planned.Changes)
-		a.printEffects(planned.Changes, effects(planned.Warnings))
 	}
 	done, err := client.Apply(ctx, body, api.WriteOptions{IfMatch: stored.ETag, Retry: o.retry})
 	if err != nil {
 		return applyError(writeError(err))
+	}
+	if a.output != formatJSON {
+		a.printEffects(done.Changes, effects(done.Warnings))
 	}
 	switch {
 	case a.output == formatJSON:

@@ -149,7 +149,7 @@ func (a *app) change(w *waitFlags, o *api.WriteOptions, do func(ctx context.Cont
 			}
 			return explain(writeError(err))
 		}
-		if err := a.printOutcome(done, done.Changes, done.Effect); err != nil || !w.wait || o.DryRun {
+		if err := a.printOutcome(done, done.Changes, done.Effect, done.Warnings...); err != nil || !w.wait || o.DryRun {
 			return err
 		}
 		return a.untilReady(ctx, client, w.timeout, goal{fleet.ServerName(args[0]), done.Revision})

@@ -130,7 +130,7 @@ func (a *app) printEffects(changes []api.Change, warnings []api.FieldError) {
 	for _, w := range warnings {
 		server, mark := strings.TrimPrefix(w.Path, "servers."), "unchanged"
 		if slices.ContainsFunc(changes, func(c api.Change) bool {
-			return string(c.Server) == server && (c.Kind == string(desired.Updated) || c.Kind == string(desired.Created))
+			return string(c.Server) == server && c.Kind != string(desired.Tuned)
 		}) {
 			mark = "warning"
 		}
@@ -182,10 +182,10 @@ func (a *app) printPlan(actions []api.PlannedAction) error {
 
 // printOutcome prints the answer of a write other than apply: the changes that
 // it made or would make.
-func (a *app) printOutcome(answer any, changes []api.Change, plan api.Effect) error {
+func (a *app) printOutcome(answer any, changes []api.Change, plan api.Effect, warnings ...api.FieldError) error {
 	switch {
 	case plan.DryRun:
-		return a.printDryRun(changes, plan.Plan, nil)
+		return a.printDryRun(changes, plan.Plan, effects(warnings))
 	case a.output == formatJSON:
 		return a.printJSON(answer)
 	}
