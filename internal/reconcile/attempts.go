@@ -20,6 +20,8 @@ type attempts struct {
 	log       *slog.Logger
 	jitter    func() float64
 	backoffs  map[revision]*backoff
+	last      *backoff // that of was asked for last, for lastOf; nil: of none
+	lastOf    revision
 	restarted map[fleet.ServerName]uint64 // the generation of the last pass
 	*history
 
@@ -41,11 +43,15 @@ func newAttempts(log *slog.Logger, jitter func() float64, h *history) *attempts 
 // of returns the back-off of a revision, and makes it when first asked for.
 func (a *attempts) of(server fleet.ServerName, rev fleet.Revision) *backoff {
 	k := revision{server, rev}
+	if a.last != nil && a.lastOf == k { // units are asked for by server
+		return a.last
+	}
 	b := a.backoffs[k]
 	if b == nil {
 		b = new(backoff)
 		a.backoffs[k] = b
 	}
+	a.last, a.lastOf = b, k
 	return b
 }
 
@@ -203,6 +209,7 @@ func (a *attempts) forget(servers []want, plans []decision, inUse map[revision]b
 			b.unreplaced = min(b.unreplaced, plans[i].needStable)
 		}
 	}
+	a.last = nil
 	maps.DeleteFunc(a.backoffs, func(k revision, _ *backoff) bool {
 		d := wanted[k.server]
 		return !inUse[k] && (d == nil || d.Revision != k.rev && d.Stable != k.rev)

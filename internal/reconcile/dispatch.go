@@ -44,6 +44,9 @@ func (d *dispatcher) dispatch(ctx context.Context, st *state, s *observe.Snapsho
 		}))
 	}
 	for _, u := range st.replicas.sorted() {
+		if u.start == nil && u.activate == nil && u.stop == nil {
+			continue
+		}
 		n := s.Nodes[u.node]
 		if !n.Connected || n.Member.Life != u.life || st.fences.refusesOrders(u.life) {
 			continue // the loop wakes when the node returns or is lost

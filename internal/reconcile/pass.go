@@ -61,7 +61,7 @@ func (p *pass) run(now time.Time) (wake time.Time) {
 	}
 
 	servers := p.state.servers(p.desired)
-	rm := p.state.room(p.snap, p.intents, now)
+	rm := p.state.room(now)
 	plans := make([]decision, len(servers))
 	if p.state.complete {
 		plans = plan(now, servers, rm)
@@ -140,8 +140,8 @@ func (p *pass) remember() bool {
 			may[id] = true
 		}
 	}
-	for _, u := range p.state.replicas.units {
-		may[u.node] = true
+	for _, id := range p.state.nodesInUse() {
+		may[id] = true
 	}
 	next := sortedKeys(may)
 	if slices.Equal(next, p.known) {

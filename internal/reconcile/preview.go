@@ -101,9 +101,10 @@ func withoutActions(plan, other []PlannedAction) (out []PlannedAction) {
 func (s *scene) play() (out []PlannedAction) {
 	st := s.state
 	s.desired = withoutTrials(s.desired)
+	st.observeNodes(s.snap, s.intents)
 	for step := 0; step < previewSteps && len(out) < previewActions; step++ {
 		for _, u := range st.replicas.sorted() {
-			st.observeNodeOf(u, s.snap, s.intents, s.now)
+			st.observeNodeOf(u, s.now)
 			if u.phase < fleet.PhaseReady && u.reachable {
 				u.phase, u.readyAt = fleet.PhaseReady, s.now
 			}
@@ -122,7 +123,7 @@ func (s *scene) play() (out []PlannedAction) {
 			servers[i].back, servers[i].stable = backoff{everReady: true}, backoff{everReady: true}
 		}
 		began := len(out)
-		decisions := plan(s.now, servers, st.room(s.snap, s.intents, s.now))
+		decisions := plan(s.now, servers, st.room(s.now))
 		for i, d := range decisions {
 			for _, a := range d.actions {
 				out = append(out, s.act(&servers[i], a, len(out)))

@@ -16,7 +16,7 @@ func noJitter() float64 { return 0.5 }
 // It does so again each time that more of them have reported. Thus a server that
 // cannot start is not tried more often because the leader changed.
 func (a *attempts) recall(s *observe.Snapshot) {
-	a.backoffs = make(map[revision]*backoff)
+	a.backoffs, a.last = make(map[revision]*backoff), nil
 	newest := make(map[revision]time.Time) // start
 	note := func(r *fleet.Replica) {
 		k := revision{r.Server, r.Revision}

@@ -42,12 +42,12 @@ func (r *startRefusals) recordUnfit(life fleet.LifeID, reason string, now time.T
 }
 
 // isDraining reports whether a worker is stopping, by its report or its answer.
-func (r *startRefusals) isDraining(n observe.Node) bool {
+func (r *startRefusals) isDraining(n *observe.Node) bool {
 	return n.Draining || r.draining[n.Member.Life]
 }
 
 // unfitReason returns why a worker starts no replicas, "" if it does.
-func (r *startRefusals) unfitReason(n observe.Node, now time.Time) string {
+func (r *startRefusals) unfitReason(n *observe.Node, now time.Time) string {
 	if u := r.unfit[n.Member.Life]; n.Unfit == "" && now.Before(u.until) {
 		return u.reason
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 func TestStartRefusals(t *testing.T) {
-	node := func(draining bool, unfit string) observe.Node {
-		return observe.Node{Member: fleet.Member{Life: "l"}, Draining: draining, Unfit: unfit}
+	node := func(draining bool, unfit string) *observe.Node {
+		return &observe.Node{Member: fleet.Member{Life: "l"}, Draining: draining, Unfit: unfit}
 	}
 	r := newStartRefusals()
 	if r.isDraining(node(false, "")) || r.unfitReason(node(false, ""), t0) != "" {

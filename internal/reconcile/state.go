@@ -20,6 +20,7 @@ type state struct {
 	attempts *attempts
 	fences   *fences
 	refusals *startRefusals
+	views    nodeViews
 	*history
 }
 
@@ -46,6 +47,7 @@ func newState(log *slog.Logger, jitter func() float64, record func(Event), leads
 		replicas: newTracker(log, record, leads, a),
 		fences:   newFences(log, jitter, leads),
 		refusals: newStartRefusals(),
+		views:    nodeViews{byName: make(map[fleet.NodeID]*nodeView)},
 	}
 }
 
@@ -58,19 +60,35 @@ func (st *state) observe(s *observe.Snapshot, intents map[fleet.NodeID]fleet.Nod
 	} else {
 		st.attempts.observeEnds(s.Ended, st.replicas.has, st.replicas.leads, now)
 	}
-	for _, u := range st.replicas.sorted() {
-		if s.Replicas[u.id] == nil {
-			st.replicas.observeMissing(u, s, st.refusals.isDraining(s.Nodes[u.node]), now)
+	st.observeNodes(s, intents)
+	reports := s.Sorted()
+	for _, u := range st.replicas.sorted() { // both are sorted by id
+		for len(reports) > 0 && reports[0].ID < u.id {
+			reports = reports[1:]
+		}
+		if len(reports) == 0 || reports[0].ID != u.id {
+			st.replicas.observeMissing(u, s, st.views.viewOf(u).ending, now)
 		}
 	}
+	units := st.replicas.sorted()
 	for _, r := range s.Sorted() {
-		node := s.Nodes[r.Node]
-		st.replicas.observeReplica(r, node, st.fences.upToDate(node.Member.Life), now)
+		for len(units) > 0 && units[0].id < r.ID {
+			units = units[1:]
+		}
+		var u *unit // nil: to be adopted
+		var v *nodeView
+		if len(units) > 0 && units[0].id == r.ID {
+			u = units[0]
+			v = st.views.viewOf(u)
+		} else {
+			v = st.views.of(r.Node)
+		}
+		st.replicas.observeReplica(u, r, &v.node, v.upToDate, now)
 	}
-	for _, u := range st.replicas.units {
-		st.observeNodeOf(u, s, intents, now)
+	for _, u := range st.replicas.sorted() {
+		st.observeNodeOf(u, now)
 		if !u.expired {
-			wake = earlier(wake, intents[u.node].DrainUntil)
+			wake = earlier(wake, u.view.intent.DrainUntil)
 		}
 		if u.ready() && !u.unhealthy {
 			wake = earlier(wake, st.attempts.recordReady(u, now))
@@ -80,13 +98,19 @@ func (st *state) observe(s *observe.Snapshot, intents map[fleet.NodeID]fleet.Nod
 	return wake
 }
 
+// observeNodes brings the views of the nodes up to date.
+func (st *state) observeNodes(s *observe.Snapshot, intents map[fleet.NodeID]fleet.NodeIntent) {
+	st.views.update(s, intents, st.refusals.isDraining, st.fences.upToDate)
+}
+
 // observeNodeOf brings a unit up to date with the condition of its node.
-func (st *state) observeNodeOf(u *unit, s *observe.Snapshot, intents map[fleet.NodeID]fleet.NodeIntent, now time.Time) {
-	n, intent := s.Nodes[u.node], intents[u.node]
-	u.reachable, u.since = n.Connected, n.Since
-	u.ending = st.refusals.isDraining(n)
-	u.leaves = u.ending || !intent.DrainUntil.IsZero()
-	u.expired = !intent.DrainUntil.IsZero() && !now.Before(intent.DrainUntil)
+func (st *state) observeNodeOf(u *unit, now time.Time) {
+	v := st.views.viewOf(u)
+	until := v.intent.DrainUntil
+	u.reachable, u.since = v.node.Connected, v.node.Since
+	u.ending = v.ending
+	u.leaves = u.ending || !until.IsZero()
+	u.expired = !until.IsZero() && !now.Before(until)
 }
 
 // recordAnswer takes in a worker's answer to an order. Answers to orders that
@@ -138,10 +162,7 @@ func (st *state) forget(servers []want, plans []decision, s *observe.Snapshot) {
 // servers lines up what is desired with what there is: first the desired, by
 // name, then what must go.
 func (st *state) servers(desired []fleet.Server) []want {
-	byServer := make(map[fleet.ServerName][]*unit)
-	for _, u := range st.replicas.sorted() {
-		byServer[u.server] = append(byServer[u.server], u)
-	}
+	byServer := st.replicas.byServer()
 	out := make([]want, 0, len(desired))
 	for i := range desired {
 		d := &desired[i]
@@ -164,22 +185,36 @@ func (st *state) servers(desired []fleet.Server) []want {
 
 // room returns what placement may use: the workers by name, less what runs on
 // them.
-func (st *state) room(s *observe.Snapshot, intents map[fleet.NodeID]fleet.NodeIntent, now time.Time) *room {
-	nodes := make([]node, 0, len(s.Nodes))
-	for _, name := range sortedKeys(s.Nodes) {
-		n, intent := s.Nodes[name], intents[name]
+func (st *state) room(now time.Time) *room {
+	st.views.countUnits(st.replicas.sorted())
+	nodes := make([]node, 0, len(st.views.list))
+	for _, v := range st.views.list {
+		n := &v.node
 		nodes = append(nodes, node{
-			ID: name, Zone: n.Info.Zone, Labels: n.Info.Labels, Runtimes: n.Info.Runtimes, Capacity: n.Info.Capacity,
+			ID: v.name, Zone: n.Info.Zone, Labels: n.Info.Labels, Runtimes: n.Info.Runtimes, Capacity: n.Info.Capacity,
+			Allocated: v.reserved, Replicas: v.units,
 			Connected: n.Connected && st.fences.acceptsStarts(n.Member.Life, now),
-			Draining:  st.refusals.isDraining(n) || now.Before(intent.DrainUntil),
-			Cordoned:  intent.Cordoned || !intent.DrainUntil.IsZero(),
+			Draining:  v.ending || now.Before(v.intent.DrainUntil),
+			Cordoned:  v.intent.Cordoned || !v.intent.DrainUntil.IsZero(),
 			Gone:      n.Lost,
 			Unfit:     st.refusals.unfitReason(n, now),
 		})
 	}
-	rm := newRoom(nodes, st.replicas.sorted())
+	rm := newRoom(nodes, nil)
 	rm.restartsUntil = st.nodes.restartsUntil()
 	return rm
+}
+
+// nodesInUse returns the nodes that may run replicas, those begun in this pass
+// included.
+func (st *state) nodesInUse() (out []fleet.NodeID) {
+	st.views.countUnits(st.replicas.sorted())
+	for id, v := range st.views.byName {
+		if v.units > 0 {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // copied returns a state for simulated plans: nothing in it is recorded, or waits
@@ -193,7 +228,7 @@ func (st *state) copied() *state {
 	}
 	for _, u := range st.replicas.units {
 		cu := *u
-		cu.start = nil
+		cu.start, cu.view = nil, nil
 		c.replicas.add(&cu)
 	}
 	return c

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"time"
 
@@ -24,35 +23,81 @@ type tracker struct {
 	leads    bool
 	attempts *attempts
 	units    map[fleet.ReplicaID]*unit // changed by add and remove
-	byID     []*unit                   // sorted; nil: to be made again
+
+	byID    []*unit // as of the last call of sorted
+	added   []*unit // since then
+	removed int     // since then, of those in byID and added
 }
 
 func newTracker(log *slog.Logger, record func(Event), leads bool, a *attempts) *tracker {
 	return &tracker{log: log, record: record, leads: leads, attempts: a, units: make(map[fleet.ReplicaID]*unit)}
 }
 
-func (t *tracker) add(u *unit) { t.units[u.id], t.byID = u, nil }
+func (t *tracker) add(u *unit) {
+	t.units[u.id] = u
+	t.added = append(t.added, u)
+}
 
 func (t *tracker) remove(id fleet.ReplicaID) {
-	delete(t.units, id)
-	t.byID = nil
+	if u := t.units[id]; u != nil {
+		u.removed = true
+		t.removed++
+		delete(t.units, id)
+	}
 }
 
 func (t *tracker) has(id fleet.ReplicaID) bool { return t.units[id] != nil }
 
 // sorted returns the units by id. The list is shared: do not edit it.
 func (t *tracker) sorted() []*unit {
-	if t.byID == nil {
-		t.byID = slices.SortedFunc(maps.Values(t.units), func(a, b *unit) int { return cmp.Compare(a.id, b.id) })
+	if len(t.added) == 0 && t.removed == 0 {
+		return t.byID
 	}
-	return t.byID
+	slices.SortFunc(t.added, func(a, b *unit) int { return cmp.Compare(a.id, b.id) })
+	old, added := t.byID, t.added
+	out := make([]*unit, 0, len(t.units))
+	for len(old)+len(added) > 0 {
+		from := &old
+		if len(old) == 0 || len(added) > 0 && added[0].id < old[0].id {
+			from = &added
+		}
+		if u := (*from)[0]; !u.removed {
+			out = append(out, u)
+		}
+		*from = (*from)[1:]
+	}
+	t.byID, t.added, t.removed = out, nil, 0
+	return out
+}
+
+// byServer returns the units of each server by id. The lists are shared: do not edit
+// them.
+func (t *tracker) byServer() map[fleet.ServerName][]*unit {
+	out := make(map[fleet.ServerName][]*unit)
+	for units := t.sorted(); len(units) > 0; {
+		n := 1 // most of a server's units come one after the other
+		for n < len(units) && units[n].server == units[0].server {
+			n++
+		}
+		name := units[0].server
+		if before := out[name]; before == nil {
+			out[name] = units[:n:n]
+		} else {
+			out[name] = append(before, units[:n]...)
+		}
+		units = units[n:]
+	}
+	return out
 }
 
 // revisions returns the revisions that the units are of.
 func (t *tracker) revisions() map[revision]bool {
 	out := make(map[revision]bool)
-	for _, u := range t.units {
-		out[revision{u.server, u.rev}] = true
+	var last revision
+	for _, u := range t.sorted() {
+		if k := (revision{u.server, u.rev}); k != last { // most come one after the other
+			out[k], last = true, k
+		}
 	}
 	return out
 }
@@ -78,10 +123,10 @@ func (t *tracker) activate(u *unit, reason string) {
 	t.record(u.event(fleet.EventReplicaActivated, fmt.Sprintf("replica %s on node %s, a warm spare, takes calls: %s", u.id, u.node, reason)))
 }
 
-// observeReplica takes in a report of a replica that has not ended. upToDate
-// says that its node had reported everything by the last pass.
-func (t *tracker) observeReplica(r *fleet.Replica, node observe.Node, upToDate bool, now time.Time) {
-	u := t.units[r.ID]
+// observeReplica takes in a report of a replica that has not ended. u is nil if it is
+// not known here. upToDate says that its node had reported everything by the last
+// pass.
+func (t *tracker) observeReplica(u *unit, r *fleet.Replica, node *observe.Node, upToDate bool, now time.Time) {
 	adopted := u == nil
 	if adopted {
 		u = t.adopt(r, now)

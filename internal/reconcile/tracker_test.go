@@ -94,7 +94,7 @@ func TestReplicaIsFollowed(t *testing.T) {
 		t.Helper()
 		set()
 		c := r
-		tr.observeReplica(&c, node, true, t0.Add(after))
+		tr.observeReplica(tr.units["r1"], &c, &node, true, t0.Add(after))
 		return tr.sorted()[0]
 	}
 	u := report(time.Second, func() {})
@@ -153,7 +153,7 @@ func TestEndingReplica(t *testing.T) {
 			tr, _ := testTracker()
 			tr.add(tt.unit)
 			node := observe.Node{Member: fleet.Member{Node: "n1", Life: "l"}, Draining: tt.draining}
-			tr.observeReplica(ended("r1", fleet.PhaseDraining, 0, 0), node, tt.upToDate, t0)
+			tr.observeReplica(tt.unit, ended("r1", fleet.PhaseDraining, 0, 0), &node, tt.upToDate, t0)
 			if got := tt.unit.failed != ""; got != tt.failed || tr.attempts.of("a", 1).unreplaced > 0 != tt.failed {
 				t.Errorf("failed %v (%q), want %v", got, tt.unit.failed, tt.failed)
 			}
@@ -169,7 +169,7 @@ func TestStopIsRepeated(t *testing.T) {
 	tr.add(x)
 	for version, acked := range map[uint64]bool{4: true, 5: false} {
 		x.stop.acked = true
-		tr.observeReplica(ended("r1", fleet.PhaseReady, 0, 0), observe.Node{Version: version}, true, t0)
+		tr.observeReplica(x, ended("r1", fleet.PhaseReady, 0, 0), &observe.Node{Version: version}, true, t0)
 		if x.stop.acked != acked {
 			t.Errorf("a report of version %d: answered %v", version, x.stop.acked)
 		}
@@ -183,7 +183,7 @@ func TestAdopt(t *testing.T) {
 		tr, events := testTracker()
 		tr.attempts.recalling = recalling
 		r := ended("r1", fleet.PhaseReady, 0, time.Hour, wasReady)
-		tr.observeReplica(r, observe.Node{}, true, t0)
+		tr.observeReplica(nil, r, &observe.Node{}, true, t0)
 		x := tr.sorted()[0]
 		if !x.startedAt.Equal(r.CreatedAt) || !x.readyAt.Equal(r.ReadyAt) || !tr.attempts.deployed["a"] {
 			t.Errorf("adopted: %+v", x)

@@ -17,6 +17,7 @@ type unit struct {
 	gen       uint64
 	node      fleet.NodeID
 	life      fleet.LifeID
+	view      *nodeView // of node; see nodeViews.viewOf
 	resources fleet.Resources
 
 	observed  bool        // a report has contained it
@@ -32,6 +33,8 @@ type unit struct {
 	ongoing   int       // calls on it, as last reported
 	startedAt time.Time
 	readyAt   time.Time // zero before READY
+
+	removed bool // from the tracker
 
 	failed      string       // its failure is recorded, with this reason
 	unexplained *unexplained // nil once it is known how it ended
