@@ -64,6 +64,10 @@ generate: ## regenerate internal/fleetpb from proto/ with the tools that tools/g
 bench: build ## measure the call path against a naive chain; writes docs/BENCHMARKS.md
 	CGO_ENABLED=0 $(GO) run ./test/bench -report docs/BENCHMARKS.md
 
+.PHONY: sim
+sim: ## simulate the autoscaling policy, and those of others; writes the tables and plots of docs/AUTOSCALING.md
+	@$(GO) run ./test/sim -doc docs/AUTOSCALING.md -plots docs/autoscaling
+
 .PHONY: images
 images: host ## build the images that tests and the Compose file run, without any registry
 

@@ -100,7 +100,7 @@ func Decide(now time.Time, in Input, h *History) Decision {
 	}
 	if n, delay, ok := h.wishDown(now, spec, &d); ok && d.Kind == "" && n < d.Target {
 		d.Target, d.Kind = n, Down
-		d.Reason = fmt.Sprintf("no more than %d were needed for %s, at %s each", n, delay, calls(spec.TargetOngoing))
+		d.Reason = fmt.Sprintf("at most %d needed for %s, at %s each", n, delay, calls(spec.TargetOngoing))
 		if n == 0 {
 			d.Reason = "no call for " + now.Sub(h.quietSince(now)).Round(time.Second).String()
 		}
