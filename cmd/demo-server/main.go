@@ -31,7 +31,7 @@ func main() {
 
 // faults make a bad version of the server.
 type faults struct {
-	fail    float64 // the share of all calls that fail
+	fail    float64 // the share of the calls that fail, after the first few
 	without string  // a tool that there is not
 }
 
@@ -40,7 +40,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	var f faults
 	flags := flag.NewFlagSet("demo-server", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.Float64Var(&f.fail, "fail", 0, "the share of all calls that fail, from 0 to 1")
+	flags.Float64Var(&f.fail, "fail", 0, "the share of the calls that fail after the first 10, from 0 to 1")
 	flags.StringVar(&f.without, "without", "", "a tool to leave out")
 	if err := flags.Parse(args); err != nil {
 		return err

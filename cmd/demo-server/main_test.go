@@ -191,8 +191,10 @@ func TestFaults(t *testing.T) {
 			t.Error("slow is listed")
 		}
 	}
-	c.send(`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo","arguments":{"text":"x"}}}`)
-	if m := c.next(); !m.Result.IsError {
-		t.Errorf("a call was answered with %+v, want an error", m.Result)
+	for i := range goodCalls + 2 {
+		c.send(`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo","arguments":{"text":"x"}}}`)
+		if m := c.next(); m.Result.IsError != (i >= goodCalls) {
+			t.Errorf("call %d was answered with %+v", i+1, m.Result)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"sync/atomic"
 	"time"
 	_ "time/tzdata" // the demo image has no time zone files
 
@@ -60,12 +61,17 @@ func newServer(exit func(int), f faults) *server.MCPServer {
 	return s
 }
 
-// failing fails a share of all calls.
+// goodCalls is how many calls do not fail before some do.
+const goodCalls = 10
+
+// failing fails a share of the calls after the first few, as a server does whose key
+// is used up.
 func failing(share float64) server.ToolHandlerMiddleware {
+	var calls atomic.Int64
 	return func(next server.ToolHandlerFunc) server.ToolHandlerFunc {
 		return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-			if rand.Float64() < share {
-				return mcp.NewToolResultError("401 Unauthorized: the key has expired"), nil
+			if calls.Add(1) > goodCalls && rand.Float64() < share {
+				return mcp.NewToolResultError("429 Too Many Requests: the quota of this key is used up"), nil
 			}
 			return next(ctx, req)
 		}

@@ -233,6 +233,31 @@ func TestWarnsOfFailedRevision(t *testing.T) {
 	}
 }
 
+// A rollback without a number goes to a revision that has served.
+func TestRollbackByDefault(t *testing.T) {
+	held := AdvanceRollout{Name: "x", Revision: 3, Held: "h"}
+	twice := []Command{put("x", spec("a", 1)), rolledOut("x", 1, 0), put("x", spec("b", 1))}
+	for _, tt := range []struct {
+		name  string
+		setup []Command
+		want  fleet.Revision
+	}{
+		{"the one before", append(twice, rolledOut("x", 2, 0)), 1},
+		{"in mid-rollout", twice, 1},
+		{"a third one is held", append(twice, put("x", spec("c", 1)), held), 1},
+		{"in a state of an earlier format", append(twice, put("x", spec("c", 1))), 2},
+		{"past one that failed", append(twice, failed("x", 2, 0), put("x", spec("c", 1)), held), 1},
+		{"after one that failed, rolled out", append(twice, failed("x", 2, 0), rolledOut("x", 1, 0), put("x", spec("c", 1)), rolledOut("x", 3, 0)), 1},
+	} {
+		h := newHistory(t)
+		h.do(tt.setup...)
+		h.do(Rollback{Name: "x"})
+		if got := h.s.Servers["x"].Revision; got != tt.want {
+			t.Errorf("%s: back to revision %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
 // The state says whether a revision that failed may get calls.
 func TestUnfitRevision(t *testing.T) {
 	verified := func(image string) fleet.Spec {

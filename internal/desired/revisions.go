@@ -68,7 +68,7 @@ func prune(revs []Revision, present, stable fleet.Revision) []Revision {
 // revision's number. Counts and limits stay as they are.
 type Rollback struct {
 	Name     fleet.ServerName `json:"name"`
-	Revision fleet.Revision   `json:"revision,omitempty"` // 0: the newest kept one below the present
+	Revision fleet.Revision   `json:"revision,omitempty"` // 0: see rollbackTo
 	Key      string           `json:"key,omitempty"`
 	Match    Match            `json:"match,omitzero"`
 }
@@ -90,7 +90,7 @@ func (c Rollback) apply(d *draft) error {
 		if err := d.matchServer(c.Match, c.Name, sv); err != nil {
 			return err
 		}
-		to, err := sv.rollbackTo(c.Name, c.Revision)
+		to, err := sv.rollbackTo(c.Name, c.Revision, d.next.Format)
 		if err != nil {
 			return err
 		}
@@ -112,21 +112,32 @@ func (c Rollback) apply(d *draft) error {
 	})
 }
 
-// rollbackTo returns the revision that a rollback names, or by default the one
-// before the present.
-func (sv *Server) rollbackTo(name fleet.ServerName, n fleet.Revision) (*Revision, error) {
-	if n == 0 {
-		for i := len(sv.Revisions) - 1; i >= 0; i-- {
-			if sv.Revisions[i].Number < sv.Revision {
-				return &sv.Revisions[i], nil
-			}
+// rollbackTo returns the revision that a rollback names. By default that is the stable
+// one while another is being rolled out, else the newest below the present that has
+// served. In a state of an earlier format nobody knows which have: it is the newest
+// below the present.
+func (sv *Server) rollbackTo(name fleet.ServerName, n fleet.Revision, format int) (*Revision, error) {
+	if n != 0 {
+		if rev := sv.Kept(n); rev != nil {
+			return rev, nil
 		}
+		return nil, fmt.Errorf("%w: server %s has no revision %d; there are %s", fleet.ErrUnknownRevision, name, n, sv.numbers())
+	}
+	if stable := sv.Kept(sv.Stable); format >= 3 && sv.Rollout != nil && stable != nil && sv.Stable != sv.Revision {
+		return stable, nil
+	}
+	var newest *Revision
+	for i := range sv.Revisions {
+		rev := &sv.Revisions[i]
+		failed := sv.Failed != nil && sv.Failed.Revision == rev.Number
+		if rev.Number < sv.Revision && !failed && (rev.Served || newest == nil || !newest.Served) {
+			newest = rev
+		}
+	}
+	if newest == nil {
 		return nil, fmt.Errorf("%w: server %s has no revision before %d, its present one; there are %s", fleet.ErrUnknownRevision, name, sv.Revision, sv.numbers())
 	}
-	if rev := sv.Kept(n); rev != nil {
-		return rev, nil
-	}
-	return nil, fmt.Errorf("%w: server %s has no revision %d; there are %s", fleet.ErrUnknownRevision, name, n, sv.numbers())
+	return newest, nil
 }
 
 // numbers lists the kept revisions for a message.

@@ -2,6 +2,7 @@ package desired
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -40,6 +41,10 @@ func (c EndRollout) apply(d *draft) error {
 	next := *sv
 	next.Rollout = nil
 	next.Stable = next.Revision
+	if d.next.Format >= 3 {
+		next.Revisions = slices.Clone(sv.Revisions)
+		next.Kept(next.Revision).Served = true
+	}
 	d.put(c.Name, &next, Change{Server: c.Name, Kind: RolledOut, Revision: next.Revision})
 	return nil
 }

@@ -98,6 +98,9 @@ type Revision struct {
 	Template  fleet.Template   `json:"template"`
 	Created   time.Time        `json:"created"`
 	Catalogue *fleet.Catalogue `json:"catalogue,omitempty"` // the last known one
+	// Served means that a rollout of it has ended. It is not set in states of earlier
+	// formats.
+	Served bool `json:"served,omitempty"`
 }
 
 // Key is an idempotency key that was used.
