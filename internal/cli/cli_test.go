@@ -127,7 +127,7 @@ func TestCommands(t *testing.T) {
 		{name: "flag of another command", args: "status --prune", code: 2, err: `unknown flag: --prune for "mcpfleet status"; it is one of "mcpfleet apply"`},
 		{name: "negative number", args: "scale demo -1", code: 2, err: `the number of replicas must be 0 or more, not "-1"`},
 		{name: "no number", args: "scale demo two", code: 2, err: `the number of replicas must be 0 or more, not "two"`},
-		{name: "a number and a floor", args: "scale demo 3 --floor 2 --ttl 1m", code: 2, err: "N and --floor exclude each other: pass 3 for a fixed number of replicas, or --floor 2 for a server with autoscaling"},
+		{name: "a number and a floor", args: "scale demo 3 --floor 2 --ttl 1m", code: 2, err: "pass N or --floor, not both: N is for a fixed number of replicas, --floor for a server with autoscaling"},
 		{name: "a floor for ever", args: "scale demo --floor 2", code: 2, err: "--ttl is missing: how long the floor holds, such as 10m"},
 		{name: "a floor for no time", args: "scale demo --floor 2 --ttl 0s", code: 2, err: "--ttl must be above 0, not 0s"},
 		{name: "no floor for some time", args: "scale demo --floor 0 --ttl 1m", code: 2, err: "--ttl does not go with --floor 0, which removes the floor at once"},

@@ -80,7 +80,7 @@ func (f *floorFlags) check(cmd *cobra.Command, args []string) error {
 	case len(args) == 0:
 		return errors.New("SERVER is missing; the command is: mcpfleet scale SERVER --floor N --ttl TIME")
 	case len(args) == 2:
-		return fmt.Errorf("N and --floor exclude each other: pass %s for a fixed number of replicas, or --floor %d for a server with autoscaling", args[1], f.least)
+		return errors.New("pass N or --floor, not both: N is for a fixed number of replicas, --floor for a server with autoscaling")
 	case f.least < 0:
 		return fmt.Errorf("--floor must be 0 or more, not %d", f.least)
 	case f.least == 0 && timed:

@@ -19,8 +19,10 @@ import (
 const (
 	topInterval = 2 * time.Second
 	topShortest = 200 * time.Millisecond
-	// topTimeout bounds one reading. It is short, because old figures mislead.
+	// topTimeout bounds one reading. It is short, because old figures mislead. The
+	// leader gets topLeader of it.
 	topTimeout = 5 * time.Second
+	topLeader  = 2 * time.Second
 )
 
 func (a *app) topCommand() *cobra.Command {
@@ -41,7 +43,7 @@ controllers, as the leader knows them; while there is no leader, those at the co
 			cfg.Read = func(ctx context.Context) (top.Reading, error) {
 				ctx, cancel := context.WithTimeout(ctx, topTimeout)
 				defer cancel()
-				return readTop(ctx, client)
+				return readTop(ctx, client, topLeader)
 			}
 			if a.output == formatTable && !once && progress.IsTerminal(a.In) && progress.IsTerminal(a.Out) {
 				return top.Live(ctx, cfg)
@@ -74,13 +76,15 @@ controllers, as the leader knows them; while there is no leader, those at the co
 	return cmd
 }
 
-// readTop reads all that top shows. Without a leader the servers are those that the
-// controller knew last.
-func readTop(ctx context.Context, client *api.Client) (r top.Reading, err error) {
-	listed, err := client.List(ctx, api.ReadOptions{})
-	if isCode(err, api.CodeNoLeader) {
+// readTop reads all that top shows. If the leader does not answer in time, the servers
+// are those that the controller itself knows.
+func readTop(ctx context.Context, client *api.Client, leader time.Duration) (r top.Reading, err error) {
+	leaderCtx, cancel := context.WithTimeout(ctx, leader)
+	defer cancel()
+	listed, err := client.List(leaderCtx, api.ReadOptions{})
+	if isCode(err, api.CodeNoLeader) || err != nil && leaderCtx.Err() != nil && ctx.Err() == nil {
 		listed, err = client.List(ctx, api.ReadOptions{Stale: true})
-		r.Note = "there is no leader now: the states of the servers are the last known ones"
+		r.Note = "the leader does not answer: states and queues are what this controller knows"
 	}
 	if err != nil {
 		return r, err

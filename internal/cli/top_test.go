@@ -2,8 +2,11 @@ package cli
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/cli/top"
 )
@@ -61,10 +64,31 @@ func TestTopWithoutALeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readTop(t.Context(), client); err == nil {
+	if _, err := readTop(t.Context(), client, time.Minute); err == nil {
 		t.Error("no error from the first one")
 	}
-	if _, err := readTop(t.Context(), client); err != nil {
-		t.Errorf("the second one was not asked: %v", err)
+	if r, err := readTop(t.Context(), client, time.Minute); err != nil || r.Note != "" {
+		t.Errorf("the second one was not asked: %v, note %q", err, r.Note)
+	}
+}
+
+// A controller may wait for a leader for longer than old figures can stay.
+func TestTopWhileTheLeaderIsSilent(t *testing.T) {
+	f := topping(t).on("GET /api/v1/servers?stale=1", 200, storedTwo)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RequestURI() == "/api/v1/servers" {
+			<-r.Context().Done()
+			return
+		}
+		f.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	client, err := (&app{address: s.URL}).client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := readTop(t.Context(), client, 20*time.Millisecond)
+	if err != nil || len(r.Servers) != 2 || !strings.Contains(r.Note, "the leader does not answer") {
+		t.Errorf("%v, %+v", err, r)
 	}
 }
