@@ -280,8 +280,44 @@ func TestUnfitRevision(t *testing.T) {
 		h := newHistory(t)
 		h.do(put("x", spec("a", 1)), rolledOut("x", 1, 0), put("x", tt.next), AdvanceRollout{Name: "x", Revision: 2, Checked: tt.checked},
 			FailRollout{Name: "x", Revision: 2, Reason: "it ends", Unfit: tt.unfit})
-		if f := h.s.Servers["x"].Failed; f == nil || f.Unfit != tt.unfit || f.Unchecked != tt.unchecked {
-			t.Errorf("%s: %+v, want unfit %v, unchecked %v", tt.name, f, tt.unfit, tt.unchecked)
+		sv := h.s.Servers["x"]
+		if f := sv.Failed; f == nil || f.Unfit != tt.unfit || sv.Kept(2).Unchecked != tt.unchecked {
+			t.Errorf("%s: %+v, unchecked %v; want unfit %v, unchecked %v", tt.name, f, sv.Kept(2).Unchecked, tt.unfit, tt.unchecked)
+		}
+	}
+}
+
+// A revision that is given up before it has passed its checks stays unchecked, until
+// it is rolled out again. One that is restarted has come as far as it had.
+func TestGivenUpUnchecked(t *testing.T) {
+	verified := spec("b", 1)
+	verified.Update = &fleet.Update{Verify: []fleet.VerifyCall{{Tool: "t", Expect: "ok"}}}
+	begin := []Command{put("x", spec("a", 1)), rolledOut("x", 1, 0), put("x", verified)}
+	checked := AdvanceRollout{Name: "x", Revision: 2, Checked: true, Warning: "w", Step: 1}
+	for _, tt := range []struct {
+		name     string
+		commands []Command
+		want     bool // revision 2 is unchecked
+	}{
+		{"being checked", nil, false}, // the rollout says so
+		{"undone", []Command{Rollback{Name: "x"}}, true},
+		{"superseded", []Command{put("x", spec("c", 1))}, true},
+		{"checked, and undone", []Command{checked, Rollback{Name: "x"}}, false},
+		{"rolled out again", []Command{Rollback{Name: "x"}, Rollback{Name: "x", Revision: 2}}, false},
+		{"restarted", []Command{checked, Restart{Name: "x"}}, false},
+	} {
+		h := newHistory(t)
+		h.do(append(begin, tt.commands...)...)
+		before := h.s
+		if got := before.Servers["x"].Kept(2).Unchecked; got != tt.want {
+			t.Errorf("%s: unchecked %v, want %v", tt.name, got, tt.want)
+		}
+		h.do(Rollback{Name: "x", Revision: 1}, Rollback{Name: "x", Revision: 2})
+		if got := before.Servers["x"].Kept(2).Unchecked; got != tt.want {
+			t.Errorf("%s: a later write has changed the state of then", tt.name)
+		}
+		if r := before.Servers["x"].Rollout; tt.name == "restarted" && (!r.Checked || r.Warning != "w" || r.Step != 1) {
+			t.Errorf("%s: %+v", tt.name, r)
 		}
 	}
 }

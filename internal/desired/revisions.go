@@ -51,7 +51,7 @@ func (d *draft) revise(name fleet.ServerName, sv *Server) {
 	sv.Revisions = append(slices.Clip(sv.Revisions), Revision{Number: n, Template: sv.Spec.Template, Created: d.now})
 	sv.Failed = nil
 	sv.Revisions = prune(sv.Revisions, sv.Revision, sv.Stable)
-	d.rollOut(sv)
+	d.rollOut(name, sv)
 }
 
 // prune drops the oldest revisions, except the present and the stable one. One that
@@ -106,7 +106,7 @@ func (c Rollback) apply(d *draft) error {
 		if sv.Failed != nil && sv.Failed.Revision == to.Number {
 			sv.Failed = nil
 		}
-		d.rollOut(sv)
+		d.rollOut(c.Name, sv)
 		d.put(c.Name, sv, change)
 		return nil
 	})

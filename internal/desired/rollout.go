@@ -12,9 +12,29 @@ import (
 // leader judges the progress of rollouts itself.
 const rolloutTime = 10 * time.Minute
 
-// rollOut begins the rollout of the server's revision and generation.
-func (d *draft) rollOut(sv *Server) {
-	sv.Rollout = &Rollout{From: sv.Stable, To: sv.Revision, Started: d.now, Deadline: d.now.Add(rolloutTime)}
+// rollOut begins the rollout of the server's revision and generation. It is not yet
+// put.
+func (d *draft) rollOut(name fleet.ServerName, sv *Server) {
+	next := &Rollout{From: sv.Stable, To: sv.Revision, Started: d.now, Deadline: d.now.Add(rolloutTime)}
+	if old := d.next.Servers[name]; old != nil && old.Rollout != nil {
+		before := old.Fleet(name)
+		switch {
+		case old.Revision == sv.Revision: // restarted in mid-rollout: it has come that far
+			next.Checked, next.Warning, next.Step = old.Rollout.Checked, old.Rollout.Warning, old.Rollout.Step
+		case before.Unchecked():
+			sv.setUnchecked(old.Revision, true)
+		}
+	}
+	sv.setUnchecked(sv.Revision, false)
+	sv.Rollout = next
+}
+
+// setUnchecked sets whether a revision was given up before it had passed its checks.
+func (sv *Server) setUnchecked(n fleet.Revision, unchecked bool) {
+	if rev := sv.Kept(n); rev != nil && rev.Unchecked != unchecked {
+		sv.Revisions = slices.Clone(sv.Revisions) // older states share it
+		sv.Kept(n).Unchecked = unchecked
+	}
 }
 
 // EndRollout records that all wanted replicas are of this revision and
@@ -75,14 +95,12 @@ func (c FailRollout) apply(d *draft) error {
 	if to == nil {
 		return nil
 	}
-	next, tried := *sv, sv.Fleet(c.Name)
+	next := *sv
 	next.Revision = to.Number
 	next.Spec.Template = to.Template
-	next.Failed = &fleet.FailedRevision{
-		Revision: sv.Revision, Reason: c.Reason, At: d.now, Unfit: c.Unfit, Unchecked: tried.Unchecked(),
-	}
+	next.Failed = &fleet.FailedRevision{Revision: sv.Revision, Reason: c.Reason, At: d.now, Unfit: c.Unfit}
 	d.write(&next)
-	d.rollOut(&next)
+	d.rollOut(c.Name, &next)
 	next.Rollout.From = sv.Revision
 	d.put(c.Name, &next, Change{
 		Server: c.Name, Kind: RolledBack, Revision: to.Number, Fields: DiffTemplates(&sv.Spec.Template, &to.Template),
@@ -122,7 +140,7 @@ func (c Restart) apply(d *draft) error {
 			return err
 		}
 		sv.Generation++
-		d.rollOut(sv)
+		d.rollOut(c.Name, sv)
 		d.put(c.Name, sv, Change{Server: c.Name, Kind: Restarted, Revision: sv.Revision})
 		return nil
 	})

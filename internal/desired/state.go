@@ -101,6 +101,9 @@ type Revision struct {
 	// Served means that a rollout of it has ended. It is not set in states of earlier
 	// formats.
 	Served bool `json:"served,omitempty"`
+	// Unchecked means that its last rollout was given up before it had passed its
+	// checks. Replicas of it that still run get no calls.
+	Unchecked bool `json:"unchecked,omitempty"`
 }
 
 // Key is an idempotency key that was used.

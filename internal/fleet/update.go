@@ -152,6 +152,4 @@ type FailedRevision struct {
 	// Unfit means that replicas of it that still run get calls only while there are
 	// no others: it served worse than the stable one, or failed a check.
 	Unfit bool `json:"unfit,omitempty"`
-	// Unchecked means that they get none at all: it has never taken calls.
-	Unchecked bool `json:"unchecked,omitempty"`
 }

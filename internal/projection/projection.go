@@ -44,7 +44,7 @@ func project(state *desired.State, status map[fleet.ServerName]*reconcile.Server
 			st = &reconcile.ServerStatus{Reason: "the server was just deployed"}
 		}
 		newest := newestRevision(sv)
-		wanted := eligible(&d, newest, serving[d.Name])
+		wanted := eligible(&d, sv, newest, serving[d.Name])
 		to := routeOf(&d, st, wanted, snap)
 		for i := range to.Replicas {
 			to.Replicas[i].Tools = out.tools.of(snap, to.Replicas[:i], to.Replicas[i].ID, known)
@@ -53,7 +53,7 @@ func project(state *desired.State, status map[fleet.ServerName]*reconcile.Server
 		out.routes = append(out.routes, to)
 
 		if len(wanted) == 0 {
-			wanted = eligible(&d, newest, spares[d.Name]) // they offer the same
+			wanted = eligible(&d, sv, newest, spares[d.Name]) // they offer the same
 		}
 		offer := offerOf(&d, st, wanted)
 		if c := lastKnown(sv, &d); len(offer.Offers) == 0 && c != nil {
@@ -104,11 +104,11 @@ func superseded(d *fleet.Server, r *fleet.Replica) bool {
 
 // eligible returns the replicas that may take calls, of those that serve. It uses
 // their slice.
-func eligible(d *fleet.Server, newest fleet.Revision, serving []*fleet.Replica) []*fleet.Replica {
+func eligible(d *fleet.Server, sv *desired.Server, newest fleet.Revision, serving []*fleet.Replica) []*fleet.Replica {
 	good, rest := serving[:0], []*fleet.Replica(nil)
 	for _, r := range serving {
 		switch {
-		case r.Revision <= newest && superseded(d, r), unchecked(d, r):
+		case r.Revision <= newest && superseded(d, r), unchecked(d, sv, r):
 		case r.Revision > newest:
 			rest = append(rest, r) // it may have to be checked first, but has been if it is the only one
 		case failed(d, r) && d.Failed.Unfit:
@@ -125,8 +125,12 @@ func eligible(d *fleet.Server, newest fleet.Revision, serving []*fleet.Replica) 
 
 // unchecked reports whether a replica takes no calls because its revision has not
 // passed its checks.
-func unchecked(d *fleet.Server, r *fleet.Replica) bool {
-	return d.Unchecked() && r.Revision == d.Revision || failed(d, r) && d.Failed.Unchecked
+func unchecked(d *fleet.Server, sv *desired.Server, r *fleet.Replica) bool {
+	if r.Revision == d.Revision {
+		return d.Unchecked()
+	}
+	rev := sv.Kept(r.Revision)
+	return rev != nil && rev.Unchecked
 }
 
 // failed reports whether a replica is of the revision that was rolled back.

@@ -151,6 +151,7 @@ func TestProject(t *testing.T) {
 		f.Revision = 3
 		return desired.Server{Replicas: 1, Stable: 2, Rollout: &desired.Rollout{From: 3}, Failed: &f}
 	}
+	unchecked := desired.Server{Replicas: 1, Stable: 2, Rollout: &desired.Rollout{From: 2}, Revisions: []desired.Revision{{Number: 3, Unchecked: true}}}
 	later := []fleet.Replica{{ID: "r2", Revision: 2}, {ID: "r3", Revision: 3}}
 	toZero := fleet.Spec{Autoscaling: &fleet.Autoscaling{}}
 	toOne := fleet.Spec{Autoscaling: &fleet.Autoscaling{MinReplicas: 1}}
@@ -178,8 +179,8 @@ func TestProject(t *testing.T) {
 		{"rolled back for want of progress", failed(fleet.FailedRevision{}), nil, later, "r2, r3", "2 seen, 3 seen"},
 		{"rolled back as worse", failed(fleet.FailedRevision{Unfit: true}), nil, later, "r2", "2 seen"},
 		{"rolled back as worse, and nothing else serves", failed(fleet.FailedRevision{Unfit: true}), nil, later[1:], "r3", "3 seen"},
-		{"rolled back unchecked", failed(fleet.FailedRevision{Unfit: true, Unchecked: true}), nil, later, "r2", "2 seen"},
-		{"rolled back unchecked, and nothing else serves", failed(fleet.FailedRevision{Unfit: true, Unchecked: true}), nil, later[1:], "", "2 kept"},
+		{"given up unchecked", unchecked, nil, later, "r2", "2 seen"},
+		{"given up unchecked, and nothing else serves", unchecked, nil, later[1:], "", "2 kept"},
 		{"stopped", desired.Server{}, nil, []fleet.Replica{{ID: "r1", Revision: 2}}, "stopped", "2 seen, stopped"},
 		{"cannot start", desired.Server{Replicas: 1}, &reconcile.ServerStatus{StartFailed: true, Reason: "exit 3"}, nil, "down: exit 3", "2 kept, failed: exit 3"},
 		{"resting", desired.Server{Replicas: 1}, &reconcile.ServerStatus{Resting: true}, nil, "resting", "2 kept"},
@@ -194,9 +195,9 @@ func TestProject(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			sv := tt.server
-			sv.Revision, sv.Revisions = 2, revisions
+			sv.Revision, sv.Revisions = 2, append(slices.Clip(revisions), sv.Revisions...)
 			if sv.Failed != nil {
-				sv.Revisions = append(slices.Clip(revisions), desired.Revision{Number: sv.Failed.Revision})
+				sv.Revisions = append(sv.Revisions, desired.Revision{Number: sv.Failed.Revision})
 			}
 			status := map[fleet.ServerName]*reconcile.ServerStatus{}
 			if tt.status != nil {

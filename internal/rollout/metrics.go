@@ -25,11 +25,11 @@ func outcomeOf(t *trial, sv *desired.Server) outcome {
 	case sv == nil:
 	case sv.Revision == t.revision && sv.Stable == t.revision && sv.Rollout == nil:
 		return rolledOut
-	case sv.Failed != nil && sv.Failed.Revision == t.revision && sv.Revision == t.stable:
+	case sv.Failed != nil && sv.Failed.Revision == t.revision && sv.Revision == t.stable: // it is kept
 		switch {
 		case !sv.Failed.Unfit:
 			return noProgress
-		case sv.Failed.Unchecked:
+		case sv.Kept(t.revision).Unchecked:
 			return failedChecks
 		}
 		return servedWorse

@@ -184,7 +184,7 @@ func (w *world) wantFailed(unchecked bool, why string) {
 	w.Helper()
 	synctest.Wait()
 	sv := w.State().Servers["s"]
-	if f := sv.Failed; f == nil || sv.Revision != 1 || f.Revision != 2 || !f.Unfit || f.Unchecked != unchecked || !strings.Contains(f.Reason, why) {
+	if f := sv.Failed; f == nil || sv.Revision != 1 || f.Revision != 2 || !f.Unfit || sv.Kept(2).Unchecked != unchecked || !strings.Contains(f.Reason, why) {
 		w.Errorf("revision %d, failed %+v; want revision 2 rolled back: %s", sv.Revision, f, why)
 	}
 }
