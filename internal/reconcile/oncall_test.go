@@ -58,3 +58,23 @@ func TestOnCallServerThatDoesNotStart(t *testing.T) {
 		w.until(time.Second, "it serves", func() bool { return len(w.ready("a")) == 1 })
 	})
 }
+
+// A server that starts because it is called is being deployed. That is no outage.
+func TestWokenServerIsDeploying(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.add("n1", always(observetest.Behaviour{ReadyAfter: 300 * time.Millisecond}))
+		w.control()
+		defer w.stop()
+		for range 3 {
+			w.desired.set(onCall(0))
+			w.until(5*time.Second, "idle", func() bool { return w.status("a").State == fleet.StateIdle && len(w.running("a")) == 0 })
+			w.desired.set(onCall(1))
+			w.until(2*time.Second, "it starts", func() bool { return len(w.running("a")) == 1 })
+			if s := w.status("a"); s.State != fleet.StateDeploying || s.StartFailed {
+				t.Errorf("while it starts: %+v", s)
+			}
+			w.until(time.Second, "it serves", func() bool { return w.status("a").State == fleet.StateReady })
+		}
+	})
+}

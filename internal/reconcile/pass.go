@@ -161,9 +161,12 @@ func (p *pass) publish(now time.Time, servers []want, plans []decision, workers 
 	list := make([]ServerStatus, len(servers))
 	for i := range servers {
 		w := &servers[i]
-		if w.desired != nil && count(w.units, func(u *unit) bool {
-			return u.serving() && u.rev == w.desired.Revision
-		}) >= max(1, w.desired.Target.Replicas) {
+		serving := count(w.units, func(u *unit) bool { return w.desired != nil && u.serving() && u.rev == w.desired.Revision })
+		switch {
+		case w.desired == nil:
+		case w.desired.Target.Idle():
+			p.state.deployed[w.name] = false // the next call deploys it again
+		case serving >= max(1, w.desired.Target.Replicas):
 			p.state.deployed[w.name] = true
 		}
 		list[i] = status(now, w, &plans[i], outlook{workers, p.state.deployed[w.name], p.state.complete, waiting})
