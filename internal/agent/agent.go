@@ -9,6 +9,8 @@
 //   - Every replica that ends is removed from the runtime.
 //   - Every call gets exactly one reply event.
 //   - A report that was missed is made up for by the next one.
+//   - At most Config.MaxStarts replicas start at once, whatever is ordered.
+//   - A spare takes no call before it is activated.
 //
 // It restarts nothing by itself. It reports an end with its reason and waits for a
 // new assignment. Controllers decide which replicas run here, which replica a call

@@ -137,6 +137,23 @@ func TestPullOnceForAllWhoWait(t *testing.T) {
 	}
 }
 
+// One client looks for an image, however many replicas need it at the same moment.
+func TestLookOnceForAllWhoNeedAnImage(t *testing.T) {
+	r, log := fake(t, "sleep 0.1")
+	var group sync.WaitGroup
+	for range 20 {
+		group.Go(func() {
+			if err := r.pulls.ensure(t.Context(), "img", fleet.PullMissing, func(string) {}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if log() != "image exists img\n" {
+		t.Errorf("clients:\n%s", log())
+	}
+}
+
 func TestPullEndsWithItsLastWaiter(t *testing.T) {
 	r, log := fake(t, absent+`echo $$ >&2; touch "$TMPDIR/blob"; exec sleep 60`)
 	why := errors.New("told to stop")

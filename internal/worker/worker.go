@@ -157,7 +157,7 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}
 	log.Info("worker starting", "life", string(life), "runtime", runtime.Name(), "grpc", grpcAddr, "gossip", ring.Addr(),
-		"cpus", cfg.Capacity.CPUs, "memory", cfg.Capacity.Memory)
+		"cpus", cfg.Capacity.CPUs, "memory", cfg.Capacity.Memory, "max_starts", cfg.MaxStarts)
 
 	server := rpc.NewServer(rpc.ServerConfig{Worker: replicas, Log: log})
 	s := newStages(ctx)
