@@ -76,7 +76,7 @@ func (c *controller) assemble() {
 	offers := catalogue.New(mayLack)
 	view := status.New(status.Config{
 		Store: state, Members: ring.Members, Self: c.self.Life, Zone: cfg.Zone, Loads: loads.Now,
-		Unready: firstOf(c.isLeaving, incomplete, state.Problem),
+		Unready: firstOf(c.isLeaving, incomplete, state.Problem), Cordons: reconciler.Cordons,
 	})
 	registry.MustRegister(view)
 	publisher := projection.New(projection.Config{

@@ -109,6 +109,7 @@ func (o *Observer) applyFull(n *nodeState, l *life, w Worker, r fleet.Report, no
 	}
 	if !l.connected {
 		l.connected, l.since, l.worker, came = true, now, w, true
+		n.recordStream(now)
 	}
 	l.lost, l.refused = false, nil
 	l.carried = make(map[string]bool)

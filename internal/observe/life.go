@@ -18,6 +18,10 @@ type nodeState struct {
 	// shows the node as it was; see touch.
 	shown []*fleet.Replica
 	stale bool
+	// came says that a stream of the node has begun, and reconnected when further ones
+	// did; see Node.
+	came        bool
+	reconnected []time.Time // replaced, never edited
 }
 
 // life is one life of one worker. Observer.mu guards it, except for child, which
@@ -49,16 +53,29 @@ type life struct {
 	carried    map[string]bool                    // the catalogues that this stream has carried
 }
 
+// maxReconnected bounds Node.Reconnected.
+const maxReconnected = 8
+
+// recordStream records that a stream of the node has begun.
+func (n *nodeState) recordStream(now time.Time) {
+	if n.came {
+		last := n.reconnected[max(0, len(n.reconnected)-maxReconnected+1):]
+		n.reconnected = append(slices.Clone(last), now)
+	}
+	n.came = true
+}
+
 // show returns the node as a snapshot shows it.
-func (l *life) show() Node {
-	n := Node{
-		Member: l.member, Connected: l.connected, Since: l.since, Alive: l.alive, Draining: l.draining, Unfit: l.unfit,
-		Lost: l.lost, Refused: l.refused, Version: l.version, Worker: l.worker,
+func (n *nodeState) show() Node {
+	l := n.current
+	x := Node{
+		Member: l.member, Connected: l.connected, Since: l.since, Reconnected: n.reconnected, Alive: l.alive,
+		Draining: l.draining, Unfit: l.unfit, Lost: l.lost, Refused: l.refused, Version: l.version, Worker: l.worker,
 	}
 	if l.info != nil {
-		n.Info = *l.info
+		x.Info = *l.info
 	}
-	return n
+	return x
 }
 
 // child is the goroutine that follows one life.

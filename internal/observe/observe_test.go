@@ -250,9 +250,19 @@ func TestNoClusterYet(t *testing.T) {
 		if n := r.obs.Snapshot().Nodes["n1"]; !n.Connected || !n.Since.Equal(since) {
 			t.Errorf("node after a change of leaders = %+v, want it connected since %v", n, since)
 		}
+		if n := r.obs.Snapshot().Nodes["n1"]; len(n.Reconnected) != 0 {
+			t.Errorf("the first stream of the node counts as one that came back: %v", n.Reconnected)
+		}
 		w.Break()
 		time.Sleep(time.Second)
 		r.expect(t, "a watch under an older order", "nodes [n1] serving [r1] resting [] ended []")
+		for range 20 {
+			w.Break()
+			time.Sleep(time.Second)
+		}
+		if n := r.obs.Snapshot().Nodes["n1"]; len(n.Reconnected) != 8 || !n.Reconnected[7].Equal(n.Since) || !n.Reconnected[6].Before(n.Since) {
+			t.Errorf("connected since %v, came back at %v", n.Since, n.Reconnected)
+		}
 	})
 }
 

@@ -30,9 +30,12 @@ type Node struct {
 	Info      fleet.NodeInfo // zero before its first report
 	Connected bool           // its stream delivers, so its replicas may get calls
 	Since     time.Time      // when Connected last changed
-	Alive     bool           // gossip lists it
-	Draining  bool           // it is stopping
-	Unfit     string         // why it starts no replicas, in words; "" if it does
+	// Reconnected is when its stream came back, the last times, oldest first. Those of
+	// earlier lives count, and its first one does not.
+	Reconnected []time.Time
+	Alive       bool   // gossip lists it
+	Draining    bool   // it is stopping
+	Unfit       string // why it starts no replicas, in words; "" if it does
 	// Lost: given up until it reports again. Its replicas are not in the snapshot.
 	Lost    bool
 	Refused error  // why it refuses this controller; nil if it does not

@@ -29,7 +29,7 @@ func (o *Observer) updateStale(s *Snapshot, sorted []*fleet.Replica) []*fleet.Re
 		n.shown = nil
 		switch now := o.nodes[n.name]; {
 		case now == n && n.current != nil:
-			s.Nodes[n.name] = n.current.show()
+			s.Nodes[n.name] = n.show()
 			n.shown = slices.SortedFunc(maps.Values(n.current.replicas), byID)
 		case now == n || now == nil:
 			delete(s.Nodes, n.name)

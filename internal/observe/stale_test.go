@@ -78,7 +78,7 @@ func compareSnapshot(t *testing.T, o *Observer, when string) {
 		if n.current == nil {
 			continue
 		}
-		nodes[name] = n.current.show()
+		nodes[name] = n.show()
 		for id, r := range n.current.replicas {
 			replicas[id] = r
 		}

@@ -123,8 +123,9 @@ type Reconciler struct {
 
 	mu      sync.Mutex
 	toWake  []fleet.ServerName
-	status  []ServerStatus  // by name; replaced, never edited
-	leading <-chan struct{} // closed when the tenure ends; nil without one
+	status  []ServerStatus          // by name; replaced, never edited
+	cordons map[fleet.NodeID]string // replaced, never edited
+	leading <-chan struct{}         // closed when the tenure ends; nil without one
 }
 
 // New returns a Reconciler that has not acted yet: all desired servers are
@@ -172,7 +173,16 @@ func (r *Reconciler) Status() []ServerStatus {
 	return r.status
 }
 
-// Subscribe returns a channel that gets a value when Status may have changed.
+// Cordons returns the nodes that the leader has cordoned by itself, and why, as far as
+// this controller knows. The map is shared: do not edit it.
+func (r *Reconciler) Cordons() map[fleet.NodeID]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cordons
+}
+
+// Subscribe returns a channel that gets a value when Status or Cordons may have
+// changed.
 func (r *Reconciler) Subscribe() (look <-chan struct{}, cancel func()) { return r.board.Subscribe() }
 
 // Wake replaces, at once, the replicas of a server that have ended because nobody

@@ -21,6 +21,12 @@ type nodeView struct {
 	reserved fleet.Resources // by them
 }
 
+// usable reports whether the node takes replicas, apart from a moment without a
+// connection.
+func (v *nodeView) usable() bool {
+	return v.known && !v.node.Lost && !v.ending && v.node.Unfit == "" && !v.intent.Cordoned && v.intent.DrainUntil.IsZero()
+}
+
 // nodeViews keeps the views from one pass to the next.
 type nodeViews struct {
 	byName map[fleet.NodeID]*nodeView

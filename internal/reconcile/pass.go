@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -60,6 +61,9 @@ func (p *pass) run(now time.Time) (wake time.Time) {
 		p.state.attempts.recalling, p.state.complete = false, true
 	}
 
+	if acts {
+		wake = earlier(wake, p.state.judgeNodes(p.snap.Ended, now, p.recordNode))
+	}
 	servers := p.state.servers(p.desired)
 	rm := p.state.room(now)
 	plans := make([]decision, len(servers))
@@ -175,12 +179,13 @@ func (p *pass) publish(now time.Time, servers []want, plans []decision, workers 
 	}
 	slices.SortFunc(list, func(a, b ServerStatus) int { return cmp.Compare(a.Name, b.Name) })
 
+	cordons := p.state.suspects.reasons()
 	r := p.r
 	r.mu.Lock()
 	before := r.status
-	same := sameStatus(before, list)
+	same := sameStatus(before, list) && maps.Equal(r.cordons, cordons)
 	if !same {
-		r.status = list
+		r.status, r.cordons = list, cordons
 	}
 	r.mu.Unlock()
 	if same {
@@ -188,6 +193,12 @@ func (p *pass) publish(now time.Time, servers []want, plans []decision, workers 
 	}
 	p.recordStates(before, list)
 	r.board.Post()
+}
+
+// recordNode logs and records what the leader does to a node by itself.
+func (p *pass) recordNode(e Event) {
+	p.log.Warn(e.Message, "node", e.Node)
+	p.record(e)
 }
 
 func (p *pass) recordStates(before, after []ServerStatus) {

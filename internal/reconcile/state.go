@@ -29,6 +29,7 @@ type history struct {
 	restarts map[fleet.ServerName]int
 	deployed map[fleet.ServerName]bool // has served in full, or did when first seen
 	nodes    *nodeWatch
+	suspects suspicions
 	complete bool // all nodes have reported once
 }
 
@@ -37,6 +38,7 @@ func newHistory() *history {
 		restarts: make(map[fleet.ServerName]int),
 		deployed: make(map[fleet.ServerName]bool),
 		nodes:    newNodeWatch(),
+		suspects: make(suspicions),
 	}
 }
 
@@ -198,6 +200,7 @@ func (st *state) room(now time.Time) *room {
 			Cordoned:  v.intent.Cordoned || !v.intent.DrainUntil.IsZero(),
 			Gone:      n.Lost,
 			Unfit:     st.refusals.unfitReason(n, now),
+			Suspect:   st.suspects.reason(v.name),
 		})
 	}
 	rm := newRoom(nodes, nil)
@@ -223,6 +226,7 @@ func (st *state) copied() *state {
 	c := newState(st.log, noJitter, func(Event) {}, true, newHistory())
 	c.refusals = st.refusals.clone()
 	c.nodes.left = maps.Clone(st.nodes.left)
+	c.suspects = st.suspects.clone()
 	for life, f := range st.fences.byLife {
 		c.fences.byLife[life] = &fence{order: order{acked: f.acked, first: f.first}, refused: f.refused}
 	}

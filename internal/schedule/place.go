@@ -29,6 +29,9 @@ type Node struct {
 	Cordoned  bool   // an operator wants nothing new there
 	Gone      bool   // not connected for so long that it counts as lost
 	Unfit     string // why it starts no replicas, in words; "" if it does
+	// Suspect is why the leader wants nothing new there, in words; "" if it does. It
+	// does not count for replicas that no other node could ever take.
+	Suspect string
 }
 
 // CouldPlace reports whether any node would take the replica if it were empty and
@@ -39,7 +42,7 @@ func CouldPlace(req Request, nodes []Node) bool {
 		if n.Gone {
 			continue
 		}
-		n.Connected, n.Allocated, n.OfServer = true, fleet.Resources{}, 0
+		n.Connected, n.Allocated, n.OfServer, n.Suspect = true, fleet.Resources{}, 0, ""
 		if exclusion(req.Template, &n) == "" && fits(&req, &n) {
 			return true
 		}
@@ -59,6 +62,8 @@ func exclusion(t *fleet.Template, n *Node) cause {
 		return cordoned
 	case n.Unfit != "":
 		return unfit + cause(n.Unfit)
+	case n.Suspect != "":
+		return suspect + cause(n.Suspect)
 	case !fleet.CanRun(n.Runtimes, t):
 		return noRuntime
 	}

@@ -22,6 +22,7 @@ func has(k int) func(*Node)            { return func(n *Node) { n.Spread, n.OfSe
 func others(k int) func(*Node)         { return func(n *Node) { n.Replicas += k } }
 func runs(r ...string) func(*Node)     { return func(n *Node) { n.Runtimes = r } }
 func labelled(k, v string) func(*Node) { return func(n *Node) { n.Labels = map[string]string{k: v} } }
+func shaky(n *Node)                    { n.Suspect = "its connection flaps" }
 func drains(n *Node)                   { n.Draining = true }
 func noMore(n *Node)                   { n.Cordoned = true }
 func gone(n *Node)                     { n.Connected = false }
@@ -108,6 +109,11 @@ func TestPlace(t *testing.T) {
 		{"custom", Request{Template: &gpu}, []Node{node("a"), node("b", custom("gpu", 2, 2)), node("c", noMore, custom("gpu", 1, 0))}, "",
 			"no node fits: 2 nodes lack gpu (1 wanted, 0 free at most), 1 is cordoned" +
 				"; it would fit with 1 more gpu on one of 2 nodes, or with node c uncordoned"},
+		{"a suspect node is avoided", Request{Template: &image}, []Node{node("a", shaky), node("b", has(5))}, "b", ""},
+		{"suspect, but nothing else could ever take it", Request{Template: &gpu}, []Node{node("a", shaky, custom("gpu", 1, 0)), node("b")}, "a", ""},
+		{"suspect, and another could if it had room", Request{Template: &big}, []Node{node("a", shaky), node("b", memory(512*mib, mib))}, "",
+			"no node fits: 1 node lacks memory (512 MiB wanted, 511 MiB free at most), 1 is cordoned by the leader (its connection flaps)" +
+				"; it would fit with 1 MiB more memory on node b"},
 		{"a cordoned node without room is of no use", Request{Template: &gpu}, []Node{node("a", noMore)}, "", "no node fits: 1 node is cordoned"},
 		{"several resources", Request{Template: &fleet.Template{Image: "i", Resources: fleet.Resources{PIDs: 10, Custom: map[string]int64{"gpu": 2, "disk": 1}}}},
 			[]Node{node("a", custom("gpu", 1, 0)), node("b")}, "",

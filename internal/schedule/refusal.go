@@ -13,7 +13,7 @@ import (
 )
 
 // cause is why one node cannot take a replica. The causes that end with a space are
-// followed by a label, a resource, or the reason of an unfit node.
+// followed by a label, a resource, or the reason of an unfit or suspect node.
 type cause string
 
 const (
@@ -23,6 +23,7 @@ const (
 	noRuntime   cause = "runtime"
 	label       cause = "label "
 	unfit       cause = "unfit "
+	suspect     cause = "suspect "
 	atLimit     cause = "at limit"
 	noCPUs      cause = "cpus"
 	noMemory    cause = "memory"
@@ -224,6 +225,9 @@ func (r *refusals) phrase(req *Request, why cause, first bool) string {
 	}
 	if reason, ok := strings.CutPrefix(string(why), string(unfit)); ok {
 		return fmt.Sprintf("%s%sno replicas (%s)", who, plural(n, " starts ", " start "), reason)
+	}
+	if reason, ok := strings.CutPrefix(string(why), string(suspect)); ok {
+		return fmt.Sprintf("%s%scordoned by the leader (%s)", who, is, reason)
 	}
 	return who + lacks + "the label " + strings.TrimPrefix(string(why), string(label))
 }

@@ -30,6 +30,8 @@ type Room struct {
 	counted []int32 // nodes with a count
 	inZone  []int   // replicas that are to stay, by zone
 	run     run
+
+	suspects bool // whether any node is suspect
 }
 
 // NewRoom returns the room of nodes. It keeps the list, and changes it.
@@ -48,6 +50,7 @@ func NewRoom(nodes []Node) *Room {
 			names[n.Zone] = z
 		}
 		r.index[n.ID], r.zone[i] = int32(i), z
+		r.suspects = r.suspects || n.Suspect != ""
 	}
 	r.zones = len(names)
 	r.inZone = make([]int, r.zones)
@@ -119,7 +122,10 @@ func (r *Room) Count(id fleet.NodeID, running, stays bool) {
 // share of a resource that is reserved, then by the number of replicas), then the
 // first by name. Equal input gives equal output.
 func (r *Room) Place(req Request) (fleet.NodeID, string) {
-	i := r.find(r.runOf(&req))
+	i := r.find(r.runOf(&req, false))
+	if i < 0 && r.suspects && !r.couldElsewhere(&req) {
+		i = r.find(r.runOf(&req, true))
+	}
 	if i < 0 {
 		return "", r.refuse()
 	}
@@ -143,9 +149,25 @@ func (r *Room) FitsWithout(id fleet.NodeID, res fleet.Resources, req Request) bo
 		return false
 	}
 	n := r.nodes[i]
+	if n.Suspect != "" && !r.couldElsewhere(&req) {
+		n.Suspect = ""
+	}
 	n.OfServer--
 	n.Allocated = n.Allocated.Sub(res)
 	return exclusion(req.Template, &n) == "" && fits(&req, &n)
+}
+
+// couldElsewhere reports whether a node that is not suspect would take the replica if
+// it were empty.
+func (r *Room) couldElsewhere(req *Request) bool {
+	for i := range r.nodes {
+		n := r.nodes[i]
+		n.Allocated, n.OfServer = fleet.Resources{}, 0
+		if exclusion(req.Template, &n) == "" && fits(req, &n) {
+			return true
+		}
+	}
+	return false
 }
 
 // find returns the node for the next replica of a run, or -1.
@@ -193,6 +215,7 @@ func (r *Room) compare(i, j int32) int {
 // run is a series of equal requests of the counted server.
 type run struct {
 	req   Request
+	risky bool // on suspect nodes, too
 	shape *shape
 	class *class // of the shape
 	full  []bool // zones without a node that fits
@@ -205,13 +228,13 @@ type run struct {
 }
 
 // runOf returns the present run, and begins a new one if the request is another.
-func (r *Room) runOf(req *Request) *run {
-	if r.run.class != nil && r.run.req == *req {
+func (r *Room) runOf(req *Request, risky bool) *run {
+	if r.run.class != nil && r.run.req == *req && r.run.risky == risky {
 		return &r.run
 	}
-	s := r.shapeOf(req.Template)
+	s := r.shapeOf(req.Template, risky)
 	c := s.class
-	n := run{req: *req, shape: s, class: c, refused: r.refused[refusalKeyOf(s, req)], full: make([]bool, r.zones), fewest: make([]int, r.zones), with: make([]int, r.zones)}
+	n := run{req: *req, risky: risky, shape: s, class: c, refused: r.refused[refusalKeyOf(s, req)], full: make([]bool, r.zones), fewest: make([]int, r.zones), with: make([]int, r.zones)}
 	for _, z := range c.zones {
 		n.with[z] = len(c.order[z])
 	}
@@ -288,9 +311,12 @@ type shape struct {
 // as they are needed.
 const mostShapes = 256
 
-// shapeOf returns the shape of a template.
-func (r *Room) shapeOf(t *fleet.Template) *shape {
+// shapeOf returns the shape of a template. risky means that suspect nodes take it.
+func (r *Room) shapeOf(t *fleet.Template, risky bool) *shape {
 	key := shapeKey(t)
+	if risky {
+		key = "risky " + key
+	}
 	if s := r.shapes[key]; s != nil {
 		return s
 	}
@@ -306,15 +332,17 @@ func (r *Room) shapeOf(t *fleet.Template) *shape {
 	s := &shape{}
 	has := make([]bool, len(r.nodes))
 	for i := range r.nodes {
-		n := &r.nodes[i]
-		why := exclusion(t, n)
+		n := r.nodes[i]
+		if risky {
+			n.Suspect = ""
+		}
+		why := exclusion(t, &n)
 		if has[i] = why == ""; has[i] {
 			continue
 		}
 		s.excluded.add(why, 0)
 		if why == cordoned {
-			free := *n
-			if free.Cordoned = false; exclusion(t, &free) == "" {
+			if n.Cordoned = false; exclusion(t, &n) == "" {
 				s.cordoned = append(s.cordoned, int32(i))
 			}
 		}

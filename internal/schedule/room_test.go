@@ -16,10 +16,19 @@ func simplest(req Request, nodes []Node) *Node {
 	for i := range nodes {
 		zones[nodes[i].Zone] += nodes[i].Spread
 	}
+	elsewhere := false
+	for _, n := range nodes {
+		n.Allocated, n.OfServer = fleet.Resources{}, 0
+		elsewhere = elsewhere || exclusion(req.Template, &n) == "" && fits(&req, &n)
+	}
 	var best *Node
 	for i := range nodes {
 		n := &nodes[i]
-		if exclusion(req.Template, n) != "" || !fits(&req, n) {
+		tried := *n
+		if !elsewhere {
+			tried.Suspect = ""
+		}
+		if exclusion(req.Template, &tried) != "" || !fits(&req, n) {
 			continue
 		}
 		if best == nil || cmp.Or(
@@ -97,6 +106,9 @@ func randomNodes(rnd *rand.Rand) (nodes []Node) {
 			n.Capacity.Custom = map[string]int64{"gpu": int64(rnd.IntN(4)), "fpga": 1}
 		}
 		n.Connected, n.Cordoned, n.Draining = rnd.IntN(10) > 0, rnd.IntN(10) == 0, rnd.IntN(10) == 0
+		if rnd.IntN(6) == 0 {
+			n.Suspect = fmt.Sprint("reason ", rnd.IntN(2))
+		}
 		if rnd.IntN(10) == 0 {
 			n.Runtimes = []string{fleet.RuntimeProcess}
 		}

@@ -44,9 +44,10 @@ func (v *View) Collect(ch chan<- prometheus.Metric) {
 	for resource, n := range p.lacking() {
 		ch <- prometheus.MustNewConstMetric(descLacking, prometheus.GaugeValue, n, resource)
 	}
-	states := map[string]int{api.NodeReady: 0}
+	states, cordons := map[string]int{api.NodeReady: 0}, v.cordons()
 	for name, n := range p.snap.Nodes {
-		states[nodeState(&n)]++
+		state, _ := nodeState(&n, cordons[name])
+		states[state]++
 		if n.Reported() {
 			ch <- prometheus.MustNewConstMetric(descNodeInfo, prometheus.GaugeValue, 1,
 				string(name), strings.Join(n.Info.Runtimes, ","), n.Info.Version)

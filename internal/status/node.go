@@ -34,8 +34,8 @@ func (v *View) controllers() []api.Node {
 }
 
 // workers returns the workers, and the nodes that have an intent and are gone,
-// by name.
-func workers(snap *observe.Snapshot, intents map[fleet.NodeID]fleet.NodeIntent) (out []api.Node) {
+// by name. cordons has why the leader has cordoned nodes by itself.
+func workers(snap *observe.Snapshot, intents map[fleet.NodeID]fleet.NodeIntent, cordons map[fleet.NodeID]string) (out []api.Node) {
 	allocated := make(map[fleet.NodeID]fleet.Resources)
 	replicas := make(map[fleet.NodeID]int)
 	for _, r := range snap.Replicas {
@@ -43,9 +43,10 @@ func workers(snap *observe.Snapshot, intents map[fleet.NodeID]fleet.NodeIntent) 
 		replicas[r.Node]++
 	}
 	for name, n := range snap.Nodes {
+		state, reason := nodeState(&n, cordons[name])
 		out = append(out, intended(api.Node{
 			Name: name, Role: fleet.RoleWorker, PID: n.Member.PID, Zone: n.Info.Zone, Labels: n.Info.Labels,
-			GRPC: n.Member.GRPC, Gossip: n.Member.Gossip, Life: n.Member.Life, State: nodeState(&n), Reason: n.Unfit,
+			GRPC: n.Member.GRPC, Gossip: n.Member.Gossip, Life: n.Member.Life, State: state, Reason: reason,
 			Runtime: strings.Join(n.Info.Runtimes, ","), Runtimes: n.Info.Runtimes, Version: n.Info.Version, Replicas: replicas[name],
 			Capacity: api.ResourcesOf(n.Info.Capacity), Allocated: api.ResourcesOf(allocated[name]),
 		}, intents[name]))
@@ -71,19 +72,23 @@ func intended(n api.Node, intent fleet.NodeIntent) api.Node {
 	return n
 }
 
-func nodeState(n *observe.Node) string {
+// nodeState returns the state of a node, and its reason. cordon is why the leader has
+// cordoned it by itself, or "".
+func nodeState(n *observe.Node, cordon string) (state, reason string) {
 	switch {
 	case n.Lost:
-		return api.NodeLost
+		return api.NodeLost, n.Unfit
 	case n.Draining:
-		return api.NodeDraining
+		return api.NodeDraining, n.Unfit
 	case n.Connected && n.Unfit != "":
-		return api.NodeDegraded
+		return api.NodeDegraded, n.Unfit
+	case n.Connected && cordon != "":
+		return api.NodeDegraded, cordon
 	case n.Connected:
-		return api.NodeReady
+		return api.NodeReady, ""
 	case !n.Reported():
-		return api.NodeJoining
+		return api.NodeJoining, n.Unfit
 	default:
-		return api.NodeUnreachable
+		return api.NodeUnreachable, cmp.Or(n.Unfit, cordon)
 	}
 }

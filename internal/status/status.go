@@ -44,6 +44,9 @@ type Config struct {
 	Loads func() map[fleet.ServerName]fleet.ServerLoad
 	// Unready says why this controller is not ready, in words, "" if it is.
 	Unready func() string
+	// Cordons returns the nodes that the leader has cordoned by itself, and why. It may
+	// be nil.
+	Cordons func() map[fleet.NodeID]string
 }
 
 // View shows the fleet.
@@ -132,7 +135,14 @@ func (v *View) Replicas() []api.Replica {
 
 // Nodes returns the controllers, then the workers, each by name.
 func (v *View) Nodes() []api.Node {
-	return append(v.controllers(), workers(v.picture.Load().snap, v.cfg.Store.State().Nodes)...)
+	return append(v.controllers(), workers(v.picture.Load().snap, v.cfg.Store.State().Nodes, v.cordons())...)
+}
+
+func (v *View) cordons() map[fleet.NodeID]string {
+	if v.cfg.Cordons == nil {
+		return nil
+	}
+	return v.cfg.Cordons()
 }
 
 // Planned returns a preview of the reconciler's as the API shows it.

@@ -152,7 +152,7 @@ func TestNodes(t *testing.T) {
 	snap := &observe.Snapshot{
 		Nodes: map[fleet.NodeID]observe.Node{
 			"ready": {Connected: true, Info: reported}, "drained": {Connected: true, Info: reported}, "stops": {Connected: true, Draining: true, Info: reported},
-			"unfit": {Connected: true, Unfit: "podman hangs", Info: reported}, "silent": {Info: reported}, "new": {}, "lost": {Lost: true, Info: reported},
+			"unfit": {Connected: true, Unfit: "podman hangs", Info: reported}, "flaps": {Connected: true, Info: reported}, "silent": {Info: reported}, "new": {}, "lost": {Lost: true, Info: reported},
 		},
 		Replicas: map[fleet.ReplicaID]*fleet.Replica{
 			"r1": {Node: "ready", Resources: fleet.Resources{CPUs: 1}}, "r2": {Node: "ready", Resources: fleet.Resources{CPUs: 2}},
@@ -172,6 +172,9 @@ func TestNodes(t *testing.T) {
 			}
 		},
 		Self: "l2", Zone: "z2",
+		Cordons: func() map[fleet.NodeID]string {
+			return map[fleet.NodeID]string{"flaps": "it flaps", "stops": "it flaps", "unfit": "it flaps"}
+		},
 	})
 	v.Publish(nil, snap)
 	var got []string
@@ -200,7 +203,7 @@ func TestNodes(t *testing.T) {
 			}
 		}
 	}
-	want := "m1 READY, m2 DEGRADED its disk is full, drained DRAINING, gone LOST, lost LOST, new JOINING, " +
+	want := "m1 READY, m2 DEGRADED its disk is full, drained DRAINING, flaps DEGRADED it flaps, gone LOST, lost LOST, new JOINING, " +
 		"ready READY, silent UNREACHABLE, stops DRAINING, unfit DEGRADED podman hangs"
 	if text := strings.Join(got, ", "); text != want {
 		t.Errorf("got  %s\nwant %s", text, want)
