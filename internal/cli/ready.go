@@ -12,6 +12,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/cli/format"
 	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/fleetfile"
 )
 
 // goal is what a wait for a server is for.
@@ -108,6 +109,9 @@ func settled(s *api.Server) bool {
 func serverRow(s *api.Server, replicas []api.Replica, now time.Time) progress.Row {
 	t := countNew(s, replicas)
 	parts := append([]string{fmt.Sprintf("%s, %d/%d ready, revision %s", s.State, s.Ready, s.Desired, format.Revision(s))}, t.parts(s)...)
+	if stage := rolloutStage(s); stage != "" && stage != stageRolling {
+		parts = append(parts, stage)
+	}
 	r := progress.Row{Name: string(s.Name), Text: strings.Join(parts, ", "), Done: s.Ready, Total: s.Desired}
 	if replaces(s) {
 		r.Done = t.ready
@@ -182,10 +186,43 @@ func (t *newCount) parts(s *api.Server) (parts []string) {
 	if t.starting > 0 {
 		parts = append(parts, fmt.Sprintf("%d starting", t.starting))
 	}
-	if s.Rollout != nil {
-		parts = append(parts, format.Stage(s)...)
+	if r := s.Rollout; r != nil && r.Share != nil {
+		parts = append(parts, fmt.Sprintf("canary step %d of %d: %g%% of the calls", r.Step+1, r.Steps, *r.Share))
 	}
 	return parts
+}
+
+// The stages of a rollout.
+const (
+	stageRolling  = "rolling"
+	stageChecking = "checking" // the first new replica gets no calls yet, but those of verify
+	stageHeld     = "held"
+	stagePaused   = "paused"
+)
+
+// rolloutStage returns the stage of a rollout, or "" if none is under way.
+func rolloutStage(s *api.Server) string {
+	update := updateOf(s)
+	switch r := s.Rollout; {
+	case r == nil:
+		return ""
+	case r.Held != "":
+		return stageHeld
+	case r.Paused:
+		return stagePaused
+	case replaces(s) && s.Stable != 0 && r.To > s.Stable && !r.Checked && (len(update.Verify) > 0 || update.OnBreakingTools == fleet.BreakingHold):
+		return stageChecking
+	}
+	return stageRolling
+}
+
+// updateOf returns how a server is updated, as far as the spec says so.
+func updateOf(s *api.Server) (update fleetfile.UpdateView) {
+	spec := struct {
+		Update *fleetfile.UpdateView `json:"update"`
+	}{&update}
+	_ = json.Unmarshal(s.Spec, &spec) // an unknown form says nothing
+	return update
 }
 
 // settling returns how long the newest replica must still be ready before an old one
@@ -194,16 +231,9 @@ func (t *newCount) settling(s *api.Server, now time.Time) time.Duration {
 	if !replaces(s) || t.lastReady.IsZero() {
 		return 0
 	}
-	var spec struct {
-		Update struct {
-			MinReady string `json:"min_ready"`
-		} `json:"update"`
-	}
-	least := fleet.DefaultMinReady
-	if json.Unmarshal(s.Spec, &spec) == nil {
-		if d, err := time.ParseDuration(spec.Update.MinReady); err == nil {
-			least = d
-		}
+	least, err := time.ParseDuration(updateOf(s).MinReady)
+	if err != nil {
+		least = fleet.DefaultMinReady
 	}
 	left := least - max(0, now.Sub(t.lastReady))
 	return max(0, left).Round(time.Second)

@@ -77,7 +77,7 @@ A rollout that is under way ends, and its replicas are replaced.`,
 			return client.Rollback(ctx, fleet.ServerName(args[0]), fleet.Revision(to), o)
 		}),
 	}
-	cmd.Flags().Uint64Var(&to, "to", 0, "number of the revision, as mcpfleet revisions shows it; 0 for the newest one before the current")
+	cmd.Flags().Uint64Var(&to, "to", 0, "number of the revision, as mcpfleet revisions shows it; 0 for the last one that was rolled out")
 	dryRunFlag(cmd, &o)
 	w.flags(cmd, "the revision is rolled out and ready")
 	return cmd
@@ -145,10 +145,12 @@ func (a *app) showRollout(s *api.Server, replicas []api.Replica, now time.Time) 
 		say("ROLLOUT", fmt.Sprintf("none is under way; revision %d is wanted", s.Revision))
 	} else {
 		say("ROLLOUT", rolloutText(s))
-		say("STATE", rolloutState(s, replicas))
+		t := countNew(s, replicas)
+		stage := rolloutStage(s)
+		say("STATE", strings.Join(append([]string{stage}, t.parts(s)...), ", "))
 		say("HELD", r.Held)
 		started := format.Age(&r.StartedAt, now) + " ago"
-		if s.Stable != 0 && r.Deadline.After(now) {
+		if s.Stable != 0 && r.Deadline.After(now) && stage != stageHeld && stage != stagePaused {
 			started += "; without progress it is rolled back in " + r.Deadline.Sub(now).Round(time.Second).String() + " at the earliest"
 		}
 		say("STARTED", started)
@@ -157,7 +159,8 @@ func (a *app) showRollout(s *api.Server, replicas []api.Replica, now time.Time) 
 	if f != nil {
 		say("FAILED", fmt.Sprintf("revision %d, %s ago: %s", f.Revision, format.Age(&f.At, now), f.Reason))
 	}
-	if f == nil || !strings.Contains(s.Reason, f.Reason) {
+	said := f != nil && strings.Contains(s.Reason, f.Reason) || r != nil && r.Held != "" && strings.Contains(s.Reason, r.Held)
+	if !said {
 		say("REASON", s.Reason)
 	}
 	return a.revisionTable(replicas)
@@ -175,12 +178,6 @@ func rolloutText(s *api.Server) string {
 	default:
 		return fmt.Sprintf("revision %d -> %d", r.From, r.To)
 	}
-}
-
-// rolloutState says what a rollout does or waits for.
-func rolloutState(s *api.Server, replicas []api.Replica) string {
-	t := countNew(s, replicas)
-	return strings.Join(append([]string{"rolling"}, t.parts(s)...), ", ")
 }
 
 // revisionTable prints the replicas of each revision, by phase, and their calls.

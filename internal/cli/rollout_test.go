@@ -32,10 +32,25 @@ REASON    revision 4: 1 of 2
 			"rollout":{"from":3,"to":4,"started_at":"2026-11-28T11:00:00Z","deadline":"2026-11-28T11:02:00Z","held":"tool a\n is gone","paused":true}}`, `
 SERVER    web: UPDATING, 2/2 ready
 ROLLOUT   revision 3 -> 4
-STATE     rolling, 1 new ready, held
+STATE     held, 1 new ready
 HELD      tool a is gone
 STARTED   1h0m ago
 REASON    r
+`},
+		"checking": {`{"name":"web","state":"UPDATING","desired":2,"ready":2,"revision":4,"stable":3,"spec":{"update":{"verify":[{"tool":"t"}]}},
+			"rollout":{"from":3,"to":4,"started_at":"2026-11-28T11:59:58Z","deadline":"2026-11-28T12:01:58Z"}}`, `
+SERVER    web: UPDATING, 2/2 ready
+ROLLOUT   revision 3 -> 4
+STATE     checking, 1 new ready
+STARTED   2s ago; without progress it is rolled back in 1m58s at the earliest
+`},
+		"paused": {`{"name":"web","state":"UPDATING","reason":"the rollout is held: wait","desired":2,"ready":2,"revision":4,"stable":3,
+			"rollout":{"from":3,"to":4,"started_at":"2026-11-28T11:59:58Z","deadline":"2026-11-28T12:01:58Z","paused":true,"held":"","checked":true}}`, `
+SERVER    web: UPDATING, 2/2 ready
+ROLLOUT   revision 3 -> 4
+STATE     paused, 1 new ready
+STARTED   2s ago
+REASON    the rollout is held: wait
 `},
 		"rolled back": {`{"name":"web","state":"READY","reason":"revision 4 was rolled back: exit code 1: no key","desired":2,"ready":2,"revision":3,"stable":3,
 			"failed":{"revision":4,"reason":"exit code 1: no key","at":"2026-11-28T11:50:00Z"}}`, `

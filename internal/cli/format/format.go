@@ -36,22 +36,6 @@ func Phase(r *api.Replica) string {
 	return r.Phase
 }
 
-// Stage says what the rollout of a server waits for or does, apart from replacing
-// replicas.
-func Stage(s *api.Server) (parts []string) {
-	r := s.Rollout
-	if r.Share != nil {
-		parts = append(parts, fmt.Sprintf("canary step %d of %d: %g%% of the calls", r.Step+1, r.Steps, *r.Share))
-	}
-	switch {
-	case r.Held != "":
-		parts = append(parts, "held")
-	case r.Paused:
-		parts = append(parts, "paused")
-	}
-	return parts
-}
-
 // Revision returns the revision of a server, the previous one during a rollout, and
 // the one that was rolled back last.
 func Revision(s *api.Server) string {
