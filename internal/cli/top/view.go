@@ -112,7 +112,7 @@ func (m *model) viewsLine() string {
 			parts[i] = "[" + parts[i] + "]"
 		}
 	}
-	return fmt.Sprintf("%s   %s at %s", strings.Join(parts, "  "), m.at, m.report.At.Format(time.TimeOnly))
+	return fmt.Sprintf("%s   %s   %s", strings.Join(parts, "  "), m.report.At.Format(time.TimeOnly), m.at)
 }
 
 // summary returns the sums of the fleet.
@@ -142,12 +142,20 @@ func (m *model) summary() string {
 			workers++
 		}
 	}
-	servers := fmt.Sprintf("%d servers", len(m.report.Servers))
+	servers := counted(len(m.report.Servers), "server")
 	if unready > 0 {
 		servers += fmt.Sprintf(" (%d not ready)", unready)
 	}
-	return fmt.Sprintf("%s  %d replicas  %d workers  %s calls/s  %d ongoing  %d queued  %.2f CPUs  %s",
-		servers, ready, workers, rate(&calls).text, all.Ongoing, queued, all.CPUs, format.Bytes(all.Memory))
+	return fmt.Sprintf("%s  %s  %s  %s calls/s  %d ongoing  %d queued  %.2f CPUs  %s",
+		servers, counted(ready, "replica"), counted(workers, "worker"), rate(&calls).text, all.Ongoing, queued, all.CPUs, format.Bytes(all.Memory))
+}
+
+// counted returns a number of things.
+func counted(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }
 
 // tableLines returns the header and the rows that there is room for.
