@@ -93,10 +93,10 @@ func (g goal) failure(s *api.Server) string {
 }
 
 // settled reports whether a server is as desired. An idle server may have no
-// replicas. Until it is called for the first time, its first rollout goes on.
+// replicas. The rollout of a first revision replaces nothing, so its end is not
+// waited for: it comes min_ready later, or after the first call of an idle server.
 func settled(s *api.Server) bool {
-	uncalled := s.State == fleet.StateIdle && s.Rollout != nil && s.Rollout.From == 0
-	if s.Rollout != nil && !uncalled {
+	if s.Rollout != nil && s.Rollout.From != 0 {
 		return false
 	}
 	if s.Desired == 0 {

@@ -24,7 +24,8 @@ func TestSettled(t *testing.T) {
 		"idle, and updated":         {api.Server{State: fleet.StateIdle, Rollout: &api.Rollout{From: 1, To: 2}}, false},
 		"going idle":                {api.Server{State: fleet.StateIdle, Ready: 1}, false},
 		"it ended as nobody called": {api.Server{State: fleet.StateIdle, Desired: 3}, true},
-		"it rolls out":              {api.Server{State: fleet.StateReady, Desired: 3, Ready: 3, Rollout: &api.Rollout{}}, false},
+		"it rolls out":              {api.Server{State: fleet.StateReady, Desired: 3, Ready: 3, Rollout: &api.Rollout{From: 1, To: 2}}, false},
+		"the first one rolls out":   {api.Server{State: fleet.StateReady, Desired: 3, Ready: 3, Rollout: &api.Rollout{To: 1}}, true},
 	} {
 		if got := settled(&tc.server); got != tc.want {
 			t.Errorf("%s: settled is %v", name, got)
