@@ -4,6 +4,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -108,5 +109,25 @@ func TestJudge(t *testing.T) {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestLastFailure(t *testing.T) {
+	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	failed := func(rev fleet.Revision, after time.Duration, reason string, log ...string) *fleet.Replica {
+		return &fleet.Replica{Revision: rev, Phase: fleet.PhaseFailed, EndedAt: at.Add(after), Reason: reason, Log: log}
+	}
+	for name, tt := range map[string]struct {
+		replicas []*fleet.Replica
+		want     string
+	}{
+		"none":                {[]*fleet.Replica{{Revision: 2, Phase: fleet.PhaseReady}, failed(1, 0, "old")}, ""},
+		"the newest":          {[]*fleet.Replica{failed(2, 2, "exit code 4", "a", "b", " "), failed(2, 1, "before")}, "; a replica failed: exit code 4; stderr: b"},
+		"it said nothing":     {[]*fleet.Replica{failed(2, 0, "exit code 4", fleet.StdoutMark+"noise")}, "; a replica failed: exit code 4"},
+		"stopped is no death": {[]*fleet.Replica{{Revision: 2, Phase: fleet.PhaseStopped, Reason: "told"}}, ""},
+	} {
+		if got := lastFailure(tt.replicas, 2); got != tt.want {
+			t.Errorf("%s: got %q, want %q", name, got, tt.want)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/desired"
@@ -93,7 +94,7 @@ func (t *trial) next(now time.Time, d *fleet.Server, sv *desired.Server, snap *o
 	verdict := t.verdict()
 	switch {
 	case verdict.Worse:
-		return decision{write: t.fail("it serves worse: " + verdict.Why)}
+		return decision{write: t.fail("it serves worse: " + verdict.Why + lastFailure(replicas, t.revision))}
 	case !over:
 		return decision{}
 	}
@@ -105,6 +106,27 @@ func (t *trial) next(now time.Time, d *fleet.Server, sv *desired.Server, snap *o
 	}
 	next.Step++
 	return decision{write: next, said: said}
+}
+
+// lastFailure says how a replica of a revision has failed last, with its last stderr
+// line. It returns "" if none has.
+func lastFailure(replicas []*fleet.Replica, rev fleet.Revision) string {
+	var last *fleet.Replica
+	for _, r := range replicas {
+		if r.Revision == rev && r.Phase == fleet.PhaseFailed && (last == nil || r.EndedAt.After(last.EndedAt)) {
+			last = r
+		}
+	}
+	if last == nil {
+		return ""
+	}
+	text := "; a replica failed: " + last.Reason
+	for _, line := range slices.Backward(last.Log) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, fleet.StdoutMark) {
+			return text + "; stderr: " + line
+		}
+	}
+	return text
 }
 
 // verdict judges the calls of the window.
