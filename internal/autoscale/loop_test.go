@@ -84,11 +84,14 @@ func (w *world) write(ctx context.Context, name fleet.ServerName, n int, written
 		w.t.Errorf("two writes for %s at once", name)
 	}
 	w.writing[name] = true
+	if n := len(w.writing); n > maxWrites {
+		w.t.Errorf("%d writes at once", n)
+	}
 	slow, failure := w.slow, w.fail
 	w.mu.Unlock()
 	defer func() {
 		w.mu.Lock()
-		w.writing[name] = false
+		delete(w.writing, name)
 		w.mu.Unlock()
 	}()
 	select {

@@ -96,6 +96,10 @@ func TestDecide(t *testing.T) {
 			want: []string{"10.2s: 1 -> 2 up", "10.4s: 2 -> 3 up", "10.6s: 3 -> 5 up", "10.8s: 5 -> 6 up"},
 		},
 		{
+			name: "the last step of a climb is made, however small", target: 1, length: 59, events: []happening{callsAt(10, 20), callsAt(10.9, 22)},
+			want: []string{"10.1s: 1 -> 2 up", "10.3s: 2 -> 4 up", "10.5s: 4 -> 7 up", "10.7s: 7 -> 9 up", "10.9s: 9 -> 10 up", "11.1s: 10 -> 11 up"},
+		},
+		{
 			name: "a blip is not", target: 1, length: 59, events: []happening{callsAt(10, 12), callsAt(10.05, 0)},
 		},
 		{
@@ -151,6 +155,12 @@ func TestDecide(t *testing.T) {
 			spec:   func(s *fleet.Autoscaling) { s.DownscaleDelay = 0 },
 			events: []happening{knownAt(0, false), knownAt(40, true)},
 			want:   []string{"1m10s: 10 -> 1 down"},
+		},
+		{
+			name: "another look-back begins anew", target: 10, calls: 2, length: 90,
+			spec:   func(s *fleet.Autoscaling) { s.DownscaleDelay = 0 },
+			events: []happening{{at: 20, edit: func(s *fleet.Autoscaling) { s.LookBack = time.Minute }}},
+			want:   []string{"1m20s: 10 -> 1 down"},
 		},
 		{
 			name: "upscale_delay_s", target: 1, length: 60, spec: func(s *fleet.Autoscaling) { s.UpscaleDelay = 10 * time.Second },
