@@ -197,6 +197,29 @@ func BenchmarkPass(b *testing.B) {
 	}
 }
 
+// BenchmarkPassAfterArrivals is the same for the hour after a tenth of the nodes have
+// joined, when all servers are even already.
+func BenchmarkPassAfterArrivals(b *testing.B) {
+	for _, s := range sizes {
+		b.Run(s.String(), func(b *testing.B) {
+			x := newBench(b, s, true)
+			for i := range x.workers[:s.nodes/10] {
+				x.pass.state.arrivals.at[x.workers[i].info.Node] = arrival{time.Now().Add(-time.Minute), "joined"}
+			}
+			i := 0
+			measure(b, func() {
+				i++
+				x.change(i)
+				x.pass.run(time.Now())
+			})
+			if len(x.pass.state.arrivals.at) != s.nodes/10 {
+				b.Fatal("the arrivals are forgotten")
+			}
+			x.expectReady(b)
+		})
+	}
+}
+
 // BenchmarkPlaceAll plans every replica of an empty fleet.
 func BenchmarkPlaceAll(b *testing.B) {
 	for _, s := range sizes {

@@ -12,7 +12,7 @@ type groups struct {
 	fresh    []*unit // to stay
 	away     []*unit // to stay, on nodes that cannot be reached for now
 	stable   []*unit // of the stable revision: kept up until they are replaced
-	leaving  []*unit // to go once replaced: older still, unhealthy, or on a draining node
+	leaving  []*unit // to go once replaced: older still, unhealthy, on a draining node, or moved
 	stopping []*unit
 	spares   []*unit // of the wanted revision, to stay
 	// outdatedSpares are to go, but for those of the stable revision during a
@@ -31,7 +31,7 @@ func group(w *want) groups {
 			g.outdatedSpares = append(g.outdatedSpares, u)
 		case u.isSpare():
 			g.spares = append(g.spares, u)
-		case d == nil || u.unhealthy || u.leaves:
+		case d == nil || u.unhealthy || u.leaves || u.moves(d):
 			g.leaving = append(g.leaving, u)
 		case u.rev == d.Stable && d.StableTemplate != nil && u.rev != d.Revision:
 			g.stable = append(g.stable, u)

@@ -83,12 +83,15 @@ type Config struct {
 	// replicas.
 	NodeGrace time.Duration
 	// ExpectWorkers is how many workers a new cluster waits for, NodeGrace at
-	// most, before the first replicas are placed: replicas do not move later.
+	// most, before the first replicas are placed, so that few have to move later.
 	ExpectWorkers int
 	// Settle is how long a new cluster waits for more workers after each that
 	// has joined, before the first replicas are placed. It waits longer, but no
 	// longer than NodeGrace, if the start of a worker took longer.
 	Settle time.Duration
+	// RebalanceAfter is how long a node must have taken replicas before others move to
+	// it.
+	RebalanceAfter time.Duration
 	// OrderTimeout bounds one try of an order.
 	OrderTimeout time.Duration
 	// Jitter returns numbers in [0, 1); nil means random ones.
@@ -100,6 +103,7 @@ type Config struct {
 // The defaults of a Config.
 const (
 	DefaultSettle       = time.Second
+	DefaultRebalance    = 30 * time.Second
 	DefaultOrderTimeout = 5 * time.Second
 )
 
@@ -136,6 +140,9 @@ func New(cfg Config) *Reconciler {
 	}
 	if cfg.Settle == 0 {
 		cfg.Settle = DefaultSettle
+	}
+	if cfg.RebalanceAfter == 0 {
+		cfg.RebalanceAfter = DefaultRebalance
 	}
 	if cfg.OrderTimeout == 0 {
 		cfg.OrderTimeout = DefaultOrderTimeout

@@ -56,7 +56,7 @@ func (p *pass) run(now time.Time) (wake time.Time) {
 	waiting, look := p.startup.waitsFor(p.snap, now)
 	wake = earlier(look, wake)
 	p.logWaiting(waiting)
-	acts := waiting == ""
+	acts, complete := waiting == "", p.state.complete
 	if acts {
 		p.state.attempts.recalling, p.state.complete = false, true
 	}
@@ -64,11 +64,16 @@ func (p *pass) run(now time.Time) (wake time.Time) {
 	if acts {
 		wake = earlier(wake, p.state.judgeNodes(p.snap.Ended, now, p.recordNode))
 	}
+	p.state.arrivals.observe(now, &p.state.views, p.state.suspects, complete)
+	p.state.observeMoves(now)
 	servers := p.state.servers(p.desired)
 	rm := p.state.room(now)
 	plans := make([]decision, len(servers))
 	if p.state.complete {
 		plans = plan(now, servers, rm)
+	}
+	if acts && p.leads {
+		wake = earlier(wake, p.state.rebalance(now, servers, plans, rm, p.r.cfg.RebalanceAfter))
 	}
 	if acts {
 		if p.leads {
@@ -128,6 +133,9 @@ func (p *pass) begin(servers []want, plans []decision, now time.Time) {
 			}
 			id := p.r.cfg.NewID(servers[i].name, a.rev)
 			p.state.replicas.start(id, servers[i].desired, a, p.snap.Nodes[a.node].Member.Life, now)
+			if a.moves != nil {
+				a.moves.moving = &moving{to: id, reason: a.reason}
+			}
 			p.log.Info("starting replica", "server", servers[i].name, "revision", a.rev, "replica", id,
 				"node", a.node, "reason", a.reason)
 		}

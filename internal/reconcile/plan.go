@@ -26,7 +26,8 @@ type action struct {
 	node     fleet.NodeID   // else start one here
 	rev      fleet.Revision // to start
 	template *fleet.Template
-	spare    bool // it takes no calls yet
+	spare    bool  // it takes no calls yet
+	moves    *unit // whose place it takes on another node
 	reason   string
 }
 
@@ -157,6 +158,8 @@ func (d *decision) endOld(w *want, g *groups, rm *room, aim aims, end func(*unit
 		end(u, leavingReason(w, u))
 		old = without(old, u)
 	}
+	// What moves stays until its place is taken, also where fewer would be enough.
+	old = slices.DeleteFunc(old, func(u *unit) bool { return u.moves(w.desired) })
 	for len(old) > aim.kept {
 		u := leastUseful(old, rm)
 		end(u, leavingReason(w, u))

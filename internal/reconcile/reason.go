@@ -24,6 +24,8 @@ func leavingReason(w *want, u *unit) string {
 		return fmt.Sprintf("revision %d replaces revision %d", w.desired.Revision, u.rev)
 	case u.gen < w.desired.Generation:
 		return "restarted by hand"
+	case u.moving != nil && !u.unhealthy && !u.leaves:
+		return u.moving.reason
 	case u.leaves:
 		return fmt.Sprintf("node %s is draining", u.node)
 	default:

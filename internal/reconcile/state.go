@@ -21,6 +21,7 @@ type state struct {
 	fences   *fences
 	refusals *startRefusals
 	views    nodeViews
+	stay     map[fleet.ServerName]time.Time // until when servers are not rebalanced
 	*history
 }
 
@@ -30,6 +31,7 @@ type history struct {
 	deployed map[fleet.ServerName]bool // has served in full, or did when first seen
 	nodes    *nodeWatch
 	suspects suspicions
+	arrivals *arrivals
 	complete bool // all nodes have reported once
 }
 
@@ -39,6 +41,7 @@ func newHistory() *history {
 		deployed: make(map[fleet.ServerName]bool),
 		nodes:    newNodeWatch(),
 		suspects: make(suspicions),
+		arrivals: newArrivals(),
 	}
 }
 
@@ -50,6 +53,7 @@ func newState(log *slog.Logger, jitter func() float64, record func(Event), leads
 		fences:   newFences(log, jitter, leads),
 		refusals: newStartRefusals(),
 		views:    nodeViews{byName: make(map[fleet.NodeID]*nodeView)},
+		stay:     make(map[fleet.ServerName]time.Time),
 	}
 }
 

@@ -43,6 +43,7 @@ type unit struct {
 	start    *order          // nil once a report has contained it
 	stop     *order
 	activate *order // of a spare; nil once a report shows it
+	moving   *moving
 }
 
 func (u *unit) ready() bool    { return u.phase == fleet.PhaseReady }

@@ -122,10 +122,7 @@ func (r *Room) Count(id fleet.NodeID, running, stays bool) {
 // share of a resource that is reserved, then by the number of replicas), then the
 // first by name. Equal input gives equal output.
 func (r *Room) Place(req Request) (fleet.NodeID, string) {
-	i := r.find(r.runOf(&req, false))
-	if i < 0 && r.suspects && !r.couldElsewhere(&req) {
-		i = r.find(r.runOf(&req, true))
-	}
+	i := r.search(&req)
 	if i < 0 {
 		return "", r.refuse()
 	}
@@ -139,6 +136,15 @@ func (r *Room) Place(req Request) (fleet.NodeID, string) {
 	r.take(i, req.Template.Resources)
 	r.run.placed(r, i)
 	return n.ID, ""
+}
+
+// Peek returns the node that Place would return, and takes nothing. It returns "" if no
+// node fits.
+func (r *Room) Peek(req Request) fleet.NodeID {
+	if i := r.search(&req); i >= 0 {
+		return r.nodes[i].ID
+	}
+	return ""
 }
 
 // FitsWithout reports whether the node would take a replica of the counted server if
@@ -155,6 +161,15 @@ func (r *Room) FitsWithout(id fleet.NodeID, res fleet.Resources, req Request) bo
 	n.OfServer--
 	n.Allocated = n.Allocated.Sub(res)
 	return exclusion(req.Template, &n) == "" && fits(&req, &n)
+}
+
+// search returns the node for a replica, or -1.
+func (r *Room) search(req *Request) int32 {
+	i := r.find(r.runOf(req, false))
+	if i < 0 && r.suspects && !r.couldElsewhere(req) {
+		i = r.find(r.runOf(req, true))
+	}
+	return i
 }
 
 // couldElsewhere reports whether a node that is not suspect would take the replica if
