@@ -221,6 +221,9 @@ func (l *Loop) conclude(t *trial, sv *desired.Server) {
 	why := "it was never judged: both revisions have not served beside each other"
 	if t.window != nil {
 		verdict := t.verdict()
+		if !verdict.Judged && t.judged {
+			return // the events of the steps say what was found
+		}
 		if why = verdict.Why; verdict.Worse {
 			why = "it serves worse, which was seen too late to roll it back: " + why
 		}

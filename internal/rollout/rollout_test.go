@@ -289,6 +289,11 @@ func TestCanary(t *testing.T) {
 		if !w.saw("canary with 50% of the calls: revision 2: 0 of 60 calls failed, revision 1: 0 of 60: not worse") {
 			t.Errorf("events %q", w.events)
 		}
+		w.do(desired.EndRollout{Name: "s", Revision: 2})
+		w.wantOutcome(rolledOut)
+		if w.saw("too few to judge") && w.saw("rolled out;") {
+			t.Errorf("events %q: it was judged", w.events)
+		}
 	})
 }
 

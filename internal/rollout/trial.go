@@ -50,6 +50,7 @@ type trial struct {
 	began  time.Time
 	step   int
 	lookAt uint64 // the number of the new revision's calls at which to judge next
+	judged bool   // there were enough calls, at any step
 }
 
 // decision is what is to be done for a trial now. At most one of its fields is set.
@@ -92,6 +93,7 @@ func (t *trial) next(now time.Time, d *fleet.Server, sv *desired.Server, snap *o
 	}
 	t.lookAt = max(minCalls, 2*ended(calls))
 	verdict := t.verdict()
+	t.judged = t.judged || verdict.Judged
 	switch {
 	case verdict.Worse:
 		return decision{write: t.fail("it serves worse: " + verdict.Why + lastFailure(replicas, t.revision))}
