@@ -90,6 +90,9 @@ type Rollout struct {
 	// not.
 	Held    string `json:"held"`
 	Checked bool   `json:"checked"` // the new revision has passed its checks
+	// Warning says how the tools have changed so that callers may break. It is "" if
+	// they have not, or were not compared yet.
+	Warning string `json:"warning"`
 	// Step is how many of the Steps of the canary have been passed. Share is the percent
 	// of the calls that the new revision gets; null if that depends on its replicas alone.
 	Step  int      `json:"step"`

@@ -55,7 +55,7 @@ func project(state *desired.State, status map[fleet.ServerName]*reconcile.Server
 		if len(wanted) == 0 {
 			wanted = eligible(&d, sv, newest, spares[d.Name]) // they offer the same
 		}
-		offer := offerOf(&d, st, wanted)
+		offer := offerOf(&d, st, shown(&d, wanted))
 		if c := lastKnown(sv, &d); len(offer.Offers) == 0 && c != nil {
 			kept[c.Hash] = c
 			offer.Offers = []catalogue.Offer{{Revision: d.Revision, Hash: c.Hash}}
@@ -121,6 +121,19 @@ func eligible(d *fleet.Server, sv *desired.Server, newest fleet.Revision, servin
 		return good
 	}
 	return rest
+}
+
+// shown returns the replicas whose tools callers see. A canary shows nobody other
+// tools: those of the old revision are all there, and the new ones may go again.
+func shown(d *fleet.Server, serving []*fleet.Replica) []*fleet.Replica {
+	if _, canary := d.CanaryShare(); !canary {
+		return serving
+	}
+	old := slices.DeleteFunc(slices.Clone(serving), func(r *fleet.Replica) bool { return r.Revision == d.Revision })
+	if len(old) > 0 {
+		return old
+	}
+	return serving
 }
 
 // unchecked reports whether a replica takes no calls because its revision has not

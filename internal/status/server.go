@@ -54,7 +54,7 @@ func rolloutOf(s *fleet.Server) *api.Rollout {
 	}
 	out := &api.Rollout{
 		From: r.From, To: s.Revision, StartedAt: r.Started, Deadline: r.Started.Add(update.ProgressDeadline),
-		Paused: r.Paused, Held: r.Held, Checked: r.Checked, Step: r.Step,
+		Paused: r.Paused, Held: r.Held, Checked: r.Checked, Warning: r.Warning, Step: r.Step,
 	}
 	if update.Canary != nil {
 		out.Steps = len(update.Canary.Steps)
