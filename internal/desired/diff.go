@@ -126,7 +126,7 @@ func templateFields(t *fleet.Template) []field {
 		field{name: "health.failures", text: jsonUnless(false, t.Health.Failures)},
 		field{name: "start_timeout", text: duration(t.StartTimeout)},
 		field{name: "stop_grace", text: duration(t.StopGrace)},
-		field{name: "drain_timeout", text: duration(t.DrainTimeout)},
+		field{name: "drain_timeout", text: jsonUnless(t.DrainTimeout == fleet.DrainCalls, t.DrainTimeout.String())},
 	)
 }
 

@@ -45,6 +45,14 @@ func (s *Spec) SwitchedOffBy(tool string) string {
 	return ""
 }
 
+// DrainTime returns how long a stop of a replica made from t waits for running calls.
+func (s *Spec) DrainTime(t *Template) time.Duration {
+	if t.DrainTimeout == DrainCalls {
+		return cmp.Or(s.MaxCallDuration, DefaultMaxCallDuration)
+	}
+	return t.DrainTimeout
+}
+
 // UpdatePolicy returns how the server is updated.
 func (s *Spec) UpdatePolicy() Update {
 	if s.Update == nil {
@@ -82,7 +90,8 @@ type Template struct {
 	Health        Health            `json:",omitzero"`
 	StartTimeout  time.Duration     `json:",omitempty"` // from process start to READY, the pull not counted
 	StopGrace     time.Duration     `json:",omitempty"` // each step of the stop: stdin closed, TERM, KILL
-	DrainTimeout  time.Duration     `json:",omitempty"` // how long a stop waits for running calls
+	// DrainTimeout is how long a stop waits for running calls; see DrainCalls.
+	DrainTimeout time.Duration `json:",omitempty"`
 }
 
 // Health is the schedule of pings.
@@ -120,7 +129,8 @@ const (
 	DefaultHealthFailures  = 3
 	DefaultStartTimeout    = 60 * time.Second
 	DefaultStopGrace       = 2 * time.Second
-	DefaultDrainTimeout    = 30 * time.Second
+	// DrainCalls is a DrainTimeout as long as a call may take: MaxCallDuration.
+	DrainCalls time.Duration = -1
 )
 
 // Server is a named, desired spec with its revision, as desired state has it.

@@ -49,7 +49,7 @@ func withDefaults(edit func(*fleet.Spec)) fleet.Spec {
 			Health:       fleet.Health{Period: 10 * time.Second, Timeout: 5 * time.Second, Failures: 3},
 			StartTimeout: time.Minute,
 			StopGrace:    2 * time.Second,
-			DrainTimeout: 30 * time.Second,
+			DrainTimeout: fleet.DrainCalls,
 		},
 		Replicas:           1,
 		MaxOngoingRequests: 8,

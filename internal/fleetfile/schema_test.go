@@ -482,7 +482,7 @@ func TestSchemaDefaults(t *testing.T) {
 	}
 	slices.Sort(with)
 	const all = "autoscaling.downscale_delay_s autoscaling.downscaling_factor autoscaling.look_back_period_s autoscaling.max_replicas autoscaling.min_replicas " +
-		"autoscaling.target_ongoing_requests autoscaling.upscale_delay_s autoscaling.upscaling_factor call_timeout drain_timeout health.failures health.period health.timeout max_call_duration max_ongoing_requests max_queued_requests " +
+		"autoscaling.target_ongoing_requests autoscaling.upscale_delay_s autoscaling.upscaling_factor call_timeout health.failures health.period health.timeout max_call_duration max_ongoing_requests max_queued_requests " +
 		"max_request_bytes no_new_privileges pull_policy read_only replicas sessions start_timeout stop_grace " +
 		"update.max_surge update.max_unavailable update.min_ready update.on_breaking_tools update.progress_deadline"
 	if got := strings.Join(with, " "); got != all {

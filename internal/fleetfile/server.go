@@ -102,7 +102,7 @@ func defaults() fleet.Spec {
 			},
 			StartTimeout: fleet.DefaultStartTimeout,
 			StopGrace:    fleet.DefaultStopGrace,
-			DrainTimeout: fleet.DefaultDrainTimeout,
+			DrainTimeout: fleet.DrainCalls,
 		},
 	}
 }

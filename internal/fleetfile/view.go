@@ -58,7 +58,7 @@ type ServerView struct {
 	Health             HealthView        `json:"health" kind:"health" jsonschema_description:"The schedule of health checks, or off."`
 	StartTimeout       string            `json:"start_timeout" kind:"duration" bounds:"1ms 720h" jsonschema_description:"From the process's start to READY, without the pull."`
 	StopGrace          string            `json:"stop_grace" kind:"duration" bounds:"1ms 1h" jsonschema_description:"Time for each step of a stop: stdin closed, TERM, KILL."`
-	DrainTimeout       string            `json:"drain_timeout" kind:"duration" bounds:"0s 720h" jsonschema_description:"How long a stop waits for running calls."`
+	DrainTimeout       string            `json:"drain_timeout,omitempty" kind:"duration" bounds:"0s 720h" jsonschema_description:"How long a stop waits for running calls. By default as long as a call may take, max_call_duration."`
 }
 
 // clientServer is a server in the files of MCP clients. It has the client keys
@@ -192,10 +192,12 @@ func viewOf(s *fleet.Spec) ServerView {
 		Health:             HealthView{Off: s.Health.Off, Period: s.Health.Period.String(), Timeout: s.Health.Timeout.String(), Failures: s.Health.Failures},
 		StartTimeout:       s.StartTimeout.String(),
 		StopGrace:          s.StopGrace.String(),
-		DrainTimeout:       s.DrainTimeout.String(),
 	}
 	if s.Autoscaling == nil {
 		v.Replicas = new(s.Replicas)
+	}
+	if s.DrainTimeout != fleet.DrainCalls {
+		v.DrainTimeout = s.DrainTimeout.String()
 	}
 	if s.NewPrivileges {
 		v.NoNewPrivileges = new(bool)

@@ -106,7 +106,7 @@ func (t *tracker) revisions() map[revision]bool {
 func (t *tracker) start(id fleet.ReplicaID, srv *fleet.Server, a action, life fleet.LifeID, now time.Time) {
 	u := &unit{
 		id: id, server: srv.Name, rev: a.rev, gen: srv.Generation, node: a.node, life: life, phase: fleet.PhasePending,
-		resources: a.template.Resources, template: a.template, reachable: true, startedAt: now,
+		resources: a.template.Resources, template: templateFor(srv, a.template), reachable: true, startedAt: now,
 		start: &order{reason: a.reason}, spare: a.spare,
 	}
 	t.add(u)
@@ -114,6 +114,18 @@ func (t *tracker) start(id fleet.ReplicaID, srv *fleet.Server, a action, life fl
 		u.rested = t.attempts.recordStart(u.server, u.rev)
 	}
 	t.record(u.event(fleet.EventReplicaStarted, fmt.Sprintf("replica %s starts on node %s: %s", id, a.node, a.reason)))
+}
+
+// templateFor returns a template as workers get it: they do not know how long calls of
+// a server may take.
+func templateFor(srv *fleet.Server, t *fleet.Template) *fleet.Template {
+	drain := srv.Spec.DrainTime(t)
+	if drain == t.DrainTimeout {
+		return t
+	}
+	out := *t
+	out.DrainTimeout = drain
+	return &out
 }
 
 // activate orders a spare to take calls.

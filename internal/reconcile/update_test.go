@@ -301,3 +301,20 @@ func TestSpares(t *testing.T) {
 		w.until(5*time.Second, "no spare is wanted", w.converged)
 	})
 }
+
+// Workers are told for how long a stop waits for calls: as long as a call may take,
+// unless the server says otherwise.
+func TestDrainTime(t *testing.T) {
+	for _, tt := range []struct{ drain, longest, want time.Duration }{
+		{fleet.DrainCalls, 3 * time.Minute, 3 * time.Minute},
+		{fleet.DrainCalls, 0, fleet.DefaultMaxCallDuration},
+		{5 * time.Second, 3 * time.Minute, 5 * time.Second},
+		{0, 3 * time.Minute, 0},
+	} {
+		s := server("a", 1, 1)
+		s.Spec.DrainTimeout, s.Spec.MaxCallDuration = tt.drain, tt.longest
+		if got := templateFor(&s, &s.Spec.Template); got.DrainTimeout != tt.want || s.Spec.DrainTimeout != tt.drain {
+			t.Errorf("drain_timeout %v, max_call_duration %v: workers get %v, want %v", tt.drain, tt.longest, got.DrainTimeout, tt.want)
+		}
+	}
+}
