@@ -142,6 +142,9 @@ func (c *Catalogue) Tools(name fleet.ServerName) ([]byte, error) {
 		if err != nil {
 			return nil, c.unlessIncomplete(err)
 		}
+		if s.stopped {
+			return nil, s.isStopped()
+		}
 		return s.list, nil
 	}
 	if len(snap.servers) == 0 {

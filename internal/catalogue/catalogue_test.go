@@ -526,6 +526,7 @@ func TestStopped(t *testing.T) {
 		func() error { _, err := c.Resolve("cow", "moo"); return err },
 		func() error { _, err := c.Resolve("", "cow__moo"); return err },
 		func() error { _, err := c.Tools("cow"); return err },
+		func() error { _, err := c.Tools("bee"); return err }, // its tools are known
 	} {
 		if err := ask(); !errors.Is(err, fleet.ErrStopped) {
 			t.Errorf("got %v, want that it is stopped", err)

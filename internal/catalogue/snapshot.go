@@ -231,6 +231,11 @@ func (s *server) noTool(name string) error {
 	return lookupErrorf(fleet.ErrUnknownTool, "server %q has no tool %s%s", s.name, quote(name), nearest.Hint(name, names, names))
 }
 
+// isStopped returns the error of a server that users have stopped.
+func (s *server) isStopped() error {
+	return lookupErrorf(fleet.ErrStopped, "server %q is stopped: %s", s.name, s.why())
+}
+
 // maxReason is how many runes of a reason callers of tools see. /readyz and the list
 // of servers show all of it.
 const maxReason = 200
@@ -254,7 +259,7 @@ const maxReasons = 3
 // fleet.ErrNoReplica only if waiting is of no use for any of them.
 func notKnown(servers []*server) error {
 	if s := servers[0]; len(servers) == 1 && s.stopped {
-		return lookupErrorf(fleet.ErrStopped, "server %q is stopped: %s", s.name, s.why())
+		return s.isStopped()
 	}
 	kind := fleet.ErrNoReplica
 	var parts []string

@@ -107,6 +107,13 @@ func (e *Expectation) Check(result []byte, hide func(string) string) error {
 }
 
 func (e *Expectation) evaluate(tree any, got outcome) error {
+	// Most servers leave isError out of results without an error, and MCP says
+	// that this means false. An expression over it must not fail then.
+	if object, ok := tree.(map[string]any); ok {
+		if _, has := object["isError"]; !has {
+			object["isError"] = false
+		}
+	}
 	value, _, err := e.program.Eval(map[string]any{"result": tree})
 	if err != nil {
 		return fmt.Errorf("expected %s, which ended with %s; got %s", quote(e.source), quote(got.hide(err.Error())), got)
