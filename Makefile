@@ -68,6 +68,10 @@ bench: build ## measure the call path against a naive chain; writes docs/BENCHMA
 sim: ## simulate the autoscaling policy, and those of others; writes the tables and plots of docs/AUTOSCALING.md
 	@$(GO) run ./test/sim -doc docs/AUTOSCALING.md -plots docs/autoscaling
 
+.PHONY: scale
+scale: ## measure plans at scale and a controller with 200 simulated workers; writes docs/SCALE.md
+	$(GO) test -count=1 -timeout 30m -v ./test/scale -workers=200 -servers=100 -replicas=20 -idle=20s -report=$(CURDIR)/docs/SCALE.md
+
 .PHONY: images
 images: host ## build the images that tests and the Compose file run, without any registry
 

@@ -44,7 +44,7 @@ func (a *arrivals) observe(now time.Time, views *nodeViews, suspects suspicions,
 		is := taking{
 			life: v.node.Member.Life, cordoned: v.intent.Cordoned || !v.intent.DrainUntil.IsZero(), suspect: suspects.reason(v.name) != "",
 		}
-		is.yes = v.usable() && !is.suspect
+		is.yes = v.usable() && v.node.Connected && !is.suspect
 		a.seen[v.name] = is
 		switch {
 		case !is.yes:

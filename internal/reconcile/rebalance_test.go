@@ -173,7 +173,7 @@ func TestArrivals(t *testing.T) {
 		{"uncordoned", []step{{"a", now, false, false, ""}, {"a", cordoned, false, true, ""}, {"a", now, false, true, "was uncordoned"}}},
 		{"drained", []step{{"a", now, false, false, ""}, {"a", drained, false, true, ""}, {"a", now, false, true, "was uncordoned"}}},
 		{"taken back", []step{{"a", now, false, false, ""}, {"a", now, true, true, ""}, {"a", now, false, true, "was taken back"}}},
-		{"a blip", []step{{"a", now, false, false, ""}, {"a", silent, false, true, ""}, {"a", now, false, true, ""}}},
+		{"a blip", []step{{"a", now, false, false, ""}, {"a", silent, false, true, ""}, {"a", now, false, true, "returned"}}},
 		{"lost and back", []step{{"a", now, false, false, ""}, {"a", lost, false, true, ""}, {"a", now, false, true, "returned"}}},
 		{"joins and is cordoned", []step{{"a", now, false, true, "joined"}, {"a", cordoned, false, true, ""}}},
 	} {

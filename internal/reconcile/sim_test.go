@@ -75,6 +75,7 @@ var bad = observetest.Faults{
 func faultyNetwork(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 99))
 	w := newWorld(t, seed)
+	w.rebalanceAfter = time.Hour // what streams that break leave uneven may stay so
 	w.addMany(4, always(observetest.Behaviour{ReadyAfter: 200 * time.Millisecond, StopAfter: 300 * time.Millisecond}))
 	w.net.SetFaults(bad)
 	most := map[fleet.ServerName]int{}

@@ -148,9 +148,11 @@ type world struct {
 	net     *observetest.Fleet
 	desired *desiredState
 	workers []*observetest.Worker
-	log     *slog.Logger
-	mu      sync.Mutex
-	epoch   fleet.Epoch
+	// rebalanceAfter is that of the Config.
+	rebalanceAfter time.Duration
+	log            *slog.Logger
+	mu             sync.Mutex
+	epoch          fleet.Epoch
 	*controller
 }
 
@@ -214,7 +216,8 @@ func (w *world) newController() *controller {
 	seq := 0
 	c.rec = New(Config{
 		Desired: w.desired, View: c.obs, Known: state, Log: w.log,
-		OrderTimeout: 500 * time.Millisecond, Jitter: rnd.Float64, EndRollout: state.endRollout,
+		RebalanceAfter: w.rebalanceAfter,
+		OrderTimeout:   500 * time.Millisecond, Jitter: rnd.Float64, EndRollout: state.endRollout,
 		Record: func(e Event) {
 			c.mu.Lock()
 			defer c.mu.Unlock()

@@ -54,6 +54,8 @@ type Config struct {
 	Advertise string
 	// Join are addresses of the ring. They are tried for ever.
 	Join []string
+	// ProbeInterval is that of the ring; 0 means its default.
+	ProbeInterval time.Duration
 	// DrainTimeout bounds how long a stop waits for controllers to move the replicas
 	// elsewhere; 0 means agent.DefaultDrainTimeout. It waits no longer once Hurry is
 	// closed, and kills replicas once Now is closed. Both may be nil.
@@ -145,7 +147,7 @@ func Run(ctx context.Context, cfg Config) error {
 		Member: fleet.Member{
 			Node: cfg.Node, Life: life, Role: fleet.RoleWorker, GRPC: grpcAddr, PID: os.Getpid(), Started: started,
 		},
-		Bind: cfg.Gossip, Advertise: ringHost, Join: cfg.Join, Log: log,
+		Bind: cfg.Gossip, Advertise: ringHost, Join: cfg.Join, ProbeInterval: cfg.ProbeInterval, Log: log,
 	})
 	if err != nil {
 		return errors.Join(err, closeRuntime(ctx, runtime))

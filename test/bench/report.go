@@ -89,6 +89,7 @@ const preamble = `# Benchmarks
 
 This page is for people who want to know what mcpfleet costs per call. ` + "`make bench`" + ` writes it.
 Machines differ, and so do runs on one machine: compare the ratios, not the absolute figures.
+What placement and an idle controller cost as a fleet grows is in [SCALE.md](SCALE.md).
 
 | subject | what it is |
 |---|---|
