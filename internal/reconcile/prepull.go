@@ -1,8 +1,12 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -19,18 +23,21 @@ const (
 	pullRetry = 5 * time.Second
 	// pullsAtOnce bounds the orders that wait for an answer.
 	pullsAtOnce = 64
+	// pullNodes is on how many nodes an image is pulled at most. Hundreds of images on
+	// hundreds of nodes would fill every disk for little.
+	pullNodes = 32
 )
 
 // prepull orders the images of all servers to be pulled on the nodes that may run
-// them, before a replica needs them. It does so once for each revision and each life
-// of a node, until ctx ends. Workers bound how many they pull at once.
+// them, before a replica needs them. It does so once for each image and each life of a
+// node, until ctx ends. Workers bound how many they pull at once.
 func (r *Reconciler) prepull(ctx context.Context, as fleet.Order) {
 	desired, cancel := r.cfg.Desired.Subscribe()
 	defer cancel()
 	observed, cancel := r.cfg.View.Subscribe()
 	defer cancel()
 	done := pulled{}
-	var before []pullKey // what todo was made from
+	var before []pullCause // what todo was made from
 	for {
 		wait := time.NewTimer(pullLook)
 		retry := false
@@ -98,7 +105,15 @@ type pull struct {
 	template *fleet.Template
 }
 
+// pullKey names an image that is pulled on one life of a node. Servers share images.
 type pullKey struct {
+	life   fleet.LifeID
+	image  string
+	policy fleet.PullPolicy
+}
+
+// pullCause is a revision, or a node that takes replicas.
+type pullCause struct {
 	life   fleet.LifeID
 	server fleet.ServerName
 	rev    fleet.Revision
@@ -106,15 +121,15 @@ type pullKey struct {
 
 // pullCauses lists what decides about pulls: the revisions, and the nodes that take
 // replicas.
-func pullCauses(servers []fleet.Server, intents map[fleet.NodeID]fleet.NodeIntent, s *observe.Snapshot) (out []pullKey) {
+func pullCauses(servers []fleet.Server, intents map[fleet.NodeID]fleet.NodeIntent, s *observe.Snapshot) (out []pullCause) {
 	for i := range servers {
 		if !servers[i].Target.Stopped() {
-			out = append(out, pullKey{server: servers[i].Name, rev: servers[i].Revision})
+			out = append(out, pullCause{server: servers[i].Name, rev: servers[i].Revision})
 		}
 	}
 	for _, id := range sortedKeys(s.Nodes) {
 		if n := s.Nodes[id]; n.Connected && !n.Draining && n.Unfit == "" && !intents[id].Cordoned {
-			out = append(out, pullKey{life: n.Member.Life})
+			out = append(out, pullCause{life: n.Member.Life})
 		}
 	}
 	return out
@@ -124,23 +139,34 @@ func pullCauses(servers []fleet.Server, intents map[fleet.NodeID]fleet.NodeInten
 type pulled map[pullKey]bool
 
 // missing returns the pulls that have not been ordered, and forgets those of lives
-// and revisions that are gone.
+// and images that are gone. An image is pulled on all nodes that may run it, or on
+// pullNodes of them.
 func (p pulled) missing(servers []fleet.Server, intents map[fleet.NodeID]fleet.NodeIntent, s *observe.Snapshot) (out []pull) {
 	current := make(pulled, len(p))
+	asked := make(pulled) // now
+	ring := newPullRing(s)
 	for i := range servers {
 		d := &servers[i]
 		t := &d.Spec.Template
 		if t.Image == "" || t.PullPolicy == fleet.PullNever || d.Target.Stopped() {
 			continue
 		}
-		for _, n := range s.Nodes {
-			key := pullKey{n.Member.Life, d.Name, d.Revision}
-			if p[key] {
+		n := 0
+		for id := range ring.from(t.Image) {
+			node := s.Nodes[id]
+			key := pullKey{node.Member.Life, t.Image, t.PullPolicy}
+			switch {
+			case p[key]:
 				current[key] = true
+			case asked[key]:
+			case mayRun(d, node, intents[id]):
+				asked[key] = true
+				out = append(out, pull{key, node, t})
+			default:
 				continue
 			}
-			if mayRun(d, n, intents[n.Member.Node]) {
-				out = append(out, pull{key, n, t})
+			if n++; n == pullNodes {
+				break
 			}
 		}
 	}
@@ -149,6 +175,41 @@ func (p pulled) missing(servers []fleet.Server, intents map[fleet.NodeID]fleet.N
 		p[key] = true
 	}
 	return out
+}
+
+// pullRing has the nodes in the order of the hashes of their names. The nodes from an
+// image's own hash on are those that pull it, so that few change when a node joins.
+type pullRing []hashedNode
+
+type hashedNode struct {
+	hash uint64
+	id   fleet.NodeID
+}
+
+func newPullRing(s *observe.Snapshot) pullRing {
+	ring := make(pullRing, 0, len(s.Nodes))
+	for id := range s.Nodes {
+		ring = append(ring, hashedNode{hashOf(string(id)), id})
+	}
+	slices.SortFunc(ring, func(a, b hashedNode) int { return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.id, b.id)) })
+	return ring
+}
+
+// from returns all nodes, beginning at the image's hash.
+func (r pullRing) from(image string) iter.Seq[fleet.NodeID] {
+	first, _ := slices.BinarySearchFunc(r, hashOf(image), func(n hashedNode, hash uint64) int { return cmp.Compare(n.hash, hash) })
+	return func(yield func(fleet.NodeID) bool) {
+		for i := range r {
+			if !yield(r[(first+i)%len(r)].id) {
+				return
+			}
+		}
+	}
+}
+
+func hashOf(s string) uint64 {
+	h := sha256.Sum256([]byte(s))
+	return binary.BigEndian.Uint64(h[:])
 }
 
 // mayRun reports whether a node may get replicas of a server.
