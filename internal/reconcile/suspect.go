@@ -113,7 +113,7 @@ func (s suspicions) judge(now time.Time, troubles map[fleet.NodeID]trouble, usab
 		x.trouble = troubles[id]
 		x.times++
 		x.until = now.Add(x.quiet())
-		event(fleet.EventNodeCordoned, id, s.reasons()[id])
+		event(fleet.EventNodeCordoned, id, "is "+s.reasons()[id])
 	}
 	for _, id := range sortedKeys(s) {
 		x := s[id]
