@@ -156,6 +156,7 @@ func (o *Observer) disconnect(l *life, err error) (heard bool) {
 	o.mu.Lock()
 	if n := o.nodes[l.node]; n != nil {
 		o.touch(n)
+		n.stopped = n.stopped || l.connected && l.draining
 	}
 	was, refused := l.connected, refusal(err)
 	heard = l.reports > 0

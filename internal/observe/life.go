@@ -21,6 +21,7 @@ type nodeState struct {
 	// came says that a stream of the node has begun, and reconnected when further ones
 	// did; see Node.
 	came        bool
+	stopped     bool        // the last stream ended after the worker had said that it stops
 	reconnected []time.Time // replaced, never edited
 }
 
@@ -58,11 +59,11 @@ const maxReconnected = 8
 
 // recordStream records that a stream of the node has begun.
 func (n *nodeState) recordStream(now time.Time) {
-	if n.came {
+	if n.came && !n.stopped {
 		last := n.reconnected[max(0, len(n.reconnected)-maxReconnected+1):]
 		n.reconnected = append(slices.Clone(last), now)
 	}
-	n.came = true
+	n.came, n.stopped = true, false
 }
 
 // show returns the node as a snapshot shows it.

@@ -250,19 +250,49 @@ func TestNoClusterYet(t *testing.T) {
 		if n := r.obs.Snapshot().Nodes["n1"]; !n.Connected || !n.Since.Equal(since) {
 			t.Errorf("node after a change of leaders = %+v, want it connected since %v", n, since)
 		}
-		if n := r.obs.Snapshot().Nodes["n1"]; len(n.Reconnected) != 0 {
-			t.Errorf("the first stream of the node counts as one that came back: %v", n.Reconnected)
-		}
 		w.Break()
 		time.Sleep(time.Second)
 		r.expect(t, "a watch under an older order", "nodes [n1] serving [r1] resting [] ended []")
+	})
+}
+
+// A node shows when its streams came back, whatever lives they were of, unless the
+// worker had stopped in order.
+func TestReconnected(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := start(t)
+		w := r.worker("n1", "r1")
+		again := func(id string) {
+			w.Kill()
+			r.net.List(w, false)
+			w = r.worker("n1", id)
+			time.Sleep(5 * time.Second)
+		}
+		expect := func(after string, want int) {
+			t.Helper()
+			time.Sleep(time.Second)
+			n := r.obs.Snapshot().Nodes["n1"]
+			if !n.Connected || n.Member.Life != w.Life() || len(n.Reconnected) != want {
+				t.Errorf("%s: connected %v, came back at %v, want %d times", after, n.Connected, n.Reconnected, want)
+			}
+			if want > 1 && (!n.Reconnected[want-1].Equal(n.Since) || !n.Reconnected[want-2].Before(n.Since)) {
+				t.Errorf("%s: connected since %v, came back at %v", after, n.Since, n.Reconnected)
+			}
+		}
+		expect("the first stream", 0)
+		w.Break()
+		expect("a stream that broke", 1)
+		w.Drain()
+		time.Sleep(time.Second)
+		again("r2")
+		expect("an orderly stop", 1)
+		again("r3")
+		expect("a crash", 2)
 		for range 20 {
 			w.Break()
 			time.Sleep(time.Second)
 		}
-		if n := r.obs.Snapshot().Nodes["n1"]; len(n.Reconnected) != 8 || !n.Reconnected[7].Equal(n.Since) || !n.Reconnected[6].Before(n.Since) {
-			t.Errorf("connected since %v, came back at %v", n.Since, n.Reconnected)
-		}
+		expect("many that broke", 8)
 	})
 }
 

@@ -30,8 +30,8 @@ type Node struct {
 	Info      fleet.NodeInfo // zero before its first report
 	Connected bool           // its stream delivers, so its replicas may get calls
 	Since     time.Time      // when Connected last changed
-	// Reconnected is when its stream came back, the last times, oldest first. Those of
-	// earlier lives count, and its first one does not.
+	// Reconnected is when its stream came back, the last times, oldest first. Earlier
+	// lives count. Its first stream does not, nor does one after an orderly stop.
 	Reconnected []time.Time
 	Alive       bool   // gossip lists it
 	Draining    bool   // it is stopping
