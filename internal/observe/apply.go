@@ -108,6 +108,9 @@ func (o *Observer) applyFull(n *nodeState, l *life, w Worker, r fleet.Report, no
 		l.info = &info
 	}
 	if !l.connected {
+		for _, other := range n.lives {
+			n.stopped = n.stopped || other.connected && other.draining
+		}
 		l.connected, l.since, l.worker, came = true, now, w, true
 		n.recordStream(now)
 	}
