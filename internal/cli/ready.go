@@ -93,9 +93,12 @@ func (g goal) failure(s *api.Server) string {
 }
 
 // settled reports whether a server is as desired. An idle server may have no
-// replicas. The rollout of a first revision replaces nothing, so its end is not
+// replicas. A rollout of a stopped server goes on when it is started again. The rollout of a first revision replaces nothing, so its end is not
 // waited for: it comes min_ready later, or after the first call of an idle server.
 func settled(s *api.Server) bool {
+	if s.Desired == 0 && s.State == fleet.StateStopped {
+		return s.Ready == 0
+	}
 	if s.Rollout != nil && s.Rollout.From != 0 {
 		return false
 	}

@@ -21,6 +21,7 @@ func TestSettled(t *testing.T) {
 		"stopping":                  {api.Server{State: fleet.StateStopped, Ready: 1}, false},
 		"idle":                      {api.Server{State: fleet.StateIdle}, true},
 		"idle, and never called":    {api.Server{State: fleet.StateIdle, Rollout: &api.Rollout{To: 1}}, true},
+		"stopped, and updated":      {api.Server{State: fleet.StateStopped, Rollout: &api.Rollout{From: 1, To: 2}}, true},
 		"idle, and updated":         {api.Server{State: fleet.StateIdle, Rollout: &api.Rollout{From: 1, To: 2}}, false},
 		"going idle":                {api.Server{State: fleet.StateIdle, Ready: 1}, false},
 		"it ended as nobody called": {api.Server{State: fleet.StateIdle, Desired: 3}, true},

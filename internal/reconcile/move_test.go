@@ -253,12 +253,17 @@ func TestRolloutEnds(t *testing.T) {
 		if want := []RolloutEnd{{"a", 2, 0, ""}}; serve != 3 || !slices.Equal(w.desired.ended(), want) {
 			t.Errorf("rolled out = %v with %d serving, want %v with 3", w.desired.ended(), serve, want)
 		}
-		stopped := upgraded(server("a", 2, 3), server("a", 3, 0))
-		w.desired.set(stopped)
-		w.until(10*time.Second, "nothing is wanted", func() bool { return len(w.desired.ended()) == 2 })
+		w.desired.set(upgraded(server("a", 2, 3), server("a", 3, 0)))
+		w.until(10*time.Second, "stopped", func() bool { return len(w.running("a")) == 0 })
+		time.Sleep(10 * time.Minute)
 		if s := w.status("a"); !s.Target.Stopped() || !s.Settled || s.StartFailed || s.State != fleet.StateStopped {
 			t.Errorf("status: %+v", s)
 		}
+		if n := len(w.desired.ended()); n != 1 {
+			t.Errorf("%d rollouts have ended, want 1: nobody knows yet whether revision 3 works", n)
+		}
+		w.desired.set(upgraded(server("a", 2, 3), server("a", 3, 1)))
+		w.until(10*time.Second, "started, and rolled out", func() bool { return len(w.desired.ended()) == 2 })
 	})
 }
 

@@ -9,8 +9,8 @@ import (
 
 // progress measures how long a rollout has gone without progress. Each replica that
 // becomes available is progress. The time while an image is pulled does not count,
-// nor does that while the rollout waits for a person or for a trial. It begins anew
-// with each leader.
+// nor does that while the server is stopped, or while the rollout waits for a person or
+// for a trial. It begins anew with each leader.
 type progress struct {
 	available int           // most replicas that have been available
 	lacking   time.Duration // without progress
@@ -57,7 +57,7 @@ func (p *progress) observe(w *want, now time.Time) (late bool, wake time.Time) {
 // waits reports whether a rollout waits for something other than its replicas.
 // ready is how many of those are available.
 func waits(d *fleet.Server, ready int) bool {
-	if d.Rollout.Paused || d.Rollout.Held != "" {
+	if d.Rollout.Paused || d.Rollout.Held != "" || d.Target.Stopped() {
 		return true
 	}
 	n, trying := trial(d)

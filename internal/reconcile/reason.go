@@ -68,6 +68,18 @@ func idleReason(d *fleet.Server) string {
 	return "idle: no calls"
 }
 
+// rolloutNews says what users should know of a rollout if there is nothing else to say
+// about the server: that it waits for them, or that it was rolled back. "": neither.
+func rolloutNews(d *fleet.Server) string {
+	switch r, f := d.Rollout, d.Failed; {
+	case r != nil && (r.Held != "" || r.Paused):
+		return fmt.Sprintf("the rollout of revision %d is %s", d.Revision, rolloutCondition(d))
+	case f != nil:
+		return fmt.Sprintf("revision %d was rolled back: %s", f.Revision, f.Reason)
+	}
+	return ""
+}
+
 const (
 	quotedLines = 3
 	quotedRunes = 200

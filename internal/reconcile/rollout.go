@@ -110,9 +110,13 @@ func underWay(d *fleet.Server) bool {
 
 // rolledOut reports whether a rollout has ended: all that is wanted has served for
 // min_ready, and nothing else does. An ordered stop is not enough, because the
-// replica answers calls until a report shows that it stops.
+// replica answers calls until a report shows that it stops. A rollout that is paused,
+// held or on trial goes on, also if the server needs no replicas meanwhile.
 func rolledOut(w *want, now time.Time) bool {
 	d := w.desired
+	if rolloutCondition(d) != "" {
+		return false
+	}
 	minReady, ready := d.Spec.UpdatePolicy().MinReady, 0
 	for _, u := range w.units {
 		switch {
@@ -127,7 +131,8 @@ func rolledOut(w *want, now time.Time) bool {
 		}
 	}
 	needed := d.Target.Replicas
-	if d.Target.Idle() && d.Rolling() {
+	unproven := d.Rolling() && (d.StableTemplate != nil || d.Rollout.From == 0)
+	if d.Rolling() && d.Target.Idle() || d.Target.Stopped() && unproven {
 		needed = 1 // a revision that never ran has shown nothing
 	}
 	return ready >= needed

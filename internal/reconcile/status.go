@@ -149,6 +149,9 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 		if t.stopping > 0 {
 			st.Reason += fmt.Sprintf(", %s still stopping", replicas(t.stopping))
 		}
+		if news := rolloutNews(w.desired); news != "" {
+			st.Reason += "; " + news
+		}
 		return st
 	}
 	st.Unplaced, st.UnplacedResources = d.unroomed, w.desired.Spec.Resources.Times(d.unroomed)
@@ -188,8 +191,7 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 	case !full:
 		st.Reason = condition(w, d, t, o.waiting)
 	case w.desired.Failed != nil:
-		f := w.desired.Failed
-		st.Reason = fmt.Sprintf("revision %d was rolled back: %s", f.Revision, f.Reason)
+		st.Reason = rolloutNews(w.desired)
 	case idle > 0:
 		st.Reason = fmt.Sprintf("%s exited with code 0 because nobody called: started again when a call waits, or after a while", replicas(idle))
 	case t.moving > 0 && d.unplaced != "":

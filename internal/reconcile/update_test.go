@@ -235,6 +235,68 @@ func TestRollback(t *testing.T) {
 	}
 }
 
+// A rollout has not ended while it is held or on trial, and not before the new
+// revision has served, also if the server needs no replicas.
+func TestRolledOut(t *testing.T) {
+	verify := policy(func(p *fleet.Update) { p.Verify = []fleet.VerifyCall{{Tool: "t"}} })
+	canary := policy(func(p *fleet.Update) { p.Canary = &fleet.Canary{Steps: []float64{5, 50}} })
+	idle := func(s *fleet.Server) *fleet.Server {
+		s.Target.By = fleet.ByAutoscaling
+		return s
+	}
+	served := []*unit{u("r9", "n2", rev(2))}
+	for _, tt := range []struct {
+		name    string
+		desired *fleet.Server
+		units   []*unit
+		want    bool
+	}{
+		{"served", rollsOut(next(2, 1), fleet.Rollout{}), served, true},
+		{"an old one serves, too", rollsOut(next(2, 1), fleet.Rollout{}), []*unit{u("r1", "n1"), u("r9", "n2", rev(2))}, false},
+		{"idle, and served", idle(rollsOut(next(2, 0), fleet.Rollout{})), served, true},
+		{"idle, and never ran", idle(rollsOut(next(2, 0), fleet.Rollout{})), nil, false},
+		{"idle, and held", idle(rollsOut(next(2, 0), fleet.Rollout{Held: "a tool is gone"})), served, false},
+		{"idle, and paused", idle(rollsOut(next(2, 0), fleet.Rollout{Paused: true})), served, false},
+		{"idle, and not verified yet", idle(rollsOut(next(2, 0, verify), fleet.Rollout{})), served, false},
+		{"idle, in a canary", idle(rollsOut(next(2, 0, canary), fleet.Rollout{Checked: true})), served, false},
+		{"idle, after the canary", idle(rollsOut(next(2, 0, canary), fleet.Rollout{Checked: true, Step: 2})), served, true},
+		{"stopped: the new revision never ran", rollsOut(next(2, 0), fleet.Rollout{}), nil, false},
+		{"stopped: restarted, or back to the stable one", rollsOut(ptr(server("a", 1, 0)), fleet.Rollout{}), nil, true},
+		{"stopped: the first revision", &fleet.Server{Revision: 1, Rollout: &fleet.Rollout{}}, nil, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := rolledOut(&want{name: "a", desired: tt.desired, units: tt.units}, t0); got != tt.want {
+				t.Errorf("rolledOut = %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// A server without replicas says what has become of a rollout, too.
+func TestStatusWithoutReplicas(t *testing.T) {
+	failed := func(s *fleet.Server) *fleet.Server {
+		s.Failed = &fleet.FailedRevision{Revision: 2, Reason: "it crashed"}
+		return s
+	}
+	for _, tt := range []struct {
+		name    string
+		desired *fleet.Server
+		want    string
+	}{
+		{"idle", idle(server("a", 1, 0)), "idle: a call starts it"},
+		{"idle, and held", rollsOut(idle(*next(2, 0)), fleet.Rollout{Held: "a tool is gone"}), "idle: a call starts it; the rollout of revision 2 is held: a tool is gone"},
+		{"idle, and rolled back", failed(idle(server("a", 1, 0))), "idle: a call starts it; revision 2 was rolled back: it crashed"},
+		{"stopped, and paused", rollsOut(next(2, 0), fleet.Rollout{Paused: true}), "stopped by hand: replicas is 0; the rollout of revision 2 is paused by hand"},
+		{"stopped, and rolls", rollsOut(next(2, 0), fleet.Rollout{}), "stopped by hand: replicas is 0"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := status(t0, &want{name: "a", desired: tt.desired}, &decision{}, outlook{}); got.Reason != tt.want {
+				t.Errorf("reason %q, want %q", got.Reason, tt.want)
+			}
+		})
+	}
+}
+
 // The time of a pull, of a pause and of a trial does not count against
 // progress_deadline.
 func TestProgress(t *testing.T) {
@@ -249,6 +311,7 @@ func TestProgress(t *testing.T) {
 		{"starting", rollsOut(next(2, 2, limit), fleet.Rollout{}), []*unit{u("r1", "n1"), u("r9", "n2", rev(2), in(fleet.PhaseStarting))}, true},
 		{"pulling", rollsOut(next(2, 2, limit), fleet.Rollout{}), []*unit{u("r1", "n1"), u("r9", "n2", rev(2), in(fleet.PhasePulling))}, false},
 		{"paused", rollsOut(next(2, 2, limit), fleet.Rollout{Paused: true}), []*unit{u("r1", "n1")}, false},
+		{"stopped", rollsOut(next(2, 0, limit), fleet.Rollout{}), nil, false},
 		{"verified", rollsOut(next(2, 2, limit, verify), fleet.Rollout{}), []*unit{u("r1", "n1"), u("r9", "n2", rev(2))}, false},
 		{"not even the one to be verified", rollsOut(next(2, 2, limit, verify), fleet.Rollout{}), []*unit{u("r1", "n1")}, true},
 		{"the first revision", &fleet.Server{Revision: 2, Spec: fleet.Spec{Update: next(2, 2, limit).Spec.Update}, Target: fleet.Target{Replicas: 2}, Rollout: &fleet.Rollout{}}, nil, false},

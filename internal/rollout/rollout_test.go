@@ -297,6 +297,32 @@ func TestCanary(t *testing.T) {
 	})
 }
 
+// Nobody calls an idle server, and its old replicas have stopped. The steps pass, one
+// after the other.
+func TestCanaryOfIdleServer(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, canary(fleet.GateAuto, 5, 50))
+		defer w.stop()
+		spec := w.State().Servers["s"].Spec
+		spec.Autoscaling = &fleet.Autoscaling{MaxReplicas: 3, TargetOngoing: 2}
+		w.do(desired.PutServer{Name: "s", Spec: spec})
+		w.do(desired.SetTarget{Name: "s", Written: w.State().Servers["s"].Written})
+		w.end("old1", "old2")
+		w.run("new", 2, "same")
+		time.Sleep(59 * time.Second)
+		if r := w.rollout(); r.Step != 0 {
+			t.Errorf("rollout %+v before the step is over", r)
+		}
+		time.Sleep(time.Minute + 5*time.Second)
+		if r := w.rollout(); r.Step != 2 {
+			t.Errorf("rollout %+v, want it past the canary", r)
+		}
+		if !w.saw("revision 2: canary with 50% of the calls: 0 calls of revision 2: too few to judge") {
+			t.Errorf("events %q", w.events)
+		}
+	})
+}
+
 // The time of the checks is not part of the first step.
 func TestStepBeginsAfterTheChecks(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

@@ -143,7 +143,8 @@ func (t *trial) fail(why string) desired.Command {
 
 // observe takes in the counts of calls. They count only while both revisions serve:
 // what happens later says nothing about the difference. It reports false if they
-// have not served beside each other yet.
+// have not served beside each other yet. While a server is idle, only the new one does,
+// and nobody calls it.
 func (t *trial) observe(now time.Time, d *fleet.Server, snap *observe.Snapshot, replicas []*fleet.Replica) bool {
 	serves := func(rev fleet.Revision) bool {
 		return slices.ContainsFunc(replicas, func(r *fleet.Replica) bool { return r.Revision == rev && snap.Serving(r) })
@@ -151,7 +152,7 @@ func (t *trial) observe(now time.Time, d *fleet.Server, snap *observe.Snapshot, 
 	if t.window != nil && t.step != d.Rollout.Step {
 		t.window = nil
 	}
-	if serves(t.revision) && serves(t.stable) {
+	if serves(t.revision) && (serves(t.stable) || d.Target.Idle()) {
 		if t.window == nil {
 			t.window, t.began, t.step, t.lookAt = &window{}, now, d.Rollout.Step, minCalls
 		}
