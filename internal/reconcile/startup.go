@@ -51,19 +51,18 @@ func (st *startup) waitsFor(s *observe.Snapshot, now time.Time) (why string, wak
 		st.over = !nobodyCame
 		return "", time.Time{}
 	}
-	var missing []string
+	var missing []fleet.NodeID
 	present := func(n observe.Node) bool {
 		return n.Connected && n.Reported() && st.hasReported(n) || n.Refused != nil || n.Lost
 	}
 	for _, id := range st.known {
 		if !present(s.Nodes[id]) {
-			missing = append(missing, string(id))
+			missing = append(missing, id)
 		}
 	}
 	for _, id := range sortedKeys(s.Nodes) {
-		n := s.Nodes[id]
-		if n.Alive && !present(n) && !slices.Contains(missing, string(id)) {
-			missing = append(missing, string(id))
+		if n := s.Nodes[id]; n.Alive && !present(n) && !isKnown(st.known, id) {
+			missing = append(missing, id)
 		}
 	}
 	if workers > st.workers {
@@ -72,7 +71,7 @@ func (st *startup) waitsFor(s *observe.Snapshot, now time.Time) (why string, wak
 	st.workers = workers
 	switch {
 	case len(missing) > 0:
-		return "waiting for " + strings.Join(missing, ", ") + " to report", end
+		return "waiting for " + names(missing) + " to report", end
 	case workers == 0:
 		return schedule.NoNodes, end
 	case len(st.known) > 0:
@@ -84,6 +83,28 @@ func (st *startup) waitsFor(s *observe.Snapshot, now time.Time) (why string, wak
 	}
 	st.over = true
 	return "", time.Time{}
+}
+
+// isKnown reports whether a node is in a list that is sorted by name.
+func isKnown(known []fleet.NodeID, id fleet.NodeID) bool {
+	_, ok := slices.BinarySearch(known, id)
+	return ok
+}
+
+// mostNames is how many nodes a reason names.
+const mostNames = 5
+
+// names joins the first nodes, and says how many more there are.
+func names(nodes []fleet.NodeID) string {
+	var parts []string
+	for _, id := range nodes[:min(len(nodes), mostNames)] {
+		parts = append(parts, string(id))
+	}
+	text := strings.Join(parts, ", ")
+	if more := len(nodes) - mostNames; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // settled returns when a new cluster need not wait for more workers any longer.

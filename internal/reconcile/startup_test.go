@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -63,4 +64,17 @@ func TestNewClusterWaitsForExpectedWorkers(t *testing.T) {
 	st = startup{began: began, grace: 10 * time.Second, settle: time.Second, expect: 9, hasReported: st.hasReported}
 	wants(time.Second, "1 of 9 have joined")
 	wants(10*time.Second, "") // after the grace
+}
+
+// A reason names a few nodes only.
+func TestNames(t *testing.T) {
+	for n, want := range map[int]string{1: "n0", 5: "n0, n1, n2, n3, n4", 8: "n0, n1, n2, n3, n4 and 3 more"} {
+		var nodes []fleet.NodeID
+		for i := range n {
+			nodes = append(nodes, fleet.NodeID(fmt.Sprint("n", i)))
+		}
+		if got := names(nodes); got != want {
+			t.Errorf("%d nodes: %q, want %q", n, got, want)
+		}
+	}
 }
