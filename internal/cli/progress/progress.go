@@ -77,15 +77,24 @@ func NewThrough(out, through io.Writer) *Printer {
 // terminal.
 const linePace = time.Second
 
-// NewBars returns a printer that draws bars on a terminal. Elsewhere it prints at most
-// one line per row and second. It prints no events. The caller calls Finish.
+// NewBars returns a printer that draws bars on a terminal. Elsewhere, and on a terminal
+// that does not know its size, it prints at most one line per row and second. It prints
+// no events. The caller calls Finish.
 func NewBars(out io.Writer) *Printer {
 	p := New(out)
 	p.pace = linePace
+	p.live = p.live && hasSize(out.(*os.File))
 	if p.live {
 		p.bars = newBars(out)
 	}
 	return p
+}
+
+// hasSize reports whether a terminal knows its size. Without one, the library of the
+// bars draws nothing.
+func hasSize(terminal *os.File) bool {
+	cols, lines, err := term.GetSize(int(terminal.Fd()))
+	return err == nil && cols > 0 && lines > 0
 }
 
 // IsTerminal reports whether a file is a terminal that knows control sequences.
