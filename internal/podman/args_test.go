@@ -221,6 +221,23 @@ func TestHintAtMounts(t *testing.T) {
 	}
 }
 
+func TestHintAtDevices(t *testing.T) {
+	for _, c := range []struct {
+		said string
+		code int
+		want string
+	}{
+		{"Error: setting up CDI devices: unresolvable CDI devices nvidia.com/gpu=all", 126, "a device does not exist on this node"},
+		{"Error: stat /dev/ttyUSB0: no such file or directory", 125, "a device does not exist on this node"},
+		{"stat /dev/other: no such file or directory", 1, ""},
+	} {
+		got := hint(&fleet.Template{Devices: []string{"nvidia.com/gpu=all", "/dev/ttyUSB0:/dev/tty0:rw"}}, c.said, c.code)
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("hint(%q, %d) = %q, want %q", c.said, c.code, got, c.want)
+		}
+	}
+}
+
 func TestClientErrorsKeepTheirKind(t *testing.T) {
 	err := newClientError("run", exec.Command("sh", "-c", "exit 125").Run(), []byte("Error: image not known"))
 	ce := (*clientError)(nil)

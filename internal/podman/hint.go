@@ -28,6 +28,11 @@ func hint(t *fleet.Template, said string, code int) string {
 		return "podman lacks slirp4netns, which gives ordinary users a network: install it"
 	case has("statfs ") && has("no such file or directory") && len(t.Mounts) > 0:
 		return "the source of a mount does not exist on this node: create it on every node that the server may run on, or place the server with labels"
+	case has("unresolvable cdi devices"), has("no such file or directory") && slices.ContainsFunc(t.Devices, func(d string) bool {
+		path, _, _ := strings.Cut(d, ":")
+		return has("stat " + strings.ToLower(path) + ":")
+	}):
+		return "a device does not exist on this node: place the server with labels or resources.custom where its devices are"
 	case has("short-name", "unqualified-search registries"):
 		return "write the image's name in full, as docker.io/..."
 	case has("unauthorized", "authentication required", "access denied", "denied: requested"):
