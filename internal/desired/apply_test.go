@@ -255,6 +255,9 @@ func TestRollbackByDefault(t *testing.T) {
 		if got := h.s.Servers["x"].Revision; got != tt.want {
 			t.Errorf("%s: back to revision %d, want %d", tt.name, got, tt.want)
 		}
+		if r := h.s.Servers["x"].Rollout; h.s.Format >= 3 && r.From <= r.To {
+			t.Errorf("%s: rollout %+v, want it from the revision that was left", tt.name, r)
+		}
 	}
 }
 
@@ -283,6 +286,33 @@ func TestUnfitRevision(t *testing.T) {
 		sv := h.s.Servers["x"]
 		if f := sv.Failed; f == nil || f.Unfit != tt.unfit || sv.Kept(2).Unchecked != tt.unchecked {
 			t.Errorf("%s: %+v, unchecked %v; want unfit %v, unchecked %v", tt.name, f, sv.Kept(2).Unchecked, tt.unfit, tt.unchecked)
+		}
+	}
+}
+
+// A template that is put back while another is being rolled out is the stable revision
+// again. Once the other is rolled out, it is a new one.
+func TestPutBack(t *testing.T) {
+	begin := []Command{put("x", spec("a", 1)), rolledOut("x", 1, 0), put("x", spec("b", 1))}
+	checked := AdvanceRollout{Name: "x", Revision: 2, Checked: true}
+	for _, tt := range []struct {
+		name     string
+		commands []Command
+		want     fleet.Revision
+		rolls    bool
+	}{
+		{"in mid-rollout", []Command{checked, put("x", spec("a", 4))}, 1, true},
+		{"with the third in mid-rollout", []Command{checked, put("x", spec("c", 1)), put("x", spec("a", 1))}, 1, true},
+		{"a template that was not stable", []Command{checked, put("x", spec("c", 1)), put("x", spec("b", 1))}, 4, true},
+		{"after the rollout", []Command{checked, rolledOut("x", 2, 0), put("x", spec("a", 1))}, 3, true},
+		{"put back, and rolled out", []Command{checked, put("x", spec("a", 1)), rolledOut("x", 1, 0)}, 1, false},
+		{"in a state of an earlier format", []Command{put("x", spec("a", 1))}, 3, true},
+	} {
+		h := newHistory(t)
+		h.do(slices.Concat(begin, tt.commands)...)
+		sv := h.s.Servers["x"]
+		if sv.Revision != tt.want || (sv.Rollout != nil) != tt.rolls || !equalTemplates(&sv.Spec.Template, &sv.Kept(sv.Revision).Template) {
+			t.Errorf("%s: revision %d, rollout %+v; want %d", tt.name, sv.Revision, sv.Rollout, tt.want)
 		}
 	}
 }

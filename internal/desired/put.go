@@ -168,10 +168,28 @@ func (d *draft) putSpec(name fleet.ServerName, spec fleet.Spec, retry bool) erro
 	kind := Tuned
 	if !equalTemplates(&spec.Template, &old.Spec.Template) {
 		kind = Updated
-		d.revise(name, &sv)
+		if !d.putBack(name, &sv) {
+			d.revise(name, &sv)
+		}
 	}
 	d.put(name, &sv, Change{Server: name, Kind: kind, Revision: sv.Revision, Fields: Diff(&old.Spec, &spec)})
 	return nil
+}
+
+// putBack returns a server to its stable revision if that has the server's new template
+// and another one is being rolled out. It reports false if it does not. Whoever applies
+// the file from before wants no third revision, whose rollout would take as long.
+func (d *draft) putBack(name fleet.ServerName, sv *Server) bool {
+	stable := sv.Kept(sv.Stable)
+	if d.next.Format < 3 || sv.Rollout == nil || stable == nil || !equalTemplates(&stable.Template, &sv.Spec.Template) {
+		return false
+	}
+	from := sv.Revision
+	sv.Revision = stable.Number
+	sv.Failed = nil
+	d.rollOut(name, sv)
+	sv.Rollout.From = from
+	return true
 }
 
 // keepFromFailed keeps the present template of a server if the new one is that of

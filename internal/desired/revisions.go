@@ -98,6 +98,7 @@ func (c Rollback) apply(d *draft) error {
 			return nil
 		}
 		change := Change{Server: c.Name, Kind: RolledBack, Revision: to.Number, Fields: DiffTemplates(&sv.Spec.Template, &to.Template)}
+		from := sv.Revision
 		if to.Number != sv.Revision {
 			sv.Revision = to.Number
 			sv.Spec.Template = to.Template
@@ -107,6 +108,9 @@ func (c Rollback) apply(d *draft) error {
 			sv.Failed = nil
 		}
 		d.rollOut(c.Name, sv)
+		if d.next.Format >= 3 && from != to.Number {
+			sv.Rollout.From = from
+		}
 		d.put(c.Name, sv, change)
 		return nil
 	})
