@@ -68,7 +68,7 @@ func waits(d *fleet.Server, ready int) bool {
 func lateReason(w *want, d *decision) string {
 	t := countUnits(w)
 	why := fmt.Sprintf("revision %d made no progress for %s (progress_deadline): %d of %s ready",
-		w.desired.Revision, w.desired.Spec.UpdatePolicy().ProgressDeadline, t.fresh, replicas(w.desired.Target.Replicas))
+		w.desired.Revision, w.desired.Spec.UpdatePolicy().ProgressDeadline, t.fresh, replicas(max(1, w.desired.Target.Replicas))) // an idle server runs one for its new revision
 	switch {
 	case d.unplaced != "":
 		return d.unplaced + "; " + why

@@ -272,6 +272,21 @@ func TestRolledOut(t *testing.T) {
 	}
 }
 
+func TestLateReason(t *testing.T) {
+	limit := policy(func(p *fleet.Update) { p.ProgressDeadline = 10 * time.Second })
+	for _, tt := range []struct {
+		desired *fleet.Server
+		want    string
+	}{
+		{next(2, 3, limit), "revision 2 made no progress for 10s (progress_deadline): 0 of 3 replicas ready"},
+		{idle(*next(2, 0, limit)), "revision 2 made no progress for 10s (progress_deadline): 0 of 1 replica ready"},
+	} {
+		if got := lateReason(&want{desired: tt.desired}, &decision{}); got != tt.want {
+			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+}
+
 // A server without replicas says what has become of a rollout, too.
 func TestStatusWithoutReplicas(t *testing.T) {
 	failed := func(s *fleet.Server) *fleet.Server {
