@@ -104,6 +104,8 @@ func TestPlace(t *testing.T) {
 				"; it would fit with 412 MiB more memory on node b"},
 		{"cpus", Request{Template: &fleet.Template{Image: "i", Resources: fleet.Resources{CPUs: 1.5}}},
 			[]Node{node("a", cpus(2, 1.7))}, "", "no node fits: 1 node lacks cpus (1.5 wanted, 0.3 free at most); it would fit with 1.2 more cpus on node a"},
+		{"no cpus are left", Request{Template: &fleet.Template{Image: "i", Resources: fleet.Resources{CPUs: 1}}},
+			[]Node{node("a", cpus(2, 2))}, "", "no node fits: 1 node lacks cpus (1 wanted, 0 free at most); it would fit with 1 more cpus on node a"},
 		{"overbooked is not negative", Request{Template: &big}, []Node{node("a", memory(100*mib, 200*mib))}, "",
 			"no node fits: 1 node lacks memory (512 MiB wanted, 0 B free at most); it would fit with 512 MiB more memory on node a"},
 		{"custom", Request{Template: &gpu}, []Node{node("a"), node("b", custom("gpu", 2, 2)), node("c", noMore, custom("gpu", 1, 0))}, "",

@@ -252,7 +252,7 @@ func plural(n int, one, many string) string {
 
 // cores rounds to hundredths, without the noise of float sums.
 func cores(f float64, round func(float64) float64) string {
-	return strconv.FormatFloat(round(f*100-slack)/100, 'f', -1, 64)
+	return strconv.FormatFloat(max(0, round(f*100-slack)/100), 'f', -1, 64) // max drops the sign of a zero
 }
 
 func size(b float64, round func(float64) float64) string {
