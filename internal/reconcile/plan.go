@@ -44,22 +44,37 @@ type decision struct {
 }
 
 // plan decides what to do now for each server, in their order. They share the
-// room, and plan changes nothing but that.
+// room, and plan changes nothing but that. Spares come after the replicas of all
+// servers.
 func plan(now time.Time, servers []want, rm *room) []decision {
 	out := make([]decision, len(servers))
+	withSpares := make(map[int]groups)
 	for i := range servers {
-		out[i] = planServer(now, &servers[i], rm)
+		w := &servers[i]
+		g := group(w)
+		out[i] = planServer(now, w, &g, rm)
+		if len(g.spares)+len(g.outdatedSpares) > 0 || w.desired != nil && !w.desired.Target.Stopped() && w.desired.Spec.Warm > 0 {
+			withSpares[i] = g
+		}
+	}
+	for i := range servers {
+		if g, ok := withSpares[i]; ok {
+			out[i].upholdSpares(now, &servers[i], &g, rm)
+		}
 	}
 	return out
 }
 
-func planServer(now time.Time, w *want, rm *room) decision {
-	g := group(w)
-	var d decision
-	end := func(u *unit, reason string) {
-		d.actions = append(d.actions, action{stop: u, reason: reason})
-		g.stop(u)
-	}
+// end adds a stop.
+func (d *decision) end(u *unit, g *groups, reason string) {
+	d.actions = append(d.actions, action{stop: u, reason: reason})
+	g.stop(u)
+}
+
+// planServer decides about a server's replicas that take calls. It leaves g as it
+// is with the stops and activations.
+func planServer(now time.Time, w *want, g *groups, rm *room) (d decision) {
+	end := func(u *unit, reason string) { d.end(u, g, reason) }
 	endAll := func(reason string) decision {
 		for _, u := range w.units {
 			if !u.stopping() {
@@ -80,8 +95,6 @@ func planServer(now time.Time, w *want, rm *room) decision {
 		for _, u := range slices.Concat(g.fresh, g.away, g.leaving, g.stable) {
 			end(u, idleReason(w.desired))
 		}
-		rm.countFor(slices.Concat(g.spares, g.outdatedSpares, g.stopping), nil)
-		d.upholdSpares(now, w, &g, rm, end)
 		return d
 	}
 	target := w.desired.Target.Replicas
@@ -111,7 +124,7 @@ func planServer(now time.Time, w *want, rm *room) decision {
 			d.wakeAt(wake)
 		}
 	}
-	aim := aimsOf(w.desired, &g, ready)
+	aim := aimsOf(w.desired, g, ready)
 	for len(g.fresh) > aim.fresh {
 		end(leastUseful(g.fresh, rm), surplus(len(g.fresh), aim.fresh))
 	}
@@ -120,7 +133,7 @@ func planServer(now time.Time, w *want, rm *room) decision {
 	for n := len(g.fresh) + len(g.away); g.anyServes() && len(g.away) > 0 && n > aim.fresh; n-- {
 		end(leastUseful(slices.Concat(g.fresh, g.away), rm), surplus(n, aim.fresh))
 	}
-	d.endOld(w, &g, rm, aim, end)
+	d.endOld(w, g, rm, aim, end)
 	d.need = max(0, aim.fresh-len(g.fresh)-len(g.away))
 	noneServes, wake := g.noneServes(now)
 	d.wakeAt(wake)
@@ -128,8 +141,7 @@ func planServer(now time.Time, w *want, rm *room) decision {
 		// One stands in until the others can be reached again, or are lost.
 		d.need = max(d.need, 1-len(g.fresh))
 	}
-	d.start(now, w, &g, rm, aim, end)
-	d.upholdSpares(now, w, &g, rm, end)
+	d.start(now, w, g, rm, aim, end)
 	return d
 }
 
@@ -173,7 +185,7 @@ func surplus(n, wanted int) string {
 
 // start adds the starts that may be made now.
 func (d *decision) start(now time.Time, w *want, g *groups, rm *room, aim aims, end func(*unit, string)) {
-	if d.need == 0 && w.desired.StableTemplate == nil && w.desired.Spec.Warm == 0 {
+	if d.need == 0 && w.desired.StableTemplate == nil {
 		return
 	}
 	staying := slices.Concat(g.fresh, g.away)

@@ -300,6 +300,25 @@ func TestPlanSharesRoom(t *testing.T) {
 	}
 }
 
+// Spares take only what the replicas of all servers leave.
+func TestPlanPlacesSparesLast(t *testing.T) {
+	a, b := server("a", 1, 1), server("b", 1, 1)
+	a.Spec.Warm = 2
+	a.Spec.Resources.Memory, b.Spec.Resources.Memory = 100, 100
+	worked := backoff{everReady: true}
+	plans := plan(t0, []want{{name: "a", desired: &a, back: worked}, {name: "b", desired: &b, back: worked}},
+		newRoom([]node{onNode("n1", withMemory(300))}, nil))
+	if got, want := does(plans[0]), []string{"start 1 on n1: 1 replica wanted, there are 0", "start spare 1 on n1"}; !slices.Equal(got, want) {
+		t.Errorf("a: got %q, want %q", got, want)
+	}
+	if plans[0].unplacedSpares == "" {
+		t.Error("a: want a spare without room")
+	}
+	if got, want := does(plans[1]), []string{"start 1 on n1: 1 replica wanted, there are 0"}; !slices.Equal(got, want) {
+		t.Errorf("b: got %q, want %q", got, want)
+	}
+}
+
 func TestStatus(t *testing.T) {
 	failed := backoff{failing: true, unstarted: true, unreplaced: 1, last: "it broke", delay: time.Second, bumpedAt: t0, notBefore: t0.Add(time.Second)}
 	starting := u("r9", "n1", in(fleet.PhaseStarting), age(-time.Millisecond))

@@ -42,9 +42,18 @@ func bestSpare(spares []*unit, rm *room) (best *unit) {
 }
 
 // upholdSpares starts the spares that are missing, and stops those that are too
-// many or of no use. It comes last: spares take only room that nothing else needs.
-func (d *decision) upholdSpares(now time.Time, w *want, g *groups, rm *room, end func(*unit, string)) {
+// many or of no use. It comes last: spares take only room that no replica of any
+// server needs now.
+func (d *decision) upholdSpares(now time.Time, w *want, g *groups, rm *room) {
 	s := w.desired
+	end := func(u *unit, reason string) { d.end(u, g, reason) }
+	staying := slices.Concat(g.fresh, g.away)
+	rm.countFor(slices.Concat(staying, g.old(), g.stopping, g.spares, g.outdatedSpares), staying)
+	for i := range d.actions {
+		if id := d.actions[i].node; id != "" {
+			rm.Count(id, true, true)
+		}
+	}
 	// Until a rollout has ended, the old revision may still need its spares, and the
 	// new one has not shown that it works.
 	settled := s.StableTemplate == nil
