@@ -167,6 +167,14 @@ func (d *wanted) become(r role) {
 	d.Post()
 }
 
+// learn takes over the state of the leader, as a follower does.
+func (d *wanted) learn(st *desired.State) {
+	d.mu.Lock()
+	d.st = st
+	d.mu.Unlock()
+	d.Post()
+}
+
 func (d *wanted) Problem() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()

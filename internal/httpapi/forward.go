@@ -30,6 +30,9 @@ const (
 	// answerTimeout is how long the leader may send nothing.
 	answerTimeout = 10 * time.Second
 	dialTimeout   = time.Second
+	// ownWrite is how long the answer to a write waits until this controller knows of
+	// it. The leader tells with its next heartbeat at the latest.
+	ownWrite = 500 * time.Millisecond
 	// keptIdle is less than the leader's IdleTimeout, so that no request is sent
 	// on a connection that the leader is closing.
 	keptIdle = 30 * time.Second
@@ -146,7 +149,31 @@ func (h *API) forward(w *web.Response, r *http.Request, address string, body []b
 	if why, ok := refusedAsFollower(resp, begin); ok {
 		return notNow(why)
 	}
+	h.awaitWrite(r, resp)
 	return h.passBack(w, r, resp, begin, alarm)
+}
+
+// awaitWrite waits until this controller knows of a write that the leader has
+// answered. The caller's next request, such as a call to a new server, may come to
+// this controller, too. The wait ends with ownWrite: the write is done in any case.
+func (h *API) awaitWrite(r *http.Request, resp *http.Response) {
+	index, err := strconv.ParseUint(resp.Header.Get(headerIndex), 10, 64)
+	if err != nil || isRead(r) || resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return
+	}
+	look, cancel := h.cfg.Desired.Subscribe()
+	defer cancel()
+	patience := time.NewTimer(ownWrite)
+	defer patience.Stop()
+	for h.cfg.Desired.State().Index < index {
+		select {
+		case <-look:
+		case <-patience.C:
+			return
+		case <-r.Context().Done():
+			return
+		}
+	}
 }
 
 // whenMoved calls giveUp once another controller leads than the one at the address,

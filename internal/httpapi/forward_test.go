@@ -292,6 +292,41 @@ func TestNobodyLeads(t *testing.T) {
 	}
 }
 
+// The answer to a write that was passed on waits until this controller knows of it,
+// but not for long. Other answers do not wait.
+func TestForwardedWriteIsKnown(t *testing.T) {
+	for _, tc := range []struct {
+		name, method, path, body string
+		after, took              time.Duration // after: 0 for never
+	}{
+		{"a write", "PUT", "/api/v1/servers/every", everything, 50 * time.Millisecond, 50 * time.Millisecond},
+		{"a write that never comes", "PUT", "/api/v1/servers/every", everything, 0, ownWrite},
+		{"a dry run", "PUT", "/api/v1/servers/every?dry_run=1", everything, 0, 0},
+		{"a read", "GET", "/api/v1/servers", "", 0, 0},
+		{"a refusal", "DELETE", "/api/v1/servers/none", "", 0, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				leader, f := newFixture(), newFixture(func(c *config) { c.Self = "ctl2" })
+				f.desired.become(follows("leader"))
+				f.api.transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+					w := httptest.NewRecorder()
+					leader.handler.ServeHTTP(w, r)
+					if tc.after > 0 {
+						time.AfterFunc(tc.after, func() { f.desired.learn(leader.desired.State()) })
+					}
+					return w.Result(), nil
+				})
+				start := time.Now()
+				f.do(tc.method, tc.path, tc.body)
+				if took := time.Since(start); took != tc.took {
+					t.Errorf("answered after %v, want %v", took, tc.took)
+				}
+			})
+		})
+	}
+}
+
 // The outcome of a write in the store reaches the client.
 func TestOutcomesOfWrites(t *testing.T) {
 	for _, tc := range []struct {

@@ -50,6 +50,7 @@ func TestLeaderStopsAnswering(t *testing.T) {
 					}
 					w := httptest.NewRecorder()
 					to.handler.ServeHTTP(w, r)
+					f.desired.learn(to.desired.State())
 					return w.Result(), nil
 				})
 				if tc.moves {

@@ -85,7 +85,7 @@ func (g *groups) noneServes(now time.Time) (yes bool, wake time.Time) {
 	}
 	for _, list := range [][]*unit{g.away, g.stable} {
 		for _, u := range list {
-			if over := u.since.Add(reconnectTime); u.ready() && !u.reachable && over.After(now) {
+			if over := u.since.Add(reconnectTime); !u.reachable && over.After(now) {
 				wake = latest(wake, over)
 			}
 		}
