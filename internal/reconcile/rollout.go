@@ -130,6 +130,9 @@ func rolledOut(w *want, now time.Time) bool {
 			}
 		}
 	}
+	if d.Rolling() && d.Rollout.From == 0 && d.Target.Idle() && w.back.everReady && !w.back.failing {
+		return true // a first revision that has served, and went idle before min_ready
+	}
 	needed := d.Target.Replicas
 	unproven := d.Rolling() && (d.StableTemplate != nil || d.Rollout.From == 0)
 	if d.Rolling() && d.Target.Idle() || d.Target.Stopped() && unproven {

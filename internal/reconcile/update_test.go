@@ -396,3 +396,38 @@ func TestDrainTime(t *testing.T) {
 		}
 	}
 }
+
+// A first revision that served, and whose server went idle before min_ready, is
+// stable: a later one can be rolled back to it. One that failed is not.
+func TestFirstRevisionOfAnIdleServer(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		how   observetest.Behaviour
+		ended bool
+	}{
+		{"it served", observetest.Behaviour{}, true},
+		{"it died soon", observetest.Behaviour{CrashAfter: 500 * time.Millisecond}, false},
+		{"it did not start", observetest.Behaviour{FailStart: true}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				w := newWorld(t, 1, "n1")
+				w.behave(always(tt.how))
+				patient := policy(func(p *fleet.Update) { p.MinReady = 5 * time.Second })
+				s := server("a", 1, 0, patient)
+				s.Spec.Autoscaling, s.Rollout = &fleet.Autoscaling{}, &fleet.Rollout{}
+				s.Target = fleet.Target{Replicas: 1, By: fleet.ByAutoscaling}
+				w.desired.set(s)
+				w.control()
+				defer w.stop()
+				time.Sleep(4 * time.Second) // the first second settles
+				s.Target.Replicas = 0
+				w.desired.set(s)
+				time.Sleep(10 * time.Second)
+				if got := len(w.desired.ended()) == 1; got != tt.ended {
+					t.Errorf("the rollout has ended: %v, want %v\n%s", got, tt.ended, w)
+				}
+			})
+		})
+	}
+}
