@@ -70,8 +70,24 @@ func TestFollowsTheLoad(t *testing.T) {
 	followsTheLoad(t, p)
 }
 
+// awaitKnown waits until all controllers know the servers. Followers hear of them a
+// moment after the leader has written them.
+func (p *Plane) awaitKnown() {
+	p.t.Helper()
+	for _, l := range p.living() {
+		harness.Eventually(p.t, patience, func() error {
+			known, err := l.client.List(p.t.Context(), api.ReadOptions{Stale: true})
+			if err == nil && len(known.Servers) == 0 {
+				err = errors.New("no server is known yet")
+			}
+			return err
+		})
+	}
+}
+
 func followsTheLoad(t *testing.T, p *Plane) {
 	t.Helper()
+	p.awaitKnown()
 	harness.Eventually(t, patience, func() error { return p.count("demo", 0) })
 	var callers sync.WaitGroup
 	over, failed := make(chan struct{}), make(chan error, 12)
@@ -91,7 +107,14 @@ func followsTheLoad(t *testing.T, p *Plane) {
 			}
 		})
 	}
-	harness.Eventually(t, patience, func() error { return p.count("demo", 6) })
+	harness.Eventually(t, patience, func() error {
+		select {
+		case err := <-failed:
+			t.Fatal(err)
+		default:
+		}
+		return p.count("demo", 6)
+	})
 	t.Logf("six replicas after %s", since(began))
 	if took := since(began); took > 10*time.Second {
 		t.Errorf("six replicas after %s", took)
@@ -119,14 +142,8 @@ func TestWakesFromZero(t *testing.T) {
 	if s := p.Server("demo"); s.State != fleet.StateIdle || s.Ready != 0 {
 		t.Fatalf("before the first call: %+v", s)
 	}
+	p.awaitKnown()
 	for name, l := range p.lives {
-		harness.Eventually(t, patience, func() error { // followers hear of it a moment later
-			known, err := l.client.List(t.Context(), api.ReadOptions{Stale: true})
-			if err == nil && len(known.Servers) == 0 {
-				err = errors.New("the server is not known yet")
-			}
-			return err
-		})
 		raw, err := l.client.Call(t.Context(), "", api.CallRequest{ToolName: "slow", ToolArgs: []byte(`{"ms":0}`)})
 		if err != nil {
 			t.Errorf("through %s: %s, %v", name, raw, err)
