@@ -97,29 +97,36 @@ func Dial(addr string, cfg ClientConfig) (*Client, error) {
 		open: make(map[ender]struct{}),
 	}
 	var err error
-	c.cc, err = grpc.NewClient("passthrough:///"+addr, append([]grpc.DialOption{
-		grpc.WithContextDialer(c.dialer.dial),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+	c.cc, err = newConn(addr, &c.dialer, append([]grpc.DialOption{
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodecV2(newCodec()), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage),
 			grpc.MaxRetryRPCBufferSize(0)), // there are no retries, so keep nothing for one
-		grpc.WithDisableRetry(),
-		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(0),
 		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow),
 		grpc.WithReadBufferSize(ioBytes), grpc.WithWriteBufferSize(ioBytes),
 		experimental.WithBufferPool(&buffers),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: minReconnect, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnect},
-			MinConnectTimeout: connectTimeout,
-		}),
 	}, cfg.DialOptions...)...)
 	if err != nil {
 		return nil, fmt.Errorf("dial worker %s: %w", addr, err)
 	}
 	c.pb = fleetpb.NewWorkerServiceClient(c.cc)
 	return c, nil
+}
+
+// newConn returns a connection to addr, with what all connections between programs
+// have in common and further options. It connects when it is first used.
+func newConn(addr string, d *dialer, more ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+addr, append([]grpc.DialOption{
+		grpc.WithContextDialer(d.dial),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDisableRetry(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: minReconnect, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnect},
+			MinConnectTimeout: connectTimeout,
+		}),
+	}, more...)...)
 }
 
 // dialer connects, and keeps the last connection so that it can be cut.

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -80,17 +78,7 @@ type ControllerClient struct {
 func DialController(addr string, cfg ClientConfig) (*ControllerClient, error) {
 	c := &ControllerClient{addr: addr, silence: cmp.Or(cfg.Silence, defaultSilence)}
 	var err error
-	c.cc, err = grpc.NewClient("passthrough:///"+addr, append([]grpc.DialOption{
-		grpc.WithContextDialer(c.dialer.dial),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDisableRetry(),
-		grpc.WithDisableServiceConfig(),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: minReconnect, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnect},
-			MinConnectTimeout: connectTimeout,
-		}),
-	}, cfg.DialOptions...)...)
+	c.cc, err = newConn(addr, &c.dialer, cfg.DialOptions...)
 	if err != nil {
 		return nil, fmt.Errorf("dial controller %s: %w", addr, err)
 	}
