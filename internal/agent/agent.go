@@ -109,7 +109,7 @@ type Agent struct {
 	// admitted before it.
 	obeying sync.RWMutex
 
-	stir stir
+	loadNotice loadNotice
 
 	swept   chan struct{} // closed when orders are taken
 	stopped chan struct{} // closed when Run has ended every replica
@@ -150,18 +150,18 @@ func New(cfg Config) (*Agent, error) {
 	board := newBoard(cfg.Node, cfg.KeepEnded, cfg.KeepFor)
 	orders.changed = board.refuseStarts
 	return &Agent{
-		cfg:     cfg,
-		log:     log,
-		orders:  orders,
-		board:   board,
-		budget:  stdio.NewBudget(cfg.Budget),
-		swept:   make(chan struct{}),
-		stopped: make(chan struct{}),
-		ordered: make(chan struct{}, 1),
-		ended:   make(chan struct{}, 1),
-		stir:    stir{look: make(chan struct{}, 1)},
-		turns:   &turns{most: cfg.MaxStarts},
-		pulling: map[string]bool{},
+		cfg:        cfg,
+		log:        log,
+		orders:     orders,
+		board:      board,
+		budget:     stdio.NewBudget(cfg.Budget),
+		swept:      make(chan struct{}),
+		stopped:    make(chan struct{}),
+		ordered:    make(chan struct{}, 1),
+		ended:      make(chan struct{}, 1),
+		loadNotice: loadNotice{look: make(chan struct{}, 1)},
+		turns:      &turns{most: cfg.MaxStarts},
+		pulling:    map[string]bool{},
 	}, nil
 }
 
@@ -246,7 +246,7 @@ func (a *Agent) supervise(ctx, base context.Context, supervisors, pulls *sync.Wa
 			a.launch(base, supervisors)
 			a.pull(ctx, pulls)
 		case <-a.ended:
-		case <-a.stir.look:
+		case <-a.loadNotice.look:
 			if loads == nil {
 				loads = time.After(loadDelay)
 			}

@@ -54,7 +54,7 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 		return undelivered(r.log, &req, events, ongoing, err)
 	}
 	r.total.Add(1)
-	r.stir.touch()
+	r.loadNotice.post()
 	c.pending = pending
 	return c.cancel
 }
@@ -140,7 +140,7 @@ func (c *call) done(reply stdio.Reply) {
 	}
 	took := time.Since(c.began)
 	c.r.counts.ended(&e, took)
-	c.r.stir.touch()
+	c.r.loadNotice.post()
 	c.log(e.Err, took)
 	c.events(e)
 	c.r.callEnded()
@@ -167,7 +167,7 @@ func (c *call) log(err error, took time.Duration) {
 func (c *call) released() {
 	if c.holding {
 		ongoing := c.r.ongoing.Add(-1)
-		c.r.stir.touch()
+		c.r.loadNotice.post()
 		c.events(fleet.CallEvent{Kind: fleet.CallReleased, Ongoing: int(ongoing)})
 	}
 }

@@ -15,24 +15,24 @@ const (
 	countDelay = 250 * time.Millisecond
 )
 
-// stir tells Run that loads have changed. It costs a call one atomic read, unless that
-// is the first one since Run has looked.
-type stir struct {
-	stirred atomic.Bool
-	look    chan struct{}
+// loadNotice tells Run that loads have changed. A call costs one atomic read, unless it
+// is the first since Run has looked.
+type loadNotice struct {
+	posted atomic.Bool
+	look   chan struct{}
 }
 
-// touch is called after each change of a load.
-func (s *stir) touch() {
-	if !s.stirred.Load() && s.stirred.CompareAndSwap(false, true) {
-		notify(s.look)
+// post is called after each change of a load.
+func (n *loadNotice) post() {
+	if !n.posted.Load() && n.posted.CompareAndSwap(false, true) {
+		notify(n.look)
 	}
 }
 
 // publishLoads reports the loads and counts that have changed. It returns false if some
 // of the counts are to be reported later.
 func (a *Agent) publishLoads() (all bool) {
-	a.stir.stirred.Store(false) // later changes are looked at again
+	a.loadNotice.posted.Store(false) // later changes are looked at again
 	all = true
 	now := time.Now()
 	a.live.Range(func(_, v any) bool {

@@ -132,13 +132,13 @@ func TestLatencyBuckets(t *testing.T) {
 // BenchmarkCallEnded is what counting and reporting add to the path of a call.
 func BenchmarkCallEnded(b *testing.B) {
 	var c counts
-	s := stir{look: make(chan struct{}, 1)}
-	s.touch()
+	n := loadNotice{look: make(chan struct{}, 1)}
+	n.post()
 	e := fleet.CallEvent{Result: []byte(`{"content":[{"type":"text","text":"hello"}],"isError":false}`)}
 	began := time.Now()
 	for b.Loop() {
-		s.touch()
+		n.post()
 		c.ended(&e, time.Since(began))
-		s.touch()
+		n.post()
 	}
 }

@@ -51,15 +51,15 @@ type replica struct {
 	cold     fleet.ColdStart // only the supervisor uses it
 
 	// The state of calls. conn is set before open.
-	conn    *stdio.Conn
-	open    atomic.Bool   // calls are taken
-	running atomic.Int64  // calls inside their deadline
-	ongoing atomic.Int64  // and cancelled ones that the server still works on
-	total   atomic.Uint64 // that were ever taken
-	counts  counts        // of those that have ended
-	stir    *stir         // touched when a load changes
-	idle    chan struct{} // running may have become 0 after open
-	late    chan struct{} // timeouts has changed
+	conn       *stdio.Conn
+	open       atomic.Bool   // calls are taken
+	running    atomic.Int64  // calls inside their deadline
+	ongoing    atomic.Int64  // and cancelled ones that the server still works on
+	total      atomic.Uint64 // that were ever taken
+	counts     counts        // of those that have ended
+	loadNotice *loadNotice   // posted when a load changes
+	idle       chan struct{} // running may have become 0 after open
+	late       chan struct{} // timeouts has changed
 	// timeouts counts calls that timed out since health was last updated.
 	timeouts atomic.Int32
 	changed  chan struct{} // the server reports that its tools changed
@@ -84,7 +84,7 @@ func newReplica(a *Agent, as fleet.Assignment) *replica {
 	plain := a.log.With("server", string(as.Server), "replica", string(as.ID))
 	return &replica{
 		order: as, node: a.cfg.Node, cluster: a.orders.cluster, runtime: a.cfg.Runtime,
-		board: a.board, stir: &a.stir, budget: a.budget, maxLine: a.cfg.MaxReply,
+		board: a.board, loadNotice: &a.loadNotice, budget: a.budget, maxLine: a.cfg.MaxReply,
 		log: slog.New(masker.Handler(plain.Handler())), plain: plain,
 		mask: masker, pingless: &a.pingless,
 		ordered: time.Now(), turn: a.turns.newTurn(a.nth.Add(1)),

@@ -58,7 +58,7 @@ type Server struct {
 	Index     uint64  `json:"index"` // of the last change of its desired state; for ?index=
 }
 
-// Who asked for a number of replicas.
+// The values of Server.DesiredBy: who asked for the number of replicas.
 const (
 	DesiredBySpec        = "spec"
 	DesiredByScale       = "scale" // a user, since the spec was written

@@ -44,7 +44,7 @@ func (l *dueList) next() time.Time {
 	return l.heap[0].due.at
 }
 
-// pop removes and returns a server that is due, nil if there is none.
+// pop removes and returns a server that is due. It returns nil if no server is.
 func (l *dueList) pop(now time.Time) *server {
 	if len(l.heap) == 0 || l.heap[0].due.at.After(now) {
 		return nil

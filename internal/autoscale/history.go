@@ -35,8 +35,8 @@ type History struct {
 }
 
 // NewHistory returns the history of a server whose load is known from now on. The
-// load of the time before counts as equal to it, except that nothing is scaled down
-// before a full look-back is known.
+// load before now is assumed to have been the same. Nothing is scaled down on that
+// assumption: that takes a full look-back that is known.
 func NewHistory(now time.Time, load fleet.ServerLoad, lookBack time.Duration) *History {
 	return &History{
 		begun: now, load: load, busy: now, target: -1,

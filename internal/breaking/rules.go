@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// bound is a least or greatest value. The zero value is none.
+// bound is a least or a greatest value. Its zero value bounds nothing.
 type bound struct {
 	is        bool
 	value     float64

@@ -69,7 +69,7 @@ func NodeState(n *api.Node, now time.Time) string {
 	return strings.Join(parts, ", ")
 }
 
-// Age returns how long ago a time is, or "" if there is none.
+// Age returns how long ago a time was. It returns "" for nil.
 func Age(t *time.Time, now time.Time) string {
 	if t == nil {
 		return ""

@@ -45,7 +45,7 @@ type Row struct {
 	Name, Key string
 	Text      string
 	Detail    string // on terminals only; may change often
-	// Done of Total is drawn as a bar, by printers with bars. Total 0: there is none.
+	// Printers with bars draw Done of Total as one. With a Total of 0 they draw none.
 	Done, Total int
 }
 
