@@ -396,7 +396,7 @@ func TestLeaderDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	harness.Eventually(t, patience, func() error {
-		got, err := follower.client.GetServer(t.Context(), "large", readNow)
+		got, err := follower.client.GetServer(t.Context(), "demo", readNow)
 		if err == nil && got.Stable != got.Revision {
 			err = errors.New("the leader has not written yet that the server is rolled out")
 		}

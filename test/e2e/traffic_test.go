@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
 var (
@@ -112,6 +113,19 @@ func (k *traffic) stop() {
 	k.end()
 	k.ticker.Wait()
 	k.calls.Wait()
+}
+
+// awaitGood waits until this many calls have succeeded.
+func (k *traffic) awaitGood(n int) {
+	k.p.t.Helper()
+	harness.Eventually(k.p.t, patience, func() error {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.good < n {
+			return fmt.Errorf("%s, want %d calls that succeeded", k, n)
+		}
+		return nil
+	})
 }
 
 func (k *traffic) String() string {
