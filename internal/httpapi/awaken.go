@@ -15,7 +15,34 @@ const (
 	// catalogueLag bounds how much later than the router the catalogue learns of a
 	// replica. They are updated one after the other.
 	catalogueLag = time.Second
+	// newServerLag bounds how long a request for a server that is not known waits. A
+	// controller learns of a write with the leader's next heartbeat, and the catalogue
+	// a moment later.
+	newServerLag = 150 * time.Millisecond
 )
+
+// settle repeats a look-up in the catalogue that failed with err, if the server is
+// not known: another controller may have answered its creation just now. It returns
+// the error of the last look-up.
+func (h *API) settle(ctx context.Context, err error, lookUp func() error) error {
+	if !errors.Is(err, fleet.ErrUnknownServer) {
+		return err
+	}
+	look, cancel := h.cfg.Catalogue.Subscribe()
+	defer cancel()
+	lag := time.NewTimer(newServerLag)
+	defer lag.Stop()
+	for err = lookUp(); errors.Is(err, fleet.ErrUnknownServer); err = lookUp() {
+		select {
+		case <-look:
+		case <-lag.C:
+			return err
+		case <-ctx.Done():
+			return cause(ctx, err)
+		}
+	}
+	return err
+}
 
 // awaken repeats a look-up in the catalogue that failed with err, if it needs the
 // tools of an idle server that never ran. It has the server started, and waits until

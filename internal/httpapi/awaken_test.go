@@ -227,3 +227,35 @@ func TestAwakenIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// A request for a server that another controller has created just now waits until
+// this one knows it. One that does not exist is refused soon.
+func TestNewServer(t *testing.T) {
+	for _, tt := range []struct {
+		method, path, body string
+		late               time.Duration
+		want               time.Duration
+		status             int
+	}{
+		{"POST", "/b/call", `{"tool_name":"greet","tool_args":{}}`, 100 * time.Millisecond, 100 * time.Millisecond, 200},
+		{"GET", "/b/tools", "", 100 * time.Millisecond, 100 * time.Millisecond, 200},
+		{"POST", "/b/call", `{"tool_name":"greet","tool_args":{}}`, time.Second, newServerLag, 404},
+		{"GET", "/b/tools", "", time.Second, newServerLag, 404},
+	} {
+		bubble.Test(t, func(t *testing.T) {
+			s := newSleepers("", "a")
+			create := time.AfterFunc(tt.late, func() {
+				s.mu.Lock()
+				s.names, s.awake["b"] = append(s.names, "b"), true
+				s.mu.Unlock()
+				s.publish()
+			})
+			defer create.Stop()
+			began := time.Now()
+			w := s.do(tt.method, tt.path, tt.body)
+			if took := time.Since(began); w.Code != tt.status || took != tt.want {
+				t.Errorf("%s: %d after %v, want %d after %v: %s", tt.path, w.Code, took, tt.status, tt.want, w.Body)
+			}
+		})
+	}
+}

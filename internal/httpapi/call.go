@@ -78,7 +78,7 @@ func (h *API) takeCall(w *web.Response, r *http.Request) (fleet.Call, error) {
 	var since time.Time // zero unless the call waited for its server's tools
 	if err != nil {
 		since = time.Now()
-		tool, err = h.resolveAwake(r, err, in.name, timeout, since)
+		tool, err = h.resolveLater(r, err, in.name, timeout, since)
 	}
 	if err != nil {
 		return fleet.Call{}, err
@@ -108,14 +108,15 @@ func (h *API) resolve(server fleet.ServerName, name *string) (fleet.Tool, error)
 	return tool, err
 }
 
-// resolveAwake is resolve for a name that failed to resolve with err, once the idle
-// server that it needs has started, if that is why.
-func (h *API) resolveAwake(r *http.Request, err error, name *string, timeout time.Duration, since time.Time) (fleet.Tool, error) {
+// resolveLater is resolve for a name that failed to resolve with err: once this
+// controller knows the server, and once the idle server that it needs has started.
+func (h *API) resolveLater(r *http.Request, err error, name *string, timeout time.Duration, since time.Time) (fleet.Tool, error) {
 	var tool fleet.Tool
-	err = h.awaken(r.Context(), err, timeout, since, func() (err error) {
+	lookUp := func() (err error) {
 		tool, err = h.resolve(serverOf(r), name)
 		return err
-	})
+	}
+	err = h.awaken(r.Context(), h.settle(r.Context(), err, lookUp), timeout, since, lookUp)
 	return tool, err
 }
 

@@ -28,7 +28,7 @@ func (h *API) serveTools(w *web.Response, r *http.Request) error {
 		list, err = h.cfg.Catalogue.Tools(serverOf(r))
 		return err
 	}
-	err = h.awaken(r.Context(), lookUp(), timeout, time.Now(), lookUp)
+	err = h.awaken(r.Context(), h.settle(r.Context(), lookUp(), lookUp), timeout, time.Now(), lookUp)
 	if errors.Is(err, fleet.ErrTimeout) {
 		err = lookUp() // says why it takes so long
 	}
