@@ -69,8 +69,8 @@ sim: ## simulate the autoscaling policy, and those of others; writes the tables 
 	@$(GO) run ./test/sim -doc docs/AUTOSCALING.md -plots docs/autoscaling
 
 .PHONY: scale
-scale: ## measure plans at scale and a controller with 200 simulated workers; writes docs/SCALE.md
-	$(GO) test -count=1 -timeout 30m -v ./test/scale -workers=200 -servers=100 -replicas=20 -idle=20s -report=$(CURDIR)/docs/SCALE.md
+scale: ## measure plans at scale and a controller with 200 simulated workers; writes docs/BENCHMARKS.md
+	$(GO) test -count=1 -timeout 30m -v ./test/scale -workers=200 -servers=100 -replicas=20 -idle=20s -report=$(CURDIR)/docs/BENCHMARKS.md
 
 .PHONY: images
 images: host ## build the images that tests and the Compose file run, without any registry

@@ -3,11 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mcpfleet/mcpfleet/test/section"
 )
 
 // report prints the medians and their ratios, and writes them as Markdown if a file
@@ -36,7 +37,7 @@ func report(cfg config, order []string, results map[point][]result, memory []mem
 	if cfg.report == "" {
 		return nil
 	}
-	return os.WriteFile(cfg.report, []byte(preamble+b.String()), 0o644)
+	return section.Write(cfg.report, "Calls", preamble+b.String())
 }
 
 func writeTable(b *strings.Builder, cfg config, order []string, results map[point][]result, size int) {
@@ -85,11 +86,8 @@ func bytesText(n int) string {
 	return fmt.Sprintf("%d B", n)
 }
 
-const preamble = `# Benchmarks
-
-This page is for people who want to know what mcpfleet costs per call. ` + "`make bench`" + ` writes it.
-Machines differ, and so do runs on one machine: compare the ratios, not the absolute figures.
-What placement and an idle controller cost as a fleet grows is in [SCALE.md](SCALE.md).
+const preamble = "`make bench`" + ` writes this section. Machines differ, and so do runs on one machine: compare the
+ratios, not the absolute figures.
 
 | subject | what it is |
 |---|---|

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"os"
 	"os/exec"
 	"regexp"
 	"runtime"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/test/harness"
+	"github.com/mcpfleet/mcpfleet/test/section"
 )
 
 // plans are the benchmarks of package reconcile, and what they show.
@@ -28,7 +28,8 @@ var plans = []struct{ name, what string }{
 // benchmarkLine is a result of go test -bench.
 var benchmarkLine = regexp.MustCompile(`(?m)^Benchmark(\w+)/(\d+)_nodes_(\d+)_replicas\S*\s+\d+\s+([0-9.]+) ns/op`)
 
-// writeReport measures the plans, and writes all figures as Markdown.
+// writeReport measures the plans, and writes all figures as a section of a Markdown
+// page.
 func writeReport(path string, f figures) error {
 	root, err := harness.Root()
 	if err != nil {
@@ -77,7 +78,7 @@ func writeReport(path string, f figures) error {
 	row(fmt.Sprintf("controller, idle, with %d replicas", f.replicas), idleText(f.idle))
 	row("all workers and replicas, idle", fmt.Sprintf("%.1f %% of a CPU", percent(f.byWorkers)))
 	row("replicas on a worker", fmt.Sprintf("%d to %d", f.onEmptiest, f.onWorkers))
-	return os.WriteFile(path, b.Bytes(), 0o644)
+	return section.Write(path, "Scale", b.String())
 }
 
 func idleText(u usage) string {
@@ -98,14 +99,10 @@ func short(d time.Duration) string {
 	}
 }
 
-const preamble = `# Scale
+const preamble = "`make scale`" + ` writes this section. It says what placement and an idle controller cost as a fleet
+grows. Compare the columns with each other. The machine had %d %s/%s cores.
 
-This page is for people who plan a large fleet. It says what placement and an idle controller cost
-as a fleet grows. ` + "`make scale`" + ` writes it. Machines differ: compare the columns with each other.
-
-The machine had %d %s/%s cores.
-
-## Plans
+### Plans
 
 The leader makes a pass after every batch of reports. It takes in what has changed, plans, and
 publishes the state of each server. The fleet is in memory: ten zones, 20 replicas on a node and of
@@ -114,7 +111,7 @@ a server, each with resources and a label. Times are the best of five.
 `
 
 const simulated = `
-## A controller
+### A controller
 
 One real controller and %d workers, which join its ring and serve it over gRPC on loopback. All
 workers share one process, whose replicas are functions and not programs. They deploy %d servers of
