@@ -173,7 +173,13 @@ func (d *decision) endOld(w *want, g *groups, rm *room, aim aims, end func(*unit
 	// What moves stays until its place is taken, also where fewer would be enough.
 	old = slices.DeleteFunc(old, func(u *unit) bool { return u.moves(w.desired) })
 	for len(old) > aim.kept {
-		u := leastUseful(old, rm)
+		some := old
+		// While the stable revision is kept up, what is left of another one goes first:
+		// a stable one that stops would be started again.
+		if left := slices.DeleteFunc(slices.Clone(old), func(u *unit) bool { return slices.Contains(g.stable, u) }); aim.steady && len(left) > 0 {
+			some = left
+		}
+		u := leastUseful(some, rm)
 		end(u, leavingReason(w, u))
 		old = without(old, u)
 	}

@@ -98,6 +98,10 @@ func TestPlanUpdates(t *testing.T) {
 			want: []string{"start 1 on n1: revision 1 is kept up: the rollout of revision 2 is a canary with 5% of the calls",
 				"start 1 on n2: revision 1 is kept up: the rollout of revision 2 is a canary with 5% of the calls"}},
 
+		{name: "canary: what is left of a superseded revision goes, and no stable one", desired: rollsOut(next(3, 2, canary), fleet.Rollout{Checked: true}),
+			units: append(old(2), u("r8", "n1", rev(2), calls(3)), u("r9", "n3", rev(3))), back: worked, stable: worked,
+			want: []string{"stop r8: revision 3 replaces revision 2"}},
+
 		{name: "paused: nothing new, and nothing old goes", desired: rollsOut(next(2, 2), fleet.Rollout{Paused: true}),
 			units: append(old(1), u("r9", "n2", rev(2))), back: worked, stable: worked},
 		{name: "paused: what dies is replaced by the same", desired: rollsOut(next(2, 3), fleet.Rollout{Paused: true}),
@@ -395,6 +399,34 @@ func TestDrainTime(t *testing.T) {
 			t.Errorf("drain_timeout %v, max_call_duration %v: workers get %v, want %v", tt.drain, tt.longest, got.DrainTimeout, tt.want)
 		}
 	}
+}
+
+// An update in the middle of another one, which is tried first: what is left of the
+// other one makes place for the stable revision, once.
+func TestCanarySupersedesRollout(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, "n1", "n2", "n3")
+		w.slowly()
+		w.deploy(server("a", 1, 4))
+		serving := func() (n [4]int) {
+			for _, r := range w.running("a") {
+				if r.Phase == fleet.PhaseReady {
+					n[r.Revision]++
+				}
+			}
+			return n
+		}
+		w.desired.set(*rollsOut(next(2, 4), fleet.Rollout{Checked: true}))
+		w.until(20*time.Second, "half", func() bool { return serving()[2] == 2 })
+		canary := policy(func(p *fleet.Update) { p.Canary = &fleet.Canary{Steps: []float64{5}} })
+		w.desired.set(*rollsOut(next(3, 4, canary), fleet.Rollout{Checked: true}))
+		w.until(10*time.Second, "tried", func() bool { return serving() == [4]int{1: 4, 3: 1} })
+		before := len(w.starts())
+		time.Sleep(time.Minute)
+		if got := serving(); got != [4]int{1: 4, 3: 1} || len(w.starts()) != before {
+			t.Errorf("replicas by revision %v after %d further starts, want 4 of revision 1 and one of 3 all the time", got, len(w.starts())-before)
+		}
+	})
 }
 
 // A first revision that served, and whose server went idle before min_ready, is
