@@ -323,6 +323,29 @@ func TestCanaryOfIdleServer(t *testing.T) {
 	})
 }
 
+// The old replicas do not serve: the new revision may be the repair. The steps pass, and
+// say that nothing was compared.
+func TestCanaryBesideNothing(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, canary(fleet.GateAuto, 5, 50))
+		defer w.stop()
+		w.end("old1", "old2")
+		w.run("new", 2, "same")
+		w.calls("new", 60, 0)
+		time.Sleep(59 * time.Second)
+		if r := w.rollout(); r.Step != 0 {
+			t.Errorf("rollout %+v before the step is over", r)
+		}
+		time.Sleep(time.Minute + 5*time.Second)
+		if r := w.rollout(); r.Step != 2 {
+			t.Errorf("rollout %+v, want it past the canary", r)
+		}
+		if !w.saw("revision 2: canary with 50% of the calls: revision 1 did not serve meanwhile: nothing to compare with") {
+			t.Errorf("events %q", w.events)
+		}
+	})
+}
+
 // The time of the checks is not part of the first step.
 func TestStepBeginsAfterTheChecks(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

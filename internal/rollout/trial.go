@@ -133,6 +133,9 @@ func lastFailure(replicas []*fleet.Replica, rev fleet.Revision) string {
 
 // verdict judges the calls of the window.
 func (t *trial) verdict() Verdict {
+	if t.window.replicas == nil {
+		return Verdict{Why: fmt.Sprintf("revision %d did not serve meanwhile: nothing to compare with", t.stable)}
+	}
 	return Judge(t.stable, t.revision, t.window.calls(t.stable), t.window.calls(t.revision))
 }
 
@@ -142,9 +145,10 @@ func (t *trial) fail(why string) desired.Command {
 }
 
 // observe takes in the counts of calls. They count only while both revisions serve:
-// what happens later says nothing about the difference. It reports false if they
-// have not served beside each other yet. While a server is idle, only the new one does,
-// and nobody calls it.
+// what happens later says nothing about the difference. It reports false if there is
+// nothing to judge or to wait for yet: they have not served beside each other. While a
+// server is idle, only the new one does, and nobody calls it. A step of a canary begins
+// without the old one, too: that may not serve at all, and the new one be its repair.
 func (t *trial) observe(now time.Time, d *fleet.Server, snap *observe.Snapshot, replicas []*fleet.Replica) bool {
 	serves := func(rev fleet.Revision) bool {
 		return slices.ContainsFunc(replicas, func(r *fleet.Replica) bool { return r.Revision == rev && snap.Serving(r) })
@@ -152,11 +156,15 @@ func (t *trial) observe(now time.Time, d *fleet.Server, snap *observe.Snapshot, 
 	if t.window != nil && t.step != d.Rollout.Step {
 		t.window = nil
 	}
-	if serves(t.revision) && (serves(t.stable) || d.Target.Idle()) {
+	_, canary := d.CanaryShare()
+	beside := serves(t.stable) || d.Target.Idle()
+	if serves(t.revision) && (beside || canary) {
 		if t.window == nil {
 			t.window, t.began, t.step, t.lookAt = &window{}, now, d.Rollout.Step, minCalls
 		}
-		t.window.read(slices.Values(replicas))
+		if beside {
+			t.window.read(slices.Values(replicas))
+		}
 	}
 	return t.window != nil
 }
