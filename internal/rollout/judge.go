@@ -39,7 +39,11 @@ func Judge(oldRev, newRev fleet.Revision, old, new fleet.CallCounts) Verdict {
 	was, is := sample{oldRev, failed(old), ended(old)}, sample{newRev, failed(new), ended(new)}
 	switch {
 	case is.all < minCalls:
-		return Verdict{Why: fmt.Sprintf("%d calls of revision %d: too few to judge", is.all, newRev)}
+		why := fmt.Sprintf("%d calls of revision %d", is.all, newRev)
+		if is.hits > 0 {
+			why += fmt.Sprintf(", of which %d failed", is.hits)
+		}
+		return Verdict{Why: why + ": too few to judge"}
 	case was.all == 0:
 		return Verdict{Why: fmt.Sprintf("no calls of revision %d: nothing to compare with", oldRev)}
 	}

@@ -81,7 +81,7 @@ func TestJudge(t *testing.T) {
 		want     Verdict
 	}{
 		{"no calls", ok(0), ok(0), Verdict{Why: "0 calls of revision 3: too few to judge"}},
-		{"too few, all bad", ok(500), fleet.CallCounts{IsError: 49}, Verdict{Why: "49 calls of revision 3: too few to judge"}},
+		{"too few, all bad", ok(500), fleet.CallCounts{IsError: 49}, Verdict{Why: "49 calls of revision 3, of which 49 failed: too few to judge"}},
 		{"nothing to compare with", ok(0), fleet.CallCounts{IsError: 50}, Verdict{Why: "no calls of revision 2: nothing to compare with"}},
 		{"both good", ok(100), ok(100), Verdict{Judged: true, Why: "revision 3: 0 of 100 calls failed, revision 2: 0 of 100: not worse"}},
 		{"every kind of failure", fleet.CallCounts{OK: 239, Lost: 1}, fleet.CallCounts{OK: 29, IsError: 10, Error: 9, TimedOut: 8, Lost: 4},
