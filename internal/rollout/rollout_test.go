@@ -237,6 +237,22 @@ func TestWorseIsRolledBack(t *testing.T) {
 	})
 }
 
+// All calls of a replica that starts meanwhile count, also those before it is looked at:
+// one that dies of its first calls may never be seen alive.
+func TestFirstCallsOfReplicas(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		defer w.stop()
+		w.run("new", 2, "same")
+		time.Sleep(2100 * time.Millisecond)
+		w.calls("old1", 100, 0)
+		w.run("new2", 2, "same")
+		w.calls("new2", 0, 60)
+		time.Sleep(2 * time.Second)
+		w.wantFailed(false, "60 of 60 calls failed")
+	})
+}
+
 // Calls count only while both revisions serve.
 func TestLateCallsDoNotCount(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

@@ -163,7 +163,7 @@ func (t *trial) observe(now time.Time, d *fleet.Server, snap *observe.Snapshot, 
 			t.window, t.began, t.step, t.lookAt = &window{}, now, d.Rollout.Step, minCalls
 		}
 		if beside {
-			t.window.read(slices.Values(replicas))
+			t.window.read(now, slices.Values(replicas))
 		}
 	}
 	return t.window != nil

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"iter"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -10,6 +11,7 @@ import (
 // count from the start of each replica, and replicas come and go, so the counts of
 // each are kept.
 type window struct {
+	began    time.Time // the first reading
 	replicas map[fleet.ReplicaID]*counted
 }
 
@@ -19,16 +21,21 @@ type counted struct {
 	first, last fleet.CallCounts
 }
 
-// read takes in what the workers count now. Calls before a replica's first reading
-// are left out.
-func (w *window) read(replicas iter.Seq[*fleet.Replica]) {
-	if w.replicas == nil {
-		w.replicas = make(map[fleet.ReplicaID]*counted)
+// read takes in what the workers count now. Of a replica that was there before the first
+// reading, the calls before its own first reading are left out. All calls of a later one
+// count, also if it has ended by now.
+func (w *window) read(now time.Time, replicas iter.Seq[*fleet.Replica]) {
+	begins := w.replicas == nil
+	if begins {
+		w.began, w.replicas = now, make(map[fleet.ReplicaID]*counted)
 	}
 	for r := range replicas {
 		c := w.replicas[r.ID]
 		if c == nil {
-			c = &counted{revision: r.Revision, first: r.Calls}
+			c = &counted{revision: r.Revision}
+			if begins || !r.ReadyAt.After(w.began) {
+				c.first = r.Calls
+			}
 			w.replicas[r.ID] = c
 		}
 		c.last = r.Calls
