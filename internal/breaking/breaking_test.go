@@ -3,6 +3,7 @@ package breaking
 import (
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -239,6 +240,32 @@ func TestRecursionIsBounded(t *testing.T) {
 	for _, pair := range [][2]string{{single, double}, {double, single}, {double, double}} {
 		if got := compareStrings(pair[0], pair[1]); got != nil {
 			t.Errorf("%s against %s: got %q, want nothing", pair[0], pair[1], words(got))
+		}
+	}
+}
+
+// Schemas that are nested deeply under long names, or list many values that are read
+// many times, take neither much memory nor much time.
+func TestSizeIsBounded(t *testing.T) {
+	const depth, values, uses = 500, 10_000, 200
+	deep := strings.Repeat(`{"properties":{"`+strings.Repeat("n", 2000)+`":`, depth) + `{}` + strings.Repeat("}}", depth)
+	var list, members []string
+	for i := range values {
+		list = append(list, fmt.Sprintf(`"v%d"`, i))
+	}
+	for i := range uses {
+		members = append(members, fmt.Sprintf(`"p%d":{"$ref":"#/$defs/list","pattern":"%d"}`, i, i))
+	}
+	many := fmt.Sprintf(`{"$defs":{"list":{"enum":[%s]}},"properties":{%s}}`, strings.Join(list, ","), strings.Join(members, ","))
+	for _, schema := range []string{deep, many} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if got := compareStrings(schema, schema); got != nil {
+			t.Errorf("compared with itself it has changes: %q", words(got))
+		}
+		runtime.ReadMemStats(&after)
+		if mb := (after.TotalAlloc - before.TotalAlloc) >> 20; mb > 50 {
+			t.Errorf("comparing a schema of %d bytes took %d MiB", len(schema), mb)
 		}
 	}
 }

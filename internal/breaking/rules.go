@@ -99,7 +99,8 @@ func (r *rules) enumerate() {
 // add adds what a schema demands. within has the schemas that were added already,
 // by their place: one that refers to itself demands nothing more.
 func (d *document) add(r *rules, n node, within map[string]bool) {
-	if d.steps++; d.steps > maxSteps {
+	schema, ok := n.value.(map[string]any)
+	if d.steps += 1 + sizeOf(schema); d.steps > maxSteps || len(n.at) > maxPlace {
 		r.unknown = true
 		return
 	}
@@ -107,7 +108,6 @@ func (d *document) add(r *rules, n node, within map[string]bool) {
 		r.types = 0
 		return
 	}
-	schema, ok := n.value.(map[string]any)
 	if !ok || within[n.at] {
 		return
 	}

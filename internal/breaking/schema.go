@@ -9,12 +9,30 @@ import (
 // document is a schema with the parts that its references name.
 type document struct {
 	root  any
-	steps int // schemas that were read
+	steps int // schemas that were read, with what they list
 }
 
-// maxSteps bounds the schemas of a document that are read, some of them many
-// times. What is beyond it is unknown.
-const maxSteps = 10_000
+const (
+	// maxSteps bounds the schemas of a document that are read, some of them many
+	// times, and the members and values that they list. What is beyond it is unknown.
+	maxSteps = 20_000
+	// maxPlace bounds the length of the place of a schema, in bytes. Schemas that are
+	// nested more deeply are unknown.
+	maxPlace = 1000
+)
+
+// sizeOf returns how much a schema lists.
+func sizeOf(schema map[string]any) (n int) {
+	for _, key := range []string{"type", "enum", "required", "properties"} {
+		switch list := schema[key].(type) {
+		case []any:
+			n += len(list)
+		case map[string]any:
+			n += len(list)
+		}
+	}
+	return n
+}
 
 // node is a part of a document.
 type node struct {
