@@ -136,6 +136,7 @@ func TestSchemas(t *testing.T) {
 		{"only a pattern", zodSearch, "", `{"type":"object","patternProperties":{"^.*$":{}},"additionalProperties":false}`, nil},
 		{"nothing said", zodSearch, "", `{"type":"object"}`, nil},
 		{"no schema", zodSearch, "", `null`, nil},
+		{"arguments are an object anyway", `{"properties":{"query":{}}}`, "", `{"type":"object","properties":{"query":{}}}`, nil},
 		{"refuses all", zodSearch, "", `false`, []string{"the arguments as a whole took object, and takes nothing now"}},
 
 		{"null gone", pydanticFetch, `{"anyOf":[{"type":"integer","exclusiveMinimum":0,"exclusiveMaximum":1000000},{"type":"null"}],`, `{"type":"integer",`,

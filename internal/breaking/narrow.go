@@ -38,6 +38,9 @@ func (c *comparison) compare(old, new []node, path string) {
 	if before.unknown {
 		return // it may have allowed less than it seems to
 	}
+	if path == "" {
+		before.types &= typeObject // arguments are never anything else
+	}
 	if !c.compareValues(&before, &after, path) || before.alternatives {
 		return
 	}
