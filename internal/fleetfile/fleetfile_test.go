@@ -363,7 +363,7 @@ func TestParseErrors(t *testing.T) {
 		{"arguments that are no object", "", image("update: {verify: [{tool: t, args: [1]}]}"), "f.yaml:4:39: servers.x.update.verify[0].args: must be a mapping of keys to values, not a list"},
 		{"an argument that JSON has not", "", image("update: {verify: [{tool: t, args: {a: [.inf]}}]}"), `f.yaml:4:44: servers.x.update.verify[0].args.a[0]: must be a value that JSON has, not ".inf"`},
 		{"a bad expression", "", image("update: {verify: [{tool: t, expect: 'cel:result.'}]}"), "f.yaml:4:41: servers.x.update.verify[0].expect: " + badExpression(t, "cel:result.")},
-		{"a canary without a value", "", image("update: {canary: }"), "f.yaml:4:22: servers.x.update.canary: has no value; write {} for the defaults"},
+		{"a canary without a value", "", image("update: {canary: }"), "f.yaml:4:22: servers.x.update.canary.steps: needs a step, such as 5%"},
 		{"a canary without steps", "", image("update: {canary: {}}"), "f.yaml:4:22: servers.x.update.canary.steps: needs a step, such as 5%"},
 		{"a step above all", "", image("update: {canary: {steps: [5%, 101%]}}"), `f.yaml:4:35: servers.x.update.canary.steps[1]: must be at most 100%, not "101%"`},
 		{"a step of nothing", "", image("update: {canary: {steps: [0%]}}"), "f.yaml:4:31: servers.x.update.canary.steps[0]: must be above 0%"},

@@ -128,9 +128,6 @@ func (d *serverDecoder) expectation(n *yaml.Node, at string) (string, bool) {
 }
 
 func (d *serverDecoder) canary(n *yaml.Node, at string) *fleet.Canary {
-	if !d.hasValue(n, at) {
-		return nil
-	}
 	c := &fleet.Canary{Hold: fleet.DefaultCanaryHold, Gate: fleet.GateAuto}
 	before := len(d.errs)
 	d.section(n, at, canaryShape, nil, func(e entry, at string, k keyShape) {
