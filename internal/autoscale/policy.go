@@ -64,6 +64,9 @@ const (
 	slowPace = time.Second
 	// roundOff is the error of a mean that makes no replica.
 	roundOff = 1e-6
+	// mostWanted bounds what a load may ask for, far above every limit. A load divided
+	// by a tiny target is no whole number otherwise.
+	mostWanted = 1e9
 )
 
 // Decide returns the target of a server now. It depends on nothing but its
@@ -187,13 +190,13 @@ func (h *History) lookAgain(now time.Time, l limits, d *Decision) {
 // Within the dead band, a share of the target, that is the target.
 func wish(spec *fleet.Autoscaling, target int, load, band float64) int {
 	at := float64(target)
-	need := load / spec.TargetOngoing
+	need := min(load/spec.TargetOngoing, mostWanted)
 	if math.Abs(need-at) <= band*at+roundOff {
 		return target
 	}
 	full := replicasFor(load, spec.TargetOngoing)
 	if need > at {
-		return max(int(math.Ceil(at+spec.UpscalingFactor*(need-at)-roundOff)), target)
+		return max(int(math.Ceil(at+spec.UpscalingFactor*(need-at)-roundOff)), target+1)
 	}
 	n := int(math.Ceil(at + spec.DownscalingFactor*(need-at) - roundOff))
 	if n == target && full < target {
@@ -207,7 +210,7 @@ func replicasFor(load, each float64) int {
 	if load <= 0 {
 		return 0
 	}
-	return max(int(math.Ceil(load/each-roundOff)), 1)
+	return max(int(math.Ceil(min(load/each, mostWanted)-roundOff)), 1)
 }
 
 // calls returns a number of calls in words.

@@ -108,6 +108,16 @@ func TestDecide(t *testing.T) {
 			want: []string{"10.1s: 5 -> 6 up"},
 		},
 		{
+			name: "a tiny target asks for all there may be", target: 1, length: 59, events: []happening{callsAt(10, 12)},
+			spec: func(s *fleet.Autoscaling) { s.TargetOngoing, s.MaxReplicas = 1e-300, 6 },
+			want: []string{"10.1s: 1 -> 6 up"},
+		},
+		{
+			name: "a tiny factor goes up all the same", target: 1, length: 12.5, events: []happening{callsAt(10, 12)},
+			spec: func(s *fleet.Autoscaling) { s.UpscalingFactor = 1e-9 },
+			want: []string{"10.2s: 1 -> 2 up", "11.25s: 2 -> 3 up", "12.3s: 3 -> 4 up"},
+		},
+		{
 			name: "10 % more is in the dead band", target: 10, calls: 20, length: 59, events: []happening{callsAt(10, 22)},
 		},
 		{
