@@ -8,7 +8,8 @@
 // twice in autumn occurs twice. The package knows all time zones, also on machines
 // without a database of them.
 //
-// The package starts no goroutine, and its functions may be called at any time.
+// The package starts no goroutine, and its functions may be called at any time. Times
+// belong to one goroutine at a time.
 package crontab
 
 import (
@@ -74,5 +75,19 @@ func (t *Times) Hold(now time.Time, length time.Duration) (holds bool, until tim
 	return true, begin.Add(length)
 }
 
-// after returns the first time after another, or the zero time if there is none.
-func (t *Times) after(other time.Time) time.Time { return t.expression.Next(other.In(t.zone)) }
+// after returns the first time after another, or the zero time if there is none. It
+// asks the library only about times of one offset from UTC at once: on the days on
+// which the clock is changed, the library may return a time of another day, or none
+// that is later.
+func (t *Times) after(other time.Time) time.Time {
+	at, from := other.In(t.zone), other
+	for {
+		_, offset := at.Zone()
+		_, end := at.ZoneBounds()
+		next := t.expression.Next(from.In(time.FixedZone("", offset)))
+		if next.IsZero() || end.IsZero() || next.Before(end) {
+			return next.In(t.zone)
+		}
+		at, from = end, end.Add(-time.Nanosecond)
+	}
+}

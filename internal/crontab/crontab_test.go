@@ -1,6 +1,7 @@
 package crontab
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,4 +107,46 @@ func TestHoldUntil(t *testing.T) {
 			t.Errorf("%s at %s: until %v, want %s", tt.cron, tt.at, got, tt.until)
 		}
 	}
+}
+
+// A schedule begins whenever the clock on the wall shows its time, also on the days on
+// which the clock is changed, at whatever hour and by however much.
+func TestTimesOfTheClock(t *testing.T) {
+	for _, name := range []string{"Europe/Berlin", "Asia/Beirut", "Africa/Cairo", "America/Santiago", "America/Havana", "Australia/Lord_Howe", "Pacific/Chatham"} {
+		zone, err := Zone(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, cron := range []string{"30 2 * * *", "0 0 * * *", "*/15 * * * *", "59 23 * * 0", "*/20 23 * * 5", "0 */3 1-7 * *"} {
+			wall, times := parsed(t, cron, time.UTC), parsed(t, cron, zone)
+			_, change := time.Date(2026, 1, 1, 0, 0, 0, 0, zone).ZoneBounds()
+			for range 2 {
+				var want, got []string
+				at, end := change.Add(-36*time.Hour), change.Add(36*time.Hour)
+				for begin := times.after(at.Add(-time.Second)); begin.Before(end) && len(got) < 1000; begin = times.after(begin) {
+					got = append(got, begin.Format(time.RFC3339))
+				}
+				for ; at.Before(end); at = at.Add(time.Minute) {
+					l := at.In(zone)
+					shown := time.Date(l.Year(), l.Month(), l.Day(), l.Hour(), l.Minute(), 0, 0, time.UTC)
+					if wall.after(shown.Add(-time.Second)).Equal(shown) {
+						want = append(want, l.Format(time.RFC3339))
+					}
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("%s: %s begins at %v, want %v", name, cron, got, want)
+				}
+				_, change = change.ZoneBounds()
+			}
+		}
+	}
+}
+
+func parsed(t *testing.T, cron string, zone *time.Location) *Times {
+	t.Helper()
+	times, err := Parse(cron, zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return times
 }
