@@ -43,8 +43,8 @@ func TestReplicasFollowTheLoad(t *testing.T) {
 	for _, name := range []fleet.NodeID{"c1", "c2", "c3"} {
 		Eventually(t, func(ctx context.Context) error {
 			r, err := c.Controller(name).Ready(ctx)
-			if err == nil && !r.Ready {
-				err = fmt.Errorf("%s is not ready: %s", name, r.Reason)
+			if err == nil && (!r.Ready || len(r.Servers) == 0) {
+				err = fmt.Errorf("%s is not ready, or does not know the server yet: %+v", name, r)
 			}
 			return err
 		})

@@ -217,5 +217,6 @@ func (a *attempts) forget(servers []want, plans []decision, inUse map[revision]b
 	gone := func(name fleet.ServerName) bool { return wanted[name] == nil }
 	maps.DeleteFunc(a.restarts, func(name fleet.ServerName, _ int) bool { return gone(name) })
 	maps.DeleteFunc(a.deployed, func(name fleet.ServerName, _ bool) bool { return gone(name) })
+	maps.DeleteFunc(a.settled, func(name fleet.ServerName, _ bool) bool { return gone(name) })
 	maps.DeleteFunc(a.restarted, func(name fleet.ServerName, _ uint64) bool { return gone(name) })
 }

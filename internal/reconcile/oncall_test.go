@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,38 @@ func onCall(target int) fleet.Server {
 	s.Spec.Autoscaling = &fleet.Autoscaling{MaxReplicas: 100}
 	s.Target = fleet.Target{Replicas: target, By: fleet.ByAutoscaling}
 	return s
+}
+
+// A server that runs only while it is called is settled while it starts for a call,
+// and when its replicas go before this controller knows that it is idle. It is not
+// when they fail.
+func TestOnCallServerIsSettled(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.add("n1", always(observetest.Behaviour{ReadyAfter: time.Second}))
+		w.control()
+		defer w.stop()
+		w.desired.set(onCall(1))
+		time.Sleep(1500 * time.Millisecond) // the first half settles
+		if s := w.status("a"); s.Settled {
+			t.Errorf("before its first start: %+v", s)
+		}
+		w.until(time.Second, "it serves", func() bool { return len(w.ready("a")) == 1 })
+		w.desired.set(onCall(0))
+		w.until(time.Second, "idle", func() bool { return w.status("a").State == fleet.StateIdle })
+		w.desired.set(onCall(1))
+		time.Sleep(500 * time.Millisecond)
+		if s := w.status("a"); !s.Settled || s.State != fleet.StateDeploying {
+			t.Errorf("started for a call: %+v", s)
+		}
+		w.until(time.Second, "it serves again", func() bool { return len(w.ready("a")) == 1 })
+		w.crash(rand.New(rand.NewPCG(1, 1)), "a")
+		time.Sleep(500 * time.Millisecond)
+		if s := w.status("a"); s.Settled {
+			t.Errorf("its replica crashed: %+v", s)
+		}
+		w.until(time.Second, "it serves once more", func() bool { return w.status("a").Settled })
+	})
 }
 
 // A server that runs only while it is called, and does not start, causes few starts

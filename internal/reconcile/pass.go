@@ -181,7 +181,8 @@ func (p *pass) publish(now time.Time, servers []want, plans []decision, workers 
 		case serving >= max(1, w.desired.Target.Replicas):
 			p.state.deployed[w.name] = true
 		}
-		list[i] = status(now, w, &plans[i], outlook{workers, p.state.deployed[w.name], p.state.complete, waiting})
+		list[i] = status(now, w, &plans[i], outlook{workers, p.state.deployed[w.name], p.state.settled[w.name], p.state.complete, waiting})
+		p.state.settled[w.name] = list[i].Settled
 		list[i].Restarts = p.state.restarts[w.name]
 		list[i].LastEnded = p.snap.Ended[w.name]
 	}

@@ -386,7 +386,7 @@ func TestStatus(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := status(t0, &tt.w, &tt.d, outlook{tt.workers, tt.deployed, tt.waiting == "", tt.waiting})
+			s := status(t0, &tt.w, &tt.d, outlook{tt.workers, tt.deployed, false, tt.waiting == "", tt.waiting})
 			if s.State != tt.state || s.Ready != tt.ready || s.Settled != tt.settled || s.StartFailed != tt.startFailed || s.Reason != tt.reason {
 				t.Errorf("status = %s ready %d settled %v startFailed %v: %s\nwant %s ready %d settled %v startFailed %v: %s",
 					s.State, s.Ready, s.Settled, s.StartFailed, s.Reason, tt.state, tt.ready, tt.settled, tt.startFailed, tt.reason)

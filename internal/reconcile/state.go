@@ -29,6 +29,7 @@ type state struct {
 type history struct {
 	restarts map[fleet.ServerName]int
 	deployed map[fleet.ServerName]bool // has served in full, or did when first seen
+	settled  map[fleet.ServerName]bool // ServerStatus.Settled of the last pass
 	nodes    *nodeWatch
 	suspects suspicions
 	arrivals *arrivals
@@ -39,6 +40,7 @@ func newHistory() *history {
 	return &history{
 		restarts: make(map[fleet.ServerName]int),
 		deployed: make(map[fleet.ServerName]bool),
+		settled:  make(map[fleet.ServerName]bool),
 		nodes:    newNodeWatch(),
 		suspects: make(suspicions),
 		arrivals: newArrivals(),

@@ -30,7 +30,7 @@ type ServerStatus struct {
 
 	// Settled: as many replicas as wanted are READY, of a server that scales by itself
 	// at least one, or they are known to be unable to start, or the server is stopped
-	// or idle.
+	// or idle. A server that may be idle stays settled while it starts for a call.
 	Settled bool
 	// StartFailed: no replica takes calls or is starting, because the last start
 	// failed or no node fits. Calls should not wait.
@@ -122,6 +122,7 @@ func countUnits(w *want) (t tally) {
 type outlook struct {
 	workers  int    // connected and accepting starts
 	deployed bool   // the server has served in full before
+	settled  bool   // it was settled in the last pass
 	complete bool   // all nodes have reported once
 	waiting  string // what the controller waits for before it acts
 }
@@ -170,7 +171,10 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 	soon := b.notBefore.Sub(now) <= 2*time.Second
 	// Neither an update nor a change of the load makes a server that serves unready.
 	serves := t.serving > 0 && (t.serving >= st.Target.Replicas || w.desired.Spec.Autoscaling != nil)
-	st.Settled = full || serves || acting && (b.hopeless() && t.early == 0 || unplaced && o.workers > 0 && t.starting == 0)
+	// Nor does one that may be idle, when its last replica has gone or its first one
+	// starts: calls wait for it. A controller may see that before its cause.
+	onCall := o.settled && w.desired.OnCall() && !b.failing && b.unreplaced == 0 && t.away == 0 && d.unplaced == ""
+	st.Settled = full || serves || onCall || acting && (b.hopeless() && t.early == 0 || unplaced && o.workers > 0 && t.starting == 0)
 	st.StartFailed = acting && t.serving+t.starting+t.upholding+t.away == 0 &&
 		(b.hopeless() || unplaced || d.need > 0 && b.unreplaced > 0 && !soon && !st.Resting)
 	switch {
