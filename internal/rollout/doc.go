@@ -15,5 +15,6 @@
 // Desired state has all that a new leader must know. The counts of calls are not
 // among it: a new leader judges by what it sees from its own first look on.
 //
-// Judge is pure. Loop.Run owns all goroutines: one for each check under way.
+// Judge is pure. Loop.Run owns all goroutines: one for each check and each write under
+// way.
 package rollout

@@ -47,14 +47,22 @@ type Loop struct {
 	outcome *prometheus.CounterVec
 
 	// Only Run uses the rest.
-	trials map[fleet.ServerName]*trial
-	checks sync.WaitGroup
-	done   chan checkDone
+	trials  map[fleet.ServerName]*trial
+	running sync.WaitGroup // checks and writes
+	done    chan checkDone
+	wrote   chan written
 }
 
 type checkDone struct {
 	trial  *trial
 	result result
+}
+
+// written is how the write of a decision went.
+type written struct {
+	trial    *trial
+	decision decision
+	err      error
 }
 
 // New returns a Loop that watches nothing yet.
@@ -67,8 +75,8 @@ func New(cfg Config) *Loop {
 func (l *Loop) Run(ctx context.Context) error {
 	look, cancel := l.cfg.Desired.Subscribe()
 	defer cancel()
-	l.trials, l.done = make(map[fleet.ServerName]*trial), make(chan checkDone)
-	defer l.checks.Wait()
+	l.trials, l.done, l.wrote = make(map[fleet.ServerName]*trial), make(chan checkDone), make(chan written)
+	defer l.running.Wait()
 	for {
 		var again <-chan time.Time
 		if wait := l.pass(ctx, time.Now()); wait > 0 {
@@ -81,6 +89,8 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-again:
 		case d := <-l.done:
 			l.finish(ctx, d)
+		case w := <-l.wrote:
+			l.recordWrite(ctx, time.Now(), w)
 		}
 	}
 }
@@ -119,7 +129,7 @@ func (l *Loop) pass(ctx context.Context, now time.Time) (wait time.Duration) {
 		if !d.Rollout.Checked {
 			wait = pollReady
 		}
-		l.act(ctx, now, t, t.next(now, d, state.Servers[name], snap, replicas[name]))
+		l.act(ctx, t, t.next(now, d, state.Servers[name], snap, replicas[name]))
 	}
 	return wait
 }
@@ -138,34 +148,45 @@ func replicasOf(snap *observe.Snapshot, servers map[fleet.ServerName]*fleet.Serv
 	return out
 }
 
-// act does what was decided for a trial.
-func (l *Loop) act(ctx context.Context, now time.Time, t *trial, d decision) {
-	if c := d.check; c != nil {
+// act begins what was decided for a trial.
+func (l *Loop) act(ctx context.Context, t *trial, d decision) {
+	switch {
+	case d.check != nil:
 		checking, cancel := context.WithCancel(ctx)
 		t.cancel = cancel
-		l.checks.Go(func() {
+		l.running.Go(func() {
 			defer cancel()
-			r := c.run(checking)
+			r := d.check.run(checking)
 			select {
 			case l.done <- checkDone{t, r}:
 			case <-ctx.Done():
 			}
 		})
-		return
+	case d.write != nil:
+		t.writing = true
+		l.running.Go(func() {
+			bounded, cancel := context.WithTimeout(ctx, writeTimeout)
+			defer cancel()
+			res, err := l.cfg.Desired.Propose(bounded, d.write)
+			if err == nil {
+				err = res.Err
+			}
+			select {
+			case l.wrote <- written{t, d, err}:
+			case <-ctx.Done():
+			}
+		})
 	}
-	if d.write == nil {
-		return
-	}
-	bounded, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	res, err := l.cfg.Desired.Propose(bounded, d.write)
-	if err == nil {
-		err = res.Err
-	}
-	if err != nil {
+}
+
+// recordWrite takes in how a write went.
+func (l *Loop) recordWrite(ctx context.Context, now time.Time, w written) {
+	t, d := w.trial, w.decision
+	t.writing = false
+	if w.err != nil {
 		t.notBefore = now.Add(retryAfter)
-		if ctx.Err() == nil && !errors.Is(err, fleet.ErrNotLeader) { // else the tenure ends
-			l.cfg.Log.Warn("rollout not advanced, retrying", "server", t.server, "revision", t.revision, "err", err)
+		if ctx.Err() == nil && !errors.Is(w.err, fleet.ErrNotLeader) { // else the tenure ends
+			l.cfg.Log.Warn("rollout not advanced, retrying", "server", t.server, "revision", t.revision, "err", w.err)
 		}
 		return
 	}
@@ -200,11 +221,11 @@ func (l *Loop) finish(ctx context.Context, done checkDone) {
 	if l.trials[t.server] != t || sv == nil || sv.Rollout == nil {
 		return
 	}
-	d, now := sv.Fleet(t.server), time.Now()
+	d := sv.Fleet(t.server)
 	if err := done.result.again; err != nil {
 		l.cfg.Log.Info("check not made, retrying", "server", t.server, "revision", t.revision, "err", err)
 	}
-	l.act(ctx, now, t, t.checked(now, &d, done.result))
+	l.act(ctx, t, t.checked(time.Now(), &d, done.result))
 }
 
 // conclude counts and reports how a rollout has ended. sv is the server by now, nil if

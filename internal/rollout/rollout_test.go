@@ -514,6 +514,39 @@ func TestWriteFails(t *testing.T) {
 	})
 }
 
+// A write that takes long holds up no other server.
+func TestSlowWrite(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		defer w.stop()
+		spec := w.State().Servers["s"].Spec
+		w.do(desired.PutServer{Name: "other", Spec: spec}, desired.EndRollout{Name: "other", Revision: 1})
+		spec.Image = "c"
+		w.do(desired.PutServer{Name: "other", Spec: spec})
+		w.mu.Lock()
+		w.slow = func(c desired.Command) time.Duration {
+			if c.Subject().Server == "s" {
+				return 9 * time.Second
+			}
+			return 0
+		}
+		w.mu.Unlock()
+		w.run("new", 2, "same")
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		w.replicas["b"] = &fleet.Replica{ID: "b", Server: "other", Revision: 2, Node: "n", Phase: fleet.PhaseReady, ReadyAt: time.Now(), Catalogue: "same"}
+		w.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		if r := w.State().Servers["other"].Rollout; !r.Checked {
+			t.Errorf("rollout %+v, want it checked while a write about another server is under way", r)
+		}
+		time.Sleep(9 * time.Second)
+		if r := w.rollout(); !r.Checked {
+			t.Errorf("rollout %+v, want it checked", r)
+		}
+	})
+}
+
 // A rollout without progress is for others to end, and is counted.
 func TestNoProgress(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

@@ -41,6 +41,8 @@ type trial struct {
 	stable    fleet.Revision
 	notBefore time.Time // of the next check or write
 
+	writing bool // a write is under way
+
 	cancel context.CancelFunc // ends the check under way; nil: there is none
 	deaths int                // replicas that ended during checks
 
@@ -70,7 +72,7 @@ func (t *trial) next(now time.Time, d *fleet.Server, sv *desired.Server, snap *o
 		return decision{}
 	}
 	serves := !d.Unchecked() && t.observe(now, d, snap, replicas)
-	if now.Before(t.notBefore) {
+	if t.writing || now.Before(t.notBefore) {
 		return decision{}
 	}
 	if !r.Checked && r.Held == "" {
@@ -204,7 +206,7 @@ func (t *trial) checkOf(d *fleet.Server, sv *desired.Server, snap *observe.Snaps
 // checked decides what to do about a check's result.
 func (t *trial) checked(now time.Time, d *fleet.Server, r result) decision {
 	t.cancel = nil
-	if d.Rollout.Paused || d.Rollout.Checked || d.Rollout.Held != "" {
+	if t.writing || d.Rollout.Paused || d.Rollout.Checked || d.Rollout.Held != "" {
 		return decision{} // someone was faster
 	}
 	if r.died {

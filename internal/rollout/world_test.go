@@ -34,7 +34,8 @@ type world struct {
 	state    *desired.State
 	replicas map[fleet.ReplicaID]*fleet.Replica
 	tools    map[string]*fleet.Catalogue
-	refuse   error // of writes
+	refuse   error                               // of writes
+	slow     func(desired.Command) time.Duration // how long a write takes; nil: no time
 	called   []string
 	events   []string
 }
@@ -61,6 +62,11 @@ func (w *world) State() *desired.State {
 
 func (w *world) Propose(_ context.Context, c desired.Command) (desired.Result, error) {
 	w.mu.Lock()
+	if slow := w.slow; slow != nil {
+		w.mu.Unlock()
+		time.Sleep(slow(c))
+		w.mu.Lock()
+	}
 	defer w.mu.Unlock()
 	if w.refuse != nil {
 		return desired.Result{}, w.refuse
