@@ -23,6 +23,7 @@ type want struct {
 	tool    string
 	session fleet.SessionID
 	last    refusal
+	old     bool     // a replica of the canary has not answered it: see Canary
 	front   bool     // it goes to the front of the queue
 	suspect *suspect // it needs the replica to itself; nil for most
 }
@@ -40,6 +41,7 @@ type refusal struct {
 func (s *server) acquire(ctx context.Context, c *want) (*attempt, error) {
 	s.mu.Lock()
 	retry, avoid := c.last.by != nil, s.refused(c.last)
+	c.old = c.old || retry && c.last.by.canary
 	err := s.checkSession(c.session)
 	if err == nil {
 		err = s.down()
@@ -49,7 +51,7 @@ func (s *server) acquire(ctx context.Context, c *want) (*attempt, error) {
 		return nil, err
 	}
 	if c.suspect == nil && (c.front || s.queue.length == 0) {
-		if r := s.pick(avoid, c.tool, c.session); r != nil {
+		if r := s.pick(avoid, c.tool, c.session, c.old); r != nil {
 			a := s.take(r)
 			s.pinFirst(c.session, a)
 			s.mu.Unlock()
@@ -61,7 +63,7 @@ func (s *server) acquire(ctx context.Context, c *want) (*attempt, error) {
 		s.mu.Unlock()
 		return nil, err
 	}
-	w := &waiter{ready: make(chan struct{}), avoid: avoid, tool: c.tool, session: c.session, suspect: c.suspect}
+	w := &waiter{ready: make(chan struct{}), avoid: avoid, tool: c.tool, session: c.session, old: c.old, suspect: c.suspect}
 	again := time.Duration(0) // when to try again without any event
 	switch {
 	case c.suspect != nil:

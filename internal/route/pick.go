@@ -43,15 +43,16 @@ func (s *server) rank(r *replica) {
 	s.candidates[r.index] = c
 }
 
-// pick returns the replica for the next call, or nil when there is no slot.
-func (s *server) pick(avoid *replica, tool string, session fleet.SessionID) *replica {
+// pick returns the replica for the next call, or nil when there is no slot. old means
+// that the call goes to no replica of the canary if there is any other.
+func (s *server) pick(avoid *replica, tool string, session fleet.SessionID, old bool) *replica {
 	if session != "" {
 		if id, pinned := s.sessions[session]; pinned {
 			return s.pickPinned(id, avoid)
 		}
 	}
 	if s.shared.on() {
-		return s.pickShared(avoid, tool)
+		return s.pickShared(avoid, tool, old)
 	}
 	if !s.uneven && avoid == nil {
 		if i := schedule.Pick(s.candidates, s.zone, s.rnd); i >= 0 {

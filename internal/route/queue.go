@@ -11,6 +11,7 @@ type waiter struct {
 	avoid      *replica // that just refused it; nil for most
 	tool       string
 	session    fleet.SessionID
+	old        bool     // see want
 	suspect    *suspect // it needs a replica to itself; nil for most
 
 	ready   chan struct{}

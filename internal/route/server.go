@@ -155,8 +155,8 @@ func (s *server) postIfWanted() {
 	}
 }
 
-// drain gives free slots to waiting calls, in order. A call that avoids a
-// replica, needs a tool, or is pinned lets others pass.
+// drain gives free slots to waiting calls, in order. A call that avoids replicas, needs
+// a tool, or is pinned lets others pass.
 func (s *server) drain() {
 	if s.waiting() == 0 && s.isolation.replica == nil {
 		return
@@ -183,12 +183,12 @@ func (s *server) drain() {
 func (s *server) drainQueue() {
 	for w := s.queue.first; w != nil; {
 		next := w.next
-		if r := s.pick(w.avoid, w.tool, w.session); r != nil {
+		if r := s.pick(w.avoid, w.tool, w.session, w.old); r != nil {
 			s.queue.remove(w)
 			w.attempt = s.take(r)
 			s.pinFirst(w.session, w.attempt)
 			close(w.ready)
-		} else if w.avoid == nil && !s.mixed && w.session == "" && !(s.shared.on() && len(s.sessions) > 0) {
+		} else if w.avoid == nil && !w.old && !s.mixed && w.session == "" && !(s.shared.on() && len(s.sessions) > 0) {
 			return
 		}
 		w = next

@@ -67,9 +67,8 @@ func (s *shared) count(fresh bool) {
 
 // pickShared returns the replica for the next call of a server with a canary, or nil
 // if there is no slot that it may have. It needs s.mu held.
-func (s *server) pickShared(avoid *replica, tool string) *replica {
-	failedThere := avoid != nil && avoid.canary
-	if s.shared.due() && !failedThere {
+func (s *server) pickShared(avoid *replica, tool string, old bool) *replica {
+	if s.shared.due() && !old {
 		if r := s.pickAround(avoid, tool, newSide); r != nil {
 			return r
 		}

@@ -3,6 +3,7 @@ package route
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -178,6 +179,18 @@ func TestShareFallbacks(t *testing.T) {
 			old.next(t).ok()
 			wantResult(t, p, "2")
 		}},
+		{"also when the view has changed meanwhile", func(t *testing.T, b *bench) {
+			b.view.Canary = &Canary{Percent: 100}
+			other := &worker{name: "new2"}
+			all := append(slices.Clone(both), Replica{ID: "new2", Backend: other, Canary: true})
+			b.replicas(all...)
+			p := b.call("1", repeatable)
+			lost := where(t, []*worker{fresh, other})
+			b.replicas(without(all, lost)...)
+			lost.next(t).fail(fleet.ErrWorkerLost)
+			old.next(t).ok()
+			wantResult(t, p, "1")
+		}},
 		{"a call that the only old one did not take goes to the new one", func(t *testing.T, b *bench) {
 			b.view.Canary = &Canary{Percent: 5}
 			b.update()
@@ -272,7 +285,7 @@ func TestPickAllocatesNothing(t *testing.T) {
 	got := testing.AllocsPerRun(100, func() {
 		srv.mu.Lock()
 		defer srv.mu.Unlock()
-		srv.shared.count(srv.pick(nil, "", "").canary)
+		srv.shared.count(srv.pick(nil, "", "", false).canary)
 	})
 	if got != 0 {
 		t.Errorf("%v allocations to pick a replica without a canary", got)
