@@ -31,6 +31,8 @@ func TestApply(t *testing.T) {
 	advance := func(step int, held string) Command {
 		return AdvanceRollout{Name: "x", Revision: 2, Checked: true, Step: step, Held: held}
 	}
+	capped := autoscaled("a", 1, 5)
+	capped.Autoscaling.Schedules = []fleet.ScalingSchedule{{Cron: "0 22 * * *", For: 8 * time.Hour, MaxReplicas: new(2)}}
 	floor := func(n int) Command { return SetFloor{Name: "x", MinReplicas: n, Until: later} }
 
 	for _, tc := range []struct {
@@ -113,6 +115,8 @@ func TestApply(t *testing.T) {
 		{"a target of nothing", nil, target("x", 3, 2), "", "", ""},
 		{"a floor", []Command{put("x", autoscaled("a", 1, 5))}, floor(3),
 			`floor_set x@1 floor.min_replicas:>3 floor.until:>"2030-01-02T13:00:00Z" replicas:1>3`, "x r1 t3 g0 w2 s0 [1] 0>1", "x"},
+		{"a floor above the cap of a schedule, perhaps", []Command{put("x", capped)}, floor(3),
+			`floor_set x@1 floor.min_replicas:>3 floor.until:>"2030-01-02T13:00:00Z"`, "x r1 t1 g0 w2 s0 [1] 0>1", "x"},
 		{"a floor below the target", []Command{put("x", autoscaled("a", 4, 5))}, floor(3),
 			`floor_set x@1 floor.min_replicas:>3 floor.until:>"2030-01-02T13:00:00Z"`, "x r1 t4 g0 w2 s0 [1] 0>1", "x"},
 		{"the same floor", []Command{put("x", autoscaled("a", 1, 5)), floor(3)}, floor(3), "", "x r1 t3 g0 w2 s0 [1] 0>1", "x"},

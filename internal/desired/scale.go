@@ -2,6 +2,7 @@ package desired
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -86,7 +87,8 @@ func (c SetTarget) apply(d *draft) error {
 
 // SetFloor asks for a least number of replicas of a server that scales by itself,
 // until a certain time. 0 removes the floor. A target below the floor is raised at
-// once. The ETag does not cover the floor.
+// once, unless a schedule has a cap: the leader knows when that holds, and decides. The
+// ETag does not cover the floor.
 type SetFloor struct {
 	Name        fleet.ServerName `json:"name"`
 	MinReplicas int              `json:"min_replicas"`
@@ -116,7 +118,8 @@ func (c SetFloor) apply(d *draft) error {
 	}
 	fields := compare(floorFields(sv.Floor), floorFields(floor))
 	sv.Floor = floor
-	if sv.Replicas < floor.MinReplicas {
+	capped := slices.ContainsFunc(sv.Spec.Autoscaling.Schedules, func(s fleet.ScalingSchedule) bool { return s.MaxReplicas != nil })
+	if sv.Replicas < floor.MinReplicas && !capped {
 		fields = append(fields, counted("replicas", sv.Replicas, floor.MinReplicas))
 		sv.Replicas = floor.MinReplicas
 	}
