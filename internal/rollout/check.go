@@ -46,6 +46,8 @@ type result struct {
 	// repeated.
 	again    error
 	breaking string // how the tools have changed so that callers may break; "": not at all
+	// blind means that the tools of a revision are not known, so none were compared.
+	blind bool
 }
 
 // run makes the verify calls, one after the other, and compares the tools.
@@ -63,7 +65,7 @@ func (c *check) run(ctx context.Context) result {
 			died:   errors.Is(err, fleet.ErrReplicaLost),
 		}
 	}
-	return result{breaking: breaking.Summary(breaking.Changes(c.old, c.new, c.offers), maxShown)}
+	return result{breaking: breaking.Summary(breaking.Changes(c.old, c.new, c.offers), maxShown), blind: c.old == nil || c.new == nil}
 }
 
 // verify makes one call. The error says what was expected and what came.

@@ -207,6 +207,24 @@ func TestToolsOfReplicas(t *testing.T) {
 	})
 }
 
+// What cannot be compared holds nothing up, and is said.
+func TestToolsAreNotKnown(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, hold)
+		defer w.stop()
+		w.state.Servers["s"].Revisions[0].Catalogue = nil
+		w.end("old1", "old2")
+		w.run("new", 2, "fewer")
+		time.Sleep(time.Second)
+		if r := w.rollout(); r.Held != "" || !r.Checked {
+			t.Errorf("rollout %+v, want it checked", r)
+		}
+		if !w.saw("its tools were not compared: those of a revision are not known") {
+			t.Errorf("events %q", w.events)
+		}
+	})
+}
+
 // A new revision is judged in every rollout, as soon as there are enough calls, and
 // then whenever there are twice as many.
 func TestWorseIsRolledBack(t *testing.T) {

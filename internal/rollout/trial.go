@@ -228,15 +228,18 @@ func (t *trial) checked(now time.Time, d *fleet.Server, r result) decision {
 		return decision{write: next}
 	}
 	next.Checked = true
-	said := ""
+	var said []string
 	switch n := len(policy.Verify); {
 	case n == 1:
-		said = "passed its verify call"
+		said = append(said, "passed its verify call")
 	case n > 1:
-		said = fmt.Sprintf("passed its %d verify calls", n)
+		said = append(said, fmt.Sprintf("passed its %d verify calls", n))
 	}
-	if r.breaking != "" {
-		said += map[bool]string{true: "; "}[said != ""] + "callers may break: " + r.breaking
+	switch {
+	case r.blind:
+		said = append(said, "its tools were not compared: those of a revision are not known")
+	case r.breaking != "":
+		said = append(said, "callers may break: "+r.breaking)
 	}
-	return decision{write: next, said: said}
+	return decision{write: next, said: strings.Join(said, "; ")}
 }
