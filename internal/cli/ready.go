@@ -93,19 +93,20 @@ func (g goal) failure(s *api.Server) string {
 }
 
 // settled reports whether a server is as desired. An idle server may have no
-// replicas. A rollout of a stopped server goes on when it is started again. The rollout of a first revision replaces nothing, so its end is not
-// waited for: it comes min_ready later, or after the first call of an idle server.
+// replicas. A rollout of a stopped server goes on when it is started again. The rollout
+// of a first revision replaces nothing, so its end is not waited for: it comes min_ready
+// later, or after the first call of an idle server.
 func settled(s *api.Server) bool {
-	if s.Desired == 0 && s.State == fleet.StateStopped {
+	replacing := s.Rollout != nil && s.Rollout.From != 0
+	switch s.State {
+	case fleet.StateStopped:
 		return s.Ready == 0
+	case fleet.StateIdle:
+		return s.Ready == 0 && !replacing
+	case fleet.StateReady:
+		return s.Ready == s.Desired && !replacing
 	}
-	if s.Rollout != nil && s.Rollout.From != 0 {
-		return false
-	}
-	if s.Desired == 0 {
-		return s.Ready == 0
-	}
-	return s.State == fleet.StateReady && s.Ready == s.Desired || s.State == fleet.StateIdle
+	return false
 }
 
 // serverRow shows how far a server is.

@@ -13,20 +13,21 @@ func TestSettled(t *testing.T) {
 		server api.Server
 		want   bool
 	}{
-		"all are ready":             {api.Server{State: fleet.StateReady, Desired: 3, Ready: 3}, true},
-		"scaled a moment ago":       {api.Server{State: fleet.StateReady, Desired: 3, Ready: 2}, false},
-		"one is missing":            {api.Server{State: fleet.StateDegraded, Desired: 3, Ready: 2}, false},
-		"one is too many":           {api.Server{State: fleet.StateReady, Desired: 3, Ready: 4}, false},
-		"stopped":                   {api.Server{State: fleet.StateStopped}, true},
-		"stopping":                  {api.Server{State: fleet.StateStopped, Ready: 1}, false},
-		"idle":                      {api.Server{State: fleet.StateIdle}, true},
-		"idle, and never called":    {api.Server{State: fleet.StateIdle, Rollout: &api.Rollout{To: 1}}, true},
-		"stopped, and updated":      {api.Server{State: fleet.StateStopped, Rollout: &api.Rollout{From: 1, To: 2}}, true},
-		"idle, and updated":         {api.Server{State: fleet.StateIdle, Rollout: &api.Rollout{From: 1, To: 2}}, false},
-		"going idle":                {api.Server{State: fleet.StateIdle, Ready: 1}, false},
-		"it ended as nobody called": {api.Server{State: fleet.StateIdle, Desired: 3}, true},
-		"it rolls out":              {api.Server{State: fleet.StateReady, Desired: 3, Ready: 3, Rollout: &api.Rollout{From: 1, To: 2}}, false},
-		"the first one rolls out":   {api.Server{State: fleet.StateReady, Desired: 3, Ready: 3, Rollout: &api.Rollout{To: 1}}, true},
+		"all are ready":               {api.Server{State: fleet.StateReady, Desired: 3, Ready: 3}, true},
+		"scaled a moment ago":         {api.Server{State: fleet.StateReady, Desired: 3, Ready: 2}, false},
+		"one is missing":              {api.Server{State: fleet.StateDegraded, Desired: 3, Ready: 2}, false},
+		"one is too many":             {api.Server{State: fleet.StateReady, Desired: 3, Ready: 4}, false},
+		"stopped":                     {api.Server{State: fleet.StateStopped}, true},
+		"deployed a moment ago, at 0": {api.Server{State: fleet.StateDeploying, Rollout: &api.Rollout{To: 1}}, false},
+		"stopping":                    {api.Server{State: fleet.StateStopped, Ready: 1}, false},
+		"idle":                        {api.Server{State: fleet.StateIdle}, true},
+		"idle, and never called":      {api.Server{State: fleet.StateIdle, Rollout: &api.Rollout{To: 1}}, true},
+		"stopped, and updated":        {api.Server{State: fleet.StateStopped, Rollout: &api.Rollout{From: 1, To: 2}}, true},
+		"idle, and updated":           {api.Server{State: fleet.StateIdle, Rollout: &api.Rollout{From: 1, To: 2}}, false},
+		"going idle":                  {api.Server{State: fleet.StateIdle, Ready: 1}, false},
+		"it ended as nobody called":   {api.Server{State: fleet.StateIdle, Desired: 3}, true},
+		"it rolls out":                {api.Server{State: fleet.StateReady, Desired: 3, Ready: 3, Rollout: &api.Rollout{From: 1, To: 2}}, false},
+		"the first one rolls out":     {api.Server{State: fleet.StateReady, Desired: 3, Ready: 3, Rollout: &api.Rollout{To: 1}}, true},
 	} {
 		if got := settled(&tc.server); got != tc.want {
 			t.Errorf("%s: settled is %v", name, got)
