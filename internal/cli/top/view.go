@@ -102,12 +102,13 @@ func (m *model) lines() []line {
 	return out[:min(len(out), max(m.height, 0))]
 }
 
-// viewsLine names the views, the present one in brackets.
+// viewsLine names the views with their keys, the present one in brackets. The colon
+// tells a key from a count.
 func (m *model) viewsLine() string {
 	names := viewNames()
 	parts := make([]string, len(names))
 	for i, name := range names {
-		parts[i] = fmt.Sprintf("%d %s", i+1, name)
+		parts[i] = fmt.Sprintf("%d: %s", i+1, name)
 		if i == m.view {
 			parts[i] = "[" + parts[i] + "]"
 		}
