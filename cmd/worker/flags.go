@@ -194,6 +194,9 @@ const maxCount = 1_000_000
 
 // parseCount reads the amount of a countable resource.
 func parseCount(name, amount string) (int64, error) {
+	if name == "cpus" || name == "memory" {
+		return 0, fmt.Errorf("%s is not a countable resource; its flag is --%s", name, name)
+	}
 	if err := fleet.CheckResource(name); err != nil {
 		return 0, err
 	}
