@@ -230,9 +230,10 @@ func updateOf(s *api.Server) (update fleetfile.UpdateView) {
 }
 
 // settling returns how long the newest replica must still be ready before an old one
-// goes. The clocks of this machine and of the node may differ, so it is an estimate.
+// goes. It is 0 while none goes: the rollout waits, or is a canary. The clocks of this
+// machine and of the node may differ, so it is an estimate.
 func (t *newCount) settling(s *api.Server, now time.Time) time.Duration {
-	if !replaces(s) || t.lastReady.IsZero() {
+	if !replaces(s) || s.Rollout.Share != nil || rolloutStage(s) != stageRolling || t.lastReady.IsZero() {
 		return 0
 	}
 	least, err := time.ParseDuration(updateOf(s).MinReady)
