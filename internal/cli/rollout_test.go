@@ -59,7 +59,7 @@ ROLLOUT   none is under way; revision 3 is wanted
 FAILED    revision 4, 10m ago: exit code 1: no key
 `},
 		"rolling back": {`{"name":"web","state":"UPDATING","desired":2,"ready":2,"revision":3,"stable":3,"failed":{"revision":4,"reason":"exit code 1","at":"2026-11-28T11:59:00Z"},
-			"rollout":{"from":4,"to":3,"started_at":"2026-11-28T11:59:58Z"}}`, `
+			"rollout":{"from":4,"to":3,"started_at":"2026-11-28T11:59:58Z","deadline":"2026-11-28T12:01:58Z"}}`, `
 SERVER    web: UPDATING, 2/2 ready
 ROLLOUT   revision 4 -> 3, rolled back
 STATE     rolling, 1 new ready
