@@ -90,7 +90,8 @@ func (a *app) rolloutStatusCommand() *cobra.Command {
 		Use:   "status SERVER",
 		Short: "Show the rollout that is under way, or how the last one ended",
 		Long: `Show the rollout that is under way, or how the last one ended. With --watch, follow it until it ends.
-Then the exit code is 0 if the revision is rolled out, and 1 if it was rolled back, or its rollout is held or paused.`,
+Then the exit code is 0 if the revision is rolled out, and 1 if it was rolled back, or its rollout is held or paused.
+It is 3 if the rollout had not ended when the watch did.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeServer(false),
 		RunE: a.withClient(func(ctx context.Context, client *api.Client, args []string) error {

@@ -32,8 +32,8 @@ func (w *waitFlags) flags(cmd *cobra.Command, until string) {
 	cmd.Flags().DurationVar(&w.timeout, "timeout", waitTimeout, "how long --wait waits")
 }
 
-// unreadyError means that the command was done, but its effect was not seen
-// before the wait ended.
+// unreadyError means that a change was made, by this command or before, but its
+// effect was not seen before the wait ended.
 type unreadyError struct {
 	why  string // why the wait ended
 	left []progress.Row
@@ -114,7 +114,7 @@ func (a *app) waitUntil(ctx context.Context, timeout time.Duration, poll func(co
 		case <-ctx.Done():
 			why := fmt.Sprintf("not ready after %s", timeout)
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				why = "stopped waiting before it was ready; the change itself was made"
+				why = "stopped waiting before it was ready; the fleet itself goes on"
 			}
 			return &unreadyError{why, last}
 		}
