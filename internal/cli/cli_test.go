@@ -137,6 +137,8 @@ func TestCommands(t *testing.T) {
 		{name: "mistyped command of rollout", args: "rollout statsu demo", code: 2, err: `unknown command "statsu" for "mcpfleet rollout"; did you mean "status"?`},
 		{name: "forgotten server to pause", args: "rollout pause", code: 2, err: "SERVER is missing; the command is: mcpfleet rollout pause SERVER"},
 		{name: "a watch that is over", args: "rollout status demo -w --timeout -1s", code: 2, err: "--timeout must not be negative"},
+		{name: "a wait that is over", args: "restart demo --wait --timeout -1s", code: 2, err: "--timeout must not be negative"},
+		{name: "a drain that is over", args: "drain n1 --wait", env: map[string]string{"MCPFLEET_TIMEOUT": "-1s"}, code: 2, err: "--timeout must not be negative"},
 		{name: "nothing to scale", args: "scale", code: 2, err: "SERVER and N are missing; the command is: mcpfleet scale SERVER N"},
 		{name: "no number to scale to", args: "scale demo", code: 2, err: "N is missing; the command is: mcpfleet scale SERVER N"},
 		{name: "forgotten server to scale", args: "scale 3", code: 2, err: "SERVER is missing; the command is: mcpfleet scale SERVER N"},

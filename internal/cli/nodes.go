@@ -83,7 +83,7 @@ Replicas that are left at the deadline are stopped. The node stays cordoned unti
 			if timeout == 0 { // replicas also need a while to stop
 				timeout = time.Minute
 				if done.DrainUntil != nil {
-					timeout += time.Until(*done.DrainUntil)
+					timeout += max(0, time.Until(*done.DrainUntil)) // clocks may differ
 				}
 			}
 			return a.untilEmpty(ctx, client, timeout, node)

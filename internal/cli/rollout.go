@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -115,12 +114,6 @@ It is 3 if the rollout had not ended when the watch did.`,
 			}
 			return a.showRollout(&s, replicas, time.Now())
 		}),
-	}
-	a.rules[cmd] = func([]string) error {
-		if timeout < 0 {
-			return errors.New("--timeout must not be negative")
-		}
-		return nil
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "follow the rollout until it ends")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "how long --watch waits; 0 for as long as it takes")

@@ -98,6 +98,9 @@ func (a *app) validate(cmd *cobra.Command, args []string) error {
 		}
 	}
 	problems := []error{envflag.Apply(cmd.Flags(), lookup), a.formatError(cmd)}
+	if timeout, err := cmd.Flags().GetDuration("timeout"); err == nil && timeout < 0 {
+		problems = append(problems, errors.New("--timeout must not be negative"))
+	}
 	if count := a.argChecks[cmd]; count != nil {
 		if err := count(cmd, args); err != nil {
 			problems = append(problems, argumentsError(cmd, args, err))

@@ -29,7 +29,7 @@ type waitFlags struct {
 
 func (w *waitFlags) flags(cmd *cobra.Command, until string) {
 	cmd.Flags().BoolVar(&w.wait, "wait", false, "wait until "+until)
-	cmd.Flags().DurationVar(&w.timeout, "timeout", waitTimeout, "how long --wait waits")
+	cmd.Flags().DurationVar(&w.timeout, "timeout", waitTimeout, "how long --wait waits; 0 for as long as it takes")
 }
 
 // unreadyError means that a change was made, by this command or before, but its
