@@ -55,6 +55,9 @@ controllers, as the leader knows them; while there is no leader, those at the co
 			if a.output == formatJSON {
 				return a.printJSON(report)
 			}
+			if report.Note != "" {
+				fmt.Fprintln(a.Err, "mcpfleet: "+report.Note)
+			}
 			return top.Print(a.Out, &report, cfg.Sort)
 		}),
 	}

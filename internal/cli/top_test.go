@@ -55,8 +55,12 @@ func TestTopMistakes(t *testing.T) {
 func TestTopWithoutALeader(t *testing.T) {
 	f := newFakeAPI(t).on("GET /api/v1/servers", 503, `{"detail":"none","code":"no_leader"}`).on("GET /api/v1/servers?stale=1", 200, storedTwo).
 		on("GET /api/v1/replicas", 200, `{"replicas":[]}`).on("GET /api/v1/nodes", 200, `{"nodes":[]}`)
-	if r := execute(t, f.URL, "", "top", "--interval", "200ms"); r.code != 0 || !strings.Contains(r.out, "web     READY") {
-		t.Errorf("%v:\n%s", r.err, r.out)
+	const note = "the leader does not answer: states and queues are what this controller knows"
+	if r := execute(t, f.URL, "", "top", "--interval", "200ms"); r.code != 0 || !strings.Contains(r.out, "web     READY") || r.stderr != "mcpfleet: "+note+"\n" {
+		t.Errorf("%v, %s:\n%s", r.err, r.stderr, r.out)
+	}
+	if r := execute(t, f.URL, "", "top", "--interval", "200ms", "-o", "json"); !strings.Contains(r.out, `"note": "`+note) || r.stderr != "" {
+		t.Errorf("%v, %s:\n%s", r.err, r.stderr, r.out)
 	}
 	hangs := newFakeAPI(t).on("GET /api/v1/servers", 0, "")
 	a := &app{address: hangs.URL + "," + topping(t).URL}

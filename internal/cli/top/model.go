@@ -206,12 +206,9 @@ func (m *model) settle() {
 
 // status says why the data may be old, or "".
 func (m *model) status() string {
-	switch {
-	case m.failure != "":
+	if m.failure != "" {
 		return fmt.Sprintf("no answer at %s, still trying; this is from %s: %s",
 			m.tried.Format(time.TimeOnly), m.report.At.Format(time.TimeOnly), m.failure)
-	case m.now != nil:
-		return m.now.Note
 	}
-	return ""
+	return m.report.Note
 }

@@ -26,6 +26,7 @@ type Report struct {
 	Servers  []Server  `json:"servers"`  // by name
 	Replicas []Replica `json:"replicas"` // by id
 	Nodes    []Node    `json:"nodes"`    // by name
+	Note     string    `json:"note"`     // about the reading, in words; may be empty
 }
 
 // Figures are what the calls of one or several replicas did between two readings,
@@ -87,7 +88,7 @@ type Node struct {
 // is missing from the earlier reading counts from the next one on: nobody knows when
 // its calls were.
 func NewReport(before *Reading, now Reading) Report {
-	out := Report{At: now.At, Servers: []Server{}, Replicas: []Replica{}, Nodes: []Node{}}
+	out := Report{At: now.At, Servers: []Server{}, Replicas: []Replica{}, Nodes: []Node{}, Note: now.Note}
 	earlier := make(map[fleet.ReplicaID]*api.Replica)
 	seconds := 0.0
 	if before != nil {
