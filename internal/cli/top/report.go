@@ -33,7 +33,7 @@ type Report struct {
 // and what the replicas used. Rates are null before the second reading.
 type Figures struct {
 	Calls   *float64 `json:"calls_per_second"`
-	Errors  *float64 `json:"errors_per_second"` // isError results, errors, timeouts
+	Errors  *float64 `json:"errors_per_second"` // isError results, errors, timeouts, calls lost with their replica
 	P50     *float64 `json:"p50_seconds"`       // null if no call was answered
 	P95     *float64 `json:"p95_seconds"`
 	Ongoing int      `json:"ongoing"`

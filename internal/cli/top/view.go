@@ -271,6 +271,7 @@ func helpText() []string {
 		"q                quit",
 		"",
 		"CALLS/S, ERR/S, P50 and P95 are of the time since the reading before. ERR/S counts results with",
-		"isError, errors and timeouts. QUEUED counts calls that wait at controllers. CPU is in cores.",
+		"isError, errors, timeouts, and calls that were lost with their replica. QUEUED counts calls that",
+		"wait at controllers. CPU is in cores.",
 	}
 }
