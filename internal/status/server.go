@@ -113,7 +113,7 @@ func stateOf(sv *desired.Server, st *reconcile.ServerStatus) (fleet.State, strin
 	case sv.Target().Idle():
 		return fleet.StateIdle, "it just went idle: a call starts it"
 	}
-	reason := fmt.Sprintf("%d of %d replicas ready: it was just scaled", st.Ready, sv.Replicas)
+	reason := fmt.Sprintf("it was just scaled: %d ready, %d wanted", st.Ready, sv.Replicas)
 	switch {
 	case st.State == fleet.StateIdle || st.State == fleet.StateStopped:
 		return fleet.StateDeploying, reason
