@@ -31,7 +31,7 @@ func goalOf(s *api.Server, failed bool) goal {
 }
 
 // untilReady waits until the servers are settled. It gives up when each of the others
-// has been rolled back, or is held, or paused.
+// has been rolled back, or is held, or paused, or has been deleted.
 func (a *app) untilReady(ctx context.Context, client *api.Client, timeout time.Duration, goals ...goal) error {
 	return a.waitUntil(ctx, timeout, func(ctx context.Context) (p polled, err error) {
 		servers, err := client.Servers(ctx)
@@ -44,9 +44,9 @@ func (a *app) untilReady(ctx context.Context, client *api.Client, timeout time.D
 		}
 		for _, g := range goals {
 			i := slices.IndexFunc(servers, func(s api.Server) bool { return s.Name == g.server })
-			if i < 0 {
+			if i < 0 || !deployed(&servers[i]) {
 				gone := progress.Row{Name: string(g.server), Key: "gone", Text: "somebody has deleted it"}
-				p.all, p.left = append(p.all, gone), append(p.left, gone)
+				p.all, p.stuck = append(p.all, gone), append(p.stuck, gone)
 				continue
 			}
 			s := &servers[i]

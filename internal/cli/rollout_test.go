@@ -140,6 +140,14 @@ func TestRolloutCommands(t *testing.T) {
 			f.on("GET /api/v1/servers/web", 200, `{"name":"web","revision":1,"failed":{"revision":2},"rollout":{"from":1,"to":1}}`)
 			f.on("GET /api/v1/servers", 200, `{"servers":[{"name":"web","state":"READY","desired":1,"ready":1,"revision":1,"failed":{"revision":2}}]}`)
 		}, out: "web: READY, 1/1 ready, revision 1 (2 failed)\n"},
+		{name: "watch one that is deleted meanwhile", args: "rollout status web -w", arrange: func(f *fakeAPI) {
+			f.on("GET /api/v1/servers/web", 200, `{"name":"web","state":"UPDATING","desired":1,"ready":1,"revision":2,"rollout":{"from":1,"to":2}}`)
+			f.on("GET /api/v1/servers", 200, `{"servers":[{"name":"web","state":"DELETING","desired":0,"ready":1,"revision":2}]}`).on("GET /api/v1/replicas", 200, `{"replicas":[]}`)
+		}, code: 1, out: "web: somebody has deleted it\n", err: "web: somebody has deleted it"},
+		{name: "watch one that is gone", args: "rollout status web -w", arrange: func(f *fakeAPI) {
+			f.on("GET /api/v1/servers/web", 200, `{"name":"web","state":"UPDATING","desired":1,"ready":1,"revision":2,"rollout":{"from":1,"to":2}}`)
+			f.on("GET /api/v1/servers", 200, `{"servers":[]}`)
+		}, code: 1, out: "web: somebody has deleted it\n", err: "web: somebody has deleted it"},
 		{name: "watch one that was rolled back", args: "rollout status web --watch", arrange: func(f *fakeAPI) {
 			const back = `{"name":"web","state":"READY","desired":1,"ready":1,"revision":1,"failed":{"revision":2,"reason":"exit code 1"}}`
 			f.on("GET /api/v1/servers/web", 200, back).on("GET /api/v1/servers", 200, `{"servers":[`+back+`]}`)

@@ -27,7 +27,8 @@ const (
 const exitCodes = `Exit codes:
   0  success; with --wait, it has also become ready
   1  an error; nothing was changed unless the message says what. With --wait also: the change was
-     made, and the revision was rolled back, or its rollout is held or paused
+     made, and the revision was rolled back, its rollout is held or paused, or somebody has changed
+     or deleted the server meanwhile
   2  a mistake on the command line
   3  the change was made, but was not ready while --wait waited
   4  nothing was changed, because somebody else made a change meanwhile
