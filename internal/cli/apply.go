@@ -39,8 +39,9 @@ If somebody else changes the fleet after the plan was made, nothing is applied (
 A revision that does not serve is rolled back by the fleet. Applying the same spec again then changes nothing but counts
 and limits, and says so; with --retry it is rolled out again, as a new revision.
 
---wait waits until the revisions of the file are rolled out. It ends with exit code 1 and the reason as soon as one has been
-rolled back, or waits for mcpfleet rollout resume. A server that is idle counts as ready, since a call starts it.
+--wait waits until the revisions of the file are rolled out. Those that have been rolled back, or that wait for mcpfleet
+rollout resume, are not waited for: once no others are left, it ends with exit code 1 and the reasons. A server that is idle
+counts as ready, since a call starts it.
 
 FILE may also be the file of an MCP client, with mcpServers. A server with an error is then left out with a warning:
 if it is deployed already it stays as it is, and the exit code is 1.`,

@@ -35,8 +35,9 @@ func (a *app) topCommand() *cobra.Command {
 Press ? for the keys. Away from a terminal, and with --once or -o json, everything is printed once, after one interval.
 
 Calls, errors and latencies are those between two readings; latencies are estimated from the buckets that workers count in.
-Errors are results with isError, JSON-RPC errors, timeouts, and calls that were lost with their replica. CPU is in cores. Queued are the calls that wait at all
-controllers, as the leader knows them; while there is no leader, those at the controller that answers.`,
+Errors are results with isError, JSON-RPC errors, timeouts, and calls that were lost with their replica. CPU is in cores.
+Queued are the calls that wait at all controllers, as the leader knows them; while there is no leader, those at the
+controller that answers.`,
 		Args: cobra.NoArgs,
 		RunE: a.withClient(func(ctx context.Context, client *api.Client, _ []string) error {
 			cfg.In, cfg.Out, cfg.At = a.In, a.Out, a.address
