@@ -94,17 +94,19 @@ It is 3 if the rollout had not ended when the watch did.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeServer(false),
 		RunE: a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
-			readCtx, cancel := withReadTimeout(ctx)
+			name := fleet.ServerName(args[0])
+			if watch {
+				if err := a.watchRollout(ctx, client, name, timeout); err != nil || a.output != formatJSON {
+					return err
+				}
+			}
+			ctx, cancel := withReadTimeout(ctx)
 			defer cancel()
-			s, err := client.GetServer(readCtx, fleet.ServerName(args[0]), api.ReadOptions{})
+			s, err := client.GetServer(ctx, name, api.ReadOptions{})
 			if err != nil {
 				return err
 			}
-			if watch {
-				ended := s.Failed != nil && (s.Rollout == nil || s.Rollout.From == s.Failed.Revision)
-				return a.untilReady(ctx, client, timeout, goalOf(&s, ended))
-			}
-			replicas, err := client.Replicas(readCtx)
+			replicas, err := client.Replicas(ctx)
 			if err != nil {
 				return err
 			}
@@ -118,6 +120,19 @@ It is 3 if the rollout had not ended when the watch did.`,
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "follow the rollout until it ends")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "how long --watch waits; 0 for as long as it takes")
 	return cmd
+}
+
+// watchRollout waits until the rollout of a server has ended. It returns an error if the
+// revision was rolled back.
+func (a *app) watchRollout(ctx context.Context, client *api.Client, name fleet.ServerName, timeout time.Duration) error {
+	readCtx, cancel := withReadTimeout(ctx)
+	defer cancel()
+	s, err := client.GetServer(readCtx, name, api.ReadOptions{})
+	if err != nil {
+		return err
+	}
+	ended := s.Failed != nil && (s.Rollout == nil || s.Rollout.From == s.Failed.Revision)
+	return a.untilReady(ctx, client, timeout, goalOf(&s, ended))
 }
 
 // rolloutStatus is what rollout status prints as JSON.

@@ -163,9 +163,12 @@ func TestRolloutCommands(t *testing.T) {
 		})
 	}
 	f := newFakeAPI(t).on("GET /api/v1/servers/web", 200, `{"name":"web","revision":4}`).on("GET /api/v1/replicas", 200, replicasOfWeb)
-	r := execute(t, f.URL, "", "rollout", "status", "web", "-o", "json")
-	var out rolloutStatus
-	if err := json.Unmarshal([]byte(r.out), &out); err != nil || out.Server.Revision != 4 || len(out.Replicas) != 4 {
-		t.Errorf("%v, %v: %s", r.err, err, r.out)
+	f.on("GET /api/v1/servers", 200, `{"servers":[{"name":"web","state":"READY","revision":4}]}`)
+	for _, args := range []string{"rollout status web -o json", "rollout status web -w -o json"} {
+		r := execute(t, f.URL, "", strings.Fields(args)...)
+		var out rolloutStatus
+		if err := json.Unmarshal([]byte(r.out), &out); err != nil || out.Server.Revision != 4 || len(out.Replicas) != 4 {
+			t.Errorf("%s: %v, %v: %s", args, r.err, err, r.out)
+		}
 	}
 }
