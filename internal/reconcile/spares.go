@@ -66,8 +66,14 @@ func (d *decision) upholdSpares(now time.Time, w *want, g *groups, rm *room) {
 		end(leastUseful(g.spares, rm), "one spare more than wanted")
 	}
 	missing := s.Spec.Warm - len(g.spares)
-	if missing <= 0 || !settled || d.unplaced != "" || w.back.failing {
+	if missing <= 0 || !settled || d.unplaced != "" {
 		return
+	}
+	if w.back.failing {
+		if d.need > 0 || probes(w) {
+			return // one start shows whether the revision starts again
+		}
+		missing = 1
 	}
 	if now.Before(w.back.notBefore) {
 		d.wakeAt(w.back.notBefore)
@@ -85,4 +91,12 @@ func (d *decision) upholdSpares(now time.Time, w *want, g *groups, rm *room) {
 		}
 		d.actions = append(d.actions, action{node: id, rev: s.Revision, template: req.Template, spare: true, reason: "a warm spare"})
 	}
+}
+
+// probes reports whether a replica starts that shows whether its revision starts, or has
+// just started.
+func probes(w *want) bool {
+	return slices.ContainsFunc(w.units, func(u *unit) bool {
+		return !u.stopping() && u.rev == w.desired.Revision && (!u.ready() || u.startedAt.After(w.back.bumpedAt))
+	})
 }

@@ -147,6 +147,11 @@ func TestPlanUpdates(t *testing.T) {
 			want:  []string{"activate s1: revision 1 is kept up: the rollout of revision 2 is being verified"}},
 		{name: "those of a revision that starts fail wait", desired: ptr(server("a", 1, 1, warm(1))), units: []*unit{u("r1", "n1")},
 			back: backoff{everReady: true, notBefore: t0.Add(time.Second)}, wake: t0.Add(time.Second)},
+		{name: "then one is tried", desired: ptr(server("a", 1, 1, warm(2))), units: []*unit{u("r1", "n1")},
+			back: backoff{everReady: true, failing: true, bumpedAt: t0.Add(-time.Second), notBefore: t0}, want: []string{"start spare 1 on n2"}},
+		{name: "not beside another try", desired: ptr(server("a", 1, 1, warm(2))),
+			units: []*unit{u("r1", "n1"), u("s1", "n2", spare, in(fleet.PhaseStarting), age(0))},
+			back:  backoff{everReady: true, failing: true, bumpedAt: t0.Add(-time.Second), notBefore: t0}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
