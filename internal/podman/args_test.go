@@ -184,6 +184,7 @@ func TestHints(t *testing.T) {
 		{"ERROR (catatonit:6): failed to exec pid1: No such file or directory", 1, "no such command: see entrypoint and args; it may also be a script with Windows line endings"},
 		{"ERROR (catatonit:6): failed to exec pid1: Permission denied", 1, "cannot be run"},
 		{"permission denied", 126, "not executable"},
+		{"mkdir /var/lib/containers/storage/overlay/x: no space left on device", 126, "file system of this node is full"},
 		{"unable to find user node: no matching entries in passwd file", 126, "no such user"},
 		{"runc create failed: error setting rlimits for ready process: error setting rlimit type 7: operation not permitted", 126, "--ulimit"},
 		{"exec /server: exec format error", 1, "another architecture"},

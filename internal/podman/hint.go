@@ -20,6 +20,8 @@ func hint(t *fleet.Template, said string, code int) string {
 		return false
 	}
 	switch {
+	case has("no space left on device"):
+		return "a file system of this node is full"
 	case has("no logs from conmon"):
 		return "the container's monitor (conmon) was killed during the start"
 	case has("failed to find plugin"):
