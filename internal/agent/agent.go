@@ -124,8 +124,9 @@ type Agent struct {
 
 	mu      sync.Mutex
 	waiting []*replica        // ordered, not yet launched by Run
-	images  []*fleet.Template // to be pulled, not yet begun by Run
+	images  []*fleet.Template // to be pulled, not yet begun
 	pulling map[string]bool   // images that are in images or being pulled
+	pullers int               // goroutines that pull them
 }
 
 // New returns an agent. It fails if it cannot read the state file, because an agent
@@ -195,13 +196,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	close(a.swept)
 
 	var supervisors, pulls, meter sync.WaitGroup
-	defer pulls.Wait()
-	defer meter.Wait()
 	meter.Go(func() { a.measure(ctx) })
 	deadline := a.supervise(ctx, base, &supervisors, &pulls)
 	a.stopAll(deadline)
 	a.launch(base, &supervisors) // waiting ones end as stopped
 	a.finish(&supervisors)
+	meter.Wait() // both end with ctx
+	pulls.Wait()
 	return a.close(base)
 }
 

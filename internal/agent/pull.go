@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -41,20 +42,40 @@ func (a *Agent) PullImage(ctx context.Context, o fleet.Order, image string, poli
 	return nil
 }
 
-// pull begins the pulls that were ordered. They end with ctx.
+// pullsAhead bounds how many images are pulled ahead of need at once. It is less than
+// the runtime allows, so that a start which needs an image does not wait for those that
+// nothing needs yet.
+const pullsAhead = 2
+
+// pull begins the pulls that were ordered, in their order. They end with ctx.
 func (a *Agent) pull(ctx context.Context, pulls *sync.WaitGroup) {
 	a.mu.Lock()
-	images := a.images
-	a.images = nil
-	a.mu.Unlock()
-	for _, t := range images {
+	defer a.mu.Unlock()
+	for n := min(len(a.images), pullsAhead-a.pullers); n > 0; n-- {
+		a.pullers++
 		pulls.Go(func() {
-			a.pullImage(ctx, t)
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			delete(a.pulling, t.Image)
+			for t := a.nextImage(ctx); t != nil; t = a.nextImage(ctx) {
+				a.pullImage(ctx, t)
+				a.mu.Lock()
+				delete(a.pulling, t.Image)
+				a.mu.Unlock()
+			}
 		})
 	}
+}
+
+// nextImage returns the next image to be pulled. It returns nil, and counts the caller
+// as ended, if there is none or ctx has ended.
+func (a *Agent) nextImage(ctx context.Context) *fleet.Template {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.images) == 0 || ctx.Err() != nil {
+		a.pullers--
+		return nil
+	}
+	t := a.images[0]
+	a.images = slices.Delete(a.images, 0, 1)
+	return t
 }
 
 func (a *Agent) pullImage(ctx context.Context, t *fleet.Template) {

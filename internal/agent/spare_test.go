@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -152,6 +154,74 @@ func TestPullImage(t *testing.T) {
 			t.Error("a pull of nothing was accepted")
 		}
 		if err := r.stop(); err != nil { // in mid-pull
+			t.Fatal(err)
+		}
+	})
+}
+
+// Few images are pulled ahead of need at once, so that a start which needs another one
+// does not wait for them.
+func TestPullsAheadAreBounded(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		rt := agenttest.New()
+		rt.Inject(agenttest.Fault{Step: agenttest.StepPull, Delay: time.Second})
+		r := newRig(t, rt, nil)
+		for _, image := range []string{"one", "two", "three", "four", "five"} {
+			if err := r.PullImage(t.Context(), order, image, fleet.PullMissing); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, want := range []int{2, 4, 5, 5} {
+			synctest.Wait()
+			if got := len(rt.Prepared()); got != want {
+				t.Errorf("after %d s: %d pulls have begun, want %d", i, got, want)
+			}
+			time.Sleep(time.Second)
+		}
+		if err := r.PullImage(t.Context(), order, "six", fleet.PullMissing); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := rt.Prepared(); !slices.Contains(got, "six") {
+			t.Errorf("prepared %q, and not a later one", got)
+		}
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// slowToEnd needs a second to end a pull, and fails to close meanwhile.
+type slowToEnd struct {
+	*agenttest.Runtime
+	pulling atomic.Bool
+}
+
+func (rt *slowToEnd) Prepare(ctx context.Context, _ fleet.Launch) error {
+	rt.pulling.Store(true)
+	defer rt.pulling.Store(false)
+	<-ctx.Done()
+	time.Sleep(time.Second)
+	return context.Cause(ctx)
+}
+
+func (rt *slowToEnd) Close(ctx context.Context) error {
+	if rt.pulling.Load() {
+		return errors.New("closed in mid-pull")
+	}
+	return rt.Runtime.Close(ctx)
+}
+
+// The runtime is used no more when it is closed.
+func TestPullsEndBeforeTheRuntimeIsClosed(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		rt := agenttest.New()
+		r := newRig(t, rt, func(c *Config) { c.Runtime = &slowToEnd{Runtime: rt} })
+		if err := r.PullImage(t.Context(), order, "one", fleet.PullMissing); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if err := r.stop(); err != nil {
 			t.Fatal(err)
 		}
 	})
