@@ -67,7 +67,7 @@ func (a *attempts) recordFailure(u *unit, r *fleet.Replica, why string, now time
 		}
 		b.everReady = true
 	}
-	e := ending{started: u.startedAt, ready: u.readyAt, at: now, why: why}
+	e := ending{node: u.node, started: u.startedAt, ready: u.readyAt, at: now, why: why}
 	if r != nil {
 		e.served, e.exit = r.Load.Total > 0, r.Exit
 	}

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -37,10 +38,11 @@ type backoff struct {
 	failing    bool
 	unstarted  bool // the last one that failed never was READY, and none has been since
 	everReady  bool
-	unreplaced int       // failed replicas not yet replaced
-	healthy    time.Time // since when one has been READY and none has failed
-	failedAt   time.Time // the last time
-	last       string    // the last failure in words
+	unreplaced int          // failed replicas not yet replaced
+	healthy    time.Time    // since when one has been READY and none has failed
+	failedAt   time.Time    // the last time
+	last       string       // the last failure in words
+	failedOn   fleet.NodeID // the last time
 	// rest is the wait after replicas that ended because nobody needed them. It
 	// grows while none of them is called. 0: the last one ended otherwise.
 	rest     time.Duration
@@ -49,6 +51,7 @@ type backoff struct {
 
 // ending is the end of one replica that nobody stopped.
 type ending struct {
+	node    fleet.NodeID
 	started time.Time
 	ready   time.Time // zero: it never was
 	at      time.Time
@@ -77,7 +80,7 @@ func (e *ending) mayBeIdle() bool {
 func (b *backoff) recordFailure(e ending, jitter func() float64) {
 	now := e.at
 	b.unreplaced++
-	b.last = e.why
+	b.last, b.failedOn = e.why, e.node
 	ran := !e.ready.IsZero() && now.Sub(e.ready) >= backoffReset
 	calm := !b.healthy.IsZero() && now.Sub(b.healthy) >= backoffReset
 	if ran || calm {
@@ -188,6 +191,16 @@ func latest(a, b time.Time) time.Time {
 
 // hopeless reports whether there is no point in waiting for the next start.
 func (b *backoff) hopeless() bool { return b.unstarted || b.failing && b.delay > time.Second }
+
+// avoids returns the node where the next start should not be, if another one takes it:
+// the one of the last start, if that failed and no replica of the revision is READY.
+// Only a start elsewhere shows whether the node or the revision is the cause.
+func (b *backoff) avoids(units []*unit) fleet.NodeID {
+	if !b.unstarted || slices.ContainsFunc(units, (*unit).ready) {
+		return ""
+	}
+	return b.failedOn
+}
 
 // holdOff makes the wait ten times as long for a server that runs only while it is
 // called, and does not start: those who called it have been answered, so nobody waits

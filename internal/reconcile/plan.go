@@ -218,6 +218,7 @@ func (d *decision) start(now time.Time, w *want, g *groups, rm *room, aim aims, 
 // startNew adds up to n starts of the desired revision.
 func (d *decision) startNew(w *want, g *groups, rm *room, n int, end func(*unit, string), aim aims) (began int) {
 	req := request(&w.desired.Spec.Template, &w.desired.Spec)
+	req.Avoid = w.back.avoids(slices.Concat(g.fresh, g.away, g.spares))
 	starting := count(g.fresh, func(u *unit) bool { return !u.ready() })
 	why := startReason(w, g)
 	for ; began < n; began++ {
@@ -290,8 +291,10 @@ func (d *decision) startStable(now time.Time, w *want, g *groups, rm *room, room
 	if n = min(n, d.allowed(now, d.needStable, &w.stable, g.stable)); n <= 0 {
 		return
 	}
+	req := request(s.StableTemplate, &s.Spec)
+	req.Avoid = w.stable.avoids(slices.Concat(g.stable, g.outdatedSpares))
 	for range n {
-		id, _ := rm.Place(request(s.StableTemplate, &s.Spec))
+		id, _ := rm.Place(req)
 		if id == "" {
 			return
 		}

@@ -108,7 +108,7 @@ func (b *backoff) replayEnd(e *fleet.Replica) {
 
 func endingOf(e *fleet.Replica, at time.Time) ending {
 	return ending{
-		started: e.CreatedAt, ready: e.ReadyAt, at: at, served: e.Load.Total > 0, exit: e.Exit,
+		node: e.Node, started: e.CreatedAt, ready: e.ReadyAt, at: at, served: e.Load.Total > 0, exit: e.Exit,
 		why: failureOf(e.ID, e.Node, e.WasReady(), e),
 	}
 }

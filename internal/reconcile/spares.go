@@ -83,6 +83,7 @@ func (d *decision) upholdSpares(now time.Time, w *want, g *groups, rm *room) {
 		missing = min(missing, startsUnproven-count(w.units, func(u *unit) bool { return !u.ready() && !u.stopping() }))
 	}
 	req := request(&s.Spec.Template, &s.Spec)
+	req.Avoid = w.back.avoids(slices.Concat(staying, g.spares))
 	for range missing {
 		id, no := rm.Place(req)
 		if id == "" {

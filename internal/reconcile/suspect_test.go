@@ -208,6 +208,31 @@ func TestNodeThatStartsNothing(t *testing.T) {
 	})
 }
 
+// A server with one replica is tried on another node after it did not start. So nodes
+// where nothing starts are found even if no server runs on two nodes.
+func TestNodeWhereNothingStartsAmongSingleReplicas(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.add("n1", always(observetest.Behaviour{ReadyAfter: 50 * time.Millisecond, FailStart: true}))
+		w.add("n2", always(observetest.Behaviour{ReadyAfter: 50 * time.Millisecond}))
+		w.add("n3", always(observetest.Behaviour{ReadyAfter: 50 * time.Millisecond}))
+		var servers []fleet.Server
+		w.control()
+		defer w.stop()
+		for i := range 5 {
+			servers = append(servers, server(fmt.Sprint("s", i), 1, 1))
+			w.desired.set(servers...)
+			w.until(5*time.Second, "deployed", w.converged)
+		}
+		if got := len(w.workers[0].Starts()); got != failedStarts {
+			t.Errorf("%d starts on the node where none succeeds, want %d\n%s", got, failedStarts, w)
+		}
+		if n := w.happened(fleet.EventNodeCordoned); n != 1 {
+			t.Errorf("%d nodes cordoned, want 1\n%s", n, w)
+		}
+	})
+}
+
 // A server that starts nowhere is not the nodes' fault.
 func TestBrokenServerCordonsNothing(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 type Request struct {
 	Template   *fleet.Template
 	MaxPerNode int // of the server on one node; 0: no limit
+	// Avoid is a node that gets the replica only if no other fits. "": none.
+	Avoid fleet.NodeID
 }
 
 // Node is what placement knows about a node.

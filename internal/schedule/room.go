@@ -165,6 +165,16 @@ func (r *Room) FitsWithout(id fleet.NodeID, res fleet.Resources, req Request) bo
 
 // search returns the node for a replica, or -1.
 func (r *Room) search(req *Request) int32 {
+	i := r.searchAll(req)
+	if i < 0 && req.Avoid != "" {
+		anywhere := *req
+		anywhere.Avoid = ""
+		i = r.searchAll(&anywhere)
+	}
+	return i
+}
+
+func (r *Room) searchAll(req *Request) int32 {
 	i := r.find(r.runOf(req, false))
 	if i < 0 && r.suspects && !r.couldElsewhere(req) {
 		i = r.find(r.runOf(req, true))
@@ -272,7 +282,7 @@ func (n *run) first(r *Room, z int32) int32 {
 	best := int32(-1)
 	for _, i := range n.class.order[z] {
 		x := &r.nodes[i]
-		if best >= 0 && x.Spread >= r.nodes[best].Spread || !fits(&n.req, x) {
+		if best >= 0 && x.Spread >= r.nodes[best].Spread || x.ID == n.req.Avoid || !fits(&n.req, x) {
 			continue
 		}
 		if best = i; x.Spread == n.fewest[z] {

@@ -28,7 +28,7 @@ func simplest(req Request, nodes []Node) *Node {
 		if !elsewhere {
 			tried.Suspect = ""
 		}
-		if exclusion(req.Template, &tried) != "" || !fits(&req, n) {
+		if exclusion(req.Template, &tried) != "" || n.ID == req.Avoid || !fits(&req, n) {
 			continue
 		}
 		if best == nil || cmp.Or(
@@ -40,6 +40,10 @@ func simplest(req Request, nodes []Node) *Node {
 		) < 0 {
 			best = n
 		}
+	}
+	if best == nil && req.Avoid != "" {
+		req.Avoid = ""
+		return simplest(req, nodes)
 	}
 	return best
 }
@@ -71,6 +75,9 @@ func TestRoomPlacesAsDefined(t *testing.T) {
 			reqs := []Request{randomRequest(rnd), randomRequest(rnd)} // of two revisions
 			for range 1 + rnd.IntN(2*len(nodes)) {
 				req := reqs[rnd.IntN(5)/4]
+				if rnd.IntN(8) == 0 {
+					req.Avoid = nodes[rnd.IntN(len(nodes))].ID
+				}
 				want := simplest(req, nodes)
 				got, why := room.Place(req)
 				if want == nil {
