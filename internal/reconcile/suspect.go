@@ -162,9 +162,10 @@ func flapping(now time.Time, views []*nodeView, since func(fleet.NodeID) time.Ti
 // from when on failures of a node count.
 func failing(now time.Time, ended map[fleet.ServerName][]*fleet.Replica, units func() map[fleet.ServerName][]*unit, since func(fleet.NodeID) time.Time) map[fleet.NodeID]trouble {
 	failures := make(map[revision]map[fleet.NodeID][]*fleet.Replica)
+	recent := func(e *fleet.Replica) bool { return now.Sub(e.EndedAt) <= failedWithin }
 	for _, list := range ended {
 		for _, e := range list {
-			if !failedByItself(e) || e.WasReady() || now.Sub(e.EndedAt) > failedWithin || !e.EndedAt.After(since(e.Node)) {
+			if !failedByItself(e) || e.WasReady() || !recent(e) || !e.EndedAt.After(since(e.Node)) {
 				continue
 			}
 			k := revision{e.Server, e.Revision}
@@ -180,7 +181,18 @@ func failing(now time.Time, ended map[fleet.ServerName][]*fleet.Replica, units f
 	blamed := make(map[fleet.NodeID][]*fleet.Replica)
 	all := units()
 	for k, byNode := range failures {
-		for id, list := range byNodeToBlame(k.rev, byNode, all[k.server]) {
+		var succeeded []success
+		for _, e := range ended[k.server] {
+			if e.Revision == k.rev && e.WasReady() && recent(e) {
+				succeeded = append(succeeded, success{e.Node, e.ReadyAt})
+			}
+		}
+		for _, u := range all[k.server] {
+			if u.rev == k.rev && !u.readyAt.IsZero() {
+				succeeded = append(succeeded, success{u.node, u.readyAt})
+			}
+		}
+		for id, list := range byNodeToBlame(byNode, succeeded) {
 			blamed[id] = append(blamed[id], list...)
 		}
 	}
@@ -204,39 +216,46 @@ func failing(now time.Time, ended map[fleet.ServerName][]*fleet.Replica, units f
 	return out
 }
 
-// byNodeToBlame returns the failed starts of a revision that are due to their nodes. A
-// start that failed is not, if a later one on the same node succeeded. If starts fail
-// on several nodes, as many others must have started the revision since: else the
-// cause is the revision, or something that it needs.
-func byNodeToBlame(rev fleet.Revision, failed map[fleet.NodeID][]*fleet.Replica, units []*unit) map[fleet.NodeID][]*fleet.Replica {
-	failed = maps.Clone(failed)
-	first := time.Time{}
-	for _, list := range failed {
-		for _, e := range list {
-			first = earlier(first, e.EndedAt)
+// success is a start that succeeded.
+type success struct {
+	node fleet.NodeID
+	at   time.Time
+}
+
+// byNodeToBlame returns the failed starts of a revision that are due to their nodes,
+// given all, newest first, and the ones that succeeded. A start that failed is not, if a
+// later one on the same node succeeded. If starts fail on several nodes, as many others
+// must have started the revision since: else the cause is the revision, or something
+// that it needs.
+func byNodeToBlame(failed map[fleet.NodeID][]*fleet.Replica, succeeded []success) map[fleet.NodeID][]*fleet.Replica {
+	last := make(map[fleet.NodeID]time.Time) // success
+	for _, s := range succeeded {
+		last[s.node] = latest(last[s.node], s.at)
+	}
+	inRow := make(map[fleet.NodeID][]*fleet.Replica)
+	first := time.Time{} // of these failures
+	for id, list := range failed {
+		n := 0
+		for n < len(list) && list[n].EndedAt.After(last[id]) {
+			n++
+		}
+		if n > 0 {
+			inRow[id] = list[:n]
+			first = earlier(first, list[n-1].EndedAt)
 		}
 	}
-	works, since := make(map[fleet.NodeID]bool), make(map[fleet.NodeID]bool) // since the first failure
-	for _, u := range units {
-		if u.rev != rev || !u.ready() || u.readyAt.IsZero() {
+	works, since := 0, 0 // other nodes
+	for id, at := range last {
+		if inRow[id] != nil {
 			continue
 		}
-		if list := failed[u.node]; len(list) > 0 && u.readyAt.After(list[0].EndedAt) { // newest first
-			delete(failed, u.node)
+		works++
+		if at.After(first) {
+			since++
 		}
-		works[u.node] = true
-		since[u.node] = since[u.node] || u.readyAt.After(first)
 	}
-	others := func(nodes map[fleet.NodeID]bool) (n int) {
-		for id, yes := range nodes {
-			if yes && failed[id] == nil {
-				n++
-			}
-		}
-		return n
-	}
-	if len(failed) == 1 && others(works) > 0 || len(failed) > 1 && others(since) >= len(failed) {
-		return failed
+	if len(inRow) == 1 && works > 0 || len(inRow) > 1 && since >= len(inRow) {
+		return inRow
 	}
 	return nil
 }

@@ -35,6 +35,9 @@ func TestFailing(t *testing.T) {
 	served := func(r *fleet.Replica) { r.ReadyAt = t0.Add(-time.Minute) }
 	lost := func(r *fleet.Replica) { r.Lost = true }
 	told := func(r *fleet.Replica) { r.Phase = fleet.PhaseStopped }
+	readyFor := func(d time.Duration) func(*fleet.Replica) {
+		return func(r *fleet.Replica) { r.ReadyAt = r.EndedAt.Add(-d) }
+	}
 	for _, tt := range []struct {
 		name  string
 		ended ends
@@ -49,6 +52,9 @@ func TestFailing(t *testing.T) {
 		{"too few", thrice("n1")[1:], []*unit{u("r1", "n2")}, 0, nil},
 		{"it has worked there since", thrice("n1"), []*unit{u("r1", "n2"), u("r2", "n1", became(500*time.Millisecond))}, 0, nil},
 		{"it has worked there before", thrice("n1"), []*unit{u("r1", "n2"), u("r2", "n1", became(time.Minute))}, 0, []fleet.NodeID{"n1"}},
+		{"one has worked there in between, and has ended", ends{failedOn("n1", 1*time.Second), failedOn("n1", 2*time.Second, told, readyFor(time.Second)), failedOn("n1", 4*time.Second), failedOn("n1", 5*time.Second)},
+			[]*unit{u("r1", "n2")}, 0, nil},
+		{"it has worked elsewhere, and has ended", append(thrice("n1"), failedOn("n2", time.Minute, told, readyFor(time.Second))), nil, 0, []fleet.NodeID{"n1"}},
 		{"it failed when it ran", ends{failedOn("n1", 1, served), failedOn("n1", 2, served), failedOn("n1", 3, served)}, []*unit{u("r1", "n2")}, 0, nil},
 		{"lost or stopped", ends{failedOn("n1", 1, lost), failedOn("n1", 2, told), failedOn("n1", 3)}, []*unit{u("r1", "n2")}, 0, nil},
 		{"long ago", ends{failedOn("n1", 1), failedOn("n1", 2), failedOn("n1", failedWithin+1)}, []*unit{u("r1", "n2")}, 0, nil},
