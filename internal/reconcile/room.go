@@ -19,6 +19,9 @@ type room struct {
 	// restartsUntil is until when a worker that has stopped may come back. Zero
 	// means that none is expected.
 	restartsUntil time.Time
+	// noSpares is a node whose worker starts ordinary replicas instead of spares; "" if
+	// there is none.
+	noSpares fleet.NodeID
 }
 
 func newRoom(nodes []node, units []*unit) *room {

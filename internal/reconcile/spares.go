@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -67,6 +68,10 @@ func (d *decision) upholdSpares(now time.Time, w *want, g *groups, rm *room) {
 	}
 	missing := s.Spec.Warm - len(g.spares)
 	if missing <= 0 || !settled || d.unplaced != "" {
+		return
+	}
+	if rm.noSpares != "" { // the start would take calls at once, and be one too many
+		d.unplacedSpares = fmt.Sprintf("the worker of node %s is of an older version, which has no spares: update it", rm.noSpares)
 		return
 	}
 	if w.back.failing {

@@ -91,6 +91,9 @@ func (st *state) observe(s *observe.Snapshot, intents map[fleet.NodeID]fleet.Nod
 		} else {
 			v = st.views.of(r.Node)
 		}
+		if u != nil && !u.observed && u.isSpare() && !r.Spare {
+			st.refusals.recordNoSpares(v.node.Member.Life)
+		}
 		st.replicas.observeReplica(u, r, &v.node, v.upToDate, now)
 	}
 	for _, u := range st.replicas.sorted() {
@@ -211,6 +214,12 @@ func (st *state) room(now time.Time) *room {
 	}
 	rm := newRoom(nodes, nil)
 	rm.restartsUntil = st.nodes.restartsUntil()
+	for _, v := range st.views.list {
+		if st.refusals.noSpares[v.node.Member.Life] {
+			rm.noSpares = v.name
+			break
+		}
+	}
 	return rm
 }
 

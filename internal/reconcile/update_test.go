@@ -389,6 +389,28 @@ func TestSpares(t *testing.T) {
 	})
 }
 
+// Workers of older versions start ordinary replicas instead of spares. That is noticed
+// at the first one.
+func TestSparesOnOldWorkers(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, "n1", "n2")
+		for _, n := range w.workers {
+			n.Age()
+		}
+		w.desired.set(server("a", 1, 1, func(s *fleet.Spec) { s.Warm = 1 }))
+		w.control()
+		defer w.stop()
+		time.Sleep(time.Minute)
+		s := w.status("a")
+		if s.Ready != 1 || !strings.Contains(s.Reason, "a warm spare cannot be placed: the worker of node n2 is of an older version") {
+			t.Errorf("status %+v", s)
+		}
+		if n := len(w.workers[0].Starts()) + len(w.workers[1].Starts()); n != 2 {
+			t.Errorf("%d starts, want 2: a replica, and a spare that was none", n)
+		}
+	})
+}
+
 // Workers are told for how long a stop waits for calls: as long as a call may take,
 // unless the server says otherwise.
 func TestDrainTime(t *testing.T) {

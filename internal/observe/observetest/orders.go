@@ -64,7 +64,7 @@ func (w *Worker) start(o fleet.Order, a fleet.Assignment) (uint64, error) {
 	}
 	e := &entry{r: fleet.Replica{
 		ID: a.ID, Server: a.Server, Revision: a.Revision, Generation: a.Generation, Node: w.info.Node, Phase: fleet.PhaseStarting,
-		CreatedAt: w.now(), Resources: a.Template.Resources, Spare: a.Spare,
+		CreatedAt: w.now(), Resources: a.Template.Resources, Spare: a.Spare && !w.old,
 	}}
 	w.replicas[a.ID] = e
 	w.starts = append(w.starts, time.Now())

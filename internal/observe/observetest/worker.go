@@ -31,7 +31,7 @@ type Worker struct {
 	clock     time.Duration
 	refused   int  // orders
 	fences    int  // obeyed
-	old       bool // knows neither fences nor activations nor pulls
+	old       bool // knows neither fences nor spares nor pulls
 	version   uint64
 	replicas  map[fleet.ReplicaID]*entry // every id ever known
 	wake      map[chan struct{}]struct{}
@@ -164,7 +164,7 @@ func (w *Worker) Obey(o fleet.Order) {
 }
 
 // Age makes it a worker of an older version, which knows neither fences nor
-// activations nor pulls.
+// spares nor pulls.
 func (w *Worker) Age() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
