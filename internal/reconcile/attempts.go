@@ -67,7 +67,7 @@ func (a *attempts) recordFailure(u *unit, r *fleet.Replica, why string, now time
 		}
 		b.everReady = true
 	}
-	e := ending{node: u.node, started: u.startedAt, ready: u.readyAt, at: now, why: why}
+	e := ending{node: u.node, spare: u.isSpare(), started: u.startedAt, ready: u.readyAt, at: now, why: why}
 	if r != nil {
 		e.served, e.exit = r.Load.Total > 0, r.Exit
 	}
@@ -164,10 +164,23 @@ func (a *attempts) recordStart(server fleet.ServerName, rev fleet.Revision) (res
 	return b.resting()
 }
 
+// recordSpareStart counts the start of a spare as the replacement of one that failed, if
+// there is one.
+func (a *attempts) recordSpareStart(server fleet.ServerName, rev fleet.Revision) {
+	if b := a.of(server, rev); b.lostSpares > 0 {
+		b.lostSpares--
+		a.restarts[server]++
+	}
+}
+
 // recordForeignStart does the same for a replica that another controller
 // started, if that was after the last failure.
 func (a *attempts) recordForeignStart(r *fleet.Replica) (rested bool) {
 	if r.CreatedAt.Before(a.of(r.Server, r.Revision).failedAt) {
+		return false
+	}
+	if r.Spare {
+		a.recordSpareStart(r.Server, r.Revision)
 		return false
 	}
 	return a.recordStart(r.Server, r.Revision)
@@ -204,6 +217,7 @@ func (a *attempts) forget(servers []want, plans []decision, inUse map[revision]b
 		// Not every failed replica needs to be replaced.
 		b := a.of(w.name, w.desired.Revision)
 		b.unreplaced = min(b.unreplaced, plans[i].need)
+		b.lostSpares = min(b.lostSpares, w.desired.Spec.Warm)
 		if st := w.desired.Stable; st != 0 && st != w.desired.Revision {
 			b := a.of(w.name, st)
 			b.unreplaced = min(b.unreplaced, plans[i].needStable)

@@ -39,6 +39,7 @@ type backoff struct {
 	unstarted  bool // the last one that failed never was READY, and none has been since
 	everReady  bool
 	unreplaced int          // failed replicas not yet replaced
+	lostSpares int          // spares that failed, not yet replaced
 	healthy    time.Time    // since when one has been READY and none has failed
 	failedAt   time.Time    // the last time
 	last       string       // the last failure in words
@@ -52,6 +53,7 @@ type backoff struct {
 // ending is the end of one replica that nobody stopped.
 type ending struct {
 	node    fleet.NodeID
+	spare   bool
 	started time.Time
 	ready   time.Time // zero: it never was
 	at      time.Time
@@ -79,7 +81,11 @@ func (e *ending) mayBeIdle() bool {
 // to wait.
 func (b *backoff) recordFailure(e ending, jitter func() float64) {
 	now := e.at
-	b.unreplaced++
+	if e.spare {
+		b.lostSpares++
+	} else {
+		b.unreplaced++
+	}
 	b.last, b.failedOn = e.why, e.node
 	ran := !e.ready.IsZero() && now.Sub(e.ready) >= backoffReset
 	calm := !b.healthy.IsZero() && now.Sub(b.healthy) >= backoffReset

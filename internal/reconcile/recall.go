@@ -42,7 +42,7 @@ func (a *attempts) recall(s *observe.Snapshot) {
 			case !failedByItself(e):
 			case newest[k].After(e.EndedAt):
 				restarts++
-			default:
+			case !e.Spare:
 				waiting[k]++
 			}
 		}
@@ -108,7 +108,7 @@ func (b *backoff) replayEnd(e *fleet.Replica) {
 
 func endingOf(e *fleet.Replica, at time.Time) ending {
 	return ending{
-		node: e.Node, started: e.CreatedAt, ready: e.ReadyAt, at: at, served: e.Load.Total > 0, exit: e.Exit,
+		node: e.Node, spare: e.Spare, started: e.CreatedAt, ready: e.ReadyAt, at: at, served: e.Load.Total > 0, exit: e.Exit,
 		why: failureOf(e.ID, e.Node, e.WasReady(), e),
 	}
 }

@@ -110,7 +110,9 @@ func (t *tracker) start(id fleet.ReplicaID, srv *fleet.Server, a action, life fl
 		start: &order{reason: a.reason}, spare: a.spare,
 	}
 	t.add(u)
-	if !u.spare {
+	if u.spare {
+		t.attempts.recordSpareStart(u.server, u.rev)
+	} else {
 		u.rested = t.attempts.recordStart(u.server, u.rev)
 	}
 	t.record(u.event(fleet.EventReplicaStarted, fmt.Sprintf("replica %s starts on node %s: %s", id, a.node, a.reason)))
@@ -145,7 +147,10 @@ func (t *tracker) observeReplica(u *unit, r *fleet.Replica, node *observe.Node, 
 	}
 	beganToEnd := !adopted && u.phase < fleet.PhaseDraining && r.Phase == fleet.PhaseDraining
 	u.life, u.resources, u.phase = node.Member.Life, r.Resources, r.Phase
-	u.observed, u.start = true, nil // the report answers the start
+	u.observed, u.start = true, nil      // the report answers the start
+	if !t.leads && u.spare && !r.Spare { // the leader has activated it
+		u.rested = t.attempts.recordStart(u.server, u.rev)
+	}
 	u.spare, u.ongoing = r.Spare, r.Load.Ongoing
 	if !r.Spare {
 		u.activate = nil

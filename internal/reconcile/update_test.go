@@ -389,6 +389,27 @@ func TestSpares(t *testing.T) {
 	})
 }
 
+// A spare that dies is restarted like any replica, but no replica that takes calls is
+// missing because of it.
+func TestSparesThatDie(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, "n1", "n2")
+		w.behave(always(observetest.Behaviour{CrashAfter: 10 * time.Second}))
+		w.desired.set(*idle(server("a", 1, 0, func(s *fleet.Spec) { s.Warm = 1 })))
+		w.control()
+		defer w.stop()
+		time.Sleep(35 * time.Second)
+		if s := w.status("a"); s.Restarts != 3 || s.Spares != 1 {
+			t.Errorf("%d restarts and %d spares, want 3 and 1", s.Restarts, s.Spares)
+		}
+		b := backoff{}
+		b.recordFailure(ending{spare: true, started: t0, ready: t0, at: t0.Add(time.Hour)}, noJitter)
+		if b.unreplaced != 0 {
+			t.Error("a spare that died holds up the start of a replica")
+		}
+	})
+}
+
 // Workers of older versions start ordinary replicas instead of spares. That is noticed
 // at the first one.
 func TestSparesOnOldWorkers(t *testing.T) {
