@@ -193,8 +193,11 @@ func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Repli
 			ID: r.ID, Zone: n.Info.Zone, Backend: n.Worker, Ongoing: r.Load.Ongoing, Canary: canary && r.Revision == d.Revision,
 		})
 	}
-	if st.StartFailed {
+	switch {
+	case st.StartFailed:
 		s.Down = st.Reason
+	case len(s.Replicas) == 0 && st.State != fleet.StateIdle:
+		s.Pending = st.Reason
 	}
 	s.Resting = st.Resting
 	return s

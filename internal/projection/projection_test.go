@@ -105,6 +105,27 @@ func TestStoppedIsTheTarget(t *testing.T) {
 	}
 }
 
+// The router knows why nothing takes calls yet.
+func TestPending(t *testing.T) {
+	d := fleet.Server{Target: fleet.Target{Replicas: 1}}
+	for _, tt := range []struct {
+		status reconcile.ServerStatus
+		want   string
+	}{
+		{reconcile.ServerStatus{State: fleet.StateDeploying, Reason: "1 pulling the image"}, "1 pulling the image"},
+		{reconcile.ServerStatus{State: fleet.StateIdle, Reason: "a call starts it"}, ""},
+		{reconcile.ServerStatus{State: fleet.StateUnavailable, Reason: "exit 3", StartFailed: true}, ""},
+	} {
+		if got := routeOf(&d, &tt.status, nil, &observe.Snapshot{}); got.Pending != tt.want {
+			t.Errorf("%+v: pending %q, want %q", tt.status, got.Pending, tt.want)
+		}
+	}
+	r := &fleet.Replica{ID: "r1", Node: "n1"}
+	if got := routeOf(&d, &reconcile.ServerStatus{Reason: "1 of 2 ready"}, []*fleet.Replica{r}, serving()); got.Pending != "" {
+		t.Errorf("pending %q beside a replica", got.Pending)
+	}
+}
+
 // worker is a Worker that is never asked anything.
 type worker struct {
 	observe.Worker

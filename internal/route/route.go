@@ -89,6 +89,9 @@ type Server struct {
 	// failed, or no replica is wanted. Calls then fail at once, queued ones too.
 	// If it is "", calls wait, because a replica is on its way.
 	Down string
+	// Pending says why there are no Replicas yet, in words. Calls that time out while
+	// they wait for one say it too.
+	Pending string
 	// Stopped means stopped by hand: Replicas is empty, and calls fail at once
 	// with fleet.ErrStopped.
 	Stopped bool
@@ -292,7 +295,10 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 		a, err := s.acquire(ctx, &w)
 		if err != nil {
 			if ctx.Err() != nil {
-				err = s.cause(ctx, d, "while waiting for a free replica")
+				s.mu.Lock()
+				pending := s.pending()
+				s.mu.Unlock()
+				err = s.cause(ctx, d, "while waiting for a free replica"+pending)
 			}
 			return fleet.CallResult{}, err
 		}

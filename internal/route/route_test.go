@@ -665,6 +665,20 @@ func TestViewChangedDuringTheRefusal(t *testing.T) {
 	})
 }
 
+// A call that times out before any replica takes calls says why none did.
+func TestTimeoutWhileTheImageIsPulled(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		b := newBench(t, Server{MaxQueued: 9, CallTimeout: time.Second, Pending: "1 pulling the image"})
+		p := b.call("1")
+		err := b.router.Await(t.Context(), "s", 0, time.Now())
+		if !errors.Is(err, fleet.ErrTimeout) || !strings.HasSuffix(err.Error(), "for the server to start: 1 pulling the image") {
+			t.Errorf("awaited: %v", err)
+		}
+		synctest.Wait()
+		wantErr(t, p, fleet.ErrTimeout, "waiting for a free replica: 1 pulling the image")
+	})
+}
+
 func TestNoReplica(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		b := newBench(t, Server{MaxQueued: 2, CallTimeout: time.Second})

@@ -143,6 +143,14 @@ func (s *server) down() error {
 	return nil
 }
 
+// pending returns why there are no replicas yet, for the end of a message.
+func (s *server) pending() string {
+	if len(s.replicas) > 0 || s.limits.Pending == "" {
+		return ""
+	}
+	return ": " + s.limits.Pending
+}
+
 // waiting returns how many calls wait.
 func (s *server) waiting() int { return s.queue.length + s.isolation.queue.length + s.awaiting.length }
 

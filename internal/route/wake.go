@@ -41,7 +41,7 @@ func (r *Router) Await(ctx context.Context, name fleet.ServerName, timeout time.
 		if w.queued {
 			s.awaiting.remove(w)
 		}
-		return s.cause(ctx, d, "while waiting for the server to start")
+		return s.cause(ctx, d, "while waiting for the server to start"+s.pending())
 	}
 }
 
