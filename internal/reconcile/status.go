@@ -48,6 +48,7 @@ type ServerStatus struct {
 type tally struct {
 	serving   int // of any revision
 	spares    int // ready
+	usable    int // of those, that could take the next call
 	fresh     int // of the wanted one, serving
 	starting  int
 	rested    int // of those, in place of one that nobody needed
@@ -67,6 +68,9 @@ func countUnits(w *want) (t tally) {
 		if u.isSpare() {
 			if u.spareReady() {
 				t.spares++
+				if isUsable(w.desired, u) {
+					t.usable++
+				}
 			}
 			continue
 		}
@@ -102,7 +106,7 @@ func countUnits(w *want) (t tally) {
 			}
 		case !u.reachable:
 			t.away++
-		case !u.ready():
+		case !u.ready() || u.activate != nil:
 			t.starting++
 			if u.rested {
 				t.rested++
@@ -116,6 +120,11 @@ func countUnits(w *want) (t tally) {
 		}
 	}
 	return t
+}
+
+// isUsable reports whether a ready spare would be activated if a replica were missing.
+func isUsable(d *fleet.Server, u *unit) bool {
+	return d != nil && !u.leaves && (!outdated(d, u) || d.StableTemplate != nil && u.rev == d.Stable)
 }
 
 // outlook is what a status depends on beside its server.
@@ -144,7 +153,7 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 			st.State, st.Reason = fleet.StateIdle, textIdle
 			if b.hopeless() {
 				// Until the back-off is over, a call is answered at once with the reason.
-				st.Reason, st.StartFailed = textIdleFailed+b.last, now.Before(b.notBefore)
+				st.Reason, st.StartFailed = textIdleFailed+b.last, t.usable == 0 && now.Before(b.notBefore)
 			}
 		}
 		if t.stopping > 0 {
@@ -175,7 +184,7 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 	// starts: calls wait for it. A controller may see that before its cause.
 	onCall := o.settled && w.desired.OnCall() && !b.failing && b.unreplaced == 0 && t.away == 0 && d.unplaced == ""
 	st.Settled = full || serves || onCall || acting && (b.hopeless() && t.early == 0 || unplaced && o.workers > 0 && t.starting == 0)
-	st.StartFailed = acting && t.serving+t.starting+t.upholding+t.away == 0 &&
+	st.StartFailed = acting && t.serving+t.starting+t.upholding+t.away+t.usable == 0 &&
 		(b.hopeless() || unplaced || d.need > 0 && b.unreplaced > 0 && !soon && !st.Resting)
 	switch {
 	case full && t.serving == 0:

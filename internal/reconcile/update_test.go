@@ -321,6 +321,33 @@ func TestStatusWithoutReplicas(t *testing.T) {
 	}
 }
 
+// Calls do not fail because of a start that failed, while a spare can take them.
+func TestStatusWithASpare(t *testing.T) {
+	broken := backoff{everReady: true, failing: true, unstarted: true, notBefore: t0.Add(time.Minute), last: "exit 3"}
+	woken := idle(server("a", 1, 0))
+	woken.Target.Replicas = 1
+	for _, tt := range []struct {
+		name   string
+		server *fleet.Server
+		units  []*unit
+		fails  bool
+	}{
+		{"none", idle(server("a", 1, 0)), nil, true},
+		{"a ready one", idle(server("a", 1, 0)), []*unit{u("s1", "n1", spare)}, false},
+		{"one that starts", idle(server("a", 1, 0)), []*unit{u("s1", "n1", spare, in(fleet.PhaseStarting))}, true},
+		{"one that leaves", idle(server("a", 1, 0)), []*unit{u("s1", "n1", spare, leaves)}, true},
+		{"one of an earlier revision", idle(server("a", 2, 0)), []*unit{u("s1", "n1", spare)}, true},
+		{"woken", woken, []*unit{u("s1", "n1", spare)}, false},
+		{"activated", woken, []*unit{u("s1", "n1", spare, func(x *unit) { x.activate = &order{} })}, false},
+		{"woken without one", woken, nil, true},
+	} {
+		w := &want{name: "a", desired: tt.server, units: tt.units, back: broken}
+		if got := status(t0, w, &decision{}, outlook{complete: true}); got.StartFailed != tt.fails {
+			t.Errorf("%s: calls fail: %t, want %t (%s)", tt.name, got.StartFailed, tt.fails, got.Reason)
+		}
+	}
+}
+
 // The time of a pull, of a pause and of a trial does not count against
 // progress_deadline.
 func TestProgress(t *testing.T) {
