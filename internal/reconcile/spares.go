@@ -32,10 +32,10 @@ func (d *decision) takeSpares(n int, spares, group *[]*unit, rm *room, reason st
 }
 
 // bestSpare returns the ready spare on the node with the fewest replicas of the
-// server, or nil if no spare is ready.
+// server, or nil if no spare is ready on a node that it may stay on.
 func bestSpare(spares []*unit, rm *room) (best *unit) {
 	for _, u := range spares {
-		if u.spareReady() && (best == nil || rm.spreadOf(u.node) < rm.spreadOf(best.node)) {
+		if u.spareReady() && !u.leaves && (best == nil || rm.spreadOf(u.node) < rm.spreadOf(best.node)) {
 			best = u
 		}
 	}
@@ -59,8 +59,13 @@ func (d *decision) upholdSpares(now time.Time, w *want, g *groups, rm *room) {
 	// new one has not shown that it works.
 	settled := s.StableTemplate == nil
 	for _, u := range slices.Clone(g.outdatedSpares) {
-		if settled || u.rev != s.Stable {
+		switch {
+		case settled || u.rev != s.Stable:
 			end(u, "a spare that is of no use: "+leavingReason(w, u))
+		case u.leaves:
+			end(u, fmt.Sprintf("a spare that is of no use: node %s is draining", u.node))
+		case u.unhealthy:
+			end(u, "a spare that is of no use: unhealthy")
 		}
 	}
 	for len(g.spares) > s.Spec.Warm {
