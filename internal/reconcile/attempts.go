@@ -136,7 +136,7 @@ func (a *attempts) explainFailure(u *unit, r *fleet.Replica) {
 // recordUnhealthy records that a replica needs to be replaced though it runs.
 func (a *attempts) recordUnhealthy(u *unit, why string) {
 	b := a.of(u.server, u.rev)
-	b.unreplaced++
+	b.lacks(u.isSpare())
 	b.last = why
 }
 

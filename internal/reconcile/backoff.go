@@ -75,17 +75,22 @@ func (e *ending) mayBeIdle() bool {
 	return e.exit == nil && !e.served && !e.ready.IsZero() && e.at.Sub(e.ready) >= idleAfter
 }
 
+// lacks records that a replica has to be replaced.
+func (b *backoff) lacks(spare bool) {
+	if spare {
+		b.lostSpares++
+	} else {
+		b.unreplaced++
+	}
+}
+
 // recordFailure records that a replica ended, or could not be started. Replicas
 // that were started before the delay last grew belong to one round, and only the
 // first of a round makes it grow: twenty replicas that die together are one reason
 // to wait.
 func (b *backoff) recordFailure(e ending, jitter func() float64) {
 	now := e.at
-	if e.spare {
-		b.lostSpares++
-	} else {
-		b.unreplaced++
-	}
+	b.lacks(e.spare)
 	b.last, b.failedOn = e.why, e.node
 	ran := !e.ready.IsZero() && now.Sub(e.ready) >= backoffReset
 	calm := !b.healthy.IsZero() && now.Sub(b.healthy) >= backoffReset

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -436,10 +437,11 @@ func TestSparesThatDie(t *testing.T) {
 		if s := w.status("a"); s.Restarts != 3 || s.Spares != 1 {
 			t.Errorf("%d restarts and %d spares, want 3 and 1", s.Restarts, s.Spares)
 		}
-		b := backoff{}
-		b.recordFailure(ending{spare: true, started: t0, ready: t0, at: t0.Add(time.Hour)}, noJitter)
-		if b.unreplaced != 0 {
-			t.Error("a spare that died holds up the start of a replica")
+		a := newAttempts(slog.New(slog.DiscardHandler), noJitter, newHistory())
+		a.recordFailure(u("s1", "n1", spare), nil, "it died", t0)
+		a.recordUnhealthy(u("s2", "n1", spare), "it hangs")
+		if n := a.of("a", 1).unreplaced; n != 0 {
+			t.Errorf("%d spares hold up the start of a replica", n)
 		}
 	})
 }
