@@ -11,7 +11,7 @@ import (
 )
 
 // PullImage begins to pull an image that the node may need soon, so that a start does
-// not wait for it. It does nothing on a node that runs no images, and none while the
+// not wait for it. It does nothing on a node that runs no images, or while the
 // image is being pulled on such an order. Nobody waits for the outcome: it is logged,
 // and a start that needs the image tries again. It fails with fleet.ErrForeignCluster,
 // fleet.ErrStaleEpoch or fleet.ErrDraining.
