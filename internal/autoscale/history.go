@@ -31,6 +31,7 @@ type History struct {
 	target   int       // at the last decision, -1 before the first
 	changed  time.Time // when the target was seen to change last
 	climbed  time.Time // the same, upwards
+	foot     int       // the target before the first of the steps up that followed each other
 	known    bool      // the load was ever known in full
 }
 
@@ -76,9 +77,18 @@ func (h *History) setTarget(now time.Time, n int) {
 		h.changed = now
 	}
 	if h.target >= 0 && h.target < n {
+		if now.Sub(h.climbed) >= climb {
+			h.foot = h.target
+		}
 		h.climbed = now
 	}
 	h.target = n
+}
+
+// climbs reports whether the target is on its way up after a step of load, which made
+// it half again as great at least. Less than that is chance.
+func (h *History) climbs(now time.Time) bool {
+	return now.Sub(h.climbed) < climb && 2*h.target >= 3*h.foot
 }
 
 // fullyKnown returns when a full look-back will be, or was first, known.

@@ -51,10 +51,14 @@ const (
 	// deadBand is how far the load may be from that of the present target, as a share
 	// of it, without any change.
 	deadBand = 0.1
-	// climb is how long after a step up the dead band does not keep from further
-	// ones. A step of load is answered in several steps, and the last of them must
-	// not fall short because it is small.
+	// climb is how long after a step up further ones belong to the same climb. A step
+	// of load is answered in several steps, and the last of them must not fall short
+	// because it is small.
 	climb = time.Second
+	// climbBand is the dead band during a climb, in replicas. The load is not exact:
+	// programs report at different moments, so that calls which go from one to the
+	// other are counted twice, or not at all.
+	climbBand = 0.25
 	// settleEvery is how often to look while the mean of the last second changes.
 	settleEvery = 100 * time.Millisecond
 	// upPace is the least time from a change of the target to the next step up. The
@@ -116,15 +120,11 @@ func Decide(now time.Time, in Input, h *History) Decision {
 // for more, or fewer, than there are interrupts an earlier wish.
 func (h *History) noteWishes(now time.Time, in *Input, l limits, recent, load float64) {
 	spec := in.Spec
-	band := deadBand
-	if now.Sub(h.climbed) < climb {
-		band = 0
-	}
-	more := fleet.Clamp(max(in.Target, wish(spec, in.Target, recent, band)), l.least, l.most)
+	more := fleet.Clamp(max(in.Target, wish(spec, in.Target, recent, h.climbs(now))), l.least, l.most)
 	h.up.note(now, more, spec.UpscaleDelay)
 	fewer := in.Target
 	if in.LoadKnown && !now.Before(h.fullyKnown()) {
-		fewer = min(in.Target, wish(spec, in.Target, load, deadBand))
+		fewer = min(in.Target, wish(spec, in.Target, load, false))
 		if fewer == 0 && now.Sub(h.quietSince(now)) < spec.LookBack {
 			fewer = 1
 		}
@@ -187,10 +187,13 @@ func (h *History) lookAgain(now time.Time, l limits, d *Decision) {
 }
 
 // wish returns how many replicas a load asks for, if there are target of them now.
-// Within the dead band, a share of the target, that is the target.
-func wish(spec *fleet.Autoscaling, target int, load, band float64) int {
+// Within the dead band, a share of the target, that is the target, unless it climbs.
+func wish(spec *fleet.Autoscaling, target int, load float64, climbs bool) int {
 	at := float64(target)
-	need := min(load/spec.TargetOngoing, mostWanted)
+	need, band := min(load/spec.TargetOngoing, mostWanted), deadBand
+	if climbs && need > at {
+		need, band = max(need-min(climbBand, deadBand*need), at), 0
+	}
 	if math.Abs(need-at) <= band*at+roundOff {
 		return target
 	}

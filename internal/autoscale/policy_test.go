@@ -97,7 +97,12 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name: "the last step of a climb is made, however small", target: 1, length: 59, events: []happening{callsAt(10, 20), callsAt(10.9, 22)},
-			want: []string{"10.1s: 1 -> 2 up", "10.3s: 2 -> 4 up", "10.5s: 4 -> 7 up", "10.7s: 7 -> 9 up", "10.9s: 9 -> 10 up", "11.1s: 10 -> 11 up"},
+			want: []string{"10.1s: 1 -> 2 up", "10.3s: 2 -> 4 up", "10.5s: 4 -> 6 up", "10.7s: 6 -> 9 up", "10.9s: 9 -> 10 up", "11.2s: 10 -> 11 up"},
+		},
+		{
+			name: "a few calls that are counted twice for a moment ask for nothing", target: 1, length: 59,
+			events: []happening{callsAt(10, 12), callsAt(10.65, 15), callsAt(10.75, 12), callsAt(11.3, 13), callsAt(11.4, 12)},
+			want:   []string{"10.2s: 1 -> 2 up", "10.4s: 2 -> 3 up", "10.6s: 3 -> 5 up", "10.8s: 5 -> 6 up"},
 		},
 		{
 			name: "a blip is not", target: 1, length: 59, events: []happening{callsAt(10, 12), callsAt(10.05, 0)},
