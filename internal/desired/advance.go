@@ -67,7 +67,6 @@ func (d *draft) resume(r *Rollout, spec *fleet.Spec) {
 	canary := spec.UpdatePolicy().Canary
 	if r.Held != "" && r.Checked && canary != nil && canary.Gate == fleet.GateManual {
 		r.Step++
-		r.StepSince = d.now
 	}
 	r.Checked = r.Checked || r.Held != ""
 	r.Paused, r.Held = false, ""
@@ -101,7 +100,6 @@ func (c AdvanceRollout) apply(d *draft) error {
 	next.Rollout = &r
 	change := Change{Server: c.Name, Revision: sv.Revision}
 	if c.Step > r.Step {
-		r.StepSince = d.now
 		change.Kind, change.Fields = RolloutAdvanced, []Difference{counted("step", r.Step, c.Step)}
 	}
 	if c.Held != "" && c.Held != r.Held {

@@ -198,7 +198,7 @@ func shown(s *State) string {
 				}
 			}
 			if sv.Rollout.Step > 0 {
-				line += fmt.Sprintf(" step %d since %s", sv.Rollout.Step, sv.Rollout.StepSince.Format(time.TimeOnly))
+				line += fmt.Sprintf(" step %d", sv.Rollout.Step)
 			}
 		}
 		if sv.Failed != nil {

@@ -84,12 +84,11 @@ type Rollout struct {
 	Started  time.Time      `json:"started"`
 	Deadline time.Time      `json:"deadline"` // as in format 1; nothing is decided by it
 	// The rest is as fleet.Rollout says.
-	Paused    bool      `json:"paused,omitempty"`
-	Held      string    `json:"held,omitempty"`
-	Checked   bool      `json:"checked,omitempty"`
-	Warning   string    `json:"warning,omitempty"`
-	Step      int       `json:"step,omitempty"`
-	StepSince time.Time `json:"step_since,omitzero"`
+	Paused  bool   `json:"paused,omitempty"`
+	Held    string `json:"held,omitempty"`
+	Checked bool   `json:"checked,omitempty"`
+	Warning string `json:"warning,omitempty"`
+	Step    int    `json:"step,omitempty"`
 }
 
 // Revision is one numbered template of a server.

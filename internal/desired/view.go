@@ -30,7 +30,7 @@ func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
 	if r := sv.Rollout; r != nil {
 		out.Rollout = &fleet.Rollout{
 			From: r.From, Started: r.Started, Paused: r.Paused, Held: r.Held, Checked: r.Checked, Warning: r.Warning,
-			Step: r.Step, StepSince: r.StepSince,
+			Step: r.Step,
 		}
 	}
 	if sv.Stable != 0 && sv.Stable != sv.Revision {

@@ -114,10 +114,8 @@ type Rollout struct {
 	// Warning says how the tools have changed so that callers may break; "": they
 	// have not, or were not compared yet.
 	Warning string
-	// Step is how many steps of the canary have been passed. StepSince is when the
-	// last one was.
-	Step      int
-	StepSince time.Time
+	// Step is how many steps of the canary have been passed.
+	Step int
 }
 
 // Tries reports whether a rollout to a newer revision is under way, and there is a
