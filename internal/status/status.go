@@ -119,9 +119,26 @@ func ready(st *desired.State, status map[fleet.ServerName]*reconcile.ServerStatu
 			one.Ready = s.Ready
 		}
 		out.Servers = append(out.Servers, one)
-		out.Ready = out.Ready && s != nil && s.Settled && current(sv, s) && (s.Target.Replicas == sv.Replicas || sv.Spec.Autoscaling != nil)
+		out.Ready = out.Ready && settled(sv, s)
 	}
 	return out
+}
+
+// settled reports whether a server has settled as it was last written. st may be
+// older than that, or nil. A new revision takes nothing from replicas that serve:
+// if there are as many as wanted, it makes nothing unready.
+func settled(sv *desired.Server, st *reconcile.ServerStatus) bool {
+	if st == nil || !st.Settled {
+		return false
+	}
+	wanted := sv.Replicas
+	switch {
+	case sv.Spec.Autoscaling != nil:
+		wanted = min(wanted, 1)
+	case st.Target.Replicas != wanted:
+		return false
+	}
+	return current(sv, st) || st.Ready >= wanted
 }
 
 // Replicas returns the replicas that have not ended, by id.

@@ -37,9 +37,11 @@ type servers = map[fleet.ServerName]*desired.Server
 type statuses = map[fleet.ServerName]*reconcile.ServerStatus
 
 // A controller is ready when nothing is wrong with it and each server has
-// settled as it was last written.
+// settled as it was last written. A change that the reconciler has not seen yet
+// makes no server unready that has enough replicas.
 func TestReady(t *testing.T) {
 	server := &desired.Server{Replicas: 2, Revision: 3, Generation: 1}
+	scaling := &desired.Server{Replicas: 2, Revision: 3, Generation: 1, Spec: fleet.Spec{Autoscaling: &fleet.Autoscaling{MaxReplicas: 5}}}
 	settled := func(change func(*reconcile.ServerStatus)) statuses {
 		st := &reconcile.ServerStatus{State: fleet.StateReady, Settled: true, Target: fleet.Target{Replicas: 2}, Ready: 2, Revision: 3, Generation: 1}
 		change(st)
@@ -58,8 +60,11 @@ func TestReady(t *testing.T) {
 		{"something is wrong here", servers{"s": server}, settled(same), "its disk is full", false},
 		{"not seen yet", servers{"s": server}, nil, "", false},
 		{"not settled", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Settled = false }), "", false},
-		{"another revision", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Revision = 2 }), "", false},
-		{"restarted", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Generation = 0 }), "", false},
+		{"another revision", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Revision = 2 }), "", true},
+		{"another revision of one that could not start", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Revision, s.Ready = 2, 1 }), "", false},
+		{"restarted", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Generation = 0 }), "", true},
+		{"another revision of one that scales by itself", servers{"s": scaling}, settled(func(s *reconcile.ServerStatus) { s.Revision, s.Ready = 2, 1 }), "", true},
+		{"another revision of one that has just woken", servers{"s": scaling}, settled(func(s *reconcile.ServerStatus) { s.Revision, s.Ready = 2, 0 }), "", false},
 		{"just scaled", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Target.Replicas = 1 }), "", false},
 		{"one being deleted", nil, settled(func(s *reconcile.ServerStatus) { s.Settled = false }), "", true},
 	} {
