@@ -92,6 +92,39 @@ func TestOnCallServerThatDoesNotStart(t *testing.T) {
 	})
 }
 
+// Calls to an idle server do not fail because its new revision does not start: the
+// revision before is started for them.
+func TestOnCallServerFallsBack(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.add("n1", func(_ fleet.ServerName, r fleet.Revision) observetest.Behaviour {
+			return observetest.Behaviour{FailStart: r == 2, ReadyAfter: 10 * time.Millisecond}
+		})
+		w.control()
+		defer w.stop()
+		before, next := onCall(0), onCall(0)
+		next.Revision, next.Spec.Template.Image = 2, "a:2"
+		next = upgraded(before, next)
+		next.Rollout.From = 1
+		w.desired.set(next)
+		w.until(5*time.Second, "its start has failed", func() bool { return strings.HasPrefix(w.status("a").Reason, textIdleFailed) })
+		if s := w.status("a"); s.StartFailed {
+			t.Errorf("idle: %+v", s)
+		}
+		next.Target.Replicas = 1
+		w.desired.set(next)
+		took := w.until(time.Second, "it serves", func() bool {
+			if s := w.status("a"); s.StartFailed {
+				t.Fatalf("woken: %+v", s)
+			}
+			return len(w.ready("a")) == 1
+		})
+		if took > 100*time.Millisecond {
+			t.Errorf("it serves after %v", took)
+		}
+	})
+}
+
 // A server that starts because it is called is being deployed. That is no outage.
 func TestWokenServerIsDeploying(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -127,6 +128,16 @@ func isUsable(d *fleet.Server, u *unit) bool {
 	return d != nil && !u.leaves && (!outdated(d, u) || d.StableTemplate != nil && u.rev == d.Stable)
 }
 
+// fallsBack reports whether the stable revision is started for calls if the wanted one
+// does not serve.
+func fallsBack(w *want, d *decision) bool {
+	s := w.desired
+	if s.StableTemplate == nil || s.Stable == s.Revision || w.stable.hopeless() {
+		return false
+	}
+	return d.unplaced == "" || slices.ContainsFunc(d.actions, func(a action) bool { return a.template == s.StableTemplate })
+}
+
 // outlook is what a status depends on beside its server.
 type outlook struct {
 	workers  int    // connected and accepting starts
@@ -153,7 +164,7 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 			st.State, st.Reason = fleet.StateIdle, textIdle
 			if b.hopeless() {
 				// Until the back-off is over, a call is answered at once with the reason.
-				st.Reason, st.StartFailed = textIdleFailed+b.last, t.usable == 0 && now.Before(b.notBefore)
+				st.Reason, st.StartFailed = textIdleFailed+b.last, t.usable == 0 && now.Before(b.notBefore) && !fallsBack(w, d)
 			}
 		}
 		if t.stopping > 0 {
@@ -184,7 +195,7 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 	// starts: calls wait for it. A controller may see that before its cause.
 	onCall := o.settled && w.desired.OnCall() && !b.failing && b.unreplaced == 0 && t.away == 0 && d.unplaced == ""
 	st.Settled = full || serves || onCall || acting && (b.hopeless() && t.early == 0 || unplaced && o.workers > 0 && t.starting == 0)
-	st.StartFailed = acting && t.serving+t.starting+t.upholding+t.away+t.usable == 0 &&
+	st.StartFailed = acting && t.serving+t.starting+t.upholding+t.away+t.usable == 0 && !fallsBack(w, d) &&
 		(b.hopeless() || unplaced || d.need > 0 && b.unreplaced > 0 && !soon && !st.Resting)
 	switch {
 	case full && t.serving == 0:

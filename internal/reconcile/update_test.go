@@ -356,6 +356,37 @@ func TestStatusWithASpare(t *testing.T) {
 	}
 }
 
+// Calls do not fail because the new revision did not start, or finds no node, if the
+// stable one is started for them.
+func TestStatusWithAStableRevision(t *testing.T) {
+	broken := backoff{everReady: true, failing: true, unstarted: true, notBefore: t0.Add(time.Minute), last: "exit 3"}
+	woken := idle(server("a", 2, 0))
+	woken.Target.Replicas = 1
+	rolling := upgraded(server("a", 1, 0), *woken)
+	undone := rolling
+	undone.Revision = undone.Stable
+	starts := decision{unplaced: "no node fits", actions: []action{{template: rolling.StableTemplate}}}
+	for _, tt := range []struct {
+		name         string
+		server       *fleet.Server
+		back, stable backoff
+		plan         decision
+		fails        bool
+	}{
+		{"no stable one", woken, broken, backoff{}, decision{}, true},
+		{"a stable one", &rolling, broken, backoff{}, decision{}, false},
+		{"one that does not start", &rolling, broken, broken, decision{}, true},
+		{"one that is wanted again", &undone, broken, broken, decision{}, true},
+		{"no room for either", &rolling, backoff{}, backoff{}, decision{unplaced: "no node fits"}, true},
+		{"room for the stable one", &rolling, backoff{}, backoff{}, starts, false},
+	} {
+		w := &want{name: "a", desired: tt.server, back: tt.back, stable: tt.stable}
+		if got := status(t0, w, &tt.plan, outlook{complete: true, workers: 1}); got.StartFailed != tt.fails {
+			t.Errorf("%s: calls fail: %t, want %t (%s)", tt.name, got.StartFailed, tt.fails, got.Reason)
+		}
+	}
+}
+
 // The time of a pull, of a pause and of a trial does not count against
 // progress_deadline.
 func TestProgress(t *testing.T) {
