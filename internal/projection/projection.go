@@ -152,14 +152,17 @@ func failed(d *fleet.Server, r *fleet.Replica) bool {
 }
 
 // lastKnown returns what a server offered when it last ran: the catalogue of its
-// present revision, or of the stable one while that is not checked, else of the
-// newest revision that has one.
+// present revision, else of the stable one, and the other way round while the present
+// one is not checked. If neither has one, it is that of the newest revision that has.
 func lastKnown(sv *desired.Server, d *fleet.Server) *fleet.Catalogue {
-	if c := sv.Catalogue(d.Stable); c != nil && d.Unchecked() {
-		return c
+	first, second := d.Revision, d.Stable
+	if d.Unchecked() {
+		first, second = second, first
 	}
-	if c := sv.Catalogue(sv.Revision); c != nil {
-		return c
+	for _, n := range []fleet.Revision{first, second} {
+		if c := sv.Catalogue(n); c != nil {
+			return c
+		}
 	}
 	for _, r := range slices.Backward(sv.Revisions) {
 		if r.Catalogue != nil {

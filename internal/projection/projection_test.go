@@ -173,6 +173,7 @@ func TestProject(t *testing.T) {
 		return desired.Server{Replicas: 1, Stable: 2, Rollout: &desired.Rollout{From: 3}, Failed: &f}
 	}
 	unchecked := desired.Server{Replicas: 1, Stable: 2, Rollout: &desired.Rollout{From: 2}, Revisions: []desired.Revision{{Number: 3, Unchecked: true}}}
+	undone := desired.Server{Replicas: 1, Stable: 1, Rollout: &desired.Rollout{From: 1, Checked: true}, Revisions: []desired.Revision{{Number: 3, Catalogue: &fleet.Catalogue{Hash: "undone"}}}}
 	later := []fleet.Replica{{ID: "r2", Revision: 2}, {ID: "r3", Revision: 3}}
 	toZero := fleet.Spec{Autoscaling: &fleet.Autoscaling{}}
 	toOne := fleet.Spec{Autoscaling: &fleet.Autoscaling{MinReplicas: 1}}
@@ -203,6 +204,7 @@ func TestProject(t *testing.T) {
 		{"rolled back as worse, and nothing else serves", failed(fleet.FailedRevision{Unfit: true}), nil, later[1:], "r3", "3 seen"},
 		{"given up unchecked", unchecked, nil, later, "r2", "2 seen"},
 		{"given up unchecked, and nothing else serves", unchecked, nil, later[1:], "", "2 kept"},
+		{"not started yet, after one that was given up", undone, nil, nil, "", "2 kept"},
 		{"stopped", desired.Server{}, nil, []fleet.Replica{{ID: "r1", Revision: 2}}, "stopped", "2 seen, stopped"},
 		{"cannot start", desired.Server{Replicas: 1}, &reconcile.ServerStatus{StartFailed: true, Reason: "exit 3"}, nil, "down: exit 3", "2 kept, failed: exit 3"},
 		{"resting", desired.Server{Replicas: 1}, &reconcile.ServerStatus{Resting: true}, nil, "resting", "2 kept"},
