@@ -125,20 +125,19 @@ func ready(st *desired.State, status map[fleet.ServerName]*reconcile.ServerStatu
 }
 
 // settled reports whether a server has settled as it was last written. st may be
-// older than that, or nil. A new revision takes nothing from replicas that serve:
-// if there are as many as wanted, it makes nothing unready.
+// older than that, or nil. A write that asks for nothing more than what serves makes
+// no server unready, be it of another revision.
 func settled(sv *desired.Server, st *reconcile.ServerStatus) bool {
 	if st == nil || !st.Settled {
 		return false
 	}
-	wanted := sv.Replicas
-	switch {
-	case sv.Spec.Autoscaling != nil:
+	wanted, seen := sv.Replicas, current(sv, st)
+	if sv.Spec.Autoscaling != nil {
 		wanted = min(wanted, 1)
-	case st.Target.Replicas != wanted:
-		return false
+	} else if st.Target.Replicas != wanted {
+		seen = false
 	}
-	return current(sv, st) || st.Ready >= wanted
+	return seen || st.Ready >= wanted
 }
 
 // Replicas returns the replicas that have not ended, by id.

@@ -65,7 +65,9 @@ func TestReady(t *testing.T) {
 		{"restarted", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Generation = 0 }), "", true},
 		{"another revision of one that scales by itself", servers{"s": scaling}, settled(func(s *reconcile.ServerStatus) { s.Revision, s.Ready = 2, 1 }), "", true},
 		{"another revision of one that has just woken", servers{"s": scaling}, settled(func(s *reconcile.ServerStatus) { s.Revision, s.Ready = 2, 0 }), "", false},
-		{"just scaled", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Target.Replicas = 1 }), "", false},
+		{"just scaled up", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Target.Replicas, s.Ready = 1, 1 }), "", false},
+		{"just scaled down", servers{"s": server}, settled(func(s *reconcile.ServerStatus) { s.Target.Replicas, s.Ready = 5, 5 }), "", true},
+		{"just stopped", servers{"s": {Revision: 3, Generation: 1}}, settled(same), "", true},
 		{"one being deleted", nil, settled(func(s *reconcile.ServerStatus) { s.Settled = false }), "", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
