@@ -202,6 +202,7 @@ const (
 	stageChecking = "checking" // the first new replica gets no calls yet, but those of verify
 	stageHeld     = "held"
 	stagePaused   = "paused"
+	stageStopped  = "waits until the server is started"
 )
 
 // rolloutStage returns the stage of a rollout, or "" if none is under way.
@@ -214,6 +215,8 @@ func rolloutStage(s *api.Server) string {
 		return stageHeld
 	case r.Paused:
 		return stagePaused
+	case s.State == fleet.StateStopped:
+		return stageStopped
 	case replaces(s) && s.Stable != 0 && r.To > s.Stable && !r.Checked && (len(update.Verify) > 0 || update.OnBreakingTools == fleet.BreakingHold):
 		return stageChecking
 	}

@@ -159,7 +159,7 @@ func (a *app) showRollout(s *api.Server, replicas []api.Replica, now time.Time) 
 		say("STATE", strings.Join(append([]string{stage}, t.parts(s)...), ", "))
 		say("HELD", r.Held)
 		started := format.Age(&r.StartedAt, now) + " ago"
-		if s.Stable != 0 && s.Stable != r.To && r.Deadline.After(now) && stage != stageHeld && stage != stagePaused {
+		if s.Stable != 0 && s.Stable != r.To && r.Deadline.After(now) && !slices.Contains([]string{stageHeld, stagePaused, stageStopped}, stage) {
 			started += "; without progress it is rolled back in " + r.Deadline.Sub(now).Round(time.Second).String() + " at the earliest"
 		}
 		say("STARTED", started)

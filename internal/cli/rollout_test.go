@@ -52,6 +52,14 @@ STATE     paused, 1 new ready
 STARTED   2s ago
 REASON    the rollout is held: wait
 `},
+		"stopped": {`{"name":"web","state":"STOPPED","reason":"stopped by hand: scaled to 0","desired":0,"ready":0,"revision":4,"stable":3,
+			"rollout":{"from":3,"to":4,"started_at":"2026-11-28T11:59:58Z","deadline":"2026-11-28T12:01:58Z"}}`, `
+SERVER    web: STOPPED, 0/0 ready
+ROLLOUT   revision 3 -> 4
+STATE     waits until the server is started, 1 new ready
+STARTED   2s ago
+REASON    stopped by hand: scaled to 0
+`},
 		"rolled back": {`{"name":"web","state":"READY","reason":"revision 4 was rolled back: exit code 1: no key","desired":2,"ready":2,"revision":3,"stable":3,
 			"failed":{"revision":4,"reason":"exit code 1: no key","at":"2026-11-28T11:50:00Z"}}`, `
 SERVER    web: READY, 2/2 ready
