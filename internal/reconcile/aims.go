@@ -42,7 +42,11 @@ func aimsOf(d *fleet.Server, g *groups, available int) aims {
 	}
 	if d.StableTemplate != nil {
 		if n, trying := trial(d); trying {
-			return aims{fresh: n, kept: target, surge: n + a.surge, steady: true}
+			a = aims{fresh: n, kept: target, surge: n + a.surge, steady: true}
+			if !d.Unchecked() { // more that take calls stay until enough old ones are back
+				a.fresh = max(n, min(count(g.fresh, (*unit).serving), target-count(g.old(), (*unit).ready)))
+			}
+			return a
 		}
 	}
 	if r.Paused || r.Held != "" {
@@ -51,7 +55,10 @@ func aimsOf(d *fleet.Server, g *groups, available int) aims {
 		if d.StableTemplate == nil {
 			fresh = max(fresh, target-old) // no other revision can be started
 		}
-		return aims{fresh: fresh, kept: target - fresh, surge: max(a.surge, 1), steady: true}
+		// Old ones stay until new ones have taken their place, and are started only for
+		// those that are missing.
+		ready := min(target-available, count(g.old(), (*unit).ready))
+		return aims{fresh: fresh, kept: max(target-fresh, ready), surge: max(a.surge, 1), steady: true}
 	}
 	return a
 }

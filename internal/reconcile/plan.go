@@ -125,6 +125,9 @@ func planServer(now time.Time, w *want, g *groups, rm *room) (d decision) {
 		}
 	}
 	aim := aimsOf(w.desired, g, ready)
+	if aim.kept == 0 && target > 0 && lastStays(w, g, rm, ready) {
+		aim.kept = 1
+	}
 	for len(g.fresh) > aim.fresh {
 		end(leastUseful(g.fresh, rm), surplus(len(g.fresh), aim.fresh))
 	}
@@ -145,16 +148,29 @@ func planServer(now time.Time, w *want, g *groups, rm *room) (d decision) {
 	return d
 }
 
+// lastStays reports whether one old replica stays although none need be kept. It does
+// while new ones fail, or only start, and where none could start in its place.
+func lastStays(w *want, g *groups, rm *room, available int) bool {
+	switch {
+	case w.back.failing:
+		return true
+	case available > 0:
+		return false
+	case len(g.fresh) > 0:
+		return true
+	}
+	staying := slices.Concat(g.fresh, g.away)
+	rm.countFor(slices.Concat(staying, g.old(), g.stopping, g.spares, g.outdatedSpares), staying)
+	req := request(&w.desired.Spec.Template, &w.desired.Spec)
+	return rm.Peek(req) == "" && makeRoom(g, rm, req) == nil
+}
+
 // endOld stops the old replicas that are not needed any more.
 func (d *decision) endOld(w *want, g *groups, rm *room, aim aims, end func(*unit, string)) {
 	target := w.desired.Target.Replicas
 	serving := count(g.fresh, (*unit).serving)
 	for _, u := range slices.Clone(g.stable) {
-		enough := serving+count(g.stable, (*unit).ready) >= target
-		if aim.steady {
-			enough = count(g.stable, (*unit).ready) >= aim.kept
-		}
-		if !u.ready() && enough {
+		if !u.ready() && count(g.stable, (*unit).ready) >= aim.kept {
 			end(u, leavingReason(w, u)+" and it does not serve")
 		}
 	}
@@ -174,9 +190,9 @@ func (d *decision) endOld(w *want, g *groups, rm *room, aim aims, end func(*unit
 	old = slices.DeleteFunc(old, func(u *unit) bool { return u.moves(w.desired) })
 	for len(old) > aim.kept {
 		some := old
-		// While the stable revision is kept up, what is left of another one goes first:
-		// a stable one that stops would be started again.
-		if left := slices.DeleteFunc(slices.Clone(old), func(u *unit) bool { return slices.Contains(g.stable, u) }); aim.steady && len(left) > 0 {
+		// What is left of another revision goes first: a stable one that stops would be
+		// started again while the stable revision is kept up.
+		if left := slices.DeleteFunc(slices.Clone(old), func(u *unit) bool { return slices.Contains(g.stable, u) }); len(left) > 0 {
 			some = left
 		}
 		u := leastUseful(some, rm)
@@ -253,7 +269,8 @@ func (d *decision) upkeep(now time.Time, w *want, g *groups, aim aims) (failed i
 		return d.needStable
 	}
 	up := count(g.fresh, (*unit).serving) + len(g.away) + len(g.stable)
-	d.needStable = max(0, s.Target.Replicas-up)
+	// No more than endOld keeps: it would stop the others again.
+	d.needStable = max(0, min(s.Target.Replicas-up, aim.kept-len(g.stable)))
 	if noneServes, _ := g.noneServes(now); noneServes && s.Target.Replicas > 0 {
 		d.needStable = max(d.needStable, 1-count(g.stable, func(u *unit) bool { return u.reachable }))
 	}

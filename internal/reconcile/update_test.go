@@ -41,6 +41,7 @@ func TestPlanUpdates(t *testing.T) {
 		return policy(func(p *fleet.Update) { p.MaxSurge = fleet.Amount{Count: n} })
 	}
 	noSurge := policy(func(p *fleet.Update) { p.MaxSurge, p.MaxUnavailable = fleet.Amount{}, fleet.Amount{Percent: 50} })
+	noneKept := policy(func(p *fleet.Update) { p.MaxSurge, p.MaxUnavailable = fleet.Amount{}, fleet.Amount{Percent: 100} })
 	verify := policy(func(p *fleet.Update) { p.Verify = []fleet.VerifyCall{{Tool: "t"}} })
 	canary := policy(func(p *fleet.Update) { p.Canary = &fleet.Canary{Steps: []float64{5, 50}} })
 	old := func(n int) (list []*unit) {
@@ -82,6 +83,17 @@ func TestPlanUpdates(t *testing.T) {
 			units: append(old(2), u("r8", "n1", told, in(fleet.PhaseDraining)), u("r9", "n1", told, in(fleet.PhaseDraining))),
 			want:  []string{"start 2 on n3: revision 2 replaces revision 1", "start 2 on n2: revision 2 replaces revision 1"}},
 
+		{name: "the new one fails: no more old ones are started than stay", desired: rollsOut(next(2, 4, noSurge), fleet.Rollout{}), stable: worked,
+			units: old(2), back: backoff{failing: true, bumpedAt: t0.Add(-time.Second), notBefore: t0.Add(time.Second)}, wake: t0.Add(time.Second)},
+		{name: "the new one fails: the last old one stays", desired: rollsOut(next(2, 2, noneKept), fleet.Rollout{}), stable: worked,
+			units: old(1), back: backoff{failing: true, bumpedAt: t0.Add(-time.Second), notBefore: t0.Add(time.Second)}, wake: t0.Add(time.Second)},
+		{name: "the new one only starts: the last old one stays", desired: rollsOut(next(2, 2, noneKept), fleet.Rollout{}), stable: worked,
+			units: append(old(1), u("r9", "n2", rev(2), in(fleet.PhaseStarting)))},
+		{name: "an old one that starts stays until a new one has been ready for long enough", desired: rollsOut(next(2, 2, patient), fleet.Rollout{}), back: worked, stable: worked,
+			units: []*unit{u("r1", "n1"), u("r2", "n2", in(fleet.PhaseStarting)), u("r9", "n3", rev(2), readySince(time.Second))}, wake: t0.Add(4 * time.Second)},
+		{name: "what is left of a superseded revision goes before a stable one", desired: rollsOut(next(3, 2), fleet.Rollout{}), back: worked, stable: worked,
+			units: []*unit{u("r1", "n1", age(0)), u("r8", "n2", rev(2), calls(3)), u("r9", "n3", rev(3))}, want: []string{"stop r8: revision 3 replaces revision 2"}},
+
 		{name: "to be verified: one beside the old ones", desired: rollsOut(next(2, 4, verify), fleet.Rollout{}), units: old(4), back: worked, stable: worked,
 			want: []string{"start 2 on n2: revision 2 replaces revision 1"}},
 		{name: "to be verified: the old ones stay", desired: rollsOut(next(2, 2, verify), fleet.Rollout{}),
@@ -103,6 +115,13 @@ func TestPlanUpdates(t *testing.T) {
 			units: append(old(2), u("r8", "n1", rev(2), calls(3)), u("r9", "n3", rev(3))), back: worked, stable: worked,
 			want: []string{"stop r8: revision 3 replaces revision 2"}},
 
+		{name: "canary: more new ones than it needs stay until the old ones are back", desired: rollsOut(next(2, 4, canary), fleet.Rollout{Checked: true}), back: worked, stable: worked,
+			units: append(old(1), u("r7", "n1", rev(2)), u("r8", "n2", rev(2)), u("r9", "n3", rev(2))),
+			want: []string{"start 1 on n2: revision 1 is kept up: the rollout of revision 2 is a canary with 5% of the calls",
+				"start 1 on n3: revision 1 is kept up: the rollout of revision 2 is a canary with 5% of the calls"}},
+
+		{name: "paused while a new one starts: no old one goes", desired: rollsOut(next(2, 2), fleet.Rollout{Paused: true}), back: worked, stable: worked,
+			units: append(old(2), u("r9", "n2", rev(2), in(fleet.PhaseStarting)))},
 		{name: "paused: nothing new, and nothing old goes", desired: rollsOut(next(2, 2), fleet.Rollout{Paused: true}),
 			units: append(old(1), u("r9", "n2", rev(2))), back: worked, stable: worked},
 		{name: "paused: what dies is replaced by the same", desired: rollsOut(next(2, 3), fleet.Rollout{Paused: true}),
