@@ -23,6 +23,9 @@ const (
 	// of slow calls alone is no fault.
 	slowerTimes = 2
 	slowerBy    = 10 * time.Millisecond
+	// minCrashes is how many replicas of the new revision must have crashed. One may
+	// have been ended by something else.
+	minCrashes = 2
 	// usualShare is the share of the old revision's calls that are not slow.
 	usualShare = 0.95
 )
@@ -71,6 +74,21 @@ func (s sample) greater(o sample) (p float64, is bool) {
 	all, otherAll := float64(s.all), float64(o.all)
 	more := float64(s.hits)*otherAll-float64(o.hits)*all >= minPoints*all*otherAll
 	return p, p < maxChance && more
+}
+
+// crashing returns why the new revision is worse, judged by its replicas that have
+// crashed, or "". It must not be explained by how long they ran, nor by the calls that
+// they got: a call may end any replica that takes it.
+func crashing(was, is sample, calls, newCalls uint64) string {
+	p := fisher(is.hits, is.all, was.hits, was.all)
+	if newCalls > 0 {
+		p = max(p, fisher(is.hits, max(newCalls, is.hits), was.hits, max(calls, was.hits)))
+	}
+	if is.hits < minCrashes || p >= maxChance {
+		return ""
+	}
+	return fmt.Sprintf("%d replicas of revision %d have ended by themselves, %d of revision %d; p = %.1g",
+		is.hits, is.revision, was.hits, was.revision, p)
 }
 
 // failed counts the calls that did not give their callers a result.

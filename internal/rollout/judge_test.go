@@ -33,6 +33,34 @@ func TestFisher(t *testing.T) {
 	}
 }
 
+// Crashes count unless the time that the replicas ran explains them, or their calls do.
+func TestCrashing(t *testing.T) {
+	for _, tt := range []struct {
+		name            string
+		crashes, looks  uint64
+		before, others  uint64 // of the old revision
+		calls, newCalls uint64
+		worse           bool
+	}{
+		{"none", 0, 60, 0, 300, 400, 100, false},
+		{"one", 1, 60, 0, 30000, 40000, 10, false},
+		{"two, with a small share", 2, 60, 0, 3000, 4000, 100, true},
+		{"two, with a large share", 2, 60, 0, 60, 100, 100, false},
+		{"many, with a large share", 9, 60, 0, 60, 100, 100, true},
+		{"nobody calls", 9, 60, 0, 60, 0, 0, true},
+		{"nobody calls the new one", 9, 60, 0, 60, 1000, 0, true},
+		{"nobody calls the old one", 9, 60, 0, 60, 0, 1000, false},
+		{"both", 9, 60, 9, 60, 100, 100, false},
+		{"nothing beside it", 9, 60, 0, 0, 0, 100, false},
+		{"most calls go to the new one", 3, 60, 0, 3000, 100, 900, false},
+	} {
+		is, was := sample{2, tt.crashes, tt.looks}, sample{1, tt.before, tt.others}
+		if why := crashing(was, is, tt.calls, tt.newCalls); (why != "") != tt.worse {
+			t.Errorf("%s: %q, want worse: %t", tt.name, why, tt.worse)
+		}
+	}
+}
+
 // Of large counts the test must agree with the normal distribution.
 func TestFisherOfLargeCounts(t *testing.T) {
 	const n = 1e8
@@ -123,6 +151,7 @@ func TestLastFailure(t *testing.T) {
 	}{
 		"none":                {[]*fleet.Replica{{Revision: 2, Phase: fleet.PhaseReady}, failed(1, 0, "old")}, ""},
 		"the newest":          {[]*fleet.Replica{failed(2, 2, "exit code 4", "a", "b", " "), failed(2, 1, "before")}, "; a replica failed: exit code 4; stderr: b"},
+		"it is quoted":        {[]*fleet.Replica{failed(2, 2, "exit code 4; last stderr: a | bad key", "a", "bad key")}, "; a replica failed: exit code 4; last stderr: a | bad key"},
 		"it said nothing":     {[]*fleet.Replica{failed(2, 0, "exit code 4", fleet.StdoutMark+"noise")}, "; a replica failed: exit code 4"},
 		"stopped is no death": {[]*fleet.Replica{{Revision: 2, Phase: fleet.PhaseStopped, Reason: "told"}}, ""},
 	} {

@@ -427,6 +427,49 @@ func TestCanaryIsWorse(t *testing.T) {
 	})
 }
 
+// A canary does not get further with replicas that end again and again, also if few
+// calls are lost with them. Ends that others have as well are no fault of a revision.
+func TestCanaryCrashes(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		exit   fleet.Exit
+		old    bool // replicas of the old revision end, too
+		failed bool
+	}{
+		{"it crashes", fleet.Exit{Code: 3}, false, true},
+		{"out of memory", fleet.Exit{Code: -1, Signal: "SIGKILL", OOM: true}, false, true},
+		{"killed by somebody", fleet.Exit{Code: -1, Signal: "SIGKILL"}, false, false},
+		{"stopped", fleet.Exit{Code: 3, Requested: true}, false, false},
+		{"nobody called it", fleet.Exit{}, false, false},
+		{"both crash", fleet.Exit{Code: 3}, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				w := newWorld(t, canary(fleet.GateAuto, 20))
+				defer w.stop()
+				w.run("new0", 2, "same")
+				for i := range 6 {
+					time.Sleep(8 * time.Second)
+					w.calls("old1", 160, 0)
+					w.exit(fleet.ReplicaID(fmt.Sprint("new", i)), tt.exit)
+					if tt.old {
+						w.run(fleet.ReplicaID(fmt.Sprint("old1-", i)), 1, "same")
+						w.exit(fleet.ReplicaID(fmt.Sprint("old1-", i)), tt.exit)
+					}
+					w.run(fleet.ReplicaID(fmt.Sprint("new", i+1)), 2, "same")
+				}
+				time.Sleep(2 * time.Second)
+				switch f := w.State().Servers["s"].Failed; {
+				case tt.failed:
+					w.wantFailed(false, "it serves worse: 5 replicas of revision 2 have ended by themselves, 0 of revision 1; p = ")
+				case f != nil:
+					t.Errorf("rolled back: %s", f.Reason)
+				}
+			})
+		})
+	}
+}
+
 func TestManualGate(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, canary(fleet.GateManual, 5, 25))

@@ -84,6 +84,9 @@ func (t *trial) next(now time.Time, d *fleet.Server, sv *desired.Server, snap *o
 		return decision{}
 	}
 	calls := t.window.calls(t.revision)
+	if why := crashing(t.window.crashes(t.stable), t.window.crashes(t.revision), ended(t.window.calls(t.stable)), ended(calls)); why != "" {
+		return decision{write: t.fail("it serves worse: " + why + lastFailure(replicas, t.revision))}
+	}
 	share, canary := d.CanaryShare()
 	hold := time.Duration(0)
 	if canary {
@@ -127,7 +130,10 @@ func lastFailure(replicas []*fleet.Replica, rev fleet.Revision) string {
 	text := "; a replica failed: " + last.Reason
 	for _, line := range slices.Backward(last.Log) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, fleet.StdoutMark) {
-			return text + "; stderr: " + line
+			if !strings.Contains(last.Reason, line) { // it may quote it
+				text += "; stderr: " + line
+			}
+			break
 		}
 	}
 	return text

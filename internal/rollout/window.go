@@ -19,6 +19,9 @@ type window struct {
 type counted struct {
 	revision    fleet.Revision
 	first, last fleet.CallCounts
+	looks       uint64 // how often it was found READY
+	before      bool   // it had ended before the first reading
+	crashed     bool
 }
 
 // read takes in what the workers count now. Of a replica that was there before the first
@@ -32,14 +35,41 @@ func (w *window) read(now time.Time, replicas iter.Seq[*fleet.Replica]) {
 	for r := range replicas {
 		c := w.replicas[r.ID]
 		if c == nil {
-			c = &counted{revision: r.Revision}
+			c = &counted{revision: r.Revision, before: begins && r.Exit != nil}
 			if begins || !r.ReadyAt.After(w.began) {
 				c.first = r.Calls
 			}
 			w.replicas[r.ID] = c
 		}
-		c.last = r.Calls
+		c.last, c.crashed = r.Calls, crashed(r)
+		if r.Phase == fleet.PhaseReady {
+			c.looks++
+		}
 	}
+}
+
+// crashed reports whether a replica that was READY has ended by itself, other than
+// with code 0, with which servers end that nobody calls.
+func crashed(r *fleet.Replica) bool {
+	x := r.Exit
+	return x != nil && r.WasReady() && x.Err == "" && !x.FromOutside() && (x.Code != 0 || x.Signal != "" || x.OOM)
+}
+
+// crashes returns how many replicas of a revision have crashed within the window, of
+// how many times that one was found READY or crashed.
+func (w *window) crashes(rev fleet.Revision) sample {
+	s := sample{revision: rev}
+	for _, c := range w.replicas {
+		if c.revision != rev {
+			continue
+		}
+		s.all += c.looks
+		if c.crashed && !c.before {
+			s.hits++
+			s.all++
+		}
+	}
+	return s
 }
 
 // calls returns the calls of a revision within the window.

@@ -174,6 +174,15 @@ func (w *world) end(ids ...fleet.ReplicaID) {
 	}
 }
 
+// exit has a replica end.
+func (w *world) exit(id fleet.ReplicaID, how fleet.Exit) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := *w.replicas[id]
+	r.Phase, r.Exit, r.EndedAt = fleet.PhaseFailed, &how, time.Now()
+	w.replicas[id] = &r
+}
+
 // calls counts calls of a replica, ok ones and ones with isError.
 func (w *world) calls(id fleet.ReplicaID, ok, failed uint64) {
 	w.mu.Lock()
