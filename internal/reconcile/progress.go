@@ -69,11 +69,11 @@ func lateReason(w *want, d *decision) string {
 	t := countUnits(w)
 	why := fmt.Sprintf("revision %d made no progress for %s (progress_deadline): %d of %s ready",
 		w.desired.Revision, w.desired.Spec.UpdatePolicy().ProgressDeadline, t.fresh, replicas(max(1, w.desired.Target.Replicas))) // an idle server runs one for its new revision
-	switch {
-	case d.unplaced != "":
-		return d.unplaced + "; " + why
-	case w.back.last != "":
-		return w.back.last + "; " + why
+	// A failure may be why no further replica finds room: the stable revision took it back.
+	for _, cause := range []string{d.unplaced, w.back.last} {
+		if cause != "" {
+			why = cause + "; " + why
+		}
 	}
 	return why
 }

@@ -311,13 +311,17 @@ func TestRolledOut(t *testing.T) {
 func TestLateReason(t *testing.T) {
 	limit := policy(func(p *fleet.Update) { p.ProgressDeadline = 10 * time.Second })
 	for _, tt := range []struct {
-		desired *fleet.Server
-		want    string
+		desired        *fleet.Server
+		last, unplaced string
+		want           string
 	}{
-		{next(2, 3, limit), "revision 2 made no progress for 10s (progress_deadline): 0 of 3 replicas ready"},
-		{idle(*next(2, 0, limit)), "revision 2 made no progress for 10s (progress_deadline): 0 of 1 replica ready"},
+		{next(2, 3, limit), "", "", "revision 2 made no progress for 10s (progress_deadline): 0 of 3 replicas ready"},
+		{idle(*next(2, 0, limit)), "", "", "revision 2 made no progress for 10s (progress_deadline): 0 of 1 replica ready"},
+		{next(2, 3, limit), "exit code 2", "", "exit code 2; revision 2 made no progress for 10s (progress_deadline): 0 of 3 replicas ready"},
+		{next(2, 3, limit), "exit code 2", "no node fits", "exit code 2; no node fits; revision 2 made no progress for 10s (progress_deadline): 0 of 3 replicas ready"},
 	} {
-		if got := lateReason(&want{desired: tt.desired}, &decision{}); got != tt.want {
+		w := &want{desired: tt.desired, back: backoff{last: tt.last}}
+		if got := lateReason(w, &decision{unplaced: tt.unplaced}); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
 		}
 	}
