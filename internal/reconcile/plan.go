@@ -170,7 +170,8 @@ func (d *decision) endOld(w *want, g *groups, rm *room, aim aims, end func(*unit
 	target := w.desired.Target.Replicas
 	serving := count(g.fresh, (*unit).serving)
 	for _, u := range slices.Clone(g.stable) {
-		if !u.ready() && count(g.stable, (*unit).ready) >= aim.kept {
+		// While none serves, one may start beside others that cannot be reached.
+		if !u.ready() && count(g.stable, (*unit).ready) >= aim.kept && g.anyServes() {
 			end(u, leavingReason(w, u)+" and it does not serve")
 		}
 	}
@@ -189,16 +190,26 @@ func (d *decision) endOld(w *want, g *groups, rm *room, aim aims, end func(*unit
 	// What moves stays until its place is taken, also where fewer would be enough.
 	old = slices.DeleteFunc(old, func(u *unit) bool { return u.moves(w.desired) })
 	for len(old) > aim.kept {
-		some := old
-		// What is left of another revision goes first: a stable one that stops would be
-		// started again while the stable revision is kept up.
-		if left := slices.DeleteFunc(slices.Clone(old), func(u *unit) bool { return slices.Contains(g.stable, u) }); len(left) > 0 {
-			some = left
-		}
-		u := leastUseful(some, rm)
+		u := leastUseful(firstToGo(w.desired, g, old), rm)
 		end(u, leavingReason(w, u))
 		old = without(old, u)
 	}
+}
+
+// firstToGo returns the old replicas that go before the others: first what is left of
+// a revision that is neither wanted nor stable, which may take no calls, and then all
+// but those of the stable revision. While that is kept up, one of it that stops would
+// be started again.
+func firstToGo(d *fleet.Server, g *groups, old []*unit) []*unit {
+	left := slices.DeleteFunc(slices.Clone(old), func(u *unit) bool { return u.rev == d.Revision || u.rev == d.Stable })
+	if len(left) > 0 {
+		return left
+	}
+	left = slices.DeleteFunc(slices.Clone(old), func(u *unit) bool { return slices.Contains(g.stable, u) })
+	if len(left) > 0 {
+		return left
+	}
+	return old
 }
 
 func surplus(n, wanted int) string {

@@ -91,6 +91,12 @@ func TestPlanUpdates(t *testing.T) {
 			units: append(old(1), u("r9", "n2", rev(2), in(fleet.PhaseStarting)))},
 		{name: "an old one that starts stays until a new one has been ready for long enough", desired: rollsOut(next(2, 2, patient), fleet.Rollout{}), back: worked, stable: worked,
 			units: []*unit{u("r1", "n1"), u("r2", "n2", in(fleet.PhaseStarting)), u("r9", "n3", rev(2), readySince(time.Second))}, wake: t0.Add(4 * time.Second)},
+		{name: "an old one that starts stays while the others cannot be reached", desired: rollsOut(next(2, 1), fleet.Rollout{}), stable: worked,
+			units: []*unit{u("r1", "n1", cutOff), u("r2", "n2", in(fleet.PhaseStarting))}, back: backoff{failing: true, bumpedAt: t0.Add(-time.Second), notBefore: t0.Add(time.Second)}, wake: t0.Add(time.Second)},
+		{name: "what is left of a failed revision goes before what is to be restarted", back: worked,
+			desired: rollsOut(ptr(restarted(server("a", 1, 1), 1)), fleet.Rollout{}),
+			units:   []*unit{u("r1", "n1"), u("r9", "n2", rev(2), gen(1), calls(3))},
+			want:    []string{"stop r9: revision 1 replaces revision 2"}},
 		{name: "what is left of a superseded revision goes before a stable one", desired: rollsOut(next(3, 2), fleet.Rollout{}), back: worked, stable: worked,
 			units: []*unit{u("r1", "n1", age(0)), u("r8", "n2", rev(2), calls(3)), u("r9", "n3", rev(3))}, want: []string{"stop r8: revision 3 replaces revision 2"}},
 
@@ -106,6 +112,10 @@ func TestPlanUpdates(t *testing.T) {
 
 		{name: "canary: as many as the share needs", desired: rollsOut(next(2, 6, canary), fleet.Rollout{Checked: true, Step: 1}), units: old(6), back: worked, stable: worked,
 			want: []string{"start 2 on n1: revision 2 replaces revision 1", "start 2 on n2: revision 2 replaces revision 1", "start 2 on n3: revision 2 replaces revision 1"}},
+		{name: "canary: restarted, what is left of it goes, and no stable one", back: worked, stable: worked,
+			desired: rollsOut(ptr(upgraded(server("a", 1, 2, canary), restarted(server("a", 2, 2, canary), 1))), fleet.Rollout{Checked: true}),
+			units:   []*unit{u("r1", "n1"), u("r2", "n2"), u("r8", "n3", rev(2), calls(3)), u("r9", "n1", rev(2), gen(1))},
+			want:    []string{"stop r8: restarted by hand"}},
 		{name: "canary: the old ones grow with the target", desired: rollsOut(next(2, 4, canary), fleet.Rollout{Checked: true}),
 			units: append(old(2), u("r9", "n3", rev(2))), back: worked, stable: worked,
 			want: []string{"start 1 on n1: revision 1 is kept up: the rollout of revision 2 is a canary with 5% of the calls",
