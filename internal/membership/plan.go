@@ -172,11 +172,13 @@ func (w *world) complaint() error {
 	return nil
 }
 
-// addLiving adds a controller that belongs to this cluster, or to none yet.
+// addLiving adds a controller that belongs to this cluster, or to none yet. One that has
+// state and does not know its cluster yet has most likely founded another.
 func addLiving(w *world) (action, bool) {
 	for _, id := range slices.Sorted(maps.Keys(w.alive)) {
 		m := w.alive[id]
-		if id == w.self || w.member(id) || m.Cluster != "" && m.Cluster != w.cluster {
+		foreign := m.Cluster != "" && m.Cluster != w.cluster || m.Cluster == "" && m.Expect == Founding
+		if id == w.self || w.member(id) || foreign {
 			continue
 		}
 		reason := "it is new"

@@ -67,6 +67,7 @@ func TestPlan(t *testing.T) {
 		{"a stateless controller is added", scene(t, 1, "a", also(controller("d"))), "added d: it is new; it gets a vote once it has been healthy for 10s"},
 		{"one of this cluster is added again", scene(t, 1, "a", also(controller("d", of("k1")))), "added d: it is of this cluster; it gets a vote once it has been healthy for 10s"},
 		{"one of another cluster is not", scene(t, 1, "a", also(controller("d", of("k2")))), ""},
+		{"nor one that has just founded one", scene(t, 1, "a", also(controller("d", func(m *fleet.Member) { m.Expect = Founding }))), ""},
 
 		{"no vote before ten seconds", scene(t, 1, "a d9.9s~"), ""},
 		{"a vote after ten seconds", scene(t, 1, "a d10s~"), "promoted d: healthy for 10s"},
