@@ -49,6 +49,8 @@ func startReason(w *want, g *groups) string {
 		return fmt.Sprintf("no replica serves while node %s cannot be reached", g.away[0].node)
 	case len(old) > 0:
 		return leavingReason(w, old[0])
+	case proves(w.desired):
+		return fmt.Sprintf("the server is idle, and revision %d has to show that it works", w.desired.Revision)
 	default:
 		return fmt.Sprintf("%s wanted, there are %d", replicas(w.desired.Target.Replicas), len(g.fresh)+len(g.away))
 	}

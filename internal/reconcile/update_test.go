@@ -148,7 +148,7 @@ func TestPlanUpdates(t *testing.T) {
 				"start 1 on n2: revision 2 does not serve: revision 1 is kept up"}},
 
 		{name: "idle: a new revision shows that it works", desired: rollsOut(waking(*next(2, 0), 0), fleet.Rollout{}), back: worked, stable: worked,
-			want: []string{"start 2 on n1: 0 replicas wanted, there are 0"}},
+			want: []string{"start 2 on n1: the server is idle, and revision 2 has to show that it works"}},
 		{name: "idle: a new server waits for its first call", desired: waking(fleet.Server{Name: "a", Revision: 1, Rollout: &fleet.Rollout{}}, 0)},
 
 		{name: "scaled down: the emptiest goes", desired: ptr(server("a", 1, 2)), back: worked,
