@@ -30,6 +30,8 @@ type desiredState struct {
 	broken  error
 	leader  *controller // whose writes are taken
 	rolled  []RolloutEnd
+	// onEnd ends a rollout in place of endRollout. It may be nil.
+	onEnd func(RolloutEnd)
 }
 
 func (d *desiredState) Servers() []fleet.Server {
@@ -84,6 +86,12 @@ func (d writer) endRollout(_ context.Context, e RolloutEnd) error {
 		return errors.Join(d.broken, fleet.ErrNotLeader)
 	}
 	d.rolled = append(d.rolled, e)
+	if d.onEnd != nil {
+		d.mu.Unlock() // onEnd sets the servers
+		d.onEnd(e)
+		d.mu.Lock()
+		return nil
+	}
 	s := d.servers[e.Server]
 	if s.Revision != e.Revision || s.Generation != e.Generation {
 		return nil
@@ -168,7 +176,12 @@ func newWorld(t *testing.T, seed uint64, nodes ...string) *world {
 }
 
 func (w *world) add(name string, behave func(fleet.ServerName, fleet.Revision) observetest.Behaviour) *observetest.Worker {
-	n := w.net.StartWorker(fleet.NodeInfo{Node: fleet.NodeID(name)})
+	return w.join(fleet.NodeInfo{Node: fleet.NodeID(name)}, behave)
+}
+
+// join is add for a worker with a zone or a capacity.
+func (w *world) join(info fleet.NodeInfo, behave func(fleet.ServerName, fleet.Revision) observetest.Behaviour) *observetest.Worker {
+	n := w.net.StartWorker(info)
 	if behave != nil {
 		n.Behave(behave)
 	}

@@ -66,14 +66,18 @@ func (w *Worker) start(o fleet.Order, a fleet.Assignment) (uint64, error) {
 		ID: a.ID, Server: a.Server, Revision: a.Revision, Generation: a.Generation, Node: w.info.Node, Phase: fleet.PhaseStarting,
 		CreatedAt: w.now(), Resources: a.Template.Resources, Spare: a.Spare && !w.old,
 	}}
+	how := w.behave(a.Server, a.Revision)
+	if how.PullFor > 0 {
+		e.r.Phase = fleet.PhasePulling
+		time.AfterFunc(how.PullFor, func() { w.move(a.ID, fleet.PhaseStarting) })
+	}
 	w.replicas[a.ID] = e
 	w.starts = append(w.starts, time.Now())
 	w.changed(e)
-	how := w.behave(a.Server, a.Revision)
 	if how.Hang {
 		return w.version, nil
 	}
-	time.AfterFunc(how.ReadyAfter, func() {
+	time.AfterFunc(how.PullFor+how.ReadyAfter, func() {
 		if how.FailStart {
 			w.crash(a.ID, 1)
 			return

@@ -12,6 +12,7 @@ import (
 // Behaviour is how a replica of a server revision goes. With the zero value it is
 // READY at once and does not end.
 type Behaviour struct {
+	PullFor    time.Duration // before ReadyAfter
 	ReadyAfter time.Duration
 	FailStart  bool          // ends instead of becoming READY
 	CrashAfter time.Duration // ends that long after it is READY; 0: never
