@@ -42,9 +42,9 @@ func (r *replica) finish(ctx context.Context, s *session, cause error) {
 	}
 	if isGone(s) {
 		// The runtime may take long to report how it ended.
-		r.drain(strings.Join(append([]string{"its stdout ended"}, r.lastWords()...), "; "))
+		r.drain(strings.Join(append([]string{"its stdout ended"}, r.lastWords()...), "; "), true)
 	} else if reason, _ := r.stopReason(); reason == "" {
-		r.drain(r.mask.Text(cause.Error()))
+		r.drain(r.mask.Text(cause.Error()), true)
 	}
 	r.awaitCalls(s)
 	ladder := r.stopProcess(ctx, s)

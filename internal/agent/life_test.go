@@ -37,7 +37,7 @@ func TestLifeOfAReplica(t *testing.T) {
 		r.order("a", "scaled down")
 		slow.text(t)
 		got = r.until("a", fleet.PhaseStopped)
-		if got.Reason != "scaled down" || got.Exit == nil || !got.Exit.Requested || got.Load.Total != 2 || got.EndedAt.IsZero() {
+		if got.Reason != "scaled down" || got.Exit == nil || !got.Exit.Requested || got.Failing || got.Load.Total != 2 || got.EndedAt.IsZero() {
 			t.Errorf("report of a stopped replica: %+v, exit %+v", got, got.Exit)
 		}
 		if !slices.Equal(got.Log, []string{"stdout: welcome", "hello from stderr"}) && !slices.Equal(got.Log, []string{"hello from stderr", "stdout: welcome"}) {
@@ -243,6 +243,9 @@ func TestEndsOfAReplica(t *testing.T) {
 				}
 				if got.Exit != nil && got.Exit.Requested {
 					t.Errorf("exit %+v", got.Exit)
+				}
+				if slices.Contains(r.view.snapshot().phases["a"], fleet.PhaseDraining) && !got.Failing {
+					t.Error("it drained, and not because it failed")
 				}
 				synctest.Wait()
 				if left := r.rt.Alive(); len(left) > 0 {

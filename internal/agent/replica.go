@@ -107,15 +107,16 @@ func (r *replica) stop(reason string, by time.Time) {
 		return
 	}
 	r.reason, r.patience = reason, by
-	r.drain(reason)
+	r.drain(reason, false)
 	close(r.stopping)
 }
 
-// drain takes the replica out of rotation.
-func (r *replica) drain(reason string) {
+// drain takes the replica out of rotation, because it was stopped or failed. The first
+// reason counts.
+func (r *replica) drain(reason string, failed bool) {
 	r.board.move(r.order.ID, fleet.PhaseDraining, func(rep *fleet.Replica) {
 		r.open.Store(false)
-		rep.Reason = reason
+		rep.Reason, rep.Failing = reason, failed
 		rep.Load, rep.Calls = r.load(), r.counts.now()
 	})
 	notify(r.idle)

@@ -201,6 +201,7 @@ type Replica struct {
 	Phase       Phase
 	Reason      string // in words; for ended replicas why they ended
 	Unhealthy   bool   // READY but failing its health check: to be replaced
+	Failing     bool   // drains, or drained, because it failed, and not because it was stopped
 	PID         int    // 0 without a process
 	ContainerID string
 	Load        Load

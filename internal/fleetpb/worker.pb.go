@@ -1494,12 +1494,14 @@ type Replica struct {
 	Log []string `protobuf:"bytes,16,rep,name=log,proto3" json:"log,omitempty"`
 	// The resources of the replica's template, which count against the node's
 	// capacity.
-	Resources     *Resources  `protobuf:"bytes,17,opt,name=resources,proto3" json:"resources,omitempty"`
-	Generation    uint64      `protobuf:"varint,18,opt,name=generation,proto3" json:"generation,omitempty"`
-	Spare         bool        `protobuf:"varint,19,opt,name=spare,proto3" json:"spare,omitempty"`
-	ColdStart     *ColdStart  `protobuf:"bytes,20,opt,name=cold_start,json=coldStart,proto3" json:"cold_start,omitempty"`
-	Calls         *CallCounts `protobuf:"bytes,21,opt,name=calls,proto3" json:"calls,omitempty"`
-	Usage         *Usage      `protobuf:"bytes,22,opt,name=usage,proto3" json:"usage,omitempty"`
+	Resources  *Resources  `protobuf:"bytes,17,opt,name=resources,proto3" json:"resources,omitempty"`
+	Generation uint64      `protobuf:"varint,18,opt,name=generation,proto3" json:"generation,omitempty"`
+	Spare      bool        `protobuf:"varint,19,opt,name=spare,proto3" json:"spare,omitempty"`
+	ColdStart  *ColdStart  `protobuf:"bytes,20,opt,name=cold_start,json=coldStart,proto3" json:"cold_start,omitempty"`
+	Calls      *CallCounts `protobuf:"bytes,21,opt,name=calls,proto3" json:"calls,omitempty"`
+	Usage      *Usage      `protobuf:"bytes,22,opt,name=usage,proto3" json:"usage,omitempty"`
+	// It is DRAINING because it failed, and not because it was told to stop.
+	Failing       bool `protobuf:"varint,23,opt,name=failing,proto3" json:"failing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1686,6 +1688,13 @@ func (x *Replica) GetUsage() *Usage {
 		return x.Usage
 	}
 	return nil
+}
+
+func (x *Replica) GetFailing() bool {
+	if x != nil {
+		return x.Failing
+	}
+	return false
 }
 
 // ColdStart is how long each phase of a start took (fleet.ColdStart).
@@ -3279,7 +3288,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"start_took\x18\v \x01(\v2\x19.google.protobuf.DurationR\tstartTook\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x99\x06\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb3\x06\n" +
 	"\aReplica\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x1a\n" +
@@ -3308,7 +3317,8 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"cold_start\x18\x14 \x01(\v2\x16.mcpfleet.v1.ColdStartR\tcoldStart\x12-\n" +
 	"\x05calls\x18\x15 \x01(\v2\x17.mcpfleet.v1.CallCountsR\x05calls\x12(\n" +
-	"\x05usage\x18\x16 \x01(\v2\x12.mcpfleet.v1.UsageR\x05usage\"\xb7\x02\n" +
+	"\x05usage\x18\x16 \x01(\v2\x12.mcpfleet.v1.UsageR\x05usage\x12\x18\n" +
+	"\afailing\x18\x17 \x01(\bR\afailing\"\xb7\x02\n" +
 	"\tColdStart\x12/\n" +
 	"\x05place\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05place\x12-\n" +
 	"\x04pull\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04pull\x121\n" +

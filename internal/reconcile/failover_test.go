@@ -118,10 +118,11 @@ func TestFollowerKnowsAsMuch(t *testing.T) {
 			"broken":  {FailStart: true, ReadyAfter: 10 * time.Millisecond},
 			"instant": {FailStart: true},
 			"crashes": {CrashAfter: 70 * time.Second},
+			"lingers": {FailStart: true, ReadyAfter: 2 * time.Second, CleanUp: 7 * time.Second},
 		}
 		w.behave(func(s fleet.ServerName, _ fleet.Revision) observetest.Behaviour { return how[s] })
 		unplaced := func(s *fleet.Spec) { s.Labels = map[string]string{"disk": "ssd"} }
-		w.desired.set(server("broken", 1, 2), server("crashes", 1, 2), server("fine", 1, 3), server("idle", 1, 0), server("instant", 1, 1), server("nowhere", 1, 1, unplaced))
+		w.desired.set(server("broken", 1, 2), server("crashes", 1, 2), server("fine", 1, 3), server("idle", 1, 0), server("instant", 1, 1), server("lingers", 1, 1), server("nowhere", 1, 1, unplaced))
 		w.control()
 		defer w.stop()
 		second := w.newController()

@@ -139,7 +139,8 @@ func (t *tracker) activate(u *unit, reason string) {
 
 // observeReplica takes in a report of a replica that has not ended. u is nil if it is
 // not known here. upToDate says that its node had reported everything by the last
-// pass.
+// pass: what ends was not stopped by an earlier leader. Followers never know that, but
+// workers say it, unless they are of an older version.
 func (t *tracker) observeReplica(u *unit, r *fleet.Replica, node *observe.Node, upToDate bool, now time.Time) {
 	adopted := u == nil
 	if adopted {
@@ -160,7 +161,7 @@ func (t *tracker) observeReplica(u *unit, r *fleet.Replica, node *observe.Node, 
 	t.observeReady(u, r, adopted, now)
 	t.observeHealth(u, r)
 	t.attempts.explainFailure(u, r)
-	if beganToEnd && u.stop == nil && !node.Draining && upToDate {
+	if beganToEnd && u.stop == nil && !node.Draining && (upToDate || r.Failing) {
 		t.attempts.recordFailing(u, r, now)
 	}
 	if u.stop.shownBy(node.Version) && r.Phase < fleet.PhaseDraining {

@@ -155,7 +155,7 @@ func replicaToPB(r *fleet.Replica) *fleetpb.Replica {
 		Phase: fleetpb.Phase(r.Phase), Reason: text(r.Reason), Unhealthy: r.Unhealthy, Pid: int64(r.PID), ContainerId: r.ContainerID,
 		Ongoing: int64(r.Load.Ongoing), TotalCalls: r.Load.Total,
 		CreatedAt: timeToPB(r.CreatedAt), ReadyAt: timeToPB(r.ReadyAt), EndedAt: timeToPB(r.EndedAt),
-		Catalogue: r.Catalogue, Resources: resourcesToPB(r.Resources), Spare: r.Spare,
+		Catalogue: r.Catalogue, Resources: resourcesToPB(r.Resources), Spare: r.Spare, Failing: r.Failing,
 		ColdStart: coldStartToPB(r.ColdStart), Calls: callCountsToPB(&r.Calls),
 	}
 	if r.Usage != (fleet.Usage{}) {
@@ -177,7 +177,7 @@ func replicaFromPB(p *fleetpb.Replica, node fleet.NodeID) fleet.Replica {
 		ContainerID: p.GetContainerId(), Load: fleet.Load{Ongoing: int(p.GetOngoing()), Total: p.GetTotalCalls()},
 		CreatedAt: timeFromPB(p.GetCreatedAt()), ReadyAt: timeFromPB(p.GetReadyAt()), EndedAt: timeFromPB(p.GetEndedAt()),
 		Catalogue: p.GetCatalogue(), Resources: resourcesFromPB(p.GetResources()), Log: p.GetLog(),
-		Spare: p.GetSpare(), ColdStart: coldStartFromPB(p.GetColdStart()), Calls: callCountsFromPB(p.GetCalls()),
+		Spare: p.GetSpare(), Failing: p.GetFailing(), ColdStart: coldStartFromPB(p.GetColdStart()), Calls: callCountsFromPB(p.GetCalls()),
 		Usage: fleet.Usage{CPUs: p.GetUsage().GetCpus(), Memory: p.GetUsage().GetMemory()},
 	}
 	if e := p.GetExit(); e != nil {

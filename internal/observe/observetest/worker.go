@@ -19,6 +19,7 @@ type Behaviour struct {
 	ExitAfter  time.Duration // the same, with code 0
 	Hang       bool          // never becomes READY
 	StopAfter  time.Duration // drains for that long
+	CleanUp    time.Duration // how long it takes to remove one that failed; 0: 30 ms
 }
 
 // Worker is one life of one worker.
@@ -198,7 +199,8 @@ func (w *Worker) now() time.Time { return time.Now().Add(w.clock) }
 // End ends a replica as a crash would.
 func (w *Worker) End(id fleet.ReplicaID) { w.crash(id, 137) }
 
-// dying is how long it takes to remove a replica that has crashed.
+// dying is how long it takes to remove a replica that has crashed, unless its
+// behaviour says otherwise.
 const dying = 30 * time.Millisecond
 
 // crash ends a replica as a real worker does. It is out of rotation at once, and
@@ -210,10 +212,11 @@ func (w *Worker) crash(id fleet.ReplicaID, code int) {
 		w.mu.Unlock()
 		return
 	}
-	e.r.Phase, e.r.Reason = fleet.PhaseDraining, "its stdout ended"
+	e.r.Phase, e.r.Reason, e.r.Failing = fleet.PhaseDraining, "its stdout ended", !w.old
+	took := cmp.Or(w.behave(e.r.Server, e.r.Revision).CleanUp, dying)
 	w.changed(e)
 	w.mu.Unlock()
-	time.AfterFunc(dying, func() { w.end(id, fleet.PhaseFailed, fleet.Exit{Code: code}) })
+	time.AfterFunc(took, func() { w.end(id, fleet.PhaseFailed, fleet.Exit{Code: code}) })
 }
 
 // Set changes a replica's report.
