@@ -55,10 +55,10 @@ const (
 	// of load is answered in several steps, and the last of them must not fall short
 	// because it is small.
 	climb = time.Second
-	// climbBand is the dead band during a climb, in replicas. The load is not exact:
-	// programs report at different moments, so that calls which go from one to the
-	// other are counted twice, or not at all.
-	climbBand = 0.25
+	// climbBand bounds the dead band during a climb, in replicas. It is not less, because
+	// the load is not exact: programs report at different moments, so calls that go from
+	// one to the other are counted twice, or not at all.
+	climbBand = 0.75
 	// settleEvery is how often to look while the mean of the last second changes.
 	settleEvery = 100 * time.Millisecond
 	// upPace is the least time from a change of the target to the next step up. The

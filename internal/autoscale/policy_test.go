@@ -97,11 +97,11 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name: "the last step of a climb is made, however small", target: 1, length: 59, events: []happening{callsAt(10, 20), callsAt(10.9, 22)},
-			want: []string{"10.1s: 1 -> 2 up", "10.3s: 2 -> 4 up", "10.5s: 4 -> 6 up", "10.7s: 6 -> 9 up", "10.9s: 9 -> 10 up", "11.2s: 10 -> 11 up"},
+			want: []string{"10.1s: 1 -> 2 up", "10.3s: 2 -> 4 up", "10.5s: 4 -> 6 up", "10.7s: 6 -> 8 up", "10.9s: 8 -> 10 up", "11.6s: 10 -> 11 up"},
 		},
 		{
 			name: "a few calls that are counted twice for a moment ask for nothing", target: 1, length: 59,
-			events: []happening{callsAt(10, 12), callsAt(10.65, 15), callsAt(10.75, 12), callsAt(11.3, 13), callsAt(11.4, 12)},
+			events: []happening{callsAt(10, 12), callsAt(10.55, 18), callsAt(10.65, 12), callsAt(11.2, 16), callsAt(11.3, 12)},
 			want:   []string{"10.2s: 1 -> 2 up", "10.4s: 2 -> 3 up", "10.6s: 3 -> 5 up", "10.8s: 5 -> 6 up"},
 		},
 		{
@@ -200,7 +200,7 @@ func TestDecide(t *testing.T) {
 		{
 			name: "a hundred calls wake it, and get what the policy says", target: 0, length: 20, spec: zero,
 			events: []happening{callsAt(10, 100)},
-			want:   []string{"10s: 0 -> 1 wake", "10.2s: 1 -> 13 up", "10.4s: 13 -> 25 up", "10.6s: 25 -> 38 up", "10.8s: 38 -> 50 up"},
+			want:   []string{"10s: 0 -> 1 wake", "10.2s: 1 -> 12 up", "10.4s: 12 -> 25 up", "10.6s: 25 -> 37 up", "10.8s: 37 -> 50 up"},
 		},
 		{
 			name: "a call that came and went wakes nothing", target: 0, length: 20, spec: zero, events: []happening{{at: 10, begun: 1}},
@@ -256,7 +256,7 @@ func TestDecide(t *testing.T) {
 			events: []happening{
 				{at: 10, floor: &fleet.Floor{MinReplicas: 2, Until: t0.Add(100 * time.Second)}}, callsAt(10, 20),
 			},
-			want: []string{"10s: 1 -> 2 floor", "10.2s: 2 -> 3 up", "10.4s: 3 -> 5 up", "10.6s: 5 -> 8 up", "10.8s: 8 -> 10 up"},
+			want: []string{"10s: 1 -> 2 floor", "10.2s: 2 -> 3 up", "10.4s: 3 -> 5 up", "10.6s: 5 -> 7 up", "10.8s: 7 -> 10 up"},
 		},
 		{
 			name: "a factor below 1 goes up in steps, one a second", target: 1, calls: 2, length: 30,
