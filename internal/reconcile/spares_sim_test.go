@@ -41,7 +41,7 @@ func sparesOnAFaultyNetwork(t *testing.T, seed uint64) {
 			replicas, spares := 0, 0
 			for _, r := range w.running("a") {
 				switch {
-				case r.Phase == fleet.PhaseDraining:
+				case r.Phase == fleet.PhaseDraining || w.net.StopOrdered(r.ID):
 				case r.Spare:
 					spares++
 				default:

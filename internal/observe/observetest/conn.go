@@ -23,6 +23,7 @@ func (c *conn) StartReplica(ctx context.Context, o fleet.Order, a fleet.Assignme
 }
 
 func (c *conn) StopReplica(ctx context.Context, o fleet.Order, id fleet.ReplicaID, reason string) (uint64, error) {
+	c.fleet.noteStop(id)
 	return c.order(ctx, func() (uint64, error) { return c.worker.stop(o, id, reason) })
 }
 

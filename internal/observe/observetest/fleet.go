@@ -41,6 +41,7 @@ type Fleet struct {
 	listed  map[fleet.LifeID]fleet.Member
 	changed chan struct{}
 	lives   int
+	stops   map[fleet.ReplicaID]bool // ordered, whether or not the order has arrived
 }
 
 // New returns a fleet without workers. The seed decides its faults.
@@ -50,7 +51,22 @@ func New(seed uint64) *Fleet {
 		workers: make(map[fleet.LifeID]*Worker),
 		listed:  make(map[fleet.LifeID]fleet.Member),
 		changed: make(chan struct{}, 1),
+		stops:   make(map[fleet.ReplicaID]bool),
 	}
+}
+
+// StopOrdered reports whether a controller has ordered the stop of a replica. The order
+// may be under way, or lost.
+func (f *Fleet) StopOrdered(id fleet.ReplicaID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stops[id]
+}
+
+func (f *Fleet) noteStop(id fleet.ReplicaID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stops[id] = true
 }
 
 // SetFaults changes what the network does from now on.
