@@ -8,7 +8,8 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/cli/progress"
 )
 
-// Who stops a wait may have changed nothing: rollout status only watches.
+// The message of a wait that is interrupted claims no change, since rollout status
+// makes none.
 func TestStoppedWaiting(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	a := &app{Config: Config{Out: io.Discard}, output: formatTable}

@@ -207,7 +207,7 @@ func TestToolsOfReplicas(t *testing.T) {
 	})
 }
 
-// What cannot be compared holds nothing up, and is said.
+// Tools that are not known hold no rollout. The event says that they were not compared.
 func TestToolsAreNotKnown(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, hold)
@@ -343,14 +343,7 @@ func TestCanaryOfIdleServer(t *testing.T) {
 		w.do(desired.SetTarget{Name: "s", Written: w.State().Servers["s"].Written})
 		w.end("old1", "old2")
 		w.run("new", 2, "same")
-		time.Sleep(59 * time.Second)
-		if r := w.rollout(); r.Step != 0 {
-			t.Errorf("rollout %+v before the step is over", r)
-		}
-		time.Sleep(time.Minute + 5*time.Second)
-		if r := w.rollout(); r.Step != 2 {
-			t.Errorf("rollout %+v, want it past the canary", r)
-		}
+		w.wantTwoSteps()
 		if !w.saw("revision 2: canary with 50% of the calls: 0 calls of revision 2: too few to judge") {
 			t.Errorf("events %q", w.events)
 		}
@@ -366,14 +359,7 @@ func TestCanaryBesideNothing(t *testing.T) {
 		w.end("old1", "old2")
 		w.run("new", 2, "same")
 		w.calls("new", 60, 0)
-		time.Sleep(59 * time.Second)
-		if r := w.rollout(); r.Step != 0 {
-			t.Errorf("rollout %+v before the step is over", r)
-		}
-		time.Sleep(time.Minute + 5*time.Second)
-		if r := w.rollout(); r.Step != 2 {
-			t.Errorf("rollout %+v, want it past the canary", r)
-		}
+		w.wantTwoSteps()
 		if !w.saw("revision 2: canary with 50% of the calls: revision 1 did not serve meanwhile: nothing to compare with") {
 			t.Errorf("events %q", w.events)
 		}

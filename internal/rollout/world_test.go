@@ -204,6 +204,20 @@ func (w *world) wantFailed(unchecked bool, why string) {
 	}
 }
 
+// wantTwoSteps waits through the two steps of a canary, of a minute each. It checks that
+// the first does not pass early, and that both pass.
+func (w *world) wantTwoSteps() {
+	w.Helper()
+	time.Sleep(59 * time.Second)
+	if r := w.rollout(); r.Step != 0 {
+		w.Errorf("rollout %+v before the step is over", r)
+	}
+	time.Sleep(time.Minute + 5*time.Second)
+	if r := w.rollout(); r.Step != 2 {
+		w.Errorf("rollout %+v, want it past the canary", r)
+	}
+}
+
 // wantOutcome checks that one rollout has been counted.
 func (w *world) wantOutcome(want outcome) {
 	w.Helper()
