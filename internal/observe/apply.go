@@ -13,8 +13,8 @@ import (
 // from another life, because that has taken over the address.
 func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 	now := time.Now()
+	l.heard.Heard()
 	o.mu.Lock()
-	l.lastReport = now
 	if r.Node != nil && (r.Node.Node != l.node || r.Node.Life != l.id) {
 		o.mu.Unlock()
 		return false

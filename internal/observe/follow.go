@@ -88,7 +88,7 @@ func (o *Observer) session(ctx context.Context, l *life) (heard bool, err error)
 		o.guard(wctx, l, cancel)
 	}()
 	o.mu.Lock()
-	l.reports, l.lastReport = 0, time.Now()
+	l.reports = 0
 	o.mu.Unlock()
 
 	err = w.Watch(wctx, order, func(r fleet.Report) {
@@ -129,24 +129,16 @@ func (o *Observer) stopOrphans(l *life, w Worker, order fleet.Order) {
 
 // guard cancels a watch that has been silent for too long.
 func (o *Observer) guard(ctx context.Context, l *life, cancel context.CancelCauseFunc) {
-	tick := time.NewTicker(o.cfg.Silence / 10)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	quiet, lost := l.heard.Wait(ctx, func() time.Duration {
 		o.mu.Lock()
-		quiet, allowed := time.Since(l.lastReport), o.cfg.Silence
+		defer o.mu.Unlock()
 		if !l.alive {
-			allowed /= 2
+			return o.cfg.Silence / 2
 		}
-		o.mu.Unlock()
-		if quiet > allowed {
-			cancel(fmt.Errorf("%w for %v", errSilent, quiet.Round(time.Millisecond)))
-			return
-		}
+		return o.cfg.Silence
+	})
+	if lost {
+		cancel(fmt.Errorf("%w for %v", errSilent, quiet.Round(time.Millisecond)))
 	}
 }
 

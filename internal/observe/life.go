@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/silence"
 )
 
 // nodeState is one node name with the lives seen under it.
@@ -25,13 +26,14 @@ type nodeState struct {
 	reconnected []time.Time // replaced, never edited
 }
 
-// life is one life of one worker. Observer.mu guards it, except for child, which
-// belongs to the Run loop.
+// life is one life of one worker. Observer.mu guards it, except for heard, and for
+// child, which belongs to the Run loop.
 type life struct {
 	node   fleet.NodeID // these two never change
 	id     fleet.LifeID
 	member fleet.Member
 	child  *child
+	heard  silence.Guard // for its reports
 
 	alive      bool              // gossip lists it
 	superseded bool              // a newer life of the node has reported
@@ -39,19 +41,18 @@ type life struct {
 	lost       bool              // its replicas count as gone
 	refused    error
 
-	connected  bool
-	since      time.Time // of connected
-	lastReport time.Time
-	reports    int // of this connection
-	worker     Worker
-	info       *fleet.NodeInfo
-	draining   bool
-	unfit      string // why it starts no replicas; "" if it does
-	version    uint64
-	ahead      time.Duration                      // how far this process's clock is ahead of the worker's
-	timed      bool                               // ahead is known
-	replicas   map[fleet.ReplicaID]*fleet.Replica // not ended ones
-	carried    map[string]bool                    // the catalogues that this stream has carried
+	connected bool
+	since     time.Time // of connected
+	reports   int       // of this connection
+	worker    Worker
+	info      *fleet.NodeInfo
+	draining  bool
+	unfit     string // why it starts no replicas; "" if it does
+	version   uint64
+	ahead     time.Duration                      // how far this process's clock is ahead of the worker's
+	timed     bool                               // ahead is known
+	replicas  map[fleet.ReplicaID]*fleet.Replica // not ended ones
+	carried   map[string]bool                    // the catalogues that this stream has carried
 }
 
 // maxReconnected bounds Node.Reconnected.

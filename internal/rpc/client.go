@@ -29,7 +29,7 @@ type ClientConfig struct {
 	// Streams is how many Calls streams are kept; 0 is four:
 	// more gained nothing, and with one a large message would delay all calls.
 	Streams int
-	// Silence is how long a Watch may hear nothing; 0 is five seconds.
+	// Silence is how long a ControllerClient may hear nothing; 0 is five seconds.
 	Silence time.Duration
 	// DialOptions are added to ours. Tests disturb the connection with them.
 	DialOptions []grpc.DialOption
@@ -53,7 +53,6 @@ var errClosed = errors.New("client is closed")
 // Client talks to one worker. All methods may be called at once.
 type Client struct {
 	addr      string
-	silence   time.Duration
 	settleFor time.Duration // how long Close waits for the last answers
 	cc        *grpc.ClientConn
 	pb        fleetpb.WorkerServiceClient
@@ -88,11 +87,8 @@ func Dial(addr string, cfg ClientConfig) (*Client, error) {
 	if cfg.Streams == 0 {
 		cfg.Streams = defaultStreams
 	}
-	if cfg.Silence == 0 {
-		cfg.Silence = defaultSilence
-	}
 	c := &Client{
-		addr: addr, silence: cfg.Silence, settleFor: stopTimeout,
+		addr: addr, settleFor: stopTimeout,
 		lanes: make([]lane, cfg.Streams), waiting: sync.Pool{New: func() any { return newPending() }},
 		open: make(map[ender]struct{}),
 	}
@@ -213,16 +209,13 @@ func (c *Client) Fence(ctx context.Context, o fleet.Order) (version uint64, err 
 	return r.GetVersion(), nil
 }
 
-// Watch calls on with each report, including heartbeats. It ends when ctx does,
-// when the stream breaks, or when no report has come for ClientConfig.Silence,
-// because the connection to an unreachable worker may not break. The error is
-// never nil.
+// Watch calls on with each report, including heartbeats. It ends when ctx does, or
+// when the stream breaks. The connection to an unreachable worker may not break, so
+// the caller ends ctx when it has heard nothing for too long. The error is never nil.
 func (c *Client) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)) error {
 	doing := "watch worker " + c.addr
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	silent := time.AfterFunc(c.silence, func() { cancel(fmt.Errorf("nothing heard for %v", c.silence)) })
-	defer silent.Stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	stream, err := c.pb.Watch(ctx, &fleetpb.WatchRequest{Order: orderToPB(o)})
 	if err != nil {
 		return fromStatus(ctx, doing, err)
@@ -237,7 +230,6 @@ func (c *Client) Watch(ctx context.Context, o fleet.Order, on func(fleet.Report)
 		if err != nil {
 			return fromStatus(ctx, doing, err)
 		}
-		silent.Reset(c.silence)
 		if n := p.GetNode().GetNode(); n != "" {
 			node = fleet.NodeID(n)
 		}

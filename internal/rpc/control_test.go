@@ -274,47 +274,6 @@ func TestAStoppedWorkersLastAnswers(t *testing.T) {
 	}
 }
 
-// Silence ends a watch, heartbeats keep it.
-func TestWatchSilence(t *testing.T) {
-	s := start(t, &fakeWorker{watch: func(ctx context.Context, _ fleet.Order, send func(fleet.Report) error) error {
-		tick := time.NewTicker(200 * time.Millisecond)
-		defer tick.Stop()
-		for range 12 {
-			if err := send(fleet.Report{}); err != nil {
-				return err
-			}
-			<-tick.C
-		}
-		<-ctx.Done()
-		return ctx.Err()
-	}}, func(_ *ServerConfig, cc *ClientConfig) { cc.Silence = 2 * time.Second })
-	beats := 0
-	err := s.Watch(t.Context(), fleet.Order{}, func(fleet.Report) { beats++ })
-	if err == nil || !strings.Contains(err.Error(), "nothing heard for 2s") {
-		t.Errorf("Watch ended with %v", err)
-	}
-	if beats != 12 {
-		t.Errorf("%d heartbeats were heard, want 12", beats)
-	}
-}
-
-// A peer that does not even answer is as silent.
-func TestWatchNobodyAnswers(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	c, err := Dial(l.Addr().String(), ClientConfig{Silence: 200 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.Watch(t.Context(), fleet.Order{}, func(fleet.Report) {}); err == nil || !strings.Contains(err.Error(), "nothing heard") {
-		t.Errorf("Watch ended with %v", err)
-	}
-}
-
 func TestLogs(t *testing.T) {
 	want := []fleet.LogLine{{Time: time.Unix(1, 5).UTC(), Text: "one"}, {Time: time.Unix(2, 6).UTC(), Text: "two"}}
 	s := start(t, &fakeWorker{logs: func(_ context.Context, id fleet.ReplicaID, tail int, follow bool, send func([]fleet.LogLine) error) error {

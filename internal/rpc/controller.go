@@ -14,6 +14,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/fleetpb"
+	"github.com/mcpfleet/mcpfleet/internal/silence"
 )
 
 // Controller is served to the leader by ServeController. All methods may be called
@@ -93,8 +94,12 @@ func (c *ControllerClient) WatchQueues(ctx context.Context, o fleet.Order, on fu
 	doing := "watch the queues of controller " + c.addr
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	silent := time.AfterFunc(c.silence, func() { cancel(fmt.Errorf("nothing heard for %v", c.silence)) })
-	defer silent.Stop()
+	var guard silence.Guard
+	go func() {
+		if quiet, lost := guard.Wait(ctx, func() time.Duration { return c.silence }); lost {
+			cancel(fmt.Errorf("nothing heard for %v", quiet.Round(time.Millisecond)))
+		}
+	}()
 	stream, err := c.pb.WatchQueues(ctx, &fleetpb.WatchQueuesRequest{Order: orderToPB(o)})
 	if err != nil {
 		return fromStatus(ctx, doing, err)
@@ -107,7 +112,7 @@ func (c *ControllerClient) WatchQueues(ctx context.Context, o fleet.Order, on fu
 		if err != nil {
 			return fromStatus(ctx, doing, err)
 		}
-		silent.Reset(c.silence)
+		guard.Heard()
 		on(queuesFromPB(p))
 	}
 }

@@ -220,7 +220,8 @@ func TestLeaderDiskHangs(t *testing.T) {
 }
 
 // The leader stops answering. When another one leads, reads that wait for the old
-// one are sent again at once, and writes end.
+// one are sent again at once, and writes end. The calls that were under way through
+// the old one are answered when it goes on.
 func TestLeaderStops(t *testing.T) {
 	p, journal, idle := newStoragePlane(t, nil)
 	load := p.load(journal, idle)
@@ -231,6 +232,7 @@ func TestLeaderStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.retire(leader) // it gets no more calls
+	underWay := callsUnderWay(t, leader.client)
 	leader.Signal(syscall.SIGSTOP)
 	t.Cleanup(func() { leader.Signal(syscall.SIGCONT) })
 	stopped := time.Now()
@@ -265,6 +267,7 @@ func TestLeaderStops(t *testing.T) {
 		load.grow(t, 100, 5)
 	}
 	leader.Signal(syscall.SIGCONT)
+	underWay.Wait()
 	// It answers 503 for everything that was written meanwhile, and is not ready
 	// before it knows that.
 	harness.Eventually(t, patience, func() error {
