@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -63,8 +62,13 @@ func newBoard(node fleet.NodeInfo, keep int, age time.Duration) *board {
 
 // changed gives e a new version. It needs the lock.
 func (b *board) changed(e *entry) uint64 {
+	e.version = b.renew()
+	return e.version
+}
+
+// renew gives the board a new version and tells the watchers. It needs the lock.
+func (b *board) renew() uint64 {
 	b.version++
-	e.version = b.version
 	for w := range b.watchers {
 		notify(w.look)
 	}
@@ -246,10 +250,7 @@ func (b *board) drain() {
 		return
 	}
 	b.draining = true
-	b.version++
-	for w := range b.watchers {
-		notify(w.look)
-	}
+	b.renew()
 }
 
 // refuseStarts sets why the node takes no new replicas, "" if it takes them.
@@ -260,10 +261,7 @@ func (b *board) refuseStarts(why string) {
 		return
 	}
 	b.unfit = why
-	b.version++
-	for w := range b.watchers {
-		notify(w.look)
-	}
+	b.renew()
 }
 
 // forget drops old ended replicas.
@@ -281,10 +279,7 @@ func (b *board) prune() {
 	}
 	if dropped := had - len(b.ended); dropped > 0 {
 		b.forgets += uint64(dropped)
-		b.version++
-		for w := range b.watchers {
-			notify(w.look)
-		}
+		b.renew()
 	}
 	b.trimLogs()
 }
@@ -336,76 +331,4 @@ func (b *board) trimLogs() {
 		}
 		size += n
 	}
-}
-
-// watcher is a reader of the board. Only its own goroutine uses its fields, under the
-// board's lock, except for the channel.
-type watcher struct {
-	look       chan struct{}
-	version    uint64
-	forgets    uint64
-	known      map[fleet.ReplicaID]bool
-	catalogues map[string]bool // sent before
-}
-
-func (b *board) watch() *watcher {
-	w := &watcher{look: make(chan struct{}, 1), catalogues: map[string]bool{}}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.watchers[w] = struct{}{}
-	return w
-}
-
-func (b *board) unwatch(w *watcher) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.watchers, w)
-	b.left = time.Now()
-}
-
-// unwatchedFor reports whether there has been no watcher for d.
-func (b *board) unwatchedFor(d time.Duration) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.watchers) == 0 && time.Since(b.left) >= d
-}
-
-// since returns the report of all changes since the watcher's last report, and a full
-// report the first time.
-func (b *board) since(w *watcher) fleet.Report {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	r := fleet.Report{Version: b.version, Now: time.Now(), Draining: b.draining, Unfit: b.unfit}
-	if w.known == nil {
-		w.known = map[fleet.ReplicaID]bool{}
-		w.forgets = b.forgets
-		node := b.node
-		r.Full, r.Node = true, &node
-	} else if w.version == b.version {
-		return r
-	}
-	for _, id := range slices.Sorted(maps.Keys(b.entries)) {
-		e := b.entries[id]
-		if e.version <= w.version {
-			continue
-		}
-		w.known[id] = true
-		r.Replicas = append(r.Replicas, e.report)
-		if c := e.catalogue; c != nil && !w.catalogues[c.Hash] {
-			w.catalogues[c.Hash] = true
-			r.Catalogues = append(r.Catalogues, *c)
-		}
-	}
-	if w.forgets != b.forgets {
-		w.forgets = b.forgets
-		for id := range w.known {
-			if b.entries[id] == nil {
-				delete(w.known, id)
-				r.Forgotten = append(r.Forgotten, id)
-			}
-		}
-		slices.Sort(r.Forgotten)
-	}
-	w.version = b.version
-	return r
 }
