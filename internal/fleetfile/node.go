@@ -230,3 +230,14 @@ func (p *parser) pairs(n *yaml.Node, path string, bare func(name string) (string
 	}
 	return out, ok
 }
+
+// keyNode returns the node of a key of a mapping, or the mapping if there is none.
+func keyNode(n *yaml.Node, key string) *yaml.Node {
+	m := resolve(n)
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		if resolve(m.Content[i]).Value == key {
+			return m.Content[i]
+		}
+	}
+	return n
+}
