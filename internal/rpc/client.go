@@ -29,7 +29,8 @@ type ClientConfig struct {
 	// Streams is how many Calls streams are kept; 0 is four:
 	// more gained nothing, and with one a large message would delay all calls.
 	Streams int
-	// Silence is how long a ControllerClient may hear nothing; 0 is five seconds.
+	// Silence is how long WatchQueues may hear nothing; 0 is five seconds. Watch has no
+	// such bound.
 	Silence time.Duration
 	// DialOptions are added to ours. Tests disturb the connection with them.
 	DialOptions []grpc.DialOption

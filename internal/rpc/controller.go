@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -92,14 +93,16 @@ func DialController(addr string, cfg ClientConfig) (*ControllerClient, error) {
 // ClientConfig.Silence. The error is never nil.
 func (c *ControllerClient) WatchQueues(ctx context.Context, o fleet.Order, on func(map[fleet.ServerName]int)) error {
 	doing := "watch the queues of controller " + c.addr
+	var guard silence.Guard
+	var guarding sync.WaitGroup
+	defer guarding.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var guard silence.Guard
-	go func() {
+	guarding.Go(func() {
 		if quiet, lost := guard.Wait(ctx, func() time.Duration { return c.silence }); lost {
 			cancel(fmt.Errorf("nothing heard for %v", quiet.Round(time.Millisecond)))
 		}
-	}()
+	})
 	stream, err := c.pb.WatchQueues(ctx, &fleetpb.WatchQueuesRequest{Order: orderToPB(o)})
 	if err != nil {
 		return fromStatus(ctx, doing, err)

@@ -12,7 +12,7 @@ const ticks = 10
 
 // Guard notices silence. Only time in which this process ran counts: after it was
 // paused, what its peers sent meanwhile is still to be read. The zero value is ready.
-// All methods may be called at once.
+// Heard may be called at any time, and by many; Wait by one at a time.
 type Guard struct{ heard atomic.Bool }
 
 // Heard records that something was heard.
@@ -45,5 +45,5 @@ func longer(quiet, elapsed, interval time.Duration, heard bool) time.Duration {
 	if heard {
 		return 0
 	}
-	return quiet + min(elapsed, 2*interval)
+	return quiet + min(elapsed, 2*interval) // two, because a busy machine delays ticks, too
 }
