@@ -10,8 +10,10 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
@@ -553,6 +555,13 @@ func TestKeys(t *testing.T) {
 			}
 		}
 	}
+	for prefix, shape := range map[string]shape{"autoscaling.": autoscalingShape, "": scheduleShape} {
+		for key, k := range shape.keys {
+			if k.high != 0 && !hasBounds(docs, prefix, key, k) {
+				t.Errorf("docs/FLEETFILE.md has no row for %s%s with the bounds %d and %d", prefix, key, k.low, k.high)
+			}
+		}
+	}
 	for _, key := range serverShape.order {
 		if !regexp.MustCompile("(?m)^\\| `" + key + "[`.]").Match(docs) {
 			if serverShape.keys[key].kind != kindSection || !bytes.Contains(docs, []byte("`"+key+".")) {
@@ -560,6 +569,26 @@ func TestKeys(t *testing.T) {
 			}
 		}
 	}
+}
+
+// hasBounds reports whether a table has a row for the key whose third column has its
+// bounds. Keys that share a row may leave out the prefix after the first.
+func hasBounds(docs []byte, prefix, key string, k keyShape) bool {
+	read := func(s []byte) int64 {
+		if k.kind == kindDuration {
+			d, _ := time.ParseDuration(string(s))
+			return int64(d)
+		}
+		n, _ := strconv.ParseInt(string(s), 10, 64)
+		return n
+	}
+	row := regexp.MustCompile("(?m)^\\| `(?:" + prefix + key + "`|" + prefix + "[^|]*`\\." + key + "`)[^|]*\\|[^|]*\\| (above )?(\\w+),? to (\\w+)[ ,]")
+	for _, m := range row.FindAllSubmatch(docs, -1) {
+		if read(m[2]) == k.low && read(m[3]) == k.high && (m[1] != nil) == (k.kind == kindNumber) {
+			return true
+		}
+	}
+	return false
 }
 
 // Every fleet file in the repository and its documentation is valid.
