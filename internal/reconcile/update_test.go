@@ -41,6 +41,7 @@ func TestPlanUpdates(t *testing.T) {
 		return policy(func(p *fleet.Update) { p.MaxSurge = fleet.Amount{Count: n} })
 	}
 	noSurge := policy(func(p *fleet.Update) { p.MaxSurge, p.MaxUnavailable = fleet.Amount{}, fleet.Amount{Percent: 50} })
+	quarterGone := policy(func(p *fleet.Update) { p.MaxSurge, p.MaxUnavailable = fleet.Amount{}, fleet.Amount{Percent: 25} })
 	noneKept := policy(func(p *fleet.Update) { p.MaxSurge, p.MaxUnavailable = fleet.Amount{}, fleet.Amount{Percent: 100} })
 	verify := policy(func(p *fleet.Update) { p.Verify = []fleet.VerifyCall{{Tool: "t"}} })
 	canary := policy(func(p *fleet.Update) { p.Canary = &fleet.Canary{Steps: []float64{5, 50}} })
@@ -79,6 +80,8 @@ func TestPlanUpdates(t *testing.T) {
 			want: []string{"start 2 on n2: revision 2 replaces revision 1", "start 2 on n3: revision 2 replaces revision 1", "start 2 on n1: revision 2 replaces revision 1"}},
 		{name: "old before new, where that is wished", desired: rollsOut(next(2, 4, noSurge), fleet.Rollout{}), units: old(4), back: worked, stable: worked,
 			want: []string{"stop r1: revision 2 replaces revision 1", "stop r2: revision 2 replaces revision 1"}},
+		{name: "a share that comes to nothing counts as one, without a surge", desired: rollsOut(next(2, 2, quarterGone), fleet.Rollout{}), units: old(2), back: worked, stable: worked,
+			want: []string{"stop r1: revision 2 replaces revision 1"}},
 		{name: "they are stopping: new ones follow", desired: rollsOut(next(2, 4, noSurge), fleet.Rollout{}), back: worked, stable: worked,
 			units: append(old(2), u("r8", "n1", told, in(fleet.PhaseDraining)), u("r9", "n1", told, in(fleet.PhaseDraining))),
 			want:  []string{"start 2 on n3: revision 2 replaces revision 1", "start 2 on n2: revision 2 replaces revision 1"}},
