@@ -37,7 +37,11 @@ func (t *turn) take(ctx context.Context, waits func(reason string)) error {
 	if t.takeNow() {
 		return nil
 	}
-	waits(fmt.Sprintf("waits for its turn: %d replicas are starting", t.turns.most))
+	others := "one replica is starting"
+	if n := t.turns.most; n > 1 {
+		others = fmt.Sprintf("%d replicas are starting", n)
+	}
+	waits("waits for its turn: " + others)
 	select {
 	case <-t.given:
 		return nil

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -86,6 +87,59 @@ func TestAPullTakesNoTurn(t *testing.T) {
 		}
 		if c := r.until("c", fleet.PhaseReady); c.ColdStart.Place != 21*time.Second {
 			t.Errorf("c, which was ordered later, waited for %s, want 21s", c.ColdStart.Place)
+		}
+	})
+}
+
+// container is a process that was created before it started.
+type container struct {
+	fleet.Process
+	at time.Time
+}
+
+func (c container) Created() time.Time { return c.at }
+
+// containers takes a while to create each process.
+type containers struct {
+	*agenttest.Runtime
+	takes time.Duration
+}
+
+func (rt containers) Start(ctx context.Context, l fleet.Launch) (fleet.Process, error) {
+	time.Sleep(rt.takes)
+	at := time.Now()
+	p, err := rt.Runtime.Start(ctx, l)
+	return container{p, at}, err
+}
+
+// late writes each answer after its delay.
+type late struct {
+	io.Writer
+	delays []time.Duration
+}
+
+func (w *late) Write(p []byte) (int, error) {
+	if len(w.delays) > 0 {
+		time.Sleep(w.delays[0])
+		w.delays = w.delays[1:]
+	}
+	return w.Writer.Write(p)
+}
+
+func TestPhasesOfAColdStart(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		rt := agenttest.New()
+		rt.Inject(agenttest.Fault{Step: agenttest.StepPull, Delay: 5 * time.Second})
+		rt.Inject(agenttest.Fault{Step: agenttest.StepStart, Delay: time.Second})
+		rt.Handle("s", func(ctx context.Context, s *agenttest.Stdio) int {
+			s.Out = &late{s.Out, []time.Duration{2 * time.Second, 3 * time.Second}} // initialize, tools/list
+			return agenttest.Echo{}.Serve(ctx, s)
+		})
+		r := newRig(t, rt, func(c *Config) { c.Runtime = containers{rt, 4 * time.Second} })
+		r.start("s", nil)
+		want := fleet.ColdStart{Pull: 5 * time.Second, Create: 4 * time.Second, Start: time.Second, Handshake: 2 * time.Second, List: 3 * time.Second}
+		if got := r.until("s", fleet.PhaseReady).ColdStart; got != want {
+			t.Errorf("the phases took %+v, want %+v", got, want)
 		}
 	})
 }

@@ -265,10 +265,10 @@ func TestDecide(t *testing.T) {
 			want:   []string{"10.1s: 1 -> 3 up", "11.15s: 3 -> 12 up", "12.2s: 12 -> 16 up", "13.25s: 16 -> 18 up", "14.3s: 18 -> 19 up"},
 		},
 		{
-			name: "a factor above 1 takes more than is needed", target: 1, calls: 2, length: 12,
-			spec:   func(s *fleet.Autoscaling) { s.UpscalingFactor, s.UpscaleDelay = 1.5, time.Second },
-			events: []happening{callsAt(10, 4)},
-			want:   []string{"11.1s: 1 -> 2 up"},
+			name: "a factor above 1 takes more than is needed", target: 1, calls: 2, length: 30,
+			spec:   func(s *fleet.Autoscaling) { s.UpscalingFactor, s.UpscaleDelay = 2, 3*time.Second },
+			events: []happening{callsAt(10, 20)},
+			want:   []string{"13.1s: 1 -> 4 up", "13.3s: 4 -> 8 up", "13.5s: 8 -> 11 up"},
 		},
 		{
 			name: "a small factor does not get stuck on the way down", target: 4, calls: 8, length: 300,

@@ -37,3 +37,25 @@ func TestNewRevisionOnTrial(t *testing.T) {
 		})
 	}
 }
+
+func TestAmount(t *testing.T) {
+	for _, tt := range []struct {
+		amount   Amount
+		of       int
+		up, down int
+		text     string
+	}{
+		{Amount{Percent: 25}, 4, 1, 1, "25%"},
+		{Amount{Percent: 25}, 3, 1, 0, "25%"},
+		{Amount{Percent: 25}, 5, 2, 1, "25%"},
+		{Amount{Percent: 12.5}, 10, 2, 1, "12.5%"},
+		{Amount{Percent: 25}, 0, 0, 0, "25%"},
+		{Amount{Percent: 100}, 7, 7, 7, "100%"},
+		{Amount{Count: 2}, 3, 2, 2, "2"},
+		{Amount{}, 3, 0, 0, "0"},
+	} {
+		if up, down, text := tt.amount.Up(tt.of), tt.amount.Down(tt.of), tt.amount.String(); up != tt.up || down != tt.down || text != tt.text {
+			t.Errorf("%+v of %d: up %d, down %d, %q; want %d, %d, %q", tt.amount, tt.of, up, down, text, tt.up, tt.down, tt.text)
+		}
+	}
+}

@@ -148,6 +148,14 @@ func TestRebalanceEnds(t *testing.T) {
 	}
 }
 
+func TestMostMoves(t *testing.T) {
+	for nodes, want := range map[int]int{1: 2, 20: 2, 29: 2, 30: 3, 100: 10, 1000: 100} {
+		if got := mostMoves(nodes); got != want {
+			t.Errorf("%d moves at once on %d nodes, want %d", got, nodes, want)
+		}
+	}
+}
+
 func TestArrivals(t *testing.T) {
 	type step struct {
 		life     string // "": not there

@@ -125,6 +125,8 @@ func TestJudge(t *testing.T) {
 		{"as fast", timed(0, 0, 0, 10, 80, 10), timed(0, 0, 0, 12, 78, 10), Verdict{Judged: true, Why: "not worse"}},
 		{"slower", timed(0, 0, 0, 0, 0, 240), timed(0, 0, 0, 0, 0, 10, 0, 50),
 			Verdict{true, true, "revision 3: 50 of 60 calls took longer than 50ms, median 140ms; revision 2: 0 of 240, median 35ms; p = "}},
+		{"twice as slow", timed(0, 0, 0, 0, 0, 240), timed(0, 0, 0, 0, 0, 4, 56), Verdict{true, true, "median 73.2ms; revision 2: 0 of 240, median 35ms"}},
+		{"nearly twice as slow", timed(0, 0, 0, 0, 0, 240), timed(0, 0, 0, 0, 0, 12, 48), Verdict{Judged: true, Why: "not worse"}},
 		{"faster", timed(0, 0, 0, 0, 0, 10, 0, 50), timed(0, 0, 0, 0, 0, 60), Verdict{Judged: true, Why: "not worse"}},
 		{"slower in the tail only", timed(0, 0, 0, 0, 0, 240), timed(0, 0, 0, 0, 0, 40, 0, 20), Verdict{Judged: true, Why: "not worse"}},
 		{"twice as slow, but below 10 ms", timed(240), timed(0, 0, 60), Verdict{Judged: true, Why: "not worse"}},

@@ -22,6 +22,7 @@ type leader struct {
 	changed  chan struct{}
 	mu       sync.Mutex
 	phases   map[fleet.ReplicaID]fleet.Phase
+	reasons  map[fleet.ReplicaID]string
 	version  uint64
 	draining bool
 	runtimes []string // of the node
@@ -33,7 +34,7 @@ func lead(t *testing.T, grpc string, o fleet.Order) *leader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &leader{Client: c, addr: grpc, t: t, order: o, changed: make(chan struct{}, 1), phases: map[fleet.ReplicaID]fleet.Phase{}}
+	l := &leader{Client: c, addr: grpc, t: t, order: o, changed: make(chan struct{}, 1), phases: map[fleet.ReplicaID]fleet.Phase{}, reasons: map[fleet.ReplicaID]string{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var owned sync.WaitGroup
 	owned.Go(func() { _ = c.Watch(ctx, o, l.report) })
@@ -49,7 +50,7 @@ func (l *leader) report(r fleet.Report) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, rep := range r.Replicas {
-		l.phases[rep.ID] = rep.Phase
+		l.phases[rep.ID], l.reasons[rep.ID] = rep.Phase, rep.Reason
 	}
 	l.version, l.draining = r.Version, r.Draining
 	if r.Node != nil {
@@ -223,5 +224,26 @@ func TestDrainOverTheWire(t *testing.T) {
 	}
 	if _, err := net.DialTimeout("tcp", l.addr, time.Second); err == nil {
 		t.Error("it still listens")
+	}
+}
+
+// A worker starts as many replicas at once as it was told.
+func TestMaxStarts(t *testing.T) {
+	rt := agenttest.New()
+	rt.Handle("s", agenttest.Echo{Silent: true}.Serve)
+	cfg := config(t, rt)
+	cfg.MaxStarts = 1
+	grpc, _, _ := start(t, cfg)
+	l := lead(t, grpc, fleet.Order{Cluster: "c", Epoch: 1})
+	for _, id := range []fleet.ReplicaID{"r1", "r2", "r3"} {
+		if err := l.start(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.until("one starts and the others wait", func() bool {
+		return l.phases["r1"] == fleet.PhaseStarting && l.reasons["r3"] != ""
+	})
+	if reason := "waits for its turn: one replica is starting"; l.phases["r2"] != fleet.PhasePending || l.phases["r3"] != fleet.PhasePending || l.reasons["r3"] != reason {
+		t.Errorf("phases: %v, reasons: %v", l.phases, l.reasons)
 	}
 }
