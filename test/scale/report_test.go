@@ -25,11 +25,20 @@ var plans = []struct{ name, what string }{
 	{"NodeLoss", "the plan that replaces the replicas of a lost node"},
 }
 
+// bounds are the longest times that plans may take, by name and number of nodes. They
+// leave room for a slower machine.
+var bounds = map[string]time.Duration{
+	"Pass 1000":     60 * time.Millisecond,
+	"Pass 10000":    time.Second,
+	"PlaceAll 1000": 2 * time.Second,
+	"NodeLoss 1000": 50 * time.Millisecond,
+}
+
 // benchmarkLine is a result of go test -bench.
 var benchmarkLine = regexp.MustCompile(`(?m)^Benchmark(\w+)/(\d+)_nodes_(\d+)_replicas\S*\s+\d+\s+([0-9.]+) ns/op`)
 
 // writeReport measures the plans, and writes all figures as a section of a Markdown
-// page.
+// page. It writes nothing if a plan takes too long.
 func writeReport(path string, f figures) error {
 	root, err := harness.Root()
 	if err != nil {
@@ -53,6 +62,11 @@ func writeReport(path string, f figures) error {
 		best[key] = min(cmp.Or(best[key], took), took)
 		if replicas[m[2]] == "" {
 			sizes, replicas[m[2]] = append(sizes, m[2]), m[3]
+		}
+	}
+	for name, bound := range bounds {
+		if took := best[name]; took == 0 || took > bound {
+			return fmt.Errorf("plan %s took %v, want at most %v", name, took, bound)
 		}
 	}
 	var b bytes.Buffer
