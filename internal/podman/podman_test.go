@@ -171,15 +171,17 @@ func readAll(t *testing.T, f *os.File) string {
 
 func TestEchoAndExit(t *testing.T) {
 	r := open(t, nil)
-	c := startOf(t, r, launchOf(t, r))
+	l, began := launchOf(t, r), time.Now()
+	c := startOf(t, r, l)
+	ready := time.Now()
 	if c.PID() == 0 || !isID(c.ContainerID()) || c.main.PID == 0 || c.monitor.PID == 0 {
 		t.Errorf("pid %d, id %q, main %v, monitor %v", c.PID(), c.ContainerID(), c.main, c.monitor)
 	}
 	if cpu, memory, ok := c.Consumed(); !ok || cpu <= 0 || cpu > time.Minute || memory <= 0 || memory > 100<<20 {
 		t.Errorf("it uses %s and %d bytes, %v", cpu, memory, ok)
 	}
-	if created := time.Since(c.Created()); created < 0 || created > time.Minute {
-		t.Errorf("it was created %s ago", created)
+	if at := c.Created(); !at.After(began) || at.After(ready) {
+		t.Errorf("it was created at %s, and started between %s and %s", at, began, ready)
 	}
 	if _, err := io.WriteString(c.Stdin(), "hello\n"); err != nil {
 		t.Fatal(err)
