@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
@@ -51,20 +52,20 @@ func commandValue(s api.Server) int {
 // waiting for earlier ones. Every other call is not safe to repeat.
 type traffic struct {
 	p      *Plane
-	of     func(n int) request // the nth call
 	end    func()
 	calls  sync.WaitGroup
 	ticker sync.WaitGroup
 
 	mu       sync.Mutex
 	good     int
-	inFlight int // failed because their controller was killed
-	failed   []error
+	inFlight int             // failed because their controller was killed
+	bad      int             // others that failed
+	failed   []error         // the first of them
 	counted  map[string]bool // ids of the tool count; true if acknowledged
 	slowest  time.Duration
 }
 
-// request is one call to the server demo.
+// request is one call.
 type request struct {
 	tool, args, want string
 	id               string // that the tool count writes to the journal; "": another tool
@@ -91,7 +92,7 @@ func (p *Plane) steadyCalls(perSecond int) *traffic { return p.callsLike(perSeco
 // callsLike starts this many calls a second to the server demo.
 func (p *Plane) callsLike(perSecond int, of func(n int) request) *traffic {
 	ctx, end := context.WithCancel(context.Background())
-	k := &traffic{p: p, of: of, end: end, counted: map[string]bool{}}
+	k := &traffic{p: p, end: end, counted: map[string]bool{}}
 	k.ticker.Go(func() {
 		tick := time.NewTicker(time.Second / time.Duration(perSecond))
 		defer tick.Stop()
@@ -101,7 +102,7 @@ func (p *Plane) callsLike(perSecond int, of func(n int) request) *traffic {
 				return
 			case <-tick.C:
 			}
-			k.calls.Go(func() { k.call(n) })
+			k.calls.Go(func() { k.call("demo", of(n)) })
 		}
 	})
 	p.t.Cleanup(k.stop)
@@ -130,20 +131,19 @@ func (k *traffic) awaitGood(n int) {
 
 func (k *traffic) String() string {
 	return fmt.Sprintf("%d succeeded, the slowest took %s; %d were in flight through a killed controller, %d of others failed",
-		k.good, k.slowest.Round(time.Millisecond), k.inFlight, len(k.failed))
+		k.good, k.slowest.Round(time.Millisecond), k.inFlight, k.bad)
 }
 
-func (k *traffic) call(n int) {
+func (k *traffic) call(server string, r request) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	r := k.of(n)
 	if r.id != "" {
 		k.mu.Lock()
 		k.counted[r.id] = false
 		k.mu.Unlock()
 	}
 	begin := time.Now()
-	raw, err := k.p.Call(ctx, "demo", api.CallRequest{ToolName: r.tool, ToolArgs: []byte(r.args)})
+	raw, err := k.p.Call(ctx, fleet.ServerName(server), api.CallRequest{ToolName: r.tool, ToolArgs: []byte(r.args)})
 	if err == nil {
 		var got string
 		if got, err = textOf(raw); err == nil && got != r.want {
@@ -161,8 +161,11 @@ func (k *traffic) call(n int) {
 		}
 	case errors.Is(err, errKilled):
 		k.inFlight++
-	case len(k.failed) < 20:
-		k.failed = append(k.failed, fmt.Errorf("%s %s: %w", r.tool, r.args, err))
+	default:
+		k.bad++
+		if len(k.failed) < 20 {
+			k.failed = append(k.failed, fmt.Errorf("%s %s: %w", r.tool, r.args, err))
+		}
 	}
 }
 

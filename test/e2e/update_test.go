@@ -45,8 +45,8 @@ func (k *traffic) mustSucceed(t testing.TB) {
 	t.Helper()
 	k.stop()
 	t.Log(k)
-	if k.good == 0 || len(k.failed) > 0 {
-		t.Errorf("%d calls succeeded, %d failed, such as %v", k.good, len(k.failed), errors.Join(k.failed...))
+	if k.good == 0 || k.bad > 0 {
+		t.Errorf("%d calls succeeded, %d failed, such as %v", k.good, k.bad, errors.Join(k.failed...))
 	}
 }
 
