@@ -51,8 +51,8 @@ func (k *traffic) mustSucceed(t testing.TB) {
 }
 
 // No call of 200 a second, which take up to 3 s, fails because of rolling updates of
-// 1, 2 and 10 replicas. The leader is killed in the middle of one of them, and a
-// worker in the middle of another.
+// 1, 2 and 10 replicas. The leader is killed in the middle of some, and a worker in the
+// middle of others.
 func TestRollingUpdatesFailNoCall(t *testing.T) {
 	p := NewPlane(t, 3)
 	spec := func(version, replicas int) string {
@@ -62,26 +62,35 @@ func TestRollingUpdatesFailNoCall(t *testing.T) {
 	p.Start(3)
 	p.awaitRolledOut(1, patience)
 	calls := p.callsLike(200, lastingLong)
-
-	p.put("demo", spec(2, 1))
-	p.awaitRolledOut(2, patience)
-	p.put("demo", spec(2, 2))
-	p.AwaitReady(3)
-	p.put("demo", spec(3, 2))
-	harness.Eventually(t, patience, func() error { return p.serves("demo", 3, 1) })
-	p.Workers["w1"].Kill9()
-	p.StartWorker("w1")
-	p.awaitRolledOut(3, 2*patience)
-	p.AwaitReady(3)
-
-	p.put("demo", spec(3, 10))
-	p.AwaitReady(3)
-	p.put("demo", spec(4, 10))
-	harness.Eventually(t, patience, func() error { return p.serves("demo", 4, 2) })
-	leader := p.Leader()
-	p.Kill(leader.name)
-	p.Restart(leader.name)
-	p.awaitRolledOut(4, 2*patience)
+	killLeader := func() {
+		leader := p.Leader()
+		p.Kill(leader.name)
+		p.Restart(leader.name)
+	}
+	killWorker := func() {
+		p.Workers["w1"].Kill9()
+		p.StartWorker("w1")
+	}
+	for i, update := range []struct {
+		replicas int
+		disturb  func()
+	}{
+		{1, func() {}}, {1, killLeader}, {2, killWorker}, {10, killLeader}, {10, killWorker},
+	} {
+		began := time.Now()
+		p.put("demo", spec(i+1, update.replicas))
+		p.AwaitReady(3)
+		p.put("demo", spec(i+2, update.replicas))
+		rev := fleet.Revision(i + 2)
+		harness.Eventually(t, patience, func() error { return p.serves("demo", rev, max(1, update.replicas/5)) })
+		if s, err := p.GetServer(t.Context(), "demo", readNow); err != nil || s.Rollout == nil {
+			t.Errorf("revision %d is rolled out before the update is disturbed, %v", rev, err)
+		}
+		update.disturb()
+		p.awaitRolledOut(rev, 2*patience)
+		p.AwaitReady(3)
+		t.Logf("revision %d, %d replicas: %s", rev, update.replicas, since(began))
+	}
 	calls.mustSucceed(t)
 }
 
