@@ -3,16 +3,11 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/test/harness"
@@ -22,30 +17,7 @@ import (
 // is rolled out, and each bad one is noticed as the page says.
 func TestUpdatesPage(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile(filepath.Join(root, "docs/UPDATES.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, example, _ := bytes.Cut(page, []byte("\n## An example\n"))
-	example, _, _ = bytes.Cut(example, []byte("\n## "))
-	u := newUser(t)
-	home := t.TempDir()
-	if err := os.Symlink(bin, filepath.Join(home, "bin")); err != nil {
-		t.Fatal(err)
-	}
-	var up *Up
-	shell := func(script string) *exec.Cmd {
-		if up != nil {
-			script = strings.ReplaceAll(script, "http://127.0.0.1:8000", up.Base)
-		}
-		cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
-		cmd.Dir, cmd.Env = home, environ()
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		if up != nil {
-			cmd.Env = append(cmd.Env, "MCPFLEET_ADDRESS="+up.Base)
-		}
-		return cmd
-	}
+	p := openPage(t, "docs/UPDATES.md", "An example")
 	wants := [][]string{ // of each block of commands
 		{}, {}, {},
 		{"echo: READY, 2/2 ready, revision 2", "passed its verify call", "canary with 10% of the calls", "canary with 50% of the calls"},
@@ -54,18 +26,13 @@ func TestUpdatesPage(t *testing.T) {
 		{"revision 5 was rolled back to revision 2: it serves worse: ", "unchanged echo: revision 5 with this spec was rolled back", "FAILED    revision 5"},
 		{`{"result":{"content":[{"type":"text","text":"hello"}]}}`},
 	}
-	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllSubmatch(example, -1)
-	if len(blocks) != len(wants) {
-		t.Fatalf("the example has %d blocks of commands, want %d", len(blocks), len(wants))
-	}
+	scripts := p.commands(len(wants))
 	var calls *exec.Cmd
-	for i, block := range blocks {
-		script := string(block[1])
+	for i, script := range scripts {
 		switch {
-		case strings.Contains(script, "mcpfleet up "):
-			up = u.up(filepath.Join(home, "echo.yaml"), "--runtime", "process", "--http", "127.0.0.1:0")
+		case p.starts(script):
 			harness.Eventually(t, patience, func() error { // a reader is slower
-				s, err := up.client.GetServer(t.Context(), "echo", api.ReadOptions{})
+				s, err := p.up.client.GetServer(t.Context(), "echo", api.ReadOptions{})
 				if err == nil && s.Stable != 1 {
 					err = fmt.Errorf("revision 1 is not rolled out: %s", s.Reason)
 				}
@@ -73,26 +40,24 @@ func TestUpdatesPage(t *testing.T) {
 			})
 			continue
 		case strings.HasPrefix(script, "while "):
-			calls = shell(script)
+			calls = p.shell(script)
 			if err := calls.Start(); err != nil {
 				t.Fatal(err)
 			}
 			stop := func() { _ = syscall.Kill(-calls.Process.Pid, syscall.SIGKILL); _ = calls.Wait() }
 			defer stop()
 			continue
-		case i == len(blocks)-1:
+		case i == len(scripts)-1:
 			_ = syscall.Kill(-calls.Process.Pid, syscall.SIGINT)
 			_ = calls.Wait()
 		}
-		began := time.Now()
-		out, err := shell(script).CombinedOutput()
-		t.Logf("%safter %s (%v):\n%s", script, since(began), err, out)
+		out := p.run(script)
 		for _, want := range wants[i] {
-			if !bytes.Contains(out, []byte(want)) {
+			if !strings.Contains(out, want) {
 				t.Errorf("%sdoes not print %q", script, want)
 			}
 		}
-		if bytes.Contains(out, []byte("replica_lost")) || bytes.Contains(out, []byte(`"error"`)) {
+		if strings.Contains(out, "replica_lost") || strings.Contains(out, `"error"`) {
 			t.Errorf("a call has failed")
 		}
 	}
