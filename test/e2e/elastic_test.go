@@ -32,7 +32,7 @@ func (c *Cluster) count(server string, n int) error {
 func hold(d time.Duration) { <-time.After(d) }
 
 // Scaling by hand and by load fails no call that has room to queue, also to zero and
-// back.
+// back, and also if the load comes back during the step to zero.
 func TestScalingFailsNoCall(t *testing.T) {
 	p := NewPlane(t, 1)
 	fixed := func(n int) string { return p.demoSpec("", fmt.Sprintf(`"replicas": %d`, n)) }
@@ -51,6 +51,15 @@ func TestScalingFailsNoCall(t *testing.T) {
 	harness.Eventually(t, patience, func() error { return p.count("demo", 5) }) // 100 calls a second of 1.5 s
 	hold(4 * time.Second)
 	calls.mustSucceed(t)
+	harness.Eventually(t, patience, func() error { // the step to zero is under way
+		if n := len(p.ReplicasOf("demo", "READY")); n > 0 {
+			return fmt.Errorf("%d replicas still serve", n)
+		}
+		return nil
+	})
+	back := p.callsLike(100, lastingLong)
+	harness.Eventually(t, patience, func() error { return p.count("demo", 5) })
+	back.mustSucceed(t)
 	harness.Eventually(t, patience, func() error { return p.count("demo", 0) })
 	if s := p.Server("demo"); s.State != fleet.StateIdle {
 		t.Errorf("without calls: %s, %s", s.State, s.Reason)
