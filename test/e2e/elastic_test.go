@@ -125,8 +125,8 @@ func followsTheLoad(t *testing.T, p *Plane) {
 		return p.count("demo", 6)
 	})
 	t.Logf("six replicas after %s", since(began))
-	if took := since(began); took > 10*time.Second {
-		t.Errorf("six replicas after %s", took)
+	if took := since(began); took > 3*time.Second {
+		t.Errorf("six replicas after %s, want them within 3 s", took)
 	}
 	hold(3 * time.Second)
 	if n := len(p.ReplicasOf("demo", "")); n != 6 {
