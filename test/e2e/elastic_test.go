@@ -163,24 +163,28 @@ func TestWakesFromZero(t *testing.T) {
 			t.Errorf("the idle server lists %d tools, %v", len(tools.Tools), err)
 		}
 	}
-	p.wake("plain processes", 20, 0)
+	p.wake("plain processes", 0, 500*time.Millisecond)
 	p.put("demo", p.demoSpec("", scaling+`, "warm": 1`))
-	p.wake("with a warm spare", 20, 1)
+	p.wake("with a warm spare", 1, 100*time.Millisecond)
 }
 
-// wake calls demo so many times while it is idle but for its spares, and logs how
-// long that takes.
-func (p *Plane) wake(what string, times, spares int) {
+// wake calls demo 20 times while it is idle but for its spares. It fails the test if
+// the median is not below the limit.
+func (p *Plane) wake(what string, spares int, limit time.Duration) {
 	p.t.Helper()
 	var took []time.Duration
-	for range times {
+	for range 20 {
 		harness.Eventually(p.t, patience, func() error { return p.idles(spares) })
 		begin := time.Now()
 		p.MustText("demo", "slow", `{"ms":0}`)
 		took = append(took, since(begin))
 	}
 	slices.Sort(took)
-	p.t.Logf("a call to an idle server, %s: median %s, slowest %s", what, took[len(took)/2], took[len(took)-1])
+	median := took[len(took)/2]
+	p.t.Logf("a call to an idle server, %s: median %s, slowest %s", what, median, took[len(took)-1])
+	if median >= limit {
+		p.t.Errorf("a call to an idle server, %s, takes %s, want less than %s: %s", what, median, limit, took)
+	}
 }
 
 // idles returns an error unless demo runs nothing but this many ready spares.
@@ -206,13 +210,14 @@ func TestContainersFollowTheLoad(t *testing.T) {
 	spec := func(keys string) string {
 		return fmt.Sprintf(`{"image": %q, "network": "none", "env": {"TOKEN": %q}, %s}`, image, p.token, keys)
 	}
-	const toZero = `"autoscaling": {"min_replicas": 0, "downscale_delay_s": 1, "look_back_period_s": 1}`
-	p.Fleet("servers: { demo: %s }", spec(toZero))
+	p.Fleet("servers: { demo: %s }", spec(`"autoscaling": {"min_replicas": 0, "downscale_delay_s": 1, "look_back_period_s": 1}`))
 	p.Start(2)
 	followsTheLoad(t, p)
-	p.wake("a small container", 10, 0)
-	p.put("demo", spec(toZero+`, "warm": 1`))
-	p.wake("a small container, with a warm spare", 10, 1)
+	const soon = `"autoscaling": {"min_replicas": 0, "downscale_delay_s": 0.2, "look_back_period_s": 0.2}`
+	p.put("demo", spec(soon))
+	p.wake("a small container", 0, time.Second)
+	p.put("demo", spec(soon+`, "warm": 1`))
+	p.wake("a small container, with a warm spare", 1, 100*time.Millisecond)
 }
 
 // smallImage makes an image of nothing but the test server.
