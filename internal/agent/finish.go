@@ -15,6 +15,9 @@ import (
 const (
 	// stderrGrace is how long stderr may stay open after the process ended.
 	stderrGrace = 250 * time.Millisecond
+	// lastWordsGrace is how long stderr may stay open after stdout ended, before callers
+	// are told why there is no replica.
+	lastWordsGrace = 50 * time.Millisecond
 	// exitTimeout bounds the wait for the end of a process that was sent KILL.
 	// runtimeTimeout bounds the wait for its runtime to report how it ended, which
 	// takes podman long on a busy machine.
@@ -42,7 +45,14 @@ func (r *replica) finish(ctx context.Context, s *session, cause error) {
 	}
 	if isGone(s) {
 		// The runtime may take long to report how it ended.
-		r.drain(strings.Join(append([]string{"its stdout ended"}, r.lastWords()...), "; "), true)
+		drain := func() {
+			r.drain(strings.Join(append([]string{"its stdout ended"}, r.lastWords()...), "; "), true)
+		}
+		if cause == nil {
+			drain()
+		} else { // it never took calls, and its last words say why
+			s.owned.Go(func() { wait(s.pumped, lastWordsGrace); drain() })
+		}
 	} else if reason, _ := r.stopReason(); reason == "" {
 		r.drain(r.mask.Text(cause.Error()), true)
 	}

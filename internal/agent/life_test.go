@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -284,6 +285,28 @@ func TestStopCutsAStartShort(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What a replica that does not start says last is reported at once, since callers wait
+// for the reason, also if it comes a moment after the end of stdout.
+func TestLastWordsOfAFailedStart(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.rt.Inject(agenttest.Fault{Step: agenttest.StepRemove, Delay: 5 * time.Second})
+		r.rt.Handle("s", func(_ context.Context, s *agenttest.Stdio) int {
+			s.CloseOut()
+			time.Sleep(10 * time.Millisecond)
+			fmt.Fprintln(s.Err, "the license has expired")
+			return 7
+		})
+		r.start("s", nil)
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		got := r.view.snapshot().replicas["s"]
+		if want := "its stdout ended; last stderr: the license has expired"; got.Phase != fleet.PhaseDraining || got.Reason != want {
+			t.Errorf("%s: %q, want DRAINING: %q", got.Phase, got.Reason, want)
+		}
+	})
 }
 
 func TestRemoveIsTriedAgain(t *testing.T) {

@@ -246,8 +246,24 @@ func smallImage(t testing.TB) string {
 // A hundred callers of an idle server that cannot start get the reason soon, and
 // start a few replicas, not a hundred.
 func TestIdleServerThatCannotStart(t *testing.T) {
-	p := NewPlane(t, 1)
-	p.Fleet("servers: { demo: %s }", p.demoSpec(`"-exit", "7"`, `"autoscaling": {"min_replicas": 0}`))
+	t.Run("process", func(t *testing.T) {
+		p := NewPlane(t, 1)
+		p.Fleet("servers: { demo: %s }", p.demoSpec(`"-exit", "7"`, `"autoscaling": {"min_replicas": 0}`))
+		cannotStart(t, p)
+	})
+	t.Run("podman", func(t *testing.T) {
+		needPodman(t)
+		image := smallImage(t) // removed after the cluster
+		p := NewPlane(t, 1)
+		p.runtime = "podman"
+		p.Fleet(`servers: { demo: {"image": %q, "args": ["-exit", "7"], "network": "none", "env": {"TOKEN": %q},
+			"max_queued_requests": 5000, "autoscaling": {"min_replicas": 0}} }`, image, p.token)
+		cannotStart(t, p)
+	})
+}
+
+func cannotStart(t *testing.T, p *Plane) {
+	t.Helper()
 	p.Start(2)
 	var callers sync.WaitGroup
 	errs, answers := make([]error, 100), make([]time.Time, 100)
