@@ -132,16 +132,27 @@ type lifelineWatch struct {
 // watchLifeline calls ended once, when the lifeline has ended or the watch is
 // closed.
 func watchLifeline(fd int, ended func(error)) *lifelineWatch {
-	// Without non-blocking mode the read would occupy a thread, and close would
-	// not end it.
-	_ = syscall.SetNonblock(fd, true)
-	syscall.CloseOnExec(fd) // replicas must not inherit it
-	w := &lifelineWatch{pipe: os.NewFile(uintptr(fd), "lifeline")}
+	w := &lifelineWatch{pipe: openLifeline(fd)}
 	w.done.Go(func() {
 		_, err := io.Copy(io.Discard, w.pipe)
 		ended(errors.Join(errors.New("the lifeline ended"), err))
 	})
 	return w
+}
+
+// openLifeline takes over the file descriptor. Without non-blocking mode a read would
+// occupy a thread, and close would wait for it. The mode belongs to the open file, which
+// the parent and its other children share: whenever the parent starts one of them, it is
+// blocking again. So the pipe is opened anew, where the system can do that.
+func openLifeline(fd int) *os.File {
+	syscall.CloseOnExec(fd) // replicas must not inherit it
+	pipe, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		_ = syscall.SetNonblock(fd, true)
+		return os.NewFile(uintptr(fd), "lifeline")
+	}
+	_ = syscall.Close(fd)
+	return pipe
 }
 
 func (w *lifelineWatch) close() {
