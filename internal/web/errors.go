@@ -71,7 +71,16 @@ var (
 	errGivenUp = &Error{Status: http.StatusBadGateway, Code: api.CodeReplicaLost, Detail: "the call was given up before it was answered: the client closed its side, or the controller is stopping"}
 )
 
-// answerTo returns the body and status of the answer to an error.
+// AnswerTo returns the body and status of the answer to an error. Of a 503 it says when
+// to try again.
+func AnswerTo(err error) api.Error {
+	e := answerTo(err)
+	if e.Status == http.StatusServiceUnavailable {
+		e.RetryAfter = retryAfter(err)
+	}
+	return e
+}
+
 func answerTo(err error) api.Error {
 	var own Answerer
 	if errors.As(err, &own) {
@@ -105,11 +114,12 @@ func (w *Response) fail(r *http.Request, err error) {
 		w.broken = true
 		return
 	}
-	e := answerTo(err)
+	e := AnswerTo(err)
 	w.clientGone = r.Context().Err() != nil || givenUp(err)
 	e.RequestID = w.requestID
+	body := w.errorBody(err, &e)
 	if e.Status == http.StatusServiceUnavailable {
-		w.Header()["Retry-After"] = []string{retryAfter(err)}
+		w.Header()["Retry-After"] = []string{strconv.Itoa(int(e.RetryAfter / time.Second))}
 	}
 	drain := w.bodyUnread
 	if e.Code == api.CodeOverloaded {
@@ -117,23 +127,31 @@ func (w *Response) fail(r *http.Request, err error) {
 		drain = drain && !isSmall(r) // else clients that come back would need a new connection each time
 	}
 	drain = drain && w.beginRefusal()
-	if err := w.JSON(e.Status, e); err != nil {
+	if err := w.JSON(e.Status, body); err != nil {
 		w.err = errors.Join(w.err, err)
-		e = answerTo(errInternal)
+		e = AnswerTo(errInternal)
 		e.RequestID = w.requestID
-		_ = w.JSON(e.Status, e)
+		_ = w.JSON(e.Status, w.errorBody(errInternal, &e))
 	}
 	if drain {
 		w.drain(r)
 	}
 }
 
-// retryAfter returns after how many seconds the client may try again.
-func retryAfter(err error) string {
+// errorBody returns the body of the answer e to err.
+func (w *Response) errorBody(err error, e *api.Error) any {
+	if w.path.errors != nil {
+		return w.path.errors(err, e)
+	}
+	return e
+}
+
+// retryAfter returns after how many whole seconds the client may try again.
+func retryAfter(err error) time.Duration {
 	after := time.Second
 	var r interface{ RetryAfter() time.Duration }
 	if errors.As(err, &r) {
 		after = r.RetryAfter()
 	}
-	return strconv.Itoa(max(1, int(math.Ceil(after.Seconds()))))
+	return time.Duration(max(1, math.Ceil(after.Seconds()))) * time.Second
 }

@@ -26,26 +26,33 @@ type Route struct {
 	// enforce it in Mux.serve; nothing does yet.
 	Needs  Permission
 	Handle Handler
+	// Errors makes the bodies of errors of all routes with this pattern, also of those
+	// that are answered before a handler runs. Nil: they are of type api.Error.
+	Errors ErrorBody
 }
+
+// ErrorBody returns the body of the answer to err, a value that is encoded as JSON. e
+// is what would be answered otherwise; its status may be changed.
+type ErrorBody func(err error, e *api.Error) any
 
 // Get returns a route for GET and HEAD.
 func Get(pattern string, needs Permission, handle Handler) Route {
-	return Route{http.MethodGet, pattern, needs, handle}
+	return Route{Method: http.MethodGet, Pattern: pattern, Needs: needs, Handle: handle}
 }
 
 // Put returns a route for PUT.
 func Put(pattern string, needs Permission, handle Handler) Route {
-	return Route{http.MethodPut, pattern, needs, handle}
+	return Route{Method: http.MethodPut, Pattern: pattern, Needs: needs, Handle: handle}
 }
 
 // Post returns a route for POST.
 func Post(pattern string, needs Permission, handle Handler) Route {
-	return Route{http.MethodPost, pattern, needs, handle}
+	return Route{Method: http.MethodPost, Pattern: pattern, Needs: needs, Handle: handle}
 }
 
 // Delete returns a route for DELETE.
 func Delete(pattern string, needs Permission, handle Handler) Route {
-	return Route{http.MethodDelete, pattern, needs, handle}
+	return Route{Method: http.MethodDelete, Pattern: pattern, Needs: needs, Handle: handle}
 }
 
 // Permission is what a caller must be allowed to do.
@@ -79,6 +86,7 @@ type path struct {
 	name   string // in metrics
 	routes []Route
 	ok     prometheus.Counter // answers with status 200
+	errors ErrorBody          // nil: the usual one
 }
 
 func newTable(routes []Route, ok func(name string) prometheus.Counter) table {
@@ -100,6 +108,9 @@ func newTable(routes []Route, ok func(name string) prometheus.Counter) table {
 			panic("web: two routes for " + route.Method + " " + route.Pattern)
 		}
 		p.routes = append(p.routes, route)
+		if route.Errors != nil {
+			p.errors = route.Errors
+		}
 	}
 	t.places = strings.Join(places, ", ")
 	return t

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 // Paths are matched decoded, with or without a slash at the end, and nothing is
@@ -143,5 +144,44 @@ func BenchmarkRoute(b *testing.B) {
 				t.match(w, r)
 			}
 		})
+	}
+}
+
+// A front gives the errors of its paths a form of its own, also those that no handler
+// returned.
+func TestErrorBody(t *testing.T) {
+	route := Post("/own", Call, func(w *Response, r *http.Request) error {
+		if _, err := w.ReadJSON(r); err != nil {
+			return err
+		}
+		return fmt.Errorf("call: %w", fleet.ErrOverloaded)
+	})
+	route.Errors = func(_ error, e *api.Error) any {
+		if e.Code == api.CodeMethodNotAllowed {
+			e.Status = http.StatusTeapot
+		}
+		return map[string]string{"own": e.Code + " " + e.RetryAfter.String()}
+	}
+	mux := newMux(Config{MaxBody: 10}, route)
+	for _, c := range []struct {
+		method, body, origin string
+		status               int
+		want                 string
+	}{
+		{"POST", `{}`, "", 503, "overloaded 1s"},
+		{"POST", `{"a":"long"}`, "", 413, "body_too_large 0s"},
+		{"POST", `{}`, "http://evil.example", 403, "forbidden 0s"},
+		{"PUT", `{}`, "", 418, "method_not_allowed 0s"},
+	} {
+		r := httptest.NewRequest(c.method, "/own", strings.NewReader(c.body))
+		r.Header.Set("Content-Type", "application/json")
+		if c.origin != "" {
+			r.Header.Set("Origin", c.origin)
+		}
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, r)
+		if want := fmt.Sprintf("{\"own\":%q}\n", c.want); w.Code != c.status || w.Body.String() != want {
+			t.Errorf("%s %s: got %d %q, want %d %q", c.method, c.body, w.Code, w.Body, c.status, want)
+		}
 	}
 }
