@@ -15,6 +15,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/catalogue"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/lookup"
 	"github.com/mcpfleet/mcpfleet/internal/route"
 )
 
@@ -239,8 +240,8 @@ func TestNewServer(t *testing.T) {
 	}{
 		{"POST", "/b/call", `{"tool_name":"greet","tool_args":{}}`, 100 * time.Millisecond, 100 * time.Millisecond, 200},
 		{"GET", "/b/tools", "", 100 * time.Millisecond, 100 * time.Millisecond, 200},
-		{"POST", "/b/call", `{"tool_name":"greet","tool_args":{}}`, time.Second, newServerLag, 404},
-		{"GET", "/b/tools", "", time.Second, newServerLag, 404},
+		{"POST", "/b/call", `{"tool_name":"greet","tool_args":{}}`, time.Second, lookup.NewServerLag, 404},
+		{"GET", "/b/tools", "", time.Second, lookup.NewServerLag, 404},
 	} {
 		bubble.Test(t, func(t *testing.T) {
 			s := newSleepers("", "a")

@@ -116,7 +116,7 @@ func (h *API) resolveLater(r *http.Request, err error, name *string, timeout tim
 		tool, err = h.resolve(serverOf(r), name)
 		return err
 	}
-	err = h.awaken(r.Context(), h.settle(r.Context(), err, lookUp), timeout, since, lookUp)
+	err = h.lookup.Repeat(r.Context(), err, timeout, since, lookUp)
 	return tool, err
 }
 

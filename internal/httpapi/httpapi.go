@@ -25,6 +25,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/mcpfleet/mcpfleet/internal/lookup"
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
@@ -32,11 +33,12 @@ import (
 type API struct {
 	cfg       Config
 	transport http.RoundTripper // to the leader
+	lookup    lookup.Waiter
 }
 
 // New returns the API of a controller.
 func New(cfg Config) *API {
-	h := &API{cfg: cfg, transport: cfg.Transport}
+	h := &API{cfg: cfg, transport: cfg.Transport, lookup: lookup.Waiter{Changed: cfg.Catalogue.Subscribe, Await: cfg.Router.Await}}
 	h.cfg.LeaderWait = cmp.Or(cfg.LeaderWait, DefaultLeaderWait)
 	if h.transport == nil {
 		h.transport = newTransport()

@@ -10,6 +10,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
+// maxToolsWait bounds how long a request for a list of tools waits until an idle
+// server has started.
+const maxToolsWait = 30 * time.Second
+
 // serverOf returns the server in the path, "" at the root.
 func serverOf(r *http.Request) fleet.ServerName { return fleet.ServerName(r.PathValue("server")) }
 
@@ -28,7 +32,7 @@ func (h *API) serveTools(w *web.Response, r *http.Request) error {
 		list, err = h.cfg.Catalogue.Tools(serverOf(r))
 		return err
 	}
-	err = h.awaken(r.Context(), h.settle(r.Context(), lookUp(), lookUp), timeout, time.Now(), lookUp)
+	err = h.lookup.Repeat(r.Context(), lookUp(), timeout, time.Now(), lookUp)
 	if errors.Is(err, fleet.ErrTimeout) {
 		err = lookUp() // says why it takes so long
 	}

@@ -1,4 +1,9 @@
-package httpapi
+// Package lookup repeats look-ups in the catalogue that fail only because this
+// controller does not know the server yet, or because the server is idle and nobody
+// has started it. Every front uses it, so that all of them wait in the same way.
+//
+// It starts no goroutine.
+package lookup
 
 import (
 	"context"
@@ -9,28 +14,40 @@ import (
 )
 
 const (
-	// maxToolsWait bounds how long a request for a list of tools waits until an idle
-	// server has started.
-	maxToolsWait = 30 * time.Second
-	// catalogueLag bounds how much later than the router the catalogue learns of a
+	// CatalogueLag bounds how much later than the router the catalogue learns of a
 	// replica. They are updated one after the other.
-	catalogueLag = time.Second
-	// newServerLag bounds how long a request for a server that is not known waits. A
+	CatalogueLag = time.Second
+	// NewServerLag bounds how long a request for a server that is not known waits. A
 	// controller learns of a write with the leader's next heartbeat, and the catalogue
 	// a moment later.
-	newServerLag = 150 * time.Millisecond
+	NewServerLag = 150 * time.Millisecond
 )
 
-// settle repeats a look-up in the catalogue that failed with err, if the server is
-// not known: another controller may have answered its creation just now. It returns
-// the error of the last look-up.
-func (h *API) settle(ctx context.Context, err error, lookUp func() error) error {
+// Waiter waits for what look-ups need. Its methods may be called at any time.
+type Waiter struct {
+	// Changed posts a notice when look-ups may have other results; see notice.Board.
+	Changed func() (look <-chan struct{}, cancel func())
+	// Await waits until the server has a replica that takes calls, like a call that
+	// came at since. Waiting has an idle server started.
+	Await func(ctx context.Context, server fleet.ServerName, timeout time.Duration, since time.Time) error
+}
+
+// Repeat repeats a look-up that failed with err, like a call that came at since: once
+// the server is known, as another controller may have answered its creation just now,
+// and once the idle server that it needs has started. It returns the error of the last
+// look-up, or why there was none, or context.Canceled if ctx has ended.
+func (w Waiter) Repeat(ctx context.Context, err error, timeout time.Duration, since time.Time, lookUp func() error) error {
+	return w.awaken(ctx, w.settle(ctx, err, lookUp), timeout, since, lookUp)
+}
+
+// settle repeats the look-up while the server is not known.
+func (w Waiter) settle(ctx context.Context, err error, lookUp func() error) error {
 	if !errors.Is(err, fleet.ErrUnknownServer) {
 		return err
 	}
-	look, cancel := h.cfg.Catalogue.Subscribe()
+	look, cancel := w.Changed()
 	defer cancel()
-	lag := time.NewTimer(newServerLag)
+	lag := time.NewTimer(NewServerLag)
 	defer lag.Stop()
 	for err = lookUp(); errors.Is(err, fleet.ErrUnknownServer); err = lookUp() {
 		select {
@@ -44,21 +61,19 @@ func (h *API) settle(ctx context.Context, err error, lookUp func() error) error 
 	return err
 }
 
-// awaken repeats a look-up in the catalogue that failed with err, if it needs the
-// tools of an idle server that never ran. It has the server started, and waits until
-// its tools are known, like a call that came at since. It returns the error of the
-// last look-up, or why there was none.
-func (h *API) awaken(ctx context.Context, err error, timeout time.Duration, since time.Time, lookUp func() error) error {
+// awaken repeats the look-up if it needs the tools of an idle server that never ran. It
+// has the server started, and waits until its tools are known.
+func (w Waiter) awaken(ctx context.Context, err error, timeout time.Duration, since time.Time, lookUp func() error) error {
 	if idleServer(err) == "" {
 		return err
 	}
-	look, cancel := h.cfg.Catalogue.Subscribe()
+	look, cancel := w.Changed()
 	defer cancel()
 	for name := idleServer(err); name != ""; name = idleServer(err) {
-		if err := h.cfg.Router.Await(ctx, name, timeout, since); err != nil {
+		if err := w.Await(ctx, name, timeout, since); err != nil {
 			return cause(ctx, err)
 		}
-		lag := time.NewTimer(catalogueLag)
+		lag := time.NewTimer(CatalogueLag)
 		for err = lookUp(); idleServer(err) == name; err = lookUp() {
 			select {
 			case <-look:
@@ -82,4 +97,13 @@ func idleServer(err error) fleet.ServerName {
 		return idle.Wakes()
 	}
 	return ""
+}
+
+// cause returns context.Canceled if ctx has ended, else err: an error after that is a
+// consequence.
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Canceled
+	}
+	return err
 }
