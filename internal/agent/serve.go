@@ -179,10 +179,11 @@ func list(ctx context.Context, s *session, log *slog.Logger) (*fleet.Catalogue, 
 		return nil, err
 	}
 	c := &fleet.Catalogue{
-		Protocol: s.init.ProtocolVersion, ServerInfo: s.init.ServerInfo,
+		Era: fleet.EraLegacy, Protocol: s.init.ProtocolVersion, ServerInfo: s.init.ServerInfo,
 		Capabilities: s.init.Capabilities, Instructions: s.init.Instructions,
 	}
 	h := sha256.New()
+	add(h, []byte(c.Era))
 	add(h, []byte(c.Protocol))
 	add(h, c.ServerInfo)
 	add(h, c.Capabilities)

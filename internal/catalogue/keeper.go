@@ -115,8 +115,10 @@ func unkept(state *desired.State, snap *observe.Snapshot) (out []desired.SetCata
 // sizeOf returns about how many bytes a catalogue takes.
 func sizeOf(c *fleet.Catalogue) int {
 	n := len(c.ServerInfo) + len(c.Capabilities) + len(c.Instructions)
-	for _, t := range c.Tools {
-		n += len(t)
+	for _, list := range [][][]byte{c.Tools, c.Resources, c.Templates, c.Prompts} {
+		for _, element := range list {
+			n += len(element)
+		}
 	}
 	return n
 }

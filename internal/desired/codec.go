@@ -29,6 +29,9 @@ func Needs(c Command) int {
 // specNeeds returns the lowest format that knows all fields that are set in a
 // spec.
 func specNeeds(s *fleet.Spec) int {
+	if s.Era != fleet.EraAuto {
+		return 4
+	}
 	if s.Autoscaling != nil || s.Update != nil || s.Warm != 0 || len(s.Devices) > 0 || len(s.Resources.Custom) > 0 {
 		return 3
 	}

@@ -18,8 +18,8 @@ func TestDecodeEntryRefuses(t *testing.T) {
 		name, text, says string
 		tooNew           bool
 	}{
-		{"newer format", `{"format":4,"time":"2030-01-02T12:00:00Z","restart":{"name":"x"}}`, "format 4", true},
-		{"newer format of another shape", `{"format":4,"time":17}`, "format 4", true},
+		{"newer format", `{"format":5,"time":"2030-01-02T12:00:00Z","restart":{"name":"x"}}`, "format 5", true},
+		{"newer format of another shape", `{"format":5,"time":17}`, "format 5", true},
 		{"unknown kind", `{"format":1,"time":"2030-01-02T12:00:00Z","teleport":{"name":"x"}}`, "teleport", true},
 		{"unknown field", `{"format":1,"time":"2030-01-02T12:00:00Z","restart":{"name":"x","gently":true}}`, "gently", true},
 		{"unknown field of a spec", `{"format":1,"time":"2030-01-02T12:00:00Z","put_server":{"name":"x","spec":{"Replicas":1,"Zones":2}}}`, "Zones", true},
@@ -70,7 +70,7 @@ func TestDecodeStateRefuses(t *testing.T) {
 		name, old, new, says string
 		tooNew               bool
 	}{
-		{"newer format", `{"format":1`, `{"format":4`, "format 4", true},
+		{"newer format", `{"format":1`, `{"format":5`, "format 5", true},
 		{"unknown field", `{"format":1`, `{"format":1,"quotas":{}`, "quotas", true},
 		{"no format", `{"format":1`, `{"format":0`, "no format", false},
 		{"cut off", good[len(good)-30:], ``, "damaged", false},
@@ -186,6 +186,7 @@ func TestNeeds(t *testing.T) {
 		{"spares", func(s *fleet.Spec) { s.Warm = 1 }, 3},
 		{"devices", func(s *fleet.Spec) { s.Devices = []string{"/dev/fuse"} }, 3},
 		{"custom resources", func(s *fleet.Spec) { s.Resources.Custom = map[string]int64{"gpu": 1} }, 3},
+		{"an era", func(s *fleet.Spec) { s.Era = fleet.EraLegacy }, 4},
 		{"a label of a mount", func(s *fleet.Spec) { s.Mounts[0].SELinux = "z" }, 2},
 	} {
 		spec := fleet.Spec{Template: fleet.Template{Image: "x", Mounts: []fleet.Mount{{Source: "a", Target: "/b"}}}}

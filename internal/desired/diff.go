@@ -120,6 +120,7 @@ func templateFields(t *fleet.Template) []field {
 		field{name: "resources.memory", text: jsonUnless(t.Resources.Memory == 0, t.Resources.Memory)},
 		field{name: "resources.pids", text: jsonUnless(t.Resources.PIDs == 0, t.Resources.PIDs)},
 		field{name: "sessions", text: jsonUnless(t.Sessions == "", t.Sessions)},
+		field{name: "era", text: jsonUnless(t.Era == fleet.EraAuto, t.Era)},
 		field{name: "health", text: jsonUnless(!t.Health.Off, "off")},
 		field{name: "health.period", text: duration(t.Health.Period)},
 		field{name: "health.timeout", text: duration(t.Health.Timeout)},

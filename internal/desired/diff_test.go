@@ -21,7 +21,7 @@ func fullSpec() fleet.Spec {
 			Image: "i", PullPolicy: fleet.PullAlways, Entrypoint: []string{"e"}, Command: []string{"c"}, Args: []string{"a", "<b>"},
 			Env: map[string]string{"TOKEN": "s3cret", "EMPTY": ""}, Cwd: "/w", Mounts: []fleet.Mount{{Source: "/s", Target: "/t", ReadOnly: true, SELinux: "z"}},
 			Network: "host", User: "1", ReadOnly: true, CapAdd: []string{"CHOWN"}, Devices: []string{"/dev/dri"}, RunOptions: []string{"--ipc=host"}, NewPrivileges: true,
-			Resources: fleet.Resources{CPUs: 0.5, Memory: 1 << 20, PIDs: 9, Custom: map[string]int64{"gpu": 1}}, Labels: map[string]string{"zone": "a"}, Sessions: "shared",
+			Resources: fleet.Resources{CPUs: 0.5, Memory: 1 << 20, PIDs: 9, Custom: map[string]int64{"gpu": 1}}, Labels: map[string]string{"zone": "a"}, Sessions: "shared", Era: fleet.EraLegacy,
 			Health:       fleet.Health{Period: 10 * time.Second, Timeout: 5 * time.Second, Failures: 3},
 			StartTimeout: time.Minute, StopGrace: 2 * time.Second, DrainTimeout: 30 * time.Second,
 		},

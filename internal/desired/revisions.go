@@ -165,6 +165,13 @@ func (SetCatalogue) Tag() string        { return "catalogue" }
 func (c SetCatalogue) Subject() Subject { return Subject{Server: c.Name} }
 func (c SetCatalogue) String() string   { return "keep the catalogue of " + c.Subject().String() }
 
+func (c SetCatalogue) needs() int {
+	if k := c.Catalogue; k != nil && (k.Era != "" || len(k.Versions)+len(k.Resources)+len(k.Templates)+len(k.Prompts)+len(k.Hints) > 0) {
+		return 4
+	}
+	return 1
+}
+
 func (c SetCatalogue) apply(d *draft) error {
 	sv := d.next.Servers[c.Name]
 	if sv == nil || c.Catalogue == nil {

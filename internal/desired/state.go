@@ -22,8 +22,9 @@ import (
 // Format is the newest format of commands and snapshots that this version
 // understands and writes. Format 2 has more fields of a spec; see specNeeds.
 // Format 3 has autoscaling and updates: further fields of a spec, and commands of
-// the leader and of users about targets, floors and rollouts.
-const Format = 3
+// the leader and of users about targets, floors and rollouts. Format 4 has eras, in
+// specs and catalogues, and catalogues with more than tools.
+const Format = 4
 
 // Bounds of the state.
 const (

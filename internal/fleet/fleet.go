@@ -339,13 +339,3 @@ func (e Exit) String() string {
 		return fmt.Sprintf("exit code %d", e.Code)
 	}
 }
-
-// Catalogue is what a replica offers, as the server sent it.
-type Catalogue struct {
-	Hash         string   // of all below
-	Protocol     string   // negotiated protocol version
-	ServerInfo   []byte   // raw JSON object
-	Capabilities []byte   // raw JSON object
-	Instructions string   // may be empty
-	Tools        [][]byte // raw JSON objects in the server's order
-}

@@ -87,6 +87,7 @@ type Template struct {
 	Resources     Resources         `json:",omitzero"`
 	Labels        map[string]string `json:",omitempty"` // placement: node labels that must match
 	Sessions      string            `json:",omitempty"` // "shared", the only mode yet
+	Era           Era               `json:",omitempty"` // EraAuto: the worker asks the server
 	Health        Health            `json:",omitzero"`
 	StartTimeout  time.Duration     `json:",omitempty"` // from process start to READY, the pull not counted
 	StopGrace     time.Duration     `json:",omitempty"` // each step of the stop: stdin closed, TERM, KILL

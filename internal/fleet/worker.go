@@ -29,6 +29,9 @@ type Assignment struct {
 	Template   *Template
 	// Spare starts a replica that takes no calls until it is activated.
 	Spare bool
+	// Era is what other replicas of the revision were found to have; EraAuto if that
+	// is not known. It saves the worker a probe, and is no more than a hint.
+	Era Era
 }
 
 // Report is a worker's report of its node: the first report of a watch is full, and

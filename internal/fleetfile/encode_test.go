@@ -42,6 +42,7 @@ servers:
     call_timeout: 5s
     max_call_duration: 7.000000001s
     sessions: shared
+    era: legacy
     health: { period: 2s, timeout: 1.5, failures: 2 }
     start_timeout: 90
     stop_grace: 500ms

@@ -118,6 +118,7 @@ max_request_bytes: 64m
 call_timeout: 5s
 max_call_duration: 1m30s
 sessions: shared
+era: modern
 health: { period: 2s, timeout: 1.5, failures: 2 }
 start_timeout: 90
 stop_grace: 500ms
@@ -128,7 +129,7 @@ drain_timeout: 0`, fleet.Spec{
 				Mounts:     []fleet.Mount{{Source: "/data", Target: "/data", ReadOnly: true}, {Source: filepath.Join(here, "conf/rel"), Target: "/rel", SELinux: "z"}, {Source: "volume", Target: "/v", SELinux: "Z"}},
 				RunOptions: []string{"--shm-size=1g", "--add-host=db:10.0.0.7"},
 				Network:    "none", User: "1000:1000", ReadOnly: true, CapAdd: []string{"CHOWN", "SETUID"}, NewPrivileges: true,
-				Labels: map[string]string{"disk": "ssd"}, Resources: fleet.Resources{CPUs: 0.5, Memory: 512 << 20, PIDs: 256}, Sessions: "shared",
+				Labels: map[string]string{"disk": "ssd"}, Resources: fleet.Resources{CPUs: 0.5, Memory: 512 << 20, PIDs: 256}, Sessions: "shared", Era: fleet.EraModern,
 				Health:       fleet.Health{Period: 2 * time.Second, Timeout: 1500 * time.Millisecond, Failures: 2},
 				StartTimeout: 90 * time.Second, StopGrace: 500 * time.Millisecond,
 			},
@@ -379,6 +380,7 @@ func TestParseErrors(t *testing.T) {
 		{"a bad name of a resource", "", image("resources: {custom: {memory: 1}}"), "f.yaml:4:26: servers.x.resources.custom.memory: memory is not a countable resource; its key is resources.memory"},
 		{"half a resource", "", image("resources: {custom: {gpu: 0.5}}"), `f.yaml:4:31: servers.x.resources.custom.gpu: must be a whole number, not "0.5"`},
 		{"later session mode", "", image("sessions: principal"), "f.yaml:4:15: servers.x.sessions: principal is not supported yet; only shared is"},
+		{"unknown era", "", image("era: new"), `f.yaml:4:10: servers.x.era: must be auto, legacy or modern, not "new"`},
 		{"unknown session mode", "", image("sessions: all"), `f.yaml:4:15: servers.x.sessions: must be shared, not "all"`},
 		{"pull policy", "", image("pull_policy: sometimes"), `f.yaml:4:18: servers.x.pull_policy: must be missing, always or never, not "sometimes"`},
 		{"bad name of a variable", "", image("env: {\"A B\": 1}"), "f.yaml:4:11: servers.x.env.A B: not a valid name for a variable"},

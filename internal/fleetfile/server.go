@@ -192,6 +192,10 @@ func (d *serverDecoder) key(e entry) {
 		set(&s.MaxCallDuration)(d.duration(n, at, k))
 	case "sessions":
 		d.sessions(n, at, k)
+	case "era":
+		if v, ok := d.choice(n, at, k); ok && v != "auto" {
+			s.Era = fleet.Era(v)
+		}
 	case "health":
 		d.health(n, at)
 	case "pull_policy":

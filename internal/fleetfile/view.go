@@ -55,6 +55,7 @@ type ServerView struct {
 	CallTimeout        string            `json:"call_timeout" kind:"duration" bounds:"1ms 720h" jsonschema_description:"A call's deadline. Each progress notification of the server extends it by that much."`
 	MaxCallDuration    string            `json:"max_call_duration" kind:"duration" bounds:"1ms 720h" jsonschema_description:"Longest duration of a call with progress notifications; not less than call_timeout."`
 	Sessions           string            `json:"sessions,omitempty" kind:"choice" bounds:"shared" jsonschema_description:"shared: one initialised conversation serves all callers."`
+	Era                fleet.Era         `json:"era,omitempty" kind:"choice" bounds:"auto legacy modern" jsonschema_description:"The era of MCP that the server speaks over stdio. auto, the default: the worker asks it."` // not shown if it is auto
 	Health             HealthView        `json:"health" kind:"health" jsonschema_description:"The schedule of health checks, or off."`
 	StartTimeout       string            `json:"start_timeout" kind:"duration" bounds:"1ms 720h" jsonschema_description:"From the process's start to READY, without the pull."`
 	StopGrace          string            `json:"stop_grace" kind:"duration" bounds:"1ms 1h" jsonschema_description:"Time for each step of a stop: stdin closed, TERM, KILL."`
@@ -189,6 +190,7 @@ func viewOf(s *fleet.Spec) ServerView {
 		CallTimeout:        s.CallTimeout.String(),
 		MaxCallDuration:    s.MaxCallDuration.String(),
 		Sessions:           s.Sessions,
+		Era:                s.Era,
 		Health:             HealthView{Off: s.Health.Off, Period: s.Health.Period.String(), Timeout: s.Health.Timeout.String(), Failures: s.Health.Failures},
 		StartTimeout:       s.StartTimeout.String(),
 		StopGrace:          s.StopGrace.String(),

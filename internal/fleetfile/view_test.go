@@ -40,7 +40,7 @@ func TestTemplateView(t *testing.T) {
 		Image: "x", PullPolicy: fleet.PullAlways, Entrypoint: []string{"e"}, Command: []string{"c"}, Args: []string{"a"},
 		Env: map[string]string{"TOKEN": "secret"}, Cwd: "/", Mounts: []fleet.Mount{{Source: "/s", Target: "/t"}}, Network: "none", User: "1",
 		ReadOnly: true, CapAdd: []string{"CHOWN"}, Devices: []string{"/dev/dri"}, RunOptions: []string{"--ipc=host"}, NewPrivileges: true, Resources: fleet.Resources{CPUs: 1},
-		Labels: map[string]string{"a": "b"}, Sessions: "shared", Health: fleet.Health{Failures: 1}, StartTimeout: 1, StopGrace: 1, DrainTimeout: 1,
+		Labels: map[string]string{"a": "b"}, Sessions: "shared", Era: fleet.EraModern, Health: fleet.Health{Failures: 1}, StartTimeout: 1, StopGrace: 1, DrainTimeout: 1,
 	})
 	if err != nil {
 		t.Fatal(err)

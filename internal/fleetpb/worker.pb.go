@@ -236,7 +236,9 @@ type StartReplicaRequest struct {
 	// How often the server had been restarted by hand before this start.
 	Generation uint64 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
 	// The replica takes no calls until it is activated.
-	Spare         bool `protobuf:"varint,7,opt,name=spare,proto3" json:"spare,omitempty"`
+	Spare bool `protobuf:"varint,7,opt,name=spare,proto3" json:"spare,omitempty"`
+	// The era that other replicas of the revision were found to have, if it is known.
+	Era           string `protobuf:"bytes,8,opt,name=era,proto3" json:"era,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -318,6 +320,13 @@ func (x *StartReplicaRequest) GetSpare() bool {
 		return x.Spare
 	}
 	return false
+}
+
+func (x *StartReplicaRequest) GetEra() string {
+	if x != nil {
+		return x.Era
+	}
+	return ""
 }
 
 type StartReplicaResponse struct {
@@ -786,7 +795,9 @@ type Template struct {
 	// Further options of podman run, each --name=value.
 	RunOptions []string `protobuf:"bytes,21,rep,name=run_options,json=runOptions,proto3" json:"run_options,omitempty"`
 	// As podman's --device.
-	Devices       []string `protobuf:"bytes,22,rep,name=devices,proto3" json:"devices,omitempty"`
+	Devices []string `protobuf:"bytes,22,rep,name=devices,proto3" json:"devices,omitempty"`
+	// legacy or modern. Empty: the worker finds out.
+	Era           string `protobuf:"bytes,23,opt,name=era,proto3" json:"era,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -973,6 +984,13 @@ func (x *Template) GetDevices() []string {
 		return x.Devices
 	}
 	return nil
+}
+
+func (x *Template) GetEra() string {
+	if x != nil {
+		return x.Era
+	}
+	return ""
 }
 
 type Mount struct {
@@ -1998,13 +2016,23 @@ func (x *Exit) GetErr() string {
 }
 
 type Catalogue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hash          string                 `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
-	Protocol      string                 `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	ServerInfo    []byte                 `protobuf:"bytes,3,opt,name=server_info,json=serverInfo,proto3" json:"server_info,omitempty"`
-	Capabilities  []byte                 `protobuf:"bytes,4,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
-	Instructions  string                 `protobuf:"bytes,5,opt,name=instructions,proto3" json:"instructions,omitempty"`
-	Tools         [][]byte               `protobuf:"bytes,6,rep,name=tools,proto3" json:"tools,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Hash         string                 `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	Protocol     string                 `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	ServerInfo   []byte                 `protobuf:"bytes,3,opt,name=server_info,json=serverInfo,proto3" json:"server_info,omitempty"`
+	Capabilities []byte                 `protobuf:"bytes,4,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	Instructions string                 `protobuf:"bytes,5,opt,name=instructions,proto3" json:"instructions,omitempty"`
+	Tools        [][]byte               `protobuf:"bytes,6,rep,name=tools,proto3" json:"tools,omitempty"`
+	// legacy or modern. Empty comes from a worker of the previous version.
+	Era string `protobuf:"bytes,7,opt,name=era,proto3" json:"era,omitempty"`
+	// The versions that a modern server supports.
+	Versions  []string `protobuf:"bytes,8,rep,name=versions,proto3" json:"versions,omitempty"`
+	Resources [][]byte `protobuf:"bytes,9,rep,name=resources,proto3" json:"resources,omitempty"`
+	// Templates of resources.
+	Templates [][]byte `protobuf:"bytes,10,rep,name=templates,proto3" json:"templates,omitempty"`
+	Prompts   [][]byte `protobuf:"bytes,11,rep,name=prompts,proto3" json:"prompts,omitempty"`
+	// Of a modern server, by the method of the list.
+	Hints         map[string]*CacheHint `protobuf:"bytes,12,rep,name=hints,proto3" json:"hints,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2081,6 +2109,101 @@ func (x *Catalogue) GetTools() [][]byte {
 	return nil
 }
 
+func (x *Catalogue) GetEra() string {
+	if x != nil {
+		return x.Era
+	}
+	return ""
+}
+
+func (x *Catalogue) GetVersions() []string {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *Catalogue) GetResources() [][]byte {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *Catalogue) GetTemplates() [][]byte {
+	if x != nil {
+		return x.Templates
+	}
+	return nil
+}
+
+func (x *Catalogue) GetPrompts() [][]byte {
+	if x != nil {
+		return x.Prompts
+	}
+	return nil
+}
+
+func (x *Catalogue) GetHints() map[string]*CacheHint {
+	if x != nil {
+		return x.Hints
+	}
+	return nil
+}
+
+// CacheHint says how long and by whom a result may be cached.
+type CacheHint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TtlMs         int64                  `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	Scope         string                 `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CacheHint) Reset() {
+	*x = CacheHint{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CacheHint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CacheHint) ProtoMessage() {}
+
+func (x *CacheHint) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CacheHint.ProtoReflect.Descriptor instead.
+func (*CacheHint) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *CacheHint) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *CacheHint) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
 type CallsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Commands that wait to be sent are combined in one message.
@@ -2091,7 +2214,7 @@ type CallsRequest struct {
 
 func (x *CallsRequest) Reset() {
 	*x = CallsRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2103,7 +2226,7 @@ func (x *CallsRequest) String() string {
 func (*CallsRequest) ProtoMessage() {}
 
 func (x *CallsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2116,7 +2239,7 @@ func (x *CallsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallsRequest.ProtoReflect.Descriptor instead.
 func (*CallsRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{24}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CallsRequest) GetCommands() []*CallCommand {
@@ -2139,7 +2262,7 @@ type CallCommand struct {
 
 func (x *CallCommand) Reset() {
 	*x = CallCommand{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2151,7 +2274,7 @@ func (x *CallCommand) String() string {
 func (*CallCommand) ProtoMessage() {}
 
 func (x *CallCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2164,7 +2287,7 @@ func (x *CallCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallCommand.ProtoReflect.Descriptor instead.
 func (*CallCommand) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{25}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CallCommand) GetMsg() isCallCommand_Msg {
@@ -2229,7 +2352,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2364,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2377,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{26}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Call) GetId() uint64 {
@@ -2324,7 +2447,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2336,7 +2459,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2472,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{27}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Cancel) GetId() uint64 {
@@ -2375,7 +2498,7 @@ type CallsResponse struct {
 
 func (x *CallsResponse) Reset() {
 	*x = CallsResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2387,7 +2510,7 @@ func (x *CallsResponse) String() string {
 func (*CallsResponse) ProtoMessage() {}
 
 func (x *CallsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2400,7 +2523,7 @@ func (x *CallsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallsResponse.ProtoReflect.Descriptor instead.
 func (*CallsResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{28}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CallsResponse) GetEvents() []*CallEvent {
@@ -2431,7 +2554,7 @@ type CallEvent struct {
 
 func (x *CallEvent) Reset() {
 	*x = CallEvent{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2443,7 +2566,7 @@ func (x *CallEvent) String() string {
 func (*CallEvent) ProtoMessage() {}
 
 func (x *CallEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2456,7 +2579,7 @@ func (x *CallEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallEvent.ProtoReflect.Descriptor instead.
 func (*CallEvent) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{29}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CallEvent) GetId() uint64 {
@@ -2569,7 +2692,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2581,7 +2704,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2594,7 +2717,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{30}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Reply) GetOutcome() isReply_Outcome {
@@ -2683,7 +2806,7 @@ type Large struct {
 
 func (x *Large) Reset() {
 	*x = Large{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +2818,7 @@ func (x *Large) String() string {
 func (*Large) ProtoMessage() {}
 
 func (x *Large) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +2831,7 @@ func (x *Large) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Large.ProtoReflect.Descriptor instead.
 func (*Large) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{31}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Large) GetToken() string {
@@ -2740,7 +2863,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2752,7 +2875,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2765,7 +2888,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{32}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{33}
 }
 
 type Released struct {
@@ -2776,7 +2899,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[33]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2788,7 +2911,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[33]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2801,7 +2924,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{33}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{34}
 }
 
 // Notification is a notification of the server about the call.
@@ -2816,7 +2939,7 @@ type Notification struct {
 
 func (x *Notification) Reset() {
 	*x = Notification{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[34]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2828,7 +2951,7 @@ func (x *Notification) String() string {
 func (*Notification) ProtoMessage() {}
 
 func (x *Notification) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[34]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2841,7 +2964,7 @@ func (x *Notification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notification.ProtoReflect.Descriptor instead.
 func (*Notification) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{34}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Notification) GetMethod() string {
@@ -2871,7 +2994,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[35]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2883,7 +3006,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[35]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2896,7 +3019,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{35}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Failure) GetKinds() []FailureKind {
@@ -2922,7 +3045,7 @@ type FetchResultRequest struct {
 
 func (x *FetchResultRequest) Reset() {
 	*x = FetchResultRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[36]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2934,7 +3057,7 @@ func (x *FetchResultRequest) String() string {
 func (*FetchResultRequest) ProtoMessage() {}
 
 func (x *FetchResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[36]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2947,7 +3070,7 @@ func (x *FetchResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResultRequest.ProtoReflect.Descriptor instead.
 func (*FetchResultRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{36}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *FetchResultRequest) GetToken() string {
@@ -2966,7 +3089,7 @@ type FetchResultResponse struct {
 
 func (x *FetchResultResponse) Reset() {
 	*x = FetchResultResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[37]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2978,7 +3101,7 @@ func (x *FetchResultResponse) String() string {
 func (*FetchResultResponse) ProtoMessage() {}
 
 func (x *FetchResultResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[37]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2991,7 +3114,7 @@ func (x *FetchResultResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResultResponse.ProtoReflect.Descriptor instead.
 func (*FetchResultResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{37}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *FetchResultResponse) GetChunk() []byte {
@@ -3013,7 +3136,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[38]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3025,7 +3148,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[38]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3038,7 +3161,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{38}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LogsRequest) GetReplicaId() string {
@@ -3071,7 +3194,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[39]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3083,7 +3206,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[39]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3096,7 +3219,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{39}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LogsResponse) GetLines() []*LogLine {
@@ -3116,7 +3239,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[40]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3128,7 +3251,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[40]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3141,7 +3264,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{40}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *LogLine) GetTime() *timestamppb.Timestamp {
@@ -3167,7 +3290,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12 \n" +
-	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\"\xfb\x01\n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\"\x8d\x02\n" +
 	"\x13StartReplicaRequest\x12(\n" +
 	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\x12\x1d\n" +
 	"\n" +
@@ -3178,7 +3301,8 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x06 \x01(\x04R\n" +
 	"generation\x12\x14\n" +
-	"\x05spare\x18\a \x01(\bR\x05spare\"0\n" +
+	"\x05spare\x18\a \x01(\bR\x05spare\x12\x10\n" +
+	"\x03era\x18\b \x01(\tR\x03era\"0\n" +
 	"\x14StartReplicaResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"R\n" +
 	"\fFenceRequest\x12(\n" +
@@ -3204,7 +3328,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12\x1f\n" +
 	"\vpull_policy\x18\x03 \x01(\tR\n" +
 	"pullPolicy\"\x13\n" +
-	"\x11PullImageResponse\"\xac\a\n" +
+	"\x11PullImageResponse\"\xbe\a\n" +
 	"\bTemplate\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x1f\n" +
 	"\vpull_policy\x18\x02 \x01(\tR\n" +
@@ -3233,7 +3357,8 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\rdrain_timeout\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\x12\x1f\n" +
 	"\vrun_options\x18\x15 \x03(\tR\n" +
 	"runOptions\x12\x18\n" +
-	"\adevices\x18\x16 \x03(\tR\adevices\x1a6\n" +
+	"\adevices\x18\x16 \x03(\tR\adevices\x12\x10\n" +
+	"\x03era\x18\x17 \x01(\tR\x03era\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -3342,7 +3467,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x06signal\x18\x02 \x01(\tR\x06signal\x12\x10\n" +
 	"\x03oom\x18\x03 \x01(\bR\x03oom\x12\x1c\n" +
 	"\trequested\x18\x04 \x01(\bR\trequested\x12\x10\n" +
-	"\x03err\x18\x05 \x01(\tR\x03err\"\xba\x01\n" +
+	"\x03err\x18\x05 \x01(\tR\x03err\"\xc9\x03\n" +
 	"\tCatalogue\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x1f\n" +
@@ -3350,7 +3475,21 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"serverInfo\x12\"\n" +
 	"\fcapabilities\x18\x04 \x01(\fR\fcapabilities\x12\"\n" +
 	"\finstructions\x18\x05 \x01(\tR\finstructions\x12\x14\n" +
-	"\x05tools\x18\x06 \x03(\fR\x05tools\"D\n" +
+	"\x05tools\x18\x06 \x03(\fR\x05tools\x12\x10\n" +
+	"\x03era\x18\a \x01(\tR\x03era\x12\x1a\n" +
+	"\bversions\x18\b \x03(\tR\bversions\x12\x1c\n" +
+	"\tresources\x18\t \x03(\fR\tresources\x12\x1c\n" +
+	"\ttemplates\x18\n" +
+	" \x03(\fR\ttemplates\x12\x18\n" +
+	"\aprompts\x18\v \x03(\fR\aprompts\x127\n" +
+	"\x05hints\x18\f \x03(\v2!.mcpfleet.v1.Catalogue.HintsEntryR\x05hints\x1aP\n" +
+	"\n" +
+	"HintsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.mcpfleet.v1.CacheHintR\x05value:\x028\x01\"8\n" +
+	"\tCacheHint\x12\x15\n" +
+	"\x06ttl_ms\x18\x01 \x01(\x03R\x05ttlMs\x12\x14\n" +
+	"\x05scope\x18\x02 \x01(\tR\x05scope\"D\n" +
 	"\fCallsRequest\x124\n" +
 	"\bcommands\x18\x01 \x03(\v2\x18.mcpfleet.v1.CallCommandR\bcommands\"l\n" +
 	"\vCallCommand\x12'\n" +
@@ -3460,7 +3599,7 @@ func file_mcpfleet_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_mcpfleet_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_mcpfleet_v1_worker_proto_goTypes = []any{
 	(Phase)(0),                      // 0: mcpfleet.v1.Phase
 	(FailureKind)(0),                // 1: mcpfleet.v1.FailureKind
@@ -3488,29 +3627,31 @@ var file_mcpfleet_v1_worker_proto_goTypes = []any{
 	(*Usage)(nil),                   // 23: mcpfleet.v1.Usage
 	(*Exit)(nil),                    // 24: mcpfleet.v1.Exit
 	(*Catalogue)(nil),               // 25: mcpfleet.v1.Catalogue
-	(*CallsRequest)(nil),            // 26: mcpfleet.v1.CallsRequest
-	(*CallCommand)(nil),             // 27: mcpfleet.v1.CallCommand
-	(*Call)(nil),                    // 28: mcpfleet.v1.Call
-	(*Cancel)(nil),                  // 29: mcpfleet.v1.Cancel
-	(*CallsResponse)(nil),           // 30: mcpfleet.v1.CallsResponse
-	(*CallEvent)(nil),               // 31: mcpfleet.v1.CallEvent
-	(*Reply)(nil),                   // 32: mcpfleet.v1.Reply
-	(*Large)(nil),                   // 33: mcpfleet.v1.Large
-	(*Progress)(nil),                // 34: mcpfleet.v1.Progress
-	(*Released)(nil),                // 35: mcpfleet.v1.Released
-	(*Notification)(nil),            // 36: mcpfleet.v1.Notification
-	(*Failure)(nil),                 // 37: mcpfleet.v1.Failure
-	(*FetchResultRequest)(nil),      // 38: mcpfleet.v1.FetchResultRequest
-	(*FetchResultResponse)(nil),     // 39: mcpfleet.v1.FetchResultResponse
-	(*LogsRequest)(nil),             // 40: mcpfleet.v1.LogsRequest
-	(*LogsResponse)(nil),            // 41: mcpfleet.v1.LogsResponse
-	(*LogLine)(nil),                 // 42: mcpfleet.v1.LogLine
-	nil,                             // 43: mcpfleet.v1.Template.EnvEntry
-	nil,                             // 44: mcpfleet.v1.Template.LabelsEntry
-	nil,                             // 45: mcpfleet.v1.Resources.CustomEntry
-	nil,                             // 46: mcpfleet.v1.Node.LabelsEntry
-	(*durationpb.Duration)(nil),     // 47: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 48: google.protobuf.Timestamp
+	(*CacheHint)(nil),               // 26: mcpfleet.v1.CacheHint
+	(*CallsRequest)(nil),            // 27: mcpfleet.v1.CallsRequest
+	(*CallCommand)(nil),             // 28: mcpfleet.v1.CallCommand
+	(*Call)(nil),                    // 29: mcpfleet.v1.Call
+	(*Cancel)(nil),                  // 30: mcpfleet.v1.Cancel
+	(*CallsResponse)(nil),           // 31: mcpfleet.v1.CallsResponse
+	(*CallEvent)(nil),               // 32: mcpfleet.v1.CallEvent
+	(*Reply)(nil),                   // 33: mcpfleet.v1.Reply
+	(*Large)(nil),                   // 34: mcpfleet.v1.Large
+	(*Progress)(nil),                // 35: mcpfleet.v1.Progress
+	(*Released)(nil),                // 36: mcpfleet.v1.Released
+	(*Notification)(nil),            // 37: mcpfleet.v1.Notification
+	(*Failure)(nil),                 // 38: mcpfleet.v1.Failure
+	(*FetchResultRequest)(nil),      // 39: mcpfleet.v1.FetchResultRequest
+	(*FetchResultResponse)(nil),     // 40: mcpfleet.v1.FetchResultResponse
+	(*LogsRequest)(nil),             // 41: mcpfleet.v1.LogsRequest
+	(*LogsResponse)(nil),            // 42: mcpfleet.v1.LogsResponse
+	(*LogLine)(nil),                 // 43: mcpfleet.v1.LogLine
+	nil,                             // 44: mcpfleet.v1.Template.EnvEntry
+	nil,                             // 45: mcpfleet.v1.Template.LabelsEntry
+	nil,                             // 46: mcpfleet.v1.Resources.CustomEntry
+	nil,                             // 47: mcpfleet.v1.Node.LabelsEntry
+	nil,                             // 48: mcpfleet.v1.Catalogue.HintsEntry
+	(*durationpb.Duration)(nil),     // 49: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 50: google.protobuf.Timestamp
 }
 var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	2,  // 0: mcpfleet.v1.StartReplicaRequest.order:type_name -> mcpfleet.v1.Order
@@ -3519,76 +3660,78 @@ var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	2,  // 3: mcpfleet.v1.StopReplicaRequest.order:type_name -> mcpfleet.v1.Order
 	2,  // 4: mcpfleet.v1.ActivateReplicaRequest.order:type_name -> mcpfleet.v1.Order
 	2,  // 5: mcpfleet.v1.PullImageRequest.order:type_name -> mcpfleet.v1.Order
-	43, // 6: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
+	44, // 6: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
 	14, // 7: mcpfleet.v1.Template.mounts:type_name -> mcpfleet.v1.Mount
 	15, // 8: mcpfleet.v1.Template.resources:type_name -> mcpfleet.v1.Resources
-	44, // 9: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
+	45, // 9: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
 	16, // 10: mcpfleet.v1.Template.health:type_name -> mcpfleet.v1.Health
-	47, // 11: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
-	47, // 12: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
-	47, // 13: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
-	45, // 14: mcpfleet.v1.Resources.custom:type_name -> mcpfleet.v1.Resources.CustomEntry
-	47, // 15: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
-	47, // 16: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
+	49, // 11: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
+	49, // 12: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
+	49, // 13: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
+	46, // 14: mcpfleet.v1.Resources.custom:type_name -> mcpfleet.v1.Resources.CustomEntry
+	49, // 15: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
+	49, // 16: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
 	2,  // 17: mcpfleet.v1.WatchRequest.order:type_name -> mcpfleet.v1.Order
 	19, // 18: mcpfleet.v1.WatchResponse.node:type_name -> mcpfleet.v1.Node
 	20, // 19: mcpfleet.v1.WatchResponse.replicas:type_name -> mcpfleet.v1.Replica
 	25, // 20: mcpfleet.v1.WatchResponse.catalogues:type_name -> mcpfleet.v1.Catalogue
-	48, // 21: mcpfleet.v1.WatchResponse.now:type_name -> google.protobuf.Timestamp
-	46, // 22: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
+	50, // 21: mcpfleet.v1.WatchResponse.now:type_name -> google.protobuf.Timestamp
+	47, // 22: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
 	15, // 23: mcpfleet.v1.Node.capacity:type_name -> mcpfleet.v1.Resources
-	47, // 24: mcpfleet.v1.Node.start_took:type_name -> google.protobuf.Duration
+	49, // 24: mcpfleet.v1.Node.start_took:type_name -> google.protobuf.Duration
 	0,  // 25: mcpfleet.v1.Replica.phase:type_name -> mcpfleet.v1.Phase
-	48, // 26: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
-	48, // 27: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
-	48, // 28: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
+	50, // 26: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
+	50, // 27: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
+	50, // 28: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
 	24, // 29: mcpfleet.v1.Replica.exit:type_name -> mcpfleet.v1.Exit
 	15, // 30: mcpfleet.v1.Replica.resources:type_name -> mcpfleet.v1.Resources
 	21, // 31: mcpfleet.v1.Replica.cold_start:type_name -> mcpfleet.v1.ColdStart
 	22, // 32: mcpfleet.v1.Replica.calls:type_name -> mcpfleet.v1.CallCounts
 	23, // 33: mcpfleet.v1.Replica.usage:type_name -> mcpfleet.v1.Usage
-	47, // 34: mcpfleet.v1.ColdStart.place:type_name -> google.protobuf.Duration
-	47, // 35: mcpfleet.v1.ColdStart.pull:type_name -> google.protobuf.Duration
-	47, // 36: mcpfleet.v1.ColdStart.create:type_name -> google.protobuf.Duration
-	47, // 37: mcpfleet.v1.ColdStart.start:type_name -> google.protobuf.Duration
-	47, // 38: mcpfleet.v1.ColdStart.handshake:type_name -> google.protobuf.Duration
-	47, // 39: mcpfleet.v1.ColdStart.list:type_name -> google.protobuf.Duration
-	27, // 40: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
-	28, // 41: mcpfleet.v1.CallCommand.call:type_name -> mcpfleet.v1.Call
-	29, // 42: mcpfleet.v1.CallCommand.cancel:type_name -> mcpfleet.v1.Cancel
-	31, // 43: mcpfleet.v1.CallsResponse.events:type_name -> mcpfleet.v1.CallEvent
-	32, // 44: mcpfleet.v1.CallEvent.reply:type_name -> mcpfleet.v1.Reply
-	34, // 45: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
-	35, // 46: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
-	36, // 47: mcpfleet.v1.CallEvent.notification:type_name -> mcpfleet.v1.Notification
-	37, // 48: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
-	33, // 49: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
-	1,  // 50: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
-	42, // 51: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
-	48, // 52: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	3,  // 53: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
-	5,  // 54: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
-	7,  // 55: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
-	9,  // 56: mcpfleet.v1.WorkerService.ActivateReplica:input_type -> mcpfleet.v1.ActivateReplicaRequest
-	11, // 57: mcpfleet.v1.WorkerService.PullImage:input_type -> mcpfleet.v1.PullImageRequest
-	17, // 58: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
-	26, // 59: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
-	38, // 60: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
-	40, // 61: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
-	4,  // 62: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
-	6,  // 63: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
-	8,  // 64: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
-	10, // 65: mcpfleet.v1.WorkerService.ActivateReplica:output_type -> mcpfleet.v1.ActivateReplicaResponse
-	12, // 66: mcpfleet.v1.WorkerService.PullImage:output_type -> mcpfleet.v1.PullImageResponse
-	18, // 67: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
-	30, // 68: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
-	39, // 69: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
-	41, // 70: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
-	62, // [62:71] is the sub-list for method output_type
-	53, // [53:62] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	49, // 34: mcpfleet.v1.ColdStart.place:type_name -> google.protobuf.Duration
+	49, // 35: mcpfleet.v1.ColdStart.pull:type_name -> google.protobuf.Duration
+	49, // 36: mcpfleet.v1.ColdStart.create:type_name -> google.protobuf.Duration
+	49, // 37: mcpfleet.v1.ColdStart.start:type_name -> google.protobuf.Duration
+	49, // 38: mcpfleet.v1.ColdStart.handshake:type_name -> google.protobuf.Duration
+	49, // 39: mcpfleet.v1.ColdStart.list:type_name -> google.protobuf.Duration
+	48, // 40: mcpfleet.v1.Catalogue.hints:type_name -> mcpfleet.v1.Catalogue.HintsEntry
+	28, // 41: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
+	29, // 42: mcpfleet.v1.CallCommand.call:type_name -> mcpfleet.v1.Call
+	30, // 43: mcpfleet.v1.CallCommand.cancel:type_name -> mcpfleet.v1.Cancel
+	32, // 44: mcpfleet.v1.CallsResponse.events:type_name -> mcpfleet.v1.CallEvent
+	33, // 45: mcpfleet.v1.CallEvent.reply:type_name -> mcpfleet.v1.Reply
+	35, // 46: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
+	36, // 47: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
+	37, // 48: mcpfleet.v1.CallEvent.notification:type_name -> mcpfleet.v1.Notification
+	38, // 49: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
+	34, // 50: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
+	1,  // 51: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
+	43, // 52: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
+	50, // 53: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	26, // 54: mcpfleet.v1.Catalogue.HintsEntry.value:type_name -> mcpfleet.v1.CacheHint
+	3,  // 55: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
+	5,  // 56: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
+	7,  // 57: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
+	9,  // 58: mcpfleet.v1.WorkerService.ActivateReplica:input_type -> mcpfleet.v1.ActivateReplicaRequest
+	11, // 59: mcpfleet.v1.WorkerService.PullImage:input_type -> mcpfleet.v1.PullImageRequest
+	17, // 60: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
+	27, // 61: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
+	39, // 62: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
+	41, // 63: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
+	4,  // 64: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
+	6,  // 65: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
+	8,  // 66: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
+	10, // 67: mcpfleet.v1.WorkerService.ActivateReplica:output_type -> mcpfleet.v1.ActivateReplicaResponse
+	12, // 68: mcpfleet.v1.WorkerService.PullImage:output_type -> mcpfleet.v1.PullImageResponse
+	18, // 69: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
+	31, // 70: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
+	40, // 71: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
+	42, // 72: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
+	64, // [64:73] is the sub-list for method output_type
+	55, // [55:64] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_mcpfleet_v1_worker_proto_init() }
@@ -3596,17 +3739,17 @@ func file_mcpfleet_v1_worker_proto_init() {
 	if File_mcpfleet_v1_worker_proto != nil {
 		return
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[25].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[26].OneofWrappers = []any{
 		(*CallCommand_Call)(nil),
 		(*CallCommand_Cancel)(nil),
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[29].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[30].OneofWrappers = []any{
 		(*CallEvent_Reply)(nil),
 		(*CallEvent_Progress)(nil),
 		(*CallEvent_Released)(nil),
 		(*CallEvent_Notification)(nil),
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[30].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[31].OneofWrappers = []any{
 		(*Reply_Result)(nil),
 		(*Reply_Error)(nil),
 		(*Reply_Failure)(nil),
@@ -3618,7 +3761,7 @@ func file_mcpfleet_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mcpfleet_v1_worker_proto_rawDesc), len(file_mcpfleet_v1_worker_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   45,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,7 @@ func assignmentToPB(o fleet.Order, a fleet.Assignment) *fleetpb.StartReplicaRequ
 	return &fleetpb.StartReplicaRequest{
 		Order: orderToPB(o), ReplicaId: string(a.ID), Server: string(a.Server),
 		Revision: uint64(a.Revision), Generation: a.Generation, Template: templateToPB(a.Template), Spare: a.Spare,
+		Era: string(a.Era),
 	}
 }
 
@@ -36,7 +37,7 @@ func assignmentFromPB(p *fleetpb.StartReplicaRequest) (fleet.Order, fleet.Assign
 	return orderFromPB(p.GetOrder()), fleet.Assignment{
 		ID: fleet.ReplicaID(p.GetReplicaId()), Server: fleet.ServerName(p.GetServer()),
 		Revision: fleet.Revision(p.GetRevision()), Generation: p.GetGeneration(), Template: templateFromPB(p.GetTemplate()),
-		Spare: p.GetSpare(),
+		Spare: p.GetSpare(), Era: fleet.Era(p.GetEra()),
 	}
 }
 
@@ -52,6 +53,7 @@ func templateToPB(t *fleet.Template) *fleetpb.Template {
 			Period: durationToPB(t.Health.Period), Timeout: durationToPB(t.Health.Timeout), Failures: int32(t.Health.Failures), Off: t.Health.Off,
 		},
 		StartTimeout: durationToPB(t.StartTimeout), StopGrace: durationToPB(t.StopGrace), DrainTimeout: durationToPB(t.DrainTimeout),
+		Era: string(t.Era),
 	}
 	for _, m := range t.Mounts {
 		p.Mounts = append(p.Mounts, &fleetpb.Mount{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly, Selinux: m.SELinux})
@@ -71,6 +73,7 @@ func templateFromPB(p *fleetpb.Template) *fleet.Template {
 			Period: p.Health.GetPeriod().AsDuration(), Timeout: p.Health.GetTimeout().AsDuration(), Failures: int(p.Health.GetFailures()), Off: p.Health.GetOff(),
 		},
 		StartTimeout: p.StartTimeout.AsDuration(), StopGrace: p.StopGrace.AsDuration(), DrainTimeout: p.DrainTimeout.AsDuration(),
+		Era: fleet.Era(p.Era),
 	}
 	for _, m := range p.Mounts {
 		t.Mounts = append(t.Mounts, fleet.Mount{Source: m.GetSource(), Target: m.GetTarget(), ReadOnly: m.GetReadOnly(), SELinux: m.GetSelinux()})
@@ -215,20 +218,6 @@ func callCountsToPB(c *fleet.CallCounts) *fleetpb.CallCounts {
 func callCountsFromPB(p *fleetpb.CallCounts) fleet.CallCounts {
 	return fleet.CallCounts{
 		OK: p.GetOk(), IsError: p.GetIsError(), Error: p.GetError(), TimedOut: p.GetTimedOut(), Lost: p.GetLost(), Latency: p.GetLatency(),
-	}
-}
-
-func catalogueToPB(c *fleet.Catalogue) *fleetpb.Catalogue {
-	return &fleetpb.Catalogue{
-		Hash: c.Hash, Protocol: text(c.Protocol), ServerInfo: c.ServerInfo, Capabilities: c.Capabilities,
-		Instructions: text(c.Instructions), Tools: c.Tools,
-	}
-}
-
-func catalogueFromPB(p *fleetpb.Catalogue) fleet.Catalogue {
-	return fleet.Catalogue{
-		Hash: p.GetHash(), Protocol: p.GetProtocol(), ServerInfo: p.GetServerInfo(), Capabilities: p.GetCapabilities(),
-		Instructions: p.GetInstructions(), Tools: p.GetTools(),
 	}
 }
 
