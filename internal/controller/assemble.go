@@ -43,7 +43,11 @@ func (c *controller) assemble() {
 			return st.Order(), st.Cluster != ""
 		},
 		Members: ring, Log: log, NodeGrace: cfg.NodeGrace, Silence: cfg.Workers.Silence,
-		Dial: func(m fleet.Member) (observe.Worker, error) { return rpc.Dial(m.GRPC, cfg.Workers) },
+		Dial: func(m fleet.Member) (observe.Worker, error) {
+			dial := cfg.Workers
+			dial.Life = m.Life
+			return rpc.Dial(m.GRPC, dial)
+		},
 	})
 	reconciler := reconcile.New(reconcile.Config{
 		Desired: state, View: observer, Known: knownNodes{state}, Log: log, NodeGrace: cfg.NodeGrace, ExpectWorkers: cfg.ExpectWorkers,

@@ -15,8 +15,14 @@ type Call struct {
 	Since      time.Time     // when it came, from which its deadline counts; zero: now
 	Trace      Trace
 	Session    SessionID // all its calls go to one replica; "": to any replica
-	// Notification is CallHooks.Notification. It may be nil.
+	// Stream is kept for readers at the call's worker.
+	Stream StreamRequest
+	Ask    bool // see CallRequest
+	Logs   bool // see CallRequest
+	// These are the hooks of CallHooks with that name. They may be nil.
 	Notification func(method string, params []byte)
+	Message      func(Message)
+	Sent         func(worker LifeID)
 }
 
 // SessionID identifies a client's conversation with one server.

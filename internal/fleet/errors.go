@@ -22,6 +22,15 @@ var (
 	// longer takes calls. The call was not delivered, and no other replica knows the
 	// session.
 	ErrSessionLost = errors.New("the session's replica is gone")
+	// ErrUnknownStream means that the stream is not kept, or not any more, or that it
+	// belongs to somebody else.
+	ErrUnknownStream = errors.New("unknown stream")
+	// ErrStreamTaken means that another reader has taken the stream over.
+	ErrStreamTaken = errors.New("another reader has taken the stream over")
+	// ErrClaimed means that the place in the stream was claimed before.
+	ErrClaimed = errors.New("was used before")
+	// ErrNotAsked means that nobody waits for the answer.
+	ErrNotAsked = errors.New("nobody waits for this answer")
 	// ErrBadReply means that the server's reply was not valid JSON or UTF-8.
 	ErrBadReply = errors.New("server sent an invalid reply")
 	// ErrReplyTooLarge means that the server's reply is longer than a line may be.

@@ -58,8 +58,18 @@ type CallRequest struct {
 	// NoMeta means that Params is an object without a member _meta, so that it need
 	// not be scanned again.
 	NoMeta bool
-	// Notifications asks for CallNotification events.
+	// Notifications asks for CallNotification and CallAsk events.
 	Notifications bool
+	// Stream is kept for readers. While the call has no caller, Timeout takes the place of
+	// its deadline: from the last progress, and Limit from the start at most. 0 is no bound.
+	Stream         StreamRequest
+	Timeout, Limit time.Duration
+	// Ask means that the caller's client answers requests of the server. Without it, a
+	// server's result that asks for input is a result like any other.
+	Ask bool
+	// Logs means that the call asks for a log level, so that notifications/message may
+	// belong to it.
+	Logs bool
 }
 
 // CallResult is a server's answer. Exactly one of Result, Error and Stream is
@@ -72,6 +82,9 @@ type CallResult struct {
 	// fails with ErrReplicaLost if the worker is lost meanwhile.
 	Stream     io.ReadCloser
 	StreamSize int64
+
+	// Seq is the reply's number in the call's stream, if it has one.
+	Seq uint64
 }
 
 // CallHooks are called while a call runs. They must not block. Nil hooks are not
@@ -89,8 +102,19 @@ type CallHooks struct {
 	// connection. Beyond that a new one replaces the last. A notification over
 	// 256 KiB is dropped.
 	//
-	// Without this hook the worker does not send notifications.
+	// Without this hook and Message the worker does not send notifications.
 	Notification func(method string, params []byte)
+	// Message takes the place of Notification, and is also called with each request of the
+	// server. Numbers are missing if the connection was too slow for them. The reply is what
+	// the call returns.
+	Message func(Message)
+	// Sent is called when the call has been handed to the connection to a worker, which
+	// does not mean that it has arrived. A call that is sent to several workers calls it
+	// for each.
+	Sent func(worker LifeID)
+	// Waiting is called when the call begins to wait for an answer of the client, with
+	// true, and when it goes on.
+	Waiting func(bool)
 	// Released is called exactly once, when the call no longer holds its slot on
 	// the replica: before an answered call returns, and perhaps long after a
 	// cancelled one has. ongoing is how many calls remain on the replica, -1 if
@@ -98,13 +122,16 @@ type CallHooks struct {
 	Released func(ongoing int)
 }
 
-// CallEvent is an event of a call at its replica. Any number of Progress and
-// Notification comes first, then one Reply. One Released follows if Reply was
-// Holding.
+// CallEvent is an event of a call at its replica. Any number of Progress,
+// Notification, Ask and Resumed comes first, then one Reply. One Released follows if
+// Reply was Holding. A call with a stream that was given up by its caller has a
+// Released in place of the Reply.
 type CallEvent struct {
 	Kind    CallEventKind
-	Method  string // Notification
-	Params  []byte // Notification: raw JSON; owned by the receiver
+	Seq     uint64 // Notification, Ask, Reply: in the call's stream, 0 if it has none
+	Method  string // Notification, Ask
+	ID      []byte // Ask: raw JSON
+	Params  []byte // Notification, Ask: raw JSON; owned by the receiver
 	Result  []byte // Reply: raw JSON; owned by the receiver
 	Error   []byte // Reply: raw JSON-RPC error object; owned by the receiver
 	Err     error  // Reply without an answer: one of this package's errors, wrapped
@@ -125,6 +152,8 @@ const (
 	CallProgress
 	CallReleased
 	CallNotification
+	CallAsk     // a request to the caller's client; the call waits for the answer
+	CallResumed // the call does not wait for answers any more
 )
 
 // StdoutMark begins the lines of a replica's log that it wrote to stdout, where they

@@ -104,21 +104,23 @@ const (
 	FailureKind_FAILURE_KIND_UNKNOWN_REPLICA FailureKind = 7
 	FailureKind_FAILURE_KIND_DRAINING        FailureKind = 8
 	FailureKind_FAILURE_KIND_TIMEOUT         FailureKind = 9
+	FailureKind_FAILURE_KIND_STREAM_TAKEN    FailureKind = 10
 )
 
 // Enum value maps for FailureKind.
 var (
 	FailureKind_name = map[int32]string{
-		0: "FAILURE_KIND_UNSPECIFIED",
-		1: "FAILURE_KIND_NOT_DELIVERED",
-		2: "FAILURE_KIND_REPLICA_LOST",
-		3: "FAILURE_KIND_BAD_REPLY",
-		4: "FAILURE_KIND_REPLY_TOO_LARGE",
-		5: "FAILURE_KIND_OVERLOADED",
-		6: "FAILURE_KIND_CANCELLED",
-		7: "FAILURE_KIND_UNKNOWN_REPLICA",
-		8: "FAILURE_KIND_DRAINING",
-		9: "FAILURE_KIND_TIMEOUT",
+		0:  "FAILURE_KIND_UNSPECIFIED",
+		1:  "FAILURE_KIND_NOT_DELIVERED",
+		2:  "FAILURE_KIND_REPLICA_LOST",
+		3:  "FAILURE_KIND_BAD_REPLY",
+		4:  "FAILURE_KIND_REPLY_TOO_LARGE",
+		5:  "FAILURE_KIND_OVERLOADED",
+		6:  "FAILURE_KIND_CANCELLED",
+		7:  "FAILURE_KIND_UNKNOWN_REPLICA",
+		8:  "FAILURE_KIND_DRAINING",
+		9:  "FAILURE_KIND_TIMEOUT",
+		10: "FAILURE_KIND_STREAM_TAKEN",
 	}
 	FailureKind_value = map[string]int32{
 		"FAILURE_KIND_UNSPECIFIED":     0,
@@ -131,6 +133,7 @@ var (
 		"FAILURE_KIND_UNKNOWN_REPLICA": 7,
 		"FAILURE_KIND_DRAINING":        8,
 		"FAILURE_KIND_TIMEOUT":         9,
+		"FAILURE_KIND_STREAM_TAKEN":    10,
 	}
 )
 
@@ -2345,7 +2348,23 @@ type Call struct {
 	Notifications bool `protobuf:"varint,7,opt,name=notifications,proto3" json:"notifications,omitempty"`
 	// params is an object without a member _meta, as the controller has checked:
 	// the worker need not scan it.
-	NoMeta        bool `protobuf:"varint,8,opt,name=no_meta,json=noMeta,proto3" json:"no_meta,omitempty"`
+	NoMeta bool `protobuf:"varint,8,opt,name=no_meta,json=noMeta,proto3" json:"no_meta,omitempty"`
+	// The call's messages are kept for readers, and it runs on without its caller.
+	Stream string `protobuf:"bytes,9,opt,name=stream,proto3" json:"stream,omitempty"`
+	// Who may read the stream.
+	Owner string `protobuf:"bytes,10,opt,name=owner,proto3" json:"owner,omitempty"`
+	// In ms, how long the stream is kept without a reader.
+	Window uint64 `protobuf:"varint,11,opt,name=window,proto3" json:"window,omitempty"`
+	// The stream is kept however soon the call ends.
+	Keep bool `protobuf:"varint,12,opt,name=keep,proto3" json:"keep,omitempty"`
+	// The caller's client answers requests of the server.
+	Ask bool `protobuf:"varint,13,opt,name=ask,proto3" json:"ask,omitempty"`
+	// The call asks for a log level.
+	Logs bool `protobuf:"varint,14,opt,name=logs,proto3" json:"logs,omitempty"`
+	// In ms, the deadline of a call without a caller: from its last progress, and from
+	// its start.
+	Timeout       uint64 `protobuf:"varint,15,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Limit         uint64 `protobuf:"varint,16,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2434,6 +2453,62 @@ func (x *Call) GetNoMeta() bool {
 		return x.NoMeta
 	}
 	return false
+}
+
+func (x *Call) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *Call) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Call) GetWindow() uint64 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+func (x *Call) GetKeep() bool {
+	if x != nil {
+		return x.Keep
+	}
+	return false
+}
+
+func (x *Call) GetAsk() bool {
+	if x != nil {
+		return x.Ask
+	}
+	return false
+}
+
+func (x *Call) GetLogs() bool {
+	if x != nil {
+		return x.Logs
+	}
+	return false
+}
+
+func (x *Call) GetTimeout() uint64 {
+	if x != nil {
+		return x.Timeout
+	}
+	return 0
+}
+
+func (x *Call) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
 }
 
 type Cancel struct {
@@ -2542,12 +2617,16 @@ type CallEvent struct {
 	//	*CallEvent_Progress
 	//	*CallEvent_Released
 	//	*CallEvent_Notification
+	//	*CallEvent_Request
+	//	*CallEvent_Resumed
 	Msg isCallEvent_Msg `protobuf_oneof:"msg"`
 	// The replica's ongoing calls after this message.
 	Ongoing int64 `protobuf:"varint,5,opt,name=ongoing,proto3" json:"ongoing,omitempty"`
 	// Set with the reply to a cancelled call that still occupies its slot. Then
 	// released follows.
-	Holding       bool `protobuf:"varint,6,opt,name=holding,proto3" json:"holding,omitempty"`
+	Holding bool `protobuf:"varint,6,opt,name=holding,proto3" json:"holding,omitempty"`
+	// The number of the message in the call's stream.
+	Seq           uint64 `protobuf:"varint,8,opt,name=seq,proto3" json:"seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2632,6 +2711,24 @@ func (x *CallEvent) GetNotification() *Notification {
 	return nil
 }
 
+func (x *CallEvent) GetRequest() *ServerRequest {
+	if x != nil {
+		if x, ok := x.Msg.(*CallEvent_Request); ok {
+			return x.Request
+		}
+	}
+	return nil
+}
+
+func (x *CallEvent) GetResumed() *Resumed {
+	if x != nil {
+		if x, ok := x.Msg.(*CallEvent_Resumed); ok {
+			return x.Resumed
+		}
+	}
+	return nil
+}
+
 func (x *CallEvent) GetOngoing() int64 {
 	if x != nil {
 		return x.Ongoing
@@ -2644,6 +2741,13 @@ func (x *CallEvent) GetHolding() bool {
 		return x.Holding
 	}
 	return false
+}
+
+func (x *CallEvent) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
 }
 
 type isCallEvent_Msg interface {
@@ -2669,6 +2773,16 @@ type CallEvent_Notification struct {
 	Notification *Notification `protobuf:"bytes,7,opt,name=notification,proto3,oneof"`
 }
 
+type CallEvent_Request struct {
+	// A request of the server to the caller's client. The call waits for the answer.
+	Request *ServerRequest `protobuf:"bytes,9,opt,name=request,proto3,oneof"`
+}
+
+type CallEvent_Resumed struct {
+	// The call waits for no answer any more.
+	Resumed *Resumed `protobuf:"bytes,10,opt,name=resumed,proto3,oneof"`
+}
+
 func (*CallEvent_Reply) isCallEvent_Msg() {}
 
 func (*CallEvent_Progress) isCallEvent_Msg() {}
@@ -2676,6 +2790,10 @@ func (*CallEvent_Progress) isCallEvent_Msg() {}
 func (*CallEvent_Released) isCallEvent_Msg() {}
 
 func (*CallEvent_Notification) isCallEvent_Msg() {}
+
+func (*CallEvent_Request) isCallEvent_Msg() {}
+
+func (*CallEvent_Resumed) isCallEvent_Msg() {}
 
 type Reply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2981,6 +3099,104 @@ func (x *Notification) GetParams() []byte {
 	return nil
 }
 
+// ServerRequest is a request of the server to the client.
+type ServerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Raw JSON, towards the client.
+	Id            []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Method        string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	Params        []byte `protobuf:"bytes,3,opt,name=params,proto3" json:"params,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerRequest) Reset() {
+	*x = ServerRequest{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerRequest) ProtoMessage() {}
+
+func (x *ServerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerRequest.ProtoReflect.Descriptor instead.
+func (*ServerRequest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ServerRequest) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *ServerRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *ServerRequest) GetParams() []byte {
+	if x != nil {
+		return x.Params
+	}
+	return nil
+}
+
+type Resumed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resumed) Reset() {
+	*x = Resumed{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resumed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resumed) ProtoMessage() {}
+
+func (x *Resumed) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
+func (*Resumed) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{37}
+}
+
 // Failure is the outcome of a call without a reply from the server.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2994,7 +3210,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[36]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3006,7 +3222,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[36]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,7 +3235,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{36}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Failure) GetKinds() []FailureKind {
@@ -3045,7 +3261,7 @@ type FetchResultRequest struct {
 
 func (x *FetchResultRequest) Reset() {
 	*x = FetchResultRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[37]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3057,7 +3273,7 @@ func (x *FetchResultRequest) String() string {
 func (*FetchResultRequest) ProtoMessage() {}
 
 func (x *FetchResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[37]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3070,7 +3286,7 @@ func (x *FetchResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResultRequest.ProtoReflect.Descriptor instead.
 func (*FetchResultRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{37}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *FetchResultRequest) GetToken() string {
@@ -3089,7 +3305,7 @@ type FetchResultResponse struct {
 
 func (x *FetchResultResponse) Reset() {
 	*x = FetchResultResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[38]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3317,7 @@ func (x *FetchResultResponse) String() string {
 func (*FetchResultResponse) ProtoMessage() {}
 
 func (x *FetchResultResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[38]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3114,7 +3330,7 @@ func (x *FetchResultResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResultResponse.ProtoReflect.Descriptor instead.
 func (*FetchResultResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{38}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *FetchResultResponse) GetChunk() []byte {
@@ -3136,7 +3352,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[39]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3148,7 +3364,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[39]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3161,7 +3377,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{39}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *LogsRequest) GetReplicaId() string {
@@ -3194,7 +3410,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[40]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3206,7 +3422,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[40]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3219,7 +3435,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{40}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *LogsResponse) GetLines() []*LogLine {
@@ -3239,7 +3455,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[41]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3251,7 +3467,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[41]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3264,7 +3480,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{41}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LogLine) GetTime() *timestamppb.Timestamp {
@@ -3279,6 +3495,767 @@ func (x *LogLine) GetText() string {
 		return x.Text
 	}
 	return ""
+}
+
+type ReadStreamRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Stream string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	Owner  string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The last message that is not wanted.
+	After uint64 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`
+	// Succeeds once for each after.
+	Claim         bool `protobuf:"varint,4,opt,name=claim,proto3" json:"claim,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadStreamRequest) Reset() {
+	*x = ReadStreamRequest{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadStreamRequest) ProtoMessage() {}
+
+func (x *ReadStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadStreamRequest.ProtoReflect.Descriptor instead.
+func (*ReadStreamRequest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ReadStreamRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *ReadStreamRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *ReadStreamRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *ReadStreamRequest) GetClaim() bool {
+	if x != nil {
+		return x.Claim
+	}
+	return false
+}
+
+type ReadStreamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Messages      []*StreamMessage       `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadStreamResponse) Reset() {
+	*x = ReadStreamResponse{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadStreamResponse) ProtoMessage() {}
+
+func (x *ReadStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadStreamResponse.ProtoReflect.Descriptor instead.
+func (*ReadStreamResponse) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ReadStreamResponse) GetMessages() []*StreamMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+type StreamMessage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Seq   uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Types that are valid to be assigned to Msg:
+	//
+	//	*StreamMessage_Notification
+	//	*StreamMessage_Request
+	//	*StreamMessage_Reply
+	Msg           isStreamMessage_Msg `protobuf_oneof:"msg"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamMessage) Reset() {
+	*x = StreamMessage{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamMessage) ProtoMessage() {}
+
+func (x *StreamMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamMessage.ProtoReflect.Descriptor instead.
+func (*StreamMessage) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *StreamMessage) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *StreamMessage) GetMsg() isStreamMessage_Msg {
+	if x != nil {
+		return x.Msg
+	}
+	return nil
+}
+
+func (x *StreamMessage) GetNotification() *Notification {
+	if x != nil {
+		if x, ok := x.Msg.(*StreamMessage_Notification); ok {
+			return x.Notification
+		}
+	}
+	return nil
+}
+
+func (x *StreamMessage) GetRequest() *ServerRequest {
+	if x != nil {
+		if x, ok := x.Msg.(*StreamMessage_Request); ok {
+			return x.Request
+		}
+	}
+	return nil
+}
+
+func (x *StreamMessage) GetReply() *Reply {
+	if x != nil {
+		if x, ok := x.Msg.(*StreamMessage_Reply); ok {
+			return x.Reply
+		}
+	}
+	return nil
+}
+
+type isStreamMessage_Msg interface {
+	isStreamMessage_Msg()
+}
+
+type StreamMessage_Notification struct {
+	Notification *Notification `protobuf:"bytes,2,opt,name=notification,proto3,oneof"`
+}
+
+type StreamMessage_Request struct {
+	Request *ServerRequest `protobuf:"bytes,3,opt,name=request,proto3,oneof"`
+}
+
+type StreamMessage_Reply struct {
+	Reply *Reply `protobuf:"bytes,4,opt,name=reply,proto3,oneof"`
+}
+
+func (*StreamMessage_Notification) isStreamMessage_Msg() {}
+
+func (*StreamMessage_Request) isStreamMessage_Msg() {}
+
+func (*StreamMessage_Reply) isStreamMessage_Msg() {}
+
+type AnswerRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Stream string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	Owner  string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The request's number.
+	N uint64 `protobuf:"varint,3,opt,name=n,proto3" json:"n,omitempty"`
+	// Types that are valid to be assigned to Answer:
+	//
+	//	*AnswerRequest_Result
+	//	*AnswerRequest_Error
+	Answer        isAnswerRequest_Answer `protobuf_oneof:"answer"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerRequest) Reset() {
+	*x = AnswerRequest{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerRequest) ProtoMessage() {}
+
+func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerRequest.ProtoReflect.Descriptor instead.
+func (*AnswerRequest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *AnswerRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *AnswerRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *AnswerRequest) GetN() uint64 {
+	if x != nil {
+		return x.N
+	}
+	return 0
+}
+
+func (x *AnswerRequest) GetAnswer() isAnswerRequest_Answer {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+func (x *AnswerRequest) GetResult() []byte {
+	if x != nil {
+		if x, ok := x.Answer.(*AnswerRequest_Result); ok {
+			return x.Result
+		}
+	}
+	return nil
+}
+
+func (x *AnswerRequest) GetError() []byte {
+	if x != nil {
+		if x, ok := x.Answer.(*AnswerRequest_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isAnswerRequest_Answer interface {
+	isAnswerRequest_Answer()
+}
+
+type AnswerRequest_Result struct {
+	// Raw JSON.
+	Result []byte `protobuf:"bytes,4,opt,name=result,proto3,oneof"`
+}
+
+type AnswerRequest_Error struct {
+	// Raw JSON of the client's error object.
+	Error []byte `protobuf:"bytes,5,opt,name=error,proto3,oneof"`
+}
+
+func (*AnswerRequest_Result) isAnswerRequest_Answer() {}
+
+func (*AnswerRequest_Error) isAnswerRequest_Answer() {}
+
+type AnswerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerResponse) Reset() {
+	*x = AnswerResponse{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerResponse) ProtoMessage() {}
+
+func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerResponse.ProtoReflect.Descriptor instead.
+func (*AnswerResponse) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{48}
+}
+
+type CancelCallRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stream        string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	Owner         string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelCallRequest) Reset() {
+	*x = CancelCallRequest{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelCallRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelCallRequest) ProtoMessage() {}
+
+func (x *CancelCallRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelCallRequest.ProtoReflect.Descriptor instead.
+func (*CancelCallRequest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *CancelCallRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *CancelCallRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+type CancelCallResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelCallResponse) Reset() {
+	*x = CancelCallResponse{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelCallResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelCallResponse) ProtoMessage() {}
+
+func (x *CancelCallResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelCallResponse.ProtoReflect.Descriptor instead.
+func (*CancelCallResponse) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{50}
+}
+
+type SendToSessionRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Session string                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// The replica of the session.
+	ReplicaId string `protobuf:"bytes,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	// One raw JSON-RPC message on one line.
+	Message       []byte `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendToSessionRequest) Reset() {
+	*x = SendToSessionRequest{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendToSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendToSessionRequest) ProtoMessage() {}
+
+func (x *SendToSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendToSessionRequest.ProtoReflect.Descriptor instead.
+func (*SendToSessionRequest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *SendToSessionRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *SendToSessionRequest) GetReplicaId() string {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return ""
+}
+
+func (x *SendToSessionRequest) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+type SendToSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendToSessionResponse) Reset() {
+	*x = SendToSessionResponse{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendToSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendToSessionResponse) ProtoMessage() {}
+
+func (x *SendToSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendToSessionResponse.ProtoReflect.Descriptor instead.
+func (*SendToSessionResponse) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{52}
+}
+
+type ListenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Interests     []*Interest            `protobuf:"bytes,1,rep,name=interests,proto3" json:"interests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListenRequest) Reset() {
+	*x = ListenRequest{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListenRequest) ProtoMessage() {}
+
+func (x *ListenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListenRequest.ProtoReflect.Descriptor instead.
+func (*ListenRequest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ListenRequest) GetInterests() []*Interest {
+	if x != nil {
+		return x.Interests
+	}
+	return nil
+}
+
+type Interest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// The resources whose updates are wanted.
+	Uris          []string `protobuf:"bytes,2,rep,name=uris,proto3" json:"uris,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Interest) Reset() {
+	*x = Interest{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Interest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Interest) ProtoMessage() {}
+
+func (x *Interest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Interest.ProtoReflect.Descriptor instead.
+func (*Interest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *Interest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *Interest) GetUris() []string {
+	if x != nil {
+		return x.Uris
+	}
+	return nil
+}
+
+type ListenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	News          []*News                `protobuf:"bytes,1,rep,name=news,proto3" json:"news,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListenResponse) Reset() {
+	*x = ListenResponse{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListenResponse) ProtoMessage() {}
+
+func (x *ListenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListenResponse.ProtoReflect.Descriptor instead.
+func (*ListenResponse) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ListenResponse) GetNews() []*News {
+	if x != nil {
+		return x.News
+	}
+	return nil
+}
+
+type News struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Server    string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	ReplicaId string                 `protobuf:"bytes,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Method    string                 `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
+	// Raw JSON.
+	Params        []byte `protobuf:"bytes,4,opt,name=params,proto3" json:"params,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *News) Reset() {
+	*x = News{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *News) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*News) ProtoMessage() {}
+
+func (x *News) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use News.ProtoReflect.Descriptor instead.
+func (*News) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *News) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *News) GetReplicaId() string {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return ""
+}
+
+func (x *News) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *News) GetParams() []byte {
+	if x != nil {
+		return x.Params
+	}
+	return nil
 }
 
 var File_mcpfleet_v1_worker_proto protoreflect.FileDescriptor
@@ -3495,7 +4472,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\vCallCommand\x12'\n" +
 	"\x04call\x18\x01 \x01(\v2\x11.mcpfleet.v1.CallH\x00R\x04call\x12-\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x13.mcpfleet.v1.CancelH\x00R\x06cancelB\x05\n" +
-	"\x03msg\"\xe5\x01\n" +
+	"\x03msg\"\x95\x03\n" +
 	"\x04Call\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1d\n" +
 	"\n" +
@@ -3506,20 +4483,33 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"request_id\x18\x05 \x01(\tR\trequestId\x12 \n" +
 	"\vtraceparent\x18\x06 \x01(\tR\vtraceparent\x12$\n" +
 	"\rnotifications\x18\a \x01(\bR\rnotifications\x12\x17\n" +
-	"\ano_meta\x18\b \x01(\bR\x06noMeta\"2\n" +
+	"\ano_meta\x18\b \x01(\bR\x06noMeta\x12\x16\n" +
+	"\x06stream\x18\t \x01(\tR\x06stream\x12\x14\n" +
+	"\x05owner\x18\n" +
+	" \x01(\tR\x05owner\x12\x16\n" +
+	"\x06window\x18\v \x01(\x04R\x06window\x12\x12\n" +
+	"\x04keep\x18\f \x01(\bR\x04keep\x12\x10\n" +
+	"\x03ask\x18\r \x01(\bR\x03ask\x12\x12\n" +
+	"\x04logs\x18\x0e \x01(\bR\x04logs\x12\x18\n" +
+	"\atimeout\x18\x0f \x01(\x04R\atimeout\x12\x14\n" +
+	"\x05limit\x18\x10 \x01(\x04R\x05limit\"2\n" +
 	"\x06Cancel\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\atimeout\x18\x02 \x01(\bR\atimeout\"?\n" +
 	"\rCallsResponse\x12.\n" +
-	"\x06events\x18\x01 \x03(\v2\x16.mcpfleet.v1.CallEventR\x06events\"\xad\x02\n" +
+	"\x06events\x18\x01 \x03(\v2\x16.mcpfleet.v1.CallEventR\x06events\"\xa9\x03\n" +
 	"\tCallEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
 	"\x05reply\x18\x02 \x01(\v2\x12.mcpfleet.v1.ReplyH\x00R\x05reply\x123\n" +
 	"\bprogress\x18\x03 \x01(\v2\x15.mcpfleet.v1.ProgressH\x00R\bprogress\x123\n" +
 	"\breleased\x18\x04 \x01(\v2\x15.mcpfleet.v1.ReleasedH\x00R\breleased\x12?\n" +
-	"\fnotification\x18\a \x01(\v2\x19.mcpfleet.v1.NotificationH\x00R\fnotification\x12\x18\n" +
+	"\fnotification\x18\a \x01(\v2\x19.mcpfleet.v1.NotificationH\x00R\fnotification\x126\n" +
+	"\arequest\x18\t \x01(\v2\x1a.mcpfleet.v1.ServerRequestH\x00R\arequest\x120\n" +
+	"\aresumed\x18\n" +
+	" \x01(\v2\x14.mcpfleet.v1.ResumedH\x00R\aresumed\x12\x18\n" +
 	"\aongoing\x18\x05 \x01(\x03R\aongoing\x12\x18\n" +
-	"\aholding\x18\x06 \x01(\bR\aholdingB\x05\n" +
+	"\aholding\x18\x06 \x01(\bR\aholding\x12\x10\n" +
+	"\x03seq\x18\b \x01(\x04R\x03seqB\x05\n" +
 	"\x03msg\"\xa2\x01\n" +
 	"\x05Reply\x12\x18\n" +
 	"\x06result\x18\x01 \x01(\fH\x00R\x06result\x12\x16\n" +
@@ -3537,7 +4527,12 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\bReleased\">\n" +
 	"\fNotification\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\x16\n" +
-	"\x06params\x18\x02 \x01(\fR\x06params\"Q\n" +
+	"\x06params\x18\x02 \x01(\fR\x06params\"O\n" +
+	"\rServerRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\x16\n" +
+	"\x06params\x18\x03 \x01(\fR\x06params\"\t\n" +
+	"\aResumed\"Q\n" +
 	"\aFailure\x12.\n" +
 	"\x05kinds\x18\x01 \x03(\x0e2\x18.mcpfleet.v1.FailureKindR\x05kinds\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\"*\n" +
@@ -3554,7 +4549,51 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x05lines\x18\x01 \x03(\v2\x14.mcpfleet.v1.LogLineR\x05lines\"M\n" +
 	"\aLogLine\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text*\xa2\x01\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"m\n" +
+	"\x11ReadStreamRequest\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\x04R\x05after\x12\x14\n" +
+	"\x05claim\x18\x04 \x01(\bR\x05claim\"L\n" +
+	"\x12ReadStreamResponse\x126\n" +
+	"\bmessages\x18\x01 \x03(\v2\x1a.mcpfleet.v1.StreamMessageR\bmessages\"\xcd\x01\n" +
+	"\rStreamMessage\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12?\n" +
+	"\fnotification\x18\x02 \x01(\v2\x19.mcpfleet.v1.NotificationH\x00R\fnotification\x126\n" +
+	"\arequest\x18\x03 \x01(\v2\x1a.mcpfleet.v1.ServerRequestH\x00R\arequest\x12*\n" +
+	"\x05reply\x18\x04 \x01(\v2\x12.mcpfleet.v1.ReplyH\x00R\x05replyB\x05\n" +
+	"\x03msg\"\x87\x01\n" +
+	"\rAnswerRequest\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\f\n" +
+	"\x01n\x18\x03 \x01(\x04R\x01n\x12\x18\n" +
+	"\x06result\x18\x04 \x01(\fH\x00R\x06result\x12\x16\n" +
+	"\x05error\x18\x05 \x01(\fH\x00R\x05errorB\b\n" +
+	"\x06answer\"\x10\n" +
+	"\x0eAnswerResponse\"A\n" +
+	"\x11CancelCallRequest\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\"\x14\n" +
+	"\x12CancelCallResponse\"i\n" +
+	"\x14SendToSessionRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x02 \x01(\tR\treplicaId\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\fR\amessage\"\x17\n" +
+	"\x15SendToSessionResponse\"D\n" +
+	"\rListenRequest\x123\n" +
+	"\tinterests\x18\x01 \x03(\v2\x15.mcpfleet.v1.InterestR\tinterests\"6\n" +
+	"\bInterest\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x12\n" +
+	"\x04uris\x18\x02 \x03(\tR\x04uris\"7\n" +
+	"\x0eListenResponse\x12%\n" +
+	"\x04news\x18\x01 \x03(\v2\x11.mcpfleet.v1.NewsR\x04news\"m\n" +
+	"\x04News\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x02 \x01(\tR\treplicaId\x12\x16\n" +
+	"\x06method\x18\x03 \x01(\tR\x06method\x12\x16\n" +
+	"\x06params\x18\x04 \x01(\fR\x06params*\xa2\x01\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPHASE_PENDING\x10\x01\x12\x11\n" +
@@ -3563,7 +4602,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\vPHASE_READY\x10\x04\x12\x12\n" +
 	"\x0ePHASE_DRAINING\x10\x05\x12\x11\n" +
 	"\rPHASE_STOPPED\x10\x06\x12\x10\n" +
-	"\fPHASE_FAILED\x10\a*\xb8\x02\n" +
+	"\fPHASE_FAILED\x10\a*\xd7\x02\n" +
 	"\vFailureKind\x12\x1c\n" +
 	"\x18FAILURE_KIND_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aFAILURE_KIND_NOT_DELIVERED\x10\x01\x12\x1d\n" +
@@ -3574,7 +4613,9 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x16FAILURE_KIND_CANCELLED\x10\x06\x12 \n" +
 	"\x1cFAILURE_KIND_UNKNOWN_REPLICA\x10\a\x12\x19\n" +
 	"\x15FAILURE_KIND_DRAINING\x10\b\x12\x18\n" +
-	"\x14FAILURE_KIND_TIMEOUT\x10\t2\xb9\x05\n" +
+	"\x14FAILURE_KIND_TIMEOUT\x10\t\x12\x1d\n" +
+	"\x19FAILURE_KIND_STREAM_TAKEN\x10\n" +
+	"2\xbb\b\n" +
 	"\rWorkerService\x12S\n" +
 	"\fStartReplica\x12 .mcpfleet.v1.StartReplicaRequest\x1a!.mcpfleet.v1.StartReplicaResponse\x12>\n" +
 	"\x05Fence\x12\x19.mcpfleet.v1.FenceRequest\x1a\x1a.mcpfleet.v1.FenceResponse\x12P\n" +
@@ -3584,7 +4625,14 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x05Watch\x12\x19.mcpfleet.v1.WatchRequest\x1a\x1a.mcpfleet.v1.WatchResponse0\x01\x12B\n" +
 	"\x05Calls\x12\x19.mcpfleet.v1.CallsRequest\x1a\x1a.mcpfleet.v1.CallsResponse(\x010\x01\x12R\n" +
 	"\vFetchResult\x12\x1f.mcpfleet.v1.FetchResultRequest\x1a .mcpfleet.v1.FetchResultResponse0\x01\x12=\n" +
-	"\x04Logs\x12\x18.mcpfleet.v1.LogsRequest\x1a\x19.mcpfleet.v1.LogsResponse0\x01B7Z5github.com/mcpfleet/mcpfleet/internal/fleetpb;fleetpbb\x06proto3"
+	"\x04Logs\x12\x18.mcpfleet.v1.LogsRequest\x1a\x19.mcpfleet.v1.LogsResponse0\x01\x12O\n" +
+	"\n" +
+	"ReadStream\x12\x1e.mcpfleet.v1.ReadStreamRequest\x1a\x1f.mcpfleet.v1.ReadStreamResponse0\x01\x12A\n" +
+	"\x06Answer\x12\x1a.mcpfleet.v1.AnswerRequest\x1a\x1b.mcpfleet.v1.AnswerResponse\x12M\n" +
+	"\n" +
+	"CancelCall\x12\x1e.mcpfleet.v1.CancelCallRequest\x1a\x1f.mcpfleet.v1.CancelCallResponse\x12V\n" +
+	"\rSendToSession\x12!.mcpfleet.v1.SendToSessionRequest\x1a\".mcpfleet.v1.SendToSessionResponse\x12E\n" +
+	"\x06Listen\x12\x1a.mcpfleet.v1.ListenRequest\x1a\x1b.mcpfleet.v1.ListenResponse(\x010\x01B7Z5github.com/mcpfleet/mcpfleet/internal/fleetpb;fleetpbb\x06proto3"
 
 var (
 	file_mcpfleet_v1_worker_proto_rawDescOnce sync.Once
@@ -3599,7 +4647,7 @@ func file_mcpfleet_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_mcpfleet_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_mcpfleet_v1_worker_proto_goTypes = []any{
 	(Phase)(0),                      // 0: mcpfleet.v1.Phase
 	(FailureKind)(0),                // 1: mcpfleet.v1.FailureKind
@@ -3639,19 +4687,34 @@ var file_mcpfleet_v1_worker_proto_goTypes = []any{
 	(*Progress)(nil),                // 35: mcpfleet.v1.Progress
 	(*Released)(nil),                // 36: mcpfleet.v1.Released
 	(*Notification)(nil),            // 37: mcpfleet.v1.Notification
-	(*Failure)(nil),                 // 38: mcpfleet.v1.Failure
-	(*FetchResultRequest)(nil),      // 39: mcpfleet.v1.FetchResultRequest
-	(*FetchResultResponse)(nil),     // 40: mcpfleet.v1.FetchResultResponse
-	(*LogsRequest)(nil),             // 41: mcpfleet.v1.LogsRequest
-	(*LogsResponse)(nil),            // 42: mcpfleet.v1.LogsResponse
-	(*LogLine)(nil),                 // 43: mcpfleet.v1.LogLine
-	nil,                             // 44: mcpfleet.v1.Template.EnvEntry
-	nil,                             // 45: mcpfleet.v1.Template.LabelsEntry
-	nil,                             // 46: mcpfleet.v1.Resources.CustomEntry
-	nil,                             // 47: mcpfleet.v1.Node.LabelsEntry
-	nil,                             // 48: mcpfleet.v1.Catalogue.HintsEntry
-	(*durationpb.Duration)(nil),     // 49: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 50: google.protobuf.Timestamp
+	(*ServerRequest)(nil),           // 38: mcpfleet.v1.ServerRequest
+	(*Resumed)(nil),                 // 39: mcpfleet.v1.Resumed
+	(*Failure)(nil),                 // 40: mcpfleet.v1.Failure
+	(*FetchResultRequest)(nil),      // 41: mcpfleet.v1.FetchResultRequest
+	(*FetchResultResponse)(nil),     // 42: mcpfleet.v1.FetchResultResponse
+	(*LogsRequest)(nil),             // 43: mcpfleet.v1.LogsRequest
+	(*LogsResponse)(nil),            // 44: mcpfleet.v1.LogsResponse
+	(*LogLine)(nil),                 // 45: mcpfleet.v1.LogLine
+	(*ReadStreamRequest)(nil),       // 46: mcpfleet.v1.ReadStreamRequest
+	(*ReadStreamResponse)(nil),      // 47: mcpfleet.v1.ReadStreamResponse
+	(*StreamMessage)(nil),           // 48: mcpfleet.v1.StreamMessage
+	(*AnswerRequest)(nil),           // 49: mcpfleet.v1.AnswerRequest
+	(*AnswerResponse)(nil),          // 50: mcpfleet.v1.AnswerResponse
+	(*CancelCallRequest)(nil),       // 51: mcpfleet.v1.CancelCallRequest
+	(*CancelCallResponse)(nil),      // 52: mcpfleet.v1.CancelCallResponse
+	(*SendToSessionRequest)(nil),    // 53: mcpfleet.v1.SendToSessionRequest
+	(*SendToSessionResponse)(nil),   // 54: mcpfleet.v1.SendToSessionResponse
+	(*ListenRequest)(nil),           // 55: mcpfleet.v1.ListenRequest
+	(*Interest)(nil),                // 56: mcpfleet.v1.Interest
+	(*ListenResponse)(nil),          // 57: mcpfleet.v1.ListenResponse
+	(*News)(nil),                    // 58: mcpfleet.v1.News
+	nil,                             // 59: mcpfleet.v1.Template.EnvEntry
+	nil,                             // 60: mcpfleet.v1.Template.LabelsEntry
+	nil,                             // 61: mcpfleet.v1.Resources.CustomEntry
+	nil,                             // 62: mcpfleet.v1.Node.LabelsEntry
+	nil,                             // 63: mcpfleet.v1.Catalogue.HintsEntry
+	(*durationpb.Duration)(nil),     // 64: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 65: google.protobuf.Timestamp
 }
 var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	2,  // 0: mcpfleet.v1.StartReplicaRequest.order:type_name -> mcpfleet.v1.Order
@@ -3660,41 +4723,41 @@ var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	2,  // 3: mcpfleet.v1.StopReplicaRequest.order:type_name -> mcpfleet.v1.Order
 	2,  // 4: mcpfleet.v1.ActivateReplicaRequest.order:type_name -> mcpfleet.v1.Order
 	2,  // 5: mcpfleet.v1.PullImageRequest.order:type_name -> mcpfleet.v1.Order
-	44, // 6: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
+	59, // 6: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
 	14, // 7: mcpfleet.v1.Template.mounts:type_name -> mcpfleet.v1.Mount
 	15, // 8: mcpfleet.v1.Template.resources:type_name -> mcpfleet.v1.Resources
-	45, // 9: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
+	60, // 9: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
 	16, // 10: mcpfleet.v1.Template.health:type_name -> mcpfleet.v1.Health
-	49, // 11: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
-	49, // 12: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
-	49, // 13: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
-	46, // 14: mcpfleet.v1.Resources.custom:type_name -> mcpfleet.v1.Resources.CustomEntry
-	49, // 15: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
-	49, // 16: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
+	64, // 11: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
+	64, // 12: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
+	64, // 13: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
+	61, // 14: mcpfleet.v1.Resources.custom:type_name -> mcpfleet.v1.Resources.CustomEntry
+	64, // 15: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
+	64, // 16: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
 	2,  // 17: mcpfleet.v1.WatchRequest.order:type_name -> mcpfleet.v1.Order
 	19, // 18: mcpfleet.v1.WatchResponse.node:type_name -> mcpfleet.v1.Node
 	20, // 19: mcpfleet.v1.WatchResponse.replicas:type_name -> mcpfleet.v1.Replica
 	25, // 20: mcpfleet.v1.WatchResponse.catalogues:type_name -> mcpfleet.v1.Catalogue
-	50, // 21: mcpfleet.v1.WatchResponse.now:type_name -> google.protobuf.Timestamp
-	47, // 22: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
+	65, // 21: mcpfleet.v1.WatchResponse.now:type_name -> google.protobuf.Timestamp
+	62, // 22: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
 	15, // 23: mcpfleet.v1.Node.capacity:type_name -> mcpfleet.v1.Resources
-	49, // 24: mcpfleet.v1.Node.start_took:type_name -> google.protobuf.Duration
+	64, // 24: mcpfleet.v1.Node.start_took:type_name -> google.protobuf.Duration
 	0,  // 25: mcpfleet.v1.Replica.phase:type_name -> mcpfleet.v1.Phase
-	50, // 26: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
-	50, // 27: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
-	50, // 28: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
+	65, // 26: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
+	65, // 27: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
+	65, // 28: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
 	24, // 29: mcpfleet.v1.Replica.exit:type_name -> mcpfleet.v1.Exit
 	15, // 30: mcpfleet.v1.Replica.resources:type_name -> mcpfleet.v1.Resources
 	21, // 31: mcpfleet.v1.Replica.cold_start:type_name -> mcpfleet.v1.ColdStart
 	22, // 32: mcpfleet.v1.Replica.calls:type_name -> mcpfleet.v1.CallCounts
 	23, // 33: mcpfleet.v1.Replica.usage:type_name -> mcpfleet.v1.Usage
-	49, // 34: mcpfleet.v1.ColdStart.place:type_name -> google.protobuf.Duration
-	49, // 35: mcpfleet.v1.ColdStart.pull:type_name -> google.protobuf.Duration
-	49, // 36: mcpfleet.v1.ColdStart.create:type_name -> google.protobuf.Duration
-	49, // 37: mcpfleet.v1.ColdStart.start:type_name -> google.protobuf.Duration
-	49, // 38: mcpfleet.v1.ColdStart.handshake:type_name -> google.protobuf.Duration
-	49, // 39: mcpfleet.v1.ColdStart.list:type_name -> google.protobuf.Duration
-	48, // 40: mcpfleet.v1.Catalogue.hints:type_name -> mcpfleet.v1.Catalogue.HintsEntry
+	64, // 34: mcpfleet.v1.ColdStart.place:type_name -> google.protobuf.Duration
+	64, // 35: mcpfleet.v1.ColdStart.pull:type_name -> google.protobuf.Duration
+	64, // 36: mcpfleet.v1.ColdStart.create:type_name -> google.protobuf.Duration
+	64, // 37: mcpfleet.v1.ColdStart.start:type_name -> google.protobuf.Duration
+	64, // 38: mcpfleet.v1.ColdStart.handshake:type_name -> google.protobuf.Duration
+	64, // 39: mcpfleet.v1.ColdStart.list:type_name -> google.protobuf.Duration
+	63, // 40: mcpfleet.v1.Catalogue.hints:type_name -> mcpfleet.v1.Catalogue.HintsEntry
 	28, // 41: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
 	29, // 42: mcpfleet.v1.CallCommand.call:type_name -> mcpfleet.v1.Call
 	30, // 43: mcpfleet.v1.CallCommand.cancel:type_name -> mcpfleet.v1.Cancel
@@ -3703,35 +4766,53 @@ var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	35, // 46: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
 	36, // 47: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
 	37, // 48: mcpfleet.v1.CallEvent.notification:type_name -> mcpfleet.v1.Notification
-	38, // 49: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
-	34, // 50: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
-	1,  // 51: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
-	43, // 52: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
-	50, // 53: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	26, // 54: mcpfleet.v1.Catalogue.HintsEntry.value:type_name -> mcpfleet.v1.CacheHint
-	3,  // 55: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
-	5,  // 56: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
-	7,  // 57: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
-	9,  // 58: mcpfleet.v1.WorkerService.ActivateReplica:input_type -> mcpfleet.v1.ActivateReplicaRequest
-	11, // 59: mcpfleet.v1.WorkerService.PullImage:input_type -> mcpfleet.v1.PullImageRequest
-	17, // 60: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
-	27, // 61: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
-	39, // 62: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
-	41, // 63: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
-	4,  // 64: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
-	6,  // 65: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
-	8,  // 66: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
-	10, // 67: mcpfleet.v1.WorkerService.ActivateReplica:output_type -> mcpfleet.v1.ActivateReplicaResponse
-	12, // 68: mcpfleet.v1.WorkerService.PullImage:output_type -> mcpfleet.v1.PullImageResponse
-	18, // 69: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
-	31, // 70: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
-	40, // 71: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
-	42, // 72: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
-	64, // [64:73] is the sub-list for method output_type
-	55, // [55:64] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	38, // 49: mcpfleet.v1.CallEvent.request:type_name -> mcpfleet.v1.ServerRequest
+	39, // 50: mcpfleet.v1.CallEvent.resumed:type_name -> mcpfleet.v1.Resumed
+	40, // 51: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
+	34, // 52: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
+	1,  // 53: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
+	45, // 54: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
+	65, // 55: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	48, // 56: mcpfleet.v1.ReadStreamResponse.messages:type_name -> mcpfleet.v1.StreamMessage
+	37, // 57: mcpfleet.v1.StreamMessage.notification:type_name -> mcpfleet.v1.Notification
+	38, // 58: mcpfleet.v1.StreamMessage.request:type_name -> mcpfleet.v1.ServerRequest
+	33, // 59: mcpfleet.v1.StreamMessage.reply:type_name -> mcpfleet.v1.Reply
+	56, // 60: mcpfleet.v1.ListenRequest.interests:type_name -> mcpfleet.v1.Interest
+	58, // 61: mcpfleet.v1.ListenResponse.news:type_name -> mcpfleet.v1.News
+	26, // 62: mcpfleet.v1.Catalogue.HintsEntry.value:type_name -> mcpfleet.v1.CacheHint
+	3,  // 63: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
+	5,  // 64: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
+	7,  // 65: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
+	9,  // 66: mcpfleet.v1.WorkerService.ActivateReplica:input_type -> mcpfleet.v1.ActivateReplicaRequest
+	11, // 67: mcpfleet.v1.WorkerService.PullImage:input_type -> mcpfleet.v1.PullImageRequest
+	17, // 68: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
+	27, // 69: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
+	41, // 70: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
+	43, // 71: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
+	46, // 72: mcpfleet.v1.WorkerService.ReadStream:input_type -> mcpfleet.v1.ReadStreamRequest
+	49, // 73: mcpfleet.v1.WorkerService.Answer:input_type -> mcpfleet.v1.AnswerRequest
+	51, // 74: mcpfleet.v1.WorkerService.CancelCall:input_type -> mcpfleet.v1.CancelCallRequest
+	53, // 75: mcpfleet.v1.WorkerService.SendToSession:input_type -> mcpfleet.v1.SendToSessionRequest
+	55, // 76: mcpfleet.v1.WorkerService.Listen:input_type -> mcpfleet.v1.ListenRequest
+	4,  // 77: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
+	6,  // 78: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
+	8,  // 79: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
+	10, // 80: mcpfleet.v1.WorkerService.ActivateReplica:output_type -> mcpfleet.v1.ActivateReplicaResponse
+	12, // 81: mcpfleet.v1.WorkerService.PullImage:output_type -> mcpfleet.v1.PullImageResponse
+	18, // 82: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
+	31, // 83: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
+	42, // 84: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
+	44, // 85: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
+	47, // 86: mcpfleet.v1.WorkerService.ReadStream:output_type -> mcpfleet.v1.ReadStreamResponse
+	50, // 87: mcpfleet.v1.WorkerService.Answer:output_type -> mcpfleet.v1.AnswerResponse
+	52, // 88: mcpfleet.v1.WorkerService.CancelCall:output_type -> mcpfleet.v1.CancelCallResponse
+	54, // 89: mcpfleet.v1.WorkerService.SendToSession:output_type -> mcpfleet.v1.SendToSessionResponse
+	57, // 90: mcpfleet.v1.WorkerService.Listen:output_type -> mcpfleet.v1.ListenResponse
+	77, // [77:91] is the sub-list for method output_type
+	63, // [63:77] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_mcpfleet_v1_worker_proto_init() }
@@ -3748,6 +4829,8 @@ func file_mcpfleet_v1_worker_proto_init() {
 		(*CallEvent_Progress)(nil),
 		(*CallEvent_Released)(nil),
 		(*CallEvent_Notification)(nil),
+		(*CallEvent_Request)(nil),
+		(*CallEvent_Resumed)(nil),
 	}
 	file_mcpfleet_v1_worker_proto_msgTypes[31].OneofWrappers = []any{
 		(*Reply_Result)(nil),
@@ -3755,13 +4838,22 @@ func file_mcpfleet_v1_worker_proto_init() {
 		(*Reply_Failure)(nil),
 		(*Reply_Large)(nil),
 	}
+	file_mcpfleet_v1_worker_proto_msgTypes[46].OneofWrappers = []any{
+		(*StreamMessage_Notification)(nil),
+		(*StreamMessage_Request)(nil),
+		(*StreamMessage_Reply)(nil),
+	}
+	file_mcpfleet_v1_worker_proto_msgTypes[47].OneofWrappers = []any{
+		(*AnswerRequest_Result)(nil),
+		(*AnswerRequest_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mcpfleet_v1_worker_proto_rawDesc), len(file_mcpfleet_v1_worker_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   47,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

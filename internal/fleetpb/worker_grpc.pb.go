@@ -31,6 +31,11 @@ const (
 	WorkerService_Calls_FullMethodName           = "/mcpfleet.v1.WorkerService/Calls"
 	WorkerService_FetchResult_FullMethodName     = "/mcpfleet.v1.WorkerService/FetchResult"
 	WorkerService_Logs_FullMethodName            = "/mcpfleet.v1.WorkerService/Logs"
+	WorkerService_ReadStream_FullMethodName      = "/mcpfleet.v1.WorkerService/ReadStream"
+	WorkerService_Answer_FullMethodName          = "/mcpfleet.v1.WorkerService/Answer"
+	WorkerService_CancelCall_FullMethodName      = "/mcpfleet.v1.WorkerService/CancelCall"
+	WorkerService_SendToSession_FullMethodName   = "/mcpfleet.v1.WorkerService/SendToSession"
+	WorkerService_Listen_FullMethodName          = "/mcpfleet.v1.WorkerService/Listen"
 )
 
 // WorkerServiceClient is the client API for WorkerService service.
@@ -74,6 +79,23 @@ type WorkerServiceClient interface {
 	FetchResult(ctx context.Context, in *FetchResultRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FetchResultResponse], error)
 	// Logs streams a replica's stderr lines.
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogsResponse], error)
+	// ReadStream sends the messages of a stream: those that are kept, then new ones. The
+	// first response has none and says that the stream was found, and claimed if that was
+	// wanted. It ends after the reply. A second reader ends the first with ABORTED. An
+	// unknown stream is NOT_FOUND.
+	ReadStream(ctx context.Context, in *ReadStreamRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadStreamResponse], error)
+	// Answer passes a client's answer to a request on a stream. NOT_FOUND if nobody waits
+	// for it.
+	Answer(ctx context.Context, in *AnswerRequest, opts ...grpc.CallOption) (*AnswerResponse, error)
+	// CancelCall cancels the call of a stream, wherever its caller is.
+	CancelCall(ctx context.Context, in *CancelCallRequest, opts ...grpc.CallOption) (*CancelCallResponse, error)
+	// SendToSession passes a message of a session's client to the session's replica: a
+	// notification, or the answer to a request of the server.
+	SendToSession(ctx context.Context, in *SendToSessionRequest, opts ...grpc.CallOption) (*SendToSessionResponse, error)
+	// Listen sends notifications of servers that belong to no call and no session. Each
+	// request replaces the one before. The worker subscribes to the resources that all
+	// controllers want.
+	Listen(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ListenRequest, ListenResponse], error)
 }
 
 type workerServiceClient struct {
@@ -204,6 +226,68 @@ func (c *workerServiceClient) Logs(ctx context.Context, in *LogsRequest, opts ..
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type WorkerService_LogsClient = grpc.ServerStreamingClient[LogsResponse]
 
+func (c *workerServiceClient) ReadStream(ctx context.Context, in *ReadStreamRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadStreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &WorkerService_ServiceDesc.Streams[4], WorkerService_ReadStream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReadStreamRequest, ReadStreamResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkerService_ReadStreamClient = grpc.ServerStreamingClient[ReadStreamResponse]
+
+func (c *workerServiceClient) Answer(ctx context.Context, in *AnswerRequest, opts ...grpc.CallOption) (*AnswerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AnswerResponse)
+	err := c.cc.Invoke(ctx, WorkerService_Answer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) CancelCall(ctx context.Context, in *CancelCallRequest, opts ...grpc.CallOption) (*CancelCallResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelCallResponse)
+	err := c.cc.Invoke(ctx, WorkerService_CancelCall_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) SendToSession(ctx context.Context, in *SendToSessionRequest, opts ...grpc.CallOption) (*SendToSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SendToSessionResponse)
+	err := c.cc.Invoke(ctx, WorkerService_SendToSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) Listen(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ListenRequest, ListenResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &WorkerService_ServiceDesc.Streams[5], WorkerService_Listen_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListenRequest, ListenResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkerService_ListenClient = grpc.BidiStreamingClient[ListenRequest, ListenResponse]
+
 // WorkerServiceServer is the server API for WorkerService service.
 // All implementations must embed UnimplementedWorkerServiceServer
 // for forward compatibility.
@@ -245,6 +329,23 @@ type WorkerServiceServer interface {
 	FetchResult(*FetchResultRequest, grpc.ServerStreamingServer[FetchResultResponse]) error
 	// Logs streams a replica's stderr lines.
 	Logs(*LogsRequest, grpc.ServerStreamingServer[LogsResponse]) error
+	// ReadStream sends the messages of a stream: those that are kept, then new ones. The
+	// first response has none and says that the stream was found, and claimed if that was
+	// wanted. It ends after the reply. A second reader ends the first with ABORTED. An
+	// unknown stream is NOT_FOUND.
+	ReadStream(*ReadStreamRequest, grpc.ServerStreamingServer[ReadStreamResponse]) error
+	// Answer passes a client's answer to a request on a stream. NOT_FOUND if nobody waits
+	// for it.
+	Answer(context.Context, *AnswerRequest) (*AnswerResponse, error)
+	// CancelCall cancels the call of a stream, wherever its caller is.
+	CancelCall(context.Context, *CancelCallRequest) (*CancelCallResponse, error)
+	// SendToSession passes a message of a session's client to the session's replica: a
+	// notification, or the answer to a request of the server.
+	SendToSession(context.Context, *SendToSessionRequest) (*SendToSessionResponse, error)
+	// Listen sends notifications of servers that belong to no call and no session. Each
+	// request replaces the one before. The worker subscribes to the resources that all
+	// controllers want.
+	Listen(grpc.BidiStreamingServer[ListenRequest, ListenResponse]) error
 	mustEmbedUnimplementedWorkerServiceServer()
 }
 
@@ -281,6 +382,21 @@ func (UnimplementedWorkerServiceServer) FetchResult(*FetchResultRequest, grpc.Se
 }
 func (UnimplementedWorkerServiceServer) Logs(*LogsRequest, grpc.ServerStreamingServer[LogsResponse]) error {
 	return status.Error(codes.Unimplemented, "method Logs not implemented")
+}
+func (UnimplementedWorkerServiceServer) ReadStream(*ReadStreamRequest, grpc.ServerStreamingServer[ReadStreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method ReadStream not implemented")
+}
+func (UnimplementedWorkerServiceServer) Answer(context.Context, *AnswerRequest) (*AnswerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Answer not implemented")
+}
+func (UnimplementedWorkerServiceServer) CancelCall(context.Context, *CancelCallRequest) (*CancelCallResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelCall not implemented")
+}
+func (UnimplementedWorkerServiceServer) SendToSession(context.Context, *SendToSessionRequest) (*SendToSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SendToSession not implemented")
+}
+func (UnimplementedWorkerServiceServer) Listen(grpc.BidiStreamingServer[ListenRequest, ListenResponse]) error {
+	return status.Error(codes.Unimplemented, "method Listen not implemented")
 }
 func (UnimplementedWorkerServiceServer) mustEmbedUnimplementedWorkerServiceServer() {}
 func (UnimplementedWorkerServiceServer) testEmbeddedByValue()                       {}
@@ -433,6 +549,78 @@ func _WorkerService_Logs_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type WorkerService_LogsServer = grpc.ServerStreamingServer[LogsResponse]
 
+func _WorkerService_ReadStream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ReadStreamRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(WorkerServiceServer).ReadStream(m, &grpc.GenericServerStream[ReadStreamRequest, ReadStreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkerService_ReadStreamServer = grpc.ServerStreamingServer[ReadStreamResponse]
+
+func _WorkerService_Answer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AnswerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).Answer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_Answer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).Answer(ctx, req.(*AnswerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkerService_CancelCall_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelCallRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).CancelCall(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_CancelCall_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).CancelCall(ctx, req.(*CancelCallRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkerService_SendToSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SendToSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).SendToSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_SendToSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).SendToSession(ctx, req.(*SendToSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkerService_Listen_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(WorkerServiceServer).Listen(&grpc.GenericServerStream[ListenRequest, ListenResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkerService_ListenServer = grpc.BidiStreamingServer[ListenRequest, ListenResponse]
+
 // WorkerService_ServiceDesc is the grpc.ServiceDesc for WorkerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -460,6 +648,18 @@ var WorkerService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "PullImage",
 			Handler:    _WorkerService_PullImage_Handler,
 		},
+		{
+			MethodName: "Answer",
+			Handler:    _WorkerService_Answer_Handler,
+		},
+		{
+			MethodName: "CancelCall",
+			Handler:    _WorkerService_CancelCall_Handler,
+		},
+		{
+			MethodName: "SendToSession",
+			Handler:    _WorkerService_SendToSession_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -482,6 +682,17 @@ var WorkerService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Logs",
 			Handler:       _WorkerService_Logs_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "ReadStream",
+			Handler:       _WorkerService_ReadStream_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Listen",
+			Handler:       _WorkerService_Listen_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "mcpfleet/v1/worker.proto",

@@ -47,6 +47,21 @@ func (d *deadline) progress() {
 	}
 }
 
+// waits makes the deadline stand still while the call waits for its client, within the
+// call's longest duration. After that the call has as much time as after progress.
+func (d *deadline) waits(waiting bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopped {
+		return
+	}
+	now := time.Now()
+	if d.at = d.last; !waiting {
+		d.at = earlier(now.Add(d.window), d.last)
+	}
+	d.timer.Reset(d.at.Sub(now))
+}
+
 // stop stops the timer. Later progress changes nothing.
 func (d *deadline) stop() {
 	d.mu.Lock()

@@ -60,6 +60,9 @@ const (
 	// bounds what that costs. Two are too few when replicas die faster than the
 	// report of it travels.
 	maxReroutes = 16
+	// keepAfter is how long a call waits here until its worker is told to keep its stream
+	// however soon it ends. Its client has perhaps been given the stream's id by then.
+	keepAfter = 25 * time.Millisecond
 )
 
 // Backend sends calls to one worker. It is called by many goroutines, and must be
@@ -279,7 +282,10 @@ func (s *server) call(ctx context.Context, c *fleet.Call, start, now time.Time) 
 
 // try sends the call until it is answered or must not be sent again.
 func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.CallResult, error) {
-	req := fleet.CallRequest{Method: c.Method, Params: c.Params, NoMeta: c.NoMeta, Trace: c.Trace}
+	req := fleet.CallRequest{
+		Method: c.Method, Params: c.Params, NoMeta: c.NoMeta, Trace: c.Trace,
+		Stream: c.Stream, Timeout: d.window, Ask: c.Ask, Logs: c.Logs,
+	}
 	w := want{tool: c.Tool, session: c.Session}
 	var key callKey // while any call is blamed
 	blamed := s.blame.any()
@@ -303,7 +309,14 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 			return fleet.CallResult{}, err
 		}
 		req.Replica, a.deadline = a.replica.id, d
-		res, err := a.replica.backend.Call(ctx, req, fleet.CallHooks{Progress: a.progress, Notification: c.Notification, Released: a.released})
+		if c.Stream.ID != "" {
+			req.Stream.Keep = c.Stream.Keep || a.since.Sub(d.start) >= keepAfter
+			req.Limit = max(d.last.Sub(a.since), 1)
+		}
+		hooks := fleet.CallHooks{
+			Progress: a.progress, Notification: c.Notification, Message: c.Message, Sent: c.Sent, Waiting: d.waits, Released: a.released,
+		}
+		res, err := a.replica.backend.Call(ctx, req, hooks)
 		if a.suspect != nil && (ctx.Err() != nil || !isDeath(err)) {
 			s.returned(a)
 		}

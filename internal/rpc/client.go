@@ -26,6 +26,8 @@ import (
 
 // ClientConfig tunes a Client; the zero value is right for production.
 type ClientConfig struct {
+	// Life is the worker's; see fleet.CallHooks.Sent.
+	Life fleet.LifeID
 	// Streams is how many Calls streams are kept; 0 is four:
 	// more gained nothing, and with one a large message would delay all calls.
 	Streams int
@@ -54,6 +56,7 @@ var errClosed = errors.New("client is closed")
 // Client talks to one worker. All methods may be called at once.
 type Client struct {
 	addr      string
+	life      fleet.LifeID
 	settleFor time.Duration // how long Close waits for the last answers
 	cc        *grpc.ClientConn
 	pb        fleetpb.WorkerServiceClient
@@ -89,7 +92,7 @@ func Dial(addr string, cfg ClientConfig) (*Client, error) {
 		cfg.Streams = defaultStreams
 	}
 	c := &Client{
-		addr: addr, settleFor: stopTimeout,
+		addr: addr, life: cfg.Life, settleFor: stopTimeout,
 		lanes: make([]lane, cfg.Streams), waiting: sync.Pool{New: func() any { return newPending() }},
 		open: make(map[ender]struct{}),
 	}

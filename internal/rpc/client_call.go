@@ -32,6 +32,9 @@ func (c *Client) Call(ctx context.Context, req fleet.CallRequest, hooks fleet.Ca
 		}
 		return fleet.CallResult{}, err
 	}
+	if hooks.Sent != nil {
+		hooks.Sent(c.life)
+	}
 	id := p.id
 	select {
 	case out := <-p.done:

@@ -24,6 +24,7 @@ type fakeWorker struct {
 	watch func(context.Context, fleet.Order, func(fleet.Report) error) error
 	call  func(fleet.CallRequest, func(fleet.CallEvent)) func(bool)
 	logs  func(context.Context, fleet.ReplicaID, int, bool, func([]fleet.LogLine) error) error
+	Streams
 }
 
 func (w *fakeWorker) StartReplica(ctx context.Context, o fleet.Order, a fleet.Assignment) (uint64, error) {

@@ -66,6 +66,8 @@ type Worker interface {
 	// Logs sends the last tail lines (0: all that are kept) and then, if follow is
 	// set, new ones until the replica ends.
 	Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, send func([]fleet.LogLine) error) error
+
+	Streams
 }
 
 // Bounds of both sides.

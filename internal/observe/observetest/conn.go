@@ -145,3 +145,22 @@ func (c *conn) Close() error {
 	c.once.Do(func() { close(c.closed) })
 	return nil
 }
+
+func (c *conn) ReadStream(context.Context, fleet.ReadRequest, func([]fleet.Message) error) error {
+	return fleet.ErrUnknownStream
+}
+
+func (c *conn) Answer(context.Context, fleet.Answer) error { return fleet.ErrNotAsked }
+
+func (c *conn) CancelCall(context.Context, fleet.StreamID, string) error {
+	return fleet.ErrUnknownStream
+}
+
+func (c *conn) SendToSession(context.Context, fleet.SessionID, fleet.ReplicaID, []byte) error {
+	return fleet.ErrUnknownReplica
+}
+
+func (c *conn) Listen(ctx context.Context, _ <-chan []fleet.Interest, _ func([]fleet.News)) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
