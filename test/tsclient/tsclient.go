@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,7 +29,7 @@ var List []byte
 // that may import from @modelcontextprotocol/sdk.
 func Command(t testing.TB, script []byte, args ...string) *exec.Cmd {
 	t.Helper()
-	dir := client(t)
+	dir := InstallVersion(t, "client", files)
 	name := filepath.Join(dir, fmt.Sprintf("%x.mjs", sum(script)))
 	if err := write(name, script); err != nil {
 		t.Fatal(err)
@@ -38,19 +39,47 @@ func Command(t testing.TB, script []byte, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// client returns the directory with the client. Each version has its own directory,
-// since tests of several versions may run at once.
-func client(t testing.TB) string {
+// InstallVersion is Install for a set of packages that changes with the repository.
+// Each version has its own directory, since tests of several versions may run at once.
+func InstallVersion(t testing.TB, name string, files fs.FS) string {
 	t.Helper()
 	var all []byte
 	for _, name := range npmFiles {
-		b, err := files.ReadFile(name)
+		b, err := fs.ReadFile(files, name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		all = fmt.Appendf(all, "%s %d\n%s", name, len(b), b)
 	}
-	return Install(t, fmt.Sprintf("client/%x", sum(all)), files)
+	return Install(t, fmt.Sprintf("%s/%x", name, sum(all)), files)
+}
+
+// Scripts writes modules that import each other, and packages that are installed in
+// dir, into a directory below it. It returns that directory.
+func Scripts(t testing.TB, dir string, scripts fs.FS) string {
+	t.Helper()
+	names, err := fs.Glob(scripts, "*.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	contents := make([][]byte, len(names))
+	var all []byte
+	for i, name := range names {
+		if contents[i], err = fs.ReadFile(scripts, name); err != nil {
+			t.Fatal(err)
+		}
+		all = fmt.Appendf(all, "%s %d\n%s", name, len(contents[i]), contents[i])
+	}
+	into := filepath.Join(dir, fmt.Sprintf("scripts-%x", sum(all)))
+	if err := os.MkdirAll(into, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range names {
+		if err := write(filepath.Join(into, name), contents[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return into
 }
 
 // write creates a file atomically, since other tests may run it meanwhile.

@@ -1,0 +1,171 @@
+//go:build linux
+
+package conformance
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/test/tsclient"
+)
+
+//go:embed packages/package.json packages/package-lock.json packages/.npmrc
+var packages embed.FS
+
+//go:embed fixture/*.mjs
+var fixture embed.FS
+
+// The revisions of MCP whose scenarios the suite has.
+const (
+	legacy = "2025-11-25"
+	modern = "2026-07-28"
+)
+
+const (
+	scenarioTimeout = 15 * time.Second // of one scenario
+	suiteTimeout    = 4 * time.Minute  // of all scenarios of a revision
+)
+
+// suite is an installed conformance suite with the fixtures.
+type suite struct {
+	node    string // a node that is new enough for the suite
+	dir     string // of the packages
+	fixture string // directory of the fixtures
+}
+
+// outcome is the result of one scenario.
+type outcome struct {
+	passed bool
+	why    string // the first check that did not pass
+}
+
+// install installs the suite, the SDKs and a node for them.
+func install(t testing.TB) suite {
+	t.Helper()
+	dir := tsclient.InstallVersion(t, "conformance", sub(t, packages, "packages"))
+	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
+	node := filepath.Join(dir, "node_modules", "node-linux-"+arch, "bin", "node")
+	if _, err := os.Stat(node); err != nil {
+		t.Skipf("npm has no node for this machine: %v", err)
+	}
+	return suite{node: node, dir: dir, fixture: tsclient.Scripts(t, dir, sub(t, fixture, "fixture"))}
+}
+
+func sub(t testing.TB, of fs.FS, dir string) fs.FS {
+	t.Helper()
+	s, err := fs.Sub(of, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// run runs all scenarios of a revision against a server, one after the other, and
+// returns their outcomes by name. Scenarios of extensions are not among them.
+func (s suite) run(t testing.TB, url, revision string) map[string]outcome {
+	t.Helper()
+	out := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), suiteTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.node, "node_modules/@modelcontextprotocol/conformance/dist/index.js", "server", "--url", url,
+		"--requirements", revision, "--output-dir", out, "--timeout", strconv.Itoa(int(scenarioTimeout/time.Millisecond)))
+	cmd.Dir, cmd.WaitDelay = s.dir, time.Second
+	text, err := cmd.CombinedOutput()
+	if exit := new(exec.ExitError); err != nil && (ctx.Err() != nil || !errors.As(err, &exit)) {
+		t.Errorf("the suite did not end: %v\n%s", err, tail(text))
+	}
+	results, err := read(out)
+	if err != nil {
+		t.Fatalf("results of the suite: %v\n%s", err, tail(text))
+	}
+	for _, line := range strings.Split(string(text), "\n") {
+		// A scenario that threw has no results.
+		if m := thrown.FindStringSubmatch(line); m != nil && !extension(m[1]) {
+			if _, ok := results[m[1]]; !ok {
+				results[m[1]] = outcome{why: "it failed before its first check"}
+			}
+		}
+	}
+	return results
+}
+
+// thrown is a line of the suite's summary for a scenario that did not pass.
+var thrown = regexp.MustCompile(`^✗ ([a-z0-9-]+):`)
+
+// extension reports whether a scenario is about an extension of MCP. The SDKs do not
+// have it either.
+func extension(scenario string) bool { return strings.HasPrefix(scenario, "tasks-") }
+
+// resultDir is the name of a directory with the results of a scenario.
+var resultDir = regexp.MustCompile(`^server-(.+)-\d{4}-\d\d-\d\dT[\d-]+Z$`)
+
+// read reads the results that the suite has written.
+func read(dir string) (map[string]outcome, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	results := map[string]outcome{}
+	for _, e := range entries {
+		m := resultDir.FindStringSubmatch(e.Name())
+		if m == nil {
+			return nil, fmt.Errorf("what is %s?", e.Name())
+		}
+		if extension(m[1]) {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(dir, e.Name(), "checks.json"))
+		if err != nil {
+			return nil, err
+		}
+		if results[m[1]], err = judge(b); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.Name(), err)
+		}
+	}
+	if len(results) == 0 {
+		return nil, errors.New("there are none")
+	}
+	return results, nil
+}
+
+// judge returns the outcome of a scenario with these checks. A check that only warns
+// does not fail a scenario.
+func judge(checks []byte) (outcome, error) {
+	var list []struct {
+		ID           string
+		Status       string
+		ErrorMessage string
+	}
+	if err := json.Unmarshal(checks, &list); err != nil {
+		return outcome{}, err
+	}
+	succeeded := 0
+	for _, c := range list {
+		switch c.Status {
+		case "FAILURE":
+			return outcome{why: c.ID + ": " + c.ErrorMessage}, nil
+		case "SUCCESS":
+			succeeded++
+		}
+	}
+	if succeeded == 0 {
+		return outcome{why: "no check succeeded"}, nil
+	}
+	return outcome{passed: true}, nil
+}
+
+// tail returns the last lines of an output.
+func tail(b []byte) []byte { return b[max(0, len(b)-3000):] }
