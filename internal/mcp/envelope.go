@@ -76,7 +76,7 @@ func Scan(line []byte) (Envelope, error) {
 	var env Envelope
 	var version []byte
 	foreign := false // there is a member that messages do not have
-	_, end, why := members(line, i, func(key []byte, start, end int) bool {
+	_, end, why := members(line, i, func(key []byte, _, start, end int) bool {
 		value := line[start:end:end]
 		switch string(key) {
 		case "jsonrpc":

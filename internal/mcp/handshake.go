@@ -8,24 +8,6 @@ import (
 	"slices"
 )
 
-// Error is a JSON-RPC error.
-type Error struct {
-	Code    Code            `json:"code"`
-	Message string          `json:"message"`
-	Data    json.RawMessage `json:"data,omitempty"`
-}
-
-func (e *Error) Error() string { return fmt.Sprintf("JSON-RPC error %d: %s", e.Code, e.Message) }
-
-// ParseError decodes a raw error object. A malformed one becomes an internal error that quotes it.
-func ParseError(raw []byte) *Error {
-	e := new(Error)
-	if err := json.Unmarshal(raw, e); err != nil {
-		return &Error{Code: CodeInternalError, Message: string(raw)}
-	}
-	return e
-}
-
 // Implementation names a program.
 type Implementation struct {
 	Name    string `json:"name"`
@@ -33,17 +15,61 @@ type Implementation struct {
 	Version string `json:"version"`
 }
 
-// InitializeParams returns the params of initialize. We offer no client capabilities, because in a
-// shared conversation nobody knows which caller a server's request is for.
-func InitializeParams(version string, client Implementation) []byte {
-	p := append([]byte(`{"protocolVersion":`), AppendString(nil, version)...)
-	p = append(p, `,"capabilities":{},"clientInfo":{"name":`...)
-	p = AppendString(p, client.Name)
-	if client.Title != "" {
-		p = AppendString(append(p, `,"title":`...), client.Title)
+func (i Implementation) append(dst []byte) []byte {
+	dst = AppendString(append(dst, `{"name":`...), i.Name)
+	if i.Title != "" {
+		dst = AppendString(append(dst, `,"title":`...), i.Title)
 	}
-	p = AppendString(append(p, `,"version":`...), client.Version)
-	return append(p, `}}`...)
+	return append(AppendString(append(dst, `,"version":`...), i.Version), '}')
+}
+
+// InitializeParams returns the params of initialize for a conversation of our own. We offer no client
+// capabilities, because in a shared conversation nobody knows which caller a server's request is for.
+func InitializeParams(version string, client Implementation) []byte {
+	return appendInitialize(version, nil, client.append(nil))
+}
+
+// InitializeParamsOf returns the params of initialize for a modern client, from the _meta of its
+// request. A client that does not tell its name gets that of fallback.
+func InitializeParamsOf(m *Meta, fallback Implementation) []byte {
+	info := m.ClientInfo
+	if len(info) == 0 {
+		info = fallback.append(nil)
+	}
+	return appendInitialize(LatestLegacy, m.Capabilities, info)
+}
+
+func appendInitialize(version string, capabilities, client []byte) []byte {
+	p := AppendString([]byte(`{"protocolVersion":`), version)
+	p = appendRawObject(append(p, `,"capabilities":`...), capabilities)
+	return append(append(append(p, `,"clientInfo":`...), client...), '}')
+}
+
+// InitializeRequest is what a legacy client says of itself, as raw spans.
+type InitializeRequest struct {
+	ProtocolVersion string
+	Capabilities    []byte
+	ClientInfo      []byte
+}
+
+// ParseInitializeParams reads the params of initialize. Members of a wrong type are a *TypeError.
+// Capabilities and a name may be absent.
+func ParseInitializeParams(params []byte) (*InitializeRequest, error) {
+	members, err := Fields(params, "protocolVersion", "capabilities", "clientInfo")
+	if err != nil {
+		return nil, err
+	}
+	r := &InitializeRequest{Capabilities: members[1], ClientInfo: members[2]}
+	if TypeOf(members[0]) != "string" {
+		return nil, fmt.Errorf("protocolVersion: %w", &TypeError{Want: "string", Got: TypeOf(members[0])})
+	}
+	r.ProtocolVersion = text(members[0])
+	for i, name := range []string{"capabilities", "clientInfo"} {
+		if value := members[i+1]; given(value) && TypeOf(value) != "object" {
+			return nil, fmt.Errorf("%s: %w", name, &TypeError{Want: "object", Got: TypeOf(value)})
+		}
+	}
+	return r, nil
 }
 
 // InitializeResult describes a server.
@@ -74,6 +100,17 @@ func ParseInitializeResult(raw []byte) (*InitializeResult, error) {
 	return r, nil
 }
 
+// Append appends the result as a legacy client expects it.
+func (r *InitializeResult) Append(dst []byte) []byte {
+	dst = AppendString(append(dst, `{"protocolVersion":`...), r.ProtocolVersion)
+	dst = appendRawObject(append(dst, `,"capabilities":`...), r.Capabilities)
+	dst = appendRawObject(append(dst, `,"serverInfo":`...), r.ServerInfo)
+	if r.Instructions != "" {
+		dst = AppendString(append(dst, `,"instructions":`...), r.Instructions)
+	}
+	return append(dst, '}')
+}
+
 // NewestSupported returns the newest version of the legacy era that a server lists when it refuses the
 // one that it was offered, or "".
 func NewestSupported(refusal *Error) string {
@@ -95,31 +132,4 @@ func NewestSupported(refusal *Error) string {
 func (r *InitializeResult) Has(capability string) bool {
 	found, err := Fields(r.Capabilities, capability)
 	return err == nil && found[0] != nil && !IsNull(found[0])
-}
-
-// Tool is a tool as its server describes it, with the members that mcpfleet uses.
-type Tool struct {
-	Raw        []byte // the whole description, byte for byte
-	Name       string
-	ReadOnly   bool // annotations.readOnlyHint
-	Idempotent bool // annotations.idempotentHint
-}
-
-// ParseTool parses one element of tools/list. Hints of a wrong type count as absent. A missing name is
-// an error, because nobody could call the tool. The tool keeps raw.
-func ParseTool(raw []byte) (Tool, error) {
-	found, err := Fields(raw, "name", "annotations")
-	if err != nil {
-		return Tool{}, fmt.Errorf("tool: %w", err)
-	}
-	name, err := String(found[0])
-	if err != nil || name == "" {
-		return Tool{}, fmt.Errorf("tool without a name: %.200s", raw)
-	}
-	t := Tool{Raw: raw, Name: name}
-	if hints, err := Fields(found[1], "readOnlyHint", "idempotentHint"); err == nil {
-		t.ReadOnly = string(hints[0]) == "true"
-		t.Idempotent = string(hints[1]) == "true"
-	}
-	return t, nil
 }

@@ -92,7 +92,7 @@ func field(b []byte, at int, name string) (start, end, rest int, err error) {
 		}
 		return 0, 0, 0, &TypeError{Want: "object", Got: TypeOf(b[at:])}
 	}
-	_, rest, why := members(b, at, func(key []byte, from, to int) bool {
+	_, rest, why := members(b, at, func(key []byte, _, from, to int) bool {
 		if string(key) == name {
 			start, end = from, to
 		}

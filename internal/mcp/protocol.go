@@ -1,5 +1,7 @@
 // Package mcp knows the Model Context Protocol as bytes: versions, error codes, and how to find the
-// parts of a JSON-RPC message without decoding it.
+// parts of a JSON-RPC message without decoding it, and how to change them without encoding it again.
+// It translates between the two eras: the legacy one, which begins with initialize, and the modern one,
+// in which every request stands for itself.
 //
 // Valid, Scan, Members and Fields accept exactly the texts that both encoding/json.Valid and
 // utf8.Valid accept (a fuzz test compares them). Every span that they return is a part of the input,
@@ -24,6 +26,14 @@ const (
 	LatestLegacy = Version20251125
 )
 
+// Protocol versions of the modern era, in which every request says its version in _meta.
+const (
+	Version20260728 = "2026-07-28"
+
+	// LatestModern is what we offer in server/discover and put into requests that we translate.
+	LatestModern = Version20260728
+)
+
 // LegacyVersions returns the versions of the legacy era that we speak, oldest first.
 func LegacyVersions() []string {
 	return []string{Version20241007, Version20241105, Version20250326, Version20250618, Version20251125}
@@ -32,32 +42,27 @@ func LegacyVersions() []string {
 // IsLegacy reports whether version is one of LegacyVersions.
 func IsLegacy(version string) bool { return slices.Contains(LegacyVersions(), version) }
 
-// Code is the code of a JSON-RPC error.
-type Code int
+// ModernVersions returns the versions of the modern era that we speak, newest first, as a server lists
+// them.
+func ModernVersions() []string { return []string{Version20260728} }
 
-// The codes that JSON-RPC 2.0 and MCP define.
-const (
-	CodeParseError       Code = -32700
-	CodeInvalidRequest   Code = -32600
-	CodeMethodNotFound   Code = -32601
-	CodeInvalidParams    Code = -32602
-	CodeInternalError    Code = -32603
-	CodeResourceNotFound Code = -32002
-)
+// IsModern reports whether version is one of ModernVersions.
+func IsModern(version string) bool { return slices.Contains(ModernVersions(), version) }
 
-// The methods that mcpfleet itself sends or answers.
-const (
-	MethodInitialize           = "initialize"
-	MethodInitialized          = "notifications/initialized"
-	MethodPing                 = "ping"
-	MethodCancelled            = "notifications/cancelled"
-	MethodProgress             = "notifications/progress"
-	MethodToolsList            = "tools/list"
-	MethodToolsCall            = "tools/call"
-	MethodResourcesList        = "resources/list"
-	MethodResourceTemplates    = "resources/templates/list"
-	MethodPromptsList          = "prompts/list"
-	MethodToolsListChanged     = "notifications/tools/list_changed"
-	MethodResourcesListChanged = "notifications/resources/list_changed"
-	MethodPromptsListChanged   = "notifications/prompts/list_changed"
-)
+// Known reports whether we speak version, in either era.
+func Known(version string) bool { return IsLegacy(version) || IsModern(version) }
+
+// Negotiate returns the version that answers a client's initialize: the older of what the client asked
+// for and what the server behind speaks. If we do not know the client's version, it is the server's.
+// A server of the modern era speaks LatestLegacy here, because requests are translated for it.
+func Negotiate(client, server string) string {
+	versions := LegacyVersions()
+	s := slices.Index(versions, server)
+	if s < 0 {
+		s = len(versions) - 1
+	}
+	if c := slices.Index(versions, client); c >= 0 {
+		s = min(s, c)
+	}
+	return versions[s]
+}

@@ -109,7 +109,7 @@ func Members(raw []byte, yield func(key, value []byte) bool) error {
 		}
 		return &TypeError{Want: "object", Got: TypeOf(raw)}
 	}
-	stopped, end, why := members(raw, i, func(key []byte, start, end int) bool {
+	stopped, end, why := members(raw, i, func(key []byte, _, start, end int) bool {
 		return yield(key, raw[start:end:end])
 	})
 	if why == "" && !stopped {
@@ -123,9 +123,9 @@ func Members(raw []byte, yield func(key, value []byte) bool) error {
 	return nil
 }
 
-// members walks the object that begins at i and yields where each value starts and ends. Scan and
-// the params' splicing share it with Members.
-func members(b []byte, i int, yield func(key []byte, start, end int) bool) (stopped bool, end int, why string) {
+// members walks the object that begins at i. It yields each decoded key, where the member starts, and
+// where its value starts and ends. Scan and the splicing share it with Members.
+func members(b []byte, i int, yield func(key []byte, at, start, end int) bool) (stopped bool, end int, why string) {
 	i = skipSpace(b, i+1)
 	if i < len(b) && b[i] == '}' {
 		return false, i + 1, ""
@@ -139,7 +139,7 @@ func members(b []byte, i int, yield func(key []byte, start, end int) bool) (stop
 		if why != "" {
 			return false, end, why
 		}
-		if !yield(unquote(b[keyStart:keyEnd]), start, end) {
+		if !yield(unquote(b[keyStart:keyEnd]), keyStart, start, end) {
 			return true, end, ""
 		}
 		i = skipSpace(b, end)

@@ -1,0 +1,185 @@
+package mcp
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// The members of _meta that the modern era defines.
+const (
+	MetaVersion        = "io.modelcontextprotocol/protocolVersion"
+	MetaClientInfo     = "io.modelcontextprotocol/clientInfo"
+	MetaCapabilities   = "io.modelcontextprotocol/clientCapabilities"
+	MetaLogLevel       = "io.modelcontextprotocol/logLevel"
+	MetaSubscriptionID = "io.modelcontextprotocol/subscriptionId"
+	MetaServerInfo     = "io.modelcontextprotocol/serverInfo"
+	MetaProgressToken  = "progressToken" // of both eras
+)
+
+// Meta is what mcpfleet reads in the _meta of params. Each field is a raw span of the params, nil if
+// there is no such member or it is null.
+type Meta struct {
+	Version        []byte
+	ClientInfo     []byte
+	Capabilities   []byte
+	LogLevel       []byte
+	ProgressToken  []byte
+	SubscriptionID []byte
+}
+
+// ParseMeta finds the _meta of params, which it checks in the same pass. Params that are absent or null
+// have none. Params or a _meta of another type are a *TypeError. Of duplicates the last counts.
+func ParseMeta(params []byte) (Meta, error) {
+	if i := skipSpace(params, 0); i == len(params) || IsNull(params) {
+		return Meta{}, nil
+	}
+	var meta []byte
+	if err := Members(params, func(key, value []byte) bool {
+		if string(key) == "_meta" {
+			meta = value
+		}
+		return true
+	}); err != nil {
+		return Meta{}, err
+	}
+	if !given(meta) {
+		return Meta{}, nil
+	}
+	var m Meta
+	err := Members(meta, func(key, value []byte) bool {
+		if field := m.field(key); field != nil {
+			if *field = value; IsNull(value) {
+				*field = nil
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return Meta{}, fmt.Errorf("_meta: %w", err)
+	}
+	return m, nil
+}
+
+func (m *Meta) field(key []byte) *[]byte {
+	switch string(key) {
+	case MetaVersion:
+		return &m.Version
+	case MetaClientInfo:
+		return &m.ClientInfo
+	case MetaCapabilities:
+		return &m.Capabilities
+	case MetaLogLevel:
+		return &m.LogLevel
+	case MetaProgressToken:
+		return &m.ProgressToken
+	case MetaSubscriptionID:
+		return &m.SubscriptionID
+	}
+	return nil
+}
+
+// ProtocolVersion returns the version that a modern request says it has, "" if it says none.
+func (m *Meta) ProtocolVersion() string { return text(m.Version) }
+
+// Level returns the log level that a modern request asks for, "" if it asks for no log messages.
+func (m *Meta) Level() string { return text(m.LogLevel) }
+
+// text returns the raw string's value, "" if it is none.
+func text(raw []byte) string {
+	if TypeOf(raw) != "string" {
+		return ""
+	}
+	return string(unquote(raw))
+}
+
+// Check returns the fault of a modern request's _meta, nil if it has none. It does not judge whether
+// we speak the version.
+func (m *Meta) Check() *Error {
+	for _, rule := range []struct {
+		name     string
+		value    []byte
+		want     string
+		required bool
+	}{
+		{MetaVersion, m.Version, "string", true},
+		{MetaCapabilities, m.Capabilities, "object", true},
+		{MetaClientInfo, m.ClientInfo, "object", false},
+		{MetaLogLevel, m.LogLevel, "string", false},
+	} {
+		switch got := TypeOf(rule.value); {
+		case rule.value == nil && rule.required:
+			return errorf(CodeInvalidParams, "Invalid params: _meta lacks the required member %q", rule.name)
+		case rule.value != nil && got != rule.want:
+			return errorf(CodeInvalidParams, "Invalid params: _meta %q %v", rule.name, &TypeError{rule.want, got})
+		}
+	}
+	if m.ProgressToken != nil && !isID(m.ProgressToken) {
+		return errorf(CodeInvalidParams, "Invalid params: _meta %q must be a string or a number, not %s",
+			MetaProgressToken, article(TypeOf(m.ProgressToken)))
+	}
+	if m.LogLevel != nil && !IsLogLevel(m.Level()) {
+		return errorf(CodeInvalidParams, "Invalid params: unknown log level %q", m.Level())
+	}
+	return nil
+}
+
+// MetaFault returns the error of a request whose _meta ParseMeta does not accept.
+func MetaFault(err error) *Error {
+	var syntax *SyntaxError
+	if errors.As(err, &syntax) {
+		return errorf(CodeParseError, "Parse error: params: %v", err)
+	}
+	return errorf(CodeInvalidParams, "Invalid params: %v", err)
+}
+
+// logLevels are the levels of log messages, the least severe first.
+var logLevels = [...]string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
+
+// IsLogLevel reports whether level is one of the levels of log messages.
+func IsLogLevel(level string) bool { return slices.Contains(logLevels[:], level) }
+
+// LogReaches reports whether a log message of that level goes to a client that asked for those of at
+// least least. Without a level asked for, none does. A message of an unknown level goes to all.
+func LogReaches(level, least string) bool {
+	wanted := slices.Index(logLevels[:], least)
+	got := slices.Index(logLevels[:], level)
+	return wanted >= 0 && (got < 0 || got >= wanted)
+}
+
+// ParamsToLegacy returns params of a modern request as a legacy server expects them: without what the
+// modern era puts into _meta. A _meta that is left empty goes too.
+func ParamsToLegacy(params []byte) ([]byte, error) {
+	return Edit(params, InMeta(Remove(MetaVersion), Remove(MetaClientInfo), Remove(MetaCapabilities), Remove(MetaLogLevel)))
+}
+
+// Client is what a legacy client said of itself in initialize and logging/setLevel, as raw values.
+type Client struct {
+	Info         []byte // nil: unknown
+	Capabilities []byte
+	LogLevel     string // "": no log messages
+}
+
+// ParamsToModern returns params of a legacy client's request as a modern server expects them. What the
+// modern era puts into _meta is replaced by what the client said in initialize.
+func ParamsToModern(params []byte, version string, c Client) ([]byte, error) {
+	capabilities := c.Capabilities
+	if len(capabilities) == 0 {
+		capabilities = []byte("{}")
+	}
+	changes := [...]Change{
+		Set(MetaVersion, AppendString(nil, version)),
+		Set(MetaClientInfo, c.Info),
+		Set(MetaCapabilities, capabilities),
+		Set(MetaLogLevel, nil),
+	}
+	if len(c.Info) == 0 {
+		changes[1] = Remove(MetaClientInfo)
+	}
+	if c.LogLevel == "" {
+		changes[3] = Remove(MetaLogLevel)
+	} else {
+		changes[3].value = AppendString(nil, c.LogLevel)
+	}
+	return Edit(params, InMeta(changes[:]...))
+}

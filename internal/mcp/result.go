@@ -1,0 +1,126 @@
+package mcp
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strconv"
+)
+
+// The types of results that the modern era knows. Extensions add others.
+const (
+	ResultComplete      = "complete"
+	ResultInputRequired = "input_required"
+)
+
+// Scopes of cacheable results.
+const (
+	ScopePublic  = "public"
+	ScopePrivate = "private"
+)
+
+// ResultType returns the type of a result, which is valid JSON. A result without one is complete.
+//
+// It is on the path of every call. Nearly every result either has no such key in it or has it as its
+// first one, and those are not walked.
+func ResultType(result []byte) string {
+	const key = `"resultType"`
+	at := bytes.Index(result, []byte(key))
+	escaped := mayEscapeKeys(result)
+	if at < 0 && !escaped {
+		return ResultComplete
+	}
+	if first := skipSpace(result, 0); !escaped && first < len(result) && result[first] == '{' &&
+		at == skipSpace(result, first+1) && !bytes.Contains(result[at+len(key):], []byte(key)) {
+		colon := skipSpace(result, at+len(key))
+		start, end, why := skipValue(result, colon+1, 1)
+		if why == "" {
+			return resultType(result[start:end])
+		}
+	}
+	var last []byte
+	_ = Members(result, func(key, value []byte) bool { // no object: no members
+		if string(key) == "resultType" {
+			last = value
+		}
+		return true
+	})
+	return resultType(last)
+}
+
+func resultType(raw []byte) string {
+	switch string(raw) {
+	case "", "null", `"complete"`:
+		return ResultComplete
+	case `"input_required"`:
+		return ResultInputRequired
+	}
+	return text(raw)
+}
+
+// mayEscapeKeys reports whether a key of the text may be ASCII and yet be written with an escape.
+func mayEscapeKeys(raw []byte) bool { return bytes.Contains(raw, []byte(`\u00`)) }
+
+// CacheHint says how long a result may be cached, and whether others may share it.
+type CacheHint struct {
+	TTL   int64 // ms
+	Scope string
+}
+
+// Completion is what a result of a legacy server lacks for a modern client.
+type Completion struct {
+	ServerInfo []byte     // raw; nil: not told
+	Hint       *CacheHint // nil: not cacheable
+}
+
+// ResultToModern returns the result of a legacy server as a modern client expects it. It adds what the
+// result lacks: resultType, serverInfo in _meta, and the cache hint. A _meta that is not an object is
+// left alone.
+func ResultToModern(result []byte, c Completion) ([]byte, error) {
+	return AppendResultToModern(nil, result, c)
+}
+
+// AppendResultToModern appends what ResultToModern returns. If there is an error, it returns dst as it
+// was.
+func AppendResultToModern(dst, result []byte, c Completion) ([]byte, error) {
+	var space [4]Change
+	changes := append(space[:0], SetDefault("resultType", []byte(`"`+ResultComplete+`"`)))
+	if c.Hint != nil {
+		changes = append(changes,
+			SetDefault("ttlMs", strconv.AppendInt(nil, c.Hint.TTL, 10)),
+			SetDefault("cacheScope", AppendString(nil, c.Hint.Scope)))
+	}
+	if len(c.ServerInfo) > 0 {
+		changes = append(changes, InMeta(SetDefault(MetaServerInfo, c.ServerInfo)))
+	}
+	if out, ok := appendAllNew(dst, result, changes); ok {
+		return out, nil
+	}
+	out, err := AppendEdited(dst, result, changes...)
+	if isTypeError(err) && len(c.ServerInfo) > 0 {
+		return AppendEdited(dst, result, changes[:len(changes)-1]...)
+	}
+	return out, err
+}
+
+// appendAllNew makes changes to an object that surely has none of the members. So it need not walk it.
+func appendAllNew(dst, raw []byte, changes []Change) ([]byte, bool) {
+	first := skipSpace(raw, 0)
+	if first == len(raw) || raw[first] != '{' || mayEscapeKeys(raw) {
+		return dst, false
+	}
+	for i := range changes {
+		var key [64]byte
+		if bytes.Contains(raw, AppendString(key[:0], changes[i].name)) {
+			return dst, false
+		}
+	}
+	added := appendObject(nil, changes)
+	s := spliceFirst(raw, first, added[1:len(added)-1])
+	return s.AppendTo(slices.Grow(dst, len(raw)+len(added))), true
+}
+
+func isTypeError(err error) bool {
+	var wrong *TypeError
+	return errors.As(err, &wrong)
+}
