@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"time"
 )
 
 // Code is the code of a JSON-RPC error.
@@ -66,6 +67,24 @@ func ParseError(raw []byte) *Error {
 
 func errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Failure is the data of an error of our own.
+type Failure struct {
+	Code       string
+	RequestID  string
+	RetryAfter time.Duration // 0: not given
+}
+
+// Append appends the data as an object. The time is in seconds, rounded up.
+func (f Failure) Append(dst []byte) []byte {
+	dst = AppendString(append(dst, `{"code":`...), f.Code)
+	dst = AppendString(append(dst, `,"request_id":`...), f.RequestID)
+	if f.RetryAfter > 0 {
+		seconds := (f.RetryAfter + time.Second - 1) / time.Second
+		dst = strconv.AppendInt(append(dst, `,"retry_after":`...), int64(seconds), 10)
+	}
+	return append(dst, '}')
 }
 
 // UnsupportedVersion is the error for a request of a version that we do not speak.
