@@ -18,6 +18,9 @@ const (
 	CodeForbidden         = "forbidden"              // 403: a web page of another origin sent it
 	CodeUnknownServer     = "unknown_server"         // 404
 	CodeUnknownTool       = "unknown_tool"           // 404
+	CodeUnknownGateway    = "unknown_gateway"        // 404
+	CodeUnknownPrompt     = "unknown_prompt"         // 404
+	CodeUnknownResource   = "unknown_resource"       // 404
 	CodeUnknownReplica    = "unknown_replica"        // 404
 	CodeUnknownRevision   = "unknown_revision"       // 404: it never existed, or is not kept any more
 	CodeUnknownNode       = "unknown_node"           // 404
@@ -70,6 +73,9 @@ var outcomes = []struct {
 	{fleet.ErrCatalogueUnknown, http.StatusServiceUnavailable, CodeNoReplica}, // no replica was ever READY
 	{fleet.ErrUnknownServer, http.StatusNotFound, CodeUnknownServer},
 	{fleet.ErrUnknownTool, http.StatusNotFound, CodeUnknownTool},
+	{fleet.ErrUnknownGateway, http.StatusNotFound, CodeUnknownGateway},
+	{fleet.ErrUnknownPrompt, http.StatusNotFound, CodeUnknownPrompt},
+	{fleet.ErrUnknownResource, http.StatusNotFound, CodeUnknownResource},
 	{fleet.ErrUnknownReplica, http.StatusNotFound, CodeUnknownReplica},
 	{fleet.ErrUnknownNode, http.StatusNotFound, CodeUnknownNode},
 	{fleet.ErrUnknownController, http.StatusNotFound, CodeUnknownController},

@@ -34,11 +34,8 @@
 package catalogue
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -46,10 +43,11 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/notice"
 )
 
-// View is what the catalogue is made from.
-type View struct {
-	Default fleet.ServerName // "" for none
-	Servers []Server         // all deployed servers, in any order
+// Source is what the catalogue is made from.
+type Source struct {
+	Default  fleet.ServerName // "" for none
+	Servers  []Server         // all deployed servers, in any order
+	Gateways map[fleet.GatewayName]fleet.Gateway
 	// Lookup returns a reported catalogue by its hash, nil if there is none.
 	Lookup func(hash string) *fleet.Catalogue
 }
@@ -59,9 +57,12 @@ type Server struct {
 	Name        fleet.ServerName
 	DefaultTool string  // "" for none
 	Offers      []Offer // of its READY replicas
-	// EnabledTools and DisabledTools come from the server's spec. A tool that they
-	// switch off is neither listed nor resolved.
-	EnabledTools, DisabledTools []string
+	// Tools comes from the server's spec. A tool that it switches off is neither
+	// listed nor resolved.
+	Tools fleet.Tools
+	// Private says that each client may see something else of the server, so that
+	// its lists are not for others.
+	Private bool
 	// Reason says why nothing is offered. Callers see it.
 	Reason string
 	// Failed says that nothing is offered because replicas do not start, or are
@@ -80,7 +81,7 @@ type Offer struct {
 	Hash     string // of its catalogue
 }
 
-// Catalogue answers lookups from the last view.
+// Catalogue answers lookups from the last source.
 type Catalogue struct {
 	incomplete func() string
 	board      notice.Board
@@ -91,8 +92,8 @@ type Catalogue struct {
 
 // New returns a catalogue that knows nothing: until the first Update all lookups
 // fail with fleet.ErrCatalogueUnknown. incomplete says why servers may be missing
-// from the view, and returns "" if it is complete. While it is not, no lookup denies
-// that a server or tool exists. A nil incomplete means that views are complete.
+// from the source, and returns "" if it is complete. While it is not, no lookup denies
+// that a server or tool exists. A nil incomplete means that sources are complete.
 func New(incomplete func() string) *Catalogue {
 	if incomplete == nil {
 		incomplete = func() string { return "" }
@@ -100,9 +101,9 @@ func New(incomplete func() string) *Catalogue {
 	return &Catalogue{incomplete: incomplete}
 }
 
-// Update replaces the view. It costs little if nothing has changed, so it may be
+// Update replaces the source. It costs little if nothing has changed, so it may be
 // called for every report.
-func (c *Catalogue) Update(v View) {
+func (c *Catalogue) Update(v Source) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.snap.Load()
@@ -110,7 +111,7 @@ func (c *Catalogue) Update(v View) {
 	if def == "" && len(v.Servers) == 1 {
 		def = v.Servers[0].Name
 	}
-	changed := old == nil || old.def != def || len(old.servers) != len(v.Servers)
+	changed := old == nil || old.def != def || len(old.servers) != len(v.Servers) || !sameGateways(old.gateways, v.Gateways)
 	servers := make(map[fleet.ServerName]*server, len(v.Servers))
 	for i := range v.Servers {
 		var before *server
@@ -122,7 +123,7 @@ func (c *Catalogue) Update(v View) {
 		changed = changed || after != before
 	}
 	if changed {
-		c.snap.Store(newSnapshot(def, servers))
+		c.snap.Store(newSnapshot(def, servers, v.Gateways))
 		c.board.Post()
 	}
 }
@@ -170,13 +171,10 @@ func (c *Catalogue) resolve(name fleet.ServerName, tool string) (fleet.Tool, err
 		return fleet.Tool{}, errStarting
 	}
 	if name == "" {
-		if t := snap.root[tool]; t != nil {
-			return *t, nil
-		}
-		return snap.missing(tool)
+		return found(snap.find(tool))
 	}
 	s, err := snap.known(name)
-	if srv := snap.servers[name]; err != nil && srv != nil && !srv.filter.Offers(tool) {
+	if srv := snap.servers[name]; err != nil && srv != nil && !srv.choice.Offers(tool) {
 		return fleet.Tool{}, srv.noTool(tool) // switched off, whether it exists or not
 	}
 	if err != nil {
@@ -186,6 +184,13 @@ func (c *Catalogue) resolve(name fleet.ServerName, tool string) (fleet.Tool, err
 		return t.Tool, nil
 	}
 	return fleet.Tool{}, s.noTool(tool)
+}
+
+func found(t *tool, err error) (fleet.Tool, error) {
+	if err != nil {
+		return fleet.Tool{}, err
+	}
+	return t.Tool, nil
 }
 
 // Default returns the tool of a call that names no tool: the default tool of the
@@ -234,161 +239,3 @@ func (c *Catalogue) unlessIncomplete(err error) error {
 }
 
 func notYet(why string) error { return fmt.Errorf("%w: %s", fleet.ErrCatalogueUnknown, why) }
-
-// server is one server in a snapshot. It never changes.
-type server struct {
-	name        fleet.ServerName
-	defaultTool string
-	reason      string
-	failed      bool
-	stopped     bool
-	wakes       bool
-	// filter has only the enabled and disabled tools of the spec.
-	filter fleet.Spec
-
-	hash  string            // of the catalogue that is shown; "" while none is known
-	all   []*tool           // of that catalogue, in its order
-	order []*tool           // those of all that are not switched off
-	tools map[string]*tool  // the same by name
-	off   map[string]string // tools that are switched off, and the key of the spec that does it
-	list  []byte            // the answer of GET /{server}/tools
-
-	others []string         // hashes of other catalogues that replicas offer
-	theirs map[string]*tool // tools that only those have
-	extra  map[string]*tool // those of theirs that are not switched off: they resolve, and are not listed
-}
-
-// find returns a tool by its name, or nil.
-func (s *server) find(name string) *tool {
-	if t := s.tools[name]; t != nil {
-		return t
-	}
-	return s.extra[name]
-}
-
-// update returns the server of a new view: s itself if nothing changed. s may be
-// nil.
-func (s *server) update(v *Server, lookup func(string) *fleet.Catalogue) *server {
-	if s == nil {
-		s = &server{}
-	}
-	next := *s
-	next.name, next.defaultTool, next.reason, next.failed, next.stopped, next.wakes = v.Name, v.DefaultTool, v.Reason, v.Failed, v.Stopped, v.Wakes
-	next.filter = fleet.Spec{EnabledTools: v.EnabledTools, DisabledTools: v.DisabledTools}
-	if hash := choose(v.Offers, s.hash); hash != "" && hash != s.hash {
-		if c := lookup(hash); c != nil {
-			next.hash = hash
-			next.all = parseTools(v.Name, c.Tools)
-		}
-	}
-	if off := switchedOff(next.all, &next.filter); next.hash != s.hash || !maps.Equal(off, s.off) {
-		next.offer(off)
-	}
-	next.others = otherHashes(v.Offers, next.hash)
-	if len(next.others)+len(s.others) > 0 && (next.hash != s.hash || !slices.Equal(next.others, s.others)) {
-		next.theirs = make(map[string]*tool)
-		for _, hash := range next.others {
-			if c := lookup(hash); c != nil {
-				for _, t := range parseTools(v.Name, c.Tools) {
-					if next.tools[t.Name] == nil && next.theirs[t.Name] == nil {
-						next.theirs[t.Name] = t
-					}
-				}
-			}
-		}
-	}
-	next.extra = maps.Clone(next.theirs)
-	maps.DeleteFunc(next.extra, func(name string, _ *tool) bool { return !next.filter.Offers(name) })
-	if next.hash != "" {
-		next.reason, next.failed, next.wakes = "", false, false // not shown: a change needs no new snapshot
-	}
-	if next.hash == s.hash && slices.Equal(next.others, s.others) && maps.Equal(next.extra, s.extra) && maps.Equal(next.off, s.off) &&
-		slices.Equal(next.filter.EnabledTools, s.filter.EnabledTools) && slices.Equal(next.filter.DisabledTools, s.filter.DisabledTools) &&
-		next.name == s.name && next.defaultTool == s.defaultTool &&
-		next.reason == s.reason && next.failed == s.failed && next.stopped == s.stopped && next.wakes == s.wakes {
-		return s
-	}
-	return &next
-}
-
-// switchedOff returns the tools that the filter switches off, and by which key.
-func switchedOff(all []*tool, filter *fleet.Spec) map[string]string {
-	var off map[string]string
-	for _, t := range all {
-		if key := filter.SwitchedOffBy(t.Name); key != "" {
-			if off == nil {
-				off = make(map[string]string)
-			}
-			off[t.Name] = key
-		}
-	}
-	return off
-}
-
-// offer sets which tools are offered, and renders their list.
-func (s *server) offer(off map[string]string) {
-	s.off = off
-	s.order = make([]*tool, 0, len(s.all))
-	s.tools = make(map[string]*tool, len(s.all))
-	for _, t := range s.all {
-		if off[t.Name] == "" {
-			s.order = append(s.order, t)
-			s.tools[t.Name] = t
-		}
-	}
-	s.list = renderServer(s.order)
-}
-
-// otherHashes returns the hashes that are offered besides the shown one, in order.
-func otherHashes(offers []Offer, shown string) (others []string) {
-	for _, o := range offers {
-		if o.Hash != "" && o.Hash != shown && !slices.Contains(others, o.Hash) {
-			others = append(others, o.Hash)
-		}
-	}
-	slices.Sort(others)
-	return others
-}
-
-// choose returns the hash that most replicas of the newest revision offer. On a tie
-// the shown one stays, so that the list does not flap.
-func choose(offers []Offer, shown string) string {
-	var newest fleet.Revision
-	count := map[string]int{}
-	for _, o := range offers {
-		if o.Hash == "" || o.Revision < newest {
-			continue
-		}
-		if o.Revision > newest {
-			newest = o.Revision
-			clear(count)
-		}
-		count[o.Hash]++
-	}
-	best := ""
-	for _, o := range offers { // not over count, whose order is random
-		n := count[o.Hash]
-		if n > count[best] || n > 0 && n == count[best] && o.Hash == shown {
-			best = o.Hash
-		}
-	}
-	return best
-}
-
-// sorted returns servers with the default one first, then by name.
-func sorted(def fleet.ServerName, servers map[fleet.ServerName]*server) []*server {
-	out := make([]*server, 0, len(servers))
-	for _, s := range servers {
-		out = append(out, s)
-	}
-	slices.SortFunc(out, func(a, b *server) int {
-		if (a.name == def) != (b.name == def) {
-			if a.name == def {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(a.name, b.name)
-	})
-	return out
-}

@@ -32,7 +32,7 @@ func (w world) offer(hash string, tools ...string) []Offer {
 func threeServers() *Catalogue {
 	w := world{}
 	c := New(nil)
-	c.Update(View{Default: "main", Lookup: w.lookup, Servers: []Server{
+	c.Update(Source{Default: "main", Lookup: w.lookup, Servers: []Server{
 		{Name: "zoo", Offers: w.offer("z", "feed", "count")},
 		{Name: "main", DefaultTool: "search", Offers: w.offer("m", "search", "zeta", "alpha", "zoo__count")},
 		{Name: "ant", Offers: w.offer("a", "count", "dig", "search")},
@@ -74,7 +74,7 @@ func TestRawValuesArePassedOn(t *testing.T) {
 	raw := `{"_first":0,"name":"t\"x","description":null,` + own + `} `
 	w := world{}
 	c := New(nil)
-	c.Update(View{Lookup: w.lookup, Servers: []Server{{Name: "one", Offers: w.offer("h", raw, `{"name":"plain"}`, `{"no":"name"}`, `[]`, `{"name":"plain","description":"second"}`)}}})
+	c.Update(Source{Lookup: w.lookup, Servers: []Server{{Name: "one", Offers: w.offer("h", raw, `{"name":"plain"}`, `{"no":"name"}`, `[]`, `{"name":"plain","description":"second"}`)}}})
 	want := `{"tools":[{"name":"t\"x","description":null,"input_schema":` + schema + `,"output_schema":{"x": 1},"server":"one","_first":0,` + own +
 		`},{"name":"plain","description":null,"input_schema":{"type":"object"},"server":"one"}]}`
 	for _, server := range []fleet.ServerName{"", "one"} {
@@ -101,7 +101,7 @@ func TestMembersOfOurs(t *testing.T) {
 	} {
 		w := world{}
 		c := New(nil)
-		c.Update(View{Default: "one", Lookup: w.lookup, Servers: []Server{{Name: "one", Offers: w.offer("1")}, {Name: "two", Offers: w.offer("2", tt.raw)}}})
+		c.Update(Source{Default: "one", Lookup: w.lookup, Servers: []Server{{Name: "one", Offers: w.offer("1")}, {Name: "two", Offers: w.offer("2", tt.raw)}}})
 		if got, err := c.Tools(""); err != nil || string(got) != `{"tools":[{"name":"two__x",`+tt.want+`}]}` {
 			t.Errorf("%s: got %s, %v\nwant %s", name, got, err, tt.want)
 		}
@@ -156,7 +156,7 @@ func TestResolve(t *testing.T) {
 func TestHints(t *testing.T) {
 	w := world{}
 	c := New(nil)
-	c.Update(View{Lookup: w.lookup, Servers: []Server{{Name: "one", Offers: w.offer("h",
+	c.Update(Source{Lookup: w.lookup, Servers: []Server{{Name: "one", Offers: w.offer("h",
 		`{"name":"ro","annotations":{"readOnlyHint":true}}`,
 		`{"name":"idem","annotations":{"idempotentHint":true,"readOnlyHint":false}}`,
 		`{"name":"text","annotations":{"readOnlyHint":"true"}}`,
@@ -182,7 +182,7 @@ func TestDefault(t *testing.T) {
 		t.Errorf("Default(nope): %v", err)
 	}
 	w := world{}
-	c.Update(View{Lookup: w.lookup, Servers: []Server{
+	c.Update(Source{Lookup: w.lookup, Servers: []Server{
 		{Name: "a", DefaultTool: "gone", Offers: w.offer("a", "x")}, {Name: "b", DefaultTool: "y"}}})
 	if _, err := c.Default(""); !errors.Is(err, fleet.ErrNoDefaultTool) {
 		t.Errorf("without a default server: %v", err)
@@ -201,7 +201,7 @@ func TestUnknownIsNeverEmptyNorNotFound(t *testing.T) {
 		t.Errorf("before the first view: %v", err)
 	}
 	w := world{}
-	view := View{Default: "main", Lookup: w.lookup, Servers: []Server{
+	view := Source{Default: "main", Lookup: w.lookup, Servers: []Server{
 		{Name: "main", Reason: "image is being pulled"},
 		{Name: "bad", Failed: true, Reason: "exit code 3"},
 		{Name: "ok", Offers: w.offer("h", "dig", "other__x")},
@@ -251,7 +251,7 @@ func TestUnknownIsNeverEmptyNorNotFound(t *testing.T) {
 	if _, err := c.Tools(""); !errors.Is(err, fleet.ErrNoReplica) {
 		t.Errorf("no server can start: %v", err)
 	}
-	c.Update(View{})
+	c.Update(Source{})
 	if list, err := c.Tools(""); err != nil || string(list) != `{"tools":[]}` {
 		t.Errorf("no server at all: %s, %v", list, err)
 	}
@@ -265,7 +265,7 @@ func TestMistypedWhileAServerCannotStart(t *testing.T) {
 		for _, starting := range []bool{false, true} {
 			bad.Failed = !starting
 			c := New(nil)
-			c.Update(View{Default: def, Lookup: w.lookup, Servers: []Server{bad, {Name: "good", Offers: w.offer("g", "read_file", "search")}}})
+			c.Update(Source{Default: def, Lookup: w.lookup, Servers: []Server{bad, {Name: "good", Offers: w.offer("g", "read_file", "search")}}})
 			shown := map[fleet.ServerName]string{"": "good__search", "good": "search"}[def]
 			for name, want := range map[string]string{
 				"serach":       `unknown tool "serach"; did you mean "` + shown + `"?`,
@@ -293,7 +293,7 @@ func TestMistypedWhileAServerCannotStart(t *testing.T) {
 // The error about servers that cannot start is short and has the cause.
 func TestReasonsAreShort(t *testing.T) {
 	w := world{}
-	view := View{Default: "good", Lookup: w.lookup, Servers: []Server{{Name: "good", Offers: w.offer("g", "search")}}}
+	view := Source{Default: "good", Lookup: w.lookup, Servers: []Server{{Name: "good", Offers: w.offer("g", "search")}}}
 	for i := range 20 {
 		view.Servers = append(view.Servers, Server{Name: fleet.ServerName(fmt.Sprintf("bad-%02d", i)), Failed: true, Reason: "exit code 3:\n" + strings.Repeat("wörter  ", 1000)})
 	}
@@ -322,7 +322,7 @@ func TestReasonsAreShort(t *testing.T) {
 func TestUpdates(t *testing.T) {
 	w := world{}
 	c := New(nil)
-	update := func(servers ...Server) { c.Update(View{Default: "s", Lookup: w.lookup, Servers: servers}) }
+	update := func(servers ...Server) { c.Update(Source{Default: "s", Lookup: w.lookup, Servers: servers}) }
 	names := func() string {
 		list, err := c.Tools("s")
 		if err != nil {
@@ -368,7 +368,7 @@ func TestReadersDuringUpdates(t *testing.T) {
 	w := world{}
 	one, two := w.offer("1", "x"), w.offer("2", "x", "y")
 	c := New(nil)
-	c.Update(View{Lookup: w.lookup, Servers: []Server{{Name: "s", Offers: one}}})
+	c.Update(Source{Lookup: w.lookup, Servers: []Server{{Name: "s", Offers: one}}})
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -382,7 +382,7 @@ func TestReadersDuringUpdates(t *testing.T) {
 		})
 	}
 	for i := range 500 {
-		c.Update(View{Lookup: w.lookup, Servers: []Server{{Name: "s", Offers: [][]Offer{one, two}[i%2]}}})
+		c.Update(Source{Lookup: w.lookup, Servers: []Server{{Name: "s", Offers: [][]Offer{one, two}[i%2]}}})
 	}
 	wg.Wait()
 }
@@ -408,7 +408,7 @@ func TestIdle(t *testing.T) {
 	starting, failed := Server{Name: "starting", Reason: "1 starting"}, idle("failed")
 	failed.Failed, failed.Reason = true, "exit code 3"
 	switchedOff := idle("a")
-	switchedOff.DisabledTools = []string{"drop"}
+	switchedOff.Tools.Deny = []string{"drop"}
 	resolve := func(server fleet.ServerName, tool string) func(*Catalogue) error {
 		return func(c *Catalogue) error { _, err := c.Resolve(server, tool); return err }
 	}
@@ -442,7 +442,7 @@ func TestIdle(t *testing.T) {
 		{"all tools, and some are known", "", []Server{idle("a"), ran}, tools(""), "", nil},
 	} {
 		c := New(nil)
-		c.Update(View{Default: tt.def, Lookup: w.lookup, Servers: tt.servers})
+		c.Update(Source{Default: tt.def, Lookup: w.lookup, Servers: tt.servers})
 		err := tt.ask(c)
 		var wakes fleet.ServerName
 		if idle, ok := errors.AsType[interface {
@@ -471,7 +471,7 @@ func TestSubscribe(t *testing.T) {
 			return false
 		}
 	}
-	view := View{Lookup: w.lookup, Servers: []Server{{Name: "a", Wakes: true}}}
+	view := Source{Lookup: w.lookup, Servers: []Server{{Name: "a", Wakes: true}}}
 	if c.Update(view); !noticed() {
 		t.Error("no notice of the first view")
 	}
@@ -502,10 +502,10 @@ func TestStopped(t *testing.T) {
 		{Name: "cow"}, // never ran
 	}
 	c := New(nil)
-	c.Update(View{Lookup: w.lookup, Servers: servers})
+	c.Update(Source{Lookup: w.lookup, Servers: servers})
 	servers[1].Stopped, servers[1].Offers = true, nil
 	servers[2].Stopped = true
-	c.Update(View{Lookup: w.lookup, Servers: servers})
+	c.Update(Source{Lookup: w.lookup, Servers: servers})
 
 	list, err := c.Tools("")
 	if err != nil {
@@ -537,7 +537,7 @@ func TestStopped(t *testing.T) {
 	}
 
 	servers[0].Stopped, servers[0].Offers = true, nil
-	c.Update(View{Lookup: w.lookup, Servers: servers})
+	c.Update(Source{Lookup: w.lookup, Servers: servers})
 	if list, err := c.Tools(""); err != nil || string(list) != `{"tools":[]}` {
 		t.Errorf("all stopped: %s, %v", list, err)
 	}
@@ -547,7 +547,7 @@ func TestStopped(t *testing.T) {
 // one of them, so the answer is that it is stopped.
 func TestStoppedDefaultThatNeverRan(t *testing.T) {
 	c := New(nil)
-	c.Update(View{Servers: []Server{{Name: "z", Stopped: true}}})
+	c.Update(Source{Servers: []Server{{Name: "z", Stopped: true}}})
 	if _, err := c.Resolve("", "echo"); !errors.Is(err, fleet.ErrStopped) {
 		t.Errorf("got %v, want that it is stopped", err)
 	}
@@ -559,10 +559,10 @@ func TestSwitchedOff(t *testing.T) {
 	w := world{}
 	c := New(nil)
 	offers := map[fleet.ServerName][]Offer{"main": w.offer("m", "search", "delete", "zeta"), "ant": w.offer("a", "dig", "drop")}
-	update := func(main, ant fleet.Spec) {
-		c.Update(View{Default: "main", Lookup: w.lookup, Servers: []Server{
-			{Name: "main", DefaultTool: "search", Offers: offers["main"], EnabledTools: main.EnabledTools, DisabledTools: main.DisabledTools},
-			{Name: "ant", Offers: offers["ant"], EnabledTools: ant.EnabledTools, DisabledTools: ant.DisabledTools},
+	update := func(main, ant fleet.Tools) {
+		c.Update(Source{Default: "main", Lookup: w.lookup, Servers: []Server{
+			{Name: "main", DefaultTool: "search", Offers: offers["main"], Tools: main},
+			{Name: "ant", Offers: offers["ant"], Tools: ant},
 		}})
 	}
 	check := func(want ...string) {
@@ -578,24 +578,24 @@ func TestSwitchedOff(t *testing.T) {
 			t.Errorf("%s %s: got %+v, %v; want %q", server, tool, got, err, want)
 		}
 	}
-	update(fleet.Spec{DisabledTools: []string{"delete", "no such"}}, fleet.Spec{EnabledTools: []string{"dig"}})
+	update(fleet.Tools{Deny: []string{"delete", "no such"}}, fleet.Tools{Allow: []string{"dig"}})
 	check("search", "zeta", "ant__dig")
-	unknown("", "delete", `tool "delete" of server "main" is switched off by disabled_tools`)
-	unknown("main", "delete", `tool "delete" of server "main" is switched off by disabled_tools`)
-	unknown("", "main__delete", "disabled_tools")
-	unknown("", "ant__drop", `tool "drop" of server "ant" is switched off by enabled_tools`)
+	unknown("", "delete", `tool "delete" of server "main" is switched off by tools.deny`)
+	unknown("main", "delete", `tool "delete" of server "main" is switched off by tools.deny`)
+	unknown("", "main__delete", "tools.deny")
+	unknown("", "ant__drop", `tool "drop" of server "ant" is switched off by tools.allow`)
 	unknown("", "drop", `unknown tool "drop"`)
 	if list, err := c.Tools("main"); err != nil || fmt.Sprint(toolNames(t, list)) != "[search zeta]" {
 		t.Errorf("got %s, %v", list, err)
 	}
 	// A disabled tool stays off though it is enabled, too. A bare name is unique once
 	// the other server hides its tool.
-	update(fleet.Spec{EnabledTools: []string{"search", "zeta"}, DisabledTools: []string{"search"}}, fleet.Spec{})
+	update(fleet.Tools{Allow: []string{"search", "zeta"}, Deny: []string{"search"}}, fleet.Tools{})
 	check("zeta", "ant__dig", "ant__drop")
 	if got, err := c.Default(""); !errors.Is(err, fleet.ErrUnknownTool) {
 		t.Errorf("default tool: got %+v, %v", got, err)
 	}
-	update(fleet.Spec{}, fleet.Spec{})
+	update(fleet.Tools{}, fleet.Tools{})
 	check("search", "delete", "zeta", "ant__dig", "ant__drop")
 }
 
@@ -604,36 +604,36 @@ func TestSwitchedOff(t *testing.T) {
 func TestSwitchedOffBeforeItIsKnown(t *testing.T) {
 	w := world{}
 	c := New(nil)
-	main := Server{Name: "main", DefaultTool: "search", Reason: "it starts", DisabledTools: []string{"delete"}}
-	ant := Server{Name: "ant", Offers: w.offer("a", "dig"), EnabledTools: []string{"dig"}}
+	main := Server{Name: "main", DefaultTool: "search", Reason: "it starts", Tools: fleet.Tools{Deny: []string{"delete"}}}
+	ant := Server{Name: "ant", Offers: w.offer("a", "dig"), Tools: fleet.Tools{Allow: []string{"dig"}}}
 	check := func(server fleet.ServerName, tool string, kind error, want string) {
 		t.Helper()
 		if got, err := c.Resolve(server, tool); !errors.Is(err, kind) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s %s: got %+v, %v; want %q", server, tool, got, err, want)
 		}
 	}
-	update := func() { c.Update(View{Default: "main", Lookup: w.lookup, Servers: []Server{main, ant}}) }
+	update := func() { c.Update(Source{Default: "main", Lookup: w.lookup, Servers: []Server{main, ant}}) }
 	update()
-	const off = `tool "delete" of server "main" is switched off by disabled_tools`
+	const off = `tool "delete" of server "main" is switched off by tools.deny`
 	check("main", "delete", fleet.ErrUnknownTool, off)
 	check("", "main__delete", fleet.ErrUnknownTool, off)
 	check("", "delete", fleet.ErrUnknownTool, off)
 	check("main", "other", fleet.ErrCatalogueUnknown, "it starts")
 	check("", "other", fleet.ErrCatalogueUnknown, "it starts")
 
-	main.DisabledTools = []string{"other"}
+	main.Tools.Deny = []string{"other"}
 	update()
 	check("main", "delete", fleet.ErrCatalogueUnknown, "it starts")
-	check("main", "other", fleet.ErrUnknownTool, "disabled_tools")
+	check("main", "other", fleet.ErrUnknownTool, "tools.deny")
 
-	main.DisabledTools = []string{"dig", "delete"}
+	main.Tools.Deny = []string{"dig", "delete"}
 	update()
 	check("", "dig", fleet.ErrCatalogueUnknown, "it starts") // it is ant's once main's tools are known
 
 	ant.Offers, ant.Reason, ant.Stopped = nil, "replicas is 0", true
 	ant.Name = "bee" // nothing is known of it
 	update()
-	check("bee", "fly", fleet.ErrUnknownTool, `switched off by enabled_tools`)
+	check("bee", "fly", fleet.ErrUnknownTool, `switched off by tools.allow`)
 	check("bee", "dig", fleet.ErrStopped, "replicas is 0")
 	ant.Stopped = false
 	update()
@@ -648,8 +648,8 @@ func TestToolsOfSomeReplicas(t *testing.T) {
 	zoo := w.offer("z", "feed")
 	c := New(nil)
 	show := func(off string, offers ...Offer) {
-		c.Update(View{Default: "main", Lookup: w.lookup, Servers: []Server{
-			{Name: "main", Offers: offers, DisabledTools: []string{off}},
+		c.Update(Source{Default: "main", Lookup: w.lookup, Servers: []Server{
+			{Name: "main", Offers: offers, Tools: fleet.Tools{Deny: []string{off}}},
 			{Name: "zoo", Offers: zoo},
 		}})
 	}

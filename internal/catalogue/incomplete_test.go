@@ -12,7 +12,7 @@ import (
 func TestIncompleteDeniesNothing(t *testing.T) {
 	why := "not caught up"
 	c := New(func() string { return why })
-	c.Update(View{})
+	c.Update(Source{})
 	ask := map[string]func() error{
 		"tools":             func() error { _, err := c.Tools(""); return err },
 		"tools of a server": func() error { _, err := c.Tools("a"); return err },

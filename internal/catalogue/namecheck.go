@@ -14,7 +14,7 @@ import (
 )
 
 // NameCheck warns of tools that a spec names and its server does not list. A
-// mistyped name in disabled_tools would leave the tool callable, and nobody
+// mistyped name in tools.deny would leave the tool callable, and nobody
 // would know. Only the leader runs it.
 type NameCheck struct {
 	Desired Desired
@@ -82,7 +82,7 @@ func unlisted(s *fleet.Spec, c *fleet.Catalogue) string {
 		}
 	}
 	check("default_tool", s.DefaultTool)
-	check("enabled_tools", s.EnabledTools...)
-	check("disabled_tools", s.DisabledTools...)
+	check("tools.allow", s.EnabledTools...)
+	check("tools.deny", s.DisabledTools...)
 	return strings.Join(all, ", ")
 }

@@ -40,11 +40,11 @@ func TestUnlistedTools(t *testing.T) {
 	expect()
 	look(catalogue, mistyped)
 	look(catalogue, mistyped)
-	expect(`server files: disabled_tools names "delete_fil", which the server does not list; did you mean "delete_file"?`)
+	expect(`server files: tools.deny names "delete_fil", which the server does not list; did you mean "delete_file"?`)
 	look(catalogue, fleet.Spec{DefaultTool: "x", EnabledTools: []string{"red_file"}})
 	expect(`server files: default_tool names "x", which the server does not list, ` +
-		`enabled_tools names "red_file", which the server does not list; did you mean "read_file"?`)
+		`tools.allow names "red_file", which the server does not list; did you mean "read_file"?`)
 	look(&fleet.Catalogue{Hash: "2", Tools: [][]byte{[]byte(`{"name":"y"}`)}}, mistyped)
-	expect(`server files: disabled_tools names "delete_fil", which the server does not list, ` +
-		`disabled_tools names "read_file", which the server does not list`)
+	expect(`server files: tools.deny names "delete_fil", which the server does not list, ` +
+		`tools.deny names "read_file", which the server does not list`)
 }

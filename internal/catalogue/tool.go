@@ -2,6 +2,7 @@ package catalogue
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
@@ -9,8 +10,15 @@ import (
 
 // tool is one tool with its members, raw.
 type tool struct {
-	fleet.Tool
-	members []member
+	fleet.Tool        // Name is the server's own
+	listed     string // the name under which it is listed; the server's own if it is not renamed
+	raw        []byte // as it is shown, but for its name
+	members    []member
+	ui         []string // URIs of its user interfaces (MCP Apps)
+	// headers says why its x-mcp-header annotations are invalid, and asks whether there
+	// are any.
+	headers error
+	asks    bool
 }
 
 // member is one member of a tool as its server sent it.
@@ -39,7 +47,7 @@ func parseTools(name fleet.ServerName, raw [][]byte) []*tool {
 // parseTool parses a tool with all its members. Of members with the same key the
 // last counts, as in most decoders.
 func parseTool(raw []byte) (*tool, error) {
-	t := &tool{}
+	t := &tool{raw: raw}
 	index := make(map[string]int)
 	err := mcp.Members(raw, func(key, value []byte) bool {
 		i, twice := index[string(key)]
@@ -57,6 +65,8 @@ func parseTool(raw []byte) (*tool, error) {
 	if t.Name, err = mcp.String(t.member("name")); err != nil {
 		return nil, err
 	}
+	t.listed = t.Name
+	t.ui = uiResources(raw)
 	// Without annotations, or if they are not an object, the tool promises nothing.
 	if hints, err := mcp.Fields(t.member("annotations"), "readOnlyHint", "idempotentHint"); err == nil {
 		t.ReadOnly = bytes.Equal(hints[0], []byte("true"))
@@ -75,12 +85,62 @@ func (t *tool) member(key string) []byte {
 	return nil
 }
 
-// appendTo renders the tool under a name: first the members that every tool has
-// here, then all others byte for byte, in the order of the server. It leaves out
-// those whose keys are ours.
-func (t *tool) appendTo(b []byte, name string) []byte {
+// uiResources returns the URIs of a tool's user interfaces (MCP Apps), without
+// duplicates.
+func uiResources(raw []byte) (uris []string) {
+	for _, path := range uiPaths {
+		if uri, err := mcp.String(valueAt(raw, path)); err == nil && !slices.Contains(uris, uri) {
+			uris = append(uris, uri)
+		}
+	}
+	return uris
+}
+
+// valueAt returns the value at a path in an object, or nil.
+func valueAt(raw []byte, path []string) []byte {
+	for _, key := range path {
+		if mcp.TypeOf(raw) != "object" {
+			return nil
+		}
+		found, err := mcp.Fields(raw, key)
+		if err != nil {
+			return nil
+		}
+		raw = found[0]
+	}
+	return raw
+}
+
+// uiPaths are where a tool names its user interface: where the extension says, and
+// where its first drafts said.
+var uiPaths = [][]string{{"_meta", "ui/resourceUri"}, {"_meta", "ui", "resourceUri"}}
+
+// protocol returns the tool as the protocol lists it: as its server sent it, but for
+// what is overridden, its name, and URIs of its user interface.
+func (t *tool) protocol(uri func(own string) string) []byte {
+	raw := t.raw
+	set := func(value string, path ...string) {
+		if next, err := mcp.SetPath(raw, mcp.AppendString(nil, value), path...); err == nil {
+			raw = next
+		}
+	}
+	if t.listed != t.Name {
+		set(t.listed, "name")
+	}
+	for _, path := range uiPaths {
+		if own, err := mcp.String(valueAt(t.raw, path)); err == nil && uri(own) != own {
+			set(uri(own), path...)
+		}
+	}
+	return raw
+}
+
+// appendTo renders the tool: first the members that every tool has here, then all
+// others byte for byte, in the order of the server. It leaves out those whose keys
+// are ours.
+func (t *tool) appendTo(b []byte) []byte {
 	b = append(b, '{')
-	b = mcp.AppendString(append(b, `"name":`...), name)
+	b = mcp.AppendString(append(b, `"name":`...), t.listed)
 	b = append(append(b, `,"description":`...), orElse(t.member("description"), "null")...)
 	b = append(append(b, `,"input_schema":`...), t.inputSchema()...)
 	if schema := t.member("outputSchema"); schema != nil {
@@ -120,7 +180,7 @@ func renderServer(tools []*tool) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = t.appendTo(b, t.Name)
+		b = t.appendTo(b)
 	}
 	return append(b, `]}`...)
 }

@@ -61,6 +61,13 @@ var (
 	ErrUnknownServer = errors.New("unknown server")
 	// ErrUnknownTool means that the server, or no server, offers such a tool.
 	ErrUnknownTool = errors.New("unknown tool")
+	// ErrUnknownPrompt means that no server of an MCP endpoint offers such a prompt.
+	ErrUnknownPrompt = errors.New("unknown prompt")
+	// ErrUnknownResource means that no server of an MCP endpoint can have such a
+	// resource.
+	ErrUnknownResource = errors.New("unknown resource")
+	// ErrUnknownGateway means that there is no such gateway.
+	ErrUnknownGateway = errors.New("unknown gateway")
 	// ErrCatalogueUnknown means that the server's tools are not known yet, because no
 	// replica of it has been ready so far.
 	ErrCatalogueUnknown = errors.New("tools are not known yet")

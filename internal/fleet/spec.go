@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"cmp"
-	"slices"
 	"time"
 )
 
@@ -25,24 +24,23 @@ type Spec struct {
 	CallTimeout     time.Duration
 	MaxCallDuration time.Duration // progress notifications extend the deadline up to this
 	DefaultTool     string        // "" if there is no default tool
-	// Tools that are not enabled (nil enables all), or are disabled, are neither
-	// listed nor called.
-	EnabledTools  []string `json:",omitempty"`
-	DisabledTools []string `json:",omitempty"`
+	// Tools has these three together. The names of the first two are those of the
+	// formats of desired state before the key tools.
+	EnabledTools  []string                `json:",omitempty"`
+	DisabledTools []string                `json:",omitempty"`
+	ToolOverrides map[string]ToolOverride `json:",omitempty"`
 }
 
-// Offers reports whether a tool of the server may be listed and called.
-func (s *Spec) Offers(tool string) bool { return s.SwitchedOffBy(tool) == "" }
+// Tools returns which tools the server offers, and how they are shown.
+func (s *Spec) Tools() Tools {
+	return Tools{Allow: s.EnabledTools, Deny: s.DisabledTools, Overrides: s.ToolOverrides}
+}
 
-// SwitchedOffBy returns the key of the spec that switches a tool off, or "".
-func (s *Spec) SwitchedOffBy(tool string) string {
-	switch {
-	case slices.Contains(s.DisabledTools, tool):
-		return "disabled_tools"
-	case len(s.EnabledTools) > 0 && !slices.Contains(s.EnabledTools, tool):
-		return "enabled_tools"
-	}
-	return ""
+// Offers reports whether a tool of the server, by its own name, may be listed and
+// called.
+func (s *Spec) Offers(tool string) bool {
+	tools := s.Tools()
+	return tools.Offers(tool)
 }
 
 // DrainTime returns how long a stop of a replica made from t waits for running calls.

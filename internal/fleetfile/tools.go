@@ -34,7 +34,8 @@ func (d *serverDecoder) checkTools() {
 	if n, given := d.given["enabled_tools"]; given && !isNull(n) && resolve(n).Kind == yaml.SequenceNode && len(resolve(n).Content) == 0 {
 		d.errorf(n, join(d.path, "enabled_tools"), "must name a tool; leave it out to offer all of them")
 	}
-	if s.DefaultTool != "" && !s.Offers(s.DefaultTool) {
-		d.errorf(d.given["default_tool"], join(d.path, "default_tool"), "the tool is switched off by %s", s.SwitchedOffBy(s.DefaultTool))
+	tools := s.Tools()
+	if key := tools.SwitchedOffBy(s.DefaultTool); s.DefaultTool != "" && key != "" {
+		d.errorf(d.given["default_tool"], join(d.path, "default_tool"), "the tool is switched off by %s", key)
 	}
 }

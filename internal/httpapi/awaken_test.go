@@ -71,7 +71,7 @@ func (s *sleepers) publish() {
 	s.mu.Unlock()
 	s.router.Update(routes)
 	time.Sleep(known)
-	s.offers.Update(catalogue.View{Default: s.def, Servers: offered, Lookup: func(string) *fleet.Catalogue {
+	s.offers.Update(catalogue.Source{Default: s.def, Servers: offered, Lookup: func(string) *fleet.Catalogue {
 		return &fleet.Catalogue{Hash: "h", Tools: [][]byte{[]byte(`{"name":"greet"}`), []byte(`{"name":"gather"}`)}}
 	}})
 }

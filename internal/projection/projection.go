@@ -21,7 +21,7 @@ import (
 // projection is what router and catalogue work with.
 type projection struct {
 	routes  []route.Server
-	offered catalogue.View
+	offered catalogue.Source
 	tools   toolSets // for the next projection
 }
 
@@ -30,7 +30,7 @@ func project(state *desired.State, status map[fleet.ServerName]*reconcile.Server
 	serving, spares, ended := byServer(snap)
 	kept := make(map[string]*fleet.Catalogue) // of servers without a replica
 	out := projection{
-		offered: catalogue.View{Default: state.Default(), Lookup: func(hash string) *fleet.Catalogue {
+		offered: catalogue.Source{Default: state.Default(), Lookup: func(hash string) *fleet.Catalogue {
 			if c := snap.Catalogues[hash]; c != nil {
 				return c
 			}
@@ -220,7 +220,8 @@ func endsOf(list []*fleet.Replica) (ends []route.End) {
 func offerOf(d *fleet.Server, st *reconcile.ServerStatus, ready []*fleet.Replica) catalogue.Server {
 	s := catalogue.Server{
 		Name: d.Name, DefaultTool: d.Spec.DefaultTool, Reason: st.Reason,
-		Failed: st.StartFailed, Stopped: d.Target.Stopped(), Wakes: d.OnCall(), EnabledTools: d.Spec.EnabledTools, DisabledTools: d.Spec.DisabledTools,
+		Failed: st.StartFailed, Stopped: d.Target.Stopped(), Wakes: d.OnCall(), Tools: d.Spec.Tools(),
+		Private: d.Spec.Sessions != "" && d.Spec.Sessions != "shared",
 	}
 	for _, r := range ready {
 		s.Offers = append(s.Offers, catalogue.Offer{Revision: r.Revision, Hash: r.Catalogue})

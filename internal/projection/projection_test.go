@@ -316,7 +316,7 @@ func (r routerOf) Update(servers []route.Server) { r.note("router %d", len(serve
 
 type catalogueOf struct{ *world }
 
-func (c catalogueOf) Update(v catalogue.View) { c.note("catalogue %d", len(v.Servers)) }
+func (c catalogueOf) Update(v catalogue.Source) { c.note("catalogue %d", len(v.Servers)) }
 
 type viewOf struct{ *world }
 

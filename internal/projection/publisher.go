@@ -44,7 +44,7 @@ type Config struct {
 	Decided  Decided
 
 	Router    interface{ Update([]route.Server) }
-	Catalogue interface{ Update(catalogue.View) }
+	Catalogue interface{ Update(catalogue.Source) }
 	// View is updated last: a fleet that says it is ready routes its calls.
 	View interface {
 		Publish(map[fleet.ServerName]*reconcile.ServerStatus, *observe.Snapshot)
