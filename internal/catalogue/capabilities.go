@@ -46,7 +46,7 @@ func merge(a, b []byte, depth int) []byte {
 		default:
 			return true
 		}
-		if next, err := mcp.SetPath(a, have, name); err == nil {
+		if next, err := set(a, have, name); err == nil {
 			a = next
 		}
 		return true

@@ -42,7 +42,7 @@ func (it *item) as(key, id string) []byte {
 	if id == it.id {
 		return it.raw
 	}
-	raw, err := mcp.SetPath(it.raw, mcp.AppendString(nil, id), key)
+	raw, err := set(it.raw, mcp.AppendString(nil, id), key)
 	if err != nil {
 		return it.raw // cannot happen: it was parsed before
 	}

@@ -13,23 +13,23 @@ import (
 // Everything that is not overridden stays byte for byte.
 func (t *tool) overridden(o fleet.ToolOverride) *tool {
 	raw := t.raw
-	set := func(value []byte, path ...string) {
-		if next, err := mcp.SetPath(raw, value, path...); err == nil {
+	put := func(value []byte, path ...string) {
+		if next, err := set(raw, value, path...); err == nil {
 			raw = next
 		}
 	}
 	text := func(value *string, path ...string) {
 		if value != nil {
-			set(mcp.AppendString(nil, *value), path...)
+			put(mcp.AppendString(nil, *value), path...)
 		}
 	}
 	hint := func(value *bool, name string) {
 		if value != nil {
-			set(strconv.AppendBool(nil, *value), "annotations", name)
+			put(strconv.AppendBool(nil, *value), "annotations", name)
 		}
 	}
 	if o.Annotations != (fleet.ToolAnnotations{}) && mcp.TypeOf(t.member("annotations")) != "object" {
-		set([]byte(`{}`), "annotations")
+		put([]byte(`{}`), "annotations")
 	}
 	text(o.Title, "title")
 	text(o.Description, "description")

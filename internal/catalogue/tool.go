@@ -111,6 +111,16 @@ func valueAt(raw []byte, path []string) []byte {
 	return raw
 }
 
+// set returns the object raw with the member at path set.
+func set(raw, value []byte, path ...string) ([]byte, error) {
+	last := len(path) - 1
+	change := mcp.Set(path[last], value)
+	for _, key := range slices.Backward(path[:last]) {
+		change = mcp.Within(key, change)
+	}
+	return mcp.Edit(raw, change)
+}
+
 // uiPaths are where a tool names its user interface: where the extension says, and
 // where its first drafts said.
 var uiPaths = [][]string{{"_meta", "ui/resourceUri"}, {"_meta", "ui", "resourceUri"}}
@@ -119,17 +129,17 @@ var uiPaths = [][]string{{"_meta", "ui/resourceUri"}, {"_meta", "ui", "resourceU
 // what is overridden, its name, and URIs of its user interface.
 func (t *tool) protocol(uri func(own string) string) []byte {
 	raw := t.raw
-	set := func(value string, path ...string) {
-		if next, err := mcp.SetPath(raw, mcp.AppendString(nil, value), path...); err == nil {
+	put := func(value string, path ...string) {
+		if next, err := set(raw, mcp.AppendString(nil, value), path...); err == nil {
 			raw = next
 		}
 	}
 	if t.listed != t.Name {
-		set(t.listed, "name")
+		put(t.listed, "name")
 	}
 	for _, path := range uiPaths {
 		if own, err := mcp.String(valueAt(t.raw, path)); err == nil && uri(own) != own {
-			set(uri(own), path...)
+			put(uri(own), path...)
 		}
 	}
 	return raw

@@ -90,7 +90,7 @@ func newServerView(s *server) *View {
 	v := &View{only: s, servers: []*server{s}, lists: make(map[string]*fleet.ViewList)}
 	v.info = fleet.ViewInfo{
 		Modern: c.IsModern(), Protocol: mcp.LatestLegacy, Versions: modernVersions(),
-		ServerInfo: c.ServerInfo, Capabilities: c.Capabilities, Instructions: c.Instructions, Hint: s.hint("server/discover"),
+		ServerInfo: c.ServerInfo, Capabilities: c.Capabilities, Instructions: c.Instructions, Hint: s.hint(mcp.MethodDiscover),
 	}
 	if c.IsModern() {
 		v.info.Versions = c.Versions
@@ -120,7 +120,7 @@ func newMergedView(s *snapshot) *View {
 	v.uris = newURIs(s.servers, v.servers)
 	v.info = fleet.ViewInfo{
 		Protocol: mcp.LatestLegacy, Versions: modernVersions(),
-		Capabilities: mergeCapabilities(v.servers), Instructions: mergeInstructions(v.servers), Hint: v.hint("server/discover"),
+		Capabilities: mergeCapabilities(v.servers), Instructions: mergeInstructions(v.servers), Hint: v.hint(mcp.MethodDiscover),
 	}
 	v.listTools(s.tools, v.uris.of)
 	v.namePrompts()
@@ -129,7 +129,7 @@ func newMergedView(s *snapshot) *View {
 	return v
 }
 
-func modernVersions() []string { return []string{"2026-07-28"} }
+func modernVersions() []string { return mcp.ModernVersions() }
 
 // listTools makes the lists of tools.
 func (v *View) listTools(tools []*named, uri func(*server, string) string) {
@@ -258,4 +258,3 @@ func (s *snapshot) noGateway(name string) error {
 	slices.Sort(names)
 	return lookupErrorf(fleet.ErrUnknownGateway, "unknown gateway %s%s", quote(name), nearest.Hint(name, names, names))
 }
-

@@ -83,7 +83,7 @@ func TestMergedView(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", tt.method, got, want)
 		}
 	}
-	want := `{"tools":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true},"prompts":{"listChanged":true},"completions":{}}`
+	want := `{"completions":{},"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"prompts":{"listChanged":true}}`
 	if got := string(v.Info().Capabilities); got != want {
 		t.Errorf("capabilities: got %s, want %s", got, want)
 	}

@@ -24,16 +24,15 @@ type Spec struct {
 	CallTimeout     time.Duration
 	MaxCallDuration time.Duration // progress notifications extend the deadline up to this
 	DefaultTool     string        // "" if there is no default tool
-	// Tools has these three together. The names of the first two are those of the
+	// Tools has them together. Their names are those of the
 	// formats of desired state before the key tools.
-	EnabledTools  []string                `json:",omitempty"`
-	DisabledTools []string                `json:",omitempty"`
-	ToolOverrides map[string]ToolOverride `json:",omitempty"`
+	EnabledTools  []string `json:",omitempty"`
+	DisabledTools []string `json:",omitempty"`
 }
 
 // Tools returns which tools the server offers, and how they are shown.
 func (s *Spec) Tools() Tools {
-	return Tools{Allow: s.EnabledTools, Deny: s.DisabledTools, Overrides: s.ToolOverrides}
+	return Tools{Allow: s.EnabledTools, Deny: s.DisabledTools}
 }
 
 // Offers reports whether a tool of the server, by its own name, may be listed and

@@ -13,9 +13,9 @@ func MapURIs(method string, result []byte, rename func(uri string) string) []byt
 	switch method {
 	case MethodToolsCall:
 		m.each(0, "content", m.content)
-	case "prompts/get":
+	case MethodPromptsGet:
 		m.each(0, "messages", func(at int) { m.inside(at, "content", m.content) })
-	case "resources/read":
+	case MethodResourcesRead:
 		m.each(0, "contents", m.uri)
 	}
 	if m.out == nil {
