@@ -25,6 +25,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/rollout"
 	"github.com/mcpfleet/mcpfleet/internal/route"
 	"github.com/mcpfleet/mcpfleet/internal/rpc"
+	"github.com/mcpfleet/mcpfleet/internal/seal"
 	"github.com/mcpfleet/mcpfleet/internal/seed"
 	"github.com/mcpfleet/mcpfleet/internal/status"
 	"github.com/mcpfleet/mcpfleet/internal/store"
@@ -132,7 +133,8 @@ func (c *controller) assemble() {
 		toolNames: &catalogue.NameCheck{Desired: state, Log: log, Record: func(server fleet.ServerName, rev fleet.Revision, message string) {
 			c.events.Record(events.Event{Kind: fleet.EventUnknownTool, Server: server, Revision: rev, Message: message})
 		}},
-		copier: &events.Copier{Log: c.events, Leader: c.leader},
+		copier:   &events.Copier{Log: c.events, Leader: c.leader},
+		sealKeys: &seal.Keeper{Desired: sealKeys{state}, Log: log.With("component", "seal")},
 	}
 	c.parts = []func(context.Context) error{
 		ring.Run, observer.Run, (&membership.Founder{Store: state, Ring: ring, Self: c.self, Log: log}).Run,
@@ -203,4 +205,21 @@ func (k knownNodes) SetKnownNodes(nodes []fleet.NodeID) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	return k.Store.SetKnownNodes(ctx, nodes)
+}
+
+// sealKeys implements seal.Desired.
+type sealKeys struct{ *store.Store }
+
+// SealKeys implements seal.Desired.
+func (k sealKeys) SealKeys() []fleet.SealKey {
+	if st := k.State(); st != nil {
+		return st.SealKeys
+	}
+	return nil
+}
+
+// AddSealKey implements seal.Desired.
+func (k sealKeys) AddSealKey(ctx context.Context, after uint32, key fleet.SealKey) error {
+	_, err := k.Propose(ctx, desired.AddSealKey{After: after, ID: key.ID, Secret: key.Secret})
+	return err
 }

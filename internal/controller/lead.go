@@ -14,6 +14,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/membership"
 	"github.com/mcpfleet/mcpfleet/internal/reconcile"
 	"github.com/mcpfleet/mcpfleet/internal/rollout"
+	"github.com/mcpfleet/mcpfleet/internal/seal"
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
@@ -30,6 +31,7 @@ type leadership struct {
 	toolNames  *catalogue.NameCheck
 	events     *events.Log
 	copier     *events.Copier
+	sealKeys   *seal.Keeper
 	log        *slog.Logger
 }
 
@@ -70,6 +72,7 @@ func (l *leadership) lead(ctx context.Context, order fleet.Order) {
 	parts.Go(func() error { return l.keeper.Run(ctx) })
 	parts.Go(func() error { return l.catalogues.Run(ctx) })
 	parts.Go(func() error { return l.toolNames.Run(ctx) })
+	parts.Go(func() error { return l.sealKeys.Run(ctx) })
 	if err := parts.Wait(); err != nil {
 		l.log.Error("leader part failed", "err", err)
 	}

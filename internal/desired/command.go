@@ -28,6 +28,7 @@ func commands() []Command {
 	return []Command{
 		BeginTenure{}, PutServers{}, PutServer{}, DeleteServer{}, Scale{}, Restart{}, Rollback{}, SetNode{},
 		EndRollout{}, SetCatalogue{}, SetKnown{}, SetTarget{}, SetFloor{}, FailRollout{}, SetRollout{}, AdvanceRollout{},
+		AddSealKey{},
 	}
 }
 

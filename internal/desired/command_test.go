@@ -42,6 +42,7 @@ func TestCommands(t *testing.T) {
 		{FailRollout{"x", 2, 3, "r", true}, "rollback_failed", x, "give up the rollout of server x"},
 		{SetRollout{"x", PauseRollout, match}, "rollout", x, "pause the rollout of server x"},
 		{AdvanceRollout{"x", 2, 3, true, 1, "h", "w"}, "rollout_step", x, "advance the rollout of server x"},
+		{AddSealKey{1, 2, bytes.Repeat([]byte{3}, fleet.SealKeyBytes)}, "seal_key", Subject{}, "add a key for session ids"},
 	}
 	first := []string{"lead", "put_servers", "put_server", "delete", "scale", "restart", "rollback", "node", "rolled_out", "catalogue", "known"} // of format 1
 	all := commands()
@@ -121,7 +122,7 @@ func TestEveryCommandIsListed(t *testing.T) {
 // have what came after that release.
 func TestReleasedFormat(t *testing.T) {
 	tags := map[string]bool{}
-	for _, name := range []string{"released", "format3"} {
+	for _, name := range []string{"released", "format3", "format4"} {
 		t.Run(name, func(t *testing.T) { checkReleased(t, "testdata/"+name, tags) })
 	}
 	if len(tags) != len(commands()) {

@@ -22,8 +22,9 @@ import (
 // Format is the newest format of commands and snapshots that this version
 // understands and writes. Format 2 has more fields of a spec; see specNeeds.
 // Format 3 has autoscaling and updates: further fields of a spec, and commands of
-// the leader and of users about targets, floors and rollouts. Format 4 has eras, in
-// specs and catalogues, and catalogues with more than tools.
+// the leader and of users about targets, floors and rollouts. Format 4 has what native
+// MCP needs: eras, in specs and catalogues, catalogues with more than tools, and keys
+// for session ids.
 const Format = 4
 
 // Bounds of the state.
@@ -51,6 +52,8 @@ type State struct {
 	Nodes         map[fleet.NodeID]fleet.NodeIntent   `json:"nodes,omitempty"`
 	Known         []fleet.NodeID                      `json:"known,omitempty"` // nodes that may be running replicas
 	Keys          []Key                               `json:"keys,omitempty"`  // oldest first
+	// SealKeys seal session ids. Oldest first; the newest one seals.
+	SealKeys []fleet.SealKey `json:"seal_keys,omitempty"`
 }
 
 // Lead is a leader's tenure.
