@@ -103,6 +103,8 @@ type Agent struct {
 	orders *ledger
 	board  *board
 	budget *stdio.Budget
+	// streams has the streams of calls and sessions.
+	streams *streams
 
 	// obeying is held for reading from an order's admission until its effect is on
 	// the board. Fence locks it for writing, to wait for older orders that were
@@ -156,6 +158,7 @@ func New(cfg Config) (*Agent, error) {
 		orders:     orders,
 		board:      board,
 		budget:     stdio.NewBudget(cfg.Budget),
+		streams:    newStreams(),
 		swept:      make(chan struct{}),
 		stopped:    make(chan struct{}),
 		ordered:    make(chan struct{}, 1),
@@ -258,6 +261,7 @@ func (a *Agent) supervise(ctx, base context.Context, supervisors, pulls *sync.Wa
 		case <-tidy.C:
 			a.publishLoads()
 			a.board.forget()
+			a.streams.tidy()
 			a.orders.again()
 		case <-deadline:
 			return a.giveUp("the drain timeout has passed")

@@ -20,8 +20,8 @@ const progressPeriod = 100 * time.Millisecond
 // and cancel call events, which must not block. It is not called twice at once for
 // one call, except with progress and notifications.
 //
-// cancel gives the call up, with timeout if its deadline passed. It may be called at
-// any time, and more than once. If the replica is unknown, not ready, or draining,
+// cancel gives the call up, with timeout if its deadline passed. Without timeout, a call
+// with a stream runs on. It may be called at any time, and more than once. If the replica is unknown, not ready, or draining,
 // the reply is fleet.ErrNotDelivered. Errors do not name the replica, since the
 // router does.
 //
@@ -43,21 +43,32 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 		Method: req.Method, Params: req.Params, NoMeta: req.NoMeta, Trace: req.Trace, Progress: true,
 		OnProgress: c.progress, Done: c.done, Released: c.released,
 	}
-	if req.Notifications {
+	if req.Notifications || req.Stream.ID != "" {
 		c.msg.OnNotification = c.notification
+	}
+	if req.Stream.ID != "" {
+		c.stream = a.streams.begin(&req, events)
+		c.events = c.stream.event
 	}
 	r.ongoing.Add(1)
 	pending, err := r.conn.Start(&c.msg)
 	if err != nil {
 		ongoing := r.ongoing.Add(-1)
 		r.callEnded()
-		return undelivered(r.log, &req, events, ongoing, err)
+		return undelivered(r.log, &req, c.events, ongoing, err)
 	}
 	r.total.Add(1)
 	r.loadNotice.post()
 	c.pending = pending
-	return c.cancel
+	if c.stream != nil {
+		c.stream.begun(c.cancel)
+		return c.stream.giveUp
+	}
+	return func(timeout bool) { c.cancel(timeout, callerLeft) }
 }
+
+// callerLeft is the reason of a call's cancellation that servers are told.
+const callerLeft = "the caller went away"
 
 // Own makes o the owner of the replica's conversation until release is called:
 // the server's own requests and notifications go to it, see stdio.Owner. It fails
@@ -93,6 +104,7 @@ func undelivered(log *slog.Logger, req *fleet.CallRequest, events func(fleet.Cal
 type call struct {
 	r        *replica
 	events   func(fleet.CallEvent)
+	stream   *stream // nil if there is none
 	began    time.Time
 	msg      stdio.Call
 	pending  *stdio.Pending
@@ -101,8 +113,8 @@ type call struct {
 	reported atomic.Int64 // when progress was last passed on
 }
 
-func (c *call) cancel(timeout bool) {
-	reason := "the caller went away"
+// cancel cancels the call for this reason, or because its deadline passed.
+func (c *call) cancel(timeout bool, reason string) {
 	if timeout {
 		c.timeout.Store(true)
 		reason = "the call timed out"

@@ -139,6 +139,14 @@ type Answer struct {
 	Error  []byte // raw JSON-RPC error object
 }
 
+// StreamStats counts the streams of a worker.
+type StreamStats struct {
+	Kept    int    // at present, those of running calls included
+	Bytes   int64  // of their messages, about
+	Evicted uint64 // forgotten before the end of their window, because there were too many bytes
+	Resumed uint64 // how often a reader came
+}
+
 // Interest is a server whose notifications a controller wants.
 type Interest struct {
 	Server ServerName

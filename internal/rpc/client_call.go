@@ -24,7 +24,7 @@ func (c *Client) Call(ctx context.Context, req fleet.CallRequest, hooks fleet.Ca
 	defer c.calls.Add(-1)
 	p := c.waiting.Get().(*pending)
 	p.id, p.hooks = c.lastID.Add(1), hooks
-	req.Notifications = hooks.Notification != nil
+	req.Notifications = hooks.Notification != nil || hooks.Message != nil
 	s, err := c.submit(ctx, p, &req)
 	if err != nil {
 		if hooks.Released != nil {
@@ -98,6 +98,7 @@ func (c *Client) conclude(ctx context.Context, s *callStream, p *pending, id uin
 		if err != nil {
 			return fleet.CallResult{}, fmt.Errorf("fetch the result: %w", err)
 		}
+		res.Seq = out.seq
 		return res, nil
 	}
 	err := out.err
@@ -107,7 +108,7 @@ func (c *Client) conclude(ctx context.Context, s *callStream, p *pending, id uin
 	if err != nil {
 		return fleet.CallResult{}, err
 	}
-	return fleet.CallResult{Result: out.result, Error: out.errObj}, nil
+	return fleet.CallResult{Result: out.result, Error: out.errObj, Seq: out.seq}, nil
 }
 
 // endOf returns the cause of ctx's end as ErrTimeout for a deadline, and as

@@ -274,9 +274,9 @@ func (s *callStream) handle(e *event) {
 			hooks.Progress()
 		}
 		return
-	case fleet.CallNotification:
-		if waited && hooks.Notification != nil {
-			hooks.Notification(e.note.method, e.note.params)
+	case fleet.CallNotification, fleet.CallAsk, fleet.CallResumed:
+		if waited {
+			e.pass(&hooks)
 		}
 		return
 	}
@@ -293,6 +293,24 @@ func (s *callStream) handle(e *event) {
 	}
 	if last && !(waited && large) { // else the caller fetches the result first
 		s.callOver()
+	}
+}
+
+// pass calls the hooks for a message.
+func (e *event) pass(hooks *fleet.CallHooks) {
+	if hooks.Waiting != nil && e.kind != fleet.CallNotification {
+		hooks.Waiting(e.kind == fleet.CallAsk)
+	}
+	switch {
+	case e.note == nil:
+	case hooks.Message != nil:
+		m := fleet.Message{Seq: e.seq, Kind: fleet.MessageNotification, Method: e.note.method, ID: e.note.id, Params: e.note.params}
+		if e.kind == fleet.CallAsk {
+			m.Kind = fleet.MessageRequest
+		}
+		hooks.Message(m)
+	case hooks.Notification != nil && e.kind == fleet.CallNotification:
+		hooks.Notification(e.note.method, e.note.params)
 	}
 }
 

@@ -30,6 +30,13 @@ const (
 	maxNotesSize = 256 << 10
 )
 
+// maxNumbered and maxNumberedSize do so for a call with a stream, which the worker keeps
+// as well.
+const (
+	maxNumbered     = 1000
+	maxNumberedSize = 4 << 20
+)
+
 // Calls implements the service. One goroutine reads commands, and this one sends
 // events. The worker's goroutines only queue events.
 func (s *Server) Calls(stream grpc.BidiStreamingServer[fleetpb.CallsRequest, fleetpb.CallsResponse]) error {
@@ -109,6 +116,19 @@ type liveCall struct {
 	progressIsQueued bool   // one at a time: a chatty server fills no memory
 	notes            []note // one event in the queue stands for all of them
 	notesSize        int
+	numbered         int // notifications of a call with a stream that are queued
+	numberedSize     int
+}
+
+// addNumbered reports whether a notification of a call with a stream may be queued.
+// Otherwise its number shows that it is missing.
+func (c *liveCall) addNumbered(e *fleet.CallEvent) bool {
+	if c.numbered > 0 && (c.numbered == maxNumbered || c.numberedSize+len(e.Params) > maxNumberedSize) {
+		return false
+	}
+	c.numbered++
+	c.numberedSize += len(e.Params)
+	return true
 }
 
 // addNote keeps a notification until it is sent. At the bound of one call, the
@@ -231,10 +251,16 @@ func (c *callServer) event(id uint64, call *liveCall, e fleet.CallEvent) {
 			return
 		}
 		call.progressIsQueued = true
+	case e.Kind == fleet.CallNotification && e.Seq > 0:
+		if !call.addNumbered(&e) {
+			c.mu.Unlock()
+			return
+		}
+	case e.Kind == fleet.CallAsk, e.Kind == fleet.CallResumed:
 	case e.Kind == fleet.CallNotification:
 		queued := len(call.notes) > 0
 		if !call.cancelled {
-			call.addNote(note{e.Method, e.Params})
+			call.addNote(note{method: e.Method, params: e.Params})
 		}
 		if queued || len(call.notes) == 0 {
 			c.mu.Unlock()
@@ -289,11 +315,15 @@ func (c *callServer) take(batch []queuedEvent) (_ []queuedEvent, idle bool) {
 		case fleet.CallProgress:
 			e.call.progressIsQueued = false
 		case fleet.CallNotification:
-			size += e.call.notesSize
-			batch = e.call.appendNotes(batch, e)
-			continue
+			if e.Seq == 0 {
+				size += e.call.notesSize
+				batch = e.call.appendNotes(batch, e)
+				continue
+			}
+			e.call.numbered--
+			e.call.numberedSize -= len(e.Params)
 		}
-		size += len(e.Result) + len(e.Error) + 32
+		size += len(e.Result) + len(e.Error) + len(e.Params) + 32
 		batch = append(batch, *e)
 	}
 	left := copy(c.queue, c.queue[n:])

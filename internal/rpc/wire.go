@@ -1,6 +1,8 @@
 package rpc
 
 import (
+	"time"
+
 	"google.golang.org/grpc/encoding"
 	grpcproto "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
@@ -52,10 +54,14 @@ const (
 	fieldCommands, fieldCommandCall, fieldCommandCancel                                       = 1, 1, 2
 	fieldCallID, fieldCallReplica, fieldCallMethod, fieldCallParams                           = 1, 2, 3, 4
 	fieldCallRequestID, fieldCallTraceparent, fieldCallNotifications, fieldCallNoMeta         = 5, 6, 7, 8
+	fieldCallStream, fieldCallOwner, fieldCallWindow, fieldCallKeep                           = 9, 10, 11, 12
+	fieldCallAsk, fieldCallLogs, fieldCallTimeout, fieldCallLimit                             = 13, 14, 15, 16
 	fieldCancelID, fieldCancelTimeout                                                         = 1, 2
 	fieldEvents, fieldEventID, fieldEventReply, fieldEventProgress                            = 1, 1, 2, 3
 	fieldEventReleased, fieldEventOngoing, fieldEventHolding, fieldEventNotification          = 4, 5, 6, 7
+	fieldEventSeq, fieldEventRequest, fieldEventResumed                                       = 8, 9, 10
 	fieldNotificationMethod, fieldNotificationParams                                          = 1, 2
+	fieldRequestID, fieldRequestMethod, fieldRequestParams                                    = 1, 2, 3
 	fieldReplyResult, fieldReplyError, fieldReplyFailure, fieldReplyLarge, fieldFetchResponse = 1, 2, 3, 4, 1
 )
 
@@ -68,6 +74,11 @@ func encodeCall(id uint64, r *fleet.CallRequest) parts {
 		sizeBytes(fieldCallParams, len(r.Params)) + sizeBytes(fieldCallRequestID, len(requestID)) +
 		sizeBytes(fieldCallTraceparent, len(traceparent)) + sizeVarint(fieldCallNotifications, notifications) +
 		sizeVarint(fieldCallNoMeta, noMeta)
+	var more []byte // of few calls
+	if r.Stream.ID != "" || r.Logs {
+		more = appendStream(nil, r)
+		call += len(more)
+	}
 	command := protowire.SizeTag(fieldCommandCall) + protowire.SizeBytes(call)
 	size := protowire.SizeTag(fieldCommands) + protowire.SizeBytes(command)
 
@@ -86,6 +97,7 @@ func encodeCall(id uint64, r *fleet.CallRequest) parts {
 	b = appendString(b, fieldCallTraceparent, traceparent)
 	b = appendVarint(b, fieldCallNotifications, notifications)
 	b = appendVarint(b, fieldCallNoMeta, noMeta)
+	b = append(b, more...)
 	if len(r.Params) > 0 {
 		b = appendHead(b, fieldCallParams, len(r.Params))
 	}
@@ -95,6 +107,23 @@ func encodeCall(id uint64, r *fleet.CallRequest) parts {
 	}
 	*buf = b
 	return parts{mem.NewBuffer(buf, &buffers), mem.SliceBuffer(r.Params)}
+}
+
+// appendStream appends the fields of a call that concern its stream.
+func appendStream(b []byte, r *fleet.CallRequest) []byte {
+	b = appendString(b, fieldCallStream, text(string(r.Stream.ID)))
+	b = appendString(b, fieldCallOwner, text(r.Stream.Owner))
+	b = appendVarint(b, fieldCallWindow, milliseconds(r.Stream.Window))
+	b = appendVarint(b, fieldCallKeep, toVarint(r.Stream.Keep))
+	b = appendVarint(b, fieldCallAsk, toVarint(r.Ask))
+	b = appendVarint(b, fieldCallLogs, toVarint(r.Logs))
+	b = appendVarint(b, fieldCallTimeout, milliseconds(r.Timeout))
+	return appendVarint(b, fieldCallLimit, milliseconds(r.Limit))
+}
+
+// milliseconds rounds up, since 0 means something else.
+func milliseconds(d time.Duration) uint64 {
+	return uint64(max(0, (d+time.Millisecond-1)/time.Millisecond))
 }
 
 func encodeCancel(id uint64, timeout bool) parts {
@@ -121,6 +150,11 @@ func appendEvent(p parts, id uint64, e *fleet.CallEvent, large *fleetpb.Large) p
 	case e.Kind == fleet.CallNotification:
 		field, bodyField, body = fieldEventNotification, fieldNotificationParams, e.Params
 		head = appendString(nil, fieldNotificationMethod, text(e.Method))
+	case e.Kind == fleet.CallAsk:
+		field, bodyField, body = fieldEventRequest, fieldRequestParams, e.Params
+		head = appendString(append(appendHead(nil, fieldRequestID, len(e.ID)), e.ID...), fieldRequestMethod, text(e.Method))
+	case e.Kind == fleet.CallResumed:
+		field = fieldEventResumed
 	case e.Kind == fleet.CallReleased:
 	case large != nil:
 		field, head = fieldEventReply, mustMarshal(&fleetpb.Reply{Outcome: &fleetpb.Reply_Large{Large: large}})
@@ -140,6 +174,7 @@ func appendEvent(p parts, id uint64, e *fleet.CallEvent, large *fleetpb.Large) p
 	if e.Holding {
 		event += sizeVarint(fieldEventHolding, 1)
 	}
+	event += sizeVarint(fieldEventSeq, e.Seq)
 	b := make([]byte, 0, 48+len(head))
 	b = appendHead(b, fieldEvents, event)
 	b = appendVarint(b, fieldEventID, id)
@@ -147,6 +182,7 @@ func appendEvent(p parts, id uint64, e *fleet.CallEvent, large *fleetpb.Large) p
 	if e.Holding {
 		b = appendVarint(b, fieldEventHolding, 1)
 	}
+	b = appendVarint(b, fieldEventSeq, e.Seq)
 	b = append(appendHead(b, field, msg), head...)
 	if bodyField == 0 {
 		return append(p, mem.SliceBuffer(b))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -70,8 +71,30 @@ func (cmd *command) call(m *message, c cursor) {
 			cmd.req.Notifications = c.varint != 0
 		case fieldCallNoMeta:
 			cmd.req.NoMeta = c.varint != 0
+		case fieldCallStream:
+			cmd.req.Stream.ID = fleet.StreamID(c.bytes)
+		case fieldCallOwner:
+			cmd.req.Stream.Owner = string(c.bytes)
+		case fieldCallWindow:
+			cmd.req.Stream.Window = duration(c.varint)
+		case fieldCallKeep:
+			cmd.req.Stream.Keep = c.varint != 0
+		case fieldCallAsk:
+			cmd.req.Ask = c.varint != 0
+		case fieldCallLogs:
+			cmd.req.Logs = c.varint != 0
+		case fieldCallTimeout:
+			cmd.req.Timeout = duration(c.varint)
+		case fieldCallLimit:
+			cmd.req.Limit = duration(c.varint)
 		}
 	}
+}
+
+// duration returns so many milliseconds, a year at most.
+func duration(ms uint64) time.Duration {
+	const year = 365 * 24 * time.Hour
+	return time.Duration(min(ms, uint64(year.Milliseconds()))) * time.Millisecond
 }
 
 func (cmd *command) end(m *message, c cursor) {
@@ -89,6 +112,7 @@ func (cmd *command) end(m *message, c cursor) {
 // event is a fleet.CallEvent of the call with this id.
 type event struct {
 	id      uint64
+	seq     uint64
 	kind    fleet.CallEventKind
 	ongoing int
 	holding bool
@@ -99,8 +123,9 @@ type event struct {
 	note    *note
 }
 
-// note is a notification that belongs to a call.
+// note is a notification, or a request of the server, that belongs to a call.
 type note struct {
+	id     []byte // of a request
 	method string
 	params []byte
 }
@@ -133,6 +158,12 @@ func (es *events) parse(data mem.BufferSlice) error {
 				e.kind = fleet.CallReleased
 			case fieldEventNotification:
 				e.notification(&m, c.inside())
+			case fieldEventSeq:
+				e.seq = c.varint
+			case fieldEventRequest:
+				e.request(&m, c.inside())
+			case fieldEventResumed:
+				e.kind = fleet.CallResumed
 			case fieldEventReply:
 				e.reply(&m, c.inside())
 			}
@@ -168,6 +199,20 @@ func (e *event) notification(m *message, c cursor) {
 			e.note.method = string(c.bytes)
 		case fieldNotificationParams:
 			e.note.params = m.keep(c.bytes)
+		}
+	}
+}
+
+func (e *event) request(m *message, c cursor) {
+	e.kind, e.note = fleet.CallAsk, new(note)
+	for c.next(m) {
+		switch c.num {
+		case fieldRequestID:
+			e.note.id = m.keep(c.bytes)
+		case fieldRequestMethod:
+			e.note.method = string(c.bytes)
+		case fieldRequestParams:
+			e.note.params = orNil(m.keep(c.bytes))
 		}
 	}
 }

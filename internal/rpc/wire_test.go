@@ -38,7 +38,8 @@ func TestWireWrites(t *testing.T) {
 	req := fleet.CallRequest{Replica: "r-1", Method: "tools/call", Params: []byte(`{"a":1}`), Trace: fleet.Trace{RequestID: "id\xff", Traceparent: "00-1"}, Notifications: true, NoMeta: true}
 	got := new(fleetpb.CallsRequest)
 	long := fleet.CallRequest{Params: payload(keepFrom)}
-	b := joined(slices.Concat(encodeCall(1<<40, &req), encodeCancel(7, true), encodeCancel(8, false), encodeCall(2, &fleet.CallRequest{}), encodeCall(3, &long))...)
+	streamed := aStreamedCall()
+	b := joined(slices.Concat(encodeCall(1<<40, &req), encodeCancel(7, true), encodeCancel(8, false), encodeCall(2, &fleet.CallRequest{}), encodeCall(3, &long), encodeCall(4, &streamed))...)
 	if err := proto.Unmarshal(b, got); err != nil {
 		t.Fatal(err)
 	}
@@ -49,6 +50,7 @@ func TestWireWrites(t *testing.T) {
 		{Msg: &fleetpb.CallCommand_Cancel{Cancel: &fleetpb.Cancel{Id: 8}}},
 		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 2}}},
 		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 3, Params: long.Params}}},
+		{Msg: &fleetpb.CallCommand_Call{Call: aStreamedCallPB(4)}},
 	}}
 	if !proto.Equal(got, want) {
 		t.Errorf("commands are %v, want %v", got, want)
@@ -62,6 +64,10 @@ func TestWireWrites(t *testing.T) {
 	msg = appendEvent(msg, 5, &fleet.CallEvent{Kind: fleet.CallProgress, Ongoing: 1}, nil)
 	msg = appendEvent(msg, 6, &fleet.CallEvent{Kind: fleet.CallReleased}, nil)
 	msg = appendEvent(msg, 7, &fleet.CallEvent{Kind: fleet.CallNotification, Method: "n/x\xff", Params: []byte("{}"), Ongoing: 2}, nil)
+	msg = appendEvent(msg, 8, &fleet.CallEvent{Kind: fleet.CallNotification, Method: "n", Seq: 3}, nil)
+	msg = appendEvent(msg, 9, &fleet.CallEvent{Kind: fleet.CallAsk, ID: []byte(`"i"`), Method: "e/c", Params: []byte("{}"), Seq: 4, Ongoing: 2}, nil)
+	msg = appendEvent(msg, 10, &fleet.CallEvent{Kind: fleet.CallResumed}, nil)
+	msg = appendEvent(msg, 11, &fleet.CallEvent{Kind: fleet.CallReply, Result: []byte("{}"), Seq: 5}, nil)
 	gotE := new(fleetpb.CallsResponse)
 	if err := proto.Unmarshal(joined(msg...), gotE); err != nil {
 		t.Fatal(err)
@@ -83,7 +89,25 @@ func someEvents() *fleetpb.CallsResponse {
 		{Id: 5, Ongoing: 1, Msg: &fleetpb.CallEvent_Progress{Progress: &fleetpb.Progress{}}},
 		{Id: 6, Msg: &fleetpb.CallEvent_Released{Released: &fleetpb.Released{}}},
 		{Id: 7, Ongoing: 2, Msg: &fleetpb.CallEvent_Notification{Notification: &fleetpb.Notification{Method: "n/x\uFFFD", Params: []byte("{}")}}},
+		{Id: 8, Seq: 3, Msg: &fleetpb.CallEvent_Notification{Notification: &fleetpb.Notification{Method: "n"}}},
+		{Id: 9, Seq: 4, Ongoing: 2, Msg: &fleetpb.CallEvent_Request{
+			Request: &fleetpb.ServerRequest{Id: []byte(`"i"`), Method: "e/c", Params: []byte("{}")}}},
+		{Id: 10, Msg: &fleetpb.CallEvent_Resumed{Resumed: &fleetpb.Resumed{}}},
+		{Id: 11, Seq: 5, Msg: reply(&fleetpb.Reply{Outcome: &fleetpb.Reply_Result{Result: []byte("{}")}})},
 	}}
+}
+
+func aStreamedCall() fleet.CallRequest {
+	return fleet.CallRequest{
+		Method: "tools/call", Ask: true, Logs: true, Timeout: 1500 * time.Microsecond, Limit: time.Hour,
+		Stream: fleet.StreamRequest{ID: "s", Owner: "o", Window: time.Minute, Keep: true},
+	}
+}
+
+func aStreamedCallPB(id uint64) *fleetpb.Call {
+	return &fleetpb.Call{
+		Id: id, Method: "tools/call", Stream: "s", Owner: "o", Window: 60_000, Keep: true, Ask: true, Logs: true, Timeout: 2, Limit: 3_600_000,
+	}
 }
 
 // The messages that the generated code writes are read by hand.
@@ -93,6 +117,7 @@ func TestWireReads(t *testing.T) {
 		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 9, ReplicaId: "r", Method: "m", Params: []byte("1"), RequestId: "q", Traceparent: "p", Notifications: true, NoMeta: true}}},
 		{Msg: &fleetpb.CallCommand_Call{Call: &fleetpb.Call{Id: 10, Method: "tools/call"}}},
 		{Msg: &fleetpb.CallCommand_Cancel{Cancel: &fleetpb.Cancel{Id: 11, Timeout: true}}},
+		{Msg: &fleetpb.CallCommand_Call{Call: aStreamedCallPB(12)}},
 	}})); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +125,9 @@ func TestWireReads(t *testing.T) {
 		{id: 9, req: fleet.CallRequest{Replica: "r", Method: "m", Params: []byte("1"), Trace: fleet.Trace{RequestID: "q", Traceparent: "p"}, Notifications: true, NoMeta: true}},
 		{id: 10, req: fleet.CallRequest{Method: "tools/call"}},
 		{id: 11, cancel: true, timeout: true},
+		{id: 12, req: aStreamedCall()},
 	}
+	want[3].req.Timeout = 2 * time.Millisecond // rounded up
 	if !reflect.DeepEqual(cmds, want) {
 		t.Errorf("commands are %+v, want %+v", cmds, want)
 	}
@@ -109,8 +136,8 @@ func TestWireReads(t *testing.T) {
 	if err := es.parse(split(t, someEvents())); err != nil {
 		t.Fatal(err)
 	}
-	if len(es) != 7 {
-		t.Fatalf("%d events, want 7", len(es))
+	if len(es) != 11 {
+		t.Fatalf("%d events, want 11", len(es))
 	}
 	for i, check := range []func(e event) bool{
 		func(e event) bool { return e.kind == fleet.CallReply && string(e.result) == "{}" && e.ongoing == 300 },
@@ -124,6 +151,12 @@ func TestWireReads(t *testing.T) {
 		func(e event) bool {
 			return e.kind == fleet.CallNotification && e.note.method == "n/x\uFFFD" && string(e.note.params) == "{}"
 		},
+		func(e event) bool { return e.kind == fleet.CallNotification && e.seq == 3 },
+		func(e event) bool {
+			return e.kind == fleet.CallAsk && e.seq == 4 && string(e.note.id) == `"i"` && e.note.method == "e/c" && string(e.note.params) == "{}"
+		},
+		func(e event) bool { return e.kind == fleet.CallResumed },
+		func(e event) bool { return e.kind == fleet.CallReply && e.seq == 5 && string(e.result) == "{}" },
 	} {
 		if e := es[i]; e.id != uint64(i+1) || !check(e) {
 			t.Errorf("event %d is %+v", i+1, e)
