@@ -18,6 +18,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/httpapi"
 	"github.com/mcpfleet/mcpfleet/internal/leader"
 	"github.com/mcpfleet/mcpfleet/internal/load"
+	"github.com/mcpfleet/mcpfleet/internal/mcphttp"
 	"github.com/mcpfleet/mcpfleet/internal/membership"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 	"github.com/mcpfleet/mcpfleet/internal/projection"
@@ -104,10 +105,14 @@ func (c *controller) assemble() {
 		},
 		Self: cfg.Name, Stopping: c.stopping, LeaderWait: cfg.LeaderWait,
 	})
+	native := mcphttp.New(mcphttp.Config{
+		Offers: endpoints{offers}, Router: router, Sealer: seal.New(sealKeys{state}.SealKeys), Version: cfg.Version,
+		Leaving: c.leaving, Log: log, Registry: registry,
+	})
 	c.mux = web.NewMux(web.Config{
 		Listener: cfg.HTTP.Addr(), Names: namesOf(cfg), AllowedHosts: cfg.AllowedHosts,
 		MaxBody: cfg.MaxBody, Leaving: c.leaving, Log: log, Registry: registry,
-	}, c.rest.Routes()...)
+	}, append(c.rest.Routes(), native.Routes()...)...)
 	scaler := autoscale.New(autoscale.Config{
 		Desired: state, Loads: loads, Registry: registry, Log: log,
 		Write: func(ctx context.Context, server fleet.ServerName, replicas int, written uint64, reason string) error {
@@ -205,6 +210,18 @@ func (k knownNodes) SetKnownNodes(nodes []fleet.NodeID) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	return k.Store.SetKnownNodes(ctx, nodes)
+}
+
+// endpoints implements mcphttp.Offers.
+type endpoints struct{ *catalogue.Catalogue }
+
+// View implements mcphttp.Offers.
+func (e endpoints) View(scope fleet.Scope) (mcphttp.View, error) {
+	view, err := e.Catalogue.View(scope)
+	if err != nil {
+		return nil, err
+	}
+	return view, nil
 }
 
 // sealKeys implements seal.Desired.

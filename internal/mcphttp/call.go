@@ -1,0 +1,104 @@
+package mcphttp
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/web"
+)
+
+// repeatable are the methods that only read, so that they may be sent to a second
+// replica if the first one is lost.
+var repeatable = map[string]bool{
+	mcp.MethodResourcesRead: true, mcp.MethodPromptsGet: true, mcp.MethodComplete: true,
+	mcp.MethodToolsList: true, mcp.MethodPromptsList: true, mcp.MethodResourcesList: true, mcp.MethodResourceTemplates: true,
+}
+
+// forward sends a request to its destination, with these params instead of its own, and
+// returns the answer as the destination's server gave it.
+func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Destination, m *message, params []byte) outcome {
+	if err := f.cfg.Router.Admit(dest.Server); err != nil {
+		return outcome{err: err}
+	}
+	params, err := addressed(m, dest, params)
+	if err != nil {
+		return outcome{err: err}
+	}
+	c := fleet.Call{
+		Server: dest.Server, Method: m.method, Caller: fleet.Anonymous, Params: params,
+		Idempotent: dest.Idempotent || repeatable[m.method], Timeout: q.timeout,
+		Trace: fleet.Trace{RequestID: p.w.RequestID(), Traceparent: traceparent(p, m)},
+	}
+	if m.method == mcp.MethodToolsCall {
+		c.Tool = dest.Name
+	}
+	if q.waited {
+		c.Since = q.came
+	}
+	if m.meta.ProgressToken != nil || m.meta.LogLevel != nil {
+		c.Notification = func(method string, params []byte) {
+			if !p.notify(notification(method, params)) {
+				f.metrics.drop(droppedSlow)
+			}
+		}
+	}
+	p.start()
+	res, err := f.cfg.Router.Call(ctx, c)
+	switch {
+	case err != nil:
+		return outcome{err: cause(ctx, err)}
+	case res.Error != nil:
+		return outcome{refusal: res.Error}
+	case res.Stream != nil:
+		return outcome{stream: res.Stream, size: res.StreamSize}
+	case dest.Result != nil:
+		return outcome{result: dest.Result(m.method, res.Result)}
+	}
+	return outcome{result: res.Result}
+}
+
+// addressed returns params with the name that the destination knows, as one line. They
+// do not share memory with the body of the request, which is reused.
+func addressed(m *message, dest fleet.Destination, params []byte) ([]byte, error) {
+	if m.target != dest.Name {
+		var err error
+		if params, err = mcp.WithTarget(m.method, params, dest.Name); err != nil {
+			return nil, invalidParams("Invalid params: %v", err)
+		}
+	}
+	line := mcp.OneLine(params)
+	if len(line) > 0 && len(m.params) > 0 && &line[0] == &m.params[0] {
+		line = bytes.Clone(line)
+	}
+	return line, nil
+}
+
+// traceparent returns the trace that a request belongs to, by its header or else by its
+// _meta.
+func traceparent(p *reply, m *message) string {
+	if t := web.Traceparent(p.r); t != "" {
+		return t
+	}
+	return m.traceparent()
+}
+
+// traceparent returns that of _meta, "" if there is none.
+func (m *message) traceparent() string {
+	if !bytes.Contains(m.params, []byte("traceparent")) {
+		return ""
+	}
+	found, err := mcp.Fields(m.params, "_meta")
+	if err != nil || found[0] == nil {
+		return ""
+	}
+	if found, err = mcp.Fields(found[0], "traceparent"); err != nil || found[0] == nil {
+		return ""
+	}
+	t, _ := mcp.String(found[0])
+	if len(t) < 55 || len(t) > 256 || !web.Printable(t) {
+		return ""
+	}
+	return t
+}

@@ -1,0 +1,267 @@
+package mcphttp
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/notice"
+	"github.com/mcpfleet/mcpfleet/internal/web"
+)
+
+// endpoint is a View of fixed content.
+type endpoint struct {
+	info  fleet.ViewInfo
+	lists map[string]string // items by method
+	tools map[string]fleet.Destination
+	only  fleet.Destination // "" for one that merges servers
+}
+
+func (e *endpoint) Info() *fleet.ViewInfo { return &e.info }
+
+func (e *endpoint) List(method string, _ bool) *fleet.ViewList {
+	items, ok := e.lists[method]
+	if !ok {
+		return nil
+	}
+	sum := sha256.Sum256([]byte(items))
+	return &fleet.ViewList{Items: []byte(items), Hash: hex.EncodeToString(sum[:]), Hint: fleet.CacheHint{TTLMs: 7, Scope: "public"}}
+}
+
+func (e *endpoint) Tool(name string) (fleet.Destination, error) {
+	if d, ok := e.tools[name]; ok {
+		return d, nil
+	}
+	return fleet.Destination{}, fmt.Errorf("%w %q", fleet.ErrUnknownTool, name)
+}
+
+func (e *endpoint) Prompt(name string) (fleet.Destination, error) {
+	d := e.only
+	d.Name = name
+	return d, nil
+}
+
+func (e *endpoint) Resources(uri string) ([]fleet.Destination, error) {
+	d := e.only
+	d.Name = uri
+	return []fleet.Destination{d}, nil
+}
+
+func (e *endpoint) Ref(_, name string) (fleet.Destination, error) { return e.Prompt(name) }
+
+func (e *endpoint) Only() (fleet.Destination, bool) { return e.only, e.only.Server != "" }
+
+// newEndpoint returns the endpoint of a legacy server with the tools echo and read, or
+// of a modern one.
+func newEndpoint(name fleet.ServerName, modern bool) *endpoint {
+	e := &endpoint{
+		info: fleet.ViewInfo{
+			Modern: modern, Protocol: mcp.Version20251125, Versions: []string{mcp.Version20260728}, ServerInfo: []byte(`{"name":"srv","version":"1"}`),
+			Capabilities: []byte(`{"tools":{"listChanged":true},"logging":{},"resources":{"subscribe":true}}`), Instructions: "be nice",
+		},
+		lists: map[string]string{
+			mcp.MethodToolsList: `[{"name":"echo"},{"name":"read"}]`, mcp.MethodResourcesList: `[]`, mcp.MethodResourceTemplates: `[]`, mcp.MethodPromptsList: `[]`,
+		},
+		tools: make(map[string]fleet.Destination),
+		only:  fleet.Destination{Server: name, Modern: modern},
+	}
+	for _, tool := range []string{"echo", "read"} {
+		e.tools[tool] = fleet.Destination{Server: name, Modern: modern, Name: tool, Idempotent: tool == "read"}
+	}
+	return e
+}
+
+// offers are the endpoints of the tests: the servers old and new, the root, where the
+// tools of old are called old__echo and so on, and the server young, which is not known
+// yet.
+type offers struct {
+	notice.Board
+
+	mu  sync.Mutex
+	all map[fleet.Scope]*endpoint
+}
+
+func newOffers() *offers {
+	root := newEndpoint("old", false)
+	root.only = fleet.Destination{}
+	for _, tool := range []string{"echo", "read"} {
+		root.tools["old__"+tool] = root.tools[tool]
+		delete(root.tools, tool)
+	}
+	return &offers{all: map[fleet.Scope]*endpoint{"old": newEndpoint("old", false), "new": newEndpoint("new", true), "": root}}
+}
+
+func (o *offers) View(scope fleet.Scope) (View, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if e := o.all[scope]; e != nil {
+		return e, nil
+	}
+	if scope == "young" {
+		return nil, fmt.Errorf("%w: server \"young\": image is being pulled", fleet.ErrCatalogueUnknown)
+	}
+	return nil, fmt.Errorf("%w %q", fleet.ErrUnknownServer, scope)
+}
+
+// change replaces a list.
+func (o *offers) change(scope fleet.Scope, method, items string) {
+	o.mu.Lock()
+	next := *o.all[scope]
+	next.lists = map[string]string{}
+	for k, v := range o.all[scope].lists {
+		next.lists[k] = v
+	}
+	next.lists[method] = items
+	o.all[scope] = &next
+	o.mu.Unlock()
+	o.Post()
+}
+
+// routed is a router that runs a function and records the last call. Without a function
+// it answers with the params.
+type routed struct {
+	full error // of Admit
+
+	mu   sync.Mutex
+	last fleet.Call
+	f    func(ctx context.Context, c fleet.Call) (fleet.CallResult, error)
+}
+
+func (r *routed) Admit(fleet.ServerName) error { return r.full }
+
+func (r *routed) Call(ctx context.Context, c fleet.Call) (fleet.CallResult, error) {
+	r.mu.Lock()
+	r.last = c
+	r.mu.Unlock()
+	if r.f == nil {
+		return fleet.CallResult{Result: c.Params}, nil
+	}
+	return r.f(ctx, c)
+}
+
+func (r *routed) Await(context.Context, fleet.ServerName, time.Duration, time.Time) error {
+	return errors.New("nothing is idle")
+}
+
+// plain is a Sealer that seals nothing.
+type plain struct{}
+
+func (plain) Seal(purpose string, text []byte) (string, error) {
+	return purpose + "-" + hex.EncodeToString(text), nil
+}
+
+func (plain) Open(purpose, token string) ([]byte, error) {
+	text, ok := strings.CutPrefix(token, purpose+"-")
+	if !ok {
+		return nil, errors.New("invalid")
+	}
+	return hex.DecodeString(text)
+}
+
+type fixture struct {
+	handler *web.Mux
+	front   *Front
+	offers  *offers
+	router  *routed
+	leaving chan struct{}
+}
+
+func newFixture(change ...func(*web.Config)) *fixture {
+	f := &fixture{offers: newOffers(), router: &routed{}, leaving: make(chan struct{})}
+	log, registry := slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry()
+	f.front = New(Config{Offers: f.offers, Router: f.router, Sealer: plain{}, Leaving: f.leaving, Log: log, Registry: registry})
+	edge := web.Config{AllowedHosts: []string{"*"}, Log: log, Registry: registry, Leaving: f.leaving}
+	for _, c := range change {
+		c(&edge)
+	}
+	f.handler = web.NewMux(edge, f.front.Routes()...)
+	return f
+}
+
+// do sends a request. Headers come in pairs; an empty value removes one.
+func (f *fixture) do(method, path, body string, headers ...string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	f.handler.ServeHTTP(w, newRequest(method, path, body, headers...))
+	return w
+}
+
+func newRequest(method, path, body string, headers ...string) *http.Request {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r.Header.Set("Accept", "application/json, text/event-stream")
+	r.Header.Set("Content-Type", "application/json")
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Del(headers[i])
+		if headers[i+1] != "" {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+	}
+	return r
+}
+
+// open begins a session and returns its id.
+func (f *fixture) open(t *testing.T, path, version string) string {
+	t.Helper()
+	w := f.do("POST", path, fmt.Sprintf(`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":%q,"capabilities":{"roots":{"listChanged":true}},"clientInfo":{"name":"cli","version":"2"}}}`, version))
+	id := w.Header().Get("Mcp-Session-Id")
+	if w.Code != 200 || id == "" {
+		t.Fatalf("initialize: %d %s", w.Code, w.Body)
+	}
+	return id
+}
+
+const modernMeta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}`
+
+// modern sends a modern request with these further params, such as "name":"x".
+func (f *fixture) modern(path, method, params string, headers ...string) *httptest.ResponseRecorder {
+	return f.do("POST", path, modernBody(method, params), append([]string{"MCP-Protocol-Version", "2026-07-28", "Mcp-Method", method}, headers...)...)
+}
+
+func modernBody(method, params string) string {
+	if params != "" {
+		params += ","
+	}
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":"q","method":%q,"params":{%s%s}}`, method, params, modernMeta)
+}
+
+// want checks status and body of an answer.
+func want(t *testing.T, w *httptest.ResponseRecorder, status int, body string) {
+	t.Helper()
+	if got := strings.TrimSpace(w.Body.String()); w.Code != status || got != body {
+		t.Errorf("got  %d %s\nwant %d %s", w.Code, got, status, body)
+	}
+}
+
+// wantError checks an answer with an error.
+func wantError(t *testing.T, w *httptest.ResponseRecorder, status int, id string, code mcp.Code, message string) map[string]any {
+	t.Helper()
+	var m struct {
+		JSONRPC string
+		ID      json.RawMessage
+		Error   struct {
+			Code    mcp.Code
+			Message string
+			Data    map[string]any
+		}
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &m); err != nil {
+		t.Fatalf("%d %s: %v", w.Code, w.Body, err)
+	}
+	if w.Code != status || string(m.ID) != id || m.Error.Code != code || !strings.Contains(m.Error.Message, message) || m.JSONRPC != "2.0" {
+		t.Errorf("got %d %s, want %d, id %s, code %d, %q", w.Code, w.Body, status, id, code, message)
+	}
+	return m.Error.Data
+}

@@ -1,0 +1,109 @@
+package mcphttp
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/web"
+)
+
+// watch finds which lists of an endpoint have changed.
+type watch struct {
+	modern bool              // the client is of the modern era
+	asked  map[string]bool   // the notifications that the client asked for; nil: all
+	wanted map[string]bool   // those of asked that the endpoint announces
+	seen   map[string]string // the hash of each list, by its method
+}
+
+// newWatch returns a watch of the lists whose changes the endpoint announces, for a client
+// of the modern era that asked for some of them, or for a legacy client, with a nil
+// wanted, that gets all. A nil view announces nothing yet.
+func newWatch(view View, wanted map[string]bool) *watch {
+	w := &watch{modern: wanted != nil, asked: wanted}
+	if view != nil {
+		w.begin(view)
+	}
+	return w
+}
+
+// begin takes the lists as they are now.
+func (w *watch) begin(view View) {
+	w.wanted, w.seen = make(map[string]bool), make(map[string]string)
+	for method, kind := range listKinds {
+		if (w.asked == nil || w.asked[kind.changed]) && has(view.Info().Capabilities, kind.capability, "listChanged") {
+			w.wanted[kind.changed] = true
+		}
+		w.seen[method] = hashOf(view.List(method, w.modern))
+	}
+}
+
+// changes returns the notifications of what has changed since the last look.
+func (w *watch) changes(view View) (changed []string) {
+	if w.seen == nil {
+		w.begin(view)
+	}
+	for _, method := range [...]string{mcp.MethodToolsList, mcp.MethodResourcesList, mcp.MethodResourceTemplates, mcp.MethodPromptsList} {
+		hash, name := hashOf(view.List(method, w.modern)), listKinds[method].changed
+		if w.seen[method] == hash {
+			continue
+		}
+		w.seen[method] = hash
+		if w.wanted[name] && (len(changed) == 0 || changed[len(changed)-1] != name) {
+			changed = append(changed, name)
+		}
+	}
+	return changed
+}
+
+func hashOf(list *fleet.ViewList) string {
+	if list == nil {
+		return ""
+	}
+	return list.Hash
+}
+
+// serveGet serves the stream of a legacy session's messages that belong to no request.
+func (f *Front) serveGet(w *web.Response, r *http.Request) error {
+	version := r.Header.Get(headerVersion)
+	if r.Header.Get(headerSession) == "" || version != "" && !mcp.IsLegacy(version) {
+		w.Header().Set("Allow", http.MethodPost)
+		return errNoStream
+	}
+	if !acceptsOf(r).events {
+		return errAcceptEvents
+	}
+	session, err := f.open(r)
+	if err != nil {
+		return err
+	}
+	if r.Method == http.MethodHead {
+		w.Begin(http.StatusOK, typeEvent, -1)
+		return nil
+	}
+	ctx, done := f.calls.add(r.Context(), callKey{session.uid, "GET " + w.RequestID()}) // DELETE ends it
+	defer done()
+	f.metrics.gets.Inc()
+	defer f.metrics.gets.Dec()
+	look, cancel := f.cfg.Offers.Subscribe()
+	defer cancel()
+	view, _ := f.cfg.Offers.View(session.scope) // one that is not known yet has no lists either
+	s, lists := newEvents(w), newWatch(view, nil)
+	return s.run(f.following(ctx, s, look, session.scope, lists, func(method string) event { return notification(method, nil) }))
+}
+
+// following returns the source of a stream of the changes of an endpoint's lists.
+func (f *Front) following(ctx context.Context, s *events, look <-chan struct{}, scope fleet.Scope, lists *watch, tell func(method string) event) source {
+	return source{gone: ctx.Done(), look: look, leaving: f.cfg.Leaving, onLook: func() {
+		view, err := f.cfg.Offers.View(scope)
+		if err != nil {
+			return
+		}
+		for _, method := range lists.changes(view) {
+			if !s.add(tell(method)) {
+				f.metrics.drop(droppedSlow)
+			}
+		}
+	}}
+}

@@ -1,0 +1,136 @@
+// Package mcphttp serves MCP Streamable HTTP: at /{server}/mcp one server, at /mcp all
+// of them merged, and at /g/{name}/mcp a gateway.
+//
+// Clients of both eras use the same endpoints. A modern request carries its version in
+// _meta and is answered on its own. A legacy client begins with initialize, and gets a
+// session id that any controller can open, because all that is known of the session is
+// sealed in it. Neither is bound to the era of the server behind: this package supplies
+// what the era of the client demands, and takes away what that of the server does not
+// know.
+//
+// Every error is a JSON-RPC error with the id of the request, whatever the status is.
+// Params and results pass through as bytes; what is added or taken away is spliced.
+//
+// The package leaves to others what endpoints offer (Offers), where requests go (Router),
+// and what is known of sessions besides their ids (Sessions). A request runs in the
+// goroutine that net/http gave it. A call that becomes a stream of events has a second
+// one, which ends before the request does.
+package mcphttp
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/lookup"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/web"
+)
+
+// Offers has what endpoints offer. All methods may be called at once.
+type Offers interface {
+	// View returns what an endpoint offers now. Errors are for clients to read, and wrap
+	// one of fleet's. One with a method Wakes() fleet.ServerName goes away once that
+	// server, which is idle, has been started.
+	View(scope fleet.Scope) (View, error)
+	// Subscribe reports changes of views; see notice.Board.
+	Subscribe() (look <-chan struct{}, cancel func())
+}
+
+// View is what an endpoint offers at one moment. It never changes, and all that its
+// methods return is shared. Errors are as those of Offers.
+type View interface {
+	// Info describes the endpoint. One that merges servers has no ServerInfo.
+	Info() *fleet.ViewInfo
+	// List returns the answer to a list method, such as tools/list, as clients of an era
+	// see it. It is nil if there is no such list.
+	List(method string, modern bool) *fleet.ViewList
+	Tool(name string) (fleet.Destination, error)
+	Prompt(name string) (fleet.Destination, error)
+	// Resources returns where a resource may be, at least one, the most likely first. Each
+	// is to be asked if the one before it has no such resource.
+	Resources(uri string) ([]fleet.Destination, error)
+	// Ref returns where a completion goes, given the type and the name or URI of its ref.
+	Ref(kind, name string) (fleet.Destination, error)
+	// Only returns the server of an endpoint that has only one. It gets requests whose
+	// methods are not known here.
+	Only() (fleet.Destination, bool)
+}
+
+// Router sends a call to a replica. An error wraps one of fleet's or context.Canceled,
+// and may have a method RetryAfter() time.Duration. All methods may be called at once.
+type Router interface {
+	// Admit returns an error if calls of a server are refused now whatever they are.
+	Admit(server fleet.ServerName) error
+	Call(ctx context.Context, c fleet.Call) (fleet.CallResult, error)
+	// Await waits until the server has a replica that takes calls, like a call that came
+	// at since.
+	Await(ctx context.Context, server fleet.ServerName, timeout time.Duration, since time.Time) error
+}
+
+// Sealer makes tokens that nobody else can read or forge. A token of one purpose cannot
+// be opened for another. All methods may be called at once.
+type Sealer interface {
+	Seal(purpose string, text []byte) (token string, err error)
+	Open(purpose, token string) ([]byte, error)
+}
+
+// Config is what a Front needs.
+type Config struct {
+	Offers Offers
+	Router Router
+	Sealer Sealer
+	// Version is that of mcpfleet, which names itself where several servers are merged.
+	Version string
+	// Leaving is closed when the controller is told to stop. Streams that wait for
+	// changes end then, so that their clients come back elsewhere. Nil: never.
+	Leaving  <-chan struct{}
+	Log      *slog.Logger
+	Registry prometheus.Registerer // nil: no metrics
+}
+
+// Front is the front of native MCP of one controller.
+type Front struct {
+	cfg      Config
+	log      *slog.Logger
+	lookup   lookup.Waiter
+	metrics  *metrics
+	sessions *directory
+	calls    running
+	self     []byte // our own serverInfo, raw JSON
+}
+
+// New returns the front of a controller.
+func New(cfg Config) *Front {
+	self := append(mcp.AppendString([]byte(`{"name":"mcpfleet","version":`), cfg.Version), '}')
+	return &Front{
+		cfg: cfg, self: self, log: cfg.Log.With("component", "mcp"), metrics: newMetrics(cfg.Registry), sessions: newDirectory(),
+		lookup: lookup.Waiter{Changed: cfg.Offers.Subscribe, Await: cfg.Router.Await},
+	}
+}
+
+// Routes returns all routes of the front.
+func (f *Front) Routes() []web.Route {
+	var routes []web.Route
+	for _, pattern := range [...]string{"/mcp", "/{server}/mcp", "/g/{gateway}/mcp"} {
+		for _, route := range [...]web.Route{
+			web.Post(pattern, web.Call, f.servePost), web.Get(pattern, web.Call, f.serveGet), web.Delete(pattern, web.Call, f.serveDelete),
+		} {
+			route.Errors = errorBody
+			routes = append(routes, route)
+		}
+	}
+	return routes
+}
+
+// scopeOf returns the endpoint of a request.
+func scopeOf(r *http.Request) fleet.Scope {
+	if name := r.PathValue("gateway"); name != "" {
+		return fleet.GatewayScope(name)
+	}
+	return fleet.Scope(r.PathValue("server"))
+}

@@ -1,0 +1,121 @@
+package mcphttp
+
+import (
+	"context"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
+
+func TestModernRequests(t *testing.T) {
+	f := newFixture()
+	const info = `"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"srv","version":"1"}}`
+	for _, c := range []struct{ path, method, params, name, result string }{
+		{"/old/mcp", "server/discover", ``, "", `{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true},"logging":{},"resources":{"subscribe":true}},` + info + `,"instructions":"be nice","ttlMs":0,"cacheScope":"private"}`},
+		{"/old/mcp", "tools/list", ``, "", `{"resultType":"complete","tools":[{"name":"echo"},{"name":"read"}],"ttlMs":7,"cacheScope":"public",` + info + `}`},
+		{"/old/mcp", "tools/call", `"name":"echo"`, "echo", `{"resultType":"complete",` + info + `,"name":"echo"}`},
+		{"/old/mcp", "tools/call", `"arguments":{},"name":"echo"`, "=?base64?ZWNobw==?=", `{"resultType":"complete",` + info + `,"arguments":{},"name":"echo"}`},
+		{"/old/mcp", "resources/read", `"uri":"x:/y"`, "x:/y", `{"resultType":"complete","ttlMs":0,"cacheScope":"private",` + info + `,"uri":"x:/y"}`},
+		{"/new/mcp", "tools/call", `"name":"echo"`, "echo", `{"name":"echo",` + modernMeta + `}`},
+		{"/mcp", "tools/call", `"name":"old__echo"`, "old__echo", `{"resultType":"complete",` + info + `,"name":"echo"}`},
+	} {
+		var headers []string
+		if c.name != "" {
+			headers = []string{"Mcp-Name", c.name}
+		}
+		want(t, f.modern(c.path, c.method, c.params, headers...), 200, `{"jsonrpc":"2.0","id":"q","result":`+c.result+`}`)
+	}
+	if f.router.last.Session != "" || len(f.router.last.Params) == 0 {
+		t.Errorf("got %+v", f.router.last)
+	}
+}
+
+func TestModernErrors(t *testing.T) {
+	f := newFixture()
+	for _, c := range []struct {
+		name, method, params string
+		headers              []string
+		status               int
+		code                 mcp.Code
+		says                 string
+	}{
+		{"no version header", "tools/list", ``, []string{"MCP-Protocol-Version", ""}, 400, mcp.CodeHeaderMismatch, "MCP-Protocol-Version"},
+		{"another version header", "tools/list", ``, []string{"MCP-Protocol-Version", "2025-11-25"}, 400, mcp.CodeHeaderMismatch, "MCP-Protocol-Version"},
+		{"another method", "tools/list", ``, []string{"Mcp-Method", "tools/call"}, 400, mcp.CodeHeaderMismatch, "Mcp-Method"},
+		{"no name", "tools/call", `"name":"echo"`, nil, 400, mcp.CodeHeaderMismatch, "Mcp-Name"},
+		{"another name", "tools/call", `"name":"echo"`, []string{"Mcp-Name", "read"}, 400, mcp.CodeHeaderMismatch, "Mcp-Name"},
+		{"ping", "ping", ``, nil, 404, mcp.CodeMethodNotFound, "ping"},
+		{"initialize", "initialize", ``, nil, 404, mcp.CodeMethodNotFound, "initialize"},
+		{"unknown tool", "tools/call", `"name":"x"`, []string{"Mcp-Name", "x"}, 200, mcp.CodeInvalidParams, "unknown tool"},
+		{"listen without a filter", "subscriptions/listen", ``, nil, 200, mcp.CodeInvalidParams, "notifications"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			wantError(t, f.modern("/old/mcp", c.method, c.params, c.headers...), c.status, `"q"`, c.code, c.says)
+		})
+	}
+	body := strings.Replace(modernBody("tools/list", ""), "2026-07-28", "2099-01-01", 1)
+	w := f.do("POST", "/old/mcp", body, "MCP-Protocol-Version", "2099-01-01", "Mcp-Method", "tools/list")
+	data := wantError(t, w, 400, `"q"`, mcp.CodeUnsupportedVersion, "")
+	if data["requested"] != "2099-01-01" || data["supported"] == nil {
+		t.Errorf("data %v", data)
+	}
+	w = f.do("POST", "/old/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/list")
+	wantError(t, w, 400, `1`, mcp.CodeInvalidParams, "_meta")
+	w = f.do("POST", "/old/mcp", `{"jsonrpc":"2.0","id":1,"result":{}}`, "MCP-Protocol-Version", "2026-07-28")
+	wantError(t, w, 400, ``, mcp.CodeInvalidRequest, "no responses")
+	w = f.do("POST", "/old/mcp", `{"jsonrpc":"2.0","method":"notifications/x"}`, "MCP-Protocol-Version", "2026-07-28")
+	if w.Code != 202 {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+	wantError(t, f.do("GET", "/old/mcp", "", "MCP-Protocol-Version", "2026-07-28", "Mcp-Session-Id", "x"), 405, "", mcp.CodeInvalidRequest, "")
+}
+
+// The status of a server's refusal follows from its code.
+func TestModernRefusals(t *testing.T) {
+	for _, c := range []struct {
+		path, from, to string
+		status         int
+	}{
+		{"/new/mcp", `{"code":-32601,"message":"m"}`, "", 404},
+		{"/new/mcp", `{"code":-32021,"message":"m","data":{}}`, "", 400},
+		{"/new/mcp", `{"code":-32602,"message":"m"}`, "", 200},
+		{"/old/mcp", `{"code":-32002,"message":"m"}`, `{"code":-32602,"message":"m"}`, 200},
+		{"/old/mcp", `{"code":-32021,"message":"m"}`, `{"code":-32603,"message":"m"}`, 200},
+		{"/old/mcp", `{"code":-32601,"message":"m"}`, "", 404},
+	} {
+		f := newFixture()
+		f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
+			return fleet.CallResult{Error: []byte(c.from)}, nil
+		}
+		if c.to == "" {
+			c.to = c.from
+		}
+		want(t, f.modern(c.path, "tools/call", `"name":"echo"`, "Mcp-Name", "echo"), c.status, `{"jsonrpc":"2.0","id":"q","error":`+c.to+`}`)
+	}
+}
+
+func TestModernLargeResult(t *testing.T) {
+	f := newFixture()
+	large := `{"content":["` + strings.Repeat("x", 1<<20) + `"]}`
+	f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
+		return fleet.CallResult{Stream: io.NopCloser(strings.NewReader(large)), StreamSize: int64(len(large))}, nil
+	}
+	w := f.modern("/old/mcp", "tools/call", `"name":"echo"`, "Mcp-Name", "echo")
+	want(t, w, 200, `{"jsonrpc":"2.0","id":"q","result":{"resultType":"complete",`+large[1:]+`}`)
+}
+
+func TestParamHeaders(t *testing.T) {
+	f := newFixture()
+	d := f.offers.all["old"].tools["echo"]
+	d.Schema = []byte(`{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}}}`)
+	f.offers.all["old"].tools["echo"] = d
+	params := `"name":"echo","arguments":{"region":"eu"}`
+	if w := f.modern("/old/mcp", "tools/call", params, "Mcp-Name", "echo", "Mcp-Param-Region", "eu"); w.Code != 200 {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+	wantError(t, f.modern("/old/mcp", "tools/call", params, "Mcp-Name", "echo"), 400, `"q"`, mcp.CodeHeaderMismatch, "Mcp-Param-Region")
+	wantError(t, f.modern("/old/mcp", "tools/call", params, "Mcp-Name", "echo", "Mcp-Param-Region", "us"), 400, `"q"`, mcp.CodeHeaderMismatch, "Mcp-Param-Region")
+}

@@ -1,0 +1,120 @@
+package mcphttp
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/web"
+)
+
+// maxListWait bounds how long a request that needs no replica waits until an idle server
+// has started whose lists are not known.
+const maxListWait = 30 * time.Second
+
+// query is a request to an endpoint, and how long its client waits.
+type query struct {
+	scope   fleet.Scope
+	timeout time.Duration // 0: the server's own
+	came    time.Time
+	waited  bool // for its server
+}
+
+func newQuery(r *http.Request) (*query, error) {
+	timeout, err := web.ClientTimeout(r)
+	return &query{scope: scopeOf(r), timeout: timeout, came: time.Now()}, err
+}
+
+// look repeats a look-up that may fail because the server is not known yet, or because
+// it is idle and never ran. It waits like a call.
+func (f *Front) look(ctx context.Context, q *query, lookUp func() error) error {
+	err := lookUp()
+	if err == nil {
+		return nil
+	}
+	q.waited = true
+	return f.lookup.Repeat(ctx, err, q.timeout, q.came, lookUp)
+}
+
+// view returns what the endpoint offers, for a request that needs no replica.
+func (f *Front) view(ctx context.Context, q *query) (view View, err error) {
+	bounded := *q
+	if bounded.timeout == 0 || bounded.timeout > maxListWait {
+		bounded.timeout = maxListWait
+	}
+	err = f.look(ctx, &bounded, func() (err error) {
+		view, err = f.cfg.Offers.View(q.scope)
+		return err
+	})
+	return view, err
+}
+
+// destinations returns where a request that needs a replica may go, at an endpoint of
+// which check returns no error: at least one, to be tried in order.
+func (f *Front) destinations(ctx context.Context, q *query, m *message, check func(View) error) (all []fleet.Destination, err error) {
+	err = f.look(ctx, q, func() error {
+		view, err := f.cfg.Offers.View(q.scope)
+		if err == nil {
+			err = check(view)
+		}
+		if err == nil {
+			all, err = destinationsIn(view, m)
+		}
+		return err
+	})
+	return all, err
+}
+
+// destinationsIn returns where a request may go at an endpoint.
+func destinationsIn(view View, m *message) (_ []fleet.Destination, err error) {
+	if m.target, _, err = mcp.Target(m.method, m.params); err != nil {
+		return nil, invalidParams("Invalid params: %v", err)
+	}
+	var dest fleet.Destination
+	switch m.method {
+	case mcp.MethodResourcesRead:
+		return view.Resources(m.target)
+	case mcp.MethodToolsCall:
+		dest, err = view.Tool(m.target)
+	case mcp.MethodPromptsGet:
+		dest, err = view.Prompt(m.target)
+	case mcp.MethodComplete:
+		kind := "ref/prompt"
+		if mcp.IsResourceRef(m.params) {
+			kind = "ref/resource"
+		}
+		dest, err = view.Ref(kind, m.target)
+	default:
+		only := false
+		if dest, only = view.Only(); !only {
+			err = unknownMethod(m.method)
+		}
+		dest.Name = m.target
+	}
+	return []fleet.Destination{dest}, err
+}
+
+// ask sends a request to its destinations, one after the other until one does not say
+// that it has no such resource.
+func ask(all []fleet.Destination, send func(fleet.Destination) outcome) (out outcome) {
+	for i := range all {
+		out = send(all[i])
+		if out.refusal == nil || i == len(all)-1 {
+			break
+		}
+		if code := mcp.ParseError(out.refusal).Code; code != mcp.CodeResourceNotFound && code != mcp.CodeInvalidParams {
+			break
+		}
+	}
+	return out
+}
+
+// shorten quotes raw JSON of a client for a message.
+func shorten(raw []byte) string {
+	if raw == nil {
+		return "nothing"
+	}
+	return web.Shorten(string(raw))
+}

@@ -1,0 +1,146 @@
+package mcphttp
+
+import (
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/web"
+)
+
+// quick is how long the answer to a request may take before it becomes a stream of
+// events, for clients that accept both.
+const quick = 100 * time.Millisecond
+
+// outcome is the answer to a request. One of result, stream, refusal and err is set.
+type outcome struct {
+	result  []byte        // raw JSON
+	stream  io.ReadCloser // of a large result, raw JSON
+	size    int64         // of stream; 0: not known
+	refusal []byte        // raw JSON-RPC error object of the server
+	status  int           // of HTTP, for a refusal; 0: 200
+	err     error         // our own
+}
+
+// reply writes the answer to one request: as JSON, or as a stream of events once the
+// request takes long or has messages before its answer.
+type reply struct {
+	w       *web.Response
+	r       *http.Request
+	id      []byte // of the request, raw JSON
+	accepts accepts
+	timer   *time.Timer // nil: not started
+
+	mu     sync.Mutex
+	events *events // nil while there is no stream
+	ended  bool
+
+	writer sync.WaitGroup // writes events
+	err    error          // of the writer
+}
+
+func newReply(w *web.Response, r *http.Request, id []byte, a accepts) *reply {
+	return &reply{w: w, r: r, id: id, accepts: a}
+}
+
+// start begins to count the time. finish must be called later.
+func (p *reply) start() {
+	if p.accepts.events {
+		p.timer = time.AfterFunc(quick, func() { p.stream() })
+	}
+}
+
+// stream makes the answer a stream of events. It returns nil if that is not possible.
+func (p *reply) stream() *events {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.events != nil || p.ended || !p.accepts.events {
+		return p.events
+	}
+	s := newEvents(p.w)
+	p.events = s
+	p.writer.Go(func() { p.err = s.run(source{gone: p.r.Context().Done()}) })
+	return s
+}
+
+// notify sends a message before the answer. It reports whether the client can get it.
+func (p *reply) notify(e event) bool {
+	s := p.stream()
+	return s != nil && s.add(e)
+}
+
+// finish writes the answer. The error that it returns is to be answered, or says that the
+// answer broke off.
+func (p *reply) finish(out outcome) error {
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	if out.stream != nil {
+		defer out.stream.Close()
+	}
+	p.mu.Lock()
+	s := p.events
+	p.ended = true
+	p.mu.Unlock()
+	switch {
+	case s != nil:
+		s.end(p.event(out))
+		p.writer.Wait()
+		return p.err
+	case out.err != nil:
+		return withID(out.err, p.id)
+	case !p.accepts.json:
+		s = newEvents(p.w)
+		s.end(p.event(out))
+		return s.run(source{gone: p.r.Context().Done()})
+	}
+	return p.json(out)
+}
+
+// event returns the answer as an event.
+func (p *reply) event(out outcome) event {
+	switch {
+	case out.err != nil:
+		return event{head: errorLine(out.err, p.id, p.w.RequestID())}
+	case out.stream != nil:
+		return event{head: p.head(resultKey), body: out.stream, tail: tail}
+	case out.refusal != nil:
+		return event{head: append(append(p.head(errorKey), out.refusal...), tail...)}
+	}
+	return event{head: append(append(p.head(resultKey), out.result...), tail...)}
+}
+
+// json writes an answer that is not our own error.
+func (p *reply) json(out outcome) error {
+	if out.stream != nil {
+		return p.w.Stream(p.head(resultKey), out.stream, out.size, tail)
+	}
+	status, key, body := http.StatusOK, resultKey, out.result
+	if out.refusal != nil {
+		key, body = errorKey, out.refusal
+		if out.status != 0 {
+			status = out.status
+		}
+	}
+	head := p.head(key)
+	p.w.BeginJSON(status, int64(len(head)+len(body)+len(tail)))
+	_, _ = p.w.Write(head)
+	_ = p.w.WriteAll(body)
+	_, _ = p.w.Write(tail)
+	return nil
+}
+
+const (
+	resultKey = `,"result":`
+	errorKey  = `,"error":`
+)
+
+var tail = []byte("}")
+
+// head returns the beginning of a response with the id of the request.
+func (p *reply) head(key string) []byte {
+	b := append(make([]byte, 0, 64), `{"jsonrpc":"2.0","id":`...)
+	return append(append(b, mcp.OneLine(p.id)...), key...)
+}

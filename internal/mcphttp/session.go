@@ -1,0 +1,150 @@
+package mcphttp
+
+import (
+	"bytes"
+	"compress/flate"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
+
+// headerSession is the header with the id of a session, in net/http's canonical form.
+const headerSession = "Mcp-Session-Id"
+
+// sessionPurpose is that of the tokens which are session ids.
+const sessionPurpose = "session"
+
+const (
+	// sessionForm is the first byte of what is sealed, in case there will be others.
+	sessionForm = 1
+	// maxParams bounds the parameters of initialize that a session id carries.
+	maxParams = 64 << 10
+)
+
+// session is a legacy client's session. All of it is sealed in its id.
+type session struct {
+	uid     [16]byte // random; names the session in tables and logs
+	scope   fleet.Scope
+	created time.Time
+	version string // the negotiated protocol version
+	packed  []byte // the params of initialize, compressed
+}
+
+// newSession returns the session of a client that sent these params of initialize. Large
+// ones are kept without icons, which are for people to see.
+func newSession(scope fleet.Scope, version string, params []byte) (*session, error) {
+	if len(params) > maxSealed {
+		if small, err := mcp.Edit(params, mcp.Within("clientInfo", mcp.Remove("icons"))); err == nil {
+			params = small
+		}
+	}
+	s := &session{scope: scope, created: time.Now().Truncate(time.Second), version: version}
+	rand.Read(s.uid[:])
+	var packed bytes.Buffer
+	z, err := flate.NewWriter(&packed, flate.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = z.Write(params); err == nil {
+		err = z.Close()
+	}
+	s.packed = packed.Bytes()
+	return s, err
+}
+
+// params returns the params of initialize.
+func (s *session) params() ([]byte, error) {
+	z := flate.NewReader(bytes.NewReader(s.packed))
+	defer z.Close()
+	return io.ReadAll(io.LimitReader(z, maxParams))
+}
+
+// client returns what the client said of itself in initialize, for a modern server.
+func (s *session) client() (mcp.Client, error) {
+	params, err := s.params()
+	if err != nil {
+		return mcp.Client{}, fmt.Errorf("session: %w", err)
+	}
+	in, err := mcp.ParseInitializeParams(params)
+	if err != nil {
+		return mcp.Client{}, fmt.Errorf("session: %w", err)
+	}
+	return mcp.Client{Info: in.ClientInfo, Capabilities: mcp.ClientCapabilitiesToModern(in.Capabilities)}, nil
+}
+
+// encode returns the form that is sealed.
+func (s *session) encode() []byte {
+	b := append([]byte{sessionForm}, s.uid[:]...)
+	b = binary.AppendUvarint(b, uint64(s.created.Unix()))
+	for _, text := range [...]string{string(s.scope), s.version} {
+		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
+	}
+	return append(b, s.packed...)
+}
+
+var errEncoding = errors.New("not a session")
+
+// decodeSession undoes encode.
+func decodeSession(b []byte) (*session, error) {
+	s := &session{}
+	if len(b) < 1+len(s.uid) || b[0] != sessionForm {
+		return nil, errEncoding
+	}
+	b = b[1+copy(s.uid[:], b[1:]):]
+	created, n := binary.Uvarint(b)
+	if n <= 0 {
+		return nil, errEncoding
+	}
+	s.created, b = time.Unix(int64(created), 0), b[n:]
+	for _, text := range [...]*string{(*string)(&s.scope), &s.version} {
+		size, n := binary.Uvarint(b)
+		if n <= 0 || size > uint64(len(b)-n) {
+			return nil, errEncoding
+		}
+		*text, b = string(b[n:n+int(size)]), b[n+int(size):]
+	}
+	s.packed = b
+	return s, nil
+}
+
+// open returns the session of a request. Its error is the answer.
+func (f *Front) open(r *http.Request) (*session, error) {
+	token := r.Header.Get(headerSession)
+	if token == "" {
+		return nil, errMissingSession
+	}
+	text, err := f.cfg.Sealer.Open(sessionPurpose, token)
+	if err != nil {
+		return nil, errSession
+	}
+	s, err := decodeSession(text)
+	if err != nil || s.scope != scopeOf(r) || f.sessions.ended(s.uid) {
+		return nil, errSession
+	}
+	return s, nil
+}
+
+// maxSealed bounds what is sealed in a session id, so that the id fits where headers are
+// bounded.
+const maxSealed = 4400
+
+// seal returns the id of a session. Its error is the answer.
+func (f *Front) seal(s *session) (string, error) {
+	text := s.encode()
+	if len(text) > maxSealed {
+		return "", invalidParams("Invalid params: those of initialize are too large for a session id: at most about %d bytes, compressed", maxSealed)
+	}
+	token, err := f.cfg.Sealer.Seal(sessionPurpose, text)
+	if err != nil {
+		f.log.Warn("session not opened: its id cannot be sealed", "err", err)
+		return "", errUnavailable
+	}
+	return token, nil
+}

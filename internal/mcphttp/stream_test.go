@@ -1,0 +1,212 @@
+package mcphttp
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
+
+// serve answers a request in a goroutine of its own. The client leaves at leave; done
+// waits for the end.
+func (f *fixture) serve(t *testing.T, method, path, body string, headers ...string) (w *httptest.ResponseRecorder, leave func(), done func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	w = httptest.NewRecorder()
+	var served sync.WaitGroup
+	served.Go(func() { f.handler.ServeHTTP(w, newRequest(method, path, body, headers...).WithContext(ctx)) })
+	return w, cancel, served.Wait
+}
+
+// sleepy is a call that takes a while, reports progress in the middle, and answers.
+func sleepy(before, after time.Duration) func(context.Context, fleet.Call) (fleet.CallResult, error) {
+	return func(ctx context.Context, c fleet.Call) (fleet.CallResult, error) {
+		time.Sleep(before)
+		if c.Notification != nil {
+			c.Notification("notifications/progress", []byte(`{"progressToken":"t","progress":1}`))
+		}
+		select {
+		case <-time.After(after):
+			return fleet.CallResult{Result: []byte("{\"late\":\n1}")}, nil
+		case <-ctx.Done():
+			return fleet.CallResult{}, context.Cause(ctx)
+		}
+	}
+}
+
+const (
+	slowCall = `{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{"name":"echo","_meta":{"progressToken":"t"}}}`
+	progress = "event: message\ndata: " + `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"t","progress":1}}` + "\n\n"
+	late     = "event: message\ndata: " + `{"jsonrpc":"2.0","id":"c","result":{"late": 1}}` + "\n\n"
+)
+
+func TestCallBecomesStream(t *testing.T) {
+	for _, c := range []struct {
+		name, accept  string
+		before, after time.Duration
+		want          string
+	}{
+		{"at once", "", 0, 0, progress + late},
+		{"after a while", "", 50 * time.Millisecond, 0, progress + late},
+		{"quiet", "", 200 * time.Millisecond, 20 * time.Second, progress + ": keep-alive\n\n" + late},
+		{"JSON only", "application/json", 200 * time.Millisecond, 0, "{\"jsonrpc\":\"2.0\",\"id\":\"c\",\"result\":{\"late\":\n1}}"},
+		{"SSE only", "text/event-stream", 0, 0, progress + late},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture()
+				id := f.open(t, "/old/mcp", "2025-11-25")
+				f.router.f = sleepy(c.before, c.after)
+				headers := []string{"Mcp-Session-Id", id}
+				if c.accept != "" {
+					headers = append(headers, "Accept", c.accept)
+				}
+				w := f.do("POST", "/old/mcp", slowCall, headers...)
+				if got := w.Body.String(); w.Code != 200 || got != c.want {
+					t.Errorf("got %d\n%s\nwant\n%s", w.Code, got, c.want)
+				}
+				if stream := strings.HasPrefix(c.want, "event"); stream != (w.Header().Get("Content-Type") == "text/event-stream") || stream != (w.Header().Get("X-Accel-Buffering") == "no") {
+					t.Errorf("headers %v", w.Header())
+				}
+			})
+		})
+	}
+}
+
+// A failure on a stream is its last message.
+func TestErrorOnStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		id := f.open(t, "/old/mcp", "2025-11-25")
+		f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
+			time.Sleep(time.Second)
+			return fleet.CallResult{}, fleet.ErrReplicaLost
+		}
+		w := f.do("POST", "/old/mcp", slowCall, "Mcp-Session-Id", id, "X-Request-Id", "r")
+		want(t, w, 200, "event: message\ndata: "+`{"jsonrpc":"2.0","id":"c","error":{"code":-31003,"message":"replica lost during the call","data":{"code":"replica_lost","request_id":"r"}}}`)
+	})
+}
+
+func TestCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		id, other := f.open(t, "/old/mcp", "2025-11-25"), f.open(t, "/old/mcp", "2025-11-25")
+		f.router.f = sleepy(0, time.Hour)
+		w, _, done := f.serve(t, "POST", "/old/mcp", slowCall, "Mcp-Session-Id", id)
+		synctest.Wait()
+		cancel := `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c"}}`
+		if got := f.do("POST", "/old/mcp", cancel, "Mcp-Session-Id", other); got.Code != 202 {
+			t.Errorf("got %d", got.Code)
+		}
+		time.Sleep(time.Second) // another session's request: nothing happens
+		f.do("POST", "/old/mcp", cancel, "Mcp-Session-Id", id)
+		start := time.Now()
+		done()
+		if took := time.Since(start); took > 0 || !strings.Contains(w.Body.String(), "cancelled") {
+			t.Errorf("after %v: %s", took, w.Body)
+		}
+	})
+}
+
+// A modern client that leaves has cancelled.
+func TestModernLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		f.router.f = sleepy(0, time.Hour)
+		_, leave, done := f.serve(t, "POST", "/new/mcp", modernBody("tools/call", `"name":"echo"`), "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "echo")
+		time.Sleep(time.Second)
+		start := time.Now()
+		leave()
+		done()
+		if took := time.Since(start); took > 0 {
+			t.Errorf("ended after %v", took)
+		}
+	})
+}
+
+func TestGetStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		id := f.open(t, "/old/mcp", "2025-11-25")
+		w, leave, done := f.serve(t, "GET", "/old/mcp", "", "Mcp-Session-Id", id)
+		synctest.Wait()
+		f.offers.change("old", mcp.MethodToolsList, `[{"name":"other"}]`)
+		synctest.Wait()
+		f.offers.change("old", mcp.MethodPromptsList, `[{"name":"p"}]`) // prompts.listChanged is not declared
+		f.offers.Post()
+		time.Sleep(20 * time.Second)
+		leave()
+		done()
+		want(t, w, 200, "event: message\ndata: "+`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`+"\n\n: keep-alive")
+	})
+}
+
+// A GET stream ends with its session, and when the controller leaves.
+func TestGetStreamEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		id := f.open(t, "/old/mcp", "2025-11-25")
+		_, _, done := f.serve(t, "GET", "/old/mcp", "", "Mcp-Session-Id", id)
+		synctest.Wait()
+		f.do("DELETE", "/old/mcp", "", "Mcp-Session-Id", id)
+		done()
+		id = f.open(t, "/old/mcp", "2025-11-25")
+		_, _, done = f.serve(t, "GET", "/old/mcp", "", "Mcp-Session-Id", id)
+		synctest.Wait()
+		close(f.leaving)
+		done()
+	})
+}
+
+func TestListen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		body := modernBody("subscriptions/listen", `"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourceSubscriptions":["x:/y"]}`)
+		w, _, done := f.serve(t, "POST", "/old/mcp", body, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "subscriptions/listen")
+		synctest.Wait()
+		f.offers.change("old", mcp.MethodToolsList, `[]`)
+		synctest.Wait()
+		close(f.leaving)
+		done()
+		var all []string
+		for _, data := range []string{
+			`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"q"},"notifications":{"toolsListChanged":true,"resourceSubscriptions":["x:/y"]}}}`,
+			`{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"q"}}}`,
+			`{"jsonrpc":"2.0","id":"q","result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":"q"}}}`,
+		} {
+			all = append(all, "event: message\ndata: "+data+"\n\n")
+		}
+		want(t, w, 200, strings.TrimSpace(strings.Join(all, "")))
+	})
+}
+
+// A slow client loses notifications, never the answer.
+func TestEventBounds(t *testing.T) {
+	s := newEvents(nil)
+	added := 0
+	for range 2 * maxQueued {
+		if s.add(notification("x", nil)) {
+			added++
+		}
+	}
+	s.end(event{head: []byte("last")})
+	queue, last := s.take()
+	if added != maxQueued || !last || len(queue) != maxQueued+1 || string(queue[maxQueued].head) != "last" {
+		t.Errorf("added %d, queue of %d, last %v", added, len(queue), last)
+	}
+	if s.add(notification("x", nil)) {
+		t.Error("added after the end")
+	}
+	s = newEvents(nil)
+	big := event{head: make([]byte, maxQueuedBytes)}
+	if got := fmt.Sprint(s.add(big), s.add(notification("x", nil))); got != "true false" {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,51 @@
+package mcphttp
+
+import (
+	"net/http"
+
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/web"
+)
+
+// listen serves a subscription of a modern client: a stream of the changes that it asked
+// for, as far as the endpoint announces them. It begins with what that is, and ends with
+// a result when the controller is told to stop.
+func (f *Front) listen(w *web.Response, r *http.Request, m *message, a accepts) error {
+	if !a.events {
+		return errAcceptEvents
+	}
+	asked, err := mcp.ParseListen(m.params)
+	if err != nil {
+		return invalidParams("Invalid params: %v", err)
+	}
+	q, err := newQuery(r)
+	if err != nil {
+		return err
+	}
+	look, cancel := f.cfg.Offers.Subscribe()
+	defer cancel()
+	view, err := f.modernView(r.Context(), q, m)
+	if err != nil {
+		return err
+	}
+	honoured := asked.Honoured(modernCapabilities(view.Info()))
+	honoured.Tasks = nil // nobody passes those on yet
+	f.metrics.listens.Inc()
+	defer f.metrics.listens.Dec()
+	id := mcp.OneLine(append([]byte(nil), m.id...))
+	s := newEvents(w)
+	s.add(notification(mcp.MethodAcknowledged, mcp.AcknowledgedParams(id, &honoured)))
+	lists := newWatch(view, map[string]bool{
+		mcp.MethodToolsListChanged: honoured.ToolsListChanged, mcp.MethodPromptsListChanged: honoured.PromptsListChanged,
+		mcp.MethodResourcesListChanged: honoured.ResourcesListChanged,
+	})
+	from := f.following(r.Context(), s, look, q.scope, lists, func(method string) event {
+		params, err := mcp.WithSubscription(nil, id)
+		if err != nil {
+			params = nil // cannot happen: there are no params to be wrong
+		}
+		return notification(method, params)
+	})
+	from.onLeave = func() { s.end(event{head: mcp.AppendResult(nil, id, mcp.ListenResult(id))}) }
+	return s.run(from)
+}
