@@ -12,7 +12,7 @@ import (
 // digest of this.
 func AppendIdentity(dst []byte, method string, params []byte) ([]byte, error) {
 	dst = append(append(dst, method...), 0)
-	if skipSpace(params, 0) == len(params) || IsNull(params) {
+	if noParams(params) {
 		return append(dst, '{', '}'), nil
 	}
 	type member struct{ key, value []byte }

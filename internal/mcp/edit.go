@@ -95,7 +95,7 @@ type cut struct {
 }
 
 func (e *editor) edit(raw []byte, changes []Change) error {
-	if i := skipSpace(raw, 0); i == len(raw) || IsNull(raw) && Valid(raw) == nil {
+	if noParams(raw) {
 		e.raw = raw
 		if built := appendObject(nil, changes); len(built) > len("{}") {
 			e.cuts = append(e.cuts, cut{0, len(raw), built})

@@ -55,7 +55,7 @@ type InitializeRequest struct {
 // ParseInitializeParams reads the params of initialize. Members of a wrong type are a *TypeError.
 // Capabilities and a name may be absent.
 func ParseInitializeParams(params []byte) (*InitializeRequest, error) {
-	members, err := Fields(params, "protocolVersion", "capabilities", "clientInfo")
+	members, err := paramFields(params, "protocolVersion", "capabilities", "clientInfo")
 	if err != nil {
 		return nil, err
 	}

@@ -187,10 +187,7 @@ func (r *InputResponses) Result(key string) []byte {
 // params.
 func ParseInputResponses(params []byte) (*InputResponses, error) {
 	r := new(InputResponses)
-	if skipSpace(params, 0) == len(params) || IsNull(params) {
-		return r, nil
-	}
-	members, err := Fields(params, "inputResponses", "requestState")
+	members, err := paramFields(params, "inputResponses", "requestState")
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ type Filter struct {
 // ParseListen reads the filter in the params of subscriptions/listen. The text of an error is for the
 // client.
 func ParseListen(params []byte) (Filter, error) {
-	members, err := Fields(params, "notifications")
+	members, err := paramFields(params, "notifications")
 	if err != nil {
 		return Filter{}, err
 	}

@@ -31,7 +31,7 @@ type Meta struct {
 // ParseMeta finds the _meta of params, which it checks in the same pass. Params that are absent or null
 // have none. Params or a _meta of another type are a *TypeError. Of duplicates the last counts.
 func ParseMeta(params []byte) (Meta, error) {
-	if i := skipSpace(params, 0); i == len(params) || IsNull(params) {
+	if noParams(params) {
 		return Meta{}, nil
 	}
 	var meta []byte

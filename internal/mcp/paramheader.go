@@ -22,7 +22,8 @@ const maxSchemaDepth = 100
 // ParamHeaders returns the headers that the raw inputSchema of a tool asks for with x-mcp-header. An
 // error says in words for the log which rule the schema breaks. Clients must not see such a tool.
 func ParamHeaders(inputSchema []byte) ([]ParamHeader, error) {
-	if !bytes.Contains(inputSchema, []byte(headerKeyword)) && !mayEscapeKeys(inputSchema) {
+	// A key may be ASCII and yet be written with an escape.
+	if !bytes.Contains(inputSchema, []byte(headerKeyword)) && !bytes.Contains(inputSchema, []byte(`\u00`)) {
 		return nil, nil
 	}
 	var s headerSearch

@@ -5,6 +5,19 @@ import (
 	"fmt"
 )
 
+// noParams reports whether params are absent or null, which means that they have no members.
+func noParams(params []byte) bool {
+	return skipSpace(params, 0) == len(params) || IsNull(params) && Valid(params) == nil
+}
+
+// paramFields is Fields for params, which may be absent.
+func paramFields(params []byte, names ...string) ([][]byte, error) {
+	if noParams(params) {
+		return make([][]byte, len(names)), nil
+	}
+	return Fields(params, names...)
+}
+
 // CallParams returns the params of tools/call. args is raw JSON and inserted as it is. If it is empty
 // the member is left out.
 func CallParams(name string, args []byte) []byte {

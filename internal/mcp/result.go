@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // The types of results that the modern era knows. Extensions add others.
@@ -19,19 +20,22 @@ const (
 	ScopePrivate = "private"
 )
 
-// ResultType returns the type of a result, which is valid JSON. A result without one is complete.
+// ResultType returns the type of a result, which is valid JSON. A result without one is complete. A key
+// that is written with escapes is not recognised.
 //
 // It is on the path of every call. Nearly every result either has no such key in it or has it as its
 // first one, and those are not walked.
 func ResultType(result []byte) string {
-	const key = `"resultType"`
-	at := bytes.Index(result, []byte(key))
-	escaped := mayEscapeKeys(result)
-	if at < 0 && !escaped {
+	if !mayHave(result, "resultType") {
 		return ResultComplete
 	}
-	if first := skipSpace(result, 0); !escaped && first < len(result) && result[first] == '{' &&
-		at == skipSpace(result, first+1) && !bytes.Contains(result[at+len(key):], []byte(key)) {
+	const key = `"resultType"`
+	at := bytes.Index(result, []byte(key))
+	first := skipSpace(result, 0)
+	if at < 0 || first == len(result) || result[first] != '{' {
+		return ResultComplete
+	}
+	if at == skipSpace(result, first+1) && !mayHave(result[at+len(key):], "resultType") {
 		colon := skipSpace(result, at+len(key))
 		start, end, why := skipValue(result, colon+1, 1)
 		if why == "" {
@@ -39,7 +43,7 @@ func ResultType(result []byte) string {
 		}
 	}
 	var last []byte
-	_ = Members(result, func(key, value []byte) bool { // no object: no members
+	_ = Members(result, func(key, value []byte) bool {
 		if string(key) == "resultType" {
 			last = value
 		}
@@ -58,8 +62,14 @@ func resultType(raw []byte) string {
 	return text(raw)
 }
 
-// mayEscapeKeys reports whether a key of the text may be ASCII and yet be written with an escape.
-func mayEscapeKeys(raw []byte) bool { return bytes.Contains(raw, []byte(`\u00`)) }
+// mayHave reports whether a text may have a key of that name without escapes. It looks for the end of
+// the name from its first rare letter on, because a search that begins with a letter or a quote stops
+// often in usual text.
+func mayHave(raw []byte, name string) bool {
+	rare := max(strings.IndexFunc(name, func(r rune) bool { return r == '_' || r >= 'A' && r <= 'Z' }), 0)
+	var end [32]byte
+	return bytes.Contains(raw, append(append(end[:0], name[rare:]...), '"'))
+}
 
 // CacheHint says how long a result may be cached, and whether others may share it.
 type CacheHint struct {
@@ -103,15 +113,14 @@ func AppendResultToModern(dst, result []byte, c Completion) ([]byte, error) {
 	return out, err
 }
 
-// appendAllNew makes changes to an object that surely has none of the members. So it need not walk it.
+// appendAllNew makes changes to an object that has none of the members. So it need not walk it.
 func appendAllNew(dst, raw []byte, changes []Change) ([]byte, bool) {
 	first := skipSpace(raw, 0)
-	if first == len(raw) || raw[first] != '{' || mayEscapeKeys(raw) {
+	if first == len(raw) || raw[first] != '{' {
 		return dst, false
 	}
 	for i := range changes {
-		var key [64]byte
-		if bytes.Contains(raw, AppendString(key[:0], changes[i].name)) {
+		if mayHave(raw, changes[i].name) {
 			return dst, false
 		}
 	}

@@ -35,7 +35,7 @@ func Target(method string, params []byte) (target string, has bool, err error) {
 	path := name
 	if within != "" {
 		path = within + "." + name
-		ref, err := Fields(params, within)
+		ref, err := paramFields(params, within)
 		if err != nil {
 			return "", true, fmt.Errorf("params: %w", err)
 		}
@@ -43,7 +43,7 @@ func Target(method string, params []byte) (target string, has bool, err error) {
 			return "", true, fmt.Errorf("params lack %q", within)
 		}
 	}
-	found, err := Fields(params, name)
+	found, err := paramFields(params, name)
 	switch {
 	case err != nil:
 		return "", true, fmt.Errorf("params: %w", err)
@@ -74,10 +74,7 @@ func IsResourceRef(params []byte) bool {
 // Cursor returns the cursor of a list request, "" if it asks for the first page. A cursor that is not a
 // string is a *TypeError.
 func Cursor(params []byte) (string, error) {
-	if skipSpace(params, 0) == len(params) || IsNull(params) {
-		return "", nil
-	}
-	found, err := Fields(params, "cursor")
+	found, err := paramFields(params, "cursor")
 	if err != nil || !given(found[0]) {
 		return "", err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding/unicode"
@@ -243,9 +244,12 @@ func unquote(literal []byte) []byte {
 
 // AppendString appends s as a JSON string, without the escapes for HTML that encoding/json adds.
 func AppendString(dst []byte, s string) []byte {
-	if end, why := skipString(append([]byte(s), '"'), 0); why == "" && end == len(s)+1 && bytes.IndexByte([]byte(s), '\\') < 0 {
-		return append(append(append(dst, '"'), s...), '"')
+	before := len(dst)
+	dst = append(append(append(dst, '"'), s...), '"')
+	if end, why := skipString(dst, before+1); why == "" && end == len(dst) && strings.IndexByte(s, '\\') < 0 {
+		return dst
 	}
+	dst = dst[:before]
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
