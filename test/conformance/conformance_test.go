@@ -15,6 +15,7 @@ import (
 
 var (
 	runningFleet = flag.String("url", "", "address of a fleet that runs already, with servers named legacy and modern")
+	checkClients = flag.Bool("direct", false, "check also that official clients work without the fleet")
 	verbose      = flag.Bool("why", false, "show why each scenario did not pass")
 )
 
