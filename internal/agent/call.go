@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
 	"github.com/mcpfleet/mcpfleet/internal/stdio"
 )
 
@@ -51,7 +52,10 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 		c.events = c.stream.event
 	}
 	r.ongoing.Add(1)
-	pending, err := r.conn.Start(&c.msg)
+	if req.Ask && c.stream != nil && mcp.MayRequireInput(req.Method) {
+		c.asking = newAsking(c, a.cfg.Node.Life)
+	}
+	err := c.start()
 	if err != nil {
 		ongoing := r.ongoing.Add(-1)
 		r.callEnded()
@@ -59,7 +63,6 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 	}
 	r.total.Add(1)
 	r.loadNotice.post()
-	c.pending = pending
 	if c.stream != nil {
 		c.stream.begun(c.cancel)
 		return c.stream.giveUp
@@ -105,6 +108,7 @@ type call struct {
 	r        *replica
 	events   func(fleet.CallEvent)
 	stream   *stream // nil if there is none
+	asking   *asking // nil if the client is not asked
 	began    time.Time
 	msg      stdio.Call
 	pending  *stdio.Pending
@@ -113,13 +117,32 @@ type call struct {
 	reported atomic.Int64 // when progress was last passed on
 }
 
+// start sends the call to the server.
+func (c *call) start() (err error) {
+	if c.asking != nil {
+		c.stream.asks(c.asking.answer)
+		return c.asking.start(c.msg.Params)
+	}
+	c.pending, err = c.r.conn.Start(&c.msg)
+	return err
+}
+
 // cancel cancels the call for this reason, or because its deadline passed.
 func (c *call) cancel(timeout bool, reason string) {
+	if c.asking != nil {
+		c.asking.cancel(timeout, reason)
+		return
+	}
+	c.give(c.pending, timeout, reason)
+}
+
+// give gives up the call's request to the server.
+func (c *call) give(pending *stdio.Pending, timeout bool, reason string) {
 	if timeout {
 		c.timeout.Store(true)
 		reason = "the call timed out"
 	}
-	if c.r.conn.Cancel(c.pending, reason) && timeout {
+	if c.r.conn.Cancel(pending, reason) && timeout {
 		c.r.timeouts.Add(1)
 		notify(c.r.late)
 	}

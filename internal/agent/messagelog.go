@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -57,9 +58,12 @@ func (l *messageLog) shrink(bytes int) {
 	}
 }
 
-// remove drops one message, if it is kept.
-func (l *messageLog) remove(seq uint64) {
-	if i, found := l.find(seq); found {
+// removeRequest drops the request with that id, if it is kept.
+func (l *messageLog) removeRequest(id []byte) {
+	i := slices.IndexFunc(l.messages, func(m fleet.Message) bool {
+		return m.Kind == fleet.MessageRequest && bytes.Equal(m.ID, id)
+	})
+	if i >= 0 {
 		l.removeAt(i)
 	}
 }

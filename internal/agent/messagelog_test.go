@@ -20,7 +20,7 @@ func seqs(ms []fleet.Message) (out []uint64) {
 }
 
 func TestMessageLogBounds(t *testing.T) {
-	ask := fleet.Message{Kind: fleet.MessageRequest, Method: "elicitation/create"}
+	ask := fleet.Message{Kind: fleet.MessageRequest, Method: "elicitation/create", ID: []byte("7")}
 	tests := []struct {
 		name string
 		fill func(*messageLog)
@@ -61,8 +61,8 @@ func TestMessageLogBounds(t *testing.T) {
 			l.add(note(1))
 			l.add(ask)
 			l.add(note(1))
-			l.remove(2)
-			l.remove(2)
+			l.removeRequest([]byte("7"))
+			l.removeRequest([]byte("7"))
 		}, []uint64{1, 3}, 2},
 		{"shrunk", func(l *messageLog) {
 			l.add(note(1000))
@@ -96,7 +96,7 @@ func TestMessageLogAfter(t *testing.T) {
 	for range 4 {
 		l.add(note(1))
 	}
-	l.remove(2)
+	l.removeAt(1)
 	for after, want := range []string{"[1 3 4]", "[3 4]", "[3 4]", "[4]", "[]", "[]"} {
 		if got := fmt.Sprint(seqs(l.after(uint64(after)))); got != want {
 			t.Errorf("after %d: %s, want %s", after, got, want)

@@ -57,6 +57,7 @@ type replica struct {
 	ongoing    atomic.Int64  // and cancelled ones that the server still works on
 	total      atomic.Uint64 // that were ever taken
 	counts     counts        // of those that have ended
+	askings    askings       // that wait for their clients
 	loadNotice *loadNotice   // posted when a load changes
 	idle       chan struct{} // running may have become 0 after open
 	late       chan struct{} // timeouts has changed

@@ -76,6 +76,7 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 		if err := s.conn.Run(ctx); err != nil {
 			r.log.Warn("conversation broken", "err", err)
 		}
+		r.askings.end()
 	})
 	s.owned.Go(func() {
 		defer close(pumped)

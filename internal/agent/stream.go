@@ -33,7 +33,8 @@ type stream struct {
 	caller    func(fleet.CallEvent) // gets all events; nil when it has gone, and for a session
 	left      func(fleet.CallEvent) // a caller that has gone gets the call's release
 	cancel    func(timeout bool, reason string)
-	cancelled string // why the call is to be cancelled as soon as cancel is set; "" if it is not
+	answer    func(fleet.Answer) error // nil for a call whose client is not asked
+	cancelled string                   // why the call is to be cancelled as soon as cancel is set; "" if it is not
 	reader    *reader
 	claimed   uint64      // no reader may claim this place or an earlier one
 	unread    time.Time   // since when there has been neither a caller nor a reader
@@ -63,7 +64,14 @@ func newStream(ss *streams, id fleet.StreamID, owner string, window time.Duratio
 	}
 }
 
-// begun sets how the call is cancelled.
+// asks sets who takes the client's answers.
+func (st *stream) asks(answer func(fleet.Answer) error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.answer = answer
+}
+
+// begun sets how the call is cancelled, at once if that was wanted already.
 func (st *stream) begun(cancel func(timeout bool, reason string)) {
 	st.mu.Lock()
 	st.cancel = cancel
@@ -98,7 +106,9 @@ func (st *stream) event(e fleet.CallEvent) {
 	case fleet.CallAsk:
 		st.waiting++
 		e.Seq, victims = st.add(fleet.Message{Kind: fleet.MessageRequest, ID: e.ID, Method: e.Method, Params: e.Params})
-	case fleet.CallProgress, fleet.CallResumed:
+	case fleet.CallResumed:
+		st.waiting, st.progress = 0, time.Now()
+	case fleet.CallProgress:
 		st.progress = time.Now()
 	case fleet.CallReply:
 		e.Seq, victims = st.finish(fleet.Message{Kind: fleet.MessageReply, Result: e.Result, Error: e.Error, Err: e.Err})
@@ -166,12 +176,12 @@ func (st *stream) isKept(reply *fleet.Message) bool {
 
 // answered drops a request that has its answer. It returns true if it was the last that
 // the call waited for.
-func (st *stream) answered(seq uint64) (last bool) {
+func (st *stream) answered(id []byte) (last bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.log.remove(seq)
+	st.log.removeRequest(id)
 	st.streams.resize(st, st.log.bytes)
-	st.waiting--
+	st.waiting = max(0, st.waiting-1)
 	return st.waiting == 0
 }
 

@@ -196,8 +196,21 @@ func (a *Agent) CancelCall(id fleet.StreamID, owner string) error {
 	return nil
 }
 
-// Answer implements rpc.Streams.
-func (a *Agent) Answer(fleet.Answer) error { return fleet.ErrNotAsked }
+// Answer takes a client's answer to a request on the stream of a call that asks. It fails
+// with fleet.ErrNotAsked if nobody waits for it.
+func (a *Agent) Answer(answer fleet.Answer) error {
+	st, err := a.streams.find(answer.Stream, answer.Owner)
+	if err != nil {
+		return fmt.Errorf("%w: %w", fleet.ErrNotAsked, err)
+	}
+	st.mu.Lock()
+	take := st.answer
+	st.mu.Unlock()
+	if take == nil {
+		return fleet.ErrNotAsked
+	}
+	return take(answer)
+}
 
 // SendToSession implements rpc.Streams.
 func (a *Agent) SendToSession(fleet.SessionID, fleet.ReplicaID, []byte) error {
