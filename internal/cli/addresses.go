@@ -18,13 +18,9 @@ import (
 
 // client returns a client for the controllers at --address.
 func (a *app) client() (*api.Client, error) {
-	var bases []string
-	for address := range strings.SplitSeq(a.address, ",") {
-		one, err := api.NewClient(strings.TrimSpace(address), nil)
-		if err != nil {
-			return nil, fmt.Errorf("--address: %w", err)
-		}
-		bases = append(bases, one.Address())
+	bases, err := a.bases()
+	if err != nil {
+		return nil, err
 	}
 	if len(bases) == 1 {
 		return api.NewClient(bases[0], nil)
@@ -33,6 +29,19 @@ func (a *app) client() (*api.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DialContext = (&net.Dialer{Timeout: 3 * time.Second}).DialContext
 	return api.NewClient(bases[0], &http.Client{Transport: &anyController{bases: bases, next: transport}})
+}
+
+// bases returns the base URLs of the controllers at --address.
+func (a *app) bases() ([]string, error) {
+	var bases []string
+	for address := range strings.SplitSeq(a.address, ",") {
+		one, err := api.NewClient(strings.TrimSpace(address), nil)
+		if err != nil {
+			return nil, fmt.Errorf("--address: %w", err)
+		}
+		bases = append(bases, one.Address())
+	}
+	return bases, nil
 }
 
 // anyController sends each request to the controller that last answered. It

@@ -223,3 +223,25 @@ func FuzzHeader(f *testing.F) {
 		}
 	})
 }
+
+func TestParamHeaderValue(t *testing.T) {
+	for _, tt := range []struct {
+		arguments, want string
+		has             bool
+	}{
+		{`{"a":{"b":"eu"}}`, "eu", true},
+		{`{"a":{"b":" z"}}`, "=?base64?IHo=?=", true},
+		{`{"a":{"b":4.2e1}}`, "42", true},
+		{`{"a":{"b":1e400}}`, "1e400", true},
+		{`{"a":{"b":false}}`, "false", true},
+		{`{"a":{"b":null}}`, "", false},
+		{`{"a":{"b":[1]}}`, "", false},
+		{`{"a":5}`, "", false},
+		{``, "", false},
+	} {
+		h := ParamHeader{Name: "B", Path: []string{"a", "b"}}
+		if got, has := h.Value([]byte(tt.arguments)); got != tt.want || has != tt.has {
+			t.Errorf("%s: got %q, %t, want %q, %t", tt.arguments, got, has, tt.want, tt.has)
+		}
+	}
+}

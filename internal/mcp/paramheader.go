@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -193,6 +194,22 @@ func checkParam(name, got string, found bool, value []byte) *Error {
 		return headerMismatch("%s header value '%.200s' does not match body value '%.200s'", name, got, bodyText(value))
 	}
 	return nil
+}
+
+// Value returns the value of the header for the raw arguments of a call, encoded. There is none for an
+// argument that is missing, null, an object or an array.
+func (h *ParamHeader) Value(arguments []byte) (string, bool) {
+	value := argument(arguments, h.Path)
+	switch TypeOf(value) {
+	case "string", "boolean":
+		return EncodeHeader(bodyText(value)), true
+	case "number":
+		if n, exact := parseInteger(value); exact {
+			return strconv.FormatInt(n, 10), true
+		}
+		return string(value), true // the server refuses it
+	}
+	return "", false
 }
 
 func bodyText(value []byte) string {
