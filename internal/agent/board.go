@@ -87,7 +87,7 @@ func (b *board) add(as fleet.Assignment, stderr *stderrRing) (version uint64, is
 	}
 	e := &entry{stderr: stderr, report: fleet.Replica{
 		ID: as.ID, Server: as.Server, Revision: as.Revision, Generation: as.Generation, Node: b.node.Node,
-		Phase: fleet.PhasePending, CreatedAt: time.Now(), Resources: as.Template.Resources, Spare: as.Spare,
+		Phase: fleet.PhasePending, CreatedAt: time.Now(), Resources: as.Template.Resources, Spare: as.Spare, Raw: as.Raw,
 	}}
 	b.entries[as.ID] = e
 	e.first = b.changed(e)

@@ -65,6 +65,8 @@ type replica struct {
 	timeouts atomic.Int32
 	changed  chan struct{} // the server reports that its tools changed
 
+	claims chan *claim // of a raw spare, one in its life
+
 	rushed   atomic.Bool     // the node is stopping
 	stopping chan struct{}   // closed by the first stop
 	hurry    chan struct{}   // patience became shorter
@@ -72,6 +74,9 @@ type replica struct {
 	mu       sync.Mutex
 	reason   string    // of the first stop; "" until then
 	patience time.Time // until when a drain may wait
+	claimed  *claim    // by a session; nil for none
+	// claimable is set while a raw spare waits for a session.
+	claimable bool
 }
 
 // revisionKey names a revision of a server.
@@ -89,7 +94,7 @@ func newReplica(a *Agent, as fleet.Assignment) *replica {
 		log: slog.New(masker.Handler(plain.Handler())), plain: plain,
 		mask: masker, pingless: &a.pingless,
 		ordered: time.Now(), turn: a.turns.newTurn(a.nth.Add(1)),
-		stderr: newStderrRing(),
+		stderr: newStderrRing(), claims: make(chan *claim, 1),
 		idle:   make(chan struct{}, 1), late: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		stopping: make(chan struct{}), hurry: make(chan struct{}, 1), now: a.cfg.Now,
 	}
@@ -159,7 +164,13 @@ func (r *replica) run(ctx context.Context) {
 		return
 	}
 	s := r.converse(ctx, proc)
-	if err = r.setUp(starting, s, began); err == nil {
+	opened := true
+	if r.order.Raw {
+		opened, err = r.awaitSession(starting, s)
+	} else {
+		err = r.setUp(starting, s, began)
+	}
+	if err == nil && opened {
 		r.turn.giveBack()
 		r.serve(ctx, s)
 	}

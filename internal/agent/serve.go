@@ -291,6 +291,9 @@ func (r *replica) reportHealth(v *vitals) {
 
 // refresh lists the tools again.
 func (r *replica) refresh(ctx context.Context, s *session) error {
+	if r.order.Raw {
+		return nil // what it offers is between the server and its session
+	}
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
 	catalogue, err := list(ctx, s, r.log)

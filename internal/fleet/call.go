@@ -25,9 +25,6 @@ type Call struct {
 	Sent         func(worker LifeID)
 }
 
-// SessionID identifies a client's conversation with one server.
-type SessionID string
-
 // Anonymous is the caller of every call as long as clients do not authenticate. An
 // address or a header would not identify a client, because it can choose these.
 const Anonymous = "anonymous"

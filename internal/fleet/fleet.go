@@ -123,6 +123,9 @@ type NodeInfo struct {
 	Runtimes []string // that it offers, such as RuntimePodman; see CanRun
 	Version  string
 	GRPC     string
+	// Sessions means that the worker gives replicas to sessions. Those of earlier
+	// versions do not.
+	Sessions bool
 	// StartTook is how long its program took until it offered its runtimes.
 	// Podman is tried first, which takes seconds on a busy machine.
 	StartTook time.Duration
@@ -215,7 +218,14 @@ type Replica struct {
 	Lost        bool      // ended with its node, nobody knows how
 	// Spare means that it is started ahead of need and takes no calls: see
 	// Spec.Warm.
-	Spare     bool
+	Spare bool
+	// Raw means that it was started for a session. It is READY as soon as its process
+	// runs.
+	Raw bool
+	// Session is whose replica it is; "": nobody's. While initialize runs it is a spare
+	// still.
+	Session   SessionID
+	SessionAt time.Time // when Session was set
 	ColdStart ColdStart
 	Calls     CallCounts
 	Usage     Usage

@@ -24,6 +24,11 @@ type Spec struct {
 	CallTimeout     time.Duration
 	MaxCallDuration time.Duration // progress notifications extend the deadline up to this
 	DefaultTool     string        // "" if there is no default tool
+	// These are 0 and "" unless each session has a replica to itself; see PerSession.
+	MaxSessions     int           `json:",omitempty"`
+	SessionIdle     time.Duration `json:",omitempty"` // a session that is not used for so long ends
+	SessionLifetime time.Duration `json:",omitempty"` // the longest a session may be
+	OnLoss          string        `json:",omitempty"` // OnLossReinit or OnLossNotFound
 	// Tools has them together. Their names are those of the
 	// formats of desired state before the key tools.
 	EnabledTools  []string `json:",omitempty"`
@@ -83,7 +88,7 @@ type Template struct {
 	NewPrivileges bool              `json:",omitempty"`
 	Resources     Resources         `json:",omitzero"`
 	Labels        map[string]string `json:",omitempty"` // placement: node labels that must match
-	Sessions      string            `json:",omitempty"` // "shared", the only mode yet
+	Sessions      string            `json:",omitempty"` // SessionsShared or another mode
 	Era           Era               `json:",omitempty"` // EraAuto: the worker asks the server
 	Health        Health            `json:",omitzero"`
 	StartTimeout  time.Duration     `json:",omitempty"` // from process start to READY, the pull not counted

@@ -29,6 +29,8 @@ type Assignment struct {
 	Template   *Template
 	// Spare starts a replica that takes no calls until it is activated.
 	Spare bool
+	// Raw starts a spare for a session: nothing is sent to it before it is given to one.
+	Raw bool
 	// Era is what other replicas of the revision were found to have; EraAuto if that
 	// is not known. It saves the worker a probe, and is no more than a hint.
 	Era Era

@@ -241,7 +241,9 @@ type StartReplicaRequest struct {
 	// The replica takes no calls until it is activated.
 	Spare bool `protobuf:"varint,7,opt,name=spare,proto3" json:"spare,omitempty"`
 	// The era that other replicas of the revision were found to have, if it is known.
-	Era           string `protobuf:"bytes,8,opt,name=era,proto3" json:"era,omitempty"`
+	Era string `protobuf:"bytes,8,opt,name=era,proto3" json:"era,omitempty"`
+	// The spare is for a session: nothing is sent to it before OpenSession.
+	Raw           bool `protobuf:"varint,9,opt,name=raw,proto3" json:"raw,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -330,6 +332,13 @@ func (x *StartReplicaRequest) GetEra() string {
 		return x.Era
 	}
 	return ""
+}
+
+func (x *StartReplicaRequest) GetRaw() bool {
+	if x != nil {
+		return x.Raw
+	}
+	return false
 }
 
 type StartReplicaResponse struct {
@@ -1382,7 +1391,9 @@ type Node struct {
 	// previous version has its only one in runtime.
 	Runtimes []string `protobuf:"bytes,10,rep,name=runtimes,proto3" json:"runtimes,omitempty"`
 	// How long its program took to start until it offered its runtimes.
-	StartTook     *durationpb.Duration `protobuf:"bytes,11,opt,name=start_took,json=startTook,proto3" json:"start_took,omitempty"`
+	StartTook *durationpb.Duration `protobuf:"bytes,11,opt,name=start_took,json=startTook,proto3" json:"start_took,omitempty"`
+	// The worker knows OpenSession.
+	Sessions      bool `protobuf:"varint,12,opt,name=sessions,proto3" json:"sessions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1494,6 +1505,13 @@ func (x *Node) GetStartTook() *durationpb.Duration {
 	return nil
 }
 
+func (x *Node) GetSessions() bool {
+	if x != nil {
+		return x.Sessions
+	}
+	return false
+}
+
 type Replica struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1522,7 +1540,12 @@ type Replica struct {
 	Calls      *CallCounts `protobuf:"bytes,21,opt,name=calls,proto3" json:"calls,omitempty"`
 	Usage      *Usage      `protobuf:"bytes,22,opt,name=usage,proto3" json:"usage,omitempty"`
 	// It is DRAINING because it failed, and not because it was told to stop.
-	Failing       bool `protobuf:"varint,23,opt,name=failing,proto3" json:"failing,omitempty"`
+	Failing bool `protobuf:"varint,23,opt,name=failing,proto3" json:"failing,omitempty"`
+	// It was started for a session.
+	Raw bool `protobuf:"varint,24,opt,name=raw,proto3" json:"raw,omitempty"`
+	// The session that it belongs to, and since when.
+	Session       string                 `protobuf:"bytes,25,opt,name=session,proto3" json:"session,omitempty"`
+	SessionAt     *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=session_at,json=sessionAt,proto3" json:"session_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1716,6 +1739,27 @@ func (x *Replica) GetFailing() bool {
 		return x.Failing
 	}
 	return false
+}
+
+func (x *Replica) GetRaw() bool {
+	if x != nil {
+		return x.Raw
+	}
+	return false
+}
+
+func (x *Replica) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Replica) GetSessionAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SessionAt
+	}
+	return nil
 }
 
 // ColdStart is how long each phase of a start took (fleet.ColdStart).
@@ -4048,6 +4092,280 @@ func (*SendToSessionResponse) Descriptor() ([]byte, []int) {
 	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{52}
 }
 
+type OpenSessionRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Order     *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	ReplicaId string                 `protobuf:"bytes,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Session   string                 `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
+	// The params of the client's initialize, one raw JSON value on one line.
+	Initialize []byte `protobuf:"bytes,4,opt,name=initialize,proto3" json:"initialize,omitempty"`
+	// What the session had set at a replica that is lost.
+	Subscriptions []string `protobuf:"bytes,5,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	Level         string   `protobuf:"bytes,6,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenSessionRequest) Reset() {
+	*x = OpenSessionRequest{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenSessionRequest) ProtoMessage() {}
+
+func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
+func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *OpenSessionRequest) GetOrder() *Order {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+func (x *OpenSessionRequest) GetReplicaId() string {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return ""
+}
+
+func (x *OpenSessionRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *OpenSessionRequest) GetInitialize() []byte {
+	if x != nil {
+		return x.Initialize
+	}
+	return nil
+}
+
+func (x *OpenSessionRequest) GetSubscriptions() []string {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return nil
+}
+
+func (x *OpenSessionRequest) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+type OpenSessionResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*OpenSessionResponse_Result
+	//	*OpenSessionResponse_Error
+	Outcome       isOpenSessionResponse_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenSessionResponse) Reset() {
+	*x = OpenSessionResponse{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenSessionResponse) ProtoMessage() {}
+
+func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
+func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *OpenSessionResponse) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *OpenSessionResponse) GetOutcome() isOpenSessionResponse_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *OpenSessionResponse) GetResult() []byte {
+	if x != nil {
+		if x, ok := x.Outcome.(*OpenSessionResponse_Result); ok {
+			return x.Result
+		}
+	}
+	return nil
+}
+
+func (x *OpenSessionResponse) GetError() []byte {
+	if x != nil {
+		if x, ok := x.Outcome.(*OpenSessionResponse_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isOpenSessionResponse_Outcome interface {
+	isOpenSessionResponse_Outcome()
+}
+
+type OpenSessionResponse_Result struct {
+	// Raw JSON of the result of initialize.
+	Result []byte `protobuf:"bytes,2,opt,name=result,proto3,oneof"`
+}
+
+type OpenSessionResponse_Error struct {
+	// Raw JSON of the server's error object. The replica ends.
+	Error []byte `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
+}
+
+func (*OpenSessionResponse_Result) isOpenSessionResponse_Outcome() {}
+
+func (*OpenSessionResponse_Error) isOpenSessionResponse_Outcome() {}
+
+type CloseSessionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplicaId     string                 `protobuf:"bytes,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Session       string                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseSessionRequest) Reset() {
+	*x = CloseSessionRequest{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseSessionRequest) ProtoMessage() {}
+
+func (x *CloseSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseSessionRequest.ProtoReflect.Descriptor instead.
+func (*CloseSessionRequest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *CloseSessionRequest) GetReplicaId() string {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return ""
+}
+
+func (x *CloseSessionRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *CloseSessionRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type CloseSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseSessionResponse) Reset() {
+	*x = CloseSessionResponse{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseSessionResponse) ProtoMessage() {}
+
+func (x *CloseSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseSessionResponse.ProtoReflect.Descriptor instead.
+func (*CloseSessionResponse) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{56}
+}
+
 type ListenRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Interests     []*Interest            `protobuf:"bytes,1,rep,name=interests,proto3" json:"interests,omitempty"`
@@ -4057,7 +4375,7 @@ type ListenRequest struct {
 
 func (x *ListenRequest) Reset() {
 	*x = ListenRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[53]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4069,7 +4387,7 @@ func (x *ListenRequest) String() string {
 func (*ListenRequest) ProtoMessage() {}
 
 func (x *ListenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[53]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4082,7 +4400,7 @@ func (x *ListenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenRequest.ProtoReflect.Descriptor instead.
 func (*ListenRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{53}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListenRequest) GetInterests() []*Interest {
@@ -4103,7 +4421,7 @@ type Interest struct {
 
 func (x *Interest) Reset() {
 	*x = Interest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[54]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4115,7 +4433,7 @@ func (x *Interest) String() string {
 func (*Interest) ProtoMessage() {}
 
 func (x *Interest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[54]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4128,7 +4446,7 @@ func (x *Interest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interest.ProtoReflect.Descriptor instead.
 func (*Interest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{54}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Interest) GetServer() string {
@@ -4154,7 +4472,7 @@ type ListenResponse struct {
 
 func (x *ListenResponse) Reset() {
 	*x = ListenResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[55]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4166,7 +4484,7 @@ func (x *ListenResponse) String() string {
 func (*ListenResponse) ProtoMessage() {}
 
 func (x *ListenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[55]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4179,7 +4497,7 @@ func (x *ListenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenResponse.ProtoReflect.Descriptor instead.
 func (*ListenResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{55}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListenResponse) GetNews() []*News {
@@ -4202,7 +4520,7 @@ type News struct {
 
 func (x *News) Reset() {
 	*x = News{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[56]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4214,7 +4532,7 @@ func (x *News) String() string {
 func (*News) ProtoMessage() {}
 
 func (x *News) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[56]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4227,7 +4545,7 @@ func (x *News) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use News.ProtoReflect.Descriptor instead.
 func (*News) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{56}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *News) GetServer() string {
@@ -4267,7 +4585,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12 \n" +
-	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\"\x8d\x02\n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\"\x9f\x02\n" +
 	"\x13StartReplicaRequest\x12(\n" +
 	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\x12\x1d\n" +
 	"\n" +
@@ -4279,7 +4597,8 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"generation\x18\x06 \x01(\x04R\n" +
 	"generation\x12\x14\n" +
 	"\x05spare\x18\a \x01(\bR\x05spare\x12\x10\n" +
-	"\x03era\x18\b \x01(\tR\x03era\"0\n" +
+	"\x03era\x18\b \x01(\tR\x03era\x12\x10\n" +
+	"\x03raw\x18\t \x01(\bR\x03raw\"0\n" +
 	"\x14StartReplicaResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\"R\n" +
 	"\fFenceRequest\x12(\n" +
@@ -4373,7 +4692,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\tforgotten\x18\x06 \x03(\tR\tforgotten\x12\x1a\n" +
 	"\bdraining\x18\a \x01(\bR\bdraining\x12,\n" +
 	"\x03now\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12\x14\n" +
-	"\x05unfit\x18\t \x01(\tR\x05unfit\"\x98\x03\n" +
+	"\x05unfit\x18\t \x01(\tR\x05unfit\"\xb4\x03\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04life\x18\x02 \x01(\tR\x04life\x12\x10\n" +
@@ -4387,10 +4706,11 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\bruntimes\x18\n" +
 	" \x03(\tR\bruntimes\x128\n" +
 	"\n" +
-	"start_took\x18\v \x01(\v2\x19.google.protobuf.DurationR\tstartTook\x1a9\n" +
+	"start_took\x18\v \x01(\v2\x19.google.protobuf.DurationR\tstartTook\x12\x1a\n" +
+	"\bsessions\x18\f \x01(\bR\bsessions\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb3\x06\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9a\a\n" +
 	"\aReplica\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x1a\n" +
@@ -4420,7 +4740,11 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"cold_start\x18\x14 \x01(\v2\x16.mcpfleet.v1.ColdStartR\tcoldStart\x12-\n" +
 	"\x05calls\x18\x15 \x01(\v2\x17.mcpfleet.v1.CallCountsR\x05calls\x12(\n" +
 	"\x05usage\x18\x16 \x01(\v2\x12.mcpfleet.v1.UsageR\x05usage\x12\x18\n" +
-	"\afailing\x18\x17 \x01(\bR\afailing\"\xb7\x02\n" +
+	"\afailing\x18\x17 \x01(\bR\afailing\x12\x10\n" +
+	"\x03raw\x18\x18 \x01(\bR\x03raw\x12\x18\n" +
+	"\asession\x18\x19 \x01(\tR\asession\x129\n" +
+	"\n" +
+	"session_at\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\tsessionAt\"\xb7\x02\n" +
 	"\tColdStart\x12/\n" +
 	"\x05place\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05place\x12-\n" +
 	"\x04pull\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04pull\x121\n" +
@@ -4580,7 +4904,28 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"replica_id\x18\x02 \x01(\tR\treplicaId\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\fR\amessage\"\x17\n" +
-	"\x15SendToSessionResponse\"D\n" +
+	"\x15SendToSessionResponse\"\xd3\x01\n" +
+	"\x12OpenSessionRequest\x12(\n" +
+	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x02 \x01(\tR\treplicaId\x12\x18\n" +
+	"\asession\x18\x03 \x01(\tR\asession\x12\x1e\n" +
+	"\n" +
+	"initialize\x18\x04 \x01(\fR\n" +
+	"initialize\x12$\n" +
+	"\rsubscriptions\x18\x05 \x03(\tR\rsubscriptions\x12\x14\n" +
+	"\x05level\x18\x06 \x01(\tR\x05level\"l\n" +
+	"\x13OpenSessionResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x18\n" +
+	"\x06result\x18\x02 \x01(\fH\x00R\x06result\x12\x16\n" +
+	"\x05error\x18\x03 \x01(\fH\x00R\x05errorB\t\n" +
+	"\aoutcome\"f\n" +
+	"\x13CloseSessionRequest\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x01 \x01(\tR\treplicaId\x12\x18\n" +
+	"\asession\x18\x02 \x01(\tR\asession\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x16\n" +
+	"\x14CloseSessionResponse\"D\n" +
 	"\rListenRequest\x123\n" +
 	"\tinterests\x18\x01 \x03(\v2\x15.mcpfleet.v1.InterestR\tinterests\"6\n" +
 	"\bInterest\x12\x16\n" +
@@ -4615,7 +4960,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x15FAILURE_KIND_DRAINING\x10\b\x12\x18\n" +
 	"\x14FAILURE_KIND_TIMEOUT\x10\t\x12\x1d\n" +
 	"\x19FAILURE_KIND_STREAM_TAKEN\x10\n" +
-	"2\xbb\b\n" +
+	"2\xe2\t\n" +
 	"\rWorkerService\x12S\n" +
 	"\fStartReplica\x12 .mcpfleet.v1.StartReplicaRequest\x1a!.mcpfleet.v1.StartReplicaResponse\x12>\n" +
 	"\x05Fence\x12\x19.mcpfleet.v1.FenceRequest\x1a\x1a.mcpfleet.v1.FenceResponse\x12P\n" +
@@ -4631,7 +4976,9 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x06Answer\x12\x1a.mcpfleet.v1.AnswerRequest\x1a\x1b.mcpfleet.v1.AnswerResponse\x12M\n" +
 	"\n" +
 	"CancelCall\x12\x1e.mcpfleet.v1.CancelCallRequest\x1a\x1f.mcpfleet.v1.CancelCallResponse\x12V\n" +
-	"\rSendToSession\x12!.mcpfleet.v1.SendToSessionRequest\x1a\".mcpfleet.v1.SendToSessionResponse\x12E\n" +
+	"\rSendToSession\x12!.mcpfleet.v1.SendToSessionRequest\x1a\".mcpfleet.v1.SendToSessionResponse\x12P\n" +
+	"\vOpenSession\x12\x1f.mcpfleet.v1.OpenSessionRequest\x1a .mcpfleet.v1.OpenSessionResponse\x12S\n" +
+	"\fCloseSession\x12 .mcpfleet.v1.CloseSessionRequest\x1a!.mcpfleet.v1.CloseSessionResponse\x12E\n" +
 	"\x06Listen\x12\x1a.mcpfleet.v1.ListenRequest\x1a\x1b.mcpfleet.v1.ListenResponse(\x010\x01B7Z5github.com/mcpfleet/mcpfleet/internal/fleetpb;fleetpbb\x06proto3"
 
 var (
@@ -4647,7 +4994,7 @@ func file_mcpfleet_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_mcpfleet_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_mcpfleet_v1_worker_proto_goTypes = []any{
 	(Phase)(0),                      // 0: mcpfleet.v1.Phase
 	(FailureKind)(0),                // 1: mcpfleet.v1.FailureKind
@@ -4704,17 +5051,21 @@ var file_mcpfleet_v1_worker_proto_goTypes = []any{
 	(*CancelCallResponse)(nil),      // 52: mcpfleet.v1.CancelCallResponse
 	(*SendToSessionRequest)(nil),    // 53: mcpfleet.v1.SendToSessionRequest
 	(*SendToSessionResponse)(nil),   // 54: mcpfleet.v1.SendToSessionResponse
-	(*ListenRequest)(nil),           // 55: mcpfleet.v1.ListenRequest
-	(*Interest)(nil),                // 56: mcpfleet.v1.Interest
-	(*ListenResponse)(nil),          // 57: mcpfleet.v1.ListenResponse
-	(*News)(nil),                    // 58: mcpfleet.v1.News
-	nil,                             // 59: mcpfleet.v1.Template.EnvEntry
-	nil,                             // 60: mcpfleet.v1.Template.LabelsEntry
-	nil,                             // 61: mcpfleet.v1.Resources.CustomEntry
-	nil,                             // 62: mcpfleet.v1.Node.LabelsEntry
-	nil,                             // 63: mcpfleet.v1.Catalogue.HintsEntry
-	(*durationpb.Duration)(nil),     // 64: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 65: google.protobuf.Timestamp
+	(*OpenSessionRequest)(nil),      // 55: mcpfleet.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),     // 56: mcpfleet.v1.OpenSessionResponse
+	(*CloseSessionRequest)(nil),     // 57: mcpfleet.v1.CloseSessionRequest
+	(*CloseSessionResponse)(nil),    // 58: mcpfleet.v1.CloseSessionResponse
+	(*ListenRequest)(nil),           // 59: mcpfleet.v1.ListenRequest
+	(*Interest)(nil),                // 60: mcpfleet.v1.Interest
+	(*ListenResponse)(nil),          // 61: mcpfleet.v1.ListenResponse
+	(*News)(nil),                    // 62: mcpfleet.v1.News
+	nil,                             // 63: mcpfleet.v1.Template.EnvEntry
+	nil,                             // 64: mcpfleet.v1.Template.LabelsEntry
+	nil,                             // 65: mcpfleet.v1.Resources.CustomEntry
+	nil,                             // 66: mcpfleet.v1.Node.LabelsEntry
+	nil,                             // 67: mcpfleet.v1.Catalogue.HintsEntry
+	(*durationpb.Duration)(nil),     // 68: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 69: google.protobuf.Timestamp
 }
 var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	2,  // 0: mcpfleet.v1.StartReplicaRequest.order:type_name -> mcpfleet.v1.Order
@@ -4723,96 +5074,102 @@ var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	2,  // 3: mcpfleet.v1.StopReplicaRequest.order:type_name -> mcpfleet.v1.Order
 	2,  // 4: mcpfleet.v1.ActivateReplicaRequest.order:type_name -> mcpfleet.v1.Order
 	2,  // 5: mcpfleet.v1.PullImageRequest.order:type_name -> mcpfleet.v1.Order
-	59, // 6: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
+	63, // 6: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
 	14, // 7: mcpfleet.v1.Template.mounts:type_name -> mcpfleet.v1.Mount
 	15, // 8: mcpfleet.v1.Template.resources:type_name -> mcpfleet.v1.Resources
-	60, // 9: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
+	64, // 9: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
 	16, // 10: mcpfleet.v1.Template.health:type_name -> mcpfleet.v1.Health
-	64, // 11: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
-	64, // 12: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
-	64, // 13: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
-	61, // 14: mcpfleet.v1.Resources.custom:type_name -> mcpfleet.v1.Resources.CustomEntry
-	64, // 15: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
-	64, // 16: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
+	68, // 11: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
+	68, // 12: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
+	68, // 13: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
+	65, // 14: mcpfleet.v1.Resources.custom:type_name -> mcpfleet.v1.Resources.CustomEntry
+	68, // 15: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
+	68, // 16: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
 	2,  // 17: mcpfleet.v1.WatchRequest.order:type_name -> mcpfleet.v1.Order
 	19, // 18: mcpfleet.v1.WatchResponse.node:type_name -> mcpfleet.v1.Node
 	20, // 19: mcpfleet.v1.WatchResponse.replicas:type_name -> mcpfleet.v1.Replica
 	25, // 20: mcpfleet.v1.WatchResponse.catalogues:type_name -> mcpfleet.v1.Catalogue
-	65, // 21: mcpfleet.v1.WatchResponse.now:type_name -> google.protobuf.Timestamp
-	62, // 22: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
+	69, // 21: mcpfleet.v1.WatchResponse.now:type_name -> google.protobuf.Timestamp
+	66, // 22: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
 	15, // 23: mcpfleet.v1.Node.capacity:type_name -> mcpfleet.v1.Resources
-	64, // 24: mcpfleet.v1.Node.start_took:type_name -> google.protobuf.Duration
+	68, // 24: mcpfleet.v1.Node.start_took:type_name -> google.protobuf.Duration
 	0,  // 25: mcpfleet.v1.Replica.phase:type_name -> mcpfleet.v1.Phase
-	65, // 26: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
-	65, // 27: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
-	65, // 28: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
+	69, // 26: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
+	69, // 27: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
+	69, // 28: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
 	24, // 29: mcpfleet.v1.Replica.exit:type_name -> mcpfleet.v1.Exit
 	15, // 30: mcpfleet.v1.Replica.resources:type_name -> mcpfleet.v1.Resources
 	21, // 31: mcpfleet.v1.Replica.cold_start:type_name -> mcpfleet.v1.ColdStart
 	22, // 32: mcpfleet.v1.Replica.calls:type_name -> mcpfleet.v1.CallCounts
 	23, // 33: mcpfleet.v1.Replica.usage:type_name -> mcpfleet.v1.Usage
-	64, // 34: mcpfleet.v1.ColdStart.place:type_name -> google.protobuf.Duration
-	64, // 35: mcpfleet.v1.ColdStart.pull:type_name -> google.protobuf.Duration
-	64, // 36: mcpfleet.v1.ColdStart.create:type_name -> google.protobuf.Duration
-	64, // 37: mcpfleet.v1.ColdStart.start:type_name -> google.protobuf.Duration
-	64, // 38: mcpfleet.v1.ColdStart.handshake:type_name -> google.protobuf.Duration
-	64, // 39: mcpfleet.v1.ColdStart.list:type_name -> google.protobuf.Duration
-	63, // 40: mcpfleet.v1.Catalogue.hints:type_name -> mcpfleet.v1.Catalogue.HintsEntry
-	28, // 41: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
-	29, // 42: mcpfleet.v1.CallCommand.call:type_name -> mcpfleet.v1.Call
-	30, // 43: mcpfleet.v1.CallCommand.cancel:type_name -> mcpfleet.v1.Cancel
-	32, // 44: mcpfleet.v1.CallsResponse.events:type_name -> mcpfleet.v1.CallEvent
-	33, // 45: mcpfleet.v1.CallEvent.reply:type_name -> mcpfleet.v1.Reply
-	35, // 46: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
-	36, // 47: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
-	37, // 48: mcpfleet.v1.CallEvent.notification:type_name -> mcpfleet.v1.Notification
-	38, // 49: mcpfleet.v1.CallEvent.request:type_name -> mcpfleet.v1.ServerRequest
-	39, // 50: mcpfleet.v1.CallEvent.resumed:type_name -> mcpfleet.v1.Resumed
-	40, // 51: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
-	34, // 52: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
-	1,  // 53: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
-	45, // 54: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
-	65, // 55: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	48, // 56: mcpfleet.v1.ReadStreamResponse.messages:type_name -> mcpfleet.v1.StreamMessage
-	37, // 57: mcpfleet.v1.StreamMessage.notification:type_name -> mcpfleet.v1.Notification
-	38, // 58: mcpfleet.v1.StreamMessage.request:type_name -> mcpfleet.v1.ServerRequest
-	33, // 59: mcpfleet.v1.StreamMessage.reply:type_name -> mcpfleet.v1.Reply
-	56, // 60: mcpfleet.v1.ListenRequest.interests:type_name -> mcpfleet.v1.Interest
-	58, // 61: mcpfleet.v1.ListenResponse.news:type_name -> mcpfleet.v1.News
-	26, // 62: mcpfleet.v1.Catalogue.HintsEntry.value:type_name -> mcpfleet.v1.CacheHint
-	3,  // 63: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
-	5,  // 64: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
-	7,  // 65: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
-	9,  // 66: mcpfleet.v1.WorkerService.ActivateReplica:input_type -> mcpfleet.v1.ActivateReplicaRequest
-	11, // 67: mcpfleet.v1.WorkerService.PullImage:input_type -> mcpfleet.v1.PullImageRequest
-	17, // 68: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
-	27, // 69: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
-	41, // 70: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
-	43, // 71: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
-	46, // 72: mcpfleet.v1.WorkerService.ReadStream:input_type -> mcpfleet.v1.ReadStreamRequest
-	49, // 73: mcpfleet.v1.WorkerService.Answer:input_type -> mcpfleet.v1.AnswerRequest
-	51, // 74: mcpfleet.v1.WorkerService.CancelCall:input_type -> mcpfleet.v1.CancelCallRequest
-	53, // 75: mcpfleet.v1.WorkerService.SendToSession:input_type -> mcpfleet.v1.SendToSessionRequest
-	55, // 76: mcpfleet.v1.WorkerService.Listen:input_type -> mcpfleet.v1.ListenRequest
-	4,  // 77: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
-	6,  // 78: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
-	8,  // 79: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
-	10, // 80: mcpfleet.v1.WorkerService.ActivateReplica:output_type -> mcpfleet.v1.ActivateReplicaResponse
-	12, // 81: mcpfleet.v1.WorkerService.PullImage:output_type -> mcpfleet.v1.PullImageResponse
-	18, // 82: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
-	31, // 83: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
-	42, // 84: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
-	44, // 85: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
-	47, // 86: mcpfleet.v1.WorkerService.ReadStream:output_type -> mcpfleet.v1.ReadStreamResponse
-	50, // 87: mcpfleet.v1.WorkerService.Answer:output_type -> mcpfleet.v1.AnswerResponse
-	52, // 88: mcpfleet.v1.WorkerService.CancelCall:output_type -> mcpfleet.v1.CancelCallResponse
-	54, // 89: mcpfleet.v1.WorkerService.SendToSession:output_type -> mcpfleet.v1.SendToSessionResponse
-	57, // 90: mcpfleet.v1.WorkerService.Listen:output_type -> mcpfleet.v1.ListenResponse
-	77, // [77:91] is the sub-list for method output_type
-	63, // [63:77] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	69, // 34: mcpfleet.v1.Replica.session_at:type_name -> google.protobuf.Timestamp
+	68, // 35: mcpfleet.v1.ColdStart.place:type_name -> google.protobuf.Duration
+	68, // 36: mcpfleet.v1.ColdStart.pull:type_name -> google.protobuf.Duration
+	68, // 37: mcpfleet.v1.ColdStart.create:type_name -> google.protobuf.Duration
+	68, // 38: mcpfleet.v1.ColdStart.start:type_name -> google.protobuf.Duration
+	68, // 39: mcpfleet.v1.ColdStart.handshake:type_name -> google.protobuf.Duration
+	68, // 40: mcpfleet.v1.ColdStart.list:type_name -> google.protobuf.Duration
+	67, // 41: mcpfleet.v1.Catalogue.hints:type_name -> mcpfleet.v1.Catalogue.HintsEntry
+	28, // 42: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
+	29, // 43: mcpfleet.v1.CallCommand.call:type_name -> mcpfleet.v1.Call
+	30, // 44: mcpfleet.v1.CallCommand.cancel:type_name -> mcpfleet.v1.Cancel
+	32, // 45: mcpfleet.v1.CallsResponse.events:type_name -> mcpfleet.v1.CallEvent
+	33, // 46: mcpfleet.v1.CallEvent.reply:type_name -> mcpfleet.v1.Reply
+	35, // 47: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
+	36, // 48: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
+	37, // 49: mcpfleet.v1.CallEvent.notification:type_name -> mcpfleet.v1.Notification
+	38, // 50: mcpfleet.v1.CallEvent.request:type_name -> mcpfleet.v1.ServerRequest
+	39, // 51: mcpfleet.v1.CallEvent.resumed:type_name -> mcpfleet.v1.Resumed
+	40, // 52: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
+	34, // 53: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
+	1,  // 54: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
+	45, // 55: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
+	69, // 56: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	48, // 57: mcpfleet.v1.ReadStreamResponse.messages:type_name -> mcpfleet.v1.StreamMessage
+	37, // 58: mcpfleet.v1.StreamMessage.notification:type_name -> mcpfleet.v1.Notification
+	38, // 59: mcpfleet.v1.StreamMessage.request:type_name -> mcpfleet.v1.ServerRequest
+	33, // 60: mcpfleet.v1.StreamMessage.reply:type_name -> mcpfleet.v1.Reply
+	2,  // 61: mcpfleet.v1.OpenSessionRequest.order:type_name -> mcpfleet.v1.Order
+	60, // 62: mcpfleet.v1.ListenRequest.interests:type_name -> mcpfleet.v1.Interest
+	62, // 63: mcpfleet.v1.ListenResponse.news:type_name -> mcpfleet.v1.News
+	26, // 64: mcpfleet.v1.Catalogue.HintsEntry.value:type_name -> mcpfleet.v1.CacheHint
+	3,  // 65: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
+	5,  // 66: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
+	7,  // 67: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
+	9,  // 68: mcpfleet.v1.WorkerService.ActivateReplica:input_type -> mcpfleet.v1.ActivateReplicaRequest
+	11, // 69: mcpfleet.v1.WorkerService.PullImage:input_type -> mcpfleet.v1.PullImageRequest
+	17, // 70: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
+	27, // 71: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
+	41, // 72: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
+	43, // 73: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
+	46, // 74: mcpfleet.v1.WorkerService.ReadStream:input_type -> mcpfleet.v1.ReadStreamRequest
+	49, // 75: mcpfleet.v1.WorkerService.Answer:input_type -> mcpfleet.v1.AnswerRequest
+	51, // 76: mcpfleet.v1.WorkerService.CancelCall:input_type -> mcpfleet.v1.CancelCallRequest
+	53, // 77: mcpfleet.v1.WorkerService.SendToSession:input_type -> mcpfleet.v1.SendToSessionRequest
+	55, // 78: mcpfleet.v1.WorkerService.OpenSession:input_type -> mcpfleet.v1.OpenSessionRequest
+	57, // 79: mcpfleet.v1.WorkerService.CloseSession:input_type -> mcpfleet.v1.CloseSessionRequest
+	59, // 80: mcpfleet.v1.WorkerService.Listen:input_type -> mcpfleet.v1.ListenRequest
+	4,  // 81: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
+	6,  // 82: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
+	8,  // 83: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
+	10, // 84: mcpfleet.v1.WorkerService.ActivateReplica:output_type -> mcpfleet.v1.ActivateReplicaResponse
+	12, // 85: mcpfleet.v1.WorkerService.PullImage:output_type -> mcpfleet.v1.PullImageResponse
+	18, // 86: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
+	31, // 87: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
+	42, // 88: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
+	44, // 89: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
+	47, // 90: mcpfleet.v1.WorkerService.ReadStream:output_type -> mcpfleet.v1.ReadStreamResponse
+	50, // 91: mcpfleet.v1.WorkerService.Answer:output_type -> mcpfleet.v1.AnswerResponse
+	52, // 92: mcpfleet.v1.WorkerService.CancelCall:output_type -> mcpfleet.v1.CancelCallResponse
+	54, // 93: mcpfleet.v1.WorkerService.SendToSession:output_type -> mcpfleet.v1.SendToSessionResponse
+	56, // 94: mcpfleet.v1.WorkerService.OpenSession:output_type -> mcpfleet.v1.OpenSessionResponse
+	58, // 95: mcpfleet.v1.WorkerService.CloseSession:output_type -> mcpfleet.v1.CloseSessionResponse
+	61, // 96: mcpfleet.v1.WorkerService.Listen:output_type -> mcpfleet.v1.ListenResponse
+	81, // [81:97] is the sub-list for method output_type
+	65, // [65:81] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_mcpfleet_v1_worker_proto_init() }
@@ -4847,13 +5204,17 @@ func file_mcpfleet_v1_worker_proto_init() {
 		(*AnswerRequest_Result)(nil),
 		(*AnswerRequest_Error)(nil),
 	}
+	file_mcpfleet_v1_worker_proto_msgTypes[54].OneofWrappers = []any{
+		(*OpenSessionResponse_Result)(nil),
+		(*OpenSessionResponse_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mcpfleet_v1_worker_proto_rawDesc), len(file_mcpfleet_v1_worker_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   62,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

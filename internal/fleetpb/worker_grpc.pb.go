@@ -35,6 +35,8 @@ const (
 	WorkerService_Answer_FullMethodName          = "/mcpfleet.v1.WorkerService/Answer"
 	WorkerService_CancelCall_FullMethodName      = "/mcpfleet.v1.WorkerService/CancelCall"
 	WorkerService_SendToSession_FullMethodName   = "/mcpfleet.v1.WorkerService/SendToSession"
+	WorkerService_OpenSession_FullMethodName     = "/mcpfleet.v1.WorkerService/OpenSession"
+	WorkerService_CloseSession_FullMethodName    = "/mcpfleet.v1.WorkerService/CloseSession"
 	WorkerService_Listen_FullMethodName          = "/mcpfleet.v1.WorkerService/Listen"
 )
 
@@ -92,6 +94,13 @@ type WorkerServiceClient interface {
 	// SendToSession passes a message of a session's client to the session's replica: a
 	// notification, or the answer to a request of the server.
 	SendToSession(ctx context.Context, in *SendToSessionRequest, opts ...grpc.CallOption) (*SendToSessionResponse, error)
+	// OpenSession gives a raw spare to a session, sends initialize with the client's own
+	// params, and returns the server's answer. If it is repeated, the first answer comes
+	// again. A replica that belongs to another session, or is no raw spare, is NOT_FOUND.
+	OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*OpenSessionResponse, error)
+	// CloseSession stops the replica of a session at once. Any controller may close a
+	// session. NOT_FOUND if the replica does not belong to it.
+	CloseSession(ctx context.Context, in *CloseSessionRequest, opts ...grpc.CallOption) (*CloseSessionResponse, error)
 	// Listen sends notifications of servers that belong to no call and no session. Each
 	// request replaces the one before. The worker subscribes to the resources that all
 	// controllers want.
@@ -275,6 +284,26 @@ func (c *workerServiceClient) SendToSession(ctx context.Context, in *SendToSessi
 	return out, nil
 }
 
+func (c *workerServiceClient) OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*OpenSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OpenSessionResponse)
+	err := c.cc.Invoke(ctx, WorkerService_OpenSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) CloseSession(ctx context.Context, in *CloseSessionRequest, opts ...grpc.CallOption) (*CloseSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CloseSessionResponse)
+	err := c.cc.Invoke(ctx, WorkerService_CloseSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *workerServiceClient) Listen(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ListenRequest, ListenResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &WorkerService_ServiceDesc.Streams[5], WorkerService_Listen_FullMethodName, cOpts...)
@@ -342,6 +371,13 @@ type WorkerServiceServer interface {
 	// SendToSession passes a message of a session's client to the session's replica: a
 	// notification, or the answer to a request of the server.
 	SendToSession(context.Context, *SendToSessionRequest) (*SendToSessionResponse, error)
+	// OpenSession gives a raw spare to a session, sends initialize with the client's own
+	// params, and returns the server's answer. If it is repeated, the first answer comes
+	// again. A replica that belongs to another session, or is no raw spare, is NOT_FOUND.
+	OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error)
+	// CloseSession stops the replica of a session at once. Any controller may close a
+	// session. NOT_FOUND if the replica does not belong to it.
+	CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error)
 	// Listen sends notifications of servers that belong to no call and no session. Each
 	// request replaces the one before. The worker subscribes to the resources that all
 	// controllers want.
@@ -394,6 +430,12 @@ func (UnimplementedWorkerServiceServer) CancelCall(context.Context, *CancelCallR
 }
 func (UnimplementedWorkerServiceServer) SendToSession(context.Context, *SendToSessionRequest) (*SendToSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendToSession not implemented")
+}
+func (UnimplementedWorkerServiceServer) OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method OpenSession not implemented")
+}
+func (UnimplementedWorkerServiceServer) CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CloseSession not implemented")
 }
 func (UnimplementedWorkerServiceServer) Listen(grpc.BidiStreamingServer[ListenRequest, ListenResponse]) error {
 	return status.Error(codes.Unimplemented, "method Listen not implemented")
@@ -614,6 +656,42 @@ func _WorkerService_SendToSession_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkerService_OpenSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OpenSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).OpenSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_OpenSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).OpenSession(ctx, req.(*OpenSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkerService_CloseSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CloseSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).CloseSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_CloseSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).CloseSession(ctx, req.(*CloseSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WorkerService_Listen_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(WorkerServiceServer).Listen(&grpc.GenericServerStream[ListenRequest, ListenResponse]{ServerStream: stream})
 }
@@ -659,6 +737,14 @@ var WorkerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SendToSession",
 			Handler:    _WorkerService_SendToSession_Handler,
+		},
+		{
+			MethodName: "OpenSession",
+			Handler:    _WorkerService_OpenSession_Handler,
+		},
+		{
+			MethodName: "CloseSession",
+			Handler:    _WorkerService_CloseSession_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -52,6 +52,7 @@ type Worker interface {
 	Call(ctx context.Context, req fleet.CallRequest, hooks fleet.CallHooks) (fleet.CallResult, error)
 	Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, on func([]fleet.LogLine) error) error
 	Streams
+	Sessions
 	// Fail ends all calls in flight with err. It may leave that to Close if their
 	// replies will still come.
 	Fail(err error)

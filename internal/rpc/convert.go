@@ -29,7 +29,7 @@ func assignmentToPB(o fleet.Order, a fleet.Assignment) *fleetpb.StartReplicaRequ
 	return &fleetpb.StartReplicaRequest{
 		Order: orderToPB(o), ReplicaId: string(a.ID), Server: string(a.Server),
 		Revision: uint64(a.Revision), Generation: a.Generation, Template: templateToPB(a.Template), Spare: a.Spare,
-		Era: string(a.Era),
+		Era: string(a.Era), Raw: a.Raw,
 	}
 }
 
@@ -37,7 +37,7 @@ func assignmentFromPB(p *fleetpb.StartReplicaRequest) (fleet.Order, fleet.Assign
 	return orderFromPB(p.GetOrder()), fleet.Assignment{
 		ID: fleet.ReplicaID(p.GetReplicaId()), Server: fleet.ServerName(p.GetServer()),
 		Revision: fleet.Revision(p.GetRevision()), Generation: p.GetGeneration(), Template: templateFromPB(p.GetTemplate()),
-		Spare: p.GetSpare(), Era: fleet.Era(p.GetEra()),
+		Spare: p.GetSpare(), Era: fleet.Era(p.GetEra()), Raw: p.GetRaw(),
 	}
 }
 
@@ -133,7 +133,7 @@ func nodeToPB(n *fleet.NodeInfo) *fleetpb.Node {
 	return &fleetpb.Node{
 		Node: string(n.Node), Life: string(n.Life), Pid: int64(n.PID), Zone: n.Zone, Labels: n.Labels,
 		Capacity: resourcesToPB(n.Capacity), Runtime: strings.Join(n.Runtimes, ","), Runtimes: n.Runtimes,
-		Version: n.Version, Grpc: n.GRPC, StartTook: durationToPB(n.StartTook),
+		Version: n.Version, Grpc: n.GRPC, StartTook: durationToPB(n.StartTook), Sessions: n.Sessions,
 	}
 }
 
@@ -148,7 +148,7 @@ func nodeFromPB(p *fleetpb.Node) *fleet.NodeInfo {
 	return &fleet.NodeInfo{
 		Node: fleet.NodeID(p.Node), Life: fleet.LifeID(p.Life), PID: int(p.Pid), Zone: p.Zone, Labels: p.Labels,
 		Capacity: resourcesFromPB(p.Capacity), Runtimes: runtimes, Version: p.Version, GRPC: p.Grpc,
-		StartTook: p.StartTook.AsDuration(),
+		StartTook: p.StartTook.AsDuration(), Sessions: p.Sessions,
 	}
 }
 
@@ -159,6 +159,7 @@ func replicaToPB(r *fleet.Replica) *fleetpb.Replica {
 		Ongoing: int64(r.Load.Ongoing), TotalCalls: r.Load.Total,
 		CreatedAt: timeToPB(r.CreatedAt), ReadyAt: timeToPB(r.ReadyAt), EndedAt: timeToPB(r.EndedAt),
 		Catalogue: r.Catalogue, Resources: resourcesToPB(r.Resources), Spare: r.Spare, Failing: r.Failing,
+		Raw: r.Raw, Session: string(r.Session), SessionAt: timeToPB(r.SessionAt),
 		ColdStart: coldStartToPB(r.ColdStart), Calls: callCountsToPB(&r.Calls),
 	}
 	if r.Usage != (fleet.Usage{}) {
@@ -180,6 +181,7 @@ func replicaFromPB(p *fleetpb.Replica, node fleet.NodeID) fleet.Replica {
 		ContainerID: p.GetContainerId(), Load: fleet.Load{Ongoing: int(p.GetOngoing()), Total: p.GetTotalCalls()},
 		CreatedAt: timeFromPB(p.GetCreatedAt()), ReadyAt: timeFromPB(p.GetReadyAt()), EndedAt: timeFromPB(p.GetEndedAt()),
 		Catalogue: p.GetCatalogue(), Resources: resourcesFromPB(p.GetResources()), Log: p.GetLog(),
+		Raw: p.GetRaw(), Session: fleet.SessionID(p.GetSession()), SessionAt: timeFromPB(p.GetSessionAt()),
 		Spare: p.GetSpare(), Failing: p.GetFailing(), ColdStart: coldStartFromPB(p.GetColdStart()), Calls: callCountsFromPB(p.GetCalls()),
 		Usage: fleet.Usage{CPUs: p.GetUsage().GetCpus(), Memory: p.GetUsage().GetMemory()},
 	}

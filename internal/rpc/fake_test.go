@@ -25,6 +25,7 @@ type fakeWorker struct {
 	call  func(fleet.CallRequest, func(fleet.CallEvent)) func(bool)
 	logs  func(context.Context, fleet.ReplicaID, int, bool, func([]fleet.LogLine) error) error
 	Streams
+	Sessions
 }
 
 func (w *fakeWorker) StartReplica(ctx context.Context, o fleet.Order, a fleet.Assignment) (uint64, error) {

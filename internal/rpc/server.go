@@ -68,6 +68,7 @@ type Worker interface {
 	Logs(ctx context.Context, id fleet.ReplicaID, tail int, follow bool, send func([]fleet.LogLine) error) error
 
 	Streams
+	Sessions
 }
 
 // Bounds of both sides.

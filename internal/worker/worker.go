@@ -135,7 +135,7 @@ func Run(ctx context.Context, cfg Config) error {
 		Node: fleet.NodeInfo{
 			Node: cfg.Node, Life: life, PID: os.Getpid(), Zone: cfg.Zone, Labels: cfg.Labels,
 			Capacity: cfg.Capacity, Runtimes: runtime.names(), Version: cfg.Version, GRPC: grpcAddr,
-			StartTook: time.Since(began),
+			StartTook: time.Since(began), Sessions: true,
 		},
 		Runtime: runtime, Log: log, MaxStarts: cfg.MaxStarts, DrainTimeout: cfg.DrainTimeout, Hurry: cfg.Hurry, Now: cfg.Now,
 		StateFile: filepath.Join(cfg.DataDir, "orders.json"),

@@ -64,7 +64,7 @@ func (w *Worker) start(o fleet.Order, a fleet.Assignment) (uint64, error) {
 	}
 	e := &entry{r: fleet.Replica{
 		ID: a.ID, Server: a.Server, Revision: a.Revision, Generation: a.Generation, Node: w.info.Node, Phase: fleet.PhaseStarting,
-		CreatedAt: w.now(), Resources: a.Template.Resources, Spare: a.Spare && !w.old,
+		CreatedAt: w.now(), Resources: a.Template.Resources, Spare: a.Spare && !w.old, Raw: a.Raw && !w.old,
 	}}
 	how := w.behave(a.Server, a.Revision)
 	if how.PullFor > 0 {
@@ -194,6 +194,7 @@ func (w *Worker) report(since uint64) fleet.Report {
 	r := fleet.Report{Version: w.version, Now: w.now(), Draining: w.draining, Unfit: w.unfit}
 	if since == 0 {
 		info := w.info
+		info.Sessions = !w.old
 		r.Full, r.Node = true, &info
 	}
 	for _, e := range w.replicas {

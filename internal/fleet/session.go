@@ -1,0 +1,62 @@
+package fleet
+
+import "time"
+
+// SessionID identifies a client's conversation with an MCP endpoint. It is random. Clients
+// know it only sealed into another text.
+type SessionID string
+
+// NewSessionID returns a fresh, random session id. It is unguessable.
+func NewSessionID() SessionID { return SessionID(randomHex(16)) }
+
+// The session modes of a server, Template.Sessions.
+const (
+	SessionsShared    = "shared"    // one initialised conversation serves all callers of a replica
+	SessionsSession   = "session"   // each session has a replica to itself
+	SessionsPrincipal = "principal" // each user has; not supported yet
+)
+
+// The values of Spec.OnLoss.
+const (
+	OnLossReinit   = "reinit" // a session whose replica is lost gets a fresh one
+	OnLossNotFound = "404"    // it ends
+)
+
+// Defaults of servers whose sessions have replicas to themselves.
+const (
+	DefaultMaxSessions     = 100
+	DefaultSessionIdle     = 10 * time.Minute
+	DefaultSessionLifetime = 24 * time.Hour
+	// maxSessionDrain bounds SessionDrain.
+	maxSessionDrain = 10 * time.Minute
+)
+
+// PerSession reports whether a replica of the template belongs to one session.
+func (t *Template) PerSession() bool {
+	return t.Sessions == SessionsSession || t.Sessions == SessionsPrincipal
+}
+
+// SessionDrain returns how long a session may go on at a replica that is to go, because
+// of an update or a drain of its node. Then the session moves as if the replica were lost.
+func (s *Spec) SessionDrain() time.Duration { return min(s.SessionIdle, maxSessionDrain) }
+
+// SessionStart is an order to give a raw spare to a session.
+type SessionStart struct {
+	Replica    ReplicaID
+	Session    SessionID
+	Initialize []byte // params of the client's initialize, raw JSON on one line
+	Restore    Restore
+}
+
+// Restore is what a session had set at a replica that is lost.
+type Restore struct {
+	Subscriptions []string // URIs of resources
+	Level         string   // of logging/setLevel; "": none was set
+}
+
+// SessionOpened is the outcome of a SessionStart. Exactly one of Result and Error is set.
+type SessionOpened struct {
+	Version uint64 // of the report in which the replica belongs to the session
+	Result  []byte // of initialize, raw JSON
+	Error   []byte // raw JSON-RPC error object, with which the server refused initialize
+}
