@@ -48,6 +48,7 @@ lint: ## gofmt, vet, golangci-lint, no dead code, buf lint, a compatible wire fo
 	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
 		if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
 	$(GO) vet ./...
+	cd test/conformance/clients/gosdks && $(GO) vet ./... && $(GO) vet -modfile=v1.7.mod ./gosdk
 	$(TOOL) golangci-lint run
 	@dead=$$($(TOOL) deadcode ./cmd/...) && \
 		if [ -n "$$dead" ]; then echo "only tests call these:"; echo "$$dead"; exit 1; fi
