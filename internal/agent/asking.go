@@ -56,6 +56,13 @@ type askings struct {
 	ended bool
 }
 
+// begin is called when a process of the replica runs.
+func (as *askings) begin() {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	as.ended = false
+}
+
 // add reports false if the replica has ended.
 func (as *askings) add(k *asking) bool {
 	as.mu.Lock()

@@ -51,6 +51,9 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 		c.stream = a.streams.begin(&req, events)
 		c.events = c.stream.event
 	}
+	if c.hub = r.hub.Load(); c.hub != nil && c.stream != nil {
+		c.hub.begin(c.stream)
+	}
 	r.ongoing.Add(1)
 	if req.Ask && c.stream != nil && mcp.MayRequireInput(req.Method) {
 		c.asking = newAsking(c, a.cfg.Node.Life)
@@ -58,6 +61,7 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 	err := c.start()
 	if err != nil {
 		ongoing := r.ongoing.Add(-1)
+		c.leaveHub()
 		r.callEnded()
 		return undelivered(r.log, &req, c.events, ongoing, err)
 	}
@@ -72,24 +76,6 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 
 // callerLeft is the reason of a call's cancellation that servers are told.
 const callerLeft = "the caller went away"
-
-// Own makes o the owner of the replica's conversation until release is called:
-// the server's own requests and notifications go to it, see stdio.Owner. It fails
-// with fleet.ErrUnknownReplica for a replica that takes no calls, and with
-// stdio.ErrOwned for one that has an owner.
-//
-// Package rpc does not offer it yet. A stream per session will call it, pass on
-// what the owner gets, and release it when the stream ends.
-func (a *Agent) Own(id fleet.ReplicaID, o stdio.Owner) (release func(), err error) {
-	r := a.replica(id)
-	if r == nil || !r.open.Load() {
-		return nil, fmt.Errorf("own replica %s: %w", id, fleet.ErrUnknownReplica)
-	}
-	if release, err = r.conn.Own(o); err != nil {
-		return nil, fmt.Errorf("own replica %s: %w", id, err)
-	}
-	return release, nil
-}
 
 // undelivered replies to a call that does not reach the replica. The controller sends
 // it elsewhere, so it is logged at debug level.
@@ -109,6 +95,7 @@ type call struct {
 	events   func(fleet.CallEvent)
 	stream   *stream // nil if there is none
 	asking   *asking // nil if the client is not asked
+	hub      *hub    // of the replica's session; nil if it belongs to none
 	began    time.Time
 	msg      stdio.Call
 	pending  *stdio.Pending
@@ -161,7 +148,14 @@ func (c *call) notification(method string, params []byte) {
 	c.events(fleet.CallEvent{Kind: fleet.CallNotification, Method: method, Params: params, Ongoing: int(c.r.ongoing.Load())})
 }
 
+func (c *call) leaveHub() {
+	if c.hub != nil && c.stream != nil {
+		c.hub.finish(c.stream)
+	}
+}
+
 func (c *call) done(reply stdio.Reply) {
+	c.leaveHub()
 	e := fleet.CallEvent{Kind: fleet.CallReply, Result: reply.Result, Error: reply.Error, Free: reply.Release}
 	if reply.Err != nil {
 		e.Err = c.failure(reply)

@@ -13,8 +13,6 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
 	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
-	"github.com/mcpfleet/mcpfleet/internal/mcp"
-	"github.com/mcpfleet/mcpfleet/internal/stdio"
 )
 
 func TestCallEvents(t *testing.T) {
@@ -71,49 +69,6 @@ func TestCallNotifications(t *testing.T) {
 			if wanted != (len(notes) == 2) || wanted && !strings.Contains(notes[1], `notifications/progress{"progressToken":"t",`) {
 				t.Errorf("wanted %v: got %q", wanted, notes)
 			}
-		}
-	})
-}
-
-// notified is an owner that refuses requests and remembers notifications.
-type notified struct {
-	mu    sync.Mutex
-	notes []string
-}
-
-func (n *notified) Request(r *stdio.ServerRequest) { _ = r.Refuse(mcp.CodeInternalError, "no") }
-
-func (n *notified) Notification(method string, _ []byte) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.notes = append(n.notes, method)
-}
-
-func TestOwn(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		r := newRig(t, agenttest.New(), nil)
-		o := new(notified)
-		if _, err := r.Own("a", o); !errors.Is(err, fleet.ErrUnknownReplica) {
-			t.Errorf("before the start: %v", err)
-		}
-		r.ready("a", nil)
-		release, err := r.Own("a", o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.Own("a", o); !errors.Is(err, stdio.ErrOwned) {
-			t.Errorf("a second owner: %v", err)
-		}
-		r.call("a", "grow", `{"name":"one"}`).reply(t)
-		release()
-		r.call("a", "grow", `{"name":"two"}`).reply(t)
-		if got := fmt.Sprint(o.notes); got != "[notifications/tools/list_changed]" {
-			t.Errorf("the owner was notified of %s", got)
-		}
-		r.order("a", "bye")
-		r.until("a", fleet.PhaseStopped)
-		if _, err := r.Own("a", o); !errors.Is(err, fleet.ErrUnknownReplica) {
-			t.Errorf("after the end: %v", err)
 		}
 	})
 }

@@ -58,9 +58,11 @@ type replica struct {
 	total      atomic.Uint64 // that were ever taken
 	counts     counts        // of those that have ended
 	askings    askings       // that wait for their clients
-	loadNotice *loadNotice   // posted when a load changes
-	idle       chan struct{} // running may have become 0 after open
-	late       chan struct{} // timeouts has changed
+	streams    *streams
+	hub        atomic.Pointer[hub] // nil unless the replica belongs to a session
+	loadNotice *loadNotice         // posted when a load changes
+	idle       chan struct{}       // running may have become 0 after open
+	late       chan struct{}       // timeouts has changed
 	// timeouts counts calls that timed out since health was last updated.
 	timeouts atomic.Int32
 	changed  chan struct{} // the server reports that its tools changed
@@ -90,7 +92,7 @@ func newReplica(a *Agent, as fleet.Assignment) *replica {
 	plain := a.log.With("server", string(as.Server), "replica", string(as.ID))
 	return &replica{
 		order: as, node: a.cfg.Node, cluster: a.orders.cluster, runtime: a.cfg.Runtime,
-		board: a.board, loadNotice: &a.loadNotice, budget: a.budget, maxLine: a.cfg.MaxReply,
+		board: a.board, loadNotice: &a.loadNotice, streams: a.streams, budget: a.budget, maxLine: a.cfg.MaxReply,
 		log: slog.New(masker.Handler(plain.Handler())), plain: plain,
 		mask: masker, pingless: &a.pingless,
 		ordered: time.Now(), turn: a.turns.newTurn(a.nth.Add(1)),

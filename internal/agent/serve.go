@@ -67,6 +67,7 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 		},
 	})
 	r.conn = s.conn
+	r.askings.begin()
 	if m, ok := proc.(fleet.Metered); ok {
 		r.gauge.at = s.started
 		r.metered.Store(&m)
@@ -77,6 +78,7 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 			r.log.Warn("conversation broken", "err", err)
 		}
 		r.askings.end()
+		r.closeHub()
 	})
 	s.owned.Go(func() {
 		defer close(pumped)

@@ -27,6 +27,8 @@ type stream struct {
 	limit   time.Duration // and from its beginning
 	keep    bool
 	began   time.Time
+	// ofSession is set for the stream of a session, which lasts until close.
+	ofSession bool
 
 	mu        sync.Mutex
 	log       messageLog
@@ -36,6 +38,7 @@ type stream struct {
 	answer    func(fleet.Answer) error // nil for a call whose client is not asked
 	cancelled string                   // why the call is to be cancelled as soon as cancel is set; "" if it is not
 	reader    *reader
+	sent      uint64      // the last message that a reader was sent
 	claimed   uint64      // no reader may claim this place or an earlier one
 	unread    time.Time   // since when there has been neither a caller nor a reader
 	progress  time.Time   // the call's last progress
@@ -97,8 +100,15 @@ func (st *stream) cancelCall(timeout bool, reason string) {
 }
 
 // event takes an event of the call, keeps what is a message, and passes it on.
-func (st *stream) event(e fleet.CallEvent) {
+func (st *stream) event(e fleet.CallEvent) { st.take(e) }
+
+// take is event. It reports false for an event that comes too late.
+func (st *stream) take(e fleet.CallEvent) bool {
 	st.mu.Lock()
+	if st.done && e.Kind != fleet.CallReleased {
+		st.mu.Unlock()
+		return false
+	}
 	var victims []*stream
 	switch e.Kind {
 	case fleet.CallNotification:
@@ -132,6 +142,7 @@ func (st *stream) event(e fleet.CallEvent) {
 		to(e)
 	}
 	evict(victims)
+	return true
 }
 
 // add keeps a message and wakes the reader. It needs the lock. The caller unlocks it and
@@ -259,16 +270,21 @@ func (st *stream) read(ctx context.Context, r fleet.ReadRequest, stopped <-chan 
 	if err := send(nil); err != nil {
 		return err
 	}
-	for after := r.After; ; {
+	after := r.After
+	if r.Unread {
+		after = st.lastSent()
+	}
+	for {
 		messages, over, err := st.since(rd, after)
 		if err != nil {
 			return err
 		}
 		if n := len(messages); n > 0 {
-			after = messages[n-1].Seq
 			if err := send(messages); err != nil {
 				return err
 			}
+			after = messages[n-1].Seq
+			st.sentTo(after)
 		}
 		if over {
 			return nil
@@ -298,11 +314,32 @@ func (st *stream) since(rd *reader, after uint64) (messages []fleet.Message, ove
 	return st.log.after(after), st.done, nil
 }
 
+func (st *stream) lastSent() uint64 {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.sent
+}
+
+func (st *stream) sentTo(seq uint64) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.sent = max(st.sent, seq)
+}
+
 // wake wakes the reader. It needs the lock.
 func (st *stream) wake() {
 	if st.reader != nil {
 		notify(st.reader.look)
 	}
+}
+
+// close ends the stream of a session. Its reader still gets what there is.
+func (st *stream) close() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.done = true
+	st.streams.forget(st)
+	st.wake()
 }
 
 // drop forgets the messages of a stream that was taken off streams.

@@ -58,11 +58,15 @@ type reading struct {
 }
 
 func (r *rig) read(id fleet.StreamID, after uint64, claim bool) *reading {
+	return r.startReading(fleet.ReadRequest{Stream: id, Owner: owner, After: after, Claim: claim})
+}
+
+func (r *rig) startReading(req fleet.ReadRequest) *reading {
 	ctx, stop := context.WithCancel(r.t.Context())
 	rd := &reading{found: make(chan struct{}), ended: make(chan struct{}), stop: stop}
 	go func() {
 		defer close(rd.ended)
-		err := r.ReadStream(ctx, fleet.ReadRequest{Stream: id, Owner: owner, After: after, Claim: claim}, func(ms []fleet.Message) error {
+		err := r.ReadStream(ctx, req, func(ms []fleet.Message) error {
 			if ms == nil {
 				close(rd.found)
 			}

@@ -13,7 +13,7 @@ func (st *stream) due() (at time.Time, timeout bool) {
 			at, timeout = t, isTimeout
 		}
 	}
-	if st.caller != nil || st.done {
+	if st.caller != nil || st.done || st.ofSession {
 		return at, false
 	}
 	if st.reader == nil {

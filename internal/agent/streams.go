@@ -212,11 +212,6 @@ func (a *Agent) Answer(answer fleet.Answer) error {
 	return take(answer)
 }
 
-// SendToSession implements rpc.Streams.
-func (a *Agent) SendToSession(fleet.SessionID, fleet.ReplicaID, []byte) error {
-	return fleet.ErrUnknownReplica
-}
-
 // Listen implements rpc.Streams.
 func (a *Agent) Listen(ctx context.Context, _ <-chan []fleet.Interest, _ func([]fleet.News) error) error {
 	<-ctx.Done()

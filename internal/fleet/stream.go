@@ -124,6 +124,8 @@ type ReadRequest struct {
 	Stream StreamID
 	Owner  string
 	After  uint64 // the last message that is not wanted
+	// Unread begins after the last message that any reader was sent, whatever After is.
+	Unread bool
 	// Claim takes the stream over after After for good: it succeeds once for each After,
 	// and not for one before an earlier claim.
 	Claim bool

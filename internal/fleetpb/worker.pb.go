@@ -3548,7 +3548,9 @@ type ReadStreamRequest struct {
 	// The last message that is not wanted.
 	After uint64 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`
 	// Succeeds once for each after.
-	Claim         bool `protobuf:"varint,4,opt,name=claim,proto3" json:"claim,omitempty"`
+	Claim bool `protobuf:"varint,4,opt,name=claim,proto3" json:"claim,omitempty"`
+	// Begin after the last message that any reader was sent.
+	Unread        bool `protobuf:"varint,5,opt,name=unread,proto3" json:"unread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3607,6 +3609,13 @@ func (x *ReadStreamRequest) GetAfter() uint64 {
 func (x *ReadStreamRequest) GetClaim() bool {
 	if x != nil {
 		return x.Claim
+	}
+	return false
+}
+
+func (x *ReadStreamRequest) GetUnread() bool {
+	if x != nil {
+		return x.Unread
 	}
 	return false
 }
@@ -4873,12 +4882,13 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x05lines\x18\x01 \x03(\v2\x14.mcpfleet.v1.LogLineR\x05lines\"M\n" +
 	"\aLogLine\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"m\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\x85\x01\n" +
 	"\x11ReadStreamRequest\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\x04R\x05after\x12\x14\n" +
-	"\x05claim\x18\x04 \x01(\bR\x05claim\"L\n" +
+	"\x05claim\x18\x04 \x01(\bR\x05claim\x12\x16\n" +
+	"\x06unread\x18\x05 \x01(\bR\x06unread\"L\n" +
 	"\x12ReadStreamResponse\x126\n" +
 	"\bmessages\x18\x01 \x03(\v2\x1a.mcpfleet.v1.StreamMessageR\bmessages\"\xcd\x01\n" +
 	"\rStreamMessage\x12\x10\n" +

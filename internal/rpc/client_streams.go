@@ -26,7 +26,7 @@ func (c *Client) ReadStream(ctx context.Context, r fleet.ReadRequest, on func([]
 	}
 	defer end()
 	stream, err := c.pb.ReadStream(ctx, &fleetpb.ReadStreamRequest{
-		Stream: text(string(r.Stream)), Owner: text(r.Owner), After: r.After, Claim: r.Claim,
+		Stream: text(string(r.Stream)), Owner: text(r.Owner), After: r.After, Claim: r.Claim, Unread: r.Unread,
 	})
 	if err != nil {
 		return answerOrLost(ctx, doing, err)

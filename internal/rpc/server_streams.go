@@ -31,6 +31,7 @@ type Streams interface {
 func (s *Server) ReadStream(r *fleetpb.ReadStreamRequest, stream grpc.ServerStreamingServer[fleetpb.ReadStreamResponse]) error {
 	req := fleet.ReadRequest{
 		Stream: fleet.StreamID(r.GetStream()), Owner: r.GetOwner(), After: r.GetAfter(), Claim: r.GetClaim(),
+		Unread: r.GetUnread(),
 	}
 	return toStatus(s.worker.ReadStream(stream.Context(), req, func(ms []fleet.Message) error {
 		for first := true; first || len(ms) > 0; first = false {

@@ -113,6 +113,26 @@ func (r *ServerRequest) Refuse(code mcp.Code, message string) error {
 	return r.answer(errorMember(code, message))
 }
 
+// Fail answers with an error object, which is raw JSON. Its own error is as that of Answer.
+func (r *ServerRequest) Fail(object []byte) error {
+	if err := mcp.Valid(object); err != nil {
+		return fmt.Errorf("error: %w", err)
+	}
+	return r.answer(`,"error":` + string(mcp.OneLine(object)) + "}")
+}
+
+// Forget ends the wait for an answer, because the server has given the request up.
+func (r *ServerRequest) Forget() {
+	c := r.conn
+	c.mu.Lock()
+	_, open := r.to.open[r]
+	delete(r.to.open, r)
+	c.mu.Unlock()
+	if open {
+		c.cfg.Budget.release(len(r.Params))
+	}
+}
+
 func (r *ServerRequest) answer(rest string) error {
 	c := r.conn
 	c.mu.Lock()

@@ -1,0 +1,190 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// talkative is a server whose tool "ask" asks the client, and "say" notifies it, before they
+// answer with what came back. The tool "leave" asks, answers, and gives the request up.
+func talkative() agenttest.Server {
+	var mu sync.Mutex
+	waiting := map[string]string{} // by the id of our request: that of the call
+	return scripted(`{"tools":{}}`, func(m scriptedMessage, write func(string, ...any)) {
+		mu.Lock()
+		defer mu.Unlock()
+		call := func(name string) bool { return strings.Contains(string(m.Params), `"name":"`+name+`"`) }
+		switch {
+		case m.Method == "tools/call" && (call("ask") || call("leave")):
+			id := fmt.Sprintf(`"q%s"`, m.ID)
+			write(`{"jsonrpc":"2.0","id":%s,"method":"sampling/createMessage","params":{"n":9007199254740993}}`, id)
+			if waiting[id] = string(m.ID); call("leave") {
+				write(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`, id)
+				write(`{"jsonrpc":"2.0","id":%s,"result":{}}`, m.ID)
+			}
+		case m.Method == "tools/call" && call("say"):
+			write(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`)
+			write(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`)
+			write(`{"jsonrpc":"2.0","id":%s,"result":{}}`, m.ID)
+		case m.Method == "" && m.ID != nil:
+			write(`{"jsonrpc":"2.0","id":%s,"result":{"answer":%s}}`, waiting[string(m.ID)], string(m.Result)+string(m.Error))
+		case m.Method == "notifications/roots/list_changed":
+			write(`{"jsonrpc":"2.0","id":7,"method":"roots/list"}`)
+		}
+	})
+}
+
+func newSessionRig(t *testing.T) *rig {
+	rt := agenttest.New()
+	rt.Handle("a", talkative())
+	r := newRig(t, rt, nil)
+	r.ready("a", nil)
+	if err := r.replica("a").openHub("session-1"); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (r *rig) tellServer(format string, args ...any) error {
+	return r.SendToSession("session-1", "a", fmt.Appendf(nil, format, args...))
+}
+
+func TestHubAsksTheClientOfTheCall(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newSessionRig(t)
+		c := r.streamed("s", "ask", `{}`, nil)
+		asks := c.asks()
+		if len(asks) != 1 || !strings.HasSuffix(asks[0], ` sampling/createMessage {"n":9007199254740993}`) {
+			t.Fatalf("asked %q", asks)
+		}
+		id := strings.Fields(asks[0])[1]
+		if err := r.SendToSession("session-2", "a", []byte(`{"jsonrpc":"2.0","id":1,"result":{}}`)); !errors.Is(err, fleet.ErrUnknownReplica) {
+			t.Errorf("another session: %v", err)
+		}
+		if err := r.tellServer(`{"jsonrpc":"2.0","id":"other","result":{}}`); !errors.Is(err, fleet.ErrNotAsked) {
+			t.Errorf("another id: %v", err)
+		}
+		if err := r.tellServer(`{"jsonrpc":"2.0","id":1,"method":"ping"}`); !errors.Is(err, fleet.ErrInvalid) {
+			t.Errorf("a request: %v", err)
+		}
+		if err := r.tellServer(`{"jsonrpc":"2.0","id":%s,"result":{"n":9007199254740993}}`, id); err != nil {
+			t.Fatal(err)
+		}
+		if e := c.reply(t); string(e.Result) != `{"answer":{"n":9007199254740993}}` || c.count(fleet.CallResumed) != 1 {
+			t.Errorf("replied %s %v", e.Result, e.Err)
+		}
+		if err := r.tellServer(`{"jsonrpc":"2.0","id":%s,"result":{}}`, id); !errors.Is(err, fleet.ErrNotAsked) {
+			t.Errorf("answered twice: %v", err)
+		}
+	})
+}
+
+func TestHubPassesRefusals(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newSessionRig(t)
+		c := r.streamed("s", "ask", `{}`, nil)
+		id := strings.Fields(c.asks()[0])[1]
+		if err := r.tellServer(`{"jsonrpc":"2.0","id":%s,"error":{"code":-1,"message":"no","data":{"x":1.0}}}`, id); err != nil {
+			t.Fatal(err)
+		}
+		if e := c.reply(t); string(e.Result) != `{"answer":{"code":-1,"message":"no","data":{"x":1.0}}}` {
+			t.Errorf("replied %s %v", e.Result, e.Err)
+		}
+	})
+}
+
+func TestHubPassesCancelledRequests(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newSessionRig(t)
+		c := r.streamed("s", "leave", `{}`, nil)
+		c.reply(t)
+		got, err := r.read("s", 0, false).end()
+		if want := "2 cancelled, 3 {}"; err != nil || got != want { // the request is of no use any more
+			t.Errorf("read %q, %v; want %q", got, err, want)
+		}
+		id := strings.Fields(c.asks()[0])[1]
+		if err := r.tellServer(`{"jsonrpc":"2.0","id":%s,"result":{}}`, id); !errors.Is(err, fleet.ErrNotAsked) {
+			t.Errorf("a late answer: %v", err)
+		}
+	})
+}
+
+// Messages go to the latest call, and to the session's own stream if there is none or if
+// they belong to no call.
+func TestHubStreams(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newSessionRig(t)
+		session := r.read(fleet.SessionStream("session-1"), 0, false)
+		<-session.found
+		first := r.streamed("s1", "ask", `{}`, nil)
+		synctest.Wait()
+		c := r.streamed("s2", "say", `{}`, nil)
+		c.reply(t)
+		if n := c.count(fleet.CallNotification); n != 1 || first.count(fleet.CallNotification) != 0 {
+			t.Errorf("the latest call got %d notifications", n)
+		}
+		first.cancel(true)
+		first.reply(t)
+		if err := r.tellServer(`{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		session.stop()
+		if got, _ := session.end(); got != "1 tools/list_changed, 2 roots/list" {
+			t.Errorf("the session's stream has %q", got)
+		}
+		// What a reader was sent is kept for one that resumes, and not for a new one.
+		unread := func() string {
+			rd := r.startReading(fleet.ReadRequest{Stream: fleet.SessionStream("session-1"), Owner: owner, Unread: true})
+			synctest.Wait()
+			rd.stop()
+			got, _ := rd.end()
+			return got
+		}
+		if got := unread(); got != "" {
+			t.Errorf("a new reader got %q", got)
+		}
+		r.streamed("s3", "say", `{}`, nil).reply(t)
+		if got := unread(); got != "3 tools/list_changed" {
+			t.Errorf("a new reader got %q", got)
+		}
+		last := r.startReading(fleet.ReadRequest{Stream: fleet.SessionStream("session-1"), Owner: owner, After: 1})
+		<-last.found
+		r.rt.Kill("a")
+		if got, err := last.end(); err != nil || got != "2 roots/list, 3 tools/list_changed" {
+			t.Errorf("the last reader got %q, %v", got, err)
+		}
+		if got, err := r.read(fleet.SessionStream("session-1"), 0, false).end(); !errors.Is(err, fleet.ErrUnknownStream) {
+			t.Errorf("after the end: %q, %v", got, err)
+		}
+	})
+}
+
+// A session's stream is kept however long nobody reads it.
+func TestSessionStreamLasts(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newSessionRig(t)
+		time.Sleep(time.Hour)
+		rd := r.read(fleet.SessionStream("session-1"), 0, false)
+		<-rd.found
+		rd.stop()
+		<-rd.ended
+		time.Sleep(time.Hour)
+		r.streamed("s", "say", `{}`, nil).reply(t)
+		rd = r.read(fleet.SessionStream("session-1"), 0, false)
+		synctest.Wait()
+		rd.stop()
+		if got, _ := rd.end(); got != "1 tools/list_changed" {
+			t.Errorf("read %q", got)
+		}
+	})
+}
