@@ -47,8 +47,9 @@ func newSessionRig(t *testing.T) *rig {
 	rt := agenttest.New()
 	rt.Handle("a", talkative())
 	r := newRig(t, rt, nil)
-	r.ready("a", nil)
-	if err := r.replica("a").openHub("session-1"); err != nil {
+	r.raw("a", nil)
+	r.until("a", fleet.PhaseReady)
+	if _, err := r.open("a", "session-1"); err != nil {
 		t.Fatal(err)
 	}
 	return r

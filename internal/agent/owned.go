@@ -169,6 +169,9 @@ func (r *replica) openTo(ctx context.Context, s *session, c *claim) error {
 	defer cancel()
 	log := r.log.With("session", shortSession(c.start.Session))
 	began := time.Now()
+	if err := r.openHub(c.start.Session); err != nil {
+		return err
+	}
 	reply := s.conn.Request(ctx, mcp.MethodInitialize, mcp.OneLine(c.start.Initialize))
 	defer reply.Release()
 	if reply.Err != nil {

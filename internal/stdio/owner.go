@@ -17,7 +17,7 @@ const maxServerRequests = 64
 // requests beyond them. A method may still be running when the ownership ends.
 type Owner interface {
 	// Request receives a request of the server, such as sampling/createMessage.
-	// The owner answers it once, with Answer or Refuse, now or later.
+	// The owner answers it once, with Answer or Fail, now or later, or forgets it.
 	Request(*ServerRequest)
 	// Notification receives a notification other than progress, which goes to its
 	// call. params are valid only during the call of Notification.
@@ -106,11 +106,6 @@ func (r *ServerRequest) Answer(result []byte) error {
 		return fmt.Errorf("result: %w", err)
 	}
 	return r.answer(`,"result":` + string(mcp.OneLine(result)) + "}")
-}
-
-// Refuse answers with an error. Its own error is as that of Answer.
-func (r *ServerRequest) Refuse(code mcp.Code, message string) error {
-	return r.answer(errorMember(code, message))
 }
 
 // Fail answers with an error object, which is raw JSON. Its own error is as that of Answer.

@@ -63,10 +63,13 @@ func TestOwnerAnswersInMidCall(t *testing.T) {
 		if got := `notifications/message{"level":"info"}`; o.notes[0] != got || fmt.Sprint(all) != "[notifications/message]" {
 			t.Errorf("notifications %q and %q", o.notes, all)
 		}
-		if err := second.Refuse(mcp.CodeInvalidParams, "no"); err != nil {
+		if err := second.Fail([]byte(`{"code":}`)); !errors.As(err, new(*mcp.SyntaxError)) {
+			t.Errorf("an error that is no JSON: %v", err)
+		}
+		if err := second.Fail(fmt.Appendf(nil, "{\"code\":%d,\n\"message\":\"no\"}", mcp.CodeInvalidParams)); err != nil {
 			t.Error(err)
 		}
-		server.gets(fmt.Sprintf(refusal, `"e"`, mcp.CodeInvalidParams, "no"))
+		server.gets(fmt.Sprintf(`{"jsonrpc":"2.0","id":"e","error":{"code":%d, "message":"no"}}`, mcp.CodeInvalidParams))
 		var syntax *mcp.SyntaxError
 		if err := first.Answer([]byte(`{"b":}`)); !errors.As(err, &syntax) {
 			t.Errorf("an answer that is no JSON: %v", err)
@@ -131,9 +134,15 @@ func TestOwnersRequestsAreBounded(t *testing.T) {
 					t.Error(err)
 				}
 				server.gets(`{"jsonrpc":"2.0","id":0,"result":{}}`)
+				o.requests[1].Forget()
+				o.requests[1].Forget()
+				if err := o.requests[1].Answer([]byte("{}")); !errors.Is(err, stdio.ErrClosed) {
+					t.Errorf("the answer to a request that was forgotten: %v", err)
+				}
 				ask(1001)
-				if len(o.requests) != tc.taken+1 {
-					t.Errorf("%d requests, want one more", len(o.requests))
+				ask(1002)
+				if len(o.requests) != tc.taken+2 || budget.Used() != int64(tc.taken*len(tc.params)) {
+					t.Errorf("%d requests, want two more; %d bytes", len(o.requests), budget.Used())
 				}
 				if err := c.stop(); err != nil || budget.Used() != 0 {
 					t.Errorf("%v; %d bytes are held after the end", err, budget.Used())
