@@ -204,7 +204,7 @@ func (k *asking) ask(requests []mcp.InputRequest) {
 		raw := mcp.AppendString(nil, id.String())
 		k.open[k.asked] = ask{id: raw, key: r.Key, method: r.Method}
 		events = append(events, fleet.CallEvent{
-			Kind: fleet.CallAsk, ID: raw, Method: r.Method, Params: r.Params, Ongoing: int(k.c.r.ongoing.Load()),
+			Kind: fleet.CallAsk, ID: raw, Method: r.Method, Params: mcp.AskParams(r, id.String()), Ongoing: int(k.c.r.ongoing.Load()),
 		})
 	}
 	k.mu.Unlock()

@@ -30,7 +30,7 @@ func curious() agenttest.Server {
 		case strings.Contains(params, `"name":"bad"`):
 			result(`{"resultType":"input_required"}`)
 		case strings.Contains(params, `"name":"rounds"`) && strings.Contains(params, `"requestState":"one"`):
-			result(`{"resultType":"input_required","inputRequests":{"more":{"method":"sampling/createMessage","params":{}}}}`)
+			result(`{"resultType":"input_required","inputRequests":{"more":{"method":"elicitation/create","params":{"mode":"url"}}}}`)
 		case answered && !strings.Contains(params, `"name":"hang"`):
 			result(`{"got":` + params + `}`)
 		case !answered:
@@ -100,14 +100,14 @@ func TestAsking(t *testing.T) {
 		if err := r.say(1, `{"action":"accept","content":{"n":9007199254740993}}`, ""); err != nil {
 			t.Fatal(err)
 		}
-		if asks := c.asks(); len(asks) != 3 || asks[2] != `3 "l1.s.3" sampling/createMessage {}` {
+		if asks := c.asks(); len(asks) != 3 || asks[2] != `3 "l1.s.3" elicitation/create {"elicitationId":"l1.s.3","mode":"url"}` {
 			t.Errorf("asked %q", asks)
 		}
-		if err := r.say(3, `{"role":"assistant"}`, ""); err != nil {
+		if err := r.say(3, `{"action":"accept"}`, ""); err != nil {
 			t.Fatal(err)
 		}
 		e := c.reply(t)
-		contains(t, string(e.Result), `"inputResponses":{"more":{"role":"assistant"}}`, `"name":"rounds"`)
+		contains(t, string(e.Result), `"inputResponses":{"more":{"action":"accept"}}`, `"name":"rounds"`)
 		if strings.Contains(string(e.Result), "requestState") || e.Seq != 4 || e.Ongoing != 0 {
 			t.Errorf("replied %d %s, ongoing %d", e.Seq, e.Result, e.Ongoing)
 		}

@@ -130,6 +130,20 @@ func PushedRequest(key, method string, params []byte) (InputRequest, error) {
 	return InputRequest{Key: key, Method: method, Params: params}, nil
 }
 
+// AskParams returns the params of a request in an input_required result as a legacy client expects them.
+// id is that of the request, which becomes the id of an elicitation by URL: the modern era has none, and
+// legacy clients refuse one without.
+func AskParams(r InputRequest, id string) []byte {
+	if Needs(r.Method, r.Params) != CapabilityElicitURL {
+		return r.Params
+	}
+	params, err := Edit(r.Params, SetDefault("elicitationId", AppendString(nil, id)))
+	if err != nil {
+		return r.Params // cannot happen: they have a mode
+	}
+	return params
+}
+
 // RequiredURLs turns the raw error with which a legacy server says that the user must visit URLs first
 // into requests for a modern client. The first gets the key of number first. ok is false if the error
 // is another one, or says no URL.
@@ -181,6 +195,20 @@ func (r *InputResponses) Result(key string) []byte {
 		}
 	}
 	return nil
+}
+
+// Declined reports whether the user declined an elicitation, or dismissed it.
+func (r *InputResponses) Declined() bool {
+	for _, response := range r.Responses {
+		found, err := Fields(response.Result, "action")
+		if err != nil {
+			continue
+		}
+		if action := text(found[0]); action == "decline" || action == "cancel" {
+			return true
+		}
+	}
+	return false
 }
 
 // ParseInputResponses reads the answers and the state in the params of a retry. Its spans are parts of

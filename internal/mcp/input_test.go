@@ -54,6 +54,32 @@ func TestPushedRequest(t *testing.T) {
 	}
 }
 
+func TestAskParams(t *testing.T) {
+	for _, tc := range []struct{ method, params, want string }{
+		{MethodElicit, `{"mode":"url","url":"https://a"}`, `{"elicitationId":"l1.s.1","mode":"url","url":"https://a"}`},
+		{MethodElicit, `{"mode":"url","elicitationId":"5"}`, `{"mode":"url","elicitationId":"5"}`},
+		{MethodElicit, `{"mode":"form","message":"m"}`, `{"mode":"form","message":"m"}`},
+		{MethodRootsList, ``, ``},
+	} {
+		if got := AskParams(InputRequest{Method: tc.method, Params: []byte(tc.params)}, "l1.s.1"); string(got) != tc.want {
+			t.Errorf("%s became %s, want %s", tc.params, got, tc.want)
+		}
+	}
+}
+
+func TestDeclined(t *testing.T) {
+	for params, want := range map[string]bool{
+		`{}`: false,
+		`{"inputResponses":{"a":{"action":"accept"},"b":{"role":"assistant"}}}`: false,
+		`{"inputResponses":{"a":{"action":"accept"},"b":{"action":"decline"}}}`: true,
+		`{"inputResponses":{"a":{"action":"cancel"}}}`:                          true,
+	} {
+		if r, err := ParseInputResponses([]byte(params)); err != nil || r.Declined() != want {
+			t.Errorf("%s: %+v, %v, want %v", params, r, err, want)
+		}
+	}
+}
+
 func TestRequiredURLs(t *testing.T) {
 	requests, ok := RequiredURLs([]byte(`{"code":-32042,"message":"This request requires more information.","data":{"elicitations":[
 		{"mode":"url","elicitationId":"550e8400","url":"https://mcp.example.com/connect?elicitationId=550e8400","message":"Authorization is required."},

@@ -148,9 +148,14 @@ func LogReaches(level, least string) bool {
 }
 
 // ParamsToLegacy returns params of a modern request as a legacy server expects them: without what the
-// modern era puts into _meta. A _meta that is left empty goes too.
-func ParamsToLegacy(params []byte) ([]byte, error) {
-	return Edit(params, InMeta(Remove(MetaVersion), Remove(MetaClientInfo), Remove(MetaCapabilities), Remove(MetaLogLevel)))
+// modern era puts into _meta, and without the answers and the state of a retry. A _meta that is left
+// empty goes too.
+func ParamsToLegacy(method string, params []byte) ([]byte, error) {
+	meta := InMeta(Remove(MetaVersion), Remove(MetaClientInfo), Remove(MetaCapabilities), Remove(MetaLogLevel))
+	if MayRequireInput(method) {
+		return Edit(params, meta, Remove("inputResponses"), Remove("requestState"))
+	}
+	return Edit(params, meta)
 }
 
 // Client is what a legacy client said of itself in initialize and logging/setLevel, as raw values.

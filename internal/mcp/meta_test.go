@@ -34,7 +34,7 @@ func TestParseMeta(t *testing.T) {
 		"null":                          "",
 		`{}`:                            "",
 		`{"_meta":null}`:                "",
-		`n`:  "invalid JSON at line 1, column 2: unexpected end",
+		`n`:                             "invalid JSON at line 1, column 2: unexpected end",
 		`[]`:                            "must be an object, not an array",
 		`{"_meta":"x"}`:                 "_meta: must be an object, not a string",
 		`{"_meta":{}`:                   "invalid JSON at line 1, column 12: unexpected end",
@@ -115,12 +115,20 @@ func TestParamsBetweenEras(t *testing.T) {
 			if want == "" {
 				want = "{}"
 			}
-			legacy, err := ParamsToLegacy(modern)
+			legacy, err := ParamsToLegacy(MethodToolsCall, modern)
 			if err != nil || string(legacy) != want {
 				t.Errorf("and back: %v\ngot  %s\nwant %s", err, legacy, want)
 			}
 		})
 	}
+	t.Run("a retry", func(t *testing.T) {
+		params := `{"name":"a","inputResponses":{},"requestState":"s",` + modernMeta + `}`
+		for method, want := range map[string]string{MethodToolsCall: `{"name":"a"}`, "x/y": `{"name":"a","inputResponses":{},"requestState":"s"}`} {
+			if got, err := ParamsToLegacy(method, []byte(params)); err != nil || string(got) != want {
+				t.Errorf("%s: %s, %v, want %s", method, got, err, want)
+			}
+		}
+	})
 	t.Run("what the client forges", func(t *testing.T) {
 		got, err := ParamsToModern([]byte("{"+modernMeta+"}"), "v", Client{})
 		want := `{"_meta":{"io.modelcontextprotocol/protocolVersion":"v","io.modelcontextprotocol/clientCapabilities":{}}}`
@@ -172,7 +180,7 @@ func FuzzParams(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		legacy, err := ParamsToLegacy(modern)
+		legacy, err := ParamsToLegacy(MethodToolsCall, modern)
 		if err != nil || Valid(legacy) != nil {
 			t.Fatalf("%s became %s, then %s: %v", params, modern, legacy, err)
 		}
@@ -212,13 +220,13 @@ func BenchmarkModernCall(b *testing.B) {
 	b.Run("strip", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := ParamsToLegacy(params); err != nil {
+			if _, err := ParamsToLegacy(MethodToolsCall, params); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 	b.Run("fill", func(b *testing.B) {
-		legacy, _ := ParamsToLegacy(params)
+		legacy, _ := ParamsToLegacy(MethodToolsCall, params)
 		client := Client{Info: []byte(`{"name":"c","version":"1"}`)}
 		b.ReportAllocs()
 		for b.Loop() {

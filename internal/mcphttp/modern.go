@@ -71,11 +71,15 @@ func (f *Front) sendModern(ctx context.Context, p *reply, q *query, m *message, 
 	if dest.Modern {
 		return f.forward(ctx, p, q, dest, m, m.params)
 	}
-	params, err := mcp.ParamsToLegacy(m.params)
+	params, err := mcp.ParamsToLegacy(m.method, m.params)
 	if err != nil {
 		return outcome{err: invalidParams("Invalid params: %v", err)}
 	}
-	return f.completed(f.forward(ctx, p, q, dest, m, params), info, m)
+	out := f.forward(ctx, p, q, dest, m, params)
+	if asks, ok := f.askVisit(out, info, m); ok {
+		return asks
+	}
+	return f.completed(out, info, m)
 }
 
 // answerModernHere answers a request that needs no replica.
@@ -168,6 +172,33 @@ func modernOutcome(out outcome) outcome {
 		out.status = http.StatusBadRequest
 	}
 	return out
+}
+
+// askVisit turns the refusal of a legacy server that says which URLs the user must visit
+// first into a result that asks for it. The retry needs no state, as the server itself
+// knows whether the user was there. Who has declined is not asked again.
+func (f *Front) askVisit(out outcome, info *fleet.ViewInfo, m *message) (_ outcome, ok bool) {
+	if out.refusal == nil || !mcp.MayRequireInput(m.method) {
+		return outcome{}, false
+	}
+	requests, ok := mcp.RequiredURLs(out.refusal, 1)
+	if !ok {
+		return outcome{}, false
+	}
+	input, err := mcp.ParseInputResponses(m.params)
+	switch {
+	case err != nil:
+		return outcome{err: invalidParams("Invalid params: %v", err)}, true
+	case input.Declined():
+		return outcome{}, false
+	case !mcp.Declares(m.meta.Capabilities, mcp.CapabilityElicitURL):
+		return outcome{refusal: mcp.MissingCapability([]mcp.Capability{mcp.CapabilityElicitURL}).Append(nil)}, true
+	}
+	result := (&mcp.InputRequired{Requests: requests}).Append(nil)
+	if told, err := mcp.ResultToModern(result, mcp.Completion{ServerInfo: f.serverInfo(info)}); err == nil {
+		result = told
+	}
+	return outcome{result: result}, true
 }
 
 // completed adds to the answer of a legacy server what a modern client expects in it.

@@ -97,6 +97,43 @@ func TestModernRefusals(t *testing.T) {
 	}
 }
 
+// A legacy server's "visit these URLs first" becomes a result that asks for input.
+func TestModernVisit(t *testing.T) {
+	const visit = `{"code":-32042,"message":"m","data":{"elicitations":[{"mode":"url","elicitationId":"e1","url":"https://a","message":"Sign in"}]}}`
+	const urls = `{"elicitation":{"url":{}}}`
+	for _, c := range []struct {
+		name, method, params, capabilities string
+		status                             int
+		answer                             string
+	}{
+		{"asked", "tools/call", `"name":"echo"`, urls, 200,
+			`"result":{"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"srv","version":"1"}},"resultType":"input_required","inputRequests":{"input-1":{"method":"elicitation/create","params":{"mode":"url","url":"https://a","message":"Sign in"}}}}`},
+		{"retried", "resources/read", `"uri":"echo","inputResponses":{"input-1":{"action":"accept"}}`, urls, 200,
+			`"result":{"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"srv","version":"1"}},"resultType":"input_required","inputRequests":{"input-1":{"method":"elicitation/create","params":{"mode":"url","url":"https://a","message":"Sign in"}}}}`},
+		{"declined", "tools/call", `"name":"echo","inputResponses":{"input-1":{"action":"decline"}}`, urls, 200, strings.Replace(visit, "-32042", "-32603", 1)},
+		{"without the capability", "tools/call", `"name":"echo"`, `{"elicitation":{}}`, 400,
+			`{"code":-32021,"message":"Server requires the elicitation.url capability for this request","data":{"requiredCapabilities":{"elicitation":{"url":{}}}}}`},
+		{"another method", "completion/complete", `"ref":{"name":"echo"}`, urls, 200, strings.Replace(visit, "-32042", "-32603", 1)},
+		{"bad answers", "tools/call", `"name":"echo","inputResponses":[]`, urls, 200, `{"code":-32602,"message":"Invalid params: inputResponses: must be an object, not an array"}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture()
+			f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
+				return fleet.CallResult{Error: []byte(visit)}, nil
+			}
+			body := strings.Replace(modernBody(c.method, c.params), `"io.modelcontextprotocol/clientCapabilities":{}`, `"io.modelcontextprotocol/clientCapabilities":`+c.capabilities, 1)
+			w := f.do("POST", "/old/mcp", body, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", c.method, "Mcp-Name", "echo")
+			if !strings.HasPrefix(c.answer, `"result"`) {
+				c.answer = `"error":` + c.answer
+			}
+			want(t, w, c.status, `{"jsonrpc":"2.0","id":"q",`+c.answer+`}`)
+			if got := string(f.router.last.Params); strings.Contains(got, "inputResponses") {
+				t.Errorf("the server got %s", got)
+			}
+		})
+	}
+}
+
 func TestModernLargeResult(t *testing.T) {
 	f := newFixture()
 	large := `{"content":["` + strings.Repeat("x", 1<<20) + `"]}`
