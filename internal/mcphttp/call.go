@@ -37,7 +37,7 @@ func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Dest
 	if q.waited {
 		c.Since = q.came
 	}
-	if m.meta.ProgressToken != nil || m.meta.LogLevel != nil {
+	if m.meta.ProgressToken != nil || m.meta.LogLevel != nil || q.logs {
 		c.Notification = func(method string, params []byte) {
 			if !p.notify(notification(method, params)) {
 				f.metrics.drop(droppedSlow)

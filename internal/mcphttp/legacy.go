@@ -74,29 +74,21 @@ func (f *Front) sendLegacy(ctx context.Context, p *reply, q *query, s *session, 
 	if !dest.Modern {
 		return f.forward(ctx, p, q, dest, m, m.params)
 	}
-	params, err := f.modernParams(s, m.params)
+	client, err := s.client()
 	if err != nil {
 		return outcome{err: err}
 	}
+	client.LogLevel = f.sessions.level(s.uid)
+	params, err := mcp.ParamsToModern(m.params, mcp.LatestModern, client)
+	if err != nil {
+		return outcome{err: invalidParams("Invalid params: %v", err)}
+	}
+	q.logs = client.LogLevel != ""
 	out := f.forward(ctx, p, q, dest, m, params)
 	if out.refusal != nil {
 		out.refusal = mcp.ErrorToLegacy(m.method, out.refusal)
 	}
 	return out
-}
-
-// modernParams returns the params of a request of a session as a modern server expects
-// them.
-func (f *Front) modernParams(s *session, params []byte) ([]byte, error) {
-	client, err := s.client()
-	if err != nil {
-		return nil, err
-	}
-	client.LogLevel = f.sessions.level(s.uid)
-	if params, err = mcp.ParamsToModern(params, mcp.LatestModern, client); err != nil {
-		return nil, invalidParams("Invalid params: %v", err)
-	}
-	return params, nil
 }
 
 // answerHere answers a request of a legacy client that needs no replica.

@@ -98,7 +98,9 @@ func has(capabilities []byte, path ...string) bool {
 	return raw != nil && string(raw) != "false" && !mcp.IsNull(raw)
 }
 
-// unknownMethod is the error of a method that an endpoint does not have.
+// unknownMethod is the error of a method that an endpoint does not have. To a legacy client
+// a status of 404 would say that its session has ended. The modern era wants one, see
+// modernOutcome.
 func unknownMethod(method string) error {
-	return failuref(http.StatusNotFound, mcp.CodeMethodNotFound, "Method not found: %.100s", method)
+	return failuref(http.StatusOK, mcp.CodeMethodNotFound, "Method not found: %.100s", method)
 }

@@ -33,7 +33,7 @@ func (f *Front) serveModern(w *web.Response, r *http.Request, m *message, a acce
 		return withID(f.listen(w, r, m, a), m.id)
 	}
 	p := newReply(w, r, m.id, a)
-	return p.finish(f.answerModern(p, m))
+	return p.finish(modernOutcome(f.answerModern(p, m)))
 }
 
 // answerModern answers a request of a modern client.
@@ -56,9 +56,9 @@ func (f *Front) answerModern(p *reply, m *message) outcome {
 		return checkVersion(info, m)
 	})
 	if err != nil {
-		return modernOutcome(outcome{err: err})
+		return outcome{err: err}
 	}
-	return modernOutcome(ask(all, func(dest fleet.Destination) outcome { return f.sendModern(ctx, p, q, m, dest, info) }))
+	return ask(all, func(dest fleet.Destination) outcome { return f.sendModern(ctx, p, q, m, dest, info) })
 }
 
 // sendModern sends a request of a modern client to a destination.
@@ -161,6 +161,10 @@ func checkParamHeaders(r *http.Request, dest fleet.Destination, m *message) erro
 func modernOutcome(out outcome) outcome {
 	if errors.Is(out.err, fleet.ErrUnknownResource) {
 		out.err = invalidParams("%v", out.err)
+	}
+	var own *failure
+	if errors.As(out.err, &own) && own.err.Code == mcp.CodeMethodNotFound {
+		out.err = &failure{http.StatusNotFound, own.err}
 	}
 	if out.refusal == nil {
 		return out
