@@ -29,7 +29,8 @@ func Needs(c Command) int {
 // specNeeds returns the lowest format that knows all fields that are set in a
 // spec.
 func specNeeds(s *fleet.Spec) int {
-	if s.Era != fleet.EraAuto {
+	if s.Era != fleet.EraAuto || s.PerSession() ||
+		s.MaxSessions != 0 || s.SessionsEach != 0 || s.SessionIdle != 0 || s.SessionLifetime != 0 || s.OnLoss != "" {
 		return 4
 	}
 	if s.Autoscaling != nil || s.Update != nil || s.Warm != 0 || len(s.Devices) > 0 || len(s.Resources.Custom) > 0 {

@@ -187,6 +187,7 @@ func TestNeeds(t *testing.T) {
 		{"devices", func(s *fleet.Spec) { s.Devices = []string{"/dev/fuse"} }, 3},
 		{"custom resources", func(s *fleet.Spec) { s.Resources.Custom = map[string]int64{"gpu": 1} }, 3},
 		{"an era", func(s *fleet.Spec) { s.Era = fleet.EraLegacy }, 4},
+		{"sessions with replicas to themselves", func(s *fleet.Spec) { s.Sessions = fleet.SessionsSession }, 4},
 		{"a label of a mount", func(s *fleet.Spec) { s.Mounts[0].SELinux = "z" }, 2},
 	} {
 		spec := fleet.Spec{Template: fleet.Template{Image: "x", Mounts: []fleet.Mount{{Source: "a", Target: "/b"}}}}

@@ -35,6 +35,7 @@ func fullSpec() fleet.Spec {
 			Verify:          []fleet.VerifyCall{{Tool: "t", Args: json.RawMessage(`{"a":1}`), Expect: "ok"}},
 			OnBreakingTools: fleet.BreakingHold, Canary: &fleet.Canary{Steps: []float64{5, 50}, Hold: time.Minute, Gate: fleet.GateManual},
 		},
+		MaxSessions: 9, SessionsEach: 2, SessionIdle: time.Minute, SessionLifetime: time.Hour, OnLoss: fleet.OnLossNotFound,
 		Warm: 1, MaxReplicasPerNode: 1, MaxOngoingRequests: 8, MaxQueuedRequests: 128, MaxRequestBytes: 4 << 20,
 		CallTimeout: time.Minute, MaxCallDuration: 10 * time.Minute, DefaultTool: "t", EnabledTools: []string{"t", "u"}, DisabledTools: []string{"u"},
 	}

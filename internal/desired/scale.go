@@ -29,6 +29,10 @@ func (c Scale) apply(d *draft) error {
 	if err := d.matchServer(c.Match, c.Name, sv); err != nil {
 		return err
 	}
+	if sv.Spec.PerSession() {
+		return fmt.Errorf("%w: server %s has a replica for each session (sessions: %s), so it cannot be scaled: change its warm or max_sessions",
+			fleet.ErrConflict, c.Name, sv.Spec.Sessions)
+	}
 	if a := sv.Spec.Autoscaling; a != nil {
 		return fmt.Errorf("%w: server %s scales by itself, from %d to %d replicas: set a floor with min_replicas and ttl, or change its autoscaling",
 			fleet.ErrConflict, c.Name, a.MinReplicas, a.MaxReplicas)
@@ -130,6 +134,10 @@ func (c SetFloor) apply(d *draft) error {
 // floor returns the floor that the command sets.
 func (c SetFloor) floor(d *draft, sv *Server) (none fleet.Floor, err error) {
 	a := sv.Spec.Autoscaling
+	if sv.Spec.PerSession() {
+		return none, fmt.Errorf("%w: server %s has a replica for each session (sessions: %s), so it has no floor: change its warm",
+			fleet.ErrConflict, c.Name, sv.Spec.Sessions)
+	}
 	if a == nil {
 		return none, fmt.Errorf("%w: server %s does not scale by itself, so it has no floor: scale it with replicas, or give it autoscaling",
 			fleet.ErrConflict, c.Name)
@@ -176,7 +184,11 @@ func (d *draft) retarget(sv, old *Server) {
 // checkCounts refuses numbers of replicas that no server may have.
 func checkCounts(name fleet.ServerName, spec *fleet.Spec) error {
 	a := spec.Autoscaling
-	if a == nil {
+	switch {
+	case spec.PerSession() && (a != nil || spec.Replicas != 0 || spec.MaxSessions < 1 || spec.SessionIdle <= 0 || spec.SessionLifetime <= 0):
+		return fmt.Errorf("%w: server %s: with sessions: %s it needs max_sessions, session_idle and session_lifetime, and no replicas",
+			fleet.ErrInvalid, name, spec.Sessions)
+	case a == nil:
 		return checkReplicas(name, spec.Replicas)
 	}
 	if n := a.Initial(); a.MinReplicas < 0 || n < a.MinReplicas || n > a.MaxReplicas || a.MaxReplicas < 1 || a.MaxReplicas > MaxReplicas {

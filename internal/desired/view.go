@@ -25,7 +25,7 @@ func (s *State) List() []fleet.Server {
 func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
 	out := fleet.Server{
 		Name: name, Revision: sv.Revision, Spec: sv.Spec, Target: sv.Target(), Generation: sv.Generation,
-		Failed: sv.Failed, Floor: sv.Floor, Written: sv.Written,
+		Failed: sv.Failed, Floor: sv.Floor, Written: sv.Written, Offers: sv.Catalogue(sv.Revision) != nil,
 	}
 	if r := sv.Rollout; r != nil {
 		out.Rollout = &fleet.Rollout{
@@ -35,7 +35,7 @@ func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
 	}
 	if sv.Stable != 0 && sv.Stable != sv.Revision {
 		if rev := sv.Kept(sv.Stable); rev != nil {
-			out.Stable, out.StableTemplate = rev.Number, &rev.Template
+			out.Stable, out.StableTemplate, out.StableOffers = rev.Number, &rev.Template, rev.Catalogue != nil
 		}
 	}
 	return out
@@ -46,6 +46,8 @@ func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
 func (sv *Server) Target() fleet.Target {
 	t := fleet.Target{Replicas: sv.Replicas}
 	switch {
+	case sv.Spec.PerSession():
+		return fleet.Target{By: fleet.BySessions}
 	case sv.Spec.Autoscaling != nil:
 		t.By = fleet.ByAutoscaling
 	case sv.Replicas != sv.Spec.Replicas:

@@ -26,6 +26,7 @@ type Spec struct {
 	DefaultTool     string        // "" if there is no default tool
 	// These are 0 and "" unless each session has a replica to itself; see PerSession.
 	MaxSessions     int           `json:",omitempty"`
+	SessionsEach    int           `json:",omitempty"` // of one caller; 0: no bound
 	SessionIdle     time.Duration `json:",omitempty"` // a session that is not used for so long ends
 	SessionLifetime time.Duration `json:",omitempty"` // the longest a session may be
 	OnLoss          string        `json:",omitempty"` // OnLossReinit or OnLossNotFound
@@ -145,6 +146,9 @@ type Server struct {
 	// Generation counts the restarts by hand. Replicas of an earlier one are to be
 	// replaced.
 	Generation uint64
+	// Offers and StableOffers mean that it is known what the revision, and the stable
+	// one, offers.
+	Offers, StableOffers bool
 	// Stable is the last revision that was rolled out completely, with its
 	// template. During the next rollout, replicas of it that die are replaced by
 	// replicas of the same revision. 0 and nil mean the present revision, or that

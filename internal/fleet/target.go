@@ -15,11 +15,14 @@ const (
 	BySpec        TargetSource = iota // the number that the user wrote in the spec
 	ByScale                           // a user, who has scaled the server since
 	ByAutoscaling                     // the server's autoscaling
+	BySessions                        // its sessions: each has a replica to itself
 )
 
 // Stopped reports whether users want no replica at all: calls fail at once, and
 // nothing but another write starts the server.
-func (t Target) Stopped() bool { return t.Replicas == 0 && t.By != ByAutoscaling }
+func (t Target) Stopped() bool {
+	return t.Replicas == 0 && t.By != ByAutoscaling && t.By != BySessions
+}
 
 // Idle reports whether no replica is wanted because nobody calls: a call wakes the
 // server.

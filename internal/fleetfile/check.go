@@ -41,6 +41,7 @@ func (d *serverDecoder) finish() {
 		s.PullPolicy = fleet.PullMissing
 	}
 	d.finishReplicas()
+	d.finishSessions()
 	if s.MaxCallDuration < s.CallTimeout {
 		if n, given := d.given["max_call_duration"]; given {
 			d.errorf(n, join(d.path, "max_call_duration"), "must not be shorter than call_timeout, which is %s", s.CallTimeout)

@@ -184,6 +184,18 @@ update:
 		{"devices and spares", "image: docker.io/mcp/x\ndevices: [/dev/dri, nvidia.com/gpu=all]\nwarm: 2\nresources: {custom: {gpu: 2}}", withDefaults(func(s *fleet.Spec) {
 			s.Devices, s.Warm, s.Resources.Custom = []string{"/dev/dri", "nvidia.com/gpu=all"}, 2, map[string]int64{"gpu": 2}
 		})},
+		{"sessions", "image: docker.io/mcp/x\nsessions: session\nwarm: 2", withDefaults(func(s *fleet.Spec) {
+			s.Sessions, s.Warm, s.Replicas = fleet.SessionsSession, 2, 0
+			s.MaxSessions, s.SessionIdle, s.SessionLifetime, s.OnLoss = 100, 10*time.Minute, 24*time.Hour, fleet.OnLossReinit
+		})},
+		{"all keys of sessions", "image: docker.io/mcp/x\nsessions: session\nmax_sessions: 9\nmax_sessions_per_principal: 3\nsession_idle: 30\nsession_lifetime: 1h\non_loss: 404", withDefaults(func(s *fleet.Spec) {
+			s.Sessions, s.Replicas = fleet.SessionsSession, 0
+			s.MaxSessions, s.SessionsEach, s.SessionIdle, s.SessionLifetime, s.OnLoss = 9, 3, 30*time.Second, time.Hour, fleet.OnLossNotFound
+		})},
+		{"a short life of sessions", "image: docker.io/mcp/x\nsessions: session\nsession_lifetime: 1m", withDefaults(func(s *fleet.Spec) {
+			s.Sessions, s.Replicas = fleet.SessionsSession, 0
+			s.MaxSessions, s.SessionIdle, s.SessionLifetime, s.OnLoss = 100, time.Minute, time.Minute, fleet.OnLossReinit
+		})},
 		{"env as a list", "image: docker.io/mcp/x\nenv: [A=1=2, KEY, B=]", withDefaults(func(s *fleet.Spec) {
 			s.Env = map[string]string{"A": "1=2", "KEY": "s3cret", "B": ""}
 		})},
@@ -379,9 +391,17 @@ func TestParseErrors(t *testing.T) {
 		{"devices of a process", "", "servers:\n  x:\n    command: y\n    devices: [/dev/dri]", "f.yaml:4:14: servers.x.devices: is for images; a command runs as a plain process"},
 		{"a bad name of a resource", "", image("resources: {custom: {memory: 1}}"), "f.yaml:4:26: servers.x.resources.custom.memory: memory is not a countable resource; its key is resources.memory"},
 		{"half a resource", "", image("resources: {custom: {gpu: 0.5}}"), `f.yaml:4:31: servers.x.resources.custom.gpu: must be a whole number, not "0.5"`},
-		{"later session mode", "", image("sessions: principal"), "f.yaml:4:15: servers.x.sessions: principal is not supported yet; only shared is"},
+		{"later session mode", "", image("sessions: principal"), "f.yaml:4:15: servers.x.sessions: principal is not supported yet: a replica for each user needs access control, which does not exist; use session or shared"},
+		{"replicas beside sessions", "", image("sessions: session\n    replicas: 2"), "f.yaml:5:15: servers.x.replicas: is not for sessions: session; the number of replicas is that of the sessions and of warm, at most max_sessions"},
+		{"autoscaling beside sessions", "", image("sessions: session\n    autoscaling: {}"), "f.yaml:5:18: servers.x.autoscaling: is not for sessions: session; the number of replicas is that of the sessions and of warm, at most max_sessions"},
+		{"a canary beside sessions", "", image("sessions: session\n    update: {canary: {steps: [5%]}}"), "f.yaml:5:13: servers.x.update.canary: is not for sessions: session; a session stays at one replica, so its calls cannot be shared out"},
+		{"a session key without sessions", "", image("max_sessions: 2"), "f.yaml:4:19: servers.x.max_sessions: needs sessions: session; in the mode shared no replica belongs to a session"},
+		{"a session key of shared sessions", "", image("sessions: shared\n    on_loss: reinit"), "f.yaml:5:14: servers.x.on_loss: needs sessions: session; in the mode shared no replica belongs to a session"},
+		{"unknown loss", "", image("sessions: session\n    on_loss: 410"), `f.yaml:5:14: servers.x.on_loss: must be reinit or 404, not "410"`},
+		{"idle for longer than alive", "", image("sessions: session\n    session_idle: 2h\n    session_lifetime: 1h"), "f.yaml:5:19: servers.x.session_idle: must not be longer than session_lifetime, which is 1h0m0s"},
+		{"more sessions of one than of all", "", image("sessions: session\n    max_sessions_per_principal: 101"), "f.yaml:5:33: servers.x.max_sessions_per_principal: must not be above max_sessions, which is 100"},
 		{"unknown era", "", image("era: new"), `f.yaml:4:10: servers.x.era: must be auto, legacy or modern, not "new"`},
-		{"unknown session mode", "", image("sessions: all"), `f.yaml:4:15: servers.x.sessions: must be shared, not "all"`},
+		{"unknown session mode", "", image("sessions: all"), `f.yaml:4:15: servers.x.sessions: must be shared, session or principal, not "all"`},
 		{"pull policy", "", image("pull_policy: sometimes"), `f.yaml:4:18: servers.x.pull_policy: must be missing, always or never, not "sometimes"`},
 		{"bad name of a variable", "", image("env: {\"A B\": 1}"), "f.yaml:4:11: servers.x.env.A B: not a valid name for a variable"},
 		{"our own variable", "", image("env: {MCPFLEET_REPLICA: 1}"), "f.yaml:4:11: servers.x.env.MCPFLEET_REPLICA: MCPFLEET_REPLICA is set by mcpfleet itself"},

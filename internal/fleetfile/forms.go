@@ -86,6 +86,9 @@ func (k keyShape) form(reflected *jsonschema.Schema) *jsonschema.Schema {
 		words := &jsonschema.Schema{}
 		for _, c := range k.choices {
 			words.Enum = append(words.Enum, c)
+			if number, err := strconv.Atoi(c); err == nil { // without quotes
+				words.Enum = append(words.Enum, number)
+			}
 		}
 		return anyOf(words, withVariable())
 	case kindCount:

@@ -79,7 +79,7 @@ func (document) JSONSchemaExtend(s *jsonschema.Schema) {
 // JSONSchemaExtend completes the reflected schema of a server.
 func (ServerView) JSONSchemaExtend(s *jsonschema.Schema) {
 	complete(s, serverShape, serverDefaults())
-	s.AllOf = append(imageOrCommand(present), absoluteInImage(present), fixedOrAutomatic(present))
+	s.AllOf = append(imageOrCommand(present), absoluteInImage(present), fixedOrAutomatic(present), sessionsOrReplicas(present))
 }
 
 // fixedOrAutomatic returns the condition that a server with autoscaling has no fixed
@@ -110,7 +110,7 @@ func (clientServer) JSONSchemaExtend(s *jsonschema.Schema) {
 	on := *s
 	off := jsonschema.NewProperties()
 	off.Set("disabled", &jsonschema.Schema{Enum: []any{true, "true", "True", "TRUE"}})
-	on.AllOf = append(imageOrCommand(notNull), absoluteInImage(notNull), fixedOrAutomatic(notNull))
+	on.AllOf = append(imageOrCommand(notNull), absoluteInImage(notNull), fixedOrAutomatic(notNull), sessionsOrReplicas(notNull))
 	*s = jsonschema.Schema{
 		Type: "object",
 		If:   &jsonschema.Schema{Required: []string{"disabled"}, Properties: off},

@@ -91,7 +91,7 @@ func defaults() fleet.Spec {
 		CallTimeout:        fleet.DefaultCallTimeout,
 		MaxCallDuration:    fleet.DefaultMaxCallDuration,
 		Template: fleet.Template{
-			Sessions: "shared",
+			Sessions: fleet.SessionsShared,
 			Health: fleet.Health{
 				Period:   fleet.DefaultHealthPeriod,
 				Timeout:  fleet.DefaultHealthTimeout,
@@ -190,8 +190,8 @@ func (d *serverDecoder) key(e entry) {
 		set(&s.CallTimeout)(d.duration(n, at, k))
 	case "max_call_duration":
 		set(&s.MaxCallDuration)(d.duration(n, at, k))
-	case "sessions":
-		d.sessions(n, at, k)
+	case "sessions", "max_sessions", "max_sessions_per_principal", "session_idle", "session_lifetime", "on_loss":
+		d.sessionKey(e.key, n, at, k)
 	case "era":
 		if v, ok := d.choice(n, at, k); ok && v != "auto" {
 			s.Era = fleet.Era(v)
@@ -334,16 +334,5 @@ func (d *serverDecoder) labels(n *yaml.Node, at string) {
 	}
 	if len(labels) > 0 {
 		d.spec.Labels = labels
-	}
-}
-
-func (d *serverDecoder) sessions(n *yaml.Node, at string, k keyShape) {
-	mode, ok := d.str(n, at)
-	if ok && (mode == "session" || mode == "principal") {
-		d.errorf(n, at, "%s is not supported yet; only shared is", mode)
-		return
-	}
-	if ok {
-		set(&d.spec.Sessions)(d.choice(n, at, k))
 	}
 }

@@ -54,7 +54,12 @@ type ServerView struct {
 	MaxRequestBytes    int64             `json:"max_request_bytes" kind:"size" bounds:"1k 64m" jsonschema_description:"Largest call, measured as the one line that the server reads: 8m, 1MiB or bytes. Larger calls are refused."`
 	CallTimeout        string            `json:"call_timeout" kind:"duration" bounds:"1ms 720h" jsonschema_description:"A call's deadline. Each progress notification of the server extends it by that much."`
 	MaxCallDuration    string            `json:"max_call_duration" kind:"duration" bounds:"1ms 720h" jsonschema_description:"Longest duration of a call with progress notifications; not less than call_timeout."`
-	Sessions           string            `json:"sessions,omitempty" kind:"choice" bounds:"shared" jsonschema_description:"shared: one initialised conversation serves all callers."`
+	Sessions           string            `json:"sessions,omitempty" kind:"choice" bounds:"shared session principal" jsonschema_description:"shared: one initialised conversation serves all callers. session: each client session has a replica to itself. principal: each user has; not supported yet."`
+	MaxSessions        int               `json:"max_sessions,omitempty" kind:"count" bounds:"1 10000" jsonschema_description:"Sessions at once; further ones are refused as overloaded. 100 by default. Needs sessions: session."`
+	SessionsEach       int               `json:"max_sessions_per_principal,omitempty" kind:"count" bounds:"1 10000" jsonschema_description:"Sessions at once of one user. No bound by default. Needs sessions: session."`
+	SessionIdle        string            `json:"session_idle,omitempty" kind:"duration" bounds:"1s 720h" jsonschema_description:"A session that is not used for so long ends. 10m by default. Needs sessions: session."`
+	SessionLifetime    string            `json:"session_lifetime,omitempty" kind:"duration" bounds:"1s 720h" jsonschema_description:"Longest life of a session. 24h by default. Needs sessions: session."`
+	OnLoss             string            `json:"on_loss,omitempty" kind:"choice" bounds:"reinit 404" jsonschema_description:"What becomes of a session whose replica is lost. reinit, the default: it gets a fresh replica. 404: it ends. Needs sessions: session."`
 	Era                fleet.Era         `json:"era,omitempty" kind:"choice" bounds:"auto legacy modern" jsonschema_description:"The era of MCP that the server speaks over stdio. auto, the default: the worker asks it."` // not shown if it is auto
 	Health             HealthView        `json:"health" kind:"health" jsonschema_description:"The schedule of health checks, or off."`
 	StartTimeout       string            `json:"start_timeout" kind:"duration" bounds:"1ms 720h" jsonschema_description:"From the process's start to READY, without the pull."`
@@ -195,7 +200,10 @@ func viewOf(s *fleet.Spec) ServerView {
 		StartTimeout:       s.StartTimeout.String(),
 		StopGrace:          s.StopGrace.String(),
 	}
-	if s.Autoscaling == nil {
+	if s.PerSession() {
+		v.MaxSessions, v.SessionsEach, v.OnLoss = s.MaxSessions, s.SessionsEach, s.OnLoss
+		v.SessionIdle, v.SessionLifetime = shownDuration(s.SessionIdle), shownDuration(s.SessionLifetime)
+	} else if s.Autoscaling == nil {
 		v.Replicas = new(s.Replicas)
 	}
 	if s.DrainTimeout != fleet.DrainCalls {
