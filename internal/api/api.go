@@ -21,8 +21,10 @@ import (
 type Servers struct {
 	Servers       []Server         `json:"servers"`        // by name
 	DefaultServer fleet.ServerName `json:"default_server"` // as written, or the only one, or ""
-	ETag          string           `json:"etag"`           // of all that users wrote, without quotes
-	Index         uint64           `json:"index"`          // for ?index= of the next read
+	// Gateways are in the keys of the fleet file, with all defaults.
+	Gateways map[fleet.GatewayName]json.RawMessage `json:"gateways,omitempty"`
+	ETag     string                                `json:"etag"`  // of all that users wrote, without quotes
+	Index    uint64                                `json:"index"` // for ?index= of the next read
 }
 
 // Server is a deployed server and its status.

@@ -9,12 +9,13 @@ import (
 
 // Applied is the answer of PUT /api/v1/servers.
 type Applied struct {
-	Servers       []Server         `json:"servers"`
-	DefaultServer fleet.ServerName `json:"default_server"`
-	Changes       []Change         `json:"changes"` // empty: nothing had to change
-	Warnings      []FieldError     `json:"warnings,omitempty"`
-	ETag          string           `json:"etag"`
-	Index         uint64           `json:"index"`
+	Servers       []Server                              `json:"servers"`
+	DefaultServer fleet.ServerName                      `json:"default_server"`
+	Gateways      map[fleet.GatewayName]json.RawMessage `json:"gateways,omitempty"` // as of Servers
+	Changes       []Change                              `json:"changes"`            // empty: nothing had to change
+	Warnings      []FieldError                          `json:"warnings,omitempty"`
+	ETag          string                                `json:"etag"`
+	Index         uint64                                `json:"index"`
 	Effect
 }
 
@@ -50,14 +51,15 @@ type DryRun struct {
 	Warnings []FieldError    `json:"warnings,omitempty"`
 }
 
-// Change is what a write does to one server or node.
+// Change is what a write does to one server, node or gateway.
 type Change struct {
-	Server   fleet.ServerName `json:"server,omitempty"`
-	Node     fleet.NodeID     `json:"node,omitempty"`
-	Kind     string           `json:"kind"`               // a desired.ChangeKind
-	Revision fleet.Revision   `json:"revision,omitempty"` // after the change; of a deleted server its last
-	Fields   []Difference     `json:"fields"`
-	Reason   string           `json:"reason,omitempty"` // why the leader did it; "" for what users do
+	Server   fleet.ServerName  `json:"server,omitempty"`
+	Node     fleet.NodeID      `json:"node,omitempty"`
+	Gateway  fleet.GatewayName `json:"gateway,omitempty"`
+	Kind     string            `json:"kind"`               // a desired.ChangeKind
+	Revision fleet.Revision    `json:"revision,omitempty"` // after the change; of a deleted server its last
+	Fields   []Difference      `json:"fields"`
+	Reason   string            `json:"reason,omitempty"` // why the leader did it; "" for what users do
 }
 
 // Difference is one field in which two specs differ, named and written as in

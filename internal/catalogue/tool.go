@@ -15,10 +15,8 @@ type tool struct {
 	raw        []byte // as it is shown, but for its name
 	members    []member
 	ui         []string // URIs of its user interfaces (MCP Apps)
-	// headers says why its x-mcp-header annotations are invalid, and asks whether there
-	// are any.
-	headers error
-	asks    bool
+	asks       bool     // for headers, with x-mcp-header
+	headers    error    // why it asks wrongly
 }
 
 // member is one member of a tool as its server sent it.
@@ -67,6 +65,8 @@ func parseTool(raw []byte) (*tool, error) {
 	}
 	t.listed = t.Name
 	t.ui = uiResources(raw)
+	headers, err := mcp.ParamHeaders(t.inputSchema())
+	t.asks, t.headers = len(headers) > 0, err
 	// Without annotations, or if they are not an object, the tool promises nothing.
 	if hints, err := mcp.Fields(t.member("annotations"), "readOnlyHint", "idempotentHint"); err == nil {
 		t.ReadOnly = bytes.Equal(hints[0], []byte("true"))

@@ -32,8 +32,8 @@ func (a *app) applyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply FILE|-",
 		Short: "Deploy the servers of a fleet file",
-		Long: `Deploy the servers of a fleet file, all at once or not at all. Servers that the file does not list stay as they are;
-with --prune they are removed. Variables in the file are taken from the environment of this command.
+		Long: `Deploy the servers and gateways of a fleet file, all at once or not at all. Those that the file does not list stay as they
+are; with --prune they are removed. Variables in the file are taken from the environment of this command.
 If somebody else changes the fleet after the plan was made, nothing is applied (exit code 4).
 
 A revision that does not serve is rolled back by the fleet. Applying the same spec again then changes nothing but counts
@@ -65,7 +65,7 @@ if it is deployed already it stays as it is, and the exit code is 1.`,
 		return nil
 	}
 	cmd.Flags().StringVarP(&o.file, "file", "f", "", "the same as FILE: a fleet file, YAML or JSON; - is stdin")
-	cmd.Flags().BoolVar(&o.prune, "prune", false, "remove the servers that the file does not list")
+	cmd.Flags().BoolVar(&o.prune, "prune", false, "remove the servers and gateways that the file does not list")
 	cmd.Flags().BoolVar(&o.retry, "retry", false, "also roll out specs that were rolled back before")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "change nothing, and show what would happen")
 	o.waitFlags.flags(cmd, "the servers of the file are ready, and their revisions rolled out")
@@ -219,7 +219,7 @@ func fileFromGet(data []byte) ([]byte, bool) {
 	if servers == nil {
 		return nil, false
 	}
-	file := fileJSON{DefaultServer: shown.DefaultServer, Servers: map[fleet.ServerName]json.RawMessage{}}
+	file := fileJSON{DefaultServer: shown.DefaultServer, Gateways: shown.Gateways, Servers: map[fleet.ServerName]json.RawMessage{}}
 	for _, s := range servers {
 		if s.Name == "" || s.Spec == nil {
 			return nil, false
@@ -234,13 +234,14 @@ func fileFromGet(data []byte) ([]byte, bool) {
 
 // fileJSON is the JSON form of a fleet file.
 type fileJSON struct {
-	DefaultServer fleet.ServerName                     `json:"default_server,omitempty"`
-	Servers       map[fleet.ServerName]json.RawMessage `json:"servers"`
+	DefaultServer fleet.ServerName                      `json:"default_server,omitempty"`
+	Servers       map[fleet.ServerName]json.RawMessage  `json:"servers"`
+	Gateways      map[fleet.GatewayName]json.RawMessage `json:"gateways,omitempty"`
 }
 
-// merged returns the complete fleet file to send: the servers of the file, and
-// the stored ones that it does not list, with masked secrets. With prune the
-// latter are left out, except those that the file lists with an error.
+// merged returns the complete fleet file to send: the servers and gateways of the
+// file, and the stored ones that it does not list, with masked secrets. With prune the
+// latter are left out, except servers that the file lists with an error.
 func (f *givenFile) merged(stored api.Servers, prune bool) ([]byte, error) {
 	body, err := fleetfile.Encode(f.File)
 	if err != nil || prune && len(f.Broken) == 0 {
@@ -257,6 +258,15 @@ func (f *givenFile) merged(stored api.Servers, prune bool) ([]byte, error) {
 	}
 	if f.DefaultServer == "" && !prune && len(stored.Servers) > 0 && len(whole.Servers) > 1 { // a lone server is the default anyway
 		whole.DefaultServer = stored.DefaultServer
+	}
+	for name, g := range stored.Gateways {
+		if _, listed := whole.Gateways[name]; listed || prune {
+			continue
+		}
+		if whole.Gateways == nil {
+			whole.Gateways = make(map[fleet.GatewayName]json.RawMessage)
+		}
+		whole.Gateways[name] = g
 	}
 	return json.Marshal(whole)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -84,12 +85,11 @@ func (a *app) fleetFile(servers api.Servers) error {
 		if !deployed(&s) {
 			continue
 		}
-		var doc yaml.Node
-		if err := yaml.Unmarshal(s.Spec, &doc); err != nil || len(doc.Content) != 1 { // JSON is YAML
+		doc, err := yamlOf(s.Spec)
+		if err != nil {
 			return fmt.Errorf("spec of %s: %w", s.Name, err)
 		}
-		plain(doc.Content[0])
-		list.Content = append(list.Content, text(string(s.Name)), doc.Content[0])
+		list.Content = append(list.Content, text(string(s.Name)), doc)
 	}
 	if len(list.Content) == 0 {
 		list.Style = yaml.FlowStyle
@@ -99,6 +99,17 @@ func (a *app) fleetFile(servers api.Servers) error {
 		root.Content = append(root.Content, text("default_server"), text(string(servers.DefaultServer)))
 	}
 	root.Content = append(root.Content, text("servers"), list)
+	if len(servers.Gateways) > 0 {
+		section := &yaml.Node{Kind: yaml.MappingNode}
+		for _, name := range slices.Sorted(maps.Keys(servers.Gateways)) {
+			doc, err := yamlOf(servers.Gateways[name])
+			if err != nil {
+				return fmt.Errorf("gateway %s: %w", name, err)
+			}
+			section.Content = append(section.Content, text(string(name)), doc)
+		}
+		root.Content = append(root.Content, text("gateways"), section)
+	}
 	var b bytes.Buffer
 	enc := yaml.NewEncoder(&b)
 	enc.SetIndent(2)
@@ -107,6 +118,19 @@ func (a *app) fleetFile(servers api.Servers) error {
 	}
 	_, err := b.WriteTo(a.Out)
 	return err
+}
+
+// yamlOf returns a JSON object as plain YAML.
+func yamlOf(object []byte) (*yaml.Node, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(object, &doc); err != nil { // JSON is YAML
+		return nil, err
+	}
+	if len(doc.Content) != 1 {
+		return nil, errors.New("it is empty")
+	}
+	plain(doc.Content[0])
+	return doc.Content[0], nil
 }
 
 // text returns a node for a string that every YAML parser reads as a string:

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -86,7 +87,7 @@ func (a *app) printChanges(changes []api.Change) {
 		kind := desired.ChangeKind(c.Kind)
 		subject := string(c.Server)
 		if subject == "" {
-			subject = string(c.Node)
+			subject = cmp.Or(string(c.Node), string(c.Gateway))
 		}
 		line := fmt.Sprintf("%-9s %s", kind.Verb(), subject)
 		switch kind {

@@ -7,18 +7,21 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
-// Change is what a command did to one server or node.
+// Change is what a command did to one server, node or gateway.
 type Change struct {
-	Server   fleet.ServerName `json:"server,omitempty"`
-	Node     fleet.NodeID     `json:"node,omitempty"`
-	Kind     ChangeKind       `json:"kind"`
-	Revision fleet.Revision   `json:"revision,omitempty"` // after the change; of a removed server its last
-	Fields   []Difference     `json:"fields,omitempty"`   // what differs in the spec, secrets masked; empty when created or deleted
-	Reason   string           `json:"reason,omitempty"`   // why the leader did it; "" for what users do
+	Server   fleet.ServerName  `json:"server,omitempty"`
+	Node     fleet.NodeID      `json:"node,omitempty"`
+	Gateway  fleet.GatewayName `json:"gateway,omitempty"`
+	Kind     ChangeKind        `json:"kind"`
+	Revision fleet.Revision    `json:"revision,omitempty"` // after the change; of a removed server its last
+	Fields   []Difference      `json:"fields,omitempty"`   // what differs in the spec, secrets masked; empty when created or deleted
+	Reason   string            `json:"reason,omitempty"`   // why the leader did it; "" for what users do
 }
 
-// Subject returns the server or node that was changed.
-func (c *Change) Subject() Subject { return Subject{Server: c.Server, Node: c.Node} }
+// Subject returns the server, node or gateway that was changed.
+func (c *Change) Subject() Subject {
+	return Subject{Server: c.Server, Node: c.Node, Gateway: c.Gateway}
+}
 
 // ChangeKind says what was done.
 type ChangeKind string
@@ -38,6 +41,8 @@ const (
 	Draining   ChangeKind = "draining"
 	DefaultSet ChangeKind = "default_set" // Server is the new default server or ""; its one field has both
 
+	GatewaySet      ChangeKind = "gateway_set" // made or changed
+	GatewayRemoved  ChangeKind = "gateway_removed"
 	FloorSet        ChangeKind = "floor_set"
 	RolloutPaused   ChangeKind = "rollout_paused"
 	RolloutResumed  ChangeKind = "rollout_resumed"
@@ -63,6 +68,8 @@ var kinds = map[ChangeKind]struct {
 	Draining:   {"drain", true},
 	DefaultSet: {"set default", false},
 
+	GatewaySet:      {"set gateway", false},
+	GatewayRemoved:  {"remove gateway", false},
 	FloorSet:        {"set floor", false}, // but see MovesReplicas
 	RolloutPaused:   {"pause rollout", false},
 	RolloutResumed:  {"resume rollout", true},

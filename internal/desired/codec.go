@@ -29,7 +29,7 @@ func Needs(c Command) int {
 // specNeeds returns the lowest format that knows all fields that are set in a
 // spec.
 func specNeeds(s *fleet.Spec) int {
-	if s.Era != fleet.EraAuto || s.PerSession() ||
+	if len(s.ToolOverrides) > 0 || s.Era != fleet.EraAuto || s.PerSession() ||
 		s.MaxSessions != 0 || s.SessionsEach != 0 || s.SessionIdle != 0 || s.SessionLifetime != 0 || s.OnLoss != "" {
 		return 4
 	}
@@ -179,6 +179,13 @@ func (s *State) check() error {
 		}
 		if sv.Failed != nil && sv.Kept(sv.Failed.Revision) == nil {
 			return fmt.Errorf("server %s: its failed revision %d is missing", name, sv.Failed.Revision)
+		}
+	}
+	for name, g := range s.Gateways {
+		for _, server := range g.Servers {
+			if s.Servers[server] == nil {
+				return fmt.Errorf("gateway %s: its server %s is missing", name, server)
+			}
 		}
 	}
 	if s.DefaultServer != "" && s.Servers[s.DefaultServer] == nil {

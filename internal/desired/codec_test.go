@@ -186,6 +186,7 @@ func TestNeeds(t *testing.T) {
 		{"spares", func(s *fleet.Spec) { s.Warm = 1 }, 3},
 		{"devices", func(s *fleet.Spec) { s.Devices = []string{"/dev/fuse"} }, 3},
 		{"custom resources", func(s *fleet.Spec) { s.Resources.Custom = map[string]int64{"gpu": 1} }, 3},
+		{"an override", func(s *fleet.Spec) { s.ToolOverrides = map[string]fleet.ToolOverride{"a": {Rename: "b"}} }, 4},
 		{"an era", func(s *fleet.Spec) { s.Era = fleet.EraLegacy }, 4},
 		{"sessions with replicas to themselves", func(s *fleet.Spec) { s.Sessions = fleet.SessionsSession }, 4},
 		{"a label of a mount", func(s *fleet.Spec) { s.Mounts[0].SELinux = "z" }, 2},
@@ -237,7 +238,7 @@ func TestNeedsKnowsEveryNewField(t *testing.T) {
 				field.Set(reflect.New(field.Type().Elem()))
 			case reflect.Map:
 				field.Set(reflect.MakeMap(field.Type()))
-				field.SetMapIndex(reflect.ValueOf("x"), reflect.ValueOf(int64(1)))
+				field.SetMapIndex(reflect.ValueOf("x"), reflect.Zero(field.Type().Elem()))
 			default:
 				t.Fatalf("this test cannot set %s.%s, a %s", all.Type(), name, field.Kind())
 			}

@@ -38,10 +38,11 @@ type Entry struct {
 	Command Command
 }
 
-// Subject is a server or a node. The zero value is the whole fleet.
+// Subject is a server, a node or a gateway. The zero value is the whole fleet.
 type Subject struct {
-	Server fleet.ServerName
-	Node   fleet.NodeID
+	Server  fleet.ServerName
+	Node    fleet.NodeID
+	Gateway fleet.GatewayName
 }
 
 func (s Subject) String() string {
@@ -50,6 +51,8 @@ func (s Subject) String() string {
 		return "server " + string(s.Server)
 	case s.Node != "":
 		return "node " + string(s.Node)
+	case s.Gateway != "":
+		return "gateway " + string(s.Gateway)
 	default:
 		return "the fleet"
 	}

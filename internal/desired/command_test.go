@@ -27,7 +27,7 @@ func TestCommands(t *testing.T) {
 		text    string
 	}{
 		{BeginTenure{"c", "n", "cl", 3, 7}, "lead", Subject{}, "begin the tenure of controller n"},
-		{PutServers{map[fleet.ServerName]fleet.Spec{"x": fullSpec()}, "x", match, true}, "put_servers", Subject{}, "put all servers"},
+		{PutServers{map[fleet.ServerName]fleet.Spec{"x": fullSpec()}, "x", map[fleet.GatewayName]fleet.Gateway{"g": fullGateway()}, match, true}, "put_servers", Subject{}, "put all servers"},
 		{PutServer{"x", fullSpec(), match, true}, "put_server", x, "put server x"},
 		{DeleteServer{"x", match}, "delete", x, "delete server x"},
 		{Scale{"x", 4, match}, "scale", x, "scale server x"},

@@ -67,10 +67,9 @@ func specFields(s *fleet.Spec) []field {
 	if s == nil {
 		return nil
 	}
-	fields := append(templateFields(&s.Template),
+	tools := s.Tools()
+	fields := append(slices.Concat(templateFields(&s.Template), toolsFields(&tools)),
 		field{name: "default_tool", text: jsonUnless(s.DefaultTool == "", s.DefaultTool)},
-		field{name: "enabled_tools", text: list(s.EnabledTools)},
-		field{name: "disabled_tools", text: list(s.DisabledTools)},
 		field{name: "replicas", text: jsonUnless(s.Autoscaling != nil || s.PerSession(), s.Replicas)},
 		field{name: "max_sessions", text: jsonUnless(s.MaxSessions == 0, s.MaxSessions)},
 		field{name: "max_sessions_per_principal", text: jsonUnless(s.SessionsEach == 0, s.SessionsEach)},

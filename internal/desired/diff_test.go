@@ -37,8 +37,19 @@ func fullSpec() fleet.Spec {
 		},
 		MaxSessions: 9, SessionsEach: 2, SessionIdle: time.Minute, SessionLifetime: time.Hour, OnLoss: fleet.OnLossNotFound,
 		Warm: 1, MaxReplicasPerNode: 1, MaxOngoingRequests: 8, MaxQueuedRequests: 128, MaxRequestBytes: 4 << 20,
-		CallTimeout: time.Minute, MaxCallDuration: 10 * time.Minute, DefaultTool: "t", EnabledTools: []string{"t", "u"}, DisabledTools: []string{"u"},
+		CallTimeout: time.Minute, MaxCallDuration: 10 * time.Minute, DefaultTool: "t", EnabledTools: []string{"t", "u"}, DisabledTools: []string{"u"}, ToolOverrides: fullOverrides(),
 	}
+}
+
+func fullOverrides() map[string]fleet.ToolOverride {
+	return map[string]fleet.ToolOverride{"t": {
+		Rename: "v", Title: new("T"), Description: new("D"),
+		Annotations: fleet.ToolAnnotations{Title: new("A"), ReadOnly: new(true), Destructive: new(false), Idempotent: new(true), OpenWorld: new(false)},
+	}}
+}
+
+func fullGateway() fleet.Gateway {
+	return fleet.Gateway{Servers: []fleet.ServerName{"x"}, Tools: fleet.Tools{Allow: []string{"x__t", "x__u"}, Deny: []string{"x__u"}, Overrides: fullOverrides()}}
 }
 
 func TestDiff(t *testing.T) {
@@ -69,6 +80,12 @@ func TestDiff(t *testing.T) {
 			`update.verify:[{"tool":"t","args":{"a":1},"expect":"ok"}]> update.on_breaking_tools:"hold">"warn" update.canary.steps:["5%","50%"]> update.canary.hold:"1m0s"> ` +
 			`update.canary.gate:"manual">`},
 		{"a custom resource", func(s *fleet.Spec) { s.Resources.Custom = map[string]int64{"gpu": 2, "tpu": 1} }, `resources.custom.gpu:1>2 resources.custom.tpu:>1`},
+		{"tools", func(s *fleet.Spec) { s.EnabledTools, s.DisabledTools = nil, []string{"x"} }, `tools.allow:["t","u"]> tools.deny:["u"]>["x"]`},
+		{"an override", func(s *fleet.Spec) {
+			s.ToolOverrides = map[string]fleet.ToolOverride{"t": {Rename: "w", Annotations: fleet.ToolAnnotations{ReadOnly: new(false)}}, "u": {Description: new("<U>")}}
+		}, `tools.overrides.t.rename:"v">"w" tools.overrides.t.annotations.readOnlyHint:true>false tools.overrides.u.description:>"<U>" ` +
+			`tools.overrides.t.title:"T"> tools.overrides.t.description:"D"> tools.overrides.t.annotations.title:"A"> ` +
+			`tools.overrides.t.annotations.destructiveHint:false> tools.overrides.t.annotations.idempotentHint:true> tools.overrides.t.annotations.openWorldHint:false>`},
 		{"two", func(s *fleet.Spec) { s.Warm, s.Image = 2, "j" }, `image:"i">"j" warm:1>2`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

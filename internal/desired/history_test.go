@@ -72,6 +72,9 @@ func randomLog(t *testing.T, seed uint64, n int) [][]byte {
 			if r.IntN(2) == 0 {
 				c.DefaultServer = server()
 			}
+			if r.IntN(3) > 0 {
+				c.Gateways = map[fleet.GatewayName]fleet.Gateway{fleet.GatewayName(fmt.Sprint("g", r.IntN(2))): {Servers: []fleet.ServerName{server()}}}
+			}
 			return c
 		case 1:
 			return DeleteServer{Name: server(), Match: match()}
@@ -154,7 +157,7 @@ func apply(t *testing.T, s *State, index uint64, entry []byte) Result {
 }
 
 func TestRandomHistories(t *testing.T) {
-	const entries = 1000
+	const entries = 1500
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()

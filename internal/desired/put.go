@@ -13,12 +13,13 @@ import (
 // MaxReplicas is the most replicas that a server may have.
 const MaxReplicas = 10_000
 
-// PutServers replaces the whole set of servers. Servers that are not listed are
-// removed. With Match.New it is refused once a user has written any server.
+// PutServers replaces the whole set of servers and gateways. Those that are not
+// listed are removed. With Match.New it is refused once a user has written any server.
 type PutServers struct {
-	Servers       map[fleet.ServerName]fleet.Spec `json:"servers"`
-	DefaultServer fleet.ServerName                `json:"default_server,omitempty"`
-	Match         Match                           `json:"match,omitzero"`
+	Servers       map[fleet.ServerName]fleet.Spec     `json:"servers"`
+	DefaultServer fleet.ServerName                    `json:"default_server,omitempty"`
+	Gateways      map[fleet.GatewayName]fleet.Gateway `json:"gateways,omitempty"`
+	Match         Match                               `json:"match,omitzero"`
 	// Retry also updates servers to the revision that was rolled back last.
 	Retry bool `json:"retry,omitempty"`
 }
@@ -28,7 +29,7 @@ func (PutServers) Subject() Subject { return Subject{} }
 func (PutServers) String() string   { return "put all servers" }
 
 func (c PutServers) needs() int {
-	format := retryNeeds(c.Retry)
+	format := max(retryNeeds(c.Retry), gatewaysNeed(c.Gateways))
 	for _, spec := range c.Servers {
 		format = max(format, specNeeds(&spec))
 	}
@@ -67,7 +68,7 @@ func (c PutServers) apply(d *draft) error {
 			Field: "default_server", From: jsonUnless(from == "", from), To: jsonUnless(c.DefaultServer == "", c.DefaultServer),
 		}}})
 	}
-	return nil
+	return d.putGateways(c.Gateways)
 }
 
 // PutServer adds or replaces one server. An env value that is the mask keeps
@@ -115,6 +116,10 @@ func (c DeleteServer) apply(d *draft) error {
 	}
 	if err := d.matchServer(c.Match, c.Name, sv); err != nil {
 		return err
+	}
+	if gateway := d.next.gatewayOf(c.Name); gateway != "" {
+		return fmt.Errorf("%w: server %s belongs to the gateway %s: take it out of the gateway first, or apply a file without both",
+			fleet.ErrConflict, c.Name, gateway)
 	}
 	d.remove(c.Name)
 	return nil

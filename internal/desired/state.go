@@ -48,6 +48,7 @@ type State struct {
 
 	DefaultServer fleet.ServerName                    `json:"default_server,omitempty"` // as written; see Default
 	Servers       map[fleet.ServerName]*Server        `json:"servers,omitempty"`
+	Gateways      map[fleet.GatewayName]fleet.Gateway `json:"gateways,omitempty"`
 	LastRevision  map[fleet.ServerName]fleet.Revision `json:"last_revision,omitempty"` // deleted servers too
 	Nodes         map[fleet.NodeID]fleet.NodeIntent   `json:"nodes,omitempty"`
 	Known         []fleet.NodeID                      `json:"known,omitempty"` // nodes that may be running replicas

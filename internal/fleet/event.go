@@ -35,6 +35,12 @@ const (
 	EventUnknownTool      EventKind = "unknown_tool"          // a spec names a tool that its server does not list
 )
 
+// Events of gateways.
+const (
+	EventGatewaySet     EventKind = "gateway_set" // made or changed
+	EventGatewayRemoved EventKind = "gateway_removed"
+)
+
 // Events of nodes.
 const (
 	EventNodeJoined     EventKind = "node_joined"   // in a new life

@@ -30,15 +30,16 @@ type Spec struct {
 	SessionIdle     time.Duration `json:",omitempty"` // a session that is not used for so long ends
 	SessionLifetime time.Duration `json:",omitempty"` // the longest a session may be
 	OnLoss          string        `json:",omitempty"` // OnLossReinit or OnLossNotFound
-	// Tools has them together. Their names are those of the
-	// formats of desired state before the key tools.
-	EnabledTools  []string `json:",omitempty"`
-	DisabledTools []string `json:",omitempty"`
+	// Tools has these three together. The first two names are from before the fleet
+	// file had the key tools.
+	EnabledTools  []string                `json:",omitempty"`
+	DisabledTools []string                `json:",omitempty"`
+	ToolOverrides map[string]ToolOverride `json:",omitempty"`
 }
 
 // Tools returns which tools the server offers, and how they are shown.
 func (s *Spec) Tools() Tools {
-	return Tools{Allow: s.EnabledTools, Deny: s.DisabledTools}
+	return Tools{Allow: s.EnabledTools, Deny: s.DisabledTools, Overrides: s.ToolOverrides}
 }
 
 // Offers reports whether a tool of the server, by its own name, may be listed and

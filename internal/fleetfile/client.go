@@ -300,12 +300,6 @@ func (d *serverDecoder) clientKey(e entry) {
 		d.toolNames(n, at, &d.spec.DisabledTools)
 	case "includeTools":
 		d.clientTools(n, at)
-	case "tools":
-		if resolve(n).Kind == yaml.MappingNode { // fastmcp changes tools with it
-			d.ignore(e)
-			return
-		}
-		d.clientTools(n, at)
 	default:
 		d.ignore(e)
 	}

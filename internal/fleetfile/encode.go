@@ -15,6 +15,12 @@ func Encode(f *File) ([]byte, error) {
 	for name, spec := range f.Servers {
 		doc.Servers[name] = viewOf(&spec)
 	}
+	for name, g := range f.Gateways {
+		if doc.Gateways == nil {
+			doc.Gateways = make(map[fleet.GatewayName]GatewayView, len(f.Gateways))
+		}
+		doc.Gateways[name] = ViewGateway(&g)
+	}
 	out, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("encode the fleet file: %w", err)

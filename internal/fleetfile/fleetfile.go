@@ -36,6 +36,7 @@ type File struct {
 	// the default anyway.
 	DefaultServer fleet.ServerName
 	Servers       map[fleet.ServerName]fleet.Spec
+	Gateways      map[fleet.GatewayName]fleet.Gateway // nil if there are none
 	// Warnings should be shown to the author of the file, each once.
 	Warnings []Warning
 	// Broken are the servers of a client's file that are left out because of an
@@ -93,15 +94,16 @@ func (p *parser) file(data []byte) (*File, error) {
 
 // parser parses one file and collects its errors.
 type parser struct {
-	opts    Options
-	errs    Errors
-	literal bool              // no variables: a $ is a $, and there is no environment and no directory
-	body    bool              // the document is one server, not a whole file
-	clients bool              // the file has the form of an MCP client's, at least in parts
-	foreign bool              // the current entry has that form
-	visited int               // entries of mappings so far, to stop files that multiply their merges
-	renamed map[string]string // names in a client's file that are not labels
-	inputs  map[string]string // defaults of VS Code's inputs
+	opts       Options
+	errs       Errors
+	literal    bool              // no variables: a $ is a $, and there is no environment and no directory
+	body       bool              // the document is one server, not a whole file
+	incomplete bool              // servers have been left out because of errors
+	clients    bool              // the file has the form of an MCP client's, at least in parts
+	foreign    bool              // the current entry has that form
+	visited    int               // entries of mappings so far, to stop files that multiply their merges
+	renamed    map[string]string // names in a client's file that are not labels
+	inputs     map[string]string // defaults of VS Code's inputs
 
 	allowed, excluded []string // servers in the settings of gemini-cli
 
@@ -177,13 +179,15 @@ func (p *parser) fileOf(root *yaml.Node) *File {
 		p.checkTopKeys(entries)
 		p.servers(f, own, p.allOfVSCode(root))
 	}
+	p.incomplete = len(p.errs) > 0
 	p.defaultServer(f, def)
+	p.gateways(f, find("gateways"))
 	p.summary(f)
 	return f
 }
 
 // knownTopKeys are the suggestions for a mistyped key at the top.
-var knownTopKeys = []string{"default_server", "servers", "mcpServers"}
+var knownTopKeys = []string{"default_server", "gateways", "servers", "mcpServers"}
 
 // checkTopKeys refuses unknown keys at the top. In a client's file they belong to
 // the client, so only those that may be mistyped are listed in a warning.
@@ -259,17 +263,25 @@ func (p *parser) defaultServer(f *File, def *entry) {
 		name = label
 	}
 	f.DefaultServer = fleet.ServerName(name)
-	if _, known := f.Servers[f.DefaultServer]; known || len(p.errs) > 0 {
-		return // if there are errors, the server may have been left out
+	if _, known := f.Servers[f.DefaultServer]; known {
+		return
+	}
+	if !p.incomplete && p.clients && (len(p.broken) > 0 || len(p.remote) > 0) {
+		p.warnf(def.value, def.key, "there is no server named %s, or it is left out", describe(resolve(def.value)))
+		f.DefaultServer = ""
+		return
+	}
+	p.noServer(f, def.value, def.key, name)
+}
+
+// noServer refuses the name of a server that the file does not have.
+func (p *parser) noServer(f *File, n *yaml.Node, at, name string) {
+	if p.incomplete {
+		return // it may have been left out because of an error
 	}
 	names := make([]string, 0, len(f.Servers))
 	for _, n := range f.Names() {
 		names = append(names, string(n))
 	}
-	if p.clients && (len(p.broken) > 0 || len(p.remote) > 0) {
-		p.warnf(def.value, def.key, "there is no server named %s, or it is left out", describe(resolve(def.value)))
-		f.DefaultServer = ""
-		return
-	}
-	p.errorf(def.value, def.key, "there is no server named %s%s", describe(resolve(def.value)), didYouMean(name, names))
+	p.errorf(n, at, "there is no server named %s%s", describe(resolve(n)), didYouMean(name, names))
 }

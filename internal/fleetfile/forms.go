@@ -133,6 +133,11 @@ func (k keyShape) form(reflected *jsonschema.Schema) *jsonschema.Schema {
 		return anyOf(&jsonschema.Schema{Ref: reflected.Ref}, words, text(`^([oO][fF][fF]|[oO][nN]|[fF][aA][lL][sS][eE]|[tT][rR][uU][eE])$`), &jsonschema.Schema{Type: "null"})
 	case kindServers:
 		return &jsonschema.Schema{Type: "object", AdditionalProperties: reflected.AdditionalProperties}
+	case kindNamed:
+		section := anyOf(reflected.AdditionalProperties, &jsonschema.Schema{Type: "null"})
+		return orNothing("object", &jsonschema.Schema{AdditionalProperties: section})
+	case kindTool:
+		return text(toolPattern)
 	case kindIgnored:
 		return &jsonschema.Schema{}
 	}

@@ -73,6 +73,8 @@ func (document) JSONSchemaExtend(s *jsonschema.Schema) {
 	for _, name := range reserved {
 		names = append(names, name)
 	}
+	gateways, _ := s.Properties.Get("gateways")
+	gateways.PropertyNames = &jsonschema.Schema{Pattern: dnsLabel.String(), MaxLength: new(uint64(maxName))}
 	servers.PropertyNames = &jsonschema.Schema{Pattern: dnsLabel.String(), MaxLength: new(uint64(maxName)), Not: &jsonschema.Schema{Enum: names}}
 }
 
@@ -151,6 +153,18 @@ func (VerifyView) JSONSchemaExtend(s *jsonschema.Schema) {
 func (CanaryView) JSONSchemaExtend(s *jsonschema.Schema) {
 	complete(s, canaryShape, map[string]any{"hold": fleet.DefaultCanaryHold.String(), "gate": fleet.GateAuto})
 }
+
+// JSONSchemaExtend completes the reflected schema of the choice of tools.
+func (ToolsView) JSONSchemaExtend(s *jsonschema.Schema) { complete(s, toolsShape, nil) }
+
+// JSONSchemaExtend completes the reflected schema of how one tool is shown.
+func (ToolOverrideView) JSONSchemaExtend(s *jsonschema.Schema) { complete(s, overrideShape, nil) }
+
+// JSONSchemaExtend completes the reflected schema of annotations.
+func (ToolAnnotationsView) JSONSchemaExtend(s *jsonschema.Schema) { complete(s, annotationsShape, nil) }
+
+// JSONSchemaExtend completes the reflected schema of a gateway.
+func (GatewayView) JSONSchemaExtend(s *jsonschema.Schema) { complete(s, gatewayShape, nil) }
 
 // JSONSchemaExtend completes the reflected schema of health checks.
 func (HealthView) JSONSchemaExtend(s *jsonschema.Schema) {

@@ -215,6 +215,13 @@ var verdicts = []struct {
 	{imageWith("enabled_tools: [a, b]"), true},
 	{imageWith("disabled_tools: [a]"), true},
 	{imageWith("disabled_tools: a"), false},
+	{imageWith("tools: {allow: [a], deny: [b], overrides: {a: {rename: c, title: T, description: D, annotations: {title: T, readOnlyHint: true}}}}"), true},
+	{imageWith("tools:"), true},
+	{imageWith("tools: {overrides: {a: }}"), true},
+	{imageWith("tools: [a]"), false},
+	{imageWith("tools: {rename: {a: b}}"), false},
+	{imageWith("tools: {overrides: {a: {rename: 'b c'}}}"), false},
+	{imageWith("tools: {overrides: {a: {annotations: {readOnlyHint: maybe}}}}"), false},
 	{imageWith("labels: {disk: ssd, n: 1}"), true},
 	{imageWith("labels: [disk=ssd, n=]"), true},
 	{imageWith("labels: {disk: }"), false},
@@ -575,7 +582,17 @@ func TestKeys(t *testing.T) {
 			}
 		}
 	}
+	for prefix, shape := range map[string]shape{"tools": toolsShape, "tools.overrides.TOOL": overrideShape, "gateways.NAME": gatewayShape} {
+		for _, key := range shape.order {
+			if !bytes.Contains(docs, []byte("`"+prefix+"."+key+"`")) && !bytes.Contains(docs, []byte("`."+key+"`")) {
+				t.Errorf("docs/FLEETFILE.md lacks %s.%s", prefix, key)
+			}
+		}
+	}
 	for _, key := range serverShape.order {
+		if key == "enabled_tools" || key == "disabled_tools" {
+			continue // former names
+		}
 		if !regexp.MustCompile("(?m)^\\| `" + key + "[`.]").Match(docs) {
 			if serverShape.keys[key].kind != kindSection || !bytes.Contains(docs, []byte("`"+key+".")) {
 				t.Errorf("docs/FLEETFILE.md has no row for %s", key)

@@ -89,15 +89,15 @@ var switches = map[string]bool{"off": false, "false": false, "on": true, "true":
 
 // section decodes a mapping with known keys. A key without a value is an empty
 // mapping.
-func (d *serverDecoder) section(n *yaml.Node, at string, known shape, later []string, decode func(e entry, at string, k keyShape)) {
+func (p *parser) section(n *yaml.Node, at string, known shape, later []string, decode func(e entry, at string, k keyShape)) {
 	if isNull(n) {
 		return
 	}
-	entries, _ := d.mapping(n, at)
+	entries, _ := p.mapping(n, at)
 	for _, e := range entries {
 		k, ok := known.keys[e.key]
 		if !ok {
-			d.unknownKey(e, at, known.order, later)
+			p.unknownKey(e, at, known.order, later)
 			continue
 		}
 		decode(e, join(at, e.key), k)

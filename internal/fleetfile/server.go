@@ -12,9 +12,9 @@ import (
 // laterServerKeys are keys of coming versions, which are not reported as typing
 // errors.
 var laterServerKeys = []string{
-	"access", "allow", "auth", "cap_drop", "deny", "env_file", "envFile", "era", "headers", "idle_timeout",
+	"access", "allow", "auth", "cap_drop", "deny", "env_file", "envFile", "headers", "idle_timeout",
 	"oauth", "placement", "privileged", "rate_limit", "rate_limits", "retry", "revision", "rollback",
-	"scopes", "secrets", "session", "session_idle_timeout", "tenants", "tls", "tools", "transport",
+	"scopes", "secrets", "session", "session_idle_timeout", "tenants", "tls", "transport",
 	"url", "http", "serverUrl", "zones",
 }
 
@@ -158,6 +158,8 @@ func (d *serverDecoder) key(e entry) {
 		d.labels(n, at)
 	case "default_tool":
 		set(&s.DefaultTool)(d.str(n, at))
+	case "tools":
+		d.serverTools(e, at)
 	case "enabled_tools":
 		d.toolNames(n, at, &s.EnabledTools)
 	case "disabled_tools":

@@ -59,6 +59,8 @@ const (
 	kindMapping      kind = "mapping" // a section that needs a value
 	kindHealth       kind = "health"  // a section, or off
 	kindServers      kind = "servers"
+	kindNamed        kind = "named" // sections by name
+	kindTool         kind = "tool"  // the name of one
 	kindIgnored      kind = "ignored"
 )
 
@@ -76,6 +78,11 @@ var (
 	updateShape      = shapeOf(reflect.TypeFor[UpdateView]())
 	verifyShape      = shapeOf(reflect.TypeFor[VerifyView]())
 	canaryShape      = shapeOf(reflect.TypeFor[CanaryView]())
+
+	toolsShape       = shapeOf(reflect.TypeFor[ToolsView]())
+	overrideShape    = shapeOf(reflect.TypeFor[ToolOverrideView]())
+	annotationsShape = shapeOf(reflect.TypeFor[ToolAnnotationsView]())
+	gatewayShape     = shapeOf(reflect.TypeFor[GatewayView]())
 )
 
 // shapeOf reads the tags of a struct type. It panics on an invalid tag, so that

@@ -13,11 +13,12 @@ import (
 // words of a choice. only names the key without which this one means nothing.
 // See shape and the schema's forms.
 type document struct {
-	Schema        string                          `json:"$schema,omitempty" kind:"ignored" jsonschema_description:"The address of this schema, for editors. mcpfleet ignores it."`
-	DefaultServer fleet.ServerName                `json:"default_server,omitempty" kind:"string" jsonschema_description:"The server whose tools have bare names at the root. A lone server is the default anyway."`
-	Servers       map[fleet.ServerName]ServerView `json:"servers" kind:"servers" jsonschema_description:"The servers by name. A name is a DNS label in lower case."`
-	MCPServers    map[string]clientServer         `json:"mcpServers,omitempty" kind:"servers" jsonschema_description:"The servers in the form that MCP clients use, instead of servers."`
-	Inputs        any                             `json:"inputs,omitempty" kind:"ignored" jsonschema_description:"Prompts for variables in the files of VS Code. mcpfleet ignores them."`
+	Schema        string                            `json:"$schema,omitempty" kind:"ignored" jsonschema_description:"The address of this schema, for editors. mcpfleet ignores it."`
+	DefaultServer fleet.ServerName                  `json:"default_server,omitempty" kind:"string" jsonschema_description:"The server whose tools have bare names at the root. A lone server is the default anyway."`
+	Servers       map[fleet.ServerName]ServerView   `json:"servers" kind:"servers" jsonschema_description:"The servers by name. A name is a DNS label in lower case."`
+	Gateways      map[fleet.GatewayName]GatewayView `json:"gateways,omitempty" kind:"named" jsonschema_description:"Endpoints that merge some of the servers, by name."`
+	MCPServers    map[string]clientServer           `json:"mcpServers,omitempty" kind:"servers" jsonschema_description:"The servers in the form that MCP clients use, instead of servers."`
+	Inputs        any                               `json:"inputs,omitempty" kind:"ignored" jsonschema_description:"Prompts for variables in the files of VS Code. mcpfleet ignores them."`
 }
 
 // ServerView is a spec in the keys of the fleet file. In the result of View,
@@ -41,8 +42,9 @@ type ServerView struct {
 	NoNewPrivileges    *bool             `json:"no_new_privileges,omitempty" kind:"flag" only:"image" jsonschema_description:"Set-user-id programs gain no privileges."` // shown only if it is off
 	Labels             map[string]string `json:"labels,omitempty" kind:"labels" jsonschema_description:"Labels that a node must have."`
 	DefaultTool        string            `json:"default_tool,omitempty" kind:"string" jsonschema_description:"The tool of calls that name none."`
-	EnabledTools       []string          `json:"enabled_tools,omitempty" kind:"tools" jsonschema_description:"The only tools that are offered. By default all are."`
-	DisabledTools      []string          `json:"disabled_tools,omitempty" kind:"tools" jsonschema_description:"Tools that are not offered: they are not listed, and calls to them are answered as unknown."`
+	Tools              *ToolsView        `json:"tools,omitempty" kind:"section" jsonschema_description:"Which tools are offered, and how they are shown."`
+	EnabledTools       []string          `json:"enabled_tools,omitempty" kind:"tools" jsonschema_description:"The former name of tools.allow."` // not shown
+	DisabledTools      []string          `json:"disabled_tools,omitempty" kind:"tools" jsonschema_description:"The former name of tools.deny."` // not shown
 	Replicas           *int              `json:"replicas,omitempty" kind:"replicas" bounds:"0 10000" jsonschema_description:"Number of replicas. 0 stops the server. auto lets it follow the load: the same as an empty autoscaling."`
 	Autoscaling        *AutoscalingView  `json:"autoscaling,omitempty" kind:"mapping" jsonschema_description:"How the number of replicas follows the load. Excludes a number of replicas."`
 	Update             *UpdateView       `json:"update,omitempty" kind:"section" jsonschema_description:"How one revision replaces another."`
@@ -80,10 +82,10 @@ type clientServer struct {
 	EnvFile   string `json:"envFile,omitempty" kind:"string" jsonschema_description:"A file of further environment variables."`
 	Timeout   any    `json:"timeout,omitempty" kind:"ignored" jsonschema_description:"Sets call_timeout, in seconds; above 3600 in milliseconds."`
 
-	DisabledToolsOfClient []string `json:"disabledTools,omitempty" kind:"tools" jsonschema_description:"The same as disabled_tools."`
-	ExcludeTools          []string `json:"excludeTools,omitempty" kind:"tools" jsonschema_description:"The same as disabled_tools."`
-	IncludeTools          any      `json:"includeTools,omitempty" kind:"ignored" jsonschema_description:"The same as enabled_tools."`
-	Tools                 any      `json:"tools,omitempty" kind:"ignored" jsonschema_description:"The same as enabled_tools; * stands for all."`
+	DisabledToolsOfClient []string `json:"disabledTools,omitempty" kind:"tools" jsonschema_description:"The same as tools.deny."`
+	ExcludeTools          []string `json:"excludeTools,omitempty" kind:"tools" jsonschema_description:"The same as tools.deny."`
+	IncludeTools          any      `json:"includeTools,omitempty" kind:"ignored" jsonschema_description:"The same as tools.allow."`
+	Tools                 any      `json:"tools,omitempty" kind:"ignored" jsonschema_description:"The same as tools.allow; * stands for all. A mapping is that of a fleet file."`
 }
 
 // MountView is a mount in the keys of the fleet file.
@@ -182,8 +184,7 @@ func viewOf(s *fleet.Spec) ServerView {
 		RunOptions:         s.RunOptions,
 		Labels:             s.Labels,
 		DefaultTool:        s.DefaultTool,
-		EnabledTools:       s.EnabledTools,
-		DisabledTools:      s.DisabledTools,
+		Tools:              toolsView(s.Tools()),
 		Autoscaling:        autoscalingView(s.Autoscaling),
 		Update:             updateView(s.UpdatePolicy()),
 		Warm:               s.Warm,

@@ -22,6 +22,8 @@ func TestTemplateView(t *testing.T) {
 				continue
 			case "NewPrivileges": // shown as its opposite
 				name = "NoNewPrivileges"
+			case "ToolOverrides": // shown together with the lists
+				name = "Tools"
 			}
 			field, ok := view.FieldByName(name)
 			if !ok {

@@ -38,7 +38,7 @@ func (h *API) servePutServers(w *web.Response, r *http.Request) error {
 	}
 	return h.atLeader(w, r, body, func(ctx context.Context) error {
 		d, err := h.change(ctx, desired.PutServers{
-			Servers: file.Servers, DefaultServer: file.DefaultServer, Match: o.match, Retry: o.retry,
+			Servers: file.Servers, DefaultServer: file.DefaultServer, Gateways: file.Gateways, Match: o.match, Retry: o.retry,
 		}, o.dry)
 		switch {
 		case err != nil:
@@ -47,7 +47,7 @@ func (h *API) servePutServers(w *web.Response, r *http.Request) error {
 			return dryRun(w, d, file.Warnings...)
 		}
 		return written(w, d.changes, d.state.ETag(), d.state.Index, api.Applied{
-			Servers: h.servers(d.state), DefaultServer: d.state.Default(), Changes: changesOf(d.changes), Warnings: warningsOf(file.Warnings, d.warnings),
+			Servers: h.servers(d.state), DefaultServer: d.state.Default(), Gateways: gatewaysOf(d.state), Changes: changesOf(d.changes), Warnings: warningsOf(file.Warnings, d.warnings),
 			ETag: d.state.ETag(), Index: d.state.Index,
 		})
 	})

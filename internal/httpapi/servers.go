@@ -107,7 +107,7 @@ func nameOf(r *http.Request) fleet.ServerName { return fleet.ServerName(r.PathVa
 
 func (h *API) serveServers(w *web.Response, r *http.Request) error {
 	return h.read(w, r, func(st *desired.State) uint64 { return st.Index }, func(st *desired.State) error {
-		out := api.Servers{Servers: h.servers(st), DefaultServer: st.Default(), ETag: st.ETag(), Index: st.Index}
+		out := api.Servers{Servers: h.servers(st), DefaultServer: st.Default(), Gateways: gatewaysOf(st), ETag: st.ETag(), Index: st.Index}
 		return tagged(w, r, st.ETag(), st.Index, out)
 	})
 }
@@ -215,4 +215,20 @@ func templateView(t *fleet.Template) json.RawMessage {
 		return json.RawMessage("{}") // plain data always encodes
 	}
 	return text
+}
+
+// gatewaysOf returns the gateways of a state in the keys of the fleet file.
+func gatewaysOf(st *desired.State) map[fleet.GatewayName]json.RawMessage {
+	var out map[fleet.GatewayName]json.RawMessage
+	for name, g := range st.Gateways {
+		text, err := json.Marshal(fleetfile.ViewGateway(&g))
+		if err != nil {
+			continue // cannot happen: it is made of strings and booleans
+		}
+		if out == nil {
+			out = make(map[fleet.GatewayName]json.RawMessage, len(st.Gateways))
+		}
+		out[name] = text
+	}
+	return out
 }

@@ -140,7 +140,7 @@ func changesOf(changes []desired.Change) []api.Change {
 	out := make([]api.Change, 0, len(changes))
 	for _, c := range changes {
 		out = append(out, api.Change{
-			Server: c.Server, Node: c.Node, Kind: string(c.Kind), Revision: c.Revision, Fields: differencesOf(c.Fields), Reason: c.Reason,
+			Server: c.Server, Node: c.Node, Gateway: c.Gateway, Kind: string(c.Kind), Revision: c.Revision, Fields: differencesOf(c.Fields), Reason: c.Reason,
 		})
 	}
 	return out

@@ -30,7 +30,7 @@ func project(state *desired.State, status map[fleet.ServerName]*reconcile.Server
 	serving, spares, ended := byServer(snap)
 	kept := make(map[string]*fleet.Catalogue) // of servers without a replica
 	out := projection{
-		offered: catalogue.Source{Default: state.Default(), Lookup: func(hash string) *fleet.Catalogue {
+		offered: catalogue.Source{Default: state.Default(), Gateways: gateways(state), Lookup: func(hash string) *fleet.Catalogue {
 			if c := snap.Catalogues[hash]; c != nil {
 				return c
 			}
@@ -63,6 +63,14 @@ func project(state *desired.State, status map[fleet.ServerName]*reconcile.Server
 		out.offered.Servers = append(out.offered.Servers, offer)
 	}
 	return out
+}
+
+// gateways returns the gateways of a state, which may be nil.
+func gateways(state *desired.State) map[fleet.GatewayName]fleet.Gateway {
+	if state == nil {
+		return nil
+	}
+	return state.Gateways
 }
 
 // byServer returns the replicas that serve, the spares that are ready to, and those

@@ -34,6 +34,7 @@ type check struct {
 	mask     *mask.Masker
 	old, new *fleet.Catalogue // nil: not known
 	offers   func(tool string) bool
+	own      func(tool string) string // the own name of a tool that may be renamed
 }
 
 // result is what a check found.
@@ -81,7 +82,7 @@ func (c *check) verify(ctx context.Context, v fleet.VerifyCall) error {
 		args = []byte("{}")
 	}
 	res, err := c.worker.Call(ctx, fleet.CallRequest{
-		Replica: c.replica.ID, Method: "tools/call", Params: mcp.CallParams(v.Tool, mcp.OneLine(args)),
+		Replica: c.replica.ID, Method: "tools/call", Params: mcp.CallParams(c.own(v.Tool), mcp.OneLine(args)),
 		Trace: fleet.Trace{RequestID: fmt.Sprintf("verify-%s-%d", c.replica.Server, c.replica.Revision)},
 	}, fleet.CallHooks{})
 	switch {

@@ -202,10 +202,11 @@ func (t *trial) checkOf(d *fleet.Server, sv *desired.Server, snap *observe.Snaps
 			old = snap.Catalogues[r.Catalogue] // too large to be kept
 		}
 	}
+	tools := d.Spec.Tools()
 	return &check{
 		replica: first[0], worker: snap.Nodes[first[0].Node].Worker, calls: d.Spec.UpdatePolicy().Verify,
 		timeout: cmp.Or(d.Spec.CallTimeout, fleet.DefaultCallTimeout), mask: mask.New(d.Spec.Env),
-		old: old, new: snap.Catalogues[first[0].Catalogue], offers: d.Spec.Offers,
+		old: old, new: snap.Catalogues[first[0].Catalogue], offers: d.Spec.Offers, own: tools.Own,
 	}
 }
 

@@ -200,7 +200,7 @@ func (s *Seeder) write(ctx context.Context, file *fleetfile.File, match desired.
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	return s.cfg.Leader.Do(ctx, func(ctx context.Context) error {
-		_, err := s.cfg.Desired.Propose(ctx, desired.PutServers{Servers: file.Servers, DefaultServer: file.DefaultServer, Match: match})
+		_, err := s.cfg.Desired.Propose(ctx, desired.PutServers{Servers: file.Servers, DefaultServer: file.DefaultServer, Gateways: file.Gateways, Match: match})
 		return err
 	}, func(ctx context.Context, client *api.Client) error {
 		body, err := fleetfile.Encode(file)
