@@ -229,7 +229,7 @@ func offerOf(d *fleet.Server, st *reconcile.ServerStatus, ready []*fleet.Replica
 	s := catalogue.Server{
 		Name: d.Name, DefaultTool: d.Spec.DefaultTool, Reason: st.Reason,
 		Failed: st.StartFailed, Stopped: d.Target.Stopped(), Wakes: d.OnCall(), Tools: d.Spec.Tools(),
-		Private: d.Spec.Sessions != "" && d.Spec.Sessions != "shared",
+		Private: d.Spec.PerSession(),
 	}
 	for _, r := range ready {
 		s.Offers = append(s.Offers, catalogue.Offer{Revision: r.Revision, Hash: r.Catalogue})
