@@ -123,6 +123,11 @@ type Agent struct {
 	nth   atomic.Uint64 // orders to start a replica
 	// pingless has the revisions whose replicas ended when they were sent ping.
 	pingless sync.Map // revisionKey -> bool
+	// eras has what revisions were found to speak here.
+	eras sync.Map // revisionKey -> fleet.Era
+	// ending has the revisions whose replicas ended before they were READY, whatever they
+	// were asked.
+	ending sync.Map // revisionKey -> bool
 
 	mu      sync.Mutex
 	waiting []*replica        // ordered, not yet launched by Run

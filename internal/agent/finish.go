@@ -57,15 +57,7 @@ func (r *replica) finish(ctx context.Context, s *session, cause error) {
 		r.drain(r.mask.Text(cause.Error()), true)
 	}
 	r.awaitCalls(s)
-	ladder := r.stopProcess(ctx, s)
-	exit := r.exit(ctx, s)
-	s.hang()
-	<-s.gone
-	if !wait(s.pumped, stderrGrace) {
-		_ = s.proc.Stderr().Close()
-	}
-	s.owned.Wait()
-	_ = s.proc.Stderr().Close()
+	exit, ladder := r.end(ctx, s)
 	exit, phase, reason := r.judge(s, cause, exit, ladder)
 	r.board.edit(r.order.ID, fleet.PhaseDraining, func(rep *fleet.Replica) bool {
 		rep.Exit = &exit // report it now, since removing may take a while
@@ -75,6 +67,21 @@ func (r *replica) finish(ctx context.Context, s *session, cause error) {
 		reason += "; " + r.mask.Text(err.Error())
 	}
 	r.report(ctx, phase, reason, &exit)
+}
+
+// end ends the process step by step, and returns how it ended and the step that ended it;
+// see stopProcess.
+func (r *replica) end(ctx context.Context, s *session) (exit fleet.Exit, ladder string) {
+	ladder = r.stopProcess(ctx, s)
+	exit = r.exit(ctx, s)
+	s.hang()
+	<-s.gone
+	if !wait(s.pumped, stderrGrace) {
+		_ = s.proc.Stderr().Close()
+	}
+	s.owned.Wait()
+	_ = s.proc.Stderr().Close()
+	return exit, ladder
 }
 
 // lost reports whether a request failed because the conversation ended.
@@ -231,7 +238,7 @@ func (r *replica) judge(s *session, cause error, exit fleet.Exit, ladder string)
 	if cause != nil {
 		strays := r.strays.list()
 		stdout = quoteStrays(strays, s.conn.Stats().Skipped)
-		hint := stdoutHint(strays, lines, s.init == nil && ladder != "", r.order.Template.Image != "")
+		hint := stdoutHint(strays, lines, !s.introduced && ladder != "", r.order.Template.Image != "")
 		stdoutFirst = hint != "" || ladder != ""
 		add(hint)
 		add(r.runtimeHint(s, exit, lines))

@@ -231,7 +231,12 @@ func TestEndsOfAReplica(t *testing.T) {
 				if tc.fault.Step != "" {
 					r.rt.Inject(tc.fault)
 				}
-				r.start("a", tc.edit)
+				r.start("a", func(tpl *fleet.Template) {
+					legacy(tpl)
+					if tc.edit != nil {
+						tc.edit(tpl)
+					}
+				})
 				if tc.do != nil {
 					r.until("a", fleet.PhaseReady)
 					tc.do(r)
@@ -299,7 +304,7 @@ func TestLastWordsOfAFailedStart(t *testing.T) {
 			fmt.Fprintln(s.Err, "the license has expired")
 			return 7
 		})
-		r.start("s", nil)
+		r.start("s", legacy)
 		time.Sleep(100 * time.Millisecond)
 		synctest.Wait()
 		got := r.view.snapshot().replicas["s"]

@@ -34,7 +34,7 @@ func TestSecretsAreMaskedEverywhere(t *testing.T) {
 				var out syncBuffer
 				r := newRig(t, agenttest.New(), func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&out, nil)) })
 				r.rt.Handle("a", tc.server)
-				r.start("a", func(tpl *fleet.Template) { tpl.Env = env })
+				r.start("a", func(tpl *fleet.Template) { tpl.Env, tpl.Era = env, fleet.EraLegacy })
 				got := r.until("a", fleet.PhaseFailed)
 				contains(t, got.Reason, tc.want...)
 				logs := strings.Join(r.logs("a"), "\n")
@@ -64,7 +64,7 @@ func TestSecretsAreMaskedEverywhere(t *testing.T) {
 			var out syncBuffer
 			r := newRig(t, agenttest.New(), func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&out, nil)) })
 			r.rt.Handle("a", agenttest.Echo{ExitAtOnce: 3, Complaint: "mode exit: code red"}.Serve)
-			r.start("a", func(tpl *fleet.Template) { tpl.Env = map[string]string{"MODE": "exit", "COLOUR": "code"} })
+			r.start("a", func(tpl *fleet.Template) { legacy(tpl); tpl.Env = map[string]string{"MODE": "exit", "COLOUR": "code"} })
 			const want = "ended before it was ready: exit code 3; last stderr: mode ***: *** red"
 			if got := r.until("a", fleet.PhaseFailed); got.Reason != want {
 				t.Errorf("reason %q, want %q", got.Reason, want)

@@ -185,7 +185,7 @@ func (r *replica) openTo(ctx context.Context, s *session, c *claim) error {
 	if err != nil {
 		return fmt.Errorf("initialize: %w", err)
 	}
-	s.init, c.result = init, append([]byte(nil), reply.Result...)
+	s.introduced, c.result = true, append([]byte(nil), reply.Result...)
 	if err := s.conn.Notify(mcp.MethodInitialized, nil); err != nil {
 		return fmt.Errorf("notifications/initialized: %w", err)
 	}

@@ -42,13 +42,14 @@ type replica struct {
 	stderr  *stderrRing  // and lines of stdout that are not JSON-RPC
 	strays  strays
 	mask    *mask.Masker
-	// pingless is shared with the agent.
-	pingless *sync.Map
-	metered  atomic.Pointer[fleet.Metered] // set once it runs; nil if it is not metered
-	gauge    gauge
-	ordered  time.Time
-	turn     *turn           // to start
-	cold     fleet.ColdStart // only the supervisor uses it
+	// These are shared with the agent.
+	pingless, eras, ending *sync.Map
+	again                  bool                          // the process was started again, because of its era
+	metered                atomic.Pointer[fleet.Metered] // set once it runs; nil if it is not metered
+	gauge                  gauge
+	ordered                time.Time
+	turn                   *turn           // to start
+	cold                   fleet.ColdStart // only the supervisor uses it
 
 	// The state of calls. conn is set before open.
 	conn       *stdio.Conn
@@ -65,7 +66,8 @@ type replica struct {
 	late       chan struct{}       // timeouts has changed
 	// timeouts counts calls that timed out since health was last updated.
 	timeouts atomic.Int32
-	changed  chan struct{} // the server reports that its tools changed
+	changed  chan struct{} // the server reports that lists have changed: those in relist
+	relist   atomic.Uint32
 
 	claims chan *claim // of a raw spare, one in its life
 
@@ -94,10 +96,10 @@ func newReplica(a *Agent, as fleet.Assignment) *replica {
 		order: as, node: a.cfg.Node, cluster: a.orders.cluster, runtime: a.cfg.Runtime,
 		board: a.board, loadNotice: &a.loadNotice, streams: a.streams, budget: a.budget, maxLine: a.cfg.MaxReply,
 		log: slog.New(masker.Handler(plain.Handler())), plain: plain,
-		mask: masker, pingless: &a.pingless,
+		mask: masker, pingless: &a.pingless, eras: &a.eras, ending: &a.ending,
 		ordered: time.Now(), turn: a.turns.newTurn(a.nth.Add(1)),
 		stderr: newStderrRing(), claims: make(chan *claim, 1),
-		idle:   make(chan struct{}, 1), late: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		idle: make(chan struct{}, 1), late: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		stopping: make(chan struct{}), hurry: make(chan struct{}, 1), now: a.cfg.Now,
 	}
 }
@@ -160,23 +162,42 @@ func (r *replica) run(ctx context.Context) {
 	}
 	starting, free := r.starting(ctx)
 	defer free(nil)
-	proc, began, err := r.launch(starting)
-	if err != nil {
+	s, err := r.bringUp(ctx, starting)
+	if s == nil {
 		r.neverRan(ctx, err)
 		return
 	}
-	s := r.converse(ctx, proc)
-	opened := true
-	if r.order.Raw {
+	opened := err == nil
+	if opened && r.order.Raw {
 		opened, err = r.awaitSession(starting, s)
-	} else {
-		err = r.setUp(starting, s, began)
 	}
-	if err == nil && opened {
+	if opened {
 		r.turn.giveBack()
 		r.serve(ctx, s)
 	}
 	r.finish(ctx, s, err)
+}
+
+// bringUp starts the process and, unless it is a raw spare, makes the replica READY. If the
+// question for its era has spoilt the process, another one takes its place. The session is
+// nil if no process runs.
+func (r *replica) bringUp(ctx, starting context.Context) (*session, error) {
+	for {
+		proc, began, err := r.launch(starting)
+		if err != nil {
+			return nil, err
+		}
+		s := r.converse(ctx, proc)
+		if r.order.Raw {
+			return s, nil
+		}
+		if err = r.setUp(starting, s, began); err == nil || !r.startsAgain(err) {
+			return s, err
+		}
+		r.log.Info("process starts again", "reason", err)
+		r.discard(ctx, s)
+		r.cold.Handshake = time.Since(began) // what it has cost so far
+	}
 }
 
 // starting returns the context of a start, which ends with a stop or when the start
@@ -212,7 +233,9 @@ func (r *replica) launch(ctx context.Context) (proc fleet.Process, began time.Ti
 			return nil, began, err
 		}
 		began = time.Now()
-		r.cold.Place = began.Sub(r.ordered) - r.cold.Pull
+		if !r.again {
+			r.cold.Place = began.Sub(r.ordered) - r.cold.Pull
+		}
 		proc, err = r.start(ctx, l)
 		if again || !errors.Is(err, fleet.ErrImageGone) {
 			return proc, began, err

@@ -111,6 +111,9 @@ func assignment(id fleet.ReplicaID, edit func(*fleet.Template)) fleet.Assignment
 	return fleet.Assignment{ID: id, Server: fleet.ServerName(id), Revision: 1, Template: tpl}
 }
 
+// legacy is an edit of a template whose server is not asked for its era.
+func legacy(tpl *fleet.Template) { tpl.Era = fleet.EraLegacy }
+
 func (r *rig) ready(id fleet.ReplicaID, edit func(*fleet.Template)) {
 	r.t.Helper()
 	r.start(id, edit)

@@ -2,13 +2,7 @@ package agent
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"hash"
-	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -32,9 +26,10 @@ const (
 
 // session is a replica's process and the conversation with it.
 type session struct {
-	proc fleet.Process
-	conn *stdio.Conn
-	init *mcp.InitializeResult
+	proc       fleet.Process
+	conn       *stdio.Conn
+	introduced bool      // the server has answered initialize or server/discover
+	lists      *listings // nil for a raw spare
 	// gone is closed at the end of stdout, when every call has ended.
 	gone <-chan struct{}
 	hang func() // ends the conversation
@@ -61,7 +56,8 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 		NoPing:     r.order.Template.Health.Off || r.isPingless(),
 		ClientInfo: mcp.Implementation{Name: "mcpfleet", Version: r.node.Version},
 		OnNotification: func(method string, _ []byte) {
-			if method == mcp.MethodToolsListChanged {
+			if bits := changedBy(method); bits != 0 {
+				r.relist.Or(bits)
 				notify(r.changed)
 			}
 		},
@@ -130,25 +126,26 @@ func wait(c <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// setUp shakes hands, lists the tools, and opens the replica to calls unless it is a
-// spare.
+// setUp opens the conversation, lists what the server offers, and opens the replica to
+// calls unless it is a spare.
 func (r *replica) setUp(ctx context.Context, s *session, began time.Time) error {
 	timeout := r.startTimeout()
 	ctx, cancel := context.WithDeadlineCause(ctx, began.Add(timeout), startTooLong(timeout))
 	defer cancel()
 	asked := time.Now()
-	init, err := s.conn.Handshake(ctx)
+	server, err := s.conn.Open(ctx, r.opening())
 	if err != nil {
-		return startError(ctx, "initialize", err)
+		return r.openError(ctx, err)
 	}
-	s.init = init
-	r.cold.Handshake = time.Since(asked)
+	r.foundEra(server.Era)
+	s.introduced, s.lists = true, newLists(server)
+	r.cold.Handshake += time.Since(asked)
 	asked = time.Now()
-	catalogue, err := list(ctx, s, r.log)
-	if err != nil {
+	if err := s.lists.update(ctx, s.conn, listPatience, r.log); err != nil {
 		return startError(ctx, "tools/list", err)
 	}
 	r.cold.List = time.Since(asked)
+	catalogue := s.lists.catalogue()
 	r.board.offer(r.order.ID, catalogue)
 	opened := r.board.move(r.order.ID, fleet.PhaseReady, func(rep *fleet.Replica) {
 		rep.Reason, rep.ReadyAt, rep.ColdStart = "", time.Now(), r.cold
@@ -157,7 +154,7 @@ func (r *replica) setUp(ctx context.Context, s *session, began time.Time) error 
 	if !opened {
 		return errStopped
 	}
-	r.log.Info("replica ready", "protocol", init.ProtocolVersion, "tools", len(catalogue.Tools), "after", r.cold.Total(), "cold_start", r.cold)
+	r.log.Info("replica ready", "era", server.Era, "protocol", server.Protocol, "tools", len(catalogue.Tools), "after", r.cold.Total(), "cold_start", r.cold)
 	return nil
 }
 
@@ -168,41 +165,6 @@ func startError(ctx context.Context, waiting string, err error) error {
 		return fmt.Errorf("%w: no answer to %s", context.Cause(ctx), waiting)
 	}
 	return err
-}
-
-// list lists the server's tools.
-func list(ctx context.Context, s *session, log *slog.Logger) (*fleet.Catalogue, error) {
-	tools, err := s.conn.ListTools(ctx)
-	if refused := (*mcp.Error)(nil); errors.As(err, &refused) && !s.init.Has("tools") {
-		// It did not declare tools. Servers without tools refuse the request in many ways.
-		log.Info("server has no tools", "answer", refused)
-		err = nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	c := &fleet.Catalogue{
-		Era: fleet.EraLegacy, Protocol: s.init.ProtocolVersion, ServerInfo: s.init.ServerInfo,
-		Capabilities: s.init.Capabilities, Instructions: s.init.Instructions,
-	}
-	h := sha256.New()
-	add(h, []byte(c.Era))
-	add(h, []byte(c.Protocol))
-	add(h, c.ServerInfo)
-	add(h, c.Capabilities)
-	add(h, []byte(c.Instructions))
-	for _, t := range tools {
-		c.Tools = append(c.Tools, t.Raw)
-		add(h, t.Raw)
-	}
-	c.Hash = hex.EncodeToString(h.Sum(nil)[:16])
-	return c, nil
-}
-
-// add hashes one field with its length, so that no two lists look the same.
-func add(h hash.Hash, b []byte) {
-	h.Write(binary.AppendUvarint(nil, uint64(len(b))))
-	h.Write(b)
 }
 
 // serve supervises a replica that takes calls until it is stopped or its stdout ends.
@@ -228,8 +190,18 @@ func (r *replica) serve(ctx context.Context, s *session) {
 	var running, unanswered int64 // when the ping began
 
 	var refresh <-chan time.Time // set while a listing is due
+	if s.lists != nil && s.lists.anyDue() {
+		refresh = time.After(refreshPause)
+	}
 	listed := make(chan error, 1)
 	var listing bool
+	// busy returns how many requests the server works on that excuse a failed ping.
+	busy := func() int64 {
+		if listing {
+			return r.running.Load() + 1
+		}
+		return r.running.Load()
+	}
 
 	for {
 		select {
@@ -240,12 +212,12 @@ func (r *replica) serve(ctx context.Context, s *session) {
 
 		case <-next.C:
 			health.tick(replies())
-			running, unanswered, pinging = r.running.Load(), r.ongoing.Load(), true
+			running, unanswered, pinging = busy(), r.ongoing.Load(), true
 			last := health.last()
 			tasks.Go(func() { pinged <- s.conn.Check(ctx, health.plan.Timeout, last) })
 		case err := <-pinged:
 			pinging = false
-			health.pinged(err, running, r.running.Load(), unanswered, replies())
+			health.pinged(err, running, busy(), unanswered, replies())
 			r.reportHealth(health)
 			next.Reset(health.pause())
 		case <-r.late:
@@ -268,6 +240,8 @@ func (r *replica) serve(ctx context.Context, s *session) {
 			listing = false
 			if err != nil {
 				r.log.Warn("tools not listed again", "err", err)
+			}
+			if refresh == nil && s.lists != nil && s.lists.anyDue() {
 				refresh = time.After(refreshRetry)
 			}
 		}
@@ -291,19 +265,18 @@ func (r *replica) reportHealth(v *vitals) {
 	}
 }
 
-// refresh lists the tools again.
+// refresh lists again what may have changed, or has not been listed yet.
 func (r *replica) refresh(ctx context.Context, s *session) error {
 	if r.order.Raw {
 		return nil // what it offers is between the server and its session
 	}
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
-	catalogue, err := list(ctx, s, r.log)
-	if err != nil {
-		return err
+	s.lists.change(r.relist.Swap(0))
+	err := s.lists.update(ctx, s.conn, 0, r.log)
+	if catalogue := s.lists.catalogue(); r.board.offer(r.order.ID, catalogue) {
+		r.log.Info("catalogue changed", "tools", len(catalogue.Tools), "resources", len(catalogue.Resources),
+			"templates", len(catalogue.Templates), "prompts", len(catalogue.Prompts))
 	}
-	if r.board.offer(r.order.ID, catalogue) {
-		r.log.Info("tools changed", "tools", len(catalogue.Tools))
-	}
-	return nil
+	return err
 }

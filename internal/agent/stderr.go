@@ -34,6 +34,7 @@ type stderrRing struct {
 	lines   []fleet.LogLine
 	bytes   int
 	total   uint64 // lines ever added; the last one kept has this number
+	begins  uint64 // how many of them are of a process before the present one
 	closed  bool
 	readers map[chan<- struct{}]struct{} // notified of new lines
 }
@@ -88,6 +89,13 @@ func (r *stderrRing) trim(n int) {
 	r.lines = slices.Clone(r.lines)
 }
 
+// begin records that the next lines are of another process of the replica.
+func (r *stderrRing) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.begins = r.total
+}
+
 // close records that no line will follow.
 func (r *stderrRing) close() {
 	r.mu.Lock()
@@ -99,12 +107,15 @@ func (r *stderrRing) close() {
 }
 
 // last returns up to n lines with up to maxBytes together. With stderr set, it returns
-// only those of stderr.
+// only those that the present process wrote to stderr.
 func (r *stderrRing) last(n, maxBytes int, stderr bool) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var texts []string
-	for _, l := range slices.Backward(r.lines) {
+	for i, l := range slices.Backward(r.lines) {
+		if stderr && r.total-uint64(len(r.lines)-i) < r.begins {
+			break
+		}
 		if stderr && strings.HasPrefix(l.Text, fleet.StdoutMark) {
 			continue
 		}

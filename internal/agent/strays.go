@@ -29,6 +29,13 @@ func (s *strays) add(one stdio.Stray) {
 	s.all = append(s.all, one)
 }
 
+// begin forgets those of a process before the present one.
+func (s *strays) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = nil
+}
+
 func (s *strays) list() []stdio.Stray {
 	s.mu.Lock()
 	defer s.mu.Unlock()

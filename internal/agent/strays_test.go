@@ -120,7 +120,7 @@ func TestWrongStdoutIsShown(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				r := newRig(t, agenttest.New(), nil)
 				r.rt.Handle("a", tc.server)
-				r.start("a", nil)
+				r.start("a", legacy)
 				got := r.until("a", fleet.PhaseFailed)
 				if !strings.HasPrefix(got.Reason, tc.starts) {
 					t.Errorf("the reason is %q, which does not begin with %q", got.Reason, tc.starts)

@@ -132,7 +132,7 @@ func TestPhasesOfAColdStart(t *testing.T) {
 		rt.Inject(agenttest.Fault{Step: agenttest.StepPull, Delay: 5 * time.Second})
 		rt.Inject(agenttest.Fault{Step: agenttest.StepStart, Delay: time.Second})
 		rt.Handle("s", func(ctx context.Context, s *agenttest.Stdio) int {
-			s.Out = &late{s.Out, []time.Duration{2 * time.Second, 3 * time.Second}} // initialize, tools/list
+			s.Out = &late{s.Out, []time.Duration{time.Second, time.Second, 3 * time.Second}} // server/discover, initialize, tools/list
 			return agenttest.Echo{}.Serve(ctx, s)
 		})
 		r := newRig(t, rt, func(c *Config) { c.Runtime = containers{rt, 4 * time.Second} })

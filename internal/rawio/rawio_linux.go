@@ -166,6 +166,14 @@ func (f *Pipe) TryWrite(p []byte) (written bool) {
 	return err == nil && written
 }
 
+// Unread returns how many bytes in the pipe nobody has read, also once the other end is closed. It
+// reports false if that is not known.
+func (f *Pipe) Unread() (n int, ok bool) {
+	var err error
+	closed := f.raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }) // FIONREAD
+	return n, closed == nil && err == nil
+}
+
 func (f *Pipe) failure(op string, errno syscall.Errno) error {
 	return &fs.PathError{Op: op, Path: f.Name(), Err: errno}
 }

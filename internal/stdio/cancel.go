@@ -11,7 +11,7 @@ import (
 // already. A call that still waits to be written is dropped. If the call may have been written, the
 // server gets notifications/cancelled and then a probe. The call is released when its late reply
 // arrives, or the answer to the probe or to any later request. Until then the server may still be
-// busy with it.
+// busy with it. Servers of the modern era never answer a cancelled call.
 func (c *Conn) Cancel(p *Pending, reason string) bool {
 	c.mu.Lock()
 	if p.ended {
@@ -58,8 +58,8 @@ func cancelledParams(id uint64, reason string) []byte {
 
 // probe returns the request whose answer frees cancelled calls. It needs the lock.
 func (c *Conn) probe() *Pending {
-	method := c.question()
-	p := &Pending{id: c.lastID.Add(1), quiet: true, size: envelopeSize, call: &Call{
+	method, params := c.question()
+	p := &Pending{id: c.lastID.Add(1), quiet: true, size: envelopeSize + len(params), line: [3][]byte{params}, call: &Call{
 		Method: method,
 		Done: func(r Reply) {
 			r.Release()

@@ -12,14 +12,15 @@ import (
 // Check returns nil if the server answers a ping within timeout, be it with an error. Some servers
 // ignore ping. If the server has never answered one, or if last is set because it would be replaced,
 // an unanswered ping is followed by tools/list, which it has answered before, with a timeout of its
-// own. A server that answers only tools/list is not sent ping again.
+// own. A server that answers only tools/list is not sent ping again. The modern era has no ping: there
+// the question is server/discover, which the server has answered before.
 func (c *Conn) Check(ctx context.Context, timeout time.Duration, last bool) error {
-	method := c.question()
-	err := c.ask(ctx, timeout, method)
-	if err == nil || method == mcp.MethodToolsList || ctx.Err() != nil || c.answersPing.Load() && !last {
+	method, params := c.question()
+	err := c.ask(ctx, timeout, method, params)
+	if err == nil || method != mcp.MethodPing || ctx.Err() != nil || c.answersPing.Load() && !last {
 		return err
 	}
-	if second := c.ask(ctx, timeout, mcp.MethodToolsList); second != nil {
+	if second := c.ask(ctx, timeout, mcp.MethodToolsList, nil); second != nil {
 		return fmt.Errorf("%w; %w", err, second)
 	}
 	if !c.answersPing.Load() && !c.ignoresPing.Swap(true) {
@@ -28,10 +29,10 @@ func (c *Conn) Check(ctx context.Context, timeout time.Duration, last bool) erro
 	return nil
 }
 
-func (c *Conn) ask(ctx context.Context, timeout time.Duration, method string) error {
+func (c *Conn) ask(ctx context.Context, timeout time.Duration, method string, params []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	r := c.request(ctx, method, nil, true)
+	r := c.request(ctx, method, params, true)
 	r.Release()
 	c.noteAnswer(method, r)
 	if answered(r) {
@@ -40,13 +41,16 @@ func (c *Conn) ask(ctx context.Context, timeout time.Duration, method string) er
 	return fmt.Errorf("%s: %w", method, r.Err)
 }
 
-// question returns the method of a request that every healthy server answers at once. tools/list was
-// answered before the first call.
-func (c *Conn) question() string {
-	if c.cfg.NoPing || c.ignoresPing.Load() {
-		return mcp.MethodToolsList
+// question returns a request that every healthy server answers at once. tools/list and server/discover
+// were answered before the first call.
+func (c *Conn) question() (method string, params []byte) {
+	if own := c.ownParams.Load(); own != nil {
+		return mcp.MethodDiscover, *own
 	}
-	return mcp.MethodPing
+	if c.cfg.NoPing || c.ignoresPing.Load() {
+		return mcp.MethodToolsList, nil
+	}
+	return mcp.MethodPing, nil
 }
 
 // noteAnswer records whether the server answers pings.

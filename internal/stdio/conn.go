@@ -87,8 +87,12 @@ type Conn struct {
 	answersPing, ignoresPing atomic.Bool
 	// endedByPing is set if the server ended while its first ping was its only request.
 	endedByPing atomic.Bool
-	counts      counters
-	strays      strays
+	// unheard is set if the server ended and is known to have read nothing.
+	unheard atomic.Bool
+	// ownParams are the params of requests of our own in the modern era; nil in the legacy one.
+	ownParams atomic.Pointer[[]byte]
+	counts    counters
+	strays    strays
 
 	mu          sync.Mutex
 	pending     map[uint64]*Pending // until the reply, or until the server has released it
@@ -147,6 +151,7 @@ func (c *Conn) Run(ctx context.Context) error {
 		}
 	})
 	err := c.read()
+	c.noteUnread()
 	close(done)
 	c.closePipes()
 	owned.Wait()

@@ -44,6 +44,15 @@ func (p *Pending) released() {
 	}
 }
 
+// noteUnread records whether the server, whose stdout has ended, has read any of its stdin. Not every
+// pipe can tell.
+func (c *Conn) noteUnread() {
+	if pipe, ok := c.cfg.In.(interface{ Unread() (n int, ok bool) }); ok {
+		n, known := pipe.Unread()
+		c.unheard.Store(known && int64(n) >= c.counts.bytesOut.Load())
+	}
+}
+
 // endAll ends the calls that were not answered, oldest first. Reader and writer have ended.
 func (c *Conn) endAll() {
 	c.mu.Lock()

@@ -40,7 +40,7 @@ func (c *Conn) request(ctx context.Context, method string, params []byte, quiet 
 	return r
 }
 
-// Handshake opens the conversation in the legacy era. It offers the newest version that we know, and
+// Handshake opens the conversation in the legacy era, as Open does for such a server. It offers the newest version that we know, and
 // accepts the server's if we know it. If the server refuses and lists its versions, Handshake tries
 // once more with one of these. It must be called once, before every other call.
 func (c *Conn) Handshake(ctx context.Context) (*mcp.InitializeResult, error) {
@@ -72,55 +72,75 @@ func (c *Conn) initialize(ctx context.Context, version string) (*mcp.InitializeR
 	return mcp.ParseInitializeResult(r.Result)
 }
 
-// ListTools returns all pages of tools/list, in the server's order. A tool without a name is left out
-// with a warning, because nobody could call it.
-func (c *Conn) ListTools(ctx context.Context) ([]mcp.Tool, error) {
-	raw, err := c.List(ctx, mcp.MethodToolsList, "tools")
-	if err != nil {
-		return nil, err
-	}
-	tools := make([]mcp.Tool, 0, len(raw))
-	for i := range raw {
-		tool, err := mcp.ParseTool(raw[i])
-		if err != nil {
-			c.log.Warn("tool left out of tools/list", "index", i, "err", err)
-			continue
-		}
-		tools = append(tools, tool)
-	}
-	return tools, nil
+// Listing is what a server lists, all pages of it.
+type Listing struct {
+	Elements [][]byte // raw, in the server's order; the caller's own
+	// Hint is how long all of it may be cached. It is zero in the legacy era.
+	Hint mcp.CacheHint
 }
 
-// List returns the elements of all pages of a list such as resources/list, whose results hold them in
-// the named member. They are the caller's own.
-func (c *Conn) List(ctx context.Context, method, member string) ([][]byte, error) {
-	var all [][]byte
-	var params []byte
+// ListTools returns all pages of tools/list. A tool without a name is left out with a warning, because
+// nobody could call it.
+func (c *Conn) ListTools(ctx context.Context) (Listing, error) {
+	all, err := c.List(ctx, mcp.MethodToolsList, "tools")
+	if err != nil {
+		return Listing{}, err
+	}
+	index := -1
+	all.Elements = slices.DeleteFunc(all.Elements, func(raw []byte) bool {
+		index++
+		_, err := mcp.ParseTool(raw)
+		if err != nil {
+			c.log.Warn("tool left out of tools/list", "index", index, "err", err)
+		}
+		return err != nil
+	})
+	return all, nil
+}
+
+// List returns all pages of a list such as resources/list, whose results hold its elements in the
+// named member.
+func (c *Conn) List(ctx context.Context, method, member string) (Listing, error) {
+	var all Listing
+	var cursor string
 	var seen []string
 	for size := 0; len(seen) < maxPages; {
-		page, cursor, err := c.page(ctx, method, member, params)
+		page, next, err := c.page(ctx, method, member, cursor)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", method, err)
+			return Listing{}, fmt.Errorf("%s: %w", method, err)
 		}
-		for _, element := range page {
+		for _, element := range page.Elements {
 			size += len(element)
 		}
 		if size > maxListBytes {
-			return nil, fmt.Errorf("%s: more than %d bytes", method, maxListBytes)
+			return Listing{}, fmt.Errorf("%s: more than %d bytes", method, maxListBytes)
 		}
-		all = append(all, page...)
-		if cursor == "" {
+		all.add(page, len(seen) == 0)
+		if next == "" {
 			return all, nil
 		}
-		if slices.Contains(seen, cursor) {
+		if slices.Contains(seen, next) {
 			// The list would not end. The pages so far may be all of them.
-			c.log.Warn("list ended because the server repeats a cursor", "method", method, "cursor", c.cfg.Quote([]byte(cursor), noiseQuote), "elements", len(all))
-			return distinct(all), nil
+			c.log.Warn("list ended because the server repeats a cursor", "method", method, "cursor", c.cfg.Quote([]byte(next), noiseQuote), "elements", len(all.Elements))
+			all.Elements = distinct(all.Elements)
+			return all, nil
 		}
-		seen = append(seen, cursor)
-		params = append(mcp.AppendString([]byte(`{"cursor":`), cursor), '}')
+		seen, cursor = append(seen, next), next
 	}
-	return nil, fmt.Errorf("%s: more than %d pages", method, maxPages)
+	return Listing{}, fmt.Errorf("%s: more than %d pages", method, maxPages)
+}
+
+// add adds a page. The most cautious hint of all pages counts.
+func (l *Listing) add(page Listing, first bool) {
+	l.Elements = append(l.Elements, page.Elements...)
+	if first {
+		l.Hint = page.Hint
+		return
+	}
+	l.Hint.TTL = min(l.Hint.TTL, page.Hint.TTL)
+	if page.Hint.Scope == mcp.ScopePrivate {
+		l.Hint.Scope = mcp.ScopePrivate
+	}
 }
 
 // distinct drops repeated elements. A server that ignores the cursor sends its first page again.
@@ -133,33 +153,53 @@ func distinct(elements [][]byte) [][]byte {
 	})
 }
 
-func (c *Conn) page(ctx context.Context, method, member string, params []byte) (elements [][]byte, cursor string, err error) {
-	r := c.Request(ctx, method, params)
+func (c *Conn) page(ctx context.Context, method, member, cursor string) (page Listing, next string, err error) {
+	r := c.Request(ctx, method, c.pageParams(cursor))
 	defer r.Release()
 	if err := r.Failure(); err != nil {
-		return nil, "", err
+		return page, "", err
 	}
-	found, err := mcp.Fields(r.Result, member, "nextCursor")
+	found, err := mcp.Fields(r.Result, member, "nextCursor", "ttlMs", "cacheScope")
 	if err != nil {
-		return nil, "", fmt.Errorf("result: %w", err)
+		return page, "", fmt.Errorf("result: %w", err)
 	}
 	if found[0] == nil {
-		return nil, "", fmt.Errorf("result without %q", member)
+		return page, "", fmt.Errorf("result without %q", member)
 	}
 	if mcp.IsNull(found[0]) {
 		found[0] = []byte("[]") // some encoders write an empty list as null
 	}
 	err = mcp.Elements(found[0], func(value []byte) bool {
-		elements = append(elements, slices.Clone(value))
+		page.Elements = append(page.Elements, slices.Clone(value))
 		return true
 	})
 	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", member, err)
+		return page, "", fmt.Errorf("%s: %w", member, err)
 	}
 	if found[1] != nil && !mcp.IsNull(found[1]) {
-		if cursor, err = mcp.String(found[1]); err != nil {
-			return nil, "", fmt.Errorf("nextCursor: %w", err)
+		if next, err = mcp.String(found[1]); err != nil {
+			return page, "", fmt.Errorf("nextCursor: %w", err)
 		}
 	}
-	return elements, cursor, nil
+	if c.ownParams.Load() != nil {
+		page.Hint = mcp.ParseCacheHint(found[2], found[3])
+	}
+	return page, next, nil
+}
+
+// pageParams returns the params of the request for a page; "" is the first one.
+func (c *Conn) pageParams(cursor string) []byte {
+	var params []byte
+	if own := c.ownParams.Load(); own != nil {
+		params = slices.Clone(*own)
+	}
+	if cursor == "" {
+		return params
+	}
+	if params == nil {
+		params = []byte("{")
+	} else {
+		params[len(params)-1] = ',' // it is an object with a member
+	}
+	return append(mcp.AppendString(append(params, `"cursor":`...), cursor), '}')
 }

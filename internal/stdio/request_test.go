@@ -265,7 +265,7 @@ func TestListTools(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				c, server := withPeer(t, stdio.Config{})
 				type outcome struct {
-					tools []mcp.Tool
+					tools stdio.Listing
 					err   error
 				}
 				got := make(chan outcome, 1)
@@ -290,17 +290,21 @@ func TestListTools(t *testing.T) {
 					t.Fatal(o.err)
 				}
 				var names []string
-				for _, tool := range o.tools {
+				for _, raw := range o.tools.Elements {
+					tool, err := mcp.ParseTool(raw)
+					if err != nil {
+						t.Fatal(err)
+					}
 					names = append(names, tool.Name)
 				}
 				if strings.Join(names, " ") != tc.names {
-					t.Errorf("tools %v, want %s", names, tc.names)
+					t.Fatalf("tools %v, want %s", names, tc.names)
 				}
-				if name != "one page" {
+				if len(names) == 0 {
 					return
 				}
-				if tool := o.tools[0]; !tool.ReadOnly || string(tool.Raw) != `{"name":"a","x":1.0,"annotations":{"readOnlyHint":true}}` {
-					t.Errorf("first tool %s", tool.Raw)
+				if raw := string(o.tools.Elements[0]); name == "one page" && raw != `{"name":"a","x":1.0,"annotations":{"readOnlyHint":true}}` {
+					t.Errorf("first tool %s", raw)
 				}
 			})
 		})

@@ -21,6 +21,7 @@ type pipe struct {
 	buf     []byte
 	wclosed bool // no more is written: reads drain buf, then EOF
 	rclosed bool // nobody reads: writes fail
+	unread  int  // when rclosed was set
 }
 
 func newPipe() *pipe {
@@ -66,6 +67,9 @@ func (r readEnd) Read(b []byte) (int, error) {
 func (r readEnd) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.rclosed {
+		r.unread = len(r.buf)
+	}
 	r.rclosed = true
 	r.buf = nil
 	r.changed.Broadcast()
@@ -94,6 +98,13 @@ func (w writeEnd) Write(b []byte) (n int, err error) {
 		}
 		p.changed.Wait()
 	}
+}
+
+// Unread returns how many bytes nobody has read, as rawio.Pipe does.
+func (w writeEnd) Unread() (n int, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.buf) + w.unread, true
 }
 
 func (w writeEnd) Close() error {
