@@ -33,26 +33,28 @@ func ParseInputRequired(result []byte) (*InputRequired, error) {
 			return nil, fmt.Errorf("requestState: %w", &TypeError{Want: "string", Got: TypeOf(r.State)})
 		}
 	}
-	if !given(members[0]) {
-		if r.State == nil {
-			return nil, errors.New("result: neither inputRequests nor requestState")
+	if given(members[0]) {
+		if r.Requests, err = parseInputRequests(members[0]); err != nil {
+			return nil, fmt.Errorf("inputRequests: %w", err)
 		}
-		return r, nil
 	}
+	if len(r.Requests) == 0 && r.State == nil {
+		return nil, errors.New("result: neither inputRequests nor requestState")
+	}
+	return r, nil
+}
+
+func parseInputRequests(raw []byte) (all []InputRequest, err error) {
 	var wrong error
-	err = Members(members[0], func(key, value []byte) bool {
+	err = Members(raw, func(key, value []byte) bool {
 		var request InputRequest
 		if request, wrong = parseInputRequest(string(key), value); wrong != nil {
 			return false
 		}
-		r.Requests = append(r.Requests, request)
+		all = append(all, request)
 		return true
 	})
-	if err = errors.Join(err, wrong); err != nil {
-		return nil, fmt.Errorf("inputRequests: %w", err)
-	}
-	r.Requests = lastOfEach(r.Requests, func(r InputRequest) string { return r.Key })
-	return r, nil
+	return lastOfEach(all, func(r InputRequest) string { return r.Key }), errors.Join(err, wrong)
 }
 
 func parseInputRequest(key string, raw []byte) (InputRequest, error) {

@@ -61,12 +61,28 @@ func (s *headerSearch) schema(raw []byte, path []string, direct bool, depth int)
 			return fmt.Errorf("%s: %w", pathText(path), err)
 		}
 	}
-	var wrong error
-	err = Members(raw, func(key, value []byte) bool {
-		wrong = s.keyword(string(key), value, path, direct, depth)
-		return wrong == nil
-	})
-	return errors.Join(err, wrong)
+	return lastMembers(raw, func(key string, value []byte) error { return s.keyword(key, value, path, direct, depth) })
+}
+
+// lastMembers calls visit with each member of an object, of duplicates with the last, until an error.
+func lastMembers(raw []byte, visit func(key string, value []byte) error) error {
+	type member struct {
+		key   string
+		value []byte
+	}
+	var all []member
+	if err := Members(raw, func(key, value []byte) bool {
+		all = append(all, member{string(key), value})
+		return true
+	}); err != nil {
+		return err
+	}
+	for _, m := range lastOfEach(all, func(m member) string { return m.key }) {
+		if err := visit(m.key, m.value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keyword searches the subschemas below one keyword of a schema. What is not listed here holds none:
@@ -99,12 +115,9 @@ func (s *headerSearch) named(raw []byte, path []string, direct bool, depth int) 
 	if TypeOf(raw) != "object" {
 		return nil
 	}
-	var wrong error
-	err := Members(raw, func(key, value []byte) bool {
-		wrong = s.schema(value, append(slices.Clip(path), string(key)), direct, depth+1)
-		return wrong == nil
+	return lastMembers(raw, func(name string, value []byte) error {
+		return s.schema(value, append(slices.Clip(path), name), direct, depth+1)
 	})
-	return errors.Join(err, wrong)
 }
 
 func (s *headerSearch) header(name, kind []byte, path []string) error {
