@@ -57,7 +57,7 @@ type bridge struct {
 	room    room
 	places  places
 	posts   chan *delivery
-	earlier <-chan struct{} // closed when the notifications read so far were delivered; owned by the reader
+	earlier <-chan struct{} // closed when the notifications read so far were delivered, and an initialize was answered; owned by the reader
 	version string          // of the last modern request; owned by the reader
 
 	starting   sync.Mutex     // held while a goroutine joins a group, and while ctx ends
@@ -216,6 +216,9 @@ func (b *bridge) begin(m *message) {
 		b.version = m.version
 	}
 	c := b.calls.add(b, m, b.earlier)
+	if m.method == mcp.MethodInitialize {
+		b.earlier = c.done // whatever comes next is of its session
+	}
 	group := &b.requests
 	if m.method == mcp.MethodListen {
 		group = &b.background
@@ -225,6 +228,7 @@ func (b *bridge) begin(m *message) {
 		b.room.leave(len(m.line)) // 0 if the line was freed
 	}) {
 		c.cancel(errEnds)
+		close(c.done)
 	}
 }
 

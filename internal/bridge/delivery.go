@@ -14,8 +14,9 @@ const deliveryTimeout = 30 * time.Second
 
 // delivery is a notification on its way.
 type delivery struct {
-	m    *message
-	done chan struct{}
+	m     *message
+	after <-chan struct{} // closed when what came before it is done
+	done  chan struct{}
 }
 
 // hand starts the delivery of a notification or an answer. Notifications arrive
@@ -33,10 +34,10 @@ func (b *bridge) hand(m *message) {
 		})
 		return
 	}
-	if m.version == "" && b.session.pass().life == 0 {
+	if m.version == "" && b.version != "" && b.session.pass().life == 0 {
 		m.version = b.version
 	}
-	d := &delivery{m, make(chan struct{})}
+	d := &delivery{m, b.earlier, make(chan struct{})}
 	b.earlier = d.done
 	select {
 	case b.posts <- d:
@@ -49,6 +50,13 @@ func (b *bridge) post() {
 	for {
 		select {
 		case d := <-b.posts:
+			if d.after != nil {
+				select {
+				case <-d.after:
+				case <-b.ctx.Done():
+					return
+				}
+			}
 			b.convey(d.m)
 			b.room.leave(len(d.m.line))
 			close(d.done)

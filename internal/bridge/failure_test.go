@@ -93,7 +93,7 @@ func TestAnotherControllerTakesOver(t *testing.T) {
 		lost, other := breaking(t, mcp.MethodToolsCall), newPeer(t, nil)
 		c := start(t, lost.URL, other.URL)
 		c.send(call7)
-		if got := c.next(); !strings.Contains(got, `"id":7,"error":{"code":-31014,`) || !strings.Contains(got, "it is unknown whether") {
+		if got := c.next(); !strings.Contains(got, `"id":7,"error":{"code":-31015,`) || !strings.Contains(got, "it is unknown whether") {
 			t.Errorf("got %s", got)
 		}
 		if n := lost.count("POST  tools/call") + len(other.all()); n != 1 {

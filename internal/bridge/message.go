@@ -18,7 +18,7 @@ const (
 	codeBadReply      mcp.Code = -31007
 	codeReplyTooLarge mcp.Code = -31008
 	codeUnavailable   mcp.Code = -31013
-	codeLost          mcp.Code = -31014
+	codeLost          mcp.Code = -31015
 )
 
 // names of the codes in the data of an error.

@@ -93,7 +93,7 @@ func TestAStreamThatDoesNotGoOn(t *testing.T) {
 			c := start(t, p.URL)
 			c.open(p)
 			c.send(call7)
-			if got := c.next(); !strings.Contains(got, `"id":7,"error":{"code":-31014,`) {
+			if got := c.next(); !strings.Contains(got, `"id":7,"error":{"code":-31015,`) {
 				t.Errorf("got %s", got)
 			}
 		})
