@@ -129,7 +129,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.address, "address", "http://127.0.0.1:8000", "address of a controller, or of several with commas")
 	flags.StringVarP(&a.output, "output", "o", formatTable, "table or json")
 	backup, backupOutput := a.backupCommand()
-	root.AddCommand(a.upCommand(), a.statusCommand(), a.topCommand(), a.toolsCommand(), a.callCommand(), a.connectCommand(), a.logsCommand(), a.eventsCommand(),
+	root.AddCommand(a.upCommand(), a.statusCommand(), a.topCommand(), a.toolsCommand(), a.callCommand(), a.connectCommand(), a.mcpConfigCommand(), a.logsCommand(), a.eventsCommand(),
 		a.applyCommand(), a.getCommand(), a.scaleCommand(), a.restartCommand(), a.rolloutCommand(), a.rollbackCommand(), a.revisionsCommand(), a.deleteCommand(),
 		a.nodesCommand(), a.drainCommand(), a.cordonCommand(), a.uncordonCommand(), a.controllersCommand(),
 		backup, a.restoreCommand(), a.schemaCommand(), a.versionCommand())

@@ -60,22 +60,60 @@ func holder(path string) string {
 // the file. Replace also removes the leftovers of earlier calls that were killed.
 func Replace(path string, data []byte) error {
 	dir := filepath.Dir(path)
-	if err := errors.Join(removeUnfinished(dir, filepath.Base(path)), replace(dir, path, data)); err != nil {
+	if err := errors.Join(removeUnfinished(dir, filepath.Base(path)), write(dir, path, data, 0o600)); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return Sync(dir)
 }
 
-func replace(dir, path string, data []byte) (err error) {
+func write(dir, path string, data []byte, mode os.FileMode) (err error) {
 	f, err := renameio.TempFile(dir, path) // its WriteFile would keep a wide mode
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Cleanup()) }()
+	if err := f.Chmod(mode); err != nil {
+		return err
+	}
 	if _, err := f.Write(data); err != nil {
 		return err
 	}
 	return f.CloseAtomicallyReplace()
+}
+
+// Rewrite is Replace for a file of another program: its permissions stay. A new
+// file is for its owner only.
+func Rewrite(path string, data []byte) error {
+	mode := os.FileMode(0o600)
+	if info, err := os.Stat(path); err == nil {
+		mode = info.Mode().Perm()
+	}
+	dir := filepath.Dir(path)
+	if err := write(dir, path, data, mode); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return Sync(dir)
+}
+
+// Copy copies a file with its permissions. It does not replace another file.
+func Copy(from, to string) (err error) {
+	info, err := os.Stat(from)
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
+	}
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, info.Mode().Perm())
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("copy %s to %s: %w", from, to, err)
+	}
+	return nil
 }
 
 // removeUnfinished removes the temporary files that renameio made for a file:

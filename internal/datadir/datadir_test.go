@@ -79,3 +79,32 @@ func TestReplace(t *testing.T) {
 		t.Errorf("a failure left %v, %v", again, err)
 	}
 }
+
+func TestRewriteAndCopy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "settings")
+	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := Copy(path, path+".bak"); err != nil {
+		t.Fatal(err)
+	}
+	if err := Copy(path, path+".bak"); !errors.Is(err, os.ErrExist) {
+		t.Errorf("a copy was replaced: %v", err)
+	}
+	if err := Rewrite(path, []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Rewrite(path+".new", []byte("secret")); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]struct {
+		text string
+		mode os.FileMode
+	}{path: {"new", 0o644}, path + ".bak": {"old", 0o644}, path + ".new": {"secret", 0o600}} {
+		b, err := os.ReadFile(name)
+		info, serr := os.Stat(name)
+		if err != nil || serr != nil || string(b) != want.text || info.Mode().Perm() != want.mode {
+			t.Errorf("%s: %q, %v, %v, %v", name, b, info.Mode(), err, serr)
+		}
+	}
+}
