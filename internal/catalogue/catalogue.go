@@ -36,6 +36,7 @@ package catalogue
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -131,14 +132,14 @@ func (c *Catalogue) Update(v Source) {
 // Subscribe posts a notice when lookups may have other results; see notice.Board.
 func (c *Catalogue) Subscribe() (look <-chan struct{}, cancel func()) { return c.board.Subscribe() }
 
-// Tools returns the answer of GET /tools for one server, or with "" for all of them.
-// It is rendered JSON, which callers must not change.
-func (c *Catalogue) Tools(name fleet.ServerName) ([]byte, error) {
+// Tools returns the answer of GET /tools at the root, at the path of a server or at
+// that of a gateway. It is rendered JSON, which callers must not change.
+func (c *Catalogue) Tools(scope fleet.Scope) ([]byte, error) {
 	snap := c.snap.Load()
 	if snap == nil {
 		return nil, errStarting
 	}
-	if name != "" {
+	if name := scope.Server(); name != "" {
 		s, err := snap.known(name)
 		if err != nil {
 			return nil, c.unlessIncomplete(err)
@@ -153,28 +154,38 @@ func (c *Catalogue) Tools(name fleet.ServerName) ([]byte, error) {
 			return nil, notYet(why)
 		}
 	}
-	return snap.list, snap.listErr
+	merged, err := snap.at(scope)
+	if err != nil {
+		return nil, c.unlessIncomplete(err)
+	}
+	return merged.list, merged.listErr
 }
 
-// Resolve returns the tool that a name means, at the path of one server or, with
-// server "", at the root. The error wraps fleet.ErrUnknownServer,
-// fleet.ErrUnknownTool, fleet.ErrCatalogueUnknown, fleet.ErrNoReplica or
-// fleet.ErrStopped. If the tools of an idle server are needed, it has a method Wakes.
-func (c *Catalogue) Resolve(name fleet.ServerName, tool string) (fleet.Tool, error) {
-	t, err := c.resolve(name, tool)
+// Resolve returns the tool that a name means at the root, at the path of a server or
+// at that of a gateway. The error wraps fleet.ErrUnknownServer,
+// fleet.ErrUnknownGateway, fleet.ErrUnknownTool, fleet.ErrCatalogueUnknown,
+// fleet.ErrNoReplica or fleet.ErrStopped. If the tools of an idle server are needed,
+// it has a method Wakes.
+func (c *Catalogue) Resolve(scope fleet.Scope, tool string) (fleet.Tool, error) {
+	t, err := c.resolve(scope, tool)
 	return t, c.unlessIncomplete(err)
 }
 
-func (c *Catalogue) resolve(name fleet.ServerName, tool string) (fleet.Tool, error) {
+func (c *Catalogue) resolve(scope fleet.Scope, tool string) (fleet.Tool, error) {
 	snap := c.snap.Load()
 	if snap == nil {
 		return fleet.Tool{}, errStarting
 	}
+	name := scope.Server()
 	if name == "" {
-		return found(snap.find(tool))
+		merged, err := snap.at(scope)
+		if err != nil {
+			return fleet.Tool{}, err
+		}
+		return found(merged.find(tool))
 	}
 	s, err := snap.known(name)
-	if srv := snap.servers[name]; err != nil && srv != nil && !srv.choice.Offers(tool) {
+	if srv := snap.servers[name]; err != nil && srv != nil && !srv.choice.Offers(srv.choice.Own(tool)) {
 		return fleet.Tool{}, srv.noTool(tool) // switched off, whether it exists or not
 	}
 	if err != nil {
@@ -194,21 +205,26 @@ func found(t *tool, err error) (fleet.Tool, error) {
 }
 
 // Default returns the tool of a call that names no tool: the default tool of the
-// server or, with "", of the default server. The error wraps one of Resolve's, or
-// fleet.ErrNoDefaultTool.
-func (c *Catalogue) Default(name fleet.ServerName) (fleet.Tool, error) {
-	t, err := c.defaultTool(name)
+// server or, at the root or a gateway, of the default server. The error wraps one of
+// Resolve's, or fleet.ErrNoDefaultTool.
+func (c *Catalogue) Default(scope fleet.Scope) (fleet.Tool, error) {
+	t, err := c.defaultTool(scope)
 	return t, c.unlessIncomplete(err)
 }
 
-func (c *Catalogue) defaultTool(name fleet.ServerName) (fleet.Tool, error) {
+func (c *Catalogue) defaultTool(scope fleet.Scope) (fleet.Tool, error) {
 	snap := c.snap.Load()
 	if snap == nil {
 		return fleet.Tool{}, errStarting
 	}
+	name, merged := scope.Server(), (*snapshot)(nil)
 	if name == "" {
-		if name = snap.def; name == "" {
-			return fleet.Tool{}, lookupErrorf(fleet.ErrNoDefaultTool, "there is no default server")
+		var err error
+		if merged, err = snap.at(scope); err != nil {
+			return fleet.Tool{}, err
+		}
+		if name = merged.def; name == "" {
+			return fleet.Tool{}, lookupErrorf(fleet.ErrNoDefaultTool, "there is no default server%s", merged.where())
 		}
 	}
 	s := snap.servers[name]
@@ -219,6 +235,9 @@ func (c *Catalogue) defaultTool(name fleet.ServerName) (fleet.Tool, error) {
 	if err != nil {
 		return fleet.Tool{}, err
 	}
+	if merged != nil && merged.gateway != nil {
+		return found(merged.find(s.defaultTool)) // which the gateway may switch off
+	}
 	t := s.find(s.defaultTool)
 	if t == nil {
 		return fleet.Tool{}, s.noTool(s.defaultTool)
@@ -226,10 +245,15 @@ func (c *Catalogue) defaultTool(name fleet.ServerName) (fleet.Tool, error) {
 	return t.Tool, nil
 }
 
+// denials are the errors of what does not exist.
+var denials = []error{
+	fleet.ErrUnknownServer, fleet.ErrUnknownGateway, fleet.ErrUnknownTool, fleet.ErrUnknownPrompt, fleet.ErrUnknownResource, fleet.ErrNoDefaultTool,
+}
+
 // unlessIncomplete replaces an error that denies that a server or tool exists while
 // servers may be missing: callers should try again.
 func (c *Catalogue) unlessIncomplete(err error) error {
-	if err == nil || !errors.Is(err, fleet.ErrUnknownServer) && !errors.Is(err, fleet.ErrUnknownTool) && !errors.Is(err, fleet.ErrNoDefaultTool) {
+	if err == nil || !slices.ContainsFunc(denials, func(denial error) bool { return errors.Is(err, denial) }) {
 		return err
 	}
 	if why := c.incomplete(); why != "" {

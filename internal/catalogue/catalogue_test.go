@@ -77,7 +77,7 @@ func TestRawValuesArePassedOn(t *testing.T) {
 	c.Update(Source{Lookup: w.lookup, Servers: []Server{{Name: "one", Offers: w.offer("h", raw, `{"name":"plain"}`, `{"no":"name"}`, `[]`, `{"name":"plain","description":"second"}`)}}})
 	want := `{"tools":[{"name":"t\"x","description":null,"input_schema":` + schema + `,"output_schema":{"x": 1},"server":"one","_first":0,` + own +
 		`},{"name":"plain","description":null,"input_schema":{"type":"object"},"server":"one"}]}`
-	for _, server := range []fleet.ServerName{"", "one"} {
+	for _, server := range []fleet.Scope{"", "one"} {
 		got, err := c.Tools(server)
 		if err != nil || string(got) != want {
 			t.Errorf("Tools(%q) = %s, %v\nwant %s", server, got, err, want)
@@ -114,7 +114,7 @@ func TestMembersOfOurs(t *testing.T) {
 func TestResolve(t *testing.T) {
 	c := threeServers()
 	cases := []struct {
-		server fleet.ServerName
+		server fleet.Scope
 		name   string
 		want   string // server/tool, or words of the error
 		kind   error
@@ -208,7 +208,7 @@ func TestUnknownIsNeverEmptyNorNotFound(t *testing.T) {
 	}}
 	c.Update(view)
 	cases := []struct {
-		server fleet.ServerName
+		server fleet.Scope
 		name   string
 		kind   error
 		words  string
@@ -409,10 +409,10 @@ func TestIdle(t *testing.T) {
 	failed.Failed, failed.Reason = true, "exit code 3"
 	switchedOff := idle("a")
 	switchedOff.Tools.Deny = []string{"drop"}
-	resolve := func(server fleet.ServerName, tool string) func(*Catalogue) error {
+	resolve := func(server fleet.Scope, tool string) func(*Catalogue) error {
 		return func(c *Catalogue) error { _, err := c.Resolve(server, tool); return err }
 	}
-	tools := func(server fleet.ServerName) func(*Catalogue) error {
+	tools := func(server fleet.Scope) func(*Catalogue) error {
 		return func(c *Catalogue) error { _, err := c.Tools(server); return err }
 	}
 	for _, tt := range []struct {
@@ -572,7 +572,7 @@ func TestSwitchedOff(t *testing.T) {
 			t.Errorf("got %v, %v; want %v", got, err, want)
 		}
 	}
-	unknown := func(server fleet.ServerName, tool, want string) {
+	unknown := func(server fleet.Scope, tool, want string) {
 		t.Helper()
 		if got, err := c.Resolve(server, tool); !errors.Is(err, fleet.ErrUnknownTool) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s %s: got %+v, %v; want %q", server, tool, got, err, want)
@@ -606,7 +606,7 @@ func TestSwitchedOffBeforeItIsKnown(t *testing.T) {
 	c := New(nil)
 	main := Server{Name: "main", DefaultTool: "search", Reason: "it starts", Tools: fleet.Tools{Deny: []string{"delete"}}}
 	ant := Server{Name: "ant", Offers: w.offer("a", "dig"), Tools: fleet.Tools{Allow: []string{"dig"}}}
-	check := func(server fleet.ServerName, tool string, kind error, want string) {
+	check := func(server fleet.Scope, tool string, kind error, want string) {
 		t.Helper()
 		if got, err := c.Resolve(server, tool); !errors.Is(err, kind) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s %s: got %+v, %v; want %q", server, tool, got, err, want)
@@ -653,7 +653,7 @@ func TestToolsOfSomeReplicas(t *testing.T) {
 			{Name: "zoo", Offers: zoo},
 		}})
 	}
-	found := func(want bool, tool string, servers ...fleet.ServerName) {
+	found := func(want bool, tool string, servers ...fleet.Scope) {
 		t.Helper()
 		for _, s := range servers {
 			got, err := c.Resolve(s, tool)

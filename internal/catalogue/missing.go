@@ -45,7 +45,7 @@ func (s *snapshot) missing(name string) error {
 	}
 	if prefix, rest, ok := strings.Cut(name, separator); ok {
 		if srv := s.servers[fleet.ServerName(prefix)]; srv != nil {
-			if srv.hash == "" && srv.choice.Offers(rest) {
+			if srv.hash == "" && srv.choice.Offers(srv.choice.Own(rest)) {
 				return notKnown([]*server{srv})
 			}
 			return srv.noTool(rest)
@@ -68,7 +68,7 @@ func (s *snapshot) missing(name string) error {
 	// The name is compared with full and with bare names. The hint is always a name
 	// that can be called.
 	bare := !strings.Contains(name, separator)
-	if bare && def != nil && def.hash == "" && !def.choice.Offers(name) {
+	if bare && def != nil && def.hash == "" && !def.choice.Offers(def.choice.Own(name)) {
 		elsewhere := len(offered) > 0 || slices.ContainsFunc(unknown, func(s *server) bool { return s != def })
 		if !elsewhere {
 			return def.noTool(name)
@@ -90,7 +90,7 @@ func (s *snapshot) missing(name string) error {
 func (s *server) noTool(name string) error {
 	key := s.off[name]
 	if s.hash == "" {
-		key = s.choice.SwitchedOffBy(name)
+		key = s.choice.SwitchedOffBy(s.choice.Own(name))
 	}
 	if key != "" {
 		return lookupErrorf(fleet.ErrUnknownTool, "tool %s of server %q is switched off by %s", quote(name), s.name, key)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/nearest"
 )
 
 // snapshot has servers under one set of names: all of them, or those of a gateway.
@@ -74,6 +75,31 @@ func sameGateways(made map[fleet.GatewayName]*snapshot, from map[fleet.GatewayNa
 		}
 	}
 	return true
+}
+
+// at returns the snapshot of an endpoint that merges servers.
+func (s *snapshot) at(scope fleet.Scope) (*snapshot, error) {
+	name := scope.Gateway()
+	if name == "" {
+		return s, nil
+	}
+	if g := s.gateways[fleet.GatewayName(name)]; g != nil {
+		return g, nil
+	}
+	var names []string
+	for known := range s.gateways {
+		names = append(names, string(known))
+	}
+	slices.Sort(names)
+	return nil, lookupErrorf(fleet.ErrUnknownGateway, "unknown gateway %s%s", quote(name), nearest.Hint(name, names, names))
+}
+
+// where says of which endpoint an error is.
+func (s *snapshot) where() string {
+	if s.gateway == nil {
+		return ""
+	}
+	return " among those of the gateway"
 }
 
 // nameAndRender gives every tool its names, and makes the list.

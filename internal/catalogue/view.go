@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"slices"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
-	"github.com/mcpfleet/mcpfleet/internal/nearest"
 )
 
 // View is what one MCP endpoint offers at one moment. It never changes. Its lists are
@@ -58,13 +56,7 @@ func (c *Catalogue) view(scope fleet.Scope) (*View, error) {
 		return nil, errStarting
 	}
 	var v *View
-	if name := scope.Gateway(); name != "" {
-		g := snap.gateways[fleet.GatewayName(name)]
-		if g == nil {
-			return nil, snap.noGateway(name)
-		}
-		v = g.view
-	} else if name := scope.Server(); name != "" {
+	if name := scope.Server(); name != "" {
 		s, err := snap.known(name)
 		if err != nil {
 			return nil, err
@@ -74,7 +66,11 @@ func (c *Catalogue) view(scope fleet.Scope) (*View, error) {
 		}
 		v = s.view
 	} else {
-		v = snap.view
+		merged, err := snap.at(scope)
+		if err != nil {
+			return nil, err
+		}
+		v = merged.view
 	}
 	if v.err != nil {
 		return nil, v.err
@@ -247,14 +243,4 @@ func (s *server) hint(method string) fleet.CacheHint {
 		h.Scope = "private"
 	}
 	return h
-}
-
-// noGateway returns the error of a gateway that does not exist.
-func (s *snapshot) noGateway(name string) error {
-	var names []string
-	for n := range s.gateways {
-		names = append(names, string(n))
-	}
-	slices.Sort(names)
-	return lookupErrorf(fleet.ErrUnknownGateway, "unknown gateway %s%s", quote(name), nearest.Hint(name, names, names))
 }

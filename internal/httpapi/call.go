@@ -13,7 +13,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
-// serveCall answers POST /call and POST /{server}/call.
+// serveCall answers POST /call, POST /{server}/call and POST /g/{gateway}/call.
 func (h *API) serveCall(w *web.Response, r *http.Request) error {
 	call, err := h.takeCall(w, r)
 	if err != nil {
@@ -58,7 +58,7 @@ func (e toolError) Answer() api.Error {
 // takeCall reads a request to call a tool. It reads nothing of a call that would
 // be refused in any case.
 func (h *API) takeCall(w *web.Response, r *http.Request) (fleet.Call, error) {
-	if err := h.cfg.Router.Admit(serverOf(r)); err != nil {
+	if err := h.cfg.Router.Admit(scopeOf(r).Server()); err != nil {
 		return fleet.Call{}, w.RefuseBody(err)
 	}
 	body, err := w.ReadJSON(r)
@@ -74,7 +74,7 @@ func (h *API) takeCall(w *web.Response, r *http.Request) (fleet.Call, error) {
 	if err != nil {
 		return fleet.Call{}, err
 	}
-	tool, err := h.resolve(serverOf(r), in.name)
+	tool, err := h.resolve(scopeOf(r), in.name)
 	var since time.Time // zero unless the call waited for its server's tools
 	if err != nil {
 		since = time.Now()
@@ -97,11 +97,11 @@ func (h *API) takeCall(w *web.Response, r *http.Request) (fleet.Call, error) {
 	}, nil
 }
 
-func (h *API) resolve(server fleet.ServerName, name *string) (fleet.Tool, error) {
+func (h *API) resolve(scope fleet.Scope, name *string) (fleet.Tool, error) {
 	if name != nil {
-		return h.cfg.Catalogue.Resolve(server, *name)
+		return h.cfg.Catalogue.Resolve(scope, *name)
 	}
-	tool, err := h.cfg.Catalogue.Default(server)
+	tool, err := h.cfg.Catalogue.Default(scope)
 	if errors.Is(err, fleet.ErrNoDefaultTool) {
 		err = web.BadRequest("must include 'tool_name': %v", err)
 	}
@@ -113,7 +113,7 @@ func (h *API) resolve(server fleet.ServerName, name *string) (fleet.Tool, error)
 func (h *API) resolveLater(r *http.Request, err error, name *string, timeout time.Duration, since time.Time) (fleet.Tool, error) {
 	var tool fleet.Tool
 	lookUp := func() (err error) {
-		tool, err = h.resolve(serverOf(r), name)
+		tool, err = h.resolve(scopeOf(r), name)
 		return err
 	}
 	err = h.lookup.Repeat(r.Context(), err, timeout, since, lookUp)

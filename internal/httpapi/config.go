@@ -14,15 +14,14 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/leader"
 )
 
-// Catalogue has what servers offer. Server "" is the root, where the names of
-// all servers' tools are merged. Errors are for callers to read, and wrap one
+// Catalogue has what servers offer at each endpoint. Errors are for callers to read, and wrap one
 // of fleet's. All methods may be called at once.
 type Catalogue interface {
 	// Tools returns the JSON answer of GET /tools. Nobody changes it.
-	Tools(server fleet.ServerName) ([]byte, error)
-	Resolve(server fleet.ServerName, tool string) (fleet.Tool, error)
+	Tools(scope fleet.Scope) ([]byte, error)
+	Resolve(scope fleet.Scope, tool string) (fleet.Tool, error)
 	// Default returns the tool of a call that names no tool.
-	Default(server fleet.ServerName) (fleet.Tool, error)
+	Default(scope fleet.Scope) (fleet.Tool, error)
 	// Subscribe reports changes of the above; see notice.Board. An error that has a
 	// method Wakes() fleet.ServerName goes away once that server, which is idle, has
 	// been started.

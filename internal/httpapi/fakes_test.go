@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,23 +32,24 @@ import (
 // "read", and a server "other" without a default tool.
 type offer struct{}
 
-func (offer) Tools(server fleet.ServerName) ([]byte, error) {
-	switch server {
-	case "", "main", "other":
-		return fmt.Appendf(nil, `{"tools":[{"name":"echo","server":%q}]}`, server), nil
+func (offer) Tools(scope fleet.Scope) ([]byte, error) {
+	switch scope {
+	case "", "main", "other", "g/team":
+		return fmt.Appendf(nil, `{"tools":[{"name":"echo","server":%q}]}`, scope), nil
 	case "young":
 		return nil, fmt.Errorf("%w: server \"young\": image is being pulled", fleet.ErrCatalogueUnknown)
 	}
-	return nil, fmt.Errorf("%w %q; did you mean \"main\"?", fleet.ErrUnknownServer, server)
+	if name := scope.Gateway(); name != "" {
+		return nil, fmt.Errorf("%w %q; did you mean \"team\"?", fleet.ErrUnknownGateway, name)
+	}
+	return nil, fmt.Errorf("%w %q; did you mean \"main\"?", fleet.ErrUnknownServer, scope)
 }
 
-func (o offer) Resolve(server fleet.ServerName, tool string) (fleet.Tool, error) {
-	if _, err := o.Tools(server); err != nil {
+func (o offer) Resolve(scope fleet.Scope, tool string) (fleet.Tool, error) {
+	if _, err := o.Tools(scope); err != nil {
 		return fleet.Tool{}, err
 	}
-	if server == "" {
-		server = "main"
-	}
+	server := cmp.Or(scope.Server(), "main")
 	switch tool {
 	case "echo":
 		return fleet.Tool{Server: server, Name: "echo"}, nil
@@ -57,11 +59,11 @@ func (o offer) Resolve(server fleet.ServerName, tool string) (fleet.Tool, error)
 	return fleet.Tool{}, fmt.Errorf("%w %.20q; did you mean \"echo\"?", fleet.ErrUnknownTool, tool)
 }
 
-func (o offer) Default(server fleet.ServerName) (fleet.Tool, error) {
-	if server == "other" {
-		return fleet.Tool{}, fmt.Errorf("server %q has %w", server, fleet.ErrNoDefaultTool)
+func (o offer) Default(scope fleet.Scope) (fleet.Tool, error) {
+	if scope == "other" {
+		return fleet.Tool{}, fmt.Errorf("server %q has %w", scope, fleet.ErrNoDefaultTool)
 	}
-	return o.Resolve(server, "echo")
+	return o.Resolve(scope, "echo")
 }
 
 func (offer) Subscribe() (<-chan struct{}, func()) { return nil, func() {} }

@@ -53,6 +53,8 @@ func (h *API) Routes() []web.Route {
 		web.Post("/call", web.Call, h.serveCall),
 		web.Get("/{server}/tools", web.Call, h.serveTools),
 		web.Post("/{server}/call", web.Call, h.serveCall),
+		web.Get("/g/{gateway}/tools", web.Call, h.serveTools),
+		web.Post("/g/{gateway}/call", web.Call, h.serveCall),
 
 		web.Get("/api/v1/servers", web.Read, h.serveServers),
 		web.Put("/api/v1/servers", web.Write, h.servePutServers),

@@ -14,10 +14,16 @@ import (
 // server has started.
 const maxToolsWait = 30 * time.Second
 
-// serverOf returns the server in the path, "" at the root.
-func serverOf(r *http.Request) fleet.ServerName { return fleet.ServerName(r.PathValue("server")) }
+// scopeOf returns the endpoint that the path names: that of a server, of a gateway, or
+// the root.
+func scopeOf(r *http.Request) fleet.Scope {
+	if gateway := r.PathValue("gateway"); gateway != "" {
+		return fleet.GatewayScope(gateway)
+	}
+	return fleet.Scope(r.PathValue("server"))
+}
 
-// serveTools answers GET /tools and GET /{server}/tools. It starts an idle server
+// serveTools answers GET /tools, GET /{server}/tools and GET /g/{gateway}/tools. It starts an idle server
 // without whose tools there would be no list.
 func (h *API) serveTools(w *web.Response, r *http.Request) error {
 	timeout, err := web.ClientTimeout(r)
@@ -29,7 +35,7 @@ func (h *API) serveTools(w *web.Response, r *http.Request) error {
 	}
 	var list []byte
 	lookUp := func() (err error) {
-		list, err = h.cfg.Catalogue.Tools(serverOf(r))
+		list, err = h.cfg.Catalogue.Tools(scopeOf(r))
 		return err
 	}
 	err = h.lookup.Repeat(r.Context(), lookUp(), timeout, time.Now(), lookUp)
