@@ -46,6 +46,9 @@ func TestBadRequests(t *testing.T) {
 		{"empty tool name", "POST", "/call", `{"tool_name":"","tool_args":{}}`, nil, 404, api.CodeUnknownTool, `""`},
 		{"unknown server", "POST", "/mian/call", args, nil, 404, api.CodeUnknownServer, `did you mean "main"?`},
 		{"unknown server's tools", "GET", "/mian/tools", "", nil, 404, api.CodeUnknownServer, "mian"},
+		{"unknown gateway", "POST", "/g/tema/call", args, nil, 404, api.CodeUnknownGateway, `did you mean "team"?`},
+		{"unknown gateway's tools", "GET", "/g/tema/tools", "", nil, 404, api.CodeUnknownGateway, "tema"},
+		{"unknown tool of a gateway", "POST", "/g/team/call", `{"tool_name":"ecoh","tool_args":{}}`, nil, 404, api.CodeUnknownTool, "echo"},
 		{"young server", "POST", "/young/call", `{"tool_name":"x","tool_args":{}}`, nil, 503, api.CodeNoReplica, "pulled"},
 		{"young server's tools", "GET", "/young/tools", "", nil, 503, api.CodeNoReplica, "pulled"},
 
@@ -202,6 +205,7 @@ func TestCall(t *testing.T) {
 			fleet.Call{Server: "main", Params: []byte(`{"name":"echo","arguments":{"z":1,"a":12345678901234567890.10,"s":"\u00fc <&>"}}`)}},
 		{"default tool", "/call", `{"tool_args":{}}`, fleet.Call{Server: "main", Params: []byte(`{"name":"echo","arguments":{}}`)}},
 		{"null name", "/main/call/", `{"tool_name":null,"tool_args":{}}`, fleet.Call{Server: "main", Params: []byte(`{"name":"echo","arguments":{}}`)}},
+		{"at a gateway", "/g/team/call", `{"tool_args":{}}`, fleet.Call{Server: "main", Params: []byte(`{"name":"echo","arguments":{}}`)}},
 		{"repeatable", "/other/call", `{"tool_name":"read","tool_args":{}}`, fleet.Call{Server: "other", Idempotent: true, Params: []byte(`{"name":"read","arguments":{}}`)}},
 		{"one line", "/call", "{\"tool_args\":{\r\n\"a\":\n[1,\n2]}}", fleet.Call{Server: "main", Params: []byte(`{"name":"echo","arguments":{  "a": [1, 2]}}`)}},
 		{"other keys", "/call", `{"x":1,"tool_args":{"a":1},"tool_name":"nope","tool_args":{"b":2},"tool_name":"echo"}`,
@@ -266,6 +270,7 @@ func TestReads(t *testing.T) {
 	}{
 		{"/tools", `{"tools":[{"name":"echo","server":""}]}`, 200},
 		{"/main/tools", `{"tools":[{"name":"echo","server":"main"}]}`, 200},
+		{"/g/team/tools", `{"tools":[{"name":"echo","server":"g/team"}]}`, 200},
 		{"/tools/", `{"tools":`, 200},
 		{"/healthz", `{"status":"ok"}`, 200},
 		{"/readyz", `{"ready":false,"servers":[{"name":"main","state":"","reason":"a <b>","desired":0,"ready":0}]}`, 503},

@@ -40,16 +40,20 @@ func (w Waiter) Repeat(ctx context.Context, err error, timeout time.Duration, si
 	return w.awaken(ctx, w.settle(ctx, err, lookUp), timeout, since, lookUp)
 }
 
-// settle repeats the look-up while the server is not known.
+func unknown(err error) bool {
+	return errors.Is(err, fleet.ErrUnknownServer) || errors.Is(err, fleet.ErrUnknownGateway)
+}
+
+// settle repeats the look-up while the server or gateway is not known.
 func (w Waiter) settle(ctx context.Context, err error, lookUp func() error) error {
-	if !errors.Is(err, fleet.ErrUnknownServer) {
+	if !unknown(err) {
 		return err
 	}
 	look, cancel := w.Changed()
 	defer cancel()
 	lag := time.NewTimer(NewServerLag)
 	defer lag.Stop()
-	for err = lookUp(); errors.Is(err, fleet.ErrUnknownServer); err = lookUp() {
+	for err = lookUp(); unknown(err); err = lookUp() {
 		select {
 		case <-look:
 		case <-lag.C:
