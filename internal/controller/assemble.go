@@ -106,7 +106,8 @@ func (c *controller) assemble() {
 		Self: cfg.Name, Stopping: c.stopping, LeaderWait: cfg.LeaderWait,
 	})
 	native := mcphttp.New(mcphttp.Config{
-		Offers: endpoints{offers}, Router: router, Sealer: seal.New(sealKeys{state}.SealKeys), Version: cfg.Version,
+		Offers: endpoints{offers}, Router: router, Streams: observer, Sealer: seal.New(sealKeys{state}.SealKeys),
+		ResumeWindow: cfg.ResumeWindow, Version: cfg.Version,
 		Leaving: c.leaving, Log: log, Registry: registry,
 	})
 	c.mux = web.NewMux(web.Config{

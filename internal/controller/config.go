@@ -48,6 +48,10 @@ type Config struct {
 	ShutdownDelay time.Duration
 	DrainTimeout  time.Duration
 
+	// ResumeWindow is how long the answer to a request of an MCP client of the legacy era
+	// is kept while the client is away; 0: fleet.DefaultWindow.
+	ResumeWindow time.Duration
+
 	// File is the fleet file that fills an empty state; "": there is none. It is
 	// applied again whenever Reload gets a value.
 	File   string
@@ -100,6 +104,9 @@ func (c *Config) validate() error {
 	}
 	if c.ShutdownDelay < 0 {
 		return fmt.Errorf("--shutdown-delay: %s is negative", c.ShutdownDelay)
+	}
+	if c.ResumeWindow < 0 {
+		return fmt.Errorf("--resume-window: %s is negative", c.ResumeWindow)
 	}
 	if c.DrainTimeout < 0 {
 		return fmt.Errorf("--drain-timeout: %s is negative", c.DrainTimeout)

@@ -55,7 +55,7 @@ func (f *Front) answerOne(w *web.Response, r *http.Request, s *session, raw []by
 	case err != nil:
 		return errorLine(err, m.id, w.RequestID())
 	case m.kind != mcp.KindRequest:
-		f.take(s, &m)
+		_ = f.take(r.Context(), s, &m) // a batch has no place for the failure
 		return nil
 	case m.method == mcp.MethodInitialize:
 		return errorLine(failuref(http.StatusBadRequest, mcp.CodeInvalidRequest, "Invalid request: initialize must not be part of a batch"), m.id, w.RequestID())

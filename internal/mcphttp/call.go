@@ -17,8 +17,8 @@ var repeatable = map[string]bool{
 }
 
 // forward sends a request to its destination, with these params instead of its own, and
-// returns the answer as the destination's server gave it.
-func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Destination, m *message, params []byte) outcome {
+// returns the answer as the destination's server gave it. It completes the call c.
+func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Destination, m *message, params []byte, c fleet.Call) outcome {
 	if err := f.cfg.Router.Admit(dest.Server); err != nil {
 		return outcome{err: err}
 	}
@@ -26,23 +26,14 @@ func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Dest
 	if err != nil {
 		return outcome{err: err}
 	}
-	c := fleet.Call{
-		Server: dest.Server, Method: m.method, Caller: fleet.Anonymous, Params: params,
-		Idempotent: dest.Idempotent || repeatable[m.method], Timeout: q.timeout,
-		Trace: fleet.Trace{RequestID: p.w.RequestID(), Traceparent: traceparent(p, m)},
-	}
+	c.Server, c.Method, c.Caller, c.Params = dest.Server, m.method, fleet.Anonymous, params
+	c.Idempotent, c.Timeout = dest.Idempotent || repeatable[m.method], q.timeout
+	c.Trace = fleet.Trace{RequestID: p.w.RequestID(), Traceparent: traceparent(p, m)}
 	if m.method == mcp.MethodToolsCall {
 		c.Tool = dest.Name
 	}
 	if q.waited {
 		c.Since = q.came
-	}
-	if m.meta.ProgressToken != nil || m.meta.LogLevel != nil || q.logs {
-		c.Notification = func(method string, params []byte) {
-			if !p.notify(notification(method, params)) {
-				f.metrics.drop(droppedSlow)
-			}
-		}
 	}
 	p.start()
 	res, err := f.cfg.Router.Call(ctx, c)
@@ -50,13 +41,13 @@ func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Dest
 	case err != nil:
 		return outcome{err: cause(ctx, err)}
 	case res.Error != nil:
-		return outcome{refusal: res.Error}
+		return outcome{refusal: res.Error, seq: res.Seq}
 	case res.Stream != nil:
-		return outcome{stream: res.Stream, size: res.StreamSize}
+		return outcome{stream: res.Stream, size: res.StreamSize, seq: res.Seq}
 	case dest.Result != nil:
-		return outcome{result: dest.Result(m.method, res.Result)}
+		return outcome{result: dest.Result(m.method, res.Result), seq: res.Seq}
 	}
-	return outcome{result: res.Result}
+	return outcome{result: res.Result, seq: res.Seq}
 }
 
 // addressed returns params with the name that the destination knows, as one line. They

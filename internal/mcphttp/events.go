@@ -26,6 +26,7 @@ const (
 type event struct {
 	id    string // "" for none
 	retry bool   // it tells the client to come back soon
+	keep  bool   // it is not dropped, however slow the client is
 	head  []byte
 	body  io.Reader // may be nil
 	tail  []byte
@@ -45,12 +46,13 @@ type events struct {
 
 func newEvents(w *web.Response) *events { return &events{w: w, wake: make(chan struct{}, 1)} }
 
-// add adds a notification. It reports false if it was dropped, because the stream has
-// ended or the client is too slow.
+// add adds a message. It reports false if it was dropped, because the stream has ended
+// or the client is too slow.
 func (s *events) add(e event) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || len(s.queue) >= maxQueued || s.size+len(e.head) > maxQueuedBytes {
+	full := len(s.queue) >= maxQueued || s.size > 0 && s.size+len(e.head) > maxQueuedBytes
+	if s.ended || full && !e.keep {
 		return false
 	}
 	s.append(e)

@@ -172,18 +172,74 @@ func (plain) Open(purpose, token string) ([]byte, error) {
 	return hex.DecodeString(text)
 }
 
+// kept are streams that workers keep, by id.
+type kept struct {
+	mu        sync.Mutex
+	messages  map[fleet.StreamID][]fleet.Message
+	owner     string
+	err       error // of ReadStream
+	reads     []fleet.ReadRequest
+	answers   []fleet.Answer
+	cancelled []fleet.StreamID
+}
+
+func (k *kept) ReadStream(ctx context.Context, worker fleet.LifeID, r fleet.ReadRequest, on func([]fleet.Message) error) error {
+	k.mu.Lock()
+	k.reads = append(k.reads, r)
+	messages, owner, err := k.messages[r.Stream], k.owner, k.err
+	k.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if messages == nil || owner != r.Owner || worker != "w1" {
+		return fmt.Errorf("%w %s", fleet.ErrUnknownStream, r.Stream)
+	}
+	if err := on(nil); err != nil {
+		return err
+	}
+	for _, m := range messages {
+		if m.Seq > r.After {
+			if err := on([]fleet.Message{m}); err != nil {
+				return err
+			}
+			if m.Kind == fleet.MessageReply {
+				return nil
+			}
+		}
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (k *kept) Answer(_ context.Context, worker fleet.LifeID, a fleet.Answer) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.answers = append(k.answers, a)
+	if worker != "w1" {
+		return fleet.ErrWorkerLost
+	}
+	return nil
+}
+
+func (k *kept) CancelCalls(_ context.Context, stream fleet.StreamID, _ string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.cancelled = append(k.cancelled, stream)
+}
+
 type fixture struct {
 	handler *web.Mux
 	front   *Front
 	offers  *offers
 	router  *routed
+	kept    *kept
 	leaving chan struct{}
 }
 
 func newFixture(change ...func(*web.Config)) *fixture {
-	f := &fixture{offers: newOffers(), router: &routed{}, leaving: make(chan struct{})}
+	f := &fixture{offers: newOffers(), router: &routed{}, kept: &kept{messages: map[fleet.StreamID][]fleet.Message{}}, leaving: make(chan struct{})}
 	log, registry := slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry()
-	f.front = New(Config{Offers: f.offers, Router: f.router, Sealer: plain{}, Leaving: f.leaving, Log: log, Registry: registry})
+	f.front = New(Config{Offers: f.offers, Router: f.router, Streams: f.kept, Sealer: plain{}, Leaving: f.leaving, Log: log, Registry: registry})
 	edge := web.Config{AllowedHosts: []string{"*"}, Log: log, Registry: registry, Leaving: f.leaving}
 	for _, c := range change {
 		c(&edge)

@@ -1,7 +1,9 @@
 package mcphttp
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -20,7 +22,9 @@ func (f *Front) serveLegacy(w *web.Response, r *http.Request, m *message, a acce
 		return withID(err, m.id)
 	}
 	if m.kind != mcp.KindRequest {
-		f.take(s, m)
+		if err := f.take(r.Context(), s, m); err != nil {
+			return err
+		}
 		return accepted(w)
 	}
 	p := newReply(w, r, m.id, a)
@@ -28,18 +32,40 @@ func (f *Front) serveLegacy(w *web.Response, r *http.Request, m *message, a acce
 }
 
 // take takes a message of a legacy client that has no answer.
-func (f *Front) take(s *session, m *message) {
-	switch m.method {
-	case mcp.MethodCancelled:
+func (f *Front) take(ctx context.Context, s *session, m *message) error {
+	switch {
+	case m.kind == mcp.KindResponse, m.kind == mcp.KindErrorResponse:
+		return f.takeAnswer(ctx, s, m)
+	case m.method == mcp.MethodCancelled:
 		if found, err := mcp.Fields(m.params, "requestId"); err == nil && found[0] != nil {
 			f.calls.cancel(callKey{s.uid, string(found[0])})
+			f.cfg.Streams.CancelCalls(ctx, s.streamOf(found[0]), s.owner())
 		}
-	case mcp.MethodInitialized:
+	case m.method == mcp.MethodInitialized:
 	default:
 		// The conversation with a shared replica is not this client's: it has asked
 		// nothing of it, and what it says is for nobody.
 		f.metrics.drop(droppedShared)
 	}
+	return nil
+}
+
+// takeAnswer passes on the answer to a request that a worker sent to the client.
+func (f *Front) takeAnswer(ctx context.Context, s *session, m *message) error {
+	text, err := mcp.String(m.id)
+	if err != nil {
+		return nil
+	}
+	id, err := fleet.ParseAskID(text)
+	if err != nil {
+		return nil // nobody here asked
+	}
+	a := fleet.Answer{Stream: id.Stream, Owner: s.owner(), N: id.N, Result: bytes.Clone(m.answer.Result), Error: bytes.Clone(m.answer.Error)}
+	err = f.cfg.Streams.Answer(ctx, id.Life, a)
+	if errors.Is(err, fleet.ErrNotAsked) || errors.Is(err, fleet.ErrUnknownStream) {
+		return nil // too late
+	}
+	return err
 }
 
 // answerLegacy answers a request of a session.
@@ -66,29 +92,55 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 	}
 	ctx, done := f.calls.add(p.r.Context(), callKey{s.uid, string(m.id)})
 	defer done()
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	p.resume = &resumption{stream: s.streamOf(m.id), prime: s.version >= mcp.Version20251125}
+	p.leave, p.leaving = leave, f.cfg.Leaving
 	return ask(all, func(dest fleet.Destination) outcome { return f.sendLegacy(ctx, p, q, s, m, dest) })
 }
 
-// sendLegacy sends a request of a session to a destination.
+// sendLegacy sends a request of a session to a destination. The call runs on if the
+// client goes away, and its messages are kept for a while.
 func (f *Front) sendLegacy(ctx context.Context, p *reply, q *query, s *session, m *message, dest fleet.Destination) outcome {
-	if !dest.Modern {
-		return f.forward(ctx, p, q, dest, m, m.params)
+	c := fleet.Call{
+		Stream: fleet.StreamRequest{ID: p.resume.stream, Owner: s.owner(), Window: f.cfg.ResumeWindow, Keep: !p.accepts.json},
+		Sent:   p.sent,
+		Message: func(m fleet.Message) {
+			if !p.message(m) {
+				f.metrics.drop(droppedSlow)
+			}
+		},
 	}
-	client, err := s.client()
+	if !dest.Modern {
+		return f.forward(ctx, p, q, dest, m, m.params, c)
+	}
+	params, level, err := f.modernParams(s, m.params)
 	if err != nil {
 		return outcome{err: err}
 	}
-	client.LogLevel = f.sessions.level(s.uid)
-	params, err := mcp.ParamsToModern(m.params, mcp.LatestModern, client)
-	if err != nil {
-		return outcome{err: invalidParams("Invalid params: %v", err)}
-	}
-	q.logs = client.LogLevel != ""
-	out := f.forward(ctx, p, q, dest, m, params)
-	if out.refusal != nil {
+	c.Ask, c.Logs = p.accepts.events, level
+	out := f.forward(ctx, p, q, dest, m, params, c)
+	switch {
+	case out.refusal != nil:
 		out.refusal = mcp.ErrorToLegacy(m.method, out.refusal)
+	case out.result != nil && mcp.ResultType(out.result) == mcp.ResultInputRequired:
+		out = outcome{err: errCannotAsk}
 	}
 	return out
+}
+
+// modernParams returns the params of a request of a session as a modern server expects
+// them, and whether they ask for log messages.
+func (f *Front) modernParams(s *session, params []byte) (_ []byte, logs bool, err error) {
+	client, err := s.client()
+	if err != nil {
+		return nil, false, err
+	}
+	client.LogLevel = f.sessions.level(s.uid)
+	if params, err = mcp.ParamsToModern(params, mcp.LatestModern, client); err != nil {
+		return nil, false, invalidParams("Invalid params: %v", err)
+	}
+	return params, client.LogLevel != "", nil
 }
 
 // answerHere answers a request of a legacy client that needs no replica.

@@ -73,7 +73,7 @@ func TestLegacyOverModern(t *testing.T) {
 	f.do("POST", "/new/mcp", `{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"info"}}`, "Mcp-Session-Id", id)
 	w := f.do("POST", "/new/mcp", `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo"}}`, "Mcp-Session-Id", id)
 	want(t, w, 200, `{"jsonrpc":"2.0","id":7,"result":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"cli","version":"2"},"io.modelcontextprotocol/clientCapabilities":{"roots":{}},"io.modelcontextprotocol/logLevel":"info"},"name":"echo"}}`)
-	if f.router.last.Notification == nil {
+	if c := f.router.last; c.Message == nil || !c.Logs || !c.Ask {
 		t.Error("log messages of the call have no way to the client")
 	}
 	wantError(t, f.do("POST", "/new/mcp", `{"jsonrpc":"2.0","id":7,"method":"server/discover"}`, "Mcp-Session-Id", id), 200, "7", mcp.CodeMethodNotFound, "server/discover")

@@ -82,6 +82,9 @@ func (f *Front) serveGet(w *web.Response, r *http.Request) error {
 		w.Begin(http.StatusOK, typeEvent, -1)
 		return nil
 	}
+	if last := r.Header.Get(headerLastEvent); last != "" {
+		return f.serveResumed(w, r, session, last)
+	}
 	ctx, done := f.calls.add(r.Context(), callKey{session.uid, "GET " + w.RequestID()}) // DELETE ends it
 	defer done()
 	f.metrics.gets.Inc()

@@ -12,7 +12,7 @@
 // Params and results pass through as bytes; what is added or taken away is spliced.
 //
 // The package leaves to others what endpoints offer (Offers), where requests go (Router),
-// and what is known of sessions besides their ids (Sessions). A request runs in the
+// and what workers keep for clients that are away (Streams). A request runs in the
 // goroutine that net/http gave it. A call that becomes a stream of events has a second
 // one, which ends before the request does.
 package mcphttp
@@ -72,6 +72,21 @@ type Router interface {
 	Await(ctx context.Context, server fleet.ServerName, timeout time.Duration, since time.Time) error
 }
 
+// Streams are the streams of calls that workers keep, so that clients can come back to
+// the answers of their requests. Errors wrap one of fleet's. All methods may be called at
+// once.
+type Streams interface {
+	// ReadStream calls on with the messages of a stream until its reply. Before that it
+	// fails with fleet.ErrUnknownStream, fleet.ErrWorkerLost, which may be over in a moment,
+	// or fleet.ErrStreamTaken if another reader comes.
+	ReadStream(ctx context.Context, worker fleet.LifeID, r fleet.ReadRequest, on func([]fleet.Message) error) error
+	// Answer passes on a client's answer to a request. It fails with fleet.ErrNotAsked if
+	// nobody waits for it.
+	Answer(ctx context.Context, worker fleet.LifeID, a fleet.Answer) error
+	// CancelCalls cancels the call of a stream, whichever worker has it.
+	CancelCalls(ctx context.Context, stream fleet.StreamID, owner string)
+}
+
 // Sealer makes tokens that nobody else can read or forge. A token of one purpose cannot
 // be opened for another. All methods may be called at once.
 type Sealer interface {
@@ -81,9 +96,13 @@ type Sealer interface {
 
 // Config is what a Front needs.
 type Config struct {
-	Offers Offers
-	Router Router
-	Sealer Sealer
+	Offers  Offers
+	Router  Router
+	Streams Streams
+	Sealer  Sealer
+	// ResumeWindow is how long the answer to a request of a legacy client is kept while the
+	// client is away; 0: fleet.DefaultWindow.
+	ResumeWindow time.Duration
 	// Version is that of mcpfleet, which names itself where several servers are merged.
 	Version string
 	// Leaving is closed when the controller is told to stop. Streams that wait for

@@ -17,6 +17,8 @@ type metrics struct {
 	messages map[string]map[string]prometheus.Counter // by era and method
 	opened   prometheus.Counter
 	ended    prometheus.Counter
+	resumed  prometheus.Counter
+	lost     prometheus.Counter
 	gets     prometheus.Gauge
 	listens  prometheus.Gauge
 	dropped  map[string]prometheus.Counter // by reason
@@ -55,12 +57,16 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	dropped := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mcpfleet_mcp_dropped_messages_total", Help: "Messages that were not passed on: slow_client, or shared_conversation for those that belong to no one client.",
 	}, []string{"reason"})
+	resumptions := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mcpfleet_mcp_resumptions_total", Help: "Legacy clients that came back to the answer of a request: resumed, or lost if it was not kept.",
+	}, []string{"outcome"})
 	if registry != nil {
-		registry.MustRegister(messages, sessions, streams, dropped)
+		registry.MustRegister(messages, sessions, streams, dropped, resumptions)
 	}
 	m := &metrics{
 		messages: make(map[string]map[string]prometheus.Counter), dropped: make(map[string]prometheus.Counter),
 		opened: sessions.WithLabelValues("opened"), ended: sessions.WithLabelValues("ended"),
+		resumed: resumptions.WithLabelValues("resumed"), lost: resumptions.WithLabelValues("lost"),
 		gets: streams.WithLabelValues("get"), listens: streams.WithLabelValues("listen"),
 	}
 	for _, era := range [...]string{eraLegacy, eraModern} {

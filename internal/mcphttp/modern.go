@@ -68,14 +68,22 @@ func (f *Front) sendModern(ctx context.Context, p *reply, q *query, m *message, 
 			return outcome{err: err}
 		}
 	}
+	c := fleet.Call{Logs: dest.Modern && m.meta.LogLevel != nil}
+	if m.meta.ProgressToken != nil || c.Logs {
+		c.Notification = func(method string, params []byte) {
+			if !p.notify(notification(method, params)) {
+				f.metrics.drop(droppedSlow)
+			}
+		}
+	}
 	if dest.Modern {
-		return f.forward(ctx, p, q, dest, m, m.params)
+		return f.forward(ctx, p, q, dest, m, m.params, c)
 	}
 	params, err := mcp.ParamsToLegacy(m.method, m.params)
 	if err != nil {
 		return outcome{err: invalidParams("Invalid params: %v", err)}
 	}
-	out := f.forward(ctx, p, q, dest, m, params)
+	out := f.forward(ctx, p, q, dest, m, params, c)
 	if asks, ok := f.askVisit(out, info, m); ok {
 		return asks
 	}

@@ -20,7 +20,6 @@ type query struct {
 	timeout time.Duration // 0: the server's own
 	came    time.Time
 	waited  bool // for its server
-	logs    bool // the session has asked for log messages, and the server can tell whose they are
 }
 
 func newQuery(r *http.Request) (*query, error) {

@@ -17,6 +17,7 @@ const quick = 100 * time.Millisecond
 // outcome is the answer to a request. One of result, stream, refusal and err is set.
 type outcome struct {
 	result  []byte        // raw JSON
+	seq     uint64        // of the answer in the call's stream, 0 if it has none
 	stream  io.ReadCloser // of a large result, raw JSON
 	size    int64         // of stream; 0: not known
 	refusal []byte        // raw JSON-RPC error object of the server
@@ -33,9 +34,15 @@ type reply struct {
 	accepts accepts
 	timer   *time.Timer // nil: not started
 
+	// leave is called when the controller is told to stop, if the client can come back to
+	// its answer elsewhere. Nil: it waits for the answer here.
+	leave   func()
+	leaving <-chan struct{} // closed then
+
 	mu     sync.Mutex
 	events *events // nil while there is no stream
 	ended  bool
+	resume *resumption // nil: the client cannot come back
 
 	writer sync.WaitGroup // writes events
 	err    error          // of the writer
@@ -61,7 +68,12 @@ func (p *reply) stream() *events {
 	}
 	s := newEvents(p.w)
 	p.events = s
-	p.writer.Go(func() { p.err = s.run(source{gone: p.r.Context().Done()}) })
+	p.primeStream()
+	from := source{gone: p.r.Context().Done()}
+	if p.leave != nil {
+		from.leaving, from.onLeave = p.leaving, p.leave
+	}
+	p.writer.Go(func() { p.err = s.run(from) })
 	return s
 }
 
@@ -101,15 +113,23 @@ func (p *reply) finish(out outcome) error {
 
 // event returns the answer as an event.
 func (p *reply) event(out outcome) event {
+	e := event{}
+	if out.seq > 0 {
+		p.mu.Lock()
+		e.id = p.eventID(out.seq)
+		p.mu.Unlock()
+	}
 	switch {
 	case out.err != nil:
-		return event{head: errorLine(out.err, p.id, p.w.RequestID())}
+		e.head = errorLine(out.err, p.id, p.w.RequestID())
 	case out.stream != nil:
-		return event{head: p.head(resultKey), body: out.stream, tail: tail}
+		e.head, e.body, e.tail = p.head(resultKey), out.stream, tail
 	case out.refusal != nil:
-		return event{head: append(append(p.head(errorKey), out.refusal...), tail...)}
+		e.head = append(append(p.head(errorKey), out.refusal...), tail...)
+	default:
+		e.head = append(append(p.head(resultKey), out.result...), tail...)
 	}
-	return event{head: append(append(p.head(resultKey), out.result...), tail...)}
+	return e
 }
 
 // json writes an answer that is not our own error.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"compress/flate"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -77,6 +79,16 @@ func (s *session) client() (mcp.Client, error) {
 		return mcp.Client{}, fmt.Errorf("session: %w", err)
 	}
 	return mcp.Client{Info: in.ClientInfo, Capabilities: mcp.ClientCapabilitiesToModern(in.Capabilities)}, nil
+}
+
+// owner returns the name under which workers keep the streams of the session.
+func (s *session) owner() string { return hex.EncodeToString(s.uid[:]) }
+
+// streamOf returns the id of the stream of the request with this raw id. So any
+// controller finds it.
+func (s *session) streamOf(request []byte) fleet.StreamID {
+	sum := sha256.Sum256(append(s.uid[:len(s.uid):len(s.uid)], request...))
+	return fleet.StreamID(hex.EncodeToString(sum[:16]))
 }
 
 // encode returns the form that is sealed.

@@ -29,7 +29,9 @@ func (f *fixture) serve(t *testing.T, method, path, body string, headers ...stri
 func sleepy(before, after time.Duration) func(context.Context, fleet.Call) (fleet.CallResult, error) {
 	return func(ctx context.Context, c fleet.Call) (fleet.CallResult, error) {
 		time.Sleep(before)
-		if c.Notification != nil {
+		if c.Message != nil {
+			c.Message(fleet.Message{Kind: fleet.MessageNotification, Method: "notifications/progress", Params: []byte(`{"progressToken":"t","progress":1}`)})
+		} else if c.Notification != nil {
 			c.Notification("notifications/progress", []byte(`{"progressToken":"t","progress":1}`))
 		}
 		select {

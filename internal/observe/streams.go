@@ -3,6 +3,8 @@ package observe
 import (
 	"context"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
@@ -79,4 +81,21 @@ func (o *Observer) workerOf(life fleet.LifeID) (Worker, error) {
 		return n.Worker, nil
 	}
 	return nil, fmt.Errorf("%w: its worker has ended", fleet.ErrUnknownStream)
+}
+
+// cancelTimeout bounds how long CancelCalls waits for a worker.
+const cancelTimeout = 5 * time.Second
+
+// CancelCalls cancels the call of a stream, whichever worker has it. Workers that cannot
+// be reached are left out.
+func (o *Observer) CancelCalls(ctx context.Context, stream fleet.StreamID, owner string) {
+	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
+	defer cancel()
+	var asked sync.WaitGroup
+	defer asked.Wait()
+	for _, n := range o.Snapshot().Nodes {
+		if w := n.Worker; w != nil {
+			asked.Go(func() { _ = w.CancelCall(ctx, stream, owner) }) // all but one do not know it
+		}
+	}
 }

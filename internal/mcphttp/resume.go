@@ -1,0 +1,191 @@
+package mcphttp
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/web"
+)
+
+// headerLastEvent is the header with the id of the last event that a client got.
+const headerLastEvent = "Last-Event-Id"
+
+const (
+	// workerWait is how long a client that comes back waits for a worker that cannot be
+	// reached, and workerRetry how often it is tried.
+	workerWait  = 3 * time.Second
+	workerRetry = 250 * time.Millisecond
+	// maxRequestID bounds the ids of requests that event ids carry.
+	maxRequestID = 256
+)
+
+// eventID is the id of an event of a call's stream. It carries the id of the request, so
+// that the request has an answer even if the stream is lost.
+type eventID struct {
+	fleet.EventID
+	request []byte // raw JSON; nil: too long
+}
+
+func (id eventID) String() string {
+	request := id.request
+	if len(request) > maxRequestID {
+		request = nil
+	}
+	return id.EventID.String() + "." + base64.RawURLEncoding.EncodeToString(request)
+}
+
+// parseEventID parses what String returns.
+func parseEventID(s string) (id eventID, err error) {
+	if len(s) > 2*maxRequestID {
+		return id, fleet.ErrBadID
+	}
+	i := strings.LastIndexByte(s, '.')
+	if i < 0 {
+		return id, fleet.ErrBadID
+	}
+	if id.EventID, err = fleet.ParseEventID(s[:i]); err != nil {
+		return id, err
+	}
+	id.request, err = base64.RawURLEncoding.DecodeString(s[i+1:])
+	if t := mcp.TypeOf(id.request); err != nil || len(id.request) > 0 && (mcp.Valid(id.request) != nil || t != "string" && t != "number") {
+		return id, fleet.ErrBadID
+	}
+	return id, nil
+}
+
+// resumption is how a legacy client comes back to the answer of its request. The
+// reply's mutex guards it.
+type resumption struct {
+	stream fleet.StreamID
+	prime  bool         // the client knows events without data
+	worker fleet.LifeID // that keeps the stream; "" while none does
+	primed bool         // the client has the id of the stream's beginning
+}
+
+// sent records which worker has the request. It is a hook of a call.
+func (p *reply) sent(worker fleet.LifeID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resume.worker, p.resume.primed = worker, false
+	p.primeStream()
+}
+
+// primeStream sends the client the id of the stream's beginning as soon as there are a
+// stream and a worker that keeps it. It needs p.mu held.
+func (p *reply) primeStream() {
+	if r := p.resume; r != nil && r.prime && !r.primed && r.worker != "" && p.events != nil {
+		r.primed = p.events.add(event{id: p.eventID(0), retry: true})
+	}
+}
+
+// eventID returns the id of a message of the stream, "" if there is none. It needs p.mu
+// held.
+func (p *reply) eventID(seq uint64) string {
+	if p.resume == nil || p.resume.worker == "" {
+		return ""
+	}
+	return eventID{fleet.EventID{Life: p.resume.worker, Stream: p.resume.stream, Seq: seq}, p.id}.String()
+}
+
+// message passes a message of the call's stream on to the client. It is a hook of a call.
+func (p *reply) message(m fleet.Message) bool {
+	s := p.stream()
+	if s == nil {
+		return false
+	}
+	p.mu.Lock()
+	id := p.eventID(m.Seq)
+	p.mu.Unlock()
+	return s.add(messageEvent(id, &m))
+}
+
+// messageEvent returns the event of a message that is not a reply.
+func messageEvent(id string, m *fleet.Message) event {
+	if m.Kind == fleet.MessageRequest {
+		return event{id: id, head: mcp.AppendRequest(nil, m.ID, m.Method, m.Params), keep: true}
+	}
+	return event{id: id, head: mcp.AppendNotification(nil, m.Method, m.Params)}
+}
+
+var errLostAnswer = &web.Error{
+	Status: http.StatusBadGateway, Code: api.CodeReplicaLost,
+	Detail: "the answer is lost: its worker has ended, or the client was away for too long. The request may have run",
+}
+
+// errSlow ends the reading of a stream whose client is too slow: it may come back.
+var errSlow = errors.New("the client is too slow")
+
+// serveResumed continues the answer to a request of a session after the event that its
+// client got last.
+func (f *Front) serveResumed(w *web.Response, r *http.Request, s *session, last string) error {
+	id, err := parseEventID(last)
+	if err != nil {
+		return failuref(http.StatusBadRequest, mcp.CodeInvalidRequest, "Invalid request: Last-Event-ID is not the id of an event of this endpoint")
+	}
+	ctx, done := f.calls.add(r.Context(), callKey{s.uid, "GET " + w.RequestID()})
+	defer done()
+	reading, stop := context.WithCancel(ctx)
+	events := newEvents(w)
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	defer stop()
+	reader.Go(func() { events.end(f.read(reading, s, id, events, w.RequestID())...) })
+	return events.run(source{gone: ctx.Done(), leaving: f.cfg.Leaving})
+}
+
+// read adds the messages of a stream to events, and returns the last one if there is one.
+func (f *Front) read(ctx context.Context, s *session, id eventID, events *events, requestID string) (last []event) {
+	request := fleet.ReadRequest{Stream: id.Stream, Owner: s.owner(), After: id.Seq}
+	next := id
+	add := func(messages []fleet.Message) error {
+		for i := range messages {
+			m := &messages[i]
+			next.Seq, request.After = m.Seq, m.Seq
+			if m.Kind == fleet.MessageReply {
+				last = []event{replyEvent(next.String(), m, id.request, requestID)}
+			} else if !events.add(messageEvent(next.String(), m)) {
+				return errSlow
+			}
+		}
+		return nil
+	}
+	var err error
+	for give := time.Now().Add(workerWait); ; {
+		err = f.cfg.Streams.ReadStream(ctx, id.Life, request, add)
+		if last != nil || ctx.Err() != nil || !errors.Is(err, fleet.ErrWorkerLost) || time.Now().After(give) {
+			break
+		}
+		retry := time.NewTimer(workerRetry)
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			retry.Stop()
+		}
+	}
+	lost := errors.Is(err, fleet.ErrUnknownStream) || errors.Is(err, fleet.ErrWorkerLost)
+	if lost && last == nil && ctx.Err() == nil && len(id.request) > 0 {
+		f.metrics.lost.Inc()
+		return []event{{head: errorLine(errLostAnswer, id.request, requestID)}}
+	}
+	f.metrics.resumed.Inc()
+	return last
+}
+
+// replyEvent returns the event of a reply to a request.
+func replyEvent(id string, m *fleet.Message, request []byte, requestID string) event {
+	switch {
+	case m.Err != nil:
+		return event{id: id, head: errorLine(m.Err, request, requestID)}
+	case m.Error != nil:
+		return event{id: id, head: mcp.AppendRawError(nil, request, m.Error)}
+	}
+	return event{id: id, head: mcp.AppendResult(nil, request, m.Result)}
+}

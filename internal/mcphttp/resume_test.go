@@ -1,0 +1,175 @@
+package mcphttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
+
+func TestEventIDs(t *testing.T) {
+	for _, request := range []string{`7`, `"a.b"`, `-1.5e3`, `"` + strings.Repeat("x", 300) + `"`} {
+		id := eventID{fleet.EventID{Life: "w1", Stream: "abc", Seq: 3}, []byte(request)}
+		got, err := parseEventID(id.String())
+		if len(request) > maxRequestID {
+			request = ""
+		}
+		if err != nil || got.EventID != id.EventID || string(got.request) != request {
+			t.Errorf("%s: got %+v, %v", request, got, err)
+		}
+	}
+	for _, bad := range []string{"", "x", "w1.abc.3", "w1.abc.3.!", "w1.abc.3.e30", "w1.abc.x.Nw", "w1..3.Nw", strings.Repeat("w", 600) + ".abc.3.Nw"} {
+		if id, err := parseEventID(bad); err == nil {
+			t.Errorf("%q: got %+v", bad, id)
+		}
+	}
+}
+
+// sentAfter is a call that waits, is then sent to worker w1, reports progress, and ends.
+func sentAfter(wait, run time.Duration) func(context.Context, fleet.Call) (fleet.CallResult, error) {
+	return func(ctx context.Context, c fleet.Call) (fleet.CallResult, error) {
+		time.Sleep(wait)
+		c.Sent("w1")
+		c.Message(fleet.Message{Seq: 1, Kind: fleet.MessageNotification, Method: "notifications/progress", Params: []byte(`{}`)})
+		c.Message(fleet.Message{Seq: 2, Kind: fleet.MessageRequest, Method: "roots/list", ID: []byte(`"w1.abc.1"`)})
+		select {
+		case <-time.After(run):
+			return fleet.CallResult{Result: []byte(`{}`), Seq: 3}, nil
+		case <-ctx.Done():
+			return fleet.CallResult{}, context.Cause(ctx)
+		}
+	}
+}
+
+// A legacy client gets the ids of events, and that of the beginning if its version has it.
+func TestEventsHaveIDs(t *testing.T) {
+	for _, version := range []string{"2025-06-18", "2025-11-25"} {
+		t.Run(version, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture()
+				id := f.open(t, "/old/mcp", version)
+				f.router.f = sentAfter(time.Second, time.Second)
+				w := f.do("POST", "/old/mcp", slowCall, "Mcp-Session-Id", id)
+				stream := f.router.last.Stream
+				if stream.ID == "" || stream.Owner == "" || stream.Keep {
+					t.Errorf("got %+v", stream)
+				}
+				at := func(n int) string { return fmt.Sprintf("id: w1.%s.%d.ImMi\n", stream.ID, n) }
+				begin := ""
+				if version == "2025-11-25" {
+					begin = at(0) + "retry: 1000\ndata: \n\n"
+				}
+				want(t, w, 200, strings.TrimSpace(begin+
+					"event: message\n"+at(1)+`data: {"jsonrpc":"2.0","method":"notifications/progress","params":{}}`+"\n\n"+
+					"event: message\n"+at(2)+`data: {"jsonrpc":"2.0","id":"w1.abc.1","method":"roots/list"}`+"\n\n"+
+					"event: message\n"+at(3)+`data: {"jsonrpc":"2.0","id":"c","result":{}}`))
+			})
+		})
+	}
+}
+
+// When the controller leaves, clients that can come back are sent away at once.
+func TestCallWhenControllerLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		id := f.open(t, "/old/mcp", "2025-11-25")
+		f.router.f = sentAfter(0, time.Hour)
+		w, _, done := f.serve(t, "POST", "/old/mcp", slowCall, "Mcp-Session-Id", id)
+		time.Sleep(time.Second)
+		start := time.Now()
+		close(f.leaving)
+		done()
+		if took := time.Since(start); took > 0 || strings.Contains(w.Body.String(), "error") || !strings.Contains(w.Body.String(), "retry:") {
+			t.Errorf("after %v: %s", took, w.Body)
+		}
+	})
+}
+
+func TestResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		id := f.open(t, "/old/mcp", "2025-11-25")
+		f.do("POST", "/old/mcp", slowCall, "Mcp-Session-Id", id)
+		stream := f.router.last.Stream
+		f.kept.owner = stream.Owner
+		f.kept.messages[stream.ID] = []fleet.Message{
+			{Seq: 1, Kind: fleet.MessageNotification, Method: "notifications/progress", Params: []byte(`{}`)},
+			{Seq: 2, Kind: fleet.MessageNotification, Method: "notifications/progress", Params: []byte(`{"n":2}`)},
+			{Seq: 3, Kind: fleet.MessageReply, Result: []byte(`{"x":1}`)},
+		}
+		last := eventID{fleet.EventID{Life: "w1", Stream: stream.ID, Seq: 1}, []byte(`"c"`)}.String()
+		w := f.do("GET", "/old/mcp", "", "Mcp-Session-Id", id, "Last-Event-ID", last)
+		want(t, w, 200, fmt.Sprintf("event: message\nid: w1.%s.2.ImMi\ndata: %s\n\nevent: message\nid: w1.%s.3.ImMi\ndata: %s",
+			stream.ID, `{"jsonrpc":"2.0","method":"notifications/progress","params":{"n":2}}`, stream.ID, `{"jsonrpc":"2.0","id":"c","result":{"x":1}}`))
+
+		other := f.open(t, "/old/mcp", "2025-11-25")
+		lost := "event: message\ndata: " + `{"jsonrpc":"2.0","id":"c","error":{"code":-31003,`
+		if w := f.do("GET", "/old/mcp", "", "Mcp-Session-Id", other, "Last-Event-ID", last); !strings.HasPrefix(w.Body.String(), lost) {
+			t.Errorf("another session's stream: %s", w.Body)
+		}
+		wantError(t, f.do("GET", "/old/mcp", "", "Mcp-Session-Id", id, "Last-Event-ID", "x"), 400, "", mcp.CodeInvalidRequest, "Last-Event-ID")
+
+		f.kept.err = fmt.Errorf("read: %w", fleet.ErrWorkerLost)
+		start := time.Now()
+		go func() {
+			time.Sleep(time.Second)
+			f.kept.mu.Lock()
+			f.kept.err = nil
+			f.kept.mu.Unlock()
+		}()
+		if w := f.do("GET", "/old/mcp", "", "Mcp-Session-Id", id, "Last-Event-ID", last); !strings.Contains(w.Body.String(), `"x":1`) || time.Since(start) > 2*time.Second {
+			t.Errorf("after %v: %s", time.Since(start), w.Body)
+		}
+		f.kept.err = fmt.Errorf("read: %w", fleet.ErrWorkerLost)
+		if w := f.do("GET", "/old/mcp", "", "Mcp-Session-Id", id, "Last-Event-ID", last); !strings.HasPrefix(w.Body.String(), lost) {
+			t.Errorf("worker lost: %s", w.Body)
+		}
+		f.kept.err = errors.Join(fleet.ErrStreamTaken)
+		if w := f.do("GET", "/old/mcp", "", "Mcp-Session-Id", id, "Last-Event-ID", last); w.Code != 200 || w.Body.Len() > 0 {
+			t.Errorf("taken: %d %s", w.Code, w.Body)
+		}
+	})
+}
+
+// Answers reach the worker that asked.
+func TestAnswers(t *testing.T) {
+	f := newFixture()
+	id := f.open(t, "/new/mcp", "2025-11-25")
+	for _, c := range []struct {
+		body   string
+		status int
+		asked  bool
+	}{
+		{`{"jsonrpc":"2.0","id":"w1.abc.4","result":{"roots":[]}}`, 202, true},
+		{`{"jsonrpc":"2.0","id":"w1.abc.5","error":{"code":1,"message":"no"}}`, 202, true},
+		{`{"jsonrpc":"2.0","id":"w2.abc.5","result":{}}`, 502, true},
+		{`{"jsonrpc":"2.0","id":4,"result":{}}`, 202, false},
+		{`{"jsonrpc":"2.0","id":"x","result":{}}`, 202, false},
+	} {
+		f.kept.answers = nil
+		if w := f.do("POST", "/new/mcp", c.body, "Mcp-Session-Id", id); w.Code != c.status || (len(f.kept.answers) > 0) != c.asked {
+			t.Errorf("%s: %d %s, %+v", c.body, w.Code, w.Body, f.kept.answers)
+		}
+	}
+	f.do("POST", "/new/mcp", `{"jsonrpc":"2.0","id":"w1.abc.4","result":{"roots":[]}}`, "Mcp-Session-Id", id)
+	if a := f.kept.answers; len(a) != 1 || a[0].Stream != "abc" || a[0].N != 4 || a[0].Owner == "" || string(a[0].Result) != `{"roots":[]}` {
+		t.Errorf("got %+v", a)
+	}
+}
+
+// A cancelled request is cancelled at its worker, wherever its answer is awaited.
+func TestCancelElsewhere(t *testing.T) {
+	f := newFixture()
+	id := f.open(t, "/old/mcp", "2025-11-25")
+	f.do("POST", "/old/mcp", slowCall, "Mcp-Session-Id", id)
+	f.do("POST", "/old/mcp", `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c"}}`, "Mcp-Session-Id", id)
+	if got := f.kept.cancelled; len(got) != 1 || got[0] != f.router.last.Stream.ID {
+		t.Errorf("cancelled %v, want %s", got, f.router.last.Stream.ID)
+	}
+}
