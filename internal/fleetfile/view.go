@@ -196,15 +196,17 @@ func viewOf(s *fleet.Spec) ServerView {
 		CallTimeout:        s.CallTimeout.String(),
 		MaxCallDuration:    s.MaxCallDuration.String(),
 		Sessions:           s.Sessions,
+		MaxSessions:        s.MaxSessions,
+		SessionsEach:       s.SessionsEach,
+		SessionIdle:        shownDuration(s.SessionIdle),
+		SessionLifetime:    shownDuration(s.SessionLifetime),
+		OnLoss:             s.OnLoss,
 		Era:                s.Era,
 		Health:             HealthView{Off: s.Health.Off, Period: s.Health.Period.String(), Timeout: s.Health.Timeout.String(), Failures: s.Health.Failures},
 		StartTimeout:       s.StartTimeout.String(),
 		StopGrace:          s.StopGrace.String(),
 	}
-	if s.PerSession() {
-		v.MaxSessions, v.SessionsEach, v.OnLoss = s.MaxSessions, s.SessionsEach, s.OnLoss
-		v.SessionIdle, v.SessionLifetime = shownDuration(s.SessionIdle), shownDuration(s.SessionLifetime)
-	} else if s.Autoscaling == nil {
+	if s.Autoscaling == nil && !s.PerSession() {
 		v.Replicas = new(s.Replicas)
 	}
 	if s.DrainTimeout != fleet.DrainCalls {
