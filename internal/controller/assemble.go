@@ -136,8 +136,8 @@ func (c *controller) assemble() {
 			},
 		}),
 		catalogues: &catalogue.Keeper{Desired: state, Observed: observer, Log: log},
-		toolNames: &catalogue.NameCheck{Desired: state, Log: log, Record: func(server fleet.ServerName, rev fleet.Revision, message string) {
-			c.events.Record(events.Event{Kind: fleet.EventUnknownTool, Server: server, Revision: rev, Message: message})
+		toolNames: &catalogue.NameCheck{Desired: state, Log: log, Record: func(kind fleet.EventKind, server fleet.ServerName, rev fleet.Revision, message string) {
+			c.events.Record(events.Event{Kind: kind, Server: server, Revision: rev, Message: message})
 		}},
 		copier:   &events.Copier{Log: c.events, Leader: c.leader},
 		sealKeys: &seal.Keeper{Desired: sealKeys{state}, Log: log.With("component", "seal")},

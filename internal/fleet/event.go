@@ -32,7 +32,8 @@ const (
 	EventRolloutHeld      EventKind = "server_rollout_held" // by the leader, until someone resumes it
 	EventRolloutAdvanced  EventKind = "server_rollout_advanced"
 	EventRolloutJudged    EventKind = "server_rollout_judged" // what the checks or the calls of a new revision say
-	EventUnknownTool      EventKind = "unknown_tool"          // a spec names a tool that its server does not list
+	EventUnknownTool      EventKind = "unknown_tool"          // a spec or a gateway names a tool that is not listed
+	EventInvalidTool      EventKind = "invalid_tool"          // a tool is left out for modern clients
 )
 
 // Events of gateways.
