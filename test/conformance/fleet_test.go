@@ -42,7 +42,7 @@ type testFleet struct {
 func startFleet(t *testing.T) *testFleet {
 	t.Helper()
 	f := &testFleet{bin: t.TempDir(), dir: t.TempDir()}
-	if err := harness.Build(f.bin, "./cmd/controller", "./cmd/worker"); err != nil {
+	if err := harness.Build(f.bin, "./cmd/controller", "./cmd/worker", "./cmd/mcpfleet"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -22,7 +22,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/tsclient"
 )
 
-//go:embed packages/package.json packages/package-lock.json packages/.npmrc
+//go:embed packages/*/package.json packages/*/package-lock.json packages/*/.npmrc
 var packages embed.FS
 
 //go:embed fixture/*.mjs
@@ -55,7 +55,7 @@ type outcome struct {
 // install installs the suite, the SDKs and a node for them.
 func install(t testing.TB) suite {
 	t.Helper()
-	dir := tsclient.InstallVersion(t, "conformance", sub(t, packages, "packages"))
+	dir := tsclient.InstallVersion(t, "conformance", sub(t, packages, "packages/suite"))
 	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
 	node := filepath.Join(dir, "node_modules", "node-linux-"+arch, "bin", "node")
 	if _, err := os.Stat(node); err != nil {
