@@ -104,7 +104,8 @@ type Agent struct {
 	board  *board
 	budget *stdio.Budget
 	// streams has the streams of calls and sessions.
-	streams *streams
+	streams   *streams
+	listeners listeners
 
 	// obeying is held for reading from an order's admission until its effect is on
 	// the board. Fence locks it for writing, to wait for older orders that were

@@ -183,6 +183,16 @@ func (b *board) offer(id fleet.ReplicaID, c *fleet.Catalogue) bool {
 	return true
 }
 
+// catalogue returns what the replica has offered, nil for nothing.
+func (b *board) catalogue(id fleet.ReplicaID) *fleet.Catalogue {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.entries[id]; e != nil {
+		return e.catalogue
+	}
+	return nil
+}
+
 // load reports a load and the counts if they have changed. It returns false if they are
 // to be reported later, because the number of running calls is the same and the last
 // report was a moment ago.

@@ -54,6 +54,9 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 	if c.hub = r.hub.Load(); c.hub != nil && c.stream != nil {
 		c.hub.begin(c.stream)
 	}
+	if c.logs = req.Logs && c.hub == nil && r.isModern(); c.logs {
+		r.loggers.begin(c)
+	}
 	r.ongoing.Add(1)
 	if req.Ask && c.stream != nil && mcp.MayRequireInput(req.Method) {
 		c.asking = newAsking(c, a.cfg.Node.Life)
@@ -61,7 +64,7 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 	err := c.start()
 	if err != nil {
 		ongoing := r.ongoing.Add(-1)
-		c.leaveHub()
+		c.detach()
 		r.callEnded()
 		return undelivered(r.log, &req, c.events, ongoing, err)
 	}
@@ -96,12 +99,19 @@ type call struct {
 	stream   *stream // nil if there is none
 	asking   *asking // nil if the client is not asked
 	hub      *hub    // of the replica's session; nil if it belongs to none
+	logs     bool    // it is one of the replica's loggers
 	began    time.Time
 	msg      stdio.Call
 	pending  *stdio.Pending
 	timeout  atomic.Bool  // cancelled because the deadline passed
 	holding  bool         // cancelled, its slot is held
 	reported atomic.Int64 // when progress was last passed on
+}
+
+// isModern reports whether the server is of the modern era.
+func (r *replica) isModern() bool {
+	c := r.board.catalogue(r.order.ID)
+	return c != nil && c.Era == fleet.EraModern
 }
 
 // start sends the call to the server.
@@ -148,14 +158,18 @@ func (c *call) notification(method string, params []byte) {
 	c.events(fleet.CallEvent{Kind: fleet.CallNotification, Method: method, Params: params, Ongoing: int(c.r.ongoing.Load())})
 }
 
-func (c *call) leaveHub() {
+// detach takes the call off those that get messages of the server which do not name it.
+func (c *call) detach() {
 	if c.hub != nil && c.stream != nil {
 		c.hub.finish(c.stream)
+	}
+	if c.logs {
+		c.r.loggers.finish(c)
 	}
 }
 
 func (c *call) done(reply stdio.Reply) {
-	c.leaveHub()
+	c.detach()
 	e := fleet.CallEvent{Kind: fleet.CallReply, Result: reply.Result, Error: reply.Error, Free: reply.Release}
 	if reply.Err != nil {
 		e.Err = c.failure(reply)

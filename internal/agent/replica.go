@@ -59,7 +59,9 @@ type replica struct {
 	total      atomic.Uint64 // that were ever taken
 	counts     counts        // of those that have ended
 	askings    askings       // that wait for their clients
+	loggers    loggers       // that asked for the server's log
 	streams    *streams
+	listeners  *listeners
 	hub        atomic.Pointer[hub] // nil unless the replica belongs to a session
 	loadNotice *loadNotice         // posted when a load changes
 	idle       chan struct{}       // running may have become 0 after open
@@ -94,7 +96,7 @@ func newReplica(a *Agent, as fleet.Assignment) *replica {
 	plain := a.log.With("server", string(as.Server), "replica", string(as.ID))
 	return &replica{
 		order: as, node: a.cfg.Node, cluster: a.orders.cluster, runtime: a.cfg.Runtime,
-		board: a.board, loadNotice: &a.loadNotice, streams: a.streams, budget: a.budget, maxLine: a.cfg.MaxReply,
+		board: a.board, loadNotice: &a.loadNotice, streams: a.streams, listeners: &a.listeners, budget: a.budget, maxLine: a.cfg.MaxReply,
 		log: slog.New(masker.Handler(plain.Handler())), plain: plain,
 		mask: masker, pingless: &a.pingless, eras: &a.eras, ending: &a.ending,
 		ordered: time.Now(), turn: a.turns.newTurn(a.nth.Add(1)),

@@ -55,7 +55,8 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 		},
 		NoPing:     r.order.Template.Health.Off || r.isPingless(),
 		ClientInfo: mcp.Implementation{Name: "mcpfleet", Version: r.node.Version},
-		OnNotification: func(method string, _ []byte) {
+		OnNotification: func(method string, params []byte) {
+			r.notified(method, params)
 			if bits := changedBy(method); bits != 0 {
 				r.relist.Or(bits)
 				notify(r.changed)
@@ -174,6 +175,9 @@ func (r *replica) serve(ctx context.Context, s *session) {
 	defer tasks.Wait()
 	defer cancel()
 
+	if !r.order.Raw {
+		tasks.Go(func() { r.subscribe(ctx, s.conn) })
+	}
 	health := newVitals(r.order.Template.Health)
 	replies := func() int64 { // late ones count too
 		st := s.conn.Stats()

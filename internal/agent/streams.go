@@ -161,6 +161,13 @@ func (ss *streams) resumed() {
 	ss.stats.Resumed++
 }
 
+// unattributed counts a message of a server's log that belongs to nobody for sure.
+func (ss *streams) unattributed() {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.stats.Unattributed++
+}
+
 // now returns the stats.
 func (ss *streams) now() fleet.StreamStats {
 	ss.mu.Lock()
@@ -210,10 +217,4 @@ func (a *Agent) Answer(answer fleet.Answer) error {
 		return fleet.ErrNotAsked
 	}
 	return take(answer)
-}
-
-// Listen implements rpc.Streams.
-func (a *Agent) Listen(ctx context.Context, _ <-chan []fleet.Interest, _ func([]fleet.News) error) error {
-	<-ctx.Done()
-	return context.Cause(ctx)
 }

@@ -147,6 +147,9 @@ type StreamStats struct {
 	Bytes   int64  // of their messages, about
 	Evicted uint64 // forgotten before the end of their window, because there were too many bytes
 	Resumed uint64 // how often a reader came
+	// Unattributed counts notifications that were dropped because it is not known whose
+	// call they belong to.
+	Unattributed uint64
 }
 
 // Interest is a server whose notifications a controller wants.

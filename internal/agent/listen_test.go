@@ -1,0 +1,202 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// wire records what a scripted server was sent, and lets the test write for it.
+type wire struct {
+	mu    sync.Mutex
+	got   []string
+	write func(string, ...any)
+}
+
+func (w *wire) handle(m scriptedMessage, write func(string, ...any)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.write = write
+	if m.Method != "notifications/initialized" {
+		w.got = append(w.got, fmt.Sprintf("%s %s", m.Method, m.Params))
+	}
+	if m.ID != nil && m.Method != "subscriptions/listen" && m.Method != "tools/call" {
+		write(`{"jsonrpc":"2.0","id":%s,"result":{}}`, m.ID)
+	}
+	if m.Method == "subscriptions/listen" {
+		w.got[len(w.got)-1] += " as " + string(m.ID)
+	}
+}
+
+// says makes the server write a line.
+func (w *wire) says(format string, args ...any) {
+	w.mu.Lock()
+	write := w.write
+	w.mu.Unlock()
+	write(format, args...)
+	synctest.Wait()
+}
+
+// sent returns what the server was sent since the last time.
+func (w *wire) sent() string {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	got := w.got
+	w.got = nil
+	return strings.Join(got, "\n")
+}
+
+// listening is a controller's Listen.
+type aListener struct {
+	wants chan []fleet.Interest
+	mu    sync.Mutex
+	news  []string
+	stop  func()
+}
+
+func (r *rig) listen() *aListener {
+	l := &aListener{wants: make(chan []fleet.Interest)}
+	ctx, cancel := context.WithCancel(r.t.Context())
+	ended := make(chan struct{})
+	l.stop = func() {
+		cancel()
+		<-ended
+	}
+	go func() {
+		defer close(ended)
+		_ = r.Listen(ctx, l.wants, func(news []fleet.News) error {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			for _, n := range news {
+				l.news = append(l.news, fmt.Sprintf("%s %s %s", n.Replica, strings.TrimPrefix(n.Method, "notifications/"), n.Params))
+			}
+			return nil
+		})
+	}()
+	return l
+}
+
+func (l *aListener) want(uris ...string) {
+	l.wants <- []fleet.Interest{{Server: "a", URIs: uris}}
+	synctest.Wait()
+}
+
+// heard returns the news since the last time.
+func (l *aListener) heard() string {
+	time.Sleep(2 * newsPause)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	news := l.news
+	l.news = nil
+	return strings.Join(news, "\n")
+}
+
+func is(t *testing.T, what, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got\n%s\nwant\n%s", what, got, want)
+	}
+}
+
+const watched = `{"tools":{"listChanged":true},"resources":{"subscribe":true}}`
+
+// The worker subscribes at a legacy server to what any controller wants.
+func TestListenToLegacyServer(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		rt, w := agenttest.New(), new(wire)
+		rt.Handle("a", scripted(watched, w.handle))
+		r := newRig(t, rt, nil)
+		one, two := r.listen(), r.listen()
+		defer two.stop()
+		one.want("x:1")
+		r.ready("a", nil)
+		is(t, "at the start", lastLines(w.sent(), 1), `resources/subscribe {"uri":"x:1"}`)
+		two.want("x:1", "x:2")
+		is(t, "a second controller", w.sent(), `resources/subscribe {"uri":"x:2"}`)
+
+		w.says(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"x:1","n":9007199254740993}}`)
+		w.says(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"x:2/part"}}`)
+		w.says(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"x:22"}}`)
+		w.says(`{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}`)
+		w.says(`{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}`)
+		is(t, "the first one", one.heard(), `a resources/updated {"uri":"x:1","n":9007199254740993}`+"\na prompts/list_changed ")
+		is(t, "the second one", two.heard(),
+			`a resources/updated {"uri":"x:1","n":9007199254740993}`+"\n"+`a resources/updated {"uri":"x:2/part"}`+"\na prompts/list_changed ")
+
+		one.stop()
+		time.Sleep(2 * lingering)
+		w.sent() // lists, because of the changes
+		two.want("x:1")
+		time.Sleep(lingering / 2)
+		is(t, "a moment later", w.sent(), "")
+		time.Sleep(lingering)
+		is(t, "soon", w.sent(), `resources/unsubscribe {"uri":"x:2"}`)
+		two.want("x:1", "x:2")
+		two.want("x:1")
+		two.want("x:1", "x:2")
+		time.Sleep(2 * lingering)
+		is(t, "a wish that comes back", w.sent(), `resources/subscribe {"uri":"x:2"}`)
+	})
+}
+
+func lastLines(s string, n int) string {
+	lines := strings.Split(s, "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+func TestServersThatCannotBeWatched(t *testing.T) {
+	for _, capabilities := range []string{`{}`, `{"tools":{}}`, `{"resources":{"listChanged":true}}`} {
+		bubble.Test(t, func(t *testing.T) {
+			rt, w := agenttest.New(), new(wire)
+			rt.Handle("a", scripted(capabilities, w.handle))
+			r := newRig(t, rt, nil)
+			l := r.listen()
+			defer l.stop()
+			l.want("x:1")
+			r.ready("a", nil)
+			if got := w.sent(); strings.Contains(got, "subscribe") {
+				t.Errorf("%s: sent %s", capabilities, got)
+			}
+		})
+	}
+}
+
+// A slow controller gets the last of each kind of news.
+func TestNewsIsBounded(t *testing.T) {
+	var ls listeners
+	l := ls.add()
+	ls.set(l, []fleet.Interest{{Server: "a", URIs: []string{"x:"}}})
+	for i := range 3 * maxNews {
+		uri := fmt.Sprintf("x:/%d", i%(2*maxNews))
+		ls.tell(fleet.News{Server: "a", Method: "m", Params: fmt.Append(nil, i)}, uri)
+	}
+	news := ls.take(l)
+	if len(news) != maxNews || string(news[0].Params) != fmt.Sprint(2*maxNews) {
+		t.Errorf("%d news, the first %s", len(news), news[0].Params)
+	}
+	if len(ls.take(l)) != 0 {
+		t.Error("news twice")
+	}
+}
+
+func TestWantedIsBounded(t *testing.T) {
+	var ls listeners
+	var uris []string
+	for i := range 2 * maxSubscriptions {
+		uris = append(uris, fmt.Sprint(i))
+	}
+	ls.set(ls.add(), []fleet.Interest{{Server: "a", URIs: uris}})
+	if got := ls.wanted("a"); len(got) != maxSubscriptions || !slices.IsSorted(got) {
+		t.Errorf("%d wanted", len(got))
+	}
+}
