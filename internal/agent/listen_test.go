@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +27,10 @@ func (w *wire) handle(m scriptedMessage, write func(string, ...any)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.write = write
+	if strings.HasSuffix(m.Method, "/list") {
+		write(`{"jsonrpc":"2.0","id":%s,"result":{"resources":[],"resourceTemplates":[],"prompts":[]}}`, m.ID)
+		return
+	}
 	if m.Method != "notifications/initialized" {
 		w.got = append(w.got, fmt.Sprintf("%s %s", m.Method, m.Params))
 	}
@@ -135,7 +140,7 @@ func TestListenToLegacyServer(t *testing.T) {
 
 		one.stop()
 		time.Sleep(2 * lingering)
-		w.sent() // lists, because of the changes
+		is(t, "after a controller has gone", w.sent(), "")
 		two.want("x:1")
 		time.Sleep(lingering / 2)
 		is(t, "a moment later", w.sent(), "")
@@ -198,5 +203,96 @@ func TestWantedIsBounded(t *testing.T) {
 	ls.set(ls.add(), []fleet.Interest{{Server: "a", URIs: uris}})
 	if got := ls.wanted("a"); len(got) != maxSubscriptions || !slices.IsSorted(got) {
 		t.Errorf("%d wanted", len(got))
+	}
+}
+
+// calm returns a message without what every modern request says about us.
+func calm(sent string) string {
+	return regexp.MustCompile(`"_meta":\{.*\},`).ReplaceAllString(sent, "")
+}
+
+// A modern server is sent one subscriptions/listen for everything. Another takes its place
+// when the wishes change, and after its end.
+func TestListenToModernServer(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		rt, w := agenttest.New(), new(wire)
+		rt.Handle("a", scripted("modern "+watched, w.handle))
+		r := newRig(t, rt, nil)
+		l := r.listen()
+		defer l.stop()
+		r.ready("a", nil)
+		id := func(sent string) string {
+			t.Helper()
+			_, id, _ := strings.Cut(sent, " as ")
+			id, _, _ = strings.Cut(id, "\n")
+			if id == "" {
+				t.Fatalf("no subscription in %q", sent)
+			}
+			return id
+		}
+		sent := w.sent()
+		first := id(sent)
+		if got := calm(sent); !strings.Contains(got, `"notifications":{"toolsListChanged":true}`) {
+			t.Errorf("sent %s", got)
+		}
+		l.want("x:1")
+		sent = w.sent()
+		second := id(sent)
+		contains(t, sent, `"resourceSubscriptions":["x:1"]`, `notifications/cancelled {"requestId":`+first)
+		w.says(`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":%s},"notifications":{}}}`, second)
+		w.says(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"x:1","_meta":{"a":1,"io.modelcontextprotocol/subscriptionId":%s}}}`, second)
+		is(t, "an update", l.heard(), `a resources/updated {"uri":"x:1","_meta":{"a":1}}`)
+		w.sent()
+		w.says(`{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete"}}`, second)
+		is(t, "after its end", w.sent(), "")
+		time.Sleep(relisten)
+		third := id(w.sent())
+		w.says(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no"}}`, third)
+		l.want("x:1", "x:2")
+		time.Sleep(10 * relistenMax)
+		if got := w.sent(); strings.Contains(got, "subscriptions/listen") {
+			t.Errorf("a server that refused was sent %s", got)
+		}
+	})
+}
+
+// Messages of a modern server's log go to the only call that asked for them.
+func TestLogOfModernServer(t *testing.T) {
+	tests := []struct {
+		name         string
+		capabilities string
+		logs         []bool // of the calls in flight
+		want         string // who gets it
+	}{
+		{"the only call", `modern {"logging":{}}`, []bool{true}, "1 0"},
+		{"the only one that asked", `modern {"logging":{}}`, []bool{false, true, false}, "0 1 0 0"},
+		{"nobody asked", `modern {"logging":{}}`, []bool{false, false}, "0 0 1"},
+		{"nobody knows whose", `modern {"logging":{}}`, []bool{true, true}, "0 0 1"},
+		{"a legacy server", `{"logging":{}}`, []bool{true}, "0 1"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				rt, w := agenttest.New(), new(wire)
+				rt.Handle("a", scripted(test.capabilities, w.handle))
+				r := newRig(t, rt, nil)
+				r.ready("a", nil)
+				var calls []*caller
+				for i, logs := range test.logs {
+					calls = append(calls, r.streamed(fleet.StreamID(fmt.Sprint("s", i)), "any", `{}`, func(req *fleet.CallRequest) { req.Logs = logs }))
+				}
+				synctest.Wait()
+				w.says(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`)
+				var got []int
+				for _, c := range calls {
+					got = append(got, c.count(fleet.CallNotification))
+					c.cancel(true)
+				}
+				got = append(got, int(r.streams.now().Unattributed))
+				if s := fmt.Sprint(got); s != "["+test.want+"]" {
+					t.Errorf("the calls and nobody got %s, want %s", s, test.want)
+				}
+			})
+		})
 	}
 }

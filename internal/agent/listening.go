@@ -45,6 +45,10 @@ func (l *listening) run(ctx context.Context) {
 			if err := l.open(); err != nil {
 				return // the conversation has ended
 			}
+			if due && !l.retry.IsZero() { // something may have changed meanwhile
+				l.r.relist.Or(^uint32(0))
+				notify(l.r.changed)
+			}
 		}
 		if l.current == nil && (next.IsZero() || l.retry.Before(next)) {
 			next = l.retry

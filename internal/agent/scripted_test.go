@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/mcpfleet/mcpfleet/internal/agent/agenttest"
 )
@@ -18,7 +19,8 @@ type scriptedMessage struct {
 	Error  json.RawMessage `json:"error"`
 }
 
-// scripted returns a server with these capabilities that passes every message but those of
+// scripted returns a server with these capabilities, of the modern era if they begin with
+// "modern ", that passes every message but those of
 // the beginning to on. on writes lines.
 func scripted(capabilities string, on func(m scriptedMessage, write func(format string, args ...any))) agenttest.Server {
 	return func(ctx context.Context, s *agenttest.Stdio) int {
@@ -38,7 +40,11 @@ func scripted(capabilities string, on func(m scriptedMessage, write func(format 
 				case "tools/list":
 					write(`{"jsonrpc":"2.0","id":%s,"result":{"tools":[]}}`, m.ID)
 				case "server/discover":
-					write(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"unknown"}}`, m.ID)
+					if modern, is := strings.CutPrefix(capabilities, "modern "); is {
+						write(`{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","ttlMs":0,"cacheScope":"public","supportedVersions":["2026-07-28"],"capabilities":%s,"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"scripted","version":"1"}}}}`, m.ID, modern)
+					} else {
+						write(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"unknown"}}`, m.ID)
+					}
 				default:
 					on(m, write)
 				}
