@@ -19,8 +19,7 @@ type Call struct {
 	Trace fleet.Trace
 	// Progress asks the server for progress. OnProgress is then called for each notification, and
 	// OnNotification too if the caller asked with a token of its own. It owns params, which have that
-	// token. In the modern era it is also called for log messages that can only be the call's, if it
-	// asked for any. Either may be nil, and may still be running while Done is called by Cancel.
+	// token. Either may be nil, and may still be running while Done is called by Cancel.
 	Progress       bool
 	OnProgress     func()
 	OnNotification func(method string, params []byte)
@@ -74,8 +73,6 @@ type Pending struct {
 	quiet bool
 	// token is the caller's own progress token, raw; nil if it has none.
 	token []byte
-	// logs is set if the call asked for log messages, and somebody takes them.
-	logs bool
 	// answer marks a reply to the server's own request. The number of these is bounded.
 	answer bool
 

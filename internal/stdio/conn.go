@@ -210,7 +210,6 @@ func (c *Conn) start(call *Call, quiet bool) (*Pending, error) {
 	if err != nil {
 		return nil, fmt.Errorf("params: %w", err)
 	}
-	p.logs = call.OnNotification != nil && c.ownParams.Load() != nil && asksForLogs(call.Params)
 	p.size = envelopeSize + len(call.Method) + len(p.line[0]) + len(p.line[1]) + len(p.line[2])
 
 	direct := false

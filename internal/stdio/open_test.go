@@ -3,8 +3,6 @@ package stdio_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -231,44 +229,4 @@ func TestOpenOfAServerThatReadsNothing(t *testing.T) {
 			t.Errorf("read any of it: %t; error %v", reads, err)
 		}
 	}
-}
-
-// A modern server's log message is for the only call that asked for any. It does not say whose it is.
-func TestLogMessages(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		c, server := modern(t)
-		const asks = `{"_meta":{"io.modelcontextprotocol/logLevel":"info"}}`
-		var one, two, silent record
-		var got []string
-		notified := func(name string) func(string, []byte) {
-			return func(method string, params []byte) { got = append(got, name+" "+method+" "+string(params)) }
-		}
-		begin := func(r *record, name, params string, id int) {
-			t.Helper()
-			call := r.call(name, params)
-			call.OnNotification = notified(name)
-			start(t, c, call)
-			server.gets(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":%q,"params":%s}`, id, name, params))
-		}
-		log := func(data string) {
-			server.says(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":` + data + `}}`)
-		}
-		begin(&silent, "silent", `{"logLevel":"info"}`, 2)
-		log("1")
-		begin(&one, "one", asks, 3)
-		log("9007199254740993")
-		begin(&two, "two", asks, 4)
-		log("3")
-		server.says(`{"jsonrpc":"2.0","id":3,"result":{}}`)
-		log("4")
-		server.says(`{"jsonrpc":"2.0","id":4,"result":{}}`)
-		log("5")
-		want := []string{
-			`one notifications/message {"level":"info","data":9007199254740993}`,
-			`two notifications/message {"level":"info","data":4}`,
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("got  %q\nwant %q", got, want)
-		}
-	})
 }

@@ -125,9 +125,6 @@ func (c *Conn) serverNotification(method string, params []byte) {
 	if o != nil {
 		o.Notification(method, params)
 	}
-	if method == mcp.MethodMessage && c.ownParams.Load() != nil {
-		c.logMessage(params)
-	}
 }
 
 func (c *Conn) refuse(id []byte, code mcp.Code, message string) {
@@ -182,36 +179,6 @@ func (c *Conn) progress(params []byte) {
 	if p.call.OnNotification != nil && p.token != nil {
 		s.Insert = p.token
 		p.call.OnNotification(mcp.MethodProgress, s.AppendTo(nil))
-	}
-}
-
-// asksForLogs reports whether the params of a modern request ask for log messages.
-func asksForLogs(params []byte) bool {
-	if !bytes.Contains(params, []byte("logLevel")) {
-		return false
-	}
-	m, err := mcp.ParseMeta(params)
-	return err == nil && m.LogLevel != nil
-}
-
-// logMessage passes a log message of a modern server on to the call that it belongs to. It does not
-// name that. So if several calls have asked for log messages, it is for nobody.
-func (c *Conn) logMessage(params []byte) {
-	var only *Pending
-	c.mu.Lock()
-	for _, p := range c.pending {
-		if !p.logs || p.ended || p.phase == phaseQueued {
-			continue
-		}
-		if only != nil {
-			only = nil
-			break
-		}
-		only = p
-	}
-	c.mu.Unlock()
-	if only != nil {
-		only.call.OnNotification(mcp.MethodMessage, bytes.Clone(params))
 	}
 }
 
