@@ -2,6 +2,7 @@ package mcphttp
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -114,11 +115,11 @@ func (f *Front) sendLegacy(ctx context.Context, p *reply, q *query, s *session, 
 	if !dest.Modern {
 		return f.forward(ctx, p, q, dest, m, m.params, c)
 	}
-	params, level, err := f.modernParams(s, m.params)
+	params, err := f.modernParams(s, m.params)
 	if err != nil {
 		return outcome{err: err}
 	}
-	c.Ask, c.Logs = p.accepts.events, level
+	c.Ask, c.Logs = p.accepts.events, true
 	out := f.forward(ctx, p, q, dest, m, params, c)
 	switch {
 	case out.refusal != nil:
@@ -130,18 +131,22 @@ func (f *Front) sendLegacy(ctx context.Context, p *reply, q *query, s *session, 
 }
 
 // modernParams returns the params of a request of a session as a modern server expects
-// them, and whether they ask for log messages.
-func (f *Front) modernParams(s *session, params []byte) (_ []byte, logs bool, err error) {
+// them. They ask for log messages.
+func (f *Front) modernParams(s *session, params []byte) ([]byte, error) {
 	client, err := s.client()
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	client.LogLevel = f.sessions.level(s.uid)
+	client.LogLevel = cmp.Or(f.sessions.level(s.uid), defaultLevel)
 	if params, err = mcp.ParamsToModern(params, mcp.LatestModern, client); err != nil {
-		return nil, false, invalidParams("Invalid params: %v", err)
+		return nil, invalidParams("Invalid params: %v", err)
 	}
-	return params, client.LogLevel != "", nil
+	return params, nil
 }
+
+// defaultLevel is the level of log messages for clients that have not set one. The legacy
+// era leaves it to the server which ones they get.
+const defaultLevel = "info"
 
 // answerHere answers a request of a legacy client that needs no replica.
 func (f *Front) answerHere(s *session, view View, m *message) outcome {

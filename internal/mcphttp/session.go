@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -61,10 +62,16 @@ func newSession(scope fleet.Scope, version string, params []byte) (*session, err
 	return s, err
 }
 
+// unpackers are reused, as each has a window of 32 KiB.
+var unpackers = sync.Pool{New: func() any { return flate.NewReader(bytes.NewReader(nil)) }}
+
 // params returns the params of initialize.
 func (s *session) params() ([]byte, error) {
-	z := flate.NewReader(bytes.NewReader(s.packed))
-	defer z.Close()
+	z := unpackers.Get().(io.Reader)
+	defer unpackers.Put(z)
+	if err := z.(flate.Resetter).Reset(bytes.NewReader(s.packed), nil); err != nil {
+		return nil, err
+	}
 	return io.ReadAll(io.LimitReader(z, maxParams))
 }
 
