@@ -42,13 +42,24 @@ func (w *wire) handle(m scriptedMessage, write func(string, ...any)) {
 	}
 }
 
-// says makes the server write a line.
+// says makes the server write a line, in a bubble.
 func (w *wire) says(format string, args ...any) {
+	w.tell(format, args...)
+	synctest.Wait()
+}
+
+func (w *wire) tell(format string, args ...any) {
 	w.mu.Lock()
 	write := w.write
 	w.mu.Unlock()
 	write(format, args...)
-	synctest.Wait()
+}
+
+// peek returns what the server was sent so far.
+func (w *wire) peek() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.got)
 }
 
 // sent returns what the server was sent since the last time.
