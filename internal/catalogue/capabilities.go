@@ -19,10 +19,20 @@ func mergeCapabilities(servers []*server) []byte {
 	merged := []byte(mergedBase)
 	for _, srv := range servers {
 		if srv.shown != nil && !srv.stopped {
-			merged = merge(merged, srv.shown.Capabilities, maxMergeDepth)
+			merged = merge(merged, withoutTasks(srv.shown.Capabilities), maxMergeDepth)
 		}
 	}
 	return merged
+}
+
+// withoutTasks leaves out the tasks of both eras. Requests about a task name only its id,
+// which says nothing of its server here.
+func withoutTasks(capabilities []byte) []byte {
+	changed, err := mcp.Edit(capabilities, mcp.Remove("tasks"), mcp.Within("extensions", mcp.Remove(mcp.TasksExtension)))
+	if err != nil {
+		return capabilities // merge takes what it can read
+	}
+	return changed
 }
 
 // maxMergeDepth is how deep capabilities are merged. Below that the first counts.
