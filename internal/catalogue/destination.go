@@ -165,7 +165,7 @@ func (v *View) Ref(kind, name string) (fleet.Destination, error) {
 // to returns a destination at a server.
 func (v *View) to(srv *server, own string) fleet.Destination {
 	d := fleet.Destination{Server: srv.name, Modern: srv.shown != nil && srv.shown.IsModern(), Name: own}
-	if v.only == nil && len(v.uris.order) > 1 && srv.hasResources() {
+	if v.only == nil && srv.hasResources() {
 		d.Result = func(method string, result []byte) []byte {
 			return mcp.MapURIs(method, result, func(own string) string { return v.uris.of(srv, own) })
 		}

@@ -149,12 +149,15 @@ func (v *View) listTools(tools []*named, uri func(*server, string) string) {
 	}
 }
 
-// listItems makes the list that a method returns, with the names that as returns.
+// listItems makes the list that a method returns, with the names that as returns. It
+// leaves out those without one.
 func (v *View) listItems(method, key string, items func(*server) []item, as func(*server, string) string) {
 	var all [][]byte
 	for _, srv := range v.servers {
 		for _, it := range items(srv) {
-			all = append(all, it.as(key, as(srv, it.id)))
+			if id := as(srv, it.id); id != "" {
+				all = append(all, it.as(key, id))
+			}
 		}
 	}
 	v.lists[method] = v.list(method, all)
@@ -169,11 +172,10 @@ func (v *View) namePrompts() {
 		names[srv] = make(map[string]string)
 		for _, p := range srv.prompts {
 			name := v.names.rootName(srv, p.id)
-			if _, taken := v.prompts[name]; taken {
-				name = v.names.longName(srv, p.id)
+			if _, taken := v.prompts[name]; !taken { // else the default server has one of that name
+				names[srv][p.id] = name
+				v.prompts[name] = prompt{srv, p.id}
 			}
-			names[srv][p.id] = name
-			v.prompts[name] = prompt{srv, p.id}
 			if _, twice := bare[p.id]; twice {
 				bare[p.id] = prompt{}
 			} else {

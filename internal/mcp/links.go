@@ -1,12 +1,14 @@
 package mcp
 
+import "bytes"
+
 // MapURIs returns result with each URI of a resource replaced by what rename returns for it. The result is
 // one of tools/call, prompts/get or resources/read: links and embedded resources in its content, in the
 // content of its messages, and its contents have URIs. rename gets and returns decoded strings. Every other
 // byte stays as it is, and a result that is not as the specification says is returned as it is, as is one
 // without such URIs. result is not written to.
 func MapURIs(method string, result []byte, rename func(uri string) string) []byte {
-	if TypeOf(result) != "object" {
+	if TypeOf(result) != "object" || !bytes.Contains(result, []byte(`"uri"`)) {
 		return result
 	}
 	m := uriMap{b: result, rename: rename}
