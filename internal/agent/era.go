@@ -24,8 +24,8 @@ func (r *replica) opening() stdio.Opening {
 	if found, ok := r.eras.Load(r.revision()); ok {
 		o.Known = found.(fleet.Era)
 	}
-	if r.again && o.Known != fleet.EraModern {
-		o.Known = fleet.EraLegacy // server/discover ended it
+	if r.again != fleet.EraAuto {
+		o.Known = r.again
 	}
 	if o.Known == fleet.EraModern {
 		o.Wait = modernWait
@@ -40,20 +40,19 @@ func (r *replica) foundEra(era fleet.Era) { r.eras.Store(r.revision(), era) }
 // another one, because of what it was asked. That happens once, and not if another
 // process of the revision has ended without being asked, too.
 func (r *replica) startsAgain(err error) bool {
-	late := errors.Is(err, stdio.ErrLateDiscover)
 	_, ends := r.ending.Load(r.revision())
-	switch {
-	case r.again && lost(err):
+	switch again := r.again != fleet.EraAuto; {
+	case again && lost(err):
 		r.ending.Store(r.revision(), true)
 		return false
-	case late:
-		r.foundEra(fleet.EraModern)
-	case !errors.Is(err, stdio.ErrDiedOfDiscover) || ends:
+	case again:
 		return false
+	case errors.Is(err, stdio.ErrLateDiscover):
+		r.again = fleet.EraModern
+	case errors.Is(err, stdio.ErrDiedOfDiscover) && !ends:
+		r.again = fleet.EraLegacy
 	}
-	was := r.again
-	r.again = true
-	return !was
+	return r.again != fleet.EraAuto
 }
 
 // openError returns why the conversation was not opened, for operators.

@@ -44,12 +44,14 @@ type replica struct {
 	mask    *mask.Masker
 	// These are shared with the agent.
 	pingless, eras, ending *sync.Map
-	again                  bool                          // the process was started again, because of its era
-	metered                atomic.Pointer[fleet.Metered] // set once it runs; nil if it is not metered
-	gauge                  gauge
-	ordered                time.Time
-	turn                   *turn           // to start
-	cold                   fleet.ColdStart // only the supervisor uses it
+	// again is the era of the process that took the place of the first one; EraAuto: the
+	// first one still runs. See startsAgain.
+	again   fleet.Era
+	metered atomic.Pointer[fleet.Metered] // set once it runs; nil if it is not metered
+	gauge   gauge
+	ordered time.Time
+	turn    *turn           // to start
+	cold    fleet.ColdStart // only the supervisor uses it
 
 	// The state of calls. conn is set before open.
 	conn       *stdio.Conn
@@ -199,6 +201,9 @@ func (r *replica) bringUp(ctx, starting context.Context) (*session, error) {
 		r.log.Info("process starts again", "reason", err)
 		r.discard(ctx, s)
 		r.cold.Handshake = time.Since(began) // what it has cost so far
+		if starting.Err() != nil {
+			return nil, context.Cause(starting)
+		}
 	}
 }
 
@@ -235,7 +240,7 @@ func (r *replica) launch(ctx context.Context) (proc fleet.Process, began time.Ti
 			return nil, began, err
 		}
 		began = time.Now()
-		if !r.again {
+		if r.again == fleet.EraAuto {
 			r.cold.Place = began.Sub(r.ordered) - r.cold.Pull
 		}
 		proc, err = r.start(ctx, l)

@@ -44,8 +44,8 @@ func (c *Conn) ask(ctx context.Context, timeout time.Duration, method string, pa
 // question returns a request that every healthy server answers at once. tools/list and server/discover
 // were answered before the first call.
 func (c *Conn) question() (method string, params []byte) {
-	if own := c.ownParams.Load(); own != nil {
-		return mcp.MethodDiscover, *own
+	if own := c.own.Load(); own != nil {
+		return mcp.MethodDiscover, own.params
 	}
 	if c.cfg.NoPing || c.ignoresPing.Load() {
 		return mcp.MethodToolsList, nil

@@ -18,13 +18,11 @@
 package stdio
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -89,10 +87,10 @@ type Conn struct {
 	endedByPing atomic.Bool
 	// unheard is set if the server ended and is known to have read nothing.
 	unheard atomic.Bool
-	// ownParams are the params of requests of our own in the modern era; nil in the legacy one.
-	ownParams atomic.Pointer[[]byte]
-	counts    counters
-	strays    strays
+	// own is nil in the legacy era.
+	own    atomic.Pointer[ownMeta]
+	counts counters
+	strays strays
 
 	mu          sync.Mutex
 	pending     map[uint64]*Pending // until the reply, or until the server has released it
@@ -203,7 +201,7 @@ func (c *Conn) start(call *Call, quiet bool) (*Pending, error) {
 	p := &Pending{id: c.lastID.Add(1), call: call, quiet: quiet}
 	var err error
 	if call.Progress {
-		err = p.askForProgress()
+		err = p.askForProgress(c.own.Load())
 	} else {
 		p.line[0], err = oneLine(call.Params)
 	}
@@ -240,32 +238,6 @@ func (c *Conn) start(call *Call, quiet bool) (*Pending, error) {
 		c.signal()
 	}
 	return p, nil
-}
-
-// askForProgress makes the line of the call's params with a progress token. One scan of the params
-// checks them and finds where it belongs. Params without _meta were checked by the controller, and
-// are not scanned. If they are invalid all the same, only that call fails: they are still one line.
-func (p *Pending) askForProgress() error {
-	if len(p.call.Params) > 0 && mcp.TypeOf(p.call.Params) == "nothing" {
-		return mcp.Valid(p.call.Params) // blank params are invalid, empty ones are not
-	}
-	own := strconv.AppendUint(nil, p.id, 10)
-	s, known := mcp.Spliced{}, false
-	var token []byte
-	if p.call.NoMeta {
-		s, known = mcp.AddProgressToken(p.call.Params, own)
-	}
-	if !known {
-		var err error
-		if s, token, err = mcp.WithProgressToken(p.call.Params, own); err != nil {
-			return err
-		}
-	}
-	if p.call.OnNotification != nil {
-		p.token = bytes.Clone(token) // params are the caller's again when the call has ended
-	}
-	p.line = [3][]byte{mcp.OneLine(s.Before), s.Insert, mcp.OneLine(s.After)}
-	return nil
 }
 
 // oneLine checks params and returns them as one line.

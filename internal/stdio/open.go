@@ -93,7 +93,7 @@ func (c *Conn) openLegacy(ctx context.Context) (*Server, error) {
 }
 
 func (c *Conn) openModern(ctx context.Context) (*Server, error) {
-	r := c.request(ctx, mcp.MethodDiscover, c.discoverParams(), true)
+	r := c.request(ctx, mcp.MethodDiscover, mcp.DiscoverParams(mcp.LatestModern, c.cfg.ClientInfo), true)
 	defer r.Release()
 	s, err := readDiscover(r)
 	if err != nil {
@@ -102,13 +102,9 @@ func (c *Conn) openModern(ctx context.Context) (*Server, error) {
 	return c.modern(s), nil
 }
 
-// discoverParams are those of every request of our own in the modern era that has no others.
-func (c *Conn) discoverParams() []byte { return mcp.DiscoverParams(mcp.LatestModern, c.cfg.ClientInfo) }
-
 // modern makes the conversation one of the modern era.
 func (c *Conn) modern(s *Server) *Server {
-	params := c.discoverParams()
-	c.ownParams.Store(&params)
+	c.own.Store(newOwnMeta(c.cfg.ClientInfo))
 	return s
 }
 
@@ -121,7 +117,7 @@ func (c *Conn) findEra(ctx context.Context, wait time.Duration) (*Server, error)
 	}
 	discovered, initialized := make(chan Reply, 1), make(chan handshake, 1)
 	probe, err := c.start(&Call{
-		Method: mcp.MethodDiscover, Params: c.discoverParams(),
+		Method: mcp.MethodDiscover, Params: mcp.DiscoverParams(mcp.LatestModern, c.cfg.ClientInfo),
 		Done: func(r Reply) { discovered <- r },
 	}, true)
 	if err != nil {

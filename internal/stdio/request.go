@@ -181,7 +181,7 @@ func (c *Conn) page(ctx context.Context, method, member, cursor string) (page Li
 			return page, "", fmt.Errorf("nextCursor: %w", err)
 		}
 	}
-	if c.ownParams.Load() != nil {
+	if c.own.Load() != nil {
 		page.Hint = mcp.ParseCacheHint(found[2], found[3])
 	}
 	return page, next, nil
@@ -190,8 +190,8 @@ func (c *Conn) page(ctx context.Context, method, member, cursor string) (page Li
 // pageParams returns the params of the request for a page; "" is the first one.
 func (c *Conn) pageParams(cursor string) []byte {
 	var params []byte
-	if own := c.ownParams.Load(); own != nil {
-		params = slices.Clone(*own)
+	if own := c.own.Load(); own != nil {
+		params = slices.Clone(own.params)
 	}
 	if cursor == "" {
 		return params

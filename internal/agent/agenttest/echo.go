@@ -30,6 +30,7 @@ import (
 //	bare   {}            a reply with neither result nor error; it is not listed
 //	noise  {text}        a line on stdout that is no JSON-RPC, then the answer
 //	stderr {text, lines} writes to stderr, then answers
+//	add    {name}        adds a resource of that name, see Lists; it is not listed
 //	grow   {name}        adds a tool of that name, which answers the replica's id, and says that the list changed
 //
 // The zero value is a well-behaved server.
@@ -40,6 +41,16 @@ type Echo struct {
 	IgnorePing, BarePing bool
 	// DieOfPing ends it with exit code 2.
 	DieOfPing bool
+	// Era is what it speaks. DieOfDiscover ends it with exit code 4 when it gets
+	// server/discover, IgnoreDiscover never answers that.
+	Era                           Era
+	DieOfDiscover, IgnoreDiscover bool
+	// Lists makes it list resources, their templates unless NoTemplates is set, and
+	// prompts, each after SlowLists. Its tool add {name} adds a resource.
+	Lists, NoTemplates bool
+	SlowLists          time.Duration
+	// Slow is how long it waits before it reads anything.
+	Slow time.Duration
 	// IgnoreEOF keeps it running when stdin ends, IgnoreTerm when it is told
 	// to end; KILL always works.
 	IgnoreEOF, IgnoreTerm bool
@@ -66,6 +77,7 @@ type message struct {
 		Args    args   `json:"arguments"`
 		Meta    struct {
 			Token json.RawMessage `json:"progressToken"`
+			modernMeta
 		} `json:"_meta"`
 		RequestID json.RawMessage `json:"requestId"`
 	} `json:"params"`
@@ -90,9 +102,12 @@ type echoRun struct {
 	exit chan int
 	work sync.WaitGroup
 
-	mu      sync.Mutex
-	tools   []string // raw
-	running map[string]context.CancelFunc
+	settled, modern bool // of the era; only read uses them
+
+	mu        sync.Mutex
+	tools     []string // raw
+	resources []string // that were added, raw
+	running   map[string]context.CancelFunc
 }
 
 // Serve is Echo's program: a Server.
@@ -150,6 +165,9 @@ func (r *echoRun) end(stop func()) {
 }
 
 func (r *echoRun) read() {
+	if r.Slow > 0 && !r.sleep(r.ctx, r.Slow) {
+		return
+	}
 	in := bufio.NewReader(r.In)
 	for {
 		line, err := in.ReadBytes('\n')
@@ -164,13 +182,16 @@ func (r *echoRun) read() {
 }
 
 func (r *echoRun) handle(m *message) {
+	if !r.settle(m) || r.lists(m) {
+		return
+	}
 	switch m.Method {
 	case "initialize":
 		version := m.Params.Version
 		if r.Version != "" {
 			version = r.Version
 		}
-		r.answer(m.ID, fmt.Sprintf(`{"protocolVersion":%q,"capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"echo","version":"1"}}`, version))
+		r.answer(m.ID, fmt.Sprintf(`{"protocolVersion":%q,"capabilities":%s,"serverInfo":{"name":"echo","version":"1"}}`, version, r.capabilities()))
 	case "ping":
 		r.Runtime.count("pings of " + string(r.Launch.Replica))
 		switch {
@@ -218,7 +239,7 @@ func (r *echoRun) list(m *message) {
 		to = from + r.PageSize
 		next = fmt.Sprintf(`,"nextCursor":"at-%d"`, to)
 	}
-	r.answer(m.ID, `{"tools":[`+strings.Join(all[from:to], ",")+`]`+next+`}`)
+	r.answer(m.ID, `{"tools":[`+strings.Join(all[from:to], ",")+`]`+next+r.hint()+`}`)
 }
 
 func (r *echoRun) call(m *message) {
@@ -272,6 +293,9 @@ func (r *echoRun) call(m *message) {
 		r.mu.Unlock()
 		r.text(m.ID, "")
 		r.write(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`)
+	case "add":
+		r.text(m.ID, "")
+		r.addResource(a.Name)
 	default:
 		if !r.grown(m.Params.Name) {
 			r.refuse(m.ID, -32602, "unknown tool "+m.Params.Name)
