@@ -1,9 +1,11 @@
 package catalogue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/desired"
@@ -18,6 +20,9 @@ const (
 	maxKept = 4 << 20
 	// keepRetry is how soon a write that failed is tried again.
 	keepRetry = 2 * time.Second
+	// keepPause is the least time between two writes of a revision's catalogue that differ
+	// in what may change often. Some servers report new resources every second.
+	keepPause = time.Minute
 )
 
 // Desired is desired state. Package store implements it.
@@ -48,23 +53,25 @@ type Keeper struct {
 func (k *Keeper) Run(ctx context.Context) error {
 	look, cancel := k.Observed.Subscribe()
 	defer cancel()
-	tooLarge := make(map[string]bool) // hashes that were logged
 	shape, done := uint64(0), false
+	keeping := keeping{log: k.Log, tooLarge: make(map[string]bool), written: make(map[keptRevision]time.Time)}
 	for {
 		var retry <-chan time.Time
 		if !done || k.Observed.Shape() != shape {
 			snap := k.Observed.Snapshot()
 			shape, done = snap.Shape, true
-			for _, c := range unkept(k.Desired.State(), snap) {
-				if size := sizeOf(c.Catalogue); size > maxKept {
-					if !tooLarge[c.Catalogue.Hash] {
-						tooLarge[c.Catalogue.Hash] = true
-						k.Log.Warn("catalogue too large to be kept", "server", c.Name, "revision", c.Revision, "bytes", size)
-					}
+			state := k.Desired.State()
+			for _, c := range unkept(state, snap) {
+				if wait := keeping.pause(state.Servers[c.Name].Catalogue(c.Revision), c, time.Now()); wait > 0 {
+					done, retry = false, time.After(min(wait, keepRetry))
 					continue
 				}
-				_, err := k.Desired.Propose(ctx, c)
+				if c.Catalogue = keeping.fit(c); c.Catalogue == nil {
+					continue
+				}
+				err := k.keep(ctx, c)
 				if err == nil || errors.Is(err, context.Canceled) {
+					keeping.written[keptRevision{c.Name, c.Revision}] = time.Now()
 					continue
 				}
 				if !errors.Is(err, fleet.ErrNotLeader) { // else the tenure ends, or leadership is being handed over
@@ -89,23 +96,82 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
+// keep writes a catalogue. While a controller of an earlier version lives, it writes what
+// that one understands.
+func (k *Keeper) keep(ctx context.Context, c desired.SetCatalogue) error {
+	_, err := k.Desired.Propose(ctx, c)
+	if errors.Is(err, fleet.ErrUnsupported) {
+		c.Catalogue = onlyTools(c.Catalogue)
+		c.Catalogue.Era, c.Catalogue.Versions = "", nil
+		_, err = k.Desired.Propose(ctx, c)
+	}
+	return err
+}
+
+// keptRevision names a revision whose catalogue is kept.
+type keptRevision struct {
+	server fleet.ServerName
+	number fleet.Revision
+}
+
+// keeping remembers what a Keeper has written and logged.
+type keeping struct {
+	log      *slog.Logger
+	tooLarge map[string]bool // hashes that were logged
+	written  map[keptRevision]time.Time
+}
+
+// pause returns how long a write has to wait. Tools are kept at once.
+func (k *keeping) pause(kept *fleet.Catalogue, c desired.SetCatalogue, now time.Time) time.Duration {
+	written, known := k.written[keptRevision{c.Name, c.Revision}]
+	if !known || kept == nil || !sameTools(kept, c.Catalogue) {
+		return 0
+	}
+	return max(0, keepPause-now.Sub(written))
+}
+
+// sameTools reports whether two catalogues differ at most in their other lists.
+func sameTools(a, b *fleet.Catalogue) bool {
+	return a.Era == b.Era && a.Protocol == b.Protocol && bytes.Equal(a.Capabilities, b.Capabilities) && slices.EqualFunc(a.Tools, b.Tools, bytes.Equal)
+}
+
+// fit returns the catalogue, without its other lists if it is too large with them, or nil
+// if it is still too large then.
+func (k *keeping) fit(c desired.SetCatalogue) *fleet.Catalogue {
+	size := sizeOf(c.Catalogue)
+	if size <= maxKept {
+		return c.Catalogue
+	}
+	if !k.tooLarge[c.Catalogue.Hash] {
+		k.tooLarge[c.Catalogue.Hash] = true
+		k.log.Warn("catalogue too large to be kept", "server", c.Name, "revision", c.Revision, "bytes", size)
+	}
+	if less := onlyTools(c.Catalogue); sizeOf(less) <= maxKept {
+		return less
+	}
+	return nil
+}
+
+// onlyTools returns the catalogue without its other lists. It keeps the hash.
+func onlyTools(c *fleet.Catalogue) *fleet.Catalogue {
+	less := *c
+	less.Resources, less.Templates, less.Prompts, less.Hints = nil, nil, nil, nil
+	return &less
+}
+
 // unkept returns the catalogues of replicas that are or were READY and that are
 // not in the state, one for each revision.
 func unkept(state *desired.State, snap *observe.Snapshot) (out []desired.SetCatalogue) {
-	type revision struct {
-		server fleet.ServerName
-		number fleet.Revision
-	}
-	seen := make(map[revision]bool)
+	seen := make(map[keptRevision]bool)
 	for _, r := range snap.Sorted() {
 		c := snap.Catalogues[r.Catalogue]
 		server := state.Servers[r.Server]
-		key := revision{r.Server, r.Revision}
+		key := keptRevision{r.Server, r.Revision}
 		if c == nil || server == nil || server.Kept(r.Revision) == nil || seen[key] {
 			continue
 		}
 		seen[key] = true // else replicas that disagree would overwrite each other's for ever
-		if kept := server.Catalogue(r.Revision); kept == nil || kept.Hash != c.Hash {
+		if kept := server.Catalogue(r.Revision); kept == nil || kept.Hash != c.Hash || kept.Era != c.Era {
 			out = append(out, desired.SetCatalogue{Name: r.Server, Revision: r.Revision, Catalogue: c})
 		}
 	}

@@ -60,7 +60,10 @@ func (p *picture) Propose(_ context.Context, c desired.Command) (desired.Result,
 
 func snapshotOf(shape uint64, replicas ...fleet.Replica) *observe.Snapshot {
 	s := &observe.Snapshot{Shape: shape, Replicas: map[fleet.ReplicaID]*fleet.Replica{}, Catalogues: map[string]*fleet.Catalogue{
-		"h1": {Hash: "h1"}, "h2": {Hash: "h2"}, "large": {Hash: "large", Tools: [][]byte{make([]byte, maxKept+1)}},
+		"h1": {Hash: "h1"}, "h2": {Hash: "h2", Tools: [][]byte{[]byte("{}")}},
+		"more":   {Hash: "more", Tools: [][]byte{[]byte("{}")}, Resources: [][]byte{[]byte("{}")}},
+		"modern": {Hash: "modern", Era: fleet.EraModern, Versions: []string{"2026-07-28"}},
+		"many":   {Hash: "many", Tools: [][]byte{[]byte("{}")}, Resources: [][]byte{make([]byte, maxKept+1)}}, "large": {Hash: "large", Tools: [][]byte{make([]byte, maxKept+1)}},
 	}}
 	for _, r := range replicas {
 		s.Replicas[r.ID] = &r
@@ -137,9 +140,32 @@ func TestKeeper(t *testing.T) {
 		expect("it is too large")
 		show(5, "h2")
 		expect("changed", "s 1 h2")
+		show(6, "more")
+		expect("no more than its resources changed")
+		time.Sleep(keepPause - time.Second)
+		expect("for a moment less than a minute")
+		time.Sleep(keepRetry)
+		expect("a minute later", "s 1 more")
+		show(7, "h1")
+		expect("its tools changed again", "s 1 h1")
+		show(8, "many")
+		expect("too many resources", "s 1 many")
+		if kept := p.State().Servers["s"].Catalogue(1); len(kept.Tools) != 1 || kept.Resources != nil {
+			t.Errorf("kept %+v, want tools alone", kept)
+		}
+		p.mu.Lock()
+		p.err = fmt.Errorf("upgrade it first: %w", fleet.ErrUnsupported)
+		p.mu.Unlock()
+		show(9, "modern")
+		expect("beside an older controller", "s 1 modern")
+		if kept := p.State().Servers["s"].Catalogue(1); kept.Era != "" || kept.Versions != nil {
+			t.Errorf("kept %+v, which that one does not understand", kept)
+		}
+		show(10, "modern")
+		expect("once that is gone", "s 1 modern")
 		cancel()
 		running.Wait()
-		for text, want := range map[string]int{"catalogue not kept": 1, "catalogue too large": 1} {
+		for text, want := range map[string]int{"catalogue not kept": 1, "catalogue too large": 2} {
 			if n := strings.Count(log.String(), text); n != want {
 				t.Errorf("%q was logged %d times, want %d:\n%s", text, n, want, &log)
 			}

@@ -181,7 +181,7 @@ func (c SetCatalogue) apply(d *draft) error {
 	if i < 0 {
 		return nil
 	}
-	if had := sv.Revisions[i].Catalogue; had != nil && had.Hash == c.Catalogue.Hash {
+	if had := sv.Revisions[i].Catalogue; had != nil && had.Hash == c.Catalogue.Hash && had.Era == c.Catalogue.Era {
 		return nil
 	}
 	next := *sv

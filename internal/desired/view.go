@@ -27,6 +27,9 @@ func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
 		Name: name, Revision: sv.Revision, Spec: sv.Spec, Target: sv.Target(), Generation: sv.Generation,
 		Failed: sv.Failed, Floor: sv.Floor, Written: sv.Written, Offers: sv.Catalogue(sv.Revision) != nil,
 	}
+	if c := sv.Catalogue(sv.Revision); c != nil {
+		out.Era = c.Era
+	}
 	if r := sv.Rollout; r != nil {
 		out.Rollout = &fleet.Rollout{
 			From: r.From, Started: r.Started, Paused: r.Paused, Held: r.Held, Checked: r.Checked, Warning: r.Warning,

@@ -147,6 +147,8 @@ type Server struct {
 	// Generation counts the restarts by hand. Replicas of an earlier one are to be
 	// replaced.
 	Generation uint64
+	// Era is what the present revision was last found to speak; EraAuto: nobody knows yet.
+	Era Era
 	// Offers and StableOffers mean that it is known what the revision, and the stable
 	// one, offers.
 	Offers, StableOffers bool

@@ -109,6 +109,9 @@ func (t *tracker) start(id fleet.ReplicaID, srv *fleet.Server, a action, life fl
 		resources: a.template.Resources, template: templateFor(srv, a.template), reachable: true, startedAt: now,
 		start: &order{reason: a.reason}, spare: a.spare,
 	}
+	if a.rev == srv.Revision {
+		u.era = srv.Era
+	}
 	t.add(u)
 	if u.spare {
 		t.attempts.recordSpareStart(u.server, u.rev)

@@ -29,6 +29,7 @@ type unit struct {
 	expired   bool      // its node should be empty by now
 	ending    bool      // its worker is stopping
 	rested    bool      // it replaces one that nobody needed
+	era       fleet.Era // that its revision is known to speak; see fleet.Assignment
 	spare     bool      // it takes no calls, as ordered or as last reported
 	ongoing   int       // calls on it, as last reported
 	startedAt time.Time
