@@ -3,8 +3,10 @@ package catalogue
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
@@ -47,6 +49,15 @@ func listed(t *testing.T, v *View, method string) (ids []string) {
 		t.Fatal(err)
 	}
 	return ids
+}
+
+// codeOf returns the code of an error, "" for none.
+func codeOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	_, code := api.Outcome(err)
+	return code
 }
 
 func TestMergedView(t *testing.T) {
@@ -92,5 +103,158 @@ func TestMergedView(t *testing.T) {
 	}
 	if d, err := v.Resource("mcpfleet+zoo:file:///a"); err != nil || d.Server != "zoo" || d.Name != "file:///a" {
 		t.Errorf("got %+v, %v", d, err)
+	}
+}
+
+// Hints are the least that all servers allow.
+func TestMergedHints(t *testing.T) {
+	modern := func(ttl int64, scope string) fleet.Catalogue {
+		return fleet.Catalogue{Era: fleet.EraModern, Versions: []string{"2026-07-28"}, Hints: map[string]fleet.CacheHint{mcp.MethodToolsList: {TTLMs: ttl, Scope: scope}}}
+	}
+	for _, tt := range []struct {
+		name    string
+		servers []fleet.Catalogue
+		private bool // of the first one
+		missing bool
+		want    fleet.CacheHint
+	}{
+		{"one", []fleet.Catalogue{modern(500, "public")}, false, false, fleet.CacheHint{TTLMs: 500, Scope: "public"}},
+		{"the least", []fleet.Catalogue{modern(500, "public"), modern(20, "public")}, false, false, fleet.CacheHint{TTLMs: 20, Scope: "public"}},
+		{"one is private", []fleet.Catalogue{modern(500, "public"), modern(900, "private")}, false, false, fleet.CacheHint{TTLMs: 500, Scope: "private"}},
+		{"one says nothing", []fleet.Catalogue{modern(500, "public"), modern(500, "")}, false, false, fleet.CacheHint{TTLMs: 500, Scope: "private"}},
+		{"a negative one", []fleet.Catalogue{modern(-5, "public")}, false, false, fleet.CacheHint{Scope: "public"}},
+		{"a legacy one", []fleet.Catalogue{modern(500, "public"), {}}, false, false, fleet.CacheHint{Scope: "public"}},
+		{"sessions of its own", []fleet.Catalogue{{}}, true, false, fleet.CacheHint{Scope: "private"}},
+		{"one is missing", []fleet.Catalogue{modern(500, "public")}, false, true, fleet.CacheHint{Scope: "public"}},
+	} {
+		w, c := world{}, New(nil)
+		source := Source{Lookup: w.lookup}
+		for i, catalogue := range tt.servers {
+			server := w.full(fleet.ServerName(fmt.Sprint("s", i)), catalogue)
+			server.Private = tt.private
+			source.Servers = append(source.Servers, server)
+		}
+		if tt.missing {
+			source.Servers = append(source.Servers, Server{Name: "slow"})
+		}
+		c.Update(source)
+		v, err := c.View("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := v.List(mcp.MethodToolsList, true).Hint; got != tt.want {
+			t.Errorf("%s: got %+v, want %+v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// Tools that ask for headers wrongly are not for modern clients. All others show which
+// headers they ask for.
+func TestHeadersOfTools(t *testing.T) {
+	const schema = `{"type":"object","properties":{"r":{"type":"string","x-mcp-header":"Region"}}}`
+	w, c := world{}, New(nil)
+	c.Update(Source{Lookup: w.lookup, Servers: []Server{w.full("s", fleet.Catalogue{Tools: [][]byte{
+		[]byte(`{"name":"asks","inputSchema":` + schema + `}`),
+		[]byte(`{"name":"wrong","inputSchema":{"type":"object","properties":{"r":{"type":"number","x-mcp-header":"Region"}}}}`),
+		[]byte(`{"name":"plain","inputSchema":{"type":"object"}}`),
+	}})}})
+	for _, scope := range []fleet.Scope{"", "s"} {
+		v, err := c.View(scope)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(listed(t, v, mcp.MethodToolsList)); got != "[asks wrong plain]" {
+			t.Errorf("%q: legacy clients see %s", scope, got)
+		}
+		if got := string(v.List(mcp.MethodToolsList, true).Items); strings.Contains(got, "wrong") || !strings.Contains(got, "asks") || !strings.Contains(got, "plain") {
+			t.Errorf("%q: modern clients see %s", scope, got)
+		}
+		for name, want := range map[string]string{"asks": schema, "plain": ""} {
+			if d, err := v.Tool(name); err != nil || string(d.Schema) != want {
+				t.Errorf("%q: %s has schema %s, %v; want %s", scope, name, d.Schema, err, want)
+			}
+		}
+	}
+}
+
+// The user interface of a tool is found where the tool says, whatever other servers
+// have.
+func TestUserInterfaces(t *testing.T) {
+	w, c := world{}, New(nil)
+	server := func(name fleet.ServerName, tool string) Server {
+		return w.full(name, fleet.Catalogue{Capabilities: []byte(`{"resources":{}}`), Tools: [][]byte{[]byte(tool)}})
+	}
+	const a = `{"name":"show","_meta":{"ui":{"resourceUri":"ui://view/1.html","visibility":["app"]},"ui/resourceUri":"ui://view/1.html","n":1e400}}`
+	const b = `{"name":"draw","_meta": {"ui": {"resourceUri" : "ui://other"}}}`
+	c.Update(Source{Default: "a", Lookup: w.lookup, Servers: []Server{server("a", a), server("b", a), server("c", b)}})
+	v, err := c.View("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "[" + a + "," + strings.ReplaceAll(strings.Replace(a, `"show"`, `"b__show"`, 1), "ui://view", "ui://mcpfleet+b/view") + "," + strings.Replace(b, `"draw"`, `"c__draw"`, 1) + "]"
+	if got := string(v.List(mcp.MethodToolsList, true).Items); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	for uri, want := range map[string]string{"ui://view/1.html": "a ui://view/1.html", "ui://mcpfleet+b/view/1.html": "b ui://view/1.html", "ui://other": "c ui://other"} {
+		if all, err := v.Resources(uri); err != nil || len(all) != 1 || fmt.Sprint(all[0].Server, " ", all[0].Name) != want {
+			t.Errorf("%s: got %+v, %v; want %s", uri, all, err, want)
+		}
+	}
+	if d, err := v.Tool("draw"); err != nil || d.Server != "c" {
+		t.Errorf("the app of c calls its tool: %+v, %v", d, err)
+	}
+}
+
+// A URI that nobody lists is asked for where it is likely, and at no more than
+// maxCandidates servers. What is not known yet is not denied.
+func TestUnlistedURIs(t *testing.T) {
+	w, c := world{}, New(nil)
+	source := Source{Lookup: w.lookup}
+	for i := range 12 {
+		source.Servers = append(source.Servers, w.full(fleet.ServerName(fmt.Sprintf("s%02d", i)), fleet.Catalogue{
+			Resources: resources(fmt.Sprintf("x%d:1", i%6)), Templates: templates(fmt.Sprintf("t:%d/{n}", i)),
+		}))
+	}
+	source.Servers = append(source.Servers, w.full("tools-only", fleet.Catalogue{Tools: tools("t")}))
+	ask := func(uri string) string {
+		v, err := c.View("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := v.Resources(uri)
+		var names []string
+		for _, d := range all {
+			names = append(names, strings.TrimPrefix(string(d.Server), "s"))
+			if d.Name != uri && !strings.Contains(uri, "+") {
+				t.Errorf("%s is asked for as %s", uri, d.Name)
+			}
+		}
+		return strings.TrimSpace(strings.Join(names, " ") + " " + codeOf(err))
+	}
+	c.Update(source)
+	for uri, want := range map[string]string{
+		"x3:1":             "03",
+		"x3:2":             "03 09 00 01 02 04 05 06",
+		"X3:2":             "03 09 00 01 02 04 05 06",
+		"t:7/a":            "07 00 01 02 03 04 05 06",
+		"else":             "00 01 02 03 04 05 06 07",
+		"mcpfleet+s11:any": "11",
+	} {
+		if got := ask(uri); got != want {
+			t.Errorf("%s: got %s, want %s", uri, got, want)
+		}
+	}
+	source.Servers = []Server{w.full("tools-only", fleet.Catalogue{Tools: tools("t")}), w.full("more", fleet.Catalogue{})}
+	c.Update(source)
+	if got := ask("a:1"); got != api.CodeUnknownResource {
+		t.Errorf("no server has resources: %s", got)
+	}
+	source.Servers = append(source.Servers, Server{Name: "slow", Reason: "1 starting"})
+	c.Update(source)
+	if got := ask("a:1"); got != api.CodeNoReplica {
+		t.Errorf("one may have resources: %s", got)
+	}
+	if got := ask("mcpfleet+slow:a:1"); got != api.CodeNoReplica {
+		t.Errorf("its own URI: %s", got)
 	}
 }
