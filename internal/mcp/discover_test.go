@@ -122,7 +122,7 @@ func TestVersions(t *testing.T) {
 			t.Errorf("Negotiate(%q, %q) = %s, want %s", tc.client, tc.server, got, tc.want)
 		}
 	}
-	if !Known(Version20260728) || !Known(Version20241007) || Known("v999") || IsModern(LatestLegacy) || IsLegacy(LatestModern) {
+	if !IsModern(Version20260728) || !IsLegacy(Version20241007) || IsLegacy("v999") || IsModern(LatestLegacy) || IsLegacy(LatestModern) {
 		t.Error("the eras are mixed up")
 	}
 	if got := Newest([]string{"2025-11-25", "2026-07-28", "2099-01-01"}); got != Version20260728 {

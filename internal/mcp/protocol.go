@@ -49,9 +49,6 @@ func ModernVersions() []string { return []string{Version20260728} }
 // IsModern reports whether version is one of ModernVersions.
 func IsModern(version string) bool { return slices.Contains(ModernVersions(), version) }
 
-// Known reports whether we speak version, in either era.
-func Known(version string) bool { return IsLegacy(version) || IsModern(version) }
-
 // Negotiate returns the version that answers a client's initialize: the older of what the client asked
 // for and what the server behind speaks. If we do not know the client's version, it is the server's.
 // A server of the modern era speaks LatestLegacy here, because requests are translated for it.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -109,42 +108,27 @@ func withID(err error, id []byte) error {
 	return &requestError{err, append([]byte(nil), id...)}
 }
 
-// errorMessage is an error response of JSON-RPC.
-type errorMessage struct {
-	JSONRPC string          `json:"jsonrpc"`
-	ID      json.RawMessage `json:"id,omitempty"`
-	Error   mcp.Error       `json:"error"`
-}
-
-// errorData is the data of our own errors.
-type errorData struct {
-	Code       string `json:"code"`
-	RequestID  string `json:"request_id"`
-	RetryAfter int    `json:"retry_after,omitempty"` // seconds
-}
-
 // errorBody implements web.ErrorBody.
 func errorBody(err error, e *api.Error) any {
-	m := errorMessage{JSONRPC: "2.0"}
+	var id []byte
 	var named *requestError
 	if errors.As(err, &named) {
-		m.ID = named.id
+		id = mcp.OneLine(named.id)
 	}
 	var own *failure
 	if errors.As(err, &own) {
-		m.Error = own.err
-		return m
+		return json.RawMessage(mcp.AppendError(nil, id, &own.err))
 	}
-	code := codeNameOf(err, e)
-	m.Error = mcp.Error{Code: mcp.CodeInternalError, Message: e.Detail}
-	if c, known := codes[code]; known {
-		m.Error.Code = c
-	}
-	if code == api.CodeUnknownTool || code == api.CodeUnknownPrompt || code == api.CodeUnknownResource {
+	name := codeNameOf(err, e)
+	if name == api.CodeUnknownTool || name == api.CodeUnknownPrompt || name == api.CodeUnknownResource {
 		e.Status = http.StatusOK // as the errors of servers have
 	}
-	m.Error.Data, _ = json.Marshal(errorData{code, e.RequestID, int(e.RetryAfter / time.Second)})
-	return m
+	code, known := codes[name]
+	if !known {
+		code = mcp.CodeInternalError
+	}
+	data := mcp.Failure{Code: name, RequestID: e.RequestID, RetryAfter: e.RetryAfter}.Append(nil)
+	return json.RawMessage(mcp.AppendError(nil, id, &mcp.Error{Code: code, Message: e.Detail, Data: data}))
 }
 
 // codeNameOf returns the name of an error in the data of its answer: package api's,
