@@ -60,7 +60,7 @@ func (p *parser) gateway(f *File, e entry, at string) (g fleet.Gateway, ok bool)
 		}
 		p.malformed(e.keyNode, join(at, "servers"), "is missing: a gateway needs a server")
 	}
-	if len(p.errs) == before {
+	if len(p.errs) == before && tools != nil {
 		p.checkGatewayTools(f, tools, join(at, "tools"), &g)
 	}
 	return g, len(p.errs) == before
