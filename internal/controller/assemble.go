@@ -16,6 +16,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/events"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/httpapi"
+	"github.com/mcpfleet/mcpfleet/internal/interest"
 	"github.com/mcpfleet/mcpfleet/internal/leader"
 	"github.com/mcpfleet/mcpfleet/internal/load"
 	"github.com/mcpfleet/mcpfleet/internal/mcphttp"
@@ -105,6 +106,7 @@ func (c *controller) assemble() {
 		},
 		Self: cfg.Name, Stopping: c.stopping, LeaderWait: cfg.LeaderWait,
 	})
+	news := interest.New(observer, log)
 	native := mcphttp.New(mcphttp.Config{
 		Offers: endpoints{offers}, Router: router, Streams: observer, Sealer: seal.New(sealKeys{state}.SealKeys),
 		ResumeWindow: cfg.ResumeWindow, Version: cfg.Version,
@@ -143,7 +145,7 @@ func (c *controller) assemble() {
 		sealKeys: &seal.Keeper{Desired: sealKeys{state}, Log: log.With("component", "seal")},
 	}
 	c.parts = []func(context.Context) error{
-		ring.Run, observer.Run, (&membership.Founder{Store: state, Ring: ring, Self: c.self, Log: log}).Run,
+		ring.Run, observer.Run, news.Run, (&membership.Founder{Store: state, Ring: ring, Self: c.self, Log: log}).Run,
 		tenures.Run, catchUp.Run, publisher.Run,
 		func(ctx context.Context) error {
 			return router.Run(ctx, log, func(ctx context.Context, name fleet.ServerName) error {
