@@ -26,7 +26,8 @@ func targetMember(method string, params []byte) (within, name string) {
 
 // Target returns what a request or notification is about: the name of a tool or a prompt, the URI of a
 // resource, the id of a task. has is false if messages of the method name nothing. Params without the
-// name, or with one that is not a string, are an error, whose text is for the client.
+// name, or with one that is not a string, are an error, whose text is for the client. So is a name that
+// is repeated: its server might take another one than we do, and so run what we did not allow.
 func Target(method string, params []byte) (target string, has bool, err error) {
 	within, name := targetMember(method, params)
 	if name == "" {
@@ -35,24 +36,41 @@ func Target(method string, params []byte) (target string, has bool, err error) {
 	path := name
 	if within != "" {
 		path = within + "." + name
-		ref, err := paramFields(params, within)
-		if err != nil {
-			return "", true, fmt.Errorf("params: %w", err)
-		}
-		if params = ref[0]; params == nil {
-			return "", true, fmt.Errorf("params lack %q", within)
+		if params, err = once(params, within, within); err != nil {
+			return "", true, err
 		}
 	}
-	found, err := paramFields(params, name)
-	switch {
-	case err != nil:
-		return "", true, fmt.Errorf("params: %w", err)
-	case found[0] == nil:
-		return "", true, fmt.Errorf("params lack %q", path)
-	case TypeOf(found[0]) != "string":
-		return "", true, fmt.Errorf("%s %w", path, &TypeError{Want: "string", Got: TypeOf(found[0])})
+	value, err := once(params, name, path)
+	if err != nil {
+		return "", true, err
 	}
-	return text(found[0]), true, nil
+	if TypeOf(value) != "string" {
+		return "", true, fmt.Errorf("%s %w", path, &TypeError{Want: "string", Got: TypeOf(value)})
+	}
+	return text(value), true, nil
+}
+
+// once returns the value of a member that an object must have once. path is its name in errors.
+func once(raw []byte, name, path string) (value []byte, err error) {
+	count := 0
+	if !noParams(raw) {
+		if err := Members(raw, func(key, v []byte) bool {
+			if string(key) == name {
+				value = v
+				count++
+			}
+			return true
+		}); err != nil {
+			return nil, fmt.Errorf("params: %w", err)
+		}
+	}
+	switch count {
+	case 0:
+		return nil, fmt.Errorf("params lack %q", path)
+	case 1:
+		return value, nil
+	}
+	return nil, fmt.Errorf("params repeat %q", path)
 }
 
 // WithTarget returns params with another target. Messages of the method must name one.
