@@ -108,7 +108,7 @@ func (c *controller) assemble() {
 	})
 	news := interest.New(observer, log)
 	native := mcphttp.New(mcphttp.Config{
-		Offers: endpoints{offers}, Router: router, Streams: observer, Sealer: seal.New(sealKeys{state}.SealKeys),
+		Offers: endpoints{offers}, Router: router, Streams: observer, News: news, Sealer: seal.New(sealKeys{state}.SealKeys),
 		ResumeWindow: cfg.ResumeWindow, Version: cfg.Version,
 		Leaving: c.leaving, Log: log, Registry: registry,
 	})

@@ -166,3 +166,15 @@ type News struct {
 	Method  string
 	Params  []byte // raw JSON; nil if there are none
 }
+
+// CoveringURI returns which of the URIs is the resource's own, or that of a resource that
+// it is a part of. It returns "" if none is. Who subscribes to a resource hears of its
+// parts, too.
+func CoveringURI(uris []string, uri string) string {
+	for _, one := range uris {
+		if uri == one || strings.HasPrefix(uri, strings.TrimSuffix(one, "/")+"/") {
+			return one
+		}
+	}
+	return ""
+}

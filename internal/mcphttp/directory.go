@@ -1,6 +1,8 @@
 package mcphttp
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,6 +14,8 @@ const (
 	maxNotes = 100_000
 	// maxSubscriptions bounds the resources that a session subscribes to.
 	maxSubscriptions = 1000
+	// maxStreams bounds the GET streams of a session.
+	maxStreams = 16
 )
 
 // directory has what this controller knows of sessions besides what is sealed in their
@@ -27,6 +31,9 @@ type directory struct {
 type note struct {
 	level string
 	uris  map[string]bool
+	// streams are the GET streams of the session here, the oldest first. Only that one
+	// gets messages: none may be sent twice.
+	streams []*updates
 }
 
 func newDirectory() *directory {
@@ -88,6 +95,7 @@ func (d *directory) subscribe(uid [16]byte, uri string) bool {
 		n.uris = make(map[string]bool)
 	}
 	n.uris[uri] = true
+	n.update()
 	return true
 }
 
@@ -96,6 +104,57 @@ func (d *directory) unsubscribe(uid [16]byte, uri string) {
 	defer d.mu.Unlock()
 	if n := d.notes[uid]; n != nil {
 		delete(n.uris, uri)
+		n.update()
+		d.tidy(uid, n)
+	}
+}
+
+// attach adds a GET stream of a session. It reports false if too many are known.
+func (d *directory) attach(uid [16]byte, u *updates) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.note(uid)
+	if n == nil || len(n.streams) >= maxStreams {
+		return false
+	}
+	n.streams = append(n.streams, u)
+	n.update()
+	return true
+}
+
+// detach removes a GET stream. The next one takes its place.
+func (d *directory) detach(uid [16]byte, u *updates) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.notes[uid]
+	if n == nil {
+		return
+	}
+	n.streams = slices.DeleteFunc(n.streams, func(other *updates) bool { return other == u })
+	n.update()
+	d.tidy(uid, n)
+}
+
+// isFirst reports whether a GET stream is the one that gets messages.
+func (d *directory) isFirst(uid [16]byte, u *updates) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.notes[uid]
+	return n != nil && len(n.streams) > 0 && n.streams[0] == u
+}
+
+// update has the first GET stream tell of the session's subscriptions. It needs d.mu
+// held.
+func (n *note) update() {
+	if len(n.streams) > 0 {
+		n.streams[0].want(slices.Sorted(maps.Keys(n.uris)))
+	}
+}
+
+// tidy forgets a note that says nothing. It needs d.mu held.
+func (d *directory) tidy(uid [16]byte, n *note) {
+	if n.level == "" && len(n.uris) == 0 && len(n.streams) == 0 {
+		delete(d.notes, uid)
 	}
 }
 

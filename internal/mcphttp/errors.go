@@ -162,9 +162,10 @@ var (
 	errUnavailable = &web.Error{
 		Status: http.StatusServiceUnavailable, Code: nameUnavailable, Detail: "no session can be opened yet: the cluster has no leader that made a key for its id",
 	}
-	errCannotAsk = failuref(http.StatusOK, mcp.CodeInternalError, "the server wants to ask the client something, and the client accepts no stream of events on which it could")
-	errCancelled = &web.Error{Status: http.StatusOK, Code: nameCancelled, Detail: "the request was cancelled by its client"}
-	errNoStream  = &web.Error{
+	errTooManyStreams = &web.Error{Status: http.StatusServiceUnavailable, Code: api.CodeOverloaded, Detail: "too many streams are open"}
+	errCannotAsk      = failuref(http.StatusOK, mcp.CodeInternalError, "the server wants to ask the client something, and the client accepts no stream of events on which it could")
+	errCancelled      = &web.Error{Status: http.StatusOK, Code: nameCancelled, Detail: "the request was cancelled by its client"}
+	errNoStream       = &web.Error{
 		Status: http.StatusMethodNotAllowed, Code: api.CodeMethodNotAllowed,
 		Detail: "there is no stream without a session: GET needs an Mcp-Session-Id of the legacy era",
 	}

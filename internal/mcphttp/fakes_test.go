@@ -29,6 +29,8 @@ type endpoint struct {
 	lists map[string]string // items by method
 	tools map[string]fleet.Destination
 	only  fleet.Destination // "" for one that merges servers
+	// prefix is what the URIs of resources have here.
+	prefix string
 }
 
 func (e *endpoint) Info() *fleet.ViewInfo { return &e.info }
@@ -57,7 +59,7 @@ func (e *endpoint) Prompt(name string) (fleet.Destination, error) {
 
 func (e *endpoint) Resources(uri string) ([]fleet.Destination, error) {
 	d := e.only
-	d.Name = uri
+	d.Name = strings.TrimPrefix(uri, e.prefix)
 	return []fleet.Destination{d}, nil
 }
 
@@ -227,19 +229,59 @@ func (k *kept) CancelCalls(_ context.Context, stream fleet.StreamID, _ string) {
 	k.cancelled = append(k.cancelled, stream)
 }
 
+// told passes on news that a test has.
+type told struct {
+	mu    sync.Mutex
+	on    map[int]func(fleet.News)
+	wants map[int]map[fleet.ServerName][]string
+}
+
+func (n *told) Listen(on func(fleet.News)) (set func(map[fleet.ServerName][]string), cancel func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.on == nil {
+		n.on, n.wants = map[int]func(fleet.News){}, map[int]map[fleet.ServerName][]string{}
+	}
+	key := len(n.on)
+	n.on[key] = on
+	set = func(wants map[fleet.ServerName][]string) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.wants[key] = wants
+	}
+	return set, func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.on, key)
+		delete(n.wants, key)
+	}
+}
+
+// updated says that a resource of a server has changed.
+func (n *told) updated(server fleet.ServerName, uri string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for key, on := range n.on {
+		if fleet.CoveringURI(n.wants[key][server], uri) != "" {
+			on(fleet.News{Server: server, Method: mcp.MethodResourcesUpdated, Params: fmt.Appendf(nil, `{"uri":%q}`, uri)})
+		}
+	}
+}
+
 type fixture struct {
 	handler *web.Mux
 	front   *Front
 	offers  *offers
 	router  *routed
 	kept    *kept
+	news    *told
 	leaving chan struct{}
 }
 
 func newFixture(change ...func(*web.Config)) *fixture {
-	f := &fixture{offers: newOffers(), router: &routed{}, kept: &kept{messages: map[fleet.StreamID][]fleet.Message{}}, leaving: make(chan struct{})}
+	f := &fixture{offers: newOffers(), router: &routed{}, kept: &kept{messages: map[fleet.StreamID][]fleet.Message{}}, news: &told{}, leaving: make(chan struct{})}
 	log, registry := slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry()
-	f.front = New(Config{Offers: f.offers, Router: f.router, Streams: f.kept, Sealer: plain{}, Leaving: f.leaving, Log: log, Registry: registry})
+	f.front = New(Config{Offers: f.offers, Router: f.router, Streams: f.kept, News: f.news, Sealer: plain{}, Leaving: f.leaving, Log: log, Registry: registry})
 	edge := web.Config{AllowedHosts: []string{"*"}, Log: log, Registry: registry, Leaving: f.leaving}
 	for _, c := range change {
 		c(&edge)

@@ -93,7 +93,20 @@ func (f *Front) serveGet(w *web.Response, r *http.Request) error {
 	defer cancel()
 	view, _ := f.cfg.Offers.View(session.scope) // one that is not known yet has no lists either
 	s, lists := newEvents(w), newWatch(view, nil)
-	return s.run(f.following(ctx, s, look, session.scope, lists, func(method string) event { return notification(method, nil) }))
+	u := f.newUpdates(session.scope, s, func(params []byte) event { return notification(mcp.MethodResourcesUpdated, params) })
+	defer u.close()
+	if !f.sessions.attach(session.uid, u) {
+		return errTooManyStreams
+	}
+	defer f.sessions.detach(session.uid, u)
+	from := f.following(ctx, s, look, session.scope, lists, func(method string) event { return notification(method, nil) })
+	changes := from.onLook
+	from.onLook = func() {
+		if f.sessions.isFirst(session.uid, u) {
+			changes()
+		}
+	}
+	return s.run(from)
 }
 
 // following returns the source of a stream of the changes of an endpoint's lists.

@@ -87,6 +87,13 @@ type Streams interface {
 	CancelCalls(ctx context.Context, stream fleet.StreamID, owner string)
 }
 
+// News tells of changed resources. Listen may be called at any time.
+type News interface {
+	// Listen calls on, which must not block, with news of the resources that set last
+	// named, by server. cancel ends that.
+	Listen(on func(fleet.News)) (set func(wants map[fleet.ServerName][]string), cancel func())
+}
+
 // Sealer makes tokens that nobody else can read or forge. A token of one purpose cannot
 // be opened for another. All methods may be called at once.
 type Sealer interface {
@@ -99,6 +106,7 @@ type Config struct {
 	Offers  Offers
 	Router  Router
 	Streams Streams
+	News    News
 	Sealer  Sealer
 	// ResumeWindow is how long the answer to a request of a legacy client is kept while the
 	// client is away; 0: fleet.DefaultWindow.

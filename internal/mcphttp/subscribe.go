@@ -34,18 +34,26 @@ func (f *Front) listen(w *web.Response, r *http.Request, m *message, a accepts) 
 	defer f.metrics.listens.Dec()
 	id := mcp.OneLine(append([]byte(nil), m.id...))
 	s := newEvents(w)
+	tagged := func(method string, params []byte) event {
+		params, err := mcp.WithSubscription(params, id)
+		if err != nil {
+			params = nil // cannot happen: they are an object
+		}
+		return notification(method, params)
+	}
+	begin := func() {}
+	if len(honoured.Resources) > 0 {
+		u := f.newUpdates(q.scope, s, func(params []byte) event { return tagged(mcp.MethodResourcesUpdated, params) })
+		defer u.close()
+		honoured.Resources, begin = u.plan(honoured.Resources)
+	}
 	s.add(notification(mcp.MethodAcknowledged, mcp.AcknowledgedParams(id, &honoured)))
+	begin() // nothing may come before the acknowledgement
 	lists := newWatch(view, map[string]bool{
 		mcp.MethodToolsListChanged: honoured.ToolsListChanged, mcp.MethodPromptsListChanged: honoured.PromptsListChanged,
 		mcp.MethodResourcesListChanged: honoured.ResourcesListChanged,
 	})
-	from := f.following(r.Context(), s, look, q.scope, lists, func(method string) event {
-		params, err := mcp.WithSubscription(nil, id)
-		if err != nil {
-			params = nil // cannot happen: there are no params to be wrong
-		}
-		return notification(method, params)
-	})
+	from := f.following(r.Context(), s, look, q.scope, lists, func(method string) event { return tagged(method, nil) })
 	from.onLeave = func() { s.end(event{head: mcp.AppendResult(nil, id, mcp.ListenResult(id))}) }
 	return s.run(from)
 }
