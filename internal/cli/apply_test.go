@@ -3,9 +3,11 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -92,6 +94,30 @@ func TestApplyPrunes(t *testing.T) {
 	if _, file := sent(t, f); serversOf(file) != "web x" || file["default_server"] != nil {
 		t.Errorf("sent %v", file)
 	}
+}
+
+// Stored gateways that the file does not list are sent back, unless they are pruned.
+// get shows them.
+func TestApplyGateways(t *testing.T) {
+	stored := strings.Replace(storedTwo, `"default_server"`, `"gateways":{"g":{"servers":["old"]},"h":{"servers":["web"],"tools":{"overrides":{"web__a":{"rename":"$a"}}}}},"default_server"`, 1)
+	const changes = `"changes":[{"gateway":"h","kind":"gateway_set","fields":[{"field":"servers","from":["web"],"to":["x"]}]},{"gateway":"g","kind":"gateway_removed","fields":[]}]`
+	f := newFakeAPI(t).on("GET /api/v1/servers", 200, stored).
+		on("PUT /api/v1/servers?dry_run=1", 200, `{`+changes+`}`).on("PUT /api/v1/servers", 200, `{`+changes+`}`)
+	const file = `{servers: {x: {image: x}}, gateways: {h: {servers: [x]}}}`
+	const printed = "set gateway h\n            servers: [\"web\"] -> [\"x\"]\nremove gateway g\napplied\n"
+	for flags, want := range map[string]string{"": "[g h]", "--prune": "[h]"} {
+		execute(t, f.URL, file, strings.Fields("apply - "+flags)...).wants(t, 0, printed, "")
+		_, file := sent(t, f)
+		gateways, _ := file["gateways"].(map[string]any)
+		if got := fmt.Sprint(slices.Sorted(maps.Keys(gateways))); got != want || !reflect.DeepEqual(gateways["h"], map[string]any{"servers": []any{"x"}}) {
+			t.Errorf("%s: sent %v, want %s", flags, gateways, want)
+		}
+	}
+	r := execute(t, f.URL, "", "get", "-o", "yaml")
+	if want := "gateways:\n  g:\n    servers:\n      - old\n  h:\n    servers:\n      - web\n    tools:\n      overrides:\n        web__a:\n          rename: $$a\n"; !strings.HasSuffix(r.out, want) {
+		t.Errorf("got\n%s\nwant at its end\n%s", r.out, want)
+	}
+	execute(t, f.URL, execute(t, f.URL, "", "get", "-o", "json").out, "apply", "-", "--prune").wants(t, 1, "", "the name of a tool has")
 }
 
 // A server that is being deleted is not sent back.
