@@ -52,8 +52,12 @@ type Server struct {
 	// null if there is none.
 	Failed *FailedRevision `json:"failed"`
 	// Autoscaling is null if the number of replicas is fixed.
-	Autoscaling *Autoscaling    `json:"autoscaling"`
-	Spec        json.RawMessage `json:"spec"` // as written, an object, every env value masked
+	Autoscaling *Autoscaling `json:"autoscaling"`
+	// Era and Protocol are the era and the version of MCP that the present revision was
+	// last found to speak. They are empty while that is not known.
+	Era      fleet.Era       `json:"era"`
+	Protocol string          `json:"protocol"`
+	Spec     json.RawMessage `json:"spec"` // as written, an object, every env value masked
 	// LastEnded are the last ended replicas, newest first, at most ten.
 	LastEnded []Ended `json:"last_ended"`
 	ETag      string  `json:"etag"`  // of what users wrote, without quotes; "" once it is deleted

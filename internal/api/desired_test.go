@@ -205,7 +205,7 @@ func TestJSON(t *testing.T) {
 		{Change{Node: "n1", Kind: "cordoned", Fields: []Difference{{Field: "x", From: json.RawMessage("null"), To: json.RawMessage("1")}}},
 			`{"node":"n1","kind":"cordoned","fields":[{"field":"x","from":null,"to":1}]}`},
 		{Written{Server: Server{Name: "s", LastEnded: []Ended{}, Spec: json.RawMessage("{}")}, Changes: []Change{}},
-			`{"name":"s","state":"","reason":"","desired":0,"desired_by":"","ready":0,"spares":0,"restarts":0,"ongoing":0,"queued":0,"revision":0,"generation":0,"stable":0,"rollout":null,"failed":null,"autoscaling":null,"spec":{},"last_ended":[],"etag":"","index":0,"changes":[]}`},
+			`{"name":"s","state":"","reason":"","desired":0,"desired_by":"","ready":0,"spares":0,"restarts":0,"ongoing":0,"queued":0,"revision":0,"generation":0,"stable":0,"rollout":null,"failed":null,"autoscaling":null,"era":"","protocol":"","spec":{},"last_ended":[],"etag":"","index":0,"changes":[]}`},
 	} {
 		if got, err := json.Marshal(tc.v); err != nil || string(got) != tc.want {
 			t.Errorf("got %s, %v; want %s", got, err, tc.want)

@@ -25,6 +25,9 @@ func serverOf(all *desired.State, name fleet.ServerName, sv *desired.Server, st 
 		Rollout: rolloutOf(&wanted), Autoscaling: autoscalingOf(&wanted, now),
 		Spec: spec, ETag: sv.ETag(all.Incarnation), Index: sv.Index,
 	}
+	if c := sv.Catalogue(sv.Revision); c != nil {
+		out.Era, out.Protocol = c.Era, c.Protocol
+	}
 	if f := sv.Failed; f != nil {
 		out.Failed = &api.FailedRevision{Revision: f.Revision, Reason: f.Reason, At: f.At}
 	}
