@@ -235,6 +235,13 @@ func (e *editor) last(object int, name string) (start int) {
 
 // add puts the members that the object does not have before its first, and returns how many.
 func (e *editor) add(front int, found uint64, changes []Change, others bool) int {
+	size := 0
+	for n := range changes {
+		if found&(1<<n) == 0 {
+			size += sizeOf(&changes[n])
+		}
+	}
+	e.text = slices.Grow(e.text, size)
 	added, begin := 0, len(e.text)
 	for n := range changes {
 		if found&(1<<n) != 0 {
@@ -260,12 +267,15 @@ func (e *editor) add(front int, found uint64, changes []Change, others bool) int
 
 // appendChange appends the member that a change adds, if it adds one.
 func appendChange(dst []byte, c *Change) []byte {
+	before := len(dst)
 	switch c.kind {
 	case changeSet, changeDefault:
 		return append(append(AppendString(dst, c.name), ':'), c.value...)
 	case changeWithin, changeMeta:
-		if inner := appendObject(nil, c.within); len(inner) > len("{}") {
-			return append(append(AppendString(dst, c.name), ':'), inner...)
+		dst = append(AppendString(dst, c.name), ':')
+		at := len(dst)
+		if dst = appendObject(dst, c.within); len(dst) == at+len("{}") {
+			return dst[:before]
 		}
 	case changeRemove, removeOthers:
 	}
@@ -282,6 +292,18 @@ func appendObject(dst []byte, changes []Change) []byte {
 		}
 	}
 	return append(bytes.TrimSuffix(dst, []byte{','}), '}')
+}
+
+// sizeOf returns at least how long the member is that a change adds.
+func sizeOf(c *Change) int {
+	size := len(c.value)
+	for n := range c.within {
+		size += sizeOf(&c.within[n])
+	}
+	if c.kind == changeRemove || c.kind == removeOthers || size == 0 {
+		return 0
+	}
+	return size + len(c.name) + len(`"":{},`)
 }
 
 func (e *editor) changed() bool {
