@@ -275,3 +275,19 @@ func (r *rig) catalogue(id fleet.ReplicaID) fleet.Catalogue {
 	v := r.view.snapshot()
 	return v.catalogues[v.replicas[id].Catalogue]
 }
+
+// A modern server that hangs is unhealthy, and says so in its own words.
+func TestModernServerThatHangs(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.rt.Handle("a", agenttest.Echo{Era: agenttest.Modern}.Serve)
+		r.ready("a", nil)
+		c := r.call("a", "freeze", `{}`)
+		time.Sleep(time.Minute)
+		c.cancel(true)
+		got := r.view.until(t, "a is unhealthy", func(v *view) (bool, any) { return v.replicas["a"].Unhealthy, v.replicas["a"] }).replicas["a"]
+		if want := "unhealthy: 3 times in a row no answer to server/discover within 5s"; got.Reason != want {
+			t.Errorf("reason %q, want %q", got.Reason, want)
+		}
+	})
+}

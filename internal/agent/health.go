@@ -35,6 +35,7 @@ const (
 // calls in one of the last periods in which it answered any.
 type vitals struct {
 	plan    fleet.Health
+	modern  bool     // the ping is server/discover
 	ticked  int64    // replies at the last tick
 	periods [2]int64 // replies in the last periods that had any
 	beside  int      // pings answered while a call ran
@@ -117,6 +118,9 @@ func (v *vitals) pause() time.Duration {
 func (v *vitals) reason() string {
 	if !v.unhealthy {
 		return ""
+	}
+	if v.modern {
+		return fmt.Sprintf("unhealthy: %d times in a row no answer to server/discover within %s", v.failed, v.plan.Timeout)
 	}
 	return fmt.Sprintf("unhealthy: %d pings in a row without an answer within %s, and none to tools/list", v.failed, v.plan.Timeout)
 }

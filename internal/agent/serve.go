@@ -179,6 +179,7 @@ func (r *replica) serve(ctx context.Context, s *session) {
 		tasks.Go(func() { r.subscribe(ctx, s.conn) })
 	}
 	health := newVitals(r.order.Template.Health)
+	health.modern = s.lists != nil && s.lists.server.Era == fleet.EraModern
 	replies := func() int64 { // late ones count too
 		st := s.conn.Stats()
 		return st.Replies + st.LateReplies
