@@ -355,3 +355,16 @@ func TestStreamsAreBounded(t *testing.T) {
 		t.Errorf("stats %+v", s)
 	}
 }
+
+// BenchmarkShortStream is what a stream costs a call that is not kept.
+func BenchmarkShortStream(b *testing.B) {
+	ss := newStreams()
+	result := []byte(`{"content":[]}`)
+	events := func(fleet.CallEvent) {}
+	b.ReportAllocs()
+	for range b.N {
+		st := ss.begin(&fleet.CallRequest{Stream: fleet.StreamRequest{ID: "0123456789abcdef0123456789abcdef", Owner: owner}}, events)
+		st.begun(func(bool, string) {})
+		st.event(fleet.CallEvent{Kind: fleet.CallReply, Result: result})
+	}
+}

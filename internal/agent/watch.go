@@ -31,7 +31,9 @@ func (a *Agent) Watch(ctx context.Context, o fleet.Order, send func(fleet.Report
 	beat := time.NewTimer(heartbeat)
 	defer beat.Stop()
 	for last := false; ; {
-		if err := send(a.board.since(w)); err != nil {
+		r := a.board.since(w)
+		r.Streams = a.streams.now()
+		if err := send(r); err != nil {
 			return err
 		}
 		if last {

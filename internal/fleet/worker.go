@@ -49,6 +49,7 @@ type Report struct {
 	Forgotten  []ReplicaID // ended replicas that the worker has forgotten
 	Draining   bool        // the node is stopping: place nothing on it
 	Unfit      string      // why the node refuses to start replicas, in words; "" if it does not
+	Streams    StreamStats
 }
 
 // CallRequest is one call to one replica.

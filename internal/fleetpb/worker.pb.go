@@ -1274,7 +1274,8 @@ type WatchResponse struct {
 	// The node's clock, so that ages do not depend on two clocks.
 	Now *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=now,proto3" json:"now,omitempty"`
 	// Why the node refuses to start replicas, in words. Empty if it does not.
-	Unfit         string `protobuf:"bytes,9,opt,name=unfit,proto3" json:"unfit,omitempty"`
+	Unfit         string       `protobuf:"bytes,9,opt,name=unfit,proto3" json:"unfit,omitempty"`
+	Streams       *StreamStats `protobuf:"bytes,10,opt,name=streams,proto3" json:"streams,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1372,6 +1373,90 @@ func (x *WatchResponse) GetUnfit() string {
 	return ""
 }
 
+func (x *WatchResponse) GetStreams() *StreamStats {
+	if x != nil {
+		return x.Streams
+	}
+	return nil
+}
+
+// StreamStats counts the streams of the node (fleet.StreamStats).
+type StreamStats struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kept          int64                  `protobuf:"varint,1,opt,name=kept,proto3" json:"kept,omitempty"`
+	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Evicted       uint64                 `protobuf:"varint,3,opt,name=evicted,proto3" json:"evicted,omitempty"`
+	Resumed       uint64                 `protobuf:"varint,4,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	Unattributed  uint64                 `protobuf:"varint,5,opt,name=unattributed,proto3" json:"unattributed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamStats) Reset() {
+	*x = StreamStats{}
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamStats) ProtoMessage() {}
+
+func (x *StreamStats) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamStats.ProtoReflect.Descriptor instead.
+func (*StreamStats) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *StreamStats) GetKept() int64 {
+	if x != nil {
+		return x.Kept
+	}
+	return 0
+}
+
+func (x *StreamStats) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *StreamStats) GetEvicted() uint64 {
+	if x != nil {
+		return x.Evicted
+	}
+	return 0
+}
+
+func (x *StreamStats) GetResumed() uint64 {
+	if x != nil {
+		return x.Resumed
+	}
+	return 0
+}
+
+func (x *StreamStats) GetUnattributed() uint64 {
+	if x != nil {
+		return x.Unattributed
+	}
+	return 0
+}
+
 type Node struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Node     string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -1400,7 +1485,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1497,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[17]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1510,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{17}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Node) GetNode() string {
@@ -1552,7 +1637,7 @@ type Replica struct {
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1564,7 +1649,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[18]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1577,7 +1662,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{18}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Replica) GetId() string {
@@ -1777,7 +1862,7 @@ type ColdStart struct {
 
 func (x *ColdStart) Reset() {
 	*x = ColdStart{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1789,7 +1874,7 @@ func (x *ColdStart) String() string {
 func (*ColdStart) ProtoMessage() {}
 
 func (x *ColdStart) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[19]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1802,7 +1887,7 @@ func (x *ColdStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColdStart.ProtoReflect.Descriptor instead.
 func (*ColdStart) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{19}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ColdStart) GetPlace() *durationpb.Duration {
@@ -1863,7 +1948,7 @@ type CallCounts struct {
 
 func (x *CallCounts) Reset() {
 	*x = CallCounts{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +1960,7 @@ func (x *CallCounts) String() string {
 func (*CallCounts) ProtoMessage() {}
 
 func (x *CallCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[20]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +1973,7 @@ func (x *CallCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallCounts.ProtoReflect.Descriptor instead.
 func (*CallCounts) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{20}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CallCounts) GetOk() uint64 {
@@ -1944,7 +2029,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1956,7 +2041,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[21]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1969,7 +2054,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{21}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Usage) GetCpus() float64 {
@@ -1999,7 +2084,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2096,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[22]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2109,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{22}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2086,7 +2171,7 @@ type Catalogue struct {
 
 func (x *Catalogue) Reset() {
 	*x = Catalogue{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2183,7 @@ func (x *Catalogue) String() string {
 func (*Catalogue) ProtoMessage() {}
 
 func (x *Catalogue) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[23]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2196,7 @@ func (x *Catalogue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Catalogue.ProtoReflect.Descriptor instead.
 func (*Catalogue) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{23}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Catalogue) GetHash() string {
@@ -2209,7 +2294,7 @@ type CacheHint struct {
 
 func (x *CacheHint) Reset() {
 	*x = CacheHint{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2306,7 @@ func (x *CacheHint) String() string {
 func (*CacheHint) ProtoMessage() {}
 
 func (x *CacheHint) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[24]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2319,7 @@ func (x *CacheHint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheHint.ProtoReflect.Descriptor instead.
 func (*CacheHint) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{24}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CacheHint) GetTtlMs() int64 {
@@ -2261,7 +2346,7 @@ type CallsRequest struct {
 
 func (x *CallsRequest) Reset() {
 	*x = CallsRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2358,7 @@ func (x *CallsRequest) String() string {
 func (*CallsRequest) ProtoMessage() {}
 
 func (x *CallsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[25]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2371,7 @@ func (x *CallsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallsRequest.ProtoReflect.Descriptor instead.
 func (*CallsRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{25}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CallsRequest) GetCommands() []*CallCommand {
@@ -2309,7 +2394,7 @@ type CallCommand struct {
 
 func (x *CallCommand) Reset() {
 	*x = CallCommand{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2406,7 @@ func (x *CallCommand) String() string {
 func (*CallCommand) ProtoMessage() {}
 
 func (x *CallCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[26]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2419,7 @@ func (x *CallCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallCommand.ProtoReflect.Descriptor instead.
 func (*CallCommand) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{26}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CallCommand) GetMsg() isCallCommand_Msg {
@@ -2415,7 +2500,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2427,7 +2512,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[27]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2440,7 +2525,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{27}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Call) GetId() uint64 {
@@ -2566,7 +2651,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2578,7 +2663,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[28]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2591,7 +2676,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{28}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Cancel) GetId() uint64 {
@@ -2617,7 +2702,7 @@ type CallsResponse struct {
 
 func (x *CallsResponse) Reset() {
 	*x = CallsResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2629,7 +2714,7 @@ func (x *CallsResponse) String() string {
 func (*CallsResponse) ProtoMessage() {}
 
 func (x *CallsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[29]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2642,7 +2727,7 @@ func (x *CallsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallsResponse.ProtoReflect.Descriptor instead.
 func (*CallsResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{29}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CallsResponse) GetEvents() []*CallEvent {
@@ -2677,7 +2762,7 @@ type CallEvent struct {
 
 func (x *CallEvent) Reset() {
 	*x = CallEvent{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +2774,7 @@ func (x *CallEvent) String() string {
 func (*CallEvent) ProtoMessage() {}
 
 func (x *CallEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[30]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +2787,7 @@ func (x *CallEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallEvent.ProtoReflect.Descriptor instead.
 func (*CallEvent) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{30}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CallEvent) GetId() uint64 {
@@ -2854,7 +2939,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2866,7 +2951,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[31]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2879,7 +2964,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{31}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Reply) GetOutcome() isReply_Outcome {
@@ -2968,7 +3053,7 @@ type Large struct {
 
 func (x *Large) Reset() {
 	*x = Large{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +3065,7 @@ func (x *Large) String() string {
 func (*Large) ProtoMessage() {}
 
 func (x *Large) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[32]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +3078,7 @@ func (x *Large) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Large.ProtoReflect.Descriptor instead.
 func (*Large) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{32}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Large) GetToken() string {
@@ -3025,7 +3110,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[33]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3037,7 +3122,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[33]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3050,7 +3135,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{33}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{34}
 }
 
 type Released struct {
@@ -3061,7 +3146,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[34]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3073,7 +3158,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[34]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3086,7 +3171,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{34}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{35}
 }
 
 // Notification is a notification of the server about the call.
@@ -3101,7 +3186,7 @@ type Notification struct {
 
 func (x *Notification) Reset() {
 	*x = Notification{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[35]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3113,7 +3198,7 @@ func (x *Notification) String() string {
 func (*Notification) ProtoMessage() {}
 
 func (x *Notification) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[35]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3126,7 +3211,7 @@ func (x *Notification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notification.ProtoReflect.Descriptor instead.
 func (*Notification) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{35}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Notification) GetMethod() string {
@@ -3156,7 +3241,7 @@ type ServerRequest struct {
 
 func (x *ServerRequest) Reset() {
 	*x = ServerRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[36]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3168,7 +3253,7 @@ func (x *ServerRequest) String() string {
 func (*ServerRequest) ProtoMessage() {}
 
 func (x *ServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[36]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3181,7 +3266,7 @@ func (x *ServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerRequest.ProtoReflect.Descriptor instead.
 func (*ServerRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{36}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ServerRequest) GetId() []byte {
@@ -3213,7 +3298,7 @@ type Resumed struct {
 
 func (x *Resumed) Reset() {
 	*x = Resumed{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[37]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3225,7 +3310,7 @@ func (x *Resumed) String() string {
 func (*Resumed) ProtoMessage() {}
 
 func (x *Resumed) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[37]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3238,7 +3323,7 @@ func (x *Resumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
 func (*Resumed) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{37}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{38}
 }
 
 // Failure is the outcome of a call without a reply from the server.
@@ -3254,7 +3339,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[38]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3266,7 +3351,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[38]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3279,7 +3364,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{38}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Failure) GetKinds() []FailureKind {
@@ -3305,7 +3390,7 @@ type FetchResultRequest struct {
 
 func (x *FetchResultRequest) Reset() {
 	*x = FetchResultRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[39]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3317,7 +3402,7 @@ func (x *FetchResultRequest) String() string {
 func (*FetchResultRequest) ProtoMessage() {}
 
 func (x *FetchResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[39]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3330,7 +3415,7 @@ func (x *FetchResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResultRequest.ProtoReflect.Descriptor instead.
 func (*FetchResultRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{39}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *FetchResultRequest) GetToken() string {
@@ -3349,7 +3434,7 @@ type FetchResultResponse struct {
 
 func (x *FetchResultResponse) Reset() {
 	*x = FetchResultResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[40]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3361,7 +3446,7 @@ func (x *FetchResultResponse) String() string {
 func (*FetchResultResponse) ProtoMessage() {}
 
 func (x *FetchResultResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[40]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3374,7 +3459,7 @@ func (x *FetchResultResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResultResponse.ProtoReflect.Descriptor instead.
 func (*FetchResultResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{40}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FetchResultResponse) GetChunk() []byte {
@@ -3396,7 +3481,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[41]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3408,7 +3493,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[41]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3421,7 +3506,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{41}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *LogsRequest) GetReplicaId() string {
@@ -3454,7 +3539,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[42]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3466,7 +3551,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[42]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3479,7 +3564,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{42}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LogsResponse) GetLines() []*LogLine {
@@ -3499,7 +3584,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[43]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3511,7 +3596,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[43]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3524,7 +3609,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{43}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LogLine) GetTime() *timestamppb.Timestamp {
@@ -3557,7 +3642,7 @@ type ReadStreamRequest struct {
 
 func (x *ReadStreamRequest) Reset() {
 	*x = ReadStreamRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[44]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3569,7 +3654,7 @@ func (x *ReadStreamRequest) String() string {
 func (*ReadStreamRequest) ProtoMessage() {}
 
 func (x *ReadStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[44]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3582,7 +3667,7 @@ func (x *ReadStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadStreamRequest.ProtoReflect.Descriptor instead.
 func (*ReadStreamRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{44}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ReadStreamRequest) GetStream() string {
@@ -3629,7 +3714,7 @@ type ReadStreamResponse struct {
 
 func (x *ReadStreamResponse) Reset() {
 	*x = ReadStreamResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[45]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3641,7 +3726,7 @@ func (x *ReadStreamResponse) String() string {
 func (*ReadStreamResponse) ProtoMessage() {}
 
 func (x *ReadStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[45]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3654,7 +3739,7 @@ func (x *ReadStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadStreamResponse.ProtoReflect.Descriptor instead.
 func (*ReadStreamResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{45}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ReadStreamResponse) GetMessages() []*StreamMessage {
@@ -3679,7 +3764,7 @@ type StreamMessage struct {
 
 func (x *StreamMessage) Reset() {
 	*x = StreamMessage{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[46]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3691,7 +3776,7 @@ func (x *StreamMessage) String() string {
 func (*StreamMessage) ProtoMessage() {}
 
 func (x *StreamMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[46]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3704,7 +3789,7 @@ func (x *StreamMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamMessage.ProtoReflect.Descriptor instead.
 func (*StreamMessage) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{46}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *StreamMessage) GetSeq() uint64 {
@@ -3787,7 +3872,7 @@ type AnswerRequest struct {
 
 func (x *AnswerRequest) Reset() {
 	*x = AnswerRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[47]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3799,7 +3884,7 @@ func (x *AnswerRequest) String() string {
 func (*AnswerRequest) ProtoMessage() {}
 
 func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[47]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3812,7 +3897,7 @@ func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequest.ProtoReflect.Descriptor instead.
 func (*AnswerRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{47}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AnswerRequest) GetStream() string {
@@ -3887,7 +3972,7 @@ type AnswerResponse struct {
 
 func (x *AnswerResponse) Reset() {
 	*x = AnswerResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[48]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3899,7 +3984,7 @@ func (x *AnswerResponse) String() string {
 func (*AnswerResponse) ProtoMessage() {}
 
 func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[48]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3912,7 +3997,7 @@ func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerResponse.ProtoReflect.Descriptor instead.
 func (*AnswerResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{48}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{49}
 }
 
 type CancelCallRequest struct {
@@ -3925,7 +4010,7 @@ type CancelCallRequest struct {
 
 func (x *CancelCallRequest) Reset() {
 	*x = CancelCallRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[49]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3937,7 +4022,7 @@ func (x *CancelCallRequest) String() string {
 func (*CancelCallRequest) ProtoMessage() {}
 
 func (x *CancelCallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[49]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3950,7 +4035,7 @@ func (x *CancelCallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCallRequest.ProtoReflect.Descriptor instead.
 func (*CancelCallRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{49}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CancelCallRequest) GetStream() string {
@@ -3975,7 +4060,7 @@ type CancelCallResponse struct {
 
 func (x *CancelCallResponse) Reset() {
 	*x = CancelCallResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[50]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3987,7 +4072,7 @@ func (x *CancelCallResponse) String() string {
 func (*CancelCallResponse) ProtoMessage() {}
 
 func (x *CancelCallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[50]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4000,7 +4085,7 @@ func (x *CancelCallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCallResponse.ProtoReflect.Descriptor instead.
 func (*CancelCallResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{50}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{51}
 }
 
 type SendToSessionRequest struct {
@@ -4016,7 +4101,7 @@ type SendToSessionRequest struct {
 
 func (x *SendToSessionRequest) Reset() {
 	*x = SendToSessionRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[51]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4028,7 +4113,7 @@ func (x *SendToSessionRequest) String() string {
 func (*SendToSessionRequest) ProtoMessage() {}
 
 func (x *SendToSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[51]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4041,7 +4126,7 @@ func (x *SendToSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendToSessionRequest.ProtoReflect.Descriptor instead.
 func (*SendToSessionRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{51}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SendToSessionRequest) GetSession() string {
@@ -4073,7 +4158,7 @@ type SendToSessionResponse struct {
 
 func (x *SendToSessionResponse) Reset() {
 	*x = SendToSessionResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[52]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4085,7 +4170,7 @@ func (x *SendToSessionResponse) String() string {
 func (*SendToSessionResponse) ProtoMessage() {}
 
 func (x *SendToSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[52]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4098,7 +4183,7 @@ func (x *SendToSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendToSessionResponse.ProtoReflect.Descriptor instead.
 func (*SendToSessionResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{52}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{53}
 }
 
 type OpenSessionRequest struct {
@@ -4117,7 +4202,7 @@ type OpenSessionRequest struct {
 
 func (x *OpenSessionRequest) Reset() {
 	*x = OpenSessionRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[53]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4129,7 +4214,7 @@ func (x *OpenSessionRequest) String() string {
 func (*OpenSessionRequest) ProtoMessage() {}
 
 func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[53]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4142,7 +4227,7 @@ func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
 func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{53}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *OpenSessionRequest) GetOrder() *Order {
@@ -4201,7 +4286,7 @@ type OpenSessionResponse struct {
 
 func (x *OpenSessionResponse) Reset() {
 	*x = OpenSessionResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[54]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4213,7 +4298,7 @@ func (x *OpenSessionResponse) String() string {
 func (*OpenSessionResponse) ProtoMessage() {}
 
 func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[54]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4226,7 +4311,7 @@ func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
 func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{54}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *OpenSessionResponse) GetVersion() uint64 {
@@ -4290,7 +4375,7 @@ type CloseSessionRequest struct {
 
 func (x *CloseSessionRequest) Reset() {
 	*x = CloseSessionRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[55]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4302,7 +4387,7 @@ func (x *CloseSessionRequest) String() string {
 func (*CloseSessionRequest) ProtoMessage() {}
 
 func (x *CloseSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[55]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4315,7 +4400,7 @@ func (x *CloseSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSessionRequest.ProtoReflect.Descriptor instead.
 func (*CloseSessionRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{55}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CloseSessionRequest) GetReplicaId() string {
@@ -4347,7 +4432,7 @@ type CloseSessionResponse struct {
 
 func (x *CloseSessionResponse) Reset() {
 	*x = CloseSessionResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[56]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4359,7 +4444,7 @@ func (x *CloseSessionResponse) String() string {
 func (*CloseSessionResponse) ProtoMessage() {}
 
 func (x *CloseSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[56]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4372,7 +4457,7 @@ func (x *CloseSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSessionResponse.ProtoReflect.Descriptor instead.
 func (*CloseSessionResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{56}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{57}
 }
 
 type ListenRequest struct {
@@ -4384,7 +4469,7 @@ type ListenRequest struct {
 
 func (x *ListenRequest) Reset() {
 	*x = ListenRequest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[57]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4396,7 +4481,7 @@ func (x *ListenRequest) String() string {
 func (*ListenRequest) ProtoMessage() {}
 
 func (x *ListenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[57]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4409,7 +4494,7 @@ func (x *ListenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenRequest.ProtoReflect.Descriptor instead.
 func (*ListenRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{57}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListenRequest) GetInterests() []*Interest {
@@ -4430,7 +4515,7 @@ type Interest struct {
 
 func (x *Interest) Reset() {
 	*x = Interest{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[58]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4442,7 +4527,7 @@ func (x *Interest) String() string {
 func (*Interest) ProtoMessage() {}
 
 func (x *Interest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[58]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4455,7 +4540,7 @@ func (x *Interest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interest.ProtoReflect.Descriptor instead.
 func (*Interest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{58}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Interest) GetServer() string {
@@ -4481,7 +4566,7 @@ type ListenResponse struct {
 
 func (x *ListenResponse) Reset() {
 	*x = ListenResponse{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[59]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4493,7 +4578,7 @@ func (x *ListenResponse) String() string {
 func (*ListenResponse) ProtoMessage() {}
 
 func (x *ListenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[59]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4506,7 +4591,7 @@ func (x *ListenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenResponse.ProtoReflect.Descriptor instead.
 func (*ListenResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{59}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListenResponse) GetNews() []*News {
@@ -4529,7 +4614,7 @@ type News struct {
 
 func (x *News) Reset() {
 	*x = News{}
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[60]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4541,7 +4626,7 @@ func (x *News) String() string {
 func (*News) ProtoMessage() {}
 
 func (x *News) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_worker_proto_msgTypes[60]
+	mi := &file_mcpfleet_v1_worker_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4554,7 +4639,7 @@ func (x *News) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use News.ProtoReflect.Descriptor instead.
 func (*News) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{60}
+	return file_mcpfleet_v1_worker_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *News) GetServer() string {
@@ -4689,7 +4774,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\bfailures\x18\x03 \x01(\x05R\bfailures\x12\x10\n" +
 	"\x03off\x18\x04 \x01(\bR\x03off\"8\n" +
 	"\fWatchRequest\x12(\n" +
-	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\"\xcc\x02\n" +
+	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\"\x80\x03\n" +
 	"\rWatchResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12%\n" +
 	"\x04node\x18\x02 \x01(\v2\x11.mcpfleet.v1.NodeR\x04node\x12\x12\n" +
@@ -4701,7 +4786,15 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\tforgotten\x18\x06 \x03(\tR\tforgotten\x12\x1a\n" +
 	"\bdraining\x18\a \x01(\bR\bdraining\x12,\n" +
 	"\x03now\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12\x14\n" +
-	"\x05unfit\x18\t \x01(\tR\x05unfit\"\xb4\x03\n" +
+	"\x05unfit\x18\t \x01(\tR\x05unfit\x122\n" +
+	"\astreams\x18\n" +
+	" \x01(\v2\x18.mcpfleet.v1.StreamStatsR\astreams\"\x8f\x01\n" +
+	"\vStreamStats\x12\x12\n" +
+	"\x04kept\x18\x01 \x01(\x03R\x04kept\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x18\n" +
+	"\aevicted\x18\x03 \x01(\x04R\aevicted\x12\x18\n" +
+	"\aresumed\x18\x04 \x01(\x04R\aresumed\x12\"\n" +
+	"\funattributed\x18\x05 \x01(\x04R\funattributed\"\xb4\x03\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04life\x18\x02 \x01(\tR\x04life\x12\x10\n" +
@@ -5004,7 +5097,7 @@ func file_mcpfleet_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_mcpfleet_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_mcpfleet_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_mcpfleet_v1_worker_proto_goTypes = []any{
 	(Phase)(0),                      // 0: mcpfleet.v1.Phase
 	(FailureKind)(0),                // 1: mcpfleet.v1.FailureKind
@@ -5025,57 +5118,58 @@ var file_mcpfleet_v1_worker_proto_goTypes = []any{
 	(*Health)(nil),                  // 16: mcpfleet.v1.Health
 	(*WatchRequest)(nil),            // 17: mcpfleet.v1.WatchRequest
 	(*WatchResponse)(nil),           // 18: mcpfleet.v1.WatchResponse
-	(*Node)(nil),                    // 19: mcpfleet.v1.Node
-	(*Replica)(nil),                 // 20: mcpfleet.v1.Replica
-	(*ColdStart)(nil),               // 21: mcpfleet.v1.ColdStart
-	(*CallCounts)(nil),              // 22: mcpfleet.v1.CallCounts
-	(*Usage)(nil),                   // 23: mcpfleet.v1.Usage
-	(*Exit)(nil),                    // 24: mcpfleet.v1.Exit
-	(*Catalogue)(nil),               // 25: mcpfleet.v1.Catalogue
-	(*CacheHint)(nil),               // 26: mcpfleet.v1.CacheHint
-	(*CallsRequest)(nil),            // 27: mcpfleet.v1.CallsRequest
-	(*CallCommand)(nil),             // 28: mcpfleet.v1.CallCommand
-	(*Call)(nil),                    // 29: mcpfleet.v1.Call
-	(*Cancel)(nil),                  // 30: mcpfleet.v1.Cancel
-	(*CallsResponse)(nil),           // 31: mcpfleet.v1.CallsResponse
-	(*CallEvent)(nil),               // 32: mcpfleet.v1.CallEvent
-	(*Reply)(nil),                   // 33: mcpfleet.v1.Reply
-	(*Large)(nil),                   // 34: mcpfleet.v1.Large
-	(*Progress)(nil),                // 35: mcpfleet.v1.Progress
-	(*Released)(nil),                // 36: mcpfleet.v1.Released
-	(*Notification)(nil),            // 37: mcpfleet.v1.Notification
-	(*ServerRequest)(nil),           // 38: mcpfleet.v1.ServerRequest
-	(*Resumed)(nil),                 // 39: mcpfleet.v1.Resumed
-	(*Failure)(nil),                 // 40: mcpfleet.v1.Failure
-	(*FetchResultRequest)(nil),      // 41: mcpfleet.v1.FetchResultRequest
-	(*FetchResultResponse)(nil),     // 42: mcpfleet.v1.FetchResultResponse
-	(*LogsRequest)(nil),             // 43: mcpfleet.v1.LogsRequest
-	(*LogsResponse)(nil),            // 44: mcpfleet.v1.LogsResponse
-	(*LogLine)(nil),                 // 45: mcpfleet.v1.LogLine
-	(*ReadStreamRequest)(nil),       // 46: mcpfleet.v1.ReadStreamRequest
-	(*ReadStreamResponse)(nil),      // 47: mcpfleet.v1.ReadStreamResponse
-	(*StreamMessage)(nil),           // 48: mcpfleet.v1.StreamMessage
-	(*AnswerRequest)(nil),           // 49: mcpfleet.v1.AnswerRequest
-	(*AnswerResponse)(nil),          // 50: mcpfleet.v1.AnswerResponse
-	(*CancelCallRequest)(nil),       // 51: mcpfleet.v1.CancelCallRequest
-	(*CancelCallResponse)(nil),      // 52: mcpfleet.v1.CancelCallResponse
-	(*SendToSessionRequest)(nil),    // 53: mcpfleet.v1.SendToSessionRequest
-	(*SendToSessionResponse)(nil),   // 54: mcpfleet.v1.SendToSessionResponse
-	(*OpenSessionRequest)(nil),      // 55: mcpfleet.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),     // 56: mcpfleet.v1.OpenSessionResponse
-	(*CloseSessionRequest)(nil),     // 57: mcpfleet.v1.CloseSessionRequest
-	(*CloseSessionResponse)(nil),    // 58: mcpfleet.v1.CloseSessionResponse
-	(*ListenRequest)(nil),           // 59: mcpfleet.v1.ListenRequest
-	(*Interest)(nil),                // 60: mcpfleet.v1.Interest
-	(*ListenResponse)(nil),          // 61: mcpfleet.v1.ListenResponse
-	(*News)(nil),                    // 62: mcpfleet.v1.News
-	nil,                             // 63: mcpfleet.v1.Template.EnvEntry
-	nil,                             // 64: mcpfleet.v1.Template.LabelsEntry
-	nil,                             // 65: mcpfleet.v1.Resources.CustomEntry
-	nil,                             // 66: mcpfleet.v1.Node.LabelsEntry
-	nil,                             // 67: mcpfleet.v1.Catalogue.HintsEntry
-	(*durationpb.Duration)(nil),     // 68: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 69: google.protobuf.Timestamp
+	(*StreamStats)(nil),             // 19: mcpfleet.v1.StreamStats
+	(*Node)(nil),                    // 20: mcpfleet.v1.Node
+	(*Replica)(nil),                 // 21: mcpfleet.v1.Replica
+	(*ColdStart)(nil),               // 22: mcpfleet.v1.ColdStart
+	(*CallCounts)(nil),              // 23: mcpfleet.v1.CallCounts
+	(*Usage)(nil),                   // 24: mcpfleet.v1.Usage
+	(*Exit)(nil),                    // 25: mcpfleet.v1.Exit
+	(*Catalogue)(nil),               // 26: mcpfleet.v1.Catalogue
+	(*CacheHint)(nil),               // 27: mcpfleet.v1.CacheHint
+	(*CallsRequest)(nil),            // 28: mcpfleet.v1.CallsRequest
+	(*CallCommand)(nil),             // 29: mcpfleet.v1.CallCommand
+	(*Call)(nil),                    // 30: mcpfleet.v1.Call
+	(*Cancel)(nil),                  // 31: mcpfleet.v1.Cancel
+	(*CallsResponse)(nil),           // 32: mcpfleet.v1.CallsResponse
+	(*CallEvent)(nil),               // 33: mcpfleet.v1.CallEvent
+	(*Reply)(nil),                   // 34: mcpfleet.v1.Reply
+	(*Large)(nil),                   // 35: mcpfleet.v1.Large
+	(*Progress)(nil),                // 36: mcpfleet.v1.Progress
+	(*Released)(nil),                // 37: mcpfleet.v1.Released
+	(*Notification)(nil),            // 38: mcpfleet.v1.Notification
+	(*ServerRequest)(nil),           // 39: mcpfleet.v1.ServerRequest
+	(*Resumed)(nil),                 // 40: mcpfleet.v1.Resumed
+	(*Failure)(nil),                 // 41: mcpfleet.v1.Failure
+	(*FetchResultRequest)(nil),      // 42: mcpfleet.v1.FetchResultRequest
+	(*FetchResultResponse)(nil),     // 43: mcpfleet.v1.FetchResultResponse
+	(*LogsRequest)(nil),             // 44: mcpfleet.v1.LogsRequest
+	(*LogsResponse)(nil),            // 45: mcpfleet.v1.LogsResponse
+	(*LogLine)(nil),                 // 46: mcpfleet.v1.LogLine
+	(*ReadStreamRequest)(nil),       // 47: mcpfleet.v1.ReadStreamRequest
+	(*ReadStreamResponse)(nil),      // 48: mcpfleet.v1.ReadStreamResponse
+	(*StreamMessage)(nil),           // 49: mcpfleet.v1.StreamMessage
+	(*AnswerRequest)(nil),           // 50: mcpfleet.v1.AnswerRequest
+	(*AnswerResponse)(nil),          // 51: mcpfleet.v1.AnswerResponse
+	(*CancelCallRequest)(nil),       // 52: mcpfleet.v1.CancelCallRequest
+	(*CancelCallResponse)(nil),      // 53: mcpfleet.v1.CancelCallResponse
+	(*SendToSessionRequest)(nil),    // 54: mcpfleet.v1.SendToSessionRequest
+	(*SendToSessionResponse)(nil),   // 55: mcpfleet.v1.SendToSessionResponse
+	(*OpenSessionRequest)(nil),      // 56: mcpfleet.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),     // 57: mcpfleet.v1.OpenSessionResponse
+	(*CloseSessionRequest)(nil),     // 58: mcpfleet.v1.CloseSessionRequest
+	(*CloseSessionResponse)(nil),    // 59: mcpfleet.v1.CloseSessionResponse
+	(*ListenRequest)(nil),           // 60: mcpfleet.v1.ListenRequest
+	(*Interest)(nil),                // 61: mcpfleet.v1.Interest
+	(*ListenResponse)(nil),          // 62: mcpfleet.v1.ListenResponse
+	(*News)(nil),                    // 63: mcpfleet.v1.News
+	nil,                             // 64: mcpfleet.v1.Template.EnvEntry
+	nil,                             // 65: mcpfleet.v1.Template.LabelsEntry
+	nil,                             // 66: mcpfleet.v1.Resources.CustomEntry
+	nil,                             // 67: mcpfleet.v1.Node.LabelsEntry
+	nil,                             // 68: mcpfleet.v1.Catalogue.HintsEntry
+	(*durationpb.Duration)(nil),     // 69: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 70: google.protobuf.Timestamp
 }
 var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	2,  // 0: mcpfleet.v1.StartReplicaRequest.order:type_name -> mcpfleet.v1.Order
@@ -5084,102 +5178,103 @@ var file_mcpfleet_v1_worker_proto_depIdxs = []int32{
 	2,  // 3: mcpfleet.v1.StopReplicaRequest.order:type_name -> mcpfleet.v1.Order
 	2,  // 4: mcpfleet.v1.ActivateReplicaRequest.order:type_name -> mcpfleet.v1.Order
 	2,  // 5: mcpfleet.v1.PullImageRequest.order:type_name -> mcpfleet.v1.Order
-	63, // 6: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
+	64, // 6: mcpfleet.v1.Template.env:type_name -> mcpfleet.v1.Template.EnvEntry
 	14, // 7: mcpfleet.v1.Template.mounts:type_name -> mcpfleet.v1.Mount
 	15, // 8: mcpfleet.v1.Template.resources:type_name -> mcpfleet.v1.Resources
-	64, // 9: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
+	65, // 9: mcpfleet.v1.Template.labels:type_name -> mcpfleet.v1.Template.LabelsEntry
 	16, // 10: mcpfleet.v1.Template.health:type_name -> mcpfleet.v1.Health
-	68, // 11: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
-	68, // 12: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
-	68, // 13: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
-	65, // 14: mcpfleet.v1.Resources.custom:type_name -> mcpfleet.v1.Resources.CustomEntry
-	68, // 15: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
-	68, // 16: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
+	69, // 11: mcpfleet.v1.Template.start_timeout:type_name -> google.protobuf.Duration
+	69, // 12: mcpfleet.v1.Template.stop_grace:type_name -> google.protobuf.Duration
+	69, // 13: mcpfleet.v1.Template.drain_timeout:type_name -> google.protobuf.Duration
+	66, // 14: mcpfleet.v1.Resources.custom:type_name -> mcpfleet.v1.Resources.CustomEntry
+	69, // 15: mcpfleet.v1.Health.period:type_name -> google.protobuf.Duration
+	69, // 16: mcpfleet.v1.Health.timeout:type_name -> google.protobuf.Duration
 	2,  // 17: mcpfleet.v1.WatchRequest.order:type_name -> mcpfleet.v1.Order
-	19, // 18: mcpfleet.v1.WatchResponse.node:type_name -> mcpfleet.v1.Node
-	20, // 19: mcpfleet.v1.WatchResponse.replicas:type_name -> mcpfleet.v1.Replica
-	25, // 20: mcpfleet.v1.WatchResponse.catalogues:type_name -> mcpfleet.v1.Catalogue
-	69, // 21: mcpfleet.v1.WatchResponse.now:type_name -> google.protobuf.Timestamp
-	66, // 22: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
-	15, // 23: mcpfleet.v1.Node.capacity:type_name -> mcpfleet.v1.Resources
-	68, // 24: mcpfleet.v1.Node.start_took:type_name -> google.protobuf.Duration
-	0,  // 25: mcpfleet.v1.Replica.phase:type_name -> mcpfleet.v1.Phase
-	69, // 26: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
-	69, // 27: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
-	69, // 28: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
-	24, // 29: mcpfleet.v1.Replica.exit:type_name -> mcpfleet.v1.Exit
-	15, // 30: mcpfleet.v1.Replica.resources:type_name -> mcpfleet.v1.Resources
-	21, // 31: mcpfleet.v1.Replica.cold_start:type_name -> mcpfleet.v1.ColdStart
-	22, // 32: mcpfleet.v1.Replica.calls:type_name -> mcpfleet.v1.CallCounts
-	23, // 33: mcpfleet.v1.Replica.usage:type_name -> mcpfleet.v1.Usage
-	69, // 34: mcpfleet.v1.Replica.session_at:type_name -> google.protobuf.Timestamp
-	68, // 35: mcpfleet.v1.ColdStart.place:type_name -> google.protobuf.Duration
-	68, // 36: mcpfleet.v1.ColdStart.pull:type_name -> google.protobuf.Duration
-	68, // 37: mcpfleet.v1.ColdStart.create:type_name -> google.protobuf.Duration
-	68, // 38: mcpfleet.v1.ColdStart.start:type_name -> google.protobuf.Duration
-	68, // 39: mcpfleet.v1.ColdStart.handshake:type_name -> google.protobuf.Duration
-	68, // 40: mcpfleet.v1.ColdStart.list:type_name -> google.protobuf.Duration
-	67, // 41: mcpfleet.v1.Catalogue.hints:type_name -> mcpfleet.v1.Catalogue.HintsEntry
-	28, // 42: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
-	29, // 43: mcpfleet.v1.CallCommand.call:type_name -> mcpfleet.v1.Call
-	30, // 44: mcpfleet.v1.CallCommand.cancel:type_name -> mcpfleet.v1.Cancel
-	32, // 45: mcpfleet.v1.CallsResponse.events:type_name -> mcpfleet.v1.CallEvent
-	33, // 46: mcpfleet.v1.CallEvent.reply:type_name -> mcpfleet.v1.Reply
-	35, // 47: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
-	36, // 48: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
-	37, // 49: mcpfleet.v1.CallEvent.notification:type_name -> mcpfleet.v1.Notification
-	38, // 50: mcpfleet.v1.CallEvent.request:type_name -> mcpfleet.v1.ServerRequest
-	39, // 51: mcpfleet.v1.CallEvent.resumed:type_name -> mcpfleet.v1.Resumed
-	40, // 52: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
-	34, // 53: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
-	1,  // 54: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
-	45, // 55: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
-	69, // 56: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	48, // 57: mcpfleet.v1.ReadStreamResponse.messages:type_name -> mcpfleet.v1.StreamMessage
-	37, // 58: mcpfleet.v1.StreamMessage.notification:type_name -> mcpfleet.v1.Notification
-	38, // 59: mcpfleet.v1.StreamMessage.request:type_name -> mcpfleet.v1.ServerRequest
-	33, // 60: mcpfleet.v1.StreamMessage.reply:type_name -> mcpfleet.v1.Reply
-	2,  // 61: mcpfleet.v1.OpenSessionRequest.order:type_name -> mcpfleet.v1.Order
-	60, // 62: mcpfleet.v1.ListenRequest.interests:type_name -> mcpfleet.v1.Interest
-	62, // 63: mcpfleet.v1.ListenResponse.news:type_name -> mcpfleet.v1.News
-	26, // 64: mcpfleet.v1.Catalogue.HintsEntry.value:type_name -> mcpfleet.v1.CacheHint
-	3,  // 65: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
-	5,  // 66: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
-	7,  // 67: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
-	9,  // 68: mcpfleet.v1.WorkerService.ActivateReplica:input_type -> mcpfleet.v1.ActivateReplicaRequest
-	11, // 69: mcpfleet.v1.WorkerService.PullImage:input_type -> mcpfleet.v1.PullImageRequest
-	17, // 70: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
-	27, // 71: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
-	41, // 72: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
-	43, // 73: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
-	46, // 74: mcpfleet.v1.WorkerService.ReadStream:input_type -> mcpfleet.v1.ReadStreamRequest
-	49, // 75: mcpfleet.v1.WorkerService.Answer:input_type -> mcpfleet.v1.AnswerRequest
-	51, // 76: mcpfleet.v1.WorkerService.CancelCall:input_type -> mcpfleet.v1.CancelCallRequest
-	53, // 77: mcpfleet.v1.WorkerService.SendToSession:input_type -> mcpfleet.v1.SendToSessionRequest
-	55, // 78: mcpfleet.v1.WorkerService.OpenSession:input_type -> mcpfleet.v1.OpenSessionRequest
-	57, // 79: mcpfleet.v1.WorkerService.CloseSession:input_type -> mcpfleet.v1.CloseSessionRequest
-	59, // 80: mcpfleet.v1.WorkerService.Listen:input_type -> mcpfleet.v1.ListenRequest
-	4,  // 81: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
-	6,  // 82: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
-	8,  // 83: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
-	10, // 84: mcpfleet.v1.WorkerService.ActivateReplica:output_type -> mcpfleet.v1.ActivateReplicaResponse
-	12, // 85: mcpfleet.v1.WorkerService.PullImage:output_type -> mcpfleet.v1.PullImageResponse
-	18, // 86: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
-	31, // 87: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
-	42, // 88: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
-	44, // 89: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
-	47, // 90: mcpfleet.v1.WorkerService.ReadStream:output_type -> mcpfleet.v1.ReadStreamResponse
-	50, // 91: mcpfleet.v1.WorkerService.Answer:output_type -> mcpfleet.v1.AnswerResponse
-	52, // 92: mcpfleet.v1.WorkerService.CancelCall:output_type -> mcpfleet.v1.CancelCallResponse
-	54, // 93: mcpfleet.v1.WorkerService.SendToSession:output_type -> mcpfleet.v1.SendToSessionResponse
-	56, // 94: mcpfleet.v1.WorkerService.OpenSession:output_type -> mcpfleet.v1.OpenSessionResponse
-	58, // 95: mcpfleet.v1.WorkerService.CloseSession:output_type -> mcpfleet.v1.CloseSessionResponse
-	61, // 96: mcpfleet.v1.WorkerService.Listen:output_type -> mcpfleet.v1.ListenResponse
-	81, // [81:97] is the sub-list for method output_type
-	65, // [65:81] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	20, // 18: mcpfleet.v1.WatchResponse.node:type_name -> mcpfleet.v1.Node
+	21, // 19: mcpfleet.v1.WatchResponse.replicas:type_name -> mcpfleet.v1.Replica
+	26, // 20: mcpfleet.v1.WatchResponse.catalogues:type_name -> mcpfleet.v1.Catalogue
+	70, // 21: mcpfleet.v1.WatchResponse.now:type_name -> google.protobuf.Timestamp
+	19, // 22: mcpfleet.v1.WatchResponse.streams:type_name -> mcpfleet.v1.StreamStats
+	67, // 23: mcpfleet.v1.Node.labels:type_name -> mcpfleet.v1.Node.LabelsEntry
+	15, // 24: mcpfleet.v1.Node.capacity:type_name -> mcpfleet.v1.Resources
+	69, // 25: mcpfleet.v1.Node.start_took:type_name -> google.protobuf.Duration
+	0,  // 26: mcpfleet.v1.Replica.phase:type_name -> mcpfleet.v1.Phase
+	70, // 27: mcpfleet.v1.Replica.created_at:type_name -> google.protobuf.Timestamp
+	70, // 28: mcpfleet.v1.Replica.ready_at:type_name -> google.protobuf.Timestamp
+	70, // 29: mcpfleet.v1.Replica.ended_at:type_name -> google.protobuf.Timestamp
+	25, // 30: mcpfleet.v1.Replica.exit:type_name -> mcpfleet.v1.Exit
+	15, // 31: mcpfleet.v1.Replica.resources:type_name -> mcpfleet.v1.Resources
+	22, // 32: mcpfleet.v1.Replica.cold_start:type_name -> mcpfleet.v1.ColdStart
+	23, // 33: mcpfleet.v1.Replica.calls:type_name -> mcpfleet.v1.CallCounts
+	24, // 34: mcpfleet.v1.Replica.usage:type_name -> mcpfleet.v1.Usage
+	70, // 35: mcpfleet.v1.Replica.session_at:type_name -> google.protobuf.Timestamp
+	69, // 36: mcpfleet.v1.ColdStart.place:type_name -> google.protobuf.Duration
+	69, // 37: mcpfleet.v1.ColdStart.pull:type_name -> google.protobuf.Duration
+	69, // 38: mcpfleet.v1.ColdStart.create:type_name -> google.protobuf.Duration
+	69, // 39: mcpfleet.v1.ColdStart.start:type_name -> google.protobuf.Duration
+	69, // 40: mcpfleet.v1.ColdStart.handshake:type_name -> google.protobuf.Duration
+	69, // 41: mcpfleet.v1.ColdStart.list:type_name -> google.protobuf.Duration
+	68, // 42: mcpfleet.v1.Catalogue.hints:type_name -> mcpfleet.v1.Catalogue.HintsEntry
+	29, // 43: mcpfleet.v1.CallsRequest.commands:type_name -> mcpfleet.v1.CallCommand
+	30, // 44: mcpfleet.v1.CallCommand.call:type_name -> mcpfleet.v1.Call
+	31, // 45: mcpfleet.v1.CallCommand.cancel:type_name -> mcpfleet.v1.Cancel
+	33, // 46: mcpfleet.v1.CallsResponse.events:type_name -> mcpfleet.v1.CallEvent
+	34, // 47: mcpfleet.v1.CallEvent.reply:type_name -> mcpfleet.v1.Reply
+	36, // 48: mcpfleet.v1.CallEvent.progress:type_name -> mcpfleet.v1.Progress
+	37, // 49: mcpfleet.v1.CallEvent.released:type_name -> mcpfleet.v1.Released
+	38, // 50: mcpfleet.v1.CallEvent.notification:type_name -> mcpfleet.v1.Notification
+	39, // 51: mcpfleet.v1.CallEvent.request:type_name -> mcpfleet.v1.ServerRequest
+	40, // 52: mcpfleet.v1.CallEvent.resumed:type_name -> mcpfleet.v1.Resumed
+	41, // 53: mcpfleet.v1.Reply.failure:type_name -> mcpfleet.v1.Failure
+	35, // 54: mcpfleet.v1.Reply.large:type_name -> mcpfleet.v1.Large
+	1,  // 55: mcpfleet.v1.Failure.kinds:type_name -> mcpfleet.v1.FailureKind
+	46, // 56: mcpfleet.v1.LogsResponse.lines:type_name -> mcpfleet.v1.LogLine
+	70, // 57: mcpfleet.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	49, // 58: mcpfleet.v1.ReadStreamResponse.messages:type_name -> mcpfleet.v1.StreamMessage
+	38, // 59: mcpfleet.v1.StreamMessage.notification:type_name -> mcpfleet.v1.Notification
+	39, // 60: mcpfleet.v1.StreamMessage.request:type_name -> mcpfleet.v1.ServerRequest
+	34, // 61: mcpfleet.v1.StreamMessage.reply:type_name -> mcpfleet.v1.Reply
+	2,  // 62: mcpfleet.v1.OpenSessionRequest.order:type_name -> mcpfleet.v1.Order
+	61, // 63: mcpfleet.v1.ListenRequest.interests:type_name -> mcpfleet.v1.Interest
+	63, // 64: mcpfleet.v1.ListenResponse.news:type_name -> mcpfleet.v1.News
+	27, // 65: mcpfleet.v1.Catalogue.HintsEntry.value:type_name -> mcpfleet.v1.CacheHint
+	3,  // 66: mcpfleet.v1.WorkerService.StartReplica:input_type -> mcpfleet.v1.StartReplicaRequest
+	5,  // 67: mcpfleet.v1.WorkerService.Fence:input_type -> mcpfleet.v1.FenceRequest
+	7,  // 68: mcpfleet.v1.WorkerService.StopReplica:input_type -> mcpfleet.v1.StopReplicaRequest
+	9,  // 69: mcpfleet.v1.WorkerService.ActivateReplica:input_type -> mcpfleet.v1.ActivateReplicaRequest
+	11, // 70: mcpfleet.v1.WorkerService.PullImage:input_type -> mcpfleet.v1.PullImageRequest
+	17, // 71: mcpfleet.v1.WorkerService.Watch:input_type -> mcpfleet.v1.WatchRequest
+	28, // 72: mcpfleet.v1.WorkerService.Calls:input_type -> mcpfleet.v1.CallsRequest
+	42, // 73: mcpfleet.v1.WorkerService.FetchResult:input_type -> mcpfleet.v1.FetchResultRequest
+	44, // 74: mcpfleet.v1.WorkerService.Logs:input_type -> mcpfleet.v1.LogsRequest
+	47, // 75: mcpfleet.v1.WorkerService.ReadStream:input_type -> mcpfleet.v1.ReadStreamRequest
+	50, // 76: mcpfleet.v1.WorkerService.Answer:input_type -> mcpfleet.v1.AnswerRequest
+	52, // 77: mcpfleet.v1.WorkerService.CancelCall:input_type -> mcpfleet.v1.CancelCallRequest
+	54, // 78: mcpfleet.v1.WorkerService.SendToSession:input_type -> mcpfleet.v1.SendToSessionRequest
+	56, // 79: mcpfleet.v1.WorkerService.OpenSession:input_type -> mcpfleet.v1.OpenSessionRequest
+	58, // 80: mcpfleet.v1.WorkerService.CloseSession:input_type -> mcpfleet.v1.CloseSessionRequest
+	60, // 81: mcpfleet.v1.WorkerService.Listen:input_type -> mcpfleet.v1.ListenRequest
+	4,  // 82: mcpfleet.v1.WorkerService.StartReplica:output_type -> mcpfleet.v1.StartReplicaResponse
+	6,  // 83: mcpfleet.v1.WorkerService.Fence:output_type -> mcpfleet.v1.FenceResponse
+	8,  // 84: mcpfleet.v1.WorkerService.StopReplica:output_type -> mcpfleet.v1.StopReplicaResponse
+	10, // 85: mcpfleet.v1.WorkerService.ActivateReplica:output_type -> mcpfleet.v1.ActivateReplicaResponse
+	12, // 86: mcpfleet.v1.WorkerService.PullImage:output_type -> mcpfleet.v1.PullImageResponse
+	18, // 87: mcpfleet.v1.WorkerService.Watch:output_type -> mcpfleet.v1.WatchResponse
+	32, // 88: mcpfleet.v1.WorkerService.Calls:output_type -> mcpfleet.v1.CallsResponse
+	43, // 89: mcpfleet.v1.WorkerService.FetchResult:output_type -> mcpfleet.v1.FetchResultResponse
+	45, // 90: mcpfleet.v1.WorkerService.Logs:output_type -> mcpfleet.v1.LogsResponse
+	48, // 91: mcpfleet.v1.WorkerService.ReadStream:output_type -> mcpfleet.v1.ReadStreamResponse
+	51, // 92: mcpfleet.v1.WorkerService.Answer:output_type -> mcpfleet.v1.AnswerResponse
+	53, // 93: mcpfleet.v1.WorkerService.CancelCall:output_type -> mcpfleet.v1.CancelCallResponse
+	55, // 94: mcpfleet.v1.WorkerService.SendToSession:output_type -> mcpfleet.v1.SendToSessionResponse
+	57, // 95: mcpfleet.v1.WorkerService.OpenSession:output_type -> mcpfleet.v1.OpenSessionResponse
+	59, // 96: mcpfleet.v1.WorkerService.CloseSession:output_type -> mcpfleet.v1.CloseSessionResponse
+	62, // 97: mcpfleet.v1.WorkerService.Listen:output_type -> mcpfleet.v1.ListenResponse
+	82, // [82:98] is the sub-list for method output_type
+	66, // [66:82] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_mcpfleet_v1_worker_proto_init() }
@@ -5187,11 +5282,11 @@ func file_mcpfleet_v1_worker_proto_init() {
 	if File_mcpfleet_v1_worker_proto != nil {
 		return
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[26].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[27].OneofWrappers = []any{
 		(*CallCommand_Call)(nil),
 		(*CallCommand_Cancel)(nil),
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[30].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[31].OneofWrappers = []any{
 		(*CallEvent_Reply)(nil),
 		(*CallEvent_Progress)(nil),
 		(*CallEvent_Released)(nil),
@@ -5199,22 +5294,22 @@ func file_mcpfleet_v1_worker_proto_init() {
 		(*CallEvent_Request)(nil),
 		(*CallEvent_Resumed)(nil),
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[31].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[32].OneofWrappers = []any{
 		(*Reply_Result)(nil),
 		(*Reply_Error)(nil),
 		(*Reply_Failure)(nil),
 		(*Reply_Large)(nil),
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[46].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[47].OneofWrappers = []any{
 		(*StreamMessage_Notification)(nil),
 		(*StreamMessage_Request)(nil),
 		(*StreamMessage_Reply)(nil),
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[47].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[48].OneofWrappers = []any{
 		(*AnswerRequest_Result)(nil),
 		(*AnswerRequest_Error)(nil),
 	}
-	file_mcpfleet_v1_worker_proto_msgTypes[54].OneofWrappers = []any{
+	file_mcpfleet_v1_worker_proto_msgTypes[55].OneofWrappers = []any{
 		(*OpenSessionResponse_Result)(nil),
 		(*OpenSessionResponse_Error)(nil),
 	}
@@ -5224,7 +5319,7 @@ func file_mcpfleet_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mcpfleet_v1_worker_proto_rawDesc), len(file_mcpfleet_v1_worker_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   66,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -40,10 +40,10 @@ func (o *Observer) apply(l *life, w Worker, r fleet.Report) bool {
 		l.ahead, l.timed = now.Sub(r.Now), true
 	}
 	idle := !r.Full && r.Version == l.version && r.Draining == l.draining && r.Unfit == l.unfit &&
-		len(r.Replicas) == 0 && len(r.Catalogues) == 0 && len(r.Forgotten) == 0
+		r.Streams == l.streams && len(r.Replicas) == 0 && len(r.Catalogues) == 0 && len(r.Forgotten) == 0
 	shape := r.Full || r.Draining != l.draining || r.Unfit != l.unfit || len(r.Catalogues) > 0 || len(r.Forgotten) > 0
 	unfit := r.Unfit != l.unfit
-	l.version, l.draining, l.unfit = r.Version, r.Draining, r.Unfit
+	l.version, l.draining, l.unfit, l.streams = r.Version, r.Draining, r.Unfit, r.Streams
 	for i := range r.Catalogues {
 		c := r.Catalogues[i]
 		o.cats[c.Hash] = &c

@@ -48,6 +48,7 @@ type life struct {
 	info      *fleet.NodeInfo
 	draining  bool
 	unfit     string // why it starts no replicas; "" if it does
+	streams   fleet.StreamStats
 	version   uint64
 	ahead     time.Duration                      // how far this process's clock is ahead of the worker's
 	timed     bool                               // ahead is known
@@ -73,6 +74,7 @@ func (n *nodeState) show() Node {
 	x := Node{
 		Member: l.member, Connected: l.connected, Since: l.since, Reconnected: n.reconnected, Alive: l.alive,
 		Draining: l.draining, Unfit: l.unfit, Lost: l.lost, Refused: l.refused, Version: l.version, Worker: l.worker,
+		Streams: l.streams,
 	}
 	if l.info != nil {
 		x.Info = *l.info

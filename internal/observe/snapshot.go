@@ -40,6 +40,7 @@ type Node struct {
 	Lost    bool
 	Refused error  // why it refuses this controller; nil if it does not
 	Version uint64 // of the last report taken in
+	Streams fleet.StreamStats
 	Worker  Worker // nil unless Connected
 }
 

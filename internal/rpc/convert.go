@@ -95,6 +95,7 @@ func resourcesFromPB(p *fleetpb.Resources) fleet.Resources {
 func reportToPB(r fleet.Report) *fleetpb.WatchResponse {
 	p := &fleetpb.WatchResponse{
 		Version: r.Version, Now: timeToPB(r.Now), Node: nodeToPB(r.Node), Full: r.Full, Draining: r.Draining, Unfit: r.Unfit,
+		Streams: streamStatsToPB(r.Streams),
 	}
 	for i := range r.Replicas {
 		p.Replicas = append(p.Replicas, replicaToPB(&r.Replicas[i]))
@@ -113,6 +114,7 @@ func reportToPB(r fleet.Report) *fleetpb.WatchResponse {
 func reportFromPB(p *fleetpb.WatchResponse, node fleet.NodeID) fleet.Report {
 	r := fleet.Report{
 		Version: p.GetVersion(), Now: timeFromPB(p.GetNow()), Node: nodeFromPB(p.GetNode()), Full: p.GetFull(), Draining: p.GetDraining(), Unfit: p.GetUnfit(),
+		Streams: streamStatsFromPB(p.GetStreams()),
 	}
 	for _, x := range p.GetReplicas() {
 		r.Replicas = append(r.Replicas, replicaFromPB(x, node))

@@ -115,3 +115,18 @@ func newsFromPB(p *fleetpb.ListenResponse) []fleet.News {
 	}
 	return news
 }
+
+func streamStatsToPB(s fleet.StreamStats) *fleetpb.StreamStats {
+	if s == (fleet.StreamStats{}) {
+		return nil
+	}
+	return &fleetpb.StreamStats{
+		Kept: int64(s.Kept), Bytes: s.Bytes, Evicted: s.Evicted, Resumed: s.Resumed, Unattributed: s.Unattributed,
+	}
+}
+
+func streamStatsFromPB(p *fleetpb.StreamStats) fleet.StreamStats {
+	return fleet.StreamStats{
+		Kept: int(p.GetKept()), Bytes: p.GetBytes(), Evicted: p.GetEvicted(), Resumed: p.GetResumed(), Unattributed: p.GetUnattributed(),
+	}
+}

@@ -18,6 +18,12 @@ var (
 	descNodes    = prometheus.NewDesc("mcpfleet_nodes", "Workers by state.", []string{"state"}, nil)
 	descNodeInfo = prometheus.NewDesc("mcpfleet_node_info", "A worker that has reported, with the runtimes that it offers; always 1.",
 		[]string{"node", "runtimes", "version"}, nil)
+	descStreams      = prometheus.NewDesc("mcpfleet_streams", "Streams that a worker keeps for clients that may come back.", []string{"node"}, nil)
+	descStreamBytes  = prometheus.NewDesc("mcpfleet_stream_bytes", "Bytes of the messages of these streams.", []string{"node"}, nil)
+	descEvicted      = prometheus.NewDesc("mcpfleet_streams_evicted_total", "Streams forgotten before the end of their window.", []string{"node"}, nil)
+	descResumed      = prometheus.NewDesc("mcpfleet_streams_resumed_total", "Readers of streams.", []string{"node"}, nil)
+	descUnattributed = prometheus.NewDesc("mcpfleet_log_messages_unattributed_total",
+		"Log messages of servers that were dropped because it is not known whose call they belong to.", []string{"node"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -28,7 +34,20 @@ func (v *View) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descLacking
 	ch <- descNodes
 	ch <- descNodeInfo
+	ch <- descStreams
+	ch <- descStreamBytes
+	ch <- descEvicted
+	ch <- descResumed
+	ch <- descUnattributed
 	v.starts.took.Describe(ch)
+}
+
+func collectStreams(ch chan<- prometheus.Metric, node string, s fleet.StreamStats) {
+	ch <- prometheus.MustNewConstMetric(descStreams, prometheus.GaugeValue, float64(s.Kept), node)
+	ch <- prometheus.MustNewConstMetric(descStreamBytes, prometheus.GaugeValue, float64(s.Bytes), node)
+	ch <- prometheus.MustNewConstMetric(descEvicted, prometheus.CounterValue, float64(s.Evicted), node)
+	ch <- prometheus.MustNewConstMetric(descResumed, prometheus.CounterValue, float64(s.Resumed), node)
+	ch <- prometheus.MustNewConstMetric(descUnattributed, prometheus.CounterValue, float64(s.Unattributed), node)
 }
 
 // Collect implements prometheus.Collector.
@@ -51,6 +70,7 @@ func (v *View) Collect(ch chan<- prometheus.Metric) {
 		if n.Reported() {
 			ch <- prometheus.MustNewConstMetric(descNodeInfo, prometheus.GaugeValue, 1,
 				string(name), strings.Join(n.Info.Runtimes, ","), n.Info.Version)
+			collectStreams(ch, string(name), n.Streams)
 		}
 	}
 	for state, n := range states {

@@ -225,9 +225,13 @@ func TestCollect(t *testing.T) {
 		"t": {Name: "t", Unplaced: 1, UnplacedResources: fleet.Resources{CPUs: 0.5, Memory: 10}},
 	}, &observe.Snapshot{Nodes: map[fleet.NodeID]observe.Node{
 		"n1": {Connected: true, Info: fleet.NodeInfo{Life: "l", Runtimes: []string{"podman", "process"}, Version: "v1",
-			Capacity: fleet.Resources{Custom: map[string]int64{"gpu": 1}}}}, "n2": {},
+			Capacity: fleet.Resources{Custom: map[string]int64{"gpu": 1}}},
+			Streams: fleet.StreamStats{Kept: 2, Bytes: 1000, Evicted: 3, Resumed: 4, Unattributed: 5}}, "n2": {},
 	}})
 	want := `
+# HELP mcpfleet_log_messages_unattributed_total Log messages of servers that were dropped because it is not known whose call they belong to.
+# TYPE mcpfleet_log_messages_unattributed_total counter
+mcpfleet_log_messages_unattributed_total{node="n1"} 5
 # HELP mcpfleet_node_info A worker that has reported, with the runtimes that it offers; always 1.
 # TYPE mcpfleet_node_info gauge
 mcpfleet_node_info{node="n1",runtimes="podman,process",version="v1"} 1
@@ -245,6 +249,18 @@ mcpfleet_server_replicas{server="t",which="ready"} 0
 # TYPE mcpfleet_server_restarts_total counter
 mcpfleet_server_restarts_total{server="s"} 5
 mcpfleet_server_restarts_total{server="t"} 0
+# HELP mcpfleet_stream_bytes Bytes of the messages of these streams.
+# TYPE mcpfleet_stream_bytes gauge
+mcpfleet_stream_bytes{node="n1"} 1000
+# HELP mcpfleet_streams Streams that a worker keeps for clients that may come back.
+# TYPE mcpfleet_streams gauge
+mcpfleet_streams{node="n1"} 2
+# HELP mcpfleet_streams_evicted_total Streams forgotten before the end of their window.
+# TYPE mcpfleet_streams_evicted_total counter
+mcpfleet_streams_evicted_total{node="n1"} 3
+# HELP mcpfleet_streams_resumed_total Readers of streams.
+# TYPE mcpfleet_streams_resumed_total counter
+mcpfleet_streams_resumed_total{node="n1"} 4
 # HELP mcpfleet_unplaceable_replicas Replicas that no node has room for.
 # TYPE mcpfleet_unplaceable_replicas gauge
 mcpfleet_unplaceable_replicas{server="s"} 2
