@@ -11,24 +11,12 @@ func (v *View) Info() *fleet.ViewInfo { return &v.info }
 
 // List returns the answer to tools/list, resources/list, resources/templates/list or
 // prompts/list, and nil for other methods. For clients of the modern era, tools/list
-// leaves out what LeftOut names.
+// leaves out tools with invalid x-mcp-header annotations; NameCheck reports those.
 func (v *View) List(method string, modern bool) *fleet.ViewList {
 	if modern && method == mcp.MethodToolsList {
 		return v.modern
 	}
 	return v.lists[method]
-}
-
-// LeftOut returns the tools that clients of the modern era do not see.
-func (v *View) LeftOut() []InvalidTool { return v.left }
-
-// Servers returns the servers of the view whose catalogues are known, in order.
-func (v *View) Servers() []fleet.ServerName {
-	names := make([]fleet.ServerName, len(v.servers))
-	for i, srv := range v.servers {
-		names[i] = srv.name
-	}
-	return names
 }
 
 // Only returns the server of an endpoint that has only one. It gets the requests whose
@@ -97,15 +85,6 @@ func (v *View) noPrompt(name string) error {
 	return notKnown(v.missing)
 }
 
-// Resource returns where a request for a resource goes; see Resources.
-func (v *View) Resource(uri string) (fleet.Destination, error) {
-	all, err := v.Resources(uri)
-	if err != nil {
-		return fleet.Destination{}, err
-	}
-	return all[0], nil
-}
-
 // Resources returns where a request for a resource may go, at least one, the most
 // likely first. There are several only if no server lists the URI. Each is to be asked
 // if the one before it has no such resource. At the endpoint of a server that is the
@@ -137,14 +116,6 @@ func (v *View) Resources(uri string) ([]fleet.Destination, error) {
 	return nil, v.check(lookupErrorf(fleet.ErrUnknownResource, "unknown resource %s", quote(uri)))
 }
 
-// URI returns the URI by which clients of the endpoint know a resource of a server.
-func (v *View) URI(name fleet.ServerName, own string) string {
-	if v.only != nil || v.names.servers[name] == nil {
-		return own
-	}
-	return v.uris.of(v.names.servers[name], own)
-}
-
 // Ref returns where a completion goes, given the type and the name or URI of its ref.
 func (v *View) Ref(kind, name string) (fleet.Destination, error) {
 	if kind == "ref/prompt" {
@@ -159,7 +130,11 @@ func (v *View) Ref(kind, name string) (fleet.Destination, error) {
 			}
 		}
 	}
-	return v.Resource(name)
+	all, err := v.Resources(name)
+	if err != nil {
+		return fleet.Destination{}, err
+	}
+	return all[0], nil
 }
 
 // to returns a destination at a server.

@@ -137,6 +137,9 @@ func (t *tool) protocol(uri func(own string) string) []byte {
 	if t.listed != t.Name {
 		put(t.listed, "name")
 	}
+	if len(t.ui) == 0 {
+		return raw
+	}
 	for _, path := range uiPaths {
 		if own, err := mcp.String(valueAt(t.raw, path)); err == nil && uri(own) != own {
 			put(uri(own), path...)

@@ -21,7 +21,6 @@ type View struct {
 	names   *snapshot                  // at endpoints that merge servers
 	prompts map[string]prompt
 	uris    *uris
-	left    []InvalidTool
 	err     error // why there is no view
 	check   func(error) error
 }
@@ -30,14 +29,6 @@ type View struct {
 type prompt struct {
 	server *server
 	own    string
-}
-
-// InvalidTool is a tool that clients of the modern era do not see, because its
-// x-mcp-header annotations are invalid.
-type InvalidTool struct {
-	Server fleet.ServerName
-	Tool   string // the server's own name
-	Reason string
 }
 
 // View returns what an endpoint offers now. Errors wrap fleet.ErrUnknownServer,
@@ -136,15 +127,13 @@ func (v *View) listTools(tools []*named, uri func(*server, string) string) {
 		}
 		raw := t.protocol(func(own string) string { return uri(t.server, own) })
 		all = append(all, raw)
-		if t.headers != nil {
-			v.left = append(v.left, InvalidTool{t.Server, t.Name, t.headers.Error()})
-			continue
+		if t.headers == nil {
+			modern = append(modern, raw)
 		}
-		modern = append(modern, raw)
 	}
 	v.lists[mcp.MethodToolsList] = v.list(mcp.MethodToolsList, all)
 	v.modern = v.lists[mcp.MethodToolsList]
-	if len(v.left) > 0 {
+	if len(modern) < len(all) {
 		v.modern = v.list(mcp.MethodToolsList, modern)
 	}
 }

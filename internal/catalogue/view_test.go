@@ -101,8 +101,8 @@ func TestMergedView(t *testing.T) {
 	if got := v.Info().Instructions; got != "# main\n\nSearch first." {
 		t.Errorf("instructions: got %q", got)
 	}
-	if d, err := v.Resource("mcpfleet+zoo:file:///a"); err != nil || d.Server != "zoo" || d.Name != "file:///a" {
-		t.Errorf("got %+v, %v", d, err)
+	if all, err := v.Resources("mcpfleet+zoo:file:///a"); err != nil || all[0].Server != "zoo" || all[0].Name != "file:///a" {
+		t.Errorf("got %+v, %v", all, err)
 	}
 }
 
