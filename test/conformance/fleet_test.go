@@ -4,14 +4,19 @@ package conformance
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -23,10 +28,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/harness"
 )
 
-const (
-	controllers = 2
-	workers     = 3
-)
+const workers = 3
 
 // testFleet is a fleet that runs until the end of a test.
 type testFleet struct {
@@ -34,15 +36,28 @@ type testFleet struct {
 	controllers []*harness.Process // nil if the fleet ran before the test
 	workers     []*harness.Process
 	bin, dir    string
+	expect      int    // how many controllers there are
 	front       string // address of all controllers: each request goes to the next one
 }
 
-// startFleet starts controllers and workers, which run plain processes, and waits until
-// all have joined.
+// flagsOf are the flags of programs, beside those for addresses.
+var flagsOf = map[string][]string{
+	"controller": {"--shutdown-delay", "0s"},
+	"worker":     {"--runtime", "process"},
+}
+
+// startFleet starts two controllers and three workers.
 func startFleet(t *testing.T) *testFleet {
 	t.Helper()
-	f := &testFleet{bin: t.TempDir(), dir: t.TempDir()}
-	if err := harness.Build(f.bin, "./cmd/controller", "./cmd/worker", "./cmd/mcpfleet"); err != nil {
+	return startFleetOf(t, 2)
+}
+
+// startFleetOf starts controllers and workers, which run plain processes, and waits
+// until all have joined.
+func startFleetOf(t *testing.T, controllers int) *testFleet {
+	t.Helper()
+	f := &testFleet{bin: t.TempDir(), dir: t.TempDir(), expect: controllers}
+	if err := harness.Build(f.bin, "./cmd/controller", "./cmd/worker", "./cmd/mcpfleet", "./cmd/demo-server"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -53,11 +68,11 @@ func startFleet(t *testing.T) *testFleet {
 		}
 	})
 	for i := range controllers {
-		f.controllers = append(f.controllers, f.start(t, "controller", fmt.Sprintf("c%d", i+1), "--http", "127.0.0.1:0", "--gossip", "127.0.0.1:0",
-			"--raft", "127.0.0.1:0", "--bootstrap-expect", fmt.Sprint(controllers), "--shutdown-delay", "0s"))
+		args := append(flagsOf["controller"], "--http", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--raft", "127.0.0.1:0")
+		f.controllers = append(f.controllers, f.start(t, "controller", fmt.Sprintf("c%d", i+1), args...))
 	}
 	for i := range workers {
-		f.workers = append(f.workers, f.start(t, "worker", fmt.Sprintf("w%d", i+1), "--runtime", "process"))
+		f.workers = append(f.workers, f.start(t, "worker", fmt.Sprintf("w%d", i+1), flagsOf["worker"]...))
 	}
 	client, err := api.NewClient(f.controllers[0].Addr.HTTP, nil)
 	if err != nil {
@@ -84,9 +99,12 @@ func startFleet(t *testing.T) *testFleet {
 // start starts a program that joins all that run.
 func (f *testFleet) start(t *testing.T, program, name string, args ...string) *harness.Process {
 	t.Helper()
-	args = append(args, "--name", name, "--data-dir", filepath.Join(f.dir, name))
-	for _, p := range append(f.controllers, f.workers...) {
+	args = append(slices.Clone(args), "--name", name, "--data-dir", filepath.Join(f.dir, name))
+	for _, p := range slices.Concat(f.controllers, f.workers) {
 		args = append(args, "--join", p.Addr.Gossip)
+	}
+	if program == "controller" {
+		args = append(args, "--bootstrap-expect", fmt.Sprint(f.expect))
 	}
 	p := harness.Command(t, name, filepath.Join(f.bin, program), filepath.Join(f.dir, name+".log"), args...)
 	p.Start()
@@ -94,24 +112,46 @@ func (f *testFleet) start(t *testing.T, program, name string, args ...string) *h
 }
 
 // balance serves at an address of its own and sends each request to the next
-// controller, so that no controller sees two requests of a session in a row.
+// controller, so that no controller sees two requests of a session in a row. A request
+// that cannot be sent to one goes to another.
 func (f *testFleet) balance(t *testing.T) string {
 	t.Helper()
+	addresses := make([]string, len(f.controllers)) // they have the same ones after a restart
+	for i, c := range f.controllers {
+		addresses[i] = c.Addr.HTTP
+	}
 	var next atomic.Uint64
+	transport := &http.Transport{
+		MaxIdleConnsPerHost: 100,
+		DialContext: func(ctx context.Context, network, _ string) (conn net.Conn, err error) {
+			for range addresses {
+				at := addresses[next.Add(1)%uint64(len(addresses))]
+				if conn, err = new(net.Dialer).DialContext(ctx, network, at); err == nil {
+					return conn, nil
+				}
+			}
+			return nil, err
+		},
+		DisableKeepAlives: true, // a connection for each request
+	}
 	proxy := &httputil.ReverseProxy{
 		FlushInterval: -1,
 		Rewrite: func(r *httputil.ProxyRequest) {
-			to := f.controllers[next.Add(1)%controllers].Addr.HTTP
-			r.SetURL(&url.URL{Scheme: "http", Host: to})
+			r.SetURL(&url.URL{Scheme: "http", Host: "controllers"})
 			r.Out.Host = r.In.Host // controllers check it
 		},
-		Transport: &http.Transport{MaxIdleConnsPerHost: 20},
+		Transport: transport,
+		ErrorLog:  log.New(io.Discard, "", 0),
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) {
+			panic(http.ErrAbortHandler) // the client's connection breaks as the controller's did
+		},
 	}
-	server := httptest.NewServer(proxy)
+	server := httptest.NewUnstartedServer(proxy)
+	server.Config.ErrorLog = proxy.ErrorLog
+	server.Start()
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()
-		proxy.Transport.(*http.Transport).CloseIdleConnections()
 	})
 	return "http://" + localhost(server.Listener.Addr().String())
 }

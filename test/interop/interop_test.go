@@ -200,13 +200,7 @@ func (s *server) compare(t *testing.T, client *api.Client, packages string) stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := map[string]string{"HOME": dir}
-	for k, v := range s.Env {
-		env[k] = strings.ReplaceAll(v, "DIR", dir)
-	}
-	for i := range s.Calls {
-		s.Calls[i].Args = bytes.ReplaceAll(s.Calls[i].Args, []byte("DIR"), []byte(dir))
-	}
+	env := s.expand(dir)
 	s.prepare(t, dir)
 	want := s.official(t, packages, dir, command, env)
 	s.prepare(t, dir)
