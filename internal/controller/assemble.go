@@ -110,7 +110,7 @@ func (c *controller) assemble() {
 	native := mcphttp.New(mcphttp.Config{
 		Offers: endpoints{offers}, Router: router, Streams: observer, News: news, Sealer: seal.New(sealKeys{state}.SealKeys),
 		ResumeWindow: cfg.ResumeWindow, Version: cfg.Version,
-		Leaving: c.leaving, Log: log, Registry: registry,
+		Incomplete: mayLack, Leaving: c.leaving, Log: log, Registry: registry,
 	})
 	c.mux = web.NewMux(web.Config{
 		Listener: cfg.HTTP.Addr(), Names: namesOf(cfg), AllowedHosts: cfg.AllowedHosts,

@@ -162,6 +162,9 @@ var (
 	errUnavailable = &web.Error{
 		Status: http.StatusServiceUnavailable, Code: nameUnavailable, Detail: "no session can be opened yet: the cluster has no leader that made a key for its id",
 	}
+	errIncomplete = &web.Error{
+		Status: http.StatusServiceUnavailable, Code: nameUnavailable, Detail: "the controller has just started and does not know the fleet's sessions yet",
+	}
 	errTooManyStreams = &web.Error{Status: http.StatusServiceUnavailable, Code: api.CodeOverloaded, Detail: "too many streams are open"}
 	errCannotAsk      = failuref(http.StatusOK, mcp.CodeInternalError, "the server wants to ask the client something, and the client accepts no stream of events on which it could")
 	errCancelled      = &web.Error{Status: http.StatusOK, Code: nameCancelled, Detail: "the request was cancelled by its client"}

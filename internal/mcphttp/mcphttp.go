@@ -113,6 +113,9 @@ type Config struct {
 	ResumeWindow time.Duration
 	// Version is that of mcpfleet, which names itself where several servers are merged.
 	Version string
+	// Incomplete returns why this controller may lack what the rest of the fleet knows, or
+	// "". Nil: never.
+	Incomplete func() string
 	// Leaving is closed when the controller is told to stop. Streams that wait for
 	// changes end then, so that their clients come back elsewhere. Nil: never.
 	Leaving  <-chan struct{}

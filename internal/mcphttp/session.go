@@ -3,6 +3,7 @@ package mcphttp
 import (
 	"bytes"
 	"compress/flate"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/lookup"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
@@ -139,15 +141,46 @@ func (f *Front) open(r *http.Request) (*session, error) {
 	if token == "" {
 		return nil, errMissingSession
 	}
-	text, err := f.cfg.Sealer.Open(sessionPurpose, token)
+	text, err := f.unseal(r.Context(), token)
 	if err != nil {
-		return nil, errSession
+		return nil, err
 	}
 	s, err := decodeSession(text)
 	if err != nil || s.scope != scopeOf(r) || f.sessions.ended(s.uid) {
 		return nil, errSession
 	}
 	return s, nil
+}
+
+const (
+	// catchUp bounds how long a request waits for a controller that has just started to
+	// know the keys of session ids. Clients would give up a session that they are told is
+	// unknown.
+	catchUp     = 5 * time.Second
+	catchUpPoll = 20 * time.Millisecond
+)
+
+// unseal opens a session id. Its error is the answer. Another controller may have used a
+// key that this one does not know yet.
+func (f *Front) unseal(ctx context.Context, token string) ([]byte, error) {
+	for began := time.Now(); ; {
+		text, err := f.cfg.Sealer.Open(sessionPurpose, token)
+		if err == nil {
+			return text, nil
+		}
+		lag, refusal := lookup.NewServerLag, errSession
+		if f.cfg.Incomplete != nil && f.cfg.Incomplete() != "" {
+			lag, refusal = catchUp, errIncomplete
+		}
+		if time.Since(began) >= lag {
+			return nil, refusal
+		}
+		select {
+		case <-time.After(catchUpPoll):
+		case <-ctx.Done():
+			return nil, refusal
+		}
+	}
 }
 
 // maxSealed bounds what is sealed in a session id, so that the id fits where headers are

@@ -1,0 +1,63 @@
+package mcphttp
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/lookup"
+)
+
+// keyless is a Sealer without the key of a token until some time.
+type keyless struct {
+	plain
+	until time.Time
+}
+
+func (k keyless) Open(purpose, token string) ([]byte, error) {
+	if time.Now().Before(k.until) {
+		return nil, errors.New("unknown key")
+	}
+	return k.plain.Open(purpose, token)
+}
+
+// A controller that has just started waits for the keys of session ids before it calls a
+// session unknown.
+func TestUnseal(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		incomplete string // why the controller lacks what the fleet knows
+		key        time.Duration
+		want       error
+		after      time.Duration
+	}{
+		{"known", "", 0, nil, 0},
+		{"known by an incomplete controller", "starting", 0, nil, 0},
+		{"sealed a moment ago by another controller", "", 100 * time.Millisecond, nil, 100 * time.Millisecond},
+		{"unknown", "", time.Hour, errSession, lookup.NewServerLag},
+		{"sealed before the controller started", "starting", time.Second, nil, time.Second},
+		{"not known for long", "starting", time.Hour, errIncomplete, catchUp},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				f := &Front{cfg: Config{
+					Sealer:     keyless{until: began.Add(tt.key)},
+					Incomplete: func() string { return tt.incomplete },
+				}}
+				token, err := plain{}.Seal(sessionPurpose, []byte("text"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				text, err := f.unseal(t.Context(), token)
+				if !errors.Is(err, tt.want) || err == nil && string(text) != "text" {
+					t.Errorf("got %q, %v; want %v", text, err, tt.want)
+				}
+				if took := time.Since(began); took < tt.after || took > tt.after+catchUpPoll {
+					t.Errorf("took %s, want %s", took, tt.after)
+				}
+			})
+		})
+	}
+}
