@@ -2,6 +2,7 @@ package mcphttp
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -35,8 +36,21 @@ func (f *Front) look(ctx context.Context, q *query, lookUp func() error) error {
 		return nil
 	}
 	q.waited = true
-	return f.lookup.Repeat(ctx, err, q.timeout, q.came, lookUp)
+	err = f.lookup.Repeat(ctx, err, q.timeout, q.came, lookUp)
+	// This controller may have just started: then it will soon know the server.
+	for errors.Is(err, fleet.ErrCatalogueUnknown) && f.lacks() && time.Since(q.came) < catchUp {
+		select {
+		case <-time.After(catchUpPoll):
+		case <-ctx.Done():
+			return err
+		}
+		err = f.lookup.Repeat(ctx, lookUp(), q.timeout, q.came, lookUp)
+	}
+	return err
 }
+
+// lacks reports whether this controller may lack what the rest of the fleet knows.
+func (f *Front) lacks() bool { return f.cfg.Incomplete != nil && f.cfg.Incomplete() != "" }
 
 // view returns what the endpoint offers, for a request that needs no replica.
 func (f *Front) view(ctx context.Context, q *query) (view View, err error) {

@@ -169,7 +169,7 @@ func (f *Front) unseal(ctx context.Context, token string) ([]byte, error) {
 			return text, nil
 		}
 		lag, refusal := lookup.NewServerLag, errSession
-		if f.cfg.Incomplete != nil && f.cfg.Incomplete() != "" {
+		if f.lacks() {
 			lag, refusal = catchUp, errIncomplete
 		}
 		if time.Since(began) >= lag {

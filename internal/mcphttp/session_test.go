@@ -1,11 +1,14 @@
 package mcphttp
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/lookup"
 )
 
@@ -53,6 +56,55 @@ func TestUnseal(t *testing.T) {
 				text, err := f.unseal(t.Context(), token)
 				if !errors.Is(err, tt.want) || err == nil && string(text) != "text" {
 					t.Errorf("got %q, %v; want %v", text, err, tt.want)
+				}
+				if took := time.Since(began); took < tt.after || took > tt.after+catchUpPoll {
+					t.Errorf("took %s, want %s", took, tt.after)
+				}
+			})
+		})
+	}
+}
+
+// It waits likewise for servers that it does not know yet.
+func TestLookWhileIncomplete(t *testing.T) {
+	unknown := fmt.Errorf("%w: just started", fleet.ErrCatalogueUnknown)
+	for _, tt := range []struct {
+		name     string
+		lacks    time.Duration // how long the controller is incomplete
+		unknown  time.Duration // how long the server is unknown
+		want     error
+		after    time.Duration
+		canceled time.Duration
+	}{
+		{name: "known", lacks: time.Hour},
+		{name: "known in a moment", lacks: time.Second, unknown: time.Second, after: time.Second},
+		{name: "its image is being pulled", unknown: time.Hour, want: fleet.ErrCatalogueUnknown},
+		{name: "not known for long", lacks: time.Hour, unknown: time.Hour, want: fleet.ErrCatalogueUnknown, after: catchUp},
+		{name: "the client is gone", lacks: time.Hour, unknown: time.Hour, want: fleet.ErrCatalogueUnknown, after: time.Second, canceled: time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				ctx := t.Context()
+				if tt.canceled > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, tt.canceled)
+					defer cancel()
+				}
+				f := &Front{cfg: Config{Incomplete: func() string {
+					if time.Since(began) < tt.lacks {
+						return "just started"
+					}
+					return ""
+				}}}
+				err := f.look(ctx, &query{came: began}, func() error {
+					if time.Since(began) < tt.unknown {
+						return unknown
+					}
+					return nil
+				})
+				if !errors.Is(err, tt.want) {
+					t.Errorf("got %v, want %v", err, tt.want)
 				}
 				if took := time.Since(began); took < tt.after || took > tt.after+catchUpPoll {
 					t.Errorf("took %s, want %s", took, tt.after)
