@@ -47,7 +47,7 @@ type Config struct {
 
 // bridge is one run.
 type bridge struct {
-	ctx     context.Context //nolint:containedctx // of Run: sessions begin again for several requests
+	ctx     context.Context // of Run: sessions begin again for several requests
 	log     *slog.Logger
 	out     *output
 	ends    *endpoints
@@ -99,7 +99,7 @@ func Run(ctx context.Context, cfg Config) error {
 	cancel(errEnds)
 	b.starting.Unlock()
 	b.join()
-	b.leave()
+	b.leave(b.session.pass())
 	return err
 }
 
@@ -127,16 +127,15 @@ func (b *bridge) wait(ctx context.Context) {
 	}
 }
 
-// leave ends the legacy session.
-func (b *bridge) leave() {
-	now := b.session.pass()
-	if now.id == "" {
+// leave ends a legacy session.
+func (b *bridge) leave(old pass) {
+	if old.id == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), farewell)
 	defer cancel()
 	h := http.Header{}
-	now.addTo(h)
+	old.addTo(h)
 	resp, err := b.ends.send(ctx, http.MethodDelete, h, nil)
 	if err != nil {
 		b.log.Debug("the session was not ended", "err", err)

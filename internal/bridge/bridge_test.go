@@ -250,10 +250,25 @@ func TestSession(t *testing.T) {
 	c.open(p)
 	c.send(call7)
 	c.wants(`{"jsonrpc":"2.0","id":7,"result":{}}`)
+	p.waits("GET s1")
 	c.ends()
 	p.waits("DELETE s1")
 	if got := p.count("GET s1"); got != 1 {
 		t.Errorf("got %d requests for a stream, want 1: the server has none", got)
+	}
+}
+
+func TestTheClientBeginsAnew(t *testing.T) {
+	p := newPeer(t, nil)
+	c := start(t, p.URL)
+	c.open(p)
+	c.send(hello, welcomed, call7)
+	c.wants(helloOK, `{"jsonrpc":"2.0","id":7,"result":{}}`)
+	p.waits("DELETE s1")
+	c.ends()
+	p.waits("DELETE s2")
+	if n := p.count("POST s2 tools/call"); n != 1 {
+		t.Errorf("got %q", p.all())
 	}
 }
 

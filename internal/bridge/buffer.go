@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
+	"slices"
 )
 
 const (
@@ -27,7 +29,7 @@ func newPlaces() places { return make(places, largeMessages) }
 // buffer collects one message from the network. It waits for a place once the
 // message is large, and holds it until the reset. It has one owner.
 type buffer struct {
-	ctx    context.Context //nolint:containedctx // of the request that the buffer belongs to
+	ctx    context.Context // of the request that the buffer belongs to
 	places places
 	max    int
 	b      []byte
@@ -42,16 +44,30 @@ func (b *buffer) write(p []byte) error {
 	if len(b.b)+len(p) > b.max {
 		return errTooLong
 	}
-	if !b.held && len(b.b)+len(p) > smallMessage {
-		select {
-		case b.places <- struct{}{}:
-			b.held = true
-		case <-b.ctx.Done():
-			return context.Cause(b.ctx)
+	if len(b.b)+len(p) > smallMessage {
+		if err := b.enlarge(); err != nil {
+			return err
 		}
+	}
+	if cap(b.b) < len(b.b)+len(p) {
+		b.b = slices.Grow(b.b, max(len(p), len(b.b))) // doubles, so that a long message leaves little garbage
 	}
 	b.b = append(b.b, p...)
 	return nil
+}
+
+// enlarge waits for a place for a large message, unless the buffer has one.
+func (b *buffer) enlarge() error {
+	if b.held {
+		return nil
+	}
+	select {
+	case b.places <- struct{}{}:
+		b.held = true
+		return nil
+	case <-b.ctx.Done():
+		return context.Cause(b.ctx)
+	}
 }
 
 func (b *buffer) add(c byte) error { return b.write([]byte{c}) }
@@ -79,5 +95,14 @@ func (b *buffer) reset() {
 	}
 }
 
-// from collects the whole of a text that is not larger than max.
-func (b *buffer) from(r io.Reader) (int64, error) { return io.Copy(b, r) }
+// from collects the whole body of a response that is not larger than max.
+func (b *buffer) from(resp *http.Response) error {
+	if n := resp.ContentLength; n > smallMessage && n <= int64(b.max) {
+		if err := b.enlarge(); err != nil {
+			return err
+		}
+		b.b = slices.Grow(b.b, int(n))
+	}
+	_, err := io.Copy(b, resp.Body)
+	return err
+}

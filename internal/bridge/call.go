@@ -116,7 +116,7 @@ func (c *call) take(resp answer, w *watch, began time.Time) error {
 	}
 	body := newBuffer(c.ctx, c.b.places)
 	defer body.reset()
-	_, err := body.from(resp.Body)
+	err := body.from(resp.Response)
 	if resp.StatusCode/100 != 2 {
 		return c.refused(resp, body.b, began)
 	}
@@ -241,7 +241,11 @@ func hasResponse(batch []byte) (found bool) {
 func (c *call) learn(result []byte) {
 	switch c.m.method {
 	case mcp.MethodInitialize:
+		old := c.b.session.pass()
 		c.b.session.begin(c.m.line, result, c.opened, false)
+		if old.id != "" { // the client has begun anew
+			c.b.start(&c.b.background, func() { c.b.leave(old) })
+		}
 	case mcp.MethodToolsList:
 		if c.m.modern() {
 			c.b.learn(result)

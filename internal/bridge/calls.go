@@ -18,7 +18,7 @@ type call struct {
 	b       *bridge
 	m       *message
 	after   <-chan struct{} // closed when the notifications before it were delivered
-	ctx     context.Context //nolint:containedctx // of this request, which may be cancelled from elsewhere
+	ctx     context.Context // of this request, which may be cancelled from elsewhere
 	cancel  context.CancelCauseFunc
 	silent  atomic.Bool   // nothing more goes to the client
 	sent    atomic.Bool   // a controller may have got it

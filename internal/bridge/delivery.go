@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -102,7 +103,7 @@ func (e *statusError) Unwrap() error { return e.failure }
 
 // gone reports whether a server answered that it does not know the session.
 func gone(err error) bool {
-	answer, ok := err.(*statusError) //nolint:errorlint // deliver returns it as it is
+	answer, ok := errors.AsType[*statusError](err)
 	return ok && answer.status == http.StatusNotFound
 }
 
@@ -116,7 +117,7 @@ func (b *bridge) deliver(ctx context.Context, header http.Header, line []byte) e
 	body := newBuffer(ctx, b.places)
 	defer body.reset()
 	body.max = smallMessage
-	_, _ = body.from(resp.Body)
+	_ = body.from(resp.Response)
 	if resp.StatusCode/100 != 2 {
 		return &statusError{resp.StatusCode, refusal(resp.Response, body.b)}
 	}
@@ -134,7 +135,7 @@ func (b *bridge) exchange(ctx context.Context, header http.Header, line []byte) 
 	body := newBuffer(ctx, b.places)
 	defer body.reset()
 	if resp.StatusCode/100 != 2 || !resp.isSSE() {
-		if _, err := body.from(resp.Body); err != nil {
+		if err := body.from(resp.Response); err != nil {
 			return mcp.Envelope{}, "", err
 		}
 		if resp.StatusCode/100 != 2 {

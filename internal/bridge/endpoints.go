@@ -51,7 +51,7 @@ func (e *endpoints) send(ctx context.Context, method string, header http.Header,
 	var failed []error
 	for i := range e.urls {
 		at := (begin + int64(i)) % int64(len(e.urls))
-		resp, sent, err := e.try(ctx, e.urls[at], method, header, body)
+		resp, sent, err := e.try(ctx, e.urls[at], method, header, body) //nolint:bodyclose // the caller closes it
 		switch {
 		case err == nil:
 			e.current.Store(at)
@@ -173,7 +173,7 @@ func NewTransport() *http.Transport {
 		Timeout:         3 * time.Second,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3},
 	}).DialContext
-	t.MaxIdleConnsPerHost = 16
+	t.MaxIdleConnsPerHost = 64
 	t.DisableCompression = true // events must arrive at once
 	return t
 }

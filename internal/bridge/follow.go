@@ -47,6 +47,7 @@ func (b *bridge) followOne(now pass) {
 	for pause := firstPause; ctx.Err() == nil; {
 		began := time.Now()
 		d, err := b.followOnce(ctx, now, lastID, body)
+		body.reset()
 		switch {
 		case errors.Is(err, errNoStream):
 			return

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
@@ -48,6 +49,9 @@ func (l *lines) line() ([]byte, error) {
 		part, err := l.r.ReadSlice('\n')
 		if len(line)+len(part) > l.max {
 			return nil, l.skip(line, part, err)
+		}
+		if cap(line) < len(line)+len(part) {
+			line = slices.Grow(line, max(len(part), len(line))) // doubles, so that a long line leaves little garbage
 		}
 		line = append(line, part...) // a copy: the reader reuses its buffer
 		switch {

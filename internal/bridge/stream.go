@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
 const (
@@ -60,7 +62,8 @@ func (c *call) stream(resp answer, w *watch) error {
 		if _, failed := errors.AsType[*failure](err); failed || errors.Is(err, errAgain) || c.ctx.Err() != nil {
 			return err
 		}
-		if d.lastID == "" || c.m.modern() || time.Now().After(until) {
+		body.reset() // leaves its place to others meanwhile
+		if d.lastID == "" || c.m.modern() || c.m.method == mcp.MethodInitialize || time.Now().After(until) {
 			c.b.ends.leave(resp.at)
 			return fmt.Errorf("read the stream: %w", err)
 		}
@@ -100,7 +103,7 @@ func (c *call) resume(d **decoder, body *buffer, until *time.Time) (final bool, 
 	retry := (*d).retry
 	*d = newDecoder(resp.Body, body, (*d).lastID, w.heard)
 	(*d).retry = retry
-	if final, err = c.events(*d); context.Cause(ctx) == errSilent { //nolint:errorlint // a cause is returned as it is
+	if final, err = c.events(*d); errors.Is(context.Cause(ctx), errSilent) {
 		c.b.ends.leave(resp.at)
 	}
 	*until = time.Now().Add(resumeWindow)

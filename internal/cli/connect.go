@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/signal"
 	"regexp"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/bridge"
 	"github.com/mcpfleet/mcpfleet/internal/program"
 )
+
+// memoryTarget is what connect uses only with large messages. Above it, memory is
+// given back sooner.
+const memoryTarget = 256 << 20
 
 func (a *app) connectCommand() *cobra.Command {
 	var gateway, level string
@@ -29,6 +34,9 @@ client.`,
 		ValidArgsFunction: a.completeServer(false),
 		RunE: a.withClient(func(ctx context.Context, _ *api.Client, args []string) error {
 			signal.Ignore(syscall.SIGPIPE) // a client that is gone is an error of the write, and the session still ends
+			if limit, set := a.Lookup("GOMEMLIMIT"); !set || limit == "" {
+				debug.SetMemoryLimit(memoryTarget)
+			}
 			log, err := program.Logger(a.Err, "text", level)
 			if err != nil {
 				return err

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -139,9 +140,10 @@ func TestInspector(t *testing.T) {
 				if err == nil {
 					err = json.Unmarshal(out, &answer)
 				}
-				if failed, ok := err.(*exec.ExitError); ok {
+				if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 					t.Fatalf("%v: %v\n%s", args, err, failed.Stderr)
-				} else if err != nil {
+				}
+				if err != nil {
 					t.Fatalf("%v: %v\n%s", args, err, out)
 				}
 				return answer

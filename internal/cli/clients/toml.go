@@ -24,7 +24,7 @@ func addTOML(text string, path []string, fields []field) (string, error) {
 	for _, f := range fields {
 		lines.WriteString(f.key + " = " + tomlValue(f.value) + newline)
 	}
-	out := text
+	var out string
 	switch header, found := findTable(text, path); {
 	case found && holds(was, path, fields):
 		return text, nil
