@@ -59,7 +59,7 @@ func (d *dispatcher) dispatch(ctx context.Context, st *state, s *observe.Snapsho
 			a.order = u.start
 			wake = earlier(wake, d.send(ctx, a, now, func(ctx context.Context) (uint64, error) {
 				return n.Worker.StartReplica(ctx, d.as, fleet.Assignment{
-					ID: u.id, Server: u.server, Revision: u.rev, Generation: u.gen, Template: u.template, Spare: u.spare, Era: u.era,
+					ID: u.id, Server: u.server, Revision: u.rev, Generation: u.gen, Template: u.template, Spare: u.spare, Era: u.era, Raw: u.raw,
 				})
 			}))
 		}

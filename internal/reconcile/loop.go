@@ -73,6 +73,8 @@ type Config struct {
 	Known   KnownNodes
 	Log     *slog.Logger
 
+	Sessions Sessions // nil: there are none
+
 	// EndRollout makes it durable how a rollout has ended. Only a leader calls it,
 	// from a goroutine of its own, and again after an error. It may be nil.
 	EndRollout func(context.Context, RolloutEnd) error
@@ -152,6 +154,9 @@ func New(cfg Config) *Reconciler {
 	}
 	if cfg.EndRollout == nil {
 		cfg.EndRollout = func(context.Context, RolloutEnd) error { return nil }
+	}
+	if cfg.Sessions == nil {
+		cfg.Sessions = noSessions{}
 	}
 	if cfg.Record == nil {
 		cfg.Record = func(Event) {}
@@ -257,6 +262,8 @@ func (r *Reconciler) loop(ctx context.Context, p *pass, orders *dispatcher) {
 	defer cancel()
 	observed, cancel := r.cfg.View.Subscribe()
 	defer cancel()
+	sessions, cancel := r.cfg.Sessions.Subscribe()
+	defer cancel()
 	var answers chan answer
 	var asked chan chan<- scene
 	if orders != nil {
@@ -275,6 +282,7 @@ func (r *Reconciler) loop(ctx context.Context, p *pass, orders *dispatcher) {
 			select {
 			case <-ctx.Done():
 			case <-desired:
+			case <-sessions:
 			case <-observed:
 				// While calls run, load changes all the time. That matters only
 				// while a report as new as a fence is awaited.

@@ -66,6 +66,7 @@ func (p *pass) run(now time.Time) (wake time.Time) {
 	}
 	p.state.arrivals.observe(now, &p.state.views, p.state.suspects, complete)
 	p.state.observeMoves(now)
+	p.state.observeSessions(p.r.cfg.Sessions)
 	servers := p.state.servers(p.desired)
 	rm := p.state.room(now)
 	plans := make([]decision, len(servers))
@@ -176,6 +177,8 @@ func (p *pass) publish(now time.Time, servers []want, plans []decision, workers 
 		serving := count(w.units, func(u *unit) bool { return w.desired != nil && u.serving() && u.rev == w.desired.Revision })
 		switch {
 		case w.desired == nil:
+		case w.desired.Spec.PerSession():
+			p.state.deployed[w.name] = w.desired.Offers
 		case w.desired.Target.Idle():
 			p.state.deployed[w.name] = false // the next call deploys it again
 		case serving >= max(1, w.desired.Target.Replicas):

@@ -15,6 +15,7 @@ type want struct {
 	name    fleet.ServerName
 	desired *fleet.Server // nil: not wanted any more
 	units   []*unit
+	waiting int     // sessions that wait for a spare
 	back    backoff // of the desired revision
 	stable  backoff // of the stable one
 }
@@ -27,6 +28,7 @@ type action struct {
 	rev      fleet.Revision // to start
 	template *fleet.Template
 	spare    bool  // it takes no calls yet
+	raw      bool  // it is for a session
 	moves    *unit // whose place it takes on another node
 	reason   string
 }
@@ -51,6 +53,10 @@ func plan(now time.Time, servers []want, rm *room) []decision {
 	withSpares := make(map[int]groups)
 	for i := range servers {
 		w := &servers[i]
+		if w.desired != nil && w.desired.Spec.PerSession() {
+			out[i].planSessions(now, w, rm)
+			continue
+		}
 		g := group(w)
 		out[i] = planServer(now, w, &g, rm)
 		if len(g.spares)+len(g.outdatedSpares) > 0 || w.desired != nil && !w.desired.Target.Stopped() && w.desired.Spec.Warm > 0 {
@@ -272,7 +278,7 @@ func (d *decision) startNew(w *want, g *groups, rm *room, n int, end func(*unit,
 // of failed ones, nor any while its image is pulled.
 func (d *decision) upkeep(now time.Time, w *want, g *groups, aim aims) (failed int) {
 	s := w.desired
-	if s.StableTemplate == nil || s.Stable == s.Revision {
+	if s.StableTemplate == nil || s.Stable == s.Revision || s.StableTemplate.PerSession() {
 		return 0
 	}
 	if aim.steady {

@@ -28,7 +28,7 @@ func (p *progress) observe(w *want, now time.Time) (late bool, wake time.Time) {
 	}
 	ready, pulling := 0, 0
 	for _, u := range w.units {
-		if outdated(d, u) || u.stopping() || u.isSpare() {
+		if outdated(d, u) || u.stopping() || u.isSpare() && !d.Spec.PerSession() {
 			continue
 		}
 		if yes, _ := available(u, policy.MinReady, now); yes {
@@ -38,10 +38,15 @@ func (p *progress) observe(w *want, now time.Time) (late bool, wake time.Time) {
 			pulling++
 		}
 	}
+	waiting := waits(d, ready)
+	if d.Spec.PerSession() {
+		ready, waiting = sessionProgress(w)
+		waiting = waiting || waits(d, ready)
+	}
 	if ready > p.available {
 		p.available, p.lacking = ready, 0
 	}
-	p.at, p.counts = now, d.Rolling() && pulling == 0 && !waits(d, ready)
+	p.at, p.counts = now, d.Rolling() && pulling == 0 && !waiting
 	if d.StableTemplate == nil || policy.ProgressDeadline == 0 {
 		return false, time.Time{} // there is nothing to return to
 	}

@@ -116,5 +116,5 @@ func endingOf(e *fleet.Replica, at time.Time) ending {
 // failedByItself reports whether a replica ended though nobody stopped it and
 // its node lives.
 func failedByItself(e *fleet.Replica) bool {
-	return !e.Lost && e.Phase == fleet.PhaseFailed
+	return !e.Lost && e.Phase == fleet.PhaseFailed && e.Session == "" // see observeReplica
 }

@@ -117,6 +117,9 @@ func rolledOut(w *want, now time.Time) bool {
 	if rolloutCondition(d) != "" {
 		return false
 	}
+	if d.Spec.PerSession() {
+		return sessionsRolledOut(w)
+	}
 	minReady, ready := d.Spec.UpdatePolicy().MinReady, 0
 	for _, u := range w.units {
 		switch {

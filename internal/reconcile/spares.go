@@ -35,7 +35,7 @@ func (d *decision) takeSpares(n int, spares, group *[]*unit, rm *room, reason st
 // server, or nil if no spare is ready on a node that it may stay on.
 func bestSpare(spares []*unit, rm *room) (best *unit) {
 	for _, u := range spares {
-		if u.spareReady() && !u.leaves && (best == nil || rm.spreadOf(u.node) < rm.spreadOf(best.node)) {
+		if u.spareReady() && !u.raw && !u.leaves && (best == nil || rm.spreadOf(u.node) < rm.spreadOf(best.node)) {
 			best = u
 		}
 	}

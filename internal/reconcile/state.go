@@ -22,6 +22,7 @@ type state struct {
 	refusals *startRefusals
 	views    nodeViews
 	stay     map[fleet.ServerName]time.Time // until when servers are not rebalanced
+	waiting  map[fleet.ServerName]int       // sessions that wait for a spare
 	*history
 }
 
@@ -178,7 +179,7 @@ func (st *state) servers(desired []fleet.Server) []want {
 	for i := range desired {
 		d := &desired[i]
 		st.attempts.observeGeneration(d)
-		w := want{name: d.Name, desired: d, units: byServer[d.Name], back: *st.attempts.of(d.Name, d.Revision)}
+		w := want{name: d.Name, desired: d, units: byServer[d.Name], waiting: st.waiting[d.Name], back: *st.attempts.of(d.Name, d.Revision)}
 		if d.Stable != 0 && d.Stable != d.Revision {
 			w.stable = *st.attempts.of(d.Name, d.Stable)
 		}
@@ -194,6 +195,14 @@ func (st *state) servers(desired []fleet.Server) []want {
 	return out
 }
 
+// observeSessions takes in the sessions that wait for a spare, or are about to get one.
+func (st *state) observeSessions(s Sessions) {
+	st.waiting = s.Waiting()
+	for _, u := range st.replicas.sorted() {
+		u.claimed = u.raw && s.Claimed(u.id)
+	}
+}
+
 // room returns what placement may use: the workers by name, less what runs on
 // them.
 func (st *state) room(now time.Time) *room {
@@ -204,12 +213,13 @@ func (st *state) room(now time.Time) *room {
 		nodes = append(nodes, node{
 			ID: v.name, Zone: n.Info.Zone, Labels: n.Info.Labels, Runtimes: n.Info.Runtimes, Capacity: n.Info.Capacity,
 			Allocated: v.reserved, Replicas: v.units,
-			Connected: n.Connected && st.fences.acceptsStarts(n.Member.Life, now),
-			Draining:  v.ending || now.Before(v.intent.DrainUntil),
-			Cordoned:  v.intent.Cordoned || !v.intent.DrainUntil.IsZero(),
-			Gone:      n.Lost,
-			Unfit:     st.refusals.unfitReason(n, now),
-			Suspect:   st.suspects.reason(v.name),
+			Connected:  n.Connected && st.fences.acceptsStarts(n.Member.Life, now),
+			Draining:   v.ending || now.Before(v.intent.DrainUntil),
+			Cordoned:   v.intent.Cordoned || !v.intent.DrainUntil.IsZero(),
+			Gone:       n.Lost,
+			Unfit:      st.refusals.unfitReason(n, now),
+			Suspect:    st.suspects.reason(v.name),
+			NoSessions: !n.Info.Sessions,
 		})
 	}
 	rm := newRoom(nodes, nil)
@@ -240,6 +250,7 @@ func (st *state) nodesInUse() (out []fleet.NodeID) {
 func (st *state) copied() *state {
 	c := newState(st.log, noJitter, func(Event) {}, true, newHistory())
 	c.refusals = st.refusals.clone()
+	c.waiting = st.waiting
 	c.nodes.left = maps.Clone(st.nodes.left)
 	c.suspects = st.suspects.clone()
 	for life, f := range st.fences.byLife {

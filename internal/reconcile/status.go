@@ -18,6 +18,9 @@ type ServerStatus struct {
 	Target fleet.Target
 	Ready  int // replicas that take calls, of any revision
 	Spares int // warm spares that could take calls at once
+	// Sessions is how many sessions have a replica to themselves, and SessionsWaiting is
+	// how many wait for one.
+	Sessions, SessionsWaiting int
 	// Unplaced is how many replicas no node has room for, and UnplacedResources is
 	// what they would reserve.
 	Unplaced          int
@@ -155,6 +158,9 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 		st.State = fleet.StateDeleting
 		st.Reason = fmt.Sprintf("%s still stopping", replicas(len(w.units)))
 		return st
+	}
+	if w.desired.Spec.PerSession() {
+		return sessionStatus(now, w, d, o)
 	}
 	b := &w.back
 	st.Revision, st.Generation, st.Target = w.desired.Revision, w.desired.Generation, w.desired.Target

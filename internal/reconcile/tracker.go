@@ -107,7 +107,7 @@ func (t *tracker) start(id fleet.ReplicaID, srv *fleet.Server, a action, life fl
 	u := &unit{
 		id: id, server: srv.Name, rev: a.rev, gen: srv.Generation, node: a.node, life: life, phase: fleet.PhasePending,
 		resources: a.template.Resources, template: templateFor(srv, a.template), reachable: true, startedAt: now,
-		start: &order{reason: a.reason}, spare: a.spare,
+		start: &order{reason: a.reason}, spare: a.spare, raw: a.raw,
 	}
 	if a.rev == srv.Revision {
 		u.era = srv.Era
@@ -151,11 +151,12 @@ func (t *tracker) observeReplica(u *unit, r *fleet.Replica, node *observe.Node, 
 	}
 	beganToEnd := !adopted && u.phase < fleet.PhaseDraining && r.Phase == fleet.PhaseDraining
 	u.life, u.resources, u.phase = node.Member.Life, r.Resources, r.Phase
-	u.observed, u.start = true, nil      // the report answers the start
-	if !t.leads && u.spare && !r.Spare { // the leader has activated it
+	u.observed, u.start = true, nil                // the report answers the start
+	if !t.leads && u.spare && !r.Spare && !r.Raw { // the leader has activated it
 		u.rested = t.attempts.recordStart(u.server, u.rev)
 	}
 	u.spare, u.ongoing = r.Spare, r.Load.Ongoing
+	u.raw, u.session = r.Raw, r.Session
 	if !r.Spare {
 		u.activate = nil
 	} else if u.activate.shownBy(node.Version) {
@@ -164,7 +165,8 @@ func (t *tracker) observeReplica(u *unit, r *fleet.Replica, node *observe.Node, 
 	t.observeReady(u, r, adopted, now)
 	t.observeHealth(u, r)
 	t.attempts.explainFailure(u, r)
-	if beganToEnd && u.stop == nil && !node.Draining && (upToDate || r.Failing) {
+	// What ends a session's replica is between the two. The next start need not wait.
+	if beganToEnd && u.stop == nil && !node.Draining && (upToDate || r.Failing) && r.Session == "" {
 		t.attempts.recordFailing(u, r, now)
 	}
 	if u.stop.shownBy(node.Version) && r.Phase < fleet.PhaseDraining {
@@ -254,6 +256,7 @@ func (t *tracker) observeMissing(u *unit, s *observe.Snapshot, draining bool, no
 	t.record(u.event(fleet.EventReplicaFailed, failure(u, end)))
 	switch {
 	case t.attempts.recalling: // it is among the ends that are recalled
+	case u.session != "": // see observeReplica
 	case u.failed != "":
 		t.attempts.recordEnded(u, end)
 	default:

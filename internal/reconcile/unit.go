@@ -23,15 +23,19 @@ type unit struct {
 	observed  bool        // a report has contained it
 	phase     fleet.Phase // PENDING until a report says more
 	unhealthy bool
-	reachable bool      // its node is connected
-	since     time.Time // when reachable last changed
-	leaves    bool      // its node is draining
-	expired   bool      // its node should be empty by now
-	ending    bool      // its worker is stopping
-	rested    bool      // it replaces one that nobody needed
-	era       fleet.Era // that its revision is known to speak; see fleet.Assignment
-	spare     bool      // it takes no calls, as ordered or as last reported
-	ongoing   int       // calls on it, as last reported
+	reachable bool            // its node is connected
+	since     time.Time       // when reachable last changed
+	leaves    bool            // its node is draining
+	expired   bool            // its node should be empty by now
+	ending    bool            // its worker is stopping
+	rested    bool            // it replaces one that nobody needed
+	era       fleet.Era       // that its revision is known to speak; see fleet.Assignment
+	spare     bool            // it takes no calls, as ordered or as last reported
+	ongoing   int             // calls on it, as last reported
+	raw       bool            // it was started for a session
+	session   fleet.SessionID // whose it is; "": nobody's
+	claimed   bool            // it is being given to a session
+	outSince  time.Time       // since when its session is to move; zero: it is not
 	startedAt time.Time
 	readyAt   time.Time // zero before READY
 

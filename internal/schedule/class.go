@@ -72,6 +72,9 @@ func (r *Room) shapeOf(t *fleet.Template, risky bool) *shape {
 // shapeKey returns a text that is equal for templates that exclude the same nodes.
 func shapeKey(t *fleet.Template) string {
 	parts := []string{t.NeededRuntime()}
+	if t.PerSession() {
+		parts[0] += " sessions"
+	}
 	for k, v := range t.Labels {
 		parts = append(parts, k+"\x00"+v)
 	}

@@ -31,6 +31,9 @@ type Node struct {
 	Cordoned  bool   // an operator wants nothing new there
 	Gone      bool   // not connected for so long that it counts as lost
 	Unfit     string // why it starts no replicas, in words; "" if it does
+	// NoSessions means that its worker gives no replicas to sessions: it is of an older
+	// version.
+	NoSessions bool
 	// Suspect is why the leader wants nothing new there, in words; "" if it does. It
 	// does not count for replicas that no other node could ever take.
 	Suspect string
@@ -68,6 +71,8 @@ func exclusion(t *fleet.Template, n *Node) cause {
 		return suspect + cause(n.Suspect)
 	case !fleet.CanRun(n.Runtimes, t):
 		return noRuntime
+	case n.NoSessions && t.PerSession():
+		return noSessions
 	}
 	missing := ""
 	for k, v := range t.Labels {

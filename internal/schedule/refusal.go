@@ -21,6 +21,7 @@ const (
 	draining    cause = "draining"
 	cordoned    cause = "cordoned"
 	noRuntime   cause = "runtime"
+	noSessions  cause = "sessions"
 	label       cause = "label "
 	unfit       cause = "unfit "
 	suspect     cause = "suspect "
@@ -211,6 +212,8 @@ func (r *refusals) phrase(req *Request, why cause, first bool) string {
 		return who + is + "cordoned"
 	case noRuntime:
 		return who + plural(n, " does", " do") + " not offer the " + wantedRuntime(req.Template)
+	case noSessions:
+		return who + is + "of an older version, which gives no replicas to sessions: update its worker"
 	case atLimit:
 		return fmt.Sprintf("%s%smax_replicas_per_node (%d) already", who, has, req.MaxPerNode)
 	case noCPUs:
