@@ -29,6 +29,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/rpc"
 	"github.com/mcpfleet/mcpfleet/internal/seal"
 	"github.com/mcpfleet/mcpfleet/internal/seed"
+	"github.com/mcpfleet/mcpfleet/internal/sessions"
 	"github.com/mcpfleet/mcpfleet/internal/status"
 	"github.com/mcpfleet/mcpfleet/internal/store"
 	"github.com/mcpfleet/mcpfleet/internal/web"
@@ -52,8 +53,11 @@ func (c *controller) assemble() {
 			return rpc.Dial(m.GRPC, dial)
 		},
 	})
+	router := route.New(route.Config{Zone: cfg.Zone, Registry: registry})
+	owners := c.newSessions(registry, observer, router)
+	calls := sessionCalls{router, &sessions.Caller{Router: router, Sessions: owners.Service, Version: cfg.Version}}
 	reconciler := reconcile.New(reconcile.Config{
-		Desired: state, View: observer, Known: knownNodes{state}, Log: log, NodeGrace: cfg.NodeGrace, ExpectWorkers: cfg.ExpectWorkers,
+		Desired: state, Sessions: owners.Service, View: observer, Known: knownNodes{state}, Log: log, NodeGrace: cfg.NodeGrace, ExpectWorkers: cfg.ExpectWorkers,
 		EndRollout: func(ctx context.Context, e reconcile.RolloutEnd) error {
 			if e.Failed != "" {
 				_, err := state.Propose(ctx, desired.FailRollout{Name: e.Server, Revision: e.Revision, Generation: e.Generation, Reason: e.Failed})
@@ -68,7 +72,7 @@ func (c *controller) assemble() {
 			})
 		},
 	})
-	router := route.New(route.Config{Zone: cfg.Zone, Registry: registry})
+	owners.status = reconciler.Status
 	loads := load.New(load.Config{
 		Self: c.self.Life, Own: router, Members: ring, View: observer, Log: log,
 		Dial: func(m fleet.Member) (load.Controller, error) { return rpc.DialController(m.GRPC, cfg.Controllers) },
@@ -91,7 +95,7 @@ func (c *controller) assemble() {
 	})
 
 	c.rest = httpapi.New(httpapi.Config{
-		Catalogue: offers, Router: router, Fleet: view, Logs: observer, Gatherer: registry,
+		Catalogue: offers, Router: calls, Fleet: view, Logs: observer, Gatherer: registry,
 		Desired: state, Leader: c.leader, Stale: mayLack, Events: c.events,
 		Preview: func(ctx context.Context, st *desired.State) ([]api.PlannedAction, error) {
 			plan, err := reconciler.Preview(ctx, st.List(), st.Nodes)
@@ -108,7 +112,7 @@ func (c *controller) assemble() {
 	})
 	news := interest.New(observer, log)
 	native := mcphttp.New(mcphttp.Config{
-		Offers: endpoints{offers}, Router: router, Streams: observer, News: news, Sealer: seal.New(sealKeys{state}.SealKeys),
+		Offers: endpoints{offers}, Router: calls, Streams: observer, News: news, Sealer: seal.New(sealKeys{state}.SealKeys),
 		ResumeWindow: cfg.ResumeWindow, Version: cfg.Version,
 		Incomplete: mayLack, Leaving: c.leaving, Log: log, Registry: registry,
 	})
@@ -142,11 +146,12 @@ func (c *controller) assemble() {
 			c.events.Record(events.Event{Kind: kind, Server: server, Revision: rev, Message: message})
 		}},
 		copier:   &events.Copier{Log: c.events, Leader: c.leader},
+		sessions: owners.Service,
 		sealKeys: &seal.Keeper{Desired: sealKeys{state}, Log: log.With("component", "seal")},
 	}
 	c.parts = []func(context.Context) error{
 		ring.Run, observer.Run, news.Run, (&membership.Founder{Store: state, Ring: ring, Self: c.self, Log: log}).Run,
-		tenures.Run, catchUp.Run, publisher.Run,
+		tenures.Run, catchUp.Run, publisher.Run, owners.Run,
 		func(ctx context.Context) error {
 			return router.Run(ctx, log, func(ctx context.Context, name fleet.ServerName) error {
 				return c.leader.Do(ctx, func(context.Context) error {
@@ -157,7 +162,7 @@ func (c *controller) assemble() {
 		},
 		func(ctx context.Context) error { return seeder.Run(ctx, c.file) },
 		func(ctx context.Context) error {
-			return rpc.ServeController(ctx, cfg.GRPC, &load.Reporter{Queues: router, Cluster: state.Cluster})
+			return rpc.ServeController(ctx, cfg.GRPC, service{&load.Reporter{Queues: router, Cluster: state.Cluster}, owners.Service})
 		},
 	}
 }

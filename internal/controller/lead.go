@@ -15,6 +15,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/reconcile"
 	"github.com/mcpfleet/mcpfleet/internal/rollout"
 	"github.com/mcpfleet/mcpfleet/internal/seal"
+	"github.com/mcpfleet/mcpfleet/internal/sessions"
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
@@ -32,6 +33,7 @@ type leadership struct {
 	events     *events.Log
 	copier     *events.Copier
 	sealKeys   *seal.Keeper
+	sessions   *sessions.Service
 	log        *slog.Logger
 }
 
@@ -73,6 +75,7 @@ func (l *leadership) lead(ctx context.Context, order fleet.Order) {
 	parts.Go(func() error { return l.catalogues.Run(ctx) })
 	parts.Go(func() error { return l.toolNames.Run(ctx) })
 	parts.Go(func() error { return l.sealKeys.Run(ctx) })
+	parts.Go(func() error { return l.sessions.Lead(ctx, order) })
 	if err := parts.Wait(); err != nil {
 		l.log.Error("leader part failed", "err", err)
 	}

@@ -18,9 +18,9 @@ var (
 	// died: the connection to its worker was lost, perhaps while the result was
 	// being read.
 	ErrWorkerLost = fmt.Errorf("%w: connection to its worker lost", ErrReplicaLost)
-	// ErrSessionLost means that the replica to which the call's session is pinned no
-	// longer takes calls. The call was not delivered, and no other replica knows the
-	// session.
+	// ErrSessionLost means that the call's session has no replica that takes its calls. The
+	// call was not delivered, and no other replica knows the session. Or it means that the
+	// session was ended.
 	ErrSessionLost = errors.New("the session's replica is gone")
 	// ErrUnknownStream means that the stream is not kept, or not any more, or that it
 	// belongs to somebody else.

@@ -36,6 +36,12 @@ const (
 	EventInvalidTool      EventKind = "invalid_tool"          // a tool is left out for modern clients
 )
 
+// Events of sessions that have replicas to themselves.
+const (
+	EventSessionHealed EventKind = "session_healed" // got a fresh replica, because its own was lost
+	EventSessionEnded  EventKind = "session_ended"  // by the leader: idle, or too old
+)
+
 // Events of gateways.
 const (
 	EventGatewaySet     EventKind = "gateway_set" // made or changed

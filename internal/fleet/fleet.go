@@ -5,11 +5,13 @@
 package fleet
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -95,6 +97,27 @@ func FindController(members []Member, id ControllerID) (found Member, ok bool) {
 		}
 	}
 	return found, ok
+}
+
+// OtherControllers returns the newest life of each controller of the cluster, by name,
+// except this one.
+func OtherControllers(members []Member, cluster ClusterID, self LifeID) (out []Member) {
+	newest := make(map[ControllerID]Member)
+	for _, m := range members {
+		if m.Role != RoleController || m.Cluster != cluster {
+			continue
+		}
+		if other, ok := newest[m.Controller]; !ok || m.Started.After(other.Started) {
+			newest[m.Controller] = m
+		}
+	}
+	for _, m := range newest {
+		if m.Life != self {
+			out = append(out, m)
+		}
+	}
+	slices.SortFunc(out, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Life, b.Life)) })
+	return out
 }
 
 // Voter is a controller in raft's configuration.

@@ -60,3 +60,46 @@ type SessionOpened struct {
 	Result  []byte // of initialize, raw JSON
 	Error   []byte // raw JSON-RPC error object, with which the server refused initialize
 }
+
+// SessionRequest asks for the replica of a session.
+type SessionRequest struct {
+	Server     ServerName
+	Session    SessionID
+	Until      time.Time // the end of the session's lifetime, if the server does not set an earlier one
+	Caller     string
+	Initialize []byte // params of the client's initialize, raw JSON
+	Restore    Restore
+}
+
+// SessionGiven is a session's replica.
+type SessionGiven struct {
+	Replica ReplicaID
+	Node    NodeID
+	// Result is the answer to initialize, raw JSON. If the server refused it, Error is set
+	// instead: the JSON-RPC error object.
+	Result, Error []byte
+	// Healed means that the session had another replica before, whose state is lost.
+	Healed bool
+	Again  bool // it had the replica already
+}
+
+// SessionRecord is what is known of one session.
+type SessionRecord struct {
+	ID    SessionID
+	Until time.Time // the session's lifetime is over then, and the record is dropped
+	Ended bool      // it stays so
+	Used  time.Time // when it was last used, roughly; it only grows
+	// Opened are the servers that had a replica for the session, by name. It only grows.
+	Opened []ServerName
+	// Stamp grows with each change of the rest. Of two records the later one counts.
+	Stamp         uint64
+	Level         string // of log messages
+	Caller        string
+	Subscriptions []Subscription
+}
+
+// Subscription is a resource that a session subscribes to, as its server knows it.
+type Subscription struct {
+	Server ServerName
+	URI    string
+}

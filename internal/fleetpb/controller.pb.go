@@ -11,6 +11,7 @@ package fleetpb
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -167,20 +168,533 @@ func (x *ServerQueue) GetQueued() int64 {
 	return 0
 }
 
+type WatchSessionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A controller of another cluster refuses it.
+	Order         *Order `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchSessionsRequest) Reset() {
+	*x = WatchSessionsRequest{}
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchSessionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchSessionsRequest) ProtoMessage() {}
+
+func (x *WatchSessionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchSessionsRequest.ProtoReflect.Descriptor instead.
+func (*WatchSessionsRequest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WatchSessionsRequest) GetOrder() *Order {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+type WatchSessionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Records       []*SessionRecord       `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchSessionsResponse) Reset() {
+	*x = WatchSessionsResponse{}
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchSessionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchSessionsResponse) ProtoMessage() {}
+
+func (x *WatchSessionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchSessionsResponse.ProtoReflect.Descriptor instead.
+func (*WatchSessionsResponse) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *WatchSessionsResponse) GetRecords() []*SessionRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+// SessionRecord is what is known of a session (fleet.SessionRecord).
+type SessionRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	Ended bool                   `protobuf:"varint,3,opt,name=ended,proto3" json:"ended,omitempty"`
+	Used  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=used,proto3" json:"used,omitempty"`
+	// Servers that had a replica for the session.
+	Opened []string `protobuf:"bytes,5,rep,name=opened,proto3" json:"opened,omitempty"`
+	// Of two records, the rest of that with the greater stamp counts.
+	Stamp         uint64          `protobuf:"varint,6,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	Level         string          `protobuf:"bytes,7,opt,name=level,proto3" json:"level,omitempty"`
+	Caller        string          `protobuf:"bytes,8,opt,name=caller,proto3" json:"caller,omitempty"`
+	Subscriptions []*Subscription `protobuf:"bytes,9,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionRecord) Reset() {
+	*x = SessionRecord{}
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionRecord) ProtoMessage() {}
+
+func (x *SessionRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionRecord.ProtoReflect.Descriptor instead.
+func (*SessionRecord) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SessionRecord) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SessionRecord) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *SessionRecord) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
+func (x *SessionRecord) GetUsed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Used
+	}
+	return nil
+}
+
+func (x *SessionRecord) GetOpened() []string {
+	if x != nil {
+		return x.Opened
+	}
+	return nil
+}
+
+func (x *SessionRecord) GetStamp() uint64 {
+	if x != nil {
+		return x.Stamp
+	}
+	return 0
+}
+
+func (x *SessionRecord) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *SessionRecord) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
+}
+
+func (x *SessionRecord) GetSubscriptions() []*Subscription {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return nil
+}
+
+// Subscription is a resource that a session subscribes to.
+type Subscription struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	Uri           string                 `protobuf:"bytes,2,opt,name=uri,proto3" json:"uri,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Subscription) Reset() {
+	*x = Subscription{}
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Subscription) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Subscription) ProtoMessage() {}
+
+func (x *Subscription) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
+func (*Subscription) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Subscription) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *Subscription) GetUri() string {
+	if x != nil {
+		return x.Uri
+	}
+	return ""
+}
+
+type GiveSessionRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Order   *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	Server  string                 `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"`
+	Session string                 `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
+	// The end of the session's lifetime.
+	Until  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	Caller string                 `protobuf:"bytes,5,opt,name=caller,proto3" json:"caller,omitempty"`
+	// The params of the client's initialize, raw JSON.
+	Initialize []byte `protobuf:"bytes,6,opt,name=initialize,proto3" json:"initialize,omitempty"`
+	// What the session had set at a replica that is lost.
+	Subscriptions []string `protobuf:"bytes,7,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	Level         string   `protobuf:"bytes,8,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GiveSessionRequest) Reset() {
+	*x = GiveSessionRequest{}
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GiveSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GiveSessionRequest) ProtoMessage() {}
+
+func (x *GiveSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GiveSessionRequest.ProtoReflect.Descriptor instead.
+func (*GiveSessionRequest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GiveSessionRequest) GetOrder() *Order {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+func (x *GiveSessionRequest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *GiveSessionRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *GiveSessionRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *GiveSessionRequest) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
+}
+
+func (x *GiveSessionRequest) GetInitialize() []byte {
+	if x != nil {
+		return x.Initialize
+	}
+	return nil
+}
+
+func (x *GiveSessionRequest) GetSubscriptions() []string {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return nil
+}
+
+func (x *GiveSessionRequest) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+type GiveSessionResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ReplicaId string                 `protobuf:"bytes,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Node      string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*GiveSessionResponse_Result
+	//	*GiveSessionResponse_Error
+	Outcome isGiveSessionResponse_Outcome `protobuf_oneof:"outcome"`
+	// The session had another replica before, whose state is lost.
+	Healed bool `protobuf:"varint,5,opt,name=healed,proto3" json:"healed,omitempty"`
+	// The session had this replica already.
+	Again         bool `protobuf:"varint,6,opt,name=again,proto3" json:"again,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GiveSessionResponse) Reset() {
+	*x = GiveSessionResponse{}
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GiveSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GiveSessionResponse) ProtoMessage() {}
+
+func (x *GiveSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GiveSessionResponse.ProtoReflect.Descriptor instead.
+func (*GiveSessionResponse) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GiveSessionResponse) GetReplicaId() string {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return ""
+}
+
+func (x *GiveSessionResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *GiveSessionResponse) GetOutcome() isGiveSessionResponse_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *GiveSessionResponse) GetResult() []byte {
+	if x != nil {
+		if x, ok := x.Outcome.(*GiveSessionResponse_Result); ok {
+			return x.Result
+		}
+	}
+	return nil
+}
+
+func (x *GiveSessionResponse) GetError() []byte {
+	if x != nil {
+		if x, ok := x.Outcome.(*GiveSessionResponse_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+func (x *GiveSessionResponse) GetHealed() bool {
+	if x != nil {
+		return x.Healed
+	}
+	return false
+}
+
+func (x *GiveSessionResponse) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
+}
+
+type isGiveSessionResponse_Outcome interface {
+	isGiveSessionResponse_Outcome()
+}
+
+type GiveSessionResponse_Result struct {
+	// Raw JSON of the result of initialize.
+	Result []byte `protobuf:"bytes,3,opt,name=result,proto3,oneof"`
+}
+
+type GiveSessionResponse_Error struct {
+	// Raw JSON of the server's error object.
+	Error []byte `protobuf:"bytes,4,opt,name=error,proto3,oneof"`
+}
+
+func (*GiveSessionResponse_Result) isGiveSessionResponse_Outcome() {}
+
+func (*GiveSessionResponse_Error) isGiveSessionResponse_Outcome() {}
+
 var File_mcpfleet_v1_controller_proto protoreflect.FileDescriptor
 
 const file_mcpfleet_v1_controller_proto_rawDesc = "" +
 	"\n" +
-	"\x1cmcpfleet/v1/controller.proto\x12\vmcpfleet.v1\x1a\x18mcpfleet/v1/worker.proto\">\n" +
+	"\x1cmcpfleet/v1/controller.proto\x12\vmcpfleet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18mcpfleet/v1/worker.proto\">\n" +
 	"\x12WatchQueuesRequest\x12(\n" +
 	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\"I\n" +
 	"\x13WatchQueuesResponse\x122\n" +
 	"\aservers\x18\x01 \x03(\v2\x18.mcpfleet.v1.ServerQueueR\aservers\"=\n" +
 	"\vServerQueue\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x16\n" +
-	"\x06queued\x18\x02 \x01(\x03R\x06queued2g\n" +
+	"\x06queued\x18\x02 \x01(\x03R\x06queued\"@\n" +
+	"\x14WatchSessionsRequest\x12(\n" +
+	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\"M\n" +
+	"\x15WatchSessionsResponse\x124\n" +
+	"\arecords\x18\x01 \x03(\v2\x1a.mcpfleet.v1.SessionRecordR\arecords\"\xb4\x02\n" +
+	"\rSessionRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x14\n" +
+	"\x05ended\x18\x03 \x01(\bR\x05ended\x12.\n" +
+	"\x04used\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04used\x12\x16\n" +
+	"\x06opened\x18\x05 \x03(\tR\x06opened\x12\x14\n" +
+	"\x05stamp\x18\x06 \x01(\x04R\x05stamp\x12\x14\n" +
+	"\x05level\x18\a \x01(\tR\x05level\x12\x16\n" +
+	"\x06caller\x18\b \x01(\tR\x06caller\x12?\n" +
+	"\rsubscriptions\x18\t \x03(\v2\x19.mcpfleet.v1.SubscriptionR\rsubscriptions\"8\n" +
+	"\fSubscription\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x10\n" +
+	"\x03uri\x18\x02 \x01(\tR\x03uri\"\x96\x02\n" +
+	"\x12GiveSessionRequest\x12(\n" +
+	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\x12\x16\n" +
+	"\x06server\x18\x02 \x01(\tR\x06server\x12\x18\n" +
+	"\asession\x18\x03 \x01(\tR\asession\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x16\n" +
+	"\x06caller\x18\x05 \x01(\tR\x06caller\x12\x1e\n" +
+	"\n" +
+	"initialize\x18\x06 \x01(\fR\n" +
+	"initialize\x12$\n" +
+	"\rsubscriptions\x18\a \x03(\tR\rsubscriptions\x12\x14\n" +
+	"\x05level\x18\b \x01(\tR\x05level\"\xb3\x01\n" +
+	"\x13GiveSessionResponse\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x01 \x01(\tR\treplicaId\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
+	"\x06result\x18\x03 \x01(\fH\x00R\x06result\x12\x16\n" +
+	"\x05error\x18\x04 \x01(\fH\x00R\x05error\x12\x16\n" +
+	"\x06healed\x18\x05 \x01(\bR\x06healed\x12\x14\n" +
+	"\x05again\x18\x06 \x01(\bR\x05againB\t\n" +
+	"\aoutcome2\x93\x02\n" +
 	"\x11ControllerService\x12R\n" +
-	"\vWatchQueues\x12\x1f.mcpfleet.v1.WatchQueuesRequest\x1a .mcpfleet.v1.WatchQueuesResponse0\x01B7Z5github.com/mcpfleet/mcpfleet/internal/fleetpb;fleetpbb\x06proto3"
+	"\vWatchQueues\x12\x1f.mcpfleet.v1.WatchQueuesRequest\x1a .mcpfleet.v1.WatchQueuesResponse0\x01\x12X\n" +
+	"\rWatchSessions\x12!.mcpfleet.v1.WatchSessionsRequest\x1a\".mcpfleet.v1.WatchSessionsResponse0\x01\x12P\n" +
+	"\vGiveSession\x12\x1f.mcpfleet.v1.GiveSessionRequest\x1a .mcpfleet.v1.GiveSessionResponseB7Z5github.com/mcpfleet/mcpfleet/internal/fleetpb;fleetpbb\x06proto3"
 
 var (
 	file_mcpfleet_v1_controller_proto_rawDescOnce sync.Once
@@ -194,23 +708,41 @@ func file_mcpfleet_v1_controller_proto_rawDescGZIP() []byte {
 	return file_mcpfleet_v1_controller_proto_rawDescData
 }
 
-var file_mcpfleet_v1_controller_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_mcpfleet_v1_controller_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_mcpfleet_v1_controller_proto_goTypes = []any{
-	(*WatchQueuesRequest)(nil),  // 0: mcpfleet.v1.WatchQueuesRequest
-	(*WatchQueuesResponse)(nil), // 1: mcpfleet.v1.WatchQueuesResponse
-	(*ServerQueue)(nil),         // 2: mcpfleet.v1.ServerQueue
-	(*Order)(nil),               // 3: mcpfleet.v1.Order
+	(*WatchQueuesRequest)(nil),    // 0: mcpfleet.v1.WatchQueuesRequest
+	(*WatchQueuesResponse)(nil),   // 1: mcpfleet.v1.WatchQueuesResponse
+	(*ServerQueue)(nil),           // 2: mcpfleet.v1.ServerQueue
+	(*WatchSessionsRequest)(nil),  // 3: mcpfleet.v1.WatchSessionsRequest
+	(*WatchSessionsResponse)(nil), // 4: mcpfleet.v1.WatchSessionsResponse
+	(*SessionRecord)(nil),         // 5: mcpfleet.v1.SessionRecord
+	(*Subscription)(nil),          // 6: mcpfleet.v1.Subscription
+	(*GiveSessionRequest)(nil),    // 7: mcpfleet.v1.GiveSessionRequest
+	(*GiveSessionResponse)(nil),   // 8: mcpfleet.v1.GiveSessionResponse
+	(*Order)(nil),                 // 9: mcpfleet.v1.Order
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 }
 var file_mcpfleet_v1_controller_proto_depIdxs = []int32{
-	3, // 0: mcpfleet.v1.WatchQueuesRequest.order:type_name -> mcpfleet.v1.Order
-	2, // 1: mcpfleet.v1.WatchQueuesResponse.servers:type_name -> mcpfleet.v1.ServerQueue
-	0, // 2: mcpfleet.v1.ControllerService.WatchQueues:input_type -> mcpfleet.v1.WatchQueuesRequest
-	1, // 3: mcpfleet.v1.ControllerService.WatchQueues:output_type -> mcpfleet.v1.WatchQueuesResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	9,  // 0: mcpfleet.v1.WatchQueuesRequest.order:type_name -> mcpfleet.v1.Order
+	2,  // 1: mcpfleet.v1.WatchQueuesResponse.servers:type_name -> mcpfleet.v1.ServerQueue
+	9,  // 2: mcpfleet.v1.WatchSessionsRequest.order:type_name -> mcpfleet.v1.Order
+	5,  // 3: mcpfleet.v1.WatchSessionsResponse.records:type_name -> mcpfleet.v1.SessionRecord
+	10, // 4: mcpfleet.v1.SessionRecord.until:type_name -> google.protobuf.Timestamp
+	10, // 5: mcpfleet.v1.SessionRecord.used:type_name -> google.protobuf.Timestamp
+	6,  // 6: mcpfleet.v1.SessionRecord.subscriptions:type_name -> mcpfleet.v1.Subscription
+	9,  // 7: mcpfleet.v1.GiveSessionRequest.order:type_name -> mcpfleet.v1.Order
+	10, // 8: mcpfleet.v1.GiveSessionRequest.until:type_name -> google.protobuf.Timestamp
+	0,  // 9: mcpfleet.v1.ControllerService.WatchQueues:input_type -> mcpfleet.v1.WatchQueuesRequest
+	3,  // 10: mcpfleet.v1.ControllerService.WatchSessions:input_type -> mcpfleet.v1.WatchSessionsRequest
+	7,  // 11: mcpfleet.v1.ControllerService.GiveSession:input_type -> mcpfleet.v1.GiveSessionRequest
+	1,  // 12: mcpfleet.v1.ControllerService.WatchQueues:output_type -> mcpfleet.v1.WatchQueuesResponse
+	4,  // 13: mcpfleet.v1.ControllerService.WatchSessions:output_type -> mcpfleet.v1.WatchSessionsResponse
+	8,  // 14: mcpfleet.v1.ControllerService.GiveSession:output_type -> mcpfleet.v1.GiveSessionResponse
+	12, // [12:15] is the sub-list for method output_type
+	9,  // [9:12] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_mcpfleet_v1_controller_proto_init() }
@@ -219,13 +751,17 @@ func file_mcpfleet_v1_controller_proto_init() {
 		return
 	}
 	file_mcpfleet_v1_worker_proto_init()
+	file_mcpfleet_v1_controller_proto_msgTypes[8].OneofWrappers = []any{
+		(*GiveSessionResponse_Result)(nil),
+		(*GiveSessionResponse_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mcpfleet_v1_controller_proto_rawDesc), len(file_mcpfleet_v1_controller_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,19 +21,27 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ControllerService_WatchQueues_FullMethodName = "/mcpfleet.v1.ControllerService/WatchQueues"
+	ControllerService_WatchQueues_FullMethodName   = "/mcpfleet.v1.ControllerService/WatchQueues"
+	ControllerService_WatchSessions_FullMethodName = "/mcpfleet.v1.ControllerService/WatchSessions"
+	ControllerService_GiveSession_FullMethodName   = "/mcpfleet.v1.ControllerService/GiveSession"
 )
 
 // ControllerServiceClient is the client API for ControllerService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ControllerService is served by every controller, to the leader.
+// ControllerService is served by every controller, to the leader and to the others.
 type ControllerServiceClient interface {
 	// WatchQueues reports the calls that wait at this controller: one full list, then
 	// the servers whose queue has changed, and a heartbeat every second if nothing
 	// changes.
 	WatchQueues(ctx context.Context, in *WatchQueuesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchQueuesResponse], error)
+	// WatchSessions tells what this controller knows of sessions: all records, then
+	// those that change, and something every second.
+	WatchSessions(ctx context.Context, in *WatchSessionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSessionsResponse], error)
+	// GiveSession has the leader give a replica to a session. It waits for one, and may be
+	// repeated. Other controllers refuse it.
+	GiveSession(ctx context.Context, in *GiveSessionRequest, opts ...grpc.CallOption) (*GiveSessionResponse, error)
 }
 
 type controllerServiceClient struct {
@@ -63,16 +71,51 @@ func (c *controllerServiceClient) WatchQueues(ctx context.Context, in *WatchQueu
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControllerService_WatchQueuesClient = grpc.ServerStreamingClient[WatchQueuesResponse]
 
+func (c *controllerServiceClient) WatchSessions(ctx context.Context, in *WatchSessionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSessionsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControllerService_ServiceDesc.Streams[1], ControllerService_WatchSessions_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchSessionsRequest, WatchSessionsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControllerService_WatchSessionsClient = grpc.ServerStreamingClient[WatchSessionsResponse]
+
+func (c *controllerServiceClient) GiveSession(ctx context.Context, in *GiveSessionRequest, opts ...grpc.CallOption) (*GiveSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GiveSessionResponse)
+	err := c.cc.Invoke(ctx, ControllerService_GiveSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControllerServiceServer is the server API for ControllerService service.
 // All implementations must embed UnimplementedControllerServiceServer
 // for forward compatibility.
 //
-// ControllerService is served by every controller, to the leader.
+// ControllerService is served by every controller, to the leader and to the others.
 type ControllerServiceServer interface {
 	// WatchQueues reports the calls that wait at this controller: one full list, then
 	// the servers whose queue has changed, and a heartbeat every second if nothing
 	// changes.
 	WatchQueues(*WatchQueuesRequest, grpc.ServerStreamingServer[WatchQueuesResponse]) error
+	// WatchSessions tells what this controller knows of sessions: all records, then
+	// those that change, and something every second.
+	WatchSessions(*WatchSessionsRequest, grpc.ServerStreamingServer[WatchSessionsResponse]) error
+	// GiveSession has the leader give a replica to a session. It waits for one, and may be
+	// repeated. Other controllers refuse it.
+	GiveSession(context.Context, *GiveSessionRequest) (*GiveSessionResponse, error)
 	mustEmbedUnimplementedControllerServiceServer()
 }
 
@@ -85,6 +128,12 @@ type UnimplementedControllerServiceServer struct{}
 
 func (UnimplementedControllerServiceServer) WatchQueues(*WatchQueuesRequest, grpc.ServerStreamingServer[WatchQueuesResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchQueues not implemented")
+}
+func (UnimplementedControllerServiceServer) WatchSessions(*WatchSessionsRequest, grpc.ServerStreamingServer[WatchSessionsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchSessions not implemented")
+}
+func (UnimplementedControllerServiceServer) GiveSession(context.Context, *GiveSessionRequest) (*GiveSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GiveSession not implemented")
 }
 func (UnimplementedControllerServiceServer) mustEmbedUnimplementedControllerServiceServer() {}
 func (UnimplementedControllerServiceServer) testEmbeddedByValue()                           {}
@@ -118,17 +167,56 @@ func _ControllerService_WatchQueues_Handler(srv interface{}, stream grpc.ServerS
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControllerService_WatchQueuesServer = grpc.ServerStreamingServer[WatchQueuesResponse]
 
+func _ControllerService_WatchSessions_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchSessionsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControllerServiceServer).WatchSessions(m, &grpc.GenericServerStream[WatchSessionsRequest, WatchSessionsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControllerService_WatchSessionsServer = grpc.ServerStreamingServer[WatchSessionsResponse]
+
+func _ControllerService_GiveSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GiveSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).GiveSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_GiveSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).GiveSession(ctx, req.(*GiveSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControllerService_ServiceDesc is the grpc.ServiceDesc for ControllerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var ControllerService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "mcpfleet.v1.ControllerService",
 	HandlerType: (*ControllerServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "GiveSession",
+			Handler:    _ControllerService_GiveSession_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "WatchQueues",
 			Handler:       _ControllerService_WatchQueues_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchSessions",
+			Handler:       _ControllerService_WatchSessions_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -94,6 +94,19 @@ func (f *Finder) Find() (Leader, error) {
 	return Leader{ID: id, HTTP: m.HTTP}, nil
 }
 
+// Member returns the leader as the ring knows it, and whether it is this controller. The
+// error is as that of Find.
+func (f *Finder) Member() (m fleet.Member, self bool, err error) {
+	l, err := f.Find()
+	if err != nil || l.Self {
+		return m, l.Self, err
+	}
+	if m, _ = fleet.FindController(f.ring.Members(), l.ID); m.GRPC == "" {
+		return m, false, notFound("the leader's address is not known yet")
+	}
+	return m, false, nil
+}
+
 // Do has the leader do something: it calls here if this controller leads, and
 // there with a client of the leader's API if another one does. Without a leader
 // it calls neither, and returns Find's error.

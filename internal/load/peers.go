@@ -46,7 +46,7 @@ type peer struct {
 // have left it.
 func (p *peers) update(ctx context.Context, members []fleet.Member) {
 	present := make(map[fleet.LifeID]bool)
-	for _, m := range others(members, p.order.Cluster, p.self) {
+	for _, m := range fleet.OtherControllers(members, p.order.Cluster, p.self) {
 		present[m.Life] = true
 		one := p.byLife[m.Life]
 		if one != nil && one.member.GRPC == m.GRPC {
@@ -68,26 +68,6 @@ func (p *peers) update(ctx context.Context, members []fleet.Member) {
 			delete(p.byLife, life)
 		}
 	}
-}
-
-// others returns the newest life of each other controller of the cluster, by name.
-func others(members []fleet.Member, cluster fleet.ClusterID, self fleet.LifeID) (out []fleet.Member) {
-	newest := make(map[fleet.ControllerID]fleet.Member)
-	for _, m := range members {
-		if m.Role != fleet.RoleController || m.Cluster != cluster {
-			continue
-		}
-		if other, ok := newest[m.Controller]; !ok || m.Started.After(other.Started) {
-			newest[m.Controller] = m
-		}
-	}
-	for _, m := range newest {
-		if m.Life != self {
-			out = append(out, m)
-		}
-	}
-	slices.SortFunc(out, func(a, b fleet.Member) int { return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Life, b.Life)) })
-	return out
 }
 
 // follow keeps a watch of the peer's queues open until ctx ends.

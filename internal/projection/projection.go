@@ -27,7 +27,7 @@ type projection struct {
 
 // project makes a projection. known has the sets of tools of the one before.
 func project(state *desired.State, status map[fleet.ServerName]*reconcile.ServerStatus, snap *observe.Snapshot, known toolSets) projection {
-	serving, spares, ended := byServer(snap)
+	serving, owned, spares, ended := byServer(snap)
 	kept := make(map[string]*fleet.Catalogue) // of servers without a replica
 	out := projection{
 		offered: catalogue.Source{Default: state.Default(), Gateways: gateways(state), Lookup: func(hash string) *fleet.Catalogue {
@@ -45,7 +45,7 @@ func project(state *desired.State, status map[fleet.ServerName]*reconcile.Server
 		}
 		newest := newestRevision(sv)
 		wanted := eligible(&d, sv, newest, serving[d.Name])
-		to := routeOf(&d, st, wanted, snap)
+		to := routeOf(&d, st, slices.Concat(wanted, latest(owned[d.Name])), snap)
 		for i := range to.Replicas {
 			to.Replicas[i].Tools = out.tools.of(snap, to.Replicas[:i], to.Replicas[i].ID, known)
 		}
@@ -73,13 +73,17 @@ func gateways(state *desired.State) map[fleet.GatewayName]fleet.Gateway {
 	return state.Gateways
 }
 
-// byServer returns the replicas that serve, the spares that are ready to, and those
-// that have ended and are still reported, by id.
-func byServer(snap *observe.Snapshot) (serving, spares, ended map[fleet.ServerName][]*fleet.Replica) {
+// byServer returns the replicas that serve, those that serve one session each, the spares
+// that are ready to, and those that have ended and are still reported, by id.
+func byServer(snap *observe.Snapshot) (serving, owned, spares, ended map[fleet.ServerName][]*fleet.Replica) {
+	owned = make(map[fleet.ServerName][]*fleet.Replica)
 	serving, ended = make(map[fleet.ServerName][]*fleet.Replica), make(map[fleet.ServerName][]*fleet.Replica)
 	spares = make(map[fleet.ServerName][]*fleet.Replica)
 	for _, r := range snap.Sorted() {
 		switch {
+		case r.Raw && (r.Session == "" || !snap.Serving(r)) && r.Exit == nil:
+		case r.Raw && r.Session != "" && snap.Serving(r):
+			owned[r.Server] = append(owned[r.Server], r) // whatever its revision
 		case snap.Serving(r):
 			serving[r.Server] = append(serving[r.Server], r)
 		case r.Spare && r.Phase == fleet.PhaseReady:
@@ -88,7 +92,7 @@ func byServer(snap *observe.Snapshot) (serving, spares, ended map[fleet.ServerNa
 			ended[r.Server] = append(ended[r.Server], r)
 		}
 	}
-	return serving, spares, ended
+	return serving, owned, spares, ended
 }
 
 // newestRevision returns the newest revision that this controller knows of. A
@@ -185,7 +189,7 @@ func lastKnown(sv *desired.Server, d *fleet.Server) *fleet.Catalogue {
 func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Replica, snap *observe.Snapshot) route.Server {
 	s := route.Server{
 		Name: d.Name, MaxOngoing: d.Spec.MaxOngoingRequests, MaxQueued: d.Spec.MaxQueuedRequests,
-		MaxRequestBytes: d.Spec.RequestLimit(), CallTimeout: d.Spec.CallTimeout, MaxCallDuration: d.Spec.MaxCallDuration,
+		MaxRequestBytes: d.Spec.RequestLimit(), CallTimeout: d.Spec.CallTimeout, MaxCallDuration: d.Spec.MaxCallDuration, PerSession: d.Spec.PerSession(),
 	}
 	if d.Target.Stopped() {
 		s.Stopped = true
@@ -201,7 +205,7 @@ func routeOf(d *fleet.Server, st *reconcile.ServerStatus, serving []*fleet.Repli
 		}
 		n := snap.Nodes[r.Node]
 		s.Replicas = append(s.Replicas, route.Replica{
-			ID: r.ID, Zone: n.Info.Zone, Backend: n.Worker, Ongoing: r.Load.Ongoing, Canary: canary && r.Revision == d.Revision,
+			ID: r.ID, Zone: n.Info.Zone, Backend: n.Worker, Ongoing: r.Load.Ongoing, Canary: canary && r.Revision == d.Revision, Session: r.Session,
 		})
 	}
 	switch {
@@ -235,4 +239,20 @@ func offerOf(d *fleet.Server, st *reconcile.ServerStatus, ready []*fleet.Replica
 		s.Offers = append(s.Offers, catalogue.Offer{Revision: r.Revision, Hash: r.Catalogue})
 	}
 	return s
+}
+
+// latest returns the replicas of sessions, of each session only the last one that it got.
+func latest(owned []*fleet.Replica) (out []*fleet.Replica) {
+	last := make(map[fleet.SessionID]*fleet.Replica, len(owned))
+	for _, r := range owned {
+		if o := last[r.Session]; o == nil || r.SessionAt.After(o.SessionAt) {
+			last[r.Session] = r
+		}
+	}
+	for _, r := range owned {
+		if last[r.Session] == r {
+			out = append(out, r)
+		}
+	}
+	return out
 }

@@ -50,10 +50,9 @@ func (s *server) acquire(ctx context.Context, c *want) (*attempt, error) {
 		s.mu.Unlock()
 		return nil, err
 	}
-	if c.suspect == nil && (c.front || s.queue.length == 0) {
+	if c.suspect == nil && (c.front || s.queue.length == 0 || c.session != "" && !s.sessionWaits(c.session)) {
 		if r := s.pick(avoid, c.tool, c.session, c.old); r != nil {
 			a := s.take(r)
-			s.pinFirst(c.session, a)
 			s.mu.Unlock()
 			return a, nil
 		}
@@ -103,7 +102,6 @@ func (s *server) refused(last refusal) (avoid *replica) {
 		return nil
 	}
 	if a := last.undelivered; a != nil {
-		s.unpinFirst(a)
 		if r.since.After(a.before.since) && a.before.level != answers {
 			r.silence = a.before // its worker answered, not the replica itself
 		}

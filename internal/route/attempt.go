@@ -2,8 +2,6 @@ package route
 
 import (
 	"time"
-
-	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 // attempt is one slot held for one call.
@@ -19,8 +17,7 @@ type attempt struct {
 	returned bool    // if it ran alone: its outcome is known
 	before   silence // of the replica, when the call was over
 
-	pinned  fleet.SessionID // the session whose first call this is
-	suspect *suspect        // if the call has the replica to itself; constant after acquire
+	suspect *suspect // if the call has the replica to itself; constant after acquire
 }
 
 // take gives a call a slot on the replica. It needs s.mu held.

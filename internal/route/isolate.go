@@ -224,7 +224,7 @@ func (s *server) isolated(w *waiter, now time.Time) *replica {
 		return r.ongoing + r.others
 	}
 	for _, r := range s.replicas {
-		if r == w.avoid || r.skipped(now) || r.level != answers || !s.offers(r, w.tool) {
+		if r == w.avoid || r.session != "" || r.skipped(now) || r.level != answers || !s.offers(r, w.tool) {
 			continue
 		}
 		switch {

@@ -24,6 +24,8 @@ type replica struct {
 	tools  *Tools // nil: not known
 	canary bool   // see Canary
 	death  *death // if it died with calls inside
+	// session is whose calls it takes; "": those of all.
+	session fleet.SessionID
 }
 
 func (r *replica) skipped(now time.Time) bool { return now.Before(r.skipUntil) }
@@ -35,6 +37,8 @@ func (r *replica) skipped(now time.Time) bool { return now.Before(r.skipUntil) }
 func (s *server) rank(r *replica) {
 	c := schedule.Candidate{Load: r.ongoing + r.others, Zone: r.zone}
 	switch {
+	case r.session != "":
+		c.Load, c.Limit = 1, 1 // full for all but its session
 	case r == s.isolation.replica:
 		c.Load, c.Limit = 1, 1 // full for all but the suspect that it is reserved for
 	case s.limits.MaxOngoing > 0:
@@ -47,9 +51,7 @@ func (s *server) rank(r *replica) {
 // that the call goes to no replica of the canary if there is any other.
 func (s *server) pick(avoid *replica, tool string, session fleet.SessionID, old bool) *replica {
 	if session != "" {
-		if id, pinned := s.sessions[session]; pinned {
-			return s.pickPinned(id, avoid)
-		}
+		return s.pickOwned(session, avoid)
 	}
 	if s.shared.on() {
 		return s.pickShared(avoid, tool, old)

@@ -27,8 +27,8 @@
 // Of a server with a canary, a bounded share of the calls goes to the replicas of
 // its new revision, see Canary.
 //
-// Calls of a session go to the replica that it is pinned to, wait for a slot
-// there, and are sent to no other.
+// A replica that belongs to a session takes the calls of that session and no others.
+// They wait for a slot there, and are sent to no other.
 //
 // The package starts no goroutine; a call runs in its caller's, and so does Run,
 // which has servers woken that rest while calls wait for them. All methods may
@@ -84,6 +84,9 @@ type Server struct {
 	CallTimeout     time.Duration // 0: the default
 	MaxCallDuration time.Duration // 0: the default
 	Replicas        []Replica     // those that take calls
+	// PerSession means that each session has one of the Replicas to itself. A call that
+	// belongs to none has to be given one first.
+	PerSession bool
 	// Canary bounds the share of the calls that go to the replicas marked so. Nil:
 	// all replicas are alike.
 	Canary *Canary
@@ -112,6 +115,8 @@ type Replica struct {
 	Ongoing int    // as its worker last reported
 	Tools   *Tools // that it lists; nil: unknown, so it gets calls of any tool
 	Canary  bool   // it is of the revision that Server.Canary is about
+	// Session is whose calls it takes, and no others; "": those of all.
+	Session fleet.SessionID
 }
 
 // End says whether a call may have ended a replica.
@@ -134,6 +139,7 @@ type Router struct {
 	metrics *metrics
 	look    chan struct{} // Wanted may list more: see Run
 	queues  notice.Board  // Queues may have changed
+	views   notice.Board  // sessions may have other replicas
 
 	mu      sync.Mutex // held by Update
 	servers atomic.Pointer[map[fleet.ServerName]*server]
@@ -152,6 +158,7 @@ func New(cfg Config) *Router {
 func (r *Router) Update(servers []Server) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	defer r.views.Post()
 	old := *r.servers.Load()
 	next := make(map[fleet.ServerName]*server, len(servers))
 	added := false

@@ -21,6 +21,7 @@ type server struct {
 	wanted  func() // called when the server becomes wanted
 
 	maxRequest atomic.Int64 // in bytes; 0: no bound
+	perSession atomic.Int64 // the call timeout of a server with Server.PerSession; 0: it has not
 
 	mu         sync.Mutex
 	limits     Server // as last updated; its Replicas are nil
@@ -38,7 +39,7 @@ type server struct {
 	isolation  isolation
 	deaths     map[fleet.ReplicaID]*death // whose cause is not known yet
 	blame      blame
-	sessions   map[fleet.SessionID]fleet.ReplicaID // where they are pinned
+	sessions   map[fleet.SessionID]*replica // that have one to themselves
 	shared     shared
 }
 
@@ -71,6 +72,10 @@ func (s *server) update(v *Server) {
 	s.limits.Replicas = nil
 	s.recordEnds(v.Ends)
 	s.limits.CallTimeout = cmp.Or(v.CallTimeout, fleet.DefaultCallTimeout)
+	s.perSession.Store(0)
+	if v.PerSession {
+		s.perSession.Store(int64(s.limits.CallTimeout))
+	}
 	s.limits.MaxCallDuration = cmp.Or(v.MaxCallDuration, fleet.DefaultMaxCallDuration)
 	s.replicas = make([]*replica, 0, len(v.Replicas))
 	for i := range v.Replicas {
@@ -85,9 +90,11 @@ func (s *server) update(v *Server) {
 			r.others = max(0, in.Ongoing-r.ongoing)
 		}
 		changed = changed || r.tools != in.Tools
-		r.zone, r.reported, r.tools, r.canary, r.index = in.Zone, in.Ongoing, in.Tools, in.Canary, len(s.replicas)
+		changed = changed || r.session != in.Session
+		r.zone, r.reported, r.tools, r.canary, r.session, r.index = in.Zone, in.Ongoing, in.Tools, in.Canary, in.Session, len(s.replicas)
 		s.replicas = append(s.replicas, r)
 	}
+	s.takeSessions()
 	s.candidates = slices.Grow(s.candidates[:0], len(s.replicas))[:len(s.replicas)]
 	for _, r := range s.replicas {
 		if changed {
@@ -124,7 +131,7 @@ func (s *server) remove() {
 	for _, r := range s.replicas {
 		r.index = -1
 	}
-	s.replicas, s.candidates = nil, nil
+	s.replicas, s.candidates, s.sessions = nil, nil, nil
 	s.drain()
 }
 
@@ -164,7 +171,7 @@ func (s *server) postIfWanted() {
 }
 
 // drain gives free slots to waiting calls, in order. A call that avoids replicas, needs
-// a tool, or is pinned lets others pass.
+// a tool, or belongs to a session lets others pass.
 func (s *server) drain() {
 	if s.waiting() == 0 && s.isolation.replica == nil {
 		return
@@ -194,9 +201,8 @@ func (s *server) drainQueue() {
 		if r := s.pick(w.avoid, w.tool, w.session, w.old); r != nil {
 			s.queue.remove(w)
 			w.attempt = s.take(r)
-			s.pinFirst(w.session, w.attempt)
 			close(w.ready)
-		} else if w.avoid == nil && !w.old && !s.mixed && w.session == "" && !(s.shared.on() && len(s.sessions) > 0) {
+		} else if w.avoid == nil && !w.old && !s.mixed && len(s.sessions) == 0 {
 			return
 		}
 		w = next

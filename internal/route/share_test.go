@@ -199,23 +199,6 @@ func TestShareFallbacks(t *testing.T) {
 			fresh.next(t).ok()
 			wantResult(t, p, "1")
 		}},
-		{"a session stays", func(t *testing.T, b *bench) {
-			b.call("1")
-			old.next(t).ok()
-			b.call("2", of("a"))
-			fresh.next(t).ok()
-			b.call("3", of("a"))
-			fresh.next(t).ok()
-			held := b.call("4") // for the old side, since the session has more than the share
-			waits := b.call("5")
-			passes := b.call("6", of("a"))
-			fresh.next(t).ok()
-			wantResult(t, passes, "6")
-			old.next(t).ok()
-			wantResult(t, held, "4")
-			old.next(t).ok()
-			wantResult(t, waits, "5")
-		}},
 		{"a new share counts from its beginning", func(t *testing.T, b *bench) {
 			for range 3 {
 				b.call("x")

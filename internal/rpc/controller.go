@@ -18,13 +18,21 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/silence"
 )
 
-// Controller is served to the leader by ServeController. All methods may be called
+// Controller is served to other controllers by ServeController. All methods may be called
 // at once.
 type Controller interface {
 	// WatchQueues sends how many calls of each server wait at this controller:
 	// first all servers that have any, then those whose number has changed, which
 	// may be none. It sends at least once a second, until ctx ends or send fails.
 	WatchQueues(ctx context.Context, o fleet.Order, send func(map[fleet.ServerName]int) error) error
+
+	// WatchSessions sends what this controller knows of sessions: first all records,
+	// then those that have changed, which may be none. It sends at least once a
+	// second, until ctx ends or send fails.
+	WatchSessions(ctx context.Context, o fleet.Order, send func([]fleet.SessionRecord) error) error
+
+	// GiveSession gives a replica to a session, and waits for one until ctx ends.
+	GiveSession(ctx context.Context, o fleet.Order, r fleet.SessionRequest) (fleet.SessionGiven, error)
 }
 
 // ServeController serves c on l, which it closes, until ctx ends. Then it ends all
@@ -92,7 +100,16 @@ func DialController(addr string, cfg ClientConfig) (*ControllerClient, error) {
 // ctx does, when the stream breaks, or when nothing has come for
 // ClientConfig.Silence. The error is never nil.
 func (c *ControllerClient) WatchQueues(ctx context.Context, o fleet.Order, on func(map[fleet.ServerName]int)) error {
-	doing := "watch the queues of controller " + c.addr
+	return follow(ctx, c, "watch the queues of controller "+c.addr, func(ctx context.Context) (grpc.ServerStreamingClient[fleetpb.WatchQueuesResponse], error) {
+		return c.pb.WatchQueues(ctx, &fleetpb.WatchQueuesRequest{Order: orderToPB(o)})
+	}, func(p *fleetpb.WatchQueuesResponse) { on(queuesFromPB(p)) })
+}
+
+// follow reads a stream of a controller until it breaks, ctx ends, or nothing has come for
+// too long. The error is never nil.
+func follow[T any](ctx context.Context, c *ControllerClient, doing string,
+	open func(context.Context) (grpc.ServerStreamingClient[T], error), on func(*T),
+) error {
 	var guard silence.Guard
 	var guarding sync.WaitGroup
 	defer guarding.Wait()
@@ -103,7 +120,7 @@ func (c *ControllerClient) WatchQueues(ctx context.Context, o fleet.Order, on fu
 			cancel(fmt.Errorf("nothing heard for %v", quiet.Round(time.Millisecond)))
 		}
 	})
-	stream, err := c.pb.WatchQueues(ctx, &fleetpb.WatchQueuesRequest{Order: orderToPB(o)})
+	stream, err := open(ctx)
 	if err != nil {
 		return fromStatus(ctx, doing, err)
 	}
@@ -116,7 +133,7 @@ func (c *ControllerClient) WatchQueues(ctx context.Context, o fleet.Order, on fu
 			return fromStatus(ctx, doing, err)
 		}
 		guard.Heard()
-		on(queuesFromPB(p))
+		on(p)
 	}
 }
 

@@ -20,6 +20,14 @@ func (f queues) WatchQueues(ctx context.Context, o fleet.Order, send func(map[fl
 	return f(ctx, o, send)
 }
 
+func (f queues) WatchSessions(ctx context.Context, _ fleet.Order, send func([]fleet.SessionRecord) error) error {
+	return errors.New("not here")
+}
+
+func (f queues) GiveSession(context.Context, fleet.Order, fleet.SessionRequest) (fleet.SessionGiven, error) {
+	return fleet.SessionGiven{}, fleet.ErrNotLeader
+}
+
 // serveController returns a client of a served controller. stop ends its server
 // and waits for that.
 func serveController(t *testing.T, c Controller, cfg ClientConfig) (client *ControllerClient, stop func()) {

@@ -1,0 +1,67 @@
+package controller
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mcpfleet/mcpfleet/internal/events"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/load"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+	"github.com/mcpfleet/mcpfleet/internal/reconcile"
+	"github.com/mcpfleet/mcpfleet/internal/route"
+	"github.com/mcpfleet/mcpfleet/internal/rpc"
+	"github.com/mcpfleet/mcpfleet/internal/sessions"
+)
+
+// owners is the part that gives replicas to sessions.
+type owners struct {
+	*sessions.Service
+	status func() []reconcile.ServerStatus // set before anything runs
+}
+
+func (c *controller) newSessions(registry *prometheus.Registry, observer *observe.Observer, router *route.Router) *owners {
+	o := &owners{}
+	o.Service = sessions.New(sessions.Config{
+		Self: c.self.Life, Desired: c.store, View: observer, Members: c.ring, Directory: sessions.NewDirectory(), Log: c.log, Registry: registry,
+		Order: func() (fleet.Order, bool) {
+			st := c.store.State()
+			return st.Order(), st.Cluster != ""
+		},
+		Leader: c.leader.Member,
+		Dial:   func(m fleet.Member) (sessions.Controller, error) { return rpc.DialController(m.GRPC, c.cfg.Controllers) },
+		Routed: router.AwaitSession, Hopeless: o.hopeless,
+		Record: func(kind fleet.EventKind, server fleet.ServerName, replica fleet.ReplicaID, message string) {
+			c.events.Record(events.Event{Kind: kind, Server: server, Replica: replica, Message: message})
+		},
+	})
+	return o
+}
+
+// hopeless says why waiting for a replica of a server is of no use, "" if it is of use.
+func (o *owners) hopeless(name fleet.ServerName) string {
+	for _, st := range o.status() {
+		if st.Name == name && st.StartFailed {
+			return st.Reason
+		}
+	}
+	return ""
+}
+
+// sessionCalls is a router whose calls without a session get one where they need it.
+type sessionCalls struct {
+	*route.Router
+	caller *sessions.Caller
+}
+
+// Call sends a call; see sessions.Caller.
+func (c sessionCalls) Call(ctx context.Context, call fleet.Call) (fleet.CallResult, error) {
+	return c.caller.Call(ctx, call)
+}
+
+// service implements rpc.Controller.
+type service struct {
+	*load.Reporter
+	*sessions.Service
+}

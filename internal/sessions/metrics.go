@@ -1,0 +1,85 @@
+package sessions
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+// Why sessions ended.
+const (
+	endedByClient = "client" // DELETE
+	endedByIdle   = "idle"
+	endedByAge    = "lifetime"
+	endedByLoss   = "lost" // on_loss: 404
+)
+
+// metrics counts sessions. Open ones are what the workers report; the rest is counted
+// where it happens, most of it at the leader.
+type metrics struct {
+	opened, healed *prometheus.CounterVec
+	ended, refused *prometheus.CounterVec
+}
+
+func newMetrics(registry prometheus.Registerer, s *Service) *metrics {
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	m := &metrics{
+		opened:  vec("mcpfleet_sessions_opened_total", "Sessions that got a replica to themselves for the first time. The leader counts.", "server"),
+		healed:  vec("mcpfleet_sessions_healed_total", "Sessions that got a fresh replica because they had lost theirs. The leader counts.", "server"),
+		ended:   vec("mcpfleet_sessions_ended_total", "Sessions with a replica to themselves that ended, by reason: client, idle, lifetime or lost.", "server", "reason"),
+		refused: vec("mcpfleet_sessions_refused_total", "Sessions that got no replica, by reason: overloaded, no_replica or lost. The leader counts.", "server", "reason"),
+	}
+	if registry != nil {
+		registry.MustRegister(m.opened, m.healed, m.ended, m.refused, &openSessions{s: s, desc: prometheus.NewDesc(
+			"mcpfleet_sessions", "Sessions that have a replica to themselves, as this controller sees them.", []string{"server"}, nil)})
+	}
+	return m
+}
+
+// count counts an opening that has ended.
+func (m *metrics) count(server fleet.ServerName, o *opening) {
+	refused := func(reason string) { m.refused.WithLabelValues(string(server), reason).Inc() }
+	switch {
+	case o.err == nil && o.opened.Healed:
+		m.healed.WithLabelValues(string(server)).Inc()
+	case o.err == nil && o.opened.Error == nil && !o.opened.Again:
+		m.opened.WithLabelValues(string(server)).Inc()
+	case errors.Is(o.err, fleet.ErrOverloaded):
+		refused("overloaded")
+	case errors.Is(o.err, fleet.ErrNoReplica):
+		refused("no_replica")
+	case errors.Is(o.err, fleet.ErrReplicaLost):
+		refused("lost")
+	}
+}
+
+// openSessions is the metric of open sessions.
+type openSessions struct {
+	s    *Service
+	desc *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (c *openSessions) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+// Collect implements prometheus.Collector.
+func (c *openSessions) Collect(ch chan<- prometheus.Metric) {
+	open := make(map[fleet.ServerName]int)
+	for _, d := range c.s.cfg.Desired.Servers() {
+		if d.Spec.PerSession() {
+			open[d.Name] = 0
+		}
+	}
+	for _, r := range c.s.cfg.View.Snapshot().Replicas {
+		if _, known := open[r.Server]; known && r.Session != "" && r.Phase < fleet.PhaseDraining {
+			open[r.Server]++
+		}
+	}
+	for name, n := range open {
+		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n), string(name))
+	}
+}

@@ -1,0 +1,436 @@
+package sessions
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/observe"
+)
+
+// tenure is the time during which this controller gives replicas to sessions.
+type tenure struct {
+	s     *Service
+	order fleet.Order
+	ctx   context.Context // ends with the tenure
+
+	mu       sync.Mutex
+	openings map[key]*opening
+	queues   map[fleet.ServerName][]*waiter // oldest first
+	claims   map[fleet.ReplicaID]key        // spares that are being given away
+}
+
+// key names a session at a server.
+type key struct {
+	server  fleet.ServerName
+	session fleet.SessionID
+}
+
+// opening is the opening of one session, which several controllers may wait for.
+type opening struct {
+	done   chan struct{} // closed when the rest is set
+	opened fleet.SessionGiven
+	err    error
+}
+
+// waiter is a session that waits for a spare.
+type waiter struct {
+	key   key
+	given chan *fleet.Replica // of capacity 1; closed without a value when err is set
+	err   error
+}
+
+// errTenure ends what waits when the tenure ends.
+var errTenure = fmt.Errorf("open a session: leadership has ended: %w", fleet.ErrNotLeader)
+
+// Lead gives replicas to sessions, and ends idle ones, until ctx, the leader's tenure,
+// ends. Then it returns nil.
+func (s *Service) Lead(ctx context.Context, order fleet.Order) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	t := &tenure{
+		s: s, order: order, ctx: ctx,
+		openings: make(map[key]*opening), queues: make(map[fleet.ServerName][]*waiter), claims: make(map[fleet.ReplicaID]key),
+	}
+	s.tenure.Store(t)
+	defer s.waiting.Post()
+	defer s.tenure.Store(nil)
+	defer cancel(errTenure)
+	observed, end := s.cfg.View.Subscribe()
+	defer end()
+	desired, end := s.cfg.Desired.Subscribe()
+	defer end()
+	ends := newEnds(s)
+	for {
+		now := time.Now()
+		snap, servers := s.cfg.View.Snapshot(), s.servers()
+		t.observe(snap, servers)
+		t.match(snap, servers)
+		wake := ends.look(now, snap, servers)
+		timer := time.NewTimer(min(max(wake.Sub(now), 0), time.Second))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-observed:
+		case <-desired:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// servers returns what is desired, by name.
+func (s *Service) servers() map[fleet.ServerName]*fleet.Server {
+	list := s.cfg.Desired.Servers()
+	out := make(map[fleet.ServerName]*fleet.Server, len(list))
+	for i := range list {
+		out[list[i].Name] = &list[i]
+	}
+	return out
+}
+
+// give returns the replica of a session. All that ask for the same one at once get the
+// same answer.
+func (t *tenure) give(ctx context.Context, r fleet.SessionRequest) (fleet.SessionGiven, error) {
+	k := key{r.Server, r.Session}
+	for {
+		t.mu.Lock()
+		o := t.openings[k]
+		first := o == nil
+		if first {
+			o = &opening{done: make(chan struct{})}
+			t.openings[k] = o
+		}
+		t.mu.Unlock()
+		if first {
+			o.opened, o.err = t.open(ctx, r)
+			t.mu.Lock()
+			delete(t.openings, k)
+			t.mu.Unlock()
+			close(o.done)
+			t.s.metrics.count(r.Server, o)
+			return o.opened, o.err
+		}
+		select {
+		case <-o.done:
+			if o.err != nil && errors.Is(o.err, context.Canceled) {
+				continue // the first has given up
+			}
+			return o.opened, o.err
+		case <-ctx.Done():
+			return fleet.SessionGiven{}, context.Cause(ctx)
+		}
+	}
+}
+
+// open returns the replica of a session, or gives it one.
+func (t *tenure) open(ctx context.Context, r fleet.SessionRequest) (fleet.SessionGiven, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(t.ctx, func() { cancel(errTenure) })()
+	look, end := t.s.cfg.View.Subscribe()
+	defer end()
+	for {
+		d := t.s.servers()[r.Server]
+		switch {
+		case d == nil:
+			return fleet.SessionGiven{}, fmt.Errorf("%w %q", fleet.ErrUnknownServer, r.Server)
+		case !d.Spec.PerSession():
+			return fleet.SessionGiven{}, fmt.Errorf("%w: server %q is shared by all sessions", fleet.ErrConflict, r.Server)
+		case t.s.cfg.Directory.Ended(r.Session):
+			return fleet.SessionGiven{}, fmt.Errorf("server %q: the session was ended: %w", r.Server, fleet.ErrSessionLost)
+		}
+		snap := t.s.cfg.View.Snapshot()
+		had := ownedBy(snap, key{r.Server, r.Session})
+		var spare *fleet.Replica
+		healed := false
+		switch {
+		case had != nil && snap.Nodes[had.Node].Worker != nil:
+			spare = had
+		case had != nil && time.Since(snap.Nodes[had.Node].Since) < reconnectTime:
+			select { // its node is probably back in a moment
+			case <-look:
+			case <-time.After(reconnectTime):
+			case <-ctx.Done():
+				return fleet.SessionGiven{}, context.Cause(ctx)
+			}
+			continue
+		default:
+			if healed = t.s.cfg.Directory.opened(r.Session, r.Server); healed && d.Spec.OnLoss == fleet.OnLossNotFound {
+				t.s.cfg.Directory.End(r.Session, r.Until)
+				t.s.metrics.ended.WithLabelValues(string(r.Server), endedByLoss).Inc()
+				return fleet.SessionGiven{}, fmt.Errorf("server %q, on_loss 404: %w", r.Server, fleet.ErrSessionLost)
+			}
+			var err error
+			if spare, err = t.take(ctx, d, snap, r); err != nil {
+				return fleet.SessionGiven{}, err
+			}
+		}
+		opened, err := t.claim(ctx, r, spare)
+		switch {
+		case err == nil:
+			opened.Healed, opened.Again = healed, had != nil
+			t.recordOpened(d, r, spare, &opened)
+			return opened, nil
+		case ctx.Err() != nil:
+			return fleet.SessionGiven{}, context.Cause(ctx)
+		case errors.Is(err, fleet.ErrNotDelivered), had != nil, errors.Is(err, fleet.ErrOldWorker), !errors.Is(err, fleet.ErrReplicaLost):
+			// It stops, or cannot be reached. Another one may do, as soon as that is reported.
+			t.s.log.Info("replica not given to a session", "server", r.Server, "replica", spare.ID, "err", err)
+			select {
+			case <-look:
+			case <-time.After(askAgainMin):
+			case <-ctx.Done():
+				return fleet.SessionGiven{}, context.Cause(ctx)
+			}
+		default:
+			return fleet.SessionGiven{}, fmt.Errorf("server %q: %w", r.Server, err)
+		}
+	}
+}
+
+// claim has a replica's worker give it to the session.
+func (t *tenure) claim(ctx context.Context, r fleet.SessionRequest, to *fleet.Replica) (fleet.SessionGiven, error) {
+	worker := t.s.cfg.View.Snapshot().Nodes[to.Node].Worker
+	if worker == nil {
+		t.release(to.ID)
+		return fleet.SessionGiven{}, fmt.Errorf("node %s: %w", to.Node, fleet.ErrNotDelivered)
+	}
+	answer, err := worker.OpenSession(ctx, t.order, fleet.SessionStart{
+		Replica: to.ID, Session: r.Session, Initialize: r.Initialize, Restore: r.Restore,
+	})
+	if err != nil && !errors.Is(err, fleet.ErrReplicaLost) {
+		t.release(to.ID) // unless a report says that it belongs to the session
+	}
+	return fleet.SessionGiven{Replica: to.ID, Node: to.Node, Result: answer.Result, Error: answer.Error}, err
+}
+
+func (t *tenure) recordOpened(d *fleet.Server, r fleet.SessionRequest, to *fleet.Replica, o *fleet.SessionGiven) {
+	if o.Error != nil {
+		return
+	}
+	until := time.Now().Add(d.Spec.SessionLifetime)
+	if !r.Until.IsZero() && r.Until.Before(until) {
+		until = r.Until
+	}
+	t.s.cfg.Directory.open(r.Session, until, r.Server, r.Caller)
+	if o.Healed {
+		t.s.log.Info("session has a fresh replica", "server", r.Server, "replica", to.ID, "node", to.Node, "session", short(r.Session))
+		t.s.cfg.Record(fleet.EventSessionHealed, r.Server, to.ID,
+			fmt.Sprintf("session %s of server %s has lost its replica and goes on at %s on node %s", short(r.Session), r.Server, to.ID, to.Node))
+	}
+}
+
+// take returns a spare for the session. It waits for one, within the bounds of the server.
+func (t *tenure) take(ctx context.Context, d *fleet.Server, snap *observe.Snapshot, r fleet.SessionRequest) (*fleet.Replica, error) {
+	if why := t.s.cfg.Hopeless(d.Name); why != "" {
+		return nil, fmt.Errorf("server %q: %w: %s", d.Name, fleet.ErrNoReplica, why)
+	}
+	w := &waiter{key: key{r.Server, r.Session}, given: make(chan *fleet.Replica, 1)}
+	t.mu.Lock()
+	if err := t.refuse(d, snap, r); err != nil {
+		t.mu.Unlock()
+		return nil, err
+	}
+	t.queues[d.Name] = append(t.queues[d.Name], w)
+	t.mu.Unlock()
+	t.match(t.s.cfg.View.Snapshot(), map[fleet.ServerName]*fleet.Server{d.Name: d})
+	t.s.waiting.Post()
+	defer t.s.waiting.Post()
+	select {
+	case spare := <-w.given:
+		if spare == nil {
+			return nil, w.err
+		}
+		return spare, nil
+	case <-ctx.Done():
+	}
+	t.mu.Lock()
+	t.dequeue(w)
+	t.mu.Unlock()
+	select {
+	case spare := <-w.given: // at the same moment
+		if spare != nil {
+			t.release(spare.ID)
+		}
+	default:
+	}
+	return nil, context.Cause(ctx)
+}
+
+// refuse returns why a session gets no replica now, nil if it may wait for one. It needs
+// t.mu held.
+func (t *tenure) refuse(d *fleet.Server, snap *observe.Snapshot, r fleet.SessionRequest) error {
+	open := make(map[fleet.SessionID]bool)
+	for _, rep := range snap.Replicas {
+		if rep.Server == d.Name && rep.Session != "" && rep.Phase < fleet.PhaseDraining {
+			open[rep.Session] = true
+		}
+	}
+	for _, k := range t.claims {
+		if k.server == d.Name {
+			open[k.session] = true
+		}
+	}
+	for _, w := range t.queues[d.Name] {
+		open[w.key.session] = true
+	}
+	delete(open, r.Session)
+	if len(open) >= d.Spec.MaxSessions {
+		return fmt.Errorf("server %q: %w: it has %d sessions, and max_sessions is %d", d.Name, fleet.ErrOverloaded, len(open), d.Spec.MaxSessions)
+	}
+	if each := d.Spec.SessionsEach; each > 0 {
+		own := 0
+		for id := range open {
+			if t.s.cfg.Directory.callerOf(id) == r.Caller {
+				own++
+			}
+		}
+		if own >= each {
+			return fmt.Errorf("server %q: %w: the caller has %d sessions, and max_sessions_per_principal is %d", d.Name, fleet.ErrOverloaded, own, each)
+		}
+	}
+	if n := len(t.queues[d.Name]); n >= max(1, d.Spec.MaxQueuedRequests) {
+		return fmt.Errorf("server %q: %w: %d sessions wait for a replica", d.Name, fleet.ErrOverloaded, n)
+	}
+	return nil
+}
+
+// match gives spares to the sessions that wait, in their order.
+func (t *tenure) match(snap *observe.Snapshot, servers map[fleet.ServerName]*fleet.Server) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, queue := range t.queues {
+		d := servers[name]
+		if d == nil || len(queue) == 0 {
+			continue
+		}
+		spares := t.spares(snap, d)
+		for len(queue) > 0 && len(spares) > 0 {
+			w, spare := queue[0], spares[0]
+			queue, spares = queue[1:], spares[1:]
+			t.claims[spare.ID] = w.key
+			w.given <- spare
+		}
+		if why := t.s.cfg.Hopeless(name); why != "" {
+			for _, w := range queue {
+				w.err = fmt.Errorf("server %q: %w: %s", name, fleet.ErrNoReplica, why)
+				close(w.given)
+			}
+			queue = nil
+		}
+		if t.queues[name] = queue; len(queue) == 0 {
+			delete(t.queues, name)
+		}
+	}
+}
+
+// spares returns the replicas that sessions may get, the best first: of the wanted
+// revision, and on the node with the fewest sessions. It needs t.mu held.
+func (t *tenure) spares(snap *observe.Snapshot, d *fleet.Server) (out []*fleet.Replica) {
+	onNode := make(map[fleet.NodeID]int)
+	for _, r := range snap.Replicas {
+		if r.Session != "" {
+			onNode[r.Node]++
+		}
+	}
+	for id := range t.claims {
+		if r := snap.Replicas[id]; r != nil && r.Session == "" {
+			onNode[r.Node]++
+		}
+	}
+	for _, r := range snap.Sorted() {
+		_, claimed := t.claims[r.ID]
+		n := snap.Nodes[r.Node]
+		wanted := r.Revision == d.Revision && r.Generation >= d.Generation && d.Offers && !d.Unchecked()
+		stable := d.StableTemplate != nil && r.Revision == d.Stable
+		if r.Server == d.Name && r.Raw && r.Spare && r.Session == "" && r.Phase == fleet.PhaseReady && !r.Unhealthy &&
+			!claimed && n.Worker != nil && !n.Draining && (wanted || stable || r.Revision == d.Revision && d.Offers && !d.Unchecked()) {
+			out = append(out, r)
+		}
+	}
+	old := func(r *fleet.Replica) int {
+		if r.Revision == d.Revision && r.Generation >= d.Generation {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(out, func(a, b *fleet.Replica) int {
+		return cmp.Or(cmp.Compare(old(a), old(b)), cmp.Compare(onNode[a.Node], onNode[b.Node]), cmp.Compare(a.ID, b.ID))
+	})
+	return out
+}
+
+// observe drops the claims that reports show, and those of replicas that are gone.
+func (t *tenure) observe(snap *observe.Snapshot, servers map[fleet.ServerName]*fleet.Server) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id := range t.claims {
+		if r := snap.Replicas[id]; r == nil || r.Session != "" || r.Phase >= fleet.PhaseDraining {
+			delete(t.claims, id)
+		}
+	}
+	for name, queue := range t.queues {
+		if servers[name] != nil {
+			continue
+		}
+		for _, w := range queue {
+			w.err = fmt.Errorf("%w %q: it was removed", fleet.ErrUnknownServer, name)
+			close(w.given)
+		}
+		delete(t.queues, name)
+	}
+}
+
+// release gives up the claim of a spare.
+func (t *tenure) release(id fleet.ReplicaID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.claims, id)
+}
+
+// dequeue needs t.mu held.
+func (t *tenure) dequeue(w *waiter) {
+	queue := slices.DeleteFunc(slices.Clone(t.queues[w.key.server]), func(o *waiter) bool { return o == w })
+	if t.queues[w.key.server] = queue; len(queue) == 0 {
+		delete(t.queues, w.key.server)
+	}
+}
+
+func (t *tenure) waiting() map[fleet.ServerName]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make(map[fleet.ServerName]int, len(t.queues))
+	for name, queue := range t.queues {
+		out[name] = len(queue)
+	}
+	return out
+}
+
+func (t *tenure) isClaimed(id fleet.ReplicaID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, claimed := t.claims[id]
+	return claimed
+}
+
+// ownedBy returns the replica of a session, the latest if there are several, or nil.
+func ownedBy(snap *observe.Snapshot, k key) (latest *fleet.Replica) {
+	for _, r := range snap.Sorted() {
+		if r.Server != k.server || r.Session != k.session || r.Phase >= fleet.PhaseDraining || r.Unhealthy {
+			continue
+		}
+		if latest == nil || r.SessionAt.After(latest.SessionAt) {
+			latest = r
+		}
+	}
+	return latest
+}
+
+// short is what logs and events show of a session.
+func short(id fleet.SessionID) string { return string(id[:min(8, len(id))]) }
