@@ -37,6 +37,9 @@ type Server struct {
 	DesiredBy string `json:"desired_by"`
 	Ready     int    `json:"ready"`
 	Spares    int    `json:"spares"` // warm ones that are ready, beside Ready
+	// Sessions is set for a server whose sessions have replicas to themselves. Desired is
+	// their number.
+	Sessions *Sessions `json:"sessions,omitempty"`
 	Restarts  int    `json:"restarts"`
 	// Ongoing are the calls at replicas. Queued are those that wait: at all controllers
 	// as the leader knows them, of a stale read those at the controller that answers.
@@ -64,11 +67,19 @@ type Server struct {
 	Index     uint64  `json:"index"` // of the last change of its desired state; for ?index=
 }
 
+// Sessions are the sessions of a server.
+type Sessions struct {
+	Open    int `json:"open"`    // that have a replica
+	Waiting int `json:"waiting"` // for one
+	Max     int `json:"max"`
+}
+
 // The values of Server.DesiredBy: who asked for the number of replicas.
 const (
 	DesiredBySpec        = "spec"
 	DesiredByScale       = "scale" // a user, since the spec was written
 	DesiredByAutoscaling = "autoscaling"
+	DesiredBySessions    = "sessions"
 )
 
 // Autoscaling is the bounds of a server that scales by itself.
@@ -156,6 +167,9 @@ type Replica struct {
 	StartedAt   *time.Time       `json:"started_at"`
 	ReadyAt     *time.Time       `json:"ready_at"`
 	Spare       bool             `json:"spare"` // started ahead of need; it gets no calls
+	// Session names the session that has the replica to itself. It is no session id of a
+	// client. "": the replica is shared, or a spare.
+	Session string `json:"session,omitempty"`
 	ColdStart   ColdStart        `json:"cold_start"`
 	Calls       Calls            `json:"calls"`
 	Usage       *Usage           `json:"usage"` // null while it is not known

@@ -7,13 +7,16 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
+// sessionShown is how much of a session's name is shown: enough to tell sessions apart.
+const sessionShown = 8
+
 // ReplicaOf converts the report of a replica.
 func ReplicaOf(r *fleet.Replica) Replica {
 	out := Replica{
 		ID: r.ID, Server: r.Server, Revision: r.Revision, Node: r.Node,
 		Phase: r.Phase.String(), Reason: r.Reason, Unhealthy: r.Unhealthy,
 		Ongoing: r.Load.Ongoing, TotalCalls: r.Load.Total,
-		StartedAt: timeOf(r.CreatedAt), ReadyAt: timeOf(r.ReadyAt), Spare: r.Spare,
+		StartedAt: timeOf(r.CreatedAt), ReadyAt: timeOf(r.ReadyAt), Spare: r.Spare, Session: string(r.Session[:min(sessionShown, len(r.Session))]),
 		ColdStart: coldStartOf(r.ColdStart),
 		Calls:     callsOf(&r.Calls),
 	}

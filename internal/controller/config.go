@@ -10,6 +10,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/rpc"
+	"github.com/mcpfleet/mcpfleet/internal/sessions"
 	"github.com/mcpfleet/mcpfleet/internal/store"
 )
 
@@ -60,6 +61,10 @@ type Config struct {
 
 	// Up is called once all listeners are bound. It may be nil.
 	Up func(Addresses) error
+
+	// Sessions is called with what opens sessions, before it runs. It may be nil. Tests
+	// open sessions with it.
+	Sessions func(*sessions.Service)
 
 	// ExpectWorkers is how many workers a new cluster waits for before it places the
 	// first replicas. It waits no longer than NodeGrace.

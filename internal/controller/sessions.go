@@ -36,6 +36,9 @@ func (c *controller) newSessions(registry *prometheus.Registry, observer *observ
 			c.events.Record(events.Event{Kind: kind, Server: server, Replica: replica, Message: message})
 		},
 	})
+	if c.cfg.Sessions != nil {
+		c.cfg.Sessions(o.Service)
+	}
 	return o
 }
 

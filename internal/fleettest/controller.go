@@ -11,12 +11,14 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/controller"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/sessions"
 )
 
 // Controller is one controller in its present or last life.
 type Controller struct {
 	*api.Client
 	Addresses controller.Addresses
+	Sessions  *sessions.Service
 
 	data    string
 	process *process
@@ -47,6 +49,7 @@ func (c *Cluster) StartController(name fleet.NodeID) *Controller {
 		AllowedHosts: c.opts.AllowedHosts, ShutdownDelay: c.opts.ShutdownDelay, Timeouts: c.raft, LeaderWait: c.leaderWait,
 		NodeGrace: c.opts.NodeGrace, Workers: c.opts.Dial,
 	}
+	cfg.Sessions = func(s *sessions.Service) { one.Sessions = s }
 	if name == "c1" {
 		cfg.File, cfg.Reload = c.file, c.reload
 	}

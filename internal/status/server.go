@@ -34,6 +34,10 @@ func serverOf(all *desired.State, name fleet.ServerName, sv *desired.Server, st 
 	out.State, out.Reason = stateOf(sv, st)
 	if st != nil {
 		out.Ready, out.Spares, out.Restarts = st.Ready, st.Spares, st.Restarts
+		if sv.Spec.PerSession() {
+			out.Desired = st.Sessions
+			out.Sessions = &api.Sessions{Open: st.Sessions, Waiting: st.SessionsWaiting, Max: sv.Spec.MaxSessions}
+		}
 		out.LastEnded = endedOf(st)
 	}
 	return out
@@ -45,6 +49,8 @@ func desiredBy(source fleet.TargetSource) string {
 		return api.DesiredByScale
 	case fleet.ByAutoscaling:
 		return api.DesiredByAutoscaling
+	case fleet.BySessions:
+		return api.DesiredBySessions
 	default:
 		return api.DesiredBySpec
 	}
