@@ -60,7 +60,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 func metricsOf(t *testing.T) map[string]string {
 	file := filepath.Join(t.TempDir(), "fleet.yaml")
 	// The schedule, which always holds, makes the autoscaler decide.
-	const servers = `servers: {some: {command: [x], autoscaling: {min_replicas: 0, schedules: [{cron: "* * * * *", for: 1h, min_replicas: 1}]}}}`
+	const servers = `servers: {some: {command: [x], autoscaling: {min_replicas: 0, schedules: [{cron: "* * * * *", for: 1h, min_replicas: 1}]}}, other: {command: [x], sessions: session}}`
 	if err := os.WriteFile(file, []byte(servers), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -14,6 +15,13 @@ const (
 	endedByIdle   = "idle"
 	endedByAge    = "lifetime"
 	endedByLoss   = "lost" // on_loss: 404
+)
+
+// Why sessions got no replica.
+const (
+	refusedOverloaded = "overloaded"
+	refusedNoReplica  = "no_replica"
+	refusedLost       = "lost"
 )
 
 // metrics counts sessions. Open ones are what the workers report; the rest is counted
@@ -49,11 +57,11 @@ func (m *metrics) count(server fleet.ServerName, o *opening) {
 	case o.err == nil && o.opened.Error == nil && !o.opened.Again:
 		m.opened.WithLabelValues(string(server)).Inc()
 	case errors.Is(o.err, fleet.ErrOverloaded):
-		refused("overloaded")
+		refused(refusedOverloaded)
 	case errors.Is(o.err, fleet.ErrNoReplica):
-		refused("no_replica")
+		refused(refusedNoReplica)
 	case errors.Is(o.err, fleet.ErrReplicaLost):
-		refused("lost")
+		refused(refusedLost)
 	}
 }
 
@@ -61,6 +69,9 @@ func (m *metrics) count(server fleet.ServerName, o *opening) {
 type openSessions struct {
 	s    *Service
 	desc *prometheus.Desc
+
+	mu    sync.Mutex
+	known map[fleet.ServerName]bool // servers that the counters have
 }
 
 // Describe implements prometheus.Collector.
@@ -79,7 +90,40 @@ func (c *openSessions) Collect(ch chan<- prometheus.Metric) {
 			open[r.Server]++
 		}
 	}
+	c.align(open)
 	for name, n := range open {
 		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n), string(name))
+	}
+}
+
+// align gives the counters the servers that there are: from 0 for new ones, and not any
+// more for those that are gone.
+func (c *openSessions) align(open map[fleet.ServerName]int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.s.metrics
+	for name := range open {
+		if c.known[name] {
+			continue
+		}
+		m.opened.WithLabelValues(string(name))
+		m.healed.WithLabelValues(string(name))
+		for _, reason := range []string{endedByClient, endedByIdle, endedByAge, endedByLoss} {
+			m.ended.WithLabelValues(string(name), reason)
+		}
+		for _, reason := range []string{refusedOverloaded, refusedNoReplica, refusedLost} {
+			m.refused.WithLabelValues(string(name), reason)
+		}
+	}
+	for name := range c.known {
+		if _, still := open[name]; !still {
+			for _, vec := range []*prometheus.CounterVec{m.opened, m.healed, m.ended, m.refused} {
+				vec.DeletePartialMatch(prometheus.Labels{"server": string(name)})
+			}
+		}
+	}
+	c.known = make(map[fleet.ServerName]bool, len(open))
+	for name := range open {
+		c.known[name] = true
 	}
 }
