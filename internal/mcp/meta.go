@@ -133,19 +133,11 @@ func MetaFault(err error) *Error {
 	return errorf(CodeInvalidParams, "Invalid params: %v", err)
 }
 
-// logLevels are the levels of log messages, the least severe first.
+// logLevels are the levels of log messages.
 var logLevels = [...]string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
 
 // IsLogLevel reports whether level is one of the levels of log messages.
 func IsLogLevel(level string) bool { return slices.Contains(logLevels[:], level) }
-
-// LogReaches reports whether a log message of that level goes to a client that asked for those of at
-// least least. Without a level asked for, none does. A message of an unknown level goes to all.
-func LogReaches(level, least string) bool {
-	wanted := slices.Index(logLevels[:], least)
-	got := slices.Index(logLevels[:], level)
-	return wanted >= 0 && (got < 0 || got >= wanted)
-}
 
 // ParamsToLegacy returns params of a modern request as a legacy server expects them: without what the
 // modern era puts into _meta, and without the answers and the state of a retry. A _meta that is left

@@ -82,20 +82,6 @@ func TestMetaCheck(t *testing.T) {
 	}
 }
 
-func TestLogReaches(t *testing.T) {
-	for _, tc := range []struct {
-		level, least string
-		want         bool
-	}{
-		{"error", "info", true}, {"info", "info", true}, {"debug", "info", false}, {"error", "", false},
-		{"loud", "emergency", true}, {"emergency", "loud", false},
-	} {
-		if got := LogReaches(tc.level, tc.least); got != tc.want {
-			t.Errorf("LogReaches(%q, %q) = %v", tc.level, tc.least, got)
-		}
-	}
-}
-
 func TestParamsBetweenEras(t *testing.T) {
 	client := Client{Info: []byte(`{"name":"c","version":"1"}`), Capabilities: []byte(`{"roots":{}}`), LogLevel: "info"}
 	const added = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"},` +
