@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -97,7 +96,7 @@ func (ls *listeners) tell(n fleet.News, uri string) {
 	key := newsKey{n.Server, n.Method, uri}
 	for l := range ls.all {
 		uris, interested := l.wants[n.Server]
-		if !interested || uri != "" && !includes(uris, uri) {
+		if !interested || uri != "" && fleet.CoveringURI(uris, uri) == "" {
 			continue
 		}
 		if i, waits := l.at[key]; waits {
@@ -108,13 +107,6 @@ func (ls *listeners) tell(n fleet.News, uri string) {
 		}
 		notify(l.look)
 	}
-}
-
-// includes reports whether a resource is one of those, or a part of one.
-func includes(uris []string, uri string) bool {
-	return slices.ContainsFunc(uris, func(one string) bool {
-		return uri == one || strings.HasPrefix(uri, strings.TrimSuffix(one, "/")+"/")
-	})
 }
 
 func (ls *listeners) take(l *listener) []fleet.News {

@@ -16,7 +16,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -153,7 +152,7 @@ func (b *Board) pass() {
 	b.mu.Lock()
 	for k, n := range b.waiting {
 		for c := range b.clients {
-			if uris, wants := c.wants[k.server]; wants && (k.uri == "" || includes(uris, k.uri)) {
+			if uris, wants := c.wants[k.server]; wants && (k.uri == "" || fleet.CoveringURI(uris, k.uri) != "") {
 				all = append(all, delivery{c, n})
 			}
 		}
@@ -180,13 +179,6 @@ func uriOf(n *fleet.News) string {
 		return ""
 	}
 	return uri
-}
-
-// includes reports whether a resource is one of those, or a part of one.
-func includes(uris []string, uri string) bool {
-	return slices.ContainsFunc(uris, func(one string) bool {
-		return uri == one || strings.HasPrefix(uri, strings.TrimSuffix(one, "/")+"/")
-	})
 }
 
 // Run keeps listening to every worker until ctx ends.

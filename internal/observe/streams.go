@@ -44,16 +44,6 @@ func (o *Observer) Answer(ctx context.Context, life fleet.LifeID, a fleet.Answer
 	return w.Answer(ctx, a)
 }
 
-// CancelCall cancels the call of a stream at the worker of this life. It fails as
-// ReadStream does.
-func (o *Observer) CancelCall(ctx context.Context, life fleet.LifeID, stream fleet.StreamID, owner string) error {
-	w, err := o.workerOf(life)
-	if err != nil {
-		return fmt.Errorf("cancel the call of stream %s: %w", stream, err)
-	}
-	return w.CancelCall(ctx, stream, owner)
-}
-
 // SendToSession passes a client's message to the replica of its session. It fails with
 // fleet.ErrUnknownReplica, fleet.ErrNotAsked or fleet.ErrWorkerLost.
 func (o *Observer) SendToSession(ctx context.Context, session fleet.SessionID, replica fleet.ReplicaID, message []byte) error {
@@ -75,10 +65,12 @@ func (o *Observer) workerOf(life fleet.LifeID) (Worker, error) {
 		if n.Member.Life != life {
 			continue
 		}
-		if n.Worker == nil {
+		switch {
+		case n.Worker != nil:
+			return n.Worker, nil
+		case !n.Lost:
 			return nil, fmt.Errorf("node %s cannot be reached: %w", n.Member.Node, fleet.ErrWorkerLost)
 		}
-		return n.Worker, nil
 	}
 	return nil, fmt.Errorf("%w: its worker has ended", fleet.ErrUnknownStream)
 }

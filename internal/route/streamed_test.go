@@ -1,0 +1,88 @@
+package route
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/bubble"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+)
+
+func streamedCall(c *fleet.Call) {
+	c.Stream = fleet.StreamRequest{ID: "s", Owner: "o", Window: time.Minute}
+	c.Ask, c.Logs = true, true
+}
+
+// A worker gets what it needs to run a call on without its caller.
+func TestStreamedCall(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := &worker{}
+		b := newBench(t, Server{Replicas: one(w), CallTimeout: 10 * time.Second, MaxCallDuration: time.Minute})
+		first := b.call("first", streamedCall)
+		d := w.next(t)
+		want := fleet.StreamRequest{ID: "s", Owner: "o", Window: time.Minute}
+		if r := d.req; r.Stream != want || !r.Ask || !r.Logs || r.Timeout != 10*time.Second || r.Limit != time.Minute {
+			t.Errorf("a call got %+v", r)
+		}
+		var message fleet.Message
+		var sent fleet.LifeID
+		second := b.call("second", streamedCall, func(c *fleet.Call) {
+			c.Message, c.Sent = func(m fleet.Message) { message = m }, func(l fleet.LifeID) { sent = l }
+		})
+		time.Sleep(3 * time.Second)
+		d.ok()
+		wantResult(t, first, "first")
+		d = w.next(t)
+		want.Keep = true // its client may know the stream by now
+		if r := d.req; r.Stream != want || r.Limit != 57*time.Second {
+			t.Errorf("a call that had waited got %+v", r)
+		}
+		d.hooks.Sent("l1")
+		d.hooks.Message(fleet.Message{Seq: 7})
+		d.ok()
+		wantResult(t, second, "second")
+		if sent != "l1" || message.Seq != 7 {
+			t.Errorf("the caller was told of worker %q and message %d", sent, message.Seq)
+		}
+		third := b.call("third")
+		if r := w.next(t).req; r.Stream.ID != "" || r.Stream.Keep || r.Limit != 0 {
+			t.Errorf("a call without a stream got %+v", r)
+		}
+		third.cancel()
+	})
+}
+
+// The deadline stands still while the call waits for its client, within the longest
+// duration of a call.
+func TestDeadlineStandsStill(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := &worker{}
+		b := newBench(t, Server{Replicas: one(w), MaxOngoing: 5, CallTimeout: time.Second, MaxCallDuration: 5 * time.Second})
+		start := time.Now()
+		p := b.call("x", streamedCall)
+		d := w.next(t)
+		time.Sleep(900 * time.Millisecond)
+		d.hooks.Waiting(true)
+		time.Sleep(2 * time.Second)
+		d.hooks.Progress() // of another part of the call: does not shorten it
+		time.Sleep(time.Second)
+		if p.isDone() {
+			t.Fatalf("ended after %v: %v", time.Since(start), p.err)
+		}
+		d.hooks.Waiting(false)
+		_, err := p.wait(t)
+		if took := time.Since(start); !errors.Is(err, fleet.ErrTimeout) || took != 4900*time.Millisecond {
+			t.Errorf("ended after %v with %v, want 1s after it went on", took, err)
+		}
+		d.hooks.Waiting(true) // late: changes nothing
+
+		start = time.Now()
+		p = b.call("y", streamedCall)
+		w.next(t).hooks.Waiting(true)
+		_, err = p.wait(t)
+		if took := time.Since(start); !errors.Is(err, fleet.ErrTimeout) || took != 5*time.Second {
+			t.Errorf("ended after %v with %v, want 5s, the longest duration", took, err)
+		}
+	})
+}
