@@ -80,6 +80,8 @@ func does(d decision) []string {
 			out = append(out, fmt.Sprintf("stop %s: %s", a.stop.id, a.reason))
 		} else if a.activate != nil {
 			out = append(out, fmt.Sprintf("activate %s: %s", a.activate.id, a.reason))
+		} else if a.raw {
+			out = append(out, fmt.Sprintf("start raw %d on %s", a.rev, a.node))
 		} else if a.spare {
 			out = append(out, fmt.Sprintf("start spare %d on %s", a.rev, a.node))
 		} else {
