@@ -65,13 +65,28 @@ func merge(a, b []byte, depth int) []byte {
 	return a
 }
 
-// mergeInstructions returns the instructions of all servers under their names.
+// maxInstructions bounds the instructions of endpoints that merge servers, in bytes.
+const maxInstructions = 32 << 10
+
+// mergeInstructions returns the instructions of all servers under their names. Those
+// that do not fit are left out, and their servers named.
 func mergeInstructions(servers []*server) string {
-	var parts []string
+	var parts, left []string
+	room := maxInstructions
 	for _, srv := range servers {
-		if srv.shown != nil && !srv.stopped && srv.shown.Instructions != "" {
-			parts = append(parts, "# "+string(srv.name)+"\n\n"+strings.TrimSpace(srv.shown.Instructions))
+		if srv.shown == nil || srv.stopped || srv.shown.Instructions == "" {
+			continue
 		}
+		part := "# " + string(srv.name) + "\n\n" + strings.TrimSpace(srv.shown.Instructions)
+		if room -= len(part); room < 0 {
+			left = append(left, string(srv.name))
+			room += len(part)
+			continue
+		}
+		parts = append(parts, part)
+	}
+	if len(left) > 0 {
+		parts = append(parts, "Left out for their length: the instructions of "+strings.Join(left, ", "))
 	}
 	return strings.Join(parts, "\n\n")
 }

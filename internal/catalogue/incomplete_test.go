@@ -16,6 +16,10 @@ func TestIncompleteDeniesNothing(t *testing.T) {
 	ask := map[string]func() error{
 		"tools":             func() error { _, err := c.Tools(""); return err },
 		"tools of a server": func() error { _, err := c.Tools("a"); return err },
+		"view":              func() error { _, err := c.View(""); return err },
+		"view of a server":  func() error { _, err := c.View("a"); return err },
+		"view of a gateway": func() error { _, err := c.View("g/a"); return err },
+		"tool of a gateway": func() error { _, err := c.Resolve("g/a", "echo"); return err },
 		"tool":              func() error { _, err := c.Resolve("", "echo"); return err },
 		"tool of a server":  func() error { _, err := c.Resolve("a", "echo"); return err },
 		"default tool":      func() error { _, err := c.Default(""); return err },

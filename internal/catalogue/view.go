@@ -57,6 +57,9 @@ func (c *Catalogue) view(scope fleet.Scope) (*View, error) {
 		}
 		v = s.view
 	} else {
+		if why := c.incomplete(); why != "" && len(snap.servers) == 0 {
+			return nil, notYet(why)
+		}
 		merged, err := snap.at(scope)
 		if err != nil {
 			return nil, err

@@ -106,6 +106,23 @@ func TestMergedView(t *testing.T) {
 	}
 }
 
+// Instructions that do not fit are left out, and those of other servers stay.
+func TestLongInstructions(t *testing.T) {
+	w, c := world{}, New(nil)
+	server := func(name fleet.ServerName, length int) Server {
+		return w.full(name, fleet.Catalogue{Instructions: strings.Repeat("x", length)})
+	}
+	c.Update(Source{Lookup: w.lookup, Servers: []Server{server("a", 20<<10), server("b", 20<<10), server("c", 5)}})
+	v, err := c.View("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := v.Info().Instructions
+	if !strings.HasPrefix(got, "# a\n\nxxx") || !strings.HasSuffix(got, "# c\n\nxxxxx\n\nLeft out for their length: the instructions of b") {
+		t.Errorf("got %.20s ... %s", got, got[len(got)-80:])
+	}
+}
+
 // Hints are the least that all servers allow.
 func TestMergedHints(t *testing.T) {
 	modern := func(ttl int64, scope string) fleet.Catalogue {

@@ -26,13 +26,16 @@ func TestGateways(t *testing.T) {
 	c.AwaitReady(1)
 	for _, name := range []fleet.NodeID{"c1", "c2"} {
 		at := "http://" + c.Controller(name).Addresses.HTTP
-		do := func(method, path, body string) (int, string) {
+		do := func(method, path, body string, headers ...string) (int, string) {
 			t.Helper()
 			r, err := http.NewRequestWithContext(t.Context(), method, at+path, strings.NewReader(body))
 			if err != nil {
 				t.Fatal(err)
 			}
 			r.Header.Set("Content-Type", "application/json")
+			for i := 0; i < len(headers); i += 2 {
+				r.Header.Set(headers[i], headers[i+1])
+			}
 			resp, err := http.DefaultClient.Do(r)
 			if err != nil {
 				t.Fatal(err)
@@ -72,6 +75,15 @@ func TestGateways(t *testing.T) {
 		}
 		if status, answer := do("POST", "/one/call", `{"tool_name":"say","tool_args":{"text":"x"}}`); status != 200 {
 			t.Errorf("%s: a renamed tool: %d, %s", name, status, answer)
+		}
+		for method, params := range map[string]string{"tools/list": "", "tools/call": `"name":"repeat","arguments":{"text":"hello"},`} {
+			body := `{"jsonrpc":"2.0","id":7,"method":"` + method + `","params":{` + params + `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28",` +
+				`"io.modelcontextprotocol/clientInfo":{"name":"t","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}`
+			want := map[string]string{"tools/list": `"description":"Says it."`, "tools/call": `"text":"hello"`}[method]
+			if status, answer := do("POST", "/g/team/mcp", body, "Accept", "application/json", "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", method, "Mcp-Name", "repeat"); status != 200 ||
+				!strings.Contains(answer, want) || strings.Contains(answer, "two__count") {
+				t.Errorf("%s: %s got %d, %s", name, method, status, answer)
+			}
 		}
 		if status, answer := do("GET", "/g/none/tools", ""); status != 404 || !strings.Contains(answer, api.CodeUnknownGateway) {
 			t.Errorf("%s: an unknown gateway: %d, %s", name, status, answer)
