@@ -50,8 +50,8 @@ func InMeta(changes ...Change) Change {
 	return Change{name: "_meta", kind: changeMeta, within: changes}
 }
 
-// Edit returns the object raw with the changes, at most one of each name. Every other byte stays as it
-// is, and new members come first. Empty or null raw counts as an object without members. If nothing
+// Edit returns the object raw with the changes, at most 64 and one of each name. Every other byte stays
+// as it is, and new members come first. Empty or null raw counts as an object without members. If nothing
 // changes, the result is raw itself.
 //
 // Of duplicate members the last counts, and one that is set or edited loses its duplicates. So two

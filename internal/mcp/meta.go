@@ -119,7 +119,7 @@ func (m *Meta) Check() *Error {
 			MetaProgressToken, article(TypeOf(m.ProgressToken)))
 	}
 	if m.LogLevel != nil && !IsLogLevel(m.Level()) {
-		return errorf(CodeInvalidParams, "Invalid params: unknown log level %q", m.Level())
+		return errorf(CodeInvalidParams, "Invalid params: unknown log level %.100q", m.Level())
 	}
 	return nil
 }
