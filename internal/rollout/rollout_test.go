@@ -16,9 +16,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
+// A tool that the fleet file renames is called by its own name.
 func TestVerify(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		w := newWorld(t, verify(ping, fleet.VerifyCall{Tool: "old", Expect: "ok"}))
+		w := newWorld(t, verify(ping, fleet.VerifyCall{Tool: "older", Expect: "ok"}))
 		defer w.stop()
 		time.Sleep(5 * time.Second)
 		if w.called != nil {

@@ -119,6 +119,7 @@ func newWorld(t *testing.T, update func(*fleet.Update)) *world {
 		answer: func(context.Context, fleet.CallRequest) (fleet.CallResult, error) { return text("pong"), nil },
 	}
 	spec := fleet.Spec{Template: fleet.Template{Image: "a", Env: map[string]string{"KEY": "hunter2"}}, Replicas: 2, CallTimeout: 10 * time.Second}
+	spec.ToolOverrides = map[string]fleet.ToolOverride{"old": {Rename: "older"}}
 	policy := fleet.DefaultUpdate()
 	if update != nil {
 		update(&policy)
