@@ -152,7 +152,11 @@ func (s *snapshot) collect() {
 
 // render returns the answer of GET /tools.
 func (s *snapshot) render() []byte {
-	b := []byte(`{"tools":[`)
+	size := 0
+	for _, t := range s.tools {
+		size += len(t.raw) + 128
+	}
+	b := append(make([]byte, 0, size), `{"tools":[`...)
 	for _, t := range s.tools {
 		if t.hidden || t.server.stopped {
 			continue
