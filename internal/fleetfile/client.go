@@ -233,8 +233,13 @@ func (d *serverDecoder) off() bool {
 // remoteKinds are the words by which clients mark remote servers.
 var remoteKinds = []string{"http", "https", "sse", "streamable-http", "streamableHttp", "streamable_http", "http-stream", "remote", "ws", "websocket"}
 
-// isRemote reports whether the entry is a server to reach over HTTP.
+// isRemote reports whether the entry is a server to reach over HTTP, itself or
+// through mcpfleet connect. A fleet that ran the latter would be a client of
+// itself.
 func (d *serverDecoder) isRemote() bool {
+	if d.isConnect() {
+		return true
+	}
 	for _, key := range []string{"type", "transport", "transportType"} {
 		if n, given := d.given[key]; given && slices.ContainsFunc(remoteKinds, func(kind string) bool { return strings.EqualFold(kind, resolve(n).Value) }) {
 			return true
@@ -251,6 +256,16 @@ func (d *serverDecoder) isRemote() bool {
 		}
 	}
 	return false
+}
+
+// isConnect reports whether the entry runs mcpfleet connect.
+func (d *serverDecoder) isConnect() bool {
+	command, args := d.given["command"], d.given["args"]
+	if command == nil || args == nil || resolve(args).Kind != yaml.SequenceNode || len(resolve(args).Content) == 0 {
+		return false
+	}
+	program := filepath.Base(strings.ReplaceAll(resolve(command).Value, `\`, "/"))
+	return strings.TrimSuffix(program, ".exe") == "mcpfleet" && resolve(resolve(args).Content[0]).Value == "connect"
 }
 
 // meansNothing reports whether a value is null, false or empty.

@@ -71,6 +71,11 @@ func TestFilesOfClients(t *testing.T) {
 			[]string{"remote servers are left out, since mcpfleet runs stdio servers: b", "keys that mean nothing here are ignored: gallery (a)"},
 		},
 		{
+			"the bridge to a fleet", "claude_desktop_config.json", `{"mcpServers": {"a": {"command": "x"}, "fleet": {"command": "C:\\bin\\mcpfleet.exe", "args": ["connect", "demo"]}, "other": {"command": "/bin/mcpfleet", "args": ["status"]}}}`,
+			func(t *testing.T, f *File) { wantNames(t, f, "a", "other") },
+			[]string{"remote servers are left out, since mcpfleet runs stdio servers: fleet"},
+		},
+		{
 			"VS Code, known by its place alone", ".vscode/mcp.json", `{"servers": {"My Server": {"command": "npx", "args": ["-y", "x"], "something": 1}}}`,
 			func(t *testing.T, f *File) { wantNames(t, f, "my-server") },
 			[]string{"keys that mean nothing here are ignored: something (My Server)", `names that are not DNS labels are changed: "My Server" is served as my-server`},
