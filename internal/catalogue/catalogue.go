@@ -36,6 +36,7 @@ package catalogue
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -84,6 +85,10 @@ type Offer struct {
 
 // Catalogue answers lookups from the last source.
 type Catalogue struct {
+	// Log gets the servers that merged lists lack. Set it before the first Update; nil:
+	// nothing is logged.
+	Log *slog.Logger
+
 	incomplete func() string
 	board      notice.Board
 
@@ -124,8 +129,30 @@ func (c *Catalogue) Update(v Source) {
 		changed = changed || after != before
 	}
 	if changed {
-		c.snap.Store(newSnapshot(def, servers, v.Gateways))
+		next := newSnapshot(def, servers, v.Gateways)
+		c.snap.Store(next)
 		c.board.Post()
+		c.logMissing(old, next)
+	}
+}
+
+// logMissing logs which servers merged lists lack, if that has changed.
+func (c *Catalogue) logMissing(old, next *snapshot) {
+	names := func(s *snapshot) (names []fleet.ServerName) {
+		if s != nil {
+			for _, srv := range s.unknown() {
+				names = append(names, srv.name)
+			}
+		}
+		return names
+	}
+	before, after := names(old), names(next)
+	switch {
+	case c.Log == nil || slices.Equal(before, after):
+	case len(after) == 0:
+		c.Log.Info("merged lists complete")
+	default:
+		c.Log.Info("merged lists incomplete", "missing", after)
 	}
 }
 

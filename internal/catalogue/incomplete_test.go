@@ -1,7 +1,10 @@
 package catalogue
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -35,4 +38,26 @@ func TestIncompleteDeniesNothing(t *testing.T) {
 			t.Errorf("%s once started: got %v", name, err)
 		}
 	}
+}
+
+// What merged lists lack is logged when it changes, and only then.
+func TestMissingIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	w, c := world{}, New(nil)
+	c.Log = slog.New(slog.NewTextHandler(&log, nil))
+	show := func(want string, servers ...Server) {
+		t.Helper()
+		log.Reset()
+		c.Update(Source{Lookup: w.lookup, Servers: servers})
+		if got := log.String(); (want == "") != (got == "") || !strings.Contains(got, want) {
+			t.Errorf("logged %q, want %q", got, want)
+		}
+	}
+	here, slow := Server{Name: "a", Offers: w.offer("h", "x")}, Server{Name: "b", Reason: "1 starting"}
+	show("", here)
+	show(`msg="merged lists incomplete" missing=[b]`, here, slow)
+	slow.Reason = "image is being pulled"
+	show("", here, slow)
+	slow.Offers = here.Offers
+	show(`msg="merged lists complete"`, here, slow)
 }

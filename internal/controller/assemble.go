@@ -85,6 +85,7 @@ func (c *controller) assemble() {
 	incomplete := firstOf(c.noCluster, catchUp.Missing, seeder.Missing)
 	mayLack := firstOf(incomplete, state.Stale)
 	offers := catalogue.New(mayLack)
+	offers.Log = log.With("component", "catalogue")
 	view := status.New(status.Config{
 		Store: state, Members: ring.Members, Self: c.self.Life, Zone: cfg.Zone, Loads: loads.Now,
 		Unready: firstOf(c.isLeaving, incomplete, state.Problem), Cordons: reconciler.Cordons,
