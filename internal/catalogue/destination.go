@@ -116,6 +116,14 @@ func (v *View) Resources(uri string) ([]fleet.Destination, error) {
 	return nil, v.check(lookupErrorf(fleet.ErrUnknownResource, "unknown resource %s", quote(uri)))
 }
 
+// URI returns the URI by which clients of the endpoint know a resource of a server.
+func (v *View) URI(name fleet.ServerName, own string) string {
+	if v.only != nil || v.names.servers[name] == nil {
+		return own
+	}
+	return v.uris.of(v.names.servers[name], own)
+}
+
 // Ref returns where a completion goes, given the type and the name or URI of its ref.
 func (v *View) Ref(kind, name string) (fleet.Destination, error) {
 	if kind == "ref/prompt" {
@@ -139,7 +147,7 @@ func (v *View) Ref(kind, name string) (fleet.Destination, error) {
 
 // to returns a destination at a server.
 func (v *View) to(srv *server, own string) fleet.Destination {
-	d := fleet.Destination{Server: srv.name, Modern: srv.shown != nil && srv.shown.IsModern(), Name: own}
+	d := fleet.Destination{Server: srv.name, Modern: srv.shown != nil && srv.shown.IsModern(), Name: own, PerSession: srv.private}
 	if v.only == nil && srv.hasResources() {
 		d.Result = func(method string, result []byte) []byte {
 			return mcp.MapURIs(method, result, func(own string) string { return v.uris.of(srv, own) })

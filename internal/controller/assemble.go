@@ -113,7 +113,7 @@ func (c *controller) assemble() {
 	})
 	news := interest.New(observer, log)
 	native := mcphttp.New(mcphttp.Config{
-		Offers: endpoints{offers}, Router: calls, Streams: observer, News: news, Sealer: seal.New(sealKeys{state}.SealKeys),
+		Offers: endpoints{offers}, Router: calls, Streams: observer, News: news, Sessions: clientSessions{owners.directory, owners.Service}, Sealer: seal.New(sealKeys{state}.SealKeys),
 		ResumeWindow: cfg.ResumeWindow, Version: cfg.Version,
 		Incomplete: mayLack, Leaving: c.leaving, Log: log, Registry: registry,
 	})

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -18,19 +19,22 @@ import (
 // owners is the part that gives replicas to sessions.
 type owners struct {
 	*sessions.Service
-	status func() []reconcile.ServerStatus // set before anything runs
+	directory *sessions.Directory
+	status    func() []reconcile.ServerStatus // set before anything runs
 }
 
 func (c *controller) newSessions(registry *prometheus.Registry, observer *observe.Observer, router *route.Router) *owners {
-	o := &owners{}
+	o := &owners{directory: sessions.NewDirectory()}
 	o.Service = sessions.New(sessions.Config{
-		Self: c.self.Life, Desired: c.store, View: observer, Members: c.ring, Directory: sessions.NewDirectory(), Log: c.log, Registry: registry,
+		Self: c.self.Life, Desired: c.store, View: observer, Members: c.ring, Directory: o.directory, Log: c.log, Registry: registry,
 		Order: func() (fleet.Order, bool) {
 			st := c.store.State()
 			return st.Order(), st.Cluster != ""
 		},
 		Leader: c.leader.Member,
-		Dial:   func(m fleet.Member) (sessions.Controller, error) { return rpc.DialController(m.GRPC, c.cfg.Controllers) },
+		Dial: func(m fleet.Member) (sessions.Controller, error) {
+			return rpc.DialController(m.GRPC, c.cfg.Controllers)
+		},
 		Routed: router.AwaitSession, Hopeless: o.hopeless,
 		Record: func(kind fleet.EventKind, server fleet.ServerName, replica fleet.ReplicaID, message string) {
 			c.events.Record(events.Event{Kind: kind, Server: server, Replica: replica, Message: message})
@@ -62,6 +66,20 @@ type sessionCalls struct {
 func (c sessionCalls) Call(ctx context.Context, call fleet.Call) (fleet.CallResult, error) {
 	return c.caller.Call(ctx, call)
 }
+
+// clientSessions implements mcphttp.Sessions.
+type clientSessions struct {
+	*sessions.Directory
+	service *sessions.Service
+}
+
+// Open implements mcphttp.Sessions.
+func (s clientSessions) Open(ctx context.Context, r fleet.SessionRequest) (fleet.SessionGiven, error) {
+	return s.service.Open(ctx, r)
+}
+
+// End implements mcphttp.Sessions.
+func (s clientSessions) End(id fleet.SessionID, until time.Time) { s.service.End(id, until) }
 
 // service implements rpc.Controller.
 type service struct {

@@ -56,6 +56,7 @@ type Destination struct {
 	Modern     bool   // the server is of the modern era
 	Name       string // or URI, as the server itself knows it
 	Idempotent bool   // the request may be sent twice
+	PerSession bool   // each session has a replica of the server to itself
 	// Schema is the raw JSON schema of a tool's arguments if it asks for headers, see
 	// x-mcp-header. It is nil for all others.
 	Schema []byte

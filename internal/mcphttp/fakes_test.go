@@ -65,6 +65,8 @@ func (e *endpoint) Resources(uri string) ([]fleet.Destination, error) {
 
 func (e *endpoint) Ref(_, name string) (fleet.Destination, error) { return e.Prompt(name) }
 
+func (e *endpoint) URI(_ fleet.ServerName, own string) string { return e.prefix + own }
+
 func (e *endpoint) Only() (fleet.Destination, bool) { return e.only, e.only.Server != "" }
 
 // newEndpoint returns the endpoint of a legacy server with the tools echo and read, or
@@ -88,8 +90,8 @@ func newEndpoint(name fleet.ServerName, modern bool) *endpoint {
 }
 
 // offers are the endpoints of the tests: the servers old and new, the root, where the
-// tools of old are called old__echo and so on, and the server young, which is not known
-// yet.
+// tools of old are called old__echo and so on, the server own, whose sessions have
+// replicas to themselves, and the server young, which is not known yet.
 type offers struct {
 	notice.Board
 
@@ -104,7 +106,13 @@ func newOffers() *offers {
 		root.tools["old__"+tool] = root.tools[tool]
 		delete(root.tools, tool)
 	}
-	return &offers{all: map[fleet.Scope]*endpoint{"old": newEndpoint("old", false), "new": newEndpoint("new", true), "": root}}
+	own := newEndpoint("own", false)
+	own.only.PerSession = true
+	for name, d := range own.tools {
+		d.PerSession = true
+		own.tools[name] = d
+	}
+	return &offers{all: map[fleet.Scope]*endpoint{"old": newEndpoint("old", false), "new": newEndpoint("new", true), "": root, "own": own}}
 }
 
 func (o *offers) View(scope fleet.Scope) (View, error) {
@@ -183,12 +191,20 @@ type kept struct {
 	reads     []fleet.ReadRequest
 	answers   []fleet.Answer
 	cancelled []fleet.StreamID
+	sent      []string // to replicas of sessions
+	claimed   uint64
+	more      chan fleet.Message // of any stream, later
 }
 
 func (k *kept) ReadStream(ctx context.Context, worker fleet.LifeID, r fleet.ReadRequest, on func([]fleet.Message) error) error {
 	k.mu.Lock()
 	k.reads = append(k.reads, r)
 	messages, owner, err := k.messages[r.Stream], k.owner, k.err
+	if r.Claim && r.After <= k.claimed {
+		err = fleet.ErrClaimed
+	} else if r.Claim {
+		k.claimed = r.After
+	}
 	k.mu.Unlock()
 	if err != nil {
 		return err
@@ -209,9 +225,26 @@ func (k *kept) ReadStream(ctx context.Context, worker fleet.LifeID, r fleet.Read
 			}
 		}
 	}
-	<-ctx.Done()
-	return ctx.Err()
+	for {
+		select {
+		case m := <-k.more:
+			if err := on([]fleet.Message{m}); err != nil || m.Kind == fleet.MessageReply {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
+
+func (k *kept) SendToSession(_ context.Context, session fleet.SessionID, replica fleet.ReplicaID, message []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.sent = append(k.sent, string(replica)+" "+string(message))
+	return nil
+}
+
+func (k *kept) LifeOf(fleet.NodeID) fleet.LifeID { return "w1" }
 
 func (k *kept) Answer(_ context.Context, worker fleet.LifeID, a fleet.Answer) error {
 	k.mu.Lock()
@@ -275,13 +308,14 @@ type fixture struct {
 	router  *routed
 	kept    *kept
 	news    *told
+	known   *known
 	leaving chan struct{}
 }
 
 func newFixture(change ...func(*web.Config)) *fixture {
-	f := &fixture{offers: newOffers(), router: &routed{}, kept: &kept{messages: map[fleet.StreamID][]fleet.Message{}}, news: &told{}, leaving: make(chan struct{})}
+	f := &fixture{offers: newOffers(), router: &routed{}, kept: &kept{messages: map[fleet.StreamID][]fleet.Message{}, more: make(chan fleet.Message)}, news: &told{}, known: newKnown(), leaving: make(chan struct{})}
 	log, registry := slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry()
-	f.front = New(Config{Offers: f.offers, Router: f.router, Streams: f.kept, News: f.news, Sealer: plain{}, Leaving: f.leaving, Log: log, Registry: registry})
+	f.front = New(Config{Offers: f.offers, Router: f.router, Streams: f.kept, News: f.news, Sessions: f.known, Sealer: plain{}, Leaving: f.leaving, Log: log, Registry: registry})
 	edge := web.Config{AllowedHosts: []string{"*"}, Log: log, Registry: registry, Leaving: f.leaving}
 	for _, c := range change {
 		c(&edge)

@@ -33,10 +33,33 @@ func (f *Front) initialize(w *web.Response, r *http.Request, m *message, a accep
 	if err != nil {
 		return err
 	}
-	result := (&mcp.InitializeResult{
-		ProtocolVersion: s.version, Capabilities: info.Capabilities, ServerInfo: f.serverInfo(info), Instructions: info.Instructions,
-	}).Append(nil)
 	w.Header()[headerSession] = []string{token}
-	f.metrics.opened.Inc()
-	return newReply(w, r, m.id, a).finish(outcome{result: result})
+	p := newReply(w, r, m.id, a)
+	out := f.initialized(p, q, s, view)
+	if out.err != nil || out.refusal != nil {
+		delete(w.Header(), headerSession)
+	} else {
+		f.metrics.opened.Inc()
+	}
+	return p.finish(out)
+}
+
+// initialized returns the answer to initialize: that of the session's own replica, or
+// what is known of the endpoint.
+func (f *Front) initialized(p *reply, q *query, s *session, view View) outcome {
+	if only, ok := view.Only(); ok && only.PerSession && !only.Modern {
+		p.start()
+		given, err := f.give(p.r.Context(), s, only.Server, q.timeout)
+		switch {
+		case err != nil:
+			return outcome{err: cause(p.r.Context(), err)}
+		case given.Error != nil:
+			return outcome{refusal: given.Error}
+		}
+		return outcome{result: given.Result}
+	}
+	info := view.Info()
+	return outcome{result: (&mcp.InitializeResult{
+		ProtocolVersion: s.version, Capabilities: info.Capabilities, ServerInfo: f.serverInfo(info), Instructions: info.Instructions,
+	}).Append(nil)}
 }

@@ -37,13 +37,18 @@ func (f *Front) take(ctx context.Context, s *session, m *message) error {
 	switch {
 	case m.kind == mcp.KindResponse, m.kind == mcp.KindErrorResponse:
 		return f.takeAnswer(ctx, s, m)
+	case m.method == mcp.MethodInitialized: // the worker has said so
 	case m.method == mcp.MethodCancelled:
 		if found, err := mcp.Fields(m.params, "requestId"); err == nil && found[0] != nil {
 			f.calls.cancel(callKey{s.uid, string(found[0])})
 			f.cfg.Streams.CancelCalls(ctx, s.streamOf(found[0]), s.owner())
 		}
-	case m.method == mcp.MethodInitialized:
 	default:
+		if view, err := f.cfg.Offers.View(s.scope); err == nil {
+			if only, ok := view.Only(); ok && only.PerSession && !only.Modern {
+				return f.sendToOwned(ctx, s, only.Server, mcp.OneLine(mcp.AppendNotification(nil, m.method, m.params)))
+			}
+		}
 		// The conversation with a shared replica is not this client's: it has asked
 		// nothing of it, and what it says is for nobody.
 		f.metrics.drop(droppedShared)
@@ -51,8 +56,16 @@ func (f *Front) take(ctx context.Context, s *session, m *message) error {
 	return nil
 }
 
-// takeAnswer passes on the answer to a request that a worker sent to the client.
+// takeAnswer passes on the answer to a request that a server, or its worker, sent to the
+// client.
 func (f *Front) takeAnswer(ctx context.Context, s *session, m *message) error {
+	if server, id, ok := f.askedBy(s, m.id); ok {
+		answer := mcp.AppendRawError(nil, id, m.answer.Error)
+		if m.kind == mcp.KindResponse {
+			answer = mcp.AppendResult(nil, id, m.answer.Result)
+		}
+		return f.sendToOwned(ctx, s, server, mcp.OneLine(answer))
+	}
 	text, err := mcp.String(m.id)
 	if err != nil {
 		return nil
@@ -83,7 +96,10 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 		if err != nil {
 			return outcome{err: err}
 		}
-		return f.answerHere(s, view, m)
+		out := f.answerHere(s, view, m)
+		if only, ok := view.Only(); !ok || !only.PerSession || only.Modern || out.err != nil && !isList(m.method) {
+			return out
+		} // the session's replica answers, and its level and subscriptions are known, if it has to be replaced
 	case mcp.ModernOnly(m.method):
 		return outcome{err: unknownMethod(m.method)}
 	}
@@ -112,7 +128,11 @@ func (f *Front) sendLegacy(ctx context.Context, p *reply, q *query, s *session, 
 			}
 		},
 	}
-	if !dest.Modern {
+	switch {
+	case dest.Modern:
+	case dest.PerSession:
+		return f.sendOwned(ctx, p, q, s, m, dest, c)
+	default:
 		return f.forward(ctx, p, q, dest, m, m.params, c)
 	}
 	params, err := f.modernParams(s, m.params)
@@ -137,7 +157,7 @@ func (f *Front) modernParams(s *session, params []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	client.LogLevel = cmp.Or(f.sessions.level(s.uid), defaultLevel)
+	client.LogLevel = cmp.Or(f.cfg.Sessions.Level(s.id()), defaultLevel)
 	if params, err = mcp.ParamsToModern(params, mcp.LatestModern, client); err != nil {
 		return nil, invalidParams("Invalid params: %v", err)
 	}
@@ -177,7 +197,7 @@ func (f *Front) setLevel(s *session, capabilities []byte, m *message) outcome {
 	if err != nil || !mcp.IsLogLevel(level) {
 		return outcome{err: invalidParams("Invalid params: unknown log level %s", shorten(found[0]))}
 	}
-	f.sessions.setLevel(s.uid, level)
+	f.cfg.Sessions.SetLevel(s.id(), s.until(), level)
 	return outcome{result: emptyObject}
 }
 
@@ -190,15 +210,15 @@ func (f *Front) subscribe(s *session, view View, m *message) outcome {
 	if err != nil {
 		return outcome{err: invalidParams("Invalid params: %v", err)}
 	}
-	if m.method == mcp.MethodUnsubscribe {
-		f.sessions.unsubscribe(s.uid, uri)
-		return outcome{result: emptyObject}
-	}
-	if _, err := view.Resources(uri); err != nil {
+	found, err := view.Resources(uri)
+	if err != nil {
 		return outcome{err: err}
 	}
-	if !f.sessions.subscribe(s.uid, uri) {
-		return outcome{err: invalidParams("Invalid params: a session has at most %d subscriptions", maxSubscriptions)}
+	subscription := fleet.Subscription{Server: found[0].Server, URI: found[0].Name}
+	if m.method == mcp.MethodUnsubscribe {
+		f.cfg.Sessions.Unsubscribe(s.id(), s.until(), subscription)
+	} else if !f.cfg.Sessions.Subscribe(s.id(), s.until(), subscription) {
+		return outcome{err: invalidParams("Invalid params: the session has too many subscriptions")}
 	}
 	return outcome{result: emptyObject}
 }
@@ -213,7 +233,7 @@ func (f *Front) serveDelete(w *web.Response, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	f.sessions.end(s.uid)
+	f.cfg.Sessions.End(s.id(), s.until())
 	f.calls.cancelAll(s.uid)
 	f.metrics.ended.Inc()
 	w.WriteHeader(http.StatusNoContent)

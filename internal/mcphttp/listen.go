@@ -3,6 +3,9 @@ package mcphttp
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strings"
+	"sync"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
@@ -57,6 +60,18 @@ func (w *watch) changes(view View) (changed []string) {
 	return changed
 }
 
+// all returns all notifications that the endpoint announces.
+func (w *watch) all() []string {
+	var all []string
+	for method, wanted := range w.wanted {
+		if wanted {
+			all = append(all, method)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
 func hashOf(list *fleet.ViewList) string {
 	if list == nil {
 		return ""
@@ -82,9 +97,18 @@ func (f *Front) serveGet(w *web.Response, r *http.Request) error {
 		w.Begin(http.StatusOK, typeEvent, -1)
 		return nil
 	}
+	var after eventID
 	if last := r.Header.Get(headerLastEvent); last != "" {
-		return f.serveResumed(w, r, session, last)
+		if after, err = parseEventID(last); err != nil || !strings.HasPrefix(string(after.Stream), string(fleet.SessionStream(""))) {
+			return f.serveResumed(w, r, session, last)
+		}
 	}
+	return f.serveSession(w, r, session, after)
+}
+
+// serveSession serves the stream of a session's messages that belong to no request, after
+// the one that the client got last.
+func (f *Front) serveSession(w *web.Response, r *http.Request, session *session, after eventID) error {
 	ctx, done := f.calls.add(r.Context(), callKey{session.uid, "GET " + w.RequestID()}) // DELETE ends it
 	defer done()
 	f.metrics.gets.Inc()
@@ -95,18 +119,58 @@ func (f *Front) serveGet(w *web.Response, r *http.Request) error {
 	s, lists := newEvents(w), newWatch(view, nil)
 	u := f.newUpdates(session.scope, s, func(params []byte) event { return notification(mcp.MethodResourcesUpdated, params) })
 	defer u.close()
-	if !f.sessions.attach(session.uid, u) {
+	if !f.streams.attach(session.uid, u) {
 		return errTooManyStreams
 	}
-	defer f.sessions.detach(session.uid, u)
+	defer f.streams.detach(session.uid, u)
+	if only, ok := onlyOf(view); ok && only.PerSession && !only.Modern {
+		reading, stop := context.WithCancel(ctx)
+		var reader sync.WaitGroup
+		defer reader.Wait()
+		defer stop()
+		reader.Go(func() { f.follow(reading, session, only.Server, u, after) })
+		reader.Go(func() { f.keepUsed(reading, session) })
+		return s.run(source{gone: ctx.Done(), leaving: f.cfg.Leaving})
+	}
+	var watcher sync.WaitGroup
+	watching, stop := context.WithCancel(ctx)
+	defer watcher.Wait()
+	defer stop()
+	watcher.Go(func() { f.followSubscriptions(watching, session, u) })
 	from := f.following(ctx, s, look, session.scope, lists, func(method string) event { return notification(method, nil) })
 	changes := from.onLook
 	from.onLook = func() {
-		if f.sessions.isFirst(session.uid, u) {
+		if f.streams.first(session.uid) == u {
 			changes()
 		}
 	}
 	return s.run(from)
+}
+
+// followSubscriptions has a stream tell of what its session subscribes to, as long as it
+// is the first stream of the session.
+func (f *Front) followSubscriptions(ctx context.Context, s *session, u *updates) {
+	look, cancel := f.cfg.Sessions.Changed()
+	defer cancel()
+	if !f.streams.awaitFirst(ctx, s.uid, u) {
+		return
+	}
+	for {
+		u.want(f.cfg.Sessions.Subscriptions(s.id()))
+		select {
+		case <-look:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// onlyOf returns the server of an endpoint that has only one. A nil view has none.
+func onlyOf(view View) (fleet.Destination, bool) {
+	if view == nil {
+		return fleet.Destination{}, false
+	}
+	return view.Only()
 }
 
 // following returns the source of a stream of the changes of an endpoint's lists.

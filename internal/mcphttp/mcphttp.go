@@ -12,7 +12,8 @@
 // Params and results pass through as bytes; what is added or taken away is spliced.
 //
 // The package leaves to others what endpoints offer (Offers), where requests go (Router),
-// and what workers keep for clients that are away (Streams). A request runs in the
+// what workers keep for clients that are away (Streams), and what is known of sessions
+// besides their ids (Sessions). A request runs in the
 // goroutine that net/http gave it. A call that becomes a stream of events has a second
 // one, which ends before the request does.
 package mcphttp
@@ -56,6 +57,8 @@ type View interface {
 	Resources(uri string) ([]fleet.Destination, error)
 	// Ref returns where a completion goes, given the type and the name or URI of its ref.
 	Ref(kind, name string) (fleet.Destination, error)
+	// URI returns the URI by which clients of the endpoint know a resource of a server.
+	URI(server fleet.ServerName, own string) string
 	// Only returns the server of an endpoint that has only one. It gets requests whose
 	// methods are not known here.
 	Only() (fleet.Destination, bool)
@@ -85,6 +88,32 @@ type Streams interface {
 	Answer(ctx context.Context, worker fleet.LifeID, a fleet.Answer) error
 	// CancelCalls cancels the call of a stream, whichever worker has it.
 	CancelCalls(ctx context.Context, stream fleet.StreamID, owner string)
+	// SendToSession passes a client's message to the replica of its session. It fails with
+	// fleet.ErrUnknownReplica or fleet.ErrNotAsked.
+	SendToSession(ctx context.Context, session fleet.SessionID, replica fleet.ReplicaID, message []byte) error
+	// LifeOf returns the life of a node's worker.
+	LifeOf(node fleet.NodeID) fleet.LifeID
+}
+
+// Sessions has what is known of sessions besides their ids, on all controllers, and gives
+// them replicas. All methods may be called at once.
+type Sessions interface {
+	Ended(id fleet.SessionID) bool
+	End(id fleet.SessionID, until time.Time)
+	// Level is that of the log messages that a session asked for, "" if it did not.
+	Level(id fleet.SessionID) string
+	SetLevel(id fleet.SessionID, until time.Time, level string)
+	// Subscribe reports false if the session has too many subscriptions.
+	Subscribe(id fleet.SessionID, until time.Time, s fleet.Subscription) bool
+	Unsubscribe(id fleet.SessionID, until time.Time, s fleet.Subscription)
+	Subscriptions(id fleet.SessionID) []fleet.Subscription
+	// Changed posts a notice when subscriptions may have changed; see notice.Board.
+	Changed() (look <-chan struct{}, cancel func())
+	// Touch says that a session is used.
+	Touch(id fleet.SessionID, until time.Time)
+	// Open gives a session a replica of a server, unless it has one. Its error wraps
+	// fleet.ErrSessionLost if the session has ended, or another one of fleet's.
+	Open(ctx context.Context, r fleet.SessionRequest) (fleet.SessionGiven, error)
 }
 
 // News tells of changed resources. Listen may be called at any time.
@@ -103,11 +132,12 @@ type Sealer interface {
 
 // Config is what a Front needs.
 type Config struct {
-	Offers  Offers
-	Router  Router
-	Streams Streams
-	News    News
-	Sealer  Sealer
+	Offers   Offers
+	Router   Router
+	Streams  Streams
+	News     News
+	Sessions Sessions
+	Sealer   Sealer
 	// ResumeWindow is how long the answer to a request of a legacy client is kept while the
 	// client is away; 0: fleet.DefaultWindow.
 	ResumeWindow time.Duration
@@ -125,20 +155,21 @@ type Config struct {
 
 // Front is the front of native MCP of one controller.
 type Front struct {
-	cfg      Config
-	log      *slog.Logger
-	lookup   lookup.Waiter
-	metrics  *metrics
-	sessions *directory
-	calls    running
-	self     []byte // our own serverInfo, raw JSON
+	cfg     Config
+	log     *slog.Logger
+	lookup  lookup.Waiter
+	metrics *metrics
+	streams directory
+	calls   running
+	owned   owned
+	self    []byte // our own serverInfo, raw JSON
 }
 
 // New returns the front of a controller.
 func New(cfg Config) *Front {
 	self := append(mcp.AppendString([]byte(`{"name":"mcpfleet","version":`), cfg.Version), '}')
 	return &Front{
-		cfg: cfg, self: self, log: cfg.Log.With("component", "mcp"), metrics: newMetrics(cfg.Registry), sessions: newDirectory(),
+		cfg: cfg, self: self, log: cfg.Log.With("component", "mcp"), metrics: newMetrics(cfg.Registry),
 		lookup: lookup.Waiter{Changed: cfg.Offers.Subscribe, Await: cfg.Router.Await},
 	}
 }

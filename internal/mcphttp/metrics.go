@@ -16,6 +16,7 @@ const (
 type metrics struct {
 	messages map[string]map[string]prometheus.Counter // by era and method
 	opened   prometheus.Counter
+	healed   prometheus.Counter
 	ended    prometheus.Counter
 	resumed  prometheus.Counter
 	lost     prometheus.Counter
@@ -49,7 +50,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		Name: "mcpfleet_mcp_messages_total", Help: "Messages of MCP clients by the era of the client and the method.",
 	}, []string{"era", "method"})
 	sessions := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "mcpfleet_mcp_sessions_total", Help: "Sessions of MCP clients that were opened at this controller, and that their clients ended here.",
+		Name: "mcpfleet_mcp_sessions_total", Help: "Sessions of MCP clients, by what happened here: opened, ended by the client, or healed with a fresh replica.",
 	}, []string{"event"})
 	streams := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "mcpfleet_mcp_streams", Help: "Streams on which MCP clients wait for changes: get (legacy) and listen (modern).",
@@ -65,7 +66,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		messages: make(map[string]map[string]prometheus.Counter), dropped: make(map[string]prometheus.Counter),
-		opened: sessions.WithLabelValues("opened"), ended: sessions.WithLabelValues("ended"),
+		opened: sessions.WithLabelValues("opened"), healed: sessions.WithLabelValues("healed"), ended: sessions.WithLabelValues("ended"),
 		resumed: resumptions.WithLabelValues("resumed"), lost: resumptions.WithLabelValues("lost"),
 		gets: streams.WithLabelValues("get"), listens: streams.WithLabelValues("listen"),
 	}

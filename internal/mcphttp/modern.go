@@ -68,6 +68,9 @@ func (f *Front) sendModern(ctx context.Context, p *reply, q *query, m *message, 
 			return outcome{err: err}
 		}
 	}
+	if dest.PerSession && !dest.Modern {
+		return f.sendAlone(ctx, p, q, m, dest, info)
+	}
 	c := fleet.Call{Logs: dest.Modern && m.meta.LogLevel != nil}
 	if m.meta.ProgressToken != nil || c.Logs {
 		c.Notification = func(method string, params []byte) {

@@ -52,9 +52,9 @@ func newReply(w *web.Response, r *http.Request, id []byte, a accepts) *reply {
 	return &reply{w: w, r: r, id: id, accepts: a}
 }
 
-// start begins to count the time. finish must be called later.
+// start begins to count the time, unless it has. finish must be called later.
 func (p *reply) start() {
-	if p.accepts.events {
+	if p.accepts.events && p.timer == nil {
 		p.timer = time.AfterFunc(quick, func() { p.stream() })
 	}
 }

@@ -90,8 +90,14 @@ func (s *session) client() (mcp.Client, error) {
 	return mcp.Client{Info: in.ClientInfo, Capabilities: mcp.ClientCapabilitiesToModern(in.Capabilities)}, nil
 }
 
+// id returns the name of the session, which its client does not know.
+func (s *session) id() fleet.SessionID { return fleet.SessionID(hex.EncodeToString(s.uid[:])) }
+
 // owner returns the name under which workers keep the streams of the session.
-func (s *session) owner() string { return hex.EncodeToString(s.uid[:]) }
+func (s *session) owner() string { return string(s.id()) }
+
+// until returns when the session ends at the latest.
+func (s *session) until() time.Time { return s.created.Add(fleet.MaxSessionLifetime) }
 
 // streamOf returns the id of the stream of the request with this raw id. So any
 // controller finds it.
@@ -146,7 +152,7 @@ func (f *Front) open(r *http.Request) (*session, error) {
 		return nil, err
 	}
 	s, err := decodeSession(text)
-	if err != nil || s.scope != scopeOf(r) || f.sessions.ended(s.uid) {
+	if err != nil || s.scope != scopeOf(r) || time.Now().After(s.until()) || f.cfg.Sessions.Ended(s.id()) {
 		return nil, errSession
 	}
 	return s, nil

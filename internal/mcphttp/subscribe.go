@@ -3,6 +3,7 @@ package mcphttp
 import (
 	"net/http"
 
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
@@ -45,7 +46,9 @@ func (f *Front) listen(w *web.Response, r *http.Request, m *message, a accepts) 
 	if len(honoured.Resources) > 0 {
 		u := f.newUpdates(q.scope, s, func(params []byte) event { return tagged(mcp.MethodResourcesUpdated, params) })
 		defer u.close()
-		honoured.Resources, begin = u.plan(honoured.Resources)
+		var all []fleet.Subscription
+		honoured.Resources, all = f.subscribable(q.scope, honoured.Resources)
+		begin = func() { u.want(all) }
 	}
 	s.add(notification(mcp.MethodAcknowledged, mcp.AcknowledgedParams(id, &honoured)))
 	begin() // nothing may come before the acknowledgement

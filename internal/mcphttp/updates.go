@@ -17,9 +17,8 @@ type updates struct {
 	set    func(map[fleet.ServerName][]string)
 	cancel func()
 
-	mu    sync.Mutex
-	own   map[fleet.ServerName][]string          // the URIs that servers know
-	names map[fleet.ServerName]map[string]string // and those that the client knows, by them
+	mu  sync.Mutex
+	own map[fleet.ServerName][]string // the URIs that are wanted, as servers know them
 }
 
 // newUpdates returns updates of nothing yet. close must be called later.
@@ -31,39 +30,34 @@ func (f *Front) newUpdates(scope fleet.Scope, s *events, tell func(params []byte
 
 func (u *updates) close() { u.cancel() }
 
-// want tells of these resources from now on, as far as that is possible.
-func (u *updates) want(uris []string) {
-	_, begin := u.plan(uris)
-	begin()
+// want tells of these resources from now on.
+func (u *updates) want(all []fleet.Subscription) {
+	own := make(map[fleet.ServerName][]string)
+	for _, s := range all {
+		own[s.Server] = append(own[s.Server], s.URI)
+	}
+	u.mu.Lock()
+	u.own = own
+	u.mu.Unlock()
+	u.set(maps.Clone(own)) // nobody changes the lists
 }
 
-// plan returns of which of these resources it can tell: whose servers are known, and
-// announce changes. It tells of them once begin was called.
-func (u *updates) plan(uris []string) (honoured []string, begin func()) {
-	own, names := make(map[fleet.ServerName][]string), make(map[fleet.ServerName]map[string]string)
+// subscribable returns the resources among these of which a client can be told, with
+// their subscriptions: the servers are known, and announce changes.
+func (f *Front) subscribable(scope fleet.Scope, uris []string) (honoured []string, all []fleet.Subscription) {
 	for _, uri := range uris {
-		view, err := u.front.cfg.Offers.View(u.scope)
+		view, err := f.cfg.Offers.View(scope)
 		if err != nil {
 			break
 		}
-		all, err := view.Resources(uri)
-		if err != nil || !u.front.announces(all[0].Server) {
+		found, err := view.Resources(uri)
+		if err != nil || !f.announces(found[0].Server) {
 			continue
 		}
-		dest := all[0]
-		if names[dest.Server] == nil {
-			names[dest.Server] = make(map[string]string)
-		}
-		names[dest.Server][dest.Name] = uri
-		own[dest.Server] = append(own[dest.Server], dest.Name)
 		honoured = append(honoured, uri)
+		all = append(all, fleet.Subscription{Server: found[0].Server, URI: found[0].Name})
 	}
-	return honoured, func() {
-		u.mu.Lock()
-		u.own, u.names = own, names
-		u.mu.Unlock()
-		u.set(maps.Clone(own)) // nobody changes the lists
-	}
+	return honoured, all
 }
 
 // announces reports whether a server announces changes of resources.
@@ -80,13 +74,13 @@ func (u *updates) on(n fleet.News) {
 	}
 	u.mu.Lock()
 	one := fleet.CoveringURI(u.own[n.Server], uri)
-	name := u.names[n.Server][one]
 	u.mu.Unlock()
-	if one == "" {
+	view, err := u.front.cfg.Offers.View(u.scope)
+	if one == "" || err != nil {
 		return
 	}
 	params := n.Params
-	if name != one {
+	if name := view.URI(n.Server, one); name != one {
 		if params, err = mcp.WithTarget(n.Method, params, name+uri[len(one):]); err != nil {
 			return
 		}

@@ -22,6 +22,7 @@ func TestLegacySubscriptions(t *testing.T) {
 		id, other := f.open(t, "/old/mcp", "2025-11-25"), f.open(t, "/old/mcp", "2025-11-25")
 		subscribe := func(session, method, uri string) {
 			f.do("POST", "/old/mcp", fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"resources/%s","params":{"uri":%q}}`, method, uri), "Mcp-Session-Id", session)
+			synctest.Wait()
 		}
 		subscribe(id, "subscribe", "x:/1")
 		first, leave, done := f.serve(t, "GET", "/old/mcp", "", "Mcp-Session-Id", id)
@@ -38,6 +39,7 @@ func TestLegacySubscriptions(t *testing.T) {
 		synctest.Wait()
 		leave()
 		done()
+		synctest.Wait()
 		f.news.updated("old", "x:/2/part")
 		synctest.Wait()
 		leaveSecond()
@@ -48,8 +50,8 @@ func TestLegacySubscriptions(t *testing.T) {
 		want(t, first, 200, strings.TrimSpace(updatedEvent(`{"uri":"x:/1"}`)+updatedEvent(`{"uri":"x:/2"}`)+changed))
 		want(t, second, 200, strings.TrimSpace(updatedEvent(`{"uri":"x:/2/part"}`)))
 		want(t, foreign, 200, strings.TrimSpace(changed))
-		if n := len(f.front.sessions.notes); n != 1 {
-			t.Errorf("%d notes", n)
+		if n := len(f.front.streams.streams); n != 0 {
+			t.Errorf("%d streams", n)
 		}
 	})
 }

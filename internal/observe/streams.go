@@ -91,3 +91,8 @@ func (o *Observer) CancelCalls(ctx context.Context, stream fleet.StreamID, owner
 		}
 	}
 }
+
+// LifeOf returns the life of a node's worker, "" if the node is not known.
+func (o *Observer) LifeOf(node fleet.NodeID) fleet.LifeID {
+	return o.Snapshot().Nodes[node].Member.Life
+}

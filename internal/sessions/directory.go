@@ -50,6 +50,9 @@ func NewDirectory() *Directory {
 	}
 }
 
+// Changed posts a notice when anything that is known may have changed; see notice.Board.
+func (d *Directory) Changed() (look <-chan struct{}, cancel func()) { return d.board.Subscribe() }
+
 // Ended reports whether a session was ended.
 func (d *Directory) Ended(id fleet.SessionID) bool {
 	d.mu.Lock()

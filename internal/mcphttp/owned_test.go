@@ -1,0 +1,203 @@
+package mcphttp
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
+
+// owning makes the router refuse calls of sessions that have no replica, and run f for all
+// others.
+func (f *fixture) owning(run func(ctx context.Context, c fleet.Call) (fleet.CallResult, error)) {
+	f.router.f = func(ctx context.Context, c fleet.Call) (fleet.CallResult, error) {
+		if !f.known.has(c.Session) {
+			return fleet.CallResult{}, fmt.Errorf("server: %w", fleet.ErrSessionLost)
+		}
+		c.Sent("w1")
+		return run(ctx, c)
+	}
+}
+
+func echoes(_ context.Context, c fleet.Call) (fleet.CallResult, error) {
+	return fleet.CallResult{Result: c.Params}, nil
+}
+
+func TestOwnedSession(t *testing.T) {
+	f := newFixture()
+	f.owning(echoes)
+	w := f.do("POST", "/own/mcp", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"sampling":{}}}}`)
+	want(t, w, 200, `{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"own","version":"1"}}}`)
+	id := w.Header().Get("Mcp-Session-Id")
+	if o := f.known.opens; len(o) != 1 || o[0].Server != "own" || string(o[0].Initialize) != `{"protocolVersion":"2025-11-25","capabilities":{"sampling":{}}}` {
+		t.Errorf("opened %+v", o)
+	}
+	call := `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo"}}`
+	want(t, f.do("POST", "/own/mcp", call, "Mcp-Session-Id", id), 200, `{"jsonrpc":"2.0","id":2,"result":{"name":"echo"}}`)
+	for _, method := range []string{"tools/list", "logging/setLevel", "resources/subscribe"} {
+		params := `{"level":"info","uri":"x:/1"}`
+		want(t, f.do("POST", "/own/mcp", fmt.Sprintf(`{"jsonrpc":"2.0","id":2,"method":%q,"params":%s}`, method, params), "Mcp-Session-Id", id), 200, `{"jsonrpc":"2.0","id":2,"result":`+params+`}`)
+	}
+	session := f.known.opens[0].Session
+	if f.known.Level(session) != "info" || len(f.known.Subscriptions(session)) != 1 {
+		t.Error("level and subscription are not known")
+	}
+	f.do("POST", "/own/mcp", `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`, "Mcp-Session-Id", id)
+	f.do("POST", "/own/mcp", `{"jsonrpc":"2.0","id":44,"result":{"roots":[]}}`, "Mcp-Session-Id", id)
+	f.do("POST", "/own/mcp", `{"jsonrpc":"2.0","id":"s","error":{"code":1,"message":"m"}}`, "Mcp-Session-Id", id)
+	if got := strings.Join(f.kept.sent, "\n"); got != `r1 {"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`+"\n"+`r1 {"jsonrpc":"2.0","id":44,"result":{"roots":[]}}`+"\n"+`r1 {"jsonrpc":"2.0","id":"s","error":{"code":1,"message":"m"}}` {
+		t.Errorf("sent\n%s", got)
+	}
+	f.known.lose() // it gets a fresh replica
+	want(t, f.do("POST", "/own/mcp", call, "Mcp-Session-Id", id), 200, `{"jsonrpc":"2.0","id":2,"result":{"name":"echo"}}`)
+	f.known.lose()
+	f.known.err = fmt.Errorf("open: %w", fleet.ErrSessionLost) // the server does not forgive it
+	wantError(t, f.do("POST", "/own/mcp", call, "Mcp-Session-Id", id), 404, "2", codeSessionNotFound, "")
+	f.known.err = nil
+	f.do("DELETE", "/own/mcp", "", "Mcp-Session-Id", id)
+	wantError(t, f.do("POST", "/own/mcp", call, "Mcp-Session-Id", id), 404, "2", codeSessionNotFound, "")
+
+	f.known.refused = []byte(`{"code":-32602,"message":"no"}`)
+	w = f.do("POST", "/own/mcp", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}`)
+	if want(t, w, 200, `{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"no"}}`); w.Header().Get("Mcp-Session-Id") != "" {
+		t.Error("a session id with the refusal")
+	}
+}
+
+// The GET stream of an owned session has what its replica says, and survives the replica.
+func TestOwnedStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		f.owning(echoes)
+		id := f.open(t, "/own/mcp", "2025-11-25")
+		session := f.known.opens[0].Session
+		stream := fleet.SessionStream(session)
+		f.kept.owner = string(session)
+		f.kept.messages[stream] = []fleet.Message{{Seq: 1, Kind: fleet.MessageRequest, ID: []byte(`5`), Method: "roots/list"}}
+		w, leave, done := f.serve(t, "GET", "/own/mcp", "", "Mcp-Session-Id", id)
+		synctest.Wait()
+		f.kept.more <- fleet.Message{Seq: 2, Kind: fleet.MessageNotification, Method: "x"}
+		synctest.Wait()
+		f.known.lose()
+		f.kept.messages[stream] = []fleet.Message{}
+		f.do("POST", "/own/mcp", `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo"}}`, "Mcp-Session-Id", id)
+		synctest.Wait()
+		leave()
+		done()
+		want(t, w, 200, fmt.Sprintf("event: message\nid: w1.%[1]s.1.\ndata: %[2]s\n\nevent: message\nid: w1.%[1]s.2.\ndata: %[3]s\n\nevent: message\ndata: %[4]s",
+			stream, `{"jsonrpc":"2.0","id":5,"method":"roots/list"}`, `{"jsonrpc":"2.0","method":"x"}`, `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`))
+	})
+}
+
+// asking is a call that asks the client twice at once, and then waits.
+func asking(ctx context.Context, c fleet.Call) (fleet.CallResult, error) {
+	c.Message(fleet.Message{Seq: 1, Kind: fleet.MessageNotification, Method: "notifications/progress", Params: []byte(`{"progressToken":"t"}`)})
+	c.Message(fleet.Message{Seq: 2, Kind: fleet.MessageRequest, ID: []byte(`7`), Method: "elicitation/create", Params: []byte(`{"message":"name?"}`)})
+	c.Message(fleet.Message{Seq: 3, Kind: fleet.MessageRequest, ID: []byte(`"b"`), Method: "roots/list"})
+	<-ctx.Done()
+	return fleet.CallResult{}, context.Cause(ctx)
+}
+
+func (f *fixture) alone(capabilities, more string) string {
+	body := modernBody("tools/call", `"name":"echo"`+more)
+	return strings.Replace(body, `Capabilities":{}`, `Capabilities":`+capabilities, 1)
+}
+
+func TestParkedCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const both = `{"elicitation":{},"roots":{}}`
+		headers := []string{"MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "echo", "Accept", "application/json"}
+		f := newFixture()
+		f.owning(asking)
+		do := func(capabilities, more string) (map[string]any, string) {
+			t.Helper()
+			w := f.do("POST", "/own/mcp", f.alone(capabilities, more), headers...)
+			var m struct {
+				Result map[string]any
+				Error  map[string]any
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &m); err != nil {
+				t.Fatalf("%d %s: %v", w.Code, w.Body, err)
+			}
+			return m.Result, w.Body.String()
+		}
+		result, body := do(both, "")
+		requests, _ := json.Marshal(result["inputRequests"])
+		if result["resultType"] != "input_required" || string(requests) != `{"input-2":{"method":"elicitation/create","params":{"message":"name?"}},"input-3":{"method":"roots/list"}}` {
+			t.Fatalf("got %s", body)
+		}
+		state := result["requestState"].(string)
+		call := f.router.last
+		session := f.known.opens[0]
+		if string(session.Initialize) != `{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{},"roots":{}},"clientInfo":{"name":"mcpfleet","version":""}}` || !f.known.has(session.Session) {
+			t.Errorf("opened %+v", session)
+		}
+		f.kept.owner = string(session.Session)
+		f.kept.messages[call.Stream.ID] = []fleet.Message{
+			{Seq: 2, Kind: fleet.MessageRequest, ID: []byte(`7`), Method: "elicitation/create", Params: []byte(`{"message":"name?"}`)},
+			{Seq: 3, Kind: fleet.MessageRequest, ID: []byte(`"b"`), Method: "roots/list"},
+			{Seq: 4, Kind: fleet.MessageReply, Result: []byte(`{"content":[]}`)},
+		}
+		retry := func(responses, state string) string {
+			return fmt.Sprintf(`,"inputResponses":{%s},"requestState":%q`, responses, state)
+		}
+		const elicited, roots = `"input-2":{"action":"accept"}`, `"input-3":{"roots":[]}`
+		for name, c := range map[string]string{
+			"tampered":        retry(elicited+","+roots, "x"+state),
+			"another request": strings.Replace(retry(elicited+","+roots, state), ",", `,"arguments":{},`, 1),
+			"no string":       `,"inputResponses":{},"requestState":5`,
+		} {
+			if _, body := do(both, c); !strings.Contains(body, `"code":-32602`) {
+				t.Errorf("%s: %s", name, body)
+			}
+		}
+		f.kept.messages[call.Stream.ID] = f.kept.messages[call.Stream.ID][:2]
+		result, body = do(both, retry(elicited, state)) // an answer is missing: it is asked again
+		if again, _ := json.Marshal(result["inputRequests"]); string(again) != string(requests) || len(f.kept.sent) > 0 {
+			t.Errorf("got %s, sent %v", body, f.kept.sent)
+		}
+		f.kept.messages[call.Stream.ID] = append(f.kept.messages[call.Stream.ID], fleet.Message{Seq: 4, Kind: fleet.MessageReply, Result: []byte(`{"content":[]}`)})
+		_, body = do(both, retry(elicited+","+roots, state))
+		if !strings.Contains(body, `"result":{"resultType":"complete",`) || !strings.Contains(body, `"content":[]`) {
+			t.Errorf("got %s", body)
+		}
+		if got := strings.Join(f.kept.sent, "\n"); got != `r1 {"jsonrpc":"2.0","id":7,"result":{"action":"accept"}}`+"\n"+`r1 {"jsonrpc":"2.0","id":"b","result":{"roots":[]}}` {
+			t.Errorf("sent %s", got)
+		}
+		if f.known.has(session.Session) {
+			t.Error("the session of the call lives on")
+		}
+		if _, body = do(both, retry(elicited+","+roots, state)); !strings.Contains(body, "used before") {
+			t.Errorf("a second time: %s", body)
+		}
+		time.Sleep(parkWindow + time.Minute)
+		if _, body = do(both, retry(elicited+","+roots, state)); !strings.Contains(body, "expired") {
+			t.Errorf("late: %s", body)
+		}
+		if _, body := do(`{"roots":{}}`, ""); !strings.Contains(body, `"code":-32021`) || !strings.Contains(body, "elicitation") {
+			t.Errorf("without the capability: %s", body)
+		}
+		if open := len(f.known.given); open != 0 {
+			t.Errorf("%d sessions live on", open)
+		}
+	})
+}
+
+// A call that asks nothing has a session of its own, too, which ends with it.
+func TestCallAlone(t *testing.T) {
+	f := newFixture()
+	f.owning(echoes)
+	w := f.modern("/own/mcp", "tools/call", `"name":"echo"`, "Mcp-Name", "echo")
+	want(t, w, 200, `{"jsonrpc":"2.0","id":"q","result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"srv","version":"1"}},"name":"echo"}}`)
+	if len(f.known.opens) != 1 || len(f.known.given) != 0 || f.router.last.Session != f.known.opens[0].Session {
+		t.Errorf("opened %+v, %d live on", f.known.opens, len(f.known.given))
+	}
+	f.known.refused = []byte(`{"code":-32002,"message":"no"}`)
+	wantError(t, f.modern("/own/mcp", "tools/call", `"name":"echo"`, "Mcp-Name", "echo"), 200, `"q"`, mcp.CodeInvalidParams, "no")
+}

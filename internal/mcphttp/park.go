@@ -1,0 +1,184 @@
+package mcphttp
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/api"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+	"github.com/mcpfleet/mcpfleet/internal/web"
+)
+
+// parkWindow is how long a parked call waits for its client.
+const parkWindow = 10 * time.Minute
+
+var (
+	errUsed = failuref(http.StatusOK, mcp.CodeInvalidParams, "Invalid params: requestState was used before")
+	errGone = &web.Error{
+		Status: http.StatusBadGateway, Code: api.CodeReplicaLost,
+		Detail: "the call that waited for these answers is lost: its replica has ended, or they came too late. It may have run in part",
+	}
+)
+
+// sendAlone sends a request of a modern client to a legacy server whose sessions have
+// replicas to themselves. The request gets a session of its own, in which the server may
+// ask the client: the call is then parked, and the client's retry takes it up.
+func (f *Front) sendAlone(ctx context.Context, p *reply, q *query, m *message, dest fleet.Destination, info *fleet.ViewInfo) outcome {
+	input, err := mcp.ParseInputResponses(m.params)
+	if err != nil {
+		return outcome{err: invalidParams("Invalid params: %v", err)}
+	}
+	if input.State != nil && mcp.MayRequireInput(m.method) {
+		return f.takeUp(ctx, p, m, info, input)
+	}
+	params, err := mcp.ParamsToLegacy(m.method, m.params)
+	if err != nil {
+		return outcome{err: invalidParams("Invalid params: %v", err)}
+	}
+	call := &parked{session: fleet.NewSessionID(), server: dest.Server, at: fleet.EventID{Stream: fleet.NewStreamID()}, caller: fleet.Anonymous}
+	until := time.Now().Add(fleet.MaxSessionLifetime)
+	request := fleet.SessionRequest{
+		Server: dest.Server, Session: call.session, Until: until, Caller: fleet.Anonymous,
+		Initialize: mcp.OneLine(mcp.InitializeParamsOf(&m.meta, mcp.Implementation{Name: "mcpfleet", Version: f.cfg.Version})),
+		Restore:    fleet.Restore{Level: m.meta.Level()},
+	}
+	p.start()
+	given, err := f.openSession(ctx, request, q.timeout)
+	if err != nil || given.Error != nil {
+		f.cfg.Sessions.End(call.session, until) // perhaps a replica is being given to it
+		if err == nil {
+			return outcome{refusal: mcp.ErrorToModern(given.Error)}
+		}
+		return outcome{err: cause(ctx, err)}
+	}
+	call.replica = given.Replica
+	g, waiting := f.gather(ctx, p, m)
+	out := f.forward(waiting, p, q, dest, m, params, fleet.Call{
+		Session: call.session, Message: g.message, Sent: g.sent,
+		Stream: fleet.StreamRequest{ID: call.at.Stream, Owner: string(call.session), Window: parkWindow, Keep: true},
+	})
+	return f.concluded(ctx, waiting, g, call, out, m, info)
+}
+
+// concluded returns the answer to a request whose call has ended, or was parked.
+func (f *Front) concluded(ctx, waiting context.Context, g *gathering, call *parked, out outcome, m *message, info *fleet.ViewInfo) outcome {
+	isParked := out.err != nil && errors.Is(context.Cause(waiting), errParked)
+	requests, worker, seq := g.end()
+	if isParked && ctx.Err() == nil && len(requests) > 0 {
+		call.at.Seq, call.last = requests[0].Seq-1, seq
+		if worker != "" {
+			call.at.Life = worker
+		}
+		asked, ok := f.askClient(call, requests, m, info)
+		if ok {
+			return asked
+		}
+		out = asked
+	}
+	f.forget(call)
+	if asks, ok := f.askVisit(out, info, m); ok {
+		return asks
+	}
+	if errors.Is(out.err, fleet.ErrSessionLost) {
+		out.err = errGone
+	}
+	return f.completed(out, info, m)
+}
+
+// forget ends the session of a call. Its replica is stopped.
+func (f *Front) forget(call *parked) {
+	f.owned.forget(ownedKey{call.session, call.server})
+	f.cfg.Sessions.End(call.session, time.Now().Add(fleet.MaxSessionLifetime))
+}
+
+// askClient returns the result that asks the client what a server wants to know. It
+// reports false if the client cannot be asked, with the error to answer instead.
+func (f *Front) askClient(call *parked, requests []fleet.Message, m *message, info *fleet.ViewInfo) (outcome, bool) {
+	if !mcp.MayRequireInput(m.method) {
+		return outcome{err: failuref(http.StatusOK, mcp.CodeInternalError, "the server wants to ask the client something, which the protocol does not allow for %s", m.method)}, false
+	}
+	identity, err := identify(m.method, m.params)
+	if err != nil {
+		return outcome{err: invalidParams("Invalid params: %v", err)}, false
+	}
+	q := questions{capabilities: m.meta.Capabilities}
+	for i := range requests {
+		if fault := q.add(&requests[i]); fault != nil {
+			return modernFault(fault), false
+		}
+	}
+	call.identity, call.expires, call.asked = identity, time.Now().Add(parkWindow), q.asked
+	state, err := f.park(call)
+	if err != nil {
+		return outcome{err: err}, false
+	}
+	result, err := mcp.ResultToModern(q.result(state), mcp.Completion{ServerInfo: f.serverInfo(info)})
+	return outcome{result: result, err: err}, err == nil
+}
+
+// modernFault returns the answer to a request that its client could not be asked about.
+func modernFault(fault *mcp.Error) outcome {
+	status := http.StatusOK
+	if fault.Code == mcp.CodeMissingCapability {
+		status = http.StatusBadRequest
+	}
+	return outcome{err: &failure{status, *fault}}
+}
+
+// takeUp continues a parked call with the client's answers. If some are missing, the
+// client is asked again.
+func (f *Front) takeUp(ctx context.Context, p *reply, m *message, info *fleet.ViewInfo, input *mcp.InputResponses) outcome {
+	call, err := f.unpark(input.State, fleet.Anonymous, m.method, m.params, time.Now())
+	if err != nil {
+		return outcome{err: err}
+	}
+	var answers [][]byte
+	for _, a := range call.asked {
+		if result := input.Result(a.key); result != nil {
+			answers = append(answers, mcp.OneLine(mcp.AppendResult(nil, a.id, result)))
+		}
+	}
+	read := fleet.ReadRequest{Stream: call.at.Stream, Owner: string(call.session), After: call.last, Claim: true}
+	if len(answers) < len(call.asked) {
+		answers, read.After, read.Claim = nil, call.at.Seq, false
+	}
+	g, reading := f.gather(ctx, p, m)
+	g.seq = read.After
+	p.start()
+	var out outcome
+	err = f.cfg.Streams.ReadStream(reading, call.at.Life, read, func(messages []fleet.Message) error {
+		if messages == nil { // the stream was found, and is ours
+			for _, answer := range answers {
+				err := f.cfg.Streams.SendToSession(reading, call.session, call.replica, answer)
+				if err != nil && !errors.Is(err, fleet.ErrNotAsked) {
+					return err
+				}
+			}
+		}
+		for i := range messages {
+			if r := &messages[i]; r.Kind == fleet.MessageReply {
+				out = outcome{result: r.Result, refusal: r.Error, err: r.Err}
+			} else {
+				g.message(*r)
+			}
+		}
+		return nil
+	})
+	switch {
+	case out.result != nil || out.refusal != nil || out.err != nil:
+	case errors.Is(err, fleet.ErrClaimed):
+		g.end()
+		return outcome{err: errUsed}
+	case errors.Is(err, fleet.ErrStreamTaken):
+		g.end()
+		return outcome{err: errUsed} // another retry was faster
+	case errors.Is(err, fleet.ErrUnknownStream), errors.Is(err, fleet.ErrUnknownReplica):
+		out.err = errGone
+	default:
+		out.err = cause(ctx, err)
+	}
+	return f.concluded(ctx, reading, g, call, out, m, info)
+}
