@@ -116,6 +116,15 @@ func (v *View) Resources(uri string) ([]fleet.Destination, error) {
 	return nil, v.check(lookupErrorf(fleet.ErrUnknownResource, "unknown resource %s", quote(uri)))
 }
 
+// Servers returns the servers of the view whose catalogues are known, in order.
+func (v *View) Servers() []fleet.ServerName {
+	names := make([]fleet.ServerName, len(v.servers))
+	for i, srv := range v.servers {
+		names[i] = srv.name
+	}
+	return names
+}
+
 // URI returns the URI by which clients of the endpoint know a resource of a server.
 func (v *View) URI(name fleet.ServerName, own string) string {
 	if v.only != nil || v.names.servers[name] == nil {

@@ -65,6 +65,8 @@ func (e *endpoint) Resources(uri string) ([]fleet.Destination, error) {
 
 func (e *endpoint) Ref(_, name string) (fleet.Destination, error) { return e.Prompt(name) }
 
+func (e *endpoint) Servers() []fleet.ServerName { return []fleet.ServerName{"old"} }
+
 func (e *endpoint) URI(_ fleet.ServerName, own string) string { return e.prefix + own }
 
 func (e *endpoint) Only() (fleet.Destination, bool) { return e.only, e.only.Server != "" }
@@ -287,6 +289,17 @@ func (n *told) Listen(on func(fleet.News)) (set func(map[fleet.ServerName][]stri
 		defer n.mu.Unlock()
 		delete(n.on, key)
 		delete(n.wants, key)
+	}
+}
+
+// changed says that a list of a server has changed.
+func (n *told) changed(server fleet.ServerName, method string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for key, on := range n.on {
+		if _, wanted := n.wants[key][server]; wanted {
+			on(fleet.News{Server: server, Method: method})
+		}
 	}
 }
 

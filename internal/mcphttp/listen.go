@@ -2,8 +2,8 @@ package mcphttp
 
 import (
 	"context"
+	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 
@@ -60,17 +60,8 @@ func (w *watch) changes(view View) (changed []string) {
 	return changed
 }
 
-// all returns all notifications that the endpoint announces.
-func (w *watch) all() []string {
-	var all []string
-	for method, wanted := range w.wanted {
-		if wanted {
-			all = append(all, method)
-		}
-	}
-	slices.Sort(all)
-	return all
-}
+// announced returns the notifications that the client gets, as far as is known.
+func (w *watch) announced() map[string]bool { return maps.Clone(w.wanted) }
 
 func hashOf(list *fleet.ViewList) string {
 	if list == nil {
@@ -117,7 +108,7 @@ func (f *Front) serveSession(w *web.Response, r *http.Request, session *session,
 	defer cancel()
 	view, _ := f.cfg.Offers.View(session.scope) // one that is not known yet has no lists either
 	s, lists := newEvents(w), newWatch(view, nil)
-	u := f.newUpdates(session.scope, s, func(params []byte) event { return notification(mcp.MethodResourcesUpdated, params) })
+	u := f.newUpdates(session.scope, s, lists.announced(), notification)
 	defer u.close()
 	if !f.streams.attach(session.uid, u) {
 		return errTooManyStreams

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -82,7 +84,7 @@ func (f *Front) tellHealed(s *session) {
 	if u == nil || err != nil {
 		return
 	}
-	for _, method := range newWatch(view, nil).all() {
+	for _, method := range slices.Sorted(maps.Keys(newWatch(view, nil).announced())) {
 		u.events.add(notification(method, nil))
 	}
 }

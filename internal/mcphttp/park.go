@@ -12,6 +12,11 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
+// patient is how long the answer to a request may take before it becomes a stream while
+// its session waits for a replica: a stream has no status for the errors of the modern
+// era.
+const patient = 5 * time.Second
+
 // parkWindow is how long a parked call waits for its client.
 const parkWindow = 10 * time.Minute
 
@@ -45,7 +50,7 @@ func (f *Front) sendAlone(ctx context.Context, p *reply, q *query, m *message, d
 		Initialize: mcp.OneLine(mcp.InitializeParamsOf(&m.meta, mcp.Implementation{Name: "mcpfleet", Version: f.cfg.Version})),
 		Restore:    fleet.Restore{Level: m.meta.Level()},
 	}
-	p.start()
+	p.startFor(patient)
 	given, err := f.openSession(ctx, request, q.timeout)
 	if err != nil || given.Error != nil {
 		f.cfg.Sessions.End(call.session, until) // perhaps a replica is being given to it

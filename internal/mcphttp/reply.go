@@ -52,10 +52,17 @@ func newReply(w *web.Response, r *http.Request, id []byte, a accepts) *reply {
 	return &reply{w: w, r: r, id: id, accepts: a}
 }
 
-// start begins to count the time, unless it has. finish must be called later.
-func (p *reply) start() {
-	if p.accepts.events && p.timer == nil {
-		p.timer = time.AfterFunc(quick, func() { p.stream() })
+// start begins to count the time, or begins again. finish must be called later.
+func (p *reply) start() { p.startFor(quick) }
+
+// startFor is start with a time of its own.
+func (p *reply) startFor(d time.Duration) {
+	switch {
+	case !p.accepts.events:
+	case p.timer == nil:
+		p.timer = time.AfterFunc(d, func() { p.stream() })
+	case p.timer.Stop():
+		p.timer.Reset(d)
 	}
 }
 

@@ -42,20 +42,16 @@ func (f *Front) listen(w *web.Response, r *http.Request, m *message, a accepts) 
 		}
 		return notification(method, params)
 	}
-	begin := func() {}
-	if len(honoured.Resources) > 0 {
-		u := f.newUpdates(q.scope, s, func(params []byte) event { return tagged(mcp.MethodResourcesUpdated, params) })
-		defer u.close()
-		var all []fleet.Subscription
-		honoured.Resources, all = f.subscribable(q.scope, honoured.Resources)
-		begin = func() { u.want(all) }
-	}
-	s.add(notification(mcp.MethodAcknowledged, mcp.AcknowledgedParams(id, &honoured)))
-	begin() // nothing may come before the acknowledgement
 	lists := newWatch(view, map[string]bool{
 		mcp.MethodToolsListChanged: honoured.ToolsListChanged, mcp.MethodPromptsListChanged: honoured.PromptsListChanged,
 		mcp.MethodResourcesListChanged: honoured.ResourcesListChanged,
 	})
+	u := f.newUpdates(q.scope, s, lists.announced(), tagged)
+	defer u.close()
+	var all []fleet.Subscription
+	honoured.Resources, all = f.subscribable(q.scope, honoured.Resources)
+	s.add(notification(mcp.MethodAcknowledged, mcp.AcknowledgedParams(id, &honoured)))
+	u.want(all) // nothing may come before the acknowledgement
 	from := f.following(r.Context(), s, look, q.scope, lists, func(method string) event { return tagged(method, nil) })
 	from.onLeave = func() { s.end(event{head: mcp.AppendResult(nil, id, mcp.ListenResult(id))}) }
 	return s.run(from)

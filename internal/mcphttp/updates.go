@@ -8,12 +8,15 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
-// updates tells a client of changes of resources, on one stream of events.
+// updates tells a client what servers say of themselves, on one stream of events: that
+// lists and resources have changed. A change of a list may be told twice, as what is known
+// of the list changes a moment later, or not at all, if other replicas have not changed.
 type updates struct {
 	front  *Front
 	scope  fleet.Scope
 	events *events
-	tell   func(params []byte) event
+	lists  map[string]bool // the changes of lists that are wanted, by notification
+	tell   func(method string, params []byte) event
 	set    func(map[fleet.ServerName][]string)
 	cancel func()
 
@@ -22,17 +25,22 @@ type updates struct {
 }
 
 // newUpdates returns updates of nothing yet. close must be called later.
-func (f *Front) newUpdates(scope fleet.Scope, s *events, tell func(params []byte) event) *updates {
-	u := &updates{front: f, scope: scope, events: s, tell: tell}
+func (f *Front) newUpdates(scope fleet.Scope, s *events, lists map[string]bool, tell func(method string, params []byte) event) *updates {
+	u := &updates{front: f, scope: scope, events: s, lists: lists, tell: tell}
 	u.set, u.cancel = f.cfg.News.Listen(u.on)
 	return u
 }
 
 func (u *updates) close() { u.cancel() }
 
-// want tells of these resources from now on.
+// want tells of these resources from now on, and of the lists that are wanted.
 func (u *updates) want(all []fleet.Subscription) {
 	own := make(map[fleet.ServerName][]string)
+	if view, err := u.front.cfg.Offers.View(u.scope); err == nil && len(u.lists) > 0 {
+		for _, server := range view.Servers() {
+			own[server] = nil
+		}
+	}
 	for _, s := range all {
 		own[s.Server] = append(own[s.Server], s.URI)
 	}
@@ -68,6 +76,10 @@ func (f *Front) announces(server fleet.ServerName) bool {
 
 // on passes news on to the client, with the URI that it knows.
 func (u *updates) on(n fleet.News) {
+	if u.lists[n.Method] {
+		u.events.add(u.tell(n.Method, nil))
+		return
+	}
 	uri, _, err := mcp.Target(n.Method, n.Params)
 	if err != nil {
 		return
@@ -85,7 +97,7 @@ func (u *updates) on(n fleet.News) {
 			return
 		}
 	}
-	if !u.events.add(u.tell(params)) {
+	if !u.events.add(u.tell(n.Method, params)) {
 		u.front.metrics.drop(droppedSlow)
 	}
 }

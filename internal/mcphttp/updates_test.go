@@ -67,6 +67,7 @@ func TestModernSubscriptions(t *testing.T) {
 		synctest.Wait()
 		f.news.updated("old", "x:/2/part")
 		f.news.updated("old", "x:/3")
+		f.news.changed("old", mcp.MethodToolsListChanged) // nobody asked for it
 		synctest.Wait()
 		leave()
 		done()
