@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 	"testing"
@@ -222,5 +223,19 @@ func TestRemoveUnsent(t *testing.T) {
 	tr.removeUnsent([]fleet.NodeID{"n2"})
 	if len(tr.units) != 3 || tr.has("unsent") {
 		t.Errorf("left: %v", tr.sorted())
+	}
+}
+
+// A start of the present revision tells the worker what its replicas were found to speak.
+func TestAStartKnowsTheEra(t *testing.T) {
+	tr, _ := testTracker()
+	s := server("a", 2, 1)
+	s.Era = fleet.EraModern
+	for rev, want := range map[fleet.Revision]fleet.Era{1: fleet.EraAuto, 2: fleet.EraModern} {
+		id := fleet.ReplicaID(fmt.Sprint("r", rev))
+		tr.start(id, &s, action{node: "n1", rev: rev, template: &s.Spec.Template}, "l", t0)
+		if got := tr.units[id].era; got != want {
+			t.Errorf("revision %d: era %q, want %q", rev, got, want)
+		}
 	}
 }
