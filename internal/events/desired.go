@@ -47,7 +47,7 @@ var kinds = map[desired.ChangeKind]fleet.EventKind{
 func ofChange(c desired.Change) Event {
 	e := Event{
 		Kind: kinds[c.Kind], Server: c.Server, Node: c.Node, Revision: c.Revision,
-		Message: c.Subject().String() + " " + strings.ReplaceAll(string(c.Kind), "_", " "),
+		Message: c.Subject().String() + " " + strings.ReplaceAll(strings.TrimPrefix(string(c.Kind), "gateway_"), "_", " "),
 	}
 	switch c.Kind {
 	case desired.Updated, desired.RolledBack, desired.RolledOut, desired.RolloutPaused, desired.RolloutResumed, desired.RolloutHeld, desired.RolloutAdvanced:

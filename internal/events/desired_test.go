@@ -33,6 +33,7 @@ func TestApplied(t *testing.T) {
 		{"a hold", desired.Result{Changes: []desired.Change{{Server: "s", Kind: desired.RolloutHeld, Revision: 2, Reason: "tool t is gone"}}},
 			"server_rollout_held", "server s rollout held: revision 2: tool t is gone"},
 		{"a node", desired.Result{Changes: []desired.Change{{Node: "n", Kind: desired.Cordoned}}}, "node_cordoned", "node n cordoned"},
+		{"a gateway", desired.Result{Changes: []desired.Change{{Gateway: "g", Kind: desired.GatewaySet, Fields: []desired.Difference{{Field: "servers"}}}}}, "gateway_set", "gateway g set (servers)"},
 		{"nothing changed", desired.Result{}, "", ""},
 		{"refused", desired.Result{Err: errors.New("no"), Changes: []desired.Change{change}}, "", ""},
 		{"repeated", desired.Result{Repeated: true, Changes: []desired.Change{change}}, "", ""},
