@@ -171,7 +171,7 @@ func (t *tenure) open(ctx context.Context, r fleet.SessionRequest) (fleet.Sessio
 				return fleet.SessionGiven{}, err
 			}
 		}
-		opened, err := t.claim(ctx, r, spare)
+		opened, err := t.claim(ctx, d, r, spare)
 		switch {
 		case err == nil:
 			opened.Healed, opened.Again = healed, had != nil
@@ -194,8 +194,11 @@ func (t *tenure) open(ctx context.Context, r fleet.SessionRequest) (fleet.Sessio
 	}
 }
 
-// claim has a replica's worker give it to the session.
-func (t *tenure) claim(ctx context.Context, r fleet.SessionRequest, to *fleet.Replica) (fleet.SessionGiven, error) {
+// claim has a replica's worker give it to the session. A worker that does not answer is
+// given up a while after the server should have.
+func (t *tenure) claim(ctx context.Context, d *fleet.Server, r fleet.SessionRequest, to *fleet.Replica) (fleet.SessionGiven, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.Spec.StartTimeout, fleet.DefaultStartTimeout)+orderTimeout)
+	defer cancel()
 	worker := t.s.cfg.View.Snapshot().Nodes[to.Node].Worker
 	if worker == nil {
 		t.release(to.ID)
