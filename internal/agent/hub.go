@@ -143,7 +143,8 @@ func (h *hub) resolved(r openRequest) {
 }
 
 // send passes a message of the client to the server: a notification, or the answer to a
-// request. It fails with fleet.ErrInvalid, fleet.ErrNotAsked or fleet.ErrUnknownReplica.
+// request. It fails with fleet.ErrInvalid, fleet.ErrNotAsked, fleet.ErrOverloaded or
+// fleet.ErrUnknownReplica.
 func (h *hub) send(message []byte) error {
 	env, err := mcp.Scan(message)
 	if err != nil {
@@ -151,7 +152,10 @@ func (h *hub) send(message []byte) error {
 	}
 	switch env.Kind {
 	case mcp.KindNotification:
-		if method := string(env.Method); method != mcp.MethodCancelled { // that names a request by the client's id
+		switch method := string(env.Method); method {
+		case mcp.MethodCancelled: // names a request by the client's id
+		case mcp.MethodInitialized: // was sent with initialize
+		default:
 			err = h.conn.Notify(method, env.Params)
 		}
 	case mcp.KindResponse, mcp.KindErrorResponse:
@@ -168,8 +172,11 @@ func (h *hub) send(message []byte) error {
 	default:
 		return fmt.Errorf("%w: neither a notification nor an answer", fleet.ErrInvalid)
 	}
-	if errors.Is(err, stdio.ErrClosed) {
+	switch {
+	case errors.Is(err, stdio.ErrClosed):
 		return fmt.Errorf("%w: %w", fleet.ErrUnknownReplica, err)
+	case errors.Is(err, stdio.ErrBackedUp):
+		return fmt.Errorf("%w: %w", fleet.ErrOverloaded, err)
 	}
 	return err
 }

@@ -236,10 +236,10 @@ func (st *stream) join(after uint64, claim bool) (*reader, error) {
 	if !st.done {
 		st.arm()
 	}
-	st.mu.Unlock()
-	if caller != nil {
+	if caller != nil { // with the lock, so that the call's release comes after it
 		caller(fleet.CallEvent{Kind: fleet.CallReply, Err: fleet.ErrStreamTaken, Holding: true})
 	}
+	st.mu.Unlock()
 	return rd, nil
 }
 

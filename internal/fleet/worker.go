@@ -111,9 +111,8 @@ type CallHooks struct {
 	// server. Numbers are missing if the connection was too slow for them. The reply is what
 	// the call returns.
 	Message func(Message)
-	// Sent is called when the call has been handed to the connection to a worker, which
-	// does not mean that it has arrived. A call that is sent to several workers calls it
-	// for each.
+	// Sent is called when the call is about to be sent to a worker, before any Message. A
+	// call that is sent to several workers calls it for each.
 	Sent func(worker LifeID)
 	// Waiting is called when the call begins to wait for an answer of the client, with
 	// true, and when it goes on.

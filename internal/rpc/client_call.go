@@ -25,15 +25,15 @@ func (c *Client) Call(ctx context.Context, req fleet.CallRequest, hooks fleet.Ca
 	p := c.waiting.Get().(*pending)
 	p.id, p.hooks = c.lastID.Add(1), hooks
 	req.Notifications = hooks.Notification != nil || hooks.Message != nil
+	if hooks.Sent != nil && ctx.Err() == nil {
+		hooks.Sent(c.life)
+	}
 	s, err := c.submit(ctx, p, &req)
 	if err != nil {
 		if hooks.Released != nil {
 			hooks.Released(-1)
 		}
 		return fleet.CallResult{}, err
-	}
-	if hooks.Sent != nil {
-		hooks.Sent(c.life)
 	}
 	id := p.id
 	select {

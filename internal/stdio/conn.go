@@ -267,7 +267,8 @@ func (c *Conn) signal() {
 	}
 }
 
-// Notify queues a notification.
+// Notify queues a notification. It fails with ErrClosed, ErrBackedUp, or an error of params that are
+// not a valid object or array.
 func (c *Conn) Notify(method string, params []byte) error {
 	params, err := oneLine(params)
 	if err != nil {
@@ -275,10 +276,14 @@ func (c *Conn) Notify(method string, params []byte) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.inputClosed {
+	p := notification(method, params)
+	switch {
+	case c.inputClosed:
 		return ErrClosed
+	case c.waiting > 0 && c.waiting+p.size > c.cfg.MaxQueue:
+		return ErrBackedUp
 	}
-	c.enqueue(notification(method, params))
+	c.enqueue(p)
 	c.signal()
 	return nil
 }

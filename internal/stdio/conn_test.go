@@ -184,6 +184,9 @@ func TestServerStopsReading(t *testing.T) {
 	if !errors.Is(refused, stdio.ErrBackedUp) {
 		t.Fatalf("Start = %v after %d calls, want ErrBackedUp", refused, len(pending))
 	}
+	if err := c.Notify("n", text(300<<10)); !errors.Is(err, stdio.ErrBackedUp) {
+		t.Errorf("Notify = %v, want ErrBackedUp", err)
+	}
 	last := pending[len(pending)-1]
 	if !c.Cancel(last, "") {
 		t.Error("Cancel did nothing")
