@@ -1,6 +1,7 @@
 package mcphttp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -23,7 +24,8 @@ var errParked = errors.New("the call waits for its client")
 type gathering struct {
 	front *Front
 	reply *reply
-	logs  bool // the client asked for log messages
+	logs  bool   // the client asked for log messages
+	token []byte // for progress of this request, raw JSON; nil: it wants none
 	park  context.CancelCauseFunc
 
 	mu       sync.Mutex
@@ -36,7 +38,7 @@ type gathering struct {
 // gather returns a gathering, and a context that ends once requests were gathered.
 func (f *Front) gather(ctx context.Context, p *reply, m *message) (*gathering, context.Context) {
 	ctx, park := context.WithCancelCause(ctx)
-	return &gathering{front: f, reply: p, logs: m.meta.LogLevel != nil, park: park}, ctx
+	return &gathering{front: f, reply: p, logs: m.meta.LogLevel != nil, token: bytes.Clone(m.meta.ProgressToken), park: park}, ctx
 }
 
 // sent records which worker has the call. It is a hook of a call.
@@ -67,9 +69,27 @@ func (g *gathering) message(m fleet.Message) {
 	if mcp.LegacyOnly(m.Method) || m.Method == mcp.MethodMessage && !g.logs {
 		return // not for a client of the modern era
 	}
-	if !g.reply.notify(notification(m.Method, m.Params)) {
+	params := m.Params
+	if m.Method == mcp.MethodProgress {
+		if params = g.progress(params); params == nil {
+			return
+		}
+	}
+	if !g.reply.notify(notification(m.Method, params)) {
 		g.front.metrics.drop(droppedSlow)
 	}
+}
+
+// progress returns the params of a notification of progress with the token of the request
+// that waits now: a retry has one of its own, and the server knows only the first. It
+// returns nil if the request wants no progress.
+func (g *gathering) progress(params []byte) []byte {
+	s, err := mcp.SplitProgressToken(params)
+	if err != nil || s.Insert == nil || g.token == nil {
+		return nil
+	}
+	s.Insert = g.token
+	return s.AppendTo(nil)
 }
 
 // withdraw drops a request that its server has given up.

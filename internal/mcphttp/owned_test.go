@@ -201,3 +201,25 @@ func TestCallAlone(t *testing.T) {
 	f.known.refused = []byte(`{"code":-32002,"message":"no"}`)
 	wantError(t, f.modern("/own/mcp", "tools/call", `"name":"echo"`, "Mcp-Name", "echo"), 200, `"q"`, mcp.CodeInvalidParams, "no")
 }
+
+// A retry has a progress token of its own. The server knows only that of the first
+// request.
+func TestParkedProgress(t *testing.T) {
+	const params = `{"progress":0.50,"progressToken":"first","n":9007199254740993}`
+	for token, want := range map[string]string{
+		`"second"`: `{"progress":0.50,"progressToken":"second","n":9007199254740993}`,
+		`7`:        `{"progress":0.50,"progressToken":7,"n":9007199254740993}`,
+		``:         ``,
+	} {
+		g := gathering{}
+		if token != "" {
+			g.token = []byte(token)
+		}
+		if got := string(g.progress([]byte(params))); got != want {
+			t.Errorf("token %s: got %s, want %s", token, got, want)
+		}
+		if got := g.progress([]byte(`{"progress":1}`)); got != nil {
+			t.Errorf("without a token: got %s", got)
+		}
+	}
+}
