@@ -21,6 +21,9 @@ const (
 // opening returns how the replica's conversation is opened.
 func (r *replica) opening() stdio.Opening {
 	o := stdio.Opening{Era: r.order.Template.Era, Known: r.order.Era, Wait: discoverWait}
+	if r.order.Template.PerSession() {
+		o.Era = fleet.EraLegacy // clients' sessions are of that era
+	}
 	if found, ok := r.eras.Load(r.revision()); ok {
 		o.Known = found.(fleet.Era)
 	}

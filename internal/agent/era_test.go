@@ -16,14 +16,15 @@ import (
 
 // opened is a replica that was found to be of an era.
 type opened struct {
-	echo    agenttest.Echo
-	era     fleet.Era // of the template
-	known   fleet.Era // from the controller
-	want    fleet.Era
-	starts  int           // of processes
-	asked   int           // with server/discover
-	takes   time.Duration // until READY
-	reasons []string      // instead: why it does not become READY
+	echo     agenttest.Echo
+	era      fleet.Era // of the template
+	sessions string    // of the template
+	known    fleet.Era // from the controller
+	want     fleet.Era
+	starts   int           // of processes
+	asked    int           // with server/discover
+	takes    time.Duration // until READY
+	reasons  []string      // instead: why it does not become READY
 }
 
 func TestEraOfAReplica(t *testing.T) {
@@ -37,6 +38,7 @@ func TestEraOfAReplica(t *testing.T) {
 		"both, starts slowly":          {echo: agenttest.Echo{Era: agenttest.Both, Slow: 5 * time.Second}, want: fleet.EraModern, starts: 2, asked: 2, takes: 10 * time.Second},
 		"dies of discover":             {echo: agenttest.Echo{DieOfDiscover: true}, want: fleet.EraLegacy, starts: 2, asked: 1},
 		"dies of discover later":       {echo: agenttest.Echo{DieOfDiscover: true, Slow: 5 * time.Second}, want: fleet.EraLegacy, starts: 2, asked: 1, takes: 10 * time.Second},
+		"both, for sessions":           {sessions: fleet.SessionsSession, echo: agenttest.Echo{Era: agenttest.Both}, want: fleet.EraLegacy, starts: 1},
 		"legacy by order":              {era: fleet.EraLegacy, echo: agenttest.Echo{DieOfDiscover: true}, want: fleet.EraLegacy, starts: 1},
 		"both, legacy by order":        {era: fleet.EraLegacy, echo: agenttest.Echo{Era: agenttest.Both}, want: fleet.EraLegacy, starts: 1},
 		"both, slowly, by order":       {era: fleet.EraModern, echo: agenttest.Echo{Era: agenttest.Both, Slow: 10 * time.Second}, want: fleet.EraModern, starts: 1, asked: 1, takes: 10 * time.Second},
@@ -61,7 +63,7 @@ func TestEraOfAReplica(t *testing.T) {
 func (tt *opened) check(t *testing.T) {
 	r := newRig(t, agenttest.New(), nil)
 	r.rt.Handle("a", tt.echo.Serve)
-	as := assignment("a", func(tpl *fleet.Template) { tpl.Era = tt.era })
+	as := assignment("a", func(tpl *fleet.Template) { tpl.Era, tpl.Sessions = tt.era, tt.sessions })
 	as.Era = tt.known
 	began := time.Now()
 	if _, err := r.StartReplica(t.Context(), order, as); err != nil {

@@ -393,6 +393,7 @@ func TestParseErrors(t *testing.T) {
 		{"half a resource", "", image("resources: {custom: {gpu: 0.5}}"), `f.yaml:4:31: servers.x.resources.custom.gpu: must be a whole number, not "0.5"`},
 		{"later session mode", "", image("sessions: principal"), "f.yaml:4:15: servers.x.sessions: principal is not supported yet: a replica for each user needs access control, which does not exist; use session or shared"},
 		{"replicas beside sessions", "", image("sessions: session\n    replicas: 2"), "f.yaml:5:15: servers.x.replicas: is not for sessions: session; the number of replicas is that of the sessions and of warm, at most max_sessions"},
+		{"a modern server with sessions", "", image("sessions: session\n    era: modern"), "f.yaml:5:10: servers.x.era: modern is not for sessions: session; the modern era has no sessions"},
 		{"autoscaling beside sessions", "", image("sessions: session\n    autoscaling: {}"), "f.yaml:5:18: servers.x.autoscaling: is not for sessions: session; the number of replicas is that of the sessions and of warm, at most max_sessions"},
 		{"a canary beside sessions", "", image("sessions: session\n    update: {canary: {steps: [5%]}}"), "f.yaml:5:13: servers.x.update.canary: is not for sessions: session; a session stays at one replica, so its calls cannot be shared out"},
 		{"a session key without sessions", "", image("max_sessions: 2"), "f.yaml:4:19: servers.x.max_sessions: needs sessions: session; in the mode shared no replica belongs to a session"},

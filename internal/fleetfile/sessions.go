@@ -61,6 +61,9 @@ func (d *serverDecoder) finishSessions() {
 			d.errorf(n, join(d.path, key), "is not for sessions: session; the number of replicas is that of the sessions and of warm, at most max_sessions")
 		}
 	}
+	if s.Era == fleet.EraModern {
+		d.errorf(d.given["era"], join(d.path, "era"), "modern is not for sessions: session; the modern era has no sessions")
+	}
 	if s.Update != nil && s.Update.Canary != nil {
 		d.errorf(d.given["update"], join(d.path, "update.canary"), "is not for sessions: session; a session stays at one replica, so its calls cannot be shared out")
 	}
