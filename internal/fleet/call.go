@@ -15,6 +15,10 @@ type Call struct {
 	Since      time.Time     // when it came, from which its deadline counts; zero: now
 	Trace      Trace
 	Session    SessionID // all its calls go to one replica; "": to any replica
+	// Queued is called once a second while the call waits for a replica: how many calls wait
+	// before it, and why there is no replica yet, in words; "" if there are. It must not
+	// block, and may be nil.
+	Queued func(before int, why string)
 	// Stream is kept for readers at the call's worker.
 	Stream StreamRequest
 	Ask    bool // see CallRequest

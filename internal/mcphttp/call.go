@@ -35,6 +35,16 @@ func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Dest
 	if q.waited {
 		c.Since = q.came
 	}
+	if g := newProgress(p, m); g != nil {
+		c.Queued = g.queued
+		sent := c.Sent
+		c.Sent = func(worker fleet.LifeID) {
+			g.end()
+			if sent != nil {
+				sent(worker)
+			}
+		}
+	}
 	p.start()
 	res, err := f.cfg.Router.Call(ctx, c)
 	switch {

@@ -126,7 +126,9 @@ func (f *Front) sendOwned(ctx context.Context, p *reply, q *query, s *session, m
 		if !errors.Is(out.err, fleet.ErrSessionLost) || n == maxOpenings {
 			return out
 		}
-		given, err := f.give(ctx, s, dest.Server, q.timeout)
+		var given fleet.SessionGiven
+		var err error
+		newProgress(p, m).during(ctx, func() { given, err = f.give(ctx, s, dest.Server, q.timeout) })
 		switch {
 		case err != nil:
 			return outcome{err: cause(ctx, err)}

@@ -51,7 +51,8 @@ func (f *Front) sendAlone(ctx context.Context, p *reply, q *query, m *message, d
 		Restore:    fleet.Restore{Level: m.meta.Level()},
 	}
 	p.startFor(patient)
-	given, err := f.openSession(ctx, request, q.timeout)
+	var given fleet.SessionGiven
+	newProgress(p, m).during(ctx, func() { given, err = f.openSession(ctx, request, q.timeout) })
 	if err != nil || given.Error != nil {
 		f.cfg.Sessions.End(call.session, until) // perhaps a replica is being given to it
 		if err == nil {

@@ -44,9 +44,9 @@ func sleepy(before, after time.Duration) func(context.Context, fleet.Call) (flee
 }
 
 const (
-	slowCall = `{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{"name":"echo","_meta":{"progressToken":"t"}}}`
-	progress = "event: message\ndata: " + `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"t","progress":1}}` + "\n\n"
-	late     = "event: message\ndata: " + `{"jsonrpc":"2.0","id":"c","result":{"late": 1}}` + "\n\n"
+	slowCall   = `{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{"name":"echo","_meta":{"progressToken":"t"}}}`
+	progressed = "event: message\ndata: " + `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"t","progress":1}}` + "\n\n"
+	late       = "event: message\ndata: " + `{"jsonrpc":"2.0","id":"c","result":{"late": 1}}` + "\n\n"
 )
 
 func TestCallBecomesStream(t *testing.T) {
@@ -55,11 +55,11 @@ func TestCallBecomesStream(t *testing.T) {
 		before, after time.Duration
 		want          string
 	}{
-		{"at once", "", 0, 0, progress + late},
-		{"after a while", "", 50 * time.Millisecond, 0, progress + late},
-		{"quiet", "", 200 * time.Millisecond, 20 * time.Second, progress + ": keep-alive\n\n" + late},
+		{"at once", "", 0, 0, progressed + late},
+		{"after a while", "", 50 * time.Millisecond, 0, progressed + late},
+		{"quiet", "", 200 * time.Millisecond, 20 * time.Second, progressed + ": keep-alive\n\n" + late},
 		{"JSON only", "application/json", 200 * time.Millisecond, 0, "{\"jsonrpc\":\"2.0\",\"id\":\"c\",\"result\":{\"late\":\n1}}"},
-		{"SSE only", "text/event-stream", 0, 0, progress + late},
+		{"SSE only", "text/event-stream", 0, 0, progressed + late},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -80,6 +80,28 @@ func TestCallBecomesStream(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While a call waits for a replica its client hears why, until the server has the call.
+func TestProgressOfTheFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		f.router.f = func(_ context.Context, c fleet.Call) (fleet.CallResult, error) {
+			c.Queued(2, "")
+			c.Queued(0, "")
+			c.Queued(0, "image is being pulled")
+			c.Sent("w1")
+			c.Queued(1, "")
+			return fleet.CallResult{Result: []byte(`{}`)}, nil
+		}
+		id := f.open(t, "/old/mcp", "2025-06-18")
+		w := f.do("POST", "/old/mcp", slowCall, "Mcp-Session-Id", id)
+		var all string
+		for i, why := range []string{"waiting for a free replica (2 before it)", "waiting for a free replica", "waiting for a replica: image is being pulled"} {
+			all += "event: message\ndata: " + fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"t","progress":0.00%d,"message":%q}}`, i+1, why) + "\n\n"
+		}
+		want(t, w, 200, all+"event: message\ndata: "+`{"jsonrpc":"2.0","id":"c","result":{}}`)
+	})
 }
 
 // A failure on a stream is its last message.

@@ -16,6 +16,8 @@ const (
 	// tryAgainAfter is how long a call that only the replica that refused it could
 	// take waits for the view to change before it tries that replica again.
 	tryAgainAfter = 100 * time.Millisecond
+	// queuedEvery is how often a call that waits hears of it.
+	queuedEvery = time.Second
 )
 
 // want is what a call requires of its replica.
@@ -23,9 +25,10 @@ type want struct {
 	tool    string
 	session fleet.SessionID
 	last    refusal
-	old     bool     // a replica of the canary has not answered it: see Canary
-	front   bool     // it goes to the front of the queue
-	suspect *suspect // it needs the replica to itself; nil for most
+	old     bool                         // a replica of the canary has not answered it: see Canary
+	front   bool                         // it goes to the front of the queue
+	suspect *suspect                     // it needs the replica to itself; nil for most
+	queued  func(before int, why string) // fleet.Call.Queued
 }
 
 // refusal says which replica did not take a call, and in which view.
@@ -91,7 +94,7 @@ func (s *server) acquire(ctx context.Context, c *want) (*attempt, error) {
 	}
 	s.postIfWanted()
 	s.mu.Unlock()
-	return s.wait(ctx, w, again)
+	return s.wait(ctx, w, again, c.queued)
 }
 
 // refused records that a replica did not take a call. It returns the replica to
@@ -113,7 +116,7 @@ func (s *server) refused(last refusal) (avoid *replica) {
 	return r
 }
 
-func (s *server) wait(ctx context.Context, w *waiter, again time.Duration) (*attempt, error) {
+func (s *server) wait(ctx context.Context, w *waiter, again time.Duration, queued func(before int, why string)) (*attempt, error) {
 	var timer *time.Timer
 	var look <-chan time.Time
 	if again > 0 {
@@ -121,10 +124,24 @@ func (s *server) wait(ctx context.Context, w *waiter, again time.Duration) (*att
 		defer timer.Stop()
 		look = timer.C
 	}
+	var second <-chan time.Time
+	if queued != nil {
+		ticker := time.NewTicker(queuedEvery)
+		defer ticker.Stop()
+		second = ticker.C
+	}
 	for {
 		select {
 		case <-w.ready:
 			return w.attempt, w.err
+		case <-second:
+			s.mu.Lock()
+			before, why := s.queue.before(w), s.limits.Pending
+			if len(s.replicas) > 0 {
+				why = ""
+			}
+			s.mu.Unlock()
+			queued(before, why)
 		case <-look:
 			s.mu.Lock()
 			w.avoid = nil

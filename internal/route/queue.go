@@ -56,6 +56,14 @@ func (q *queue) insertAfter(w, after *waiter) {
 	q.changed()
 }
 
+// before returns how many waiters are in front of w.
+func (q *queue) before(w *waiter) (n int) {
+	for o := q.first; o != nil && o != w; o = o.next {
+		n++
+	}
+	return n
+}
+
 // end ends the wait of all.
 func (q *queue) end(err error) {
 	for w := q.first; w != nil; w = q.first {

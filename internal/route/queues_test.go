@@ -3,7 +3,9 @@ package route
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,6 +153,30 @@ func TestDeadlineCountsFromSince(t *testing.T) {
 		p := b.call("1", func(c *fleet.Call) { c.Since = since })
 		if _, err := p.wait(t); !errors.Is(err, fleet.ErrTimeout) || time.Since(since) != 10*time.Second {
 			t.Errorf("%v after %v", err, time.Since(since))
+		}
+	})
+}
+
+// A call that waits hears once a second how many wait before it, and why there is no
+// replica.
+func TestQueued(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		b := newBench(t, Server{Pending: "image is being pulled"})
+		var heard []string
+		b.call("1")
+		second := b.call("2", func(c *fleet.Call) {
+			c.Queued = func(before int, why string) { heard = append(heard, fmt.Sprint(before, " ", why)) }
+		})
+		time.Sleep(2500 * time.Millisecond)
+		w := &worker{name: "w"}
+		b.replicas(Replica{ID: "r", Backend: w})
+		time.Sleep(time.Second)
+		w.next(t).ok()
+		w.next(t).ok()
+		<-second.done
+		time.Sleep(5 * time.Second)
+		if want := []string{"1 image is being pulled", "1 image is being pulled", "0 "}; !slices.Equal(heard, want) {
+			t.Errorf("heard %q, want %q", heard, want)
 		}
 	})
 }

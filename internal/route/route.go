@@ -293,7 +293,7 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 		Method: c.Method, Params: c.Params, NoMeta: c.NoMeta, Trace: c.Trace,
 		Stream: c.Stream, Timeout: d.window, Ask: c.Ask, Logs: c.Logs,
 	}
-	w := want{tool: c.Tool, session: c.Session}
+	w := want{tool: c.Tool, session: c.Session, queued: c.Queued}
 	var key callKey // while any call is blamed
 	blamed := s.blame.any()
 	if blamed {

@@ -1,0 +1,88 @@
+package mcphttp
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
+)
+
+// progress tells a client that asked for the progress of its request why nothing happens
+// yet. It counts in steps so small that what the server says later is most likely more,
+// as it has to be.
+type progress struct {
+	reply *reply
+	token []byte // raw JSON
+
+	mu   sync.Mutex
+	told int
+	over bool // the server has spoken
+}
+
+// newProgress returns nil if the client did not ask for progress, or cannot get it.
+func newProgress(p *reply, m *message) *progress {
+	if m.meta.ProgressToken == nil || !p.accepts.events {
+		return nil
+	}
+	return &progress{reply: p, token: append([]byte(nil), m.meta.ProgressToken...)}
+}
+
+// queued is a hook of a call.
+func (g *progress) queued(before int, why string) {
+	switch {
+	case why != "":
+		g.tell("waiting for a replica: " + why)
+	case before == 0:
+		g.tell("waiting for a free replica")
+	default:
+		g.tell("waiting for a free replica (" + strconv.Itoa(before) + " before it)")
+	}
+}
+
+func (g *progress) tell(why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.over {
+		return
+	}
+	g.told++
+	params := append(append([]byte(`{"progressToken":`), g.token...), `,"progress":`...)
+	params = strconv.AppendFloat(params, float64(g.told)/1000, 'f', -1, 64)
+	params = append(mcp.AppendString(append(params, `,"message":`...), why), '}')
+	g.reply.notify(notification(mcp.MethodProgress, params))
+}
+
+// end says that the server has the request.
+func (g *progress) end() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.over = true
+}
+
+// during tells once a second that a session waits for a replica, while do runs. A nil g
+// tells nothing.
+func (g *progress) during(ctx context.Context, do func()) {
+	if g == nil {
+		do()
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var teller sync.WaitGroup
+	defer teller.Wait()
+	defer cancel()
+	teller.Go(func() {
+		every := time.NewTicker(time.Second)
+		defer every.Stop()
+		for {
+			select {
+			case <-every.C:
+				g.tell("waiting for a replica of the session's own")
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	do()
+}
