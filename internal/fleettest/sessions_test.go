@@ -2,8 +2,11 @@ package fleettest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -168,4 +171,116 @@ func TestTheLeaderDiesWhileSessionsOpen(t *testing.T) {
 	}
 	c.Client = c.Controller(follower).Client
 	c.awaitOwners(len(errs), 0)
+}
+
+// mcpClient is a legacy client of one MCP endpoint.
+type mcpClient struct {
+	t       *testing.T
+	session string
+}
+
+// post sends a message to a controller, and returns the status and what came back.
+func (m *mcpClient) post(c *Controller, body string) (int, string) {
+	m.t.Helper()
+	req, err := http.NewRequestWithContext(m.t.Context(), http.MethodPost, "http://"+c.Addresses.HTTP+"/echo/mcp", strings.NewReader(body))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return m.do(req)
+}
+
+func (m *mcpClient) do(req *http.Request) (int, string) {
+	m.t.Helper()
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json")
+	if m.session != "" {
+		req.Header.Set("Mcp-Session-Id", m.session)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if id := resp.Header.Get("Mcp-Session-Id"); id != "" {
+		m.session = id
+	}
+	return resp.StatusCode, string(text)
+}
+
+// whoami returns which replica answers.
+func (m *mcpClient) whoami(c *Controller) string {
+	m.t.Helper()
+	status, text := m.post(c, `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"whoami","arguments":{}}}`)
+	var answer struct {
+		Result struct{ Content []struct{ Text string } }
+	}
+	if err := json.Unmarshal([]byte(text), &answer); err != nil || status != http.StatusOK || len(answer.Result.Content) != 1 {
+		m.t.Fatalf("whoami: %d %s", status, text)
+	}
+	return answer.Result.Content[0].Text
+}
+
+// A client of MCP has a replica to itself at whichever controller, keeps its session when
+// the replica dies and while the server is updated, and ends it with DELETE.
+func TestMCPSessionsOfAServer(t *testing.T) {
+	const file = "    session_idle: 2s\n    update: {min_ready: 0s}\n"
+	c := Start(t, Options{Controllers: 2, Workers: 2, File: sessionFile(1, file)})
+	c.AwaitReady(2)
+	c.awaitOwners(0, 1)
+	c1, c2 := c.Controller("c1"), c.Controller("c2")
+	one, two := &mcpClient{t: t}, &mcpClient{t: t}
+	for _, m := range []*mcpClient{one, two} {
+		status, text := m.post(c1, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}`)
+		if status != http.StatusOK || m.session == "" {
+			t.Fatalf("initialize: %d %s", status, text)
+		}
+		m.post(c2, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+	}
+	first := one.whoami(c1)
+	if got := one.whoami(c2); got != first {
+		t.Errorf("the session is at %s through one controller, at %s through the other", first, got)
+	}
+	if got := two.whoami(c2); got == first {
+		t.Error("two sessions have one replica")
+	}
+	c.KillReplica(fleet.ReplicaID(first))
+	var second string
+	Eventually(t, func(context.Context) error {
+		if second = one.whoami(c2); second == first {
+			return errors.New("it is dead")
+		}
+		return nil
+	})
+
+	c.Deploy(strings.ReplaceAll(sessionFile(1, file), "command: [echo]", "command: [echo, again]"))
+	Eventually(t, func(ctx context.Context) error { // in use all the time
+		one.whoami(c1)
+		list, err := c.Servers(ctx)
+		if err != nil || len(list) != 1 {
+			return fmt.Errorf("%d servers, %w", len(list), err)
+		}
+		switch s := list[0]; {
+		case s.Revision != 2 || s.Rollout != nil:
+			return fmt.Errorf("revision %d, rollout %+v: %s", s.Revision, s.Rollout, s.Reason)
+		}
+		return nil
+	})
+	if got := one.whoami(c2); !strings.HasPrefix(got, "echo-2-") {
+		t.Errorf("after the update the session is at %s", got)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, "http://"+c2.Addresses.HTTP+"/echo/mcp", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, text := one.do(req); status/100 != 2 {
+		t.Errorf("DELETE: %d %s", status, text)
+	}
+	c.awaitOwners(0, 1) // the other one was idle
+	if status, text := one.post(c1, `{"jsonrpc":"2.0","id":3,"method":"ping"}`); status != http.StatusNotFound {
+		t.Errorf("after DELETE: %d %s", status, text)
+	}
 }

@@ -40,7 +40,7 @@ type owners struct {
 	owned  []*unit // by sessions
 	spares []*unit // raw, of the wanted revision, to stay
 	old    []*unit // raw spares of the stable revision, to go once they are replaced
-	probes []*unit // of the wanted revision: they show what it offers
+	probes []*unit // of the wanted revision: they show what it offers, and take verify calls
 	rest   []*unit // of no use
 	others []*unit // of a revision with another mode, which take calls
 }
@@ -58,10 +58,10 @@ func ownersOf(w *want) (o owners) {
 			o.spares = append(o.spares, u)
 		case u.raw && u.rev == cmp.Or(d.Stable, d.Revision):
 			o.old = append(o.old, u)
-		case u.isSpare() && !u.raw && !outdated(d, u) && !u.unhealthy && !u.leaves:
-			o.probes = append(o.probes, u)
-		case u.raw || u.isSpare():
+		case u.raw || u.isSpare() || !outdated(d, u) && (u.unhealthy || u.leaves):
 			o.rest = append(o.rest, u)
+		case !outdated(d, u):
+			o.probes = append(o.probes, u)
 		default:
 			o.others = append(o.others, u)
 		}
@@ -189,7 +189,7 @@ func (d *decision) upholdProbe(now time.Time, w *want, o *owners, rm *room, end 
 		return
 	}
 	d.actions = append(d.actions, action{
-		node: id, rev: s.Revision, template: req.Template, spare: true, reason: fmt.Sprintf("shows what revision %d offers", s.Revision),
+		node: id, rev: s.Revision, template: req.Template, reason: fmt.Sprintf("shows what revision %d offers", s.Revision),
 	})
 }
 

@@ -39,7 +39,7 @@ func verified(s *fleet.Server) {
 }
 
 func raw(x *unit)                       { x.raw, x.spare = true, true }
-func probe(x *unit)                     { x.spare = true }
+func probe(*unit)                       {}
 func claimed(x *unit)                   { x.raw, x.spare, x.claimed = true, true, true }
 func workerStops(x *unit)               { x.leaves, x.ending = true, true }
 func of(id fleet.SessionID) func(*unit) { return func(x *unit) { x.raw, x.session = true, id } }
@@ -64,7 +64,7 @@ func TestPlanSessions(t *testing.T) {
 		unplaced string
 		wake     time.Time
 	}{
-		{name: "a new server: only a probe", desired: perSession(2, offersNothing), want: []string{"start spare 1 on n1"}},
+		{name: "a new server: only a probe", desired: perSession(2, offersNothing), want: []string{"start 1 on n1: shows what revision 1 offers"}},
 		{name: "the probe starts", desired: perSession(2, offersNothing), units: []*unit{u("p", "n1", probe, in(fleet.PhaseStarting))}},
 		{name: "the probe waits after a failure", desired: perSession(2, offersNothing), set: []func(*want){hasFailed(time.Second)}, wake: soon},
 		{name: "what it offers is known: spares, no probe", desired: perSession(2), units: []*unit{u("p", "n1", probe)},
@@ -101,7 +101,7 @@ func TestPlanSessions(t *testing.T) {
 			unplaced: "no node fits: 2 nodes are of an older version, which gives no replicas to sessions: update its worker"},
 
 		{name: "update: a probe beside all", desired: perSession(1, toRevision2, offersNothing), units: []*unit{u("r1", "n1", raw), u("r2", "n2", of("s1"))},
-			want: []string{"start spare 2 on n3"}},
+			want: []string{"start 2 on n3: shows what revision 2 offers"}},
 		{name: "update: the old revision is kept up meanwhile", desired: perSession(2, toRevision2, offersNothing),
 			units: []*unit{u("p", "n1", rev(2), probe, in(fleet.PhaseStarting)), u("r2", "n2", of("s1"))}, want: []string{"start raw 1 on n3", "start raw 1 on n1"}},
 		{name: "update: it is being verified", desired: perSession(1, toRevision2, verified), units: []*unit{u("p", "n1", rev(2), probe), u("r1", "n1", raw), u("r2", "n2", of("s1"))}},

@@ -13,7 +13,7 @@ func sessionStatus(now time.Time, w *want, d *decision, o outlook) ServerStatus 
 	s, b, of := w.desired, &w.back, ownersOf(w)
 	st := ServerStatus{
 		Name: w.name, Revision: s.Revision, Generation: s.Generation, Target: s.Target,
-		Ready: count(w.units, func(u *unit) bool { return u.serving() }), Spares: count(w.units, (*unit).waitsForSession),
+		Ready: count(of.owned, (*unit).serving), Spares: count(w.units, (*unit).waitsForSession),
 		Sessions: len(of.owned), SessionsWaiting: w.waiting,
 		Unplaced: d.unroomed, UnplacedResources: s.Spec.Resources.Times(d.unroomed),
 	}
