@@ -16,6 +16,7 @@ type attempt struct {
 	over     bool
 	returned bool    // if it ran alone: its outcome is known
 	before   silence // of the replica, when the call was over
+	asking   bool    // it waits for its client
 
 	suspect *suspect // if the call has the replica to itself; constant after acquire
 }
@@ -47,6 +48,7 @@ func (a *attempt) released(ongoing int) {
 	a.over = true
 	now := time.Now()
 	r.ongoing--
+	a.setAsking(false)
 	s.held += (now.Sub(a.since) - s.held) / 8
 	if ongoing >= 0 {
 		r.others = max(0, ongoing-r.ongoing)
@@ -73,6 +75,37 @@ func (a *attempt) progress() {
 	defer s.mu.Unlock()
 	if r.recordAnswer(time.Now()) && r.index >= 0 {
 		s.drain()
+	}
+}
+
+// waits is called when the call begins to wait for its client, which the replica cannot
+// help, and when it goes on. Either counts as an answer, and moves the call's deadline.
+func (a *attempt) waits(waiting bool) {
+	a.deadline.waits(waiting)
+	s, r := a.server, a.replica
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.over {
+		return
+	}
+	a.setAsking(waiting)
+	if r.ongoing-r.asking >= silentCalls && !s.watching {
+		s.watch()
+	}
+	if r.recordAnswer(time.Now()) && r.index >= 0 {
+		s.drain()
+	}
+}
+
+// setAsking needs s.mu held.
+func (a *attempt) setAsking(asking bool) {
+	if a.asking == asking {
+		return
+	}
+	if a.asking = asking; asking {
+		a.replica.asking++
+	} else {
+		a.replica.asking--
 	}
 }
 

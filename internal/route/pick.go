@@ -17,6 +17,7 @@ type replica struct {
 	// Guarded by the server's mutex.
 	index     int // in replicas; -1 when it has left the view
 	ongoing   int // slots held by calls from here
+	asking    int // of them, those whose calls wait for their clients
 	others    int // by calls from elsewhere, as far as known
 	reported  int // the last Ongoing in the view
 	skipUntil time.Time

@@ -321,7 +321,7 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 			req.Limit = max(d.last.Sub(a.since), 1)
 		}
 		hooks := fleet.CallHooks{
-			Progress: a.progress, Notification: c.Notification, Message: c.Message, Sent: c.Sent, Waiting: d.waits, Released: a.released,
+			Progress: a.progress, Notification: c.Notification, Message: c.Message, Sent: c.Sent, Waiting: a.waits, Released: a.released,
 		}
 		res, err := a.replica.backend.Call(ctx, req, hooks)
 		if a.suspect != nil && (ctx.Err() != nil || !isDeath(err)) {

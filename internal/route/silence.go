@@ -3,9 +3,9 @@ package route
 import "time"
 
 const (
-	// A replica is silent when at least silentCalls calls wait for it and it has
-	// answered nothing for silentFor, or for several times what calls take, at
-	// most maxSilentFor.
+	// A replica is silent when at least silentCalls calls wait for it, and not for
+	// their clients, and it has answered nothing for silentFor, or for several times
+	// what calls take, at most maxSilentFor.
 	silentCalls    = 2
 	silentFor      = time.Second
 	silentFactor   = 3
@@ -58,7 +58,7 @@ func (s *server) updateSilence(now time.Time) (waiting bool) {
 	limit := min(max(silentFor, silentFactor*s.held), maxSilentFor)
 	for _, r := range s.replicas {
 		h := answers
-		if r.ongoing >= silentCalls {
+		if r.ongoing-r.asking >= silentCalls {
 			waiting = true
 			if now.Sub(r.since) >= limit {
 				h = silent

@@ -86,3 +86,44 @@ func TestDeadlineStandsStill(t *testing.T) {
 		}
 	})
 }
+
+// A replica whose calls wait for their clients is not silent.
+func TestAskingIsNoSilence(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := &worker{}
+		b := newBench(t, Server{Replicas: one(w), MaxOngoing: 5, CallTimeout: time.Minute, MaxCallDuration: time.Hour})
+		s := (*b.router.servers.Load())["s"]
+		var calls []*delivery
+		for range 3 {
+			b.call("x", streamedCall)
+			calls = append(calls, w.next(t))
+		}
+		time.Sleep(2 * silentFor)
+		if s.silent() != 1 {
+			t.Error("three calls without an answer are no silence")
+		}
+		for _, d := range calls {
+			d.hooks.Waiting(true)
+			d.hooks.Waiting(true)
+		}
+		time.Sleep(2 * maxSilentFor)
+		if s.silent() != 0 {
+			t.Error("calls that wait for their clients count")
+		}
+		for _, d := range calls[1:] {
+			d.hooks.Waiting(false)
+		}
+		time.Sleep(2 * silentFor)
+		if s.silent() != 1 {
+			t.Error("calls that go on do not count")
+		}
+		for _, d := range calls {
+			d.ok()
+		}
+		time.Sleep(silentFor)
+		calls[0].hooks.Waiting(true) // late: changes nothing
+		if r := s.replicas[0]; r.ongoing != 0 || r.asking != 0 {
+			t.Errorf("%d slots, %d ask", r.ongoing, r.asking)
+		}
+	})
+}
