@@ -49,9 +49,9 @@ func (s suite) spec(server string) map[string]any {
 	spec := map[string]any{"command": []string{s.node, filepath.Join(s.fixture, fixtures[server].script)}}
 	switch server {
 	case "legacy":
-		spec["replicas"] = 1
+		spec["sessions"], spec["warm"] = "session", 4
 	case "modern":
-		spec["replicas"] = workers
+		spec["replicas"] = 1 // the tools of each replica change on their own
 	}
 	return spec
 }
