@@ -33,7 +33,7 @@ func (f *Front) serveModern(w *web.Response, r *http.Request, m *message, a acce
 		return withID(f.listen(w, r, m, a), m.id)
 	}
 	p := newReply(w, r, m.id, a)
-	return p.finish(modernOutcome(f.answerModern(p, m)))
+	return p.finish(modernOutcome(m.method, f.answerModern(p, m)))
 }
 
 // answerModern answers a request of a modern client.
@@ -169,7 +169,11 @@ func checkParamHeaders(r *http.Request, dest fleet.Destination, m *message) erro
 
 // modernOutcome gives a refusal of the server the status of its code, and an error of
 // ours the code of the modern era.
-func modernOutcome(out outcome) outcome {
+//
+// What the server offers, such as a tool, can be called. If it answers then that a method
+// is not found, it does not mean the client's. Clients take 404 for the end of more than
+// the call: the official Go SDK 1.7 gives up its connection.
+func modernOutcome(method string, out outcome) outcome {
 	if errors.Is(out.err, fleet.ErrUnknownResource) {
 		out.err = invalidParams("%v", out.err)
 	}
@@ -182,11 +186,18 @@ func modernOutcome(out outcome) outcome {
 	}
 	switch mcp.ParseError(out.refusal).Code {
 	case mcp.CodeMethodNotFound:
-		out.status = http.StatusNotFound
+		if !isOffered(method) {
+			out.status = http.StatusNotFound
+		}
 	case mcp.CodeHeaderMismatch, mcp.CodeMissingCapability, mcp.CodeUnsupportedVersion:
 		out.status = http.StatusBadRequest
 	}
 	return out
+}
+
+// isOffered reports whether requests of a method are for something that a server offers.
+func isOffered(method string) bool {
+	return method == mcp.MethodToolsCall || method == mcp.MethodPromptsGet || method == mcp.MethodResourcesRead
 }
 
 // askVisit turns the refusal of a legacy server that says which URLs the user must visit

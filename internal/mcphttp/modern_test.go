@@ -76,15 +76,17 @@ func TestModernErrors(t *testing.T) {
 // The status of a server's refusal follows from its code.
 func TestModernRefusals(t *testing.T) {
 	for _, c := range []struct {
-		path, from, to string
-		status         int
+		path, method, from, to string
+		status                 int
 	}{
-		{"/new/mcp", `{"code":-32601,"message":"m"}`, "", 404},
-		{"/new/mcp", `{"code":-32021,"message":"m","data":{}}`, "", 400},
-		{"/new/mcp", `{"code":-32602,"message":"m"}`, "", 200},
-		{"/old/mcp", `{"code":-32002,"message":"m"}`, `{"code":-32602,"message":"m"}`, 200},
-		{"/old/mcp", `{"code":-32021,"message":"m"}`, `{"code":-32603,"message":"m"}`, 200},
-		{"/old/mcp", `{"code":-32601,"message":"m"}`, "", 404},
+		{"/new/mcp", "x/strange", `{"code":-32601,"message":"m"}`, "", 404},
+		{"/new/mcp", "tools/call", `{"code":-32601,"message":"of another kind"}`, "", 200},
+		{"/new/mcp", "tools/call", `{"code":-32021,"message":"m","data":{}}`, "", 400},
+		{"/new/mcp", "tools/call", `{"code":-32602,"message":"m"}`, "", 200},
+		{"/old/mcp", "tools/call", `{"code":-32002,"message":"m"}`, `{"code":-32602,"message":"m"}`, 200},
+		{"/old/mcp", "tools/call", `{"code":-32021,"message":"m"}`, `{"code":-32603,"message":"m"}`, 200},
+		{"/old/mcp", "x/strange", `{"code":-32601,"message":"m"}`, "", 404},
+		{"/old/mcp", "tools/call", `{"code":-32601,"message":"of another kind"}`, "", 200},
 	} {
 		f := newFixture()
 		f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
@@ -93,7 +95,7 @@ func TestModernRefusals(t *testing.T) {
 		if c.to == "" {
 			c.to = c.from
 		}
-		want(t, f.modern(c.path, "tools/call", `"name":"echo"`, "Mcp-Name", "echo"), c.status, `{"jsonrpc":"2.0","id":"q","error":`+c.to+`}`)
+		want(t, f.modern(c.path, c.method, `"name":"echo"`, "Mcp-Name", "echo"), c.status, `{"jsonrpc":"2.0","id":"q","error":`+c.to+`}`)
 	}
 }
 
