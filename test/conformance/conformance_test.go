@@ -15,8 +15,10 @@ import (
 
 var (
 	runningFleet = flag.String("url", "", "address of a fleet that runs already, with servers named legacy and modern")
-	checkClients = flag.Bool("direct", false, "check also that official clients work without the fleet")
-	verbose      = flag.Bool("why", false, "show why each scenario did not pass")
+	// The default changes when the front gives sessions their replicas.
+	legacySessions = flag.Bool("sessions", false, "give each session of the legacy server a replica to itself")
+	checkClients   = flag.Bool("direct", false, "check also that official clients work without the fleet")
+	verbose        = flag.Bool("why", false, "show why each scenario did not pass")
 )
 
 // cell is one kind of client in front of one kind of server.
@@ -49,7 +51,11 @@ func (s suite) spec(server string) map[string]any {
 	spec := map[string]any{"command": []string{s.node, filepath.Join(s.fixture, fixtures[server].script)}}
 	switch server {
 	case "legacy":
-		spec["sessions"], spec["warm"] = "session", 4
+		if *legacySessions {
+			spec["sessions"], spec["warm"] = "session", 4
+		} else {
+			spec["replicas"] = 1
+		}
 	case "modern":
 		spec["replicas"] = 1 // the tools of each replica change on their own
 	}
