@@ -74,6 +74,13 @@ func (as *askings) add(k *asking) bool {
 	return !as.ended
 }
 
+// count returns how many calls the server is not working on meanwhile.
+func (as *askings) count() int64 {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	return int64(len(as.all))
+}
+
 func (as *askings) remove(k *asking) {
 	as.mu.Lock()
 	defer as.mu.Unlock()

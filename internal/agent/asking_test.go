@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -193,4 +194,51 @@ func TestDeadlineStandsStillWhileAsking(t *testing.T) {
 			t.Errorf("ended after %v: %s, %v", took, got, err)
 		}
 	})
+}
+
+// A server that answers nothing any more is unhealthy, although a call waits for its
+// client meanwhile: the server is not busy with that.
+func TestAskingIsNoExcuse(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		rt, deaf := agenttest.New(), make(chan struct{})
+		serve := curious()
+		rt.Handle("a", func(ctx context.Context, s *agenttest.Stdio) int {
+			s.In = &stuck{s.In, deaf}
+			return serve(ctx, s)
+		})
+		r := newRig(t, rt, nil)
+		r.ready("a", nil)
+		c := r.asking("one", nil)
+		if len(c.asks()) != 2 {
+			t.Fatalf("asked %q", c.asks())
+		}
+		close(deaf)
+		r.view.until(t, "it is unhealthy", func(v *view) (bool, any) { return v.replicas["a"].Unhealthy, v.replicas["a"] })
+		c.cancel(true)
+		if e := c.reply(t); !errors.Is(e.Err, fleet.ErrTimeout) {
+			t.Errorf("ended with %v", e.Err)
+		}
+		r.rt.Kill("a")
+	})
+}
+
+// stuck is a stdin that is read no more once deaf is closed.
+type stuck struct {
+	io.Reader
+	deaf chan struct{}
+}
+
+func (s *stuck) Read(b []byte) (int, error) {
+	for {
+		n, err := s.Reader.Read(b)
+		select {
+		case <-s.deaf:
+			if err != nil {
+				return 0, err
+			}
+			continue // it is lost on the server
+		default:
+			return n, err
+		}
+	}
 }

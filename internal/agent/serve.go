@@ -202,10 +202,11 @@ func (r *replica) serve(ctx context.Context, s *session) {
 	var listing bool
 	// busy returns how many requests the server works on that excuse a failed ping.
 	busy := func() int64 {
+		at := r.running.Load() - r.askings.count()
 		if listing {
-			return r.running.Load() + 1
+			at++
 		}
-		return r.running.Load()
+		return at
 	}
 
 	for {
@@ -217,7 +218,7 @@ func (r *replica) serve(ctx context.Context, s *session) {
 
 		case <-next.C:
 			health.tick(replies())
-			running, unanswered, pinging = busy(), r.ongoing.Load(), true
+			running, unanswered, pinging = busy(), r.ongoing.Load()-r.askings.count(), true
 			last := health.last()
 			tasks.Go(func() { pinged <- s.conn.Check(ctx, health.plan.Timeout, last) })
 		case err := <-pinged:
