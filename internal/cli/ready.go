@@ -104,7 +104,7 @@ func settled(s *api.Server) bool {
 	case fleet.StateIdle:
 		return s.Ready == 0 && !replacing
 	case fleet.StateReady:
-		return s.Ready == s.Desired && !replacing
+		return (s.Ready == s.Desired || s.Sessions != nil) && !replacing
 	}
 	return false
 }

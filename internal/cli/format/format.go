@@ -12,11 +12,19 @@ import (
 )
 
 // Ready returns how many replicas of a server are ready and wanted, and how many warm
-// spares there are. Of a server that scales by itself it also has the bounds.
+// spares there are. Of a server that scales by itself it also has the bounds, and of one
+// whose sessions have replicas to themselves the greatest number of these.
 func Ready(s *api.Server) string {
 	text := fmt.Sprintf("%d/%d", s.Ready, s.Desired)
 	if s.Spares > 0 {
 		text += fmt.Sprintf(" +%d warm", s.Spares)
+	}
+	if s.Sessions != nil {
+		text = fmt.Sprintf("%s (sessions, at most %d", text, s.Sessions.Max)
+		if s.Sessions.Waiting > 0 {
+			text += fmt.Sprintf(", %d waiting", s.Sessions.Waiting)
+		}
+		return text + ")"
 	}
 	a := s.Autoscaling
 	switch {
@@ -28,9 +36,12 @@ func Ready(s *api.Server) string {
 	return fmt.Sprintf("%s (%d..%d)", text, a.MinReplicas, a.MaxReplicas)
 }
 
-// Phase returns the phase of a replica, and whether it is a spare.
+// Phase returns the phase of a replica, and whether it is a spare, or whose it is.
 func Phase(r *api.Replica) string {
-	if r.Spare {
+	switch {
+	case r.Session != "":
+		return r.Phase + ", session " + r.Session
+	case r.Spare:
 		return r.Phase + ", spare"
 	}
 	return r.Phase

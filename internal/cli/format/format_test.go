@@ -24,10 +24,12 @@ func TestRevision(t *testing.T) {
 func TestReady(t *testing.T) {
 	floor := &api.Floor{MinReplicas: 5}
 	for want, s := range map[string]api.Server{
-		"2/3":                      {Ready: 2, Desired: 3},
-		"3/3 +2 warm":              {Ready: 3, Desired: 3, Spares: 2},
-		"0/0 (0..9)":               {Autoscaling: &api.Autoscaling{MaxReplicas: 9}},
-		"5/5 (1..100, at least 5)": {Ready: 5, Desired: 5, Autoscaling: &api.Autoscaling{MinReplicas: 1, MaxReplicas: 100, Floor: floor}},
+		"2/3":                                  {Ready: 2, Desired: 3},
+		"3/3 +2 warm":                          {Ready: 3, Desired: 3, Spares: 2},
+		"2/2 +1 warm (sessions, at most 9)":    {Ready: 2, Desired: 2, Spares: 1, Sessions: &api.Sessions{Open: 2, Max: 9}},
+		"0/0 (sessions, at most 9, 2 waiting)": {Sessions: &api.Sessions{Max: 9, Waiting: 2}},
+		"0/0 (0..9)":                           {Autoscaling: &api.Autoscaling{MaxReplicas: 9}},
+		"5/5 (1..100, at least 5)":             {Ready: 5, Desired: 5, Autoscaling: &api.Autoscaling{MinReplicas: 1, MaxReplicas: 100, Floor: floor}},
 	} {
 		if got := Ready(&s); got != want {
 			t.Errorf("got %q, want %q", got, want)
