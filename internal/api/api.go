@@ -40,7 +40,7 @@ type Server struct {
 	// Sessions is set for a server whose sessions have replicas to themselves. Desired is
 	// their number.
 	Sessions *Sessions `json:"sessions,omitempty"`
-	Restarts  int    `json:"restarts"`
+	Restarts int       `json:"restarts"`
 	// Ongoing are the calls at replicas. Queued are those that wait: at all controllers
 	// as the leader knows them, of a stale read those at the controller that answers.
 	Ongoing  int            `json:"ongoing"`
@@ -169,10 +169,10 @@ type Replica struct {
 	Spare       bool             `json:"spare"` // started ahead of need; it gets no calls
 	// Session names the session that has the replica to itself. It is no session id of a
 	// client. "": the replica is shared, or a spare.
-	Session string `json:"session,omitempty"`
-	ColdStart   ColdStart        `json:"cold_start"`
-	Calls       Calls            `json:"calls"`
-	Usage       *Usage           `json:"usage"` // null while it is not known
+	Session   string    `json:"session,omitempty"`
+	ColdStart ColdStart `json:"cold_start"`
+	Calls     Calls     `json:"calls"`
+	Usage     *Usage    `json:"usage"` // null while it is not known
 }
 
 // ColdStart is how long each phase of a replica's start took, in seconds. A phase that
