@@ -38,6 +38,7 @@ func (r *replica) openHub(session fleet.SessionID) error {
 	h := &hub{session: session, conn: r.conn, open: map[string]openRequest{}}
 	h.own = newStream(r.streams, fleet.SessionStream(session), string(session), 0)
 	h.own.ofSession = true
+	h.own.log.last = r.streams.firstNumber()
 	if _, err := r.conn.Own(h); err != nil {
 		return fmt.Errorf("open the session: %w", err)
 	}

@@ -189,3 +189,28 @@ func TestSessionStreamLasts(t *testing.T) {
 		}
 	})
 }
+
+// A session that moves to another replica of the worker has a stream of the same name. Who
+// has read of the one before misses nothing.
+func TestSessionStreamMoves(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newSessionRig(t)
+		for range 3 {
+			r.streamed("s", "say", `{}`, nil).reply(t)
+		}
+		r.rt.Handle("b", talkative())
+		r.raw("b", nil)
+		r.until("b", fleet.PhaseReady)
+		r.rt.Kill("a")
+		if _, err := r.open("b", "session-1"); err != nil {
+			t.Fatal(err)
+		}
+		r.streamed("t", "say", `{}`, func(req *fleet.CallRequest) { req.Replica = "b" }).reply(t)
+		rd := r.startReading(fleet.ReadRequest{Stream: fleet.SessionStream("session-1"), Owner: owner, After: 3})
+		synctest.Wait()
+		rd.stop()
+		if got, _ := rd.end(); got != fmt.Sprintf("%d tools/list_changed", 1<<32+1) {
+			t.Errorf("read %q", got)
+		}
+	})
+}

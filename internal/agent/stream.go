@@ -342,10 +342,12 @@ func (st *stream) close() {
 	st.wake()
 }
 
-// drop forgets the messages of a stream that was taken off streams.
-func (st *stream) drop() {
+// drop forgets the messages of a stream that was taken off streams, and returns the number
+// of the last one.
+func (st *stream) drop() uint64 {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.gone, st.log.messages, st.log.bytes = true, nil, 0
 	st.wake()
+	return st.log.last
 }

@@ -321,6 +321,24 @@ func TestDrainWaitsForStreams(t *testing.T) {
 	})
 }
 
+// A call that is sent again to the same worker takes the place of its earlier attempt.
+func TestCallIsSentAgain(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newRig(t, agenttest.New(), nil)
+		r.ready("a", nil)
+		first := r.streamed("s", "slow", `{"ms":60000}`, nil)
+		time.Sleep(25 * time.Second) // one progress
+		second := r.streamed("s", "slow", `{"ms":3000}`, nil)
+		if e := first.reply(t); !errors.Is(e.Err, context.Canceled) {
+			t.Errorf("the first attempt ended with %+v", e)
+		}
+		second.cancel(false)
+		if got, err := r.read("s", 1, false).end(); err != nil || got != "2 progress, 3 progress, 4 "+slept {
+			t.Errorf("read %q, %v", got, err)
+		}
+	})
+}
+
 // The bytes of all streams are bounded: those that ended first go first.
 func TestStreamsAreBounded(t *testing.T) {
 	ss := newStreams()

@@ -22,25 +22,36 @@ type place = lists.Element
 
 // streams has all streams of the worker, by id.
 type streams struct {
-	mu    sync.Mutex
-	byID  map[fleet.StreamID]*stream
-	ended lists.List // of *stream, by the end of their window
-	bytes int        // of those that were counted
-	stats fleet.StreamStats
+	mu       sync.Mutex
+	byID     map[fleet.StreamID]*stream
+	ended    lists.List // of *stream, by the end of their window
+	bytes    int        // of those that were counted
+	sessions uint64     // how many streams of sessions there were
+	stats    fleet.StreamStats
 }
 
 func newStreams() *streams { return &streams{byID: map[fleet.StreamID]*stream{}} }
 
 // begin adds the stream of a call. A stream with the same id is of an earlier attempt of
-// the same call: it is given up.
+// the same call: it is given up, and its numbers go on.
 func (ss *streams) begin(req *fleet.CallRequest, events func(fleet.CallEvent)) *stream {
 	st := newStream(ss, req.Stream.ID, req.Stream.Owner, req.Stream.Window)
 	st.timeout, st.limit, st.keep, st.caller = req.Timeout, req.Limit, req.Stream.Keep, events
 	if old := ss.put(st); old != nil {
-		old.drop()
+		st.log.last = old.drop() // nobody has its events yet
 		old.cancelCall(false, "the call was sent again")
 	}
 	return st
+}
+
+// firstNumber returns where the numbers of a session's stream begin. They are beyond those
+// of all earlier ones, because a session keeps the id of its stream when it moves to another
+// replica of the worker.
+func (ss *streams) firstNumber() uint64 {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.sessions++
+	return (ss.sessions - 1) << 32
 }
 
 // put adds a stream, and returns the one that it replaces, or nil.

@@ -94,7 +94,7 @@ type StreamRequest struct {
 
 // Message is one message of a stream.
 type Message struct {
-	Seq    uint64 // from 1 in each stream; 0 if the call has no stream
+	Seq    uint64 // grows by one in a stream, at first from 0; 0 if the call has no stream
 	Kind   MessageKind
 	Method string // of a notification or request
 	ID     []byte // of a request, raw JSON, towards the client

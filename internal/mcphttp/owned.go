@@ -176,7 +176,9 @@ func (f *Front) follow(ctx context.Context, s *session, server fleet.ServerName,
 		if after.Life == id.Life && after.Stream == id.Stream {
 			id.Seq = after.Seq
 		}
-		err = f.cfg.Streams.ReadStream(ctx, id.Life, fleet.ReadRequest{Stream: id.Stream, Owner: string(s.id()), After: id.Seq}, func(messages []fleet.Message) error {
+		// A client that does not say what it has seen gets what nobody was sent yet.
+		read := fleet.ReadRequest{Stream: id.Stream, Owner: string(s.id()), After: id.Seq, Unread: id.Seq == 0}
+		err = f.cfg.Streams.ReadStream(ctx, id.Life, read, func(messages []fleet.Message) error {
 			for i := range messages {
 				id.Seq = messages[i].Seq
 				after = id
