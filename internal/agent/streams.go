@@ -38,7 +38,10 @@ func (ss *streams) begin(req *fleet.CallRequest, events func(fleet.CallEvent)) *
 	st := newStream(ss, req.Stream.ID, req.Stream.Owner, req.Stream.Window)
 	st.timeout, st.limit, st.keep, st.caller = req.Timeout, req.Limit, req.Stream.Keep, events
 	if old := ss.put(st); old != nil {
-		st.log.last = old.drop() // nobody has its events yet
+		last := old.drop()
+		st.mu.Lock()
+		st.log.last = last
+		st.mu.Unlock()
 		old.cancelCall(false, "the call was sent again")
 	}
 	return st
