@@ -74,11 +74,7 @@ func startFleetOf(t *testing.T, controllers int) *testFleet {
 	for i := range workers {
 		f.workers = append(f.workers, f.start(t, "worker", fmt.Sprintf("w%d", i+1), flagsOf["worker"]...))
 	}
-	client, err := api.NewClient(f.controllers[0].Addr.HTTP, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Client = client
+	f.Client = f.clientOf(t, 0)
 	harness.Eventually(t, harness.Patience, func() error {
 		nodes, err := f.Nodes(t.Context())
 		ready := 0
@@ -94,6 +90,16 @@ func startFleetOf(t *testing.T, controllers int) *testFleet {
 	})
 	f.front = f.balance(t)
 	return f
+}
+
+// clientOf returns a client of one controller.
+func (f *testFleet) clientOf(t *testing.T, controller int) *api.Client {
+	t.Helper()
+	client, err := api.NewClient(f.controllers[controller].Addr.HTTP, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
 }
 
 // start starts a program that joins all that run.
