@@ -48,6 +48,7 @@ lint: ## gofmt, vet, golangci-lint, no dead code, buf lint, a compatible wire fo
 	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
 		if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
 	$(GO) vet ./...
+	cd test/bench/gateways && $(GO) vet ./...
 	cd test/conformance/clients/gosdks && $(GO) vet ./... && $(GO) vet -modfile=v1.7.mod ./gosdk
 	$(TOOL) golangci-lint run
 	@dead=$$($(TOOL) deadcode ./cmd/...) && \
@@ -63,6 +64,7 @@ generate: ## regenerate internal/fleetpb from proto/ with the tools that tools/g
 
 .PHONY: bench
 bench: build ## measure the call path against a naive chain; writes docs/BENCHMARKS.md
+	cd test/bench/gateways && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(CURDIR)/bin/bench-gateways .
 	CGO_ENABLED=0 $(GO) run ./test/bench -report docs/BENCHMARKS.md
 
 .PHONY: sim

@@ -57,6 +57,7 @@ func answer(w *bufio.Writer, line []byte) error {
 	b := w.AvailableBuffer()
 	b = append(b, `{"jsonrpc":"2.0","id":`...)
 	b = append(b, m.ID...)
+	head := len(b)
 	b = append(b, `,"result":`...)
 	switch string(m.Method) {
 	case "initialize":
@@ -75,8 +76,10 @@ func answer(w *bufio.Writer, line []byte) error {
 		b = append(b, `{"content":[{"type":"text","text":`...)
 		b = append(b, args[0]...)
 		b = append(b, `}]}`...)
-	default: // ping
+	case "ping":
 		b = append(b, `{}`...)
+	default: // such as server/discover
+		b = append(b[:head], `,"error":{"code":-32601,"message":"Method not found"}`...)
 	}
 	_, err = w.Write(append(b, "}\n"...))
 	return err

@@ -86,6 +86,14 @@ func prepare(ctx context.Context, kind string, undo *cleanup) (dir string, spec 
 	return dir, spec, nil
 }
 
+// suffix returns what the names of subjects end with, by the runtime.
+func suffix(kind string) string {
+	if kind == "process" {
+		return ""
+	}
+	return "+" + kind
+}
+
 // startNode starts the worker program. When it stops it need not wait, since nothing
 // moves its replica elsewhere.
 func startNode(ctx context.Context, cfg config, dir, kind string, args ...string) (*child, error) {
@@ -150,7 +158,7 @@ func startWorker(kind string) func(context.Context, config) (*running, error) {
 			return checkResult(r, text)
 		}
 		procs := append([]proc{driver(), {"worker", node.pid()}}, replicaProcs(kind, replica.PID)...)
-		return &running{call, procs, undo.run}, nil
+		return &running{onePath("worker"+suffix(kind), call), procs, undo.run}, nil
 	}
 }
 
@@ -218,7 +226,13 @@ func startFleet(kind string) func(context.Context, config) (*running, error) {
 		}
 		call, idle := httpCaller(addr)
 		undo.add(idle)
-		return &running{call, append(procs, replicaProcs(kind, pids[0])...), undo.run}, nil
+		paths := onePath("mcpfleet"+suffix(kind), call)
+		if kind == "process" {
+			client, idle := newMCPClient("http://" + addr + "/bench/mcp")
+			undo.add(idle)
+			paths = append(paths, client.paths("mcpfleet")...)
+		}
+		return &running{paths, append(procs, replicaProcs(kind, pids[0])...), undo.run}, nil
 	}
 }
 

@@ -1,7 +1,8 @@
 // Command bench measures the call path as ratios in one run: the stdio server
 // driven directly over its pipes, a bare net/http echo, the naive chain (HTTP,
-// unary gRPC, encoding/json at each hop), one worker by gRPC, and the whole of
-// mcpfleet over HTTP, the last two also with podman where it works.
+// unary gRPC, encoding/json at each hop), one worker by gRPC, the whole of mcpfleet
+// over HTTP, by /call and by MCP, and gateways built from SDKs. The worker and mcpfleet
+// are measured with podman, too, where it works.
 //
 // The subjects take turns within each round, because a shared machine drifts by
 // more than the differences that matter. Medians over the rounds are compared.
@@ -62,6 +63,7 @@ type config struct {
 	callers  []int
 	sizes    []int
 	overload bool
+	idle     time.Duration
 	only     string
 	bin      string
 	podman   string
@@ -78,6 +80,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	fs.StringVar(&callers, "callers", "1,8,64", "numbers of concurrent callers")
 	fs.StringVar(&sizes, "sizes", "1024,1048576", "bytes of text a call echoes")
 	fs.BoolVar(&c.overload, "overload", true, "measure a server that has more callers than it can serve, too")
+	fs.DurationVar(&c.idle, "idle", 20*time.Second, "time to measure a controller with idle clients, for each kind; 0: do not")
 	fs.StringVar(&c.only, "only", "", "comma-separated subjects to run instead of all")
 	fs.StringVar(&c.bin, "bin", "bin", "directory of the built programs")
 	fs.StringVar(&c.podman, "podman", "auto", "auto, yes or no: the subjects with containers")
@@ -95,8 +98,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	if c.sizes, err = ints(sizes); err != nil {
 		return c, fmt.Errorf("-sizes: %w", err)
 	}
-	if c.rounds < 1 || c.duration <= 0 {
-		return c, errors.New("-rounds and -duration must be positive")
+	if c.rounds < 1 || c.duration <= 0 || c.idle < 0 {
+		return c, errors.New("-rounds and -duration must be positive, and -idle not negative")
 	}
 	if c.podman != "auto" && c.podman != "yes" && c.podman != "no" {
 		return c, fmt.Errorf("-podman must be auto, yes or no, not %q", c.podman)

@@ -16,12 +16,19 @@ type subject struct {
 	start func(ctx context.Context, cfg config) (*running, error)
 }
 
-// running is a started subject. call sends one text, checks that the same text
-// comes back, and may be used by many callers at once.
+// running is a started subject, with at least one path to its tool.
 type running struct {
-	call  func(ctx context.Context, text string) error
+	paths []path
 	procs []proc
 	stop  func()
+}
+
+// path is one way to call a started subject. call sends one text, checks that the same
+// text comes back, and may be used by many callers at once.
+type path struct {
+	name string
+	call func(ctx context.Context, text string) error
+	max  int // the largest text it is measured with; 0: any
 }
 
 // point is one measurement: a subject at a number of callers and a size.
@@ -45,6 +52,8 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		{"naive", startNaive},
 		{"worker", startWorker("process")},
 		{"mcpfleet", startFleet("process")},
+		{"go-sdk", startGateway("go-sdk")},
+		{"mcp-go", startGateway("mcp-go")},
 	}
 	if cfg.podman != "no" {
 		subjects = append(subjects,
@@ -62,7 +71,11 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 			r.stop()
 		}
 	}()
-	var order []string
+	type started struct {
+		path
+		procs []proc
+	}
+	var paths []started
 	var memory []memoryRow
 	for _, s := range subjects {
 		fmt.Fprintf(stderr, "starting %s\n", s.name)
@@ -75,7 +88,9 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 			return fmt.Errorf("start %s: %w", s.name, err)
 		}
 		up[s.name] = r
-		order = append(order, s.name)
+		for _, p := range r.paths {
+			paths = append(paths, started{p, r.procs})
+		}
 		memory = append(memory, idleMemory(s.name, r.procs)...)
 	}
 
@@ -83,16 +98,19 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	for round := range cfg.rounds {
 		for _, size := range cfg.sizes {
 			for _, callers := range cfg.callers {
-				for i := range order {
-					name := order[(i+round)%len(order)] // no subject is always first
-					r, err := load(ctx, up[name], callers, size, cfg.duration)
-					if err != nil {
-						return fmt.Errorf("%s with %d callers of %d bytes: %w", name, callers, size, err)
+				for i := range paths {
+					path := paths[(i+round)%len(paths)] // no path is always first
+					if path.max > 0 && size > path.max {
+						continue
 					}
-					p := point{name, callers, size}
+					r, err := load(ctx, path.call, path.procs, callers, size, cfg.duration)
+					if err != nil {
+						return fmt.Errorf("%s with %d callers of %d bytes: %w", path.name, callers, size, err)
+					}
+					p := point{path.name, callers, size}
 					results[p] = append(results[p], r)
 					fmt.Fprintf(stderr, "round %d  %-16s C=%-3d %8d B  %9.0f calls/s  p50 %s  p99 %s\n",
-						round+1, name, callers, size, r.rate, r.p50.Round(time.Microsecond), r.p99.Round(time.Microsecond))
+						round+1, path.name, callers, size, r.rate, r.p50.Round(time.Microsecond), r.p99.Round(time.Microsecond))
 				}
 			}
 		}
@@ -108,12 +126,23 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 			return fmt.Errorf("overload: %w", err)
 		}
 	}
-	return report(cfg, order, results, memory, overload, stdout)
+	var waiting []idleRow
+	if cfg.idle > 0 {
+		var err error
+		if waiting, err = measureIdle(ctx, cfg, stderr); err != nil {
+			return fmt.Errorf("idle clients: %w", err)
+		}
+	}
+	var order []string
+	for _, p := range paths {
+		order = append(order, p.name)
+	}
+	return report(cfg, order, results, memory, overload, waiting, stdout)
 }
 
-// load drives one subject with a number of callers, each waiting for its reply
-// before its next call, after a warm-up of a tenth of the time.
-func load(ctx context.Context, r *running, callers, size int, d time.Duration) (result, error) {
+// load drives one path with a number of callers, each waiting for its reply before its
+// next call, after a warm-up of a tenth of the time.
+func load(ctx context.Context, call func(context.Context, string) error, procs []proc, callers, size int, d time.Duration) (result, error) {
 	filler := strings.Repeat("the quick brown fox jumps over the lazy dog, ", size/45+1)
 	warm := time.Now().Add(d / 10)
 	end := warm.Add(d)
@@ -141,7 +170,7 @@ func load(ctx context.Context, r *running, callers, size int, d time.Duration) (
 				if start.After(warm) {
 					once.Do(func() { close(warmed) })
 				}
-				if err := r.call(ctx, text); err != nil {
+				if err := call(ctx, text); err != nil {
 					mu.Lock()
 					fail = err
 					mu.Unlock()
@@ -159,7 +188,7 @@ func load(ctx context.Context, r *running, callers, size int, d time.Duration) (
 		})
 	}
 	<-warmed
-	before := cpuTimes(r.procs)
+	before := cpuTimes(procs)
 	from := time.Now()
 	wg.Wait()
 	elapsed := time.Since(from)
@@ -169,7 +198,7 @@ func load(ctx context.Context, r *running, callers, size int, d time.Duration) (
 	if len(all) == 0 {
 		return result{}, fmt.Errorf("not one call was answered within %s", d)
 	}
-	after := cpuTimes(r.procs)
+	after := cpuTimes(procs)
 	slices.Sort(all)
 	out := result{
 		rate: float64(len(all)) / elapsed.Seconds(),

@@ -13,7 +13,7 @@ import (
 
 // report prints the medians and their ratios, and writes them as Markdown if a file
 // is given.
-func report(cfg config, order []string, results map[point][]result, memory []memoryRow, overload []overloadRow, stdout io.Writer) error {
+func report(cfg config, order []string, results map[point][]result, memory []memoryRow, overload []overloadRow, waiting []idleRow, stdout io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Medians of %d alternating rounds of %s for each subject, size and number of callers. Client and\nserver shared %d %s/%s cores.\n",
 		cfg.rounds, cfg.duration, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)
@@ -23,6 +23,7 @@ func report(cfg config, order []string, results map[point][]result, memory []mem
 		}
 		fmt.Fprintf(&b, "\n### %s echo\n\n", bytesText(size))
 		writeTable(&b, cfg, order, results, size)
+		writeAim(&b, results, size)
 	}
 	if len(memory) > 0 {
 		b.WriteString("\n### Memory before any load\n\n| subject | process | RSS MiB | PSS MiB |\n|---|---|--:|--:|\n")
@@ -31,6 +32,7 @@ func report(cfg config, order []string, results map[point][]result, memory []mem
 		}
 	}
 	writeOverload(&b, overload)
+	writeIdle(&b, waiting)
 	if _, err := io.WriteString(stdout, b.String()); err != nil {
 		return err
 	}
@@ -52,12 +54,33 @@ func writeTable(b *strings.Builder, cfg config, order []string, results map[poin
 			return fmt.Sprintf("%.2f", rate/medianOf(base).rate)
 		}
 		for _, name := range order {
-			m := medianOf(results[point{name, callers, size}])
+			runs := results[point{name, callers, size}]
+			if len(runs) == 0 {
+				continue
+			}
+			m := medianOf(runs)
 			fmt.Fprintf(b, "| %s | %d | %.0f | %s | %s | %.2f | %.2f | %.2f | %.2f | %s |\n",
 				name, callers, m.rate, ratio(m.rate, "naive"), ratio(m.rate, "pipe"),
 				ms(m.p50), ms(m.p90), ms(m.p99), ms(m.max), cpuText(m.cpu))
 		}
 	}
+}
+
+// aim is how many times the calls of the naive chain modern clients shall get through,
+// with this number of callers.
+const (
+	aim        = 1.8
+	aimCallers = 64
+)
+
+// writeAim says how modern clients fare against the naive chain.
+func writeAim(b *strings.Builder, results map[point][]result, size int) {
+	modern, naive := results[point{"mcpfleet modern", aimCallers, size}], results[point{"naive", aimCallers, size}]
+	if len(modern) == 0 || len(naive) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\nWith %d callers, mcpfleet answers %.2f times the calls of the naive chain to modern MCP clients. The aim is at\nleast %.1f times.\n",
+		aimCallers, medianOf(modern).rate/medianOf(naive).rate, aim)
 }
 
 func cpuText(cpu map[string]time.Duration) string {
@@ -95,7 +118,10 @@ ratios, not the absolute figures.
 | http | a bare net/http server that returns the body: the minimum cost of any HTTP service |
 | naive | HTTP -> unary gRPC -> pipe with encoding/json at each hop, in three processes |
 | worker | one mcpfleet worker, called over gRPC; its replica is a plain process |
-| mcpfleet | the whole path: HTTP -> controller -> worker -> replica |
+| mcpfleet | the whole path: HTTP ` + "`/call`" + ` -> controller -> worker -> replica |
+| mcpfleet modern | the same by MCP at ` + "`/{server}/mcp`" + `: each request on its own, as of 2026-07-28 |
+| mcpfleet legacy | the same in a session of 2025-11-25 for each caller |
+| go-sdk, mcp-go | a gateway built from that SDK: its Streamable HTTP server in front of one stdio server |
 | ...+podman | the same with the replica in a container |
 
 "to naive" and "to pipe" are calls per second relative to those of that subject at the same size and

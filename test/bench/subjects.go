@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -74,17 +76,23 @@ func self(ctx context.Context, args ...string) (*child, error) {
 
 func driver() proc { return proc{"driver", os.Getpid()} }
 
-// childrenOf returns the direct children of a process, all with the same role.
+// childrenOf returns the direct children of a process, all with the same role. The kernel
+// lists them by the thread that started them.
 func childrenOf(pid int, role string) []proc {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
 		return nil
 	}
 	var out []proc
-	for f := range strings.FieldsSeq(string(b)) {
-		var p int
-		if _, err := fmt.Sscan(f, &p); err == nil {
-			out = append(out, proc{role, p})
+	for _, list := range lists {
+		b, err := os.ReadFile(list)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for f := range strings.FieldsSeq(string(b)) {
+			if p, err := strconv.Atoi(f); err == nil {
+				out = append(out, proc{role, p})
+			}
 		}
 	}
 	return out
@@ -144,7 +152,12 @@ func startPipe(ctx context.Context, _ config) (*running, error) {
 			return ctx.Err()
 		}
 	}
-	return &running{call: call, procs: []proc{driver(), {"server", cmd.Process.Pid}}, stop: stop}, nil
+	return &running{onePath("pipe", call), []proc{driver(), {"server", cmd.Process.Pid}}, stop}, nil
+}
+
+// onePath returns the only path of a subject.
+func onePath(name string, call func(context.Context, string) error) []path {
+	return []path{{name: name, call: call}}
 }
 
 // check returns an error unless the text came back.
@@ -192,7 +205,7 @@ func startHTTP(ctx context.Context, _ config) (*running, error) {
 		return nil, err
 	}
 	call, idle := httpCaller(c.first)
-	return &running{call, []proc{driver(), {"http", c.pid()}}, func() { idle(); c.stop() }}, nil
+	return &running{onePath("http", call), []proc{driver(), {"http", c.pid()}}, func() { idle(); c.stop() }}, nil
 }
 
 func startNaive(ctx context.Context, _ config) (*running, error) {
@@ -207,7 +220,7 @@ func startNaive(ctx context.Context, _ config) (*running, error) {
 	}
 	call, idle := httpCaller(f.first)
 	procs := append([]proc{driver(), {"front", f.pid()}, {"worker", w.pid()}}, childrenOf(w.pid(), "server")...)
-	return &running{call, procs, func() { idle(); f.stop(); w.stop() }}, nil
+	return &running{onePath("naive", call), procs, func() { idle(); f.stop(); w.stop() }}, nil
 }
 
 // waitFor polls until ask returns nil. After a minute it returns the last error.

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	modernVersion = "2026-07-28"
+	legacyVersion = "2025-11-25"
+)
+
+// maxNative bounds the size of the calls that MCP endpoints are measured with. go-sdk
+// takes no bodies above 4 MiB, and larger calls are what the other subjects show.
+const maxNative = 64 << 10
+
+// mcpClient is a client of an MCP endpoint. Its methods may be called at once.
+type mcpClient struct {
+	http *http.Client
+	url  string
+	ids  atomic.Int64
+
+	mu   sync.Mutex
+	free []string // ids of legacy sessions that no call uses
+}
+
+// newMCPClient returns a client that keeps its connections. idle closes them.
+func newMCPClient(url string) (c *mcpClient, idle func()) {
+	transport := &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true}
+	return &mcpClient{http: &http.Client{Transport: transport}, url: url}, transport.CloseIdleConnections
+}
+
+// paths returns the ways to call an endpoint: as a modern client, and as a legacy one.
+func (c *mcpClient) paths(subject string) []path {
+	return []path{
+		{subject + " modern", c.callModern, maxNative},
+		{subject + " legacy", c.callLegacy, maxNative},
+	}
+}
+
+// callModern calls the echo tool as a modern client: a request on its own.
+func (c *mcpClient) callModern(ctx context.Context, text string) error {
+	params := echoParams(text)
+	params["_meta"] = modernMeta
+	return c.echo(ctx, params, text, modernHeader("tools/call", "echo"))
+}
+
+// callLegacy calls the echo tool in a session that no other call uses meanwhile, as
+// each client has its own.
+func (c *mcpClient) callLegacy(ctx context.Context, text string) (err error) {
+	c.mu.Lock()
+	var session string
+	if n := len(c.free); n > 0 {
+		session, c.free = c.free[n-1], c.free[:n-1]
+	}
+	c.mu.Unlock()
+	if session == "" {
+		if session, err = c.initialize(ctx); err != nil {
+			return err
+		}
+	}
+	if err := c.echo(ctx, echoParams(text), text, sessionHeader(session)); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.free = append(c.free, session)
+	return nil
+}
+
+func echoParams(text string) map[string]any {
+	return map[string]any{"name": "echo", "arguments": map[string]string{"text": text}}
+}
+
+var clientInfo = map[string]string{"name": "bench", "version": "1"}
+
+// modernMeta is what a modern client says in each request.
+var modernMeta = map[string]any{
+	"io.modelcontextprotocol/protocolVersion":    modernVersion,
+	"io.modelcontextprotocol/clientInfo":         clientInfo,
+	"io.modelcontextprotocol/clientCapabilities": struct{}{},
+}
+
+func modernHeader(method, name string) http.Header {
+	h := http.Header{"Mcp-Protocol-Version": {modernVersion}, "Mcp-Method": {method}}
+	if name != "" {
+		h.Set("Mcp-Name", name)
+	}
+	return h
+}
+
+func sessionHeader(session string) http.Header {
+	return http.Header{"Mcp-Protocol-Version": {legacyVersion}, "Mcp-Session-Id": {session}}
+}
+
+func (c *mcpClient) echo(ctx context.Context, params any, text string, header http.Header) error {
+	resp, err := c.post(ctx, "tools/call", c.ids.Add(1), params, header)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	reply := bytes.NewBuffer(make([]byte, 0, len(text)+1024))
+	if _, err := reply.ReadFrom(resp.Body); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %.200s", resp.Status, reply)
+	}
+	return check(reply.Bytes(), text)
+}
+
+// initialize opens a legacy session.
+func (c *mcpClient) initialize(ctx context.Context) (session string, err error) {
+	resp, err := c.post(ctx, "initialize", c.ids.Add(1), map[string]any{
+		"protocolVersion": legacyVersion, "capabilities": struct{}{}, "clientInfo": clientInfo}, nil)
+	if err != nil {
+		return "", err
+	}
+	if err := drain(resp, http.StatusOK); err != nil {
+		return "", err
+	}
+	if session = resp.Header.Get("Mcp-Session-Id"); session == "" {
+		return "", errors.New("initialize: no session id")
+	}
+	if resp, err = c.post(ctx, "notifications/initialized", 0, nil, sessionHeader(session)); err != nil {
+		return "", err
+	}
+	return session, drain(resp, http.StatusAccepted)
+}
+
+// post sends a message. Notifications have the id 0.
+func (c *mcpClient) post(ctx context.Context, method string, id int64, params any, header http.Header) (*http.Response, error) {
+	message := map[string]any{"jsonrpc": "2.0", "method": method}
+	if id != 0 {
+		message["id"] = id
+	}
+	if params != nil {
+		message["params"] = params
+	}
+	body, err := json.Marshal(message)
+	if err != nil {
+		return nil, err
+	}
+	return c.do(ctx, http.MethodPost, body, header)
+}
+
+func (c *mcpClient) do(ctx context.Context, verb string, body []byte, header http.Header) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, verb, c.url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if header != nil {
+		req.Header = header
+	}
+	req.Header.Set("Accept", "application/json, text/event-stream")
+	if verb == http.MethodPost {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return c.http.Do(req)
+}
+
+// drain reads a response, which must have that status.
+func drain(resp *http.Response, want int) error {
+	defer resp.Body.Close()
+	var text bytes.Buffer
+	if _, err := text.ReadFrom(resp.Body); err != nil {
+		return err
+	}
+	if resp.StatusCode != want {
+		return fmt.Errorf("%s: %.200s", resp.Status, strings.TrimSpace(text.String()))
+	}
+	return nil
+}
+
+// startGateway measures a gateway built from an SDK: one process, and the server as its
+// child. Makefile builds the program, which has a module of its own.
+func startGateway(sdk string) func(context.Context, config) (*running, error) {
+	return func(ctx context.Context, cfg config) (*running, error) {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		g, err := startChild(ctx, filepath.Join(cfg.bin, "bench-gateways"), sdk, self, "echo")
+		if err != nil {
+			return nil, err
+		}
+		client, idle := newMCPClient("http://" + g.first + "/mcp")
+		procs := append([]proc{driver(), {"gateway", g.pid()}}, childrenOf(g.pid(), "server")...)
+		return &running{paths: client.paths(sdk), procs: procs, stop: func() { idle(); g.stop() }}, nil
+	}
+}
