@@ -65,7 +65,7 @@ type SessionOpened struct {
 type SessionRequest struct {
 	Server     ServerName
 	Session    SessionID
-	Until      time.Time // the end of the session's lifetime, if the server does not set an earlier one
+	Until      time.Time // until when the session may be, whatever its servers say
 	Caller     string
 	Initialize []byte // params of the client's initialize, raw JSON
 	Restore    Restore
@@ -86,9 +86,12 @@ type SessionGiven struct {
 // SessionRecord is what is known of one session.
 type SessionRecord struct {
 	ID    SessionID
-	Until time.Time // the session's lifetime is over then, and the record is dropped
+	Until time.Time // the session is over by then, and the record is dropped
 	Ended bool      // it stays so
 	Used  time.Time // when it was last used, roughly; it only grows
+	// Began is when the session got its first replica. The earliest counts. Zero: it has
+	// none yet.
+	Began time.Time
 	// Opened are the servers that had a replica for the session, by name. It only grows.
 	Opened []ServerName
 	// Stamp grows with each change of the rest. Of two records the later one counts.

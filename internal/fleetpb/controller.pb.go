@@ -271,6 +271,8 @@ type SessionRecord struct {
 	Level         string          `protobuf:"bytes,7,opt,name=level,proto3" json:"level,omitempty"`
 	Caller        string          `protobuf:"bytes,8,opt,name=caller,proto3" json:"caller,omitempty"`
 	Subscriptions []*Subscription `protobuf:"bytes,9,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	// When the session got its first replica.
+	Began         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=began,proto3" json:"began,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -364,6 +366,13 @@ func (x *SessionRecord) GetCaller() string {
 func (x *SessionRecord) GetSubscriptions() []*Subscription {
 	if x != nil {
 		return x.Subscriptions
+	}
+	return nil
+}
+
+func (x *SessionRecord) GetBegan() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Began
 	}
 	return nil
 }
@@ -657,7 +666,7 @@ const file_mcpfleet_v1_controller_proto_rawDesc = "" +
 	"\x14WatchSessionsRequest\x12(\n" +
 	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\"M\n" +
 	"\x15WatchSessionsResponse\x124\n" +
-	"\arecords\x18\x01 \x03(\v2\x1a.mcpfleet.v1.SessionRecordR\arecords\"\xb4\x02\n" +
+	"\arecords\x18\x01 \x03(\v2\x1a.mcpfleet.v1.SessionRecordR\arecords\"\xe6\x02\n" +
 	"\rSessionRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
 	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x14\n" +
@@ -667,7 +676,9 @@ const file_mcpfleet_v1_controller_proto_rawDesc = "" +
 	"\x05stamp\x18\x06 \x01(\x04R\x05stamp\x12\x14\n" +
 	"\x05level\x18\a \x01(\tR\x05level\x12\x16\n" +
 	"\x06caller\x18\b \x01(\tR\x06caller\x12?\n" +
-	"\rsubscriptions\x18\t \x03(\v2\x19.mcpfleet.v1.SubscriptionR\rsubscriptions\"8\n" +
+	"\rsubscriptions\x18\t \x03(\v2\x19.mcpfleet.v1.SubscriptionR\rsubscriptions\x120\n" +
+	"\x05began\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x05began\"8\n" +
 	"\fSubscription\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x10\n" +
 	"\x03uri\x18\x02 \x01(\tR\x03uri\"\x96\x02\n" +
@@ -730,19 +741,20 @@ var file_mcpfleet_v1_controller_proto_depIdxs = []int32{
 	10, // 4: mcpfleet.v1.SessionRecord.until:type_name -> google.protobuf.Timestamp
 	10, // 5: mcpfleet.v1.SessionRecord.used:type_name -> google.protobuf.Timestamp
 	6,  // 6: mcpfleet.v1.SessionRecord.subscriptions:type_name -> mcpfleet.v1.Subscription
-	9,  // 7: mcpfleet.v1.GiveSessionRequest.order:type_name -> mcpfleet.v1.Order
-	10, // 8: mcpfleet.v1.GiveSessionRequest.until:type_name -> google.protobuf.Timestamp
-	0,  // 9: mcpfleet.v1.ControllerService.WatchQueues:input_type -> mcpfleet.v1.WatchQueuesRequest
-	3,  // 10: mcpfleet.v1.ControllerService.WatchSessions:input_type -> mcpfleet.v1.WatchSessionsRequest
-	7,  // 11: mcpfleet.v1.ControllerService.GiveSession:input_type -> mcpfleet.v1.GiveSessionRequest
-	1,  // 12: mcpfleet.v1.ControllerService.WatchQueues:output_type -> mcpfleet.v1.WatchQueuesResponse
-	4,  // 13: mcpfleet.v1.ControllerService.WatchSessions:output_type -> mcpfleet.v1.WatchSessionsResponse
-	8,  // 14: mcpfleet.v1.ControllerService.GiveSession:output_type -> mcpfleet.v1.GiveSessionResponse
-	12, // [12:15] is the sub-list for method output_type
-	9,  // [9:12] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	10, // 7: mcpfleet.v1.SessionRecord.began:type_name -> google.protobuf.Timestamp
+	9,  // 8: mcpfleet.v1.GiveSessionRequest.order:type_name -> mcpfleet.v1.Order
+	10, // 9: mcpfleet.v1.GiveSessionRequest.until:type_name -> google.protobuf.Timestamp
+	0,  // 10: mcpfleet.v1.ControllerService.WatchQueues:input_type -> mcpfleet.v1.WatchQueuesRequest
+	3,  // 11: mcpfleet.v1.ControllerService.WatchSessions:input_type -> mcpfleet.v1.WatchSessionsRequest
+	7,  // 12: mcpfleet.v1.ControllerService.GiveSession:input_type -> mcpfleet.v1.GiveSessionRequest
+	1,  // 13: mcpfleet.v1.ControllerService.WatchQueues:output_type -> mcpfleet.v1.WatchQueuesResponse
+	4,  // 14: mcpfleet.v1.ControllerService.WatchSessions:output_type -> mcpfleet.v1.WatchSessionsResponse
+	8,  // 15: mcpfleet.v1.ControllerService.GiveSession:output_type -> mcpfleet.v1.GiveSessionResponse
+	13, // [13:16] is the sub-list for method output_type
+	10, // [10:13] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_mcpfleet_v1_controller_proto_init() }

@@ -136,7 +136,7 @@ func (o *Observer) applyFull(n *nodeState, l *life, w Worker, r fleet.Report, no
 // changed than its load, calls and usage. The caller holds mu.
 func (o *Observer) applyReplica(l *life, r fleet.Replica) (more bool) {
 	r.Node = l.node
-	for _, t := range []*time.Time{&r.CreatedAt, &r.ReadyAt, &r.EndedAt} {
+	for _, t := range []*time.Time{&r.CreatedAt, &r.ReadyAt, &r.EndedAt, &r.SessionAt} {
 		if !t.IsZero() {
 			*t = t.Add(l.ahead)
 		}

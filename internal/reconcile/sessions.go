@@ -223,11 +223,11 @@ func (d *decision) startSpares(now time.Time, w *want, rm *room, n int, rev flee
 	}
 	req := request(template, &s.Spec)
 	req.Avoid = back.avoids(w.units)
-	for range n {
+	for i := range n {
 		id, no := rm.Place(req)
 		if id == "" {
 			if d.unplacedSpares = no; w.waiting > 0 {
-				d.unplaced = no
+				d.unplaced, d.unroomed = no, min(n-i, w.waiting)
 			}
 			return
 		}

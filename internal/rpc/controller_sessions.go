@@ -57,7 +57,7 @@ func recordsToPB(records []fleet.SessionRecord) *fleetpb.WatchSessionsResponse {
 	for i := range records {
 		r := &records[i]
 		one := &fleetpb.SessionRecord{
-			Id: text(string(r.ID)), Until: timeToPB(r.Until), Ended: r.Ended, Used: timeToPB(r.Used), Stamp: r.Stamp, Level: text(r.Level), Caller: text(r.Caller),
+			Id: text(string(r.ID)), Until: timeToPB(r.Until), Ended: r.Ended, Used: timeToPB(r.Used), Began: timeToPB(r.Began), Stamp: r.Stamp, Level: text(r.Level), Caller: text(r.Caller),
 		}
 		for _, name := range r.Opened {
 			one.Opened = append(one.Opened, string(name))
@@ -73,7 +73,7 @@ func recordsToPB(records []fleet.SessionRecord) *fleetpb.WatchSessionsResponse {
 func recordsFromPB(p *fleetpb.WatchSessionsResponse) (out []fleet.SessionRecord) {
 	for _, one := range p.GetRecords() {
 		r := fleet.SessionRecord{
-			ID: fleet.SessionID(one.GetId()), Until: timeFromPB(one.GetUntil()), Ended: one.GetEnded(), Used: timeFromPB(one.GetUsed()), Stamp: one.GetStamp(),
+			ID: fleet.SessionID(one.GetId()), Until: timeFromPB(one.GetUntil()), Ended: one.GetEnded(), Used: timeFromPB(one.GetUsed()), Began: timeFromPB(one.GetBegan()), Stamp: one.GetStamp(),
 			Level: one.GetLevel(), Caller: one.GetCaller(),
 		}
 		for _, name := range one.GetOpened() {

@@ -101,7 +101,7 @@ func (c teller) GiveSession(_ context.Context, _ fleet.Order, r fleet.SessionReq
 func TestSessionsAtAController(t *testing.T) {
 	at := time.Unix(1900000000, 0).UTC()
 	records := []fleet.SessionRecord{
-		{ID: "a", Until: at, Ended: true, Used: at, Stamp: 5},
+		{ID: "a", Until: at, Ended: true, Used: at, Began: at, Stamp: 5},
 		{ID: "b", Until: at, Opened: []fleet.ServerName{"x", "y"}, Stamp: 6, Level: "info", Caller: "me", Subscriptions: []fleet.Subscription{{Server: "x", URI: "u"}}},
 	}
 	request := fleet.SessionRequest{

@@ -67,7 +67,7 @@ func (d *Directory) End(id fleet.SessionID, until time.Time) {
 		if r.Ended {
 			return false
 		}
-		*r = fleet.SessionRecord{ID: id, Until: r.Until, Ended: true, Stamp: r.Stamp}
+		*r = fleet.SessionRecord{ID: id, Until: r.Until, Ended: true, Began: r.Began, Stamp: r.Stamp}
 		return true
 	})
 }
@@ -158,15 +158,15 @@ func (d *Directory) Touch(id fleet.SessionID, until time.Time) {
 	}
 }
 
-// used returns when a session was last used as far as is known, and when its lifetime is
-// over. Both are zero for an unknown session.
-func (d *Directory) used(id fleet.SessionID) (last, until time.Time) {
+// used returns when a session was last used as far as is known, and when it got its first
+// replica. Both are zero for an unknown session.
+func (d *Directory) used(id fleet.SessionID) (last, began time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if r := d.records[id]; r != nil {
-		return r.Used, r.Until
+		return r.Used, r.Began
 	}
-	return last, until
+	return last, began
 }
 
 // opened reports whether a session had a replica of the server.
@@ -196,6 +196,9 @@ func (d *Directory) open(id fleet.SessionID, until time.Time, server fleet.Serve
 		}
 		if at, found := slices.BinarySearch(r.Opened, server); !found {
 			r.Opened = slices.Insert(slices.Clone(r.Opened), at, server)
+		}
+		if r.Began.IsZero() {
+			r.Began = now
 		}
 		r.Used, r.Caller = now, caller
 		return true
@@ -310,9 +313,12 @@ func mergeInto(r, in *fleet.SessionRecord) (changed bool) {
 	if in.Used.After(r.Used) {
 		r.Used, changed = in.Used, true
 	}
+	if !in.Began.IsZero() && (r.Began.IsZero() || in.Began.Before(r.Began)) {
+		r.Began, changed = in.Began, true
+	}
 	if r.Ended || in.Ended {
 		changed = changed || r.Ended != in.Ended && in.Ended
-		*r = fleet.SessionRecord{ID: r.ID, Until: r.Until, Ended: true, Used: r.Used, Stamp: max(r.Stamp, in.Stamp)}
+		*r = fleet.SessionRecord{ID: r.ID, Until: r.Until, Ended: true, Used: r.Used, Began: r.Began, Stamp: max(r.Stamp, in.Stamp)}
 		return changed
 	}
 	all := make(map[fleet.ServerName]bool)

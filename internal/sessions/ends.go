@@ -63,8 +63,7 @@ func (e *ends) look(now time.Time, snap *observe.Snapshot, servers map[fleet.Ser
 			continue
 		}
 		if reason != "" && u.closed.IsZero() {
-			_, until := e.s.cfg.Directory.used(r.Session)
-			e.s.cfg.Directory.End(r.Session, until.Add(time.Minute))
+			e.s.cfg.Directory.End(r.Session, now.Add(fleet.MaxSessionLifetime))
 			e.s.metrics.ended.WithLabelValues(string(r.Server), reason).Inc()
 			e.s.log.Info("session ended", "server", r.Server, "replica", r.ID, "session", short(r.Session), "reason", why)
 			e.s.cfg.Record(fleet.EventSessionEnded, r.Server, r.ID, fmt.Sprintf("session %s of server %s has ended: %s", short(r.Session), r.Server, why))
@@ -81,14 +80,11 @@ func (e *ends) look(now time.Time, snap *observe.Snapshot, servers map[fleet.Ser
 }
 
 // useOf brings the use of a replica up to date with its report. A new leader counts the
-// time without calls anew, unless the directory knows better.
+// time without use anew: it does not know when the last call was.
 func (e *ends) useOf(r *fleet.Replica, now time.Time) *use {
 	u := e.use[r.ID]
 	if u == nil {
 		u = &use{calls: r.Load.Total, last: now}
-		if used, _ := e.s.cfg.Directory.used(r.Session); !used.IsZero() {
-			u.last = used
-		}
 		e.use[r.ID] = u
 	}
 	if r.Load.Ongoing > 0 || r.Load.Total != u.calls {
@@ -103,8 +99,8 @@ func (e *ends) useOf(r *fleet.Replica, now time.Time) *use {
 // overdue reports whether a session is idle or too old, and which. next is when it will be.
 func (e *ends) overdue(d *fleet.Server, r *fleet.Replica, u *use, now time.Time) (over bool, reason string, next time.Time) {
 	end := r.SessionAt.Add(d.Spec.SessionLifetime)
-	if _, until := e.s.cfg.Directory.used(r.Session); !until.IsZero() && until.Before(end) {
-		end = until // it had another replica before
+	if _, began := e.s.cfg.Directory.used(r.Session); !began.IsZero() {
+		end = began.Add(d.Spec.SessionLifetime) // it may have had another replica before
 	}
 	idle := u.last.Add(d.Spec.SessionIdle)
 	switch {

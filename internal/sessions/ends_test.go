@@ -52,6 +52,48 @@ func TestIdleAndLifetime(t *testing.T) {
 	})
 }
 
+// The lifetime goes on when the session gets a fresh replica, and under another leader. A
+// new leader does not take a session for idle whose calls it has not seen.
+func TestLifetimeGoesOn(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, 3, 2, func(s *fleet.Spec) { s.SessionIdle, s.SessionLifetime = 10*time.Minute, time.Hour })
+		id, began := fleet.NewSessionID(), time.Now()
+		given, err := w.controllers[1].open(id, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		use := func(until time.Duration) {
+			for calls := uint64(1); time.Since(began) < until; calls++ {
+				time.Sleep(5 * time.Minute)
+				for _, n := range w.workers {
+					n.Set(given.Replica, func(r *fleet.Replica) { r.Load.Total += calls })
+				}
+			}
+		}
+		use(30 * time.Minute)
+		w.lead(w.controllers[1])
+		time.Sleep(time.Minute)
+		if owned, _ := w.owners(); len(owned[id]) != 1 {
+			t.Fatalf("under another leader: %v", owned)
+		}
+		for _, n := range w.workers {
+			n.End(given.Replica)
+		}
+		time.Sleep(time.Second)
+		if given, err = w.controllers[0].open(id, time.Minute); err != nil || !given.Healed {
+			t.Fatalf("after the loss: %+v, %v", given, err)
+		}
+		use(58 * time.Minute)
+		if owned, _ := w.owners(); time.Since(began) < time.Hour && len(owned[id]) != 1 {
+			t.Errorf("before the lifetime is over: %v", owned)
+		}
+		time.Sleep(time.Until(began.Add(time.Hour + time.Minute)))
+		if !w.settled(0, 1) {
+			t.Errorf("after the lifetime: %+v", w.running())
+		}
+	})
+}
+
 // A session that was ended at one controller is over at all, and its replica goes.
 func TestEnd(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

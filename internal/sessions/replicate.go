@@ -90,8 +90,10 @@ type peer struct {
 	cancel context.CancelFunc
 }
 
-// Run takes in the records of all other controllers until ctx ends, and returns nil then.
+// Run takes in the records of all other controllers until ctx ends, and returns nil then,
+// once all orders to close sessions are given.
 func (s *Service) Run(ctx context.Context) error {
+	defer s.closing.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	p := &peers{s: s, byLife: make(map[fleet.LifeID]*peer)}
 	defer p.running.Wait()

@@ -20,7 +20,7 @@
 // workers report. What clients have set is in a Directory, which the controllers
 // replicate among each other.
 //
-// Run, Lead and Call own their goroutines. All other methods may be called at any time.
+// Run owns every goroutine. All other methods may be called at any time.
 package sessions
 
 import (
@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -92,6 +93,7 @@ type Service struct {
 	metrics *metrics
 	tenure  atomic.Pointer[tenure] // while this controller leads
 	waiting notice.Board           // Waiting may have changed
+	closing sync.WaitGroup         // orders to close sessions
 }
 
 // New returns a Service.
@@ -118,6 +120,9 @@ func New(cfg Config) *Service {
 //   - fleet.ErrNoReplica: no replica can be started, and why;
 //   - fleet.ErrReplicaLost: the server ended, or did not answer initialize.
 func (s *Service) Open(ctx context.Context, r fleet.SessionRequest) (fleet.SessionGiven, error) {
+	if r.Until.IsZero() {
+		r.Until = time.Now().Add(fleet.MaxSessionLifetime)
+	}
 	if r.Restore.Level == "" && len(r.Restore.Subscriptions) == 0 {
 		r.Restore = s.cfg.Directory.Restore(r.Session, r.Server)
 	}
@@ -218,13 +223,13 @@ func (s *Service) closeSoon(snap *observe.Snapshot, r *fleet.Replica, reason str
 	if worker == nil {
 		return
 	}
-	go func() { // bounded by its timeout; whoever ends the session does not wait
+	s.closing.Go(func() { // bounded by its timeout; whoever ends the session does not wait
 		ctx, cancel := context.WithTimeout(context.Background(), orderTimeout)
 		defer cancel()
 		if err := worker.CloseSession(ctx, r.ID, r.Session, reason); err != nil && !errors.Is(err, fleet.ErrUnknownReplica) {
 			s.log.Info("replica of an ended session not stopped yet", "server", r.Server, "replica", r.ID, "err", err)
 		}
-	}()
+	})
 }
 
 // Waiting returns how many sessions of each server wait for a spare. It is empty unless

@@ -175,7 +175,7 @@ func (t *tenure) open(ctx context.Context, r fleet.SessionRequest) (fleet.Sessio
 		switch {
 		case err == nil:
 			opened.Healed, opened.Again = healed, had != nil
-			t.recordOpened(d, r, spare, &opened)
+			t.recordOpened(r, spare, &opened)
 			return opened, nil
 		case ctx.Err() != nil:
 			return fleet.SessionGiven{}, context.Cause(ctx)
@@ -213,15 +213,11 @@ func (t *tenure) claim(ctx context.Context, d *fleet.Server, r fleet.SessionRequ
 	return fleet.SessionGiven{Replica: to.ID, Node: to.Node, Result: answer.Result, Error: answer.Error}, err
 }
 
-func (t *tenure) recordOpened(d *fleet.Server, r fleet.SessionRequest, to *fleet.Replica, o *fleet.SessionGiven) {
+func (t *tenure) recordOpened(r fleet.SessionRequest, to *fleet.Replica, o *fleet.SessionGiven) {
 	if o.Error != nil {
 		return
 	}
-	until := time.Now().Add(d.Spec.SessionLifetime)
-	if !r.Until.IsZero() && r.Until.Before(until) {
-		until = r.Until
-	}
-	t.s.cfg.Directory.open(r.Session, until, r.Server, r.Caller)
+	t.s.cfg.Directory.open(r.Session, r.Until, r.Server, r.Caller)
 	if o.Healed {
 		t.s.log.Info("session has a fresh replica", "server", r.Server, "replica", to.ID, "node", to.Node, "session", short(r.Session))
 		t.s.cfg.Record(fleet.EventSessionHealed, r.Server, to.ID,
