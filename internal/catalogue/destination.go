@@ -1,6 +1,8 @@
 package catalogue
 
 import (
+	"slices"
+
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 	"github.com/mcpfleet/mcpfleet/internal/nearest"
@@ -114,6 +116,15 @@ func (v *View) Resources(uri string) ([]fleet.Destination, error) {
 		return nil, v.check(notKnown(v.missing))
 	}
 	return nil, v.check(lookupErrorf(fleet.ErrUnknownResource, "unknown resource %s", quote(uri)))
+}
+
+// At returns a server of the view, if its catalogue is known.
+func (v *View) At(name fleet.ServerName) (fleet.Destination, bool) {
+	i := slices.IndexFunc(v.servers, func(s *server) bool { return s.name == name })
+	if i < 0 {
+		return fleet.Destination{}, false
+	}
+	return v.to(v.servers[i], ""), true
 }
 
 // Servers returns the servers of the view whose catalogues are known, in order.

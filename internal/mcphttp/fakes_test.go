@@ -65,6 +65,15 @@ func (e *endpoint) Resources(uri string) ([]fleet.Destination, error) {
 
 func (e *endpoint) Ref(_, name string) (fleet.Destination, error) { return e.Prompt(name) }
 
+func (e *endpoint) At(server fleet.ServerName) (fleet.Destination, bool) {
+	for _, d := range e.tools {
+		if d.Server == server {
+			return d, true
+		}
+	}
+	return fleet.Destination{}, false
+}
+
 func (e *endpoint) Servers() []fleet.ServerName { return []fleet.ServerName{"old"} }
 
 func (e *endpoint) URI(_ fleet.ServerName, own string) string { return e.prefix + own }

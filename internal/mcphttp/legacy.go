@@ -119,6 +119,7 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 // sendLegacy sends a request of a session to a destination. The call runs on if the
 // client goes away, and its messages are kept for a while.
 func (f *Front) sendLegacy(ctx context.Context, p *reply, q *query, s *session, m *message, dest fleet.Destination) outcome {
+	p.from(originOf(q.scope, dest, m))
 	c := fleet.Call{
 		Stream: fleet.StreamRequest{ID: p.resume.stream, Owner: s.owner(), Window: f.cfg.ResumeWindow, Keep: !p.accepts.json},
 		Sent:   p.sent,

@@ -57,6 +57,8 @@ type View interface {
 	Resources(uri string) ([]fleet.Destination, error)
 	// Ref returns where a completion goes, given the type and the name or URI of its ref.
 	Ref(kind, name string) (fleet.Destination, error)
+	// At returns a server of the endpoint, if it offers anything.
+	At(server fleet.ServerName) (fleet.Destination, bool)
 	// Servers returns the servers whose offers are known.
 	Servers() []fleet.ServerName
 	// URI returns the URI by which clients of the endpoint know a resource of a server.

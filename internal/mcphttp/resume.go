@@ -2,10 +2,8 @@ package mcphttp
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,51 +21,23 @@ const (
 	// reached, and workerRetry how often it is tried.
 	workerWait  = 3 * time.Second
 	workerRetry = 250 * time.Millisecond
-	// maxRequestID bounds the ids of requests that event ids carry.
-	maxRequestID = 256
 )
-
-// eventID is the id of an event of a call's stream. It carries the id of the request, so
-// that the request has an answer even if the stream is lost.
-type eventID struct {
-	fleet.EventID
-	request []byte // raw JSON; nil: too long
-}
-
-func (id eventID) String() string {
-	request := id.request
-	if len(request) > maxRequestID {
-		request = nil
-	}
-	return id.EventID.String() + "." + base64.RawURLEncoding.EncodeToString(request)
-}
-
-// parseEventID parses what String returns.
-func parseEventID(s string) (id eventID, err error) {
-	if len(s) > 2*maxRequestID {
-		return id, fleet.ErrBadID
-	}
-	i := strings.LastIndexByte(s, '.')
-	if i < 0 {
-		return id, fleet.ErrBadID
-	}
-	if id.EventID, err = fleet.ParseEventID(s[:i]); err != nil {
-		return id, err
-	}
-	id.request, err = base64.RawURLEncoding.DecodeString(s[i+1:])
-	if t := mcp.TypeOf(id.request); err != nil || len(id.request) > 0 && (mcp.Valid(id.request) != nil || t != "string" && t != "number") {
-		return id, fleet.ErrBadID
-	}
-	return id, nil
-}
 
 // resumption is how a legacy client comes back to the answer of its request. The
 // reply's mutex guards it.
 type resumption struct {
 	stream fleet.StreamID
+	from   origin
 	prime  bool         // the client knows events without data
 	worker fleet.LifeID // that keeps the stream; "" while none does
 	primed bool         // the client has the id of the stream's beginning
+}
+
+// from records where the messages of the stream come from.
+func (p *reply) from(o origin) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resume.from = o
 }
 
 // sent records which worker has the request. It is a hook of a call.
@@ -92,7 +62,7 @@ func (p *reply) eventID(seq uint64) string {
 	if p.resume == nil || p.resume.worker == "" {
 		return ""
 	}
-	return eventID{fleet.EventID{Life: p.resume.worker, Stream: p.resume.stream, Seq: seq}, p.id}.String()
+	return eventID{fleet.EventID{Life: p.resume.worker, Stream: p.resume.stream, Seq: seq}, p.id, p.resume.from}.String()
 }
 
 // message passes a message of the call's stream on to the client. It is a hook of a call.
@@ -143,6 +113,7 @@ func (f *Front) serveResumed(w *web.Response, r *http.Request, s *session, last 
 
 // read adds the messages of a stream to events, and returns the last one if there is one.
 func (f *Front) read(ctx context.Context, s *session, id eventID, events *events, requestID string) (last []event) {
+	to := f.translationOf(s, id.from)
 	request := fleet.ReadRequest{Stream: id.Stream, Owner: s.owner(), After: id.Seq}
 	next := id
 	add := func(messages []fleet.Message) error {
@@ -150,8 +121,8 @@ func (f *Front) read(ctx context.Context, s *session, id eventID, events *events
 			m := &messages[i]
 			next.Seq, request.After = m.Seq, m.Seq
 			if m.Kind == fleet.MessageReply {
-				last = []event{replyEvent(next.String(), m, id.request, requestID)}
-			} else if !events.add(messageEvent(next.String(), m)) {
+				last = []event{replyEvent(next.String(), to.reply(m), id.request, requestID)}
+			} else if !events.add(messageEvent(next.String(), to.message(m))) {
 				return errSlow
 			}
 		}

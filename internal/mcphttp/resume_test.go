@@ -15,16 +15,16 @@ import (
 
 func TestEventIDs(t *testing.T) {
 	for _, request := range []string{`7`, `"a.b"`, `-1.5e3`, `"` + strings.Repeat("x", 300) + `"`} {
-		id := eventID{fleet.EventID{Life: "w1", Stream: "abc", Seq: 3}, []byte(request)}
+		id := eventID{EventID: fleet.EventID{Life: "w1", Stream: "abc", Seq: 3}, request: []byte(request), from: origin{"s", "tools/call"}}
 		got, err := parseEventID(id.String())
 		if len(request) > maxRequestID {
 			request = ""
 		}
-		if err != nil || got.EventID != id.EventID || string(got.request) != request {
+		if err != nil || got.EventID != id.EventID || got.from != id.from || string(got.request) != request {
 			t.Errorf("%s: got %+v, %v", request, got, err)
 		}
 	}
-	for _, bad := range []string{"", "x", "w1.abc.3", "w1.abc.3.!", "w1.abc.3.e30", "w1.abc.x.Nw", "w1..3.Nw", strings.Repeat("w", 600) + ".abc.3.Nw"} {
+	for _, bad := range []string{"", "x", "w1.abc.3", "w1.abc.3.!", "w1.abc.3.e30", "w1.abc.x.Nw", "w1..3.Nw", strings.Repeat("w", 1200) + ".abc.3.Nw"} {
 		if id, err := parseEventID(bad); err == nil {
 			t.Errorf("%q: got %+v", bad, id)
 		}
@@ -103,7 +103,7 @@ func TestResume(t *testing.T) {
 			{Seq: 2, Kind: fleet.MessageNotification, Method: "notifications/progress", Params: []byte(`{"n":2}`)},
 			{Seq: 3, Kind: fleet.MessageReply, Result: []byte(`{"x":1}`)},
 		}
-		last := eventID{fleet.EventID{Life: "w1", Stream: stream.ID, Seq: 1}, []byte(`"c"`)}.String()
+		last := eventID{EventID: fleet.EventID{Life: "w1", Stream: stream.ID, Seq: 1}, request: []byte(`"c"`)}.String()
 		w := f.do("GET", "/old/mcp", "", "Mcp-Session-Id", id, "Last-Event-ID", last)
 		want(t, w, 200, fmt.Sprintf("event: message\nid: w1.%s.2.ImMi\ndata: %s\n\nevent: message\nid: w1.%s.3.ImMi\ndata: %s",
 			stream.ID, `{"jsonrpc":"2.0","method":"notifications/progress","params":{"n":2}}`, stream.ID, `{"jsonrpc":"2.0","id":"c","result":{"x":1}}`))
@@ -133,6 +133,29 @@ func TestResume(t *testing.T) {
 		f.kept.err = errors.Join(fleet.ErrStreamTaken)
 		if w := f.do("GET", "/old/mcp", "", "Mcp-Session-Id", id, "Last-Event-ID", last); w.Code != 200 || w.Body.Len() > 0 {
 			t.Errorf("taken: %d %s", w.Code, w.Body)
+		}
+	})
+}
+
+// What a client gets when it comes back is translated as the rest was.
+func TestResumeTranslates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		for name, d := range f.offers.all[""].tools {
+			d.Result = func(method string, result []byte) []byte { return []byte(`{"of":"` + method + `"}`) }
+			f.offers.all[""].tools[name] = d
+		}
+		id := f.open(t, "/mcp", "2025-11-25")
+		f.router.f = sentAfter(time.Second, time.Second)
+		w := f.do("POST", "/mcp", strings.Replace(slowCall, "echo", "old__echo", 1), "Mcp-Session-Id", id)
+		_, rest, _ := strings.Cut(w.Body.String(), "id: ")
+		last, _, _ := strings.Cut(rest, "\n")
+		stream := f.router.last.Stream
+		f.kept.owner = stream.Owner
+		f.kept.messages[stream.ID] = []fleet.Message{{Seq: 1, Kind: fleet.MessageReply, Result: []byte(`{"x":1}`)}}
+		w = f.do("GET", "/mcp", "", "Mcp-Session-Id", id, "Last-Event-ID", last)
+		if !strings.Contains(w.Body.String(), `"result":{"of":"tools/call"}`) {
+			t.Errorf("after %s: %s", last, w.Body)
 		}
 	})
 }
