@@ -57,7 +57,8 @@ func InMeta(changes ...Change) Change {
 // Of duplicate members the last counts, and one that is set or edited loses its duplicates. So two
 // readers of the result cannot disagree about what was changed. The errors are those of Members.
 func Edit(raw []byte, changes ...Change) ([]byte, error) {
-	var e editor
+	var space [8]cut
+	e := editor{cuts: space[:0]}
 	if err := e.edit(raw, changes); err != nil {
 		return nil, err
 	}
@@ -69,14 +70,16 @@ func Edit(raw []byte, changes ...Change) ([]byte, error) {
 
 // AppendEdited appends what Edit returns. If there is an error, it returns dst as it was.
 func AppendEdited(dst, raw []byte, changes ...Change) ([]byte, error) {
-	var e editor
+	var space [8]cut
+	e := editor{cuts: space[:0]}
 	if err := e.edit(raw, changes); err != nil {
 		return dst, err
 	}
 	return e.appendTo(slices.Grow(dst, e.size())), nil
 }
 
-// editor collects what to cut out of a text and what to put in its place.
+// editor collects what to cut out of a text and what to put in its place. The space for
+// its first cuts is its maker's, so that neither is allocated.
 type editor struct {
 	raw  []byte
 	cuts []cut // ascending
@@ -85,8 +88,6 @@ type editor struct {
 	again     bool // there is a duplicate of a member to edit within
 	duplicate Change
 	object    int // where that object starts
-
-	cutSpace [8]cut
 }
 
 type cut struct {
@@ -106,7 +107,7 @@ func (e *editor) edit(raw []byte, changes []Change) error {
 		return Members(raw, nil) // which says what is wrong
 	}
 	for {
-		e.raw, e.cuts = raw, e.cutSpace[:0]
+		e.raw, e.cuts = raw, e.cuts[:0]
 		end, _, err := e.walk(skipSpace(raw, 0), changes)
 		if err != nil {
 			return err
@@ -114,7 +115,7 @@ func (e *editor) edit(raw []byte, changes []Change) error {
 		if !e.again {
 			return trailing(raw, end)
 		}
-		e.again, e.cuts = false, e.cutSpace[:0]
+		e.again, e.cuts = false, e.cuts[:0]
 		if _, _, err := e.walk(e.object, []Change{e.duplicate}); err != nil {
 			return err
 		}

@@ -139,15 +139,18 @@ var logLevels = [...]string{"debug", "info", "notice", "warning", "error", "crit
 // IsLogLevel reports whether level is one of the levels of log messages.
 func IsLogLevel(level string) bool { return slices.Contains(logLevels[:], level) }
 
+// metaToLegacy removes what the modern era puts into _meta. It is made once, because it is on the path of
+// every call.
+var metaToLegacy = InMeta(Remove(MetaVersion), Remove(MetaClientInfo), Remove(MetaCapabilities), Remove(MetaLogLevel))
+
 // ParamsToLegacy returns params of a modern request as a legacy server expects them: without what the
 // modern era puts into _meta, and without the answers and the state of a retry. A _meta that is left
 // empty goes too.
 func ParamsToLegacy(method string, params []byte) ([]byte, error) {
-	meta := InMeta(Remove(MetaVersion), Remove(MetaClientInfo), Remove(MetaCapabilities), Remove(MetaLogLevel))
 	if MayRequireInput(method) {
-		return Edit(params, meta, Remove("inputResponses"), Remove("requestState"))
+		return Edit(params, metaToLegacy, Remove("inputResponses"), Remove("requestState"))
 	}
-	return Edit(params, meta)
+	return Edit(params, metaToLegacy)
 }
 
 // Client is what a legacy client said of itself in initialize and logging/setLevel, as raw values.

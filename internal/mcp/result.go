@@ -124,9 +124,17 @@ func appendAllNew(dst, raw []byte, changes []Change) ([]byte, bool) {
 			return dst, false
 		}
 	}
-	added := appendObject(nil, changes)
-	s := spliceFirst(raw, first, added[1:len(added)-1])
-	return s.AppendTo(slices.Grow(dst, len(raw)+len(added))), true
+	size := len(raw)
+	for i := range changes {
+		size += sizeOf(&changes[i])
+	}
+	dst = append(slices.Grow(dst, size), raw[:first]...)
+	dst = appendObject(dst, changes)
+	dst = dst[:len(dst)-1] // without its end
+	if raw[skipSpace(raw, first+1)] != '}' {
+		dst = append(dst, ',')
+	}
+	return append(dst, raw[first+1:]...), true
 }
 
 func isTypeError(err error) bool {
