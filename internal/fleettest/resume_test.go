@@ -27,6 +27,29 @@ func (c *Cluster) post(ctx context.Context, at fleet.NodeID, session, message st
 	return http.DefaultClient.Do(req)
 }
 
+// awaitKnown waits until these controllers know so many replicas that are READY.
+func (c *Cluster) awaitKnown(replicas int, at ...fleet.NodeID) {
+	c.t.Helper()
+	Eventually(c.t, func(ctx context.Context) error {
+		for _, name := range at {
+			list, err := c.Controller(name).Replicas(ctx)
+			if err != nil {
+				return err
+			}
+			ready := 0
+			for _, r := range list {
+				if r.Phase == fleet.PhaseReady.String() {
+					ready++
+				}
+			}
+			if ready < replicas {
+				return fmt.Errorf("controller %s knows %d replicas that are READY", name, ready)
+			}
+		}
+		return nil
+	})
+}
+
 // nextEvent reads one server-sent event: its id and its data.
 func nextEvent(r *bufio.Reader) (id, data string, err error) {
 	for {
@@ -52,14 +75,7 @@ func nextEvent(r *bufio.Reader) (id, data string, err error) {
 func TestAnswerThroughAnotherController(t *testing.T) {
 	c := Start(t, Options{Controllers: 3, Workers: 2, File: echoFile(2, "")})
 	c.AwaitReady(2)
-	Eventually(t, func(ctx context.Context) error {
-		for _, name := range []fleet.NodeID{"c1", "c2"} {
-			if ready, err := c.Controller(name).Replicas(ctx); err != nil || len(ready) < 2 {
-				return fmt.Errorf("controller %s knows %d replicas, %w", name, len(ready), err)
-			}
-		}
-		return nil
-	})
+	c.awaitKnown(2, "c1", "c2")
 	resp, err := c.post(t.Context(), "c1", "", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
 	if err != nil {
 		t.Fatal(err)
