@@ -7,7 +7,9 @@
 //     a newer leader.
 //   - A replica that was stopped never starts later.
 //   - Every replica that ends is removed from the runtime.
-//   - Every call gets exactly one reply event.
+//   - Every call gets exactly one reply event, or one release if it has a stream and its
+//     caller gave it up.
+//   - A message of a stream has one number, and is passed to one reader at a time.
 //   - A report that was missed is made up for by the next one.
 //   - At most Config.MaxStarts replicas start at once, whatever is ordered.
 //   - A spare takes no call before it is activated.

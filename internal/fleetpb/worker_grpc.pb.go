@@ -70,7 +70,8 @@ type WorkerServiceClient interface {
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 	// Calls carries many calls at once. A controller has a few such streams open
 	// to each worker. It opens another one for a call with large arguments, so that
-	// these never delay other calls. The end of the stream cancels the calls on it.
+	// these never delay other calls. The end of the stream cancels the calls on it,
+	// except those with a stream of messages, which run on.
 	// A worker that stops in order ends the stream with the trailer
 	// mcpfleet-calls-taken: how many of the stream's calls it took. It knows nothing
 	// of later ones.
@@ -347,7 +348,8 @@ type WorkerServiceServer interface {
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	// Calls carries many calls at once. A controller has a few such streams open
 	// to each worker. It opens another one for a call with large arguments, so that
-	// these never delay other calls. The end of the stream cancels the calls on it.
+	// these never delay other calls. The end of the stream cancels the calls on it,
+	// except those with a stream of messages, which run on.
 	// A worker that stops in order ends the stream with the trailer
 	// mcpfleet-calls-taken: how many of the stream's calls it took. It knows nothing
 	// of later ones.

@@ -6,8 +6,8 @@
 //
 //   - Errors are the same sentinels of package fleet on both sides.
 //   - A call ends for its caller as soon as the caller's context does.
-//   - A lost connection ends every call on it, as not delivered only if that is
-//     certain. Nothing is repeated.
+//   - A lost connection ends every call on it for its caller, as not delivered only if
+//     that is certain. Nothing is repeated. A call with a stream runs on at the worker.
 //   - A slow reader, a large message or a stuck connection delays no other call.
 //
 // Calls share a few long-lived streams. Whatever waits to be sent on a stream goes
@@ -60,7 +60,7 @@ type Worker interface {
 	// returns, from any goroutine, but not twice at once with the events of one
 	// call except progress and notifications. events does not block, and may
 	// call the event's Free before it returns. cancel does not block, and may be
-	// called after the call's end.
+	// called after the call's end. Without timeout, a call with a stream runs on.
 	Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cancel func(timeout bool))
 
 	// Logs sends the last tail lines (0: all that are kept) and then, if follow is
