@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -146,8 +147,12 @@ func (f *Front) followSubscriptions(ctx context.Context, s *session, u *updates)
 	if !f.streams.awaitFirst(ctx, s.uid, u) {
 		return
 	}
-	for {
-		u.want(f.cfg.Sessions.Subscriptions(s.id()))
+	var told []fleet.Subscription
+	for first := true; ; first = false {
+		if wanted := f.cfg.Sessions.Subscriptions(s.id()); first || !slices.Equal(wanted, told) {
+			u.want(wanted)
+			told = wanted
+		}
 		select {
 		case <-look:
 		case <-ctx.Done():

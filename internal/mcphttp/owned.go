@@ -166,6 +166,7 @@ func (f *Front) sendToOwned(ctx context.Context, s *session, server fleet.Server
 // follow adds the messages of a session's own stream to a client's stream of events, as
 // long as the session lives. A lost replica is replaced.
 func (f *Front) follow(ctx context.Context, s *session, server fleet.ServerName, u *updates, after eventID) {
+	wait := minHealPause
 	for ctx.Err() == nil && f.streams.awaitFirst(ctx, s.uid, u) {
 		given, err := f.replicaOf(ctx, s, server)
 		if err != nil {
@@ -179,6 +180,7 @@ func (f *Front) follow(ctx context.Context, s *session, server fleet.ServerName,
 		// A client that does not say what it has seen gets what nobody was sent yet.
 		read := fleet.ReadRequest{Stream: id.Stream, Owner: string(s.id()), After: id.Seq, Unread: id.Seq == 0}
 		err = f.cfg.Streams.ReadStream(ctx, id.Life, read, func(messages []fleet.Message) error {
+			wait = minHealPause // it was found
 			for i := range messages {
 				id.Seq = messages[i].Seq
 				after = id
@@ -195,7 +197,8 @@ func (f *Front) follow(ctx context.Context, s *session, server fleet.ServerName,
 		case errors.Is(err, fleet.ErrWorkerLost) && ctx.Err() == nil:
 			pause(ctx, workerRetry)
 		default:
-			pause(ctx, healPause)
+			pause(ctx, wait)
+			wait = min(2*wait, maxHealPause)
 		}
 		f.owned.forget(ownedKey{s.id(), server})
 	}
@@ -213,8 +216,8 @@ func (f *Front) keepUsed(ctx context.Context, s *session) {
 	}
 }
 
-// healPause keeps a session whose replicas die at once from asking for others in a loop.
-const healPause = 100 * time.Millisecond
+// These pauses keep a session whose replicas die at once from asking for others in a loop.
+const minHealPause, maxHealPause = 100 * time.Millisecond, 5 * time.Second
 
 // pause waits, but not longer than ctx.
 func pause(ctx context.Context, d time.Duration) {
