@@ -94,6 +94,7 @@ type peer struct {
 // once all orders to close sessions are given.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.closing.Wait()
+	defer s.leader.close()
 	ctx, cancel := context.WithCancel(ctx)
 	p := &peers{s: s, byLife: make(map[fleet.LifeID]*peer)}
 	defer p.running.Wait()

@@ -94,6 +94,7 @@ type Service struct {
 	tenure  atomic.Pointer[tenure] // while this controller leads
 	waiting notice.Board           // Waiting may have changed
 	closing sync.WaitGroup         // orders to close sessions
+	leader  leaderLink
 }
 
 // New returns a Service.
@@ -104,7 +105,7 @@ func New(cfg Config) *Service {
 	if cfg.Hopeless == nil {
 		cfg.Hopeless = func(fleet.ServerName) string { return "" }
 	}
-	s := &Service{cfg: cfg, log: cfg.Log.With("component", "sessions")}
+	s := &Service{cfg: cfg, log: cfg.Log.With("component", "sessions"), leader: leaderLink{dial: cfg.Dial}}
 	s.metrics = newMetrics(cfg.Registry, s)
 	return s
 }
@@ -177,11 +178,10 @@ func (s *Service) askLeader(ctx context.Context, r fleet.SessionRequest) (fleet.
 	if self {
 		return s.give(ctx, r)
 	}
-	c, err := s.cfg.Dial(leader)
+	c, err := s.leader.connect(leader)
 	if err != nil {
 		return fleet.SessionGiven{}, fmt.Errorf("%w: %w", fleet.ErrNoLeader, err)
 	}
-	defer func() { _ = c.Close() }()
 	order, _ := s.cfg.Order()
 	return c.GiveSession(ctx, order, r)
 }
