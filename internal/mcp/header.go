@@ -19,8 +19,8 @@ const (
 type Headers func(name string) []string
 
 // CheckHeaders returns the fault of a modern request's standard headers, which repeat what the body
-// says. nil means that they agree.
-func CheckHeaders(headers Headers, method string, params []byte, m *Meta) *Error {
+// says. nil means that they agree. target is called, as Target, if a header must repeat the target.
+func CheckHeaders(headers Headers, method string, target func() (string, error), m *Meta) *Error {
 	if err := checkHeader(headers, HeaderVersion, m.ProtocolVersion(), false); err != nil {
 		return err
 	}
@@ -36,11 +36,11 @@ func CheckHeaders(headers Headers, method string, params []byte, m *Meta) *Error
 	default:
 		return nil
 	}
-	target, _, err := Target(method, params)
+	name, err := target()
 	if err != nil {
 		return errorf(CodeInvalidParams, "Invalid params: %v", err)
 	}
-	return checkHeader(headers, HeaderName, target, true)
+	return checkHeader(headers, HeaderName, name, true)
 }
 
 // checkHeader compares a required header with the body's value.

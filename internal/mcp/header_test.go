@@ -14,6 +14,13 @@ func headersOf(pairs ...string) Headers {
 	return h.Values
 }
 
+func targetOf(method string, params []byte) func() (string, error) {
+	return func() (string, error) {
+		target, _, err := Target(method, params)
+		return target, err
+	}
+}
+
 // The examples are those of the specification.
 func TestEncodeHeader(t *testing.T) {
 	for text, want := range map[string]string{
@@ -96,7 +103,7 @@ func TestCheckHeaders(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			fault := CheckHeaders(tc.headers, tc.method, []byte(tc.params), &m)
+			fault := CheckHeaders(tc.headers, tc.method, targetOf(tc.method, []byte(tc.params)), &m)
 			checkFault(t, fault, tc.want, CodeHeaderMismatch)
 		})
 	}

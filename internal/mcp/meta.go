@@ -80,7 +80,12 @@ func (m *Meta) field(key []byte) *[]byte {
 }
 
 // ProtocolVersion returns the version that a modern request says it has, "" if it says none.
-func (m *Meta) ProtocolVersion() string { return text(m.Version) }
+func (m *Meta) ProtocolVersion() string {
+	if string(m.Version) == `"`+LatestModern+`"` {
+		return LatestModern // as nearly always, and without a copy
+	}
+	return text(m.Version)
+}
 
 // Level returns the log level that a modern request asks for, "" if it asks for no log messages.
 func (m *Meta) Level() string { return text(m.LogLevel) }

@@ -198,7 +198,7 @@ func BenchmarkModernCall(b *testing.B) {
 		m, _ := ParseMeta(params)
 		b.ReportAllocs()
 		for b.Loop() {
-			if fault := CheckHeaders(headers, MethodToolsCall, params, &m); fault != nil {
+			if fault := CheckHeaders(headers, MethodToolsCall, targetOf(MethodToolsCall, params), &m); fault != nil {
 				b.Fatal(fault)
 			}
 		}

@@ -107,10 +107,8 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	ctx, done := f.calls.add(p.r.Context(), callKey{s.uid, string(m.id)})
+	ctx, leave, done := f.calls.add(p.r.Context(), callKey{s.uid, string(m.id)})
 	defer done()
-	ctx, leave := context.WithCancel(ctx)
-	defer leave()
 	p.resume = &resumption{stream: s.streamOf(m.id), prime: s.version >= mcp.Version20251125}
 	p.leave, p.leaving = leave, f.cfg.Leaving
 	return ask(all, func(dest fleet.Destination) outcome { return f.sendLegacy(ctx, p, q, s, m, dest) })

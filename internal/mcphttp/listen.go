@@ -101,7 +101,7 @@ func (f *Front) serveGet(w *web.Response, r *http.Request) error {
 // serveSession serves the stream of a session's messages that belong to no request, after
 // the one that the client got last.
 func (f *Front) serveSession(w *web.Response, r *http.Request, session *session, after eventID) error {
-	ctx, done := f.calls.add(r.Context(), callKey{session.uid, "GET " + w.RequestID()}) // DELETE ends it
+	ctx, _, done := f.calls.add(r.Context(), callKey{session.uid, "GET " + w.RequestID()}) // DELETE ends it
 	defer done()
 	f.metrics.gets.Inc()
 	defer f.metrics.gets.Dec()

@@ -26,7 +26,7 @@ func (f *Front) serveModern(w *web.Response, r *http.Request, m *message, a acce
 	if fault := m.meta.Check(); fault != nil {
 		return withID(&failure{http.StatusBadRequest, *fault}, m.id)
 	}
-	if fault := mcp.CheckHeaders(r.Header.Values, m.method, m.params, &m.meta); fault != nil {
+	if fault := mcp.CheckHeaders(headersOf(r), m.method, m.about, &m.meta); fault != nil {
 		return withID(&failure{http.StatusBadRequest, *fault}, m.id)
 	}
 	if m.method == mcp.MethodListen {
@@ -34,6 +34,17 @@ func (f *Front) serveModern(w *web.Response, r *http.Request, m *message, a acce
 	}
 	p := newReply(w, r, m.id, a)
 	return p.finish(modernOutcome(m.method, f.answerModern(p, m)))
+}
+
+// headersOf returns the headers of a request. The one whose usual name is not the canonical
+// one is looked up without a copy of its name.
+func headersOf(r *http.Request) mcp.Headers {
+	return func(name string) []string {
+		if name == mcp.HeaderVersion {
+			return r.Header[headerVersion]
+		}
+		return r.Header.Values(name)
+	}
 }
 
 // answerModern answers a request of a modern client.
@@ -174,6 +185,9 @@ func checkParamHeaders(r *http.Request, dest fleet.Destination, m *message) erro
 // is not found, it does not mean the client's. Clients take 404 for the end of more than
 // the call: the official Go SDK 1.7 gives up its connection.
 func modernOutcome(method string, out outcome) outcome {
+	if out.err == nil && out.refusal == nil {
+		return out
+	}
 	if errors.Is(out.err, fleet.ErrUnknownResource) {
 		out.err = invalidParams("%v", out.err)
 	}

@@ -19,8 +19,18 @@ type message struct {
 	method string
 	params []byte // raw JSON; nil if there are none
 	meta   mcp.Meta
-	target string       // what a request is about, see mcp.Target; set by destinationIn
+	target string       // what a request is about, once about has found it
+	found  bool         // about has found it
 	answer mcp.Envelope // of a response
+}
+
+// about returns what a request is about, see mcp.Target.
+func (m *message) about() (target string, err error) {
+	if !m.found {
+		m.target, _, err = mcp.Target(m.method, m.params)
+		m.found = err == nil
+	}
+	return m.target, err
 }
 
 // servePost answers a message.
@@ -56,11 +66,11 @@ func readMessage(env mcp.Envelope, err error) (message, error) {
 	if t := mcp.TypeOf(env.ID); t == "string" || t == "number" {
 		m.id = env.ID
 	}
-	var syntax *mcp.SyntaxError
-	switch {
-	case errors.As(err, &syntax):
-		return m, failuref(http.StatusBadRequest, mcp.CodeParseError, "Parse error: %v", err)
-	case err != nil:
+	if err != nil {
+		var syntax *mcp.SyntaxError
+		if errors.As(err, &syntax) {
+			return m, failuref(http.StatusBadRequest, mcp.CodeParseError, "Parse error: %v", err)
+		}
 		return m, failuref(http.StatusBadRequest, mcp.CodeInvalidRequest, "Invalid request: %v", err)
 	}
 	if m.kind == mcp.KindRequest || m.kind == mcp.KindNotification {

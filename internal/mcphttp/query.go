@@ -83,7 +83,7 @@ func (f *Front) destinations(ctx context.Context, q *query, m *message, check fu
 
 // destinationsIn returns where a request may go at an endpoint.
 func destinationsIn(view View, m *message) (_ []fleet.Destination, err error) {
-	if m.target, _, err = mcp.Target(m.method, m.params); err != nil {
+	if _, err := m.about(); err != nil {
 		return nil, invalidParams("Invalid params: %v", err)
 	}
 	var dest fleet.Destination

@@ -100,7 +100,7 @@ func (f *Front) serveResumed(w *web.Response, r *http.Request, s *session, last 
 	if err != nil {
 		return failuref(http.StatusBadRequest, mcp.CodeInvalidRequest, "Invalid request: Last-Event-ID is not the id of an event of this endpoint")
 	}
-	ctx, done := f.calls.add(r.Context(), callKey{s.uid, "GET " + w.RequestID()})
+	ctx, _, done := f.calls.add(r.Context(), callKey{s.uid, "GET " + w.RequestID()})
 	defer done()
 	reading, stop := context.WithCancel(ctx)
 	events := newEvents(w)

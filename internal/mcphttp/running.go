@@ -18,10 +18,12 @@ type running struct {
 	calls map[[16]byte]map[string]context.CancelCauseFunc
 }
 
-// add returns a context that ends when the request is cancelled. done must be called
-// when it has been answered. Of two requests with one id the later one can be cancelled.
-func (r *running) add(ctx context.Context, key callKey) (_ context.Context, done func()) {
+// add returns a context that ends when the request is cancelled, or by leave. done must be
+// called when it has been answered. Of two requests with one id the later one can be
+// cancelled.
+func (r *running) add(ctx context.Context, key callKey) (_ context.Context, leave, done func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	leave = func() { cancel(nil) }
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.calls == nil {
@@ -31,8 +33,8 @@ func (r *running) add(ctx context.Context, key callKey) (_ context.Context, done
 		r.calls[key.session] = make(map[string]context.CancelCauseFunc, 1)
 	}
 	r.calls[key.session][key.id] = cancel
-	return ctx, func() {
-		cancel(nil)
+	return ctx, leave, func() {
+		leave()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.calls[key.session], key.id)

@@ -35,7 +35,8 @@ const (
 
 // session is a legacy client's session. All of it is sealed in its id.
 type session struct {
-	uid     [16]byte // random; names the session in tables and logs
+	uid     [16]byte        // random; names the session in tables and logs
+	name    fleet.SessionID // uid as text
 	scope   fleet.Scope
 	created time.Time
 	version string // the negotiated protocol version
@@ -52,6 +53,7 @@ func newSession(scope fleet.Scope, version string, params []byte) (*session, err
 	}
 	s := &session{scope: scope, created: time.Now().Truncate(time.Second), version: version}
 	rand.Read(s.uid[:])
+	s.setName()
 	var packed bytes.Buffer
 	z, err := flate.NewWriter(&packed, flate.BestCompression)
 	if err != nil {
@@ -91,7 +93,9 @@ func (s *session) client() (mcp.Client, error) {
 }
 
 // id returns the name of the session, which its client does not know.
-func (s *session) id() fleet.SessionID { return fleet.SessionID(hex.EncodeToString(s.uid[:])) }
+func (s *session) id() fleet.SessionID { return s.name }
+
+func (s *session) setName() { s.name = fleet.SessionID(hex.EncodeToString(s.uid[:])) }
 
 // owner returns the name under which workers keep the streams of the session.
 func (s *session) owner() string { return string(s.id()) }
@@ -125,6 +129,7 @@ func decodeSession(b []byte) (*session, error) {
 		return nil, errEncoding
 	}
 	b = b[1+copy(s.uid[:], b[1:]):]
+	s.setName()
 	created, n := binary.Uvarint(b)
 	if n <= 0 {
 		return nil, errEncoding
