@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
@@ -31,6 +32,11 @@ func (f *Front) serveLegacy(w *web.Response, r *http.Request, m *message, a acce
 	p := newReply(w, r, m.id, a)
 	return p.finish(f.answerLegacy(p, s, m))
 }
+
+// settleLag is how long an answer that changes what is known of a session waits, because
+// other controllers, and workers, learn of the change a moment later. The next request may
+// come through any of them.
+const settleLag = 100 * time.Millisecond
 
 // take takes a message of a legacy client that has no answer.
 func (f *Front) take(ctx context.Context, s *session, m *message) error {
@@ -97,6 +103,9 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 			return outcome{err: err}
 		}
 		out := f.answerHere(s, view, m)
+		if out.err == nil && !isList(m.method) {
+			pause(p.r.Context(), settleLag)
+		}
 		if only, ok := view.Only(); !ok || !only.PerSession || only.Modern || out.err != nil && !isList(m.method) {
 			return out
 		} // the session's replica answers, and its level and subscriptions are known, if it has to be replaced
@@ -233,6 +242,7 @@ func (f *Front) serveDelete(w *web.Response, r *http.Request) error {
 		return err
 	}
 	f.cfg.Sessions.End(s.id(), s.until())
+	pause(r.Context(), settleLag)
 	f.calls.cancelAll(s.uid)
 	f.metrics.ended.Inc()
 	w.WriteHeader(http.StatusNoContent)

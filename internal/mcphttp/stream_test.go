@@ -194,7 +194,7 @@ func TestListen(t *testing.T) {
 		f := newFixture()
 		body := modernBody("subscriptions/listen", `"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourceSubscriptions":["x:/y"]}`)
 		w, _, done := f.serve(t, "POST", "/old/mcp", body, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "subscriptions/listen")
-		synctest.Wait()
+		time.Sleep(2 * settleLag)
 		f.news.changed("old", mcp.MethodToolsListChanged)
 		f.news.changed("old", mcp.MethodPromptsListChanged)
 		synctest.Wait()

@@ -20,8 +20,9 @@ type updates struct {
 	set    func(map[fleet.ServerName][]string)
 	cancel func()
 
-	mu  sync.Mutex
-	own map[fleet.ServerName][]string // the URIs that are wanted, as servers know them
+	mu    sync.Mutex
+	quiet bool                          // nothing is told yet
+	own   map[fleet.ServerName][]string // the URIs that are wanted, as servers know them
 }
 
 // newUpdates returns updates of nothing yet. close must be called later.
@@ -32,6 +33,13 @@ func (f *Front) newUpdates(scope fleet.Scope, s *events, lists map[string]bool, 
 }
 
 func (u *updates) close() { u.cancel() }
+
+// hush tells nothing, or goes on to tell.
+func (u *updates) hush(quiet bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.quiet = quiet
+}
 
 // want tells of these resources from now on, and of the lists that are wanted.
 func (u *updates) want(all []fleet.Subscription) {
@@ -76,6 +84,12 @@ func (f *Front) announces(server fleet.ServerName) bool {
 
 // on passes news on to the client, with the URI that it knows.
 func (u *updates) on(n fleet.News) {
+	u.mu.Lock()
+	quiet := u.quiet
+	u.mu.Unlock()
+	if quiet {
+		return
+	}
 	if u.lists[n.Method] {
 		u.events.add(u.tell(n.Method, nil))
 		return

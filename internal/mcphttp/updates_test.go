@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
@@ -22,7 +23,7 @@ func TestLegacySubscriptions(t *testing.T) {
 		id, other := f.open(t, "/old/mcp", "2025-11-25"), f.open(t, "/old/mcp", "2025-11-25")
 		subscribe := func(session, method, uri string) {
 			f.do("POST", "/old/mcp", fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"resources/%s","params":{"uri":%q}}`, method, uri), "Mcp-Session-Id", session)
-			synctest.Wait()
+			synctest.Wait() // its stream has looked
 		}
 		subscribe(id, "subscribe", "x:/1")
 		first, leave, done := f.serve(t, "GET", "/old/mcp", "", "Mcp-Session-Id", id)
@@ -64,7 +65,7 @@ func TestModernSubscriptions(t *testing.T) {
 		f.offers.all[""].prefix = "r+"
 		body := modernBody("subscriptions/listen", `"notifications":{"resourceSubscriptions":["r+x:/1","r+x:/2"]}`)
 		w, leave, done := f.serve(t, "POST", "/mcp", body, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "subscriptions/listen")
-		synctest.Wait()
+		time.Sleep(2 * settleLag)
 		f.news.updated("old", "x:/2/part")
 		f.news.updated("old", "x:/3")
 		f.news.changed("old", mcp.MethodToolsListChanged) // nobody asked for it
