@@ -142,6 +142,17 @@ func TestSessionsHeal(t *testing.T) {
 		t.Error("nobody was told that the state is lost")
 	}
 	c.awaitOwners(1, 2)
+
+	// A worker that stops in order does not wait for its sessions, and they go on too.
+	began := time.Now()
+	c.StopWorker(given[0].Node)
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("the worker took %v to stop", took)
+	}
+	if moved := c.opened(t, "c2", id); !moved.Healed || moved.Node == given[0].Node {
+		t.Errorf("moved to %+v", moved)
+	}
+	c.awaitOwners(1, 2)
 }
 
 // A leader that dies while sessions open leaves no replica behind, and every session
