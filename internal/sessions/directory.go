@@ -41,6 +41,68 @@ type Directory struct {
 	changed map[fleet.SessionID]uint64    // by version
 	told    map[fleet.SessionID]time.Time // Record.Used as last told to others
 	purged  time.Time
+
+	followers map[*follower]bool
+	sent      notice.Board // posts when a follower has been sent something
+}
+
+// follower is another controller that follows the directory.
+type follower struct{ sent uint64 } // the version that it has been sent
+
+// settleTime bounds how long Settle waits.
+const settleTime = 200 * time.Millisecond
+
+// follow adds a follower. sent says which version it has been sent.
+func (d *Directory) follow() (sent func(version uint64), end func()) {
+	f := &follower{}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.followers == nil {
+		d.followers = make(map[*follower]bool)
+	}
+	d.followers[f] = true
+	sent = func(version uint64) {
+		d.mu.Lock()
+		f.sent = version
+		d.mu.Unlock()
+		d.sent.Post()
+	}
+	return sent, func() {
+		d.mu.Lock()
+		delete(d.followers, f)
+		d.mu.Unlock()
+		d.sent.Post()
+	}
+}
+
+// Settle waits until the other controllers have been sent what the directory says now,
+// but not for long. So a client's next request may go to another controller.
+func (d *Directory) Settle() {
+	look, cancel := d.sent.Subscribe()
+	defer cancel()
+	d.mu.Lock()
+	version := d.version
+	d.mu.Unlock()
+	over := time.NewTimer(settleTime)
+	defer over.Stop()
+	for !d.hasSent(version) {
+		select {
+		case <-look:
+		case <-over.C:
+			return
+		}
+	}
+}
+
+func (d *Directory) hasSent(version uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for f := range d.followers {
+		if f.sent < version {
+			return false
+		}
+	}
+	return true
 }
 
 // NewDirectory returns an empty directory.

@@ -49,6 +49,8 @@ func (s *Service) WatchSessions(ctx context.Context, order fleet.Order, send fun
 	}
 	look, cancel := s.cfg.Directory.board.Subscribe()
 	defer cancel()
+	sent, end := s.cfg.Directory.follow()
+	defer end()
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for version := uint64(0); ; {
@@ -61,6 +63,7 @@ func (s *Service) WatchSessions(ctx context.Context, order fleet.Order, send fun
 			}
 			records = records[n:]
 		}
+		sent(version)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
