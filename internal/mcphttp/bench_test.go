@@ -46,3 +46,16 @@ func BenchmarkToolsCall(b *testing.B) {
 		})
 	}
 }
+
+// What a legacy client's initialize costs.
+func BenchmarkInitialize(b *testing.B) {
+	f := newFixture()
+	const body = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}`
+	r := newRequest("POST", "/old/mcp", "")
+	r.ContentLength = int64(len(body))
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Body = io.NopCloser(strings.NewReader(body))
+		f.handler.ServeHTTP(quiet{http.Header{}}, r)
+	}
+}

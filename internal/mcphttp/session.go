@@ -54,17 +54,27 @@ func newSession(scope fleet.Scope, version string, params []byte) (*session, err
 	s := &session{scope: scope, created: time.Now().Truncate(time.Second), version: version}
 	rand.Read(s.uid[:])
 	s.setName()
+	z := packers.Get().(*flate.Writer)
+	defer packers.Put(z)
 	var packed bytes.Buffer
-	z, err := flate.NewWriter(&packed, flate.BestCompression)
-	if err != nil {
-		return nil, err
-	}
-	if _, err = z.Write(params); err == nil {
+	z.Reset(&packed)
+	_, err := z.Write(params)
+	if err == nil {
 		err = z.Close()
 	}
+	z.Reset(io.Discard) // so that it does not keep what it has packed
 	s.packed = packed.Bytes()
 	return s, err
 }
+
+// packers are reused, as each has tables of some 800 KiB.
+var packers = sync.Pool{New: func() any {
+	z, err := flate.NewWriter(io.Discard, flate.BestCompression)
+	if err != nil {
+		panic(err) // the level is a valid one
+	}
+	return z
+}}
 
 // unpackers are reused, as each has a window of 32 KiB.
 var unpackers = sync.Pool{New: func() any { return flate.NewReader(bytes.NewReader(nil)) }}
