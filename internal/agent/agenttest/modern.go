@@ -83,7 +83,7 @@ func (r *echoRun) lists(m *message) bool {
 		return false
 	}
 	var member string
-	elements := []string{}
+	var elements []string
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch m.Method {
