@@ -35,6 +35,12 @@ func (c *Caller) Call(ctx context.Context, call fleet.Call) (fleet.CallResult, e
 	if call.Session != "" || !yes {
 		return c.Router.Call(ctx, call)
 	}
+	return c.callAlone(ctx, call, timeout)
+}
+
+// callAlone is Call for a call that gets a session. It is a function of its own because it
+// puts the call on the heap.
+func (c *Caller) callAlone(ctx context.Context, call fleet.Call, timeout time.Duration) (fleet.CallResult, error) {
 	if call.Since.IsZero() {
 		call.Since = time.Now()
 	}
