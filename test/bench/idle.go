@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -150,14 +149,9 @@ func waitGet(ctx context.Context, c *mcpClient) error {
 }
 
 func waitListen(ctx context.Context, c *mcpClient) error {
-	id := c.ids.Add(1)
-	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": id, "method": "subscriptions/listen", "params": map[string]any{
-		"notifications": map[string]bool{"toolsListChanged": true}, "_meta": modernMeta,
-	}})
-	if err != nil {
-		return err
-	}
-	resp, err := c.do(ctx, http.MethodPost, body, modernHeader("subscriptions/listen", ""))
+	const method = "subscriptions/listen"
+	resp, err := c.post(ctx, method, c.ids.Add(1), map[string]any{
+		"notifications": map[string]bool{"toolsListChanged": true}, "_meta": modernMeta}, modernHeader(method, ""))
 	if err != nil {
 		return err
 	}

@@ -49,9 +49,8 @@ func (c *mcpClient) paths(subject string) []path {
 
 // callModern calls the echo tool as a modern client: a request on its own.
 func (c *mcpClient) callModern(ctx context.Context, text string) error {
-	params := echoParams(text)
-	params["_meta"] = modernMeta
-	return c.echo(ctx, params, text, modernHeader("tools/call", "echo"))
+	params := callParams{Name: "echo", Arguments: echoArgs{text}, Meta: &modernMeta}
+	return c.echo(ctx, &params, text, modernHeader("tools/call", "echo"))
 }
 
 // callLegacy calls the echo tool in a session that no other call uses meanwhile, as
@@ -68,7 +67,8 @@ func (c *mcpClient) callLegacy(ctx context.Context, text string) (err error) {
 			return err
 		}
 	}
-	if err := c.echo(ctx, echoParams(text), text, sessionHeader(session)); err != nil {
+	params := callParams{Name: "echo", Arguments: echoArgs{text}}
+	if err := c.echo(ctx, &params, text, sessionHeader(session)); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -77,18 +77,41 @@ func (c *mcpClient) callLegacy(ctx context.Context, text string) (err error) {
 	return nil
 }
 
-func echoParams(text string) map[string]any {
-	return map[string]any{"name": "echo", "arguments": map[string]string{"text": text}}
+// The messages are structs, because a client that costs more takes cores from what is
+// measured.
+type message struct {
+	JSONRPC string `json:"jsonrpc"`
+	ID      int64  `json:"id,omitempty"`
+	Method  string `json:"method"`
+	Params  any    `json:"params,omitempty"`
 }
 
-var clientInfo = map[string]string{"name": "bench", "version": "1"}
-
-// modernMeta is what a modern client says in each request.
-var modernMeta = map[string]any{
-	"io.modelcontextprotocol/protocolVersion":    modernVersion,
-	"io.modelcontextprotocol/clientInfo":         clientInfo,
-	"io.modelcontextprotocol/clientCapabilities": struct{}{},
+type callParams struct {
+	Name      string   `json:"name"`
+	Arguments echoArgs `json:"arguments"`
+	Meta      *meta    `json:"_meta,omitempty"`
 }
+
+type echoArgs struct {
+	Text string `json:"text"`
+}
+
+// meta is what a modern client says in each request.
+type meta struct {
+	Version      string     `json:"io.modelcontextprotocol/protocolVersion"`
+	Client       clientInfo `json:"io.modelcontextprotocol/clientInfo"`
+	Capabilities struct{}   `json:"io.modelcontextprotocol/clientCapabilities"`
+}
+
+type clientInfo struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+var (
+	bench      = clientInfo{"bench", "1"}
+	modernMeta = meta{Version: modernVersion, Client: bench}
+)
 
 func modernHeader(method, name string) http.Header {
 	h := http.Header{"Mcp-Protocol-Version": {modernVersion}, "Mcp-Method": {method}}
@@ -121,7 +144,7 @@ func (c *mcpClient) echo(ctx context.Context, params any, text string, header ht
 // initialize opens a legacy session.
 func (c *mcpClient) initialize(ctx context.Context) (session string, err error) {
 	resp, err := c.post(ctx, "initialize", c.ids.Add(1), map[string]any{
-		"protocolVersion": legacyVersion, "capabilities": struct{}{}, "clientInfo": clientInfo}, nil)
+		"protocolVersion": legacyVersion, "capabilities": struct{}{}, "clientInfo": bench}, nil)
 	if err != nil {
 		return "", err
 	}
@@ -139,14 +162,7 @@ func (c *mcpClient) initialize(ctx context.Context) (session string, err error) 
 
 // post sends a message. Notifications have the id 0.
 func (c *mcpClient) post(ctx context.Context, method string, id int64, params any, header http.Header) (*http.Response, error) {
-	message := map[string]any{"jsonrpc": "2.0", "method": method}
-	if id != 0 {
-		message["id"] = id
-	}
-	if params != nil {
-		message["params"] = params
-	}
-	body, err := json.Marshal(message)
+	body, err := json.Marshal(&message{"2.0", id, method, params})
 	if err != nil {
 		return nil, err
 	}
@@ -185,11 +201,11 @@ func drain(resp *http.Response, want int) error {
 // child. Makefile builds the program, which has a module of its own.
 func startGateway(sdk string) func(context.Context, config) (*running, error) {
 	return func(ctx context.Context, cfg config) (*running, error) {
-		self, err := os.Executable()
+		program, err := os.Executable()
 		if err != nil {
 			return nil, err
 		}
-		g, err := startChild(ctx, filepath.Join(cfg.bin, "bench-gateways"), sdk, self, "echo")
+		g, err := startChild(ctx, filepath.Join(cfg.bin, "bench-gateways"), sdk, program, "echo")
 		if err != nil {
 			return nil, err
 		}
