@@ -130,9 +130,27 @@ func (c *Catalogue) Update(v Source) {
 	}
 	if changed {
 		next := newSnapshot(def, servers, v.Gateways)
+		c.complete(next)
 		c.snap.Store(next)
 		c.board.Post()
 		c.logMissing(old, next)
+	}
+}
+
+// complete gives the new views of a snapshot what they need of the catalogue. It is done
+// here, once, because every request asks for a view.
+func (c *Catalogue) complete(s *snapshot) {
+	views := []*View{s.view}
+	for _, srv := range s.servers {
+		views = append(views, srv.view)
+	}
+	for _, gateway := range s.gateways {
+		views = append(views, gateway.view)
+	}
+	for _, v := range views {
+		if v != nil && v.check == nil {
+			v.check = c.unlessIncomplete
+		}
 	}
 }
 

@@ -21,8 +21,8 @@ type View struct {
 	names   *snapshot                  // at endpoints that merge servers
 	prompts map[string]prompt
 	uris    *uris
-	err     error // why there is no view
-	check   func(error) error
+	err     error             // why there is no view
+	check   func(error) error // changes the errors of look-ups while servers may be missing
 }
 
 // prompt is where the name of a prompt leads.
@@ -69,9 +69,7 @@ func (c *Catalogue) view(scope fleet.Scope) (*View, error) {
 	if v.err != nil {
 		return nil, v.err
 	}
-	with := *v
-	with.check = c.unlessIncomplete
-	return &with, nil
+	return v, nil
 }
 
 // newServerView returns the view of one server, whose catalogue is known.
