@@ -180,13 +180,18 @@ var (
 )
 
 // cause returns why a request failed: context.Canceled if the request was given up, as
-// any error after that is a consequence.
+// any error after that is a consequence. If it was cancelled though nobody here gave it
+// up, its client did that through another controller.
 func cause(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(context.Cause(ctx), errCancelled):
 		return errCancelled
+	case errors.Is(context.Cause(ctx), errSession):
+		return errSession
 	case ctx.Err() != nil:
 		return context.Canceled
+	case errors.Is(err, context.Canceled):
+		return errCancelled
 	}
 	return err
 }

@@ -120,7 +120,11 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 	defer done()
 	p.resume = &resumption{stream: s.streamOf(m.id), prime: s.version >= mcp.Version20251125}
 	p.leave, p.leaving = leave, f.cfg.Leaving
-	return ask(all, func(dest fleet.Destination) outcome { return f.sendLegacy(ctx, p, q, s, m, dest) })
+	out := ask(all, func(dest fleet.Destination) outcome { return f.sendLegacy(ctx, p, q, s, m, dest) })
+	if errors.Is(context.Cause(ctx), errSession) {
+		f.cfg.Streams.CancelCalls(context.WithoutCancel(ctx), p.resume.stream, s.owner()) // it would run on for nobody
+	}
+	return out
 }
 
 // sendLegacy sends a request of a session to a destination. The call runs on if the
@@ -243,7 +247,6 @@ func (f *Front) serveDelete(w *web.Response, r *http.Request) error {
 	}
 	f.cfg.Sessions.End(s.id(), s.until())
 	pause(r.Context(), settleLag)
-	f.calls.cancelAll(s.uid)
 	f.metrics.ended.Inc()
 	w.WriteHeader(http.StatusNoContent)
 	return nil

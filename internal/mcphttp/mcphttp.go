@@ -104,6 +104,9 @@ type Streams interface {
 type Sessions interface {
 	Ended(id fleet.SessionID) bool
 	End(id fleet.SessionID, until time.Time)
+	// OnEnd has a function called, which must not block, with each session that ends at any
+	// controller.
+	OnEnd(ended func(fleet.SessionID))
 	// Level is that of the log messages that a session asked for, "" if it did not.
 	Level(id fleet.SessionID) string
 	SetLevel(id fleet.SessionID, until time.Time, level string)
@@ -172,10 +175,12 @@ type Front struct {
 // New returns the front of a controller.
 func New(cfg Config) *Front {
 	self := append(mcp.AppendString([]byte(`{"name":"mcpfleet","version":`), cfg.Version), '}')
-	return &Front{
+	f := &Front{
 		cfg: cfg, self: self, log: cfg.Log.With("component", "mcp"), metrics: newMetrics(cfg.Registry),
 		lookup: lookup.Waiter{Changed: cfg.Offers.Subscribe, Await: cfg.Router.Await},
 	}
+	cfg.Sessions.OnEnd(f.calls.endAll)
+	return f
 }
 
 // Routes returns all routes of the front.

@@ -2,7 +2,10 @@ package mcphttp
 
 import (
 	"context"
+	"encoding/hex"
 	"sync"
+
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 )
 
 // callKey names a running request of a session, as its client does.
@@ -55,11 +58,15 @@ func (r *running) cancel(key callKey) bool {
 	return cancel != nil
 }
 
-// cancelAll cancels all requests of a session.
-func (r *running) cancelAll(session [16]byte) {
+// endAll ends all requests and streams of a session, because that has ended.
+func (r *running) endAll(session fleet.SessionID) {
+	var uid [16]byte
+	if n, err := hex.Decode(uid[:], []byte(session)); err != nil || n != len(uid) {
+		return // it is not one of a client
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, cancel := range r.calls[session] {
-		cancel(errCancelled)
+	for _, cancel := range r.calls[uid] {
+		cancel(errSession)
 	}
 }

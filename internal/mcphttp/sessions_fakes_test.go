@@ -23,6 +23,7 @@ type known struct {
 	opens   []fleet.SessionRequest
 	refused []byte // answer to initialize
 	err     error  // of Open
+	ended   func(fleet.SessionID)
 }
 
 func newKnown() *known {
@@ -40,10 +41,16 @@ func (k *known) Ended(id fleet.SessionID) bool {
 
 func (k *known) End(id fleet.SessionID, _ time.Time) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.dead[id] = true
 	delete(k.given, id)
+	ended := k.ended
+	k.mu.Unlock()
+	if ended != nil {
+		ended(id)
+	}
 }
+
+func (k *known) OnEnd(ended func(fleet.SessionID)) { k.ended = ended }
 
 func (k *known) Level(id fleet.SessionID) string {
 	k.mu.Lock()

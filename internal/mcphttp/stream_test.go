@@ -139,6 +139,37 @@ func TestCancel(t *testing.T) {
 	})
 }
 
+// A request that another controller has cancelled is answered as one that was cancelled
+// here.
+func TestCancelledElsewhere(t *testing.T) {
+	f := newFixture()
+	id := f.open(t, "/old/mcp", "2025-11-25")
+	f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
+		return fleet.CallResult{}, fmt.Errorf("replica: %w", context.Canceled)
+	}
+	wantError(t, f.do("POST", "/old/mcp", slowCall, "Mcp-Session-Id", id), 200, `"c"`, codeCancelled, "cancelled")
+}
+
+// The end of a session, at whichever controller, ends its requests.
+func TestEndsWithSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		id := f.open(t, "/old/mcp", "2025-11-25")
+		f.router.f = sleepy(0, time.Hour)
+		w, _, done := f.serve(t, "POST", "/old/mcp", slowCall, "Mcp-Session-Id", id)
+		time.Sleep(time.Second)
+		start := time.Now()
+		f.do("DELETE", "/old/mcp", "", "Mcp-Session-Id", id)
+		done()
+		if took := time.Since(start); took > settleLag || !strings.Contains(w.Body.String(), "session_not_found") {
+			t.Errorf("after %v: %s", took, w.Body)
+		}
+		if got := f.kept.cancelled; len(got) != 1 || got[0] != f.router.last.Stream.ID {
+			t.Errorf("cancelled %v, want %s", got, f.router.last.Stream.ID)
+		}
+	})
+}
+
 // A modern client that leaves has cancelled.
 func TestModernLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

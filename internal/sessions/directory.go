@@ -41,6 +41,7 @@ type Directory struct {
 	changed map[fleet.SessionID]uint64    // by version
 	told    map[fleet.SessionID]time.Time // Record.Used as last told to others
 	purged  time.Time
+	onEnd   []func(fleet.SessionID)
 
 	followers map[*follower]bool
 	sent      notice.Board // posts when a follower has been sent something
@@ -125,13 +126,36 @@ func (d *Directory) Ended(id fleet.SessionID) bool {
 
 // End ends a session: no controller takes it any more.
 func (d *Directory) End(id fleet.SessionID, until time.Time) {
+	ended := false
 	d.edit(id, until, func(r *fleet.SessionRecord) bool {
-		if r.Ended {
+		if ended = !r.Ended; !ended {
 			return false
 		}
 		*r = fleet.SessionRecord{ID: id, Until: r.Until, Ended: true, Began: r.Began, Stamp: r.Stamp}
 		return true
 	})
+	if ended {
+		d.tellEnded([]fleet.SessionID{id})
+	}
+}
+
+// OnEnd has a function called with each session that ends, whichever controller ended it.
+// It must not block.
+func (d *Directory) OnEnd(ended func(fleet.SessionID)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.onEnd = append(slices.Clip(d.onEnd), ended)
+}
+
+func (d *Directory) tellEnded(ids []fleet.SessionID) {
+	d.mu.Lock()
+	all := d.onEnd
+	d.mu.Unlock()
+	for _, ended := range all {
+		for _, id := range ids {
+			ended(id)
+		}
+	}
 }
 
 // Level returns the level of log messages that a session asked for, "" if it did not.
@@ -354,6 +378,8 @@ func (d *Directory) changes(after uint64) (out []fleet.SessionRecord, version ui
 // merge takes in records of another controller. What is new goes on to the others, so
 // that all learn it even if some cannot reach each other.
 func (d *Directory) merge(records []fleet.SessionRecord) {
+	var ended []fleet.SessionID
+	defer func() { d.tellEnded(ended) }() // without the lock
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
@@ -362,7 +388,11 @@ func (d *Directory) merge(records []fleet.SessionRecord) {
 		if in.ID == "" || now.After(in.Until) {
 			continue
 		}
-		if r := d.record(in.ID, in.Until); mergeInto(r, in) {
+		r := d.record(in.ID, in.Until)
+		if in.Ended && !r.Ended {
+			ended = append(ended, in.ID)
+		}
+		if mergeInto(r, in) {
 			d.told[in.ID] = r.Used
 			d.post(in.ID)
 		}

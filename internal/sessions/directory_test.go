@@ -156,3 +156,24 @@ func TestSettle(t *testing.T) {
 		})
 	}
 }
+
+// The end of a session is told once at each controller, whichever ended it.
+func TestOnEnd(t *testing.T) {
+	here, there := NewDirectory(), NewDirectory()
+	var heard []string
+	for name, d := range map[string]*Directory{"here": here, "there": there} {
+		d.OnEnd(func(id fleet.SessionID) {
+			d.Ended(id) // the lock is free
+			heard = append(heard, name+" "+string(id))
+		})
+	}
+	until := time.Now().Add(time.Hour)
+	here.SetLevel("s", until, "info")
+	for range 2 {
+		here.End("s", until)
+		there.merge([]fleet.SessionRecord{{ID: "s", Until: until, Ended: true}, {ID: "t", Until: until}})
+	}
+	if want := []string{"here s", "there s"}; !slices.Equal(heard, want) {
+		t.Errorf("heard %q, want %q", heard, want)
+	}
+}
