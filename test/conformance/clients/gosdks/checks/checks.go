@@ -3,6 +3,7 @@
 package checks
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -237,15 +238,18 @@ func content(ctx context.Context, r run) error {
 		differ("completions", words, []string{"paris", "park", "party"}))
 }
 
-// slow calls the tool slow and checks its progress. SDKs may pass progress on later
-// than the result.
+// slow calls the tool slow and checks its progress, which counts from 1: the fleet's own,
+// while a call waits for a replica, is less. SDKs may pass progress on later than the
+// result, and in another order.
 func slow(ctx context.Context, c Client, key string, steps, ms int) error {
 	var mu sync.Mutex
 	var seen [][2]float64
 	got, err := c.Call(ctx, "slow", args{"key": key, "steps": steps, "ms": ms}, func(value, total float64) {
 		mu.Lock()
 		defer mu.Unlock()
-		seen = append(seen, [2]float64{value, total})
+		if value >= 1 {
+			seen = append(seen, [2]float64{value, total})
+		}
 	})
 	if err != nil {
 		return err
@@ -264,6 +268,7 @@ func slow(ctx context.Context, c Client, key string, steps, ms int) error {
 	})
 	mu.Lock()
 	defer mu.Unlock()
+	slices.SortFunc(seen, func(a, b [2]float64) int { return cmp.Compare(a[0], b[0]) })
 	return differ("progress of "+key, seen, want)
 }
 
@@ -286,7 +291,11 @@ func cancellation(ctx context.Context, r run) error {
 	key := r.Name + "-cancelled"
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if got, err := r.Call(ctx, "slow", args{"key": key, "steps": 200, "ms": 100}, func(float64, float64) { cancel() }); err == nil {
+	if got, err := r.Call(ctx, "slow", args{"key": key, "steps": 200, "ms": 100}, func(value, _ float64) {
+		if value >= 1 {
+			cancel()
+		}
+	}); err == nil {
 		return fmt.Errorf("the cancelled call has a result: %+v", got)
 	}
 	return eventually("the server knows that the call was cancelled", func() bool { return noted("cancelled " + key) })
