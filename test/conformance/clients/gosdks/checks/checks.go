@@ -152,7 +152,7 @@ func Main(connect Connect) {
 }
 
 func attempt(ctx context.Context, check func(context.Context, run) error, r run) string {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- check(ctx, r) }()
@@ -162,8 +162,8 @@ func attempt(ctx context.Context, check func(context.Context, run) error, r run)
 			return err.Error()
 		}
 		return ""
-	case <-time.After(25 * time.Second):
-		return "not within 25 s"
+	case <-time.After(45 * time.Second):
+		return "not within 45 s"
 	}
 }
 
@@ -441,12 +441,12 @@ func isolation(ctx context.Context, r run) error {
 	var mine, others error
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for i := 0; i < 10 && mine == nil; i++ {
+		for i := 0; i < 3 && mine == nil; i++ {
 			mine = errors.Join(asked(ctx, r, fmt.Sprint(i)), filledIn(ctx, r, fmt.Sprint(i)))
 		}
 	})
 	wg.Go(func() {
-		for i := 0; i < 20 && others == nil; i++ {
+		for i := 0; i < 6 && others == nil; i++ {
 			others = errors.Join(rooted(ctx, other, o.Root()), slow(ctx, other, o.Name, 2, 5))
 		}
 	})
