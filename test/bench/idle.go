@@ -171,8 +171,9 @@ func writeIdle(b *strings.Builder, rows []idleRow) {
 	if len(rows) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n### Idle clients\n\n%d clients come to a fresh controller with one server and then say nothing. Memory is by client, and includes\n"+
-		"what opening left behind for the garbage collector. CPU is that of the controller in a minute.\n\n", idleClients)
+	fmt.Fprintf(b, "\n### Idle clients\n\n%d clients come to a fresh controller with one server and then say nothing. Memory is what\n"+
+		"the controller has grown by, for each client. It includes what opening has left for the garbage\n"+
+		"collector. CPU is that of the controller in a minute.\n\n", idleClients)
 	b.WriteString("| clients | RSS KiB each | PSS KiB each | CPU s a minute | before they came |\n|---|--:|--:|--:|--:|\n")
 	for _, r := range rows {
 		fmt.Fprintf(b, "| %s | %.1f | %.1f | %.2f | %.2f |\n", r.kind,

@@ -79,7 +79,7 @@ func writeAim(b *strings.Builder, results map[point][]result, size int) {
 	if len(modern) == 0 || len(naive) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\nWith %d callers, mcpfleet answers %.2f times the calls of the naive chain to modern MCP clients. The aim is at\nleast %.1f times.\n",
+	fmt.Fprintf(b, "\nWith %d callers, modern MCP clients get %.2f times the calls of the naive chain through\nmcpfleet. The aim is at least %.1f times.\n",
 		aimCallers, medianOf(modern).rate/medianOf(naive).rate, aim)
 }
 
