@@ -51,7 +51,7 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 		c.stream = a.streams.begin(&req, events)
 		c.events = c.stream.event
 	}
-	if c.hub = r.hub.Load(); c.hub != nil && c.stream != nil {
+	if c.hub = r.hub.Load(); c.hub != nil {
 		c.hub.begin(c.stream)
 	}
 	if c.logs = req.Logs && c.hub == nil && r.isModern(); c.logs {
@@ -160,7 +160,7 @@ func (c *call) notification(method string, params []byte) {
 
 // detach takes the call off those that get messages of the server which do not name it.
 func (c *call) detach() {
-	if c.hub != nil && c.stream != nil {
+	if c.hub != nil {
 		c.hub.finish(c.stream)
 	}
 	if c.logs {

@@ -23,6 +23,7 @@ type hub struct {
 
 	mu    sync.Mutex
 	calls []*stream              // in flight, oldest first
+	mute  int                    // calls in flight without a stream: of REST, which cannot answer
 	open  map[string]openRequest // the server's requests that wait for the client, by raw id
 	ended bool
 }
@@ -61,21 +62,37 @@ func (r *replica) closeHub() {
 	h.own.close()
 }
 
-// begin and finish bracket a call of the session.
+// begin and finish bracket a call of the session, which may have no stream.
 func (h *hub) begin(st *stream) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if st == nil {
+		h.mute++
+		return
+	}
 	h.calls = append(h.calls, st)
 }
 
 func (h *hub) finish(st *stream) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if st == nil {
+		h.mute--
+		return
+	}
 	h.calls = slices.DeleteFunc(h.calls, func(o *stream) bool { return o == st })
 }
 
-// Request implements stdio.Owner.
+// Request implements stdio.Owner. If the session has no client that could answer, the
+// request is refused as it is at shared replicas.
 func (h *hub) Request(r *stdio.ServerRequest) {
+	h.mu.Lock()
+	alone := h.mute > 0 && len(h.calls) == 0
+	h.mu.Unlock()
+	if alone {
+		_ = r.Fail((&mcp.Error{Code: mcp.CodeMethodNotFound, Message: "method not found: " + r.Method}).Append(nil)) // it fails only if the server has gone
+		return
+	}
 	e := fleet.CallEvent{Kind: fleet.CallAsk, ID: r.ID, Method: r.Method, Params: r.Params}
 	h.deliver(e, func(st *stream) { h.open[string(r.ID)] = openRequest{r, st} })
 }

@@ -89,6 +89,23 @@ func TestHubAsksTheClientOfTheCall(t *testing.T) {
 	})
 }
 
+// A call without a stream has nobody who could answer.
+func TestHubRefusesForCallsWithoutStream(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newSessionRig(t)
+		c := r.call("a", "ask", `{}`)
+		synctest.Wait()
+		if result := string(c.reply(t).Result); !strings.Contains(result, `"code":-32601`) {
+			t.Errorf("got %s", result)
+		}
+		s := r.streamed("s", "ask", `{}`, nil) // the next call of the session has somebody
+		synctest.Wait()
+		if asks := s.asks(); len(asks) != 1 {
+			t.Errorf("asked %q", asks)
+		}
+	})
+}
+
 func TestHubPassesRefusals(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := newSessionRig(t)
