@@ -117,7 +117,8 @@ func InputKey(n int) string { return "input-" + strconv.Itoa(n) }
 
 // PushedRequest turns a request that a legacy server pushed into one for a modern client. An id that
 // only a later notification would refer to, a task of the old protocol, and a progress token, whose
-// notifications have no way back, are left out.
+// notifications have no way back, are left out. Params that are missing become empty ones, because
+// clients of the Go SDK (1.7 and 1.8) cannot read a request without any.
 func PushedRequest(key, method string, params []byte) (InputRequest, error) {
 	if len(params) > 0 {
 		changes := []Change{Remove("task"), InMeta(Remove(MetaProgressToken))}
@@ -128,6 +129,8 @@ func PushedRequest(key, method string, params []byte) (InputRequest, error) {
 		if params, err = Edit(params, changes...); err != nil {
 			return InputRequest{}, fmt.Errorf("params of %s: %w", method, err)
 		}
+	} else {
+		params = []byte("{}")
 	}
 	return InputRequest{Key: key, Method: method, Params: params}, nil
 }

@@ -39,7 +39,7 @@ func TestInputRequired(t *testing.T) {
 
 func TestPushedRequest(t *testing.T) {
 	for _, tc := range []struct{ method, params, want string }{
-		{MethodRootsList, ``, ``},
+		{MethodRootsList, ``, `{}`},
 		{MethodElicit, `{"mode":"url","elicitationId":"5","url":"https://a","message":"m"}`, `{"mode":"url","url":"https://a","message":"m"}`},
 		{MethodElicit, `{"message":"m","_meta":{"progressToken":1,"a":2},"task":{"ttl":1}}`, `{"message":"m","_meta":{"a":2}}`},
 		{MethodCreateMessage, `{"_meta":{"progressToken":1},"maxTokens":1e2,"elicitationId":3}`, `{"maxTokens":1e2,"elicitationId":3}`},

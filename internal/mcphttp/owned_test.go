@@ -129,7 +129,7 @@ func TestParkedCall(t *testing.T) {
 		}
 		result, body := do(both, "")
 		requests, _ := json.Marshal(result["inputRequests"])
-		if result["resultType"] != "input_required" || string(requests) != `{"input-2":{"method":"elicitation/create","params":{"message":"name?"}},"input-3":{"method":"roots/list"}}` {
+		if result["resultType"] != "input_required" || string(requests) != `{"input-2":{"method":"elicitation/create","params":{"message":"name?"}},"input-3":{"method":"roots/list","params":{}}}` {
 			t.Fatalf("got %s", body)
 		}
 		state := result["requestState"].(string)
