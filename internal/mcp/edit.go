@@ -68,16 +68,6 @@ func Edit(raw []byte, changes ...Change) ([]byte, error) {
 	return e.appendTo(make([]byte, 0, e.size())), nil
 }
 
-// AppendEdited appends what Edit returns. If there is an error, it returns dst as it was.
-func AppendEdited(dst, raw []byte, changes ...Change) ([]byte, error) {
-	var space [8]cut
-	e := editor{cuts: space[:0]}
-	if err := e.edit(raw, changes); err != nil {
-		return dst, err
-	}
-	return e.appendTo(slices.Grow(dst, e.size())), nil
-}
-
 // editor collects what to cut out of a text and what to put in its place. The space for
 // its first cuts is its maker's, so that neither is allocated.
 type editor struct {

@@ -3,7 +3,6 @@ package mcp
 import (
 	"bytes"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -87,12 +86,16 @@ type Completion struct {
 // result lacks: resultType, serverInfo in _meta, and the cache hint. A _meta that is not an object is
 // left alone.
 func ResultToModern(result []byte, c Completion) ([]byte, error) {
-	return AppendResultToModern(nil, result, c)
+	lead, rest, err := SplitResultToModern(result, c)
+	if err != nil || lead == nil {
+		return rest, err
+	}
+	return append(append(make([]byte, 0, len(lead)+len(rest)), lead...), rest...), nil
 }
 
-// AppendResultToModern appends what ResultToModern returns. If there is an error, it returns dst as it
-// was.
-func AppendResultToModern(dst, result []byte, c Completion) ([]byte, error) {
+// SplitResultToModern returns what ResultToModern returns, in two parts. Nearly always lead is short and
+// rest is a part of the result, so that the result is not copied.
+func SplitResultToModern(result []byte, c Completion) (lead, rest []byte, err error) {
 	var space [4]Change
 	changes := append(space[:0], SetDefault("resultType", []byte(`"`+ResultComplete+`"`)))
 	if c.Hint != nil {
@@ -103,38 +106,37 @@ func AppendResultToModern(dst, result []byte, c Completion) ([]byte, error) {
 	if len(c.ServerInfo) > 0 {
 		changes = append(changes, InMeta(SetDefault(MetaServerInfo, c.ServerInfo)))
 	}
-	if out, ok := appendAllNew(dst, result, changes); ok {
-		return out, nil
+	if lead, rest, ok := allNew(result, changes); ok {
+		return lead, rest, nil
 	}
-	out, err := AppendEdited(dst, result, changes...)
+	rest, err = Edit(result, changes...)
 	if isTypeError(err) && len(c.ServerInfo) > 0 {
-		return AppendEdited(dst, result, changes[:len(changes)-1]...)
+		rest, err = Edit(result, changes[:len(changes)-1]...)
 	}
-	return out, err
+	return nil, rest, err
 }
 
-// appendAllNew makes changes to an object that has none of the members. So it need not walk it.
-func appendAllNew(dst, raw []byte, changes []Change) ([]byte, bool) {
+// allNew makes changes to an object that has none of the members. So it need not walk it, and returns
+// the end of raw as it is.
+func allNew(raw []byte, changes []Change) (lead, rest []byte, ok bool) {
 	first := skipSpace(raw, 0)
 	if first == len(raw) || raw[first] != '{' {
-		return dst, false
+		return nil, nil, false
 	}
+	size := first + len("{},")
 	for i := range changes {
 		if mayHave(raw, changes[i].name) {
-			return dst, false
+			return nil, nil, false
 		}
-	}
-	size := len(raw)
-	for i := range changes {
 		size += sizeOf(&changes[i])
 	}
-	dst = append(slices.Grow(dst, size), raw[:first]...)
-	dst = appendObject(dst, changes)
-	dst = dst[:len(dst)-1] // without its end
+	lead = append(make([]byte, 0, size), raw[:first]...)
+	lead = appendObject(lead, changes)
+	lead = lead[:len(lead)-1] // without its end
 	if raw[skipSpace(raw, first+1)] != '}' {
-		dst = append(dst, ',')
+		lead = append(lead, ',')
 	}
-	return append(dst, raw[first+1:]...), true
+	return lead, raw[first+1:], true
 }
 
 func isTypeError(err error) bool {

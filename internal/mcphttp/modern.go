@@ -254,11 +254,11 @@ func (f *Front) completed(out outcome, info *fleet.ViewInfo, m *message) outcome
 	case out.stream != nil:
 		out = completedStream(out, c)
 	default:
-		result, err := mcp.ResultToModern(out.result, c)
+		lead, rest, err := mcp.SplitResultToModern(out.result, c)
 		if err != nil {
 			break // a result that is no object stays as it is
 		}
-		out.result = result
+		out.lead, out.result = lead, rest
 	}
 	return out
 }

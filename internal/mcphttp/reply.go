@@ -17,6 +17,7 @@ const quick = 100 * time.Millisecond
 // outcome is the answer to a request. One of result, stream, refusal and err is set.
 type outcome struct {
 	result  []byte        // raw JSON
+	lead    []byte        // comes before result and makes one value of both; may be nil
 	seq     uint64        // of the answer in the call's stream, 0 if it has none
 	stream  io.ReadCloser // of a large result, raw JSON
 	size    int64         // of stream; 0: not known
@@ -134,7 +135,7 @@ func (p *reply) event(out outcome) event {
 	case out.refusal != nil:
 		e.head = append(append(p.head(errorKey), out.refusal...), tail...)
 	default:
-		e.head = append(append(p.head(resultKey), out.result...), tail...)
+		e.head = append(append(append(p.head(resultKey), out.lead...), out.result...), tail...)
 	}
 	return e
 }
@@ -144,16 +145,17 @@ func (p *reply) json(out outcome) error {
 	if out.stream != nil {
 		return p.w.Stream(p.head(resultKey), out.stream, out.size, tail)
 	}
-	status, key, body := http.StatusOK, resultKey, out.result
+	status, key, lead, body := http.StatusOK, resultKey, out.lead, out.result
 	if out.refusal != nil {
-		key, body = errorKey, out.refusal
+		key, lead, body = errorKey, nil, out.refusal
 		if out.status != 0 {
 			status = out.status
 		}
 	}
 	head := p.head(key)
-	p.w.BeginJSON(status, int64(len(head)+len(body)+len(tail)))
+	p.w.BeginJSON(status, int64(len(head)+len(lead)+len(body)+len(tail)))
 	_, _ = p.w.Write(head)
+	_, _ = p.w.Write(lead)
 	_ = p.w.WriteAll(body)
 	_, _ = p.w.Write(tail)
 	return nil
