@@ -41,7 +41,7 @@ type flags struct {
 	bodyLimit                                                                             string
 	lifeline, expectWorkers, expect                                                       int
 	deadAfter, shutdownDelay, drainTimeout, resumeWindow                                  time.Duration
-	insecure, recover, version                                                            bool
+	insecure, recover, version, legacySSE                                                 bool
 }
 
 func parse(args []string, help io.Writer) (flags, error) {
@@ -72,6 +72,7 @@ func parse(args []string, help io.Writer) (flags, error) {
 	fs.DurationVar(&f.shutdownDelay, "shutdown-delay", 5*time.Second, "on a signal to stop, answer 503 on /readyz and keep serving for this long, so that load balancers stop sending requests; a second signal stops at once")
 	fs.DurationVar(&f.drainTimeout, "drain-timeout", 25*time.Second, "how long running requests may take to end after the shutdown delay")
 	fs.DurationVar(&f.resumeWindow, "resume-window", fleet.DefaultWindow, "how long a request of an MCP client of the legacy era runs on, and its answer is kept, while the client is away")
+	fs.BoolVar(&f.legacySSE, "legacy-sse", false, "also offer the deprecated HTTP+SSE transport of MCP, at /sse, /SERVER/sse and /g/NAME/sse")
 	fs.IntVar(&f.lifeline, "lifeline-fd", -1, "stop when the pipe at this file descriptor is closed")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -193,7 +194,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 	return controller.Run(ctx, controller.Config{
 		Name: fleet.NodeID(f.name), HTTP: listeners[0], Raft: listeners[1], GRPC: listeners[2], Gossip: f.gossip, Advertise: f.advertise, Join: f.join,
-		Expect: f.expect, DeadAfter: f.deadAfter, ShutdownDelay: f.shutdownDelay, DrainTimeout: f.drainTimeout, ResumeWindow: f.resumeWindow,
+		Expect: f.expect, DeadAfter: f.deadAfter, ShutdownDelay: f.shutdownDelay, DrainTimeout: f.drainTimeout, ResumeWindow: f.resumeWindow, LegacySSE: f.legacySSE,
 		DataDir: f.dataDir, Zone: f.zone, ExpectWorkers: f.expectWorkers, Version: version, Log: log, LogDropped: program.LogDropped(stderr),
 		HTTPHost: hostOf(f.http), AllowedHosts: f.allowedHosts,
 		MaxBody: bodyLimit, File: f.config, Lookup: os.LookupEnv, Reload: reload,

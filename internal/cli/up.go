@@ -67,6 +67,7 @@ A file is applied to a new cluster only. To change a cluster that has state alre
 	flags.StringVar(&cfg.HTTP, "http", "127.0.0.1:8000", "host:port of the first controller's HTTP API; others use free ports of the same host")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow an --http that other machines can reach: there is no access control yet")
 	flags.StringSliceVar(&cfg.AllowedHosts, "allowed-hosts", nil, "further host names by which clients call the controllers; their web pages may use them, too; see controller --help")
+	flags.BoolVar(&cfg.LegacySSE, "legacy-sse", false, "also offer the deprecated HTTP+SSE transport of MCP; see controller --help")
 	flags.StringVar(&cfg.DataDir, "data-dir", "", "directory for the state; without it the state is gone at the end")
 	return cmd
 }

@@ -115,6 +115,7 @@ func (c *controller) assemble() {
 	native := mcphttp.New(mcphttp.Config{
 		Offers: endpoints{offers}, Router: calls, Streams: observer, News: news, Sessions: clientSessions{owners.directory, owners.Service}, Sealer: seal.New(sealKeys{state}.SealKeys),
 		ResumeWindow: cfg.ResumeWindow, Version: cfg.Version,
+		LegacySSE: cfg.LegacySSE, Self: c.self.Life, Peer: func(life fleet.LifeID) string { return addressOf(ring.Members(), life) },
 		Incomplete: mayLack, Leaving: c.leaving, Log: log, Registry: registry,
 	})
 	c.mux = web.NewMux(web.Config{
@@ -166,6 +167,16 @@ func (c *controller) assemble() {
 			return rpc.ServeController(ctx, cfg.GRPC, service{&load.Reporter{Queues: router, Cluster: state.Cluster}, owners.Service})
 		},
 	}
+}
+
+// addressOf returns where the controller with this life serves HTTP, "" if it is not known.
+func addressOf(members []fleet.Member, life fleet.LifeID) string {
+	for _, m := range members {
+		if m.Life == life && m.Role == fleet.RoleController {
+			return m.HTTP
+		}
+	}
+	return ""
 }
 
 func (c *controller) newRegistry() *prometheus.Registry {

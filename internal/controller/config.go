@@ -52,6 +52,8 @@ type Config struct {
 	// ResumeWindow is how long the answer to a request of an MCP client of the legacy era
 	// is kept while the client is away; 0: fleet.DefaultWindow.
 	ResumeWindow time.Duration
+	// LegacySSE offers the deprecated HTTP+SSE transport of MCP, too.
+	LegacySSE bool
 
 	// File is the fleet file that fills an empty state; "": there is none. It is
 	// applied again whenever Reload gets a value.

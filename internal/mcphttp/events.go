@@ -24,18 +24,23 @@ const (
 // event is one server-sent event: a message, whose text is head, then all of stream,
 // then tail.
 type event struct {
+	kind  string // "": message
 	id    string // "" for none
 	retry bool   // it tells the client to come back soon
 	keep  bool   // it is not dropped, however slow the client is
 	head  []byte
 	body  io.Reader // may be nil
 	tail  []byte
+	// written is closed once the event is written, unless the stream ends before. It may
+	// be nil.
+	written chan struct{}
 }
 
 // events writes server-sent events to a client. Messages may be added at any time, and
 // by any goroutine.
 type events struct {
-	w *web.Response
+	w    *web.Response
+	bare bool // only events of put have ids
 
 	mu    sync.Mutex
 	queue []event
@@ -49,6 +54,14 @@ func newEvents(w *web.Response) *events { return &events{w: w, wake: make(chan s
 // add adds a message. It reports false if it was dropped, because the stream has ended
 // or the client is too slow.
 func (s *events) add(e event) bool {
+	if s.bare {
+		e.id = ""
+	}
+	return s.put(e)
+}
+
+// put is add with the id that the event has.
+func (s *events) put(e event) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	full := len(s.queue) >= maxQueued || s.size > 0 && s.size+len(e.head) > maxQueuedBytes
@@ -104,6 +117,7 @@ type source struct {
 	onLook  func()
 	leaving <-chan struct{} // closed when the stream is to end
 	onLeave func()          // adds the last event
+	stay    bool            // the stream goes on then, until end is called
 }
 
 // run begins the answer and writes events until end was called, the client left, or it
@@ -146,7 +160,9 @@ func (s *events) run(from source) error {
 			if from.onLeave != nil {
 				from.onLeave()
 			}
-			s.end()
+			if from.leaving = nil; !from.stay {
+				s.end()
+			}
 		case <-from.gone:
 			return nil
 		}
@@ -155,7 +171,13 @@ func (s *events) run(from source) error {
 
 func (s *events) write(e *event) error {
 	var b []byte
-	if e.head != nil {
+	if e.written != nil {
+		defer close(e.written)
+	}
+	switch {
+	case e.kind != "":
+		b = append(append(append(b, "event: "...), e.kind...), '\n')
+	case e.head != nil:
 		b = append(b, "event: message\n"...)
 	}
 	if e.id != "" {

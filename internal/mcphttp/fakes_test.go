@@ -332,12 +332,13 @@ type fixture struct {
 	news    *told
 	known   *known
 	leaving chan struct{}
+	peers   map[fleet.LifeID]string // addresses of other controllers
 }
 
 func newFixture(change ...func(*web.Config)) *fixture {
-	f := &fixture{offers: newOffers(), router: &routed{}, kept: &kept{messages: map[fleet.StreamID][]fleet.Message{}, more: make(chan fleet.Message)}, news: &told{}, known: newKnown(), leaving: make(chan struct{})}
+	f := &fixture{offers: newOffers(), router: &routed{}, kept: &kept{messages: map[fleet.StreamID][]fleet.Message{}, more: make(chan fleet.Message)}, news: &told{}, known: newKnown(), leaving: make(chan struct{}), peers: map[fleet.LifeID]string{}}
 	log, registry := slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry()
-	f.front = New(Config{Offers: f.offers, Router: f.router, Streams: f.kept, News: f.news, Sessions: f.known, Sealer: plain{}, Leaving: f.leaving, Log: log, Registry: registry})
+	f.front = New(Config{LegacySSE: true, Self: "c1", Peer: func(life fleet.LifeID) string { return f.peers[life] }, Offers: f.offers, Router: f.router, Streams: f.kept, News: f.news, Sessions: f.known, Sealer: plain{}, Leaving: f.leaving, Log: log, Registry: registry})
 	edge := web.Config{AllowedHosts: []string{"*"}, Log: log, Registry: registry, Leaving: f.leaving}
 	for _, c := range change {
 		c(&edge)

@@ -9,23 +9,7 @@ import (
 
 // initialize begins a session. All that is known of it afterwards is sealed in its id.
 func (f *Front) initialize(w *web.Response, r *http.Request, m *message, a accepts) error {
-	in, err := mcp.ParseInitializeParams(m.params)
-	if err != nil {
-		return invalidParams("Invalid params: %v", err)
-	}
-	if len(m.params) > maxParams {
-		return invalidParams("Invalid params: those of initialize are longer than %d bytes", maxParams)
-	}
-	q, err := newQuery(r)
-	if err != nil {
-		return err
-	}
-	view, err := f.view(r.Context(), q)
-	if err != nil {
-		return err
-	}
-	info := view.Info()
-	s, err := newSession(q.scope, mcp.Negotiate(in.ProtocolVersion, info.Protocol), m.params)
+	q, s, view, err := f.begin(r, m)
 	if err != nil {
 		return err
 	}
@@ -42,6 +26,27 @@ func (f *Front) initialize(w *web.Response, r *http.Request, m *message, a accep
 		f.metrics.opened.Inc()
 	}
 	return p.finish(out)
+}
+
+// begin returns the session that a client asks for, and what its endpoint offers.
+func (f *Front) begin(r *http.Request, m *message) (*query, *session, View, error) {
+	in, err := mcp.ParseInitializeParams(m.params)
+	if err != nil {
+		return nil, nil, nil, invalidParams("Invalid params: %v", err)
+	}
+	if len(m.params) > maxParams {
+		return nil, nil, nil, invalidParams("Invalid params: those of initialize are longer than %d bytes", maxParams)
+	}
+	q, err := newQuery(r)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	view, err := f.view(r.Context(), q)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s, err := newSession(q.scope, mcp.Negotiate(in.ProtocolVersion, view.Info().Protocol), m.params)
+	return q, s, view, err
 }
 
 // initialized returns the answer to initialize: that of the session's own replica, or

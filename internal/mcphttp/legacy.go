@@ -118,7 +118,7 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 	}
 	ctx, leave, done := f.calls.add(p.r.Context(), callKey{s.uid, string(m.id)})
 	defer done()
-	p.resume = &resumption{stream: s.streamOf(m.id), prime: s.version >= mcp.Version20251125}
+	p.resume = &resumption{stream: s.streamOf(m.id), prime: !p.piped && s.version >= mcp.Version20251125}
 	p.leave, p.leaving = leave, f.cfg.Leaving
 	out := ask(all, func(dest fleet.Destination) outcome { return f.sendLegacy(ctx, p, q, s, m, dest) })
 	if errors.Is(context.Cause(ctx), errSession) {
@@ -131,8 +131,12 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 // client goes away, and its messages are kept for a while.
 func (f *Front) sendLegacy(ctx context.Context, p *reply, q *query, s *session, m *message, dest fleet.Destination) outcome {
 	p.from(originOf(q.scope, dest, m))
+	window := f.cfg.ResumeWindow
+	if p.piped {
+		window = pipedWindow
+	}
 	c := fleet.Call{
-		Stream: fleet.StreamRequest{ID: p.resume.stream, Owner: s.owner(), Window: f.cfg.ResumeWindow, Keep: !p.accepts.json},
+		Stream: fleet.StreamRequest{ID: p.resume.stream, Owner: s.owner(), Window: window, Keep: !p.accepts.json},
 		Sent:   p.sent,
 		Message: func(m fleet.Message) {
 			if !p.message(m) {

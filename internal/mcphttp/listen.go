@@ -105,38 +105,50 @@ func (f *Front) serveSession(w *web.Response, r *http.Request, session *session,
 	defer done()
 	f.metrics.gets.Inc()
 	defer f.metrics.gets.Dec()
+	s := newEvents(w)
+	from, detach, err := f.attach(ctx, session, s, after)
+	if err != nil {
+		return err
+	}
+	defer detach()
+	return s.run(from)
+}
+
+// attach adds the messages of a session that belong to no request to a stream of events,
+// until detach is called. What it returns as the source adds some of them.
+func (f *Front) attach(ctx context.Context, session *session, s *events, after eventID) (from source, detach func(), err error) {
 	look, cancel := f.cfg.Offers.Subscribe()
-	defer cancel()
 	view, _ := f.cfg.Offers.View(session.scope) // one that is not known yet has no lists either
-	s, lists := newEvents(w), newWatch(view, nil)
+	lists := newWatch(view, nil)
 	u := f.newUpdates(session.scope, s, lists.announced(), notification)
-	defer u.close()
 	if !f.streams.attach(session.uid, u) {
-		return errTooManyStreams
+		u.close()
+		cancel()
+		return from, nil, errTooManyStreams
 	}
-	defer f.streams.detach(session.uid, u)
+	reading, stop := context.WithCancel(ctx)
+	var readers sync.WaitGroup
+	detach = func() {
+		stop()
+		readers.Wait()
+		f.streams.detach(session.uid, u)
+		u.close()
+		cancel()
+	}
 	if only, ok := onlyOf(view); ok && only.PerSession && !only.Modern {
-		reading, stop := context.WithCancel(ctx)
-		var reader sync.WaitGroup
-		defer reader.Wait()
-		defer stop()
-		reader.Go(func() { f.follow(reading, session, only.Server, u, after) })
-		reader.Go(func() { f.keepUsed(reading, session) })
-		return s.run(source{gone: ctx.Done(), leaving: f.cfg.Leaving})
+		readers.Go(func() { f.follow(reading, session, only.Server, u, after) })
+		readers.Go(func() { f.keepUsed(reading, session) })
+		return source{gone: ctx.Done(), leaving: f.cfg.Leaving}, detach, nil
 	}
-	var watcher sync.WaitGroup
-	watching, stop := context.WithCancel(ctx)
-	defer watcher.Wait()
-	defer stop()
-	watcher.Go(func() { f.followSubscriptions(watching, session, u) })
-	from := f.following(ctx, s, look, session.scope, lists, func(method string) event { return notification(method, nil) })
+	readers.Go(func() { f.followSubscriptions(reading, session, u) })
+	from = f.following(ctx, s, look, session.scope, lists, func(method string) event { return notification(method, nil) })
 	changes := from.onLook
 	from.onLook = func() {
 		if f.streams.first(session.uid) == u {
 			changes()
 		}
 	}
-	return s.run(from)
+	return from, detach, nil
 }
 
 // followSubscriptions has a stream tell of what its session subscribes to, as long as it

@@ -1,5 +1,6 @@
 // Package mcphttp serves MCP Streamable HTTP: at /{server}/mcp one server, at /mcp all
-// of them merged, and at /g/{name}/mcp a gateway.
+// of them merged, and at /g/{name}/mcp a gateway. At /sse instead of /mcp it serves the deprecated
+// HTTP+SSE transport, if it is told to.
 //
 // Clients of both eras use the same endpoints. A modern request carries its version in
 // _meta and is answered on its own. A legacy client begins with initialize, and gets a
@@ -148,6 +149,11 @@ type Config struct {
 	// ResumeWindow is how long the answer to a request of a legacy client is kept while the
 	// client is away; 0: fleet.DefaultWindow.
 	ResumeWindow time.Duration
+	// LegacySSE offers the deprecated HTTP+SSE transport, too. Self is this life of the
+	// controller, and Peer returns where another one can be reached, host:port, or "".
+	LegacySSE bool
+	Self      fleet.LifeID
+	Peer      func(fleet.LifeID) string
 	// Version is that of mcpfleet, which names itself where several servers are merged.
 	Version string
 	// Incomplete returns why this controller may lack what the rest of the fleet knows, or
@@ -169,6 +175,8 @@ type Front struct {
 	streams directory
 	calls   running
 	owned   owned
+	pipes   pipes
+	peers   *http.Client
 	self    []byte // our own serverInfo, raw JSON
 }
 
@@ -177,6 +185,7 @@ func New(cfg Config) *Front {
 	self := append(mcp.AppendString([]byte(`{"name":"mcpfleet","version":`), cfg.Version), '}')
 	f := &Front{
 		cfg: cfg, self: self, log: cfg.Log.With("component", "mcp"), metrics: newMetrics(cfg.Registry),
+		peers:  newRelay(),
 		lookup: lookup.Waiter{Changed: cfg.Offers.Subscribe, Await: cfg.Router.Await},
 	}
 	cfg.Sessions.OnEnd(f.calls.endAll)
@@ -194,7 +203,7 @@ func (f *Front) Routes() []web.Route {
 			routes = append(routes, route)
 		}
 	}
-	return routes
+	return append(routes, f.sseRoutes()...)
 }
 
 // scopeOf returns the endpoint of a request.

@@ -22,6 +22,7 @@ type metrics struct {
 	lost     prometheus.Counter
 	gets     prometheus.Gauge
 	listens  prometheus.Gauge
+	pipes    prometheus.Gauge
 	dropped  map[string]prometheus.Counter // by reason
 }
 
@@ -53,7 +54,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		Name: "mcpfleet_mcp_sessions_total", Help: "Sessions of MCP clients, by what happened here: opened, ended by the client, or healed with a fresh replica.",
 	}, []string{"event"})
 	streams := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "mcpfleet_mcp_streams", Help: "Streams on which MCP clients wait for changes: get (legacy) and listen (modern).",
+		Name: "mcpfleet_mcp_streams", Help: "Streams on which MCP clients wait for changes: get (legacy), listen (modern) and sse (the deprecated transport).",
 	}, []string{"kind"})
 	dropped := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mcpfleet_mcp_dropped_messages_total", Help: "Messages that were not passed on: slow_client, or shared_conversation for those that belong to no one client.",
@@ -69,6 +70,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		opened: sessions.WithLabelValues("opened"), healed: sessions.WithLabelValues("healed"), ended: sessions.WithLabelValues("ended"),
 		resumed: resumptions.WithLabelValues("resumed"), lost: resumptions.WithLabelValues("lost"),
 		gets: streams.WithLabelValues("get"), listens: streams.WithLabelValues("listen"),
+		pipes: streams.WithLabelValues("sse"),
 	}
 	for _, era := range [...]string{eraLegacy, eraModern} {
 		m.messages[era] = make(map[string]prometheus.Counter)

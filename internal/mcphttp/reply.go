@@ -34,6 +34,8 @@ type reply struct {
 	id      []byte // of the request, raw JSON
 	accepts accepts
 	timer   *time.Timer // nil: not started
+	piped   bool        // the answer goes to a stream that others share
+	session string      // id of the session that a piped answer begins; "": none
 
 	// leave is called when the controller is told to stop, if the client can come back to
 	// its answer elsewhere. Nil: it waits for the answer here.
@@ -41,7 +43,8 @@ type reply struct {
 	leaving <-chan struct{} // closed then
 
 	mu     sync.Mutex
-	events *events // nil while there is no stream
+	told   time.Time // when the client was last sent a message before a piped answer
+	events *events   // nil while there is no stream
 	ended  bool
 	resume *resumption // nil: the client cannot come back
 
@@ -51,6 +54,11 @@ type reply struct {
 
 func newReply(w *web.Response, r *http.Request, id []byte, a accepts) *reply {
 	return &reply{w: w, r: r, id: id, accepts: a}
+}
+
+// newPiped returns the reply to a request whose answer goes to the stream of a pipe.
+func newPiped(w *web.Response, r *http.Request, id []byte, to *events) *reply {
+	return &reply{w: w, r: r, id: id, accepts: accepts{json: true, events: true}, events: to, piped: true}
 }
 
 // start begins to count the time, or begins again. finish must be called later.
@@ -88,7 +96,17 @@ func (p *reply) stream() *events {
 // notify sends a message before the answer. It reports whether the client can get it.
 func (p *reply) notify(e event) bool {
 	s := p.stream()
+	p.telling()
 	return s != nil && s.add(e)
+}
+
+// telling records that the client is sent a message before the answer.
+func (p *reply) telling() {
+	if p.piped {
+		p.mu.Lock()
+		p.told = time.Now()
+		p.mu.Unlock()
+	}
 }
 
 // finish writes the answer. The error that it returns is to be answered, or says that the
@@ -105,6 +123,9 @@ func (p *reply) finish(out outcome) error {
 	p.ended = true
 	p.mu.Unlock()
 	switch {
+	case p.piped:
+		p.push(out)
+		return nil
 	case s != nil:
 		s.end(p.event(out))
 		p.writer.Wait()
@@ -117,6 +138,31 @@ func (p *reply) finish(out outcome) error {
 		return s.run(source{gone: p.r.Context().Done()})
 	}
 	return p.json(out)
+}
+
+// settle is how long a piped answer comes after the message before it. The official
+// TypeScript client forgets the progress of a request when its answer comes, and looks at
+// notifications that it reads together with the answer only afterwards.
+const settle = 10 * time.Millisecond
+
+// push adds the answer to the stream of a pipe, and waits until it is written or the pipe
+// ends. Then nobody reads the result any more.
+func (p *reply) push(out outcome) {
+	p.mu.Lock()
+	told := p.told
+	p.mu.Unlock()
+	if !told.IsZero() {
+		pause(p.r.Context(), settle-time.Since(told))
+	}
+	e := p.event(out)
+	e.id, e.keep, e.written = p.session, true, make(chan struct{})
+	if !p.events.put(e) {
+		return // it has ended
+	}
+	select {
+	case <-e.written:
+	case <-p.r.Context().Done():
+	}
 }
 
 // event returns the answer as an event.

@@ -71,6 +71,7 @@ func (p *reply) message(m fleet.Message) bool {
 	if s == nil {
 		return false
 	}
+	p.telling()
 	p.mu.Lock()
 	id := p.eventID(m.Seq)
 	p.mu.Unlock()

@@ -162,12 +162,17 @@ func (f *Front) open(r *http.Request) (*session, error) {
 	if token == "" {
 		return nil, errMissingSession
 	}
-	text, err := f.unseal(r.Context(), token)
+	return f.openID(r.Context(), token, scopeOf(r))
+}
+
+// openID returns the session of an endpoint with this id. Its error is the answer.
+func (f *Front) openID(ctx context.Context, token string, scope fleet.Scope) (*session, error) {
+	text, err := f.unseal(ctx, sessionPurpose, token, errSession)
 	if err != nil {
 		return nil, err
 	}
 	s, err := decodeSession(text)
-	if err != nil || s.scope != scopeOf(r) || time.Now().After(s.until()) || f.cfg.Sessions.Ended(s.id()) {
+	if err != nil || s.scope != scope || time.Now().After(s.until()) || f.cfg.Sessions.Ended(s.id()) {
 		return nil, errSession
 	}
 	return s, nil
@@ -181,15 +186,15 @@ const (
 	catchUpPoll = 20 * time.Millisecond
 )
 
-// unseal opens a session id. Its error is the answer. Another controller may have used a
-// key that this one does not know yet.
-func (f *Front) unseal(ctx context.Context, token string) ([]byte, error) {
+// unseal opens a token. Its error is the answer: invalid, unless this controller has just
+// started. Another controller may have used a key that this one does not know yet.
+func (f *Front) unseal(ctx context.Context, purpose, token string, invalid error) ([]byte, error) {
 	for began := time.Now(); ; {
-		text, err := f.cfg.Sealer.Open(sessionPurpose, token)
+		text, err := f.cfg.Sealer.Open(purpose, token)
 		if err == nil {
 			return text, nil
 		}
-		lag, refusal := lookup.NewServerLag, errSession
+		lag, refusal := lookup.NewServerLag, invalid
 		if f.lacks() {
 			lag, refusal = catchUp, errIncomplete
 		}

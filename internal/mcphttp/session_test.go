@@ -53,7 +53,7 @@ func TestUnseal(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				text, err := f.unseal(t.Context(), token)
+				text, err := f.unseal(t.Context(), sessionPurpose, token, errSession)
 				if !errors.Is(err, tt.want) || err == nil && string(text) != "text" {
 					t.Errorf("got %q, %v; want %v", text, err, tt.want)
 				}

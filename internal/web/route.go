@@ -29,6 +29,8 @@ type Route struct {
 	// Errors makes the bodies of errors of all routes with this pattern, also of those
 	// that are answered before a handler runs. Nil: they are of type api.Error.
 	Errors ErrorBody
+	// Hidden routes are not suggested when a path is not found.
+	Hidden bool
 }
 
 // ErrorBody returns the body of the answer to err, a value that is encoded as JSON. e
@@ -100,7 +102,7 @@ func newTable(routes []Route, ok func(name string) prometheus.Counter) table {
 			p = &path{name: route.Pattern, ok: ok(route.Pattern)}
 			paths[route.Pattern] = p
 			t.add(p)
-			if strings.LastIndexByte(route.Pattern, '{') <= 1 { // not one item of a list
+			if !route.Hidden && strings.LastIndexByte(route.Pattern, '{') <= 1 { // not one item of a list
 				places = append(places, route.Pattern)
 			}
 		}

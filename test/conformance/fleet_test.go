@@ -42,7 +42,7 @@ type testFleet struct {
 
 // flagsOf are the flags of programs, beside those for addresses.
 var flagsOf = map[string][]string{
-	"controller": {"--shutdown-delay", "0s"},
+	"controller": {"--shutdown-delay", "0s", "--legacy-sse"},
 	"worker":     {"--runtime", "process"},
 }
 

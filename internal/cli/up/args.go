@@ -56,6 +56,7 @@ type controllers struct {
 	workers       int
 	insecure      bool
 	allowedHosts  []string
+	legacySSE     bool
 	ring          *ring
 }
 
@@ -80,6 +81,9 @@ func (c *controllers) program(name, http string) program {
 			}
 			if len(c.allowedHosts) > 0 {
 				args = append(args, "--allowed-hosts", strings.Join(c.allowedHosts, ","))
+			}
+			if c.legacySSE {
+				args = append(args, "--legacy-sse")
 			}
 			// No load balancer watches /readyz here. A controller that takes longer
 			// than this to stop is killed anyway.
@@ -136,7 +140,7 @@ func (w *workers) program(name string) program {
 // ownFlags are the flags whose environment variables must not reach a child,
 // since they mean something else there, or nothing.
 var ownFlags = []string{
-	"address", "advertise", "allowed-hosts", "bootstrap-expect", "check-runtime", "config", "controllers", "data-dir", "expect-workers", "gossip", "grpc", "http", "insecure", "join",
+	"address", "advertise", "allowed-hosts", "bootstrap-expect", "check-runtime", "config", "controllers", "data-dir", "expect-workers", "gossip", "grpc", "http", "insecure", "join", "legacy-sse",
 	"lifeline-fd", "name", "output", "raft", "recover", "runtime", "workers",
 }
 

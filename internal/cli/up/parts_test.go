@@ -59,8 +59,9 @@ func TestArguments(t *testing.T) {
 	}
 	open := *kind
 	open.config, open.insecure, open.allowedHosts, open.count = "", true, []string{"a.example", "*.b.example"}, 3
+	open.legacySSE = true
 	other := strings.Join(open.program("controller-2", ":0").args(address{}), " ")
-	if want := "--name controller-2 --http :0 --gossip 127.0.0.1:0 --raft 127.0.0.1:0 --bootstrap-expect 3 --join 127.0.0.1:777 --insecure --allowed-hosts a.example,*.b.example --shutdown-delay 0s --drain-timeout 5s --data-dir /data/controller-2 --expect-workers 3 --lifeline-fd 3"; other != want {
+	if want := "--name controller-2 --http :0 --gossip 127.0.0.1:0 --raft 127.0.0.1:0 --bootstrap-expect 3 --join 127.0.0.1:777 --insecure --allowed-hosts a.example,*.b.example --legacy-sse --shutdown-delay 0s --drain-timeout 5s --data-dir /data/controller-2 --expect-workers 3 --lifeline-fd 3"; other != want {
 		t.Errorf("got  %s\nwant %s", other, want)
 	}
 	ring.set("controller-2", address{Gossip: "127.0.0.1:666"})

@@ -58,7 +58,9 @@ type Config struct {
 	Insecure    bool    // HTTP may be reachable from other machines
 	// AllowedHosts are names that the Host header may have; see web.Config.
 	AllowedHosts []string
-	DataDir      string // "" for a temporary one, which is removed at the end
+	// LegacySSE has the controllers offer the deprecated HTTP+SSE transport of MCP, too.
+	LegacySSE bool
+	DataDir   string // "" for a temporary one, which is removed at the end
 
 	BinDir string // directory of the programs; PATH is searched, too
 	Called string // how the user calls mcpfleet, for commands to copy; "" is mcpfleet
@@ -264,7 +266,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	names := controllerNames(had, cfg.Controllers)
 	kind := &controllers{
 		path: bins.controller, dataDir: dir.path, config: configFile, count: cfg.Controllers, workers: cfg.Workers,
-		insecure: cfg.Insecure, allowedHosts: cfg.AllowedHosts, ring: cluster.ring,
+		insecure: cfg.Insecure, allowedHosts: cfg.AllowedHosts, legacySSE: cfg.LegacySSE, ring: cluster.ring,
 	}
 	workers := &workers{path: bins.worker, dataDir: dir.path, runtime: here.runtime(), offered: offered, ring: cluster.ring}
 	group.Go(func() error {

@@ -1,5 +1,6 @@
 // The official TypeScript SDK 1.x.
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import {
   CreateMessageRequestSchema, ElicitRequestSchema, ListRootsRequestSchema,
@@ -14,12 +15,17 @@ await main(async (url, revision, { name, capabilities, answers, stray }) => {
   client.fallbackRequestHandler = async (request) => { stray?.(request.method); throw new Error("not for me"); };
   const handlers = {};
   client.fallbackNotificationHandler = async (n) => handlers[n.method]?.(n.params);
-  const transport = new StreamableHTTPClientTransport(new URL(url));
+  const sse = url.endsWith("/sse"); // the deprecated transport
+  const transport = sse ? new SSEClientTransport(new URL(url)) : new StreamableHTTPClientTransport(new URL(url));
   await client.connect(transport);
+  if (sse) { // the SDK looks at progress that it reads together with the answer when it has forgotten the request
+    const pass = transport.onmessage;
+    transport.onmessage = (m) => (m.method ? pass(m) : setImmediate(pass, m));
+  }
   return {
     name,
     modern: false,
-    version: transport.protocolVersion,
+    version: transport.protocolVersion ?? transport._protocolVersion,
     on: (method, handler) => { handlers[method] = handler; },
     list: async () => (await client.listTools()).tools,
     call: (tool, args, { onprogress, signal } = {}) => client.callTool({ name: tool, arguments: args }, undefined, { onprogress, signal }),
@@ -36,7 +42,7 @@ await main(async (url, revision, { name, capabilities, answers, stray }) => {
     listen: async () => async () => {},
     setLevel: (level) => client.setLoggingLevel(level),
     close: async () => {
-      await transport.terminateSession();
+      if (!sse) await transport.terminateSession();
       await client.close();
     },
   };
