@@ -34,6 +34,9 @@ func (v *View) Only() (fleet.Destination, bool) {
 func (v *View) Tool(name string) (fleet.Destination, error) {
 	t, srv, err := v.tool(name)
 	if err != nil {
+		if own, ok := v.perhaps(name); ok {
+			return v.to(v.only, own), nil
+		}
 		return fleet.Destination{}, v.check(err)
 	}
 	d := v.to(srv, t.Name)
@@ -42,6 +45,18 @@ func (v *View) Tool(name string) (fleet.Destination, error) {
 		d.Schema = t.inputSchema()
 	}
 	return d, nil
+}
+
+// perhaps returns the server's own name of a tool that the endpoint's only server may offer
+// to some sessions, though it did not to the one that asked for its catalogue: what servers
+// offer may depend on the client's capabilities, and each session has a replica that knows.
+func (v *View) perhaps(name string) (own string, ok bool) {
+	s := v.only
+	if s == nil || !s.private || s.hash == "" || s.stopped || s.off[name] != "" {
+		return "", false
+	}
+	own = s.choice.Own(name)
+	return own, s.choice.SwitchedOffBy(own) == ""
 }
 
 func (v *View) tool(name string) (*tool, *server, error) {
@@ -168,6 +183,14 @@ func (v *View) Ref(kind, name string) (fleet.Destination, error) {
 // to returns a destination at a server.
 func (v *View) to(srv *server, own string) fleet.Destination {
 	d := fleet.Destination{Server: srv.name, Modern: srv.shown != nil && srv.shown.IsModern(), Name: own, PerSession: srv.private}
+	if v.only != nil && srv.private && !srv.choice.IsZero() {
+		d.Result = func(method string, result []byte) []byte {
+			if method != mcp.MethodToolsList {
+				return result
+			}
+			return srv.chosen(result)
+		}
+	}
 	if v.only == nil && srv.hasResources() {
 		d.Result = func(method string, result []byte) []byte {
 			return mcp.MapURIs(method, result, func(own string) string { return v.uris.of(srv, own) })

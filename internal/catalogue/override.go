@@ -46,6 +46,31 @@ func (t *tool) overridden(o fleet.ToolOverride) *tool {
 	return next
 }
 
+// chosen returns the answer of a session's own replica to tools/list, with the tools that
+// the fleet file offers, as it shows them. Tools that it does not name stay as they are.
+func (s *server) chosen(result []byte) []byte {
+	found, err := mcp.Fields(result, "tools")
+	if err != nil {
+		return result
+	}
+	var raw [][]byte
+	if err := mcp.Elements(found[0], func(one []byte) bool { raw = append(raw, one); return true }); err != nil {
+		return result
+	}
+	tools := slices.DeleteFunc(parseTools(s.name, raw), func(t *tool) bool { return !s.choice.Offers(t.Name) })
+	list := []byte{'['}
+	for i, t := range override(tools, s.choice.Overrides) {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = append(list, t.protocol(func(own string) string { return own })...)
+	}
+	if shown, err := mcp.Edit(result, mcp.Set("tools", append(list, ']'))); err == nil {
+		return shown
+	}
+	return result
+}
+
 // override returns tools as overrides, by their listed names, show them. A tool that
 // gets another name is listed under it, unless another one has that name.
 func override(tools []*tool, overrides map[string]fleet.ToolOverride) []*tool {

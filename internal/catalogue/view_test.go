@@ -1,6 +1,7 @@
 package catalogue
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -162,6 +163,49 @@ func TestMergedHints(t *testing.T) {
 		if got := v.List(mcp.MethodToolsList, true).Hint; got != tt.want {
 			t.Errorf("%s: got %+v, want %+v", tt.name, got, tt.want)
 		}
+	}
+}
+
+// A session's own replica may offer other tools than the one whose catalogue is known.
+// What the fleet file says of tools holds for them, too.
+func TestToolsOfSessions(t *testing.T) {
+	w, c := world{}, New(nil)
+	text := "mine"
+	server := w.full("s", fleet.Catalogue{Tools: tools("a", "b", "c")})
+	server.Private = true
+	server.Tools = fleet.Tools{Deny: []string{"a", "later"}, Overrides: map[string]fleet.ToolOverride{"b": {Rename: "x", Description: &text}}}
+	c.Update(Source{Lookup: w.lookup, Servers: []Server{server}})
+	v, err := c.View("s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, own := range map[string]string{"c": "c", "x": "b", "new": "new", "a": "", "later": ""} {
+		d, err := v.Tool(name)
+		if own == "" {
+			if !errors.Is(err, fleet.ErrUnknownTool) {
+				t.Errorf("%s: got %+v, %v", name, d, err)
+			}
+		} else if err != nil || d.Name != own || !d.PerSession {
+			t.Errorf("%s: got %+v, %v; want %s", name, d, err, own)
+		}
+	}
+	d, _ := v.Only()
+	result := d.Result(mcp.MethodToolsList, []byte(`{"_meta":{"n":9007199254740993},"tools":[{"name":"a"},{"name":"b","n":1.0},{"name":"new","n":9007199254740993}],"nextCursor":"y"}`))
+	if want := `{"_meta":{"n":9007199254740993},"tools":[{"description":"mine","name":"x","n":1.0},{"name":"new","n":9007199254740993}],"nextCursor":"y"}`; string(result) != want {
+		t.Errorf("got %s\nwant %s", result, want)
+	}
+	for _, same := range []string{`{"tools":7}`, `{}`, `[]`} {
+		if got := string(d.Result(mcp.MethodToolsList, []byte(same))); got != same {
+			t.Errorf("%s became %s", same, got)
+		}
+	}
+	server.Private = false
+	c.Update(Source{Lookup: w.lookup, Servers: []Server{server}})
+	if v, err = c.View("s"); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := v.Tool("new"); !errors.Is(err, fleet.ErrUnknownTool) {
+		t.Errorf("shared: got %+v, %v", d, err)
 	}
 }
 
