@@ -202,6 +202,21 @@ func TestCallAlone(t *testing.T) {
 	wantError(t, f.modern("/own/mcp", "tools/call", `"name":"echo"`, "Mcp-Name", "echo"), 200, `"q"`, mcp.CodeInvalidParams, "no")
 }
 
+// A modern client that leaves has cancelled, and the server is told so before it ends.
+func TestAloneLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		f.owning(sleepy(0, time.Hour))
+		_, leave, done := f.serve(t, "POST", "/own/mcp", f.alone(`{}`, ""), "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "echo")
+		time.Sleep(time.Second)
+		leave()
+		done()
+		if got := f.kept.cancelled; len(got) != 1 || got[0] != f.router.last.Stream.ID || len(f.known.given) != 0 {
+			t.Errorf("cancelled %v, want %s; %d live on", got, f.router.last.Stream.ID, len(f.known.given))
+		}
+	})
+}
+
 // A retry has a progress token of its own. The server knows only that of the first
 // request.
 func TestParkedProgress(t *testing.T) {
