@@ -17,6 +17,10 @@ import (
 // deadline. A server may report progress much more often.
 const progressPeriod = 100 * time.Millisecond
 
+// cancelGrace is how long a server has to take in that the only call of its session was
+// cancelled, before it is stopped.
+const cancelGrace = time.Second
+
 // Call sends a call to a replica and reports its events. The replica's reader, Call
 // and cancel call events, which must not block. It is not called twice at once for
 // one call, except with progress and notifications.
@@ -105,6 +109,7 @@ type call struct {
 	pending  *stdio.Pending
 	timeout  atomic.Bool  // cancelled because the deadline passed
 	holding  bool         // cancelled, its slot is held
+	last     bool         // cancelled, its session ends when the slot is released
 	reported atomic.Int64 // when progress was last passed on
 }
 
@@ -181,13 +186,24 @@ func (c *call) done(reply stdio.Reply) {
 	} else {
 		e.Ongoing = int(c.r.ongoing.Add(-1))
 	}
+	over := c.hub != nil && c.stream != nil && !errors.Is(e.Err, fleet.ErrNotDelivered) && c.stream.endsSession()
 	took := time.Since(c.began)
 	c.r.counts.ended(&e, took)
 	c.r.loadNotice.post()
 	c.log(e.Err, took)
 	c.events(e)
 	c.r.callEnded()
+	switch {
+	case over && c.holding:
+		c.last = true
+		time.AfterFunc(cancelGrace, c.endSession)
+	case over:
+		c.endSession()
+	}
 }
+
+// endSession stops the replica of a session that was for this call.
+func (c *call) endSession() { c.r.stop("its session was for one call, which has ended", time.Now()) }
 
 // log logs the end of the call, at debug level unless mcpfleet returns an error.
 func (c *call) log(err error, took time.Duration) {
@@ -208,6 +224,9 @@ func (c *call) log(err error, took time.Duration) {
 
 // released comes after done.
 func (c *call) released() {
+	if c.last {
+		c.endSession()
+	}
 	if c.holding {
 		ongoing := c.r.ongoing.Add(-1)
 		c.r.loadNotice.post()

@@ -231,3 +231,49 @@ func TestSessionStreamMoves(t *testing.T) {
 		}
 	})
 }
+
+// The replica of a session with only one call is freed as soon as the call has ended, also
+// if whoever began it is gone.
+func TestSessionOfOneCall(t *testing.T) {
+	only := func(req *fleet.CallRequest) { req.Stream.EndsSession, req.Stream.Keep = true, true }
+	for name, end := range map[string]func(t *testing.T, r *rig, c *caller){
+		"answered":       func(_ *testing.T, r *rig, c *caller) { r.answer(c) },
+		"timed out":      func(_ *testing.T, _ *rig, c *caller) { c.cancel(true) },
+		"sent again":     func(_ *testing.T, r *rig, _ *caller) { r.answer(r.streamed("s", "ask", `{}`, only)) },
+		"answered later": func(_ *testing.T, r *rig, c *caller) { c.cancel(false); r.answer(c) },
+		"nobody came back": func(t *testing.T, r *rig, c *caller) {
+			c.cancel(false)
+			time.Sleep(time.Minute - time.Millisecond) // the window of the stream
+			if got := r.view.snapshot().replicas["a"]; got.Phase != fleet.PhaseReady {
+				t.Errorf("ended too soon: %+v", got)
+			}
+			time.Sleep(time.Millisecond)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				r := newSessionRig(t)
+				c := r.streamed("s", "ask", `{}`, only)
+				synctest.Wait()
+				began := time.Now()
+				end(t, r, c)
+				if got := r.until("a", fleet.PhaseStopped); !strings.Contains(got.Reason, "its session was for one call") || time.Since(began) > time.Minute+2*cancelGrace {
+					t.Errorf("ended after %v as %+v", time.Since(began), got)
+				}
+				got, err := r.read("s", 0, false).end()
+				if kept := name != "nobody came back"; kept && err != nil || !kept && !errors.Is(err, fleet.ErrUnknownStream) {
+					t.Errorf("read %q, %v", got, err)
+				}
+			})
+		})
+	}
+}
+
+// answer answers what the server asks during a call.
+func (r *rig) answer(c *caller) {
+	r.t.Helper()
+	synctest.Wait()
+	if err := r.tellServer(`{"jsonrpc":"2.0","id":%s,"result":{}}`, strings.Fields(c.asks()[0])[1]); err != nil {
+		r.t.Error(err)
+	}
+}

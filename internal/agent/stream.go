@@ -26,6 +26,7 @@ type stream struct {
 	timeout time.Duration // of a call without a caller, from its last progress; 0: none
 	limit   time.Duration // and from its beginning
 	keep    bool
+	only    bool // the session of the call's replica ends with it
 	began   time.Time
 	// ofSession is set for the stream of a session, which lasts until close.
 	ofSession bool
@@ -194,6 +195,15 @@ func (st *stream) answered(id []byte) (last bool) {
 	st.streams.resize(st, st.log.bytes)
 	st.waiting = max(0, st.waiting-1)
 	return st.waiting == 0
+}
+
+// endsSession reports whether the session of the replica is over with the call. It is asked
+// before the stream gets the reply: one that is gone by then was replaced, since the call
+// was sent again.
+func (st *stream) endsSession() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.only && !st.gone
 }
 
 // giveUp is called when the caller gives up. The call runs on unless its deadline passed.

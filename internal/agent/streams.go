@@ -37,6 +37,7 @@ func newStreams() *streams { return &streams{byID: map[fleet.StreamID]*stream{}}
 func (ss *streams) begin(req *fleet.CallRequest, events func(fleet.CallEvent)) *stream {
 	st := newStream(ss, req.Stream.ID, req.Stream.Owner, req.Stream.Window)
 	st.timeout, st.limit, st.keep, st.caller = req.Timeout, req.Limit, req.Stream.Keep, events
+	st.only = req.Stream.EndsSession
 	if old := ss.put(st); old != nil {
 		last := old.drop()
 		st.mu.Lock()

@@ -2492,8 +2492,11 @@ type Call struct {
 	Logs bool `protobuf:"varint,14,opt,name=logs,proto3" json:"logs,omitempty"`
 	// In ms, the deadline of a call without a caller: from its last progress, and from
 	// its start.
-	Timeout       uint64 `protobuf:"varint,15,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	Limit         uint64 `protobuf:"varint,16,opt,name=limit,proto3" json:"limit,omitempty"`
+	Timeout uint64 `protobuf:"varint,15,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Limit   uint64 `protobuf:"varint,16,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The session that the replica belongs to ends with the call. A worker that does not
+	// know this keeps the replica until a controller closes the session.
+	EndsSession   bool `protobuf:"varint,17,opt,name=ends_session,json=endsSession,proto3" json:"ends_session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2638,6 +2641,13 @@ func (x *Call) GetLimit() uint64 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *Call) GetEndsSession() bool {
+	if x != nil {
+		return x.EndsSession
+	}
+	return false
 }
 
 type Cancel struct {
@@ -4898,7 +4908,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\vCallCommand\x12'\n" +
 	"\x04call\x18\x01 \x01(\v2\x11.mcpfleet.v1.CallH\x00R\x04call\x12-\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x13.mcpfleet.v1.CancelH\x00R\x06cancelB\x05\n" +
-	"\x03msg\"\x95\x03\n" +
+	"\x03msg\"\xb8\x03\n" +
 	"\x04Call\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1d\n" +
 	"\n" +
@@ -4918,7 +4928,8 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x03ask\x18\r \x01(\bR\x03ask\x12\x12\n" +
 	"\x04logs\x18\x0e \x01(\bR\x04logs\x12\x18\n" +
 	"\atimeout\x18\x0f \x01(\x04R\atimeout\x12\x14\n" +
-	"\x05limit\x18\x10 \x01(\x04R\x05limit\"2\n" +
+	"\x05limit\x18\x10 \x01(\x04R\x05limit\x12!\n" +
+	"\fends_session\x18\x11 \x01(\bR\vendsSession\"2\n" +
 	"\x06Cancel\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\atimeout\x18\x02 \x01(\bR\atimeout\"?\n" +

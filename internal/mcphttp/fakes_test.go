@@ -203,6 +203,7 @@ type kept struct {
 	answers   []fleet.Answer
 	cancelled []fleet.StreamID
 	sent      []string // to replicas of sessions
+	gone      bool     // these have ended
 	claimed   uint64
 	more      chan fleet.Message // of any stream, later
 }
@@ -251,6 +252,9 @@ func (k *kept) ReadStream(ctx context.Context, worker fleet.LifeID, r fleet.Read
 func (k *kept) SendToSession(_ context.Context, session fleet.SessionID, replica fleet.ReplicaID, message []byte) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.gone {
+		return fleet.ErrUnknownReplica
+	}
 	k.sent = append(k.sent, string(replica)+" "+string(message))
 	return nil
 }

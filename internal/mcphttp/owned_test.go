@@ -170,7 +170,7 @@ func TestParkedCall(t *testing.T) {
 		if got := strings.Join(f.kept.sent, "\n"); got != `r1 {"jsonrpc":"2.0","id":7,"result":{"action":"accept"}}`+"\n"+`r1 {"jsonrpc":"2.0","id":"b","result":{"roots":[]}}` {
 			t.Errorf("sent %s", got)
 		}
-		if f.known.has(session.Session) {
+		if f.known.has(session.Session) || !call.Stream.EndsSession {
 			t.Error("the session of the call lives on")
 		}
 		if _, body = do(both, retry(elicited+","+roots, state)); !strings.Contains(body, "used before") {
@@ -179,6 +179,20 @@ func TestParkedCall(t *testing.T) {
 		time.Sleep(parkWindow + time.Minute)
 		if _, body = do(both, retry(elicited+","+roots, state)); !strings.Contains(body, "expired") {
 			t.Errorf("late: %s", body)
+		}
+		// A call that ended before its answers came, with its replica, and one that is lost.
+		for reply, want := range map[string]string{`{"content":[]}`: `"content":[]`, ``: `"code":-31003`} {
+			result, _ := do(both, "")
+			call, session := f.router.last, f.known.opens[len(f.known.opens)-1].Session
+			f.kept.owner, f.kept.gone, f.kept.claimed = string(session), true, 0
+			f.kept.messages[call.Stream.ID] = []fleet.Message{}
+			if reply != "" {
+				f.kept.messages[call.Stream.ID] = []fleet.Message{{Seq: 4, Kind: fleet.MessageReply, Result: []byte(reply)}}
+			}
+			if _, body := do(both, retry(elicited+","+roots, result["requestState"].(string))); !strings.Contains(body, want) {
+				t.Errorf("its replica is gone: %s, want %s", body, want)
+			}
+			f.kept.gone = false
 		}
 		if _, body := do(`{"roots":{}}`, ""); !strings.Contains(body, `"code":-32021`) || !strings.Contains(body, "elicitation") {
 			t.Errorf("without the capability: %s", body)

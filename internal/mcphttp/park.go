@@ -64,7 +64,7 @@ func (f *Front) sendAlone(ctx context.Context, p *reply, q *query, m *message, d
 	g, waiting := f.gather(ctx, p, m)
 	out := f.forward(waiting, p, q, dest, m, params, fleet.Call{
 		Session: call.session, Message: g.message, Sent: g.sent,
-		Stream: fleet.StreamRequest{ID: call.at.Stream, Owner: string(call.session), Window: parkWindow, Keep: true},
+		Stream: fleet.StreamRequest{ID: call.at.Stream, Owner: string(call.session), Window: parkWindow, Keep: true, EndsSession: true},
 	})
 	return f.concluded(ctx, waiting, g, call, out, m, info)
 }
@@ -160,11 +160,8 @@ func (f *Front) takeUp(ctx context.Context, p *reply, m *message, info *fleet.Vi
 	var out outcome
 	err = f.cfg.Streams.ReadStream(reading, call.at.Life, read, func(messages []fleet.Message) error {
 		if messages == nil { // the stream was found, and is ours
-			for _, answer := range answers {
-				err := f.cfg.Streams.SendToSession(reading, call.session, call.replica, answer)
-				if err != nil && !errors.Is(err, fleet.ErrNotAsked) {
-					return err
-				}
+			if err := f.answer(reading, call, answers, g); err != nil {
+				return err
 			}
 		}
 		for i := range messages {
@@ -184,10 +181,29 @@ func (f *Front) takeUp(ctx context.Context, p *reply, m *message, info *fleet.Vi
 	case errors.Is(err, fleet.ErrStreamTaken):
 		g.end()
 		return outcome{err: errUsed} // another retry was faster
-	case errors.Is(err, fleet.ErrUnknownStream), errors.Is(err, fleet.ErrUnknownReplica):
+	case errors.Is(err, fleet.ErrUnknownStream), errors.Is(context.Cause(reading), errGone):
 		out.err = errGone
 	default:
 		out.err = cause(ctx, err)
 	}
 	return f.concluded(ctx, reading, g, call, out, m, info)
+}
+
+// replyWait is how long the reply of a call may take to come whose replica has ended.
+const replyWait = 5 * time.Second
+
+// answer sends the client's answers to the replica of a parked call. The replica stops with
+// its call. If it has ended, the reply is in the stream already, or is lost.
+func (f *Front) answer(ctx context.Context, call *parked, answers [][]byte, g *gathering) error {
+	for _, answer := range answers {
+		err := f.cfg.Streams.SendToSession(ctx, call.session, call.replica, answer)
+		switch {
+		case errors.Is(err, fleet.ErrUnknownReplica):
+			time.AfterFunc(replyWait, func() { g.park(errGone) }) // does nothing once the reply is here
+			return nil
+		case err != nil && !errors.Is(err, fleet.ErrNotAsked):
+			return err
+		}
+	}
+	return nil
 }
