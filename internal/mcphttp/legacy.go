@@ -116,10 +116,17 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	ctx, leave, done := f.calls.add(p.r.Context(), callKey{s.uid, string(m.id)})
+	ctx := p.r.Context()
+	if !p.piped { // the client may go away without cancelling
+		ctx = context.WithoutCancel(ctx)
+	}
+	ctx, leave, done := f.calls.add(ctx, callKey{s.uid, string(m.id)})
 	defer done()
 	p.resume = &resumption{stream: s.streamOf(m.id), prime: !p.piped && s.version >= mcp.Version20251125}
 	p.leave, p.leaving = leave, f.cfg.Leaving
+	if !p.piped {
+		defer context.AfterFunc(p.r.Context(), func() { p.goOn(ctx, cmp.Or(f.cfg.ResumeWindow, fleet.DefaultWindow)) })()
+	}
 	out := ask(all, func(dest fleet.Destination) outcome { return f.sendLegacy(ctx, p, q, s, m, dest) })
 	if errors.Is(context.Cause(ctx), errSession) {
 		f.cfg.Streams.CancelCalls(context.WithoutCancel(ctx), p.resume.stream, s.owner()) // it would run on for nobody

@@ -48,6 +48,25 @@ func (p *reply) sent(worker fleet.LifeID) {
 	p.primeStream()
 }
 
+// goOn is called when the client has gone, which does not cancel its request. A worker that
+// has it goes on by itself. Otherwise it keeps waiting here, for the window at most, or until
+// ctx ends with it.
+func (p *reply) goOn(ctx context.Context, window time.Duration) {
+	p.mu.Lock()
+	waits := p.resume.worker == ""
+	p.mu.Unlock()
+	if waits {
+		over := time.NewTimer(window)
+		defer over.Stop()
+		select {
+		case <-over.C:
+		case <-p.leaving:
+		case <-ctx.Done():
+		}
+	}
+	p.leave()
+}
+
 // primeStream sends the client the id of the stream's beginning as soon as there are a
 // stream and a worker that keeps it. It needs p.mu held.
 func (p *reply) primeStream() {

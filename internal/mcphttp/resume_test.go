@@ -91,6 +91,51 @@ func TestCallWhenControllerLeaves(t *testing.T) {
 	})
 }
 
+// A request whose client goes away is not cancelled, also if no worker has it yet.
+func TestClientLeavesTheQueue(t *testing.T) {
+	for name, c := range map[string]struct {
+		wait, run time.Duration // before the call is sent, and after
+		closes    bool          // the controller leaves
+		took      time.Duration // since the client has left
+		err       error         // of the call
+	}{
+		"it runs here":               {30 * time.Second, time.Second, false, 30 * time.Second, nil},
+		"it waits for too long":      {time.Hour, 0, false, fleet.DefaultWindow, context.Canceled},
+		"it runs for too long":       {30 * time.Second, time.Hour, false, fleet.DefaultWindow, context.Canceled},
+		"a worker has it":            {0, time.Hour, false, 0, context.Canceled},
+		"the controller leaves, too": {time.Hour, time.Hour, true, 0, context.Canceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture()
+				id := f.open(t, "/old/mcp", "2025-11-25")
+				var got error
+				f.router.f = func(ctx context.Context, call fleet.Call) (res fleet.CallResult, err error) {
+					defer func() { got = err }()
+					select {
+					case <-time.After(c.wait):
+					case <-ctx.Done():
+						return res, context.Cause(ctx)
+					}
+					return sentAfter(0, c.run)(ctx, call)
+				}
+				_, leave, done := f.serve(t, "POST", "/old/mcp", slowCall, "Mcp-Session-Id", id)
+				time.Sleep(time.Second)
+				leave()
+				if began := time.Now(); c.closes {
+					close(f.leaving)
+					done()
+				} else if done(); time.Since(began) != c.took {
+					t.Errorf("it took %v, want %v", time.Since(began), c.took)
+				}
+				if !errors.Is(got, c.err) {
+					t.Errorf("got %v, want %v", got, c.err)
+				}
+			})
+		})
+	}
+}
+
 func TestResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture()
