@@ -33,9 +33,9 @@ func (f *Front) serveLegacy(w *web.Response, r *http.Request, m *message, a acce
 	return p.finish(f.answerLegacy(p, s, m))
 }
 
-// settleLag is how long an answer that changes what is known of a session waits, because
-// other controllers, and workers, learn of the change a moment later. The next request may
-// come through any of them.
+// settleLag is how long the answer to a subscription waits, because workers subscribe a
+// moment later, and tell nobody when they have. A change right after the answer is to be
+// heard of.
 const settleLag = 100 * time.Millisecond
 
 // take takes a message of a legacy client that has no answer.
@@ -103,10 +103,10 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 			return outcome{err: err}
 		}
 		out := f.answerHere(s, view, m)
-		if out.err == nil && !isList(m.method) {
-			pause(p.r.Context(), settleLag)
-		}
 		if only, ok := view.Only(); !ok || !only.PerSession || only.Modern || out.err != nil && !isList(m.method) {
+			if out.err == nil && m.method == mcp.MethodSubscribe {
+				pause(p.r.Context(), settleLag)
+			}
 			return out
 		} // the session's replica answers, and its level and subscriptions are known, if it has to be replaced
 	case mcp.ModernOnly(m.method):
@@ -257,7 +257,6 @@ func (f *Front) serveDelete(w *web.Response, r *http.Request) error {
 		return err
 	}
 	f.cfg.Sessions.End(s.id(), s.until())
-	pause(r.Context(), settleLag)
 	f.metrics.ended.Inc()
 	w.WriteHeader(http.StatusNoContent)
 	return nil

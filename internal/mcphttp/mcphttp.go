@@ -101,7 +101,8 @@ type Streams interface {
 }
 
 // Sessions has what is known of sessions besides their ids, on all controllers, and gives
-// them replicas. All methods may be called at once.
+// them replicas. A change returns once the other controllers have been told, because the
+// client's next request may go to any of them. All methods may be called at once.
 type Sessions interface {
 	Ended(id fleet.SessionID) bool
 	End(id fleet.SessionID, until time.Time)
