@@ -37,7 +37,7 @@ type openRequest struct {
 // openHub makes the replica's conversation that of the session.
 func (r *replica) openHub(session fleet.SessionID) error {
 	h := &hub{session: session, conn: r.conn, open: map[string]openRequest{}}
-	h.own = newStream(r.streams, fleet.SessionStream(session), string(session), 0)
+	h.own = newStream(r.streams, fleet.SessionStream(session, r.order.Server), string(session), 0)
 	h.own.ofSession = true
 	h.own.log.last = r.streams.firstNumber()
 	if _, err := r.conn.Own(h); err != nil {

@@ -141,7 +141,7 @@ func TestHubPassesCancelledRequests(t *testing.T) {
 func TestHubStreams(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := newSessionRig(t)
-		session := r.read(fleet.SessionStream("session-1"), 0, false)
+		session := r.read(fleet.SessionStream("session-1", "a"), 0, false)
 		<-session.found
 		first := r.streamed("s1", "ask", `{}`, nil)
 		synctest.Wait()
@@ -162,7 +162,7 @@ func TestHubStreams(t *testing.T) {
 		}
 		// What a reader was sent is kept for one that resumes, and not for a new one.
 		unread := func() string {
-			rd := r.startReading(fleet.ReadRequest{Stream: fleet.SessionStream("session-1"), Owner: owner, Unread: true})
+			rd := r.startReading(fleet.ReadRequest{Stream: fleet.SessionStream("session-1", "a"), Owner: owner, Unread: true})
 			synctest.Wait()
 			rd.stop()
 			got, _ := rd.end()
@@ -175,13 +175,13 @@ func TestHubStreams(t *testing.T) {
 		if got := unread(); got != "3 tools/list_changed" {
 			t.Errorf("a new reader got %q", got)
 		}
-		last := r.startReading(fleet.ReadRequest{Stream: fleet.SessionStream("session-1"), Owner: owner, After: 1})
+		last := r.startReading(fleet.ReadRequest{Stream: fleet.SessionStream("session-1", "a"), Owner: owner, After: 1})
 		<-last.found
 		r.rt.Kill("a")
 		if got, err := last.end(); err != nil || got != "2 roots/list, 3 tools/list_changed" {
 			t.Errorf("the last reader got %q, %v", got, err)
 		}
-		if got, err := r.read(fleet.SessionStream("session-1"), 0, false).end(); !errors.Is(err, fleet.ErrUnknownStream) {
+		if got, err := r.read(fleet.SessionStream("session-1", "a"), 0, false).end(); !errors.Is(err, fleet.ErrUnknownStream) {
 			t.Errorf("after the end: %q, %v", got, err)
 		}
 	})
@@ -192,13 +192,13 @@ func TestSessionStreamLasts(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := newSessionRig(t)
 		time.Sleep(time.Hour)
-		rd := r.read(fleet.SessionStream("session-1"), 0, false)
+		rd := r.read(fleet.SessionStream("session-1", "a"), 0, false)
 		<-rd.found
 		rd.stop()
 		<-rd.ended
 		time.Sleep(time.Hour)
 		r.streamed("s", "say", `{}`, nil).reply(t)
-		rd = r.read(fleet.SessionStream("session-1"), 0, false)
+		rd = r.read(fleet.SessionStream("session-1", "a"), 0, false)
 		synctest.Wait()
 		rd.stop()
 		if got, _ := rd.end(); got != "1 tools/list_changed" {
@@ -216,18 +216,41 @@ func TestSessionStreamMoves(t *testing.T) {
 			r.streamed("s", "say", `{}`, nil).reply(t)
 		}
 		r.rt.Handle("b", talkative())
-		r.raw("b", nil)
+		r.rawOf("b", "a", nil)
 		r.until("b", fleet.PhaseReady)
 		r.rt.Kill("a")
 		if _, err := r.open("b", "session-1"); err != nil {
 			t.Fatal(err)
 		}
 		r.streamed("t", "say", `{}`, func(req *fleet.CallRequest) { req.Replica = "b" }).reply(t)
-		rd := r.startReading(fleet.ReadRequest{Stream: fleet.SessionStream("session-1"), Owner: owner, After: 3})
+		rd := r.startReading(fleet.ReadRequest{Stream: fleet.SessionStream("session-1", "a"), Owner: owner, After: 3})
 		synctest.Wait()
 		rd.stop()
 		if got, _ := rd.end(); got != fmt.Sprintf("%d tools/list_changed", 1<<32+1) {
 			t.Errorf("read %q", got)
+		}
+	})
+}
+
+// A session with replicas of two servers has a stream of each.
+func TestSessionStreamsOfTwoServers(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := newSessionRig(t)
+		r.rt.Handle("b", talkative())
+		r.raw("b", nil)
+		r.until("b", fleet.PhaseReady)
+		if _, err := r.open("b", "session-1"); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []fleet.ReplicaID{"a", "b"} {
+			rd := r.startReading(fleet.ReadRequest{Stream: fleet.SessionStream("session-1", fleet.ServerName(id)), Owner: owner, Unread: true})
+			<-rd.found
+			r.streamed("s", "say", `{}`, func(req *fleet.CallRequest) { req.Replica = id }).reply(t)
+			synctest.Wait()
+			rd.stop()
+			if got, _ := rd.end(); !strings.HasSuffix(got, " tools/list_changed") || strings.Contains(got, ",") {
+				t.Errorf("replica %s: read %q", id, got)
+			}
 		}
 	})
 }

@@ -19,7 +19,13 @@ const initialize = `{"protocolVersion":"2025-06-18","capabilities":{"roots":{}},
 // raw orders a raw spare.
 func (r *rig) raw(id fleet.ReplicaID, edit func(*fleet.Template)) {
 	r.t.Helper()
+	r.rawOf(id, fleet.ServerName(id), edit)
+}
+
+func (r *rig) rawOf(id fleet.ReplicaID, server fleet.ServerName, edit func(*fleet.Template)) {
+	r.t.Helper()
 	as := assignment(id, edit)
+	as.Server = server
 	as.Spare, as.Raw = true, true
 	if _, err := r.StartReplica(r.t.Context(), order, as); err != nil {
 		r.t.Fatal(err)

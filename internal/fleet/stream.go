@@ -20,11 +20,16 @@ const sessionStream = "session:"
 // NewStreamID returns a fresh, random id for the stream of a call. It is unguessable.
 func NewStreamID() StreamID { return StreamID(randomHex(16)) }
 
-// SessionStream returns the id of the stream of a session's messages that belong to no
-// call.
-func SessionStream(id SessionID) StreamID { return StreamID(sessionStream + string(id)) }
+// SessionStream returns the id of the stream of what a server says to a session outside of
+// calls.
+func SessionStream(id SessionID, server ServerName) StreamID {
+	return StreamID(sessionStream + string(id) + ":" + string(server))
+}
 
-var streamIDs = regexp.MustCompile(`^(` + sessionStream + `)?[0-9A-Za-z_-]{1,64}$`)
+// IsSession reports whether the stream is one of SessionStream.
+func (id StreamID) IsSession() bool { return strings.HasPrefix(string(id), sessionStream) }
+
+var streamIDs = regexp.MustCompile(`^(` + sessionStream + `[0-9A-Za-z_-]{1,64}:)?[0-9A-Za-z_-]{1,64}$`)
 
 // ErrBadID means that a text is no id of the wanted kind.
 var ErrBadID = errors.New("malformed id")

@@ -9,7 +9,7 @@ import (
 func TestEventIDAndAskID(t *testing.T) {
 	life, stream := NewLifeID(), NewStreamID()
 	for _, id := range []EventID{
-		{life, stream, 0}, {life, stream, 1}, {life, stream, 1<<64 - 1}, {"l1", SessionStream("0123456789abcdef"), 7},
+		{life, stream, 0}, {life, stream, 1}, {life, stream, 1<<64 - 1}, {"l1", SessionStream("0123456789abcdef", "a-server_1"), 7},
 	} {
 		got, err := ParseEventID(id.String())
 		if err != nil || got != id {
@@ -25,7 +25,7 @@ func TestEventIDAndAskID(t *testing.T) {
 func TestMalformedIDs(t *testing.T) {
 	for _, s := range []string{
 		"", ".", "..", "l1", "l1.s1", "l1.s1.", "l1..1", ".s1.1", "l1.s1.-1", "l1.s1.+1", "l1.s1.01", "l1.s1.1.1", "l1.s1.1 ",
-		"l1.s1.18446744073709551616", "l1.s 1.1", "l1.session:.1", "l1.other:s1.1", "l1." + strings.Repeat("s", 65) + ".1",
+		"l1.s1.18446744073709551616", "l1.s 1.1", "l1.session:.1", "l1.session:s1.1", "l1.session::s1.1", "l1.other:s1.1", "l1." + strings.Repeat("s", 65) + ".1",
 		"l1.s1\n.1",
 	} {
 		if id, err := ParseEventID(s); !errors.Is(err, ErrBadID) {

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -91,7 +90,7 @@ func (f *Front) serveGet(w *web.Response, r *http.Request) error {
 	}
 	var after eventID
 	if last := r.Header.Get(headerLastEvent); last != "" {
-		if after, err = parseEventID(last); err != nil || !strings.HasPrefix(string(after.Stream), string(fleet.SessionStream(""))) {
+		if after, err = parseEventID(last); err != nil || !after.Stream.IsSession() {
 			return f.serveResumed(w, r, session, last)
 		}
 	}
@@ -141,6 +140,9 @@ func (f *Front) attach(ctx context.Context, session *session, s *events, after e
 		return source{gone: ctx.Done(), leaving: f.cfg.Leaving}, detach, nil
 	}
 	readers.Go(func() { f.followSubscriptions(reading, session, u) })
+	if session.scope.Server() == "" {
+		readers.Go(func() { f.followOpened(reading, session, u, after) })
+	}
 	from = f.following(ctx, s, look, session.scope, lists, func(method string) event { return notification(method, nil) })
 	changes := from.onLook
 	from.onLook = func() {

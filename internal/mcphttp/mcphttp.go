@@ -116,7 +116,9 @@ type Sessions interface {
 	Subscribe(id fleet.SessionID, until time.Time, s fleet.Subscription) bool
 	Unsubscribe(id fleet.SessionID, until time.Time, s fleet.Subscription)
 	Subscriptions(id fleet.SessionID) []fleet.Subscription
-	// Changed posts a notice when subscriptions may have changed; see notice.Board.
+	// Opened returns the servers at which a session has, or had, a replica to itself.
+	Opened(id fleet.SessionID) []fleet.ServerName
+	// Changed posts a notice when subscriptions, or Opened, may have changed; see notice.Board.
 	Changed() (look <-chan struct{}, cancel func())
 	// Touch says that a session is used.
 	Touch(id fleet.SessionID, until time.Time)

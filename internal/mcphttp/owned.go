@@ -163,47 +163,6 @@ func (f *Front) sendToOwned(ctx context.Context, s *session, server fleet.Server
 	return err
 }
 
-// follow adds the messages of a session's own stream to a client's stream of events, as
-// long as the session lives. A lost replica is replaced.
-func (f *Front) follow(ctx context.Context, s *session, server fleet.ServerName, u *updates, after eventID) {
-	wait := minHealPause
-	for ctx.Err() == nil && f.streams.awaitFirst(ctx, s.uid, u) {
-		given, err := f.replicaOf(ctx, s, server)
-		if err != nil {
-			u.events.end()
-			return
-		}
-		id := eventID{EventID: fleet.EventID{Life: f.cfg.Streams.LifeOf(given.Node), Stream: fleet.SessionStream(s.id())}}
-		if after.Life == id.Life && after.Stream == id.Stream {
-			id.Seq = after.Seq
-		}
-		// A client that does not say what it has seen gets what nobody was sent yet.
-		read := fleet.ReadRequest{Stream: id.Stream, Owner: string(s.id()), After: id.Seq, Unread: id.Seq == 0}
-		err = f.cfg.Streams.ReadStream(ctx, id.Life, read, func(messages []fleet.Message) error {
-			wait = minHealPause // it was found
-			for i := range messages {
-				id.Seq = messages[i].Seq
-				after = id
-				if !u.events.add(messageEvent(id.String(), &messages[i])) {
-					return errSlow
-				}
-			}
-			return nil
-		})
-		switch {
-		case errors.Is(err, errSlow), errors.Is(err, fleet.ErrStreamTaken):
-			u.events.end() // the client comes back
-			return
-		case errors.Is(err, fleet.ErrWorkerLost) && ctx.Err() == nil:
-			pause(ctx, workerRetry)
-		default:
-			pause(ctx, wait)
-			wait = min(2*wait, maxHealPause)
-		}
-		f.owned.forget(ownedKey{s.id(), server})
-	}
-}
-
 // usedEvery is how often a session with a GET stream is said to be used.
 const usedEvery = 30 * time.Second
 
@@ -215,9 +174,6 @@ func (f *Front) keepUsed(ctx context.Context, s *session) {
 		pause(ctx, usedEvery)
 	}
 }
-
-// These pauses keep a session whose replicas die at once from asking for others in a loop.
-const minHealPause, maxHealPause = 100 * time.Millisecond, 5 * time.Second
 
 // pause waits, but not longer than ctx.
 func pause(ctx context.Context, d time.Duration) {

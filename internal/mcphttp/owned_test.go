@@ -77,7 +77,7 @@ func TestOwnedStream(t *testing.T) {
 		f.owning(echoes)
 		id := f.open(t, "/own/mcp", "2025-11-25")
 		session := f.known.opens[0].Session
-		stream := fleet.SessionStream(session)
+		stream := fleet.SessionStream(session, "own")
 		f.kept.owner = string(session)
 		f.kept.messages[stream] = []fleet.Message{{Seq: 1, Kind: fleet.MessageRequest, ID: []byte(`5`), Method: "roots/list"}}
 		w, leave, done := f.serve(t, "GET", "/own/mcp", "", "Mcp-Session-Id", id)
@@ -92,6 +92,47 @@ func TestOwnedStream(t *testing.T) {
 		done()
 		want(t, w, 200, fmt.Sprintf("event: message\nid: w1.%[1]s.1.\ndata: %[2]s\n\nevent: message\nid: w1.%[1]s.2.\ndata: %[3]s\n\nevent: message\ndata: %[4]s",
 			stream, `{"jsonrpc":"2.0","id":5,"method":"roots/list"}`, `{"jsonrpc":"2.0","method":"x"}`, `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`))
+	})
+}
+
+// Where servers are merged, the GET stream has what all replicas of the session say, as the
+// endpoint calls it.
+func TestOwnedStreamsAreMerged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		f.owning(echoes)
+		id := f.open(t, "/mcp", "2025-11-25")
+		w, leave, done := f.serve(t, "GET", "/mcp", "", "Mcp-Session-Id", id)
+		synctest.Wait()
+		text, err := f.front.cfg.Sealer.Open(sessionPurpose, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := decodeSession(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.kept.mu.Lock()
+		f.kept.owner = s.owner()
+		one, two := fleet.SessionStream(s.id(), "old"), fleet.SessionStream(s.id(), "own")
+		f.kept.messages[one] = []fleet.Message{
+			{Seq: 1, Kind: fleet.MessageRequest, ID: []byte(`5`), Method: "roots/list"},
+			{Seq: 2, Kind: fleet.MessageNotification, Method: "notifications/cancelled", Params: []byte(`{"requestId":5}`)},
+		}
+		f.kept.messages[two] = []fleet.Message{{Seq: 7, Kind: fleet.MessageNotification, Method: "x", Params: []byte(`{"n":1.0}`)}}
+		f.kept.mu.Unlock()
+		for _, server := range []fleet.ServerName{"old", "own"} {
+			if _, err := f.known.Open(t.Context(), fleet.SessionRequest{Session: s.id(), Server: server}); err != nil {
+				t.Fatal(err)
+			}
+			f.known.Post()
+			synctest.Wait()
+		}
+		leave()
+		done()
+		want(t, w, 200, fmt.Sprintf("event: message\nid: w1.%[1]s.1.\ndata: %[2]s\n\nevent: message\nid: w1.%[1]s.2.\ndata: %[3]s\n\nevent: message\nid: w1.%[4]s.7.\ndata: %[5]s",
+			one, `{"jsonrpc":"2.0","id":"old~5","method":"roots/list"}`, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"old~5"}}`,
+			two, `{"jsonrpc":"2.0","method":"x","params":{"n":1.0}}`))
 	})
 }
 

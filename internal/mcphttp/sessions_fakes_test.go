@@ -85,6 +85,17 @@ func (k *known) Subscriptions(id fleet.SessionID) []fleet.Subscription {
 	return slices.Clone(k.subs[id])
 }
 
+func (k *known) Opened(id fleet.SessionID) (servers []fleet.ServerName) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, o := range k.opens {
+		if o.Session == id && !slices.Contains(servers, o.Server) {
+			servers = append(servers, o.Server)
+		}
+	}
+	return servers
+}
+
 func (k *known) Touch(fleet.SessionID, time.Time) {}
 
 func (k *known) Changed() (<-chan struct{}, func()) { return k.Board.Subscribe() }

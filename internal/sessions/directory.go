@@ -255,6 +255,16 @@ func (d *Directory) used(id fleet.SessionID) (last, began time.Time) {
 	return last, began
 }
 
+// Opened returns the servers that had a replica for a session. Do not edit the list.
+func (d *Directory) Opened(id fleet.SessionID) []fleet.ServerName {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.records[id]; r != nil {
+		return r.Opened
+	}
+	return nil
+}
+
 // opened reports whether a session had a replica of the server.
 func (d *Directory) opened(id fleet.SessionID, server fleet.ServerName) bool {
 	d.mu.Lock()
