@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,12 +108,20 @@ func TestSessionsAtAController(t *testing.T) {
 	request := fleet.SessionRequest{
 		Server: "x", Session: "s", Until: at, Caller: "me", Initialize: []byte(`{}`), Restore: fleet.Restore{Subscriptions: []string{"u"}, Level: "info"},
 	}
+	var mu sync.Mutex
 	var answer fleet.SessionGiven
 	var fail error
+	next := func(given fleet.SessionGiven, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		answer, fail = given, err
+	}
 	client, stop := serveController(t, teller{records: records, give: func(r fleet.SessionRequest) (fleet.SessionGiven, error) {
 		if !reflect.DeepEqual(r, request) {
-			return answer, fmt.Errorf("got %+v", r)
+			return fleet.SessionGiven{}, fmt.Errorf("got %+v", r)
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		return answer, fail
 	}}, ClientConfig{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -121,12 +130,14 @@ func TestSessionsAtAController(t *testing.T) {
 	if !reflect.DeepEqual(got, records) {
 		t.Errorf("got %+v, want %+v", got, records)
 	}
-	for _, answer = range []fleet.SessionGiven{{Replica: "r", Node: "n", Result: []byte(`{}`), Healed: true}, {Replica: "r", Node: "n", Error: []byte(`{}`), Again: true}} {
+	for _, answer := range []fleet.SessionGiven{{Replica: "r", Node: "n", Result: []byte(`{}`), Healed: true}, {Replica: "r", Node: "n", Error: []byte(`{}`), Again: true}} {
+		next(answer, nil)
 		if got, err := client.GiveSession(t.Context(), fleet.Order{}, request); err != nil || !reflect.DeepEqual(got, answer) {
 			t.Errorf("got %+v, %v; want %+v", got, err, answer)
 		}
 	}
-	for _, fail = range []error{fleet.ErrNotLeader, fleet.ErrOverloaded, fleet.ErrSessionLost, fleet.ErrNoReplica, fleet.ErrUnknownServer, fleet.ErrConflict, fleet.ErrReplicaLost} {
+	for _, fail := range []error{fleet.ErrNotLeader, fleet.ErrOverloaded, fleet.ErrSessionLost, fleet.ErrNoReplica, fleet.ErrUnknownServer, fleet.ErrConflict, fleet.ErrReplicaLost} {
+		next(fleet.SessionGiven{}, fail)
 		if _, err := client.GiveSession(t.Context(), fleet.Order{}, request); !errors.Is(err, fail) {
 			t.Errorf("got %v, want %v", err, fail)
 		}
