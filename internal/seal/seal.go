@@ -13,7 +13,9 @@
 package seal
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -60,6 +62,26 @@ func New(keys func() []fleet.SealKey) *Sealer { return &Sealer{keys} }
 // Seal returns a token for the purpose. Two tokens of the same text differ. It fails with
 // ErrNoKey or ErrTooLong.
 func (s *Sealer) Seal(purpose string, text []byte) (string, error) {
+	return s.seal(purpose, text, func(nonce, _ []byte) { rand.Read(nonce) }) // never fails since Go 1.24
+}
+
+// SealName is Seal for names: two tokens of the same text are equal as long as the key is
+// the same. Nobody learns more from a token than whether it is equal to another one. Its
+// nonce is a keyed hash of the text, so that no two texts share one.
+func (s *Sealer) SealName(purpose string, text []byte) (string, error) {
+	return s.seal(purpose, text, func(nonce, secret []byte) {
+		own := hmac.New(sha256.New, secret)
+		own.Write([]byte("nonce of a name")) // the key of the hash is not that of the cipher
+		mac := hmac.New(sha256.New, own.Sum(nil))
+		mac.Write([]byte(purpose))
+		mac.Write([]byte{0})
+		mac.Write(text)
+		copy(nonce, mac.Sum(nil))
+	})
+}
+
+// seal seals with the nonce that fill makes with the secret of the key.
+func (s *Sealer) seal(purpose string, text []byte, fill func(nonce, secret []byte)) (string, error) {
 	keys := s.keys()
 	if len(keys) == 0 {
 		return "", ErrNoKey
@@ -76,7 +98,7 @@ func (s *Sealer) Seal(purpose string, text []byte) (string, error) {
 	token := make([]byte, headerBytes+nonceBytes, size)
 	token[0] = version
 	binary.BigEndian.PutUint32(token[1:], key.ID)
-	rand.Read(token[headerBytes:]) // never fails since Go 1.24
+	fill(token[headerBytes:], key.Secret)
 	token = aead.Seal(token, token[headerBytes:], text, bound(purpose, token))
 	return encoding.EncodeToString(token), nil
 }

@@ -103,3 +103,35 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func TestSealName(t *testing.T) {
+	old, key := newKey(), newKey()
+	name := func(s *Sealer, purpose, text string) string {
+		token, err := s.SealName(purpose, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Open(purpose, token); err != nil || string(got) != text {
+			t.Errorf("opened %q: %v", got, err)
+		}
+		return token
+	}
+	s := New(keysOf(old))
+	token := name(s, "task", "a")
+	if name(s, "task", "a") != token {
+		t.Error("two tokens of the same text differ")
+	}
+	for _, other := range []string{name(s, "task", "b"), name(s, "tasks", "a"), name(New(keysOf(old, key)), "task", "a")} {
+		if other == token {
+			t.Error("tokens of different texts, purposes or keys are equal")
+		}
+		raw, _ := base64.RawURLEncoding.DecodeString(token)
+		with, _ := base64.RawURLEncoding.DecodeString(other)
+		if bytes.Equal(raw[headerBytes:headerBytes+nonceBytes], with[headerBytes:headerBytes+nonceBytes]) {
+			t.Error("two nonces are equal")
+		}
+	}
+	if _, err := New(keysOf()).SealName("task", nil); !errors.Is(err, ErrNoKey) {
+		t.Errorf("got %v", err)
+	}
+}
