@@ -15,6 +15,12 @@ type Call struct {
 	Since      time.Time     // when it came, from which its deadline counts; zero: now
 	Trace      Trace
 	Session    SessionID // all its calls go to one replica; "": to any replica
+	// Replica is the only one that the call may go to, because it is about a task there. It
+	// fails with ErrTaskLost if that is gone. "": any replica.
+	Replica ReplicaID
+	// Placed is called with the replica that the call is sent to, before it is. It must not
+	// block, and may be nil.
+	Placed func(ReplicaID)
 	// Queued is called once a second while the call waits for a replica: how many calls wait
 	// before it, and why there is no replica yet, in words; "" if there are. It must not
 	// block, and may be nil.

@@ -22,6 +22,9 @@ var (
 	// call was not delivered, and no other replica knows the session. Or it means that the
 	// session was ended.
 	ErrSessionLost = errors.New("the session's replica is gone")
+	// ErrTaskLost means that the replica with the call's task is gone. The call was not
+	// delivered.
+	ErrTaskLost = errors.New("the task's replica is gone")
 	// ErrUnknownStream means that the stream is not kept, or not any more, or that it
 	// belongs to somebody else.
 	ErrUnknownStream = errors.New("unknown stream")

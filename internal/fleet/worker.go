@@ -88,6 +88,8 @@ type CallResult struct {
 
 	// Seq is the reply's number in the call's stream, if it has one.
 	Seq uint64
+
+	Replica ReplicaID // that answered
 }
 
 // CallHooks are called while a call runs. They must not block. Nil hooks are not

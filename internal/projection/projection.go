@@ -28,6 +28,7 @@ type projection struct {
 // project makes a projection. known has the sets of tools of the one before.
 func project(state *desired.State, status map[fleet.ServerName]*reconcile.ServerStatus, snap *observe.Snapshot, known toolSets) projection {
 	serving, owned, spares, ended := byServer(snap)
+	alive := aliveByServer(snap)
 	kept := make(map[string]*fleet.Catalogue) // of servers without a replica
 	out := projection{
 		offered: catalogue.Source{Default: state.Default(), Gateways: gateways(state), Lookup: func(hash string) *fleet.Catalogue {
@@ -49,6 +50,7 @@ func project(state *desired.State, status map[fleet.ServerName]*reconcile.Server
 		for i := range to.Replicas {
 			to.Replicas[i].Tools = out.tools.of(snap, to.Replicas[:i], to.Replicas[i].ID, known)
 		}
+		to.Apart = apartOf(to.Replicas, alive[d.Name], snap)
 		to.Ends = endsOf(slices.Concat(ended[d.Name], snap.Ended[d.Name]))
 		out.routes = append(out.routes, to)
 
@@ -93,6 +95,34 @@ func byServer(snap *observe.Snapshot) (serving, owned, spares, ended map[fleet.S
 		}
 	}
 	return serving, owned, spares, ended
+}
+
+// aliveByServer returns the replicas whose process may still run, whether they take calls
+// or not, by id. Those of sessions are left out.
+func aliveByServer(snap *observe.Snapshot) map[fleet.ServerName][]*fleet.Replica {
+	alive := make(map[fleet.ServerName][]*fleet.Replica)
+	for _, r := range snap.Sorted() {
+		if (r.Phase == fleet.PhaseReady || r.Phase == fleet.PhaseDraining) && !r.Raw && !r.Spare && r.Exit == nil {
+			alive[r.Server] = append(alive[r.Server], r)
+		}
+	}
+	return alive
+}
+
+// apartOf returns the replicas that take no calls, and may still have tasks that clients
+// ask for.
+func apartOf(taking []route.Replica, alive []*fleet.Replica, snap *observe.Snapshot) (apart []route.Replica) {
+	for _, r := range alive {
+		if slices.ContainsFunc(taking, func(t route.Replica) bool { return t.ID == r.ID }) {
+			continue
+		}
+		one := route.Replica{ID: r.ID}
+		if n := snap.Nodes[r.Node]; n.Connected && n.Worker != nil {
+			one.Backend = n.Worker
+		}
+		apart = append(apart, one)
+	}
+	return apart
 }
 
 // newestRevision returns the newest revision that this controller knows of. A

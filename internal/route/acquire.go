@@ -24,6 +24,8 @@ const (
 type want struct {
 	tool    string
 	session fleet.SessionID
+	replica fleet.ReplicaID // the only one that it may go to, now; "": any
+	blocks  bool            // its answer may well take as long as its task
 	last    refusal
 	old     bool                         // a replica of the canary has not answered it: see Canary
 	front   bool                         // it goes to the front of the queue
@@ -43,6 +45,11 @@ type refusal struct {
 // acquire returns early when ctx ends.
 func (s *server) acquire(ctx context.Context, c *want) (*attempt, error) {
 	s.mu.Lock()
+	if c.replica != "" {
+		a, err := s.takeTask(c)
+		s.mu.Unlock()
+		return a, err
+	}
 	retry, avoid := c.last.by != nil, s.refused(c.last)
 	c.old = c.old || retry && c.last.by.canary
 	err := s.checkSession(c.session)

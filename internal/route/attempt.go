@@ -21,15 +21,22 @@ type attempt struct {
 	suspect *suspect // if the call has the replica to itself; constant after acquire
 }
 
-// take gives a call a slot on the replica. It needs s.mu held.
+// take gives a call a slot on the replica that was picked for it. It needs s.mu held.
 func (s *server) take(r *replica) *attempt {
+	s.shared.count(r.canary)
+	return s.hold(r)
+}
+
+// hold gives a call a slot on a replica. It needs s.mu held.
+func (s *server) hold(r *replica) *attempt {
 	now := time.Now()
 	if r.ongoing == 0 {
 		r.silence = silence{since: now}
 	}
 	r.ongoing++
-	s.shared.count(r.canary)
-	s.rank(r)
+	if r.index >= 0 {
+		s.rank(r)
+	}
 	if r.ongoing >= silentCalls && !s.watching {
 		s.watch()
 	}
@@ -115,7 +122,7 @@ func (a *attempt) timedOut() {
 	s := a.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !a.over && !a.replica.since.After(a.since) {
+	if !a.over && !a.asking && !a.replica.since.After(a.since) {
 		a.replica.timeouts++
 	}
 }

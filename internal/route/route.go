@@ -30,6 +30,10 @@
 // A replica that belongs to a session takes the calls of that session and no others.
 // They wait for a slot there, and are sent to no other.
 //
+// A call that is about a task goes to the replica that has the task, also if that takes
+// no other calls any more. It does not wait for a slot: the task has begun, and its owner
+// must be able to cancel it.
+//
 // The package starts no goroutine; a call runs in its caller's, and so does Run,
 // which has servers woken that rest while calls wait for them. All methods may
 // be called at any time.
@@ -47,6 +51,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
 	"github.com/mcpfleet/mcpfleet/internal/notice"
 )
 
@@ -84,6 +89,9 @@ type Server struct {
 	CallTimeout     time.Duration // 0: the default
 	MaxCallDuration time.Duration // 0: the default
 	Replicas        []Replica     // those that take calls
+	// Apart are further replicas that run, such as those that drain. They take calls about
+	// tasks that they have. Their Backend may be nil: then they cannot be reached now.
+	Apart []Replica
 	// PerSession means that each session has one of the Replicas to itself. A call that
 	// belongs to none has to be given one first.
 	PerSession bool
@@ -243,8 +251,8 @@ func (r *Router) Call(ctx context.Context, c fleet.Call) (fleet.CallResult, erro
 	if s == nil {
 		return fleet.CallResult{}, fmt.Errorf("%w %q", fleet.ErrUnknownServer, c.Server)
 	}
-	if c.Session != "" {
-		c.Idempotent = false // other replicas do not know the session
+	if c.Session != "" || c.Replica != "" {
+		c.Idempotent = false // other replicas do not know the session, or the task
 	}
 	now := time.Now()
 	start := now
@@ -293,12 +301,12 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 		Method: c.Method, Params: c.Params, NoMeta: c.NoMeta, Trace: c.Trace,
 		Stream: c.Stream, Timeout: d.window, Ask: c.Ask, Logs: c.Logs,
 	}
-	w := want{tool: c.Tool, session: c.Session, queued: c.Queued}
+	w := want{tool: c.Tool, session: c.Session, queued: c.Queued, replica: c.Replica, blocks: c.Method == mcp.MethodTaskResult}
 	var key callKey // while any call is blamed
 	blamed := s.blame.any()
 	if blamed {
 		key = keyOf(c)
-		if c.Session == "" { // else it has no other replica to be alone on
+		if c.Session == "" && c.Replica == "" { // else it has no other replica to be alone on
 			w.suspect = s.guiltySuspect(key)
 		}
 	}
@@ -320,6 +328,9 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 			req.Stream.Keep = c.Stream.Keep || a.since.Sub(d.start) >= keepAfter
 			req.Limit = max(d.last.Sub(a.since), 1)
 		}
+		if c.Placed != nil {
+			c.Placed(req.Replica)
+		}
 		hooks := fleet.CallHooks{
 			Progress: a.progress, Notification: c.Notification, Message: c.Message, Sent: c.Sent, Waiting: a.waits, Released: a.released,
 		}
@@ -334,6 +345,7 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 			case s.blame.any(): // since the call began
 				s.clearBlame(keyOf(c))
 			}
+			res.Replica = req.Replica
 			return res, nil
 		}
 		if ctx.Err() != nil {
@@ -345,6 +357,8 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 		again := false
 		w.front, w.last = false, refusal{by: a.replica, view: a.view}
 		switch {
+		case errors.Is(err, fleet.ErrNotDelivered) && c.Replica != "":
+			err = fmt.Errorf("%w: %w", fleet.ErrNoReplica, err) // no other has the task
 		case errors.Is(err, fleet.ErrNotDelivered):
 			again = reroutes < maxReroutes
 			reroutes++

@@ -29,6 +29,7 @@ type server struct {
 	view       uint64 // grows when replicas come or go
 	replicas   []*replica
 	candidates []schedule.Candidate // of replicas, same order
+	apart      []*replica           // see Server.Apart
 	mixed      bool                 // replicas list different tools
 	uneven     bool                 // some replica may be worse than others
 	watching   bool                 // a timer will update the replicas' silence
@@ -69,7 +70,7 @@ func (s *server) update(v *Server) {
 	s.shared.update(v.Canary)
 	s.maxRequest.Store(v.MaxRequestBytes)
 	s.limits = *v
-	s.limits.Replicas = nil
+	s.limits.Replicas, s.limits.Apart = nil, nil
 	s.recordEnds(v.Ends)
 	s.limits.CallTimeout = cmp.Or(v.CallTimeout, fleet.DefaultCallTimeout)
 	s.perSession.Store(0)
@@ -94,6 +95,7 @@ func (s *server) update(v *Server) {
 		r.zone, r.reported, r.tools, r.canary, r.session, r.index = in.Zone, in.Ongoing, in.Tools, in.Canary, in.Session, len(s.replicas)
 		s.replicas = append(s.replicas, r)
 	}
+	s.takeApart(v.Apart, before)
 	s.takeSessions()
 	s.candidates = slices.Grow(s.candidates[:0], len(s.replicas))[:len(s.replicas)]
 	for _, r := range s.replicas {
@@ -131,7 +133,7 @@ func (s *server) remove() {
 	for _, r := range s.replicas {
 		r.index = -1
 	}
-	s.replicas, s.candidates, s.sessions = nil, nil, nil
+	s.replicas, s.candidates, s.sessions, s.apart = nil, nil, nil, nil
 	s.drain()
 }
 
