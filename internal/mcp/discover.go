@@ -112,12 +112,28 @@ func Newest(versions []string) string {
 // pass as they are.
 
 // CapabilitiesToModern returns the capabilities of a legacy server as a modern client may see them.
-func CapabilitiesToModern(raw []byte) []byte { return edited(raw, Remove("tasks")) }
+func CapabilitiesToModern(raw []byte) []byte { return WithoutTasks(raw) }
+
+// WithoutTasks returns the capabilities of a server without the tasks of either era.
+func WithoutTasks(raw []byte) []byte {
+	return edited(raw, Remove("tasks"), Within("extensions", Remove(TasksExtension)))
+}
+
+// WithoutCoreTasks returns the capabilities of servers of both eras as a modern client may see them.
+func WithoutCoreTasks(raw []byte) []byte { return edited(raw, Remove("tasks")) }
+
+// WithoutTasksExtension returns the capabilities of a server as a legacy client may see them.
+func WithoutTasksExtension(raw []byte) []byte {
+	return edited(raw, Within("extensions", Remove(TasksExtension)))
+}
+
+// WithoutTasksList returns the capabilities of a server whose core tasks cannot be listed.
+func WithoutTasksList(raw []byte) []byte { return edited(raw, Within("tasks", Remove("list"))) }
 
 // ClientCapabilitiesToModern returns the capabilities of a legacy client as a modern server may see
 // them.
 func ClientCapabilitiesToModern(raw []byte) []byte {
-	return edited(raw, Remove("tasks"), Within("roots", Remove("listChanged")))
+	return edited(raw, Remove("tasks"), Within("roots", Remove("listChanged")), Within("extensions", Remove(TasksExtension)))
 }
 
 // edited returns raw with the changes, or an empty object if raw is none.

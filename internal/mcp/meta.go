@@ -152,6 +152,9 @@ var metaToLegacy = InMeta(Remove(MetaVersion), Remove(MetaClientInfo), Remove(Me
 // modern era puts into _meta, and without the answers and the state of a retry. A _meta that is left
 // empty goes too.
 func ParamsToLegacy(method string, params []byte) ([]byte, error) {
+	if method == MethodToolsCall { // nothing of its era would make use of a core task
+		return Edit(params, metaToLegacy, Remove("inputResponses"), Remove("requestState"), Remove("task"))
+	}
 	if MayRequireInput(method) {
 		return Edit(params, metaToLegacy, Remove("inputResponses"), Remove("requestState"))
 	}

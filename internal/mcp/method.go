@@ -47,7 +47,8 @@ const (
 	MethodDiscover     = "server/discover"
 	MethodListen       = "subscriptions/listen"
 	MethodAcknowledged = "notifications/subscriptions/acknowledged"
-	MethodTaskUpdate   = "tasks/update" // of the tasks extension
+	MethodTaskUpdate   = "tasks/update"        // of the tasks extension
+	MethodTaskChanged  = "notifications/tasks" // of the tasks extension
 )
 
 // The methods of tasks that both eras have: the core tasks of 2025-11-25 and the tasks extension. The
