@@ -27,7 +27,8 @@ const cancelGrace = time.Second
 //
 // cancel gives the call up, with timeout if its deadline passed. Without timeout, a call
 // with a stream runs on. It may be called at any time, and more than once. If the replica is unknown, not ready, or draining,
-// the reply is fleet.ErrNotDelivered. Errors do not name the replica, since the
+// the reply is fleet.ErrNotDelivered. While a replica drains that has live tasks, it takes
+// calls about tasks. Errors do not name the replica, since the
 // router does.
 //
 // Call starts no goroutine: this is the path of every call.
@@ -39,7 +40,7 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 	// Counted before open is read, so that a drain that begins now either sees
 	// the call or refuses it.
 	r.running.Add(1)
-	if !r.open.Load() {
+	if !r.open.Load() && (!mcp.NamesTask(req.Method) || r.tasks.count() == 0) {
 		r.callEnded()
 		return undelivered(r.log, &req, events, r.ongoing.Load(), errors.New("it takes no calls"))
 	}
@@ -179,6 +180,7 @@ func (c *call) done(reply stdio.Reply) {
 	if reply.Err != nil {
 		e.Err = c.failure(reply)
 	}
+	c.r.saw(c.msg.Method, c.msg.Params, reply.Result)
 	c.holding = reply.Delivered && errors.Is(reply.Err, stdio.ErrCancelled)
 	e.Holding = c.holding
 	if c.holding {

@@ -56,12 +56,13 @@ type replica struct {
 	// The state of calls. conn is set before open.
 	conn       *stdio.Conn
 	open       atomic.Bool   // calls are taken
-	running    atomic.Int64  // calls inside their deadline
+	running    atomic.Int64  // calls inside their deadline, and live tasks
 	ongoing    atomic.Int64  // and cancelled ones that the server still works on
 	total      atomic.Uint64 // that were ever taken
 	counts     counts        // of those that have ended
 	askings    askings       // that wait for their clients
-	loggers    loggers       // that asked for the server's log
+	tasks      liveTasks
+	loggers    loggers // that asked for the server's log
 	streams    *streams
 	listeners  *listeners
 	hub        atomic.Pointer[hub] // nil unless the replica belongs to a session

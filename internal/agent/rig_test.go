@@ -256,12 +256,21 @@ type caller struct {
 }
 
 func (r *rig) call(id fleet.ReplicaID, tool, args string) *caller {
-	c := &caller{id: id, replied: make(chan struct{}), released: make(chan struct{})}
-	c.cancel = r.Call(fleet.CallRequest{
+	return r.send(fleet.CallRequest{
 		Replica: id, Method: "tools/call",
 		Params: fmt.Appendf(nil, `{"name":%q,"arguments":%s}`, tool, args),
 		Trace:  fleet.Trace{RequestID: "request-" + tool, Traceparent: "00-" + tool},
-	}, func(e fleet.CallEvent) {
+	})
+}
+
+// ask sends any request.
+func (r *rig) ask(id fleet.ReplicaID, method, params string) *caller {
+	return r.send(fleet.CallRequest{Replica: id, Method: method, Params: []byte(params)})
+}
+
+func (r *rig) send(req fleet.CallRequest) *caller {
+	c := &caller{id: req.Replica, replied: make(chan struct{}), released: make(chan struct{})}
+	c.cancel = r.Call(req, func(e fleet.CallEvent) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.events = append(c.events, e)

@@ -57,6 +57,7 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 		ClientInfo: mcp.Implementation{Name: "mcpfleet", Version: r.node.Version},
 		OnNotification: func(method string, params []byte) {
 			r.notified(method, params)
+			r.saw(method, nil, params)
 			if bits := changedBy(method); bits != 0 {
 				r.relist.Or(bits)
 				notify(r.changed)
@@ -75,6 +76,7 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 			r.log.Warn("conversation broken", "err", err)
 		}
 		r.askings.end()
+		r.endTasks()
 		r.closeHub()
 	})
 	s.owned.Go(func() {
@@ -202,7 +204,7 @@ func (r *replica) serve(ctx context.Context, s *session) {
 	var listing bool
 	// busy returns how many requests the server works on that excuse a failed ping.
 	busy := func() int64 {
-		at := r.running.Load() - r.askings.count()
+		at := r.running.Load() - r.askings.count() - r.tasks.count()
 		if listing {
 			at++
 		}
@@ -218,7 +220,7 @@ func (r *replica) serve(ctx context.Context, s *session) {
 
 		case <-next.C:
 			health.tick(replies())
-			running, unanswered, pinging = busy(), r.ongoing.Load()-r.askings.count(), true
+			running, unanswered, pinging = busy(), r.ongoing.Load()-r.askings.count()-r.tasks.count(), true
 			last := health.last()
 			tasks.Go(func() { pinged <- s.conn.Check(ctx, health.plan.Timeout, last) })
 		case err := <-pinged:
