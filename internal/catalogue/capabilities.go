@@ -19,20 +19,19 @@ func mergeCapabilities(servers []*server) []byte {
 	merged := []byte(mergedBase)
 	for _, srv := range servers {
 		if srv.shown != nil && !srv.stopped {
-			merged = merge(merged, withoutTasks(srv.shown.Capabilities), maxMergeDepth)
+			merged = merge(merged, mergeable(srv), maxMergeDepth)
 		}
 	}
 	return merged
 }
 
-// withoutTasks leaves out the tasks of both eras. Requests about a task name only its id,
-// which says nothing of its server here.
-func withoutTasks(capabilities []byte) []byte {
-	changed, err := mcp.Edit(capabilities, mcp.Remove("tasks"), mcp.Within("extensions", mcp.Remove(mcp.TasksExtension)))
-	if err != nil {
-		return capabilities // merge takes what it can read
+// mergeable returns the capabilities of a server without the tasks of the other era, which
+// it cannot have, and without the list of tasks: nobody can say whose tasks they are.
+func mergeable(srv *server) []byte {
+	if srv.shown.IsModern() {
+		return mcp.WithoutCoreTasks(srv.shown.Capabilities)
 	}
-	return changed
+	return mcp.WithoutTasksExtension(mcp.WithoutTasksList(srv.shown.Capabilities))
 }
 
 // maxMergeDepth is how deep capabilities are merged. Below that the first counts.

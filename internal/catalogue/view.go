@@ -84,6 +84,9 @@ func newServerView(s *server) *View {
 		v.info.Versions = c.Versions
 	} else {
 		v.info.Protocol = c.Protocol
+		if !s.private {
+			v.info.Capabilities = mcp.WithoutTasksList(c.Capabilities)
+		}
 	}
 	same := func(_ *server, own string) string { return own }
 	tools := make([]*named, len(s.order))

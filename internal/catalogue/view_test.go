@@ -71,7 +71,7 @@ func TestMergedView(t *testing.T) {
 		}),
 		w.full("zoo", fleet.Catalogue{
 			Tools: tools("search", "feed"), Prompts: prompts("ask", "pet"), Resources: resources("file:///a", "zoo://1"), Templates: templates("file:///{name}", "zoo://{id}"),
-			Capabilities: []byte(`{"tools":{"listChanged":false},"resources":{},"prompts":{},"completions":{},"tasks":{"list":{}},"extensions":{"a/b":{},"io.modelcontextprotocol/tasks":{}}}`),
+			Capabilities: []byte(`{"tools":{"listChanged":false},"resources":{},"prompts":{},"completions":{},"tasks":{"list":{},"cancel":{}},"extensions":{"a/b":{},"io.modelcontextprotocol/tasks":{}}}`),
 		}),
 		{Name: "slow", Reason: "1 starting"},
 	}})
@@ -95,7 +95,7 @@ func TestMergedView(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", tt.method, got, want)
 		}
 	}
-	want := `{"extensions":{"a/b":{}},"completions":{},"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"prompts":{"listChanged":true}}`
+	want := `{"extensions":{"a/b":{}},"tasks":{"cancel":{}},"completions":{},"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"prompts":{"listChanged":true}}`
 	if got := string(v.Info().Capabilities); got != want {
 		t.Errorf("capabilities: got %s, want %s", got, want)
 	}

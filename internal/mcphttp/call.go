@@ -3,6 +3,7 @@ package mcphttp
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
@@ -19,8 +20,10 @@ var repeatable = map[string]bool{
 // forward sends a request to its destination, with these params instead of its own, and
 // returns the answer as the destination's server gave it. It completes the call c.
 func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Destination, m *message, params []byte, c fleet.Call) outcome {
-	if err := f.cfg.Router.Admit(dest.Server); err != nil {
-		return outcome{err: err}
+	if m.task == nil { // else it waits for nothing
+		if err := f.cfg.Router.Admit(dest.Server); err != nil {
+			return outcome{err: err}
+		}
 	}
 	params, err := addressed(m, dest, params)
 	if err != nil {
@@ -32,6 +35,8 @@ func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Dest
 	if m.method == mcp.MethodToolsCall {
 		c.Tool = dest.Name
 	}
+	tasks := f.tasksOf(q.scope, dest, m, params)
+	tasks.follow(p, &c)
 	if q.waited {
 		c.Since = q.came
 	}
@@ -47,6 +52,9 @@ func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Dest
 	}
 	p.start()
 	res, err := f.cfg.Router.Call(ctx, c)
+	if errors.Is(err, fleet.ErrTaskLost) {
+		res, err = f.findTask(ctx, c)
+	}
 	switch {
 	case err != nil:
 		return outcome{err: cause(ctx, err)}
@@ -54,10 +62,21 @@ func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Dest
 		return outcome{refusal: res.Error, seq: res.Seq}
 	case res.Stream != nil:
 		return outcome{stream: res.Stream, size: res.StreamSize, seq: res.Seq}
-	case dest.Result != nil:
-		return outcome{result: dest.Result(m.method, res.Result), seq: res.Seq}
 	}
-	return outcome{result: res.Result, seq: res.Seq}
+	result := res.Result
+	if dest.Result != nil {
+		result = dest.Result(resultOf(m.method), result)
+	}
+	if tasks == nil && dest.Modern && m.method == mcp.MethodToolsCall && mcp.ResultType(result) == mcp.ResultTask {
+		if !m.isModern() {
+			return outcome{err: errNoTask}
+		}
+		if !mcp.DeclaresTasks(m.meta.Capabilities) {
+			return outcome{err: errTaskUndeclared}
+		}
+		tasks = &taskNames{front: f, at: taskRoute{server: dest.Server, replica: res.Replica, caller: fleet.Anonymous}, method: m.method}
+	}
+	return outcome{result: tasks.result(result), seq: res.Seq}
 }
 
 // addressed returns params with the name that the destination knows, as one line. They

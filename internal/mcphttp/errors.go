@@ -39,6 +39,7 @@ const (
 	nameCancelled        = "cancelled"
 	nameUnavailable      = "unavailable"
 	nameNotAcceptable    = "not_acceptable"
+	nameUnknownTask      = "unknown_task"
 )
 
 // codes gives the codes of package api, and the names above, their JSON-RPC codes. All
@@ -69,6 +70,7 @@ var codes = map[string]mcp.Code{
 	api.CodeMediaType:        mcp.CodeInvalidRequest,
 	api.CodeMethodNotAllowed: mcp.CodeInvalidRequest,
 	nameNotAcceptable:        mcp.CodeInvalidRequest,
+	nameUnknownTask:          mcp.CodeInvalidParams,
 }
 
 // failure is an error that is answered with a JSON-RPC error of its own.
@@ -167,6 +169,9 @@ var (
 	}
 	errTooManyStreams = &web.Error{Status: http.StatusServiceUnavailable, Code: api.CodeOverloaded, Detail: "too many streams are open"}
 	errCannotAsk      = failuref(http.StatusOK, mcp.CodeInternalError, "the server wants to ask the client something, and the client accepts no stream of events on which it could")
+	errUnknownTask    = &web.Error{Status: http.StatusOK, Code: nameUnknownTask, Detail: "unknown task: it has expired, its replica is gone, or its id is not one of this endpoint"}
+	errNoTask         = failuref(http.StatusOK, mcp.CodeInternalError, "the server answered with a task of the modern era, which legacy clients do not have")
+	errTaskUndeclared = &failure{http.StatusBadRequest, *mcp.MissingTasks()}
 	errCancelled      = &web.Error{Status: http.StatusOK, Code: nameCancelled, Detail: "the request was cancelled by its client"}
 	errNoStream       = &web.Error{
 		Status: http.StatusMethodNotAllowed, Code: api.CodeMethodNotAllowed,

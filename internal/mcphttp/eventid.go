@@ -25,6 +25,8 @@ type eventID struct {
 type origin struct {
 	server fleet.ServerName
 	method string // of the request
+	// replica is where a task is that the request asks for or is about, "" for others.
+	replica fleet.ReplicaID
 }
 
 func (id eventID) String() string {
@@ -33,7 +35,7 @@ func (id eventID) String() string {
 		text = ""
 	}
 	if id.from != (origin{}) {
-		text = string(id.from.server) + "\x00" + id.from.method + "\x00" + text
+		text = string(id.from.server) + "\x00" + id.from.method + "\x00" + string(id.from.replica) + "\x00" + text
 	}
 	return id.EventID.String() + "." + base64.RawURLEncoding.EncodeToString([]byte(text))
 }
@@ -55,8 +57,8 @@ func parseEventID(s string) (id eventID, err error) {
 		return id, fleet.ErrBadID
 	}
 	id.request = text
-	if parts := strings.SplitN(string(text), "\x00", 3); len(parts) == 3 {
-		id.from, id.request = origin{fleet.ServerName(parts[0]), parts[1]}, []byte(parts[2])
+	if parts := strings.SplitN(string(text), "\x00", 4); len(parts) == 4 {
+		id.from, id.request = origin{fleet.ServerName(parts[0]), parts[1], fleet.ReplicaID(parts[2])}, []byte(parts[3])
 	}
 	if t := mcp.TypeOf(id.request); len(id.request) > 0 && (mcp.Valid(id.request) != nil || t != "string" && t != "number") {
 		return id, fleet.ErrBadID
@@ -69,7 +71,7 @@ func originOf(scope fleet.Scope, dest fleet.Destination, m *message) origin {
 	if !dest.Modern && dest.Result == nil && (scope.Server() != "" || !dest.PerSession) {
 		return origin{}
 	}
-	return origin{dest.Server, m.method}
+	return origin{server: dest.Server, method: m.method}
 }
 
 // translation makes what a server says what a legacy client of an endpoint understands.
@@ -77,6 +79,7 @@ type translation struct {
 	scope  fleet.Scope
 	dest   fleet.Destination
 	method string
+	tasks  *taskNames
 }
 
 // translationOf returns the translation of a stream. If its server is not known any more,
@@ -86,11 +89,19 @@ func (f *Front) translationOf(s *session, from origin) translation {
 	if view, err := f.cfg.Offers.View(s.scope); err == nil && from.server != "" {
 		t.dest, _ = view.At(from.server)
 	}
+	if merged := s.scope.Server() == "" && ownsTasks(t.dest); merged || from.replica != "" {
+		t.tasks = &taskNames{front: f, method: from.method, at: taskRoute{server: from.server, replica: from.replica, caller: fleet.Anonymous}}
+	}
 	return t
 }
 
 // message translates a message that is not a reply.
 func (t translation) message(m *fleet.Message) *fleet.Message {
+	if t.tasks != nil {
+		named := *m
+		named.Params = t.tasks.params(m.Method, m.Params)
+		m = &named
+	}
 	if m.Kind != fleet.MessageRequest || !t.dest.PerSession || t.dest.Modern {
 		return m
 	}
@@ -106,7 +117,10 @@ func (t translation) reply(m *fleet.Message) *fleet.Message {
 		reply.Error = mcp.ErrorToLegacy(t.method, reply.Error)
 	}
 	if reply.Result != nil && t.dest.Result != nil {
-		reply.Result = t.dest.Result(t.method, reply.Result)
+		reply.Result = t.dest.Result(resultOf(t.method), reply.Result)
+	}
+	if reply.Result != nil {
+		reply.Result = t.tasks.result(reply.Result)
 	}
 	return &reply
 }

@@ -185,6 +185,8 @@ func (plain) Seal(purpose string, text []byte) (string, error) {
 	return purpose + "-" + hex.EncodeToString(text), nil
 }
 
+func (s plain) SealName(purpose string, text []byte) (string, error) { return s.Seal(purpose, text) }
+
 func (plain) Open(purpose, token string) ([]byte, error) {
 	text, ok := strings.CutPrefix(token, purpose+"-")
 	if !ok {

@@ -45,6 +45,7 @@ func (f *Front) followOpened(ctx context.Context, s *session, u *updates, after 
 // one whose replica cannot be had is tried again later, because the others go on.
 func (f *Front) follow(ctx context.Context, s *session, server fleet.ServerName, u *updates, after eventID) {
 	merged := s.scope.Server() == ""
+	tasks := f.tasksOfSession(s.scope, fleet.Destination{Server: server, PerSession: true})
 	wait := minHealPause
 	for ctx.Err() == nil && f.streams.awaitFirst(ctx, s.uid, u) {
 		given, err := f.replicaOf(ctx, s, server)
@@ -70,6 +71,7 @@ func (f *Front) follow(ctx context.Context, s *session, server fleet.ServerName,
 				m := &messages[i]
 				if merged {
 					m = f.merged(s.scope, server, m)
+					m.Params = tasks.params(m.Method, m.Params)
 				}
 				if !u.events.add(messageEvent(id.String(), m)) {
 					return errSlow

@@ -3,6 +3,7 @@ package mcphttp
 import (
 	"net/http"
 
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
@@ -65,6 +66,14 @@ func (f *Front) initialized(p *reply, q *query, s *session, view View) outcome {
 	}
 	info := view.Info()
 	return outcome{result: (&mcp.InitializeResult{
-		ProtocolVersion: s.version, Capabilities: info.Capabilities, ServerInfo: f.serverInfo(info), Instructions: info.Instructions,
+		ProtocolVersion: s.version, Capabilities: legacyCapabilities(info), ServerInfo: f.serverInfo(info), Instructions: info.Instructions,
 	}).Append(nil)}
+}
+
+// legacyCapabilities returns the capabilities of an endpoint as a legacy client sees them.
+func legacyCapabilities(info *fleet.ViewInfo) []byte {
+	if info.Modern {
+		return mcp.WithoutTasks(info.Capabilities)
+	}
+	return mcp.WithoutTasksExtension(info.Capabilities)
 }

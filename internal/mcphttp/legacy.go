@@ -68,7 +68,7 @@ func (f *Front) takeAnswer(ctx context.Context, s *session, m *message) error {
 	if server, id, ok := f.askedBy(s, m.id); ok {
 		answer := mcp.AppendRawError(nil, id, m.answer.Error)
 		if m.kind == mcp.KindResponse {
-			answer = mcp.AppendResult(nil, id, m.answer.Result)
+			answer = mcp.AppendResult(nil, id, f.ownTaskIDs(s.scope, m.answer.Result))
 		}
 		return f.sendToOwned(ctx, s, server, mcp.OneLine(answer))
 	}

@@ -138,6 +138,9 @@ type News interface {
 // be opened for another. All methods may be called at once.
 type Sealer interface {
 	Seal(purpose string, text []byte) (token string, err error)
+	// SealName is Seal for names: tokens of the same text are equal, as long as the key is
+	// the same.
+	SealName(purpose string, text []byte) (token string, err error)
 	Open(purpose, token string) ([]byte, error)
 }
 

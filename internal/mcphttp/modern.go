@@ -155,8 +155,11 @@ func versionsOf(info *fleet.ViewInfo) []string {
 // modernCapabilities returns the capabilities of an endpoint as a modern client sees
 // them.
 func modernCapabilities(info *fleet.ViewInfo) []byte {
-	if info.Modern {
+	switch {
+	case info.Modern:
 		return info.Capabilities
+	case info.ServerInfo == nil: // merged from servers of both eras
+		return mcp.WithoutCoreTasks(info.Capabilities)
 	}
 	return mcp.CapabilitiesToModern(info.Capabilities)
 }

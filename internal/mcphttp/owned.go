@@ -114,7 +114,9 @@ func (f *Front) openSession(ctx context.Context, request fleet.SessionRequest, t
 func (f *Front) sendOwned(ctx context.Context, p *reply, q *query, s *session, m *message, dest fleet.Destination, c fleet.Call) (out outcome) {
 	c.Session = s.id()
 	pass := c.Message
+	tasks := f.tasksOfSession(q.scope, dest)
 	c.Message = func(m fleet.Message) {
+		m.Params = tasks.params(m.Method, m.Params)
 		if m.Kind == fleet.MessageRequest {
 			m.ID = askID(q.scope, dest.Server, m.ID)
 		}

@@ -21,6 +21,7 @@ type message struct {
 	meta   mcp.Meta
 	target string       // what a request is about, once about has found it
 	found  bool         // about has found it
+	task   *taskRoute   // that it is about; nil if it is none, or one of the session's replica
 	answer mcp.Envelope // of a response
 }
 

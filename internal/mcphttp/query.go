@@ -74,7 +74,7 @@ func (f *Front) destinations(ctx context.Context, q *query, m *message, check fu
 			err = check(view)
 		}
 		if err == nil {
-			all, err = destinationsIn(view, m)
+			all, err = f.destinationsIn(view, m)
 		}
 		return err
 	})
@@ -82,7 +82,7 @@ func (f *Front) destinations(ctx context.Context, q *query, m *message, check fu
 }
 
 // destinationsIn returns where a request may go at an endpoint.
-func destinationsIn(view View, m *message) (_ []fleet.Destination, err error) {
+func (f *Front) destinationsIn(view View, m *message) (_ []fleet.Destination, err error) {
 	if _, err := m.about(); err != nil {
 		return nil, invalidParams("Invalid params: %v", err)
 	}
@@ -100,9 +100,11 @@ func destinationsIn(view View, m *message) (_ []fleet.Destination, err error) {
 			kind = "ref/resource"
 		}
 		dest, err = view.Ref(kind, m.target)
+	case mcp.MethodTaskGet, mcp.MethodTaskUpdate, mcp.MethodTaskCancel, mcp.MethodTaskResult:
+		dest, err = f.taskDestination(view, m)
 	default:
 		only := false
-		if dest, only = view.Only(); !only {
+		if dest, only = view.Only(); !only || m.method == mcp.MethodTasksList && !ownsTasks(dest) {
 			err = unknownMethod(m.method)
 		}
 		dest.Name = m.target

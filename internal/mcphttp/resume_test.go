@@ -15,7 +15,7 @@ import (
 
 func TestEventIDs(t *testing.T) {
 	for _, request := range []string{`7`, `"a.b"`, `-1.5e3`, `"` + strings.Repeat("x", 300) + `"`} {
-		id := eventID{EventID: fleet.EventID{Life: "w1", Stream: "abc", Seq: 3}, request: []byte(request), from: origin{"s", "tools/call"}}
+		id := eventID{EventID: fleet.EventID{Life: "w1", Stream: "abc", Seq: 3}, request: []byte(request), from: origin{"s", "tools/call", "r1"}}
 		got, err := parseEventID(id.String())
 		if len(request) > maxRequestID {
 			request = ""

@@ -19,6 +19,9 @@ func (f *Front) listen(w *web.Response, r *http.Request, m *message, a accepts) 
 	if err != nil {
 		return invalidParams("Invalid params: %v", err)
 	}
+	if len(asked.Tasks) > 0 && !mcp.DeclaresTasks(m.meta.Capabilities) {
+		return errTaskUndeclared
+	}
 	q, err := newQuery(r)
 	if err != nil {
 		return err
@@ -30,7 +33,7 @@ func (f *Front) listen(w *web.Response, r *http.Request, m *message, a accepts) 
 		return err
 	}
 	honoured := asked.Honoured(modernCapabilities(view.Info()))
-	honoured.Tasks = nil // nobody passes those on yet
+	honoured.Tasks = nil // servers need not tell of them, and clients poll
 	f.metrics.listens.Inc()
 	defer f.metrics.listens.Dec()
 	id := mcp.OneLine(append([]byte(nil), m.id...))
