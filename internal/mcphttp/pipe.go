@@ -162,39 +162,42 @@ func (p *pipe) initialize(to *reply, m *message) {
 	out := p.front.initialized(to, q, s, view)
 	if out.err == nil && out.refusal == nil {
 		p.front.metrics.opened.Inc()
-		p.mu.Lock()
-		p.of = s // a client that is told so may send the next request at once
-		p.mu.Unlock()
-		defer p.begin(s)
+		defer p.begin(s)() // before the answer, after which the client may ask for lists at once
 	} else {
 		to.session = ""
 	}
 	_ = to.finish(out)
 }
 
-// begin has the pipe tell of what belongs to no request of its session.
-func (p *pipe) begin(s *session) {
+// begin gives a pipe its session, and looks at what the endpoint offers now: a change after
+// that is told on the pipe once start has been called.
+func (p *pipe) begin(s *session) (start func()) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.of = s
-	if p.closed {
-		return
+	p.mu.Unlock()
+	from, detach, err := p.front.attach(p.ctx, s, p.events, eventID{})
+	if err != nil {
+		return func() {} // too many streams: another one tells
 	}
-	p.work.Go(func() {
-		from, detach, err := p.front.attach(p.ctx, s, p.events, eventID{})
-		if err != nil {
-			return // too many streams: another one tells
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.closed {
+			detach()
+			return
 		}
-		defer detach()
-		for {
-			select {
-			case <-from.look:
-				from.onLook()
-			case <-p.ctx.Done():
-				return
+		p.work.Go(func() {
+			defer detach()
+			for {
+				select {
+				case <-from.look:
+					from.onLook()
+				case <-p.ctx.Done():
+					return
+				}
 			}
-		}
-	})
+		})
+	}
 }
 
 // pipes are those of this controller. The zero value is ready, and all methods may be

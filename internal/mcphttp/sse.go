@@ -75,7 +75,7 @@ func (f *Front) servePipe(w *web.Response, r *http.Request) error {
 	// Tokens have no characters that URLs escape.
 	p.events.put(event{kind: "endpoint", retry: true, keep: true, head: []byte(r.URL.EscapedPath() + "?" + pipeParam + "=" + token)})
 	if s := f.resumedSession(r, scope); s != nil {
-		p.begin(s)
+		p.begin(s)()
 	}
 	err = p.events.run(source{gone: r.Context().Done(), leaving: f.cfg.Leaving, onLeave: p.leave, stay: true})
 	f.pipes.remove(p.id)
