@@ -248,7 +248,7 @@ func (f *Front) subscribe(s *session, view View, m *message) outcome {
 
 // serveDelete ends a session.
 func (f *Front) serveDelete(w *web.Response, r *http.Request) error {
-	if r.Header.Get(headerSession) == "" {
+	if version := r.Header.Get(headerVersion); r.Header.Get(headerSession) == "" || version != "" && !mcp.IsLegacy(version) {
 		w.Header().Set("Allow", http.MethodPost)
 		return errNoSession
 	}

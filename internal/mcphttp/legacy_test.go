@@ -81,7 +81,7 @@ func TestLegacyOverModern(t *testing.T) {
 
 func TestSessions(t *testing.T) {
 	f := newFixture()
-	id := f.open(t, "/old/mcp", "2025-11-25")
+	id, other := f.open(t, "/old/mcp", "2025-11-25"), f.open(t, "/old/mcp", "2025-11-25")
 	ping := `{"jsonrpc":"2.0","id":7,"method":"ping"}`
 	wantError(t, f.do("POST", "/old/mcp", ping), 400, "7", mcp.CodeInvalidRequest, "Mcp-Session-Id")
 	wantError(t, f.do("POST", "/old/mcp", ping, "Mcp-Session-Id", "x"), 404, "7", codeSessionNotFound, "initialize again")
@@ -104,7 +104,10 @@ func TestSessions(t *testing.T) {
 		if got := w.Header().Get("Allow"); got != "POST" {
 			t.Errorf("Allow: %q", got)
 		}
+		w = f.do(method, "/old/mcp", "", "Mcp-Session-Id", other, "Mcp-Protocol-Version", "2026-07-28")
+		wantError(t, w, 405, "", mcp.CodeInvalidRequest, "Mcp-Session-Id") // the modern era has no sessions
 	}
+	wantError(t, f.do("POST", "/none/mcp", ping), 404, "7", codeUnknownServer, "none")
 }
 
 func TestSessionForm(t *testing.T) {
