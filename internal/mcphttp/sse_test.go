@@ -38,7 +38,7 @@ func (f *fixture) listen(t *testing.T, path string, headers ...string) *listener
 
 func listenAt(t *testing.T, base, path string, headers ...string) *listener {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // an event that does not come ends the test
 	t.Cleanup(cancel)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
 	if err != nil {
