@@ -24,7 +24,7 @@ func TestUpdatesPage(t *testing.T) {
 		{"revision 3 was rolled back to revision 2: verify call 1 to tool echo: expected a result, got the error"},
 		{"the rollout of revision 4 is held: callers may break: tool slow: it is gone; waiting for rollout resume", "roll back echo  (revision 2)", "echo: READY, 2/2 ready, revision 2"},
 		{"revision 5 was rolled back to revision 2: it serves worse: ", "unchanged echo: revision 5 with this spec was rolled back", "FAILED    revision 5"},
-		{`{"result":{"content":[{"type":"text","text":"hello"}]}}`},
+		{`"content":[{"type":"text","text":"hello"}],"resultType":"complete"}}`},
 	}
 	scripts := p.commands(len(wants))
 	var calls *exec.Cmd
