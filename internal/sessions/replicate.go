@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -182,4 +184,126 @@ func (p *peers) watch(ctx context.Context, m fleet.Member) (heard bool, err erro
 		p.s.cfg.Directory.merge(records)
 	})
 	return heard, err
+}
+
+// follower is another controller that follows the directory.
+type follower struct{ sent uint64 } // the version that it has been sent
+
+// follow adds a follower. sent says which version it has been sent.
+func (d *Directory) follow() (sent func(version uint64), end func()) {
+	f := &follower{}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.followers == nil {
+		d.followers = make(map[*follower]bool)
+	}
+	d.followers[f] = true
+	sent = func(version uint64) {
+		d.mu.Lock()
+		f.sent = version
+		d.mu.Unlock()
+		d.sent.Post()
+	}
+	return sent, func() {
+		d.mu.Lock()
+		delete(d.followers, f)
+		d.mu.Unlock()
+		d.sent.Post()
+	}
+}
+
+// Settle waits until the other controllers have been sent what the directory says now,
+// but not for long. So a client's next request may go to another controller.
+func (d *Directory) Settle() {
+	look, cancel := d.sent.Subscribe()
+	defer cancel()
+	d.mu.Lock()
+	version := d.version
+	d.mu.Unlock()
+	over := time.NewTimer(settleTime)
+	defer over.Stop()
+	for !d.hasSent(version) {
+		select {
+		case <-look:
+		case <-over.C:
+			return
+		}
+	}
+}
+
+func (d *Directory) hasSent(version uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for f := range d.followers {
+		if f.sent < version {
+			return false
+		}
+	}
+	return true
+}
+
+// changes returns the records that have changed after a version, and the present version.
+func (d *Directory) changes(after uint64) (out []fleet.SessionRecord, version uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if after == d.version {
+		return nil, after
+	}
+	for id, at := range d.changed {
+		if at > after {
+			out = append(out, *d.records[id])
+		}
+	}
+	return out, d.version
+}
+
+// merge takes in records of another controller. What is new goes on to the others, so
+// that all learn it even if some cannot reach each other.
+func (d *Directory) merge(records []fleet.SessionRecord) {
+	var ended []fleet.SessionID
+	defer func() { d.tellEnded(ended) }() // without the lock
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	for i := range records {
+		in := &records[i]
+		if in.ID == "" || now.After(in.Until) {
+			continue
+		}
+		r := d.record(in.ID, in.Until)
+		if in.Ended && !r.Ended {
+			ended = append(ended, in.ID)
+		}
+		if mergeInto(r, in) {
+			d.told[in.ID] = r.Used
+			d.post(in.ID)
+		}
+	}
+}
+
+// mergeInto takes in another record of the session, and reports whether that changed
+// anything. The order of merges makes no difference.
+func mergeInto(r, in *fleet.SessionRecord) (changed bool) {
+	if in.Used.After(r.Used) {
+		r.Used, changed = in.Used, true
+	}
+	if !in.Began.IsZero() && (r.Began.IsZero() || in.Began.Before(r.Began)) {
+		r.Began, changed = in.Began, true
+	}
+	if r.Ended || in.Ended {
+		changed = changed || r.Ended != in.Ended && in.Ended
+		*r = fleet.SessionRecord{ID: r.ID, Until: r.Until, Ended: true, Used: r.Used, Began: r.Began, Stamp: max(r.Stamp, in.Stamp)}
+		return changed
+	}
+	all := make(map[fleet.ServerName]bool)
+	for _, name := range slices.Concat(r.Opened, in.Opened) {
+		all[name] = true
+	}
+	if len(all) > len(r.Opened) {
+		r.Opened, changed = slices.Sorted(maps.Keys(all)), true
+	}
+	if in.Stamp > r.Stamp {
+		r.Stamp, r.Level, r.Caller, r.Subscriptions, changed = in.Stamp, in.Level, in.Caller, in.Subscriptions, true
+	}
+	return changed
 }
