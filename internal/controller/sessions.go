@@ -78,31 +78,31 @@ func (s clientSessions) Open(ctx context.Context, r fleet.SessionRequest) (fleet
 	return s.service.Open(ctx, r)
 }
 
-// The methods below return once the other controllers have been told: the client's next
-// request may go to one of them.
+// The methods below return once the other controllers know it: the client's next request
+// may go to one of them.
 
 // End implements mcphttp.Sessions.
 func (s clientSessions) End(id fleet.SessionID, until time.Time) {
 	s.service.End(id, until)
-	s.Settle()
+	s.service.Settle(id)
 }
 
 // SetLevel implements mcphttp.Sessions.
 func (s clientSessions) SetLevel(id fleet.SessionID, until time.Time, level string) {
 	s.Directory.SetLevel(id, until, level)
-	s.Settle()
+	s.service.Settle(id)
 }
 
 // Subscribe implements mcphttp.Sessions.
 func (s clientSessions) Subscribe(id fleet.SessionID, until time.Time, of fleet.Subscription) bool {
-	defer s.Settle()
+	defer s.service.Settle(id)
 	return s.Directory.Subscribe(id, until, of)
 }
 
 // Unsubscribe implements mcphttp.Sessions.
 func (s clientSessions) Unsubscribe(id fleet.SessionID, until time.Time, of fleet.Subscription) {
 	s.Directory.Unsubscribe(id, until, of)
-	s.Settle()
+	s.service.Settle(id)
 }
 
 // service implements rpc.Controller.

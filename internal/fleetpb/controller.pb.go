@@ -257,6 +257,95 @@ func (x *WatchSessionsResponse) GetRecords() []*SessionRecord {
 	return nil
 }
 
+type TellSessionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A controller of another cluster refuses it.
+	Order         *Order           `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	Records       []*SessionRecord `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TellSessionsRequest) Reset() {
+	*x = TellSessionsRequest{}
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TellSessionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TellSessionsRequest) ProtoMessage() {}
+
+func (x *TellSessionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TellSessionsRequest.ProtoReflect.Descriptor instead.
+func (*TellSessionsRequest) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *TellSessionsRequest) GetOrder() *Order {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+func (x *TellSessionsRequest) GetRecords() []*SessionRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+type TellSessionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TellSessionsResponse) Reset() {
+	*x = TellSessionsResponse{}
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TellSessionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TellSessionsResponse) ProtoMessage() {}
+
+func (x *TellSessionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TellSessionsResponse.ProtoReflect.Descriptor instead.
+func (*TellSessionsResponse) Descriptor() ([]byte, []int) {
+	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{6}
+}
+
 // SessionRecord is what is known of a session (fleet.SessionRecord).
 type SessionRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -279,7 +368,7 @@ type SessionRecord struct {
 
 func (x *SessionRecord) Reset() {
 	*x = SessionRecord{}
-	mi := &file_mcpfleet_v1_controller_proto_msgTypes[5]
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -291,7 +380,7 @@ func (x *SessionRecord) String() string {
 func (*SessionRecord) ProtoMessage() {}
 
 func (x *SessionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_controller_proto_msgTypes[5]
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -304,7 +393,7 @@ func (x *SessionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRecord.ProtoReflect.Descriptor instead.
 func (*SessionRecord) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{5}
+	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SessionRecord) GetId() string {
@@ -388,7 +477,7 @@ type Subscription struct {
 
 func (x *Subscription) Reset() {
 	*x = Subscription{}
-	mi := &file_mcpfleet_v1_controller_proto_msgTypes[6]
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +489,7 @@ func (x *Subscription) String() string {
 func (*Subscription) ProtoMessage() {}
 
 func (x *Subscription) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_controller_proto_msgTypes[6]
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +502,7 @@ func (x *Subscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
 func (*Subscription) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{6}
+	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Subscription) GetServer() string {
@@ -449,7 +538,7 @@ type GiveSessionRequest struct {
 
 func (x *GiveSessionRequest) Reset() {
 	*x = GiveSessionRequest{}
-	mi := &file_mcpfleet_v1_controller_proto_msgTypes[7]
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -461,7 +550,7 @@ func (x *GiveSessionRequest) String() string {
 func (*GiveSessionRequest) ProtoMessage() {}
 
 func (x *GiveSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_controller_proto_msgTypes[7]
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -474,7 +563,7 @@ func (x *GiveSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GiveSessionRequest.ProtoReflect.Descriptor instead.
 func (*GiveSessionRequest) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{7}
+	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GiveSessionRequest) GetOrder() *Order {
@@ -552,7 +641,7 @@ type GiveSessionResponse struct {
 
 func (x *GiveSessionResponse) Reset() {
 	*x = GiveSessionResponse{}
-	mi := &file_mcpfleet_v1_controller_proto_msgTypes[8]
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -564,7 +653,7 @@ func (x *GiveSessionResponse) String() string {
 func (*GiveSessionResponse) ProtoMessage() {}
 
 func (x *GiveSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mcpfleet_v1_controller_proto_msgTypes[8]
+	mi := &file_mcpfleet_v1_controller_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -577,7 +666,7 @@ func (x *GiveSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GiveSessionResponse.ProtoReflect.Descriptor instead.
 func (*GiveSessionResponse) Descriptor() ([]byte, []int) {
-	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{8}
+	return file_mcpfleet_v1_controller_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GiveSessionResponse) GetReplicaId() string {
@@ -666,7 +755,11 @@ const file_mcpfleet_v1_controller_proto_rawDesc = "" +
 	"\x14WatchSessionsRequest\x12(\n" +
 	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\"M\n" +
 	"\x15WatchSessionsResponse\x124\n" +
-	"\arecords\x18\x01 \x03(\v2\x1a.mcpfleet.v1.SessionRecordR\arecords\"\xe6\x02\n" +
+	"\arecords\x18\x01 \x03(\v2\x1a.mcpfleet.v1.SessionRecordR\arecords\"u\n" +
+	"\x13TellSessionsRequest\x12(\n" +
+	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\x124\n" +
+	"\arecords\x18\x02 \x03(\v2\x1a.mcpfleet.v1.SessionRecordR\arecords\"\x16\n" +
+	"\x14TellSessionsResponse\"\xe6\x02\n" +
 	"\rSessionRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
 	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x14\n" +
@@ -701,10 +794,11 @@ const file_mcpfleet_v1_controller_proto_rawDesc = "" +
 	"\x05error\x18\x04 \x01(\fH\x00R\x05error\x12\x16\n" +
 	"\x06healed\x18\x05 \x01(\bR\x06healed\x12\x14\n" +
 	"\x05again\x18\x06 \x01(\bR\x05againB\t\n" +
-	"\aoutcome2\x93\x02\n" +
+	"\aoutcome2\xe8\x02\n" +
 	"\x11ControllerService\x12R\n" +
 	"\vWatchQueues\x12\x1f.mcpfleet.v1.WatchQueuesRequest\x1a .mcpfleet.v1.WatchQueuesResponse0\x01\x12X\n" +
-	"\rWatchSessions\x12!.mcpfleet.v1.WatchSessionsRequest\x1a\".mcpfleet.v1.WatchSessionsResponse0\x01\x12P\n" +
+	"\rWatchSessions\x12!.mcpfleet.v1.WatchSessionsRequest\x1a\".mcpfleet.v1.WatchSessionsResponse0\x01\x12S\n" +
+	"\fTellSessions\x12 .mcpfleet.v1.TellSessionsRequest\x1a!.mcpfleet.v1.TellSessionsResponse\x12P\n" +
 	"\vGiveSession\x12\x1f.mcpfleet.v1.GiveSessionRequest\x1a .mcpfleet.v1.GiveSessionResponseB7Z5github.com/mcpfleet/mcpfleet/internal/fleetpb;fleetpbb\x06proto3"
 
 var (
@@ -719,42 +813,48 @@ func file_mcpfleet_v1_controller_proto_rawDescGZIP() []byte {
 	return file_mcpfleet_v1_controller_proto_rawDescData
 }
 
-var file_mcpfleet_v1_controller_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_mcpfleet_v1_controller_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_mcpfleet_v1_controller_proto_goTypes = []any{
 	(*WatchQueuesRequest)(nil),    // 0: mcpfleet.v1.WatchQueuesRequest
 	(*WatchQueuesResponse)(nil),   // 1: mcpfleet.v1.WatchQueuesResponse
 	(*ServerQueue)(nil),           // 2: mcpfleet.v1.ServerQueue
 	(*WatchSessionsRequest)(nil),  // 3: mcpfleet.v1.WatchSessionsRequest
 	(*WatchSessionsResponse)(nil), // 4: mcpfleet.v1.WatchSessionsResponse
-	(*SessionRecord)(nil),         // 5: mcpfleet.v1.SessionRecord
-	(*Subscription)(nil),          // 6: mcpfleet.v1.Subscription
-	(*GiveSessionRequest)(nil),    // 7: mcpfleet.v1.GiveSessionRequest
-	(*GiveSessionResponse)(nil),   // 8: mcpfleet.v1.GiveSessionResponse
-	(*Order)(nil),                 // 9: mcpfleet.v1.Order
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*TellSessionsRequest)(nil),   // 5: mcpfleet.v1.TellSessionsRequest
+	(*TellSessionsResponse)(nil),  // 6: mcpfleet.v1.TellSessionsResponse
+	(*SessionRecord)(nil),         // 7: mcpfleet.v1.SessionRecord
+	(*Subscription)(nil),          // 8: mcpfleet.v1.Subscription
+	(*GiveSessionRequest)(nil),    // 9: mcpfleet.v1.GiveSessionRequest
+	(*GiveSessionResponse)(nil),   // 10: mcpfleet.v1.GiveSessionResponse
+	(*Order)(nil),                 // 11: mcpfleet.v1.Order
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_mcpfleet_v1_controller_proto_depIdxs = []int32{
-	9,  // 0: mcpfleet.v1.WatchQueuesRequest.order:type_name -> mcpfleet.v1.Order
+	11, // 0: mcpfleet.v1.WatchQueuesRequest.order:type_name -> mcpfleet.v1.Order
 	2,  // 1: mcpfleet.v1.WatchQueuesResponse.servers:type_name -> mcpfleet.v1.ServerQueue
-	9,  // 2: mcpfleet.v1.WatchSessionsRequest.order:type_name -> mcpfleet.v1.Order
-	5,  // 3: mcpfleet.v1.WatchSessionsResponse.records:type_name -> mcpfleet.v1.SessionRecord
-	10, // 4: mcpfleet.v1.SessionRecord.until:type_name -> google.protobuf.Timestamp
-	10, // 5: mcpfleet.v1.SessionRecord.used:type_name -> google.protobuf.Timestamp
-	6,  // 6: mcpfleet.v1.SessionRecord.subscriptions:type_name -> mcpfleet.v1.Subscription
-	10, // 7: mcpfleet.v1.SessionRecord.began:type_name -> google.protobuf.Timestamp
-	9,  // 8: mcpfleet.v1.GiveSessionRequest.order:type_name -> mcpfleet.v1.Order
-	10, // 9: mcpfleet.v1.GiveSessionRequest.until:type_name -> google.protobuf.Timestamp
-	0,  // 10: mcpfleet.v1.ControllerService.WatchQueues:input_type -> mcpfleet.v1.WatchQueuesRequest
-	3,  // 11: mcpfleet.v1.ControllerService.WatchSessions:input_type -> mcpfleet.v1.WatchSessionsRequest
-	7,  // 12: mcpfleet.v1.ControllerService.GiveSession:input_type -> mcpfleet.v1.GiveSessionRequest
-	1,  // 13: mcpfleet.v1.ControllerService.WatchQueues:output_type -> mcpfleet.v1.WatchQueuesResponse
-	4,  // 14: mcpfleet.v1.ControllerService.WatchSessions:output_type -> mcpfleet.v1.WatchSessionsResponse
-	8,  // 15: mcpfleet.v1.ControllerService.GiveSession:output_type -> mcpfleet.v1.GiveSessionResponse
-	13, // [13:16] is the sub-list for method output_type
-	10, // [10:13] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	11, // 2: mcpfleet.v1.WatchSessionsRequest.order:type_name -> mcpfleet.v1.Order
+	7,  // 3: mcpfleet.v1.WatchSessionsResponse.records:type_name -> mcpfleet.v1.SessionRecord
+	11, // 4: mcpfleet.v1.TellSessionsRequest.order:type_name -> mcpfleet.v1.Order
+	7,  // 5: mcpfleet.v1.TellSessionsRequest.records:type_name -> mcpfleet.v1.SessionRecord
+	12, // 6: mcpfleet.v1.SessionRecord.until:type_name -> google.protobuf.Timestamp
+	12, // 7: mcpfleet.v1.SessionRecord.used:type_name -> google.protobuf.Timestamp
+	8,  // 8: mcpfleet.v1.SessionRecord.subscriptions:type_name -> mcpfleet.v1.Subscription
+	12, // 9: mcpfleet.v1.SessionRecord.began:type_name -> google.protobuf.Timestamp
+	11, // 10: mcpfleet.v1.GiveSessionRequest.order:type_name -> mcpfleet.v1.Order
+	12, // 11: mcpfleet.v1.GiveSessionRequest.until:type_name -> google.protobuf.Timestamp
+	0,  // 12: mcpfleet.v1.ControllerService.WatchQueues:input_type -> mcpfleet.v1.WatchQueuesRequest
+	3,  // 13: mcpfleet.v1.ControllerService.WatchSessions:input_type -> mcpfleet.v1.WatchSessionsRequest
+	5,  // 14: mcpfleet.v1.ControllerService.TellSessions:input_type -> mcpfleet.v1.TellSessionsRequest
+	9,  // 15: mcpfleet.v1.ControllerService.GiveSession:input_type -> mcpfleet.v1.GiveSessionRequest
+	1,  // 16: mcpfleet.v1.ControllerService.WatchQueues:output_type -> mcpfleet.v1.WatchQueuesResponse
+	4,  // 17: mcpfleet.v1.ControllerService.WatchSessions:output_type -> mcpfleet.v1.WatchSessionsResponse
+	6,  // 18: mcpfleet.v1.ControllerService.TellSessions:output_type -> mcpfleet.v1.TellSessionsResponse
+	10, // 19: mcpfleet.v1.ControllerService.GiveSession:output_type -> mcpfleet.v1.GiveSessionResponse
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_mcpfleet_v1_controller_proto_init() }
@@ -763,7 +863,7 @@ func file_mcpfleet_v1_controller_proto_init() {
 		return
 	}
 	file_mcpfleet_v1_worker_proto_init()
-	file_mcpfleet_v1_controller_proto_msgTypes[8].OneofWrappers = []any{
+	file_mcpfleet_v1_controller_proto_msgTypes[10].OneofWrappers = []any{
 		(*GiveSessionResponse_Result)(nil),
 		(*GiveSessionResponse_Error)(nil),
 	}
@@ -773,7 +873,7 @@ func file_mcpfleet_v1_controller_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mcpfleet_v1_controller_proto_rawDesc), len(file_mcpfleet_v1_controller_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

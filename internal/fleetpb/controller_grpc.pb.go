@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	ControllerService_WatchQueues_FullMethodName   = "/mcpfleet.v1.ControllerService/WatchQueues"
 	ControllerService_WatchSessions_FullMethodName = "/mcpfleet.v1.ControllerService/WatchSessions"
+	ControllerService_TellSessions_FullMethodName  = "/mcpfleet.v1.ControllerService/TellSessions"
 	ControllerService_GiveSession_FullMethodName   = "/mcpfleet.v1.ControllerService/GiveSession"
 )
 
@@ -39,6 +40,9 @@ type ControllerServiceClient interface {
 	// WatchSessions tells what this controller knows of sessions: all records, then
 	// those that change, and something every second.
 	WatchSessions(ctx context.Context, in *WatchSessionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSessionsResponse], error)
+	// TellSessions has this controller take in records of another one. It knows them when
+	// it answers.
+	TellSessions(ctx context.Context, in *TellSessionsRequest, opts ...grpc.CallOption) (*TellSessionsResponse, error)
 	// GiveSession has the leader give a replica to a session. It waits for one, and may be
 	// repeated. Other controllers refuse it.
 	GiveSession(ctx context.Context, in *GiveSessionRequest, opts ...grpc.CallOption) (*GiveSessionResponse, error)
@@ -90,6 +94,16 @@ func (c *controllerServiceClient) WatchSessions(ctx context.Context, in *WatchSe
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControllerService_WatchSessionsClient = grpc.ServerStreamingClient[WatchSessionsResponse]
 
+func (c *controllerServiceClient) TellSessions(ctx context.Context, in *TellSessionsRequest, opts ...grpc.CallOption) (*TellSessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TellSessionsResponse)
+	err := c.cc.Invoke(ctx, ControllerService_TellSessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controllerServiceClient) GiveSession(ctx context.Context, in *GiveSessionRequest, opts ...grpc.CallOption) (*GiveSessionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GiveSessionResponse)
@@ -113,6 +127,9 @@ type ControllerServiceServer interface {
 	// WatchSessions tells what this controller knows of sessions: all records, then
 	// those that change, and something every second.
 	WatchSessions(*WatchSessionsRequest, grpc.ServerStreamingServer[WatchSessionsResponse]) error
+	// TellSessions has this controller take in records of another one. It knows them when
+	// it answers.
+	TellSessions(context.Context, *TellSessionsRequest) (*TellSessionsResponse, error)
 	// GiveSession has the leader give a replica to a session. It waits for one, and may be
 	// repeated. Other controllers refuse it.
 	GiveSession(context.Context, *GiveSessionRequest) (*GiveSessionResponse, error)
@@ -131,6 +148,9 @@ func (UnimplementedControllerServiceServer) WatchQueues(*WatchQueuesRequest, grp
 }
 func (UnimplementedControllerServiceServer) WatchSessions(*WatchSessionsRequest, grpc.ServerStreamingServer[WatchSessionsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchSessions not implemented")
+}
+func (UnimplementedControllerServiceServer) TellSessions(context.Context, *TellSessionsRequest) (*TellSessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TellSessions not implemented")
 }
 func (UnimplementedControllerServiceServer) GiveSession(context.Context, *GiveSessionRequest) (*GiveSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GiveSession not implemented")
@@ -178,6 +198,24 @@ func _ControllerService_WatchSessions_Handler(srv interface{}, stream grpc.Serve
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControllerService_WatchSessionsServer = grpc.ServerStreamingServer[WatchSessionsResponse]
 
+func _ControllerService_TellSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TellSessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).TellSessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_TellSessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).TellSessions(ctx, req.(*TellSessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControllerService_GiveSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GiveSessionRequest)
 	if err := dec(in); err != nil {
@@ -203,6 +241,10 @@ var ControllerService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "mcpfleet.v1.ControllerService",
 	HandlerType: (*ControllerServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "TellSessions",
+			Handler:    _ControllerService_TellSessions_Handler,
+		},
 		{
 			MethodName: "GiveSession",
 			Handler:    _ControllerService_GiveSession_Handler,

@@ -31,6 +31,9 @@ type Controller interface {
 	// second, until ctx ends or send fails.
 	WatchSessions(ctx context.Context, o fleet.Order, send func([]fleet.SessionRecord) error) error
 
+	// TellSessions takes in records of another controller.
+	TellSessions(ctx context.Context, o fleet.Order, records []fleet.SessionRecord) error
+
 	// GiveSession gives a replica to a session, and waits for one until ctx ends.
 	GiveSession(ctx context.Context, o fleet.Order, r fleet.SessionRequest) (fleet.SessionGiven, error)
 }

@@ -15,8 +15,16 @@ import (
 // WatchSessions implements the service.
 func (s *controllerServer) WatchSessions(r *fleetpb.WatchSessionsRequest, stream grpc.ServerStreamingServer[fleetpb.WatchSessionsResponse]) error {
 	return toStatus(s.controller.WatchSessions(stream.Context(), orderFromPB(r.GetOrder()), func(records []fleet.SessionRecord) error {
-		return stream.Send(recordsToPB(records))
+		return stream.Send(&fleetpb.WatchSessionsResponse{Records: recordsToPB(records)})
 	}))
+}
+
+// TellSessions implements the service.
+func (s *controllerServer) TellSessions(ctx context.Context, r *fleetpb.TellSessionsRequest) (*fleetpb.TellSessionsResponse, error) {
+	if err := s.controller.TellSessions(ctx, orderFromPB(r.GetOrder()), recordsFromPB(r.GetRecords())); err != nil {
+		return nil, toStatus(err)
+	}
+	return &fleetpb.TellSessionsResponse{}, nil
 }
 
 // GiveSession implements the service.
@@ -33,7 +41,17 @@ func (s *controllerServer) GiveSession(ctx context.Context, r *fleetpb.GiveSessi
 func (c *ControllerClient) WatchSessions(ctx context.Context, o fleet.Order, on func([]fleet.SessionRecord)) error {
 	return follow(ctx, c, "watch the sessions of controller "+c.addr, func(ctx context.Context) (grpc.ServerStreamingClient[fleetpb.WatchSessionsResponse], error) {
 		return c.pb.WatchSessions(ctx, &fleetpb.WatchSessionsRequest{Order: orderToPB(o)})
-	}, func(p *fleetpb.WatchSessionsResponse) { on(recordsFromPB(p)) })
+	}, func(p *fleetpb.WatchSessionsResponse) { on(recordsFromPB(p.GetRecords())) })
+}
+
+// TellSessions has the controller take in records. It may be repeated. The error is that
+// of ctx if the controller does not answer.
+func (c *ControllerClient) TellSessions(ctx context.Context, o fleet.Order, records []fleet.SessionRecord) error {
+	_, err := c.pb.TellSessions(ctx, &fleetpb.TellSessionsRequest{Order: orderToPB(o), Records: recordsToPB(records)})
+	if err != nil {
+		return fromStatus(ctx, "tell controller "+c.addr+" of sessions", err)
+	}
+	return nil
 }
 
 // GiveSession has the controller, which leads, give a replica to a session. It may be
@@ -52,8 +70,7 @@ func (c *ControllerClient) GiveSession(ctx context.Context, o fleet.Order, r fle
 	return fleet.SessionGiven{}, fromStatus(ctx, doing, err)
 }
 
-func recordsToPB(records []fleet.SessionRecord) *fleetpb.WatchSessionsResponse {
-	p := &fleetpb.WatchSessionsResponse{}
+func recordsToPB(records []fleet.SessionRecord) (out []*fleetpb.SessionRecord) {
 	for i := range records {
 		r := &records[i]
 		one := &fleetpb.SessionRecord{
@@ -65,13 +82,13 @@ func recordsToPB(records []fleet.SessionRecord) *fleetpb.WatchSessionsResponse {
 		for _, s := range r.Subscriptions {
 			one.Subscriptions = append(one.Subscriptions, &fleetpb.Subscription{Server: string(s.Server), Uri: text(s.URI)})
 		}
-		p.Records = append(p.Records, one)
+		out = append(out, one)
 	}
-	return p
+	return out
 }
 
-func recordsFromPB(p *fleetpb.WatchSessionsResponse) (out []fleet.SessionRecord) {
-	for _, one := range p.GetRecords() {
+func recordsFromPB(records []*fleetpb.SessionRecord) (out []fleet.SessionRecord) {
+	for _, one := range records {
 		r := fleet.SessionRecord{
 			ID: fleet.SessionID(one.GetId()), Until: timeFromPB(one.GetUntil()), Ended: one.GetEnded(), Used: timeFromPB(one.GetUsed()), Began: timeFromPB(one.GetBegan()), Stamp: one.GetStamp(),
 			Level: one.GetLevel(), Caller: one.GetCaller(),

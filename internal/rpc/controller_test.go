@@ -24,6 +24,10 @@ func (f queues) WatchSessions(ctx context.Context, _ fleet.Order, send func([]fl
 	return errors.New("not here")
 }
 
+func (f queues) TellSessions(context.Context, fleet.Order, []fleet.SessionRecord) error {
+	return errors.New("not here")
+}
+
 func (f queues) GiveSession(context.Context, fleet.Order, fleet.SessionRequest) (fleet.SessionGiven, error) {
 	return fleet.SessionGiven{}, fleet.ErrNotLeader
 }

@@ -95,6 +95,13 @@ func (c teller) WatchSessions(ctx context.Context, _ fleet.Order, send func([]fl
 	return context.Cause(ctx)
 }
 
+func (c teller) TellSessions(_ context.Context, o fleet.Order, records []fleet.SessionRecord) error {
+	if o.Cluster != "c" || !reflect.DeepEqual(records, c.records) {
+		return fleet.ErrForeignCluster
+	}
+	return nil
+}
+
 func (c teller) GiveSession(_ context.Context, _ fleet.Order, r fleet.SessionRequest) (fleet.SessionGiven, error) {
 	return c.give(r)
 }
@@ -129,6 +136,12 @@ func TestSessionsAtAController(t *testing.T) {
 	_ = client.WatchSessions(ctx, fleet.Order{}, func(r []fleet.SessionRecord) { got = r; cancel() })
 	if !reflect.DeepEqual(got, records) {
 		t.Errorf("got %+v, want %+v", got, records)
+	}
+	if err := client.TellSessions(t.Context(), fleet.Order{Cluster: "c"}, records); err != nil {
+		t.Errorf("TellSessions gave %v", err)
+	}
+	if err := client.TellSessions(t.Context(), fleet.Order{Cluster: "d"}, records); !errors.Is(err, fleet.ErrForeignCluster) {
+		t.Errorf("TellSessions of another cluster gave %v", err)
 	}
 	for _, answer := range []fleet.SessionGiven{{Replica: "r", Node: "n", Result: []byte(`{}`), Healed: true}, {Replica: "r", Node: "n", Error: []byte(`{}`), Again: true}} {
 		next(answer, nil)

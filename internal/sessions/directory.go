@@ -41,13 +41,7 @@ type Directory struct {
 	told    map[fleet.SessionID]time.Time // Record.Used as last told to others
 	purged  time.Time
 	onEnd   []func(fleet.SessionID)
-
-	followers map[*follower]bool
-	sent      notice.Board // posts when a follower has been sent something
 }
-
-// settleTime bounds how long Settle waits.
-const settleTime = 200 * time.Millisecond
 
 // NewDirectory returns an empty directory.
 func NewDirectory() *Directory {
@@ -58,6 +52,16 @@ func NewDirectory() *Directory {
 
 // Changed posts a notice when anything that is known may have changed; see notice.Board.
 func (d *Directory) Changed() (look <-chan struct{}, cancel func()) { return d.board.Subscribe() }
+
+// get returns what is known of a session. Do not edit its lists.
+func (d *Directory) get(id fleet.SessionID) (record fleet.SessionRecord, known bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.records[id]; r != nil {
+		return *r, true
+	}
+	return record, false
+}
 
 // Ended reports whether a session was ended.
 func (d *Directory) Ended(id fleet.SessionID) bool {

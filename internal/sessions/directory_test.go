@@ -6,7 +6,6 @@ import (
 	"reflect"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -113,47 +112,6 @@ func TestBoundsOfADirectory(t *testing.T) {
 	d.record("fresh", until)
 	if len(d.records) != 1 {
 		t.Errorf("%d records after all sessions were over", len(d.records))
-	}
-}
-
-// Settle waits for the controllers that follow the directory, but not for long.
-func TestSettle(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		follows bool
-		sent    time.Duration // when the follower is sent the change
-		ends    bool          // it ends instead
-		after   time.Duration
-	}{
-		{name: "alone"},
-		{name: "sent at once", follows: true},
-		{name: "sent later", follows: true, sent: 50 * time.Millisecond, after: 50 * time.Millisecond},
-		{name: "the other controller is gone", follows: true, ends: true, sent: 50 * time.Millisecond, after: 50 * time.Millisecond},
-		{name: "the other controller hangs", follows: true, sent: time.Hour, after: settleTime},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				d := NewDirectory()
-				d.SetLevel(fleet.SessionID("s"), time.Now().Add(time.Hour), "info")
-				if tt.follows {
-					sent, end := d.follow()
-					_, version := d.changes(0)
-					late := time.AfterFunc(tt.sent, func() {
-						if tt.ends {
-							end()
-						} else {
-							sent(version)
-						}
-					})
-					defer late.Stop()
-				}
-				began := time.Now()
-				d.Settle()
-				if took := time.Since(began); took != tt.after {
-					t.Errorf("took %s, want %s", took, tt.after)
-				}
-			})
-		})
 	}
 }
 

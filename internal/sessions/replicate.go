@@ -30,6 +30,8 @@ type Controller interface {
 	// all, then those that change. It does not call on after it has returned. The error is
 	// never nil.
 	WatchSessions(ctx context.Context, order fleet.Order, on func([]fleet.SessionRecord)) error
+	// TellSessions has that controller take in records. It knows them when it returns.
+	TellSessions(ctx context.Context, order fleet.Order, records []fleet.SessionRecord) error
 	// GiveSession has a leader open a session.
 	GiveSession(ctx context.Context, order fleet.Order, r fleet.SessionRequest) (fleet.SessionGiven, error)
 	Close() error
@@ -51,8 +53,6 @@ func (s *Service) WatchSessions(ctx context.Context, order fleet.Order, send fun
 	}
 	look, cancel := s.cfg.Directory.board.Subscribe()
 	defer cancel()
-	sent, end := s.cfg.Directory.follow()
-	defer end()
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for version := uint64(0); ; {
@@ -65,7 +65,6 @@ func (s *Service) WatchSessions(ctx context.Context, order fleet.Order, send fun
 			}
 			records = records[n:]
 		}
-		sent(version)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -179,67 +178,15 @@ func (p *peers) watch(ctx context.Context, m fleet.Member) (heard bool, err erro
 	}
 	defer func() { _ = c.Close() }()
 	order, _ := p.s.cfg.Order()
+	defer p.s.links.remove(c)
 	err = c.WatchSessions(ctx, order, func(records []fleet.SessionRecord) {
+		if !heard {
+			p.s.links.add(c)
+		}
 		heard = true
 		p.s.cfg.Directory.merge(records)
 	})
 	return heard, err
-}
-
-// follower is another controller that follows the directory.
-type follower struct{ sent uint64 } // the version that it has been sent
-
-// follow adds a follower. sent says which version it has been sent.
-func (d *Directory) follow() (sent func(version uint64), end func()) {
-	f := &follower{}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.followers == nil {
-		d.followers = make(map[*follower]bool)
-	}
-	d.followers[f] = true
-	sent = func(version uint64) {
-		d.mu.Lock()
-		f.sent = version
-		d.mu.Unlock()
-		d.sent.Post()
-	}
-	return sent, func() {
-		d.mu.Lock()
-		delete(d.followers, f)
-		d.mu.Unlock()
-		d.sent.Post()
-	}
-}
-
-// Settle waits until the other controllers have been sent what the directory says now,
-// but not for long. So a client's next request may go to another controller.
-func (d *Directory) Settle() {
-	look, cancel := d.sent.Subscribe()
-	defer cancel()
-	d.mu.Lock()
-	version := d.version
-	d.mu.Unlock()
-	over := time.NewTimer(settleTime)
-	defer over.Stop()
-	for !d.hasSent(version) {
-		select {
-		case <-look:
-		case <-over.C:
-			return
-		}
-	}
-}
-
-func (d *Directory) hasSent(version uint64) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for f := range d.followers {
-		if f.sent < version {
-			return false
-		}
-	}
-	return true
 }
 
 // changes returns the records that have changed after a version, and the present version.

@@ -95,6 +95,7 @@ type Service struct {
 	waiting notice.Board           // Waiting may have changed
 	closing sync.WaitGroup         // orders to close sessions
 	leader  leaderLink
+	links   links
 }
 
 // New returns a Service.

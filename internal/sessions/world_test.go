@@ -164,6 +164,10 @@ func (l *link) WatchSessions(ctx context.Context, o fleet.Order, on func([]fleet
 	return l.to.service.WatchSessions(ctx, o, func(r []fleet.SessionRecord) error { on(r); return nil })
 }
 
+func (l *link) TellSessions(ctx context.Context, o fleet.Order, records []fleet.SessionRecord) error {
+	return l.to.service.TellSessions(ctx, o, records)
+}
+
 func (l *link) GiveSession(ctx context.Context, o fleet.Order, r fleet.SessionRequest) (fleet.SessionGiven, error) {
 	return l.to.service.GiveSession(ctx, o, r)
 }
