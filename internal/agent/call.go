@@ -52,11 +52,12 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 	if req.Notifications || req.Stream.ID != "" {
 		c.msg.OnNotification = c.notification
 	}
+	c.hub = r.hub.Load()
 	if req.Stream.ID != "" {
-		c.stream = a.streams.begin(&req, events)
+		c.stream = a.streams.begin(&req, c.hub != nil && c.hub.once, events)
 		c.events = c.stream.event
 	}
-	if c.hub = r.hub.Load(); c.hub != nil {
+	if c.hub != nil {
 		c.hub.begin(c.stream)
 	}
 	if c.logs = req.Logs && c.hub == nil && r.isModern(); c.logs {
@@ -188,7 +189,7 @@ func (c *call) done(reply stdio.Reply) {
 	} else {
 		e.Ongoing = int(c.r.ongoing.Add(-1))
 	}
-	over := c.hub != nil && c.stream != nil && !errors.Is(e.Err, fleet.ErrNotDelivered) && c.stream.endsSession()
+	over := c.hub != nil && c.hub.once && !errors.Is(e.Err, fleet.ErrNotDelivered) && (c.stream == nil || !c.stream.isReplaced())
 	took := time.Since(c.began)
 	c.r.counts.ended(&e, took)
 	c.r.loadNotice.post()

@@ -18,6 +18,7 @@ import (
 // own stream. The client's messages come by send.
 type hub struct {
 	session fleet.SessionID
+	once    bool // it has one call
 	conn    *stdio.Conn
 	own     *stream
 
@@ -35,9 +36,9 @@ type openRequest struct {
 }
 
 // openHub makes the replica's conversation that of the session.
-func (r *replica) openHub(session fleet.SessionID) error {
-	h := &hub{session: session, conn: r.conn, open: map[string]openRequest{}}
-	h.own = newStream(r.streams, fleet.SessionStream(session, r.order.Server), string(session), 0)
+func (r *replica) openHub(start *fleet.SessionStart) error {
+	h := &hub{session: start.Session, once: start.Once, conn: r.conn, open: map[string]openRequest{}}
+	h.own = newStream(r.streams, fleet.SessionStream(start.Session, r.order.Server), string(start.Session), 0)
 	h.own.ofSession = true
 	h.own.log.last = r.streams.firstNumber()
 	if _, err := r.conn.Own(h); err != nil {

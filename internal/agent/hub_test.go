@@ -16,6 +16,7 @@ import (
 
 // talkative is a server whose tool "ask" asks the client, and "say" notifies it, before they
 // answer with what came back. The tool "leave" asks, answers, and gives the request up.
+// "think" asks, and never ends.
 func talkative() agenttest.Server {
 	var mu sync.Mutex
 	waiting := map[string]string{} // by the id of our request: that of the call
@@ -31,6 +32,8 @@ func talkative() agenttest.Server {
 				write(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`, id)
 				write(`{"jsonrpc":"2.0","id":%s,"result":{}}`, m.ID)
 			}
+		case m.Method == "tools/call" && call("think"):
+			write(`{"jsonrpc":"2.0","id":"t","method":"roots/list"}`)
 		case m.Method == "tools/call" && call("say"):
 			write(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`)
 			write(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`)
@@ -44,12 +47,18 @@ func talkative() agenttest.Server {
 }
 
 func newSessionRig(t *testing.T) *rig {
+	return newRigOfSession(t, fleet.SessionStart{})
+}
+
+// newRigOfSession has a session that begins like this one.
+func newRigOfSession(t *testing.T, start fleet.SessionStart) *rig {
 	rt := agenttest.New()
 	rt.Handle("a", talkative())
 	r := newRig(t, rt, nil)
 	r.raw("a", nil)
 	r.until("a", fleet.PhaseReady)
-	if _, err := r.open("a", "session-1"); err != nil {
+	start.Replica, start.Session, start.Initialize = "a", "session-1", []byte(initialize)
+	if _, err := r.OpenSession(t.Context(), order, start); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -258,7 +267,7 @@ func TestSessionStreamsOfTwoServers(t *testing.T) {
 // The replica of a session with only one call is freed as soon as the call has ended, also
 // if whoever began it is gone.
 func TestSessionOfOneCall(t *testing.T) {
-	only := func(req *fleet.CallRequest) { req.Stream.EndsSession, req.Stream.Keep = true, true }
+	only := func(req *fleet.CallRequest) { req.Stream.Keep = true }
 	for name, end := range map[string]func(t *testing.T, r *rig, c *caller){
 		"answered":       func(_ *testing.T, r *rig, c *caller) { r.answer(c) },
 		"timed out":      func(_ *testing.T, _ *rig, c *caller) { c.cancel(true) },
@@ -275,7 +284,7 @@ func TestSessionOfOneCall(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				r := newSessionRig(t)
+				r := newRigOfSession(t, fleet.SessionStart{Once: true})
 				c := r.streamed("s", "ask", `{}`, only)
 				synctest.Wait()
 				began := time.Now()
@@ -290,6 +299,48 @@ func TestSessionOfOneCall(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The call of such a session is for nobody as soon as its caller or its reader has gone,
+// unless it waits for what the client was asked.
+func TestAbandonedCallOfASession(t *testing.T) {
+	for name, abandon := range map[string]func(t *testing.T, r *rig){
+		"by its caller":          func(_ *testing.T, r *rig) { r.streamed("s", "hang", `{}`, nil).cancel(false) },
+		"by REST":                func(_ *testing.T, r *rig) { r.call("a", "hang", `{}`).cancel(false) },
+		"before it came":         func(*testing.T, *rig) { time.Sleep(onceWait) },
+		"by the reader who came": abandonedByReader,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				r := newRigOfSession(t, fleet.SessionStart{Once: true})
+				abandon(t, r)
+				began := time.Now()
+				if got := r.until("a", fleet.PhaseStopped); !strings.Contains(got.Reason, "its session was for one call") || time.Since(began) > 2*cancelGrace {
+					t.Errorf("ended after %v as %+v", time.Since(began), got)
+				}
+				if _, err := r.read("s", 0, false).end(); !errors.Is(err, fleet.ErrUnknownStream) {
+					t.Errorf("its stream is kept: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func abandonedByReader(t *testing.T, r *rig) {
+	c := r.streamed("s", "think", `{}`, nil)
+	synctest.Wait()
+	c.cancel(false)
+	rd := r.startReading(fleet.ReadRequest{Stream: "s", Owner: owner, After: 1, Claim: true})
+	<-rd.found
+	if err := r.tellServer(`{"jsonrpc":"2.0","id":"t","result":{}}`); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Minute) // longer than the stream is kept for readers
+	if got := r.view.snapshot().replicas["a"]; got.Phase != fleet.PhaseReady {
+		t.Errorf("ended too soon: %+v", got)
+	}
+	rd.stop()
+	_, _ = rd.end()
 }
 
 // answer answers what the server asks during a call.

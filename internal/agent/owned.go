@@ -10,6 +10,10 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
+// onceWait is how long the only call of a session may take to come, once the replica is the
+// session's. It may never come: its client leaves, or the controller that has it dies.
+const onceWait = 30 * time.Second
+
 // claim is the gift of a raw spare to a session. A replica has one in its life.
 type claim struct {
 	start fleet.SessionStart
@@ -169,7 +173,7 @@ func (r *replica) openTo(ctx context.Context, s *session, c *claim) error {
 	defer cancel()
 	log := r.log.With("session", shortSession(c.start.Session))
 	began := time.Now()
-	if err := r.openHub(c.start.Session); err != nil {
+	if err := r.openHub(&c.start); err != nil {
 		return err
 	}
 	reply := s.conn.Request(ctx, mcp.MethodInitialize, mcp.OneLine(c.start.Initialize))

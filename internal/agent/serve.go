@@ -192,6 +192,12 @@ func (r *replica) serve(ctx context.Context, s *session) {
 	if health.plan.Off {
 		next.Stop()
 	}
+	var unused <-chan time.Time
+	if h := r.hub.Load(); h != nil && h.once {
+		wait := time.NewTimer(onceWait)
+		defer wait.Stop()
+		unused = wait.C
+	}
 	pinged := make(chan error, 1)
 	var pinging bool
 	var running, unanswered int64 // when the ping began
@@ -217,6 +223,11 @@ func (r *replica) serve(ctx context.Context, s *session) {
 			return
 		case <-r.stopping:
 			return
+
+		case <-unused:
+			if r.total.Load() == 0 {
+				r.stop("its session was for one call, which did not come", time.Now())
+			}
 
 		case <-next.C:
 			health.tick(replies())

@@ -26,7 +26,7 @@ type stream struct {
 	timeout time.Duration // of a call without a caller, from its last progress; 0: none
 	limit   time.Duration // and from its beginning
 	keep    bool
-	only    bool // the session of the call's replica ends with it
+	once    bool // the session of the call's replica has only this call
 	began   time.Time
 	// ofSession is set for the stream of a session, which lasts until close.
 	ofSession bool
@@ -197,13 +197,12 @@ func (st *stream) answered(id []byte) (last bool) {
 	return st.waiting == 0
 }
 
-// endsSession reports whether the session of the replica is over with the call. It is asked
-// before the stream gets the reply: one that is gone by then was replaced, since the call
-// was sent again.
-func (st *stream) endsSession() bool {
+// isReplaced reports whether another stream took the place of this one before it got its
+// reply, because the call was sent again.
+func (st *stream) isReplaced() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.only && !st.gone
+	return st.gone
 }
 
 // giveUp is called when the caller gives up. The call runs on unless its deadline passed.
@@ -213,12 +212,29 @@ func (st *stream) giveUp(timeout bool) {
 		return
 	}
 	st.mu.Lock()
-	defer st.mu.Unlock()
 	if st.caller == nil || st.done {
+		st.mu.Unlock()
 		return
 	}
-	st.caller, st.left, st.unread = nil, st.caller, time.Now()
-	st.arm()
+	st.caller, st.left = nil, st.caller
+	st.abandoned()
+}
+
+// abandoned begins the time in which a call has neither a caller nor a reader. The client
+// of a call in a session of its own can come back only for what the call asked. It needs
+// the lock, and gives it up.
+func (st *stream) abandoned() {
+	st.unread = time.Now()
+	stop := st.once && st.waiting == 0
+	if stop {
+		st.expired = true
+	} else {
+		st.arm()
+	}
+	st.mu.Unlock()
+	if stop {
+		st.cancelCall(false, callerLeft)
+	}
 }
 
 // join makes a new reader the only one who gets the messages.
@@ -256,18 +272,20 @@ func (st *stream) join(after uint64, claim bool) (*reader, error) {
 // quit is called when a reader has ended.
 func (st *stream) quit(rd *reader) {
 	st.mu.Lock()
-	defer st.mu.Unlock()
 	if st.reader != rd {
+		st.mu.Unlock()
 		return
 	}
-	st.reader, st.unread = nil, time.Now()
-	switch {
-	case st.gone:
-	case st.done:
-		st.streams.finished(st)
-	default:
-		st.arm()
+	st.reader = nil
+	if !st.gone && !st.done {
+		st.abandoned()
+		return
 	}
+	st.unread = time.Now()
+	if !st.gone {
+		st.streams.finished(st)
+	}
+	st.mu.Unlock()
 }
 
 // read passes messages on until there are no more.

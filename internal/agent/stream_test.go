@@ -343,7 +343,7 @@ func TestCallIsSentAgain(t *testing.T) {
 func TestStreamsAreBounded(t *testing.T) {
 	ss := newStreams()
 	reply := func(id string, size int) *stream {
-		st := ss.begin(&fleet.CallRequest{Stream: fleet.StreamRequest{ID: fleet.StreamID(id), Keep: true}}, func(fleet.CallEvent) {})
+		st := ss.begin(&fleet.CallRequest{Stream: fleet.StreamRequest{ID: fleet.StreamID(id), Keep: true}}, false, func(fleet.CallEvent) {})
 		st.event(fleet.CallEvent{Kind: fleet.CallReply, Result: make([]byte, size)})
 		return st
 	}
@@ -361,7 +361,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	}
 	// A stream whose call runs loses old notifications when nothing else can go.
 	running := func(id string) *stream {
-		return ss.begin(&fleet.CallRequest{Stream: fleet.StreamRequest{ID: fleet.StreamID(id)}}, func(fleet.CallEvent) {})
+		return ss.begin(&fleet.CallRequest{Stream: fleet.StreamRequest{ID: fleet.StreamID(id)}}, false, func(fleet.CallEvent) {})
 	}
 	for i := range 40 {
 		st := running(fmt.Sprint("r", i))
@@ -381,7 +381,7 @@ func BenchmarkShortStream(b *testing.B) {
 	events := func(fleet.CallEvent) {}
 	b.ReportAllocs()
 	for range b.N {
-		st := ss.begin(&fleet.CallRequest{Stream: fleet.StreamRequest{ID: "0123456789abcdef0123456789abcdef", Owner: owner}}, events)
+		st := ss.begin(&fleet.CallRequest{Stream: fleet.StreamRequest{ID: "0123456789abcdef0123456789abcdef", Owner: owner}}, false, events)
 		st.begun(func(bool, string) {})
 		st.event(fleet.CallEvent{Kind: fleet.CallReply, Result: result})
 	}

@@ -33,11 +33,11 @@ type streams struct {
 func newStreams() *streams { return &streams{byID: map[fleet.StreamID]*stream{}} }
 
 // begin adds the stream of a call. A stream with the same id is of an earlier attempt of
-// the same call: it is given up, and its numbers go on.
-func (ss *streams) begin(req *fleet.CallRequest, events func(fleet.CallEvent)) *stream {
+// the same call: it is given up, and its numbers go on. once says that the session of the
+// call's replica has only this call.
+func (ss *streams) begin(req *fleet.CallRequest, once bool, events func(fleet.CallEvent)) *stream {
 	st := newStream(ss, req.Stream.ID, req.Stream.Owner, req.Stream.Window)
-	st.timeout, st.limit, st.keep, st.caller = req.Timeout, req.Limit, req.Stream.Keep, events
-	st.only = req.Stream.EndsSession
+	st.timeout, st.limit, st.keep, st.once, st.caller = req.Timeout, req.Limit, req.Stream.Keep, once, events
 	if old := ss.put(st); old != nil {
 		last := old.drop()
 		st.mu.Lock()

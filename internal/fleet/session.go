@@ -46,6 +46,9 @@ type SessionStart struct {
 	Session    SessionID
 	Initialize []byte // params of the client's initialize, raw JSON on one line
 	Restore    Restore
+	// Once means that the session has one call. The replica is stopped when that has ended,
+	// whoever is left then, or if it does not come.
+	Once bool
 }
 
 // Restore is what a session had set at a replica that is lost.
@@ -69,6 +72,7 @@ type SessionRequest struct {
 	Caller     string
 	Initialize []byte // params of the client's initialize, raw JSON
 	Restore    Restore
+	Once       bool // see SessionStart
 }
 
 // SessionGiven is a session's replica.

@@ -95,9 +95,6 @@ type StreamRequest struct {
 	// Keep keeps the messages for the window however soon the call ends. Otherwise a call
 	// that ends within 50 ms of its arrival and without a message is not kept.
 	Keep bool
-	// EndsSession means that the replica belongs to a session that has only this call. It
-	// is stopped when the call has ended, whoever is left then.
-	EndsSession bool
 }
 
 // Message is one message of a stream.

@@ -532,6 +532,8 @@ type GiveSessionRequest struct {
 	// What the session had set at a replica that is lost.
 	Subscriptions []string `protobuf:"bytes,7,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
 	Level         string   `protobuf:"bytes,8,opt,name=level,proto3" json:"level,omitempty"`
+	// The session has one call.
+	Once          bool `protobuf:"varint,9,opt,name=once,proto3" json:"once,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -620,6 +622,13 @@ func (x *GiveSessionRequest) GetLevel() string {
 		return x.Level
 	}
 	return ""
+}
+
+func (x *GiveSessionRequest) GetOnce() bool {
+	if x != nil {
+		return x.Once
+	}
+	return false
 }
 
 type GiveSessionResponse struct {
@@ -774,7 +783,7 @@ const file_mcpfleet_v1_controller_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\x05began\"8\n" +
 	"\fSubscription\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x10\n" +
-	"\x03uri\x18\x02 \x01(\tR\x03uri\"\x96\x02\n" +
+	"\x03uri\x18\x02 \x01(\tR\x03uri\"\xaa\x02\n" +
 	"\x12GiveSessionRequest\x12(\n" +
 	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x18\n" +
@@ -785,7 +794,8 @@ const file_mcpfleet_v1_controller_proto_rawDesc = "" +
 	"initialize\x18\x06 \x01(\fR\n" +
 	"initialize\x12$\n" +
 	"\rsubscriptions\x18\a \x03(\tR\rsubscriptions\x12\x14\n" +
-	"\x05level\x18\b \x01(\tR\x05level\"\xb3\x01\n" +
+	"\x05level\x18\b \x01(\tR\x05level\x12\x12\n" +
+	"\x04once\x18\t \x01(\bR\x04once\"\xb3\x01\n" +
 	"\x13GiveSessionResponse\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\tR\treplicaId\x12\x12\n" +

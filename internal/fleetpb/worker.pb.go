@@ -2492,11 +2492,8 @@ type Call struct {
 	Logs bool `protobuf:"varint,14,opt,name=logs,proto3" json:"logs,omitempty"`
 	// In ms, the deadline of a call without a caller: from its last progress, and from
 	// its start.
-	Timeout uint64 `protobuf:"varint,15,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	Limit   uint64 `protobuf:"varint,16,opt,name=limit,proto3" json:"limit,omitempty"`
-	// The session that the replica belongs to ends with the call. A worker that does not
-	// know this keeps the replica until a controller closes the session.
-	EndsSession   bool `protobuf:"varint,17,opt,name=ends_session,json=endsSession,proto3" json:"ends_session,omitempty"`
+	Timeout       uint64 `protobuf:"varint,15,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Limit         uint64 `protobuf:"varint,16,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2641,13 +2638,6 @@ func (x *Call) GetLimit() uint64 {
 		return x.Limit
 	}
 	return 0
-}
-
-func (x *Call) GetEndsSession() bool {
-	if x != nil {
-		return x.EndsSession
-	}
-	return false
 }
 
 type Cancel struct {
@@ -4206,6 +4196,9 @@ type OpenSessionRequest struct {
 	// What the session had set at a replica that is lost.
 	Subscriptions []string `protobuf:"bytes,5,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
 	Level         string   `protobuf:"bytes,6,opt,name=level,proto3" json:"level,omitempty"`
+	// The session has one call. The replica is stopped when that has ended, or if it does
+	// not come.
+	Once          bool `protobuf:"varint,7,opt,name=once,proto3" json:"once,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4280,6 +4273,13 @@ func (x *OpenSessionRequest) GetLevel() string {
 		return x.Level
 	}
 	return ""
+}
+
+func (x *OpenSessionRequest) GetOnce() bool {
+	if x != nil {
+		return x.Once
+	}
+	return false
 }
 
 type OpenSessionResponse struct {
@@ -4908,7 +4908,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\vCallCommand\x12'\n" +
 	"\x04call\x18\x01 \x01(\v2\x11.mcpfleet.v1.CallH\x00R\x04call\x12-\n" +
 	"\x06cancel\x18\x02 \x01(\v2\x13.mcpfleet.v1.CancelH\x00R\x06cancelB\x05\n" +
-	"\x03msg\"\xb8\x03\n" +
+	"\x03msg\"\x95\x03\n" +
 	"\x04Call\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1d\n" +
 	"\n" +
@@ -4928,8 +4928,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x03ask\x18\r \x01(\bR\x03ask\x12\x12\n" +
 	"\x04logs\x18\x0e \x01(\bR\x04logs\x12\x18\n" +
 	"\atimeout\x18\x0f \x01(\x04R\atimeout\x12\x14\n" +
-	"\x05limit\x18\x10 \x01(\x04R\x05limit\x12!\n" +
-	"\fends_session\x18\x11 \x01(\bR\vendsSession\"2\n" +
+	"\x05limit\x18\x10 \x01(\x04R\x05limit\"2\n" +
 	"\x06Cancel\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\atimeout\x18\x02 \x01(\bR\atimeout\"?\n" +
@@ -5018,7 +5017,7 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"replica_id\x18\x02 \x01(\tR\treplicaId\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\fR\amessage\"\x17\n" +
-	"\x15SendToSessionResponse\"\xd3\x01\n" +
+	"\x15SendToSessionResponse\"\xe7\x01\n" +
 	"\x12OpenSessionRequest\x12(\n" +
 	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\x12\x1d\n" +
 	"\n" +
@@ -5028,7 +5027,8 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"initialize\x18\x04 \x01(\fR\n" +
 	"initialize\x12$\n" +
 	"\rsubscriptions\x18\x05 \x03(\tR\rsubscriptions\x12\x14\n" +
-	"\x05level\x18\x06 \x01(\tR\x05level\"l\n" +
+	"\x05level\x18\x06 \x01(\tR\x05level\x12\x12\n" +
+	"\x04once\x18\a \x01(\bR\x04once\"l\n" +
 	"\x13OpenSessionResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x18\n" +
 	"\x06result\x18\x02 \x01(\fH\x00R\x06result\x12\x16\n" +

@@ -110,7 +110,9 @@ func (f *Front) openSession(ctx context.Context, request fleet.SessionRequest, t
 }
 
 // sendOwned sends a request of a session to the replica that belongs to it. A session
-// that has none is given one, also if it has lost it.
+// that has none is given one, also if it has lost it. A request that may run twice, and was
+// at a replica that is lost, is sent again once: should it have ended its replica, it ends
+// no more than one other, which is also its own session's.
 func (f *Front) sendOwned(ctx context.Context, p *reply, q *query, s *session, m *message, dest fleet.Destination, c fleet.Call) (out outcome) {
 	c.Session = s.id()
 	pass := c.Message
@@ -123,9 +125,16 @@ func (f *Front) sendOwned(ctx context.Context, p *reply, q *query, s *session, m
 		pass(m)
 	}
 	p.start()
+	repeat := dest.Idempotent || repeatable[m.method]
 	for n := 0; ; n++ {
 		out = f.forward(ctx, p, q, dest, m, m.params, c)
-		if !errors.Is(out.err, fleet.ErrSessionLost) || n == maxOpenings {
+		switch {
+		case n == maxOpenings:
+			return out
+		case errors.Is(out.err, fleet.ErrSessionLost):
+		case repeat && ctx.Err() == nil && errors.Is(out.err, fleet.ErrReplicaLost):
+			repeat = false
+		default:
 			return out
 		}
 		var given fleet.SessionGiven

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -211,7 +212,7 @@ func TestParkedCall(t *testing.T) {
 		if got := strings.Join(f.kept.sent, "\n"); got != `r1 {"jsonrpc":"2.0","id":7,"result":{"action":"accept"}}`+"\n"+`r1 {"jsonrpc":"2.0","id":"b","result":{"roots":[]}}` {
 			t.Errorf("sent %s", got)
 		}
-		if f.known.has(session.Session) || !call.Stream.EndsSession {
+		if f.known.has(session.Session) || !session.Once {
 			t.Error("the session of the call lives on")
 		}
 		if _, body = do(both, retry(elicited+","+roots, state)); !strings.Contains(body, "used before") {
@@ -255,6 +256,60 @@ func TestCallAlone(t *testing.T) {
 	}
 	f.known.refused = []byte(`{"code":-32002,"message":"no"}`)
 	wantError(t, f.modern("/own/mcp", "tools/call", `"name":"echo"`, "Mcp-Name", "echo"), 200, `"q"`, mcp.CodeInvalidParams, "no")
+}
+
+// A request that only reads is sent again, once, if the replica that has it is lost. Any
+// other is not, since it may have run.
+func TestOwnedRepeats(t *testing.T) {
+	for _, c := range []struct {
+		tool         string
+		deaths, want int // want is how often the server is called
+	}{{"read", 1, 2}, {"read", 2, 2}, {"echo", 1, 1}} {
+		f := newFixture()
+		calls := 0
+		f.owning(func(_ context.Context, call fleet.Call) (fleet.CallResult, error) {
+			if calls++; calls <= c.deaths {
+				f.known.lose()
+				return fleet.CallResult{}, fmt.Errorf("server: %w", fleet.ErrReplicaLost)
+			}
+			return fleet.CallResult{Result: call.Params}, nil
+		})
+		ok := c.want > c.deaths
+		check := func(era string, w *httptest.ResponseRecorder) {
+			t.Helper()
+			if calls != c.want || (w.Code == 200) != ok {
+				t.Errorf("%s: %s with %d deaths: called %d times, want %d; %d %s", era, c.tool, c.deaths, calls, c.want, w.Code, w.Body)
+			}
+			if !ok && !strings.Contains(w.Body.String(), `"code":-31003`) {
+				t.Errorf("%s: %s", era, w.Body)
+			}
+		}
+		id := f.open(t, "/own/mcp", "2025-11-25")
+		check("legacy", f.do("POST", "/own/mcp", fmt.Sprintf(`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":%q}}`, c.tool), "Mcp-Session-Id", id))
+		f.do("DELETE", "/own/mcp", "", "Mcp-Session-Id", id)
+		calls = 0
+		check("modern", f.modern("/own/mcp", "tools/call", fmt.Sprintf(`"name":%q`, c.tool), "Mcp-Name", c.tool))
+		if open := len(f.known.given); open != 0 {
+			t.Errorf("%d sessions live on", open)
+		}
+	}
+}
+
+// A replica that ends before it has got the call costs a modern client nothing.
+func TestAloneLostBefore(t *testing.T) {
+	f := newFixture()
+	f.owning(echoes)
+	run, lost := f.router.f, false
+	f.router.f = func(ctx context.Context, c fleet.Call) (fleet.CallResult, error) {
+		if !lost {
+			f.known.lose()
+			lost = true
+		}
+		return run(ctx, c)
+	}
+	if w := f.modern("/own/mcp", "tools/call", `"name":"echo"`, "Mcp-Name", "echo"); w.Code != 200 || len(f.known.opens) != 2 {
+		t.Errorf("%d openings, then %d %s", len(f.known.opens), w.Code, w.Body)
+	}
 }
 
 // A modern client that leaves has cancelled, and the server is told so before it ends.

@@ -30,7 +30,8 @@ var (
 
 // sendAlone sends a request of a modern client to a legacy server whose sessions have
 // replicas to themselves. The request gets a session of its own, in which the server may
-// ask the client: the call is then parked, and the client's retry takes it up.
+// ask the client: the call is then parked, and the client's retry takes it up. A request
+// that may run twice is sent again once if its replica is lost.
 func (f *Front) sendAlone(ctx context.Context, p *reply, q *query, m *message, dest fleet.Destination, info *fleet.ViewInfo) outcome {
 	input, err := mcp.ParseInputResponses(m.params)
 	if err != nil {
@@ -43,15 +44,32 @@ func (f *Front) sendAlone(ctx context.Context, p *reply, q *query, m *message, d
 	if err != nil {
 		return outcome{err: invalidParams("Invalid params: %v", err)}
 	}
+	repeat := dest.Idempotent || repeatable[m.method]
+	for n := 0; ; n++ {
+		out := f.callAlone(ctx, p, q, m, params, dest, info)
+		lost := errors.Is(out.err, fleet.ErrSessionLost) // before the call was there
+		switch {
+		case n == 0 && ctx.Err() == nil && (lost || repeat && errors.Is(out.err, fleet.ErrReplicaLost)):
+		case lost:
+			return outcome{err: errGone}
+		default:
+			return out
+		}
+	}
+}
+
+// callAlone sends a request to a replica of its own, once.
+func (f *Front) callAlone(ctx context.Context, p *reply, q *query, m *message, params []byte, dest fleet.Destination, info *fleet.ViewInfo) outcome {
 	call := &parked{session: fleet.NewSessionID(), server: dest.Server, at: fleet.EventID{Stream: fleet.NewStreamID()}, caller: fleet.Anonymous}
 	until := time.Now().Add(fleet.MaxSessionLifetime)
 	request := fleet.SessionRequest{
 		Server: dest.Server, Session: call.session, Until: until, Caller: fleet.Anonymous,
 		Initialize: mcp.OneLine(mcp.InitializeParamsOf(&m.meta, mcp.Implementation{Name: "mcpfleet", Version: f.cfg.Version})),
-		Restore:    fleet.Restore{Level: m.meta.Level()},
+		Restore:    fleet.Restore{Level: m.meta.Level()}, Once: true,
 	}
 	p.startFor(patient)
 	var given fleet.SessionGiven
+	var err error
 	newProgress(p, m).during(ctx, func() { given, err = f.openSession(ctx, request, q.timeout) })
 	if err != nil || given.Error != nil {
 		f.cfg.Sessions.End(call.session, until) // perhaps a replica is being given to it
@@ -64,7 +82,7 @@ func (f *Front) sendAlone(ctx context.Context, p *reply, q *query, m *message, d
 	g, waiting := f.gather(ctx, p, m)
 	out := f.forward(waiting, p, q, dest, m, params, fleet.Call{
 		Session: call.session, Message: g.message, Sent: g.sent,
-		Stream: fleet.StreamRequest{ID: call.at.Stream, Owner: string(call.session), Window: parkWindow, Keep: true, EndsSession: true},
+		Stream: fleet.StreamRequest{ID: call.at.Stream, Owner: string(call.session), Window: parkWindow, Keep: true},
 	})
 	return f.concluded(ctx, waiting, g, call, out, m, info)
 }
@@ -90,9 +108,6 @@ func (f *Front) concluded(ctx, waiting context.Context, g *gathering, call *park
 	f.forget(call)
 	if asks, ok := f.askVisit(out, info, m); ok {
 		return asks
-	}
-	if errors.Is(out.err, fleet.ErrSessionLost) {
-		out.err = errGone
 	}
 	return f.completed(out, info, m)
 }

@@ -107,7 +107,7 @@ func recordsFromPB(records []*fleetpb.SessionRecord) (out []fleet.SessionRecord)
 func sessionRequestToPB(o fleet.Order, r fleet.SessionRequest) *fleetpb.GiveSessionRequest {
 	p := &fleetpb.GiveSessionRequest{
 		Order: orderToPB(o), Server: string(r.Server), Session: text(string(r.Session)), Until: timeToPB(r.Until), Caller: text(r.Caller),
-		Initialize: r.Initialize, Level: text(r.Restore.Level),
+		Initialize: r.Initialize, Level: text(r.Restore.Level), Once: r.Once,
 	}
 	for _, uri := range r.Restore.Subscriptions {
 		p.Subscriptions = append(p.Subscriptions, text(uri))
@@ -118,7 +118,7 @@ func sessionRequestToPB(o fleet.Order, r fleet.SessionRequest) *fleetpb.GiveSess
 func sessionRequestFromPB(p *fleetpb.GiveSessionRequest) fleet.SessionRequest {
 	return fleet.SessionRequest{
 		Server: fleet.ServerName(p.GetServer()), Session: fleet.SessionID(p.GetSession()), Until: timeFromPB(p.GetUntil()), Caller: p.GetCaller(),
-		Initialize: p.GetInitialize(), Restore: fleet.Restore{Subscriptions: p.GetSubscriptions(), Level: p.GetLevel()},
+		Initialize: p.GetInitialize(), Restore: fleet.Restore{Subscriptions: p.GetSubscriptions(), Level: p.GetLevel()}, Once: p.GetOnce(),
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 
 func sessionStartToPB(o fleet.Order, s fleet.SessionStart) *fleetpb.OpenSessionRequest {
 	p := &fleetpb.OpenSessionRequest{
-		Order: orderToPB(o), ReplicaId: string(s.Replica), Session: text(string(s.Session)), Initialize: s.Initialize, Level: text(s.Restore.Level),
+		Order: orderToPB(o), ReplicaId: string(s.Replica), Session: text(string(s.Session)), Initialize: s.Initialize, Level: text(s.Restore.Level), Once: s.Once,
 	}
 	for _, uri := range s.Restore.Subscriptions {
 		p.Subscriptions = append(p.Subscriptions, text(uri))
@@ -18,7 +18,7 @@ func sessionStartToPB(o fleet.Order, s fleet.SessionStart) *fleetpb.OpenSessionR
 func sessionStartFromPB(p *fleetpb.OpenSessionRequest) (fleet.Order, fleet.SessionStart) {
 	return orderFromPB(p.GetOrder()), fleet.SessionStart{
 		Replica: fleet.ReplicaID(p.GetReplicaId()), Session: fleet.SessionID(p.GetSession()), Initialize: p.GetInitialize(),
-		Restore: fleet.Restore{Subscriptions: p.GetSubscriptions(), Level: p.GetLevel()},
+		Restore: fleet.Restore{Subscriptions: p.GetSubscriptions(), Level: p.GetLevel()}, Once: p.GetOnce(),
 	}
 }
 

@@ -55,7 +55,7 @@ const (
 	fieldCallID, fieldCallReplica, fieldCallMethod, fieldCallParams                           = 1, 2, 3, 4
 	fieldCallRequestID, fieldCallTraceparent, fieldCallNotifications, fieldCallNoMeta         = 5, 6, 7, 8
 	fieldCallStream, fieldCallOwner, fieldCallWindow, fieldCallKeep                           = 9, 10, 11, 12
-	fieldCallAsk, fieldCallLogs, fieldCallTimeout, fieldCallLimit, fieldCallEndsSession       = 13, 14, 15, 16, 17
+	fieldCallAsk, fieldCallLogs, fieldCallTimeout, fieldCallLimit                             = 13, 14, 15, 16
 	fieldCancelID, fieldCancelTimeout                                                         = 1, 2
 	fieldEvents, fieldEventID, fieldEventReply, fieldEventProgress                            = 1, 1, 2, 3
 	fieldEventReleased, fieldEventOngoing, fieldEventHolding, fieldEventNotification          = 4, 5, 6, 7
@@ -115,7 +115,6 @@ func appendStream(b []byte, r *fleet.CallRequest) []byte {
 	b = appendString(b, fieldCallOwner, text(r.Stream.Owner))
 	b = appendVarint(b, fieldCallWindow, milliseconds(r.Stream.Window))
 	b = appendVarint(b, fieldCallKeep, toVarint(r.Stream.Keep))
-	b = appendVarint(b, fieldCallEndsSession, toVarint(r.Stream.EndsSession))
 	b = appendVarint(b, fieldCallAsk, toVarint(r.Ask))
 	b = appendVarint(b, fieldCallLogs, toVarint(r.Logs))
 	b = appendVarint(b, fieldCallTimeout, milliseconds(r.Timeout))

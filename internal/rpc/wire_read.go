@@ -79,8 +79,6 @@ func (cmd *command) call(m *message, c cursor) {
 			cmd.req.Stream.Window = duration(c.varint)
 		case fieldCallKeep:
 			cmd.req.Stream.Keep = c.varint != 0
-		case fieldCallEndsSession:
-			cmd.req.Stream.EndsSession = c.varint != 0
 		case fieldCallAsk:
 			cmd.req.Ask = c.varint != 0
 		case fieldCallLogs:

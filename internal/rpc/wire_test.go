@@ -100,13 +100,13 @@ func someEvents() *fleetpb.CallsResponse {
 func aStreamedCall() fleet.CallRequest {
 	return fleet.CallRequest{
 		Method: "tools/call", Ask: true, Logs: true, Timeout: 1500 * time.Microsecond, Limit: time.Hour,
-		Stream: fleet.StreamRequest{ID: "s", Owner: "o", Window: time.Minute, Keep: true, EndsSession: true},
+		Stream: fleet.StreamRequest{ID: "s", Owner: "o", Window: time.Minute, Keep: true},
 	}
 }
 
 func aStreamedCallPB(id uint64) *fleetpb.Call {
 	return &fleetpb.Call{
-		Id: id, Method: "tools/call", Stream: "s", Owner: "o", Window: 60_000, Keep: true, EndsSession: true, Ask: true, Logs: true, Timeout: 2, Limit: 3_600_000,
+		Id: id, Method: "tools/call", Stream: "s", Owner: "o", Window: 60_000, Keep: true, Ask: true, Logs: true, Timeout: 2, Limit: 3_600_000,
 	}
 }
 

@@ -29,21 +29,25 @@ type Caller struct {
 }
 
 // Call is Router.Call. A session that is made for the call is ended with it, and its
-// replica is stopped.
+// replica is stopped. If that is lost, and the call may run twice, it is sent again once.
 func (c *Caller) Call(ctx context.Context, call fleet.Call) (fleet.CallResult, error) {
 	timeout, yes := c.PerSession(call.Server)
 	if call.Session != "" || !yes {
 		return c.Router.Call(ctx, call)
 	}
-	return c.callAlone(ctx, call, timeout)
-}
-
-// callAlone is Call for a call that gets a session. It is a function of its own because it
-// puts the call on the heap.
-func (c *Caller) callAlone(ctx context.Context, call fleet.Call, timeout time.Duration) (fleet.CallResult, error) {
 	if call.Since.IsZero() {
 		call.Since = time.Now()
 	}
+	res, err := c.callAlone(ctx, call, timeout)
+	if call.Idempotent && ctx.Err() == nil && errors.Is(err, fleet.ErrReplicaLost) {
+		return c.callAlone(ctx, call, timeout)
+	}
+	return res, err
+}
+
+// callAlone is Call for a call that gets a session, once. It is a function of its own
+// because it puts the call on the heap.
+func (c *Caller) callAlone(ctx context.Context, call fleet.Call, timeout time.Duration) (fleet.CallResult, error) {
 	timeout = min(cmp.Or(call.Timeout, timeout), timeout)
 	opening, cancel := context.WithDeadlineCause(ctx, call.Since.Add(timeout), fleet.ErrTimeout)
 	defer cancel()
@@ -51,7 +55,7 @@ func (c *Caller) callAlone(ctx context.Context, call fleet.Call, timeout time.Du
 	until := time.Now().Add(fleet.MaxSessionLifetime)
 	end := func() { c.Sessions.End(call.Session, until) }
 	given, err := c.Sessions.Open(opening, fleet.SessionRequest{
-		Server: call.Server, Session: call.Session, Until: until, Caller: call.Caller,
+		Server: call.Server, Session: call.Session, Until: until, Caller: call.Caller, Once: true,
 		Initialize: mcp.InitializeParams(mcp.LatestLegacy, mcp.Implementation{Name: "mcpfleet", Version: c.Version}),
 	})
 	if err == nil && given.Error != nil {

@@ -197,7 +197,7 @@ func (t *tenure) claim(ctx context.Context, d *fleet.Server, r fleet.SessionRequ
 		return fleet.SessionGiven{}, fmt.Errorf("node %s: %w", to.Node, fleet.ErrNotDelivered)
 	}
 	answer, err := worker.OpenSession(ctx, t.order, fleet.SessionStart{
-		Replica: to.ID, Session: r.Session, Initialize: r.Initialize, Restore: r.Restore,
+		Replica: to.ID, Session: r.Session, Initialize: r.Initialize, Restore: r.Restore, Once: r.Once,
 	})
 	if err != nil && !errors.Is(err, fleet.ErrReplicaLost) {
 		t.release(to.ID) // unless a report says that it belongs to the session
