@@ -20,32 +20,72 @@ import (
 	"github.com/mcpfleet/mcpfleet/test/tsclient"
 )
 
-var underFire = flag.Duration("fire", 40*time.Second, "how long sessions are under fire")
+var underFire = flag.Duration("fire", 20*time.Second, "how long sessions of each mode are under fire")
 
 // fire is what the sessions of fire.mjs have seen.
 type fire struct {
 	Sessions, Calls, Repeated, Initializes, NotFound, Slowest int
-	Errors                                                    map[string]int
+	// Lost are calls of a tool that must not run twice, which may be lost in flight.
+	Lost, LostInARow int
+	Errors           map[string]int
 }
 
 const firedSessions = 50
 
-// Fifty sessions of an official client call in a loop while replicas, a worker and a
-// controller are killed and a rolling update runs. None sees an error, and none has to
-// initialize again.
+// shotPause is the longest time between two shots. All four kinds are fired at least once.
+const shotPause = 5 * time.Second
+
+// Fifty sessions of an official client call in a loop while a rolling update runs and
+// replicas, a worker and a controller are killed. None has to initialize again. Calls of a
+// tool that only reads never fail. Sessions with replicas of their own also call one that
+// may have effects: of each session, at most the call in flight is lost.
 func TestSessionsUnderFire(t *testing.T) {
 	s := install(t)
 	into := tsclient.Scripts(t, s.dir, sub(t, scripts, "clients"))
 	f := startFleetOf(t, 3)
 	demo := filepath.Join(f.bin, "demo-server")
-	spec := func(update int) map[string]any {
-		return map[string]any{"command": []string{demo}, "replicas": workers, "env": map[string]string{"UPDATE": fmt.Sprint(update)}}
+	for _, mode := range []struct {
+		name, tools string
+		spec        map[string]any
+	}{
+		{fleet.SessionsShared, "echo", map[string]any{"replicas": workers}},
+		{fleet.SessionsSession, "echo,flaky", map[string]any{"sessions": fleet.SessionsSession, "warm": 5, "session_idle": "10s"}},
+	} {
+		t.Run(mode.name, func(t *testing.T) {
+			spec := func(update int) map[string]any {
+				mode.spec["command"], mode.spec["env"] = []string{demo}, map[string]string{"UPDATE": fmt.Sprint(update)}
+				return mode.spec
+			}
+			f.deploy(t, mode.name, spec(0))
+			got := f.fireAt(t, fleet.ServerName(mode.name), spec, s.node, filepath.Join(into, "fire.mjs"),
+				f.front+"/"+mode.name+"/mcp", fmt.Sprint(firedSessions), fmt.Sprint(underFire.Seconds()), mode.tools)
+			t.Logf("%+v", got)
+			if got.Sessions != firedSessions || got.Calls < firedSessions*int(underFire.Seconds())/2 {
+				t.Errorf("%d sessions made %d calls, want %d sessions with a call in two seconds or more", got.Sessions, got.Calls, firedSessions)
+			}
+			if got.Initializes != firedSessions || got.NotFound != 0 {
+				t.Errorf("%d sessions were initialized %d times and told %d times that they do not exist", firedSessions, got.Initializes, got.NotFound)
+			}
+			if got.LostInARow > 1 {
+				t.Errorf("a session lost %d calls in a row", got.LostInARow)
+			}
+			for why, n := range got.Errors {
+				t.Errorf("%d times: %s", n, why)
+			}
+			if _, err := f.living(t).Delete(t.Context(), fleet.ServerName(mode.name), api.WriteOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	f.deploy(t, "shared", spec(0))
+}
 
+// fireAt runs sessions of a server, and shoots at what they use until they end. It returns
+// what they have seen.
+func (f *testFleet) fireAt(t *testing.T, server fleet.ServerName, spec func(update int) map[string]any, command string, args ...string) (got fire) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), *underFire+harness.Patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, s.node, filepath.Join(into, "fire.mjs"), f.front+"/shared/mcp", fmt.Sprint(firedSessions), fmt.Sprint(underFire.Seconds()))
+	cmd := exec.CommandContext(ctx, command, args...)
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &stderr, time.Second
 	if err := cmd.Start(); err != nil {
@@ -55,12 +95,12 @@ func TestSessionsUnderFire(t *testing.T) {
 	go func() { ended <- cmd.Wait() }()
 
 	shots := []func(n int){
-		func(int) { f.killReplica(t, "shared") },
+		func(n int) { f.put(t, string(server), spec(n+1)) },
+		func(int) { f.killReplica(t, server) },
 		func(int) { f.restart(t, &f.workers[1], "worker") },
 		func(n int) { f.restart(t, &f.controllers[n%len(f.controllers)], "controller") },
-		func(n int) { f.put(t, "shared", spec(n)) },
 	}
-	tick := time.NewTicker(5 * time.Second)
+	tick := time.NewTicker(min(shotPause, *underFire/time.Duration(len(shots)+1)))
 	defer tick.Stop()
 	var err error
 firing:
@@ -72,26 +112,17 @@ firing:
 			shots[n%len(shots)](n)
 		}
 	}
-	var got fire
 	if err == nil {
 		err = json.Unmarshal(out.Bytes(), &got)
 	}
 	if err != nil {
 		t.Fatalf("the sessions: %v\n%s\n%s", err, tail(out.Bytes()), tail(stderr.Bytes()))
 	}
-	t.Logf("%+v", got)
-	if got.Sessions != firedSessions || got.Calls < firedSessions*int(underFire.Seconds())/2 {
-		t.Errorf("%d sessions made %d calls, want %d sessions with two calls in three seconds or more", got.Sessions, got.Calls, firedSessions)
-	}
-	if got.Initializes != firedSessions || got.NotFound != 0 {
-		t.Errorf("%d sessions were initialized %d times and told %d times that they do not exist", firedSessions, got.Initializes, got.NotFound)
-	}
-	for why, n := range got.Errors {
-		t.Errorf("%d times: %s", n, why)
-	}
+	return got
 }
 
-// killReplica kills the process of one replica of a server.
+// killReplica kills the process of one replica of a server, of one that has a session if
+// there is any.
 func (f *testFleet) killReplica(t *testing.T, server fleet.ServerName) {
 	t.Helper()
 	replicas, err := f.living(t).Replicas(t.Context())
@@ -99,13 +130,18 @@ func (f *testFleet) killReplica(t *testing.T, server fleet.ServerName) {
 		t.Errorf("list replicas: %v", err)
 		return
 	}
+	var victim api.Replica
 	for _, r := range replicas {
-		if r.Server == server && r.PID != nil && r.Phase == fleet.PhaseReady.String() {
-			t.Logf("kill replica %s", r.ID)
-			_ = syscall.Kill(*r.PID, syscall.SIGKILL)
-			return
+		if r.Server == server && r.PID != nil && r.Phase == fleet.PhaseReady.String() && (victim.ID == "" || r.Session != "") {
+			victim = r
 		}
 	}
+	if victim.ID == "" {
+		t.Logf("%s has no replica to kill", server)
+		return
+	}
+	t.Logf("kill replica %s", victim.ID)
+	_ = syscall.Kill(*victim.PID, syscall.SIGKILL)
 }
 
 // restart kills a program and starts it again at the same addresses.
