@@ -114,7 +114,7 @@ func (c *controller) assemble() {
 	news := interest.New(observer, log)
 	native := mcphttp.New(mcphttp.Config{
 		Offers: endpoints{offers}, Router: calls, Streams: observer, News: news, Sessions: clientSessions{owners.directory, owners.Service}, Sealer: seal.New(sealKeys{state}.SealKeys),
-		ResumeWindow: cfg.ResumeWindow, Version: cfg.Version,
+		ResumeWindow: cfg.ResumeWindow, ParkWindow: cfg.ParkWindow, Version: cfg.Version,
 		LegacySSE: cfg.LegacySSE, Self: c.self.Life, Peer: func(life fleet.LifeID) string { return addressOf(ring.Members(), life) },
 		Incomplete: mayLack, Leaving: c.leaving, Log: log, Registry: registry,
 	})

@@ -52,6 +52,9 @@ type Config struct {
 	// ResumeWindow is how long the answer to a request of an MCP client of the legacy era
 	// is kept while the client is away; 0: fleet.DefaultWindow.
 	ResumeWindow time.Duration
+	// ParkWindow is how long a call waits for what an MCP client of the modern era was asked;
+	// 0: 10 min.
+	ParkWindow time.Duration
 	// LegacySSE offers the deprecated HTTP+SSE transport of MCP, too.
 	LegacySSE bool
 

@@ -47,7 +47,7 @@ func (c *Cluster) StartController(name fleet.NodeID) *Controller {
 		Name: name, HTTP: c.listen(addrs.HTTP), Raft: c.listen(addrs.Raft), GRPC: c.listen(addrs.GRPC), Gossip: addrs.Gossip, Join: join,
 		DataDir: one.data, Log: c.log, Expect: c.opts.Controllers, Lookup: os.LookupEnv,
 		AllowedHosts: c.opts.AllowedHosts, ShutdownDelay: c.opts.ShutdownDelay, Timeouts: c.raft, LeaderWait: c.leaderWait,
-		NodeGrace: c.opts.NodeGrace, Workers: c.opts.Dial,
+		NodeGrace: c.opts.NodeGrace, ParkWindow: c.opts.ParkWindow, Workers: c.opts.Dial,
 	}
 	cfg.Sessions = func(s *sessions.Service) { one.Sessions = s }
 	if name == "c1" {

@@ -53,6 +53,7 @@ type Options struct {
 	Workers     int           // started at once, named w1, w2, ...
 	File        string        // fleet file, YAML
 	NodeGrace   time.Duration // 0: production's
+	ParkWindow  time.Duration // 0: production's
 	// ShutdownDelay is how long controllers serve on when they are stopped.
 	ShutdownDelay time.Duration
 	// DrainTimeout is how long workers that are stopped wait for their replicas to

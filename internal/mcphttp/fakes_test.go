@@ -208,6 +208,7 @@ type kept struct {
 	gone      bool     // these have ended
 	claimed   uint64
 	more      chan fleet.Message // of any stream, later
+	end       chan struct{}      // ends a stream of a session, as its replica has ended
 }
 
 func (k *kept) ReadStream(ctx context.Context, worker fleet.LifeID, r fleet.ReadRequest, on func([]fleet.Message) error) error {
@@ -245,6 +246,8 @@ func (k *kept) ReadStream(ctx context.Context, worker fleet.LifeID, r fleet.Read
 			if err := on([]fleet.Message{m}); err != nil || m.Kind == fleet.MessageReply {
 				return err
 			}
+		case <-k.end:
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -342,7 +345,7 @@ type fixture struct {
 }
 
 func newFixture(change ...func(*web.Config)) *fixture {
-	f := &fixture{offers: newOffers(), router: &routed{}, kept: &kept{messages: map[fleet.StreamID][]fleet.Message{}, more: make(chan fleet.Message)}, news: &told{}, known: newKnown(), leaving: make(chan struct{}), peers: map[fleet.LifeID]string{}}
+	f := &fixture{offers: newOffers(), router: &routed{}, kept: &kept{messages: map[fleet.StreamID][]fleet.Message{}, more: make(chan fleet.Message), end: make(chan struct{})}, news: &told{}, known: newKnown(), leaving: make(chan struct{}), peers: map[fleet.LifeID]string{}}
 	log, registry := slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry()
 	f.front = New(Config{LegacySSE: true, Self: "c1", Peer: func(life fleet.LifeID) string { return f.peers[life] }, Offers: f.offers, Router: f.router, Streams: f.kept, News: f.news, Sessions: f.known, Sealer: plain{}, Leaving: f.leaving, Log: log, Registry: registry})
 	edge := web.Config{AllowedHosts: []string{"*"}, Log: log, Registry: registry, Leaving: f.leaving}

@@ -3,6 +3,8 @@ package mcphttp
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,12 +43,14 @@ func (f *Front) followOpened(ctx context.Context, s *session, u *updates, after 
 }
 
 // follow adds the messages of a session's own stream at a server to a client's stream of
-// events, as long as the session lives. A lost replica is replaced. Where servers are merged,
-// one whose replica cannot be had is tried again later, because the others go on.
+// events, as long as the session lives. A lost replica is replaced, by whichever controller,
+// and the client is told that lists may have changed. Where servers are merged, one whose
+// replica cannot be had is tried again later, because the others go on.
 func (f *Front) follow(ctx context.Context, s *session, server fleet.ServerName, u *updates, after eventID) {
 	merged := s.scope.Server() == ""
 	tasks := f.tasksOfSession(s.scope, fleet.Destination{Server: server, PerSession: true})
 	wait := minHealPause
+	var last fleet.ReplicaID
 	for ctx.Err() == nil && f.streams.awaitFirst(ctx, s.uid, u) {
 		given, err := f.replicaOf(ctx, s, server)
 		switch {
@@ -57,6 +61,10 @@ func (f *Front) follow(ctx context.Context, s *session, server fleet.ServerName,
 			u.events.end()
 			return
 		}
+		if given.Healed || last != "" && given.Replica != last {
+			f.tellHealed(s, u)
+		}
+		last = given.Replica
 		id := eventID{EventID: fleet.EventID{Life: f.cfg.Streams.LifeOf(given.Node), Stream: fleet.SessionStream(s.id(), server)}}
 		if after.Life == id.Life && after.Stream == id.Stream {
 			id.Seq = after.Seq
@@ -90,6 +98,18 @@ func (f *Front) follow(ctx context.Context, s *session, server fleet.ServerName,
 			wait = min(2*wait, maxHealPause)
 		}
 		f.owned.forget(ownedKey{s.id(), server})
+	}
+}
+
+// tellHealed tells a client that its session has a fresh replica, which may offer other
+// things than the lost one did.
+func (f *Front) tellHealed(s *session, u *updates) {
+	view, err := f.cfg.Offers.View(s.scope)
+	if err != nil {
+		return
+	}
+	for _, method := range slices.Sorted(maps.Keys(newWatch(view, nil).announced())) {
+		u.events.add(notification(method, nil))
 	}
 }
 

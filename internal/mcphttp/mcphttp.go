@@ -20,6 +20,7 @@
 package mcphttp
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -155,6 +156,8 @@ type Config struct {
 	// ResumeWindow is how long the answer to a request of a legacy client is kept while the
 	// client is away; 0: fleet.DefaultWindow.
 	ResumeWindow time.Duration
+	// ParkWindow is how long a call waits for what a modern client was asked; 0: 10 min.
+	ParkWindow time.Duration
 	// LegacySSE offers the deprecated HTTP+SSE transport, too. Self is this life of the
 	// controller, and Peer returns where another one can be reached, host:port, or "".
 	LegacySSE bool
@@ -188,6 +191,7 @@ type Front struct {
 
 // New returns the front of a controller.
 func New(cfg Config) *Front {
+	cfg.ParkWindow = cmp.Or(cfg.ParkWindow, parkWindow)
 	self := append(mcp.AppendString([]byte(`{"name":"mcpfleet","version":`), cfg.Version), '}')
 	f := &Front{
 		cfg: cfg, self: self, log: cfg.Log.With("component", "mcp"), metrics: newMetrics(cfg.Registry),

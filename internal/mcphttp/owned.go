@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -71,22 +69,8 @@ func (f *Front) give(ctx context.Context, s *session, server fleet.ServerName, t
 	}
 	if given.Healed {
 		f.metrics.healed.Inc()
-		f.tellHealed(s)
 	}
 	return given, nil
-}
-
-// tellHealed tells a client that its session has a fresh replica, which may offer other
-// things than the lost one did.
-func (f *Front) tellHealed(s *session) {
-	u := f.streams.first(s.uid)
-	view, err := f.cfg.Offers.View(s.scope)
-	if u == nil || err != nil {
-		return
-	}
-	for _, method := range slices.Sorted(maps.Keys(newWatch(view, nil).announced())) {
-		u.events.add(notification(method, nil))
-	}
 }
 
 // openSession asks for the replica of a session.
@@ -104,7 +88,9 @@ func (f *Front) openSession(ctx context.Context, request fleet.SessionRequest, t
 		return given, err
 	}
 	if given.Error == nil {
-		f.owned.put(ownedKey{request.Session, request.Server}, given)
+		known := given
+		known.Healed = false // that is said once
+		f.owned.put(ownedKey{request.Session, request.Server}, known)
 	}
 	return given, nil
 }
@@ -175,7 +161,7 @@ func (f *Front) sendToOwned(ctx context.Context, s *session, server fleet.Server
 }
 
 // usedEvery is how often a session with a GET stream is said to be used.
-const usedEvery = 30 * time.Second
+const usedEvery = 5 * time.Second
 
 // keepUsed says that a session is used as long as its client holds a GET stream: many
 // clients never begin another session.

@@ -71,8 +71,25 @@ func TestOwnedSession(t *testing.T) {
 	}
 }
 
-// The GET stream of an owned session has what its replica says, and survives the replica.
+// The GET stream of an owned session has what its replica says, and survives the replica,
+// whichever controller replaces that.
 func TestOwnedStream(t *testing.T) {
+	t.Run("replaced by itself", func(t *testing.T) { ownedStream(t, func(*fixture, string) {}) })
+	t.Run("replaced for a request here", func(t *testing.T) {
+		ownedStream(t, func(f *fixture, id string) {
+			f.do("POST", "/own/mcp", `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo"}}`, "Mcp-Session-Id", id)
+		})
+	})
+	t.Run("replaced elsewhere", func(t *testing.T) {
+		ownedStream(t, func(f *fixture, _ string) {
+			if given, err := f.known.Open(t.Context(), f.known.opens[0]); err != nil || !given.Healed {
+				t.Errorf("opened elsewhere: %+v, %v", given, err)
+			}
+		})
+	})
+}
+
+func ownedStream(t *testing.T, replace func(f *fixture, id string)) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture()
 		f.owning(echoes)
@@ -87,8 +104,9 @@ func TestOwnedStream(t *testing.T) {
 		synctest.Wait()
 		f.known.lose()
 		f.kept.messages[stream] = []fleet.Message{}
-		f.do("POST", "/own/mcp", `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo"}}`, "Mcp-Session-Id", id)
-		synctest.Wait()
+		f.kept.end <- struct{}{}
+		replace(f, id)
+		time.Sleep(time.Second)
 		leave()
 		done()
 		want(t, w, 200, fmt.Sprintf("event: message\nid: w1.%[1]s.1.\ndata: %[2]s\n\nevent: message\nid: w1.%[1]s.2.\ndata: %[3]s\n\nevent: message\ndata: %[4]s",

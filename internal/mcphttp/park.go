@@ -17,7 +17,7 @@ import (
 // era.
 const patient = 5 * time.Second
 
-// parkWindow is how long a parked call waits for its client.
+// parkWindow is how long a parked call waits for its client, unless Config says otherwise.
 const parkWindow = 10 * time.Minute
 
 var (
@@ -82,7 +82,7 @@ func (f *Front) callAlone(ctx context.Context, p *reply, q *query, m *message, p
 	g, waiting := f.gather(ctx, p, m)
 	out := f.forward(waiting, p, q, dest, m, params, fleet.Call{
 		Session: call.session, Message: g.message, Sent: g.sent,
-		Stream: fleet.StreamRequest{ID: call.at.Stream, Owner: string(call.session), Window: parkWindow, Keep: true},
+		Stream: fleet.StreamRequest{ID: call.at.Stream, Owner: string(call.session), Window: f.cfg.ParkWindow, Keep: true},
 	})
 	return f.concluded(ctx, waiting, g, call, out, m, info)
 }
@@ -134,7 +134,7 @@ func (f *Front) askClient(call *parked, requests []fleet.Message, m *message, in
 			return modernFault(fault), false
 		}
 	}
-	call.identity, call.expires, call.asked = identity, time.Now().Add(parkWindow), q.asked
+	call.identity, call.expires, call.asked = identity, time.Now().Add(f.cfg.ParkWindow), q.asked
 	state, err := f.park(call)
 	if err != nil {
 		return outcome{err: err}, false
