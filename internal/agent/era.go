@@ -22,7 +22,8 @@ const (
 func (r *replica) opening() stdio.Opening {
 	o := stdio.Opening{Era: r.order.Template.Era, Known: r.order.Era, Wait: discoverWait}
 	if r.order.Template.PerSession() {
-		o.Era = fleet.EraLegacy // clients' sessions are of that era
+		o.Known = fleet.EraLegacy // clients' sessions are of that era, if the server has it
+		return o
 	}
 	if found, ok := r.eras.Load(r.revision()); ok {
 		o.Known = found.(fleet.Era)

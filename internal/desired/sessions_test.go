@@ -57,3 +57,33 @@ func TestChangesOfSessions(t *testing.T) {
 		t.Errorf("another mode: %+v, target %+v", c, shared.State.List()[0].Target)
 	}
 }
+
+// A server of the modern era has no sessions. It is a shared one, and its next revision is
+// taken to be until somebody has asked it.
+func TestModernServersHaveNoSessions(t *testing.T) {
+	s := (&State{}).DryRun(noon, put("x", perSession(nil))).State
+	offers := func(rev fleet.Revision, era fleet.Era) fleet.Server {
+		t.Helper()
+		r := s.DryRun(noon, SetCatalogue{Name: "x", Revision: rev, Catalogue: &fleet.Catalogue{Hash: string(era), Era: era}})
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		s = r.State
+		return s.List()[0]
+	}
+	one := fleet.Target{Replicas: 1, By: fleet.BySessions}
+	if got := offers(1, fleet.EraModern); got.Spec.PerSession() || !got.Sessionless || got.Target != one {
+		t.Errorf("a modern server: %+v", got)
+	}
+	if !s.Servers["x"].Spec.PerSession() {
+		t.Error("the spec has changed")
+	}
+	s = s.DryRun(noon, EndRollout{Name: "x", Revision: 1}).State
+	s = s.DryRun(noon, put("x", perSession(func(s *fleet.Spec) { s.Image = "i2" }))).State
+	if got := s.List()[0]; got.Spec.PerSession() || got.Target != one || got.Offers || got.StableTemplate.PerSession() {
+		t.Errorf("the next revision: %+v, stable %+v", got, got.StableTemplate)
+	}
+	if got := offers(2, fleet.EraLegacy); !got.Spec.PerSession() || got.Sessionless || got.Target.Replicas != 0 || got.StableTemplate.PerSession() {
+		t.Errorf("the next revision is a legacy one: %+v, stable %+v", got, got.StableTemplate)
+	}
+}

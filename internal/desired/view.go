@@ -39,9 +39,32 @@ func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
 	if sv.Stable != 0 && sv.Stable != sv.Revision {
 		if rev := sv.Kept(sv.Stable); rev != nil {
 			out.Stable, out.StableTemplate, out.StableOffers = rev.Number, &rev.Template, rev.Catalogue != nil
+			if isSessionless(&rev.Template, rev.Catalogue) {
+				shared := rev.Template
+				shared.Sessions = fleet.SessionsShared
+				out.StableTemplate = &shared
+			}
 		}
 	}
+	if sv.Sessionless() {
+		out.Sessionless, out.Spec.Sessions = true, fleet.SessionsShared
+	}
 	return out
+}
+
+// Sessionless reports whether the server needs no sessions, although its spec wants a
+// replica for each: it is of the modern era. As long as nobody has asked its present
+// revision, that is taken to be as the stable one.
+func (sv *Server) Sessionless() bool {
+	c := sv.Catalogue(sv.Revision)
+	if c == nil {
+		c = sv.Catalogue(sv.Stable)
+	}
+	return isSessionless(&sv.Spec.Template, c)
+}
+
+func isSessionless(t *fleet.Template, offers *fleet.Catalogue) bool {
+	return t.PerSession() && offers != nil && offers.Era == fleet.EraModern
 }
 
 // Target returns how many replicas are wanted now, and who asked for them. Who
@@ -49,6 +72,8 @@ func (sv *Server) Fleet(name fleet.ServerName) fleet.Server {
 func (sv *Server) Target() fleet.Target {
 	t := fleet.Target{Replicas: sv.Replicas}
 	switch {
+	case sv.Sessionless():
+		return fleet.Target{Replicas: 1, By: fleet.BySessions}
 	case sv.Spec.PerSession():
 		return fleet.Target{By: fleet.BySessions}
 	case sv.Spec.Autoscaling != nil:

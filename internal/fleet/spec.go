@@ -142,13 +142,18 @@ const (
 type Server struct {
 	Name     ServerName
 	Revision Revision
-	Spec     Spec   // as the user wrote it
+	// Spec is as the user wrote it, but for the session mode of a server that needs no
+	// sessions: see Sessionless.
+	Spec Spec
 	Target   Target // replicas wanted now
 	// Generation counts the restarts by hand. Replicas of an earlier one are to be
 	// replaced.
 	Generation uint64
 	// Era is what the present revision was last found to speak; EraAuto: nobody knows yet.
 	Era Era
+	// Sessionless means that each session were to have a replica to itself, but the server is
+	// of the modern era, which has no sessions. So it is a shared server with one replica.
+	Sessionless bool
 	// Offers and StableOffers mean that it is known what the revision, and the stable
 	// one, offers.
 	Offers, StableOffers bool

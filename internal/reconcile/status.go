@@ -228,6 +228,8 @@ func status(now time.Time, w *want, d *decision, o outlook) ServerStatus {
 		st.Reason = fmt.Sprintf("%s should leave the node: %s", replicas(t.moving), d.unplaced)
 	case d.unplacedSpares != "":
 		st.Reason = "a warm spare cannot be placed: " + d.unplacedSpares
+	case w.desired.Sessionless:
+		st.Reason = "it is of the modern era, which has no sessions, so one replica serves all: remove sessions to set their number"
 	}
 	return st
 }

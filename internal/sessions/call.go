@@ -39,6 +39,9 @@ func (c *Caller) Call(ctx context.Context, call fleet.Call) (fleet.CallResult, e
 		call.Since = time.Now()
 	}
 	res, err := c.callAlone(ctx, call, timeout)
+	if errors.Is(err, fleet.ErrConflict) { // it was just found to need no sessions
+		return c.Router.Call(ctx, call)
+	}
 	if call.Idempotent && ctx.Err() == nil && errors.Is(err, fleet.ErrReplicaLost) {
 		return c.callAlone(ctx, call, timeout)
 	}

@@ -167,15 +167,23 @@ func (t *tenure) observe(snap *observe.Snapshot, servers map[fleet.ServerName]*f
 		}
 	}
 	for name, queue := range t.queues {
-		if servers[name] != nil {
+		d := servers[name]
+		if d != nil && d.Spec.PerSession() {
 			continue
 		}
 		for _, w := range queue {
-			w.err = fmt.Errorf("%w %q: it was removed", fleet.ErrUnknownServer, name)
+			if w.err = shared(name); d == nil {
+				w.err = fmt.Errorf("%w %q: it was removed", fleet.ErrUnknownServer, name)
+			}
 			close(w.given)
 		}
 		delete(t.queues, name)
 	}
+}
+
+// shared is the error of a session that wants a replica of a server that all share.
+func shared(name fleet.ServerName) error {
+	return fmt.Errorf("%w: server %q is shared by all sessions", fleet.ErrConflict, name)
 }
 
 // release gives up the claim of a spare.

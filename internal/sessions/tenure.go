@@ -133,7 +133,7 @@ func (t *tenure) open(ctx context.Context, r fleet.SessionRequest) (fleet.Sessio
 		case d == nil:
 			return fleet.SessionGiven{}, fmt.Errorf("%w %q", fleet.ErrUnknownServer, r.Server)
 		case !d.Spec.PerSession():
-			return fleet.SessionGiven{}, fmt.Errorf("%w: server %q is shared by all sessions", fleet.ErrConflict, r.Server)
+			return fleet.SessionGiven{}, shared(r.Server)
 		case t.s.cfg.Directory.Ended(r.Session):
 			return fleet.SessionGiven{}, fmt.Errorf("server %q: the session was ended: %w", r.Server, fleet.ErrSessionLost)
 		}

@@ -34,7 +34,10 @@ func serverOf(all *desired.State, name fleet.ServerName, sv *desired.Server, st 
 	out.State, out.Reason = stateOf(sv, st)
 	if st != nil {
 		out.Ready, out.Spares, out.Restarts = st.Ready, st.Spares, st.Restarts
-		if sv.Spec.PerSession() {
+		switch {
+		case wanted.Sessionless:
+			out.Desired = wanted.Target.Replicas
+		case sv.Spec.PerSession():
 			out.Desired = st.Sessions
 			out.Sessions = &api.Sessions{Open: st.Sessions, Waiting: st.SessionsWaiting, Max: sv.Spec.MaxSessions}
 		}
