@@ -350,14 +350,19 @@ func (*TellSessionsResponse) Descriptor() ([]byte, []int) {
 type SessionRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The end of its lifetime. Then the record is dropped.
 	Until *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
-	Ended bool                   `protobuf:"varint,3,opt,name=ended,proto3" json:"ended,omitempty"`
-	Used  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=used,proto3" json:"used,omitempty"`
+	// It has ended before that, and stays so.
+	Ended bool `protobuf:"varint,3,opt,name=ended,proto3" json:"ended,omitempty"`
+	// When it was last used, roughly.
+	Used *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=used,proto3" json:"used,omitempty"`
 	// Servers that had a replica for the session.
 	Opened []string `protobuf:"bytes,5,rep,name=opened,proto3" json:"opened,omitempty"`
 	// Of two records, the rest of that with the greater stamp counts.
-	Stamp         uint64          `protobuf:"varint,6,opt,name=stamp,proto3" json:"stamp,omitempty"`
-	Level         string          `protobuf:"bytes,7,opt,name=level,proto3" json:"level,omitempty"`
+	Stamp uint64 `protobuf:"varint,6,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	// Of logging/setLevel. Empty: the client has set none.
+	Level string `protobuf:"bytes,7,opt,name=level,proto3" json:"level,omitempty"`
+	// The tenant key.
 	Caller        string          `protobuf:"bytes,8,opt,name=caller,proto3" json:"caller,omitempty"`
 	Subscriptions []*Subscription `protobuf:"bytes,9,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
 	// When the session got its first replica.
@@ -468,9 +473,10 @@ func (x *SessionRecord) GetBegan() *timestamppb.Timestamp {
 
 // Subscription is a resource that a session subscribes to.
 type Subscription struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
-	Uri           string                 `protobuf:"bytes,2,opt,name=uri,proto3" json:"uri,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// As the server knows it.
+	Uri           string `protobuf:"bytes,2,opt,name=uri,proto3" json:"uri,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -525,13 +531,15 @@ type GiveSessionRequest struct {
 	Server  string                 `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"`
 	Session string                 `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
 	// The end of the session's lifetime.
-	Until  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
-	Caller string                 `protobuf:"bytes,5,opt,name=caller,proto3" json:"caller,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	// The tenant key.
+	Caller string `protobuf:"bytes,5,opt,name=caller,proto3" json:"caller,omitempty"`
 	// The params of the client's initialize, raw JSON.
 	Initialize []byte `protobuf:"bytes,6,opt,name=initialize,proto3" json:"initialize,omitempty"`
 	// What the session had set at a replica that is lost.
 	Subscriptions []string `protobuf:"bytes,7,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
-	Level         string   `protobuf:"bytes,8,opt,name=level,proto3" json:"level,omitempty"`
+	// Empty: none.
+	Level string `protobuf:"bytes,8,opt,name=level,proto3" json:"level,omitempty"`
 	// The session has one call.
 	Once          bool `protobuf:"varint,9,opt,name=once,proto3" json:"once,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -1382,12 +1382,17 @@ func (x *WatchResponse) GetStreams() *StreamStats {
 
 // StreamStats counts the streams of the node (fleet.StreamStats).
 type StreamStats struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kept          int64                  `protobuf:"varint,1,opt,name=kept,proto3" json:"kept,omitempty"`
-	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	Evicted       uint64                 `protobuf:"varint,3,opt,name=evicted,proto3" json:"evicted,omitempty"`
-	Resumed       uint64                 `protobuf:"varint,4,opt,name=resumed,proto3" json:"resumed,omitempty"`
-	Unattributed  uint64                 `protobuf:"varint,5,opt,name=unattributed,proto3" json:"unattributed,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At present, those of running calls included.
+	Kept int64 `protobuf:"varint,1,opt,name=kept,proto3" json:"kept,omitempty"`
+	// Of their messages, about.
+	Bytes int64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Forgotten before the end of their window, to make room.
+	Evicted uint64 `protobuf:"varint,3,opt,name=evicted,proto3" json:"evicted,omitempty"`
+	// How often a reader came.
+	Resumed uint64 `protobuf:"varint,4,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	// Notifications that were dropped because nobody knows whose call they belong to.
+	Unattributed  uint64 `protobuf:"varint,5,opt,name=unattributed,proto3" json:"unattributed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2158,7 +2163,9 @@ type Catalogue struct {
 	// legacy or modern. Empty comes from a worker of the previous version.
 	Era string `protobuf:"bytes,7,opt,name=era,proto3" json:"era,omitempty"`
 	// The versions that a modern server supports.
-	Versions  []string `protobuf:"bytes,8,rep,name=versions,proto3" json:"versions,omitempty"`
+	Versions []string `protobuf:"bytes,8,rep,name=versions,proto3" json:"versions,omitempty"`
+	// These three are raw JSON objects in the server's order. Empty comes from a server that
+	// lists none, and from a worker of the previous version.
 	Resources [][]byte `protobuf:"bytes,9,rep,name=resources,proto3" json:"resources,omitempty"`
 	// Templates of resources.
 	Templates [][]byte `protobuf:"bytes,10,rep,name=templates,proto3" json:"templates,omitempty"`
@@ -2285,9 +2292,10 @@ func (x *Catalogue) GetHints() map[string]*CacheHint {
 
 // CacheHint says how long and by whom a result may be cached.
 type CacheHint struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	TtlMs         int64                  `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
-	Scope         string                 `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	TtlMs int64                  `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	// public or private.
+	Scope         string `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3232,8 +3240,9 @@ func (x *Notification) GetParams() []byte {
 type ServerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Raw JSON, towards the client.
-	Id            []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Method        string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	Id     []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	// Raw JSON. Empty if there are none.
 	Params        []byte `protobuf:"bytes,3,opt,name=params,proto3" json:"params,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3629,7 +3638,8 @@ func (x *LogLine) GetText() string {
 type ReadStreamRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Stream string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
-	Owner  string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// As in the call. To anybody else the stream is unknown.
+	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
 	// The last message that is not wanted.
 	After uint64 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`
 	// Succeeds once for each after.
@@ -3751,7 +3761,8 @@ func (x *ReadStreamResponse) GetMessages() []*StreamMessage {
 
 type StreamMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Seq   uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Grows by one. Numbers that are missing were not kept.
+	Seq uint64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	// Types that are valid to be assigned to Msg:
 	//
 	//	*StreamMessage_Notification
@@ -3858,8 +3869,9 @@ func (*StreamMessage_Reply) isStreamMessage_Msg() {}
 type AnswerRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Stream string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
-	Owner  string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
-	// The request's number.
+	// As in the call.
+	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The number in the request's id (fleet.AskID).
 	N uint64 `protobuf:"varint,3,opt,name=n,proto3" json:"n,omitempty"`
 	// Types that are valid to be assigned to Answer:
 	//
@@ -4001,9 +4013,10 @@ func (*AnswerResponse) Descriptor() ([]byte, []int) {
 }
 
 type CancelCallRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Stream        string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
-	Owner         string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Stream string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	// As in the call.
+	Owner         string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4195,7 +4208,8 @@ type OpenSessionRequest struct {
 	Initialize []byte `protobuf:"bytes,4,opt,name=initialize,proto3" json:"initialize,omitempty"`
 	// What the session had set at a replica that is lost.
 	Subscriptions []string `protobuf:"bytes,5,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
-	Level         string   `protobuf:"bytes,6,opt,name=level,proto3" json:"level,omitempty"`
+	// Empty: none.
+	Level string `protobuf:"bytes,6,opt,name=level,proto3" json:"level,omitempty"`
 	// The session has one call. The replica is stopped when that has ended, or if it does
 	// not come.
 	Once          bool `protobuf:"varint,7,opt,name=once,proto3" json:"once,omitempty"`
@@ -4283,8 +4297,9 @@ func (x *OpenSessionRequest) GetOnce() bool {
 }
 
 type OpenSessionResponse struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Version uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the report in which the replica belongs to the session.
+	Version uint64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	// Types that are valid to be assigned to Outcome:
 	//
 	//	*OpenSessionResponse_Result
@@ -4375,10 +4390,11 @@ func (*OpenSessionResponse_Result) isOpenSessionResponse_Outcome() {}
 func (*OpenSessionResponse_Error) isOpenSessionResponse_Outcome() {}
 
 type CloseSessionRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ReplicaId     string                 `protobuf:"bytes,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
-	Session       string                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ReplicaId string                 `protobuf:"bytes,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Session   string                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	// In words, for the log.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4514,6 +4530,7 @@ func (x *ListenRequest) GetInterests() []*Interest {
 	return nil
 }
 
+// Interest is a server whose notifications are wanted. Changes of its lists always are.
 type Interest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Server string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
@@ -4611,12 +4628,13 @@ func (x *ListenResponse) GetNews() []*News {
 	return nil
 }
 
+// News is a notification of a server that belongs to no call and no session.
 type News struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Server    string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
 	ReplicaId string                 `protobuf:"bytes,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
 	Method    string                 `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
-	// Raw JSON.
+	// Raw JSON. Empty if there are none.
 	Params        []byte `protobuf:"bytes,4,opt,name=params,proto3" json:"params,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

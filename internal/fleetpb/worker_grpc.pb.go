@@ -97,7 +97,8 @@ type WorkerServiceClient interface {
 	SendToSession(ctx context.Context, in *SendToSessionRequest, opts ...grpc.CallOption) (*SendToSessionResponse, error)
 	// OpenSession gives a raw spare to a session, sends initialize with the client's own
 	// params, and returns the server's answer. If it is repeated, the first answer comes
-	// again. A replica that belongs to another session, or is no raw spare, is NOT_FOUND.
+	// again. A replica that belongs to another session, stops, or is no raw spare is
+	// UNAVAILABLE, as not delivered: another one may be tried.
 	OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*OpenSessionResponse, error)
 	// CloseSession stops the replica of a session at once. Any controller may close a
 	// session. NOT_FOUND if the replica does not belong to it.
@@ -375,7 +376,8 @@ type WorkerServiceServer interface {
 	SendToSession(context.Context, *SendToSessionRequest) (*SendToSessionResponse, error)
 	// OpenSession gives a raw spare to a session, sends initialize with the client's own
 	// params, and returns the server's answer. If it is repeated, the first answer comes
-	// again. A replica that belongs to another session, or is no raw spare, is NOT_FOUND.
+	// again. A replica that belongs to another session, stops, or is no raw spare is
+	// UNAVAILABLE, as not delivered: another one may be tried.
 	OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error)
 	// CloseSession stops the replica of a session at once. Any controller may close a
 	// session. NOT_FOUND if the replica does not belong to it.

@@ -17,7 +17,8 @@ import (
 // ReadStream calls on without messages once the worker has found the stream, and then
 // with messages, oldest first. It returns nil after the reply of a call. Otherwise it
 // ends with on's error, with fleet.ErrUnknownStream, fleet.ErrClaimed or
-// fleet.ErrStreamTaken, with fleet.ErrWorkerLost, or when ctx does.
+// fleet.ErrStreamTaken, with fleet.ErrWorkerLost, or when ctx does. A worker of an older
+// version keeps no stream, so it knows none.
 func (c *Client) ReadStream(ctx context.Context, r fleet.ReadRequest, on func([]fleet.Message) error) error {
 	doing := fmt.Sprintf("read stream %s at worker %s", r.Stream, c.addr)
 	ctx, end, err := c.longLived(ctx)
@@ -29,7 +30,7 @@ func (c *Client) ReadStream(ctx context.Context, r fleet.ReadRequest, on func([]
 		Stream: text(string(r.Stream)), Owner: text(r.Owner), After: r.After, Claim: r.Claim, Unread: r.Unread,
 	})
 	if err != nil {
-		return answerOrLost(ctx, doing, err)
+		return unknownOrLost(ctx, doing, err)
 	}
 	for {
 		p, err := stream.Recv()
@@ -37,7 +38,7 @@ func (c *Client) ReadStream(ctx context.Context, r fleet.ReadRequest, on func([]
 			return nil
 		}
 		if err != nil {
-			return answerOrLost(ctx, doing, err)
+			return unknownOrLost(ctx, doing, err)
 		}
 		if err := on(messagesFromPB(p)); err != nil {
 			return err
@@ -65,7 +66,7 @@ func (c *Client) Answer(ctx context.Context, a fleet.Answer) error {
 func (c *Client) CancelCall(ctx context.Context, stream fleet.StreamID, owner string) error {
 	r := &fleetpb.CancelCallRequest{Stream: text(string(stream)), Owner: text(owner)}
 	if _, err := c.pb.CancelCall(ctx, r); err != nil {
-		return answerOrLost(ctx, fmt.Sprintf("cancel the call of stream %s at worker %s", stream, c.addr), err)
+		return unknownOrLost(ctx, fmt.Sprintf("cancel the call of stream %s at worker %s", stream, c.addr), err)
 	}
 	return nil
 }
@@ -141,6 +142,15 @@ type contextEnder struct{ cancel context.CancelCauseFunc }
 
 func (e *contextEnder) end(cause error) {
 	e.cancel(fmt.Errorf("%w: %s", fleet.ErrWorkerLost, cause.Error()))
+}
+
+// unknownOrLost is answerOrLost for a stream, which a worker of an older version does not
+// keep.
+func unknownOrLost(ctx context.Context, doing string, err error) error {
+	if err = answerOrLost(ctx, doing, err); errors.Is(err, fleet.ErrOldWorker) {
+		return fmt.Errorf("%w: %w", fleet.ErrUnknownStream, err)
+	}
+	return err
 }
 
 // answerOrLost is fromStatus for requests whose failure without an answer of the worker

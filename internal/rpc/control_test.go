@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,26 +76,39 @@ type olderWorker struct {
 	fleetpb.UnimplementedWorkerServiceServer
 }
 
-// A worker one version older cannot be fenced. Nobody must take it for one that
-// is, nor for one that refuses.
-func TestFenceOfAnOlderWorker(t *testing.T) {
+// olderClient returns a client of a worker that lacks these methods and all that it would
+// have to do.
+func olderClient(t *testing.T, without ...string) *Client {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	older := fleetpb.WorkerService_ServiceDesc
-	older.Methods = slices.DeleteFunc(slices.Clone(older.Methods), func(m grpc.MethodDesc) bool { return m.MethodName == "Fence" })
+	older.Methods = slices.DeleteFunc(slices.Clone(older.Methods), func(m grpc.MethodDesc) bool { return slices.Contains(without, m.MethodName) })
+	older.Streams = slices.DeleteFunc(slices.Clone(older.Streams), func(s grpc.StreamDesc) bool { return slices.Contains(without, s.StreamName) })
 	g := grpc.NewServer()
 	g.RegisterService(&older, olderWorker{})
-	served := make(chan error, 1)
-	go func() { served <- g.Serve(l) }()
-	defer func() { g.Stop(); <-served }()
+	var served sync.WaitGroup
+	served.Go(func() {
+		if err := g.Serve(l); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(served.Wait)
+	t.Cleanup(g.Stop)
 	c, err := Dial(l.Addr().String(), ClientConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	_, err = c.Fence(t.Context(), fleet.Order{Cluster: "c", Epoch: 7})
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// A worker one version older cannot be fenced. Nobody must take it for one that
+// is, nor for one that refuses.
+func TestFenceOfAnOlderWorker(t *testing.T) {
+	c := olderClient(t, "Fence")
+	_, err := c.Fence(t.Context(), fleet.Order{Cluster: "c", Epoch: 7})
 	if err == nil {
 		t.Error("it is fenced")
 	}
@@ -117,31 +131,32 @@ func TestFenceOfAnOlderWorker(t *testing.T) {
 // An order that a worker one version older does not know has an error of its own,
 // which says what to do.
 func TestOrdersThatAnOlderWorkerDoesNotKnow(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := grpc.NewServer()
-	older := fleetpb.WorkerService_ServiceDesc
-	older.Methods = slices.DeleteFunc(slices.Clone(older.Methods), func(m grpc.MethodDesc) bool {
-		return m.MethodName == "ActivateReplica" || m.MethodName == "PullImage"
-	})
-	g.RegisterService(&older, olderWorker{})
-	served := make(chan error, 1)
-	go func() { served <- g.Serve(l) }()
-	defer func() { g.Stop(); <-served }()
-	c, err := Dial(l.Addr().String(), ClientConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	_, err = c.ActivateReplica(t.Context(), fleet.Order{}, "r")
+	c := olderClient(t, "ActivateReplica", "PullImage", "OpenSession", "CloseSession")
+	_, activate := c.ActivateReplica(t.Context(), fleet.Order{}, "r")
+	_, open := c.OpenSession(t.Context(), fleet.Order{}, fleet.SessionStart{Replica: "r"})
 	for doing, err := range map[string]error{
-		"activate replica r": err, "pull image img": c.PullImage(t.Context(), fleet.Order{}, "img", fleet.PullMissing),
+		"activate replica r": activate, "pull image img": c.PullImage(t.Context(), fleet.Order{}, "img", fleet.PullMissing),
+		"open a session at replica r": open, "close the session of replica r": c.CloseSession(t.Context(), "r", "s", ""),
 	} {
 		if !errors.Is(err, fleet.ErrOldWorker) || !strings.HasPrefix(err.Error(), doing) || !strings.Contains(err.Error(), c.addr) {
 			t.Errorf("%s: got %v", doing, err)
 		}
+	}
+}
+
+// A worker one version older keeps no streams. A client that comes back must be told so, and
+// not wait for ever.
+func TestStreamsThatAnOlderWorkerDoesNotKeep(t *testing.T) {
+	c := olderClient(t, "ReadStream", "CancelCall", "Listen")
+	on := func([]fleet.Message) error { return nil }
+	if err := c.ReadStream(t.Context(), fleet.ReadRequest{Stream: "s"}, on); !errors.Is(err, fleet.ErrUnknownStream) || !errors.Is(err, fleet.ErrOldWorker) {
+		t.Errorf("ReadStream: got %v, want that the stream is unknown", err)
+	}
+	if err := c.CancelCall(t.Context(), "s", "owner"); !errors.Is(err, fleet.ErrUnknownStream) {
+		t.Errorf("CancelCall: got %v, want that the stream is unknown", err)
+	}
+	if err := c.Listen(t.Context(), nil, nil); !errors.Is(err, fleet.ErrOldWorker) || errors.Is(err, fleet.ErrUnknownStream) {
+		t.Errorf("Listen: got %v, want that the worker is older", err)
 	}
 }
 
