@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -54,13 +55,14 @@ func (k *Keeper) Run(ctx context.Context) error {
 	look, cancel := k.Observed.Subscribe()
 	defer cancel()
 	shape, done := uint64(0), false
-	keeping := keeping{log: k.Log, tooLarge: make(map[string]bool), written: make(map[keptRevision]time.Time)}
+	keeping := keeping{log: k.Log, tooLarge: make(map[keptRevision]bool), written: make(map[keptRevision]time.Time)}
 	for {
 		var retry <-chan time.Time
 		if !done || k.Observed.Shape() != shape {
 			snap := k.Observed.Snapshot()
 			shape, done = snap.Shape, true
 			state := k.Desired.State()
+			keeping.forget(state)
 			for _, c := range unkept(state, snap) {
 				if wait := keeping.pause(state.Servers[c.Name].Catalogue(c.Revision), c, time.Now()); wait > 0 {
 					done, retry = false, time.After(min(wait, keepRetry))
@@ -117,8 +119,18 @@ type keptRevision struct {
 // keeping remembers what a Keeper has written and logged.
 type keeping struct {
 	log      *slog.Logger
-	tooLarge map[string]bool // hashes that were logged
+	tooLarge map[keptRevision]bool // that were logged
 	written  map[keptRevision]time.Time
+}
+
+// forget forgets revisions that are not kept any more.
+func (k *keeping) forget(state *desired.State) {
+	gone := func(r keptRevision) bool {
+		sv := state.Servers[r.server]
+		return sv == nil || sv.Kept(r.number) == nil
+	}
+	maps.DeleteFunc(k.tooLarge, func(r keptRevision, _ bool) bool { return gone(r) })
+	maps.DeleteFunc(k.written, func(r keptRevision, _ time.Time) bool { return gone(r) })
 }
 
 // pause returns how long a write has to wait. Tools are kept at once.
@@ -138,12 +150,13 @@ func sameTools(a, b *fleet.Catalogue) bool {
 // fit returns the catalogue, without its other lists if it is too large with them, or nil
 // if it is still too large then.
 func (k *keeping) fit(c desired.SetCatalogue) *fleet.Catalogue {
-	size := sizeOf(c.Catalogue)
+	revision, size := keptRevision{c.Name, c.Revision}, sizeOf(c.Catalogue)
 	if size <= maxKept {
+		delete(k.tooLarge, revision)
 		return c.Catalogue
 	}
-	if !k.tooLarge[c.Catalogue.Hash] {
-		k.tooLarge[c.Catalogue.Hash] = true
+	if !k.tooLarge[revision] {
+		k.tooLarge[revision] = true
 		k.log.Warn("catalogue too large to be kept", "server", c.Name, "revision", c.Revision, "bytes", size)
 	}
 	if less := onlyTools(c.Catalogue); sizeOf(less) <= maxKept {

@@ -172,3 +172,24 @@ func TestKeeper(t *testing.T) {
 		}
 	})
 }
+
+// A server that reports another catalogue every second costs the leader no memory and one
+// line in the log.
+func TestKeepingForgets(t *testing.T) {
+	var log bytes.Buffer
+	k := keeping{log: slog.New(slog.NewTextHandler(&log, nil)), tooLarge: map[keptRevision]bool{}, written: map[keptRevision]time.Time{}}
+	for i := range 100 {
+		c := desired.SetCatalogue{Name: "s", Revision: 1, Catalogue: &fleet.Catalogue{Hash: fmt.Sprint(i), Tools: [][]byte{make([]byte, maxKept+1)}}}
+		if less := k.fit(c); less != nil {
+			t.Fatalf("kept %d bytes", sizeOf(less))
+		}
+	}
+	if n := strings.Count(log.String(), "too large"); n != 1 || len(k.tooLarge) != 1 {
+		t.Errorf("logged %d times, and remembers %d catalogues", n, len(k.tooLarge))
+	}
+	k.written[keptRevision{"s", 1}], k.written[keptRevision{"s", 2}], k.written[keptRevision{"gone", 1}] = time.Now(), time.Now(), time.Now()
+	k.forget(&desired.State{Servers: map[fleet.ServerName]*desired.Server{"s": {Revision: 2, Revisions: []desired.Revision{{Number: 2}}}}})
+	if len(k.tooLarge) != 0 || len(k.written) != 1 || k.written[keptRevision{"s", 2}].IsZero() {
+		t.Errorf("remembers %v and %v", k.tooLarge, k.written)
+	}
+}

@@ -77,7 +77,7 @@ func newServerView(s *server) *View {
 	c := s.shown
 	v := &View{only: s, servers: []*server{s}, lists: make(map[string]*fleet.ViewList)}
 	v.info = fleet.ViewInfo{
-		Modern: c.IsModern(), Protocol: mcp.LatestLegacy, Versions: modernVersions(),
+		Modern: c.IsModern(), Protocol: mcp.LatestLegacy, Versions: mcp.ModernVersions(),
 		ServerInfo: c.ServerInfo, Capabilities: c.Capabilities, Instructions: c.Instructions, Hint: s.hint(mcp.MethodDiscover),
 	}
 	if c.IsModern() {
@@ -110,7 +110,7 @@ func newMergedView(s *snapshot) *View {
 	}
 	v.uris = newURIs(s.servers, v.servers)
 	v.info = fleet.ViewInfo{
-		Protocol: mcp.LatestLegacy, Versions: modernVersions(),
+		Protocol: mcp.LatestLegacy, Versions: mcp.ModernVersions(),
 		Capabilities: mergeCapabilities(v.servers), Instructions: mergeInstructions(v.servers), Hint: v.hint(mcp.MethodDiscover),
 	}
 	v.listTools(s.tools, v.uris.of)
@@ -119,8 +119,6 @@ func newMergedView(s *snapshot) *View {
 	v.listItems(mcp.MethodResourceTemplates, "uriTemplate", func(s *server) []item { return s.templates }, v.uris.templateOf)
 	return v
 }
-
-func modernVersions() []string { return mcp.ModernVersions() }
 
 // listTools makes the lists of tools.
 func (v *View) listTools(tools []*named, uri func(*server, string) string) {
@@ -211,14 +209,14 @@ func (v *View) list(method string, items [][]byte) *fleet.ViewList {
 // hint returns how long and by whom the answer to a method may be cached: as long as
 // all servers allow, and only by everybody if all allow that.
 func (v *View) hint(method string) fleet.CacheHint {
-	h := fleet.CacheHint{Scope: "public"}
+	h := fleet.CacheHint{Scope: mcp.ScopePublic}
 	for i, srv := range v.servers {
 		one := srv.hint(method)
 		if i == 0 || one.TTLMs < h.TTLMs {
 			h.TTLMs = one.TTLMs
 		}
-		if one.Scope != "public" {
-			h.Scope = "private"
+		if one.Scope != mcp.ScopePublic {
+			h.Scope = mcp.ScopePrivate
 		}
 	}
 	if len(v.missing) > 0 {
@@ -229,13 +227,13 @@ func (v *View) hint(method string) fleet.CacheHint {
 
 // hint returns the server's own hint. Servers of the legacy era have none.
 func (s *server) hint(method string) fleet.CacheHint {
-	h := fleet.CacheHint{Scope: "public"}
+	h := fleet.CacheHint{Scope: mcp.ScopePublic}
 	if s.shown.IsModern() {
 		h = s.shown.Hints[method]
-		h.TTLMs, h.Scope = max(h.TTLMs, 0), cmp.Or(h.Scope, "private")
+		h.TTLMs, h.Scope = max(h.TTLMs, 0), cmp.Or(h.Scope, mcp.ScopePrivate)
 	}
 	if s.private {
-		h.Scope = "private"
+		h.Scope = mcp.ScopePrivate
 	}
 	return h
 }
