@@ -26,10 +26,11 @@ const cancelGrace = time.Second
 // one call, except with progress and notifications.
 //
 // cancel gives the call up, with timeout if its deadline passed. Without timeout, a call
-// with a stream runs on. It may be called at any time, and more than once. If the replica is unknown, not ready, or draining,
-// the reply is fleet.ErrNotDelivered. While a replica drains that has live tasks, it takes
-// calls about tasks. Errors do not name the replica, since the
-// router does.
+// with a stream runs on. It may be called at any time, and more than once.
+//
+// If the replica is unknown, not ready, or draining, the reply is fleet.ErrNotDelivered. A
+// draining replica with live tasks still takes calls about tasks. Errors do not name the
+// replica, since the router does.
 //
 // Call starts no goroutine: this is the path of every call.
 func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cancel func(timeout bool)) {

@@ -122,8 +122,11 @@ func (l *listening) ended(reply stdio.Reply) bool {
 	lasted := time.Since(l.current.since)
 	l.current = nil
 	err := reply.Failure()
-	if errors.As(err, new(*mcp.Error)) || errors.Is(err, stdio.ErrLost) {
-		l.r.log.Info("no notifications of the server", "err", err)
+	switch {
+	case errors.Is(err, stdio.ErrLost):
+		return false
+	case errors.As(err, new(*mcp.Error)):
+		l.r.log.Info("server refused subscriptions/listen, so its changes are not announced", "err", err)
 		return false
 	}
 	if lasted >= relistenMax {

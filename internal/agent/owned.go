@@ -216,13 +216,13 @@ func restore(ctx context.Context, s *session, what *fleet.Restore, warn func(str
 		}
 	}
 	if what.Level != "" {
-		ask("logging/setLevel", append(mcp.AppendString([]byte(`{"level":`), what.Level), '}'))
+		ask(mcp.MethodSetLevel, append(mcp.AppendString([]byte(`{"level":`), what.Level), '}'))
 	}
 	for _, uri := range what.Subscriptions {
 		if ctx.Err() != nil {
 			return
 		}
-		ask("resources/subscribe", append(mcp.AppendString([]byte(`{"uri":`), uri), '}'))
+		ask(mcp.MethodSubscribe, uriParams(uri))
 	}
 }
 

@@ -153,7 +153,7 @@ func (st *stream) add(m fleet.Message) (seq uint64, victims []*stream) {
 	victims, over := st.streams.resize(st, st.log.bytes)
 	if over > 0 {
 		st.log.shrink(over)
-		st.streams.resize(st, st.log.bytes)
+		st.streams.shrunk(st, st.log.bytes)
 	}
 	st.wake()
 	return seq, victims
@@ -192,7 +192,7 @@ func (st *stream) answered(id []byte) (last bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.log.removeRequest(id)
-	st.streams.resize(st, st.log.bytes)
+	st.streams.shrunk(st, st.log.bytes)
 	st.waiting = max(0, st.waiting-1)
 	return st.waiting == 0
 }

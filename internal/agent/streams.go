@@ -102,6 +102,15 @@ func (ss *streams) resize(st *stream, bytes int) (victims []*stream, over int) {
 	return victims, max(0, ss.bytes-maxStreamsBytes)
 }
 
+// shrunk counts the bytes of a stream that has lost messages.
+func (ss *streams) shrunk(st *stream, bytes int) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.byID[st.id] == st {
+		ss.count(st, bytes+streamBytes)
+	}
+}
+
 // count needs the lock.
 func (ss *streams) count(st *stream, size int) {
 	ss.bytes += size - st.size

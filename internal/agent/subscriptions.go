@@ -104,11 +104,16 @@ func (s *subscriptions) run(ctx context.Context) {
 func (s *subscriptions) ask(ctx context.Context, method, uri string) {
 	ctx, cancel := context.WithTimeout(ctx, subscribeTimeout)
 	defer cancel()
-	reply := s.conn.Request(ctx, method, append(mcp.AppendString([]byte(`{"uri":`), uri), '}'))
+	reply := s.conn.Request(ctx, method, uriParams(uri))
 	defer reply.Release()
 	if err := reply.Failure(); err != nil && ctx.Err() == nil {
 		s.r.log.Warn("subscription refused", "method", method, "uri", uri, "err", err)
 	}
+}
+
+// uriParams returns params that name a resource.
+func uriParams(uri string) []byte {
+	return append(mcp.AppendString([]byte(`{"uri":`), uri), '}')
 }
 
 // await waits for a notice or a time, zero for never. It reports false when ctx has ended.

@@ -40,9 +40,10 @@ func (c *Conn) request(ctx context.Context, method string, params []byte, quiet 
 	return r
 }
 
-// Handshake opens the conversation in the legacy era, as Open does for such a server. It offers the newest version that we know, and
-// accepts the server's if we know it. If the server refuses and lists its versions, Handshake tries
-// once more with one of these. It must be called once, before every other call.
+// Handshake opens the conversation in the legacy era, as Open does for such a server. It offers the
+// newest version that we know, and accepts the server's if we know it. If the server refuses and lists
+// its versions, Handshake tries once more with one of these. It must be called once, before every
+// other call.
 func (c *Conn) Handshake(ctx context.Context) (*mcp.InitializeResult, error) {
 	result, err := c.initialize(ctx, mcp.LatestLegacy)
 	var refused *mcp.Error
