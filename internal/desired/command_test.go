@@ -118,8 +118,8 @@ func TestEveryCommandIsListed(t *testing.T) {
 }
 
 // The log and the snapshots of the last release are read, and written the same
-// byte for byte: controllers are upgraded one after the other. Those of format 3
-// have what came after that release.
+// byte for byte: controllers are upgraded one after the other. Those of formats 3
+// and 4 have what came after that release.
 func TestReleasedFormat(t *testing.T) {
 	tags := map[string]bool{}
 	for _, name := range []string{"released", "format3", "format4"} {
@@ -128,6 +128,73 @@ func TestReleasedFormat(t *testing.T) {
 	if len(tags) != len(commands()) {
 		t.Errorf("the logs have %d of %d commands", len(tags), len(commands()))
 	}
+}
+
+// A cluster that is upgraded keeps all that it had, whether a controller has the log or a
+// snapshot of the former version. What it writes stays in the former format until a command
+// of the new one comes.
+func TestUpgradeToFormat4(t *testing.T) {
+	var replayed *State
+	do := func(s *State, e Entry) *State {
+		index := uint64(1)
+		if s != nil {
+			index = s.Applied + 1
+		}
+		return s.Apply(index, 2, e).State
+	}
+	for _, e := range entriesOf(t, "testdata/format3.log") {
+		replayed = do(replayed, e)
+	}
+	snapshot, err := os.ReadFile("testdata/format3.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored, err := Decode(bytes.TrimSpace(snapshot))
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := func() []byte {
+		return encoded(t, &State{Servers: restored.Servers, Nodes: restored.Nodes, LastRevision: restored.LastRevision, Keys: restored.Keys})
+	}
+	before := held()
+	for i, c := range []Command{
+		BeginTenure{Controller: "c2", Name: "n2", Cluster: "cl", Expect: 3},
+		AddSealKey{ID: 1, Secret: bytes.Repeat([]byte{1}, fleet.SealKeyBytes)},
+	} {
+		e := Entry{noon.Add(time.Hour), c}
+		replayed, restored = do(replayed, e), do(restored, e)
+		if want := []int{3, 4}[i]; replayed.Format != want || restored.Format != want {
+			t.Errorf("%s: format %d of the replayed state, %d of the restored one, want %d", c, replayed.Format, restored.Format, want)
+		}
+	}
+	if after := held(); !bytes.Equal(before, after) {
+		t.Errorf("the upgrade changed\n%s into\n%s", before, after)
+	}
+	for _, e := range entriesOf(t, "testdata/format4.log")[1:] {
+		replayed, restored = do(replayed, e), do(restored, e)
+	}
+	if a, b := encoded(t, replayed), encoded(t, restored); !bytes.Equal(a, b) {
+		t.Errorf("the log gives\n%s, the snapshot\n%s", a, b)
+	}
+	if y := restored.Servers["y"]; len(restored.Gateways) != 1 || restored.Servers["z"].Catalogue(1) == nil || y == nil || y.Spec.OnLoss != fleet.OnLossReinit {
+		t.Errorf("commands of the new format had no effect: %s", encoded(t, restored))
+	}
+}
+
+// entriesOf returns the entries of a log.
+func entriesOf(t *testing.T, file string) (all []Entry) {
+	log, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(log) {
+		e, err := DecodeEntry(bytes.TrimSpace(line))
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		all = append(all, e)
+	}
+	return all
 }
 
 // checkReleased checks one log and the snapshot of its end, and adds the tags of its
