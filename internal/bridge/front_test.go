@@ -14,10 +14,13 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 	"unicode/utf8"
 
 	"github.com/mark3labs/mcp-go/client/transport"
 	mcpgo "github.com/mark3labs/mcp-go/mcp"
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	gosdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcphttp"
@@ -70,23 +73,61 @@ func (plainSeal) Open(_, token string) ([]byte, error) {
 	return base64.RawURLEncoding.DecodeString(token)
 }
 
-// direct is a transport that has a handler answer.
-type direct struct{ http.Handler }
+// direct is a transport that has a handler answer, in a session unless that is "".
+type direct struct {
+	http.Handler
+	session string
+}
 
 func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := httptest.NewRecorder()
+	if d.session != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("Mcp-Session-Id", d.session)
+	}
 	d.ServeHTTP(w, r)
 	return w.Result(), nil
 }
 
+// readGoSDK has go-sdk send a request, and returns the notification and the response that
+// it reads.
+func readGoSDK(t *testing.T, client *http.Client) (*jsonrpc.Request, *jsonrpc.Response) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	conn, err := (&gosdk.StreamableClientTransport{Endpoint: "http://fleet/srv/mcp", HTTPClient: client, MaxRetries: -1, DisableStandaloneSSE: true}).Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	id, err := jsonrpc.MakeID("2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Write(ctx, &jsonrpc.Request{ID: id, Method: "x/any"}); err != nil {
+		t.Fatalf("go-sdk: %v", err)
+	}
+	var got [2]jsonrpc.Message
+	for i := range got {
+		if got[i], err = conn.Read(ctx); err != nil {
+			t.Fatalf("go-sdk, message %d: %v", i, err)
+		}
+	}
+	notification, _ := got[0].(*jsonrpc.Request)
+	response, _ := got[1].(*jsonrpc.Response)
+	if notification == nil || response == nil || response.ID != id {
+		t.Fatalf("go-sdk got %+v and %+v", got[0], got[1])
+	}
+	return notification, response
+}
+
 // FuzzFront has a front write messages as events, and reads them back: with the decoder
-// and with the reader of mcp-go.
+// and with the readers of mcp-go and go-sdk.
 func FuzzFront(f *testing.F) {
 	a := &answers{}
 	log := slog.New(slog.DiscardHandler)
 	front := mcphttp.New(mcphttp.Config{Offers: oneOffer{}, Router: a, Sessions: noSessions{}, Sealer: plainSeal{}, Log: log})
 	mux := web.NewMux(web.Config{AllowedHosts: []string{"*"}, Log: log}, front.Routes()...)
-	other, err := transport.NewStreamableHTTP("http://fleet/srv/mcp", transport.WithHTTPBasicClient(&http.Client{Transport: direct{mux}}))
+	other, err := transport.NewStreamableHTTP("http://fleet/srv/mcp", transport.WithHTTPBasicClient(&http.Client{Transport: direct{Handler: mux}}))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -141,6 +182,10 @@ func FuzzFront(f *testing.F) {
 		res, err := other.SendRequest(t.Context(), transport.JSONRPCRequest{JSONRPC: "2.0", ID: mcpgo.NewRequestId(1), Method: "x/any"})
 		if err != nil || compact(res.Result) != compact([]byte(result)) {
 			t.Fatalf("mcp-go got %+v, %v, want %q", res, err, result)
+		}
+		said, answer := readGoSDK(t, &http.Client{Transport: direct{mux, session}})
+		if compact(said.Params) != compact([]byte(params)) || compact(answer.Result) != compact([]byte(result)) {
+			t.Fatalf("go-sdk got params %q and result %q, want %q and %q", said.Params, answer.Result, params, result)
 		}
 	})
 }
