@@ -81,6 +81,7 @@ func TestDecodeStateRefuses(t *testing.T) {
 		{"a server that is nothing", `"servers":{`, `"servers":{"y":null,`, `server "y" is empty`, false},
 		{"failed revision missing", `"revisions":[{`, `"failed":{"revision":9,"reason":"","at":"2030-01-02T12:00:00Z"},"revisions":[{`, "failed revision 9 is missing", false},
 		{"default server missing", `"default_server":"x"`, `"default_server":"y"`, "default server y", false},
+		{"server of a gateway missing", `"last_revision":{`, `"gateways":{"g":{"servers":["x","y"]}},"last_revision":{`, "its server y is missing", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			bad := strings.Replace(good, tc.old, tc.new, 1)

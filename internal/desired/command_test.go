@@ -135,13 +135,7 @@ func TestReleasedFormat(t *testing.T) {
 // of the new one comes.
 func TestUpgradeToFormat4(t *testing.T) {
 	var replayed *State
-	do := func(s *State, e Entry) *State {
-		index := uint64(1)
-		if s != nil {
-			index = s.Applied + 1
-		}
-		return s.Apply(index, 2, e).State
-	}
+	do := func(s *State, e Entry) *State { return s.Apply(s.applied()+1, 2, e).State }
 	for _, e := range entriesOf(t, "testdata/format3.log") {
 		replayed = do(replayed, e)
 	}

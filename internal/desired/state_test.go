@@ -141,6 +141,11 @@ func TestCatalogue(t *testing.T) {
 	if h.s.Index != index || h.s.Servers["x"].Catalogue(1) == nil || h.s.Servers["x"].Catalogue(2) != nil {
 		t.Error("a catalogue that is known, nil, or of no kept revision changed something")
 	}
+	// While a controller of the former version lived, the leader wrote it without the era.
+	era := SetCatalogue{Name: "x", Revision: 1, Catalogue: &fleet.Catalogue{Hash: "h", Era: fleet.EraLegacy, Tools: [][]byte{[]byte(`{"name":"t"}`)}}}
+	if h.do(era); h.s.Servers["x"].Catalogue(1).Era != fleet.EraLegacy {
+		t.Error("the era was not added to a catalogue that had none")
+	}
 	h.do(put("x", spec("b", 1)), set(2, "i"), rollback("x", 1, ""))
 	if c := h.s.Servers["x"].Catalogue(1); c == nil || c.Hash != "h" {
 		t.Error("rollback lost the catalogue of the revision")

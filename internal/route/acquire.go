@@ -60,7 +60,7 @@ func (s *server) acquire(ctx context.Context, c *want) (*attempt, error) {
 		s.mu.Unlock()
 		return nil, err
 	}
-	if c.suspect == nil && (c.front || s.queue.length == 0 || c.session != "" && !s.sessionWaits(c.session)) {
+	if c.suspect == nil && (c.front || s.queue.length == 0 || c.session != "") {
 		if r := s.pick(avoid, c.tool, c.session, c.old); r != nil {
 			a := s.take(r)
 			s.mu.Unlock()

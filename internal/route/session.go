@@ -91,13 +91,3 @@ func (s *server) pickOwned(id fleet.SessionID, avoid *replica) *replica {
 	}
 	return r
 }
-
-// sessionWaits reports whether calls of a session wait for a slot.
-func (s *server) sessionWaits(id fleet.SessionID) bool {
-	for w := s.queue.first; w != nil; w = w.next {
-		if w.session == id {
-			return true
-		}
-	}
-	return false
-}
