@@ -99,6 +99,31 @@ func TestPoisonEndsTwoReplicasAtMost(t *testing.T) {
 	})
 }
 
+// A call that has ended a replica is repeated alone, but never at the replica of a session,
+// which nobody else may use.
+func TestNoSuspectAtASession(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		workers, replicas := several(3)
+		mine := workers[0]
+		replicas[0].Session = "mine"
+		b := newBench(t, Server{MaxOngoing: 5, Replicas: replicas})
+		suspect := b.call("suspect", repeatable)
+		dies := where(t, workers)
+		busy := b.call("busy") // at the third one: the session's alone is free
+		d := dies.next(t)
+		d.fail(fleet.ErrReplicaLost)
+		b.exited(d.req.Replica)
+		b.replicas(without(b.view.Replicas, dies)...)
+		where(t, workers).next(t).ok()
+		wantResult(t, busy, "busy")
+		where(t, workers).next(t).ok()
+		wantResult(t, suspect, "suspect")
+		if n := mine.total(); n != 0 {
+			t.Errorf("%d calls of others arrived at the replica of a session", n)
+		}
+	})
+}
+
 // A neighbour of calls that each end their replica was inside every time, and
 // is answered: each time it turned out that another call had done it.
 func TestInnocentAmongPoison(t *testing.T) {

@@ -2,9 +2,11 @@ package route
 
 import (
 	"testing"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/bubble"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/mcp"
 )
 
 func at(id fleet.ReplicaID) func(*fleet.Call) { return func(c *fleet.Call) { c.Replica = id } }
@@ -88,6 +90,25 @@ func TestTaskCalls(t *testing.T) {
 			}
 			wantErr(b.T, b.call("p", at("r1")), fleet.ErrOverloaded)
 			for range maxTaskCalls + 1 {
+				w1.next(b.T).ok()
+			}
+		}},
+		{"a result that does not come in time says nothing of the replica", func(b *bench, w1, _ *worker) {
+			b.view.CallTimeout = time.Second
+			b.update()
+			var waiting []*pending
+			for range silentCalls {
+				waiting = append(waiting, b.call("p", at("r1"), func(c *fleet.Call) { c.Method = mcp.MethodTaskResult }))
+			}
+			time.Sleep(2 * time.Second)
+			for _, p := range waiting {
+				wantErr(b.T, p, fleet.ErrTimeout)
+			}
+			s := (*b.router.servers.Load())["s"]
+			if r := s.find("r1"); r.timeouts != 0 {
+				b.Errorf("%d timeouts count against it", r.timeouts)
+			}
+			for range waiting {
 				w1.next(b.T).ok()
 			}
 		}},
