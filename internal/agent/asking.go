@@ -141,6 +141,7 @@ func (r *round) replied(reply stdio.Reply) {
 			err = fmt.Errorf("more than %d requests at once", maxAsks)
 		}
 		if err != nil {
+			required = nil
 			reply.Release()
 			reply = stdio.Reply{Err: fmt.Errorf("%w: it asks for input: %w", stdio.ErrBadReply, err), Delivered: true}
 		}

@@ -17,6 +17,7 @@ import (
 
 // curious asks for input as the tool's name says, and then answers with its params.
 func curious() agenttest.Server {
+	rounds := 0 // of "for ever"
 	return scripted(`{"tools":{}}`, func(m scriptedMessage, write func(string, ...any)) {
 		if m.Method != "tools/call" {
 			return
@@ -27,7 +28,17 @@ func curious() agenttest.Server {
 		answered := strings.Contains(params, "inputResponses")
 		switch {
 		case strings.Contains(params, `"name":"for ever"`):
+			if rounds++; rounds > maxRounds+1 {
+				result(`{}`)
+				return
+			}
 			result(`{"resultType":"input_required","requestState":"again"}`)
+		case strings.Contains(params, `"name":"many"`):
+			requests := make([]string, maxAsks+1)
+			for i := range requests {
+				requests[i] = fmt.Sprintf(`"%d":{"method":"roots/list"}`, i)
+			}
+			result(`{"resultType":"input_required","inputRequests":{` + strings.Join(requests, ",") + `}}`)
 		case strings.Contains(params, `"name":"bad"`):
 			result(`{"resultType":"input_required"}`)
 		case strings.Contains(params, `"name":"rounds"`) && strings.Contains(params, `"requestState":"one"`):
@@ -147,6 +158,7 @@ func TestAskingEnds(t *testing.T) {
 			r.rt.Kill("a")
 		}, is(fleet.ErrReplicaLost), false},
 		{"too many rounds", "for ever", nil, func(*rig, *caller) {}, failed("more than 16 times"), false},
+		{"too many requests at once", "many", nil, func(*rig, *caller) {}, is(fleet.ErrBadReply), false},
 		{"malformed", "bad", nil, func(*rig, *caller) {}, is(fleet.ErrBadReply), false},
 		{"its client cannot be asked", "one", func(req *fleet.CallRequest) { req.Ask = false }, func(*rig, *caller) {},
 			func(e fleet.CallEvent) bool { return strings.Contains(string(e.Result), "input_required") }, false},
