@@ -258,6 +258,9 @@ func TestListsThatDoNotCome(t *testing.T) {
 					if got := r.until("a", fleet.PhaseReady); got.Unhealthy || len(r.catalogue("a").Prompts) != 0 {
 						t.Errorf("got %+v", got)
 					}
+					if n := r.rt.Count("prompts/list of a"); n != listTries {
+						t.Errorf("asked %d times, want %d", n, listTries)
+					}
 					return
 				}
 				r.view.until(t, "all is listed", func(v *view) (bool, any) {

@@ -100,6 +100,7 @@ func (r *echoRun) lists(m *message) bool {
 	default:
 		return false
 	}
+	r.Runtime.count(m.Method + " of " + string(r.Launch.Replica))
 	list := ""
 	for i, e := range elements {
 		if i > 0 {
