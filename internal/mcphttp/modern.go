@@ -33,6 +33,7 @@ func (f *Front) serveModern(w *web.Response, r *http.Request, m *message, a acce
 		return withID(f.listen(w, r, m, a), m.id)
 	}
 	p := newReply(w, r, m.id, a)
+	p.wait = patient
 	return p.finish(modernOutcome(m.method, f.answerModern(p, m)))
 }
 

@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
@@ -100,6 +102,31 @@ func TestModernRefusals(t *testing.T) {
 }
 
 // A legacy server's "visit these URLs first" becomes a result that asks for input.
+// A refusal has its status however long a busy server takes for it, within reason. Later
+// it is the last message of a stream.
+func TestLateRefusals(t *testing.T) {
+	const code = `{"code":-32601,"message":"m"}`
+	for _, c := range []struct {
+		after time.Duration
+		code  int
+		body  string
+	}{
+		{4 * time.Second, 404, `{"jsonrpc":"2.0","id":"q","error":` + code + `}`},
+		{6 * time.Second, 200, "event: message\ndata: " + `{"jsonrpc":"2.0","id":"q","error":` + code + `}`},
+	} {
+		for _, path := range []string{"/new/mcp", "/old/mcp"} {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture()
+				f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
+					time.Sleep(c.after)
+					return fleet.CallResult{Error: []byte(code)}, nil
+				}
+				want(t, f.modern(path, "x/strange", ""), c.code, c.body)
+			})
+		}
+	}
+}
+
 func TestModernVisit(t *testing.T) {
 	const visit = `{"code":-32042,"message":"m","data":{"elicitations":[{"mode":"url","elicitationId":"e1","url":"https://a","message":"Sign in"}]}}`
 	const urls = `{"elicitation":{"url":{}}}`

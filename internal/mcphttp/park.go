@@ -12,11 +12,6 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
-// patient is how long the answer to a request may take before it becomes a stream while
-// its session waits for a replica: a stream has no status for the errors of the modern
-// era.
-const patient = 5 * time.Second
-
 // parkWindow is how long a parked call waits for its client, unless Config says otherwise.
 const parkWindow = 10 * time.Minute
 
@@ -67,7 +62,7 @@ func (f *Front) callAlone(ctx context.Context, p *reply, q *query, m *message, p
 		Initialize: mcp.OneLine(mcp.InitializeParamsOf(&m.meta, mcp.Implementation{Name: "mcpfleet", Version: f.cfg.Version})),
 		Restore:    fleet.Restore{Level: m.meta.Level()}, Once: true,
 	}
-	p.startFor(patient)
+	p.start()
 	var given fleet.SessionGiven
 	var err error
 	newProgress(p, m).during(ctx, func() { given, err = f.openSession(ctx, request, q.timeout) })

@@ -10,9 +10,14 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
 
-// quick is how long the answer to a request may take before it becomes a stream of
-// events, for clients that accept both.
-const quick = 100 * time.Millisecond
+// For clients that accept both, quick is how long the answer to a request may take before
+// it becomes a stream of events. For modern clients it is patient: a stream has no status
+// for their errors, and they cannot come back to it, so that it is of no use before the
+// first message.
+const (
+	quick   = 100 * time.Millisecond
+	patient = 5 * time.Second
+)
 
 // outcome is the answer to a request. One of result, stream, refusal and err is set.
 type outcome struct {
@@ -33,9 +38,10 @@ type reply struct {
 	r       *http.Request
 	id      []byte // of the request, raw JSON
 	accepts accepts
-	timer   *time.Timer // nil: not started
-	piped   bool        // the answer goes to a stream that others share
-	session string      // id of the session that a piped answer begins; "": none
+	wait    time.Duration // for the answer, before it becomes a stream
+	timer   *time.Timer   // nil: not started
+	piped   bool          // the answer goes to a stream that others share
+	session string        // id of the session that a piped answer begins; "": none
 
 	// leave is called when the controller is told to stop, if the client can come back to
 	// its answer elsewhere. Nil: it waits for the answer here.
@@ -53,7 +59,7 @@ type reply struct {
 }
 
 func newReply(w *web.Response, r *http.Request, id []byte, a accepts) *reply {
-	return &reply{w: w, r: r, id: id, accepts: a}
+	return &reply{w: w, r: r, id: id, accepts: a, wait: quick}
 }
 
 // newPiped returns the reply to a request whose answer goes to the stream of a pipe.
@@ -62,16 +68,13 @@ func newPiped(w *web.Response, r *http.Request, id []byte, to *events) *reply {
 }
 
 // start begins to count the time, or begins again. finish must be called later.
-func (p *reply) start() { p.startFor(quick) }
-
-// startFor is start with a time of its own.
-func (p *reply) startFor(d time.Duration) {
+func (p *reply) start() {
 	switch {
 	case !p.accepts.events:
 	case p.timer == nil:
-		p.timer = time.AfterFunc(d, func() { p.stream() })
+		p.timer = time.AfterFunc(p.wait, func() { p.stream() })
 	case p.timer.Stop():
-		p.timer.Reset(d)
+		p.timer.Reset(p.wait)
 	}
 }
 
