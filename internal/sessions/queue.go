@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
@@ -121,8 +122,13 @@ func (t *tenure) match(snap *observe.Snapshot, servers map[fleet.ServerName]*fle
 	}
 }
 
+// warmUp is how long a server may need to load its program. A spare says nothing before
+// it belongs to a session, so only its age tells whether it is ready to answer at once.
+const warmUp = 5 * time.Second
+
 // spares returns the replicas that sessions may get, the best first: of the wanted
-// revision, and on the node with the fewest sessions. It needs t.mu held.
+// revision, warm, and on the node with the fewest sessions. Of those that still warm up
+// the oldest is first. It needs t.mu held.
 func (t *tenure) spares(snap *observe.Snapshot, d *fleet.Server) (out []*fleet.Replica) {
 	onNode := make(map[fleet.NodeID]int)
 	for _, r := range snap.Replicas {
@@ -151,8 +157,15 @@ func (t *tenure) spares(snap *observe.Snapshot, d *fleet.Server) (out []*fleet.R
 		}
 		return 1
 	}
+	now := time.Now()
+	loading := func(r *fleet.Replica) (since time.Time) {
+		if now.Sub(r.ReadyAt) < warmUp {
+			since = r.ReadyAt
+		}
+		return since
+	}
 	slices.SortStableFunc(out, func(a, b *fleet.Replica) int {
-		return cmp.Or(cmp.Compare(old(a), old(b)), cmp.Compare(onNode[a.Node], onNode[b.Node]), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(old(a), old(b)), loading(a).Compare(loading(b)), cmp.Compare(onNode[a.Node], onNode[b.Node]), cmp.Compare(a.ID, b.ID))
 	})
 	return out
 }
