@@ -31,17 +31,25 @@ const (
 // reserved reports whether only the specification of the modern era may give a code a meaning.
 func (c Code) reserved() bool { return c <= -32020 && c >= -32099 }
 
-// Modern reports whether only a server of the modern era answers with the code. So its answer to
-// server/discover proves the era.
-func (c Code) Modern() bool {
-	return c == CodeHeaderMismatch || c == CodeMissingCapability || c == CodeUnsupportedVersion
-}
-
 // Error is a JSON-RPC error.
 type Error struct {
 	Code    Code            `json:"code"`
 	Message string          `json:"message"`
 	Data    json.RawMessage `json:"data,omitempty"`
+}
+
+// ProvesModern reports whether only a server of the modern era answers server/discover with the
+// error. The code alone is no proof: some legacy servers have codes of their own, so what the
+// specification demands in the data must be there. Headers do not exist on stdio.
+func (e *Error) ProvesModern() bool {
+	var data struct {
+		Supported            []string                   `json:"supported"`
+		RequiredCapabilities map[string]json.RawMessage `json:"requiredCapabilities"`
+	}
+	if json.Unmarshal(e.Data, &data) != nil {
+		return false
+	}
+	return e.Code == CodeUnsupportedVersion && len(data.Supported) > 0 || e.Code == CodeMissingCapability && len(data.RequiredCapabilities) > 0
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("JSON-RPC error %d: %s", e.Code, e.Message) }

@@ -216,7 +216,7 @@ func readDiscover(r Reply) (*Server, error) {
 	var refusal *mcp.Error
 	if errors.As(r.Failure(), &refusal) {
 		// There is one version of the modern era yet, so that there is no other to try.
-		if !refusal.Code.Modern() || mcp.NewestSupported(refusal) != "" {
+		if !refusal.ProvesModern() || mcp.NewestSupported(refusal) != "" {
 			return nil, fmt.Errorf("%w: %w", ErrNotModern, refusal)
 		}
 		return nil, fmt.Errorf("%w, %w", errUnusable, refusal)

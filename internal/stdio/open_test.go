@@ -59,7 +59,10 @@ func TestOpen(t *testing.T) {
 		{name: "has an unknown version", script: []string{discover, `1 "result":{"supportedVersions":["2099-01-01"],"capabilities":{}}`}, says: `"2099-01-01"`},
 		{name: "a later one that speaks the legacy era too", script: []string{discover, `1 "error":{"code":-32022,"message":"no","data":{"supported":["2099-01-01","2025-11-25"]}}`,
 			welcome, "2 " + welcomed, "> " + initialized}, era: fleet.EraLegacy},
-		{name: "wants a capability", script: []string{discover, `1 "error":{"code":-32021,"message":"sampling wanted"}`}, says: "sampling wanted"},
+		{name: "wants a capability", script: []string{discover, `1 "error":{"code":-32021,"message":"sampling wanted","data":{"requiredCapabilities":{"sampling":{}}}}`}, says: "sampling wanted"},
+		{name: "a code of its own, that of versions", script: []string{discover, `1 "error":{"code":-32022,"message":"not initialized"}`, welcome, "2 " + welcomed, "> " + initialized}, era: fleet.EraLegacy},
+		{name: "a code of its own, that of capabilities", script: []string{discover, `1 "error":{"code":-32021,"message":"not initialized"}`, welcome, "2 " + welcomed, "> " + initialized}, era: fleet.EraLegacy},
+		{name: "a code of its own, that of headers", script: []string{discover, `1 "error":{"code":-32020,"message":"not initialized"}`, welcome, "2 " + welcomed, "> " + initialized}, era: fleet.EraLegacy},
 		{name: "refuses both", script: []string{discover, "1 " + notFound, welcome, `2 "error":{"code":-32000,"message":"broken"}`}, says: "broken"},
 		{name: "no answer at all", script: []string{discover, "2s", welcome}, fault: context.DeadlineExceeded},
 
