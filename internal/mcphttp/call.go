@@ -40,7 +40,7 @@ func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Dest
 	if q.waited {
 		c.Since = q.came
 	}
-	if g := newProgress(p, m); g != nil {
+	if g := progressOf(p, m); g != nil {
 		c.Queued = g.queued
 		sent := c.Sent
 		c.Sent = func(worker fleet.LifeID) {

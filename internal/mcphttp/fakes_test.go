@@ -25,6 +25,7 @@ import (
 
 // endpoint is a View of fixed content.
 type endpoint struct {
+	idle  bool // its tools are not known: it never ran
 	info  fleet.ViewInfo
 	lists map[string]string // items by method
 	tools map[string]fleet.Destination
@@ -32,6 +33,14 @@ type endpoint struct {
 	// prefix is what the URIs of resources have here.
 	prefix string
 }
+
+// errIdle is the error of a look-up that needs the server old, which never ran.
+var errIdle = idleError{}
+
+type idleError struct{}
+
+func (idleError) Error() string           { return "server \"old\" is idle" }
+func (idleError) Wakes() fleet.ServerName { return "old" }
 
 func (e *endpoint) Info() *fleet.ViewInfo { return &e.info }
 
@@ -45,6 +54,9 @@ func (e *endpoint) List(method string, _ bool) *fleet.ViewList {
 }
 
 func (e *endpoint) Tool(name string) (fleet.Destination, error) {
+	if e.idle {
+		return fleet.Destination{}, errIdle
+	}
 	if d, ok := e.tools[name]; ok {
 		return d, nil
 	}
@@ -138,6 +150,16 @@ func (o *offers) View(scope fleet.Scope) (View, error) {
 	return nil, fmt.Errorf("%w %q", fleet.ErrUnknownServer, scope)
 }
 
+// setIdle says whether the tools of the server old are not known, because it never ran.
+func (o *offers) setIdle(idle bool) {
+	o.mu.Lock()
+	next := *o.all["old"]
+	next.idle = idle
+	o.all["old"] = &next
+	o.mu.Unlock()
+	o.Post()
+}
+
 // change replaces a list.
 func (o *offers) change(scope fleet.Scope, method, items string) {
 	o.mu.Lock()
@@ -155,7 +177,8 @@ func (o *offers) change(scope fleet.Scope, method, items string) {
 // routed is a router that runs a function and records the last call. Without a function
 // it answers with the params.
 type routed struct {
-	full error // of Admit
+	full  error  // of Admit
+	start func() // an idle server; nil: there is none
 
 	mu   sync.Mutex
 	last fleet.Call
@@ -175,6 +198,10 @@ func (r *routed) Call(ctx context.Context, c fleet.Call) (fleet.CallResult, erro
 }
 
 func (r *routed) Await(context.Context, fleet.ServerName, time.Duration, time.Time) error {
+	if r.start != nil {
+		r.start()
+		return nil
+	}
 	return errors.New("nothing is idle")
 }
 

@@ -112,10 +112,6 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 	case mcp.ModernOnly(m.method):
 		return outcome{err: unknownMethod(m.method)}
 	}
-	all, err := f.destinations(p.r.Context(), q, m, func(View) error { return nil })
-	if err != nil {
-		return outcome{err: err}
-	}
 	ctx := p.r.Context()
 	if !p.piped { // the client may go away without cancelling
 		ctx = context.WithoutCancel(ctx)
@@ -126,6 +122,10 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 	p.leave, p.leaving = leave, f.cfg.Leaving
 	if !p.piped {
 		defer context.AfterFunc(p.r.Context(), func() { p.goOn(ctx, cmp.Or(f.cfg.ResumeWindow, fleet.DefaultWindow)) })()
+	}
+	all, err := f.destinations(ctx, q, p, m, func(View) error { return nil })
+	if err != nil {
+		return outcome{err: cause(ctx, err)}
 	}
 	out := ask(all, func(dest fleet.Destination) outcome { return f.sendLegacy(ctx, p, q, s, m, dest) })
 	if errors.Is(context.Cause(ctx), errSession) {

@@ -63,7 +63,7 @@ func (f *Front) answerModern(p *reply, m *message) outcome {
 		return f.answerModernHere(view, m)
 	}
 	var info *fleet.ViewInfo
-	all, err := f.destinations(ctx, q, m, func(view View) error {
+	all, err := f.destinations(ctx, q, p, m, func(view View) error {
 		info = view.Info()
 		return checkVersion(info, m)
 	})

@@ -125,7 +125,7 @@ func (f *Front) sendOwned(ctx context.Context, p *reply, q *query, s *session, m
 		}
 		var given fleet.SessionGiven
 		var err error
-		newProgress(p, m).during(ctx, func() { given, err = f.give(ctx, s, dest.Server, q.timeout) })
+		progressOf(p, m).during(ctx, waitsForOwn, func() { given, err = f.give(ctx, s, dest.Server, q.timeout) })
 		switch {
 		case err != nil:
 			return outcome{err: cause(ctx, err)}

@@ -65,7 +65,7 @@ func (f *Front) callAlone(ctx context.Context, p *reply, q *query, m *message, p
 	p.start()
 	var given fleet.SessionGiven
 	var err error
-	newProgress(p, m).during(ctx, func() { given, err = f.openSession(ctx, request, q.timeout) })
+	progressOf(p, m).during(ctx, waitsForOwn, func() { given, err = f.openSession(ctx, request, q.timeout) })
 	if err != nil || given.Error != nil {
 		f.cfg.Sessions.End(call.session, until) // perhaps a replica is being given to it
 		if err == nil {

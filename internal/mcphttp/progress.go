@@ -1,6 +1,7 @@
 package mcphttp
 
 import (
+	"bytes"
 	"context"
 	"strconv"
 	"sync"
@@ -21,12 +22,13 @@ type progress struct {
 	over bool // the server has spoken
 }
 
-// newProgress returns nil if the client did not ask for progress, or cannot get it.
-func newProgress(p *reply, m *message) *progress {
-	if m.meta.ProgressToken == nil || !p.accepts.events {
-		return nil
+// progressOf returns the progress of the reply, which is one for all that the request waits
+// for. It is nil if the client did not ask for progress, or cannot get it.
+func progressOf(p *reply, m *message) *progress {
+	if p.progress == nil && m.meta.ProgressToken != nil && p.accepts.events {
+		p.progress = &progress{reply: p, token: bytes.Clone(m.meta.ProgressToken)}
 	}
-	return &progress{reply: p, token: append([]byte(nil), m.meta.ProgressToken...)}
+	return p.progress
 }
 
 // queued is a hook of a call.
@@ -61,9 +63,13 @@ func (g *progress) end() {
 	g.over = true
 }
 
-// during tells once a second that a session waits for a replica, while do runs. A nil g
-// tells nothing.
-func (g *progress) during(ctx context.Context, do func()) {
+const (
+	waitsForOwn   = "waiting for a replica of the session's own"
+	waitsForStart = "waiting for the server to start"
+)
+
+// during tells once a second why the request waits, while do runs. A nil g tells nothing.
+func (g *progress) during(ctx context.Context, why string, do func()) {
 	if g == nil {
 		do()
 		return
@@ -78,7 +84,7 @@ func (g *progress) during(ctx context.Context, do func()) {
 		for {
 			select {
 			case <-every.C:
-				g.tell("waiting for a replica of the session's own")
+				g.tell(why)
 			case <-ctx.Done():
 				return
 			}

@@ -29,13 +29,19 @@ func newQuery(r *http.Request) (*query, error) {
 }
 
 // look repeats a look-up that may fail because the server is not known yet, or because
-// it is idle and never ran. It waits like a call.
-func (f *Front) look(ctx context.Context, q *query, lookUp func() error) error {
+// it is idle and never ran. It waits like a call, and g tells the client so.
+func (f *Front) look(ctx context.Context, q *query, g *progress, lookUp func() error) error {
 	err := lookUp()
 	if err == nil {
 		return nil
 	}
 	q.waited = true
+	g.during(ctx, waitsForStart, func() { err = f.lookAgain(ctx, err, q, lookUp) })
+	return err
+}
+
+// lookAgain repeats a look-up that failed.
+func (f *Front) lookAgain(ctx context.Context, err error, q *query, lookUp func() error) error {
 	err = f.lookup.Repeat(ctx, err, q.timeout, q.came, lookUp)
 	// This controller may have just started: then it will soon know the server.
 	for errors.Is(err, fleet.ErrCatalogueUnknown) && f.lacks() && time.Since(q.came) < catchUp {
@@ -58,7 +64,7 @@ func (f *Front) view(ctx context.Context, q *query) (view View, err error) {
 	if bounded.timeout == 0 || bounded.timeout > maxListWait {
 		bounded.timeout = maxListWait
 	}
-	err = f.look(ctx, &bounded, func() (err error) {
+	err = f.look(ctx, &bounded, nil, func() (err error) {
 		view, err = f.cfg.Offers.View(q.scope)
 		return err
 	})
@@ -67,8 +73,8 @@ func (f *Front) view(ctx context.Context, q *query) (view View, err error) {
 
 // destinations returns where a request that needs a replica may go, at an endpoint of
 // which check returns no error: at least one, to be tried in order.
-func (f *Front) destinations(ctx context.Context, q *query, m *message, check func(View) error) (all []fleet.Destination, err error) {
-	err = f.look(ctx, q, func() error {
+func (f *Front) destinations(ctx context.Context, q *query, p *reply, m *message, check func(View) error) (all []fleet.Destination, err error) {
+	err = f.look(ctx, q, progressOf(p, m), func() error {
 		view, err := f.cfg.Offers.View(q.scope)
 		if err == nil {
 			err = check(view)

@@ -48,6 +48,9 @@ type reply struct {
 	leave   func()
 	leaving <-chan struct{} // closed then
 
+	// progress tells the client why it waits. Nil: the client did not ask for it.
+	progress *progress
+
 	mu     sync.Mutex
 	told   time.Time // when the client was last sent a message before a piped answer
 	events *events   // nil while there is no stream

@@ -97,7 +97,7 @@ func TestLookWhileIncomplete(t *testing.T) {
 					}
 					return ""
 				}}}
-				err := f.look(ctx, &query{came: began}, func() error {
+				err := f.look(ctx, &query{came: began}, nil, func() error {
 					if time.Since(began) < tt.unknown {
 						return unknown
 					}

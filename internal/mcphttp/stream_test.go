@@ -104,6 +104,29 @@ func TestProgressOfTheFleet(t *testing.T) {
 	})
 }
 
+// So it does while an idle server is started whose tools are not known yet.
+func TestProgressOfStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		id := f.open(t, "/old/mcp", "2025-06-18")
+		f.offers.setIdle(true)
+		f.router.start = func() {
+			time.Sleep(2500 * time.Millisecond)
+			f.offers.setIdle(false)
+		}
+		f.router.f = func(_ context.Context, c fleet.Call) (fleet.CallResult, error) {
+			c.Queued(0, "")
+			return fleet.CallResult{Result: []byte(`{}`)}, nil
+		}
+		w := f.do("POST", "/old/mcp", slowCall, "Mcp-Session-Id", id)
+		var all string
+		for i, why := range []string{"waiting for the server to start", "waiting for the server to start", "waiting for a free replica"} {
+			all += "event: message\ndata: " + fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"t","progress":0.00%d,"message":%q}}`, i+1, why) + "\n\n"
+		}
+		want(t, w, 200, all+"event: message\ndata: "+`{"jsonrpc":"2.0","id":"c","result":{}}`)
+	})
+}
+
 // A failure on a stream is its last message.
 func TestErrorOnStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
