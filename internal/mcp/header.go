@@ -29,10 +29,7 @@ func CheckHeaders(headers Headers, method string, target func() (string, error),
 	}
 	switch method {
 	case MethodToolsCall, MethodPromptsGet, MethodResourcesRead:
-	case MethodTaskGet, MethodTaskUpdate, MethodTaskCancel: // of the extension, which lets the client choose
-		if len(headers(HeaderName)) == 0 {
-			return nil
-		}
+	case MethodTaskGet, MethodTaskUpdate, MethodTaskCancel: // of the tasks extension
 	default:
 		return nil
 	}

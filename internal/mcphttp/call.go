@@ -68,11 +68,9 @@ func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Dest
 		result = dest.Result(resultOf(m.method), result)
 	}
 	if tasks == nil && dest.Modern && m.method == mcp.MethodToolsCall && mcp.ResultType(result) == mcp.ResultTask {
-		if !m.isModern() {
-			return outcome{err: errNoTask}
-		}
-		if !mcp.DeclaresTasks(m.meta.Capabilities) {
-			return outcome{err: errTaskUndeclared}
+		if err := m.refusesTask(); err != nil {
+			f.cancelTask(ctx, c.Trace, dest.Server, res.Replica, result)
+			return outcome{err: err}
 		}
 		tasks = &taskNames{front: f, at: taskRoute{server: dest.Server, replica: res.Replica, caller: fleet.Anonymous}, method: m.method}
 	}

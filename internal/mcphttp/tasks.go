@@ -71,18 +71,33 @@ func ownsTasks(dest fleet.Destination) bool { return dest.PerSession && !dest.Mo
 // isModern reports whether a message is one of the modern era.
 func (m *message) isModern() bool { return m.meta.Version != nil }
 
+// refusesTask returns why a modern server may not answer a request with a task, nil if it may.
+func (m *message) refusesTask() error {
+	switch {
+	case !m.isModern():
+		return errNoTask
+	case !mcp.DeclaresTasks(m.meta.Capabilities):
+		return errTaskUndeclared
+	}
+	return nil
+}
+
 // taskDestination returns where a request about a task goes. The tasks of the two eras
 // are different protocols, so that a client gets at those of its own era only.
 func (f *Front) taskDestination(view View, m *message) (fleet.Destination, error) {
-	if only, one := view.Only(); one {
+	only, one := view.Only()
+	if one {
 		capabilities := view.Info().Capabilities
 		if only.Modern != m.isModern() || only.Modern && !mcp.DeclaresTasks(capabilities) || !only.Modern && !has(capabilities, "tasks") {
 			return only, unknownMethod(m.method)
 		}
-		if ownsTasks(only) {
-			only.Name = m.target
-			return only, nil
-		}
+	}
+	switch {
+	case m.isModern() && !mcp.DeclaresTasks(m.meta.Capabilities):
+		return only, errTaskUndeclared
+	case one && ownsTasks(only):
+		only.Name = m.target
+		return only, nil
 	}
 	task, ok := f.openTask(m.target)
 	dest, known := view.At(task.server)
@@ -110,6 +125,35 @@ func (f *Front) findTask(ctx context.Context, c fleet.Call) (fleet.CallResult, e
 		}
 	}
 	return fleet.CallResult{}, refusal
+}
+
+// cancelTimeout bounds how long a server takes to cancel a task that nobody can use.
+const cancelTimeout = 5 * time.Second
+
+// cancelTask cancels a task that a modern server has begun, with this result, for a client
+// that cannot have tasks.
+func (f *Front) cancelTask(ctx context.Context, trace fleet.Trace, server fleet.ServerName, replica fleet.ReplicaID, result []byte) {
+	created, ok := mcp.ReadTask(mcp.MethodToolsCall, result)
+	if !ok || created.Ended() {
+		return
+	}
+	params, err := mcp.ParamsToModern(append(mcp.AppendString([]byte(`{"taskId":`), created.ID), '}'), mcp.LatestModern, mcp.Client{
+		Info: f.self, Capabilities: []byte(`{"extensions":{"` + mcp.TasksExtension + `":{}}}`),
+	})
+	if err != nil {
+		return // cannot happen: they are an object
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout) // also if the client has left
+	defer cancel()
+	res, err := f.cfg.Router.Call(ctx, fleet.Call{
+		Server: server, Replica: replica, Method: mcp.MethodTaskCancel, Caller: fleet.Anonymous, Params: params, Timeout: cancelTimeout, Trace: trace,
+	})
+	if err == nil && res.Error != nil {
+		err = mcp.ParseError(res.Error)
+	}
+	if err != nil {
+		f.log.Warn("task not cancelled that the client cannot use", "server", server, "replica", replica, "request_id", trace.RequestID, "err", err)
+	}
 }
 
 // resultOf returns the method of the request whose result one about a task has, or the

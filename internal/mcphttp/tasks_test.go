@@ -115,9 +115,12 @@ func TestTasksExtension(t *testing.T) {
 	for _, c := range []struct{ path, tool string }{{"/new/mcp", "echo"}, {"/mcp", "new__echo"}} {
 		t.Run(c.path, func(t *testing.T) {
 			f := newFixture()
-			tasking(f, `{"resultType":"task","taskId":"t1","ttlMs":null}`)
+			tasking(f, `{"resultType":"task","taskId":"t1","status":"working","ttlMs":null}`)
 			w := f.modern(c.path, "tools/call", fmt.Sprintf(`"name":%q`, c.tool), "Mcp-Name", c.tool)
 			wantError(t, w, 400, `"q"`, mcp.CodeMissingCapability, mcp.TasksExtension)
+			if last := f.router.last; last.Method != mcp.MethodTaskCancel || last.Replica != "r1" || !strings.Contains(string(last.Params), `"taskId":"t1"`) || !mcp.DeclaresTasks(capabilitiesIn(t, last.Params)) {
+				t.Errorf("the task that the client cannot use: last sent %s to %s: %s", last.Method, last.Replica, last.Params)
+			}
 			ask := func(method, params, name string) string {
 				body := fmt.Sprintf(`{"jsonrpc":"2.0","id":"q","method":%q,"params":{%s,%s}}`, method, params, declaredTasks)
 				w := f.do("POST", c.path, body, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", method, "Mcp-Name", name)
@@ -141,10 +144,25 @@ func TestTasksExtension(t *testing.T) {
 				}
 			}
 			wantError(t, f.modern(c.path, mcp.MethodTaskGet, `"taskId":"`+id+`"`, "Mcp-Name", "t1"), 400, `"q"`, mcp.CodeHeaderMismatch, "")
-			wantError(t, f.modern(c.path, mcp.MethodTaskGet, `"taskId":"t1"`, "Mcp-Name", "t1"), 200, `"q"`, mcp.CodeInvalidParams, "unknown task")
+			for _, method := range []string{mcp.MethodTaskGet, mcp.MethodTaskUpdate, mcp.MethodTaskCancel} {
+				wantError(t, f.modern(c.path, method, `"taskId":"t1"`, "Mcp-Name", "t1"), 400, `"q"`, mcp.CodeMissingCapability, mcp.TasksExtension)
+				if body := ask(method, `"taskId":"t1"`, "t1"); !strings.Contains(body, `"code":-32602`) || !strings.Contains(body, nameUnknownTask) {
+					t.Errorf("%s of an unknown task: got %s", method, body)
+				}
+			}
 			wantError(t, f.modern(c.path, mcp.MethodListen, `"notifications":{"taskIds":["`+id+`"]}`), 400, `"q"`, mcp.CodeMissingCapability, mcp.TasksExtension)
 		})
 	}
+}
+
+// capabilitiesIn returns those of the client in the params of a modern request.
+func capabilitiesIn(t *testing.T, params []byte) []byte {
+	t.Helper()
+	meta, err := mcp.ParseMeta(params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return meta.Capabilities
 }
 
 // Neither protocol is translated into the other one, nor offered in its place.
