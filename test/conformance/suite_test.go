@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,7 +77,7 @@ func sub(t testing.TB, of fs.FS, dir string) fs.FS {
 
 // run runs all scenarios of a revision against a server, one after the other, and
 // returns their outcomes by name. Scenarios of extensions are not among them. only are
-// arguments that choose other scenarios.
+// arguments that choose other scenarios, whichever.
 func (s suite) run(t testing.TB, url, revision string, only ...string) map[string]outcome {
 	t.Helper()
 	out := t.TempDir()
@@ -103,11 +104,14 @@ func (s suite) run(t testing.TB, url, revision string, only ...string) map[strin
 	}
 	for _, line := range strings.Split(string(text), "\n") {
 		// A scenario that threw has no results.
-		if m := thrown.FindStringSubmatch(line); m != nil && !extension(m[1]) {
+		if m := thrown.FindStringSubmatch(line); m != nil {
 			if _, ok := results[m[1]]; !ok {
 				results[m[1]] = outcome{why: "it failed before its first check"}
 			}
 		}
+	}
+	if len(only) == 0 {
+		maps.DeleteFunc(results, func(scenario string, _ outcome) bool { return extension(scenario) })
 	}
 	return results
 }
@@ -115,8 +119,8 @@ func (s suite) run(t testing.TB, url, revision string, only ...string) map[strin
 // thrown is a line of the suite's summary for a scenario that did not pass.
 var thrown = regexp.MustCompile(`^✗ ([a-z0-9-]+):`)
 
-// extension reports whether a scenario is about an extension of MCP. The SDKs do not
-// have it either.
+// extension reports whether a scenario is about an extension of MCP, which the SDKs do not
+// have either: see TestTasks.
 func extension(scenario string) bool { return strings.HasPrefix(scenario, "tasks-") }
 
 // resultDir is the name of a directory with the results of a scenario.
@@ -133,9 +137,6 @@ func read(dir string) (map[string]outcome, error) {
 		m := resultDir.FindStringSubmatch(e.Name())
 		if m == nil {
 			return nil, fmt.Errorf("what is %s?", e.Name())
-		}
-		if extension(m[1]) {
-			continue
 		}
 		b, err := os.ReadFile(filepath.Join(dir, e.Name(), "checks.json"))
 		if err != nil {
