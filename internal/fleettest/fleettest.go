@@ -66,6 +66,7 @@ type Options struct {
 	AllowedHosts []string         // of every controller
 	Dial         rpc.ClientConfig // of the controllers' connections to workers
 	WorkerLog    *slog.Logger     // nil: the test's output
+	Server       agenttest.Server // that replicas are; nil: agenttest's
 	// Runtimes makes what a worker offers; nil: agenttest's.
 	Runtimes func(node fleet.NodeID, dataDir string, log *slog.Logger) ([]fleet.Runtime, error)
 }
@@ -134,6 +135,9 @@ func (c *Cluster) StartWorker(name fleet.NodeID) *Worker {
 	old := c.workers[name]
 	c.mu.Unlock()
 	w := &Worker{Runtime: agenttest.New(), conns: &severable{Listener: l}}
+	if c.opts.Server != nil {
+		w.Runtime.Handle("", c.opts.Server)
+	}
 	if old != nil {
 		<-old.process.done // it holds the data directory
 		w.Data = old.Data
