@@ -64,7 +64,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if a.output == formatJSON {
 				return a.printJSON(out)
 			}
-			if err := a.statusTable(out.Servers, out.Replicas); err != nil || len(args) == 1 {
+			if err := a.statusTable(out.Servers, out.Replicas, len(args) == 1); err != nil || len(args) == 1 {
 				return err
 			}
 			nodes, err := client.Nodes(ctx)
@@ -105,7 +105,9 @@ func (a *app) controllersTable(nodes []api.Node) error {
 	return t.flush()
 }
 
-func (a *app) statusTable(servers []api.Server, replicas []api.Replica) error {
+// statusTable shows servers and their replicas. named means that the only server was asked
+// for by name: then more is shown of it.
+func (a *app) statusTable(servers []api.Server, replicas []api.Replica, named bool) error {
 	t := newTable(a.Out, "SERVER", "STATE", "READY", "RESTARTS", "REVISION", "REASON")
 	for _, s := range servers {
 		t.row(s.Name, s.State, format.Ready(&s), s.Restarts, format.Revision(&s), s.Reason)
@@ -116,6 +118,9 @@ func (a *app) statusTable(servers []api.Server, replicas []api.Replica) error {
 	if len(servers) == 1 { // there is room for the whole reason
 		if s := strings.Join(strings.Fields(progress.Printable(servers[0].Reason)), " "); s != progress.Shorten(s, widestCell) {
 			fmt.Fprintf(a.Out, "\nREASON  %s\n", s)
+		}
+		if s := &servers[0]; named && s.Era != fleet.EraAuto {
+			fmt.Fprintf(a.Out, "\nERA  %s, MCP %s\n", s.Era, s.Protocol)
 		}
 	}
 	if len(replicas) == 0 {

@@ -230,7 +230,11 @@ func quantileText(s calls.Sum, q float64) string {
 func phasesText(replicas []api.Replica) string {
 	counts := make(map[string]int)
 	for _, r := range replicas {
-		counts[format.Phase(&r)]++
+		one := format.Phase(&r)
+		if r.Session != "" {
+			one = r.Phase + ", of a session"
+		}
+		counts[one]++
 	}
 	parts := make([]string, 0, len(counts))
 	for _, phase := range slices.Sorted(maps.Keys(counts)) {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -153,6 +155,35 @@ func TestSessionsHeal(t *testing.T) {
 		t.Errorf("moved to %+v", moved)
 	}
 	c.awaitOwners(1, 2)
+}
+
+// A session that has lost its node goes on although max_sessions are open, long before the
+// node is given up. Until then its old replica is shown, and why it means nothing.
+func TestSessionsHealWithinMaxSessions(t *testing.T) {
+	c := Start(t, Options{Workers: 2, NodeGrace: 10 * time.Minute, File: sessionFile(0, "    max_sessions: 1\n")})
+	c.AwaitReady(2)
+	id := fleet.NewSessionID()
+	first := c.opened(t, "c1", id)
+	c.KillWorker(first.Node)
+	if again := c.opened(t, "c1", id); !again.Healed || again.Node == first.Node {
+		t.Errorf("healed as %+v", again)
+	}
+	Eventually(t, func(ctx context.Context) error {
+		s, err := c.GetServer(ctx, "echo", api.ReadOptions{})
+		if err == nil && (s.Sessions == nil || s.Sessions.Open != 1) {
+			err = fmt.Errorf("sessions are shown as %+v", s.Sessions)
+		}
+		return err
+	})
+	owned, _, err := c.owners(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range slices.Concat(slices.Collect(maps.Values(owned))...) {
+		if lost := r.ID == first.Replica; lost != strings.Contains(r.Reason, "cannot be reached") {
+			t.Errorf("replica %s on %s is shown as %s: %q", r.ID, r.Node, r.Phase, r.Reason)
+		}
+	}
 }
 
 // A leader that dies while sessions open leaves no replica behind, and every session

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -69,16 +70,35 @@ func ownersOf(w *want) (o owners) {
 	return o
 }
 
+// open returns how many sessions have a replica, or are getting one. A session counts once,
+// also if its lost replica is still reported beside the fresh one. So many sessions wait:
+// if a node cannot be reached, some of these may be those of its replicas.
+func (o *owners) open(waiting int) (n int) {
+	reached, lost := make(map[fleet.SessionID]bool), make(map[fleet.SessionID]bool)
+	for _, u := range o.owned {
+		switch {
+		case u.session == "":
+			n++
+		case u.reachable:
+			reached[u.session] = true
+		default:
+			lost[u.session] = true
+		}
+	}
+	maps.DeleteFunc(lost, func(id fleet.SessionID, _ bool) bool { return reached[id] })
+	return n + len(reached) + max(0, len(lost)-waiting)
+}
+
 // begins reports whether sessions may begin at the wanted revision: it has shown what it
 // offers, and its rollout waits for nobody.
 func begins(d *fleet.Server) bool {
 	return d.Offers && (d.StableTemplate == nil || rolloutCondition(d) == "")
 }
 
-// sparesWanted returns how many spares there are to be beside the replicas of sessions.
-func (w *want) sparesWanted(owned int) int {
+// sparesWanted returns how many spares there are to be beside the open sessions.
+func (w *want) sparesWanted(open int) int {
 	s := &w.desired.Spec
-	return max(0, min(max(s.Warm, w.waiting), s.MaxSessions-owned))
+	return max(0, min(max(s.Warm, w.waiting), s.MaxSessions-open))
 }
 
 // planSessions decides about a server whose sessions have replicas to themselves. A
@@ -99,7 +119,8 @@ func (d *decision) planSessions(now time.Time, w *want, rm *room) {
 	rm.countFor(w.units, slices.Concat(o.owned, o.spares, o.probes))
 	d.upholdProbe(now, w, &o, rm, end)
 
-	wanted, ready := w.sparesWanted(len(o.owned)), count(o.spares, (*unit).waitsForSession)
+	open := o.open(w.waiting)
+	wanted, ready := w.sparesWanted(open), count(o.spares, (*unit).waitsForSession)
 	if !begins(s) {
 		wanted = 0
 	}
@@ -109,7 +130,7 @@ func (d *decision) planSessions(now time.Time, w *want, rm *room) {
 		o.spares = without(o.spares, u)
 	}
 	// New before old, as far as there is room.
-	keep := max(0, w.sparesWanted(len(o.owned))-ready)
+	keep := max(0, w.sparesWanted(open)-ready)
 	for len(o.old) > keep {
 		u := leastUseful(o.old, rm)
 		end(u, leavingReason(w, u))
@@ -122,9 +143,9 @@ func (d *decision) planSessions(now time.Time, w *want, rm *room) {
 	}
 	n, rev, template := wanted-len(o.spares), s.Revision, &s.Spec.Template
 	if !begins(s) && s.StableTemplate != nil && s.StableTemplate.PerSession() && s.StableOffers {
-		n, rev, template = w.sparesWanted(len(o.owned))-len(o.old), s.Stable, s.StableTemplate
+		n, rev, template = w.sparesWanted(open)-len(o.old), s.Stable, s.StableTemplate
 	}
-	all := len(o.owned) + len(o.spares) + len(o.old)
+	all := open + len(o.spares) + len(o.old)
 	if n > 0 && all >= s.Spec.MaxSessions && len(o.old) > 0 && rev == s.Revision {
 		u := leastUseful(o.old, rm)
 		end(u, leavingReason(w, u)+"; stopped first because of max_sessions")

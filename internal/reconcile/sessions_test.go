@@ -84,6 +84,10 @@ func TestPlanSessions(t *testing.T) {
 		{name: "sessions that are over count no more", desired: perSession(1, func(s *fleet.Server) { s.Spec.MaxSessions = 1 }),
 			units: []*unit{u("r1", "n1", of("s1"), in(fleet.PhaseDraining))}, want: []string{"start raw 1 on n2"}},
 		{name: "a session on a node that cannot be reached", desired: perSession(0), units: []*unit{u("r1", "n1", of("s1"), cutOff)}},
+		{name: "sessions there keep their places", desired: perSession(1, func(s *fleet.Server) { s.Spec.MaxSessions = 2 }),
+			units: []*unit{u("r1", "n1", of("s1"), cutOff), u("r2", "n1", of("s2"), cutOff)}},
+		{name: "and move to others, beyond max_sessions replicas", desired: perSession(0, func(s *fleet.Server) { s.Spec.MaxSessions = 2 }), set: []func(*want){waiting(1)},
+			units: []*unit{u("r1", "n1", of("s1"), cutOff), u("r2", "n1", of("s2"), cutOff), u("r3", "n2", of("s1"))}, want: []string{"start raw 1 on n3"}},
 		{name: "unhealthy", desired: perSession(0), units: []*unit{u("r1", "n1", of("s1"), sick), u("r2", "n1", raw, sick)},
 			want: []string{"stop r1: unhealthy: its session gets a fresh replica", "stop r2: a spare that is of no use: unhealthy and replaced"}},
 		{name: "its node is drained: it may finish", desired: perSession(0), units: []*unit{u("r1", "n1", of("s1"), leaves)}, wake: t0.Add(time.Minute)},
@@ -156,6 +160,8 @@ func TestStatusOfSessions(t *testing.T) {
 		{name: "does not start", desired: perSession(1, offersNothing), set: []func(*want){hasFailed(time.Minute)}, d: decision{need: 1}, state: fleet.StateUnavailable, failed: true, settled: true},
 		{name: "sessions and a spare", desired: perSession(1), units: []*unit{u("r1", "n1", of("s1")), u("r2", "n1", raw)}, state: fleet.StateReady, settled: true},
 		{name: "a spare starts", desired: perSession(1), units: []*unit{u("r2", "n1", raw, in(fleet.PhaseStarting))}, state: fleet.StateReady, settled: true},
+		{name: "a session has lost a replica that is still known", desired: perSession(0), units: []*unit{u("r1", "n1", of("s1"), cutOff), u("r2", "n2", of("s1"))},
+			state: fleet.StateReady, settled: true},
 		{name: "nothing runs", desired: perSession(0), state: fleet.StateIdle, settled: true},
 		{name: "spares fail", desired: perSession(1), set: []func(*want){hasFailed(time.Minute)}, state: fleet.StateDegraded, failed: true, settled: true},
 		{name: "update", desired: perSession(1, toRevision2), units: []*unit{u("r1", "n1", of("s1"))}, state: fleet.StateUpdating, settled: true},
@@ -165,7 +171,16 @@ func TestStatusOfSessions(t *testing.T) {
 			for _, f := range tt.set {
 				f(&w)
 			}
+			sessions := 0
+			for _, u := range tt.units {
+				if u.session != "" && u.reachable {
+					sessions++
+				}
+			}
 			got := status(t0, &w, &tt.d, outlook{workers: 3, complete: true})
+			if got.Sessions != sessions {
+				t.Errorf("%d sessions, want %d", got.Sessions, sessions)
+			}
 			if got.State != tt.state || got.StartFailed != tt.failed || got.Settled != tt.settled {
 				t.Errorf("got %s (%s), failed %t, settled %t; want %s, %t, %t", got.State, got.Reason, got.StartFailed, got.Settled, tt.state, tt.failed, tt.settled)
 			}

@@ -14,7 +14,7 @@ func sessionStatus(now time.Time, w *want, d *decision, o outlook) ServerStatus 
 	st := ServerStatus{
 		Name: w.name, Revision: s.Revision, Generation: s.Generation, Target: s.Target,
 		Ready: count(of.owned, (*unit).serving), Spares: count(w.units, (*unit).waitsForSession),
-		Sessions: len(of.owned), SessionsWaiting: w.waiting,
+		Sessions: of.open(0), SessionsWaiting: w.waiting,
 		Unplaced: d.unroomed, UnplacedResources: s.Spec.Resources.Times(d.unroomed),
 	}
 	outdatedOnes := count(w.units, func(u *unit) bool { return !u.stopping() && outdated(s, u) })
@@ -76,7 +76,7 @@ func sessionCondition(w *want, d *decision, of *owners, old, starting int, waiti
 	if old > 0 {
 		add(fmt.Sprintf("%s of the revision before, or restarted, not replaced yet", replicas(old)))
 	}
-	add(fmt.Sprintf("%d sessions, %d spares", len(of.owned), len(of.spares)))
+	add(fmt.Sprintf("%d sessions, %d spares", of.open(0), len(of.spares)))
 	if w.waiting > 0 {
 		add(fmt.Sprintf("%d sessions wait", w.waiting))
 	}
@@ -99,7 +99,7 @@ func sessionsRolledOut(w *want) bool {
 		}
 	}
 	of := ownersOf(w)
-	return count(of.spares, (*unit).waitsForSession) >= min(s.Spec.Warm, max(0, s.Spec.MaxSessions-len(of.owned)))
+	return count(of.spares, (*unit).waitsForSession) >= min(s.Spec.Warm, max(0, s.Spec.MaxSessions-of.open(w.waiting)))
 }
 
 // sessionProgress returns how far a rollout of such a server is, and whether it waits for
@@ -107,7 +107,7 @@ func sessionsRolledOut(w *want) bool {
 func sessionProgress(w *want) (steps int, waits bool) {
 	of := ownersOf(w)
 	steps = count(of.spares, (*unit).waitsForSession)
-	full := steps >= w.sparesWanted(len(of.owned))
+	full := steps >= w.sparesWanted(of.open(w.waiting))
 	if w.desired.Offers {
 		steps++
 	}

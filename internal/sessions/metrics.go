@@ -85,8 +85,11 @@ func (c *openSessions) Collect(ch chan<- prometheus.Metric) {
 			open[d.Name] = 0
 		}
 	}
+	counted := make(map[key]bool) // a lost replica may still be known beside the fresh one
 	for _, r := range c.s.cfg.View.Snapshot().Replicas {
-		if _, known := open[r.Server]; known && r.Session != "" && r.Phase < fleet.PhaseDraining {
+		k := key{r.Server, r.Session}
+		if _, known := open[r.Server]; known && r.Session != "" && r.Phase < fleet.PhaseDraining && !counted[k] {
+			counted[k] = true
 			open[r.Server]++
 		}
 	}

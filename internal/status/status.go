@@ -12,6 +12,7 @@ package status
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -113,7 +114,7 @@ func ready(st *desired.State, status map[fleet.ServerName]*reconcile.ServerStatu
 	out := api.Ready{Ready: true}
 	for _, name := range slices.Sorted(maps.Keys(st.Servers)) {
 		sv, s := st.Servers[name], status[name]
-		one := api.ServerReady{Name: name, Desired: sv.Replicas}
+		one := api.ServerReady{Name: name, Desired: sv.Target().Replicas}
 		one.State, one.Reason = stateOf(sv, s)
 		if s != nil {
 			one.Ready = s.Ready
@@ -143,10 +144,25 @@ func settled(sv *desired.Server, st *reconcile.ServerStatus) bool {
 // Replicas returns the replicas that have not ended, by id.
 func (v *View) Replicas() []api.Replica {
 	var out []api.Replica
-	for _, r := range v.picture.Load().snap.Sorted() {
-		out = append(out, api.ReplicaOf(r))
+	snap := v.picture.Load().snap
+	for _, r := range snap.Sorted() {
+		one := api.ReplicaOf(r)
+		if !snap.Nodes[r.Node].Connected {
+			one.Reason = unreachable(r.Node, one.Reason)
+		}
+		out = append(out, one)
 	}
 	return out
+}
+
+// unreachable returns the reason of a replica whose node cannot be reached, so that what is
+// shown of it may be over.
+func unreachable(node fleet.NodeID, reported string) string {
+	why := fmt.Sprintf("node %s cannot be reached: this is what it last reported", node)
+	if reported != "" {
+		why += ": " + reported
+	}
+	return why
 }
 
 // Nodes returns the controllers, then the workers, each by name.
