@@ -14,7 +14,8 @@ const (
 	MetaLogLevel       = "io.modelcontextprotocol/logLevel"
 	MetaSubscriptionID = "io.modelcontextprotocol/subscriptionId"
 	MetaServerInfo     = "io.modelcontextprotocol/serverInfo"
-	MetaProgressToken  = "progressToken" // of both eras
+	MetaProgressToken  = "progressToken" // of both eras, as is the next
+	MetaTraceparent    = "traceparent"
 )
 
 // Meta is what mcpfleet reads in the _meta of params. Each field is a raw span of the params, nil if
@@ -26,29 +27,31 @@ type Meta struct {
 	LogLevel       []byte
 	ProgressToken  []byte
 	SubscriptionID []byte
+	Traceparent    []byte
 }
 
 // ParseMeta finds the _meta of params, which it checks in the same pass. Params that are absent or null
 // have none. Params or a _meta of another type are a *TypeError. Of duplicates the last counts.
 func ParseMeta(params []byte) (Meta, error) {
-	if noParams(params) {
-		return Meta{}, nil
+	_, m, err := ReadParams("", params)
+	return m, err
+}
+
+// readMeta reads a _meta, which may be absent or null. allModern reports whether it has members, and
+// all of them are of the modern era alone.
+func readMeta(raw []byte) (m Meta, allModern bool, err error) {
+	if !given(raw) {
+		return m, false, nil
 	}
-	var meta []byte
-	if err := Members(params, func(key, value []byte) bool {
-		if string(key) == "_meta" {
-			meta = value
+	modern, others := 0, 0
+	err = Members(raw, func(key, value []byte) bool {
+		field, own := m.field(key)
+		if own {
+			modern++
+		} else {
+			others++
 		}
-		return true
-	}); err != nil {
-		return Meta{}, err
-	}
-	if !given(meta) {
-		return Meta{}, nil
-	}
-	var m Meta
-	err := Members(meta, func(key, value []byte) bool {
-		if field := m.field(key); field != nil {
+		if field != nil {
 			if *field = value; IsNull(value) {
 				*field = nil
 			}
@@ -56,27 +59,31 @@ func ParseMeta(params []byte) (Meta, error) {
 		return true
 	})
 	if err != nil {
-		return Meta{}, fmt.Errorf("_meta: %w", err)
+		return Meta{}, false, fmt.Errorf("_meta: %w", err)
 	}
-	return m, nil
+	return m, modern > 0 && others == 0, nil
 }
 
-func (m *Meta) field(key []byte) *[]byte {
+// field returns where the value of a member goes, nil if nobody reads it. modern reports whether
+// metaToLegacy removes it.
+func (m *Meta) field(key []byte) (field *[]byte, modern bool) {
 	switch string(key) {
 	case MetaVersion:
-		return &m.Version
+		return &m.Version, true
 	case MetaClientInfo:
-		return &m.ClientInfo
+		return &m.ClientInfo, true
 	case MetaCapabilities:
-		return &m.Capabilities
+		return &m.Capabilities, true
 	case MetaLogLevel:
-		return &m.LogLevel
+		return &m.LogLevel, true
 	case MetaProgressToken:
-		return &m.ProgressToken
+		return &m.ProgressToken, false
 	case MetaSubscriptionID:
-		return &m.SubscriptionID
+		return &m.SubscriptionID, false
+	case MetaTraceparent:
+		return &m.Traceparent, false
 	}
-	return nil
+	return nil, false
 }
 
 // ProtocolVersion returns the version that a modern request says it has, "" if it says none.

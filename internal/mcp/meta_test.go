@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -170,6 +171,8 @@ func FuzzParams(f *testing.F) {
 		if err != nil || Valid(legacy) != nil {
 			t.Fatalf("%s became %s, then %s: %v", params, modern, legacy, err)
 		}
+		sameAsReadParams(t, MethodToolsCall, params)
+		sameAsReadParams(t, MethodToolsCall, modern)
 		if m, err := ParseMeta(legacy); err != nil || m.Version != nil || m.Capabilities != nil {
 			t.Fatalf("%s became %s: %v", modern, legacy, err)
 		}
@@ -179,6 +182,53 @@ func FuzzParams(f *testing.F) {
 			t.Errorf("%s has identity %q, %s has %q", params, one, legacy, two)
 		}
 	})
+}
+
+// sameAsReadParams compares what one pass over params finds with what the other functions find.
+func sameAsReadParams(t *testing.T, method string, params []byte) {
+	t.Helper()
+	p, m, err := ReadParams(method, params)
+	if meta, wrong := ParseMeta(params); fmt.Sprint(err) != fmt.Sprint(wrong) || !reflect.DeepEqual(m, meta) {
+		t.Errorf("%s: %v, %v, want %v, %v", params, m, err, meta, wrong)
+	}
+	if err != nil {
+		return
+	}
+	target, err := p.Target()
+	if want, _, wrong := Target(method, params); target != want || fmt.Sprint(err) != fmt.Sprint(wrong) {
+		t.Errorf("%s: target %q, %v, want %q, %v", params, target, err, want, wrong)
+	}
+	members := map[string]json.RawMessage{}
+	legacy, hasMeta, err := p.ToLegacy()
+	want, wrong := ParamsToLegacy(method, params)
+	if string(legacy) != string(want) || fmt.Sprint(err) != fmt.Sprint(wrong) {
+		t.Errorf("%s: legacy %s, %v, want %s, %v", params, legacy, err, want, wrong)
+	}
+	_ = json.Unmarshal(legacy, &members)
+	if _, has := members["_meta"]; has && !hasMeta {
+		t.Errorf("%s: %s is said to have no _meta", params, legacy)
+	}
+	_ = json.Unmarshal(params, &members)
+	if _, has := members["_meta"]; has != p.HasMeta() {
+		t.Errorf("%s: it has a _meta: %v", params, p.HasMeta())
+	}
+}
+
+func TestReadParams(t *testing.T) {
+	for _, params := range []string{
+		``, `null`, `[]`, `{`, `{}`, ` { } `, `{"_meta":null}`, `{"_meta":1}`, `{"_meta":{}}`, `{"_meta": { } }`, `{"name":1}`,
+		`{"name":"a","name":"b"}`, `{"\u006eame":"a\n"}`, `{"task":{}}`,
+		`{"_meta":{"traceparent":"00-a"}}`, `{"_meta":{"x":1},"name":"a"}`,
+		`{` + modernMeta + `}`, `{ ` + modernMeta + ` }`,
+		`{ ` + modernMeta + ` , "name":"a"}`, `{"name":"a" , ` + modernMeta + ` }`, `{"name":"a", ` + modernMeta + ` , "arguments":{"_meta":{}}}`,
+		`{"name":"a",` + modernMeta + `,` + modernMeta + `}`, `{"_meta":{},"name":"a",` + modernMeta + `}`,
+		`{"name":"a",` + modernMeta + `,"task":{"ttl":1}}`, `{"name":"a","requestState":"s",` + modernMeta + `,"inputResponses":{}}`,
+		`{"_meta":{"progressToken":1,"` + MetaVersion + `":"v"},"name":"a"}`, `{"ref":{"type":"ref/prompt","name":"a"},"name":"b"}`,
+	} {
+		for _, method := range []string{MethodToolsCall, MethodResourcesRead, MethodComplete, MethodTaskGet, "x/y"} {
+			sameAsReadParams(t, method, []byte(params))
+		}
+	}
 }
 
 // A modern tools/call of 1 KiB: what mcpfleet does with its metadata on the way to a legacy server.

@@ -21,15 +21,6 @@ func NamesTask(method string) bool {
 	return false
 }
 
-// WantsTask reports whether the params of a legacy tools/call ask for a core task.
-func WantsTask(params []byte) bool {
-	if !bytes.Contains(params, []byte(`"task"`)) {
-		return false
-	}
-	found, err := Fields(params, "task")
-	return err == nil && TypeOf(found[0]) == "object"
-}
-
 // DeclaresTasks reports whether raw capabilities, of a client or a server, have the tasks extension.
 func DeclaresTasks(capabilities []byte) bool {
 	extensions, err := Fields(capabilities, "extensions")

@@ -49,7 +49,8 @@ func TestWantsTask(t *testing.T) {
 		`{"name":"task","arguments":["task"`: false,
 		``:                                   false,
 	} {
-		if got := WantsTask([]byte(params)); got != want {
+		p, _, _ := ReadParams(MethodToolsCall, []byte(params))
+		if got := p.WantsTask(); got != want {
 			t.Errorf("%s: got %v", params, got)
 		}
 	}

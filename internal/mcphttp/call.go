@@ -35,7 +35,7 @@ func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Dest
 	if m.method == mcp.MethodToolsCall {
 		c.Tool = dest.Name
 	}
-	tasks := f.tasksOf(q.scope, dest, m, params)
+	tasks := f.tasksOf(q.scope, dest, m)
 	tasks.follow(p, &c)
 	if q.waited {
 		c.Since = q.came
@@ -104,17 +104,10 @@ func traceparent(p *reply, m *message) string {
 
 // traceparent returns that of _meta, "" if there is none.
 func (m *message) traceparent() string {
-	if !bytes.Contains(m.params, []byte("traceparent")) {
+	if m.meta.Traceparent == nil {
 		return ""
 	}
-	found, err := mcp.Fields(m.params, "_meta")
-	if err != nil || found[0] == nil {
-		return ""
-	}
-	if found, err = mcp.Fields(found[0], "traceparent"); err != nil || found[0] == nil {
-		return ""
-	}
-	t, _ := mcp.String(found[0])
+	t, _ := mcp.String(m.meta.Traceparent)
 	if len(t) < 55 || len(t) > 256 || !web.Printable(t) {
 		return ""
 	}

@@ -143,6 +143,7 @@ func (f *Front) sendLegacy(ctx context.Context, p *reply, q *query, s *session, 
 		window = pipedWindow
 	}
 	c := fleet.Call{
+		NoMeta: !dest.Modern && !m.parts.HasMeta(),
 		Stream: fleet.StreamRequest{ID: p.resume.stream, Owner: s.owner(), Window: window, Keep: !p.accepts.json},
 		Sent:   p.sent,
 		Message: func(m fleet.Message) {

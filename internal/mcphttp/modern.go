@@ -94,10 +94,11 @@ func (f *Front) sendModern(ctx context.Context, p *reply, q *query, m *message, 
 	if dest.Modern {
 		return f.forward(ctx, p, q, dest, m, m.params, c)
 	}
-	params, err := mcp.ParamsToLegacy(m.method, m.params)
+	params, hasMeta, err := m.parts.ToLegacy()
 	if err != nil {
 		return outcome{err: invalidParams("Invalid params: %v", err)}
 	}
+	c.NoMeta = !hasMeta
 	out := f.forward(ctx, p, q, dest, m, params, c)
 	if asks, ok := f.askVisit(out, info, m); ok {
 		return asks

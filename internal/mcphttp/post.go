@@ -18,6 +18,7 @@ type message struct {
 	id     []byte // raw JSON
 	method string
 	params []byte // raw JSON; nil if there are none
+	parts  mcp.Params
 	meta   mcp.Meta
 	target string       // what a request is about, once about has found it
 	found  bool         // about has found it
@@ -28,7 +29,7 @@ type message struct {
 // about returns what a request is about, see mcp.Target.
 func (m *message) about() (target string, err error) {
 	if !m.found {
-		m.target, _, err = mcp.Target(m.method, m.params)
+		m.target, err = m.parts.Target()
 		m.found = err == nil
 	}
 	return m.target, err
@@ -75,7 +76,7 @@ func readMessage(env mcp.Envelope, err error) (message, error) {
 		return m, failuref(http.StatusBadRequest, mcp.CodeInvalidRequest, "Invalid request: %v", err)
 	}
 	if m.kind == mcp.KindRequest || m.kind == mcp.KindNotification {
-		if m.meta, err = mcp.ParseMeta(m.params); err != nil {
+		if m.parts, m.meta, err = mcp.ReadParams(m.method, m.params); err != nil {
 			return m, &failure{http.StatusBadRequest, *mcp.MetaFault(err)}
 		}
 	}

@@ -173,13 +173,13 @@ type taskNames struct {
 	method string    // of the request
 }
 
-// tasksOf returns the names for the answer to a request with these params, which asks for
-// a task or is about one. It is nil for others. A modern server creates tasks unasked.
-func (f *Front) tasksOf(scope fleet.Scope, dest fleet.Destination, m *message, params []byte) *taskNames {
+// tasksOf returns the names for the answer to a request that asks for a task or is about
+// one. It is nil for others. A modern server creates tasks unasked.
+func (f *Front) tasksOf(scope fleet.Scope, dest fleet.Destination, m *message) *taskNames {
 	switch {
 	case m.task != nil:
 		return &taskNames{f, *m.task, m.method}
-	case dest.Modern || m.method != mcp.MethodToolsCall || !mcp.WantsTask(params):
+	case dest.Modern || m.method != mcp.MethodToolsCall || m.isModern() || !m.parts.WantsTask():
 		return nil
 	case ownsTasks(dest):
 		names := f.tasksOfSession(scope, dest)
