@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -36,7 +37,7 @@ func (c *TCPConn) Read(p []byte) (int, error) {
 	if len(p) == 0 || len(p) > most {
 		return c.TCPConn.Read(p)
 	}
-	n, errno, err := read(c.raw, func(fd uintptr) (int, syscall.Errno) { return call(unix.SYS_READ, fd, p) })
+	n, errno, err := read(c.raw, p)
 	if err != nil {
 		return c.TCPConn.Read(p) // which has the error in the form of package net
 	}
@@ -46,12 +47,13 @@ func (c *TCPConn) Read(p []byte) (int, error) {
 // ReadLate is like Read, but has no buffer while it waits. It calls get for one, and put if it has
 // read nothing into it.
 func (c *TCPConn) ReadLate(get func() []byte, put func()) (int, error) {
-	n, errno, err := read(c.raw, func(fd uintptr) (int, syscall.Errno) {
-		n, errno := call(unix.SYS_READ, fd, get())
-		if n == 0 {
+	var n int
+	var errno syscall.Errno
+	err := c.raw.Read(func(fd uintptr) bool {
+		if n, errno = call(unix.SYS_READ, fd, get()); n == 0 {
 			put()
 		}
-		return n, errno
+		return errno != unix.EAGAIN
 	})
 	if err != nil {
 		if n, err = c.TCPConn.Read(get()); n == 0 {
@@ -128,7 +130,7 @@ func (f *Pipe) Read(p []byte) (int, error) {
 	if len(p) == 0 || len(p) > most {
 		return f.File.Read(p)
 	}
-	n, errno, err := read(f.raw, func(fd uintptr) (int, syscall.Errno) { return call(unix.SYS_READ, fd, p) })
+	n, errno, err := read(f.raw, p)
 	switch {
 	case err != nil:
 		return f.File.Read(p) // which has the error in the form of package os
@@ -158,12 +160,8 @@ func (f *Pipe) Write(p []byte) (int, error) {
 
 // TryWrite implements TryWriter.
 func (f *Pipe) TryWrite(p []byte) (written bool) {
-	err := f.raw.Write(func(fd uintptr) bool {
-		n, errno := call(unix.SYS_WRITE, fd, p)
-		written = errno == 0 && n == len(p)
-		return true
-	})
-	return err == nil && written
+	n, errno, err := tryWrite(f.raw, p)
+	return err == nil && errno == 0 && n == len(p)
 }
 
 // Unread returns how many bytes in the pipe nobody has read, also once the other end is closed. It
@@ -193,31 +191,64 @@ func nonBlocking(file syscall.Conn, kind uint32) (raw syscall.RawConn, ok bool) 
 	return raw, err == nil && ok
 }
 
-// read waits until once does not return EAGAIN, and returns what it returned. err is of the wait: the
-// file was closed, or a deadline has passed.
-func read(raw syscall.RawConn, once func(fd uintptr) (int, syscall.Errno)) (n int, errno syscall.Errno, err error) {
-	err = raw.Read(func(fd uintptr) bool {
-		n, errno = once(fd)
-		return errno != unix.EAGAIN
-	})
-	return n, errno, err
+// operation reads or writes p. It is reused, because the functions that a syscall.RawConn calls would be
+// allocated otherwise, with all that they refer to.
+type operation struct {
+	p     []byte
+	done  int
+	errno syscall.Errno
+
+	read, write, tryWrite func(fd uintptr) (ready bool)
 }
 
-// write waits until it has written all of p. The results are like those of read.
-func write(raw syscall.RawConn, p []byte) (done int, errno syscall.Errno, err error) {
-	err = raw.Write(func(fd uintptr) bool {
-		for done < len(p) && errno == 0 {
+var operations = sync.Pool{New: func() any {
+	o := new(operation)
+	o.read = func(fd uintptr) bool {
+		o.done, o.errno = call(unix.SYS_READ, fd, o.p)
+		return o.errno != unix.EAGAIN
+	}
+	o.tryWrite = func(fd uintptr) bool {
+		o.done, o.errno = call(unix.SYS_WRITE, fd, o.p)
+		return true
+	}
+	o.write = func(fd uintptr) bool {
+		for o.done < len(o.p) && o.errno == 0 {
 			var n int
-			n, errno = call(unix.SYS_WRITE, fd, p[done:])
-			done += n
+			n, o.errno = call(unix.SYS_WRITE, fd, o.p[o.done:])
+			o.done += n
 		}
-		if errno == unix.EAGAIN {
-			errno = 0
+		if o.errno == unix.EAGAIN {
+			o.errno = 0
 			return false
 		}
 		return true
-	})
-	return done, errno, err
+	}
+	return o
+}}
+
+// run has an operation run. err is of the wait: the file was closed, or a deadline has passed.
+func run(p []byte, do func(*operation) error) (n int, errno syscall.Errno, err error) {
+	o := operations.Get().(*operation)
+	o.p, o.done, o.errno = p, 0, 0
+	err = do(o)
+	n, errno, o.p = o.done, o.errno, nil
+	operations.Put(o)
+	return n, errno, err
+}
+
+// read waits until a read does not return EAGAIN, and returns what it returned.
+func read(raw syscall.RawConn, p []byte) (n int, errno syscall.Errno, err error) {
+	return run(p, func(o *operation) error { return raw.Read(o.read) })
+}
+
+// write waits until it has written all of p.
+func write(raw syscall.RawConn, p []byte) (n int, errno syscall.Errno, err error) {
+	return run(p, func(o *operation) error { return raw.Write(o.write) })
+}
+
+// tryWrite writes once, and waits for nothing.
+func tryWrite(raw syscall.RawConn, p []byte) (n int, errno syscall.Errno, err error) {
+	return run(p, func(o *operation) error { return raw.Write(o.tryWrite) })
 }
 
 // order makes the race detector see every read after the writes before it. Package syscall has the same.
