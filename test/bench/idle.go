@@ -138,7 +138,11 @@ func waitGet(ctx context.Context, c *mcpClient) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.do(ctx, http.MethodGet, nil, sessionHeader(session))
+	req, err := c.request(ctx, http.MethodGet, nil, sessionHeader(session))
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
 	if err != nil {
 		return err
 	}

@@ -25,9 +25,10 @@ const maxNative = 64 << 10
 
 // mcpClient is a client of an MCP endpoint. Its methods may be called at once.
 type mcpClient struct {
-	http *http.Client
-	url  string
-	ids  atomic.Int64
+	http  *http.Client // for all but calls
+	calls transport
+	url   string
+	ids   atomic.Int64
 
 	mu   sync.Mutex
 	free []string // ids of legacy sessions that no call uses
@@ -36,7 +37,11 @@ type mcpClient struct {
 // newMCPClient returns a client that keeps its connections. idle closes them.
 func newMCPClient(url string) (c *mcpClient, idle func()) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true}
-	return &mcpClient{http: &http.Client{Transport: transport}, url: url}, transport.CloseIdleConnections
+	c = &mcpClient{http: &http.Client{Transport: transport}, url: url}
+	return c, func() {
+		transport.CloseIdleConnections()
+		c.calls.close()
+	}
 }
 
 // paths returns the ways to call an endpoint: as a modern client, and as a legacy one.
@@ -126,7 +131,11 @@ func sessionHeader(session string) http.Header {
 }
 
 func (c *mcpClient) echo(ctx context.Context, params any, text string, header http.Header) error {
-	resp, err := c.post(ctx, "tools/call", c.ids.Add(1), params, header)
+	req, err := c.message(ctx, "tools/call", c.ids.Add(1), params, header)
+	if err != nil {
+		return err
+	}
+	resp, err := c.calls.RoundTrip(req)
 	if err != nil {
 		return err
 	}
@@ -162,14 +171,23 @@ func (c *mcpClient) initialize(ctx context.Context) (session string, err error) 
 
 // post sends a message. Notifications have the id 0.
 func (c *mcpClient) post(ctx context.Context, method string, id int64, params any, header http.Header) (*http.Response, error) {
+	req, err := c.message(ctx, method, id, params, header)
+	if err != nil {
+		return nil, err
+	}
+	return c.http.Do(req)
+}
+
+// message returns the request with a message.
+func (c *mcpClient) message(ctx context.Context, method string, id int64, params any, header http.Header) (*http.Request, error) {
 	body, err := json.Marshal(&message{"2.0", id, method, params})
 	if err != nil {
 		return nil, err
 	}
-	return c.do(ctx, http.MethodPost, body, header)
+	return c.request(ctx, http.MethodPost, body, header)
 }
 
-func (c *mcpClient) do(ctx context.Context, verb string, body []byte, header http.Header) (*http.Response, error) {
+func (c *mcpClient) request(ctx context.Context, verb string, body []byte, header http.Header) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, verb, c.url, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -181,7 +199,7 @@ func (c *mcpClient) do(ctx context.Context, verb string, body []byte, header htt
 	if verb == http.MethodPost {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	return c.http.Do(req)
+	return req, nil
 }
 
 // drain reads a response, which must have that status.

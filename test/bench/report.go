@@ -126,6 +126,7 @@ ratios, not the absolute figures.
 
 "to naive" and "to pipe" are calls per second relative to those of that subject at the same size and
 number of callers. CPU is user and system time of each process per answered call. "driver" is the
-client.
+client, which is as lean for all of them: it shares the cores, and what it uses is missing in the
+figures of the others.
 
 `

@@ -168,10 +168,9 @@ func check(reply []byte, text string) error {
 	return nil
 }
 
-// httpCaller calls POST /call like any client, over kept-alive connections.
+// httpCaller calls POST /call, over kept-alive connections.
 func httpCaller(addr string) (call func(context.Context, string) error, idle func()) {
-	transport := &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true}
-	client := &http.Client{Transport: transport}
+	transport := new(transport)
 	url := "http://" + addr + "/call"
 	return func(ctx context.Context, text string) error {
 		body, err := json.Marshal(map[string]any{"tool_name": "echo", "tool_args": map[string]string{"text": text}})
@@ -183,7 +182,7 @@ func httpCaller(addr string) (call func(context.Context, string) error, idle fun
 			return err
 		}
 		req.Header.Set("Content-Type", "application/json")
-		resp, err := client.Do(req)
+		resp, err := transport.RoundTrip(req)
 		if err != nil {
 			return err
 		}
@@ -196,7 +195,7 @@ func httpCaller(addr string) (call func(context.Context, string) error, idle fun
 			return fmt.Errorf("%s: %.200s", resp.Status, reply)
 		}
 		return check(reply.Bytes(), text)
-	}, transport.CloseIdleConnections
+	}, transport.close
 }
 
 func startHTTP(ctx context.Context, _ config) (*running, error) {
