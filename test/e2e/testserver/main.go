@@ -25,6 +25,7 @@ func main() {
 	dies := flag.Duration("dies", 0, "end with code 4 after this time; 0: never")
 	bad := flag.Bool("iserror", false, "answer every call of slow with isError")
 	without := flag.String("without", "", "a tool that is not listed")
+	strict := flag.Bool("strict", false, "end with code 5 if the first message is not initialize")
 	_ = flag.String("version", "", "changes nothing: for another revision of the same server")
 	flag.Parse()
 	if *exit >= 0 {
@@ -38,7 +39,7 @@ func main() {
 			os.Exit(4)
 		})
 	}
-	s := &server{bad: *bad, without: *without, in: bufio.NewReaderSize(os.Stdin, 256<<10), out: bufio.NewWriterSize(os.Stdout, 256<<10), journal: *journal, chatty: *chatty, seen: map[string]int{}}
+	s := &server{strict: *strict, bad: *bad, without: *without, in: bufio.NewReaderSize(os.Stdin, 256<<10), out: bufio.NewWriterSize(os.Stdout, 256<<10), journal: *journal, chatty: *chatty, seen: map[string]int{}}
 	if err := s.serve(); !errors.Is(err, io.EOF) {
 		fmt.Fprintln(os.Stderr, "testserver:", err)
 		os.Exit(1)
@@ -50,6 +51,7 @@ type server struct {
 	journal string
 	chatty  bool
 	bad     bool
+	strict  bool
 	without string
 	seen    map[string]int // messages by method, and calls by tool; owned by the reading goroutine
 
@@ -100,6 +102,10 @@ func (s *server) serve() error {
 			s.seen["invalid: "+string(line)]++
 			fmt.Fprintf(os.Stderr, "testserver: %v in %q\n", err, line)
 			continue
+		}
+		if s.strict && len(s.seen) == 0 && m.Method != "initialize" {
+			fmt.Fprintln(os.Stderr, "testserver: the first message is", m.Method)
+			os.Exit(5)
 		}
 		s.seen[m.Method]++
 		if s.chatty {
