@@ -57,6 +57,7 @@ func (r *replica) finish(ctx context.Context, s *session, cause error) {
 		r.drain(r.mask.Text(cause.Error()), true)
 	}
 	r.awaitCalls(s)
+	s.unsubscribe() // not before, as calls may still change something
 	exit, ladder := r.end(ctx, s)
 	exit, phase, reason := r.judge(s, cause, exit, ladder)
 	r.board.edit(r.order.ID, fleet.PhaseDraining, func(rep *fleet.Replica) bool {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,8 +19,11 @@ import (
 
 // wire records what a scripted server was sent, and lets the test write for it.
 type wire struct {
+	hangs atomic.Bool // it does not answer or acknowledge subscriptions
+
 	mu    sync.Mutex
 	got   []string
+	lists []string // that it was asked for, but those of tools
 	write func(string, ...any)
 }
 
@@ -28,19 +32,28 @@ func (w *wire) handle(m scriptedMessage, write func(string, ...any)) {
 	defer w.mu.Unlock()
 	w.write = write
 	if strings.HasSuffix(m.Method, "/list") {
+		w.lists = append(w.lists, m.Method)
 		write(`{"jsonrpc":"2.0","id":%s,"result":{"resources":[],"resourceTemplates":[],"prompts":[]}}`, m.ID)
 		return
 	}
 	if m.Method != "notifications/initialized" {
 		w.got = append(w.got, fmt.Sprintf("%s %s", m.Method, m.Params))
 	}
-	if m.ID != nil && m.Method != "subscriptions/listen" && m.Method != "tools/call" {
+	if strings.Contains(m.Method, "subscri") && w.hangs.Load() || m.Method == "tools/call" {
+		w.got[len(w.got)-1] += " as " + string(m.ID)
+		return
+	}
+	switch {
+	case m.ID == nil:
+	case m.Method == "subscriptions/listen":
+		w.got[len(w.got)-1] += " as " + string(m.ID)
+		write(acknowledged, m.ID)
+	default:
 		write(`{"jsonrpc":"2.0","id":%s,"result":{}}`, m.ID)
 	}
-	if m.Method == "subscriptions/listen" {
-		w.got[len(w.got)-1] += " as " + string(m.ID)
-	}
 }
+
+const acknowledged = `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":%s},"notifications":{}}}`
 
 // says makes the server write a line, in a bubble.
 func (w *wire) says(format string, args ...any) {
@@ -74,14 +87,18 @@ func (w *wire) sent() string {
 
 // listening is a controller's Listen.
 type aListener struct {
-	wants chan []fleet.Interest
-	mu    sync.Mutex
-	news  []string
-	stop  func()
+	wants  chan fleet.Interests
+	number uint64
+	stop   func()
+
+	mu       sync.Mutex
+	news     []string
+	inEffect uint64
+	running  []fleet.ServerName
 }
 
 func (r *rig) listen() *aListener {
-	l := &aListener{wants: make(chan []fleet.Interest)}
+	l := &aListener{wants: make(chan fleet.Interests)}
 	ctx, cancel := context.WithCancel(r.t.Context())
 	ended := make(chan struct{})
 	l.stop = func() {
@@ -90,10 +107,14 @@ func (r *rig) listen() *aListener {
 	}
 	go func() {
 		defer close(ended)
-		_ = r.Listen(ctx, l.wants, func(news []fleet.News) error {
+		_ = r.Listen(ctx, l.wants, func(h fleet.Hearing) error {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			for _, n := range news {
+			if h.InEffect != 0 {
+				l.inEffect = h.InEffect
+			}
+			l.running = append(l.running, h.Running...)
+			for _, n := range h.News {
 				l.news = append(l.news, fmt.Sprintf("%s %s %s", n.Replica, strings.TrimPrefix(n.Method, "notifications/"), n.Params))
 			}
 			return nil
@@ -103,8 +124,17 @@ func (r *rig) listen() *aListener {
 }
 
 func (l *aListener) want(uris ...string) {
-	l.wants <- []fleet.Interest{{Server: "a", URIs: uris}}
+	l.number++
+	l.wants <- fleet.Interests{Number: l.number, Servers: []fleet.Interest{{Server: "a", URIs: uris}}}
 	synctest.Wait()
+}
+
+// settled reports whether all that is wanted is in effect.
+func (l *aListener) settled() bool {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inEffect == l.number
 }
 
 // heard returns the news since the last time.
@@ -136,7 +166,7 @@ func TestListenToLegacyServer(t *testing.T) {
 		defer two.stop()
 		one.want("x:1")
 		r.ready("a", nil)
-		is(t, "at the start", lastLines(w.sent(), 1), `resources/subscribe {"uri":"x:1"}`)
+		is(t, "at the start", w.sent(), `resources/subscribe {"uri":"x:1"}`)
 		two.want("x:1", "x:2")
 		is(t, "a second controller", w.sent(), `resources/subscribe {"uri":"x:2"}`)
 
@@ -165,11 +195,6 @@ func TestListenToLegacyServer(t *testing.T) {
 	})
 }
 
-func lastLines(s string, n int) string {
-	lines := strings.Split(s, "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
-}
-
 func TestServersThatCannotBeWatched(t *testing.T) {
 	for _, capabilities := range []string{`{}`, `{"tools":{}}`, `{"resources":{"listChanged":true}}`} {
 		bubble.Test(t, func(t *testing.T) {
@@ -180,6 +205,9 @@ func TestServersThatCannotBeWatched(t *testing.T) {
 			defer l.stop()
 			l.want("x:1")
 			r.ready("a", nil)
+			if !l.settled() {
+				t.Errorf("%s: not in effect", capabilities)
+			}
 			if got := w.sent(); strings.Contains(got, "subscribe") {
 				t.Errorf("%s: sent %s", capabilities, got)
 			}
@@ -196,11 +224,11 @@ func TestNewsIsBounded(t *testing.T) {
 		uri := fmt.Sprintf("x:/%d", i%(2*maxNews))
 		ls.tell(fleet.News{Server: "a", Method: "m", Params: fmt.Append(nil, i)}, uri)
 	}
-	news := ls.take(l)
-	if len(news) != maxNews || string(news[0].Params) != fmt.Sprint(2*maxNews) {
+	news, flooded := ls.take(l)
+	if !flooded || len(news) != maxNews || string(news[0].Params) != fmt.Sprint(2*maxNews) {
 		t.Errorf("%d news, the first %s", len(news), news[0].Params)
 	}
-	if len(ls.take(l)) != 0 {
+	if news, flooded := ls.take(l); len(news) > 0 || flooded {
 		t.Error("news twice")
 	}
 }
@@ -212,7 +240,7 @@ func TestWantedIsBounded(t *testing.T) {
 		uris = append(uris, fmt.Sprint(i))
 	}
 	ls.set(ls.add(), []fleet.Interest{{Server: "a", URIs: uris}})
-	if got := ls.wanted("a"); len(got) != maxSubscriptions || !slices.IsSorted(got) {
+	if got, _ := ls.wanted("a"); len(got) != maxSubscriptions || !slices.IsSorted(got) {
 		t.Errorf("%d wanted", len(got))
 	}
 }
@@ -246,11 +274,22 @@ func TestListenToModernServer(t *testing.T) {
 		if got := calm(sent); !strings.Contains(got, `"notifications":{"toolsListChanged":true}`) {
 			t.Errorf("sent %s", got)
 		}
+		w.hangs.Store(true)
 		l.want("x:1")
 		sent = w.sent()
 		second := id(sent)
-		contains(t, sent, `"resourceSubscriptions":["x:1"]`, `notifications/cancelled {"requestId":`+first)
-		w.says(`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":%s},"notifications":{}}}`, second)
+		contains(t, sent, `"resourceSubscriptions":["x:1"]`)
+		if strings.Contains(sent, "cancelled") || l.settled() {
+			t.Errorf("before the acknowledgement: in effect %t, sent %s", l.settled(), sent)
+		}
+		w.says(acknowledged, first) // once more
+		is(t, "another acknowledgement", w.sent(), "")
+		w.says(acknowledged, second)
+		contains(t, w.sent(), `notifications/cancelled {"requestId":`+first)
+		if !l.settled() {
+			t.Error("not in effect after the acknowledgement")
+		}
+		w.hangs.Store(false)
 		w.says(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"x:1","_meta":{"a":1,"io.modelcontextprotocol/subscriptionId":%s}}}`, second)
 		is(t, "an update", l.heard(), `a resources/updated {"uri":"x:1","_meta":{"a":1}}`)
 		w.sent()
@@ -258,6 +297,7 @@ func TestListenToModernServer(t *testing.T) {
 		is(t, "after its end", w.sent(), "")
 		time.Sleep(relisten)
 		third := id(w.sent())
+		is(t, "what may have been missed", l.heard(), "a tools/list_changed \na resources/updated "+`{"uri":"x:1"}`)
 		w.says(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no"}}`, third)
 		l.want("x:1", "x:2")
 		time.Sleep(10 * relistenMax)
@@ -304,6 +344,84 @@ func TestLogOfModernServer(t *testing.T) {
 					t.Errorf("the calls and nobody got %s, want %s", s, test.want)
 				}
 			})
+		})
+	}
+}
+
+// A controller is told that its wishes are in effect once all replicas are subscribed. It
+// waits for no server that it does not care about, and not for ever.
+func TestInterestsTakeEffect(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		rt, w := agenttest.New(), new(wire)
+		rt.Handle("a", scripted(watched, w.handle))
+		r := newRig(t, rt, nil)
+		l, other := r.listen(), r.listen()
+		defer l.stop()
+		defer other.stop()
+		l.want()
+		if !l.settled() || len(l.running) > 0 {
+			t.Errorf("without a server: in effect %t, running %v", l.settled(), l.running)
+		}
+		r.ready("a", nil)
+		w.sent()
+		w.hangs.Store(true)
+		l.want("x:1")
+		other.want()
+		if l.settled() || !other.settled() {
+			t.Errorf("while the server has not answered: in effect %t, lists alone %t", l.settled(), other.settled())
+		}
+		is(t, "running at the start of a later stream", fmt.Sprint(other.running), "[a]")
+		_, id, _ := strings.Cut(w.sent(), " as ")
+		w.says(`{"jsonrpc":"2.0","id":%s,"result":{}}`, id)
+		if !l.settled() {
+			t.Error("not in effect after the answer")
+		}
+		l.want("x:1", "x:2")
+		time.Sleep(subscribePatience - time.Millisecond)
+		if l.settled() {
+			t.Error("in effect without the answer")
+		}
+		time.Sleep(2 * time.Millisecond)
+		if !l.settled() {
+			t.Error("a server that hangs keeps a controller waiting")
+		}
+		_, id, _ = strings.Cut(w.sent(), " as ")
+		w.says(`{"jsonrpc":"2.0","id":%s,"result":{}}`, id)
+		is(t, "what may have been missed", l.heard(), `a resources/updated {"uri":"x:2"}`)
+		if len(l.running) > 0 {
+			t.Errorf("running %v twice", l.running)
+		}
+	})
+}
+
+// A replica is subscribed before it is READY, and before its lists are asked for.
+func TestSubscribedBeforeReady(t *testing.T) {
+	for _, era := range []string{"", "modern "} {
+		bubble.Test(t, func(t *testing.T) {
+			rt, w := agenttest.New(), new(wire)
+			rt.Handle("a", scripted(era+`{"prompts":{"listChanged":true},"resources":{"subscribe":true}}`, w.handle))
+			r := newRig(t, rt, nil)
+			l := r.listen()
+			defer l.stop()
+			l.want("x:1")
+			w.hangs.Store(true)
+			r.start("a", nil)
+			synctest.Wait()
+			sent := w.sent()
+			_, id, _ := strings.Cut(sent, " as ")
+			if len(w.lists) > 0 || r.view.snapshot().replicas["a"].Phase != fleet.PhaseStarting {
+				t.Errorf("%s: asked for %v, sent %s, before the subscription", r.view.snapshot().replicas["a"].Phase, w.lists, sent)
+			}
+			if era == "" {
+				w.says(`{"jsonrpc":"2.0","id":%s,"result":{}}`, id)
+			} else {
+				w.says(acknowledged, id)
+			}
+			if got := r.view.snapshot().replicas["a"].Phase; got != fleet.PhaseReady {
+				t.Errorf("%s after the subscription", got)
+			}
+			r.order("a", "enough")
+			r.until("a", fleet.PhaseStopped)
 		})
 	}
 }

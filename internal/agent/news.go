@@ -32,6 +32,10 @@ func (r *replica) notified(method string, params []byte) {
 		if uri := uriOf(params); uri != "" {
 			r.tell(method, uri, params)
 		}
+	case mcp.MethodAcknowledged:
+		if l := r.listening.Load(); l != nil {
+			l.acknowledge(params)
+		}
 	case mcp.MethodMessage:
 		if !r.loggers.deliver(params) {
 			r.streams.unattributed()

@@ -65,6 +65,7 @@ type replica struct {
 	loggers    loggers // that asked for the server's log
 	streams    *streams
 	listeners  *listeners
+	listening  atomic.Pointer[listening]
 	hub        atomic.Pointer[hub] // nil unless the replica belongs to a session
 	loadNotice *loadNotice         // posted when a load changes
 	idle       chan struct{}       // running may have become 0 after open

@@ -33,6 +33,9 @@ type session struct {
 	// gone is closed at the end of stdout, when every call has ended.
 	gone <-chan struct{}
 	hang func() // ends the conversation
+	// subscribe begins the subscriptions, and unsubscribe ends them.
+	subscribe   func(*stdio.Server) *subscriptions
+	unsubscribe func()
 
 	pumped  <-chan struct{} // closed at the end of stderr
 	started time.Time
@@ -65,6 +68,9 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 		},
 	})
 	r.conn = s.conn
+	subscribed, unsubscribe := context.WithCancel(ctx)
+	s.subscribe = func(server *stdio.Server) *subscriptions { return r.subscribe(subscribed, s, server) }
+	s.unsubscribe = unsubscribe
 	r.askings.begin()
 	if m, ok := proc.(fleet.Metered); ok {
 		r.gauge.at = s.started
@@ -142,6 +148,9 @@ func (r *replica) setUp(ctx context.Context, s *session, began time.Time) error 
 	}
 	r.foundEra(server.Era)
 	s.introduced, s.lists = true, newLists(server)
+	if sub := s.subscribe(server); sub != nil {
+		sub.awaitReady(ctx) // first, so that no change of what is listed below is missed
+	}
 	r.cold.Handshake += time.Since(asked)
 	asked = time.Now()
 	if err := s.lists.update(ctx, s.conn, listPatience, r.log); err != nil {
@@ -177,9 +186,6 @@ func (r *replica) serve(ctx context.Context, s *session) {
 	defer tasks.Wait()
 	defer cancel()
 
-	if !r.order.Raw {
-		tasks.Go(func() { r.subscribe(ctx, s.conn) })
-	}
 	health := newVitals(r.order.Template.Health)
 	health.modern = s.lists != nil && s.lists.server.Era == fleet.EraModern
 	replies := func() int64 { // late ones count too

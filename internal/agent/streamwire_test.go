@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -287,20 +288,23 @@ func TestListenOverTheWire(t *testing.T) {
 	r.ready("a", nil)
 	c := serveAgent(t, r)()
 	ctx, cancel := context.WithCancel(t.Context())
-	wants, news, ended := make(chan []fleet.Interest, 1), make(chan fleet.News, 10), make(chan error, 1)
-	wants <- []fleet.Interest{{Server: "a", URIs: []string{"x:1"}}}
+	wants, heard, ended := make(chan fleet.Interests, 1), make(chan fleet.Hearing, 10), make(chan error, 1)
+	wants <- fleet.Interests{Number: 7, Servers: []fleet.Interest{{Server: "a", URIs: []string{"x:1"}}}}
 	go func() {
-		ended <- c.Listen(ctx, wants, func(all []fleet.News) {
-			for _, n := range all {
-				news <- n
-			}
-		})
+		ended <- c.Listen(ctx, wants, func(h fleet.Hearing) { heard <- h })
 	}()
-	for !strings.Contains(strings.Join(w.peek(), "\n"), `resources/subscribe {"uri":"x:1"}`) {
-		time.Sleep(time.Millisecond)
+	if h := <-heard; h.InEffect != 7 || !slices.Equal(h.Running, []fleet.ServerName{"a"}) || len(h.News) > 0 {
+		t.Errorf("heard %+v", h)
+	}
+	if got := strings.Join(w.peek(), "\n"); !strings.Contains(got, `resources/subscribe {"uri":"x:1"}`) {
+		t.Errorf("in effect, but sent %s", got)
 	}
 	w.tell(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"x:1"}}`)
-	if n := <-news; n.Server != "a" || n.Replica != "a" || n.Method != "notifications/resources/updated" || string(n.Params) != `{"uri":"x:1"}` {
+	h := <-heard
+	if len(h.News) != 1 || h.InEffect != 0 {
+		t.Fatalf("heard %+v", h)
+	}
+	if n := h.News[0]; n.Server != "a" || n.Replica != "a" || n.Method != "notifications/resources/updated" || string(n.Params) != `{"uri":"x:1"}` {
 		t.Errorf("heard %+v", n)
 	}
 	cancel()

@@ -27,23 +27,76 @@ type subscriptions struct {
 	r    *replica
 	conn *stdio.Conn
 	held map[string]time.Time // by resource: since when nobody wants it; zero if somebody does
+
+	ready chan struct{} // closed once it has subscribed, or has ended
+
+	// listeners.mu guards these.
+	begun   bool   // ready is closed
+	late    bool   // somebody has been told that it has, when it had not
+	version uint64 // of what was wanted then
 }
 
-// subscribe keeps the replica subscribed to what controllers want until ctx ends.
-func (r *replica) subscribe(ctx context.Context, conn *stdio.Conn) {
-	c := r.board.catalogue(r.order.ID)
-	if c == nil {
-		return
-	}
-	s := &subscriptions{r: r, conn: conn, held: map[string]time.Time{}}
-	switch {
-	case c.Era == fleet.EraModern:
+// subscribe keeps the replica subscribed to what controllers want until ctx ends. It
+// returns the subscriptions, nil if the server tells of nothing.
+func (r *replica) subscribe(ctx context.Context, s *session, server *stdio.Server) *subscriptions {
+	sub := &subscriptions{r: r, conn: s.conn, held: map[string]time.Time{}, ready: make(chan struct{})}
+	run := sub.run
+	if server.Era == fleet.EraModern {
 		all := mcp.Filter{ToolsListChanged: true, PromptsListChanged: true, ResourcesListChanged: true, Resources: []string{"any"}}
-		l := &listening{subscriptions: s, version: c.Protocol, can: all.Honoured(c.Capabilities)}
-		l.run(ctx)
-	case subscribable(c.Capabilities):
-		s.run(ctx)
+		l := &listening{subscriptions: sub, protocol: server.Protocol, can: all.Honoured(server.Capabilities), acked: make(chan string, maxAcked)}
+		if l.can.Empty() {
+			return nil
+		}
+		r.listening.Store(l)
+		run = l.run
+	} else if !subscribable(server.Capabilities) {
+		return nil
 	}
+	sub.begin()
+	s.owned.Go(func() {
+		defer sub.end()
+		run(ctx)
+	})
+	return sub
+}
+
+// begin has controllers wait for the subscriptions, once there are some. end ends that.
+func (s *subscriptions) begin() {
+	ls := s.r.listeners
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.replicas == nil {
+		ls.replicas = map[*subscriptions]struct{}{}
+	}
+	ls.replicas[s] = struct{}{}
+}
+
+func (s *subscriptions) end() {
+	ls := s.r.listeners
+	s.subscribed(0)
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	delete(ls.replicas, s)
+}
+
+// giveUp stops waiting for the first subscriptions.
+func (s *subscriptions) giveUp() {
+	s.r.listeners.mu.Lock()
+	defer s.r.listeners.mu.Unlock()
+	s.late = !s.begun
+}
+
+// awaitReady waits for the first subscriptions of a replica that starts.
+func (s *subscriptions) awaitReady(ctx context.Context) {
+	timer := time.NewTimer(subscribePatience)
+	defer timer.Stop()
+	select {
+	case <-s.ready:
+		return
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	s.giveUp()
 }
 
 // subscribable reports whether a server with those capabilities tells of updates.
@@ -87,9 +140,15 @@ func (s *subscriptions) run(ctx context.Context) {
 	look, cancel := s.r.listeners.changed.Subscribe()
 	defer cancel()
 	for {
-		begin, end, next := s.update(s.r.listeners.wanted(s.r.order.Server), time.Now())
+		wanted, version := s.r.listeners.wanted(s.r.order.Server)
+		begin, end, next := s.update(wanted, time.Now())
 		for _, uri := range begin {
 			s.ask(ctx, mcp.MethodSubscribe, uri)
+		}
+		if s.subscribed(version) {
+			for _, uri := range begin {
+				s.tellUpdated(uri)
+			}
 		}
 		for _, uri := range end {
 			s.ask(ctx, mcp.MethodUnsubscribe, uri)
@@ -98,6 +157,28 @@ func (s *subscriptions) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// subscribed records that the replica is subscribed to what was wanted at a version. It
+// reports whether that took so long that changes may have been missed.
+func (s *subscriptions) subscribed(version uint64) (late bool) {
+	ls := s.r.listeners
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	late, s.late = s.late, false
+	if !s.begun {
+		s.begun = true
+		close(s.ready)
+	}
+	s.version = max(s.version, version)
+	ls.lookAgain()
+	return late
+}
+
+// tellUpdated says that a resource may have changed.
+func (s *subscriptions) tellUpdated(uri string) {
+	params := append(mcp.AppendString([]byte(`{"uri":`), uri), '}')
+	s.r.listeners.tell(fleet.News{Server: s.r.order.Server, Replica: s.r.order.ID, Method: mcp.MethodResourcesUpdated, Params: params}, uri)
 }
 
 // ask sends one request. A server that refuses is not asked again while the wish lasts.

@@ -164,6 +164,24 @@ type Interest struct {
 	URIs []string
 }
 
+// Interests are all that a controller wants to hear of. A later value replaces the one
+// before, and has a higher number.
+type Interests struct {
+	Number  uint64
+	Servers []Interest
+}
+
+// Hearing is what a worker tells a controller that listens.
+type Hearing struct {
+	News []News
+	// InEffect is the number of the last interests that are in effect: the worker tells of
+	// every change after this. It is 0 in between. Workers of earlier versions never say so.
+	InEffect uint64
+	// Running are the servers that have replicas, whose changes the controller may have
+	// missed before. Only the first InEffect of a stream has them.
+	Running []ServerName
+}
+
 // News is a notification of a server that belongs to no call and no session.
 type News struct {
 	Server  ServerName

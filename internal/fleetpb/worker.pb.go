@@ -4487,8 +4487,10 @@ func (*CloseSessionResponse) Descriptor() ([]byte, []int) {
 }
 
 type ListenRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Interests     []*Interest            `protobuf:"bytes,1,rep,name=interests,proto3" json:"interests,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Interests []*Interest            `protobuf:"bytes,1,rep,name=interests,proto3" json:"interests,omitempty"`
+	// It grows with each request. 0 comes from an old controller, which needs no in_effect.
+	Number        uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4528,6 +4530,13 @@ func (x *ListenRequest) GetInterests() []*Interest {
 		return x.Interests
 	}
 	return nil
+}
+
+func (x *ListenRequest) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
 }
 
 // Interest is a server whose notifications are wanted. Changes of its lists always are.
@@ -4585,8 +4594,14 @@ func (x *Interest) GetUris() []string {
 }
 
 type ListenResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	News          []*News                `protobuf:"bytes,1,rep,name=news,proto3" json:"news,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	News  []*News                `protobuf:"bytes,1,rep,name=news,proto3" json:"news,omitempty"`
+	// Number of the last request that is in effect, 0 for no change: the servers have been
+	// subscribed to, or did not answer in time.
+	InEffect uint64 `protobuf:"varint,2,opt,name=in_effect,json=inEffect,proto3" json:"in_effect,omitempty"`
+	// With the first in_effect of a stream: the servers that have replicas here. What they
+	// said before the stream began was not sent.
+	Running       []string `protobuf:"bytes,3,rep,name=running,proto3" json:"running,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4624,6 +4639,20 @@ func (*ListenResponse) Descriptor() ([]byte, []int) {
 func (x *ListenResponse) GetNews() []*News {
 	if x != nil {
 		return x.News
+	}
+	return nil
+}
+
+func (x *ListenResponse) GetInEffect() uint64 {
+	if x != nil {
+		return x.InEffect
+	}
+	return 0
+}
+
+func (x *ListenResponse) GetRunning() []string {
+	if x != nil {
+		return x.Running
 	}
 	return nil
 }
@@ -5057,14 +5086,17 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"replica_id\x18\x01 \x01(\tR\treplicaId\x12\x18\n" +
 	"\asession\x18\x02 \x01(\tR\asession\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x16\n" +
-	"\x14CloseSessionResponse\"D\n" +
+	"\x14CloseSessionResponse\"\\\n" +
 	"\rListenRequest\x123\n" +
-	"\tinterests\x18\x01 \x03(\v2\x15.mcpfleet.v1.InterestR\tinterests\"6\n" +
+	"\tinterests\x18\x01 \x03(\v2\x15.mcpfleet.v1.InterestR\tinterests\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\"6\n" +
 	"\bInterest\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x12\n" +
-	"\x04uris\x18\x02 \x03(\tR\x04uris\"7\n" +
+	"\x04uris\x18\x02 \x03(\tR\x04uris\"n\n" +
 	"\x0eListenResponse\x12%\n" +
-	"\x04news\x18\x01 \x03(\v2\x11.mcpfleet.v1.NewsR\x04news\"m\n" +
+	"\x04news\x18\x01 \x03(\v2\x11.mcpfleet.v1.NewsR\x04news\x12\x1b\n" +
+	"\tin_effect\x18\x02 \x01(\x04R\binEffect\x12\x18\n" +
+	"\arunning\x18\x03 \x03(\tR\arunning\"m\n" +
 	"\x04News\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1d\n" +
 	"\n" +

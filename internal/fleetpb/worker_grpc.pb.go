@@ -105,7 +105,7 @@ type WorkerServiceClient interface {
 	CloseSession(ctx context.Context, in *CloseSessionRequest, opts ...grpc.CallOption) (*CloseSessionResponse, error)
 	// Listen sends notifications of servers that belong to no call and no session. Each
 	// request replaces the one before. The worker subscribes to the resources that all
-	// controllers want.
+	// controllers want, and says when a request is in effect.
 	Listen(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ListenRequest, ListenResponse], error)
 }
 
@@ -384,7 +384,7 @@ type WorkerServiceServer interface {
 	CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error)
 	// Listen sends notifications of servers that belong to no call and no session. Each
 	// request replaces the one before. The worker subscribes to the resources that all
-	// controllers want.
+	// controllers want, and says when a request is in effect.
 	Listen(grpc.BidiStreamingServer[ListenRequest, ListenResponse]) error
 	mustEmbedUnimplementedWorkerServiceServer()
 }

@@ -2,11 +2,12 @@
 // controller want, and passes those on: changes of lists, and updates of resources.
 //
 // Any number of clients may want the same. A worker is told once, and keeps a subscription
-// until nobody wants it any more. What several replicas of a server say about one change
-// reaches a client once, unless the replicas are slow.
+// until nobody wants it any more. It says when what it was told is in effect: after that no
+// change is missed. What several replicas of a server say about one change reaches a client
+// once, unless the replicas are slow.
 //
-// Notifications may be lost while the connection to a worker is. Afterwards the clients
-// that want its servers are told nothing: a client that must not miss a change reads again.
+// While the connection to a worker is lost, so are notifications. When it is back, the
+// clients are told that everything of the servers that run there may have changed.
 //
 // Run owns every goroutine. Other methods may be called at any time.
 package interest
@@ -20,15 +21,13 @@ import (
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
-	"github.com/mcpfleet/mcpfleet/internal/mcp"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
 )
 
-// gather is how long news waits for the same from other replicas.
-const gather = 20 * time.Millisecond
-
-// maxGathered bounds the news that waits. Further news is dropped.
-const maxGathered = 10_000
+// patience bounds how long a client waits for workers, which themselves wait a little less
+// for their servers. One of an earlier version does not say that anything is in effect:
+// after this it is not waited for any more.
+const patience = 3 * time.Second
 
 // View is what runs. observe.Observer implements it.
 type View interface {
@@ -43,61 +42,128 @@ type Board struct {
 
 	mu      sync.Mutex
 	clients map[*client]struct{}
-	wants   []fleet.Interest // of all clients together; nil: not known
+	wants   fleet.Interests // of all clients together
 	workers map[observe.Worker]*worker
 	waiting map[key]fleet.News
 	flush   *time.Timer // set while news waits
+	waiters map[*waiter]struct{}
+	recent  map[key]heard // updates of resources
 }
 
-// key identifies news that one notification can stand for.
-type key struct {
-	server      fleet.ServerName
-	method, uri string
-}
-
-// client is one client that wants news.
+// client is one client that wants news. Board.mu guards it.
 type client struct {
 	on    func(fleet.News)
-	wants map[fleet.ServerName][]string // under board.mu
+	wants map[fleet.ServerName][]string
+	told  bool // something that it wanted was in effect
+}
+
+// waiter waits until all workers have what was wanted at a time.
+type waiter struct {
+	client *client
+	number uint64
+	done   chan struct{}
+	timer  *time.Timer
 }
 
 // New returns a board without clients.
 func New(view View, log *slog.Logger) *Board {
 	return &Board{
-		view: view, log: log.With("component", "interest"),
+		view: view, log: log.With("component", "interest"), wants: fleet.Interests{Number: 1},
 		clients: map[*client]struct{}{}, workers: map[observe.Worker]*worker{}, waiting: map[key]fleet.News{},
+		waiters: map[*waiter]struct{}{}, recent: map[key]heard{},
 	}
 }
 
 // Listen adds a client, which wants nothing yet. set replaces what it wants: changes of the
-// lists of these servers, and updates of these resources and their parts. cancel removes
-// it. on is called with each piece of news, from any goroutine, perhaps for a moment after
-// cancel. It must not block, and nobody may change the news.
-func (b *Board) Listen(on func(fleet.News)) (set func(wants map[fleet.ServerName][]string), cancel func()) {
+// lists of these servers, and updates of these resources and their parts. It returns a
+// channel that is closed when that is in effect. cancel removes the client. on is called
+// with each piece of news, from any goroutine, perhaps for a moment after cancel. It must
+// not block, and nobody may change the news.
+func (b *Board) Listen(on func(fleet.News)) (set func(wants map[fleet.ServerName][]string) (inEffect <-chan struct{}), cancel func()) {
 	c := &client{on: on}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.clients[c] = struct{}{}
-	return func(wants map[fleet.ServerName][]string) { b.set(c, wants) }, func() { b.remove(c) }
+	return func(wants map[fleet.ServerName][]string) <-chan struct{} { return b.set(c, wants) }, func() { b.remove(c) }
 }
 
-func (b *Board) set(c *client, wants map[fleet.ServerName][]string) {
+func (b *Board) set(c *client, wants map[fleet.ServerName][]string) <-chan struct{} {
+	inEffect, again := b.change(c, wants)
+	deliver(again)
+	return inEffect
+}
+
+// change is set, without the deliveries.
+func (b *Board) change(c *client, wants map[fleet.ServerName][]string) (inEffect <-chan struct{}, again []delivery) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, is := b.clients[c]; is {
-		c.wants = wants
-		b.tellWorkers()
+	w := &waiter{client: c, done: make(chan struct{})}
+	if _, is := b.clients[c]; !is {
+		close(w.done)
+		return w.done, nil
 	}
+	if c.told {
+		for k, n := range b.recent {
+			if _, waits := b.waiting[k]; !waits && fleet.CoveringURI(wants[k.server], k.uri) != "" && fleet.CoveringURI(c.wants[k.server], k.uri) == "" && time.Since(n.at) <= replay {
+				again = append(again, delivery{c, n.News})
+			}
+		}
+	}
+	c.wants = wants
+	b.tellWorkers()
+	w.number = b.wants.Number
+	b.waiters[w] = struct{}{}
+	w.timer = time.AfterFunc(patience, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if _, waits := b.waiters[w]; waits {
+			b.log.Warn("subscriptions not in effect yet", "after", patience)
+			b.release(w)
+		}
+	})
+	b.releaseAll()
+	return w.done, again
 }
 
 func (b *Board) remove(c *client) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.clients, c)
+	for w := range b.waiters {
+		if w.client == c {
+			b.release(w)
+		}
+	}
 	b.tellWorkers()
 }
 
-// tellWorkers passes what all clients want together to the workers. It needs the lock.
+// releaseAll ends the waits of those whose wants are in effect. This and the functions
+// below need the lock.
+func (b *Board) releaseAll() {
+	if len(b.waiters) == 0 {
+		return
+	}
+	least := b.wants.Number
+	for _, w := range b.workers {
+		if w.answers() {
+			least = min(least, w.inEffect)
+		}
+	}
+	for w := range b.waiters {
+		if w.number <= least {
+			b.release(w)
+		}
+	}
+}
+
+func (b *Board) release(w *waiter) {
+	w.timer.Stop()
+	w.client.told = true
+	delete(b.waiters, w)
+	close(w.done)
+}
+
+// tellWorkers passes what all clients want together to the workers.
 func (b *Board) tellWorkers() {
 	all := map[fleet.ServerName]map[string]bool{}
 	for c := range b.clients {
@@ -114,71 +180,16 @@ func (b *Board) tellWorkers() {
 	for _, server := range slices.Sorted(maps.Keys(all)) {
 		wants = append(wants, fleet.Interest{Server: server, URIs: slices.Sorted(maps.Keys(all[server]))})
 	}
-	same := slices.EqualFunc(wants, b.wants, func(x, y fleet.Interest) bool {
+	same := slices.EqualFunc(wants, b.wants.Servers, func(x, y fleet.Interest) bool {
 		return x.Server == y.Server && slices.Equal(x.URIs, y.URIs)
 	})
 	if same {
 		return
 	}
-	b.wants = wants
+	b.wants = fleet.Interests{Number: b.wants.Number + 1, Servers: wants}
 	for _, w := range b.workers {
-		w.tell(wants)
+		w.tell(b.wants)
 	}
-}
-
-// hear takes news of a worker.
-func (b *Board) hear(news []fleet.News) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, n := range news {
-		k := key{n.Server, n.Method, uriOf(&n)}
-		if _, waits := b.waiting[k]; !waits && len(b.waiting) >= maxGathered {
-			continue // dropped: that many changes within a moment tell nobody anything
-		}
-		b.waiting[k] = n
-	}
-	if b.flush == nil && len(b.waiting) > 0 {
-		b.flush = time.AfterFunc(gather, b.pass)
-	}
-}
-
-// pass passes the news that waits to the clients that want it.
-func (b *Board) pass() {
-	type delivery struct {
-		to *client
-		n  fleet.News
-	}
-	var all []delivery
-	b.mu.Lock()
-	for k, n := range b.waiting {
-		for c := range b.clients {
-			if uris, wants := c.wants[k.server]; wants && (k.uri == "" || fleet.CoveringURI(uris, k.uri) != "") {
-				all = append(all, delivery{c, n})
-			}
-		}
-	}
-	clear(b.waiting)
-	b.flush = nil
-	b.mu.Unlock()
-	for _, d := range all {
-		d.to.on(d.n)
-	}
-}
-
-// uriOf returns the resource that news is about, or "".
-func uriOf(n *fleet.News) string {
-	if n.Method != mcp.MethodResourcesUpdated {
-		return ""
-	}
-	found, err := mcp.Fields(n.Params, "uri")
-	if err != nil || found[0] == nil {
-		return ""
-	}
-	uri, err := mcp.String(found[0])
-	if err != nil {
-		return ""
-	}
-	return uri
 }
 
 // Run keeps listening to every worker until ctx ends.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"sync"
-
-	"github.com/mcpfleet/mcpfleet/internal/notice"
 )
 
 // maxStreams bounds the GET streams of a session at this controller.
@@ -15,8 +13,6 @@ const maxStreams = 16
 // that one gets messages, because none may be sent twice. The zero value is ready, and all
 // methods may be called at once.
 type directory struct {
-	board notice.Board // a stream may have become the first
-
 	mu      sync.Mutex
 	streams map[[16]byte][]*updates
 }
@@ -31,19 +27,24 @@ func (d *directory) attach(uid [16]byte, u *updates) bool {
 	if d.streams == nil {
 		d.streams = make(map[[16]byte][]*updates)
 	}
-	d.streams[uid] = append(d.streams[uid], u)
+	if d.streams[uid] = append(d.streams[uid], u); d.streams[uid][0] == u {
+		close(u.first)
+	}
 	return true
 }
 
 // detach removes a stream. The next one takes its place.
 func (d *directory) detach(uid [16]byte, u *updates) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
+	wasFirst := len(d.streams[uid]) > 0 && d.streams[uid][0] == u
 	rest := slices.DeleteFunc(d.streams[uid], func(other *updates) bool { return other == u })
 	if d.streams[uid] = rest; len(rest) == 0 {
 		delete(d.streams, uid)
+	} else if wasFirst {
+		rest[0].before = u
+		close(rest[0].first)
 	}
-	d.mu.Unlock()
-	d.board.Post()
 }
 
 // first returns the stream that gets the messages of a session, nil if there is none.
@@ -58,15 +59,21 @@ func (d *directory) first(uid [16]byte) *updates {
 
 // awaitFirst waits until a stream is the first of its session. It reports false if ctx
 // ended before.
-func (d *directory) awaitFirst(ctx context.Context, uid [16]byte, u *updates) bool {
-	look, cancel := d.board.Subscribe()
-	defer cancel()
-	for d.first(uid) != u {
-		select {
-		case <-look:
-		case <-ctx.Done():
-			return false
-		}
+func (u *updates) awaitFirst(ctx context.Context) bool {
+	select {
+	case <-u.first:
+		return true
+	case <-ctx.Done():
+		return false
 	}
-	return true
+}
+
+// isFirst reports whether a stream is the first of its session.
+func (u *updates) isFirst() bool {
+	select {
+	case <-u.first:
+		return true
+	default:
+		return false
+	}
 }

@@ -113,7 +113,9 @@ func (s *events) take() (queue []event, last bool) {
 // none.
 type source struct {
 	gone    <-chan struct{} // closed when nobody reads any more
-	look    <-chan struct{} // has a value when look may find events to add
+	look    <-chan struct{} // has a value when onLook may find events to add
+	changed <-chan struct{} // the same
+	first   <-chan struct{} // closed when it may
 	onLook  func()
 	leaving <-chan struct{} // closed when the stream is to end
 	onLeave func()          // adds the last event
@@ -154,6 +156,13 @@ func (s *events) run(from source) error {
 			}
 		case <-from.look:
 			s.w.StartDeadline()
+			from.onLook()
+		case <-from.changed:
+			s.w.StartDeadline()
+			from.onLook()
+		case <-from.first:
+			s.w.StartDeadline()
+			from.first = nil
 			from.onLook()
 		case <-from.leaving:
 			s.w.StartDeadline()

@@ -30,6 +30,7 @@ type endpoint struct {
 	lists map[string]string // items by method
 	tools map[string]fleet.Destination
 	only  fleet.Destination // "" for one that merges servers
+	at    fleet.Destination // of all resources; "": only
 	// prefix is what the URIs of resources have here.
 	prefix string
 }
@@ -71,6 +72,9 @@ func (e *endpoint) Prompt(name string) (fleet.Destination, error) {
 
 func (e *endpoint) Resources(uri string) ([]fleet.Destination, error) {
 	d := e.only
+	if e.at.Server != "" {
+		d = e.at
+	}
 	d.Name = strings.TrimPrefix(uri, e.prefix)
 	return []fleet.Destination{d}, nil
 }
@@ -312,22 +316,32 @@ func (k *kept) CancelCalls(_ context.Context, stream fleet.StreamID, _ string) {
 // told passes on news that a test has.
 type told struct {
 	mu    sync.Mutex
+	last  int
 	on    map[int]func(fleet.News)
 	wants map[int]map[fleet.ServerName][]string
+	lag   time.Duration // until wants are in effect
 }
 
-func (n *told) Listen(on func(fleet.News)) (set func(map[fleet.ServerName][]string), cancel func()) {
+func (n *told) Listen(on func(fleet.News)) (set func(map[fleet.ServerName][]string) <-chan struct{}, cancel func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.on == nil {
 		n.on, n.wants = map[int]func(fleet.News){}, map[int]map[fleet.ServerName][]string{}
 	}
-	key := len(n.on)
+	n.last++
+	key := n.last
 	n.on[key] = on
-	set = func(wants map[fleet.ServerName][]string) {
+	set = func(wants map[fleet.ServerName][]string) <-chan struct{} {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.wants[key] = wants
+		inEffect := make(chan struct{})
+		if n.lag == 0 {
+			close(inEffect)
+		} else {
+			time.AfterFunc(n.lag, func() { close(inEffect) })
+		}
+		return inEffect
 	}
 	return set, func() {
 		n.mu.Lock()

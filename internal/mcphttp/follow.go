@@ -15,30 +15,29 @@ import (
 // These pauses keep a session whose replicas die at once from asking for others in a loop.
 const minHealPause, maxHealPause = 100 * time.Millisecond, 5 * time.Second
 
-// followOpened follows all servers of a merged endpoint at which a session has replicas of
-// its own, from their first use on.
-func (f *Front) followOpened(ctx context.Context, s *session, u *updates, after eventID) {
-	look, cancel := f.cfg.Sessions.Changed()
-	defer cancel()
-	var readers sync.WaitGroup
-	defer readers.Wait()
-	following := make(map[fleet.ServerName]bool)
-	for {
-		for _, server := range f.cfg.Sessions.Opened(s.id()) {
-			if following[server] {
-				continue
-			}
-			if len(following) == 0 {
-				readers.Go(func() { f.keepUsed(ctx, s) })
-			}
-			following[server] = true
-			readers.Go(func() { f.follow(ctx, s, server, u, after) })
+// opened follows the servers of a merged endpoint at which a session has replicas of its
+// own, from their first use on. Only its stream uses it.
+type opened struct {
+	front     *Front
+	session   *session
+	updates   *updates
+	after     eventID
+	readers   *sync.WaitGroup
+	following map[fleet.ServerName]bool
+}
+
+// look follows the servers that are new.
+func (o *opened) look(ctx context.Context) {
+	for _, server := range o.front.cfg.Sessions.Opened(o.session.id()) {
+		if o.following[server] {
+			continue
 		}
-		select {
-		case <-look:
-		case <-ctx.Done():
-			return
+		if o.following == nil {
+			o.following = make(map[fleet.ServerName]bool)
+			o.readers.Go(func() { o.front.keepUsed(ctx, o.session) })
 		}
+		o.following[server] = true
+		o.readers.Go(func() { o.front.follow(ctx, o.session, server, o.updates, o.after) })
 	}
 }
 
@@ -51,7 +50,7 @@ func (f *Front) follow(ctx context.Context, s *session, server fleet.ServerName,
 	tasks := f.tasksOfSession(s.scope, fleet.Destination{Server: server, PerSession: true})
 	wait := minHealPause
 	var last fleet.ReplicaID
-	for ctx.Err() == nil && f.streams.awaitFirst(ctx, s.uid, u) {
+	for ctx.Err() == nil && u.awaitFirst(ctx) {
 		given, err := f.replicaOf(ctx, s, server)
 		switch {
 		case err != nil && merged:

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
@@ -32,11 +31,6 @@ func (f *Front) serveLegacy(w *web.Response, r *http.Request, m *message, a acce
 	p := newReply(w, r, m.id, a)
 	return p.finish(f.answerLegacy(p, s, m))
 }
-
-// settleLag is how long the answer to a subscription waits, because workers subscribe a
-// moment later, and tell nobody when they have. A change right after the answer is to be
-// heard of.
-const settleLag = 100 * time.Millisecond
 
 // take takes a message of a legacy client that has no answer.
 func (f *Front) take(ctx context.Context, s *session, m *message) error {
@@ -104,8 +98,8 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 		}
 		out := f.answerHere(s, view, m)
 		if only, ok := view.Only(); !ok || !only.PerSession || only.Modern || out.err != nil && !isList(m.method) {
-			if out.err == nil && m.method == mcp.MethodSubscribe {
-				pause(p.r.Context(), settleLag)
+			if out.err == nil && !isList(m.method) {
+				out = f.passSetting(p, q, s, view, m, out)
 			}
 			return out
 		} // the session's replica answers, and its level and subscriptions are known, if it has to be replaced
@@ -206,45 +200,6 @@ func (f *Front) answerHere(s *session, view View, m *message) outcome {
 		return outcome{err: err}
 	}
 	return outcome{result: renderLegacyList(m.method, list)}
-}
-
-// setLevel keeps the level of a session's log messages.
-func (f *Front) setLevel(s *session, capabilities []byte, m *message) outcome {
-	if !has(capabilities, "logging") {
-		return outcome{err: unknownMethod(m.method)}
-	}
-	found, err := mcp.Fields(m.params, "level")
-	if err != nil {
-		return outcome{err: invalidParams("Invalid params: %v", err)}
-	}
-	level, err := mcp.String(found[0])
-	if err != nil || !mcp.IsLogLevel(level) {
-		return outcome{err: invalidParams("Invalid params: unknown log level %s", shorten(found[0]))}
-	}
-	f.cfg.Sessions.SetLevel(s.id(), s.until(), level)
-	return outcome{result: emptyObject}
-}
-
-// subscribe keeps, or ends, a session's subscription of a resource.
-func (f *Front) subscribe(s *session, view View, m *message) outcome {
-	if !has(view.Info().Capabilities, "resources", "subscribe") {
-		return outcome{err: unknownMethod(m.method)}
-	}
-	uri, _, err := mcp.Target(m.method, m.params)
-	if err != nil {
-		return outcome{err: invalidParams("Invalid params: %v", err)}
-	}
-	found, err := view.Resources(uri)
-	if err != nil {
-		return outcome{err: err}
-	}
-	subscription := fleet.Subscription{Server: found[0].Server, URI: found[0].Name}
-	if m.method == mcp.MethodUnsubscribe {
-		f.cfg.Sessions.Unsubscribe(s.id(), s.until(), subscription)
-	} else if !f.cfg.Sessions.Subscribe(s.id(), s.until(), subscription) {
-		return outcome{err: invalidParams("Invalid params: the session has too many subscriptions")}
-	}
-	return outcome{result: emptyObject}
 }
 
 // serveDelete ends a session.

@@ -120,6 +120,7 @@ func (f *Front) attach(ctx context.Context, session *session, s *events, after e
 	view, _ := f.cfg.Offers.View(session.scope) // one that is not known yet has no lists either
 	lists := newWatch(view, nil)
 	u := f.newUpdates(session.scope, s, lists.announced(), notification)
+	u.watch = lists
 	if !f.streams.attach(session.uid, u) {
 		u.close()
 		cancel()
@@ -139,39 +140,50 @@ func (f *Front) attach(ctx context.Context, session *session, s *events, after e
 		readers.Go(func() { f.keepUsed(reading, session) })
 		return source{gone: ctx.Done(), leaving: f.cfg.Leaving}, detach, nil
 	}
-	readers.Go(func() { f.followSubscriptions(reading, session, u) })
-	if session.scope.Server() == "" {
-		readers.Go(func() { f.followOpened(reading, session, u, after) })
+	changed, unsubscribe := f.cfg.Sessions.Changed()
+	end := detach
+	detach = func() {
+		end()
+		unsubscribe()
 	}
 	from = f.following(ctx, s, look, session.scope, lists, func(method string) event { return notification(method, nil) })
+	from.changed, from.first = changed, u.first
 	changes := from.onLook
+	own := opened{front: f, session: session, updates: u, after: after, readers: &readers}
 	from.onLook = func() {
-		if f.streams.first(session.uid) == u {
-			changes()
+		if !u.isFirst() {
+			return
 		}
+		u.takeOver()
+		f.subscribeAgain(session, u)
+		if session.scope.Server() == "" {
+			own.look(reading)
+		}
+		changes()
+	}
+	if u.isFirst() {
+		f.awaitEffect(ctx, f.subscribeAgain(session, u))
 	}
 	return from, detach, nil
 }
 
-// followSubscriptions has a stream tell of what its session subscribes to, as long as it
-// is the first stream of the session.
-func (f *Front) followSubscriptions(ctx context.Context, s *session, u *updates) {
-	look, cancel := f.cfg.Sessions.Changed()
-	defer cancel()
-	if !f.streams.awaitFirst(ctx, s.uid, u) {
-		return
+// subscribeAgain has the first stream of a session tell of what the session subscribes to.
+// It returns a channel that is closed when that is in effect.
+func (f *Front) subscribeAgain(s *session, u *updates) (inEffect <-chan struct{}) {
+	u.wanting.Lock() // so that the latest wins
+	defer u.wanting.Unlock()
+	if wanted := f.cfg.Sessions.Subscriptions(s.id()); u.inEffect == nil || !slices.Equal(wanted, u.wanted) {
+		u.wanted, u.inEffect = wanted, u.want(wanted)
 	}
-	var told []fleet.Subscription
-	for first := true; ; first = false {
-		if wanted := f.cfg.Sessions.Subscriptions(s.id()); first || !slices.Equal(wanted, told) {
-			u.want(wanted)
-			told = wanted
-		}
-		select {
-		case <-look:
-		case <-ctx.Done():
-			return
-		}
+	return u.inEffect
+}
+
+// awaitEffect waits until what was wanted is in effect, which is bounded.
+func (f *Front) awaitEffect(ctx context.Context, inEffect <-chan struct{}) {
+	select {
+	case <-inEffect:
+	case <-f.cfg.Leaving:
+	case <-ctx.Done():
 	}
 }
 

@@ -131,8 +131,9 @@ type Sessions interface {
 // News tells of changed resources. Listen may be called at any time.
 type News interface {
 	// Listen calls on, which must not block, with news of the resources that set last
-	// named, by server. cancel ends that.
-	Listen(on func(fleet.News)) (set func(wants map[fleet.ServerName][]string), cancel func())
+	// named, by server. set returns a channel that is closed, after a few seconds at most,
+	// when no news of them is missed any more. cancel ends that.
+	Listen(on func(fleet.News)) (set func(wants map[fleet.ServerName][]string) (inEffect <-chan struct{}), cancel func())
 }
 
 // Sealer makes tokens that nobody else can read or forge. A token of one purpose cannot

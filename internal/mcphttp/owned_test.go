@@ -155,6 +155,70 @@ func TestOwnedStreamsAreMerged(t *testing.T) {
 	})
 }
 
+// Where servers are merged, a level or a subscription reaches the replica that a session
+// has already.
+func TestSettingsReachOwnReplicas(t *testing.T) {
+	tests := []struct {
+		name, method, params string
+		opened               bool  // the session has a replica
+		answer               error // of the router
+		refusal              string
+		want                 string   // that the replica is sent
+		code                 mcp.Code // of the answer; 0: none
+	}{
+		{name: "a level", method: "logging/setLevel", params: `{"level":"error"}`, opened: true, want: `logging/setLevel {"level":"error"}`},
+		{name: "a subscription", method: "resources/subscribe", params: `{"n":1.0,"uri":"r+x:/1"}`, opened: true, want: `resources/subscribe {"n":1.0,"uri":"x:/1"}`},
+		{name: "its end", method: "resources/unsubscribe", params: `{"uri":"r+x:/1"}`, opened: true, want: `resources/unsubscribe {"uri":"x:/1"}`},
+		{name: "a level, before the first use", method: "logging/setLevel", params: `{"level":"error"}`},
+		{name: "a subscription, before the first use", method: "resources/subscribe", params: `{"uri":"r+x:/1"}`},
+		{name: "a replica that is lost", method: "logging/setLevel", params: `{"level":"error"}`, opened: true, answer: fleet.ErrSessionLost, want: `logging/setLevel {"level":"error"}`},
+		{name: "a refusal", method: "resources/subscribe", params: `{"uri":"r+x:/1"}`, opened: true, refusal: `{"code":-32602,"message":"no"}`, want: `resources/subscribe {"uri":"x:/1"}`, code: -32602},
+		{name: "a level that is none", method: "logging/setLevel", params: `{"level":"loud"}`, opened: true, code: -32602},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFixture()
+			root := f.offers.all[""]
+			root.prefix, root.at = "r+", fleet.Destination{Server: "own", PerSession: true}
+			root.tools["own__echo"] = root.at
+			id := f.open(t, "/mcp", "2025-11-25")
+			text, _ := f.front.cfg.Sealer.Open(sessionPurpose, id)
+			s, err := decodeSession(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.opened {
+				for _, server := range []fleet.ServerName{"own", "old"} { // old is not of that kind any more
+					if _, err := f.known.Open(t.Context(), fleet.SessionRequest{Session: s.id(), Server: server}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			var sent []string
+			f.router.f = func(_ context.Context, c fleet.Call) (fleet.CallResult, error) {
+				if c.Server != "own" || c.Session != s.id() || c.Caller != fleet.Anonymous {
+					t.Errorf("call %+v", c)
+				}
+				sent = append(sent, c.Method+" "+string(c.Params))
+				res := fleet.CallResult{Result: []byte(`{}`)}
+				if test.refusal != "" {
+					res = fleet.CallResult{Error: []byte(test.refusal)}
+				}
+				return res, test.answer
+			}
+			w := f.do("POST", "/mcp", fmt.Sprintf(`{"jsonrpc":"2.0","id":2,"method":%q,"params":%s}`, test.method, test.params), "Mcp-Session-Id", id)
+			if test.code != 0 {
+				wantError(t, w, 200, "2", test.code, "")
+			} else {
+				want(t, w, 200, `{"jsonrpc":"2.0","id":2,"result":{}}`)
+			}
+			if got := strings.Join(sent, "; "); got != test.want {
+				t.Errorf("sent %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
 // asking is a call that asks the client twice at once, and then waits.
 func asking(ctx context.Context, c fleet.Call) (fleet.CallResult, error) {
 	c.Message(fleet.Message{Seq: 1, Kind: fleet.MessageNotification, Method: "notifications/progress", Params: []byte(`{"progressToken":"t"}`)})

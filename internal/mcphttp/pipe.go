@@ -192,6 +192,11 @@ func (p *pipe) begin(s *session) (start func()) {
 				select {
 				case <-from.look:
 					from.onLook()
+				case <-from.changed:
+					from.onLook()
+				case <-from.first:
+					from.first = nil
+					from.onLook()
 				case <-p.ctx.Done():
 					return
 				}

@@ -53,13 +53,8 @@ func (f *Front) listen(w *web.Response, r *http.Request, m *message, a accepts) 
 	defer u.close()
 	var all []fleet.Subscription
 	honoured.Resources, all = f.subscribable(q.scope, honoured.Resources)
-	u.hush(true) // nothing may come before the acknowledgement
-	u.want(all)
-	if len(all) > 0 {
-		pause(r.Context(), settleLag)
-	}
-	s.add(notification(mcp.MethodAcknowledged, mcp.AcknowledgedParams(id, &honoured)))
-	u.hush(false)
+	s.add(notification(mcp.MethodAcknowledged, mcp.AcknowledgedParams(id, &honoured))) // nothing may come before it
+	f.awaitEffect(r.Context(), u.want(all))
 	from := f.following(r.Context(), s, look, q.scope, lists, func(method string) event { return tagged(method, nil) })
 	from.onLeave = func() { s.end(event{head: mcp.AppendResult(nil, id, mcp.ListenResult(id))}) }
 	return s.run(from)

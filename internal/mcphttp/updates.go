@@ -17,32 +17,32 @@ type updates struct {
 	events *events
 	lists  map[string]bool // the changes of lists that are wanted, by notification
 	tell   func(method string, params []byte) event
-	set    func(map[fleet.ServerName][]string)
+	set    func(map[fleet.ServerName][]string) (inEffect <-chan struct{})
 	cancel func()
+	watch  *watch        // of the stream of a session
+	first  chan struct{} // closed once it is the first stream of its session
+	before *updates      // the one that was before it; set then
 
-	mu    sync.Mutex
-	quiet bool                          // nothing is told yet
-	own   map[fleet.ServerName][]string // the URIs that are wanted, as servers know them
+	wanting  sync.Mutex
+	wanted   []fleet.Subscription // of its session
+	inEffect <-chan struct{}      // of that; nil: nothing was wanted yet
+
+	mu  sync.Mutex
+	own map[fleet.ServerName][]string // the URIs that are wanted, as servers know them
 }
 
 // newUpdates returns updates of nothing yet. close must be called later.
 func (f *Front) newUpdates(scope fleet.Scope, s *events, lists map[string]bool, tell func(method string, params []byte) event) *updates {
-	u := &updates{front: f, scope: scope, events: s, lists: lists, tell: tell}
+	u := &updates{front: f, scope: scope, events: s, lists: lists, tell: tell, first: make(chan struct{})}
 	u.set, u.cancel = f.cfg.News.Listen(u.on)
 	return u
 }
 
 func (u *updates) close() { u.cancel() }
 
-// hush tells nothing, or goes on to tell.
-func (u *updates) hush(quiet bool) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.quiet = quiet
-}
-
-// want tells of these resources from now on, and of the lists that are wanted.
-func (u *updates) want(all []fleet.Subscription) {
+// want tells of these resources from now on, and of the lists that are wanted. It returns
+// a channel that is closed when no change is missed any more.
+func (u *updates) want(all []fleet.Subscription) (inEffect <-chan struct{}) {
 	own := make(map[fleet.ServerName][]string)
 	if view, err := u.front.cfg.Offers.View(u.scope); err == nil && len(u.lists) > 0 {
 		for _, server := range view.Servers() {
@@ -55,11 +55,26 @@ func (u *updates) want(all []fleet.Subscription) {
 	u.mu.Lock()
 	u.own = own
 	u.mu.Unlock()
-	u.set(maps.Clone(own)) // nobody changes the lists
+	return u.set(maps.Clone(own)) // nobody changes the lists
+}
+
+// takeOver goes on where the stream before ended, which has sent what was told until then.
+func (u *updates) takeOver() {
+	if u.before == nil {
+		return
+	}
+	if seen := u.before.watch.seen; seen != nil {
+		u.watch.seen = seen
+	}
+	unsent, _ := u.before.events.take()
+	for _, e := range unsent {
+		u.events.add(e)
+	}
+	u.before = nil
 }
 
 // subscribable returns the resources among these of which a client can be told, with
-// their subscriptions: the servers are known, and announce changes.
+// their subscriptions: the servers are known, serve many clients, and announce changes.
 func (f *Front) subscribable(scope fleet.Scope, uris []string) (honoured []string, all []fleet.Subscription) {
 	for _, uri := range uris {
 		view, err := f.cfg.Offers.View(scope)
@@ -67,7 +82,7 @@ func (f *Front) subscribable(scope fleet.Scope, uris []string) (honoured []strin
 			break
 		}
 		found, err := view.Resources(uri)
-		if err != nil || !f.announces(found[0].Server) {
+		if err != nil || ownsTasks(found[0]) || !f.announces(found[0].Server) {
 			continue
 		}
 		honoured = append(honoured, uri)
@@ -84,12 +99,6 @@ func (f *Front) announces(server fleet.ServerName) bool {
 
 // on passes news on to the client, with the URI that it knows.
 func (u *updates) on(n fleet.News) {
-	u.mu.Lock()
-	quiet := u.quiet
-	u.mu.Unlock()
-	if quiet {
-		return
-	}
 	if u.lists[n.Method] {
 		u.events.add(u.tell(n.Method, nil))
 		return

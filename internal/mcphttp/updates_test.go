@@ -1,8 +1,13 @@
 package mcphttp
 
 import (
+	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,7 +42,7 @@ func TestLegacySubscriptions(t *testing.T) {
 		subscribe(id, "unsubscribe", "x:/1")
 		f.news.updated("old", "x:/1")
 		f.offers.change("old", mcp.MethodToolsList, `[]`)
-		synctest.Wait()
+		synctest.Wait() // it has told of that: the next stream need not
 		leave()
 		done()
 		synctest.Wait()
@@ -65,7 +70,7 @@ func TestModernSubscriptions(t *testing.T) {
 		f.offers.all[""].prefix = "r+"
 		body := modernBody("subscriptions/listen", `"notifications":{"resourceSubscriptions":["r+x:/1","r+x:/2"]}`)
 		w, leave, done := f.serve(t, "POST", "/mcp", body, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "subscriptions/listen")
-		time.Sleep(2 * settleLag)
+		synctest.Wait()
 		f.news.updated("old", "x:/2/part")
 		f.news.updated("old", "x:/3")
 		f.news.changed("old", mcp.MethodToolsListChanged) // nobody asked for it
@@ -74,5 +79,104 @@ func TestModernSubscriptions(t *testing.T) {
 		done()
 		want(t, w, 200, "event: message\ndata: "+`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"q"},"notifications":{"resourceSubscriptions":["r+x:/1","r+x:/2"]}}}`+"\n\n"+
 			strings.TrimSpace(updatedEvent(`{"_meta":{"io.modelcontextprotocol/subscriptionId":"q"},"uri":"r+x:/2/part"}`)))
+	})
+}
+
+// flushed is an answer that knows whether it has begun.
+type flushed struct {
+	*httptest.ResponseRecorder
+	yes  atomic.Bool
+	end  func()
+	done sync.WaitGroup
+}
+
+func (w *flushed) Flush() {
+	w.yes.Store(true)
+	w.ResponseRecorder.Flush()
+}
+
+// streams serves a request in the background until end is called.
+func (f *fixture) streams(t *testing.T, r *http.Request) *flushed {
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &flushed{ResponseRecorder: httptest.NewRecorder()}
+	w.done.Go(func() { f.handler.ServeHTTP(w, r.WithContext(ctx)) })
+	w.end = func() {
+		synctest.Wait()
+		cancel()
+		w.done.Wait()
+	}
+	synctest.Wait()
+	return w
+}
+
+// A subscription is answered, and a stream begins, when no change is missed any more. What
+// happens meanwhile comes after the acknowledgement.
+func TestSubscriptionsTakeEffect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		id := f.open(t, "/old/mcp", "2025-11-25")
+		const lag = time.Second
+		f.news.lag = lag
+		took := func(what string, from time.Time, least, most time.Duration) {
+			t.Helper()
+			if d := time.Since(from); d < least || d > most {
+				t.Errorf("%s after %v", what, d)
+			}
+		}
+		subscribe := func(method, uri string) {
+			body := fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"resources/%s","params":{"uri":%q}}`, method, uri)
+			want(t, f.do("POST", "/old/mcp", body, "Mcp-Session-Id", id), 200, `{"jsonrpc":"2.0","id":1,"result":{}}`)
+		}
+		from := time.Now()
+		subscribe("subscribe", "x:/1")
+		took("subscribed without a stream", from, lag, lag)
+		get := f.streams(t, newRequest("GET", "/old/mcp", "", "Mcp-Session-Id", id))
+		if f.news.updated("old", "x:/1"); get.yes.Load() {
+			t.Error("the stream began at once")
+		}
+		time.Sleep(lag)
+		synctest.Wait()
+		if !get.yes.Load() {
+			t.Error("the stream did not begin")
+		}
+		from = time.Now()
+		subscribe("subscribe", "x:/2")
+		took("subscribed with a stream", from, lag, lag)
+		f.news.updated("old", "x:/2")
+		from = time.Now()
+		subscribe("unsubscribe", "x:/1")
+		took("unsubscribed", from, 0, 0)
+		get.end()
+		want(t, get.ResponseRecorder, 200, strings.TrimSpace(updatedEvent(`{"uri":"x:/1"}`)+updatedEvent(`{"uri":"x:/2"}`)))
+
+		body := modernBody("subscriptions/listen", `"notifications":{"toolsListChanged":true}`)
+		w := f.streams(t, newRequest("POST", "/old/mcp", body, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "subscriptions/listen"))
+		if f.news.changed("old", mcp.MethodToolsListChanged); w.yes.Load() {
+			t.Error("acknowledged at once")
+		}
+		time.Sleep(lag)
+		w.end()
+		const tag = `"_meta":{"io.modelcontextprotocol/subscriptionId":"q"}`
+		want(t, w.ResponseRecorder, 200, "event: message\ndata: "+`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{`+tag+`,"notifications":{"toolsListChanged":true}}}`+"\n\n"+
+			"event: message\ndata: "+`{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{`+tag+`}}`)
+	})
+}
+
+// A modern client has no replica of a server whose sessions have one each, so that it cannot
+// hear of resources. Changes of lists are those of what the fleet knows.
+func TestListenWherePerSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		body := modernBody("subscriptions/listen", `"notifications":{"toolsListChanged":true,"resourceSubscriptions":["x:/1"]}`)
+		w, leave, done := f.serve(t, "POST", "/own/mcp", body, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "subscriptions/listen")
+		synctest.Wait()
+		f.news.updated("own", "x:/1")
+		f.offers.change("own", mcp.MethodToolsList, `[]`)
+		synctest.Wait()
+		leave()
+		done()
+		const tag = `"_meta":{"io.modelcontextprotocol/subscriptionId":"q"}`
+		want(t, w, 200, "event: message\ndata: "+`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{`+tag+`,"notifications":{"toolsListChanged":true}}}`+"\n\n"+
+			"event: message\ndata: "+`{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{`+tag+`}}`)
 	})
 }

@@ -16,7 +16,7 @@ type Streams interface {
 	Answer(ctx context.Context, a fleet.Answer) error
 	CancelCall(ctx context.Context, stream fleet.StreamID, owner string) error
 	SendToSession(ctx context.Context, session fleet.SessionID, replica fleet.ReplicaID, message []byte) error
-	Listen(ctx context.Context, interests <-chan []fleet.Interest, on func([]fleet.News)) error
+	Listen(ctx context.Context, interests <-chan fleet.Interests, on func(fleet.Hearing)) error
 }
 
 // ReadStream calls on without messages once the worker of this life has found the stream,

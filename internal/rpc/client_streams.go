@@ -83,9 +83,9 @@ func (c *Client) SendToSession(ctx context.Context, session fleet.SessionID, rep
 	return nil
 }
 
-// Listen calls on with news of the last interests that were sent to it. It ends when ctx
+// Listen passes interests to the worker, and calls on with what it tells. It ends when ctx
 // does, or when the stream breaks. The error is never nil.
-func (c *Client) Listen(ctx context.Context, interests <-chan []fleet.Interest, on func([]fleet.News)) error {
+func (c *Client) Listen(ctx context.Context, interests <-chan fleet.Interests, on func(fleet.Hearing)) error {
 	doing := "listen to worker " + c.addr
 	ctx, end, err := c.longLived(ctx)
 	if err != nil {
@@ -119,7 +119,7 @@ func (c *Client) Listen(ctx context.Context, interests <-chan []fleet.Interest, 
 		if err != nil {
 			return answerOrLost(ctx, doing, err)
 		}
-		on(newsFromPB(p))
+		on(hearingFromPB(p))
 	}
 }
 

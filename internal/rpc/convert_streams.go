@@ -75,9 +75,9 @@ func orNil(b []byte) []byte {
 	return b
 }
 
-func interestsToPB(is []fleet.Interest) *fleetpb.ListenRequest {
-	p := &fleetpb.ListenRequest{}
-	for _, i := range is {
+func interestsToPB(is fleet.Interests) *fleetpb.ListenRequest {
+	p := &fleetpb.ListenRequest{Number: is.Number}
+	for _, i := range is.Servers {
 		uris := make([]string, len(i.URIs))
 		for n, uri := range i.URIs {
 			uris[n] = text(uri)
@@ -87,17 +87,20 @@ func interestsToPB(is []fleet.Interest) *fleetpb.ListenRequest {
 	return p
 }
 
-func interestsFromPB(p *fleetpb.ListenRequest) []fleet.Interest {
-	is := make([]fleet.Interest, 0, len(p.GetInterests()))
+func interestsFromPB(p *fleetpb.ListenRequest) fleet.Interests {
+	is := fleet.Interests{Number: p.GetNumber(), Servers: make([]fleet.Interest, 0, len(p.GetInterests()))}
 	for _, i := range p.GetInterests() {
-		is = append(is, fleet.Interest{Server: fleet.ServerName(i.GetServer()), URIs: i.GetUris()})
+		is.Servers = append(is.Servers, fleet.Interest{Server: fleet.ServerName(i.GetServer()), URIs: i.GetUris()})
 	}
 	return is
 }
 
-func newsToPB(news []fleet.News) *fleetpb.ListenResponse {
-	p := &fleetpb.ListenResponse{}
-	for _, n := range news {
+func hearingToPB(h fleet.Hearing) *fleetpb.ListenResponse {
+	p := &fleetpb.ListenResponse{InEffect: h.InEffect}
+	for _, server := range h.Running {
+		p.Running = append(p.Running, string(server))
+	}
+	for _, n := range h.News {
 		p.News = append(p.News, &fleetpb.News{
 			Server: string(n.Server), ReplicaId: string(n.Replica), Method: text(n.Method), Params: n.Params,
 		})
@@ -105,15 +108,18 @@ func newsToPB(news []fleet.News) *fleetpb.ListenResponse {
 	return p
 }
 
-func newsFromPB(p *fleetpb.ListenResponse) []fleet.News {
-	news := make([]fleet.News, 0, len(p.GetNews()))
+func hearingFromPB(p *fleetpb.ListenResponse) fleet.Hearing {
+	h := fleet.Hearing{InEffect: p.GetInEffect()}
+	for _, server := range p.GetRunning() {
+		h.Running = append(h.Running, fleet.ServerName(server))
+	}
 	for _, n := range p.GetNews() {
-		news = append(news, fleet.News{
+		h.News = append(h.News, fleet.News{
 			Server: fleet.ServerName(n.GetServer()), Replica: fleet.ReplicaID(n.GetReplicaId()), Method: n.GetMethod(),
 			Params: orNil(n.GetParams()),
 		})
 	}
-	return news
+	return h
 }
 
 func streamStatsToPB(s fleet.StreamStats) *fleetpb.StreamStats {

@@ -22,9 +22,9 @@ type Streams interface {
 	Answer(a fleet.Answer) error
 	CancelCall(stream fleet.StreamID, owner string) error
 	SendToSession(session fleet.SessionID, replica fleet.ReplicaID, message []byte) error
-	// Listen sends news of the last interests that it was given, until ctx ends or send
-	// fails. The end of the channel changes nothing.
-	Listen(ctx context.Context, interests <-chan []fleet.Interest, send func([]fleet.News) error) error
+	// Listen tells of the last interests that it was given, until ctx ends or send fails.
+	// The end of the channel changes nothing.
+	Listen(ctx context.Context, interests <-chan fleet.Interests, send func(fleet.Hearing) error) error
 }
 
 // ReadStream implements the service.
@@ -87,7 +87,7 @@ func (s *Server) SendToSession(_ context.Context, r *fleetpb.SendToSessionReques
 func (s *Server) Listen(stream grpc.BidiStreamingServer[fleetpb.ListenRequest, fleetpb.ListenResponse]) error {
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
-	interests := make(chan []fleet.Interest)
+	interests := make(chan fleet.Interests)
 	s.readers.Go(func() { // ends with the stream
 		for {
 			r, err := stream.Recv()
@@ -104,5 +104,5 @@ func (s *Server) Listen(stream grpc.BidiStreamingServer[fleetpb.ListenRequest, f
 			}
 		}
 	})
-	return toStatus(s.worker.Listen(ctx, interests, func(news []fleet.News) error { return stream.Send(newsToPB(news)) }))
+	return toStatus(s.worker.Listen(ctx, interests, func(h fleet.Hearing) error { return stream.Send(hearingToPB(h)) }))
 }

@@ -87,6 +87,9 @@ type Pending struct {
 	next, prev *Pending
 }
 
+// ID returns the id that the server knows the call by.
+func (p *Pending) ID() uint64 { return p.id }
+
 // queue is a FIFO of messages. Any of them can be removed.
 type queue struct {
 	first, last *Pending

@@ -160,7 +160,7 @@ func (c *conn) SendToSession(context.Context, fleet.SessionID, fleet.ReplicaID, 
 	return fleet.ErrUnknownReplica
 }
 
-func (c *conn) Listen(ctx context.Context, _ <-chan []fleet.Interest, _ func([]fleet.News)) error {
+func (c *conn) Listen(ctx context.Context, _ <-chan fleet.Interests, _ func(fleet.Hearing)) error {
 	<-ctx.Done()
 	return context.Cause(ctx)
 }
