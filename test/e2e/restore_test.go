@@ -33,6 +33,8 @@ func TestRestoreAndRecover(t *testing.T) {
 	}
 	kept := p.alive("kept")
 
+	session := beginAt(t, p.Leader().Process, "kept")
+
 	backup := filepath.Join(p.dir, "fleet.backup")
 	p.mustCLI("", "backup", "-o", backup)
 	if info, err := os.Stat(backup); err != nil || info.Mode().Perm() != 0o600 {
@@ -90,6 +92,8 @@ func TestRestoreAndRecover(t *testing.T) {
 	if got := p.MustText("kept", "echo", `{"text":"restored"}`); got != "restored" {
 		t.Errorf("echo returned %q", got)
 	}
+	session.through(p.life("c4").Process, "kept") // whose id the keys of the backup open
+	session.mustEcho()
 
 	// With three controllers it survives the loss of one again.
 	p.StartNew("c5")

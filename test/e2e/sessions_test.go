@@ -25,12 +25,24 @@ type mcpSession struct {
 // begin begins a session at a server.
 func (c *Cluster) begin(server string) *mcpSession {
 	c.t.Helper()
-	s := &mcpSession{t: c.t, url: fmt.Sprintf("http://%s/%s/mcp", c.Controller.Addr.HTTP, server)}
+	return beginAt(c.t, c.Controller, server)
+}
+
+// beginAt begins a session at a server, through one controller.
+func beginAt(t testing.TB, controller *harness.Process, server string) *mcpSession {
+	t.Helper()
+	s := &mcpSession{t: t}
+	s.through(controller, server)
 	status, text := s.send(http.MethodPost, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
 	if status != http.StatusOK || s.id == "" {
-		c.t.Fatalf("initialize: %d %s", status, text)
+		t.Fatalf("initialize: %d %s", status, text)
 	}
 	return s
+}
+
+// through makes the session go on at a controller.
+func (s *mcpSession) through(controller *harness.Process, server string) {
+	s.url = fmt.Sprintf("http://%s/%s/mcp", controller.Addr.HTTP, server)
 }
 
 // send sends a message, or DELETE, and returns the answer.
