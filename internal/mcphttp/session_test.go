@@ -1,6 +1,7 @@
 package mcphttp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/lookup"
+	"github.com/mcpfleet/mcpfleet/internal/seal"
 )
 
 // keyless is a Sealer without the key of a token until some time.
@@ -112,4 +114,22 @@ func TestLookWhileIncomplete(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A session outlives the key that has sealed its id for as long as that is kept.
+func TestSessionsOutliveTheirKey(t *testing.T) {
+	f := newFixture()
+	old, fresh := fleet.SealKey{ID: 1, Secret: make([]byte, fleet.SealKeyBytes)}, fleet.SealKey{ID: 2, Secret: bytes.Repeat([]byte{7}, fleet.SealKeyBytes)}
+	keys := []fleet.SealKey{old}
+	f.front.cfg.Sealer = seal.New(func() []fleet.SealKey { return keys })
+	const ping = `{"jsonrpc":"2.0","id":2,"method":"ping"}`
+	first := f.open(t, "/old/mcp", "2025-11-25")
+	keys = []fleet.SealKey{old, fresh}
+	second := f.open(t, "/old/mcp", "2025-11-25")
+	for _, id := range []string{first, second} {
+		want(t, f.do("POST", "/old/mcp", ping, "Mcp-Session-Id", id), 200, `{"jsonrpc":"2.0","id":2,"result":{}}`)
+	}
+	keys = []fleet.SealKey{fresh}
+	wantError(t, f.do("POST", "/old/mcp", ping, "Mcp-Session-Id", first), 404, "2", codeSessionNotFound, "")
+	want(t, f.do("POST", "/old/mcp", ping, "Mcp-Session-Id", second), 200, `{"jsonrpc":"2.0","id":2,"result":{}}`)
 }
