@@ -97,10 +97,12 @@ func TestGateway(t *testing.T) {
 	a.DefaultTool = "find"
 	b := w.full("b", fleet.Catalogue{Tools: tools("find", "read", "write")})
 	b.Tools = fleet.Tools{Deny: []string{"write"}, Overrides: map[string]fleet.ToolOverride{"read": {Rename: "get"}}}
+	w["b-old"] = &fleet.Catalogue{Hash: "b-old", Tools: tools("old", "older")} // of replicas that an update has not replaced yet
+	b.Offers = append(b.Offers, Offer{Revision: 0, Hash: "b-old"})
 	source := Source{Default: "a", Lookup: w.lookup, Servers: []Server{a, b, w.full("c", fleet.Catalogue{Tools: tools("secret")})}}
 	source.Gateways = map[fleet.GatewayName]fleet.Gateway{
 		"ab": {Servers: []fleet.ServerName{"b", "a"}, Tools: fleet.Tools{
-			Deny: []string{"a__drop"}, Overrides: map[string]fleet.ToolOverride{"b__get": {Rename: "fetch", Description: new("D")}},
+			Deny: []string{"a__drop", "b__old"}, Overrides: map[string]fleet.ToolOverride{"b__get": {Rename: "fetch", Description: new("D")}},
 		}},
 		"bc":   {Servers: []fleet.ServerName{"b", "c"}, Tools: fleet.Tools{Allow: []string{"b__find"}}},
 		"lone": {Servers: []fleet.ServerName{"b"}, Tools: fleet.Tools{Allow: []string{"find", "b__get"}}},
@@ -128,6 +130,7 @@ func TestGateway(t *testing.T) {
 		want  string // server and own name; "" if there is none
 	}{
 		{"g/ab", "fetch", "b read"}, {"g/ab", "b__get", "b read"}, {"g/ab", "b__read", "b read"}, {"g/ab", "read", "b read"}, {"g/ab", "a__find", "a find"},
+		{"g/ab", "b__older", "b older"}, {"g/ab", "b__old", ""}, {"g/bc", "b__old", ""}, {"", "b__old", "b old"},
 		{"g/ab", "drop", ""}, {"g/ab", "a__drop", ""}, {"g/ab", "write", ""}, {"g/ab", "c__secret", ""}, {"g/ab", "secret", ""},
 		{"g/bc", "find", "b find"}, {"g/bc", "b__get", ""}, {"g/bc", "get", ""}, {"g/bc", "c__secret", ""},
 		{"g/lone", "get", "b read"}, {"g/lone", "b__find", "b find"},

@@ -105,6 +105,10 @@ func TestMergedView(t *testing.T) {
 	if all, err := v.Resources("mcpfleet+zoo:file:///a"); err != nil || all[0].Server != "zoo" || all[0].Name != "file:///a" {
 		t.Errorf("got %+v, %v", all, err)
 	}
+	all, err := v.Resources("mcpfleet+none:file:///a") // what has the form of a prefix may be a server's own
+	if err != nil || all[0].Server != "zoo" && all[0].Server != "main" || all[0].Name != "mcpfleet+none:file:///a" {
+		t.Errorf("a prefix that names no server: got %+v, %v", all, err)
+	}
 }
 
 // Instructions that do not fit are left out, and those of other servers stay.

@@ -3,6 +3,7 @@ package stdio_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -181,6 +182,39 @@ func TestModernRequests(t *testing.T) {
 		server.plays([]string{"> 5 " + askDiscover, "1s"})
 		if err := <-done; err == nil || strings.Contains(err.Error(), "tools/list") {
 			t.Errorf("a check without an answer gave %v", err)
+		}
+	})
+}
+
+// A call whose client says no version, because it is of the legacy era, gets ours. What its client
+// says stays.
+func TestModernCalls(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c, server := modern(t)
+		const version = `"io.modelcontextprotocol/protocolVersion":"2026-07-28"`
+		for i, tt := range []struct {
+			params string
+			noMeta bool
+			want   []string
+		}{
+			{`{"name":"t"}`, true, []string{version, `"name":"t"`}},
+			{`{"name":"t"}`, false, []string{version, `"name":"t"`}},
+			{`{"name":"t","_meta":{"a/b":1}}`, false, []string{version, `"a/b":1`}},
+			{`{"_meta":{"io.modelcontextprotocol/protocolVersion":"2027-01-01","io.modelcontextprotocol/clientCapabilities":{}}}`, false, []string{`"2027-01-01"`}},
+		} {
+			if _, err := c.Start(&stdio.Call{Method: mcp.MethodToolsCall, Params: []byte(tt.params), NoMeta: tt.noMeta, Progress: true, Done: func(r stdio.Reply) { r.Release() }}); err != nil {
+				t.Fatal(err)
+			}
+			line, err := server.buf.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range append(tt.want, fmt.Sprintf(`"progressToken":%d`, i+2)) {
+				if strings.Count(line, want) != 1 {
+					t.Errorf("%s: sent %s, want %s in it", tt.params, line, want)
+				}
+			}
+			server.says(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"result":{}}`, i+2))
 		}
 	})
 }
