@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"time"
 
 	mcpclient "github.com/mark3labs/mcp-go/client"
 	"github.com/mark3labs/mcp-go/client/transport"
@@ -21,6 +20,8 @@ func main() { checks.Main(connect) }
 type client struct {
 	*mcpclient.Client
 	o *checks.Options
+
+	acknowledged chan struct{} // has a value when the server has acknowledged a subscription
 
 	mu       sync.Mutex
 	tokens   int
@@ -90,7 +91,7 @@ func connect(ctx context.Context, o *checks.Options) (checks.Client, error) {
 		options = append(options, mcpclient.WithLegacyProtocolOnly())
 		o.NoCancel = true
 	}
-	c := &client{Client: mcpclient.NewClient(t, options...), o: o, progress: map[string]func(value, total float64){}}
+	c := &client{Client: mcpclient.NewClient(t, options...), o: o, progress: map[string]func(value, total float64){}, acknowledged: make(chan struct{}, 1)}
 	c.OnNotification(c.notified)
 	if err := c.Start(context.WithoutCancel(ctx)); err != nil {
 		return nil, err
@@ -113,6 +114,11 @@ func (c *client) notified(n mcp.JSONRPCNotification) {
 			value, _ := fields["progress"].(float64)
 			total, _ := fields["total"].(float64)
 			go on(value, total) // it may cancel the call, which this goroutine reads
+		}
+	case mcp.MethodNotificationSubscriptionsAcknowledged:
+		select {
+		case c.acknowledged <- struct{}{}:
+		default: // nobody has waited for the last one
 		}
 	case "notifications/resources/updated":
 		c.o.Updated(fmt.Sprint(fields["uri"]))
@@ -235,7 +241,7 @@ func (c *client) Complete(ctx context.Context, prompt, argument, value string) (
 
 func (c *client) Subscribe(ctx context.Context, uri string) (func() error, error) {
 	if c.o.Modern() {
-		stop, err := c.listen(mcp.SubscriptionFilter{ResourceSubscriptions: []string{uri}})
+		stop, err := c.listen(ctx, mcp.SubscriptionFilter{ResourceSubscriptions: []string{uri}})
 		return func() error { stop(); return nil }, err
 	}
 	request := mcp.SubscribeRequest{}
@@ -248,19 +254,29 @@ func (c *client) Subscribe(ctx context.Context, uri string) (func() error, error
 	}, err
 }
 
-func (c *client) Listen(context.Context) (func(), error) {
+func (c *client) Listen(ctx context.Context) (func(), error) {
 	if !c.o.Modern() {
 		return func() {}, nil
 	}
-	return c.listen(mcp.SubscriptionFilter{ToolsListChanged: true, PromptsListChanged: true})
+	return c.listen(ctx, mcp.SubscriptionFilter{ToolsListChanged: true, PromptsListChanged: true})
 }
 
-// listen listens until stop is called. The SDK does not tell when the server has
-// acknowledged it.
-func (c *client) listen(filter mcp.SubscriptionFilter) (stop func(), err error) {
-	stop, err = c.ListenAsync(context.Background(), filter, nil)
-	time.Sleep(300 * time.Millisecond)
-	return stop, err
+// listen listens until stop is called. It returns once the server has acknowledged it.
+func (c *client) listen(ctx context.Context, filter mcp.SubscriptionFilter) (stop func(), err error) {
+	failed := make(chan error, 1)
+	stop, err = c.ListenAsync(context.WithoutCancel(ctx), filter, func(err error) { failed <- err })
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-c.acknowledged:
+		return stop, nil
+	case err = <-failed:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	stop()
+	return nil, err
 }
 
 func (c *client) SetLevel(ctx context.Context, level string) error {
