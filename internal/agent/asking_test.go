@@ -147,12 +147,12 @@ func TestAskingEnds(t *testing.T) {
 			_ = r.say(1, "", `{"code":-1,"message":"no"}`)
 		}, failed(`"the client refused elicitation/create","data":{"code":-1,"message":"no"}`), false},
 		{"its deadline passes while it waits", "one", nil, func(_ *rig, c *caller) { c.cancel(true) }, is(fleet.ErrTimeout), false},
-		{"it is cancelled while it waits", "one", nil, func(r *rig, _ *caller) { _ = r.CancelCall("s", owner) }, is(context.Canceled), false},
+		{"it is cancelled while it waits", "one", nil, func(r *rig, _ *caller) { _ = r.CancelCall("s", owner, "") }, is(context.Canceled), false},
 		{"it is cancelled in a later round", "hang", nil, func(r *rig, _ *caller) {
 			_ = r.say(1, `{}`, "")
 			_ = r.say(2, `{}`, "")
 			synctest.Wait()
-			_ = r.CancelCall("s", owner)
+			_ = r.CancelCall("s", owner, "")
 		}, is(context.Canceled), true},
 		{"its server dies while it waits", "one", nil, func(r *rig, _ *caller) {
 			r.rt.Kill("a")

@@ -244,7 +244,7 @@ func TestForeignStream(t *testing.T) {
 		if !errors.Is(err, fleet.ErrUnknownStream) {
 			t.Errorf("ReadStream: %v", err)
 		}
-		if err := r.CancelCall("s", "somebody"); !errors.Is(err, fleet.ErrUnknownStream) {
+		if err := r.CancelCall("s", "somebody", ""); !errors.Is(err, fleet.ErrUnknownStream) {
 			t.Errorf("CancelCall: %v", err)
 		}
 	})
@@ -258,17 +258,41 @@ func TestCancelCall(t *testing.T) {
 		c.cancel(false)
 		rd := r.read("s", 0, false)
 		<-rd.found
-		if err := r.CancelCall("s", owner); err != nil {
+		if err := r.CancelCall("s", owner, ""); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := rd.end(); err != nil || got != "1 "+context.Canceled.Error() {
 			t.Errorf("the reader got %q, %v", got, err)
 		}
 		<-c.released
-		if err := r.CancelCall("s", owner); err != nil {
+		if err := r.CancelCall("s", owner, ""); err != nil {
 			t.Errorf("once more: %v", err)
 		}
 	})
+}
+
+// The server is told why its call was cancelled, over the wire too.
+func TestCancelCallSaysWhy(t *testing.T) {
+	rt, told, began := agenttest.New(), make(chan string, 1), make(chan bool)
+	rt.Handle("a", scripted(`{"tools":{}}`, func(m scriptedMessage, _ func(string, ...any)) {
+		switch m.Method {
+		case "tools/call":
+			close(began)
+		case "notifications/cancelled":
+			told <- string(m.Params)
+		}
+	}))
+	r := newRig(t, rt, nil)
+	r.ready("a", nil)
+	c := serveAgent(t, r)()
+	r.streamed("s", "slow", `{}`, nil)
+	<-began
+	if err := c.CancelCall(t.Context(), "s", owner, `no "longer"`); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-told; !strings.HasSuffix(got, `,"reason":"no \"longer\""}`) {
+		t.Errorf("the server was told %s", got)
+	}
 }
 
 // A call without its caller ends by its own deadline, which progress moves.

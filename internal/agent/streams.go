@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	lists "container/list"
 	"context"
 	"fmt"
@@ -217,13 +218,14 @@ func (a *Agent) ReadStream(ctx context.Context, r fleet.ReadRequest, send func([
 	})
 }
 
-// CancelCall cancels the call of a stream. It does nothing if the call has ended.
-func (a *Agent) CancelCall(id fleet.StreamID, owner string) error {
+// CancelCall cancels the call of a stream. It does nothing if the call has ended. The
+// server is told the reason; "" leaves the words to the agent.
+func (a *Agent) CancelCall(id fleet.StreamID, owner, reason string) error {
 	st, err := a.streams.find(id, owner)
 	if err != nil {
 		return err
 	}
-	st.cancelCall(false, "the client cancelled the call")
+	st.cancelCall(false, cmp.Or(reason, "the client cancelled the call"))
 	return nil
 }
 

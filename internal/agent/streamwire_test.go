@@ -251,7 +251,7 @@ func TestStreamErrorsOverTheWire(t *testing.T) {
 		}
 	}
 	is("an unknown stream", read(fleet.ReadRequest{Stream: "x"}, func() {}), fleet.ErrUnknownStream)
-	is("a call of an unknown stream", c.CancelCall(t.Context(), "x", owner), fleet.ErrUnknownStream)
+	is("a call of an unknown stream", c.CancelCall(t.Context(), "x", owner, ""), fleet.ErrUnknownStream)
 	is("an unknown session", c.SendToSession(t.Context(), "x", "a", []byte(`{}`)), fleet.ErrUnknownReplica)
 
 	req := countingCall("s", 0)
@@ -276,7 +276,7 @@ func TestStreamErrorsOverTheWire(t *testing.T) {
 	}()
 	<-second
 	is("the first reader", <-taken, fleet.ErrStreamTaken)
-	is("CancelCall", c.CancelCall(t.Context(), "s", owner), nil)
+	is("CancelCall", c.CancelCall(t.Context(), "s", owner, "done with it"), nil)
 	is("the second reader", <-last, nil)
 }
 

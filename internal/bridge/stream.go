@@ -59,7 +59,7 @@ func (c *call) stream(resp answer, w *watch) error {
 	final, err := c.events(d)
 	resp.Body.Close()
 	for until := time.Now().Add(resumeWindow); !final; {
-		if _, failed := errors.AsType[*failure](err); failed || errors.Is(err, errAgain) || c.ctx.Err() != nil {
+		if _, failed := errors.AsType[*failure](err); failed || errors.Is(err, errAgain) || c.ctx.Err() != nil || c.silent.Load() {
 			return err
 		}
 		body.reset() // leaves its place to others meanwhile

@@ -29,6 +29,11 @@ func SessionStream(id SessionID, server ServerName) StreamID {
 // IsSession reports whether the stream is one of SessionStream.
 func (id StreamID) IsSession() bool { return strings.HasPrefix(string(id), sessionStream) }
 
+// IsOf reports whether the stream is one of SessionStream for this session.
+func (id StreamID) IsOf(session SessionID) bool {
+	return strings.HasPrefix(string(id), string(SessionStream(session, "")))
+}
+
 var streamIDs = regexp.MustCompile(`^(` + sessionStream + `[0-9A-Za-z_-]{1,64}:)?[0-9A-Za-z_-]{1,64}$`)
 
 // ErrBadID means that a text is no id of the wanted kind.

@@ -4016,7 +4016,9 @@ type CancelCallRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Stream string                 `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
 	// As in the call.
-	Owner         string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// What the server is told. If it is empty, the worker has words of its own.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4061,6 +4063,13 @@ func (x *CancelCallRequest) GetStream() string {
 func (x *CancelCallRequest) GetOwner() string {
 	if x != nil {
 		return x.Owner
+	}
+	return ""
+}
+
+func (x *CancelCallRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
 	}
 	return ""
 }
@@ -5054,10 +5063,11 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x06result\x18\x04 \x01(\fH\x00R\x06result\x12\x16\n" +
 	"\x05error\x18\x05 \x01(\fH\x00R\x05errorB\b\n" +
 	"\x06answer\"\x10\n" +
-	"\x0eAnswerResponse\"A\n" +
+	"\x0eAnswerResponse\"Y\n" +
 	"\x11CancelCallRequest\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x14\n" +
-	"\x05owner\x18\x02 \x01(\tR\x05owner\"\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x14\n" +
 	"\x12CancelCallResponse\"i\n" +
 	"\x14SendToSessionRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x12\x1d\n" +

@@ -62,6 +62,9 @@ func (f *Front) answerOne(w *web.Response, r *http.Request, s *session, raw []by
 	}
 	p := newReply(w, r, m.id, accepts{json: true})
 	out := f.answerLegacy(p, s, &m)
+	if out.unanswered {
+		return nil
+	}
 	if out.stream != nil {
 		defer out.stream.Close()
 		if out.result, err = io.ReadAll(out.stream); err != nil {

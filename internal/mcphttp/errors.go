@@ -181,6 +181,8 @@ var (
 	errNoSession    = &web.Error{
 		Status: http.StatusMethodNotAllowed, Code: api.CodeMethodNotAllowed, Detail: "DELETE needs an Mcp-Session-Id of the legacy era",
 	}
+	errEvent = failuref(http.StatusBadRequest, mcp.CodeInvalidRequest,
+		"Invalid request: Last-Event-ID is not the id of an event that was sent to this session; a GET without it gets what comes from now on")
 	errMissingSession = failuref(http.StatusBadRequest, mcp.CodeInvalidRequest, "the header Mcp-Session-Id is missing: a session begins with initialize")
 )
 
@@ -197,6 +199,9 @@ func cause(ctx context.Context, err error) error {
 		return context.Canceled
 	case errors.Is(err, context.Canceled):
 		return errCancelled
+	case errors.Is(err, fleet.ErrUnknownServer):
+		// It was there a moment ago. A status of 404 would say that the session has ended.
+		return fmt.Errorf("%w: %s: it was removed", fleet.ErrNoReplica, err.Error())
 	}
 	return err
 }

@@ -66,6 +66,15 @@ func parseEventID(s string) (id eventID, err error) {
 	return id, nil
 }
 
+// isOf reports whether the event may be one that the session's client was sent. Long ids of
+// requests are not known here: then the worker knows whose stream it is.
+func (id eventID) isOf(s *session) bool {
+	if id.Stream.IsSession() {
+		return id.Stream.IsOf(s.id())
+	}
+	return len(id.request) == 0 || id.Stream == s.streamOf(id.request)
+}
+
 // originOf returns the origin of a stream, for a client that comes back to it.
 func originOf(scope fleet.Scope, dest fleet.Destination, m *message) origin {
 	if !dest.Modern && dest.Result == nil && (scope.Server() != "" || !dest.PerSession) {

@@ -235,6 +235,7 @@ type kept struct {
 	reads     []fleet.ReadRequest
 	answers   []fleet.Answer
 	cancelled []fleet.StreamID
+	reason    string   // of the last of them
 	sent      []string // to replicas of sessions
 	gone      bool     // these have ended
 	claimed   uint64
@@ -266,9 +267,9 @@ func (k *kept) ReadStream(ctx context.Context, worker fleet.LifeID, r fleet.Read
 			if err := on([]fleet.Message{m}); err != nil {
 				return err
 			}
-			if m.Kind == fleet.MessageReply {
-				return nil
-			}
+		}
+		if m.Kind == fleet.MessageReply {
+			return nil
 		}
 	}
 	for {
@@ -307,9 +308,10 @@ func (k *kept) Answer(_ context.Context, worker fleet.LifeID, a fleet.Answer) er
 	return nil
 }
 
-func (k *kept) CancelCalls(_ context.Context, stream fleet.StreamID, _ string) {
+func (k *kept) CancelCalls(_ context.Context, stream fleet.StreamID, _, reason string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.reason = reason
 	k.cancelled = append(k.cancelled, stream)
 }
 

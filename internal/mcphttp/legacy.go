@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
@@ -39,10 +40,7 @@ func (f *Front) take(ctx context.Context, s *session, m *message) error {
 		return f.takeAnswer(ctx, s, m)
 	case m.method == mcp.MethodInitialized: // the worker has said so
 	case m.method == mcp.MethodCancelled:
-		if found, err := mcp.Fields(m.params, "requestId"); err == nil && found[0] != nil {
-			f.calls.cancel(callKey{s.uid, string(found[0])})
-			f.cfg.Streams.CancelCalls(ctx, s.streamOf(found[0]), s.owner())
-		}
+		f.cancelRequest(ctx, s, m.params)
 	default:
 		if view, err := f.cfg.Offers.View(s.scope); err == nil {
 			if only, ok := view.Only(); ok && only.PerSession && !only.Modern {
@@ -54,6 +52,26 @@ func (f *Front) take(ctx context.Context, s *session, m *message) error {
 		f.metrics.drop(droppedShared)
 	}
 	return nil
+}
+
+// maxReason bounds a client's reason for a cancellation that its server is told.
+const maxReason = 1 << 10
+
+// cancelRequest cancels the request that a notification of the session names.
+func (f *Front) cancelRequest(ctx context.Context, s *session, params []byte) {
+	found, err := mcp.Fields(params, "requestId", "reason")
+	if err != nil || found[0] == nil {
+		return
+	}
+	reason, err := mcp.String(found[1])
+	if err != nil {
+		reason = ""
+	}
+	if len(reason) > maxReason {
+		reason = strings.ToValidUTF8(reason[:maxReason], "")
+	}
+	f.calls.cancel(callKey{s.uid, string(found[0])})
+	f.cfg.Streams.CancelCalls(ctx, s.streamOf(found[0]), s.owner(), reason)
 }
 
 // takeAnswer passes on the answer to a request that a server, or its worker, sent to the
@@ -122,8 +140,9 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 		return outcome{err: cause(ctx, err)}
 	}
 	out := ask(all, func(dest fleet.Destination) outcome { return f.sendLegacy(ctx, p, q, s, m, dest) })
+	out.unanswered = errors.Is(out.err, errCancelled)
 	if errors.Is(context.Cause(ctx), errSession) {
-		f.cfg.Streams.CancelCalls(context.WithoutCancel(ctx), p.resume.stream, s.owner()) // it would run on for nobody
+		f.cfg.Streams.CancelCalls(context.WithoutCancel(ctx), p.resume.stream, s.owner(), "the session has ended") // it would run on for nobody
 	}
 	return out
 }

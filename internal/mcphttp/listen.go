@@ -90,8 +90,11 @@ func (f *Front) serveGet(w *web.Response, r *http.Request) error {
 	}
 	var after eventID
 	if last := r.Header.Get(headerLastEvent); last != "" {
-		if after, err = parseEventID(last); err != nil || !after.Stream.IsSession() {
-			return f.serveResumed(w, r, session, last)
+		if after, err = parseEventID(last); err != nil || !after.isOf(session) {
+			return errEvent
+		}
+		if !after.Stream.IsSession() {
+			return f.serveResumed(w, r, session, after)
 		}
 	}
 	return f.serveSession(w, r, session, after)

@@ -92,8 +92,9 @@ type Streams interface {
 	// Answer passes on a client's answer to a request. It fails with fleet.ErrNotAsked if
 	// nobody waits for it.
 	Answer(ctx context.Context, worker fleet.LifeID, a fleet.Answer) error
-	// CancelCalls cancels the call of a stream, whichever worker has it.
-	CancelCalls(ctx context.Context, stream fleet.StreamID, owner string)
+	// CancelCalls cancels the call of a stream, whichever worker has it. The server is told
+	// the reason; "" stands for none.
+	CancelCalls(ctx context.Context, stream fleet.StreamID, owner, reason string)
 	// SendToSession passes a client's message to the replica of its session. It fails with
 	// fleet.ErrUnknownReplica or fleet.ErrNotAsked.
 	SendToSession(ctx context.Context, session fleet.SessionID, replica fleet.ReplicaID, message []byte) error

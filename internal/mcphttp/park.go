@@ -98,7 +98,7 @@ func (f *Front) concluded(ctx, waiting context.Context, g *gathering, call *park
 		out = asked
 	}
 	if ctx.Err() != nil { // the client has cancelled: its server hears of that before it is stopped
-		f.cfg.Streams.CancelCalls(context.WithoutCancel(ctx), call.at.Stream, string(call.session))
+		f.cfg.Streams.CancelCalls(context.WithoutCancel(ctx), call.at.Stream, string(call.session), "")
 	}
 	f.forget(call)
 	if asks, ok := f.askVisit(out, info, m); ok {

@@ -11,8 +11,8 @@ import (
 )
 
 // progress tells a client that asked for the progress of its request why nothing happens
-// yet. It counts in steps so small that what the server says later is most likely more,
-// as it has to be.
+// yet. What a server says counts from 0 or 1, and must be more than what was said before.
+// So the fleet's own comes before 0: -1, -1/2, -1/3 and so on.
 type progress struct {
 	reply *reply
 	token []byte // raw JSON
@@ -51,9 +51,16 @@ func (g *progress) tell(why string) {
 	}
 	g.told++
 	params := append(append([]byte(`{"progressToken":`), g.token...), `,"progress":`...)
-	params = strconv.AppendFloat(params, float64(g.told)/1000, 'f', -1, 64)
+	params = strconv.AppendFloat(params, -1/float64(g.told), 'f', -1, 64)
 	params = append(mcp.AppendString(append(params, `,"message":`...), why), '}')
 	g.reply.notify(notification(mcp.MethodProgress, params))
+}
+
+// begin says that no server has the request.
+func (g *progress) begin() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.over = false
 }
 
 // end says that the server has the request.
@@ -74,6 +81,7 @@ func (g *progress) during(ctx context.Context, why string, do func()) {
 		do()
 		return
 	}
+	g.begin()
 	ctx, cancel := context.WithCancel(ctx)
 	var teller sync.WaitGroup
 	defer teller.Wait()

@@ -29,6 +29,9 @@ type outcome struct {
 	refusal []byte        // raw JSON-RPC error object of the server
 	status  int           // of HTTP, for a refusal; 0: 200
 	err     error         // our own
+	// unanswered means that the client of the legacy era has cancelled the request, and
+	// expects no response. One that takes JSON only gets err: HTTP needs an answer.
+	unanswered bool
 }
 
 // reply writes the answer to one request: as JSON, or as a stream of events once the
@@ -133,14 +136,14 @@ func (p *reply) finish(out outcome) error {
 		p.push(out)
 		return nil
 	case s != nil:
-		s.end(p.event(out))
+		s.end(p.last(out)...)
 		p.writer.Wait()
 		return p.err
-	case out.err != nil:
+	case out.err != nil && !(out.unanswered && p.accepts.events):
 		return withID(out.err, p.id)
-	case !p.accepts.json:
+	case out.unanswered, !p.accepts.json:
 		s = newEvents(p.w)
-		s.end(p.event(out))
+		s.end(p.last(out)...)
 		return s.run(source{gone: p.r.Context().Done()})
 	}
 	return p.json(out)
@@ -154,6 +157,9 @@ const settle = 10 * time.Millisecond
 // push adds the answer to the stream of a pipe, and waits until it is written or the pipe
 // ends. Then nobody reads the result any more.
 func (p *reply) push(out outcome) {
+	if out.unanswered {
+		return
+	}
 	p.mu.Lock()
 	told := p.told
 	p.mu.Unlock()
@@ -169,6 +175,14 @@ func (p *reply) push(out outcome) {
 	case <-e.written:
 	case <-p.r.Context().Done():
 	}
+}
+
+// last returns the events that end the stream of a request.
+func (p *reply) last(out outcome) []event {
+	if out.unanswered {
+		return nil
+	}
+	return []event{p.event(out)}
 }
 
 // event returns the answer as an event.

@@ -3,6 +3,7 @@ package mcphttp
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
 	"sync"
 	"time"
@@ -113,37 +114,67 @@ var errLostAnswer = &web.Error{
 // errSlow ends the reading of a stream whose client is too slow: it may come back.
 var errSlow = errors.New("the client is too slow")
 
+// overSeq is the number in the id of the last event of a stream that is lost.
+const overSeq = math.MaxUint64
+
 // serveResumed continues the answer to a request of a session after the event that its
-// client got last.
-func (f *Front) serveResumed(w *web.Response, r *http.Request, s *session, last string) error {
-	id, err := parseEventID(last)
-	if err != nil {
-		return failuref(http.StatusBadRequest, mcp.CodeInvalidRequest, "Invalid request: Last-Event-ID is not the id of an event of this endpoint")
+// client got last. If nothing is left to say, the answer is 204: the official TypeScript
+// client 1.32 comes back for ever to a stream that ends without a result.
+func (f *Front) serveResumed(w *web.Response, r *http.Request, s *session, id eventID) error {
+	if id.Seq == overSeq {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
 	}
 	ctx, _, done := f.calls.add(r.Context(), callKey{s.uid, "GET " + w.RequestID()})
 	defer done()
 	reading, stop := context.WithCancel(ctx)
 	events := newEvents(w)
+	over := make(chan struct{}) // closed when nothing is left, before events has anything
 	var reader sync.WaitGroup
 	defer reader.Wait()
 	defer stop()
-	reader.Go(func() { events.end(f.read(reading, s, id, events, w.RequestID())...) })
+	reader.Go(func() {
+		last, left := f.read(reading, s, id, events, w.RequestID())
+		if !left {
+			close(over)
+		}
+		events.end(last...)
+	})
+	soon := time.NewTimer(quick)
+	defer soon.Stop()
+	select {
+	case <-events.wake: // run looks for itself
+	case <-soon.C:
+	case <-ctx.Done():
+	}
+	select {
+	case <-over:
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	default:
+	}
 	return events.run(source{gone: ctx.Done(), leaving: f.cfg.Leaving})
 }
 
 // read adds the messages of a stream to events, and returns the last one if there is one.
-func (f *Front) read(ctx context.Context, s *session, id eventID, events *events, requestID string) (last []event) {
+// left is false if there was no message, and there will be none.
+func (f *Front) read(ctx context.Context, s *session, id eventID, events *events, requestID string) (last []event, left bool) {
 	to := f.translationOf(s, id.from)
 	request := fleet.ReadRequest{Stream: id.Stream, Owner: s.owner(), After: id.Seq}
-	next := id
+	next, ended := id, false
 	add := func(messages []fleet.Message) error {
 		for i := range messages {
 			m := &messages[i]
 			next.Seq, request.After = m.Seq, m.Seq
-			if m.Kind == fleet.MessageReply {
-				last = []event{replyEvent(next.String(), to.reply(m), id.request, requestID)}
-			} else if !events.add(messageEvent(next.String(), to.message(m))) {
+			switch {
+			case m.Kind == fleet.MessageReply && errors.Is(m.Err, context.Canceled):
+				ended = true // the client wants no answer
+			case m.Kind == fleet.MessageReply:
+				ended, last = true, []event{replyEvent(next.String(), to.reply(m), id.request, requestID)}
+			case !events.add(messageEvent(next.String(), to.message(m))):
 				return errSlow
+			default:
+				left = true
 			}
 		}
 		return nil
@@ -151,7 +182,7 @@ func (f *Front) read(ctx context.Context, s *session, id eventID, events *events
 	var err error
 	for give := time.Now().Add(workerWait); ; {
 		err = f.cfg.Streams.ReadStream(ctx, id.Life, request, add)
-		if last != nil || ctx.Err() != nil || !errors.Is(err, fleet.ErrWorkerLost) || time.Now().After(give) {
+		if ended || ctx.Err() != nil || !errors.Is(err, fleet.ErrWorkerLost) || time.Now().After(give) {
 			break
 		}
 		retry := time.NewTimer(workerRetry)
@@ -162,12 +193,17 @@ func (f *Front) read(ctx context.Context, s *session, id eventID, events *events
 		}
 	}
 	lost := errors.Is(err, fleet.ErrUnknownStream) || errors.Is(err, fleet.ErrWorkerLost)
-	if lost && last == nil && ctx.Err() == nil && len(id.request) > 0 {
+	switch {
+	case ended, ctx.Err() != nil:
+	case lost && len(id.request) > 0:
 		f.metrics.lost.Inc()
-		return []event{{head: errorLine(errLostAnswer, id.request, requestID)}}
+		next.Seq = overSeq
+		return []event{{id: next.String(), head: errorLine(errLostAnswer, id.request, requestID)}}, true
+	case err != nil && !lost:
+		left = true // such as a reader that takes the stream over
 	}
 	f.metrics.resumed.Inc()
-	return last
+	return last, left || last != nil
 }
 
 // replyEvent returns the event of a reply to a request.

@@ -154,11 +154,16 @@ func TestResume(t *testing.T) {
 			stream.ID, `{"jsonrpc":"2.0","method":"notifications/progress","params":{"n":2}}`, stream.ID, `{"jsonrpc":"2.0","id":"c","result":{"x":1}}`))
 
 		other := f.open(t, "/old/mcp", "2025-11-25")
-		lost := "event: message\ndata: " + `{"jsonrpc":"2.0","id":"c","error":{"code":-31003,`
-		if w := f.do("GET", "/old/mcp", "", "Mcp-Session-Id", other, "Last-Event-ID", last); !strings.HasPrefix(w.Body.String(), lost) {
-			t.Errorf("another session's stream: %s", w.Body)
+		final := eventID{EventID: fleet.EventID{Life: "w1", Stream: stream.ID, Seq: overSeq}, request: []byte(`"c"`)}.String()
+		lost := "event: message\nid: " + final + "\ndata: " + `{"jsonrpc":"2.0","id":"c","error":{"code":-31003,`
+		for sent, session := range map[string]string{
+			last: other, "x": id,
+			"w1." + string(fleet.SessionStream("0123456789abcdef0123456789abcdef", "old")) + ".1.": id,
+			"w1." + string(fleet.SessionStream(fleet.SessionID(stream.Owner), "old")) + ".1.":      other,
+			strings.Replace(last, "ImMi", "ImQi", 1):                                               id, // of another request
+		} {
+			wantError(t, f.do("GET", "/old/mcp", "", "Mcp-Session-Id", session, "Last-Event-ID", sent), 400, "", mcp.CodeInvalidRequest, "Last-Event-ID")
 		}
-		wantError(t, f.do("GET", "/old/mcp", "", "Mcp-Session-Id", id, "Last-Event-ID", "x"), 400, "", mcp.CodeInvalidRequest, "Last-Event-ID")
 
 		f.kept.err = fmt.Errorf("read: %w", fleet.ErrWorkerLost)
 		start := time.Now()
@@ -175,11 +180,49 @@ func TestResume(t *testing.T) {
 		if w := f.do("GET", "/old/mcp", "", "Mcp-Session-Id", id, "Last-Event-ID", last); !strings.HasPrefix(w.Body.String(), lost) {
 			t.Errorf("worker lost: %s", w.Body)
 		}
+		f.kept.err = fmt.Errorf("read: %w", fleet.ErrUnknownStream)
+		if w := f.do("GET", "/old/mcp", "", "Mcp-Session-Id", id, "Last-Event-ID", last); !strings.HasPrefix(w.Body.String(), lost) {
+			t.Errorf("stream gone: %s", w.Body)
+		}
 		f.kept.err = errors.Join(fleet.ErrStreamTaken)
 		if w := f.do("GET", "/old/mcp", "", "Mcp-Session-Id", id, "Last-Event-ID", last); w.Code != 200 || w.Body.Len() > 0 {
 			t.Errorf("taken: %d %s", w.Code, w.Body)
 		}
 	})
+}
+
+// A client that comes back although nothing is left to say is told not to come again.
+func TestResumeOfNothing(t *testing.T) {
+	progress := fleet.Message{Seq: 1, Kind: fleet.MessageNotification, Method: "notifications/progress", Params: []byte(`{}`)}
+	long := `"` + strings.Repeat("x", maxRequestID) + `"`
+	for name, c := range map[string]struct {
+		messages []fleet.Message
+		request  string
+		seq      uint64
+		want     int
+	}{
+		"it has the answer":           {[]fleet.Message{progress, {Seq: 2, Kind: fleet.MessageReply, Error: []byte(`{}`)}}, `"c"`, 2, 204},
+		"it has cancelled":            {[]fleet.Message{progress, {Seq: 2, Kind: fleet.MessageReply, Err: context.Canceled}}, `"c"`, 1, 204},
+		"it has cancelled, with more": {[]fleet.Message{progress, {Seq: 2, Kind: fleet.MessageReply, Err: context.Canceled}}, `"c"`, 0, 200},
+		"the answer was lost":         {nil, `"c"`, overSeq, 204},
+		"lost, of a long id":          {nil, long, 1, 204},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture()
+				id := f.open(t, "/old/mcp", "2025-11-25")
+				f.do("POST", "/old/mcp", strings.Replace(slowCall, `"c"`, c.request, 1), "Mcp-Session-Id", id)
+				stream := f.router.last.Stream
+				f.kept.owner = stream.Owner
+				f.kept.messages[stream.ID] = c.messages
+				last := eventID{EventID: fleet.EventID{Life: "w1", Stream: stream.ID, Seq: c.seq}, request: []byte(c.request)}.String()
+				w := f.do("GET", "/old/mcp", "", "Mcp-Session-Id", id, "Last-Event-ID", last)
+				if w.Code != c.want || c.want == 204 && w.Body.Len() > 0 || c.want == 200 && strings.Count(w.Body.String(), "data: ") != 1 {
+					t.Errorf("got %d %s", w.Code, w.Body)
+				}
+			})
+		})
+	}
 }
 
 // What a client gets when it comes back is translated as the rest was.

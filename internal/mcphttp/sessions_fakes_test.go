@@ -21,8 +21,9 @@ type known struct {
 	subs    map[fleet.SessionID][]fleet.Subscription
 	given   map[fleet.SessionID]fleet.SessionGiven
 	opens   []fleet.SessionRequest
-	refused []byte // answer to initialize
-	err     error  // of Open
+	refused []byte        // answer to initialize
+	err     error         // of Open
+	takes   time.Duration // Open does
 	ended   func(fleet.SessionID)
 }
 
@@ -101,6 +102,7 @@ func (k *known) Touch(fleet.SessionID, time.Time) {}
 func (k *known) Changed() (<-chan struct{}, func()) { return k.Board.Subscribe() }
 
 func (k *known) Open(_ context.Context, r fleet.SessionRequest) (fleet.SessionGiven, error) {
+	time.Sleep(k.takes)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.opens = append(k.opens, r)

@@ -82,6 +82,9 @@ func TestCallBecomesStream(t *testing.T) {
 	}
 }
 
+// before0 is the progress that the fleet tells of.
+var before0 = [...]string{"-1", "-0.5", "-0.3333333333333333"}
+
 // While a call waits for a replica its client hears why, until the server has the call.
 func TestProgressOfTheFleet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -98,7 +101,7 @@ func TestProgressOfTheFleet(t *testing.T) {
 		w := f.do("POST", "/old/mcp", slowCall, "Mcp-Session-Id", id)
 		var all string
 		for i, why := range []string{"waiting for a free replica (2 before it)", "waiting for a free replica", "waiting for a replica: image is being pulled"} {
-			all += "event: message\ndata: " + fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"t","progress":0.00%d,"message":%q}}`, i+1, why) + "\n\n"
+			all += "event: message\ndata: " + fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"t","progress":%s,"message":%q}}`, before0[i], why) + "\n\n"
 		}
 		want(t, w, 200, all+"event: message\ndata: "+`{"jsonrpc":"2.0","id":"c","result":{}}`)
 	})
@@ -121,7 +124,7 @@ func TestProgressOfStart(t *testing.T) {
 		w := f.do("POST", "/old/mcp", slowCall, "Mcp-Session-Id", id)
 		var all string
 		for i, why := range []string{"waiting for the server to start", "waiting for the server to start", "waiting for a free replica"} {
-			all += "event: message\ndata: " + fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"t","progress":0.00%d,"message":%q}}`, i+1, why) + "\n\n"
+			all += "event: message\ndata: " + fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"t","progress":%s,"message":%q}}`, before0[i], why) + "\n\n"
 		}
 		want(t, w, 200, all+"event: message\ndata: "+`{"jsonrpc":"2.0","id":"c","result":{}}`)
 	})
@@ -142,35 +145,92 @@ func TestErrorOnStream(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture()
-		id, other := f.open(t, "/old/mcp", "2025-11-25"), f.open(t, "/old/mcp", "2025-11-25")
-		f.router.f = sleepy(0, time.Hour)
-		w, _, done := f.serve(t, "POST", "/old/mcp", slowCall, "Mcp-Session-Id", id)
-		synctest.Wait()
-		cancel := `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c"}}`
-		if got := f.do("POST", "/old/mcp", cancel, "Mcp-Session-Id", other); got.Code != 202 {
-			t.Errorf("got %d", got.Code)
-		}
-		time.Sleep(time.Second) // another session's request: nothing happens
-		f.do("POST", "/old/mcp", cancel, "Mcp-Session-Id", id)
-		start := time.Now()
-		done()
-		if took := time.Since(start); took > 0 || !strings.Contains(w.Body.String(), "cancelled") {
-			t.Errorf("after %v: %s", took, w.Body)
-		}
-	})
+	for name, c := range map[string]struct {
+		accept string
+		after  time.Duration
+		stream bool // the answer is a stream, with nothing but progress
+		body   string
+	}{
+		"before there is an answer": {"", 0, true, ""},
+		"on a stream":               {"", time.Second, true, ""},
+		"JSON only":                 {"application/json", time.Second, false, "-31014"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture()
+				id, other := f.open(t, "/old/mcp", "2025-11-25"), f.open(t, "/old/mcp", "2025-11-25")
+				f.router.f = func(ctx context.Context, _ fleet.Call) (fleet.CallResult, error) {
+					<-ctx.Done()
+					return fleet.CallResult{}, context.Cause(ctx)
+				}
+				headers := []string{"Mcp-Session-Id", id}
+				if c.accept != "" {
+					headers = append(headers, "Accept", c.accept)
+				}
+				w, _, done := f.serve(t, "POST", "/old/mcp", slowCall, headers...)
+				synctest.Wait()
+				cancel := `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c","reason":"too \"slow\""}}`
+				if got := f.do("POST", "/old/mcp", cancel, "Mcp-Session-Id", other); got.Code != 202 {
+					t.Errorf("got %d", got.Code)
+				}
+				time.Sleep(c.after) // another session's request: nothing happens
+				f.do("POST", "/old/mcp", cancel, "Mcp-Session-Id", id)
+				start := time.Now()
+				done()
+				stream := w.Header().Get("Content-Type") == "text/event-stream"
+				if took := time.Since(start); took > 0 || w.Code != 200 || stream != c.stream || !strings.Contains(w.Body.String(), c.body) || stream && w.Body.Len() > 0 {
+					t.Errorf("after %v: %d %s", took, w.Code, w.Body)
+				}
+				if f.kept.reason != `too "slow"` {
+					t.Errorf("the server is told %q", f.kept.reason)
+				}
+			})
+		})
+	}
 }
 
-// A request that another controller has cancelled is answered as one that was cancelled
-// here.
+// Reasons are cut where a character ends, and what is no text is none.
+func TestReasons(t *testing.T) {
+	f := newFixture()
+	id := f.open(t, "/old/mcp", "2025-11-25")
+	for sent, want := range map[string]string{
+		`7`: "", `null`: "", `"why"`: "why",
+		`"` + strings.Repeat("ä", maxReason) + `"`:  strings.Repeat("ä", maxReason/2),
+		`"x` + strings.Repeat("ä", maxReason) + `"`: "x" + strings.Repeat("ä", maxReason/2-1),
+	} {
+		f.do("POST", "/old/mcp", `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"reason":`+sent+`}}`, "Mcp-Session-Id", id)
+		if f.kept.reason != want {
+			t.Errorf("%.20s: told %.20q of %d bytes", sent, f.kept.reason, len(f.kept.reason))
+		}
+	}
+}
+
+// A request that another controller has cancelled is not answered either.
 func TestCancelledElsewhere(t *testing.T) {
 	f := newFixture()
 	id := f.open(t, "/old/mcp", "2025-11-25")
 	f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
 		return fleet.CallResult{}, fmt.Errorf("replica: %w", context.Canceled)
 	}
-	wantError(t, f.do("POST", "/old/mcp", slowCall, "Mcp-Session-Id", id), 200, `"c"`, codeCancelled, "cancelled")
+	w := f.do("POST", "/old/mcp", slowCall, "Mcp-Session-Id", id)
+	want(t, w, 200, "")
+	if got := w.Header().Get("Content-Type"); got != "text/event-stream" {
+		t.Errorf("got %s", got)
+	}
+	batch := f.open(t, "/old/mcp", "2025-03-26")
+	want(t, f.do("POST", "/old/mcp", `[{"jsonrpc":"2.0","id":1,"method":"ping"},`+slowCall+`]`, "Mcp-Session-Id", batch), 200, `[{"jsonrpc":"2.0","id":1,"result":{}}]`)
+}
+
+// A legacy client whose session lives on is never told 404, also if a server of a merged
+// endpoint goes away.
+func TestServerIsRemoved(t *testing.T) {
+	f := newFixture()
+	id := f.open(t, "/mcp", "2025-11-25")
+	f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
+		return fleet.CallResult{}, fmt.Errorf("%w %q", fleet.ErrUnknownServer, "old")
+	}
+	w := f.do("POST", "/mcp", strings.Replace(slowCall, "echo", "old__echo", 1), "Mcp-Session-Id", id)
+	wantError(t, w, 503, `"c"`, codeNoReplica, `unknown server "old": it was removed`)
 }
 
 // The end of a session, at whichever controller, ends its requests.

@@ -14,7 +14,7 @@ import (
 type Streams interface {
 	ReadStream(ctx context.Context, r fleet.ReadRequest, on func([]fleet.Message) error) error
 	Answer(ctx context.Context, a fleet.Answer) error
-	CancelCall(ctx context.Context, stream fleet.StreamID, owner string) error
+	CancelCall(ctx context.Context, stream fleet.StreamID, owner, reason string) error
 	SendToSession(ctx context.Context, session fleet.SessionID, replica fleet.ReplicaID, message []byte) error
 	Listen(ctx context.Context, interests <-chan fleet.Interests, on func(fleet.Hearing)) error
 }
@@ -78,16 +78,16 @@ func (o *Observer) workerOf(life fleet.LifeID) (Worker, error) {
 // cancelTimeout bounds how long CancelCalls waits for a worker.
 const cancelTimeout = 5 * time.Second
 
-// CancelCalls cancels the call of a stream, whichever worker has it. Workers that cannot
-// be reached are left out.
-func (o *Observer) CancelCalls(ctx context.Context, stream fleet.StreamID, owner string) {
+// CancelCalls cancels the call of a stream, whichever worker has it, for a reason that the
+// server is told. Workers that cannot be reached are left out.
+func (o *Observer) CancelCalls(ctx context.Context, stream fleet.StreamID, owner, reason string) {
 	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
 	defer cancel()
 	var asked sync.WaitGroup
 	defer asked.Wait()
 	for _, n := range o.Snapshot().Nodes {
 		if w := n.Worker; w != nil {
-			asked.Go(func() { _ = w.CancelCall(ctx, stream, owner) }) // all but one do not know it
+			asked.Go(func() { _ = w.CancelCall(ctx, stream, owner, reason) }) // all but one do not know it
 		}
 	}
 }

@@ -31,8 +31,8 @@ func (w *streamWorker) ReadStream(_ context.Context, r fleet.ReadRequest, _ func
 func (w *streamWorker) Answer(_ context.Context, a fleet.Answer) error {
 	return w.note("answer " + string(a.Stream))
 }
-func (w *streamWorker) CancelCall(_ context.Context, s fleet.StreamID, owner string) error {
-	return w.note("cancel " + string(s) + " of " + owner)
+func (w *streamWorker) CancelCall(_ context.Context, s fleet.StreamID, owner, reason string) error {
+	return w.note("cancel " + string(s) + " of " + owner + ": " + reason)
 }
 func (w *streamWorker) SendToSession(_ context.Context, s fleet.SessionID, r fleet.ReplicaID, message []byte) error {
 	return w.note("to " + string(s) + " at " + string(r) + string(message))
@@ -66,10 +66,10 @@ func TestStreamsAreFoundByTheirWorker(t *testing.T) {
 			t.Errorf("SendToSession to %s: got %v, want %v", replica, err, want)
 		}
 	}
-	o.CancelCalls(ctx, "s", "o")
+	o.CancelCalls(ctx, "s", "o", "enough")
 	for name, w := range map[string]*streamWorker{"one": one, "two": two} {
 		slices.Sort(w.asked)
-		want := []string{"answer s", "cancel s of o", "read s"}
+		want := []string{"answer s", "cancel s of o: enough", "read s"}
 		if name == "one" {
 			want = append(want, "to u at r1{}")
 		}

@@ -61,10 +61,11 @@ func (c *Client) Answer(ctx context.Context, a fleet.Answer) error {
 	return nil
 }
 
-// CancelCall cancels the call of a stream. It fails with fleet.ErrUnknownStream if the
-// worker does not know it, and does nothing if the call has ended.
-func (c *Client) CancelCall(ctx context.Context, stream fleet.StreamID, owner string) error {
-	r := &fleetpb.CancelCallRequest{Stream: text(string(stream)), Owner: text(owner)}
+// CancelCall cancels the call of a stream, for a reason that the server is told. It fails
+// with fleet.ErrUnknownStream if the worker does not know it, and does nothing if the call
+// has ended.
+func (c *Client) CancelCall(ctx context.Context, stream fleet.StreamID, owner, reason string) error {
+	r := &fleetpb.CancelCallRequest{Stream: text(string(stream)), Owner: text(owner), Reason: text(reason)}
 	if _, err := c.pb.CancelCall(ctx, r); err != nil {
 		return unknownOrLost(ctx, fmt.Sprintf("cancel the call of stream %s at worker %s", stream, c.addr), err)
 	}

@@ -20,7 +20,7 @@ type Streams interface {
 	ReadStream(ctx context.Context, r fleet.ReadRequest, send func([]fleet.Message) error) error
 	// Answer, CancelCall and SendToSession do not block.
 	Answer(a fleet.Answer) error
-	CancelCall(stream fleet.StreamID, owner string) error
+	CancelCall(stream fleet.StreamID, owner, reason string) error
 	SendToSession(session fleet.SessionID, replica fleet.ReplicaID, message []byte) error
 	// Listen tells of the last interests that it was given, until ctx ends or send fails.
 	// The end of the channel changes nothing.
@@ -68,7 +68,7 @@ func (s *Server) Answer(_ context.Context, r *fleetpb.AnswerRequest) (*fleetpb.A
 
 // CancelCall implements the service.
 func (s *Server) CancelCall(_ context.Context, r *fleetpb.CancelCallRequest) (*fleetpb.CancelCallResponse, error) {
-	if err := s.worker.CancelCall(fleet.StreamID(r.GetStream()), r.GetOwner()); err != nil {
+	if err := s.worker.CancelCall(fleet.StreamID(r.GetStream()), r.GetOwner(), r.GetReason()); err != nil {
 		return nil, toStatus(err)
 	}
 	return &fleetpb.CancelCallResponse{}, nil

@@ -152,7 +152,7 @@ func (c *conn) ReadStream(context.Context, fleet.ReadRequest, func([]fleet.Messa
 
 func (c *conn) Answer(context.Context, fleet.Answer) error { return fleet.ErrNotAsked }
 
-func (c *conn) CancelCall(context.Context, fleet.StreamID, string) error {
+func (c *conn) CancelCall(context.Context, fleet.StreamID, string, string) error {
 	return fleet.ErrUnknownStream
 }
 
