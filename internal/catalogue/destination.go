@@ -108,12 +108,12 @@ func (v *View) noPrompt(name string) error {
 // server, whatever the URI. Otherwise the error wraps fleet.ErrUnknownResource or
 // fleet.ErrCatalogueUnknown.
 func (v *View) Resources(uri string) ([]fleet.Destination, error) {
-	candidates, own := []*server{v.only}, uri
+	candidates, likely, own := []*server{v.only}, 1, uri
 	if v.only == nil {
-		candidates, own = v.uris.find(uri)
+		candidates, likely, own = v.uris.find(uri)
 	}
 	var all []fleet.Destination
-	for _, srv := range candidates {
+	for i, srv := range candidates {
 		if srv.hash == "" {
 			return nil, v.check(notKnown([]*server{srv}))
 		}
@@ -121,7 +121,7 @@ func (v *View) Resources(uri string) ([]fleet.Destination, error) {
 			return nil, v.check(srv.isStopped())
 		}
 		d := v.to(srv, own)
-		d.Idempotent = true
+		d.Idempotent, d.Guess = true, i >= likely
 		all = append(all, d)
 	}
 	switch {

@@ -80,13 +80,14 @@ func schemeOf(uri string) string {
 }
 
 // find returns the servers that a URI may belong to, the most likely first, and the
-// URI by which they know it.
-func (u *uris) find(uri string) (candidates []*server, own string) {
+// URI by which they know it. The first ones, as many as likely, list it or a template that
+// matches it. All others are guesses.
+func (u *uris) find(uri string) (candidates []*server, likely int, own string) {
 	if name, own, ok := cutPrefix(uri); ok && u.all[name] != nil {
-		return []*server{u.all[name]}, own // before those that are listed: no server can take another's
+		return []*server{u.all[name]}, 1, own // before those that are listed: no server can take another's
 	}
 	if srv := u.listed[uri]; srv != nil {
-		return []*server{srv}, uri
+		return []*server{srv}, 1, uri
 	}
 	add := func(servers ...*server) {
 		for _, srv := range servers {
@@ -100,15 +101,16 @@ func (u *uris) find(uri string) (candidates []*server, own string) {
 			add(t.server)
 		}
 	}
+	likely = len(candidates)
 	add(u.schemes[schemeOf(uri)]...)
 	add(u.order...)
-	return candidates, uri
+	return candidates, likely, uri
 }
 
 // of returns the URI by which clients of the view know a resource of a server: the
 // server's own, if it leads back there.
 func (u *uris) of(srv *server, own string) string {
-	if found, uri := u.find(own); len(found) > 0 && found[0] == srv && uri == own {
+	if found, _, uri := u.find(own); len(found) > 0 && found[0] == srv && uri == own {
 		return own
 	}
 	return withPrefix(srv.name, own)

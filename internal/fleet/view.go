@@ -57,6 +57,8 @@ type Destination struct {
 	Name       string // or URI, as the server itself knows it
 	Idempotent bool   // the request may be sent twice
 	PerSession bool   // each session has a replica of the server to itself
+	// Guess means that nothing the server lists says that it has this.
+	Guess bool
 	// Schema is the raw JSON schema of a tool's arguments if it asks for headers, see
 	// x-mcp-header. It is nil for all others.
 	Schema []byte

@@ -32,7 +32,8 @@ type endpoint struct {
 	only  fleet.Destination // "" for one that merges servers
 	at    fleet.Destination // of all resources; "": only
 	// prefix is what the URIs of resources have here.
-	prefix string
+	prefix    string
+	resources []fleet.Destination // where any may be; nil: at only
 }
 
 // errIdle is the error of a look-up that needs the server old, which never ran.
@@ -71,6 +72,9 @@ func (e *endpoint) Prompt(name string) (fleet.Destination, error) {
 }
 
 func (e *endpoint) Resources(uri string) ([]fleet.Destination, error) {
+	if e.resources != nil {
+		return e.resources, nil
+	}
 	d := e.only
 	if e.at.Server != "" {
 		d = e.at

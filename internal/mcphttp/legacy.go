@@ -136,6 +136,9 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 		defer context.AfterFunc(p.r.Context(), func() { p.goOn(ctx, cmp.Or(f.cfg.ResumeWindow, fleet.DefaultWindow)) })()
 	}
 	all, err := f.destinations(ctx, q, p, m, func(View) error { return nil })
+	if err == nil {
+		all, err = withoutOpenings(all, m, func() []fleet.ServerName { return f.cfg.Sessions.Opened(s.id()) })
+	}
 	if err != nil {
 		return outcome{err: cause(ctx, err)}
 	}

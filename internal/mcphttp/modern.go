@@ -67,6 +67,9 @@ func (f *Front) answerModern(p *reply, m *message) outcome {
 		info = view.Info()
 		return checkVersion(info, m)
 	})
+	if err == nil {
+		all, err = withoutOpenings(all, m, func() []fleet.ServerName { return nil })
+	}
 	if err != nil {
 		return outcome{err: err}
 	}

@@ -430,3 +430,59 @@ func TestParkedProgress(t *testing.T) {
 		}
 	}
 }
+
+// No replica is given to a session only to ask it for a resource that its server does not
+// list.
+func TestGuessesOpenNothing(t *testing.T) {
+	at := func(server fleet.ServerName, guess bool) fleet.Destination {
+		return fleet.Destination{Server: server, Name: "x:/1", Guess: guess, PerSession: strings.HasPrefix(string(server), "own")}
+	}
+	for name, c := range map[string]struct {
+		at    []fleet.Destination
+		asked string // with a session that has no replica, and by a modern client
+		after string // with one that has a replica of own
+	}{
+		"a template matches":    {[]fleet.Destination{at("own", false), at("own2", true), at("old", true)}, "own old", "own old"},
+		"only guesses":          {[]fleet.Destination{at("own", true), at("own2", true), at("old", true)}, "old", "own old"},
+		"guesses that are dear": {[]fleet.Destination{at("own", true), at("own2", true)}, "", "own"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture()
+			f.offers.all[""].resources = c.at
+			var asked []string
+			f.owning(nil)
+			lost := f.router.f
+			f.router.f = func(ctx context.Context, call fleet.Call) (fleet.CallResult, error) {
+				if call.Session != "" && !f.known.has(call.Session) {
+					return lost(ctx, call)
+				}
+				asked = append(asked, string(call.Server))
+				return fleet.CallResult{Error: []byte(`{"code":-32002,"message":"not here"}`)}, nil
+			}
+			read := `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"x:/1"}}`
+			check := func(who, want string, body string, code mcp.Code) {
+				t.Helper()
+				if got := strings.Join(asked, " "); got != want {
+					t.Errorf("%s: asked %q, want %q", who, got, want)
+				}
+				if !strings.Contains(body, fmt.Sprintf(`"code":%d`, code)) {
+					t.Errorf("%s: %s", who, body)
+				}
+				asked = nil
+			}
+			w := f.modern("/mcp", "resources/read", `"uri":"x:/1"`, "Mcp-Name", "x:/1")
+			check("modern", c.asked, w.Body.String(), mcp.CodeInvalidParams)
+			id := f.open(t, "/mcp", "2025-11-25")
+			w = f.do("POST", "/mcp", read, "Mcp-Session-Id", id)
+			check("legacy", c.asked, w.Body.String(), mcp.CodeResourceNotFound)
+			f.do("POST", "/mcp", strings.Replace(slowCall, "echo", "old__echo", 1), "Mcp-Session-Id", id)
+			asked = nil
+			session := fleet.SessionID(f.router.last.Stream.Owner)
+			if _, err := f.known.Open(t.Context(), fleet.SessionRequest{Session: session, Server: "own"}); err != nil {
+				t.Fatal(err)
+			}
+			w = f.do("POST", "/mcp", read, "Mcp-Session-Id", id)
+			check("a session with a replica", c.after, w.Body.String(), mcp.CodeResourceNotFound)
+		})
+	}
+}

@@ -3,7 +3,9 @@ package mcphttp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -116,6 +118,26 @@ func (f *Front) destinationsIn(view View, m *message) (_ []fleet.Destination, er
 		dest.Name = m.target
 	}
 	return []fleet.Destination{dest}, err
+}
+
+// withoutOpenings leaves out those destinations that are mere guesses, and at which a
+// replica would have to be given to a session just to ask. opened returns the servers at
+// which the session has one.
+func withoutOpenings(all []fleet.Destination, m *message, opened func() []fleet.ServerName) ([]fleet.Destination, error) {
+	if len(all) == 1 && !all[0].Guess {
+		return all, nil
+	}
+	var kept []fleet.Destination
+	has := opened()
+	for _, dest := range all {
+		if !dest.Guess || !ownsTasks(dest) || slices.Contains(has, dest.Server) {
+			kept = append(kept, dest)
+		}
+	}
+	if len(kept) == 0 {
+		return nil, fmt.Errorf("%w %s", fleet.ErrUnknownResource, web.Shorten(m.target))
+	}
+	return kept, nil
 }
 
 // ask sends a request to its destinations, one after the other until one does not say
