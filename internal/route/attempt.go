@@ -17,7 +17,9 @@ type attempt struct {
 	returned bool    // if it ran alone: its outcome is known
 	before   silence // of the replica, when the call was over
 	asking   bool    // it waits for its client
+	idle     bool    // it does not occupy its slot meanwhile
 
+	yields  bool     // its slot is free while it waits for its client; constant after acquire
 	suspect *suspect // if the call has the replica to itself; constant after acquire
 }
 
@@ -56,6 +58,7 @@ func (a *attempt) released(ongoing int) {
 	now := time.Now()
 	r.ongoing--
 	a.setAsking(false)
+	a.setIdle(false)
 	s.held += (now.Sub(a.since) - s.held) / 8
 	if ongoing >= 0 {
 		r.others = max(0, ongoing-r.ongoing)
@@ -96,11 +99,29 @@ func (a *attempt) waits(waiting bool) {
 		return
 	}
 	a.setAsking(waiting)
+	a.setIdle(waiting && a.yields)
 	if r.ongoing-r.asking >= silentCalls && !s.watching {
 		s.watch()
 	}
-	if r.recordAnswer(time.Now()) && r.index >= 0 {
+	spoke := r.recordAnswer(time.Now())
+	if r.index < 0 {
+		return
+	}
+	s.rank(r)
+	if spoke || a.idle {
 		s.drain()
+	}
+}
+
+// setIdle needs s.mu held.
+func (a *attempt) setIdle(idle bool) {
+	if a.idle == idle {
+		return
+	}
+	if a.idle = idle; idle {
+		a.replica.idle++
+	} else {
+		a.replica.idle--
 	}
 }
 

@@ -18,6 +18,7 @@ type replica struct {
 	index     int // in replicas; -1 when it has left the view
 	ongoing   int // slots held by calls from here
 	asking    int // of them, those whose calls wait for their clients
+	idle      int // of them, those whose calls are not at the server now
 	others    int // by calls from elsewhere, as far as known
 	reported  int // the last Ongoing in the view
 	skipUntil time.Time
@@ -36,7 +37,7 @@ func (r *replica) skipped(now time.Time) bool { return now.Before(r.skipUntil) }
 // rank updates the replica's candidate. Only our own calls count against the
 // limit, so it grows with the load from elsewhere.
 func (s *server) rank(r *replica) {
-	c := schedule.Candidate{Load: r.ongoing + r.others, Zone: r.zone}
+	c := schedule.Candidate{Load: r.ongoing - r.idle + r.others, Zone: r.zone}
 	switch {
 	case r.session != "":
 		c.Load, c.Limit = 1, 1 // full for all but its session

@@ -5,7 +5,9 @@
 //
 //   - Calls of a server get slots in the order in which they came.
 //   - No replica has more calls of this controller than max_ongoing_requests of
-//     its server. A call that timed out counts until its worker reports its end.
+//     its server. A call that timed out counts until its worker reports its end. One
+//     whose client a modern server asks for input does not count until it goes on,
+//     which it does at once: the server does not know of it meanwhile.
 //   - No more than max_queued_requests wait.
 //   - A call ends by its deadline, which includes the time in the queue.
 //   - A call that may have reached a replica is sent to another only if its tool
@@ -323,7 +325,7 @@ func (s *server) try(ctx context.Context, c *fleet.Call, d *deadline) (fleet.Cal
 			}
 			return fleet.CallResult{}, err
 		}
-		req.Replica, a.deadline = a.replica.id, d
+		req.Replica, a.deadline, a.yields = a.replica.id, d, c.Ask
 		if c.Stream.ID != "" {
 			req.Stream.Keep = c.Stream.Keep || a.since.Sub(d.start) >= keepAfter
 			req.Limit = max(d.last.Sub(a.since), 1)

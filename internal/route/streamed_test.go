@@ -2,7 +2,9 @@ package route
 
 import (
 	"errors"
+	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/bubble"
@@ -126,4 +128,51 @@ func TestAskingIsNoSilence(t *testing.T) {
 			t.Errorf("%d slots, %d ask", r.ongoing, r.asking)
 		}
 	})
+}
+
+// A call whose client is asked by a modern server frees its slot until it goes on.
+func TestAskingFreesTheSlot(t *testing.T) {
+	for _, asks := range []bool{true, false} {
+		t.Run(fmt.Sprint(asks), func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				w := &worker{}
+				b := newBench(t, Server{Replicas: one(w), MaxOngoing: 1, MaxQueued: 5, CallTimeout: time.Minute, MaxCallDuration: time.Hour})
+				streamed := func(c *fleet.Call) { streamedCall(c); c.Ask = asks }
+				p := b.call("x", streamed)
+				first := w.next(t)
+				second := b.call("y", streamed)
+				synctest.Wait()
+				if n := b.router.Queues()["s"]; n != 1 {
+					t.Fatalf("%d calls wait, want 1", n)
+				}
+				first.hooks.Waiting(true)
+				synctest.Wait()
+				if free := b.router.Queues()["s"] == 0; free != asks {
+					t.Fatalf("the slot is free: %v, want %v", free, asks)
+				}
+				if asks {
+					other := w.next(t)
+					first.hooks.Waiting(false) // goes on at once, and there is no room for others
+					third := b.call("z", streamed)
+					other.ok()
+					synctest.Wait()
+					if n := b.router.Queues()["s"]; n != 1 {
+						t.Errorf("%d calls wait for the one that goes on, want 1", n)
+					}
+					first.ok()
+					w.next(t).ok()
+					_, _ = third.wait(t)
+				} else {
+					first.ok()
+					w.next(t).ok()
+				}
+				_, _ = p.wait(t)
+				_, _ = second.wait(t)
+				synctest.Wait()
+				if r := (*b.router.servers.Load())["s"].replicas[0]; r.ongoing != 0 || r.asking != 0 || r.idle != 0 {
+					t.Errorf("%d slots, %d ask, %d are idle", r.ongoing, r.asking, r.idle)
+				}
+			})
+		})
+	}
 }
