@@ -66,10 +66,10 @@ func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	return out.Nodes, err
 }
 
-// Tools returns the tools of one server, or with "" the merged list of all.
-func (c *Client) Tools(ctx context.Context, server fleet.ServerName) (Tools, error) {
+// Tools returns the tools of an endpoint: of a server, a gateway, or with "" of all servers.
+func (c *Client) Tools(ctx context.Context, scope fleet.Scope) (Tools, error) {
 	var out Tools
-	err := c.get(ctx, serverPath(server)+"/tools", &out)
+	err := c.get(ctx, scopePath(scope)+"/tools", &out)
 	return out, err
 }
 
@@ -90,9 +90,9 @@ func (c *Client) Ready(ctx context.Context) (Ready, error) {
 	return out, nil
 }
 
-// Call calls a tool and returns the raw MCP CallToolResult. With server "" it calls
+// Call calls a tool and returns the raw MCP CallToolResult. With scope "" it calls
 // the root, where names of tools include their server.
-func (c *Client) Call(ctx context.Context, server fleet.ServerName, req CallRequest) (json.RawMessage, error) {
+func (c *Client) Call(ctx context.Context, scope fleet.Scope, req CallRequest) (json.RawMessage, error) {
 	if len(req.ToolArgs) == 0 {
 		req.ToolArgs = json.RawMessage("{}")
 	}
@@ -100,7 +100,7 @@ func (c *Client) Call(ctx context.Context, server fleet.ServerName, req CallRequ
 	if err != nil {
 		return nil, fmt.Errorf("encode arguments: %w", err)
 	}
-	resp, err := c.do(ctx, http.MethodPost, serverPath(server)+"/call", body)
+	resp, err := c.do(ctx, http.MethodPost, scopePath(scope)+"/call", body)
 	if err != nil {
 		return nil, err
 	}
@@ -155,11 +155,14 @@ func (c *Client) Logs(ctx context.Context, id fleet.ReplicaID, opts LogOptions, 
 	return nil
 }
 
-func serverPath(server fleet.ServerName) string {
-	if server == "" {
+func scopePath(scope fleet.Scope) string {
+	switch {
+	case scope == "":
 		return ""
+	case scope.Gateway() != "":
+		return "/g/" + url.PathEscape(scope.Gateway())
 	}
-	return "/" + url.PathEscape(string(server))
+	return "/" + url.PathEscape(string(scope))
 }
 
 func (c *Client) get(ctx context.Context, path string, out any) error {

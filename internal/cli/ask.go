@@ -1,10 +1,7 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -134,144 +131,6 @@ func (a *app) statusTable(servers []api.Server, replicas []api.Replica, named bo
 	return t.flush()
 }
 
-func (a *app) toolsCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "tools [SERVER]",
-		Short:             "List the tools of one server, or of all",
-		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completeServer(false),
-		RunE: a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
-			ctx, cancel := context.WithTimeout(ctx, readTimeout)
-			defer cancel()
-			var server fleet.ServerName
-			if len(args) == 1 {
-				server = fleet.ServerName(args[0])
-			}
-			tools, err := client.Tools(ctx, server)
-			if err != nil {
-				return err
-			}
-			if a.output == formatJSON {
-				return a.printJSON(tools)
-			}
-			t := newTable(a.Out, "TOOL", "SERVER", "DESCRIPTION")
-			for _, tool := range tools.Tools {
-				description := ""
-				if tool.Description != nil {
-					description, _, _ = strings.Cut(strings.TrimSpace(*tool.Description), "\n")
-				}
-				t.row(tool.Name, tool.Server, description)
-			}
-			if err := t.flush(); err != nil {
-				return err
-			}
-			for _, u := range tools.Unavailable {
-				fmt.Fprintf(a.Err, "mcpfleet: the tools of %s are not known yet: %s\n", u.Server, progress.Printable(u.Reason))
-			}
-			return nil
-		}),
-	}
-}
-
-func (a *app) callCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "call SERVER TOOL [JSON]",
-		Short: "Call a tool; the arguments are a JSON object, or - for stdin",
-		Example: `  mcpfleet call demo echo '{"text":"hello"}'
-  jq -n '{text: "hello"}' | mcpfleet call demo echo -`,
-		Args:              cobra.RangeArgs(2, 3),
-		ValidArgsFunction: a.completeServer(true),
-		RunE: a.withClient(func(ctx context.Context, client *api.Client, args []string) error {
-			text := "{}"
-			if len(args) == 3 {
-				text = args[2]
-			}
-			if text == "-" {
-				b, err := io.ReadAll(a.In)
-				if err != nil {
-					return fmt.Errorf("read arguments: %w", err)
-				}
-				text = string(b)
-			}
-			toolArgs, err := argumentsOf(text)
-			if err != nil {
-				a.usageOK = false
-				return err
-			}
-			result, err := client.Call(ctx, fleet.ServerName(args[0]), api.CallRequest{ToolName: args[1], ToolArgs: toolArgs})
-			if err != nil {
-				return err
-			}
-			return a.printResult(result)
-		}),
-	}
-	a.rules[cmd] = func(args []string) error {
-		if len(args) > 1 && strings.HasPrefix(args[1], "{") { // not the name of a tool
-			return fmt.Errorf("SERVER is missing before the tool %q; the command is: mcpfleet call SERVER TOOL [JSON]", args[0])
-		}
-		return nil
-	}
-	return cmd
-}
-
-// argumentsOf checks that text is a JSON object. It returns it unchanged, so
-// that numbers keep their digits.
-func argumentsOf(text string) (json.RawMessage, error) {
-	raw := json.RawMessage(strings.TrimSpace(text))
-	var valid json.RawMessage
-	if err := json.Unmarshal(raw, &valid); err != nil {
-		return nil, fmt.Errorf("the arguments must be a JSON object: %w", err)
-	}
-	if raw[0] != '{' {
-		return nil, errors.New("the arguments must be a JSON object")
-	}
-	return raw, nil
-}
-
-// printResult prints a CallToolResult. It returns an error if the result
-// reports one.
-func (a *app) printResult(raw json.RawMessage) error {
-	var result struct {
-		IsError bool              `json:"isError"`
-		Content []json.RawMessage `json:"content"`
-	}
-	if err := json.Unmarshal(raw, &result); err != nil {
-		return fmt.Errorf("decode the result: %w", err)
-	}
-	if a.output == formatJSON {
-		var b bytes.Buffer
-		if err := json.Indent(&b, raw, "", "  "); err != nil {
-			return fmt.Errorf("decode the result: %w", err)
-		}
-		b.WriteByte('\n')
-		if _, err := b.WriteTo(a.Out); err != nil {
-			return err
-		}
-		if result.IsError {
-			return errors.New("the tool reports an error")
-		}
-		return nil
-	}
-	var lines []string
-	for _, block := range result.Content {
-		var content struct {
-			Type string  `json:"type"`
-			Text *string `json:"text"`
-		}
-		if json.Unmarshal(block, &content) == nil && content.Type == "text" && content.Text != nil {
-			lines = append(lines, *content.Text)
-		} else {
-			lines = append(lines, string(block))
-		}
-	}
-	text := strings.Join(lines, "\n")
-	if result.IsError {
-		return fmt.Errorf("the tool reports an error: %s", text)
-	}
-	_, err := fmt.Fprintln(a.Out, text)
-	return err
-}
-
 // nearServer returns a hint at servers with a similar name, or "".
 func nearServer(name string, servers []api.Server) string {
 	names := make([]string, len(servers))
@@ -303,18 +162,6 @@ func serverNames(ctx context.Context, client *api.Client) []string {
 	var names []string
 	for _, s := range servers.Servers {
 		names = append(names, string(s.Name))
-	}
-	return names
-}
-
-func toolNames(ctx context.Context, client *api.Client, server string) []string {
-	tools, err := client.Tools(ctx, fleet.ServerName(server))
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, t := range tools.Tools {
-		names = append(names, t.Name)
 	}
 	return names
 }

@@ -35,6 +35,8 @@ func controller(t *testing.T) *httptest.Server {
 	answer("GET /tools", 200, `{"tools":[{"name":"echo","description":"Says it again.\nMore.","input_schema":{},"server":"demo"},{"name":"x__y","description":5,"title":[1],"Name":0,"input_schema":{},"server":"x"}],
 		"unavailable":[{"server":"gone","reason":"never was ready"}]}`)
 	answer("GET /demo/tools", 200, `{"tools":[{"name":"echo","description":"Says it again.","input_schema":{},"server":"demo"}]}`)
+	answer("GET /g/office/tools", 200, `{"tools":[{"name":"demo__echo","description":"Says it again.","input_schema":{},"server":"demo"}]}`)
+	answer("POST /g/office/call", 200, `{"result":{"content":[{"type":"text","text":"through the gateway"}]}}`)
 	answer("GET /api/v1/replicas/demo-4-a/logs", 200, "a1\na2\n")
 	answer("GET /api/v1/replicas/demo-4-b/logs", 200, "b1\nb2 without an end")
 	mux.HandleFunc("GET /api/v1/replicas/gone-1-x/logs", func(w http.ResponseWriter, r *http.Request) {
@@ -93,6 +95,14 @@ func TestCommands(t *testing.T) {
 			"echo  demo    Says it again.\n" +
 			"x__y  x       -\n"},
 		{name: "tools of one", args: "tools demo", out: "TOOL  SERVER  DESCRIPTION\necho  demo    Says it again.\n"},
+		{name: "tools of a gateway", args: "tools --gateway office", out: "TOOL        SERVER  DESCRIPTION\ndemo__echo  demo    Says it again.\n"},
+		{name: "tools of a gateway and a server", args: "tools --gateway office demo", code: 2, err: "pass a server or --gateway, not both"},
+		{name: "tools of what is no gateway", args: "tools --gateway Of/fice", code: 2, err: `--gateway must be a name in lower case, such as my-server, not "Of/fice"`},
+		{name: "call through a gateway", args: "call --gateway office demo__echo {}", out: "through the gateway\n"},
+		{name: "call through a gateway from stdin", args: "call --gateway office demo__echo -", in: "{}", out: "through the gateway\n"},
+		{name: "call through a gateway and to a server", args: "call --gateway office demo echo {}", code: 2, err: "pass SERVER or --gateway, not both; the command is: mcpfleet call --gateway NAME TOOL [JSON]"},
+		{name: "call of no tool through a gateway and to a server", args: "call --gateway office demo echo", code: 2, err: "pass SERVER or --gateway, not both"},
+		{name: "call of nothing through a gateway", args: "call --gateway office", code: 2, err: "TOOL is missing; the command is: mcpfleet call --gateway NAME TOOL [JSON]"},
 		{name: "call", args: `call demo echo {"n":10000000000000000001}`, out: `{"n":10000000000000000001}` + "\n" + `{"type":"image","data":"x"}` + "\n"},
 		{name: "call without arguments", args: "call demo echo", out: "{}\n" + `{"type":"image","data":"x"}` + "\n"},
 		{name: "call from stdin", args: "call demo echo -", in: `{"a":1}`, out: `{"a":1}` + "\n" + `{"type":"image","data":"x"}` + "\n"},

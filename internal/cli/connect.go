@@ -13,6 +13,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/bridge"
+	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/program"
 )
 
@@ -89,6 +90,14 @@ func (v view) check() error {
 
 // label matches the names of servers and gateways: DNS labels in lower case.
 var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// scope returns the endpoint that the view is.
+func (v view) scope() fleet.Scope {
+	if v.gateway != "" {
+		return fleet.GatewayScope(v.gateway)
+	}
+	return fleet.Scope(v.server)
+}
 
 // path returns the path of the view's MCP endpoint.
 func (v view) path() string {

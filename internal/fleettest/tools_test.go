@@ -23,7 +23,7 @@ func TestToolOfOneReplica(t *testing.T) {
 	})
 	seen := make(map[string]int)
 	for i := range 20 {
-		got, err := c.Call(t.Context(), []fleet.ServerName{"", "echo"}[i%2], api.CallRequest{ToolName: "novelty", ToolArgs: args(`{}`)})
+		got, err := c.Call(t.Context(), []fleet.Scope{"", "echo"}[i%2], api.CallRequest{ToolName: "novelty", ToolArgs: args(`{}`)})
 		if err != nil {
 			t.Fatalf("call %d: %v", i, err)
 		}

@@ -148,7 +148,7 @@ func TestWhateverNamesANeverRunServerWakesIt(t *testing.T) {
 		t.Errorf("tools while nothing is known: %+v, %v", tools, err)
 	}
 	call := func(server fleet.ServerName, tool string) error {
-		_, err := follower.Call(t.Context(), server, api.CallRequest{ToolName: tool, ToolArgs: args(`{"text":"x"}`)})
+		_, err := follower.Call(t.Context(), fleet.Scope(server), api.CallRequest{ToolName: tool, ToolArgs: args(`{"text":"x"}`)})
 		return err
 	}
 	if err := call("path", "echo"); err != nil {

@@ -69,7 +69,7 @@ func TestEraOfServers(t *testing.T) {
 				}
 				return nil
 			})
-			result, err := f.Call(t.Context(), fleet.ServerName(tt.name), api.CallRequest{ToolName: tt.tool, ToolArgs: []byte(`{"text":"simple text"}`)})
+			result, err := f.Call(t.Context(), fleet.Scope(tt.name), api.CallRequest{ToolName: tt.tool, ToolArgs: []byte(`{"text":"simple text"}`)})
 			if err != nil || !strings.Contains(string(result), "simple text") {
 				t.Errorf("a call got %s, %v", result, err)
 			}

@@ -218,7 +218,7 @@ func (c *Cluster) ReplicasOf(server, phase string) []api.Replica {
 func (c *Cluster) Text(server, tool, args string) (string, error) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
-	raw, err := c.Call(ctx, fleet.ServerName(server), api.CallRequest{ToolName: tool, ToolArgs: json.RawMessage(args)})
+	raw, err := c.Call(ctx, fleet.Scope(server), api.CallRequest{ToolName: tool, ToolArgs: json.RawMessage(args)})
 	if err != nil {
 		return "", err
 	}

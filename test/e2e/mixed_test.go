@@ -104,7 +104,7 @@ func (up *Up) call(server fleet.ServerName, tool, args string) string {
 	up.t.Helper()
 	ctx, cancel := context.WithTimeout(up.t.Context(), patience)
 	defer cancel()
-	answer, err := up.client.Call(ctx, server, api.CallRequest{ToolName: tool, ToolArgs: json.RawMessage(args)})
+	answer, err := up.client.Call(ctx, fleet.Scope(server), api.CallRequest{ToolName: tool, ToolArgs: json.RawMessage(args)})
 	if err != nil {
 		up.t.Fatalf("call %s of %s: %v", tool, server, err)
 	}

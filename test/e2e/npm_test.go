@@ -67,7 +67,7 @@ servers:
 
 	for _, s := range npmServers {
 		want := listOverStdio(t, s.name, s.run, s.args, data)
-		got, err := c.Tools(t.Context(), fleet.ServerName(s.name))
+		got, err := c.Tools(t.Context(), fleet.Scope(s.name))
 		if err != nil {
 			t.Errorf("tools of %s: %v", s.name, err)
 			continue

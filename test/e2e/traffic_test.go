@@ -143,7 +143,7 @@ func (k *traffic) call(server string, r request) {
 		k.mu.Unlock()
 	}
 	begin := time.Now()
-	raw, err := k.p.Call(ctx, fleet.ServerName(server), api.CallRequest{ToolName: r.tool, ToolArgs: []byte(r.args)})
+	raw, err := k.p.Call(ctx, fleet.Scope(server), api.CallRequest{ToolName: r.tool, ToolArgs: []byte(r.args)})
 	if err == nil {
 		var got string
 		if got, err = textOf(raw); err == nil && got != r.want {

@@ -306,7 +306,7 @@ func (s *server) fleet(t *testing.T, client *api.Client, dir string, command []s
 		t.Fatalf("list tools: %v", err)
 	}
 	for _, c := range s.Calls {
-		raw, err := client.Call(ctx, name, api.CallRequest{ToolName: c.Tool, ToolArgs: c.Args})
+		raw, err := client.Call(ctx, fleet.Scope(name), api.CallRequest{ToolName: c.Tool, ToolArgs: c.Args})
 		var a answer
 		refused := new(api.Error)
 		switch {

@@ -184,7 +184,7 @@ func askOne(ctx context.Context, c *api.Client, s *odd.Server, state api.ServerR
 		o.Error = err.Error()
 		return o
 	}
-	tools, err := c.Tools(ctx, state.Name)
+	tools, err := c.Tools(ctx, fleet.Scope(state.Name))
 	if err != nil {
 		return fail(err)
 	}
@@ -198,7 +198,7 @@ func askOne(ctx context.Context, c *api.Client, s *odd.Server, state api.ServerR
 	if s.Call == "-" {
 		return o
 	}
-	result, err := c.Call(ctx, state.Name, api.CallRequest{ToolName: call(s), ToolArgs: json.RawMessage(`{"text":"grüße ✓"}`)})
+	result, err := c.Call(ctx, fleet.Scope(state.Name), api.CallRequest{ToolName: call(s), ToolArgs: json.RawMessage(`{"text":"grüße ✓"}`)})
 	if err != nil {
 		return fail(err)
 	}

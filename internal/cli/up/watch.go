@@ -248,7 +248,7 @@ func toolsOf(ctx context.Context, client *api.Client, s snapshot) exampleTools {
 		if server.Ready == 0 {
 			continue
 		}
-		if own, err := client.Tools(ctx, server.Name); err == nil {
+		if own, err := client.Tools(ctx, fleet.Scope(server.Name)); err == nil {
 			return pickExample(server.Name, servers, server.Name, own.Tools)
 		}
 	}
