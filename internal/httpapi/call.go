@@ -31,6 +31,8 @@ func (h *API) serveCall(w *web.Response, r *http.Request) error {
 			return cause(r.Context(), err)
 		}
 		return nil
+	case mcp.ResultType(res.Result) == mcp.ResultInputRequired:
+		return toolError(errNeedsInput.Append(nil)) // it is no CallToolResult, and no caller could go on
 	}
 	w.BeginJSON(http.StatusOK, int64(len(resultHead)+len(res.Result)+len(resultTail)))
 	_, _ = w.Write(resultHead)
@@ -43,6 +45,10 @@ var (
 	resultHead = []byte(`{"result":`)
 	resultTail = []byte(`}`)
 )
+
+// errNeedsInput is the error of a call that a modern server does not answer before it has
+// input of a client.
+var errNeedsInput = mcp.Error{Code: mcp.CodeInternalError, Message: "the tool needs input of a client in mid-call, which POST /call has no way to give: call it through /mcp"}
 
 // toolError is a JSON-RPC error object, as the server sent it.
 type toolError []byte

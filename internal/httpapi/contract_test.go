@@ -196,6 +196,24 @@ func TestToolError(t *testing.T) {
 	}
 }
 
+// Results of modern servers pass as they are, too, but one that asks for input is none.
+func TestResultsOfModernServers(t *testing.T) {
+	f := newFixture()
+	result := `{"resultType":"complete","content":[{"type":"text","text":"input_required"}], "_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s","version":"1"}}}`
+	f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
+		return fleet.CallResult{Result: []byte(result)}, nil
+	}
+	if w := f.do("POST", "/call", `{"tool_args":{}}`); w.Code != 200 || w.Body.String() != `{"result":`+result+`}` {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+	result = `{"resultType":"input_required","requestState":"x"}`
+	w := f.do("POST", "/call", `{"tool_args":{}}`)
+	all := wantError(t, w.Code, w.Header(), w.Body, 500, api.CodeToolError, "Tool execution error")
+	if rpc := string(all["error"]); !strings.Contains(rpc, "through /mcp") {
+		t.Errorf("got %s", rpc)
+	}
+}
+
 func TestCall(t *testing.T) {
 	cases := []struct {
 		name, path, body string
