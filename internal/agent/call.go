@@ -61,14 +61,19 @@ func (a *Agent) Call(req fleet.CallRequest, events func(fleet.CallEvent)) (cance
 	if c.hub != nil {
 		c.hub.begin(c.stream)
 	}
-	if c.logs = req.Logs && c.hub == nil && r.isModern(); c.logs {
-		r.loggers.begin(c)
+	var err error
+	if req.Logs && c.hub == nil && r.isModern() {
+		if c.logs = r.logger.begin(c); !c.logs {
+			c.msg.Params, err = mcp.WithoutLogLevel(c.msg.Params) // else nobody could tell whose messages come
+		}
 	}
 	r.ongoing.Add(1)
 	if req.Ask && c.stream != nil && mcp.MayRequireInput(req.Method) {
 		c.asking = newAsking(c, a.cfg.Node.Life)
 	}
-	err := c.start()
+	if err == nil {
+		err = c.start()
+	}
 	if err != nil {
 		ongoing := r.ongoing.Add(-1)
 		c.detach()
@@ -106,7 +111,7 @@ type call struct {
 	stream   *stream // nil if there is none
 	asking   *asking // nil if the client is not asked
 	hub      *hub    // of the replica's session; nil if it belongs to none
-	logs     bool    // it is one of the replica's loggers
+	logs     bool    // it is the replica's logger
 	began    time.Time
 	msg      stdio.Call
 	pending  *stdio.Pending
@@ -172,7 +177,7 @@ func (c *call) detach() {
 		c.hub.finish(c.stream)
 	}
 	if c.logs {
-		c.r.loggers.finish(c)
+		c.r.logger.finish()
 	}
 }
 

@@ -307,7 +307,8 @@ func TestListenToModernServer(t *testing.T) {
 	})
 }
 
-// Messages of a modern server's log go to the only call that asked for them.
+// Messages of a modern server's log go to the call that asked for them first. Others do not
+// ask while it runs.
 func TestLogOfModernServer(t *testing.T) {
 	tests := []struct {
 		name         string
@@ -318,7 +319,7 @@ func TestLogOfModernServer(t *testing.T) {
 		{"the only call", `modern {"logging":{}}`, []bool{true}, "1 0"},
 		{"the only one that asked", `modern {"logging":{}}`, []bool{false, true, false}, "0 1 0 0"},
 		{"nobody asked", `modern {"logging":{}}`, []bool{false, false}, "0 0 1"},
-		{"nobody knows whose", `modern {"logging":{}}`, []bool{true, true}, "0 0 1"},
+		{"the first that asked", `modern {"logging":{}}`, []bool{true, true}, "1 0 0"},
 		{"a legacy server", `{"logging":{}}`, []bool{true}, "0 1"},
 	}
 	for _, test := range tests {
@@ -330,9 +331,16 @@ func TestLogOfModernServer(t *testing.T) {
 				r.ready("a", nil)
 				var calls []*caller
 				for i, logs := range test.logs {
-					calls = append(calls, r.streamed(fleet.StreamID(fmt.Sprint("s", i)), "any", `{}`, func(req *fleet.CallRequest) { req.Logs = logs }))
+					calls = append(calls, r.streamed(fleet.StreamID(fmt.Sprint("s", i)), "any", `{}`, func(req *fleet.CallRequest) {
+						if req.Logs = logs; logs {
+							req.Params = []byte(`{"name":"any","_meta":{"io.modelcontextprotocol/logLevel":"info","x":1}}`)
+						}
+					}))
 				}
 				synctest.Wait()
+				if n := strings.Count(w.sent(), "logLevel"); n > 1 {
+					t.Errorf("%d calls ask for the log: %s", n, w.sent())
+				}
 				w.says(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}`)
 				var got []int
 				for _, c := range calls {

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bytes"
-	"slices"
 	"sync"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -37,7 +36,7 @@ func (r *replica) notified(method string, params []byte) {
 			l.acknowledge(params)
 		}
 	case mcp.MethodMessage:
-		if !r.loggers.deliver(params) {
+		if !r.logger.deliver(params) {
 			r.streams.unattributed()
 		}
 	}
@@ -67,34 +66,37 @@ func uriOf(params []byte) string {
 	return uri
 }
 
-// loggers are the calls in flight that asked a modern server for its log. Its messages do
-// not name their call.
-type loggers struct {
-	mu    sync.Mutex
-	calls []*call
+// logger is the call in flight that gets the log of a modern server. The messages do not
+// name their call, so one call at a time may ask for them.
+type logger struct {
+	mu   sync.Mutex
+	call *call // nil: none has asked
 }
 
-func (ls *loggers) begin(c *call) {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	ls.calls = append(ls.calls, c)
-}
-
-func (ls *loggers) finish(c *call) {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	ls.calls = slices.DeleteFunc(ls.calls, func(o *call) bool { return o == c })
-}
-
-// deliver passes a message of the log to the only call that it can belong to. It reports
-// false if there is none, or more than one: nobody may see what another's call logs.
-func (ls *loggers) deliver(params []byte) bool {
-	ls.mu.Lock()
-	var c *call
-	if len(ls.calls) == 1 {
-		c = ls.calls[0]
+// begin reports whether the call may ask for the log.
+func (l *logger) begin(c *call) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.call != nil {
+		return false
 	}
-	ls.mu.Unlock()
+	l.call = c
+	return true
+}
+
+// finish is called when the call of begin has ended.
+func (l *logger) finish() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.call = nil
+}
+
+// deliver passes a message of the log to the call that asked for it. It reports false if
+// there is none.
+func (l *logger) deliver(params []byte) bool {
+	l.mu.Lock()
+	c := l.call
+	l.mu.Unlock()
 	if c == nil || c.msg.OnNotification == nil {
 		return false
 	}

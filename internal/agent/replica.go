@@ -62,7 +62,7 @@ type replica struct {
 	counts     counts        // of those that have ended
 	askings    askings       // that wait for their clients
 	tasks      liveTasks
-	loggers    loggers // that asked for the server's log
+	logger     logger // that asked for the server's log
 	streams    *streams
 	listeners  *listeners
 	listening  atomic.Pointer[listening]

@@ -155,6 +155,11 @@ func IsLogLevel(level string) bool { return slices.Contains(logLevels[:], level)
 // every call.
 var metaToLegacy = InMeta(Remove(MetaVersion), Remove(MetaClientInfo), Remove(MetaCapabilities), Remove(MetaLogLevel))
 
+var metaWithoutLog = InMeta(Remove(MetaLogLevel))
+
+// WithoutLogLevel returns params of a modern request that asks for no log messages.
+func WithoutLogLevel(params []byte) ([]byte, error) { return Edit(params, metaWithoutLog) }
+
 // ParamsToLegacy returns params of a modern request as a legacy server expects them: without what the
 // modern era puts into _meta, and without the answers and the state of a retry. A _meta that is left
 // empty goes too.
