@@ -14,8 +14,15 @@ import (
 const maxBatch = 100
 
 // serveBatch answers an array of messages. Only the version 2025-03-26 has them. The
-// requests of a batch run one after the other, and are answered as JSON.
+// requests of a batch run one after the other, and are answered together.
 func (f *Front) serveBatch(w *web.Response, r *http.Request, body []byte) error {
+	a := acceptsOf(r)
+	if !a.json && !a.events {
+		return errAccept
+	}
+	if version := r.Header[headerVersion]; len(version) > 0 && !mcp.IsLegacy(version[0]) {
+		return failuref(http.StatusBadRequest, mcp.CodeInvalidRequest, "Invalid request: the modern era has no batches")
+	}
 	s, err := f.open(r)
 	if err != nil {
 		return err
@@ -40,6 +47,14 @@ func (f *Front) serveBatch(w *web.Response, r *http.Request, body []byte) error 
 	if len(answers) == 0 {
 		return accepted(w)
 	}
+	if !a.json {
+		to := newEvents(w)
+		for _, answer := range answers {
+			to.put(event{head: answer, keep: true})
+		}
+		to.end()
+		return to.run(source{gone: r.Context().Done()})
+	}
 	w.BeginJSON(http.StatusOK, -1)
 	_, _ = w.Write([]byte{'['})
 	_ = w.WriteAll(bytes.Join(answers, []byte{','}))
@@ -54,6 +69,8 @@ func (f *Front) answerOne(w *web.Response, r *http.Request, s *session, raw []by
 	switch {
 	case err != nil:
 		return errorLine(err, m.id, w.RequestID())
+	case m.kind == mcp.KindBatch:
+		return errorLine(failuref(http.StatusBadRequest, mcp.CodeInvalidRequest, "Invalid request: a batch inside a batch"), nil, w.RequestID())
 	case m.kind != mcp.KindRequest:
 		_ = f.take(r.Context(), s, &m) // a batch has no place for the failure
 		return nil

@@ -181,7 +181,10 @@ func TestErrors(t *testing.T) {
 		{"unknown server", "/none/mcp", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"x"}}`, nil, 404, `1`, codeUnknownServer, "none"},
 		{"not known yet", "/young/mcp", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"x"}}`, nil, 503, `1`, codeCatalogueUnknown, "pulled"},
 		{"batch", "/old/mcp", `[]`, nil, 400, ``, mcp.CodeInvalidRequest, "batch"},
-		{"version", "/old/mcp", `{"jsonrpc":"2.0","id":1,"method":"ping"}`, []string{"MCP-Protocol-Version", "1999-01-01"}, 400, `1`, mcp.CodeInvalidParams, "_meta"},
+		{"version", "/old/mcp", `{"jsonrpc":"2.0","id":1,"method":"ping"}`, []string{"MCP-Protocol-Version", "1999-01-01"}, 400, `1`, mcp.CodeUnsupportedVersion, "Unsupported protocol version"},
+		{"no version", "/old/mcp", `{"jsonrpc":"2.0","id":1,"method":"ping"}`, []string{"MCP-Protocol-Version", "2026-07-28"}, 400, `1`, mcp.CodeInvalidParams, "_meta"},
+		{"batch of the modern era", "/old/mcp", `[]`, []string{"MCP-Protocol-Version", "2026-07-28"}, 400, ``, mcp.CodeInvalidRequest, "the modern era has no batches"},
+		{"batch that nobody accepts", "/old/mcp", `[]`, []string{"Accept", "text/html"}, 406, ``, mcp.CodeInvalidRequest, "Accept"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := f.do("POST", c.path, c.body, append([]string{"Mcp-Session-Id", id}, c.headers...)...)
@@ -224,6 +227,10 @@ func TestBatch(t *testing.T) {
 	w := f.do("POST", "/old/mcp", `[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","method":"notifications/initialized"},
 		{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo"}},{"jsonrpc":"2.0","id":3,"method":"initialize","params":{}}]`, "Mcp-Session-Id", id)
 	want(t, w, 200, `[{"jsonrpc":"2.0","id":1,"result":{}},{"jsonrpc":"2.0","id":2,"result":{"name":"echo"}},{"jsonrpc":"2.0","id":3,"error":{"code":-32600,"message":"Invalid request: initialize must not be part of a batch"}}]`)
+	w = f.do("POST", "/old/mcp", `[{"jsonrpc":"2.0","id":1,"method":"ping"},[]]`, "Mcp-Session-Id", id)
+	want(t, w, 200, `[{"jsonrpc":"2.0","id":1,"result":{}},{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid request: a batch inside a batch"}}]`)
+	w = f.do("POST", "/old/mcp", `[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":2,"method":"ping"}]`, "Mcp-Session-Id", id, "Accept", "text/event-stream")
+	want(t, w, 200, "event: message\ndata: "+`{"jsonrpc":"2.0","id":1,"result":{}}`+"\n\nevent: message\ndata: "+`{"jsonrpc":"2.0","id":2,"result":{}}`)
 	if w := f.do("POST", "/old/mcp", `[{"jsonrpc":"2.0","method":"notifications/initialized"}]`, "Mcp-Session-Id", id); w.Code != http.StatusAccepted {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}

@@ -23,6 +23,9 @@ func (f *Front) serveModern(w *web.Response, r *http.Request, m *message, a acce
 	default:
 		return failuref(http.StatusBadRequest, mcp.CodeInvalidRequest, "Invalid request: a modern client sends no responses")
 	}
+	if version := r.Header[headerVersion]; m.meta.Version == nil && !mcp.IsModern(version[0]) {
+		return withID(&failure{http.StatusBadRequest, *mcp.UnsupportedVersion(version[0], mcp.ModernVersions())}, m.id)
+	}
 	if fault := m.meta.Check(); fault != nil {
 		return withID(&failure{http.StatusBadRequest, *fault}, m.id)
 	}
