@@ -57,7 +57,7 @@ func (f *Front) forward(ctx context.Context, p *reply, q *query, dest fleet.Dest
 	}
 	switch {
 	case err != nil:
-		return outcome{err: cause(ctx, err)}
+		return outcome{err: causeAt(ctx, err)}
 	case res.Error != nil:
 		return outcome{refusal: res.Error, seq: res.Seq}
 	case res.Stream != nil:

@@ -199,8 +199,15 @@ func cause(ctx context.Context, err error) error {
 		return context.Canceled
 	case errors.Is(err, context.Canceled):
 		return errCancelled
-	case errors.Is(err, fleet.ErrUnknownServer):
-		// It was there a moment ago. A status of 404 would say that the session has ended.
+	}
+	return err
+}
+
+// causeAt is cause for a request to a server that was there a moment ago. If it is gone, the
+// error is not one of an unknown server: its status, 404, would tell a legacy client that
+// its session has ended.
+func causeAt(ctx context.Context, err error) error {
+	if err = cause(ctx, err); errors.Is(err, fleet.ErrUnknownServer) {
 		return fmt.Errorf("%w: %s: it was removed", fleet.ErrNoReplica, err.Error())
 	}
 	return err

@@ -74,6 +74,7 @@ func (g *gathering) message(m fleet.Message) {
 		if params = g.progress(params); params == nil {
 			return
 		}
+		g.reply.progress.heard(m.Method)
 	}
 	if !g.reply.notify(notification(m.Method, params)) {
 		g.front.metrics.drop(droppedSlow)

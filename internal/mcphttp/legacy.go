@@ -140,7 +140,8 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 		all, err = withoutOpenings(all, m, func() []fleet.ServerName { return f.cfg.Sessions.Opened(s.id()) })
 	}
 	if err != nil {
-		return outcome{err: cause(ctx, err)}
+		err = cause(ctx, err)
+		return outcome{err: err, unanswered: errors.Is(err, errCancelled)}
 	}
 	out := ask(all, func(dest fleet.Destination) outcome { return f.sendLegacy(ctx, p, q, s, m, dest) })
 	out.unanswered = errors.Is(out.err, errCancelled)

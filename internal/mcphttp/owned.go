@@ -128,7 +128,7 @@ func (f *Front) sendOwned(ctx context.Context, p *reply, q *query, s *session, m
 		progressOf(p, m).during(ctx, waitsForOwn, func() { given, err = f.give(ctx, s, dest.Server, q.timeout) })
 		switch {
 		case err != nil:
-			return outcome{err: cause(ctx, err)}
+			return outcome{err: causeAt(ctx, err)}
 		case given.Error != nil:
 			return outcome{refusal: given.Error}
 		}

@@ -71,7 +71,7 @@ func (f *Front) callAlone(ctx context.Context, p *reply, q *query, m *message, p
 		if err == nil {
 			return outcome{refusal: mcp.ErrorToModern(given.Error)}
 		}
-		return outcome{err: cause(ctx, err)}
+		return outcome{err: causeAt(ctx, err)}
 	}
 	call.replica = given.Replica
 	g, waiting := f.gather(ctx, p, m)

@@ -19,7 +19,8 @@ type progress struct {
 
 	mu   sync.Mutex
 	told int
-	over bool // the server has spoken
+	over bool // a server has the request
+	said bool // it has told of its progress
 }
 
 // progressOf returns the progress of the reply, which is one for all that the request waits
@@ -56,11 +57,22 @@ func (g *progress) tell(why string) {
 	g.reply.notify(notification(mcp.MethodProgress, params))
 }
 
-// begin says that no server has the request.
+// begin says that no server has the request any more. One may have had it, and what it has
+// said of its progress is more than what the fleet could say.
 func (g *progress) begin() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.over = false
+	g.over = g.said
+}
+
+// heard says that the server has sent the client a message. A nil g does not matter.
+func (g *progress) heard(method string) {
+	if g == nil || method != mcp.MethodProgress {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.said = true
 }
 
 // end says that the server has the request.

@@ -92,6 +92,7 @@ func (p *reply) message(m fleet.Message) bool {
 		return false
 	}
 	p.telling()
+	p.progress.heard(m.Method)
 	p.mu.Lock()
 	id := p.eventID(m.Seq)
 	p.mu.Unlock()

@@ -130,6 +130,49 @@ func TestProgressOfStart(t *testing.T) {
 	})
 }
 
+// The progress of a request goes on from the wait for its session's replica to the wait in
+// the queue, and never back.
+func TestProgressOnlyGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		f.owning(func(_ context.Context, c fleet.Call) (fleet.CallResult, error) {
+			c.Message(fleet.Message{Kind: fleet.MessageNotification, Method: "notifications/progress", Params: []byte(`{"progressToken":"t","progress":0}`)})
+			return fleet.CallResult{Result: []byte(`{}`)}, nil
+		})
+		id := f.open(t, "/own/mcp", "2025-06-18")
+		f.known.lose()
+		f.known.takes = 2500 * time.Millisecond
+		queued := f.router.f
+		f.router.f = func(ctx context.Context, c fleet.Call) (fleet.CallResult, error) {
+			if f.known.has(c.Session) {
+				c.Queued(1, "")
+			}
+			return queued(ctx, c)
+		}
+		w := f.do("POST", "/own/mcp", slowCall, "Mcp-Session-Id", id)
+		var got []string
+		for _, part := range strings.Split(w.Body.String(), `"progress":`)[1:] {
+			got = append(got, part[:strings.IndexAny(part, ",}")])
+		}
+		if all := strings.Join(got, " "); all != "-1 -0.5 -0.3333333333333333 0" {
+			t.Errorf("progress %s in\n%s", all, w.Body)
+		}
+
+		tries := 0
+		f.router.f = func(ctx context.Context, c fleet.Call) (fleet.CallResult, error) {
+			if tries++; tries == 1 {
+				c.Message(fleet.Message{Kind: fleet.MessageNotification, Method: "notifications/progress", Params: []byte(`{"progressToken":"t","progress":0}`)})
+				f.known.lose()
+				return fleet.CallResult{}, fleet.ErrSessionLost
+			}
+			return fleet.CallResult{Result: []byte(`{}`)}, nil
+		}
+		if w := f.do("POST", "/own/mcp", slowCall, "Mcp-Session-Id", id); strings.Count(w.Body.String(), `"progress":`) != 1 || tries != 2 {
+			t.Errorf("the fleet goes on after the server, in %d tries:\n%s", tries, w.Body)
+		}
+	})
+}
+
 // A failure on a stream is its last message.
 func TestErrorOnStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -231,6 +274,12 @@ func TestServerIsRemoved(t *testing.T) {
 	}
 	w := f.do("POST", "/mcp", strings.Replace(slowCall, "echo", "old__echo", 1), "Mcp-Session-Id", id)
 	wantError(t, w, 503, `"c"`, codeNoReplica, `unknown server "old": it was removed`)
+
+	id = f.open(t, "/old/mcp", "2025-11-25") // an endpoint that is gone has no sessions
+	f.offers.mu.Lock()
+	delete(f.offers.all, "old")
+	f.offers.mu.Unlock()
+	wantError(t, f.do("POST", "/old/mcp", slowCall, "Mcp-Session-Id", id), 404, `"c"`, codeUnknownServer, "old")
 }
 
 // The end of a session, at whichever controller, ends its requests.
