@@ -152,7 +152,7 @@ func TestStreamsThatAnOlderWorkerDoesNotKeep(t *testing.T) {
 	if err := c.ReadStream(t.Context(), fleet.ReadRequest{Stream: "s"}, on); !errors.Is(err, fleet.ErrUnknownStream) || !errors.Is(err, fleet.ErrOldWorker) {
 		t.Errorf("ReadStream: got %v, want that the stream is unknown", err)
 	}
-	if err := c.CancelCall(t.Context(), "s", "owner"); !errors.Is(err, fleet.ErrUnknownStream) {
+	if err := c.CancelCall(t.Context(), "s", "owner", ""); !errors.Is(err, fleet.ErrUnknownStream) {
 		t.Errorf("CancelCall: got %v, want that the stream is unknown", err)
 	}
 	if err := c.Listen(t.Context(), nil, nil); !errors.Is(err, fleet.ErrOldWorker) || errors.Is(err, fleet.ErrUnknownStream) {
