@@ -31,6 +31,10 @@ const (
 	maxSessionDrain = 10 * time.Minute
 )
 
+// OnceKept is how long controllers remember a session of one call after it was last
+// changed. Nobody asks for it again, and there may be one for each call.
+const OnceKept = 10 * time.Minute
+
 // PerSession reports whether a replica of the template belongs to one session.
 func (t *Template) PerSession() bool {
 	return t.Sessions == SessionsSession || t.Sessions == SessionsPrincipal

@@ -144,8 +144,8 @@ type Server struct {
 	Revision Revision
 	// Spec is as the user wrote it, but for the session mode of a server that needs no
 	// sessions: see Sessionless.
-	Spec Spec
-	Target   Target // replicas wanted now
+	Spec   Spec
+	Target Target // replicas wanted now
 	// Generation counts the restarts by hand. Replicas of an earlier one are to be
 	// replaced.
 	Generation uint64

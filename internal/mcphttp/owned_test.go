@@ -336,6 +336,9 @@ func TestCallAlone(t *testing.T) {
 	if len(f.known.opens) != 1 || len(f.known.given) != 0 || f.router.last.Session != f.known.opens[0].Session {
 		t.Errorf("opened %+v, %d live on", f.known.opens, len(f.known.given))
 	}
+	if o := f.known.opens[0]; !o.Once || time.Until(o.Until) > fleet.OnceKept {
+		t.Errorf("opened %+v, want it to be forgotten soon", o)
+	}
 	f.known.refused = []byte(`{"code":-32002,"message":"no"}`)
 	wantError(t, f.modern("/own/mcp", "tools/call", `"name":"echo"`, "Mcp-Name", "echo"), 200, `"q"`, mcp.CodeInvalidParams, "no")
 }

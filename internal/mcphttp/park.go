@@ -56,9 +56,8 @@ func (f *Front) sendAlone(ctx context.Context, p *reply, q *query, m *message, d
 // callAlone sends a request to a replica of its own, once.
 func (f *Front) callAlone(ctx context.Context, p *reply, q *query, m *message, params []byte, dest fleet.Destination, info *fleet.ViewInfo) outcome {
 	call := &parked{session: fleet.NewSessionID(), server: dest.Server, at: fleet.EventID{Stream: fleet.NewStreamID()}, caller: fleet.Anonymous}
-	until := time.Now().Add(fleet.MaxSessionLifetime)
 	request := fleet.SessionRequest{
-		Server: dest.Server, Session: call.session, Until: until, Caller: fleet.Anonymous,
+		Server: dest.Server, Session: call.session, Until: time.Now().Add(fleet.OnceKept), Caller: fleet.Anonymous,
 		Initialize: mcp.OneLine(mcp.InitializeParamsOf(&m.meta, mcp.Implementation{Name: "mcpfleet", Version: f.cfg.Version})),
 		Restore:    fleet.Restore{Level: m.meta.Level()}, Once: true,
 	}
@@ -67,7 +66,7 @@ func (f *Front) callAlone(ctx context.Context, p *reply, q *query, m *message, p
 	var err error
 	progressOf(p, m).during(ctx, waitsForOwn, func() { given, err = f.openSession(ctx, request, q.timeout) })
 	if err != nil || given.Error != nil {
-		f.cfg.Sessions.End(call.session, until) // perhaps a replica is being given to it
+		f.forget(call) // perhaps a replica is being given to it
 		if err == nil {
 			return outcome{refusal: mcp.ErrorToModern(given.Error)}
 		}
@@ -110,7 +109,7 @@ func (f *Front) concluded(ctx, waiting context.Context, g *gathering, call *park
 // forget ends the session of a call. Its replica is stopped.
 func (f *Front) forget(call *parked) {
 	f.owned.forget(ownedKey{call.session, call.server})
-	f.cfg.Sessions.End(call.session, time.Now().Add(fleet.MaxSessionLifetime))
+	f.cfg.Sessions.End(call.session, time.Now().Add(fleet.OnceKept))
 }
 
 // askClient returns the result that asks the client what a server wants to know. It

@@ -55,10 +55,9 @@ func (c *Caller) callAlone(ctx context.Context, call fleet.Call, timeout time.Du
 	opening, cancel := context.WithDeadlineCause(ctx, call.Since.Add(timeout), fleet.ErrTimeout)
 	defer cancel()
 	call.Session = fleet.NewSessionID()
-	until := time.Now().Add(fleet.MaxSessionLifetime)
-	end := func() { c.Sessions.End(call.Session, until) }
+	end := func() { c.Sessions.End(call.Session, time.Now().Add(fleet.OnceKept)) }
 	given, err := c.Sessions.Open(opening, fleet.SessionRequest{
-		Server: call.Server, Session: call.Session, Until: until, Caller: call.Caller, Once: true,
+		Server: call.Server, Session: call.Session, Until: time.Now().Add(fleet.OnceKept), Caller: call.Caller, Once: true,
 		Initialize: mcp.InitializeParams(mcp.LatestLegacy, mcp.Implementation{Name: "mcpfleet", Version: c.Version}),
 	})
 	if err == nil && given.Error != nil {

@@ -44,7 +44,7 @@ func (e *ends) look(now time.Time, snap *observe.Snapshot, servers map[fleet.Ser
 			continue
 		}
 		u := e.useOf(r, now)
-		over, reason, why := false, "", ""
+		over, reason, why := false, "", "" // reason is the leader's, if it is that which ends the session
 		switch d := servers[r.Server]; {
 		case e.s.cfg.Directory.Ended(r.Session):
 			over, why = true, "the session was ended"
@@ -53,8 +53,8 @@ func (e *ends) look(now time.Time, snap *observe.Snapshot, servers map[fleet.Ser
 		case d == nil || !d.Spec.PerSession():
 		default:
 			var next time.Time
-			over, reason, next = e.overdue(d, r, u, now)
-			why = map[string]string{endedByIdle: "idle for " + d.Spec.SessionIdle.String(), endedByAge: "session_lifetime is over"}[reason]
+			reason, why, next = e.overdue(d, r, u, now)
+			over = reason != ""
 			if next.Before(wake) {
 				wake = next
 			}
@@ -96,8 +96,9 @@ func (e *ends) useOf(r *fleet.Replica, now time.Time) *use {
 	return u
 }
 
-// overdue reports whether a session is idle or too old, and which. next is when it will be.
-func (e *ends) overdue(d *fleet.Server, r *fleet.Replica, u *use, now time.Time) (over bool, reason string, next time.Time) {
+// overdue returns the reason why a session is over, idle or too old, and says it in words.
+// If it is neither yet, they are "", and next is when it will be.
+func (e *ends) overdue(d *fleet.Server, r *fleet.Replica, u *use, now time.Time) (reason, why string, next time.Time) {
 	end := r.SessionAt.Add(d.Spec.SessionLifetime)
 	if _, began := e.s.cfg.Directory.used(r.Session); !began.IsZero() {
 		end = began.Add(d.Spec.SessionLifetime) // it may have had another replica before
@@ -105,11 +106,11 @@ func (e *ends) overdue(d *fleet.Server, r *fleet.Replica, u *use, now time.Time)
 	idle := u.last.Add(d.Spec.SessionIdle)
 	switch {
 	case !now.Before(end):
-		return true, endedByAge, now
+		return endedByAge, "session_lifetime is over", now
 	case r.Load.Ongoing == 0 && !now.Before(idle):
-		return true, endedByIdle, now
+		return endedByIdle, "idle for " + d.Spec.SessionIdle.String(), now
 	case idle.Before(end):
-		return false, "", idle
+		return "", "", idle
 	}
-	return false, "", end
+	return "", "", end
 }

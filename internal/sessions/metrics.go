@@ -42,8 +42,11 @@ func newMetrics(registry prometheus.Registerer, s *Service) *metrics {
 		refused: vec("mcpfleet_sessions_refused_total", "Sessions that got no replica, by reason: overloaded, no_replica or lost. The leader counts.", "server", "reason"),
 	}
 	if registry != nil {
-		registry.MustRegister(m.opened, m.healed, m.ended, m.refused, &openSessions{s: s, desc: prometheus.NewDesc(
-			"mcpfleet_sessions", "Sessions that have a replica to themselves, as this controller sees them.", []string{"server"}, nil)})
+		registry.MustRegister(m.opened, m.healed, m.ended, m.refused, &openSessions{
+			s:       s,
+			open:    prometheus.NewDesc("mcpfleet_sessions", "Sessions that have a replica to themselves, as this controller sees them.", []string{"server"}, nil),
+			waiting: prometheus.NewDesc("mcpfleet_sessions_waiting", "Sessions that wait for a replica to themselves. Only the leader has any.", []string{"server"}, nil),
+		})
 	}
 	return m
 }
@@ -65,17 +68,17 @@ func (m *metrics) count(server fleet.ServerName, o *opening) {
 	}
 }
 
-// openSessions is the metric of open sessions.
+// openSessions are the metrics of sessions that are open or wait to be.
 type openSessions struct {
-	s    *Service
-	desc *prometheus.Desc
+	s             *Service
+	open, waiting *prometheus.Desc
 
 	mu    sync.Mutex
 	known map[fleet.ServerName]bool // servers that the counters have
 }
 
 // Describe implements prometheus.Collector.
-func (c *openSessions) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+func (c *openSessions) Describe(ch chan<- *prometheus.Desc) { ch <- c.open; ch <- c.waiting }
 
 // Collect implements prometheus.Collector.
 func (c *openSessions) Collect(ch chan<- prometheus.Metric) {
@@ -94,8 +97,10 @@ func (c *openSessions) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	c.align(open)
+	waiting := c.s.Waiting()
 	for name, n := range open {
-		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n), string(name))
+		ch <- prometheus.MustNewConstMetric(c.open, prometheus.GaugeValue, float64(n), string(name))
+		ch <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(waiting[name]), string(name))
 	}
 }
 

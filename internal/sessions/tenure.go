@@ -16,7 +16,7 @@ import (
 type tenure struct {
 	s     *Service
 	order fleet.Order
-	ctx   context.Context // ends with the tenure
+	atEnd func(func()) (stop func() bool) // has a function called when the tenure ends
 
 	mu       sync.Mutex
 	openings map[key]*opening
@@ -43,15 +43,13 @@ var errTenure = fmt.Errorf("open a session: leadership has ended: %w", fleet.Err
 // Lead gives replicas to sessions, and ends idle ones, until ctx, the leader's tenure,
 // ends. Then it returns nil.
 func (s *Service) Lead(ctx context.Context, order fleet.Order) error {
-	ctx, cancel := context.WithCancelCause(ctx)
 	t := &tenure{
-		s: s, order: order, ctx: ctx,
+		s: s, order: order, atEnd: func(f func()) (stop func() bool) { return context.AfterFunc(ctx, f) },
 		openings: make(map[key]*opening), queues: make(map[fleet.ServerName][]*waiter), claims: make(map[fleet.ReplicaID]key),
 	}
 	s.tenure.Store(t)
 	defer s.waiting.Post()
 	defer s.tenure.Store(nil)
-	defer cancel(errTenure)
 	observed, end := s.cfg.View.Subscribe()
 	defer end()
 	desired, end := s.cfg.Desired.Subscribe()
@@ -124,7 +122,7 @@ func (t *tenure) give(ctx context.Context, r fleet.SessionRequest) (fleet.Sessio
 func (t *tenure) open(ctx context.Context, r fleet.SessionRequest) (fleet.SessionGiven, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(t.ctx, func() { cancel(errTenure) })()
+	defer t.atEnd(func() { cancel(errTenure) })()
 	look, end := t.s.cfg.View.Subscribe()
 	defer end()
 	for {
