@@ -3,6 +3,7 @@ package mcphttp
 import (
 	"context"
 	"encoding/hex"
+	"slices"
 	"sync"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -18,7 +19,14 @@ type callKey struct {
 // them. The zero value is ready, and all methods may be called at once.
 type running struct {
 	mu    sync.Mutex
-	calls map[[16]byte]map[string]context.CancelCauseFunc
+	last  uint64
+	calls map[[16]byte][]runningCall // by session, in the order in which they came
+}
+
+type runningCall struct {
+	id     string
+	cancel context.CancelCauseFunc
+	number uint64
 }
 
 // add returns a context that ends when the request is cancelled, or by leave. done must be
@@ -30,32 +38,39 @@ func (r *running) add(ctx context.Context, key callKey) (_ context.Context, leav
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.calls == nil {
-		r.calls = make(map[[16]byte]map[string]context.CancelCauseFunc)
+		r.calls = make(map[[16]byte][]runningCall)
 	}
-	if r.calls[key.session] == nil {
-		r.calls[key.session] = make(map[string]context.CancelCauseFunc, 1)
-	}
-	r.calls[key.session][key.id] = cancel
+	r.last++
+	call := runningCall{key.id, cancel, r.last}
+	r.calls[key.session] = append(r.calls[key.session], call)
 	return ctx, leave, func() {
 		leave()
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.calls[key.session], key.id)
-		if len(r.calls[key.session]) == 0 {
-			delete(r.calls, key.session)
-		}
+		r.remove(key.session, call.number)
 	}
+}
+
+func (r *running) remove(session [16]byte, number uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	calls := r.calls[session]
+	if len(calls) == 1 {
+		delete(r.calls, session)
+		return
+	}
+	r.calls[session] = slices.DeleteFunc(calls, func(c runningCall) bool { return c.number == number })
 }
 
 // cancel cancels a request. It reports whether that ran here.
 func (r *running) cancel(key callKey) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	cancel := r.calls[key.session][key.id]
-	if cancel != nil {
-		cancel(errCancelled)
+	for _, c := range slices.Backward(r.calls[key.session]) {
+		if c.id == key.id {
+			c.cancel(errCancelled)
+			return true
+		}
 	}
-	return cancel != nil
+	return false
 }
 
 // endAll ends all requests and streams of a session, because that has ended.
@@ -66,7 +81,7 @@ func (r *running) endAll(session fleet.SessionID) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, cancel := range r.calls[uid] {
-		cancel(errSession)
+	for _, c := range r.calls[uid] {
+		c.cancel(errSession)
 	}
 }
