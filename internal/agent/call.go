@@ -181,13 +181,21 @@ func (c *call) detach() {
 	}
 }
 
+// owner returns the owner of the call's stream, "" if it has none.
+func (c *call) owner() string {
+	if c.stream == nil {
+		return ""
+	}
+	return c.stream.owner
+}
+
 func (c *call) done(reply stdio.Reply) {
 	c.detach()
 	e := fleet.CallEvent{Kind: fleet.CallReply, Result: reply.Result, Error: reply.Error, Free: reply.Release}
 	if reply.Err != nil {
 		e.Err = c.failure(reply)
 	}
-	c.r.saw(c.msg.Method, c.msg.Params, reply.Result)
+	c.r.saw(c.msg.Method, c.owner(), c.msg.Params, reply.Result)
 	c.holding = reply.Delivered && errors.Is(reply.Err, stdio.ErrCancelled)
 	e.Holding = c.holding
 	if c.holding {

@@ -76,20 +76,36 @@ func (l *listening) run(ctx context.Context) {
 	}
 }
 
-// wanted returns the resources to subscribe to, and the version of that.
+// wanted returns the resources to subscribe to, and tasks of the replica, and the version of
+// that.
 func (l *listening) wanted() ([]string, uint64) {
 	wanted, version := l.r.listeners.wanted(l.r.order.Server)
-	if len(l.can.Resources) == 0 {
-		wanted = nil
+	return slices.DeleteFunc(wanted, func(uri string) bool {
+		if !fleet.IsTaskURI(uri) {
+			return len(l.can.Resources) == 0
+		}
+		replica, _, ok := fleet.ParseTaskURI(uri)
+		return !ok || replica != l.r.order.ID || len(l.can.Tasks) == 0
+	}), version
+}
+
+// filter returns what the server is asked for: its lists, and what is held.
+func (l *listening) filter() *mcp.Filter {
+	f := l.can
+	f.Resources, f.Tasks = nil, nil
+	for _, uri := range slices.Sorted(maps.Keys(l.held)) {
+		if _, task, ok := fleet.ParseTaskURI(uri); ok {
+			f.Tasks = append(f.Tasks, task)
+		} else {
+			f.Resources = append(f.Resources, uri)
+		}
 	}
-	return wanted, version
+	return &f
 }
 
 // open opens a stream of all that is wanted.
 func (l *listening) open(version uint64) error {
-	f := l.can
-	f.Resources = slices.Sorted(maps.Keys(l.held))
-	params, err := mcp.ListenParams(l.protocol, mcp.Implementation{Name: "mcpfleet", Version: l.r.node.Version}, &f)
+	params, err := mcp.ListenParams(l.protocol, mcp.Implementation{Name: "mcpfleet", Version: l.r.node.Version}, l.filter())
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,8 @@ func (r *replica) notified(method string, params []byte) {
 		if uri := uriOf(params); uri != "" {
 			r.tell(method, uri, params)
 		}
+	case mcp.MethodTaskStatus, mcp.MethodTaskChanged:
+		r.tellTask(method, params)
 	case mcp.MethodAcknowledged:
 		if l := r.listening.Load(); l != nil {
 			l.acknowledge(params)
@@ -51,7 +53,25 @@ func (r *replica) tell(method, uri string, params []byte) {
 		}
 		params = without
 	}
-	r.listeners.tell(fleet.News{Server: r.order.Server, Replica: r.order.ID, Method: method, Params: params}, uri)
+	n := fleet.News{Server: r.order.Server, Replica: r.order.ID, Method: method, Params: params}
+	if fleet.IsTaskURI(uri) {
+		n.Task = uri
+	}
+	r.listeners.tell(n, uri)
+}
+
+// tellTask passes on the status of a task: one of the core tasks to the session that began
+// it, one of the extension to those that name it.
+func (r *replica) tellTask(method string, params []byte) {
+	t, ok := mcp.ReadTask(method, params)
+	if !ok {
+		return
+	}
+	if method == mcp.MethodTaskChanged {
+		r.tell(method, fleet.TaskURI(r.order.ID, t.ID), params)
+	} else if owner := r.tasks.owner(t.ID); owner != "" {
+		r.tell(method, fleet.SessionTaskURI(fleet.SessionID(owner), r.order.ID, t.ID), params)
+	}
 }
 
 func uriOf(params []byte) string {

@@ -60,7 +60,7 @@ func (r *replica) converse(ctx context.Context, proc fleet.Process) *session {
 		ClientInfo: mcp.Implementation{Name: "mcpfleet", Version: r.node.Version},
 		OnNotification: func(method string, params []byte) {
 			r.notified(method, params)
-			r.saw(method, nil, params)
+			r.saw(method, "", nil, params)
 			if bits := changedBy(method); bits != 0 {
 				r.relist.Or(bits)
 				notify(r.changed)

@@ -42,7 +42,7 @@ func (r *replica) subscribe(ctx context.Context, s *session, server *stdio.Serve
 	sub := &subscriptions{r: r, conn: s.conn, held: map[string]time.Time{}, ready: make(chan struct{})}
 	run := sub.run
 	if server.Era == fleet.EraModern {
-		all := mcp.Filter{ToolsListChanged: true, PromptsListChanged: true, ResourcesListChanged: true, Resources: []string{"any"}}
+		all := mcp.Filter{ToolsListChanged: true, PromptsListChanged: true, ResourcesListChanged: true, Resources: []string{"any"}, Tasks: []string{"any"}}
 		l := &listening{subscriptions: sub, protocol: server.Protocol, can: all.Honoured(server.Capabilities), acked: make(chan string, maxAcked)}
 		if l.can.Empty() {
 			return nil
@@ -141,6 +141,7 @@ func (s *subscriptions) run(ctx context.Context) {
 	defer cancel()
 	for {
 		wanted, version := s.r.listeners.wanted(s.r.order.Server)
+		wanted = slices.DeleteFunc(wanted, fleet.IsTaskURI) // the server tells of those by itself
 		begin, end, next := s.update(wanted, time.Now())
 		for _, uri := range begin {
 			s.ask(ctx, mcp.MethodSubscribe, uri)
@@ -175,8 +176,11 @@ func (s *subscriptions) subscribed(version uint64) (late bool) {
 	return late
 }
 
-// tellUpdated says that a resource may have changed.
+// tellUpdated says that a resource may have changed. Clients ask for the status of tasks.
 func (s *subscriptions) tellUpdated(uri string) {
+	if fleet.IsTaskURI(uri) {
+		return
+	}
 	params := append(mcp.AppendString([]byte(`{"uri":`), uri), '}')
 	s.r.listeners.tell(fleet.News{Server: s.r.order.Server, Replica: s.r.order.ID, Method: mcp.MethodResourcesUpdated, Params: params}, uri)
 }

@@ -32,25 +32,36 @@ type liveTasks struct {
 }
 
 type liveTask struct {
-	core bool
-	ttl  time.Duration // 0: unlimited
-	end  *time.Timer
+	core  bool
+	owner string        // of the stream of the call that began it; "" if it had none
+	ttl   time.Duration // 0: unlimited
+	end   *time.Timer
+}
+
+// owner returns whose task it is, "" if that is not known.
+func (l *liveTasks) owner(id string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.all[id]; t != nil {
+		return t.owner
+	}
+	return ""
 }
 
 // count returns how many there are.
 func (l *liveTasks) count() int64 { return l.n.Load() }
 
 // saw takes note of what a server said of its tasks: a result of a request with these
-// params, or the params of a notification, which has none. Nearly all results are of
-// calls that have nothing to do with tasks: they cost a search.
-func (r *replica) saw(method string, params, said []byte) {
+// params, whose stream has this owner, or the params of a notification, which has neither.
+// Nearly all results are of calls that have nothing to do with tasks: they cost a search.
+func (r *replica) saw(method, owner string, params, said []byte) {
 	switch method {
 	case mcp.MethodToolsCall:
 		if len(said) > maxCreated {
 			return
 		}
 		if t, ok := mcp.ReadTask(method, said); ok && !t.Ended() {
-			r.taskBegins(&t)
+			r.taskBegins(&t, owner)
 		}
 	case mcp.MethodTaskGet, mcp.MethodTaskStatus, mcp.MethodTaskChanged:
 		if r.tasks.count() == 0 {
@@ -69,7 +80,7 @@ func (r *replica) saw(method string, params, said []byte) {
 	}
 }
 
-func (r *replica) taskBegins(t *mcp.Task) {
+func (r *replica) taskBegins(t *mcp.Task, owner string) {
 	l := &r.tasks
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,7 +94,7 @@ func (r *replica) taskBegins(t *mcp.Task) {
 	r.ongoing.Add(1)
 	l.n.Add(1)
 	id := t.ID
-	l.all[id] = &liveTask{core: t.Core, ttl: t.TTL, end: time.AfterFunc(lifeOf(t.TTL), func() { r.taskEnds(id) })}
+	l.all[id] = &liveTask{core: t.Core, owner: owner, ttl: t.TTL, end: time.AfterFunc(lifeOf(t.TTL), func() { r.taskEnds(id) })}
 	r.loadNotice.post()
 }
 

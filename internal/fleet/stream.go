@@ -165,7 +165,8 @@ type StreamStats struct {
 // Interest is a server whose notifications a controller wants.
 type Interest struct {
 	Server ServerName
-	// URIs are the resources whose updates are wanted. Changes of lists always are.
+	// URIs are the resources whose updates are wanted, and the tasks whose status is, see
+	// TaskURI. Changes of lists always are.
 	URIs []string
 }
 
@@ -193,6 +194,7 @@ type News struct {
 	Replica ReplicaID
 	Method  string
 	Params  []byte // raw JSON; nil if there are none
+	Task    string // the URI of the task that it is about; "" for none
 }
 
 // CoveringURI returns which of the URIs is the resource's own, or that of a resource that

@@ -4673,7 +4673,9 @@ type News struct {
 	ReplicaId string                 `protobuf:"bytes,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
 	Method    string                 `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
 	// Raw JSON. Empty if there are none.
-	Params        []byte `protobuf:"bytes,4,opt,name=params,proto3" json:"params,omitempty"`
+	Params []byte `protobuf:"bytes,4,opt,name=params,proto3" json:"params,omitempty"`
+	// Stands for the task that it is about, as among the interests.
+	Task          string `protobuf:"bytes,5,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4734,6 +4736,13 @@ func (x *News) GetParams() []byte {
 		return x.Params
 	}
 	return nil
+}
+
+func (x *News) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
 }
 
 var File_mcpfleet_v1_worker_proto protoreflect.FileDescriptor
@@ -5106,13 +5115,14 @@ const file_mcpfleet_v1_worker_proto_rawDesc = "" +
 	"\x0eListenResponse\x12%\n" +
 	"\x04news\x18\x01 \x03(\v2\x11.mcpfleet.v1.NewsR\x04news\x12\x1b\n" +
 	"\tin_effect\x18\x02 \x01(\x04R\binEffect\x12\x18\n" +
-	"\arunning\x18\x03 \x03(\tR\arunning\"m\n" +
+	"\arunning\x18\x03 \x03(\tR\arunning\"\x81\x01\n" +
 	"\x04News\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x02 \x01(\tR\treplicaId\x12\x16\n" +
 	"\x06method\x18\x03 \x01(\tR\x06method\x12\x16\n" +
-	"\x06params\x18\x04 \x01(\fR\x06params*\xa2\x01\n" +
+	"\x06params\x18\x04 \x01(\fR\x06params\x12\x12\n" +
+	"\x04task\x18\x05 \x01(\tR\x04task*\xa2\x01\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPHASE_PENDING\x10\x01\x12\x11\n" +

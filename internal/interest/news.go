@@ -110,6 +110,9 @@ func (b *Board) missed(servers []fleet.ServerName) (all []delivery) {
 				all = append(all, delivery{c, fleet.News{Server: server, Method: method}})
 			}
 			for _, uri := range uris {
+				if fleet.IsTaskURI(uri) {
+					continue // its client asks for the status, too
+				}
 				params := append(mcp.AppendString([]byte(`{"uri":`), uri), '}')
 				all = append(all, delivery{c, fleet.News{Server: server, Method: mcp.MethodResourcesUpdated, Params: params}})
 			}
@@ -118,8 +121,11 @@ func (b *Board) missed(servers []fleet.ServerName) (all []delivery) {
 	return all
 }
 
-// uriOf returns the resource that news is about, or "".
+// uriOf returns the resource or the task that news is about, or "".
 func uriOf(n *fleet.News) string {
+	if n.Task != "" {
+		return n.Task
+	}
 	if n.Method != mcp.MethodResourcesUpdated {
 		return ""
 	}

@@ -155,9 +155,23 @@ func separate(dst []byte, empty int) []byte {
 	return dst
 }
 
-// ListenParams returns the params of a subscriptions/listen of our own.
+// ListenParams returns the params of a subscriptions/listen of our own. For tasks it declares the
+// tasks extension.
 func ListenParams(version string, client Implementation, f *Filter) ([]byte, error) {
-	return ParamsToModern(append(f.Append([]byte(`{"notifications":`)), '}'), version, Client{Info: client.append(nil)})
+	c := Client{Info: client.append(nil)}
+	if len(f.Tasks) > 0 {
+		c.Capabilities = []byte(tasksDeclared)
+	}
+	return ParamsToModern(append(f.Append([]byte(`{"notifications":`)), '}'), version, c)
+}
+
+// tasksDeclared are the raw capabilities of a client that has nothing but the tasks extension.
+const tasksDeclared = `{"extensions":{"` + TasksExtension + `":{}}}`
+
+// CancelTaskParams returns the params of a tasks/cancel of our own, of the extension. client is raw JSON.
+func CancelTaskParams(version string, client []byte, id string) ([]byte, error) {
+	params := append(AppendString([]byte(`{"taskId":`), id), '}')
+	return ParamsToModern(params, version, Client{Info: client, Capabilities: []byte(tasksDeclared)})
 }
 
 // AcknowledgedParams returns the params of the notification that a subscription begins with. id is the

@@ -80,7 +80,7 @@ func MapTaskIDs(method string, raw []byte, rename func(id string) string) []byte
 		} else {
 			add("task", "taskId")
 		}
-	case MethodTaskGet, MethodTaskCancel, MethodTaskStatus:
+	case MethodTaskGet, MethodTaskCancel, MethodTaskStatus, MethodTaskChanged:
 		add("taskId")
 	}
 	add("_meta", MetaRelatedTask, "taskId")

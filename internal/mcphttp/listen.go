@@ -123,7 +123,7 @@ func (f *Front) attach(ctx context.Context, session *session, s *events, after e
 	view, _ := f.cfg.Offers.View(session.scope) // one that is not known yet has no lists either
 	lists := newWatch(view, nil)
 	u := f.newUpdates(session.scope, s, lists.announced(), notification)
-	u.watch = lists
+	u.watch, u.session = lists, session
 	if !f.streams.attach(session.uid, u) {
 		u.close()
 		cancel()
@@ -170,12 +170,13 @@ func (f *Front) attach(ctx context.Context, session *session, s *events, after e
 	return from, detach, nil
 }
 
-// subscribeAgain has the first stream of a session tell of what the session subscribes to.
+// subscribeAgain has the first stream of a session tell of what the session subscribes to,
+// and of its tasks.
 // It returns a channel that is closed when that is in effect.
 func (f *Front) subscribeAgain(s *session, u *updates) (inEffect <-chan struct{}) {
 	u.wanting.Lock() // so that the latest wins
 	defer u.wanting.Unlock()
-	if wanted := f.cfg.Sessions.Subscriptions(s.id()); u.inEffect == nil || !slices.Equal(wanted, u.wanted) {
+	if wanted := slices.Concat(f.cfg.Sessions.Subscriptions(s.id()), f.coreTasks(s)); u.inEffect == nil || !slices.Equal(wanted, u.wanted) {
 		u.wanted, u.inEffect = wanted, u.want(wanted)
 	}
 	return u.inEffect

@@ -2,6 +2,7 @@ package mcphttp
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
@@ -33,7 +34,6 @@ func (f *Front) listen(w *web.Response, r *http.Request, m *message, a accepts) 
 		return err
 	}
 	honoured := asked.Honoured(modernCapabilities(view.Info()))
-	honoured.Tasks = nil // servers need not tell of them, and clients poll
 	f.metrics.listens.Inc()
 	defer f.metrics.listens.Dec()
 	id := mcp.OneLine(append([]byte(nil), m.id...))
@@ -51,10 +51,11 @@ func (f *Front) listen(w *web.Response, r *http.Request, m *message, a accepts) 
 	})
 	u := f.newUpdates(q.scope, s, lists.announced(), tagged)
 	defer u.close()
-	var all []fleet.Subscription
-	honoured.Resources, all = f.subscribable(q.scope, honoured.Resources)
+	var resources, tasks []fleet.Subscription
+	honoured.Resources, resources = f.subscribable(q.scope, honoured.Resources)
+	honoured.Tasks, tasks, u.tasks = f.followable(view, honoured.Tasks)
 	s.add(notification(mcp.MethodAcknowledged, mcp.AcknowledgedParams(id, &honoured))) // nothing may come before it
-	f.awaitEffect(r.Context(), u.want(all))
+	f.awaitEffect(r.Context(), u.want(slices.Concat(resources, tasks)))
 	from := f.following(r.Context(), s, look, q.scope, lists, func(method string) event { return tagged(method, nil) })
 	from.onLeave = func() { s.end(event{head: mcp.AppendResult(nil, id, mcp.ListenResult(id))}) }
 	return s.run(from)

@@ -137,9 +137,7 @@ func (f *Front) cancelTask(ctx context.Context, trace fleet.Trace, server fleet.
 	if !ok || created.Ended() {
 		return
 	}
-	params, err := mcp.ParamsToModern(append(mcp.AppendString([]byte(`{"taskId":`), created.ID), '}'), mcp.LatestModern, mcp.Client{
-		Info: f.self, Capabilities: []byte(`{"extensions":{"` + mcp.TasksExtension + `":{}}}`),
-	})
+	params, err := mcp.CancelTaskParams(mcp.LatestModern, f.self, created.ID)
 	if err != nil {
 		return // cannot happen: they are an object
 	}

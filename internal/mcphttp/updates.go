@@ -9,7 +9,7 @@ import (
 )
 
 // updates tells a client what servers say of themselves, on one stream of events: that
-// lists and resources have changed. A change of a list may be told twice, as what is known
+// lists, resources and tasks have changed. A change of a list may be told twice, as what is known
 // of the list changes a moment later, or not at all, if other replicas have not changed.
 type updates struct {
 	front  *Front
@@ -22,6 +22,9 @@ type updates struct {
 	watch  *watch        // of the stream of a session
 	first  chan struct{} // closed once it is the first stream of its session
 	before *updates      // the one that was before it; set then
+
+	session *session          // whose stream it is; nil for a subscription
+	tasks   map[string]string // the client's ids of the tasks that a subscription names, by their URIs
 
 	wanting  sync.Mutex
 	wanted   []fleet.Subscription // of its session
@@ -40,7 +43,7 @@ func (f *Front) newUpdates(scope fleet.Scope, s *events, lists map[string]bool, 
 
 func (u *updates) close() { u.cancel() }
 
-// want tells of these resources from now on, and of the lists that are wanted. It returns
+// want tells of these resources and tasks from now on, and of the lists that are wanted. It returns
 // a channel that is closed when no change is missed any more.
 func (u *updates) want(all []fleet.Subscription) (inEffect <-chan struct{}) {
 	own := make(map[fleet.ServerName][]string)
@@ -103,8 +106,12 @@ func (u *updates) on(n fleet.News) {
 		u.events.add(u.tell(n.Method, nil))
 		return
 	}
+	if n.Task != "" {
+		u.onTask(&n)
+		return
+	}
 	uri, _, err := mcp.Target(n.Method, n.Params)
-	if err != nil {
+	if err != nil || fleet.IsTaskURI(uri) {
 		return
 	}
 	u.mu.Lock()

@@ -102,7 +102,7 @@ func hearingToPB(h fleet.Hearing) *fleetpb.ListenResponse {
 	}
 	for _, n := range h.News {
 		p.News = append(p.News, &fleetpb.News{
-			Server: string(n.Server), ReplicaId: string(n.Replica), Method: text(n.Method), Params: n.Params,
+			Server: string(n.Server), ReplicaId: string(n.Replica), Method: text(n.Method), Params: n.Params, Task: text(n.Task),
 		})
 	}
 	return p
@@ -116,7 +116,7 @@ func hearingFromPB(p *fleetpb.ListenResponse) fleet.Hearing {
 	for _, n := range p.GetNews() {
 		h.News = append(h.News, fleet.News{
 			Server: fleet.ServerName(n.GetServer()), Replica: fleet.ReplicaID(n.GetReplicaId()), Method: n.GetMethod(),
-			Params: orNil(n.GetParams()),
+			Params: orNil(n.GetParams()), Task: n.GetTask(),
 		})
 	}
 	return h

@@ -17,14 +17,18 @@ async function connect(capabilities) {
   return client;
 }
 
-// rawDispatch sends what the SDK does not know.
+// post sends what the SDK does not know.
 let last = 0;
-async function rawDispatch({ method, params }, { signal } = {}) {
+function post({ method, params }, signal) {
   const headers = {
     "Content-Type": "application/json", Accept: "application/json, text/event-stream",
-    "MCP-Protocol-Version": revision, "Mcp-Method": method, "Mcp-Name": params.taskId ?? params.name,
+    "MCP-Protocol-Version": revision, "Mcp-Method": method, "Mcp-Name": params.taskId ?? params.name ?? "",
   };
-  const response = await fetch(url, { method: "POST", headers, signal, body: JSON.stringify({ jsonrpc: "2.0", id: `raw-${++last}`, method, params }) });
+  return fetch(url, { method: "POST", headers, signal, body: JSON.stringify({ jsonrpc: "2.0", id: `raw-${++last}`, method, params }) });
+}
+
+async function rawDispatch(request, { signal } = {}) {
+  const response = await post(request, signal);
   const body = await response.text();
   const data = response.headers.get("content-type").startsWith("text/event-stream") ? body.trim().split("data: ").pop() : body;
   const { result, error } = JSON.parse(data);
@@ -36,6 +40,23 @@ const open = async () => createTaskSessionFromClient(await connect(clientCapabil
   ...(modern && { rawDispatch, v2RequestFraming: { protocolVersion: revision, clientInfo, clientCapabilities } }),
   onInputRequest: async ({ kind }) => (kind === "elicitation" ? { action: "accept", content: { name: "ada", confirm: true } } : undefined),
 });
+// listen calls on with the params of each notification of a subscription, until it returns true.
+async function listen(notifications, on) {
+  const _meta = Object.fromEntries(Object.entries({ protocolVersion: revision, clientInfo, clientCapabilities }).map(([k, v]) => [`io.modelcontextprotocol/${k}`, v]));
+  const left = new AbortController();
+  const response = await post({ method: "subscriptions/listen", params: { notifications, _meta } }, AbortSignal.any([left.signal, AbortSignal.timeout(10_000)]));
+  let text = "";
+  for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
+    const events = (text + chunk).split("\n\n");
+    text = events.pop();
+    for (const event of events.filter((e) => e.includes("data: {"))) {
+      const { method, params, error } = JSON.parse(event.split("data: ")[1]);
+      if (error) throw new Error(error.message);
+      if (on(method, params)) return left.abort();
+    }
+  }
+}
+
 const session = await open();
 const text = (outcome) => resultFromTaskOutcome(outcome).content[0].text;
 const require = { task: { preference: "require" } };
@@ -80,6 +101,26 @@ await report({
     if (!modern) return "skip: a shared server cannot ask its clients";
     equal(text((await (await session.callTool("confirm_delete", { filename: "x" })).settle()).outcome), "deleted x");
     equal(text((await (await session.callTool("test_tool_with_task", {})).settle()).outcome), "Hello, ada!");
+  },
+
+  async status() {
+    if (!modern) return "skip: the SDK of core tasks is told without asking";
+    const execution = await session.callTool("confirm_delete", { filename: "y" });
+    const { taskId } = execution.handle;
+    const seen = [];
+    let settled;
+    await listen({ taskIds: [taskId, "no such task"] }, (method, params) => {
+      if (method === "notifications/subscriptions/acknowledged") {
+        equal(params.notifications, { taskIds: [taskId] });
+        settled = execution.settle();
+      } else {
+        equal([method, params.taskId], ["notifications/tasks", taskId]);
+        seen.push(params);
+      }
+      return params.status === "completed";
+    });
+    equal(seen.at(-1).result.content[0].text, "deleted y");
+    equal(text((await settled).outcome), "deleted y");
   },
 
   async undeclared() {
