@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,12 +21,20 @@ import (
 // status and the answer. more are further members of the params, each after a comma.
 func (c *Cluster) modern(t *testing.T, at fleet.NodeID, tool, more string) (status int, text string) {
 	t.Helper()
+	status, text, err := c.tryModern(t.Context(), at, tool, more)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status, text
+}
+
+func (c *Cluster) tryModern(ctx context.Context, at fleet.NodeID, tool, more string) (status int, text string, err error) {
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":%q,"arguments":{},"_meta":{`+
 		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"t","version":"1"},`+
 		`"io.modelcontextprotocol/clientCapabilities":{"elicitation":{}}}%s}}`, tool, more)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.Controller(at).Addresses.HTTP+"/echo/mcp", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.Controller(at).Addresses.HTTP+"/echo/mcp", strings.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		return 0, "", err
 	}
 	for name, value := range map[string]string{
 		"Content-Type": "application/json", "Accept": "application/json",
@@ -35,14 +44,11 @@ func (c *Cluster) modern(t *testing.T, at fleet.NodeID, tool, more string) (stat
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		return 0, "", err
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(answer)
+	return resp.StatusCode, string(answer), err
 }
 
 // curious is a legacy server whose tool ask elicits something, and answers with it. Its
@@ -176,4 +182,30 @@ func TestParkedCallExpires(t *testing.T) {
 	if status, text := c.modern(t, "c2", "ask", retry); status != http.StatusOK || !strings.Contains(text, `"code":-32602`) {
 		t.Errorf("a late answer: %d %s", status, text)
 	}
+}
+
+// A call that waits for nobody ends with its client, or with the controller that has it:
+// nobody could read its answer.
+func TestCallOfOneSessionEndsWithItsClient(t *testing.T) {
+	c := startCurious(t, Options{Controllers: 3})
+	at := others(c.Leader())[0]
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	begin := func(ctx context.Context) {
+		calls.Go(func() {
+			if status, text, err := c.tryModern(ctx, at, "work", ""); err == nil && status == http.StatusOK {
+				t.Errorf("a call that never ends was answered: %s", text)
+			}
+		})
+	}
+	begin(ctx)
+	begin(t.Context())
+	c.awaitRunning(2, 1)
+	leave()
+	c.awaitRunning(1, 1)
+	c.StopController(at)
+	c.Client = c.Controller(others(at)[0]).Client
+	c.awaitRunning(0, 1)
 }
