@@ -83,6 +83,35 @@ func TestARawSpareIsGivenToOneSession(t *testing.T) {
 	})
 }
 
+// A fresh replica of a session gets what the session had set, and the client's calls only
+// then. What it announces is for its session: nobody else hears of it.
+func TestRestoreAndNews(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := &wire{}
+		rt := agenttest.New()
+		rt.Handle("a", scripted(`{"tools":{},"resources":{"subscribe":true},"logging":{}}`, w.handle))
+		r := newRig(t, rt, nil)
+		r.raw("a", nil)
+		r.until("a", fleet.PhaseReady)
+		l := r.listen()
+		defer l.stop()
+		l.want("file:///b")
+		_, err := r.OpenSession(t.Context(), order, fleet.SessionStart{
+			Replica: "a", Session: "s1", Initialize: []byte(initialize),
+			Restore: fleet.Restore{Level: "warning", Subscriptions: []string{"file:///a", `file:///"b"`}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		is(t, "sent", w.sent(), `logging/setLevel {"level":"warning"}
+resources/subscribe {"uri":"file:///a"}
+resources/subscribe {"uri":"file:///\"b\""}`)
+		w.says(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///b"}}`)
+		w.says(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`)
+		is(t, "heard by others", l.heard(), "")
+	})
+}
+
 // Of two sessions that are given the same spare at once, one gets it.
 func TestTwoClaimsAtOnce(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

@@ -37,6 +37,17 @@ func TestMalformedIDs(t *testing.T) {
 	}
 }
 
+func TestCoveringURI(t *testing.T) {
+	for _, tt := range []struct{ uri, want string }{
+		{"file:///a", "file:///a"}, {"file:///a/b/c", "file:///a"}, {"file:///ab", ""}, {"file:///", ""},
+		{"file:///dir/x", "file:///dir/"}, {"file:///dirx", ""}, {"mem:1", "mem:1"}, {"mem:12", ""}, {"", ""},
+	} {
+		if got := CoveringURI([]string{"file:///a", "file:///dir/", "mem:1"}, tt.uri); got != tt.want {
+			t.Errorf("%q is covered by %q, want %q", tt.uri, got, tt.want)
+		}
+	}
+}
+
 func TestStreamIDsDiffer(t *testing.T) {
 	if a, b := NewStreamID(), NewStreamID(); a == b || len(a) != 32 {
 		t.Errorf("%q and %q", a, b)

@@ -306,10 +306,11 @@ func TestClocksDiffer(t *testing.T) {
 		at := time.Now()
 		one := replica("r1")
 		one.CreatedAt, one.ReadyAt = at.Add(-2*time.Hour), at.Add(-2*time.Hour) // an hour ago, by that clock
+		one.SessionAt = one.ReadyAt
 		w.Run(one)
 		time.Sleep(time.Second)
 		first := *r.obs.Snapshot().Replicas["r1"]
-		if off := first.CreatedAt.Sub(at.Add(-time.Hour)).Abs(); off > 300*time.Millisecond || !first.ReadyAt.Equal(first.CreatedAt) || !first.EndedAt.IsZero() {
+		if off := first.CreatedAt.Sub(at.Add(-time.Hour)).Abs(); off > 300*time.Millisecond || !first.ReadyAt.Equal(first.CreatedAt) || !first.SessionAt.Equal(first.CreatedAt) || !first.EndedAt.IsZero() {
 			t.Errorf("created %v off, ready %v; want at most the delay of the report", off, first.ReadyAt)
 		}
 		w.Break()

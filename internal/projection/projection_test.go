@@ -155,6 +155,50 @@ func serving(replicas ...fleet.Replica) *observe.Snapshot {
 	return s
 }
 
+// Each session has the last replica that it got, whatever its revision. Spares that wait for
+// a session, and replicas that are left over, take no calls.
+func TestSessionsHaveOneReplicaEach(t *testing.T) {
+	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
+	owned := func(id fleet.ReplicaID, session fleet.SessionID, since int) fleet.Replica {
+		return fleet.Replica{ID: id, Revision: 1, Raw: true, Session: session, SessionAt: at(since)}
+	}
+	sv := desired.Server{Revision: 2, Revisions: []desired.Revision{{Number: 1}, {Number: 2}}}
+	sv.Spec.Sessions = fleet.SessionsSession
+	state := &desired.State{Servers: map[fleet.ServerName]*desired.Server{"s": &sv}}
+	got := project(state, nil, serving(
+		owned("r1", "a", 1), owned("r2", "a", 2), owned("r3", "b", 4), owned("r4", "b", 3), owned("r5", "", 0),
+	), nil).routes[0]
+	var routes []string
+	for _, r := range got.Replicas {
+		routes = append(routes, fmt.Sprintf("%s of %s", r.ID, r.Session))
+	}
+	if want := []string{"r2 of a", "r3 of b"}; !slices.Equal(routes, want) || !got.PerSession {
+		t.Errorf("routes to %q, want %q; per session: %t", routes, want, got.PerSession)
+	}
+	if len(got.Apart) > 0 {
+		t.Errorf("%+v take calls about tasks", got.Apart)
+	}
+}
+
+// Replicas that take no calls any more still take those about their tasks. Spares have none.
+func TestApart(t *testing.T) {
+	sv := desired.Server{Revision: 2, Replicas: 1, Revisions: []desired.Revision{{Number: 1}, {Number: 2}}}
+	state := &desired.State{Servers: map[fleet.ServerName]*desired.Server{"s": &sv}}
+	snap := serving(
+		fleet.Replica{ID: "r1", Revision: 1}, fleet.Replica{ID: "r2", Revision: 2}, fleet.Replica{ID: "r3", Revision: 2, Spare: true},
+		fleet.Replica{ID: "r4", Revision: 2, Node: "n2"}, fleet.Replica{ID: "r5", Revision: 2}, fleet.Replica{ID: "r6", Revision: 2, Exit: &fleet.Exit{}},
+	)
+	snap.Replicas["r5"].Phase = fleet.PhaseDraining
+	got := project(state, nil, snap, nil).routes[0]
+	var apart []string
+	for _, r := range got.Apart {
+		apart = append(apart, fmt.Sprintf("%s %t", r.ID, r.Backend != nil))
+	}
+	if want := []string{"r1 true", "r4 false", "r5 true"}; !slices.Equal(apart, want) || len(got.Replicas) != 1 {
+		t.Errorf("apart are %q, reachable or not, want %q; %d take all calls", apart, want, len(got.Replicas))
+	}
+}
+
 // Replicas, status and target of a server decide what the router and the catalogue
 // get.
 func TestProject(t *testing.T) {
