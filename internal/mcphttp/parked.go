@@ -80,11 +80,10 @@ func (p *parked) encode() []byte {
 	b = binary.AppendUvarint(b, uint64(p.expires.Unix()))
 	b = binary.AppendUvarint(binary.AppendUvarint(b, p.at.Seq), p.last)
 	for _, text := range p.texts() {
-		b = append(binary.AppendUvarint(b, uint64(len(*text))), *text...)
+		b = appendPart(b, *text)
 	}
 	for _, a := range p.asked {
-		b = append(binary.AppendUvarint(b, uint64(len(a.key))), a.key...)
-		b = append(binary.AppendUvarint(b, uint64(len(a.id))), a.id...)
+		b = appendPart(appendPart(b, a.key), string(a.id))
 	}
 	return b
 }
@@ -113,12 +112,9 @@ func decodeParked(b []byte) (*parked, error) {
 	if p.last, b, ok = cutUvarint(b); !ok {
 		return nil, errNotParked
 	}
-	for _, text := range p.texts() {
-		var part []byte
-		if part, b, ok = cutPart(b); !ok {
-			return nil, errNotParked
-		}
-		*text = string(part)
+	texts := p.texts()
+	if b, ok = cutTexts(b, texts[:]...); !ok {
+		return nil, errNotParked
 	}
 	for len(b) > 0 {
 		var key, id []byte
@@ -131,53 +127,4 @@ func decodeParked(b []byte) (*parked, error) {
 		p.asked = append(p.asked, asked{string(key), id})
 	}
 	return p, nil
-}
-
-func cutUvarint(b []byte) (v uint64, rest []byte, ok bool) {
-	v, n := binary.Uvarint(b)
-	if n <= 0 {
-		return 0, nil, false
-	}
-	return v, b[n:], true
-}
-
-// cutPart cuts off bytes that follow their number.
-func cutPart(b []byte) (part, rest []byte, ok bool) {
-	size, b, ok := cutUvarint(b)
-	if !ok || size > uint64(len(b)) {
-		return nil, nil, false
-	}
-	return b[:size:size], b[size:], true
-}
-
-// questions are what a legacy server asks a modern client during one call, until they
-// become one result.
-type questions struct {
-	capabilities []byte // the client's
-	requests     []mcp.InputRequest
-	asked        []asked
-}
-
-// add takes a request of the server. Its error ends the call: the client has not declared
-// that it can be asked, or the request is none that a result may hold.
-func (q *questions) add(m *fleet.Message) *mcp.Error {
-	need := mcp.Needs(m.Method, m.Params)
-	if need == "" {
-		return &mcp.Error{Code: mcp.CodeInternalError, Message: "the server sent its client a request of an unknown method: " + m.Method}
-	}
-	if missing := mcp.Missing(q.capabilities, need); len(missing) > 0 {
-		return mcp.MissingCapability(missing)
-	}
-	request, err := mcp.PushedRequest(mcp.InputKey(int(m.Seq)), m.Method, m.Params)
-	if err != nil {
-		return &mcp.Error{Code: mcp.CodeInternalError, Message: "the server sent its client a malformed request: " + err.Error()}
-	}
-	q.requests = append(q.requests, request)
-	q.asked = append(q.asked, asked{request.Key, m.ID})
-	return nil
-}
-
-// result returns the result that asks the client, with the raw state of the parked call.
-func (q *questions) result(state []byte) []byte {
-	return (&mcp.InputRequired{Requests: q.requests, State: state}).Append(nil)
 }

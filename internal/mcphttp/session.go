@@ -125,7 +125,7 @@ func (s *session) encode() []byte {
 	b := append([]byte{sessionForm}, s.uid[:]...)
 	b = binary.AppendUvarint(b, uint64(s.created.Unix()))
 	for _, text := range [...]string{string(s.scope), s.version} {
-		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
+		b = appendPart(b, text)
 	}
 	return append(b, s.packed...)
 }
@@ -140,17 +140,13 @@ func decodeSession(b []byte) (*session, error) {
 	}
 	b = b[1+copy(s.uid[:], b[1:]):]
 	s.setName()
-	created, n := binary.Uvarint(b)
-	if n <= 0 {
+	created, b, ok := cutUvarint(b)
+	if !ok {
 		return nil, errEncoding
 	}
-	s.created, b = time.Unix(int64(created), 0), b[n:]
-	for _, text := range [...]*string{(*string)(&s.scope), &s.version} {
-		size, n := binary.Uvarint(b)
-		if n <= 0 || size > uint64(len(b)-n) {
-			return nil, errEncoding
-		}
-		*text, b = string(b[n:n+int(size)]), b[n+int(size):]
+	s.created = time.Unix(int64(created), 0)
+	if b, ok = cutTexts(b, (*string)(&s.scope), &s.version); !ok {
+		return nil, errEncoding
 	}
 	s.packed = b
 	return s, nil

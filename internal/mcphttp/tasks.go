@@ -2,7 +2,6 @@ package mcphttp
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"time"
 
@@ -31,7 +30,7 @@ type taskRoute struct {
 func (t *taskRoute) encode() []byte {
 	b := []byte{taskForm}
 	for _, text := range [...]string{string(t.server), string(t.replica), t.caller} {
-		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
+		b = appendPart(b, text)
 	}
 	return append(b, t.own...)
 }
@@ -41,13 +40,8 @@ func decodeTask(b []byte) (t taskRoute, ok bool) {
 	if len(b) == 0 || b[0] != taskForm {
 		return t, false
 	}
-	b = b[1:]
-	for _, text := range [...]*string{(*string)(&t.server), (*string)(&t.replica), &t.caller} {
-		size, n := binary.Uvarint(b)
-		if n <= 0 || size > uint64(len(b)-n) {
-			return t, false
-		}
-		*text, b = string(b[n:n+int(size)]), b[n+int(size):]
+	if b, ok = cutTexts(b[1:], (*string)(&t.server), (*string)(&t.replica), &t.caller); !ok {
+		return t, false
 	}
 	t.own = string(b)
 	return t, true
