@@ -172,3 +172,19 @@ func TestOnLoss(t *testing.T) {
 		}
 	})
 }
+
+// A spare that ends while a session gets it costs the session nothing. If another one does,
+// too, the client's initialize may be the cause, and the session is refused.
+func TestSparesThatEnd(t *testing.T) {
+	for deaths, want := range map[int]error{1: nil, 2: fleet.ErrReplicaLost} {
+		bubble.Test(t, func(t *testing.T) {
+			w := newWorld(t, 1, 1, 1, func(s *fleet.Spec) { s.Warm = 3 })
+			time.Sleep(time.Second)
+			w.workers[0].EndOpened(deaths)
+			given, err := w.controllers[0].open(fleet.NewSessionID(), time.Minute)
+			if !errors.Is(err, want) {
+				t.Errorf("%d deaths: %+v, %v; want %v", deaths, given, err, want)
+			}
+		})
+	}
+}

@@ -125,6 +125,7 @@ func (t *tenure) open(ctx context.Context, r fleet.SessionRequest) (fleet.Sessio
 	defer t.atEnd(func() { cancel(errTenure) })()
 	look, end := t.s.cfg.View.Subscribe()
 	defer end()
+	died := false // a replica has ended before it was the session's
 	for {
 		d := t.s.servers()[r.Server]
 		switch {
@@ -169,8 +170,10 @@ func (t *tenure) open(ctx context.Context, r fleet.SessionRequest) (fleet.Sessio
 			return opened, nil
 		case ctx.Err() != nil:
 			return fleet.SessionGiven{}, context.Cause(ctx)
-		case errors.Is(err, fleet.ErrNotDelivered), had != nil, errors.Is(err, fleet.ErrOldWorker), !errors.Is(err, fleet.ErrReplicaLost):
+		case had != nil, !died, !errors.Is(err, fleet.ErrReplicaLost):
 			// It stops, or cannot be reached. Another one may do, as soon as that is reported.
+			// One that has ended may have done so because of the client's initialize.
+			died = died || errors.Is(err, fleet.ErrReplicaLost)
 			t.s.log.Info("replica not given to a session", "server", r.Server, "replica", spare.ID, "err", err)
 			select {
 			case <-look:

@@ -20,8 +20,21 @@ func (c *conn) CloseSession(ctx context.Context, id fleet.ReplicaID, session fle
 	return err
 }
 
+// EndOpened ends the next n replicas that sessions get, before these have them.
+func (w *Worker) EndOpened(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.openDeaths = n
+}
+
 func (w *Worker) openSession(o fleet.Order, s fleet.SessionStart) (uint64, error) {
 	w.mu.Lock()
+	if e := w.replicas[s.Replica]; e != nil && e.r.Session == "" && w.openDeaths > 0 {
+		w.openDeaths--
+		w.mu.Unlock()
+		w.crash(s.Replica, 2)
+		return 0, fleet.ErrReplicaLost
+	}
 	defer w.mu.Unlock()
 	if w.old {
 		return 0, fleet.ErrOldWorker

@@ -27,24 +27,25 @@ type Worker struct {
 	info   fleet.NodeInfo
 	member fleet.Member
 
-	mu        sync.Mutex
-	behave    func(fleet.ServerName, fleet.Revision) Behaviour
-	highest   fleet.Order // obeyed so far
-	clock     time.Duration
-	refused   int  // orders
-	fences    int  // obeyed
-	old       bool // knows neither fences nor spares nor pulls
-	version   uint64
-	replicas  map[fleet.ReplicaID]*entry // every id ever known
-	wake      map[chan struct{}]struct{}
-	broken    chan struct{} // closed when the present connections break
-	cut, dead bool
-	draining  bool
-	unfit     string // why it refuses starts
-	deaf      bool   // it answers stops with an error
-	muteUntil time.Time
-	starts    []time.Time
-	pulls     []Pull
+	mu         sync.Mutex
+	behave     func(fleet.ServerName, fleet.Revision) Behaviour
+	highest    fleet.Order // obeyed so far
+	clock      time.Duration
+	refused    int  // orders
+	openDeaths int  // how many replicas will end when a session gets them
+	fences     int  // obeyed
+	old        bool // knows neither fences nor spares nor pulls
+	version    uint64
+	replicas   map[fleet.ReplicaID]*entry // every id ever known
+	wake       map[chan struct{}]struct{}
+	broken     chan struct{} // closed when the present connections break
+	cut, dead  bool
+	draining   bool
+	unfit      string // why it refuses starts
+	deaf       bool   // it answers stops with an error
+	muteUntil  time.Time
+	starts     []time.Time
+	pulls      []Pull
 }
 
 // Pull is an order to pull an image.
