@@ -194,8 +194,9 @@ func (c *call) done(reply stdio.Reply) {
 	e := fleet.CallEvent{Kind: fleet.CallReply, Result: reply.Result, Error: reply.Error, Free: reply.Release}
 	if reply.Err != nil {
 		e.Err = c.failure(reply)
+	} else {
+		c.r.saw(c.msg.Method, c.owner(), c.msg.Params, reply.Result)
 	}
-	c.r.saw(c.msg.Method, c.owner(), c.msg.Params, reply.Result)
 	c.holding = reply.Delivered && errors.Is(reply.Err, stdio.ErrCancelled)
 	e.Holding = c.holding
 	if c.holding {

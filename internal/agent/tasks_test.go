@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,10 @@ import (
 // tasked is a server whose calls become tasks, named and described by the arguments of the
 // call. Other requests are answered with their params.
 func tasked(m scriptedMessage, write func(format string, args ...any)) {
-	if m.Method != "tools/call" {
+	switch {
+	case strings.Contains(string(m.Params), `"hang":true`):
+		return // it answers never
+	case m.Method != "tools/call":
 		result, _ := mcp.Edit(m.Params, mcp.Remove("_meta"))
 		write(`{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, result)
 		return
@@ -100,6 +104,11 @@ func TestTasksInTheLoad(t *testing.T) {
 		ongoing(3)
 		r.ask("a", "tasks/cancel", `{"taskId":"t1"}`).reply(t)
 		ongoing(2)
+		late := r.ask("a", "tasks/result", `{"taskId":"t2","hang":true}`)
+		ongoing(3)
+		late.cancel(true)
+		<-late.released
+		ongoing(2) // the task works on
 		rt.Kill("a")
 		ended := r.until("a", fleet.PhaseFailed)
 		if ended.Load.Ongoing > 2 {
