@@ -41,8 +41,9 @@ func MissingTasks() *Error {
 }
 
 // MapTaskIDs returns raw with the ids of tasks in it replaced by what rename returns for them. raw is the
-// result of a request of that method, or the params of a notification or of a request to a client. Of
-// tools/call it is a result that creates a task, of either protocol. What a task itself has brought about,
+// result of a request of that method, or the params of a notification. Of tools/call it is a result that
+// creates a task, of either protocol. With the method "" only the task that a message belongs to is
+// replaced, which any message may name. What a task itself has brought about,
 // such as its result, is not looked into. Every other byte stays as it is, and so does a text that is not
 // as the specification says.
 func MapTaskIDs(method string, raw []byte, rename func(id string) string) []byte {

@@ -108,7 +108,7 @@ func (f *Front) translationOf(s *session, from origin) translation {
 func (t translation) message(m *fleet.Message) *fleet.Message {
 	if t.tasks != nil {
 		named := *m
-		named.Params = t.tasks.params(m.Method, m.Params)
+		named.Params = t.tasks.params(m.Kind, m.Method, m.Params)
 		m = &named
 	}
 	if m.Kind != fleet.MessageRequest || !t.dest.PerSession || t.dest.Modern {

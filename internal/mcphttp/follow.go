@@ -78,7 +78,7 @@ func (f *Front) follow(ctx context.Context, s *session, server fleet.ServerName,
 				m := &messages[i]
 				if merged {
 					m = f.merged(s.scope, server, m)
-					m.Params = tasks.params(m.Method, m.Params)
+					m.Params = tasks.params(m.Kind, m.Method, m.Params)
 				}
 				if !u.events.add(messageEvent(id.String(), m)) {
 					return errSlow

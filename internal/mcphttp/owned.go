@@ -104,7 +104,7 @@ func (f *Front) sendOwned(ctx context.Context, p *reply, q *query, s *session, m
 	pass := c.Message
 	tasks := f.tasksOfSession(q.scope, dest)
 	c.Message = func(m fleet.Message) {
-		m.Params = tasks.params(m.Method, m.Params)
+		m.Params = tasks.params(m.Kind, m.Method, m.Params)
 		if m.Kind == fleet.MessageRequest {
 			m.ID = askID(q.scope, dest.Server, m.ID)
 		}

@@ -54,7 +54,7 @@ func (u *updates) onTask(n *fleet.News) {
 		params = mcp.MapTaskIDs(n.Method, params, func(string) string { return id })
 	} else if s := u.session; s != nil && fleet.CoveringURI([]string{fleet.SessionTasksURI(s.id())}, n.Task) != "" {
 		names := taskNames{front: u.front, at: taskRoute{server: n.Server, replica: n.Replica, caller: fleet.Anonymous}}
-		params = names.params(n.Method, params)
+		params = names.params(fleet.MessageNotification, n.Method, params)
 	} else {
 		return
 	}

@@ -229,10 +229,14 @@ func (t *taskNames) result(result []byte) []byte {
 	return mcp.MapTaskIDs(t.method, result, t.name)
 }
 
-// params returns those of a notification, or of a request to the client.
-func (t *taskNames) params(method string, params []byte) []byte {
-	if t == nil {
+// params returns those of a notification, or of a request to the client. A request about a
+// task is about one of the client's, but may belong to one of the server's.
+func (t *taskNames) params(kind fleet.MessageKind, method string, params []byte) []byte {
+	switch {
+	case t == nil:
 		return params
+	case kind == fleet.MessageRequest:
+		method = ""
 	}
 	return mcp.MapTaskIDs(method, params, t.name)
 }

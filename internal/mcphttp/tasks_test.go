@@ -220,6 +220,7 @@ func TestTasksOfSessions(t *testing.T) {
 				related := []byte(`{"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"t1"}}}`)
 				call.Message(fleet.Message{Seq: 1, Kind: fleet.MessageNotification, Method: mcp.MethodTaskStatus, Params: []byte(`{"taskId":"t1"}`)})
 				call.Message(fleet.Message{Seq: 2, Kind: fleet.MessageRequest, Method: mcp.MethodElicit, ID: []byte(`5`), Params: related})
+				call.Message(fleet.Message{Seq: 3, Kind: fleet.MessageRequest, Method: mcp.MethodTaskGet, ID: []byte(`6`), Params: []byte(`{"taskId":"the client's own"}`)})
 				return answer(ctx, call)
 			})
 			session := f.open(t, c.path, mcp.Version20251125)
@@ -231,10 +232,13 @@ func TestTasksOfSessions(t *testing.T) {
 					data = append(data, text)
 				}
 			}
-			if len(data) != 3 {
+			if len(data) != 4 {
 				t.Fatalf("got %s", w.Body)
 			}
-			id := taskID(t, data[2])
+			if !strings.Contains(data[2], `"taskId":"the client's own"`) {
+				t.Errorf("got %s", data[2])
+			}
+			id := taskID(t, data[3])
 			if c.id != "" && id != c.id || c.id == "" && !strings.HasPrefix(id, "task-") {
 				t.Errorf("the task has the id %s", id)
 			}
