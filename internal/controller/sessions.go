@@ -105,6 +105,12 @@ func (s clientSessions) Unsubscribe(id fleet.SessionID, until time.Time, of flee
 	s.service.Settle(id)
 }
 
+// SetListener implements mcphttp.Sessions.
+func (s clientSessions) SetListener(id fleet.SessionID, until time.Time, controller fleet.LifeID, listens bool) {
+	s.Directory.SetListener(id, until, controller, listens)
+	s.service.Settle(id)
+}
+
 // service implements rpc.Controller.
 type service struct {
 	*load.Reporter

@@ -107,6 +107,10 @@ type SessionRecord struct {
 	Level         string // of log messages
 	Caller        string
 	Subscriptions []Subscription
+	// Listener is the controller that has the client's newest stream of messages that belong
+	// to no request, and Listened the stamp of that. "": none is known.
+	Listener LifeID
+	Listened uint64
 }
 
 // Subscription is a resource that a session subscribes to, as its server knows it.

@@ -366,7 +366,11 @@ type SessionRecord struct {
 	Caller        string          `protobuf:"bytes,8,opt,name=caller,proto3" json:"caller,omitempty"`
 	Subscriptions []*Subscription `protobuf:"bytes,9,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
 	// When the session got its first replica.
-	Began         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=began,proto3" json:"began,omitempty"`
+	Began *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=began,proto3" json:"began,omitempty"`
+	// The life of the controller that has the client's newest stream of messages that belong
+	// to no request. Of two records, that with the greater stamp counts.
+	Listener      string `protobuf:"bytes,11,opt,name=listener,proto3" json:"listener,omitempty"`
+	Listened      uint64 `protobuf:"varint,12,opt,name=listened,proto3" json:"listened,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -469,6 +473,20 @@ func (x *SessionRecord) GetBegan() *timestamppb.Timestamp {
 		return x.Began
 	}
 	return nil
+}
+
+func (x *SessionRecord) GetListener() string {
+	if x != nil {
+		return x.Listener
+	}
+	return ""
+}
+
+func (x *SessionRecord) GetListened() uint64 {
+	if x != nil {
+		return x.Listened
+	}
+	return 0
 }
 
 // Subscription is a resource that a session subscribes to.
@@ -776,7 +794,7 @@ const file_mcpfleet_v1_controller_proto_rawDesc = "" +
 	"\x13TellSessionsRequest\x12(\n" +
 	"\x05order\x18\x01 \x01(\v2\x12.mcpfleet.v1.OrderR\x05order\x124\n" +
 	"\arecords\x18\x02 \x03(\v2\x1a.mcpfleet.v1.SessionRecordR\arecords\"\x16\n" +
-	"\x14TellSessionsResponse\"\xe6\x02\n" +
+	"\x14TellSessionsResponse\"\x9e\x03\n" +
 	"\rSessionRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
 	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x14\n" +
@@ -788,7 +806,9 @@ const file_mcpfleet_v1_controller_proto_rawDesc = "" +
 	"\x06caller\x18\b \x01(\tR\x06caller\x12?\n" +
 	"\rsubscriptions\x18\t \x03(\v2\x19.mcpfleet.v1.SubscriptionR\rsubscriptions\x120\n" +
 	"\x05began\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\x05began\"8\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x05began\x12\x1a\n" +
+	"\blistener\x18\v \x01(\tR\blistener\x12\x1a\n" +
+	"\blistened\x18\f \x01(\x04R\blistened\"8\n" +
 	"\fSubscription\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x10\n" +
 	"\x03uri\x18\x02 \x01(\tR\x03uri\"\xaa\x02\n" +

@@ -57,6 +57,14 @@ func (d *directory) first(uid [16]byte) *updates {
 	return nil
 }
 
+// speaks reports whether it is this controller that sends a session's client what belongs
+// to no request, because none may be sent twice. That is the one with the newest stream:
+// clients open another one if the one before is dead, which its controller may not know yet.
+func (f *Front) speaks(s *session) bool {
+	at := f.cfg.Sessions.Listener(s.id())
+	return at == "" || at == f.cfg.Self || f.cfg.Peer(at) == ""
+}
+
 // awaitFirst waits until a stream is the first of its session. It reports false if ctx
 // ended before.
 func (u *updates) awaitFirst(ctx context.Context) bool {

@@ -129,12 +129,16 @@ func (f *Front) attach(ctx context.Context, session *session, s *events, after e
 		cancel()
 		return from, nil, errTooManyStreams
 	}
+	f.cfg.Sessions.SetListener(session.id(), session.until(), f.cfg.Self, true)
 	reading, stop := context.WithCancel(ctx)
 	var readers sync.WaitGroup
 	detach = func() {
 		stop()
 		readers.Wait()
 		f.streams.detach(session.uid, u)
+		if f.streams.first(session.uid) == nil {
+			f.cfg.Sessions.SetListener(session.id(), session.until(), f.cfg.Self, false)
+		}
 		u.close()
 		cancel()
 	}
@@ -162,7 +166,9 @@ func (f *Front) attach(ctx context.Context, session *session, s *events, after e
 		if session.scope.Server() == "" {
 			own.look(reading)
 		}
-		changes()
+		if f.speaks(session) {
+			changes()
+		}
 	}
 	if u.isFirst() {
 		f.awaitEffect(ctx, f.subscribeAgain(session, u))

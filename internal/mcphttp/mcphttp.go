@@ -118,6 +118,11 @@ type Sessions interface {
 	Subscribe(id fleet.SessionID, until time.Time, s fleet.Subscription) bool
 	Unsubscribe(id fleet.SessionID, until time.Time, s fleet.Subscription)
 	Subscriptions(id fleet.SessionID) []fleet.Subscription
+	// SetListener says that a controller has the newest stream on which a session's client
+	// waits for what belongs to no request, or that it has none any more. Listener returns
+	// the controller that has it, "" if none is known.
+	SetListener(id fleet.SessionID, until time.Time, controller fleet.LifeID, listens bool)
+	Listener(id fleet.SessionID) fleet.LifeID
 	// Opened returns the servers at which a session has, or had, a replica to itself.
 	Opened(id fleet.SessionID) []fleet.ServerName
 	// Changed posts a notice when subscriptions, or Opened, may have changed; see notice.Board.

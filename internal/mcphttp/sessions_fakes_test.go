@@ -25,12 +25,13 @@ type known struct {
 	err     error         // of Open
 	takes   time.Duration // Open does
 	ended   func(fleet.SessionID)
+	listens map[fleet.SessionID]fleet.LifeID
 }
 
 func newKnown() *known {
 	return &known{
 		dead: map[fleet.SessionID]bool{}, levels: map[fleet.SessionID]string{}, subs: map[fleet.SessionID][]fleet.Subscription{},
-		given: map[fleet.SessionID]fleet.SessionGiven{},
+		given: map[fleet.SessionID]fleet.SessionGiven{}, listens: map[fleet.SessionID]fleet.LifeID{},
 	}
 }
 
@@ -49,6 +50,22 @@ func (k *known) End(id fleet.SessionID, _ time.Time) {
 	if ended != nil {
 		ended(id)
 	}
+}
+
+func (k *known) SetListener(id fleet.SessionID, _ time.Time, controller fleet.LifeID, listens bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if listens {
+		k.listens[id] = controller
+	} else if k.listens[id] == controller {
+		delete(k.listens, id)
+	}
+}
+
+func (k *known) Listener(id fleet.SessionID) fleet.LifeID {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.listens[id]
 }
 
 func (k *known) OnEnd(ended func(fleet.SessionID)) { k.ended = ended }

@@ -102,6 +102,9 @@ func (f *Front) announces(server fleet.ServerName) bool {
 
 // on passes news on to the client, with the URI that it knows.
 func (u *updates) on(n fleet.News) {
+	if u.session != nil && !u.front.speaks(u.session) {
+		return
+	}
 	if u.lists[n.Method] {
 		u.events.add(u.tell(n.Method, nil))
 		return

@@ -62,6 +62,40 @@ func TestLegacySubscriptions(t *testing.T) {
 	})
 }
 
+// Of the controllers with streams of a session, the one with the newest sends what belongs
+// to no request, unless it has ended.
+func TestNewestStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		f.peers["c2"] = "127.0.0.1:1"
+		id := f.open(t, "/old/mcp", "2025-11-25")
+		f.do("POST", "/old/mcp", `{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"x:/1"}}`, "Mcp-Session-Id", id)
+		w, leave, done := f.serve(t, "GET", "/old/mcp", "", "Mcp-Session-Id", id)
+		synctest.Wait()
+		var session fleet.SessionID
+		for session = range f.known.listens {
+		}
+		f.news.updated("old", "x:/1/1")
+		f.known.SetListener(session, time.Time{}, "c2", true)
+		f.news.updated("old", "x:/1/2")
+		f.offers.change("old", mcp.MethodToolsList, `[]`)
+		synctest.Wait()
+		f.known.SetListener(session, time.Time{}, "c2", false)
+		f.news.updated("old", "x:/1/3")
+		f.known.SetListener(session, time.Time{}, "c2", true)
+		delete(f.peers, "c2") // it has ended
+		f.news.updated("old", "x:/1/4")
+		f.known.SetListener(session, time.Time{}, "c1", true)
+		synctest.Wait()
+		leave()
+		done()
+		want(t, w, 200, strings.TrimSpace(updatedEvent(`{"uri":"x:/1/1"}`)+updatedEvent(`{"uri":"x:/1/3"}`)+updatedEvent(`{"uri":"x:/1/4"}`)))
+		if len(f.known.listens) != 0 {
+			t.Errorf("listens at %v after the end of the stream", f.known.listens)
+		}
+	})
+}
+
 // A subscription of a modern client has the names of its endpoint, and its id.
 func TestModernSubscriptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -75,6 +75,7 @@ func recordsToPB(records []fleet.SessionRecord) (out []*fleetpb.SessionRecord) {
 		r := &records[i]
 		one := &fleetpb.SessionRecord{
 			Id: text(string(r.ID)), Until: timeToPB(r.Until), Ended: r.Ended, Used: timeToPB(r.Used), Began: timeToPB(r.Began), Stamp: r.Stamp, Level: text(r.Level), Caller: text(r.Caller),
+			Listener: string(r.Listener), Listened: r.Listened,
 		}
 		for _, name := range r.Opened {
 			one.Opened = append(one.Opened, string(name))
@@ -91,7 +92,7 @@ func recordsFromPB(records []*fleetpb.SessionRecord) (out []fleet.SessionRecord)
 	for _, one := range records {
 		r := fleet.SessionRecord{
 			ID: fleet.SessionID(one.GetId()), Until: timeFromPB(one.GetUntil()), Ended: one.GetEnded(), Used: timeFromPB(one.GetUsed()), Began: timeFromPB(one.GetBegan()), Stamp: one.GetStamp(),
-			Level: one.GetLevel(), Caller: one.GetCaller(),
+			Level: one.GetLevel(), Caller: one.GetCaller(), Listener: fleet.LifeID(one.GetListener()), Listened: one.GetListened(),
 		}
 		for _, name := range one.GetOpened() {
 			r.Opened = append(r.Opened, fleet.ServerName(name))

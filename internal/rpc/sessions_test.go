@@ -110,7 +110,7 @@ func TestSessionsAtAController(t *testing.T) {
 	at := time.Unix(1900000000, 0).UTC()
 	records := []fleet.SessionRecord{
 		{ID: "a", Until: at, Ended: true, Used: at, Began: at, Stamp: 5},
-		{ID: "b", Until: at, Opened: []fleet.ServerName{"x", "y"}, Stamp: 6, Level: "info", Caller: "me", Subscriptions: []fleet.Subscription{{Server: "x", URI: "u"}}},
+		{ID: "b", Until: at, Opened: []fleet.ServerName{"x", "y"}, Stamp: 6, Level: "info", Caller: "me", Subscriptions: []fleet.Subscription{{Server: "x", URI: "u"}}, Listener: "c1", Listened: 7},
 	}
 	request := fleet.SessionRequest{
 		Server: "x", Session: "s", Until: at, Caller: "me", Initialize: []byte(`{}`), Restore: fleet.Restore{Subscriptions: []string{"u"}, Level: "info"},

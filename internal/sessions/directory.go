@@ -257,8 +257,7 @@ func (d *Directory) edit(id fleet.SessionID, until time.Time, change func(*fleet
 	if !change(r) {
 		return
 	}
-	// Later than any stamp that was seen, whatever the clock says.
-	r.Stamp = max(r.Stamp+1, uint64(max(0, time.Now().UnixNano())))
+	r.Stamp = later(r.Stamp)
 	d.post(id)
 }
 

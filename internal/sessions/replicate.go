@@ -249,6 +249,9 @@ func mergeInto(r, in *fleet.SessionRecord) (changed bool) {
 	if len(all) > len(r.Opened) {
 		r.Opened, changed = slices.Sorted(maps.Keys(all)), true
 	}
+	if in.Listened > r.Listened {
+		r.Listener, r.Listened, changed = in.Listener, in.Listened, true
+	}
 	if in.Stamp > r.Stamp {
 		r.Stamp, r.Level, r.Caller, r.Subscriptions, changed = in.Stamp, in.Level, in.Caller, in.Subscriptions, true
 	}
