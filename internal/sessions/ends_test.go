@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -187,4 +188,29 @@ func TestSparesThatEnd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A replica that is lost before the controller knows of it is replaced.
+func TestLostBeforeItIsKnown(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, 2, 2, nil)
+		one := w.controllers[1]
+		routed := one.service.cfg.Routed
+		var first fleet.ReplicaID
+		one.service.cfg.Routed = func(ctx context.Context, server fleet.ServerName, session fleet.SessionID, id fleet.ReplicaID) error {
+			if first == "" {
+				first = id
+				for _, n := range w.workers {
+					n.End(id)
+				}
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}
+			return routed(ctx, server, session, id)
+		}
+		given, err := one.open(fleet.NewSessionID(), 10*time.Second)
+		if err != nil || given.Replica == first {
+			t.Errorf("got %+v, %v; want another replica than %s", given, err, first)
+		}
+	})
 }

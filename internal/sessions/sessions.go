@@ -43,6 +43,9 @@ const (
 	// askAgain is the wait before the leader is asked again, after there was none, or it
 	// was lost.
 	askAgainMin, askAgainMax = 50 * time.Millisecond, 500 * time.Millisecond
+	// routedWait is how long the router may take to know a replica that was given to a
+	// session, before the leader is asked again: the replica may be gone already.
+	routedWait = time.Second
 	// orderTimeout bounds one order to a worker to close a session.
 	orderTimeout = 5 * time.Second
 	// reconnectTime is how long a node may be unreachable before the sessions that it has
@@ -74,8 +77,8 @@ type Config struct {
 	// fleet.ErrNoLeader.
 	Leader func() (leader fleet.Member, self bool, err error)
 	Dial   func(fleet.Member) (Controller, error)
-	// Routed waits until the router sends the session's calls to the replica, or knows that
-	// there is no such replica.
+	// Routed waits until the router sends the session's calls to the replica, which may never
+	// be, or until ctx ends.
 	Routed func(ctx context.Context, server fleet.ServerName, session fleet.SessionID, replica fleet.ReplicaID) error
 	// Hopeless says why waiting for a replica of a server is of no use, "" if it is of use.
 	// It may be nil.
@@ -128,14 +131,17 @@ func (s *Service) Open(ctx context.Context, r fleet.SessionRequest) (fleet.Sessi
 	if r.Restore.Level == "" && len(r.Restore.Subscriptions) == 0 {
 		r.Restore = s.cfg.Directory.Restore(r.Session, r.Server)
 	}
+	healed := false // by any of the replicas that it was given
 	for wait := askAgainMin; ; wait = min(2*wait, askAgainMax) {
 		opened, err := s.askLeader(ctx, r)
+		healed = healed || opened.Healed
+		opened.Healed = healed
 		switch {
 		case err == nil && opened.Error != nil:
 			return opened, nil
 		case err == nil:
 			s.cfg.Directory.Touch(r.Session, r.Until)
-			if err = s.cfg.Routed(ctx, r.Server, r.Session, opened.Replica); err == nil {
+			if err = s.awaitRouted(ctx, &r, opened.Replica); err == nil {
 				return opened, nil
 			} else if ctx.Err() != nil {
 				return fleet.SessionGiven{}, waitError(ctx, r.Server, err)
@@ -153,6 +159,13 @@ func (s *Service) Open(ctx context.Context, r fleet.SessionRequest) (fleet.Sessi
 		case <-pause.C:
 		}
 	}
+}
+
+// awaitRouted waits until the router knows the replica, but not for long.
+func (s *Service) awaitRouted(ctx context.Context, r *fleet.SessionRequest, replica fleet.ReplicaID) error {
+	ctx, cancel := context.WithTimeout(ctx, routedWait)
+	defer cancel()
+	return s.cfg.Routed(ctx, r.Server, r.Session, replica)
 }
 
 // again reports whether another try may end otherwise, since the leader was not reached or

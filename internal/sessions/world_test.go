@@ -137,9 +137,7 @@ func (w *world) newController(name fleet.NodeID) *controller {
 				}
 				select {
 				case <-look:
-				case <-time.After(5 * time.Second): // it is gone again
-					return fleet.ErrReplicaLost
-				case <-ctx.Done():
+				case <-ctx.Done(): // perhaps it is gone again
 					return context.Cause(ctx)
 				}
 			}

@@ -19,8 +19,10 @@ async function counted(input, init) {
   return response;
 }
 
-// broken reports whether an error is that of a connection, and not an answer.
-const broken = (e) => e instanceof TypeError || ["terminated", "fetch failed", "socket"].some((s) => String(e?.message).includes(s));
+// broken reports whether an error is that of a connection, and not an answer. The client may
+// have come back for the answer by itself, and found that its replica has ended meanwhile:
+// the controller that it came back to does not know the call, and cannot make it again.
+const broken = (e) => e instanceof TypeError || ["terminated", "fetch failed", "socket", "the answer is lost"].some((s) => String(e?.message).includes(s));
 
 // isLost reports whether an error says that the replica was lost during the call. If it has an
 // HTTP status of its own, the client shows the answer in its text.
