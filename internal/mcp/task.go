@@ -43,9 +43,8 @@ func MissingTasks() *Error {
 // MapTaskIDs returns raw with the ids of tasks in it replaced by what rename returns for them. raw is the
 // result of a request of that method, or the params of a notification. Of tools/call it is a result that
 // creates a task, of either protocol. With the method "" only the task that a message belongs to is
-// replaced, which any message may name. What a task itself has brought about,
-// such as its result, is not looked into. Every other byte stays as it is, and so does a text that is not
-// as the specification says.
+// replaced, which any message may name. What a task itself has brought about, such as its result, is not
+// looked into. Every other byte stays as it is, and so does a text that is not as the specification says.
 func MapTaskIDs(method string, raw []byte, rename func(id string) string) []byte {
 	if !bytes.Contains(raw, []byte(`"taskId"`)) {
 		return raw
