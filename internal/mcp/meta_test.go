@@ -298,3 +298,15 @@ func BenchmarkResult(b *testing.B) {
 		})
 	}
 }
+
+func TestWithoutLogLevel(t *testing.T) {
+	for params, want := range map[string]string{
+		`{"_meta":{"io.modelcontextprotocol/logLevel":"info", "n":9007199254740993},"name":"x"}`: `{"_meta":{"n":9007199254740993},"name":"x"}`,
+		`{"name":"x", "_meta":{"n":1}}`: `{"name":"x", "_meta":{"n":1}}`,
+		`{}`:                            `{}`,
+	} {
+		if got, err := WithoutLogLevel([]byte(params)); err != nil || string(got) != want {
+			t.Errorf("%s became %s, %v; want %s", params, got, err, want)
+		}
+	}
+}
