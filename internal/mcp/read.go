@@ -79,6 +79,9 @@ func (p *Params) HasMeta() bool { return p.metas > 0 }
 // WantsTask reports whether a legacy tools/call asks for a core task.
 func (p *Params) WantsTask() bool { return TypeOf(p.task) == "object" }
 
+// Retries reports whether there may be answers or a state of a result that asked for input.
+func (p *Params) Retries() bool { return p.retries }
+
 // ToLegacy is ParamsToLegacy for these params. If hasMeta is false the result has no member _meta.
 func (p *Params) ToLegacy() (params []byte, hasMeta bool, err error) {
 	if p.metas == 1 && p.allModern && !p.retries {

@@ -100,6 +100,14 @@ func (f *Front) sendModern(ctx context.Context, p *reply, q *query, m *message, 
 	if dest.Modern {
 		return f.forward(ctx, p, q, dest, m, m.params, c)
 	}
+	if m.parts.Retries() && mcp.MayRequireInput(m.method) {
+		switch input, err := mcp.ParseInputResponses(m.params); {
+		case err != nil:
+			return outcome{err: invalidParams("Invalid params: %v", err)}
+		case input.State != nil: // such a server gives none
+			return outcome{err: errState}
+		}
+	}
 	params, hasMeta, err := m.parts.ToLegacy()
 	if err != nil {
 		return outcome{err: invalidParams("Invalid params: %v", err)}

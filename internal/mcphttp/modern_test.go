@@ -143,6 +143,9 @@ func TestModernVisit(t *testing.T) {
 		{"without the capability", "tools/call", `"name":"echo"`, `{"elicitation":{}}`, 400,
 			`{"code":-32021,"message":"Server requires the elicitation.url capability for this request","data":{"requiredCapabilities":{"elicitation":{"url":{}}}}}`},
 		{"another method", "completion/complete", `"ref":{"name":"echo"}`, urls, 200, strings.Replace(visit, "-32042", "-32603", 1)},
+		{"retried with a state", "tools/call", `"name":"echo","inputResponses":{"input-1":{"action":"accept"}},"requestState":"forged"`, urls, 200,
+			`{"code":-32602,"message":"Invalid params: requestState is unknown, has expired or belongs to another request"}`},
+		{"another method with a state", "completion/complete", `"ref":{"name":"echo"},"requestState":"x"`, urls, 200, strings.Replace(visit, "-32042", "-32603", 1)},
 		{"bad answers", "tools/call", `"name":"echo","inputResponses":[]`, urls, 200, `{"code":-32602,"message":"Invalid params: inputResponses: must be an object, not an array"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -53,24 +53,25 @@ func (f *Front) park(p *parked) ([]byte, error) {
 	return mcp.AppendString(nil, token), nil
 }
 
+var errState = invalidParams("Invalid params: requestState is unknown, has expired or belongs to another request")
+
 // unpark returns the call that a retry belongs to. A state of somebody else, of another
 // request or of long ago is refused with the same words as a forged one.
 func (f *Front) unpark(state []byte, caller, method string, params []byte, now time.Time) (*parked, error) {
-	refused := invalidParams("Invalid params: requestState is unknown, has expired or belongs to another request")
 	token, err := mcp.String(state)
 	if err != nil {
-		return nil, refused
+		return nil, errState
 	}
 	text, err := f.cfg.Sealer.Open(statePurpose, token)
 	if err != nil {
-		return nil, refused
+		return nil, errState
 	}
 	p, err := decodeParked(text)
 	if err != nil || p.caller != caller || !now.Before(p.expires) {
-		return nil, refused
+		return nil, errState
 	}
 	if id, err := identify(method, params); err != nil || id != p.identity {
-		return nil, refused
+		return nil, errState
 	}
 	return p, nil
 }
