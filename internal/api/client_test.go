@@ -191,6 +191,10 @@ func TestConvert(t *testing.T) {
 	if err != nil || string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
+	r.Session = "0123456789abcdef"
+	if got := ReplicaOf(r); got.Session != "01234567" {
+		t.Errorf("session %q is shown, want no more than tells it from others", got.Session)
+	}
 	r.Usage = fleet.Usage{}
 	if got := ReplicaOf(r); got.Usage != nil {
 		t.Errorf("an unknown usage is shown as %+v", *got.Usage)

@@ -1,6 +1,7 @@
 package fleetfile
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -102,6 +103,32 @@ func TestToolsErrors(t *testing.T) {
 		}
 		if got != tt.want {
 			t.Errorf("%s:\ngot  %s\nwant %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A file of any size is refused before it has cost much.
+func TestToolsAndGatewaysAreBounded(t *testing.T) {
+	file := func(overrides, gateways int) string {
+		var b strings.Builder
+		b.WriteString("servers:\n  x:\n    image: x\n    tools:\n      overrides:\n")
+		for i := range overrides {
+			fmt.Fprintf(&b, "        t%d: {title: T}\n", i)
+		}
+		b.WriteString("gateways:\n")
+		for i := range gateways {
+			fmt.Fprintf(&b, "  g%d: {servers: [x]}\n", i)
+		}
+		return b.String()
+	}
+	if f := mustParse(t, "f.yaml", file(maxOverrides, maxGateways)); len(f.Gateways) != maxGateways || len(f.Servers["x"].ToolOverrides) != maxOverrides {
+		t.Errorf("got %d gateways and %d overrides", len(f.Gateways), len(f.Servers["x"].ToolOverrides))
+	}
+	for text, want := range map[string]string{
+		file(maxOverrides+1, 1): "must have at most 1000 tools, not 1001", file(1, maxGateways+1): "a fleet has at most 100 gateways, not 101",
+	} {
+		if _, err := parse(t, "f.yaml", text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %.300v, want %q", err, want)
 		}
 	}
 }

@@ -167,6 +167,7 @@ func TestSessionsHaveOneReplicaEach(t *testing.T) {
 	state := &desired.State{Servers: map[fleet.ServerName]*desired.Server{"s": &sv}}
 	got := project(state, nil, serving(
 		owned("r1", "a", 1), owned("r2", "a", 2), owned("r3", "b", 4), owned("r4", "b", 3), owned("r5", "", 0),
+		fleet.Replica{ID: "r6", Revision: 2, Raw: true}, // READY as soon as its process runs, and nobody's
 	), nil).routes[0]
 	var routes []string
 	for _, r := range got.Replicas {

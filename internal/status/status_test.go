@@ -93,8 +93,14 @@ func TestServers(t *testing.T) {
 	started := time.Unix(5, 0)
 	got := v.Servers(&desired.State{Incarnation: 2, Servers: servers{
 		"c": {Replicas: 1, Revision: 1},
-		"b": {Replicas: 1, Revision: 1, Written: 7, Rollout: &desired.Rollout{To: 1, Started: started}},
+		"b": {
+			Replicas: 1, Revision: 1, Written: 7, Rollout: &desired.Rollout{To: 1, Started: started},
+			Revisions: []desired.Revision{{Number: 1, Catalogue: &fleet.Catalogue{Era: fleet.EraModern, Protocol: "2026-07-28"}}},
+		},
 	}})
+	if b, c := got[1], got[2]; b.Era != fleet.EraModern || b.Protocol != "2026-07-28" || c.Era != "" || c.Protocol != "" {
+		t.Errorf("eras %q %q, of one that never ran %q %q", b.Era, b.Protocol, c.Era, c.Protocol)
+	}
 	var lines []string
 	for _, s := range got {
 		lines = append(lines, fmt.Sprintf("%s %s %q", s.Name, s.State, s.ETag))

@@ -118,6 +118,19 @@ func TestMethods(t *testing.T) {
 	}
 }
 
+// A route that is hidden is served, and not suggested.
+func TestHiddenRoutes(t *testing.T) {
+	hidden := Get("/secret", Read, func(w *Response, _ *http.Request) error { return w.JSON(http.StatusOK, "here") })
+	hidden.Hidden = true
+	m := newMux(Config{}, hidden, Get("/shown", Read, hidden.Handle))
+	if w := do(m, "GET", "/secret", ""); w.Code != 200 {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+	if w := do(m, "GET", "/elsewhere", ""); w.Code != 404 || strings.Contains(w.Body.String(), "/secret") || !strings.Contains(w.Body.String(), "/shown") {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+}
+
 // Routes of different fronts that conflict are found when the mux is made.
 func TestConflictingRoutes(t *testing.T) {
 	for _, second := range []string{"/a/{b}", "/a/{c}"} {
