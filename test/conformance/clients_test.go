@@ -30,6 +30,8 @@ const clientTimeout = 3 * time.Minute
 
 // sdks are the clients, and the revisions that each one speaks. Those in Go are in a
 // module of their own, since the fleet itself needs only one version of one of them.
+// Neither Debian nor npm has a client in another language: what npm has is on the
+// TypeScript SDK.
 var sdks = []struct {
 	name   string
 	script string   // of the TypeScript clients

@@ -23,6 +23,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 	"github.com/mcpfleet/mcpfleet/test/tsclient"
 )
 
@@ -96,15 +97,16 @@ func (s *server) deploy(t *testing.T, client *api.Client, command []string, env 
 	if err == nil {
 		_, err = client.PutServer(ctx, fleet.ServerName(s.Name), spec, api.WriteOptions{})
 	}
-	for err == nil {
-		var found api.Server
-		found, err = client.GetServer(ctx, fleet.ServerName(s.Name), api.ReadOptions{})
-		if err == nil && found.State == fleet.StateReady {
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
+	if err != nil {
+		t.Fatalf("deploy: %v", err)
 	}
-	t.Fatalf("deploy: %v", err)
+	harness.Eventually(t, patience, func() error {
+		found, err := client.GetServer(ctx, fleet.ServerName(s.Name), api.ReadOptions{})
+		if err == nil && found.State != fleet.StateReady {
+			err = fmt.Errorf("%s is %s: %s", s.Name, found.State, found.Reason)
+		}
+		return err
+	})
 }
 
 // lists are the members of the results of list methods, and the capabilities for them.

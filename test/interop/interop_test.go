@@ -23,6 +23,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/test/harness"
 	"github.com/mcpfleet/mcpfleet/test/tsclient"
 )
 
@@ -285,21 +286,23 @@ func (s *server) fleet(t *testing.T, client *api.Client, dir string, command []s
 	}
 	defer s.remove(t, client)
 	var v view
-	for {
+	harness.Eventually(t, patience, func() error {
 		found, err := client.GetServer(ctx, name, api.ReadOptions{})
-		if err != nil {
-			t.Fatalf("view it through the fleet: %v", err)
-		}
-		if found.State == fleet.StateReady {
-			break
-		}
-		if len(found.LastEnded) > 0 {
+		switch {
+		case err != nil:
+			return fmt.Errorf("view it through the fleet: %w", err)
+		case found.State == fleet.StateReady:
+			v.Starts = true
+		case len(found.LastEnded) > 0:
 			v.Error = found.Reason
-			return v
+		default:
+			return fmt.Errorf("%s is %s: %s", name, found.State, found.Reason)
 		}
-		time.Sleep(100 * time.Millisecond)
+		return nil
+	})
+	if !v.Starts {
+		return v
 	}
-	v.Starts = true
 	if err := getJSON(ctx, client.Address()+"/"+s.Name+"/tools", &struct {
 		Tools *[]map[string]any `json:"tools"`
 	}{&v.Tools}); err != nil {
@@ -336,16 +339,15 @@ func (s *server) remove(t *testing.T, client *api.Client) {
 		t.Errorf("delete: %v", err)
 		return
 	}
-	for {
+	err := harness.Poll(patience, func() error {
 		replicas, err := client.Replicas(ctx)
-		if err != nil {
-			t.Errorf("wait for the end: %v", err)
-			return
+		if err == nil && slices.ContainsFunc(replicas, func(r api.Replica) bool { return r.Server == name }) {
+			err = errors.New("there are still replicas")
 		}
-		if !slices.ContainsFunc(replicas, func(r api.Replica) bool { return r.Server == name }) {
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
+		return err
+	})
+	if err != nil {
+		t.Errorf("wait for the end of %s: %v", name, err)
 	}
 }
 
