@@ -132,6 +132,10 @@ func (f *Front) answerLegacy(p *reply, s *session, m *message) outcome {
 	defer done()
 	p.resume = &resumption{stream: s.streamOf(m.id), prime: !p.piped && s.version >= mcp.Version20251125}
 	p.leave, p.leaving = leave, f.cfg.Leaving
+	// A stream that begins before a worker has the call has no id to come back with. If the
+	// controller dies then, official clients wait for ever, but they report a connection
+	// that broke without an answer.
+	p.wait = patient
 	if !p.piped {
 		defer context.AfterFunc(p.r.Context(), func() { p.goOn(ctx, cmp.Or(f.cfg.ResumeWindow, fleet.DefaultWindow)) })()
 	}

@@ -13,7 +13,7 @@ import (
 // For clients that accept both, quick is how long the answer to a request may take before
 // it becomes a stream of events. For modern clients it is patient: a stream has no status
 // for their errors, and they cannot come back to it, so that it is of no use before the
-// first message.
+// first message. The same holds for legacy clients until a worker has the call.
 const (
 	quick   = 100 * time.Millisecond
 	patient = 5 * time.Second

@@ -47,6 +47,9 @@ func (p *reply) sent(worker fleet.LifeID) {
 	defer p.mu.Unlock()
 	p.resume.worker, p.resume.primed = worker, false
 	p.primeStream()
+	if p.timer != nil && p.timer.Stop() {
+		p.timer.Reset(quick)
+	}
 }
 
 // goOn is called when the client has gone, which does not cancel its request. A worker that

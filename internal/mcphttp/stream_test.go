@@ -179,7 +179,7 @@ func TestErrorOnStream(t *testing.T) {
 		f := newFixture()
 		id := f.open(t, "/old/mcp", "2025-11-25")
 		f.router.f = func(context.Context, fleet.Call) (fleet.CallResult, error) {
-			time.Sleep(time.Second)
+			time.Sleep(2 * patient)
 			return fleet.CallResult{}, fleet.ErrReplicaLost
 		}
 		w := f.do("POST", "/old/mcp", slowCall, "Mcp-Session-Id", id, "X-Request-Id", "r")
@@ -397,4 +397,32 @@ func TestEventBounds(t *testing.T) {
 	if got := fmt.Sprint(s.add(big), s.add(notification("x", nil))); got != "true false" {
 		t.Error(got)
 	}
+}
+
+// A stream of a legacy client begins when it has an id to come back with, if a replica is
+// free soon: without one, official clients wait for ever if the controller dies.
+func TestStreamBeginsWithAnID(t *testing.T) {
+	const call = `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo"}}`
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		id := f.open(t, "/old/mcp", "2025-11-25")
+		wait, run := patient-time.Second, time.Duration(0)
+		f.router.f = func(_ context.Context, c fleet.Call) (fleet.CallResult, error) {
+			time.Sleep(wait)
+			c.Sent("w1")
+			time.Sleep(run)
+			return fleet.CallResult{Result: []byte(`{}`)}, nil
+		}
+		if w := f.do("POST", "/old/mcp", call, "Mcp-Session-Id", id); w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("answered as soon as it was sent: %s\n%s", w.Header().Get("Content-Type"), w.Body)
+		}
+		run = 2 * quick
+		if w := f.do("POST", "/old/mcp", call, "Mcp-Session-Id", id); !strings.HasPrefix(w.Body.String(), "id: ") {
+			t.Errorf("answered later: %s\n%s", w.Header().Get("Content-Type"), w.Body)
+		}
+		wait = 2 * patient
+		if w := f.do("POST", "/old/mcp", call, "Mcp-Session-Id", id); w.Header().Get("Content-Type") != "text/event-stream" {
+			t.Errorf("not sent for long: %s\n%s", w.Header().Get("Content-Type"), w.Body)
+		}
+	})
 }
