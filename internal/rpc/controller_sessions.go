@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"google.golang.org/grpc"
@@ -67,7 +68,11 @@ func (c *ControllerClient) GiveSession(ctx context.Context, o fleet.Order, r fle
 	if ctx.Err() == nil && len(st.Details()) == 0 && (st.Code() == codes.Unavailable || st.Code() == codes.Unimplemented) {
 		return fleet.SessionGiven{}, fmt.Errorf("%s: %w: %s", doing, fleet.ErrNotLeader, st.Message())
 	}
-	return fleet.SessionGiven{}, fromStatus(ctx, doing, err)
+	err = fromStatus(ctx, doing, err)
+	if said := (*remoteError)(nil); errors.As(err, &said) && len(said.is) > 0 {
+		err = said // for the client to read, which need not know the leader's address
+	}
+	return fleet.SessionGiven{}, err
 }
 
 func recordsToPB(records []fleet.SessionRecord) (out []*fleetpb.SessionRecord) {

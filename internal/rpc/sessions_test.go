@@ -151,8 +151,8 @@ func TestSessionsAtAController(t *testing.T) {
 	}
 	for _, fail := range []error{fleet.ErrNotLeader, fleet.ErrOverloaded, fleet.ErrSessionLost, fleet.ErrNoReplica, fleet.ErrUnknownServer, fleet.ErrConflict, fleet.ErrReplicaLost} {
 		next(fleet.SessionGiven{}, fail)
-		if _, err := client.GiveSession(t.Context(), fleet.Order{}, request); !errors.Is(err, fail) {
-			t.Errorf("got %v, want %v", err, fail)
+		if _, err := client.GiveSession(t.Context(), fleet.Order{}, request); !errors.Is(err, fail) || err.Error() != fail.Error() {
+			t.Errorf("got %v, want %v, without the leader's address", err, fail)
 		}
 	}
 	stop()
