@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,27 +24,41 @@ import (
 type balancer struct {
 	http  *http.Client
 	mu    sync.Mutex
-	ready []string // host:port
+	ready map[string]time.Time // by host:port: when it was last asked and was ready
 	next  int
 }
+
+// leaveDelay is how long controllers serve on after they are told to stop.
+const leaveDelay = 2 * time.Second
 
 // watch asks the controllers until ctx ends, as a load balancer does.
 func (b *balancer) watch(ctx context.Context, addresses []string) {
 	for ctx.Err() == nil {
-		var ready []string
 		for _, at := range addresses {
-			if status, _ := readyz(ctx, at); status == http.StatusOK {
-				ready = append(ready, at)
+			asked := time.Now()
+			status, _ := readyz(ctx, at)
+			b.mu.Lock()
+			if delete(b.ready, at); status == http.StatusOK {
+				b.ready[at] = asked
 			}
+			b.mu.Unlock()
 		}
-		b.mu.Lock()
-		b.ready = ready
-		b.mu.Unlock()
 		select {
 		case <-ctx.Done():
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// fresh returns the controllers that were ready a moment ago, so that they take requests
+// for a while. It needs b.mu held.
+func (b *balancer) fresh() (ready []string) {
+	for _, at := range slices.Sorted(maps.Keys(b.ready)) {
+		if time.Since(b.ready[at]) < leaveDelay/2 {
+			ready = append(ready, at)
+		}
+	}
+	return ready
 }
 
 // pick returns the address of the next ready controller. On a starved machine
@@ -58,9 +74,9 @@ func (b *balancer) pick(ctx context.Context) string {
 		case <-tick.C:
 		}
 		b.mu.Lock()
-		if n := len(b.ready); n > 0 {
+		if ready := b.fresh(); len(ready) > 0 {
 			b.next++
-			at := b.ready[b.next%n]
+			at := ready[b.next%len(ready)]
 			b.mu.Unlock()
 			return at
 		}
@@ -107,8 +123,7 @@ func readyz(ctx context.Context, at string) (status int, reason string) {
 // Controllers that are stopped one after the other, the leader first, fail no
 // call and no write of clients that go by /readyz.
 func TestStoppingControllerFailsNoRequest(t *testing.T) {
-	const delay = 2 * time.Second
-	c := Start(t, Options{Controllers: 3, Workers: 2, File: echoFile(4, ""), ShutdownDelay: delay, Patient: true})
+	c := Start(t, Options{Controllers: 3, Workers: 2, File: echoFile(4, ""), ShutdownDelay: leaveDelay, Patient: true})
 	c.AwaitReady(2)
 	var addresses []string
 	for _, name := range strings.Fields(threeNames) {
@@ -116,14 +131,14 @@ func TestStoppingControllerFailsNoRequest(t *testing.T) {
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
 	defer transport.CloseIdleConnections()
-	b := &balancer{http: &http.Client{Transport: transport}}
+	b := &balancer{http: &http.Client{Transport: transport}, ready: map[string]time.Time{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
 	running.Go(func() { b.watch(ctx, addresses) })
 	Eventually(t, func(context.Context) error {
-		if b.mu.Lock(); len(b.ready) == 3 {
+		if b.mu.Lock(); len(b.fresh()) == 3 {
 			b.mu.Unlock()
 			return nil
 		}
@@ -162,7 +177,7 @@ func TestStoppingControllerFailsNoRequest(t *testing.T) {
 		at := c.Controller(name).Addresses.HTTP
 		slow := make(chan error, 1) // it is under way when its controller takes no more requests
 		go func() {
-			body := fmt.Sprintf(`{"tool_name":"slow","tool_args":{"ms":%d}}`, (delay + 2*time.Second).Milliseconds())
+			body := fmt.Sprintf(`{"tool_name":"slow","tool_args":{"ms":%d}}`, (leaveDelay + 2*time.Second).Milliseconds())
 			slow <- b.send(ctx, http.MethodPost, at, "/call", body)
 		}()
 		stopped := make(chan struct{})
@@ -177,7 +192,7 @@ func TestStoppingControllerFailsNoRequest(t *testing.T) {
 			}
 			return nil
 		})
-		if time.Since(begun) < delay/2 { // a busy machine may have been too slow to see it
+		if time.Since(begun) < leaveDelay/2 { // a busy machine may have been too slow to see it
 			resp, err := http.Post("http://"+at+"/call", "application/json", strings.NewReader(`{"tool_name":"count","tool_args":{"key":"late"}}`))
 			if err != nil {
 				t.Fatalf("a call while it leaves: %v", err)
@@ -191,7 +206,7 @@ func TestStoppingControllerFailsNoRequest(t *testing.T) {
 			t.Errorf("the call under way: %v", err)
 		}
 		<-stopped
-		if took := time.Since(begun); took < delay {
+		if took := time.Since(begun); took < leaveDelay {
 			t.Errorf("%s stopped after %v, before its delay was over", name, took)
 		}
 		c.StartController(name)
