@@ -45,6 +45,10 @@ var sdks = []struct {
 	{name: "mcp-go 1.2", build: []string{"./mcpgo"}, eras: []string{legacy, modern}},
 }
 
+// shared is the legacy fixture as a server that all clients share. With it a modern client
+// can do what it cannot where each of its requests has a replica to itself.
+const shared = "shared"
+
 // Every official client can do with each server through the fleet what it can do
 // without it. Two clients at once, with different capabilities, never see each other's
 // requests.
@@ -61,6 +65,11 @@ func TestClients(t *testing.T) {
 			spec["env"] = map[string]string{"FIXTURE_NOTES": notes}
 			f.deploy(t, name, spec)
 		}
+		spec := s.spec("legacy")
+		delete(spec, "sessions")
+		delete(spec, "warm")
+		spec["env"], spec["replicas"] = map[string]string{"FIXTURE_NOTES": notes}, 2
+		f.deploy(t, shared, spec)
 		front = f.front
 	}
 	direct := map[string]string{}
@@ -69,7 +78,7 @@ func TestClients(t *testing.T) {
 	}
 	var rows []string
 	for i, sdk := range sdks {
-		for _, c := range cells {
+		for _, c := range append(slices.Clone(cells), cell{modern, shared}) {
 			if !slices.Contains(sdk.eras, c.wire) {
 				continue
 			}
