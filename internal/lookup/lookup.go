@@ -40,20 +40,21 @@ func (w Waiter) Repeat(ctx context.Context, err error, timeout time.Duration, si
 	return w.awaken(ctx, w.settle(ctx, err, lookUp), timeout, since, lookUp)
 }
 
-func unknown(err error) bool {
+// Unknown reports whether a look-up failed because there is no such server or gateway.
+func Unknown(err error) bool {
 	return errors.Is(err, fleet.ErrUnknownServer) || errors.Is(err, fleet.ErrUnknownGateway)
 }
 
 // settle repeats the look-up while the server or gateway is not known.
 func (w Waiter) settle(ctx context.Context, err error, lookUp func() error) error {
-	if !unknown(err) {
+	if !Unknown(err) {
 		return err
 	}
 	look, cancel := w.Changed()
 	defer cancel()
 	lag := time.NewTimer(NewServerLag)
 	defer lag.Stop()
-	for err = lookUp(); unknown(err); err = lookUp() {
+	for err = lookUp(); Unknown(err); err = lookUp() {
 		select {
 		case <-look:
 		case <-lag.C:

@@ -168,6 +168,14 @@ func (o *offers) setIdle(idle bool) {
 	o.Post()
 }
 
+// remove removes an endpoint.
+func (o *offers) remove(scope fleet.Scope) {
+	o.mu.Lock()
+	delete(o.all, scope)
+	o.mu.Unlock()
+	o.Post()
+}
+
 // change replaces a list.
 func (o *offers) change(scope fleet.Scope, method, items string) {
 	o.mu.Lock()

@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
+	"github.com/mcpfleet/mcpfleet/internal/lookup"
 	"github.com/mcpfleet/mcpfleet/internal/mcp"
 	"github.com/mcpfleet/mcpfleet/internal/web"
 )
@@ -81,6 +83,9 @@ func (f *Front) serveGet(w *web.Response, r *http.Request) error {
 		return errAcceptEvents
 	}
 	session, err := f.open(r)
+	if err == nil {
+		err = f.exists(r.Context(), session.scope)
+	}
 	if err != nil {
 		return err
 	}
@@ -113,7 +118,7 @@ func (f *Front) serveSession(w *web.Response, r *http.Request, session *session,
 		return err
 	}
 	defer detach()
-	return s.run(from)
+	return s.run(f.untilRemoved(from, session.scope, func() { s.end() }))
 }
 
 // attach adds the messages of a session that belong to no request to a stream of events,
@@ -145,7 +150,7 @@ func (f *Front) attach(ctx context.Context, session *session, s *events, after e
 	if only, ok := onlyOf(view); ok && only.PerSession && !only.Modern {
 		readers.Go(func() { f.follow(reading, session, only.Server, u, after) })
 		readers.Go(func() { f.keepUsed(reading, session) })
-		return source{gone: ctx.Done(), leaving: f.cfg.Leaving}, detach, nil
+		return source{gone: ctx.Done(), leaving: f.cfg.Leaving}, detach, nil // follow sees the end of the server
 	}
 	changed, unsubscribe := f.cfg.Sessions.Changed()
 	end := detach
@@ -195,6 +200,39 @@ func (f *Front) awaitEffect(ctx context.Context, inEffect <-chan struct{}) {
 	case <-f.cfg.Leaving:
 	case <-ctx.Done():
 	}
+}
+
+// exists reports an error if there is no such endpoint. One that another controller may have
+// been told of just now is waited for.
+func (f *Front) exists(ctx context.Context, scope fleet.Scope) error {
+	look := func() error {
+		if _, err := f.cfg.Offers.View(scope); lookup.Unknown(err) {
+			return err
+		}
+		return nil // what else is wrong may be over soon
+	}
+	if err := look(); err != nil {
+		return f.lookup.Repeat(ctx, err, 0, time.Now(), look)
+	}
+	return nil
+}
+
+// untilRemoved has a stream look whether its endpoint has been removed, and calls end then. An
+// endpoint that this controller does not know yet is waited for.
+func (f *Front) untilRemoved(from source, scope fleet.Scope, end func()) source {
+	_, err := f.cfg.Offers.View(scope)
+	onLook, known := from.onLook, !lookup.Unknown(err)
+	from.onLook = func() {
+		switch _, err := f.cfg.Offers.View(scope); {
+		case !lookup.Unknown(err):
+			known = true
+		case known:
+			end()
+			return
+		}
+		onLook()
+	}
+	return from
 }
 
 // onlyOf returns the server of an endpoint that has only one. A nil view has none.

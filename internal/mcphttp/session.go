@@ -156,7 +156,7 @@ func decodeSession(b []byte) (*session, error) {
 func (f *Front) open(r *http.Request) (*session, error) {
 	token := r.Header.Get(headerSession)
 	if token == "" {
-		if _, err := f.cfg.Offers.View(scopeOf(r)); errors.Is(err, fleet.ErrUnknownServer) || errors.Is(err, fleet.ErrUnknownGateway) {
+		if _, err := f.cfg.Offers.View(scopeOf(r)); lookup.Unknown(err) {
 			return nil, err
 		}
 		return nil, errMissingSession

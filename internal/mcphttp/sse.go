@@ -3,10 +3,8 @@ package mcphttp
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/api"
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -53,12 +51,9 @@ func (f *Front) servePipe(w *web.Response, r *http.Request) error {
 	if !acceptsOf(r).events {
 		return errAcceptEvents
 	}
-	_, err := f.cfg.Offers.View(scope)
-	if errors.Is(err, fleet.ErrUnknownServer) || errors.Is(err, fleet.ErrUnknownGateway) {
-		if _, err := f.view(r.Context(), &query{scope: scope, came: time.Now()}); err != nil {
-			return err
-		}
-	} // anything else is a matter of initialize
+	if err := f.exists(r.Context(), scope); err != nil { // anything else is a matter of initialize
+		return err
+	}
 	if r.Method == http.MethodHead {
 		w.Begin(http.StatusOK, typeEvent, -1)
 		return nil

@@ -375,6 +375,26 @@ func TestListen(t *testing.T) {
 	})
 }
 
+// Streams of changes end with their endpoint, and cannot be had again.
+func TestStreamsEndWithTheirEndpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		id := f.open(t, "/old/mcp", "2025-11-25")
+		get, _, got := f.serve(t, "GET", "/old/mcp", "", "Mcp-Session-Id", id)
+		body := modernBody("subscriptions/listen", `"notifications":{"toolsListChanged":true}`)
+		listen, _, listened := f.serve(t, "POST", "/old/mcp", body, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "subscriptions/listen")
+		synctest.Wait()
+		f.offers.remove("old")
+		got()
+		listened()
+		want(t, get, 200, "")
+		if text := listen.Body.String(); !strings.Contains(text, `"id":"q","result":`) {
+			t.Errorf("the subscription ended with %s", text)
+		}
+		wantError(t, f.do("GET", "/old/mcp", "", "Mcp-Session-Id", id), 404, "", codeUnknownServer, "old")
+	})
+}
+
 // A slow client loses notifications, never the answer.
 func TestEventBounds(t *testing.T) {
 	s := newEvents(nil)

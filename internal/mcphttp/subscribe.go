@@ -58,5 +58,5 @@ func (f *Front) listen(w *web.Response, r *http.Request, m *message, a accepts) 
 	f.awaitEffect(r.Context(), u.want(slices.Concat(resources, tasks)))
 	from := f.following(r.Context(), s, look, q.scope, lists, func(method string) event { return tagged(method, nil) })
 	from.onLeave = func() { s.end(event{head: mcp.AppendResult(nil, id, mcp.ListenResult(id))}) }
-	return s.run(from)
+	return s.run(f.untilRemoved(from, q.scope, from.onLeave))
 }
