@@ -4,21 +4,12 @@ package conformance
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"log"
-	"net"
-	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -88,7 +79,11 @@ func startFleetOf(t *testing.T, controllers int) *testFleet {
 		}
 		return err
 	})
-	f.front = f.balance(t)
+	addresses := make([]string, len(f.controllers)) // they have the same ones after a restart
+	for i, c := range f.controllers {
+		addresses[i] = c.Addr.HTTP
+	}
+	f.front = serveBalancer(t, addresses)
 	return f
 }
 
@@ -115,51 +110,6 @@ func (f *testFleet) start(t *testing.T, program, name string, args ...string) *h
 	p := harness.Command(t, name, filepath.Join(f.bin, program), filepath.Join(f.dir, name+".log"), args...)
 	p.Start()
 	return p
-}
-
-// balance serves at an address of its own and sends each request to the next
-// controller, so that no controller sees two requests of a session in a row. A request
-// that cannot be sent to one goes to another.
-func (f *testFleet) balance(t *testing.T) string {
-	t.Helper()
-	addresses := make([]string, len(f.controllers)) // they have the same ones after a restart
-	for i, c := range f.controllers {
-		addresses[i] = c.Addr.HTTP
-	}
-	var next atomic.Uint64
-	transport := &http.Transport{
-		MaxIdleConnsPerHost: 100,
-		DialContext: func(ctx context.Context, network, _ string) (conn net.Conn, err error) {
-			for range addresses {
-				at := addresses[next.Add(1)%uint64(len(addresses))]
-				if conn, err = new(net.Dialer).DialContext(ctx, network, at); err == nil {
-					return conn, nil
-				}
-			}
-			return nil, err
-		},
-		DisableKeepAlives: true, // a connection for each request
-	}
-	proxy := &httputil.ReverseProxy{
-		FlushInterval: -1,
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(&url.URL{Scheme: "http", Host: "controllers"})
-			r.Out.Host = r.In.Host // controllers check it
-		},
-		Transport: transport,
-		ErrorLog:  log.New(io.Discard, "", 0),
-		ErrorHandler: func(http.ResponseWriter, *http.Request, error) {
-			panic(http.ErrAbortHandler) // the client's connection breaks as the controller's did
-		},
-	}
-	server := httptest.NewUnstartedServer(proxy)
-	server.Config.ErrorLog = proxy.ErrorLog
-	server.Start()
-	t.Cleanup(func() {
-		server.CloseClientConnections()
-		server.Close()
-	})
-	return "http://" + localhost(server.Listener.Addr().String())
 }
 
 // localhost returns an address with the host name that the suite wants.
