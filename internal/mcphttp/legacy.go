@@ -42,16 +42,39 @@ func (f *Front) take(ctx context.Context, s *session, m *message) error {
 	case m.method == mcp.MethodCancelled:
 		f.cancelRequest(ctx, s, m.params)
 	default:
-		if view, err := f.cfg.Offers.View(s.scope); err == nil {
-			if only, ok := view.Only(); ok && only.PerSession && !only.Modern {
-				return f.sendToOwned(ctx, s, only.Server, mcp.OneLine(mcp.AppendNotification(nil, m.method, m.params)))
+		if to := f.hearers(s, m.method); len(to) > 0 {
+			note := mcp.OneLine(mcp.AppendNotification(nil, m.method, m.params))
+			var errs []error
+			for _, server := range to {
+				errs = append(errs, f.sendToOwned(ctx, s, server, note))
 			}
+			return errors.Join(errs...)
 		}
 		// The conversation with a shared replica is not this client's: it has asked
 		// nothing of it, and what it says is for nobody.
 		f.metrics.drop(droppedShared)
 	}
 	return nil
+}
+
+// hearers returns the servers whose replicas of their own get a notification of a session's
+// client. Where servers are merged it is that of its roots, for which any may have asked, at
+// all that the session has used. What else it says is about a request of one of them.
+func (f *Front) hearers(s *session, method string) (servers []fleet.ServerName) {
+	view, err := f.cfg.Offers.View(s.scope)
+	if err != nil {
+		return nil
+	}
+	if only, ok := view.Only(); ok {
+		if only.PerSession && !only.Modern {
+			servers = append(servers, only.Server)
+		}
+	} else if method == mcp.MethodRootsListChanged {
+		for _, dest := range f.ownReplicas(s, view) {
+			servers = append(servers, dest.Server)
+		}
+	}
+	return servers
 }
 
 // maxReason bounds a client's reason for a cancellation that its server is told.

@@ -155,6 +155,34 @@ func TestOwnedStreamsAreMerged(t *testing.T) {
 	})
 }
 
+// Where servers are merged, all replicas of a session hear that its client has other roots.
+func TestRootsReachOwnReplicas(t *testing.T) {
+	f := newFixture()
+	root := f.offers.all[""]
+	root.tools["own__echo"] = fleet.Destination{Server: "own", PerSession: true}
+	id := f.open(t, "/mcp", "2025-11-25")
+	text, _ := f.front.cfg.Sealer.Open(sessionPurpose, id)
+	s, err := decodeSession(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := func(method string) {
+		t.Helper()
+		want(t, f.do("POST", "/mcp", fmt.Sprintf(`{"jsonrpc":"2.0","method":%q}`, method), "Mcp-Session-Id", id), 202, "")
+	}
+	say("notifications/roots/list_changed") // nobody has heard of the client yet
+	for _, server := range []fleet.ServerName{"own", "old"} { // old is not of that kind any more
+		if _, err := f.known.Open(t.Context(), fleet.SessionRequest{Session: s.id(), Server: server}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say("notifications/roots/list_changed")
+	say("notifications/other")
+	if got := strings.Join(f.kept.sent, "\n"); got != `r1 {"jsonrpc":"2.0","method":"notifications/roots/list_changed"}` {
+		t.Errorf("sent\n%s", got)
+	}
+}
+
 // Where servers are merged, a level or a subscription reaches the replica that a session
 // has already.
 func TestSettingsReachOwnReplicas(t *testing.T) {
