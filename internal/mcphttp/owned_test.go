@@ -170,7 +170,7 @@ func TestRootsReachOwnReplicas(t *testing.T) {
 		t.Helper()
 		want(t, f.do("POST", "/mcp", fmt.Sprintf(`{"jsonrpc":"2.0","method":%q}`, method), "Mcp-Session-Id", id), 202, "")
 	}
-	say("notifications/roots/list_changed") // nobody has heard of the client yet
+	say("notifications/roots/list_changed")                   // nobody has heard of the client yet
 	for _, server := range []fleet.ServerName{"own", "old"} { // old is not of that kind any more
 		if _, err := f.known.Open(t.Context(), fleet.SessionRequest{Session: s.id(), Server: server}); err != nil {
 			t.Fatal(err)
