@@ -10,6 +10,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/notice"
+	"github.com/mcpfleet/mcpfleet/internal/recent"
 )
 
 const (
@@ -21,11 +22,6 @@ const (
 	maxNews = 10_000
 	// newsPause gathers what several replicas of a server say about the same change.
 	newsPause = 20 * time.Millisecond
-	// A controller that begins to want a resource is told of it if it was updated within
-	// replay: its client may have subscribed through another one. maxRecent bounds what is
-	// remembered.
-	replay    = time.Second
-	maxRecent = 1000
 	// subscribePatience bounds how long a controller is not told that what it wants is in
 	// effect, and how long a start waits, because a server does not answer.
 	subscribePatience = 2 * time.Second
@@ -38,15 +34,9 @@ type listeners struct {
 
 	mu       sync.Mutex
 	all      map[*listener]struct{}
-	replicas map[*subscriptions]struct{} // whose servers tell of changes
-	version  uint64                      // of what they want
-	recent   map[newsKey]heard           // updates of resources
-}
-
-// heard is news, and when it came.
-type heard struct {
-	fleet.News
-	at time.Time
+	replicas map[*subscriptions]struct{}     // whose servers tell of changes
+	version  uint64                          // of what they want
+	recent   recent.Map[newsKey, fleet.News] // updates of resources
 }
 
 // listener is one controller. listeners.mu guards it.
@@ -101,9 +91,11 @@ func (ls *listeners) set(l *listener, interests []fleet.Interest) {
 		}
 		wants[i.Server] = w
 	}
-	for key, n := range ls.recent {
-		if fleet.CoveringURI(wants[key.server].uris, key.uri) != "" && fleet.CoveringURI(l.wants[key.server].uris, key.uri) == "" && now.Sub(n.at) <= replay {
-			l.add(key, n.News)
+	// What a controller begins to want may have been updated just before: its client may have
+	// subscribed through another one.
+	for key, n := range ls.recent.All() {
+		if fleet.CoveringURI(wants[key.server].uris, key.uri) != "" && fleet.CoveringURI(l.wants[key.server].uris, key.uri) == "" {
+			l.add(key, n)
 		}
 	}
 	l.wants = wants
@@ -164,7 +156,7 @@ func (ls *listeners) tell(n fleet.News, uri string) {
 	defer ls.mu.Unlock()
 	key := newsKey{n.Server, n.Method, uri}
 	if uri != "" {
-		ls.remember(key, n)
+		ls.recent.Put(key, n)
 	}
 	for l := range ls.all {
 		w, interested := l.wants[n.Server]
@@ -173,18 +165,6 @@ func (ls *listeners) tell(n fleet.News, uri string) {
 		}
 		l.add(key, n)
 	}
-}
-
-// remember keeps an update for controllers that come a moment later.
-func (ls *listeners) remember(key newsKey, n fleet.News) {
-	now := time.Now()
-	if len(ls.recent) >= maxRecent {
-		maps.DeleteFunc(ls.recent, func(_ newsKey, h heard) bool { return now.Sub(h.at) > replay })
-	}
-	if ls.recent == nil || len(ls.recent) >= maxRecent {
-		ls.recent = map[newsKey]heard{}
-	}
-	ls.recent[key] = heard{n, now}
 }
 
 // add adds news for a controller.

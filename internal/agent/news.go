@@ -28,7 +28,7 @@ func (r *replica) notified(method string, params []byte) {
 	case mcp.MethodToolsListChanged, mcp.MethodResourcesListChanged, mcp.MethodPromptsListChanged:
 		r.tell(method, "", params)
 	case mcp.MethodResourcesUpdated:
-		if uri := uriOf(params); uri != "" {
+		if uri, _, err := mcp.Target(method, params); err == nil {
 			r.tell(method, uri, params)
 		}
 	case mcp.MethodTaskStatus, mcp.MethodTaskChanged:
@@ -72,18 +72,6 @@ func (r *replica) tellTask(method string, params []byte) {
 	} else if owner := r.tasks.owner(t.ID); owner != "" {
 		r.tell(method, fleet.SessionTaskURI(fleet.SessionID(owner), r.order.ID, t.ID), params)
 	}
-}
-
-func uriOf(params []byte) string {
-	found, err := mcp.Fields(params, "uri")
-	if err != nil || found[0] == nil {
-		return ""
-	}
-	uri, err := mcp.String(found[0])
-	if err != nil {
-		return ""
-	}
-	return uri
 }
 
 // logger is the call in flight that gets the log of a modern server. The messages do not

@@ -222,7 +222,7 @@ func restore(ctx context.Context, s *session, what *fleet.Restore, warn func(str
 		if ctx.Err() != nil {
 			return
 		}
-		ask(mcp.MethodSubscribe, uriParams(uri))
+		ask(mcp.MethodSubscribe, mcp.URIParams(uri))
 	}
 }
 

@@ -181,24 +181,18 @@ func (s *subscriptions) tellUpdated(uri string) {
 	if fleet.IsTaskURI(uri) {
 		return
 	}
-	params := append(mcp.AppendString([]byte(`{"uri":`), uri), '}')
-	s.r.listeners.tell(fleet.News{Server: s.r.order.Server, Replica: s.r.order.ID, Method: mcp.MethodResourcesUpdated, Params: params}, uri)
+	s.r.listeners.tell(fleet.News{Server: s.r.order.Server, Replica: s.r.order.ID, Method: mcp.MethodResourcesUpdated, Params: mcp.URIParams(uri)}, uri)
 }
 
 // ask sends one request. A server that refuses is not asked again while the wish lasts.
 func (s *subscriptions) ask(ctx context.Context, method, uri string) {
 	ctx, cancel := context.WithTimeout(ctx, subscribeTimeout)
 	defer cancel()
-	reply := s.conn.Request(ctx, method, uriParams(uri))
+	reply := s.conn.Request(ctx, method, mcp.URIParams(uri))
 	defer reply.Release()
 	if err := reply.Failure(); err != nil && ctx.Err() == nil {
 		s.r.log.Warn("subscription refused", "method", method, "uri", uri, "err", err)
 	}
-}
-
-// uriParams returns params that name a resource.
-func uriParams(uri string) []byte {
-	return append(mcp.AppendString([]byte(`{"uri":`), uri), '}')
 }
 
 // await waits for a notice or a time, zero for never. It reports false when ctx has ended.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
+	"github.com/mcpfleet/mcpfleet/internal/recent"
 )
 
 // patience bounds how long a client waits for workers, which themselves wait a little less
@@ -47,7 +48,7 @@ type Board struct {
 	waiting map[key]fleet.News
 	flush   *time.Timer // set while news waits
 	waiters map[*waiter]struct{}
-	recent  map[key]heard // updates of resources
+	recent  recent.Map[key, fleet.News] // updates of resources
 }
 
 // client is one client that wants news. Board.mu guards it.
@@ -70,7 +71,7 @@ func New(view View, log *slog.Logger) *Board {
 	return &Board{
 		view: view, log: log.With("component", "interest"), wants: fleet.Interests{Number: 1},
 		clients: map[*client]struct{}{}, workers: map[observe.Worker]*worker{}, waiting: map[key]fleet.News{},
-		waiters: map[*waiter]struct{}{}, recent: map[key]heard{},
+		waiters: map[*waiter]struct{}{},
 	}
 }
 
@@ -102,10 +103,10 @@ func (b *Board) change(c *client, wants map[fleet.ServerName][]string) (inEffect
 		close(w.done)
 		return w.done, nil
 	}
-	if c.told {
-		for k, n := range b.recent {
-			if _, waits := b.waiting[k]; !waits && fleet.CoveringURI(wants[k.server], k.uri) != "" && fleet.CoveringURI(c.wants[k.server], k.uri) == "" && time.Since(n.at) <= replay {
-				again = append(again, delivery{c, n.News})
+	if c.told { // the client is not new: it may have subscribed through another controller just before
+		for k, n := range b.recent.All() {
+			if _, waits := b.waiting[k]; !waits && fleet.CoveringURI(wants[k.server], k.uri) != "" && fleet.CoveringURI(c.wants[k.server], k.uri) == "" {
+				again = append(again, delivery{c, n})
 			}
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
 	"github.com/mcpfleet/mcpfleet/internal/notice"
 	"github.com/mcpfleet/mcpfleet/internal/observe"
+	"github.com/mcpfleet/mcpfleet/internal/recent"
 )
 
 // fakeWorker is a worker to which a board listens.
@@ -371,7 +372,7 @@ func TestUpdatesAreToldAgain(t *testing.T) {
 		other.heard()
 		h.heard()
 		want(map[fleet.ServerName][]string{"s": nil})
-		time.Sleep(replay)
+		time.Sleep(recent.Span)
 		want(map[fleet.ServerName][]string{"s": {"y"}})
 		is(t, "a subscription much later", h.heard()+other.heard(), "")
 	})
@@ -389,8 +390,8 @@ func TestGatheringIsBounded(t *testing.T) {
 		for i := range maxGathered + 1 {
 			w.says("s", "s-1", "resources/updated", fmt.Sprintf(`{"uri":"x:/%d"}`, i))
 		}
-		if heard != maxGathered || len(b.waiting) != 1 || len(b.recent) > maxRecent {
-			t.Errorf("heard %d, %d wait, %d are kept", heard, len(b.waiting), len(b.recent))
+		if heard != maxGathered || len(b.waiting) != 1 {
+			t.Errorf("heard %d, %d wait", heard, len(b.waiting))
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package interest
 
 import (
-	"maps"
 	"time"
 
 	"github.com/mcpfleet/mcpfleet/internal/fleet"
@@ -13,23 +12,12 @@ const (
 	gather = 20 * time.Millisecond
 	// maxGathered bounds the news that waits.
 	maxGathered = 10_000
-	// A resource of which a client of before wants to hear is told to have changed, if that
-	// was within replay: it may have subscribed through another controller. maxRecent bounds
-	// what is remembered.
-	replay    = time.Second
-	maxRecent = 1000
 )
 
 // key identifies news that one notification can stand for.
 type key struct {
 	server      fleet.ServerName
 	method, uri string
-}
-
-// heard is news, and when it came.
-type heard struct {
-	fleet.News
-	at time.Time
 }
 
 // delivery is news for one client.
@@ -52,25 +40,13 @@ func (b *Board) add(news []fleet.News) (now []delivery) {
 		}
 		k := key{n.Server, n.Method, uriOf(&n)}
 		if b.waiting[k] = n; k.uri != "" {
-			b.remember(k, n)
+			b.recent.Put(k, n)
 		}
 	}
 	if b.flush == nil && len(b.waiting) > 0 {
 		b.flush = time.AfterFunc(gather, b.pass)
 	}
 	return now
-}
-
-// remember keeps an update for clients that come a moment later.
-func (b *Board) remember(k key, n fleet.News) {
-	now := time.Now()
-	if len(b.recent) >= maxRecent {
-		maps.DeleteFunc(b.recent, func(_ key, h heard) bool { return now.Sub(h.at) > replay })
-	}
-	if len(b.recent) >= maxRecent {
-		clear(b.recent)
-	}
-	b.recent[k] = heard{n, now}
 }
 
 // pass passes the news that waits to the clients that want it. It takes the lock.
@@ -113,8 +89,7 @@ func (b *Board) missed(servers []fleet.ServerName) (all []delivery) {
 				if fleet.IsTaskURI(uri) {
 					continue // its client asks for the status, too
 				}
-				params := append(mcp.AppendString([]byte(`{"uri":`), uri), '}')
-				all = append(all, delivery{c, fleet.News{Server: server, Method: mcp.MethodResourcesUpdated, Params: params}})
+				all = append(all, delivery{c, fleet.News{Server: server, Method: mcp.MethodResourcesUpdated, Params: mcp.URIParams(uri)}})
 			}
 		}
 	}
@@ -129,13 +104,6 @@ func uriOf(n *fleet.News) string {
 	if n.Method != mcp.MethodResourcesUpdated {
 		return ""
 	}
-	found, err := mcp.Fields(n.Params, "uri")
-	if err != nil || found[0] == nil {
-		return ""
-	}
-	uri, err := mcp.String(found[0])
-	if err != nil {
-		return ""
-	}
+	uri, _, _ := mcp.Target(n.Method, n.Params) // "" if it names none
 	return uri
 }

@@ -50,6 +50,9 @@ func Target(method string, params []byte) (target string, has bool, err error) {
 	return text(value), true, nil
 }
 
+// URIParams returns params that name a resource.
+func URIParams(uri string) []byte { return append(AppendString([]byte(`{"uri":`), uri), '}') }
+
 // once returns the value of a member that an object must have once. path is its name in errors.
 func once(raw []byte, name, path string) (value []byte, err error) {
 	count := 0

@@ -182,8 +182,7 @@ func (f *Front) attach(ctx context.Context, session *session, s *events, after e
 }
 
 // subscribeAgain has the first stream of a session tell of what the session subscribes to,
-// and of its tasks.
-// It returns a channel that is closed when that is in effect.
+// and of its tasks. It returns a channel that is closed when that is in effect.
 func (f *Front) subscribeAgain(s *session, u *updates) (inEffect <-chan struct{}) {
 	u.wanting.Lock() // so that the latest wins
 	defer u.wanting.Unlock()
